@@ -1,0 +1,229 @@
+//! How an entry is laid out in bytes. Format 1, described for other programs in `docs/log-format.md`.
+//!
+//! ```text
+//!   u32 length of header │ header
+//!   u32 length of meta   │ meta (bincode)
+//!   u32 number of items  │ item …
+//!   hash[32]
+//!
+//!   header  u8 format │ u8 kind │ epoch[16] │ u64 seq │ u64 hlc │ i64 wall ms │ u8 length │ actor (UTF-8)
+//!   item    u8 1 │ salt[16] │ u32 length │ bytes          present
+//!           u8 0 │ commitment[32]                         erased
+//! ```
+//!
+//! Numbers are little-endian. Reading never panics and takes no memory that the bytes do not back.
+
+use super::{EntryError, EntryKind, FORMAT, Header, Item, Sealed, chain};
+use crate::ids::Epoch;
+use crate::limits;
+use crate::names::Actor;
+use crate::numbers::{Hash, Seq};
+use crate::time::{Hlc, WallTime};
+
+/// A stored entry taken apart, with its meta part still as bytes.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// The fixed beginning, read.
+    pub header: Header,
+    /// The meta part, not read.
+    pub meta: &'a [u8],
+    /// The stored hash in the chain.
+    pub hash: Hash,
+    header_bytes: &'a [u8],
+    items: Vec<StoredItem<'a>>,
+}
+
+/// An item that still lies in the stored bytes.
+#[derive(Debug, Clone, Copy)]
+enum StoredItem<'a> {
+    Present { salt: &'a [u8; 16], bytes: &'a [u8] },
+    Erased { commitment: &'a [u8; 32] },
+}
+
+impl<'a> Frame<'a> {
+    /// Takes stored bytes apart.
+    ///
+    /// # Errors
+    /// [`EntryError::Frame`] or [`EntryError::NewerFormat`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, EntryError> {
+        let mut reader = Reader { bytes, at: 0 };
+        let header_bytes = reader.block("the header")?;
+        let header = parse_header(header_bytes)?;
+        let meta = reader.block("the meta part")?;
+        let count = reader.number("the number of items")?;
+        // An item takes at least 21 bytes, so a false count cannot reserve more than the bytes could hold.
+        let mut items = Vec::with_capacity(count.min(reader.left() / 21));
+        for _ in 0..count {
+            items.push(reader.item()?);
+        }
+        let hash = Hash::from_bytes(*reader.array("the hash")?);
+        if reader.left() != 0 {
+            return Err(reader.fault("the end"));
+        }
+        Ok(Self { header, meta, hash, header_bytes, items })
+    }
+
+    /// Computes the hash of the content from the bytes.
+    pub fn content(&self) -> Hash {
+        chain::content(self.header_bytes, self.meta, self.items.iter().map(StoredItem::commitment))
+    }
+
+    /// Copies the items out.
+    pub fn items_owned(&self) -> Vec<Item> {
+        self.items
+            .iter()
+            .map(|item| match *item {
+                StoredItem::Present { salt, bytes } => Item::Present { salt: *salt, bytes: bytes.to_vec() },
+                StoredItem::Erased { commitment } => {
+                    Item::Erased { commitment: Hash::from_bytes(*commitment) }
+                }
+            })
+            .collect()
+    }
+
+    /// Returns how many items were erased.
+    pub fn erased(&self) -> usize {
+        self.items.iter().filter(|item| matches!(item, StoredItem::Erased { .. })).count()
+    }
+}
+
+impl StoredItem<'_> {
+    fn commitment(&self) -> Hash {
+        match self {
+            Self::Present { salt, bytes } => chain::commitment(salt, bytes),
+            Self::Erased { commitment } => Hash::from_bytes(**commitment),
+        }
+    }
+}
+
+/// Lays an entry out and hashes it.
+pub(super) fn write(
+    header: &Header,
+    meta: &[u8],
+    items: &[Item],
+    previous: &Hash,
+) -> Result<Sealed, EntryError> {
+    let header = write_header(header);
+    let item_bytes: usize = items.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
+    let size = header.len() + meta.len() + item_bytes + 44;
+    if size > limits::ENTRY_BYTES {
+        return Err(EntryError::TooLarge { bytes: size });
+    }
+    let content = chain::content(&header, meta, items.iter().map(Item::commitment));
+    let hash = chain::link(previous, &content);
+    let mut bytes = Vec::with_capacity(size);
+    write_block(&mut bytes, &header);
+    write_block(&mut bytes, meta);
+    write_number(&mut bytes, items.len());
+    for item in items {
+        match item {
+            Item::Present { salt, bytes: value } => {
+                bytes.push(1);
+                bytes.extend_from_slice(salt);
+                write_block(&mut bytes, value);
+            }
+            Item::Erased { commitment } => {
+                bytes.push(0);
+                bytes.extend_from_slice(commitment.as_bytes());
+            }
+        }
+    }
+    bytes.extend_from_slice(hash.as_bytes());
+    Ok(Sealed { bytes, content, hash })
+}
+
+fn write_header(header: &Header) -> Vec<u8> {
+    let actor = header.actor.as_str().as_bytes();
+    let mut bytes = Vec::with_capacity(43 + actor.len());
+    bytes.push(header.format);
+    bytes.push(header.kind as u8);
+    bytes.extend_from_slice(header.epoch.as_bytes());
+    bytes.extend_from_slice(&header.seq.number().to_le_bytes());
+    bytes.extend_from_slice(&header.hlc.to_bits().to_le_bytes());
+    bytes.extend_from_slice(&header.wall.milliseconds().to_le_bytes());
+    // An actor has at most 128 bytes.
+    bytes.push(u8::try_from(actor.len()).unwrap_or(u8::MAX));
+    bytes.extend_from_slice(actor);
+    bytes
+}
+
+fn parse_header(bytes: &[u8]) -> Result<Header, EntryError> {
+    let mut reader = Reader { bytes, at: 0 };
+    let [format] = *reader.array("the format")?;
+    if format > FORMAT {
+        return Err(EntryError::NewerFormat { found: format });
+    }
+    if format == 0 {
+        return Err(reader.fault("a format from 1"));
+    }
+    let kind = match *reader.array("the kind")? {
+        [1] => EntryKind::Intent,
+        [2] => EntryKind::Upstream,
+        [3] => EntryKind::Control,
+        _ => return Err(reader.fault("a kind from 1 to 3")),
+    };
+    let epoch = Epoch::from_bytes(*reader.array("the epoch")?);
+    let seq = Seq::new(u64::from_le_bytes(*reader.array("the seq")?));
+    let hlc = Hlc::from_bits(u64::from_le_bytes(*reader.array("the clock")?));
+    let wall = WallTime::from_milliseconds(i64::from_le_bytes(*reader.array("the wall clock")?));
+    let [length] = *reader.array("the actor's length")?;
+    let actor = std::str::from_utf8(reader.slice(usize::from(length), "the actor")?).ok();
+    let actor = actor.and_then(|actor| Actor::parse(actor).ok()).ok_or_else(|| reader.fault("an actor"))?;
+    if reader.left() != 0 {
+        return Err(reader.fault("the end of the header"));
+    }
+    Ok(Header { format, kind, epoch, seq, hlc, wall, actor })
+}
+
+fn write_block(bytes: &mut Vec<u8>, block: &[u8]) {
+    write_number(bytes, block.len());
+    bytes.extend_from_slice(block);
+}
+
+fn write_number(bytes: &mut Vec<u8>, number: usize) {
+    // The sum of all parts was checked against `limits::ENTRY_BYTES`, far below 2³².
+    bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn slice(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], EntryError> {
+        let end = self.at.checked_add(length).ok_or_else(|| self.fault(what))?;
+        let slice = self.bytes.get(self.at..end).ok_or_else(|| self.fault(what))?;
+        self.at = end;
+        Ok(slice)
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<&'a [u8; N], EntryError> {
+        self.slice(N, what)?.try_into().map_err(|_| self.fault(what))
+    }
+
+    fn number(&mut self, what: &'static str) -> Result<usize, EntryError> {
+        usize::try_from(u32::from_le_bytes(*self.array(what)?)).map_err(|_| self.fault(what))
+    }
+
+    fn block(&mut self, what: &'static str) -> Result<&'a [u8], EntryError> {
+        let length = self.number(what)?;
+        self.slice(length, what)
+    }
+
+    fn item(&mut self) -> Result<StoredItem<'a>, EntryError> {
+        match *self.array("an item's tag")? {
+            [1] => Ok(StoredItem::Present { salt: self.array("a salt")?, bytes: self.block("an item")? }),
+            [0] => Ok(StoredItem::Erased { commitment: self.array("a commitment")? }),
+            _ => Err(self.fault("an item's tag of 0 or 1")),
+        }
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    const fn fault(&self, what: &'static str) -> EntryError {
+        EntryError::Frame { at: self.at, what }
+    }
+}

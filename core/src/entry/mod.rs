@@ -1,0 +1,264 @@
+//! The entry: the unit of the log.
+//!
+//! ```text
+//!   entry   header | meta | items | hash          (stored framing: `frame`)
+//!   item    salt + bytes, or only a commitment once it is erased
+//!   content blake3(header, meta, commitments)     (`chain`)
+//!   hash    blake3(hash of the entry before, content)
+//! ```
+//!
+//! Invariants:
+//! 1. An entry's hash depends on its stored bytes only, and does not change when items are erased.
+//! 2. `Draft` is what is about to be appended; [`Entry`] is what was read and whose content hash is computed from the bytes.
+//!
+//! What it is not: proof against the owner of the file. An unkeyed chain shows corruption and careless edits; see
+//! `docs/log-format.md` for what anchors add.
+
+pub mod chain;
+pub mod frame;
+mod meta;
+
+use crate::codec;
+use crate::fields::{FieldsJson, InvalidFields};
+use crate::ids::Epoch;
+use crate::names::Actor;
+use crate::numbers::{Hash, Seq};
+use crate::random::Randomness;
+use crate::time::{Hlc, WallTime};
+
+pub use meta::{
+    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Extent,
+    FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream, Verb, Winner,
+};
+
+/// The version of the entry format that this program writes.
+pub const FORMAT: u8 = 1;
+
+/// The three kinds of entry. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// What the app did.
+    Intent = 1,
+    /// What the server said.
+    Upstream = 2,
+    /// What the engine or a person decided.
+    Control = 3,
+}
+
+impl EntryKind {
+    /// Returns the word used in JSON, in tables and in errors.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Upstream => "upstream",
+            Self::Control => "control",
+        }
+    }
+}
+
+impl Meta {
+    /// Returns the kind of entry that this meta part makes.
+    pub const fn kind(&self) -> EntryKind {
+        match self {
+            Self::Intent(_) => EntryKind::Intent,
+            Self::Upstream(_) => EntryKind::Upstream,
+            Self::Control(_) => EntryKind::Control,
+        }
+    }
+}
+
+/// The fixed beginning of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The version of the format.
+    pub format: u8,
+    /// The kind of entry.
+    pub kind: EntryKind,
+    /// The life of the log.
+    pub epoch: Epoch,
+    /// The place in the log.
+    pub seq: Seq,
+    /// The log's clock; grows strictly from entry to entry.
+    pub hlc: Hlc,
+    /// The device's wall clock, for people.
+    pub wall: WallTime,
+    /// Who was using the book.
+    pub actor: Actor,
+}
+
+/// One erasable value of an entry.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Item {
+    /// The value, with the salt that keeps its commitment from being guessed.
+    Present {
+        /// Sixteen random bytes.
+        salt: [u8; 16],
+        /// The value.
+        bytes: Vec<u8>,
+    },
+    /// The value was erased; what it was committed to stays.
+    Erased {
+        /// The commitment.
+        commitment: Hash,
+    },
+}
+
+impl Item {
+    /// Returns the value, or `None` if it was erased.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Present { bytes, .. } => Some(bytes),
+            Self::Erased { .. } => None,
+        }
+    }
+
+    /// Returns what the chain commits to.
+    pub fn commitment(&self) -> Hash {
+        match self {
+            Self::Present { salt, bytes } => chain::commitment(salt, bytes),
+            Self::Erased { commitment } => *commitment,
+        }
+    }
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Present { bytes, .. } => write!(f, "Item({} bytes)", bytes.len()),
+            Self::Erased { .. } => f.write_str("Item(erased)"),
+        }
+    }
+}
+
+/// The erasable values of an entry that is being built.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Items(Vec<Item>);
+
+impl Items {
+    /// Adds a value under a fresh salt and returns where it is.
+    pub fn add(&mut self, bytes: impl Into<Vec<u8>>, random: &mut dyn Randomness) -> ItemIndex {
+        let mut salt = [0u8; 16];
+        random.fill(&mut salt);
+        self.0.push(Item::Present { salt, bytes: bytes.into() });
+        // At most one item for each of the changes or ops that the limits allow, so this cannot overflow.
+        ItemIndex::try_from(self.0.len() - 1).unwrap_or(ItemIndex::MAX)
+    }
+
+    /// Adds fields and returns where they are.
+    pub fn add_fields(&mut self, fields: &FieldsJson, random: &mut dyn Randomness) -> ItemIndex {
+        self.add(fields.as_bytes(), random)
+    }
+}
+
+/// An entry that is about to be appended: everything but its place, its time and its hash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// What it says.
+    pub meta: Meta,
+    /// Its erasable values.
+    pub items: Items,
+}
+
+impl Draft {
+    /// Makes a control entry without items.
+    pub fn control(control: Control) -> Self {
+        Self { meta: Meta::Control(control), items: Items::default() }
+    }
+}
+
+/// An entry as it stands in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its fixed beginning.
+    pub header: Header,
+    /// What it says.
+    pub meta: Meta,
+    /// Its erasable values.
+    pub items: Vec<Item>,
+    /// The hash of its content, computed from its bytes.
+    pub content: Hash,
+    /// Its hash in the chain, as stored.
+    pub hash: Hash,
+}
+
+impl Entry {
+    /// Returns the bytes of an item, or `None` if it was erased or does not exist.
+    pub fn item(&self, index: ItemIndex) -> Option<&[u8]> {
+        self.items.get(usize::try_from(index).ok()?)?.bytes()
+    }
+
+    /// Returns an item as fields, or `None` if it was erased or does not exist.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if the stored text was damaged.
+    pub fn fields(&self, index: ItemIndex) -> Result<Option<FieldsJson>, InvalidFields> {
+        self.item(index).map(FieldsJson::from_stored).transpose()
+    }
+
+    /// Reads a stored entry: its frame, its meta part, and the hash of its content.
+    ///
+    /// # Errors
+    /// [`EntryError`] for bytes that are not an entry of a known format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        let frame = frame::Frame::parse(bytes)?;
+        let meta: Meta = codec::decode(frame.meta)?;
+        if meta.kind() != frame.header.kind {
+            return Err(EntryError::KindDiffers);
+        }
+        let content = frame.content();
+        Ok(Self { content, meta, hash: frame.hash, items: frame.items_owned(), header: frame.header })
+    }
+}
+
+/// Builds the stored bytes of an entry.
+///
+/// # Errors
+/// [`EntryError`] if a part is over its limit.
+pub fn seal(header: &Header, draft: &Draft, previous: &Hash) -> Result<Sealed, EntryError> {
+    let meta = codec::encode(&draft.meta)?;
+    frame::write(header, &meta, &draft.items.0, previous)
+}
+
+/// The stored bytes of a new entry with the hashes that they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// What is stored.
+    pub bytes: Vec<u8>,
+    /// The hash of the content.
+    pub content: Hash,
+    /// The hash in the chain.
+    pub hash: Hash,
+}
+
+/// Bytes that are not an entry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// The bytes end too early, go on too long, or hold an impossible length or tag.
+    #[error("an entry's frame is damaged at byte {at}: {what}")]
+    Frame {
+        /// How far the frame could be read.
+        at: usize,
+        /// What was to be read there.
+        what: &'static str,
+    },
+    /// A newer program wrote it.
+    #[error("the entry has format {found}; this program reads up to format {FORMAT}: use a newer one")]
+    NewerFormat {
+        /// The format it has.
+        found: u8,
+    },
+    /// The header and the meta part disagree about the kind.
+    #[error("an entry's header and its content are of different kinds")]
+    KindDiffers,
+    /// The meta part does not read.
+    #[error(transparent)]
+    Meta(#[from] codec::CodecError),
+    /// The entry would be over [`crate::limits::ENTRY_BYTES`].
+    #[error("an entry of {bytes} bytes is over the limit of {}", crate::limits::ENTRY_BYTES)]
+    TooLarge {
+        /// How many bytes it would take.
+        bytes: usize,
+    },
+}

@@ -1,0 +1,117 @@
+//! Identities: sixteen bytes each, one type for each meaning.
+//!
+//! Ids that people may see in order of age ([`OpId`], [`UnitId`], generated record ids) are UUIDv7. They are
+//! made from a time and from randomness that the caller passes in, so this module has neither a clock nor a
+//! source of randomness.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::codec::{Decode, Encode};
+use crate::random::Randomness;
+use crate::time::WallTime;
+
+/// The text given is not an id of the expected kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {what}: expected a UUID such as 0192f0c1-8f5e-7c3a-9b1d-2f6a3c4d5e6f")]
+pub struct InvalidId {
+    what: &'static str,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+        #[serde(into = "Uuid", from = "Uuid")]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// Makes an id ordered by `at` from the caller's randomness (a UUIDv7).
+            pub fn new(at: WallTime, random: &mut dyn Randomness) -> Self {
+                Self(*time_ordered(at, random).as_bytes())
+            }
+
+            /// Takes sixteen bytes as they are.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// Returns the sixteen bytes.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Uuid::from_bytes(self.0).fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), Uuid::from_bytes(self.0))
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                Self::from_bytes(id.0)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(*id.as_bytes())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Uuid::parse_str(text).map(Self::from).map_err(|_| InvalidId { what: $what })
+            }
+        }
+    };
+}
+
+id!(
+    /// Names one op for ever, on every device and at the server.
+    OpId, "op id"
+);
+id!(
+    /// Names one unit: the idempotency key under which frozen bytes are sent until they are answered.
+    UnitId, "unit id"
+);
+id!(
+    /// Names one device's book. It stays the same through every epoch of its log.
+    DeviceId, "device id"
+);
+id!(
+    /// Names one life of a log. A restored or cloned file starts a new one.
+    Epoch, "log epoch"
+);
+id!(
+    /// Names one server store.
+    ServerId, "server id"
+);
+id!(
+    /// Names one life of a server store. A restored backup starts a new one.
+    ServerEpoch, "server epoch"
+);
+id!(
+    /// Names one request, so that a late answer to another one is not taken for its answer.
+    RequestId, "request id"
+);
+
+/// Makes a UUIDv7 from a time and 80 random bits.
+///
+/// Source: RFC 9562, section 5.7. Times before 1970 count as 1970.
+pub(crate) fn time_ordered(at: WallTime, random: &mut dyn Randomness) -> Uuid {
+    let mut bytes = [0u8; 10];
+    random.fill(&mut bytes);
+    uuid::Builder::from_unix_timestamp_millis(at.milliseconds().max(0).unsigned_abs(), &bytes).into_uuid()
+}

@@ -1,0 +1,31 @@
+//! The pure heart of fieldbook: ids, time, entries, the chain, the codec, the rules, the server's rules; and, behind the
+//! feature `store`, the log on redb.
+//!
+//! Outside [`log`] there is no clock, no disk, no network and no randomness in this crate: they are arguments.
+
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
+pub mod codec;
+pub mod entry;
+pub mod limits;
+pub mod protocol;
+pub mod rows;
+pub mod rules;
+
+mod fields;
+mod ids;
+mod names;
+mod numbers;
+mod op;
+mod random;
+mod schema;
+mod time;
+
+pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
+pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};
+pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
+pub use numbers::{Cursor, Hash, InvalidCursor, InvalidHash, Seq, Version};
+pub use op::{Mutation, Op, OpKind, OpPlace};
+pub use random::{Randomness, SeededRandomness};
+pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Reference, Schema};
+pub use time::{Clock, Hlc, MonotonicTime, Now, WallTime};

@@ -1,0 +1,243 @@
+//! Names that come from outside and are checked once: entity types, record ids, actors.
+//!
+//! Invariants: an [`EntityType`] matches `[a-z][a-z0-9_]{0,62}`; a [`RecordId`] and an [`Actor`] are 1 to 128 bytes of
+//! UTF-8 without control characters. The types can only be made through the check, also when read from disk or network.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::random::Randomness;
+use crate::time::WallTime;
+
+/// A name that breaks the rule for its kind. It does not repeat the name, which may be personal data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {what}: {rule}")]
+pub struct InvalidName {
+    /// Which kind of name.
+    pub what: &'static str,
+    /// The rule it breaks, in words.
+    pub rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text and takes it.
+            ///
+            /// # Errors
+            /// [`InvalidName`] with the rule that it breaks.
+            pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                $check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// Returns the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                $check(&text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+name!(
+    /// The kind of a record, such as `lead`: lower-case letters, digits and `_`, at most 63 bytes.
+    EntityType, check_entity_type
+);
+name!(
+    /// The id of a record within its entity type: 1 to 128 bytes of UTF-8 with no control characters.
+    RecordId, check_record_id
+);
+name!(
+    /// Who made a change: the app's own id of a user or device, 1 to 128 bytes with no control characters.
+    ///
+    /// It stands in entry headers and outlives erasure: pass an opaque id, not a name or an address.
+    Actor, check_actor
+);
+
+impl RecordId {
+    /// Makes a new id ordered by time (a UUIDv7), the kind that is cheapest to store in bulk.
+    pub fn new(at: WallTime, random: &mut dyn Randomness) -> Self {
+        Self(crate::ids::time_ordered(at, random).to_string().into())
+    }
+}
+
+/// Names one record: its entity type and its id. Written `lead/42`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// The kind of record.
+    pub entity: EntityType,
+    /// Which record of that kind.
+    pub id: RecordId,
+}
+
+impl RecordKey {
+    /// Joins the two parts.
+    pub const fn new(entity: EntityType, id: RecordId) -> Self {
+        Self { entity, id }
+    }
+
+    /// Checks both parts and joins them.
+    ///
+    /// # Errors
+    /// [`InvalidName`] for the first part that breaks its rule.
+    pub fn parse(entity: &str, id: &str) -> Result<Self, InvalidName> {
+        Ok(Self { entity: EntityType::parse(entity)?, id: RecordId::parse(id)? })
+    }
+
+    /// Returns the bytes under which the record's row is stored: entity type, a zero byte, id.
+    ///
+    /// A zero byte occurs in neither part, so rows of one entity type stand together, ordered by id.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.entity.as_str().len() + 1 + self.id.as_str().len());
+        bytes.extend_from_slice(self.entity.as_str().as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(self.id.as_str().as_bytes());
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; `None` if these are not such bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (entity, id) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
+        Self::parse(entity, id).ok()
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.entity, self.id))
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.entity, self.id)
+    }
+}
+
+impl FromStr for RecordKey {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let (entity, id) = text
+            .split_once('/')
+            .ok_or(InvalidName { what: "record key", rule: "expected ENTITY/ID, such as lead/42" })?;
+        Self::parse(entity, id)
+    }
+}
+
+impl Serialize for RecordKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/{}", self.entity, self.id))
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn check_entity_type(text: &str) -> Result<(), InvalidName> {
+    let mut bytes = text.bytes();
+    let starts = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let goes_on = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if starts && goes_on && text.len() <= limits::ENTITY_TYPE_BYTES {
+        return Ok(());
+    }
+    Err(InvalidName {
+        what: "entity type",
+        rule: "expected a lower-case letter, then at most 62 lower-case letters, digits or underscores",
+    })
+}
+
+fn check_record_id(text: &str) -> Result<(), InvalidName> {
+    check_free_text(text, "record id")
+}
+
+fn check_actor(text: &str) -> Result<(), InvalidName> {
+    check_free_text(text, "actor")
+}
+
+fn check_free_text(text: &str, what: &'static str) -> Result<(), InvalidName> {
+    if text.is_empty() || text.len() > limits::RECORD_ID_BYTES || text.chars().any(char::is_control) {
+        return Err(InvalidName {
+            what,
+            rule: "expected 1 to 128 bytes of UTF-8 with no control characters",
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entity_types_follow_their_pattern() {
+        for good in ["lead", "a", "sales_order2", &"a".repeat(63)] {
+            assert!(EntityType::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Lead", "2lead", "_lead", "le-ad", "../x", "lead\0", "é", &"a".repeat(64)] {
+            assert!(EntityType::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn record_ids_refuse_control_characters_and_extreme_lengths() {
+        for bad in ["", "a\nb", "a\0b", "\u{85}", &"x".repeat(129)] {
+            assert!(RecordId::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(RecordId::parse("Ünïcode / with spaces; and ../dots").is_ok());
+    }
+
+    #[test]
+    fn a_key_survives_its_stored_form_and_its_written_form() {
+        let key = RecordKey::parse("lead", "a/b c").unwrap();
+        assert_eq!(RecordKey::from_bytes(&key.to_bytes()).unwrap(), key);
+        assert_eq!(key.to_string().parse::<RecordKey>().unwrap(), key);
+        assert_eq!(RecordKey::from_bytes(b"lead"), None);
+        assert_eq!(RecordKey::from_bytes(b"Lead\0x"), None);
+    }
+}

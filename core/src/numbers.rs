@@ -1,0 +1,171 @@
+//! Numbers with a meaning: each is its own type, so that a place in the log is never taken for a version.
+
+use std::fmt;
+
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+use crate::limits;
+
+/// The place of an entry in its log, from 1, without gaps.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// The place before the first entry: an empty log's head.
+    pub const ZERO: Self = Self(0);
+
+    /// Takes a place in the log.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the next place.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Returns how many entries after `earlier` this one stands; 0 if it does not stand after it.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The server's number for one state of one record. It grows with each change of that record, and means nothing
+/// between records. Written `r47`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Version(u64);
+
+impl Version {
+    /// Takes the server's number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the server's number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{}", self.0)
+    }
+}
+
+/// How far a device has read one entity type: opaque bytes of the server, at most 256 of them.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Cursor(Vec<u8>);
+
+/// Bytes that cannot be a cursor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor: expected at most {} bytes as unpadded base64url", limits::CURSOR_BYTES)]
+pub struct InvalidCursor;
+
+impl Cursor {
+    /// Takes the server's bytes.
+    ///
+    /// # Errors
+    /// [`InvalidCursor`] for more than [`limits::CURSOR_BYTES`].
+    pub fn new(bytes: Vec<u8>) -> Result<Self, InvalidCursor> {
+        if bytes.len() > limits::CURSOR_BYTES { Err(InvalidCursor) } else { Ok(Self(bytes)) }
+    }
+
+    /// Returns the server's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({})", BASE64URL_NOPAD.encode(&self.0))
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        BASE64URL_NOPAD.encode(&cursor.0)
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = InvalidCursor;
+    fn try_from(text: String) -> Result<Self, InvalidCursor> {
+        Self::new(BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| InvalidCursor)?)
+    }
+}
+
+/// A BLAKE3 hash: an entry's content, an entry's place in the chain, an item's commitment. Written in lower-case hex.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(into = "String", try_from = "String")]
+pub struct Hash([u8; 32]);
+
+/// Text that is not a hash.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a hash: expected 64 hexadecimal digits")]
+pub struct InvalidHash;
+
+impl Hash {
+    /// What the first entry of a log has before it.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// Takes the 32 bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = InvalidHash;
+    fn try_from(text: String) -> Result<Self, InvalidHash> {
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| InvalidHash)?;
+        Ok(Self(bytes.try_into().map_err(|_| InvalidHash)?))
+    }
+}

@@ -1,0 +1,133 @@
+//! What an app asks for ([`Mutation`]) and what the log keeps of it ([`Op`]).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+use crate::fields::Fields;
+use crate::ids::OpId;
+use crate::names::{Actor, RecordKey};
+use crate::numbers::{Seq, Version};
+use crate::time::Hlc;
+
+/// What is done to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpKind {
+    /// Makes a record that is not there.
+    Create,
+    /// Changes some fields of a record that is there.
+    Update,
+    /// Takes a record away.
+    Delete,
+    /// Gives a record a whole new image; no old field survives.
+    Replace,
+}
+
+impl OpKind {
+    /// Returns the word used in JSON, in tables and in errors.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// Returns whether an op of this kind sets the whole image, whatever was there before.
+    pub const fn sets_whole_image(self) -> bool {
+        matches!(self, Self::Create | Self::Replace)
+    }
+}
+
+impl fmt::Display for OpKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One change that an app asks for. Nothing of it is checked against the book yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mutation {
+    /// The record.
+    pub key: RecordKey,
+    /// What to do to it.
+    pub kind: OpKind,
+    /// An image for create and replace, a patch for update, nothing for delete.
+    pub fields: Fields,
+    /// An earlier op that this one corrects: a flipped conflict, a compensated op, an edited dead letter.
+    pub cites: Option<OpId>,
+}
+
+impl Mutation {
+    /// Asks for a record to be made.
+    pub const fn create(key: RecordKey, fields: Fields) -> Self {
+        Self { key, kind: OpKind::Create, fields, cites: None }
+    }
+
+    /// Asks for some fields to be changed; a null takes a field away.
+    pub const fn update(key: RecordKey, patch: Fields) -> Self {
+        Self { key, kind: OpKind::Update, fields: patch, cites: None }
+    }
+
+    /// Asks for a record to be taken away.
+    pub fn delete(key: RecordKey) -> Self {
+        Self { key, kind: OpKind::Delete, fields: Fields::new(), cites: None }
+    }
+
+    /// Asks for a record to be given a whole new image.
+    pub const fn replace(key: RecordKey, fields: Fields) -> Self {
+        Self { key, kind: OpKind::Replace, fields, cites: None }
+    }
+}
+
+/// Where an op stands: the entry, and which op of that entry. Written `41` or, for the fourth op of entry 41, `41+3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+pub struct OpPlace {
+    /// The intent's place in the log.
+    pub seq: Seq,
+    /// Which of the intent's ops, from 0.
+    pub index: u32,
+}
+
+impl fmt::Display for OpPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            0 => write!(f, "{}", self.seq),
+            index => write!(f, "{}+{index}", self.seq),
+        }
+    }
+}
+
+impl Serialize for OpPlace {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One change as the log keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Op {
+    /// The op's id, on every device and at the server.
+    pub id: OpId,
+    /// The record.
+    pub key: RecordKey,
+    /// What is done to it.
+    pub kind: OpKind,
+    /// An image for create and replace, a patch for update, nothing for delete.
+    pub fields: Fields,
+    /// Who made it.
+    pub actor: Actor,
+    /// When it was made, in the order that decides conflicts.
+    pub edited_at: Hlc,
+    /// The record's version that its author saw; none for a record that the server had not confirmed.
+    pub base: Option<Version>,
+    /// The entity type's schema version under which it was made.
+    pub schema_version: u32,
+    /// Where it stands in the log.
+    pub place: OpPlace,
+    /// How many ops its transaction has; 1 for an op on its own.
+    pub transaction_ops: u32,
+}

@@ -1,0 +1,285 @@
+//! The rows of the tables folded from the log. They live here, below the tables, because the rules read them.
+//!
+//! Rows can be thrown away and folded again, so their stored form may change between versions of the program: a book
+//! whose tables have another [`ROWS_FORMAT`] is rebuilt when it is opened.
+
+use crate::codec::{Decode, Encode};
+use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, Winner};
+use crate::fields::{FieldsJson, InvalidFields};
+use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, UnitId};
+use crate::names::{Actor, RecordKey};
+use crate::numbers::{Cursor, Hash, Seq, Version};
+use crate::op::{OpKind, OpPlace};
+use crate::schema::Policy;
+use crate::time::{Hlc, WallTime};
+
+/// The format of the rows. Raised with every change to a type in this file.
+pub const ROWS_FORMAT: u32 = 1;
+
+/// One record. Key: [`RecordKey::to_bytes`].
+///
+/// Invariants:
+/// 1. `visible` is [`Visible::AsConfirmed`] if and only if `tail` is empty.
+/// 2. `tail` ascends by place and holds exactly the record's ops without a terminal outcome.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+pub struct RecordRow {
+    /// The server's last word; none if it never said one.
+    pub confirmed: Option<Confirmed>,
+    /// What the app reads.
+    pub visible: Visible,
+    /// The ops on top of confirmed.
+    pub tail: Vec<TailRef>,
+    /// When the server last said something of this record, by the device's clock.
+    pub synced_at: Option<WallTime>,
+}
+
+/// The server's last word on a record.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Confirmed {
+    /// The server's version.
+    pub version: Version,
+    /// When it was last edited.
+    pub edited_at: Hlc,
+    /// Whether it is deleted.
+    pub deleted: bool,
+    /// Its image; of a deleted record the last one known, as long as it has a tail, else empty.
+    pub fields: FieldsJson,
+}
+
+/// What an app reads of a record.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+pub enum Visible {
+    /// What the server confirmed.
+    #[default]
+    AsConfirmed,
+    /// Nothing: it is deleted here.
+    Absent,
+    /// Confirmed with the tail folded on top.
+    Own(FieldsJson),
+}
+
+/// An op of a record's tail. What it does is in the log at its place.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct TailRef {
+    /// The op.
+    pub op: OpId,
+    /// Where it stands.
+    pub place: OpPlace,
+    /// What it does.
+    pub kind: OpKind,
+    /// How often a unit with it was stale.
+    pub stale: u32,
+    /// Whether it is a dead letter.
+    pub dead: bool,
+    /// The fields it lost to conflicts; they count as not being in the op.
+    pub lost: Vec<String>,
+    /// Fields that a conflict's rule or a person gave it in place of its own.
+    pub merged: Option<FieldsJson>,
+}
+
+impl RecordRow {
+    /// Returns the image that the app reads, or `None` if there is no such record for it.
+    pub fn image(&self) -> Option<&FieldsJson> {
+        match &self.visible {
+            Visible::AsConfirmed => self.confirmed_image(),
+            Visible::Absent => None,
+            Visible::Own(fields) => Some(fields),
+        }
+    }
+
+    /// Returns the server's image, or `None` if the server has no such record as far as is known.
+    pub fn confirmed_image(&self) -> Option<&FieldsJson> {
+        self.confirmed.as_ref().filter(|confirmed| !confirmed.deleted).map(|confirmed| &confirmed.fields)
+    }
+
+    /// Returns the version on which an edit made now would be based.
+    pub fn version(&self) -> Option<Version> {
+        self.confirmed.as_ref().map(|confirmed| confirmed.version)
+    }
+
+    /// Returns whether nothing is known of the record any more, so that it needs no row.
+    pub fn is_empty(&self) -> bool {
+        self.confirmed.is_none() && self.tail.is_empty()
+    }
+
+    /// Returns the server's image as values; empty if there is none.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn confirmed_fields(&self) -> Result<crate::fields::Fields, InvalidFields> {
+        self.confirmed_image().map_or_else(|| Ok(crate::fields::Fields::new()), FieldsJson::to_fields)
+    }
+}
+
+/// A unit that is planned and has no final answer. Key: the unit's id.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct UnitRow {
+    /// The entry that planned it.
+    pub planned: Seq,
+    /// Whose credentials it may be sent with.
+    pub actor: Actor,
+    /// Its changes.
+    pub changes: Vec<UnitChangeRow>,
+    /// The hash of its frozen content.
+    pub digest: Hash,
+    /// How many classified transient answers it has had.
+    pub tries: u32,
+    /// The code of the last of them.
+    pub code: String,
+    /// When the first of them came.
+    pub first_try: Option<WallTime>,
+    /// Not to be sent again before this.
+    pub retry_at: Option<WallTime>,
+}
+
+/// What a planned unit does to one record.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct UnitChangeRow {
+    /// The record.
+    pub key: RecordKey,
+    /// What is done to it.
+    pub kind: OpKind,
+    /// The ops that it stands for, oldest first.
+    pub ops: Vec<PlannedOp>,
+    /// The version it is meant for.
+    pub base: Option<Version>,
+    /// What confirmed was, for the fields that the change touches, when it was planned; the whole image for changes that
+    /// set or delete the whole record.
+    pub base_fields: Option<FieldsJson>,
+    /// The last edit among its ops.
+    pub edited_at: Hlc,
+    /// The fields that were edited earlier.
+    pub older: Vec<(String, Hlc)>,
+    /// The schema version of its fields.
+    pub schema_version: u32,
+    /// Where its fields are.
+    pub fields: FieldsSource,
+}
+
+/// A conflict. Key: the entry that recorded it, then its number among the decisions of that entry, both big-endian.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct ConflictRow {
+    /// The record.
+    pub key: RecordKey,
+    /// The local op.
+    pub op: PlannedOp,
+    /// What the local op does.
+    pub kind: OpKind,
+    /// When the local op was made.
+    pub edited_at: Hlc,
+    /// The server's version that it met.
+    pub version: Version,
+    /// What the server did.
+    pub extent: Extent,
+    /// When the server's side was edited.
+    pub remote_edited_at: Hlc,
+    /// Each field with its rule and its winner.
+    pub fields: Vec<(String, Policy, Winner)>,
+    /// Who won as a whole.
+    pub winner: Winner,
+    /// The rule by which the whole was settled.
+    pub rule: Policy,
+    /// The overlapping fields as both sides had them before.
+    pub base: FieldsJson,
+    /// The overlapping fields as the local op has them.
+    pub local: FieldsJson,
+    /// The overlapping fields as the server has them.
+    pub remote: FieldsJson,
+    /// What a merging rule made of both.
+    pub merged: Option<FieldsJson>,
+    /// When it was found, by the device's clock.
+    pub at: WallTime,
+    /// Whether a person still has to choose.
+    pub open: bool,
+}
+
+/// An op that the server refused for good. Key: the op's id.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct DeadLetterRow {
+    /// The record.
+    pub key: RecordKey,
+    /// The op.
+    pub op: PlannedOp,
+    /// What it does.
+    pub kind: OpKind,
+    /// Who made it.
+    pub actor: Actor,
+    /// The unit in which it was refused.
+    pub unit: UnitId,
+    /// The server's code.
+    pub code: String,
+    /// The server's message.
+    pub message: String,
+    /// How many classified answers it had.
+    pub tries: u32,
+    /// When the first of them came, by the device's clock.
+    pub first_at: WallTime,
+    /// When the last of them came.
+    pub last_at: WallTime,
+    /// The entry that recorded it.
+    pub recorded: Seq,
+}
+
+/// An op of the tail, enough of it to plan without reading the log. Key: seq, index, both big-endian.
+///
+/// The table lags behind the log by design: it is folded up to [`StateRow::tail_folded`] and completed in memory from the
+/// entries above when a book is opened.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct TailRow {
+    /// The op.
+    pub op: OpId,
+    /// The record.
+    pub key: RecordKey,
+    /// What it does.
+    pub kind: OpKind,
+    /// Who made it.
+    pub actor: Actor,
+    /// When it was made, in the order that decides conflicts.
+    pub edited_at: Hlc,
+    /// When it was made, by the device's clock.
+    pub made_at: WallTime,
+    /// The schema version it was made under.
+    pub schema_version: u32,
+    /// How many ops its transaction has.
+    pub transaction_ops: u32,
+    /// How many bytes its fields take.
+    pub bytes: u64,
+    /// The records it refers to, by the declared references.
+    pub references: Vec<RecordKey>,
+}
+
+/// How far one entity type was read. Key: the entity type.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct CursorRow {
+    /// The server's cursor.
+    pub cursor: Cursor,
+    /// When a page last moved it, by the device's clock.
+    pub synced_at: WallTime,
+}
+
+/// What is known of the book as a whole. One row.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+pub struct StateRow {
+    /// The format of the rows.
+    pub format: u32,
+    /// The device.
+    pub device: Option<DeviceId>,
+    /// The log's present epoch.
+    pub epoch: Option<Epoch>,
+    /// The first entry of that epoch.
+    pub epoch_from: Seq,
+    /// The server that this book belongs to, and the life of it that was last seen.
+    pub server: Option<(ServerId, ServerEpoch)>,
+    /// How far the server knows this log.
+    pub anchor: Option<Receipt>,
+    /// The server's clock, and the device's, at the last answer.
+    pub server_time: Option<(WallTime, WallTime)>,
+    /// When the server last answered, by the device's clock.
+    pub synced_at: Option<WallTime>,
+    /// What is stopped, and by which code.
+    pub parks: Vec<(ParkScope, String)>,
+    /// How far the table of the tail is folded.
+    pub tail_folded: Seq,
+    /// How far the table of the history is folded.
+    pub history_folded: Seq,
+}

@@ -1,0 +1,1 @@
+//! The rules: pure decisions, one file a concern.

@@ -1,0 +1,166 @@
+//! What an app declares about its entity types: data, read by the rules.
+//!
+//! A [`Schema`] that is *open* gives every entity type the default rules; a *closed* one knows only what was declared,
+//! and keeps records of other types aside until they are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+use crate::limits;
+use crate::names::EntityType;
+
+/// How a field that was changed on both sides is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The later edit stands, by `edited_at`, then by op id.
+    #[default]
+    LastWriteWins,
+    /// The server's value stands.
+    ServerWins,
+    /// This device's value stands.
+    DeviceWins,
+    /// The larger number stands; values that are not numbers fall back to last write wins.
+    Max,
+    /// The smaller number stands; values that are not numbers fall back to last write wins.
+    Min,
+    /// The server's list stands, followed by the items of ours that it lacks; values that are not lists fall back to
+    /// last write wins.
+    AppendUnique,
+    /// Nothing is sent until a person chooses.
+    Manual,
+}
+
+impl Policy {
+    /// Returns the word used in JSON, in tables and in errors.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LastWriteWins => "last_write_wins",
+            Self::ServerWins => "server_wins",
+            Self::DeviceWins => "device_wins",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::AppendUnique => "append_unique",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// What must be together in a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Granularity {
+    /// Each field for itself; fields that only one side changed are merged.
+    #[default]
+    Field,
+    /// All fields of an edit win or lose together.
+    WholeRecord,
+}
+
+/// Which network an op may leave by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NetworkClass {
+    /// Any network.
+    #[default]
+    Any,
+    /// Only an unmetered one.
+    Unmetered,
+    /// Only an unmetered one if the op's fields take more than so many bytes.
+    UnmeteredAbove(usize),
+}
+
+/// A field whose value is the id of a record of another entity type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The field that holds the id.
+    pub field: String,
+    /// The entity type it points to.
+    pub entity: EntityType,
+}
+
+/// What is declared about one entity type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityRules {
+    /// The version of the app's own schema for it, from 1.
+    pub schema_version: u32,
+    /// Sent earlier the higher it is; never before what the op depends on.
+    pub priority: i32,
+    /// Fields that point to other records.
+    pub references: Vec<Reference>,
+    /// How conflicts are settled unless the field has a policy of its own.
+    pub policy: Policy,
+    /// Policies of single fields.
+    pub field_policies: BTreeMap<String, Policy>,
+    /// Whether fields are settled one by one.
+    pub granularity: Granularity,
+    /// How long an op can be undone before it may leave; zero for not at all.
+    pub undo_window: Duration,
+    /// Which network an op may leave by.
+    pub network: NetworkClass,
+    /// Whether records of this type never leave the device.
+    pub local_only: bool,
+    /// Fields by whose value records can be listed.
+    pub indexes: Vec<String>,
+}
+
+impl Default for EntityRules {
+    fn default() -> Self {
+        Self {
+            schema_version: 1,
+            priority: 0,
+            references: Vec::new(),
+            policy: Policy::default(),
+            field_policies: BTreeMap::new(),
+            granularity: Granularity::default(),
+            undo_window: limits::UNDO_WINDOW,
+            network: NetworkClass::default(),
+            local_only: false,
+            indexes: Vec::new(),
+        }
+    }
+}
+
+impl EntityRules {
+    /// Returns the policy of a field.
+    pub fn policy_of(&self, field: &str) -> Policy {
+        self.field_policies.get(field).copied().unwrap_or(self.policy)
+    }
+}
+
+/// All that an app declares.
+#[derive(Debug, Clone, Default)]
+pub struct Schema {
+    entities: BTreeMap<EntityType, EntityRules>,
+    others: Option<EntityRules>,
+}
+
+impl Schema {
+    /// Knows only what will be declared; records of other types are kept aside.
+    pub fn closed() -> Self {
+        Self::default()
+    }
+
+    /// Takes every entity type, with these rules unless it is declared.
+    pub fn open(others: EntityRules) -> Self {
+        Self { entities: BTreeMap::new(), others: Some(others) }
+    }
+
+    /// Declares an entity type, in place of what was declared for it before.
+    #[must_use]
+    pub fn declare(mut self, entity: EntityType, rules: EntityRules) -> Self {
+        self.entities.insert(entity, rules);
+        self
+    }
+
+    /// Returns the rules of an entity type, or `None` if it is not known.
+    pub fn rules(&self, entity: &EntityType) -> Option<&EntityRules> {
+        self.entities.get(entity).or(self.others.as_ref())
+    }
+
+    /// Returns the declared entity types in order.
+    pub fn declared(&self) -> impl Iterator<Item = (&EntityType, &EntityRules)> {
+        self.entities.iter()
+    }
+}

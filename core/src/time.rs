@@ -1,0 +1,154 @@
+//! Time as data: the wall clock for people, the hybrid logical clock for order, the monotonic clock for waiting.
+//!
+//! There is no clock in this crate. Whoever calls a rule passes a [`Now`]; how stamps are drawn from it is
+//! [`crate::rules::clock`].
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+
+/// Milliseconds since 1970-01-01T00:00:00Z by some wall clock. For people and for rough bounds, never for order.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct WallTime(i64);
+
+impl WallTime {
+    /// Takes milliseconds since 1970 (UTC).
+    pub const fn from_milliseconds(milliseconds: i64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Returns milliseconds since 1970 (UTC).
+    pub const fn milliseconds(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the time `duration` later, at most the largest representable one.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns how long after `earlier` this time is; zero if it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Returns the calendar time, or `None` outside the years chrono knows.
+    pub fn to_utc(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_millis(self.0)
+    }
+
+    /// Parses an RFC 3339 time such as `2018-10-15T18:37:45Z`.
+    pub fn parse(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|time| Self(time.timestamp_millis()))
+    }
+}
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_utc() {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            None => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+/// A reading of a clock that never goes back, in milliseconds since some fixed but unknown moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MonotonicTime(u64);
+
+impl MonotonicTime {
+    /// Takes milliseconds since the clock's own start.
+    pub const fn from_milliseconds(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Returns milliseconds since the clock's own start.
+    pub const fn milliseconds(self) -> u64 {
+        self.0
+    }
+
+    /// Returns how long after `earlier` this reading is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// One reading of both clocks, passed to every rule that needs time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// What the device believes the time of day to be. May jump either way by years.
+    pub wall: WallTime,
+    /// A clock that only goes forward while the process lives.
+    pub monotonic: MonotonicTime,
+}
+
+/// Where the front door reads time; a simulation supplies its own.
+pub trait Clock: Send + Sync {
+    /// Reads both clocks at once.
+    fn now(&self) -> Now;
+}
+
+/// A hybrid logical clock stamp: 48 bits of milliseconds since 1970, then 16 bits of counter.
+///
+/// Stamps of one device grow strictly; between devices a stamp that was seen is always below the next one made.
+/// Source: Kulkarni et al., "Logical Physical Clocks", 2014.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Hlc(u64);
+
+impl Hlc {
+    /// The stamp before every other.
+    pub const ZERO: Self = Self(0);
+
+    /// Builds the first stamp of a millisecond.
+    pub fn at(wall: WallTime) -> Self {
+        Self(u64::try_from(wall.milliseconds()).unwrap_or(0).min((1 << 48) - 1) << 16)
+    }
+
+    /// Takes the packed form.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Returns the packed form.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the wall-clock part.
+    pub fn wall(self) -> WallTime {
+        WallTime(i64::try_from(self.0 >> 16).unwrap_or(i64::MAX))
+    }
+
+    /// Returns the counter part.
+    pub const fn counter(self) -> u64 {
+        self.0 & 0xffff
+    }
+
+    /// Returns the next stamp: the counter runs over into the milliseconds, so that it never goes back.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.wall(), self.counter())
+    }
+}
+
+impl fmt::Debug for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hlc({self})")
+    }
+}
