@@ -11,6 +11,7 @@ pub mod limits;
 pub mod protocol;
 pub mod rows;
 pub mod rules;
+pub mod tail;
 
 mod fields;
 mod ids;

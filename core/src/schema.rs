@@ -159,6 +159,13 @@ impl Schema {
         self.entities.get(entity).or(self.others.as_ref())
     }
 
+    /// Returns whether all entity types have the same priority, so that age alone orders what is sent.
+    pub fn has_one_priority(&self) -> bool {
+        let mut priorities = self.entities.values().chain(self.others.as_ref()).map(|rules| rules.priority);
+        let first = priorities.next();
+        priorities.all(|priority| Some(priority) == first)
+    }
+
     /// Returns the declared entity types in order.
     pub fn declared(&self) -> impl Iterator<Item = (&EntityType, &EntityRules)> {
         self.entities.iter()

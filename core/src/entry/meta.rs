@@ -316,17 +316,8 @@ pub enum Decision {
         tries: u32,
         /// The server's code.
         code: String,
-        /// The item of the upstream entry before this one that holds the server's message.
-        message: Option<(Seq, ItemIndex)>,
-    },
-    /// An op that waits for a dead letter of its own record becomes part of it.
-    JoinedDeadLetter {
-        /// The record.
-        key: RecordKey,
-        /// The op.
-        op: PlannedOp,
-        /// The dead op that it joins.
-        dead: OpId,
+        /// The item with the server's message.
+        message: Option<ItemIndex>,
     },
     /// A dead letter goes back to the tail with zero tries.
     Retried {

@@ -1,1 +1,108 @@
 //! The rules: pure decisions, one file a concern.
+//!
+//! ```text
+//!   admit     may this mutation be written?                       app     → ops
+//!   clock     which stamp does it get?
+//!   plan      what is sent next, what is held and why?            tail    → units, holds
+//!   coalesce  what do a record's ops come to?                     ops     → one change
+//!   answer    what follows from the server's answer?              answer  → decisions
+//!   resolve   who wins a field that both sides changed?
+//!   retry     when is it tried again?
+//! ```
+//!
+//! Invariants: a rule reads the book only through [`View`] or its arguments, gets time and randomness as arguments, writes
+//! nothing, and gives the same result for the same input. What it decides becomes entries; applying those needs no rule.
+
+pub mod admit;
+pub mod answer;
+pub mod clock;
+pub mod coalesce;
+pub mod freeze;
+pub mod plan;
+pub mod resolve;
+pub mod retry;
+
+use crate::entry::FieldsSource;
+use crate::fields::{Fields, FieldsJson};
+use crate::ids::{OpId, UnitId};
+use crate::names::RecordKey;
+use crate::op::{OpKind, OpPlace};
+use crate::rows::{RecordRow, TailRef, UnitRow};
+use crate::time::Hlc;
+
+/// What rules may read of a book.
+pub trait View {
+    /// What goes wrong when the book cannot be read.
+    type Error;
+
+    /// Returns a record's row, or `None` if nothing is known of the record.
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Self::Error>;
+
+    /// Returns a unit without a final answer.
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Self::Error>;
+
+    /// Returns the unit without a final answer that holds this op.
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Self::Error>;
+
+    /// Returns what an op of the log does.
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, Self::Error>;
+
+    /// Returns frozen fields; `None` for a change without fields or with erased ones.
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Self::Error>;
+}
+
+/// What an op of the log does, apart from whom it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpContent {
+    /// The op.
+    pub id: OpId,
+    /// What it does.
+    pub kind: OpKind,
+    /// When it was made.
+    pub edited_at: Hlc,
+    /// The schema version it was made under.
+    pub schema_version: u32,
+    /// Its fields; none for a delete, or if they were erased.
+    pub fields: Fields,
+}
+
+/// Returns what is left of an op's fields after conflicts took some away and gave it others.
+pub fn effective_fields(content: &OpContent, reference: &TailRef) -> Fields {
+    if reference.lost.is_empty() && reference.merged.is_none() {
+        return content.fields.clone();
+    }
+    let mut fields = content.fields.filtered(|name| !reference.lost.iter().any(|lost| lost == name));
+    // Merged values were made from values that were read before, so damage would have shown then.
+    if let Some(merged) = reference.merged.as_ref().and_then(|merged| merged.to_fields().ok()) {
+        fields.compose(merged);
+    }
+    fields
+}
+
+/// What a record looks like while ops are folded over it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Image {
+    /// The fields, or `None` where there is no record.
+    pub fields: Option<Fields>,
+    /// The last known fields of a record that the server deleted, for an edit that survives the deletion.
+    pub before_deletion: Option<Fields>,
+}
+
+impl Image {
+    /// Applies one op: the meaning of an op, in one place.
+    pub fn apply(&mut self, kind: OpKind, fields: &Fields) {
+        match kind {
+            OpKind::Create | OpKind::Replace => self.fields = Some(fields.clone().into_image()),
+            OpKind::Delete => {
+                self.fields = None;
+                self.before_deletion = None;
+            }
+            OpKind::Update => {
+                let mut image =
+                    self.fields.take().or_else(|| self.before_deletion.take()).unwrap_or_default();
+                image.apply(fields);
+                self.fields = Some(image);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! May this mutation be written?
+//!
+//! | the app asks for ↓ / it reads → | a record | no record |
+//! |---|---|---|
+//! | create  | refused: exists | an op |
+//! | update  | an op, or nothing if no field differs | refused: missing |
+//! | replace | an op, or nothing if the image is the same | refused: missing |
+//! | delete  | an op | refused: missing |
+//!
+//! Invariants:
+//! 1. What is refused leaves nothing behind, and says which field or limit it was.
+//! 2. A save that changes nothing makes no op; an update's op carries only the fields that differ.
+
+use crate::fields::{Fields, InvalidFields};
+use crate::limits;
+use crate::names::{EntityType, RecordKey};
+use crate::op::{Mutation, OpKind};
+use crate::schema::Schema;
+
+/// A mutation that is not valid. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// A create of a record that the app can read.
+    #[error("{0} exists already: use an update or a replace")]
+    Exists(RecordKey),
+    /// An update, replace or delete of a record that the app cannot read.
+    #[error("{0} does not exist: create it first")]
+    Missing(RecordKey),
+    /// The entity type was not declared.
+    #[error("entity type {0} is not declared in the book's schema")]
+    UnknownEntity(EntityType),
+    /// The fields break a limit.
+    #[error("{key}: {fault}")]
+    Fields {
+        /// The record.
+        key: RecordKey,
+        /// What is wrong.
+        #[source]
+        fault: InvalidFields,
+    },
+    /// Too many ops in one transaction.
+    #[error("a transaction of {ops} ops is over the limit of {}: split it", limits::TRANSACTION_OPS)]
+    TooManyOps {
+        /// How many it has.
+        ops: usize,
+    },
+    /// Too many bytes in one transaction.
+    #[error("a transaction of {bytes} bytes is over the limit of {}: split it", limits::TRANSACTION_BYTES)]
+    TooManyBytes {
+        /// How many it has.
+        bytes: usize,
+    },
+}
+
+/// Decides on one mutation of a record whose image the app reads as `image`.
+///
+/// Returns the fields that the op carries, or `None` if there is nothing to write.
+///
+/// # Errors
+/// [`Rejected`], by the table above or for a broken limit.
+pub fn admit(
+    schema: &Schema,
+    image: Option<&Fields>,
+    mutation: &Mutation,
+) -> Result<Option<Fields>, Rejected> {
+    let key = &mutation.key;
+    if schema.rules(&key.entity).is_none() {
+        return Err(Rejected::UnknownEntity(key.entity.clone()));
+    }
+    let fields = match (mutation.kind, image) {
+        (OpKind::Create, Some(_)) => return Err(Rejected::Exists(key.clone())),
+        (OpKind::Create, None) => Some(mutation.fields.clone()),
+        (_, None) => return Err(Rejected::Missing(key.clone())),
+        (OpKind::Delete, Some(_)) => Some(Fields::new()),
+        (OpKind::Update, Some(image)) => {
+            Some(changed(image, &mutation.fields)).filter(|fields| !fields.is_empty())
+        }
+        (OpKind::Replace, Some(image)) => {
+            let whole = mutation.fields.clone().into_image();
+            (whole != *image).then_some(whole)
+        }
+    };
+    if let Some(fields) = &fields {
+        // Fields can be built member by member, so the limits are checked where they count: before they are written.
+        Fields::from_value(serde_json::Value::Object(fields.clone().into_map()))
+            .map_err(|fault| Rejected::Fields { key: key.clone(), fault })?;
+    }
+    Ok(fields)
+}
+
+/// Checks what only a transaction as a whole can break.
+///
+/// # Errors
+/// [`Rejected::TooManyOps`] or [`Rejected::TooManyBytes`].
+pub fn admit_transaction(ops: usize, bytes: usize) -> Result<(), Rejected> {
+    if ops > limits::TRANSACTION_OPS {
+        return Err(Rejected::TooManyOps { ops });
+    }
+    if bytes > limits::TRANSACTION_BYTES {
+        return Err(Rejected::TooManyBytes { bytes });
+    }
+    Ok(())
+}
+
+/// Returns the members of a patch that change something. A null for a field that is not there changes nothing.
+fn changed(image: &Fields, patch: &Fields) -> Fields {
+    patch.filtered(|name| match (image.get(name), patch.get(name)) {
+        (None, Some(value)) => !value.is_null(),
+        (before, after) => before != after,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::EntityRules;
+    use serde_json::json;
+
+    fn key() -> RecordKey {
+        RecordKey::parse("lead", "1").unwrap()
+    }
+
+    fn fields(value: serde_json::Value) -> Fields {
+        Fields::from_value(value).unwrap()
+    }
+
+    fn decide(image: Option<serde_json::Value>, mutation: &Mutation) -> Result<Option<Fields>, Rejected> {
+        admit(&Schema::open(EntityRules::default()), image.map(fields).as_ref(), mutation)
+    }
+
+    #[test]
+    fn a_create_of_what_is_there_is_refused() {
+        let create = Mutation::create(key(), fields(json!({"a": 1})));
+        assert_eq!(decide(Some(json!({})), &create), Err(Rejected::Exists(key())));
+        assert_eq!(decide(None, &create), Ok(Some(fields(json!({"a": 1})))));
+    }
+
+    #[test]
+    fn an_update_or_a_delete_of_what_is_not_there_is_refused() {
+        assert_eq!(
+            decide(None, &Mutation::update(key(), fields(json!({"a": 1})))),
+            Err(Rejected::Missing(key()))
+        );
+        assert_eq!(decide(None, &Mutation::delete(key())), Err(Rejected::Missing(key())));
+        assert_eq!(decide(None, &Mutation::replace(key(), Fields::new())), Err(Rejected::Missing(key())));
+    }
+
+    #[test]
+    fn an_update_keeps_only_the_fields_that_differ() {
+        let update = Mutation::update(key(), fields(json!({"a": 1, "b": 2, "c": null, "d": null})));
+        assert_eq!(
+            decide(Some(json!({"a": 1, "b": 1, "c": 1})), &update),
+            Ok(Some(fields(json!({"b": 2, "c": null}))))
+        );
+    }
+
+    #[test]
+    fn a_save_that_changes_nothing_writes_nothing() {
+        assert_eq!(
+            decide(Some(json!({"a": 1})), &Mutation::update(key(), fields(json!({"a": 1})))),
+            Ok(None)
+        );
+        assert_eq!(
+            decide(Some(json!({"a": 1})), &Mutation::replace(key(), fields(json!({"a": 1, "b": null})))),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn an_entity_type_that_was_not_declared_is_refused() {
+        let refused = admit(&Schema::closed(), None, &Mutation::create(key(), Fields::new()));
+        assert_eq!(refused, Err(Rejected::UnknownEntity(key().entity)));
+    }
+
+    #[test]
+    fn fields_over_the_limit_are_refused_however_they_were_built() {
+        let mut large = Fields::new();
+        large.set("a", "x".repeat(limits::OP_BYTES));
+        assert!(matches!(decide(None, &Mutation::create(key(), large)), Err(Rejected::Fields { .. })));
+        let mut deep = serde_json::json!(1);
+        for _ in 0..200 {
+            deep = json!([deep]);
+        }
+        let deep = Fields::from_iter([("a".to_owned(), deep)]);
+        assert!(matches!(decide(None, &Mutation::create(key(), deep)), Err(Rejected::Fields { .. })));
+    }
+}

@@ -1,0 +1,217 @@
+//! What a record's ops come to when they are sent as one change.
+//!
+//! | last ↓ / next → | create | update | delete | replace |
+//! |---|---|---|---|---|
+//! | nothing | create | update | delete | replace |
+//! | create  | impossible | create, fields composed | nothing (delete, if it was attempted) | create, new image |
+//! | update  | impossible | update, fields composed | delete | replace |
+//! | delete  | **replace**: no old field survives | impossible | delete | impossible |
+//! | replace | impossible | replace, fields composed | delete | replace, new image |
+//!
+//! Law: applying what the ops come to equals applying the ops one by one. Impossible pairs are refused when they are
+//! written (`admit`), so they only come from a damaged log.
+//!
+//! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
+
+use std::collections::BTreeMap;
+
+use crate::fields::Fields;
+use crate::op::OpKind;
+use crate::time::Hlc;
+
+/// What some ops of one record come to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Folded {
+    /// Nothing that anyone else would see.
+    #[default]
+    Nothing,
+    /// One change.
+    Change(FoldedChange),
+}
+
+/// One change that stands for some ops.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldedChange {
+    /// What is done.
+    pub kind: OpKind,
+    /// An image for create and replace, a patch for update. Nulls are kept: they are values.
+    pub fields: Fields,
+    /// When each field was last edited.
+    pub stamps: BTreeMap<String, Hlc>,
+    /// The last edit of all.
+    pub edited_at: Hlc,
+}
+
+/// One op, as far as folding needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What it does.
+    pub kind: OpKind,
+    /// Its fields.
+    pub fields: Fields,
+    /// When it was made.
+    pub edited_at: Hlc,
+}
+
+/// Two ops that cannot follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a {next} cannot follow a {last} of the same record")]
+pub struct Impossible {
+    /// What came first.
+    pub last: OpKind,
+    /// What came next.
+    pub next: OpKind,
+}
+
+impl Folded {
+    /// Puts the next op on top. `attempted` says that some of what came before may have reached the server.
+    ///
+    /// # Errors
+    /// [`Impossible`] for a pair that is refused when it is written.
+    pub fn then(self, next: Step, attempted: bool) -> Result<Self, Impossible> {
+        let Self::Change(last) = self else {
+            return Ok(Self::Change(FoldedChange::of(next)));
+        };
+        use OpKind::{Create, Delete, Replace, Update};
+        let change = match (last.kind, next.kind) {
+            (Create | Update | Replace, Update) => last.composed(next),
+            (Create, Delete) if !attempted => return Ok(Self::Nothing),
+            (Create | Update | Replace | Delete, Delete) => FoldedChange::of(next),
+            (Delete, Create) => FoldedChange { kind: Replace, ..FoldedChange::of(next) },
+            (Create, Replace) => FoldedChange { kind: Create, ..FoldedChange::of(next) },
+            (Update | Replace, Replace) => FoldedChange::of(next),
+            (Create | Update | Replace, Create) | (Delete, Update | Replace) => {
+                return Err(Impossible { last: last.kind, next: next.kind });
+            }
+        };
+        Ok(Self::Change(change))
+    }
+}
+
+impl FoldedChange {
+    fn of(step: Step) -> Self {
+        let stamps = step.fields.names().map(|name| (name.to_owned(), step.edited_at)).collect();
+        Self { kind: step.kind, fields: step.fields, stamps, edited_at: step.edited_at }
+    }
+
+    fn composed(mut self, next: Step) -> Self {
+        self.stamps.extend(next.fields.names().map(|name| (name.to_owned(), next.edited_at)));
+        self.fields.compose(next.fields);
+        self.edited_at = self.edited_at.max(next.edited_at);
+        self
+    }
+
+    /// Returns the fields that were edited earlier than the last edit.
+    pub fn older(&self) -> impl Iterator<Item = (&String, Hlc)> {
+        self.stamps.iter().filter(|(_, stamp)| **stamp < self.edited_at).map(|(name, stamp)| (name, *stamp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Image;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn step(kind: OpKind, fields: serde_json::Value, at: u64) -> Step {
+        Step { kind, fields: Fields::from_value(fields).unwrap(), edited_at: Hlc::from_bits(at) }
+    }
+
+    #[track_caller]
+    fn folded(steps: Vec<Step>, attempted: bool) -> Folded {
+        steps.into_iter().fold(Folded::Nothing, |folded, step| folded.then(step, attempted).unwrap())
+    }
+
+    #[track_caller]
+    fn expect_change(folded: Folded) -> FoldedChange {
+        match folded {
+            Folded::Change(change) => change,
+            Folded::Nothing => panic!("expected a change"),
+        }
+    }
+
+    #[test]
+    fn create_then_update_is_one_create_with_the_union_of_fields() {
+        let change = expect_change(folded(
+            vec![
+                step(OpKind::Create, json!({"a": 1, "b": 1}), 1),
+                step(OpKind::Update, json!({"b": null, "c": 2}), 2),
+            ],
+            false,
+        ));
+        assert_eq!(change.kind, OpKind::Create);
+        assert_eq!(change.fields, Fields::from_value(json!({"a": 1, "b": null, "c": 2})).unwrap());
+        assert_eq!(change.older().collect::<Vec<_>>(), [(&"a".to_owned(), Hlc::from_bits(1))]);
+    }
+
+    #[test]
+    fn create_then_delete_is_nothing_unless_the_create_was_attempted() {
+        let steps = || vec![step(OpKind::Create, json!({"a": 1}), 1), step(OpKind::Delete, json!({}), 2)];
+        assert_eq!(folded(steps(), false), Folded::Nothing);
+        assert_eq!(expect_change(folded(steps(), true)).kind, OpKind::Delete);
+    }
+
+    #[test]
+    fn delete_then_create_replaces_and_no_old_field_survives() {
+        let change = expect_change(folded(
+            vec![
+                step(OpKind::Update, json!({"old": 1}), 1),
+                step(OpKind::Delete, json!({}), 2),
+                step(OpKind::Create, json!({"new": 1}), 3),
+            ],
+            false,
+        ));
+        assert_eq!(
+            (change.kind, change.fields),
+            (OpKind::Replace, Fields::from_value(json!({"new": 1})).unwrap())
+        );
+    }
+
+    #[test]
+    fn impossible_pairs_are_refused() {
+        use OpKind::{Create, Delete, Replace, Update};
+        for (last, next) in
+            [(Create, Create), (Update, Create), (Replace, Create), (Delete, Update), (Delete, Replace)]
+        {
+            let folded = Folded::Nothing.then(step(last, json!({}), 1), false).unwrap();
+            assert_eq!(folded.then(step(next, json!({}), 2), false), Err(Impossible { last, next }));
+        }
+    }
+
+    prop_compose! {
+        fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
+            Just(serde_json::Value::Null), (0..3u8).prop_map(|n| json!(n)),
+        ], 0..3)) -> Fields {
+            members.into_iter().collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn applying_what_ops_come_to_equals_applying_the_ops(
+            exists in any::<bool>(), before in some_fields(), steps in prop::collection::vec((0..4u8, some_fields()), 0..8),
+        ) {
+            let start = Image { fields: exists.then(|| before.into_image()), before_deletion: None };
+            let (mut one_by_one, mut folded) = (start.clone(), Folded::Nothing);
+            for (at, (choice, fields)) in steps.into_iter().enumerate() {
+                // Only what `admit` lets through.
+                let kind = match (one_by_one.fields.is_some(), choice) {
+                    (false, _) => OpKind::Create,
+                    (true, 0 | 1) => OpKind::Update,
+                    (true, 2) => OpKind::Delete,
+                    (true, _) => OpKind::Replace,
+                };
+                let fields = if kind == OpKind::Delete { Fields::new() } else { fields };
+                one_by_one.apply(kind, &fields);
+                let step = Step { kind, fields, edited_at: Hlc::from_bits(at as u64 + 1) };
+                folded = folded.then(step, false).unwrap();
+            }
+            let mut at_once = start;
+            if let Folded::Change(change) = folded {
+                at_once.apply(change.kind, &change.fields);
+            }
+            prop_assert_eq!(one_by_one, at_once);
+        }
+    }
+}

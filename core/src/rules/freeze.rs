@@ -1,0 +1,254 @@
+//! How a group of ops becomes a unit whose bytes never change, and how those bytes are found again.
+//!
+//! ```text
+//!   group ──fold──► change ──fit to confirmed──► planned change ──► unit, digest
+//!   unit's row ──thaw──► the same unit, same digest
+//! ```
+//!
+//! | folded ↓ / confirmed → | is there | is deleted, or was never there |
+//! |---|---|---|
+//! | create | update: the fields merge into what someone else created | create |
+//! | update | update | create, with the whole visible image |
+//! | replace | replace | create |
+//! | delete | delete | nothing, unless an attempt may have created it |
+//!
+//! Invariants: what is frozen is a pure function of the log up to the plan; `thaw(freeze(x)) == x`, checked by the digest
+//! each time a unit is sent.
+
+use super::coalesce::{Folded, FoldedChange, Impossible, Step};
+use super::plan::Group;
+use super::{Image, View, effective_fields};
+use crate::entry::{
+    Annulled, AnnulledReason, FieldsSource, Items, Planned, PlannedChange, PlannedOp, PlannedUnit,
+};
+use crate::fields::FieldsJson;
+use crate::ids::UnitId;
+use crate::numbers::{Hash, Seq};
+use crate::op::{OpKind, OpPlace};
+use crate::protocol::{Unit, UnitChange};
+use crate::random::Randomness;
+use crate::rows::{RecordRow, UnitRow};
+use crate::time::{Hlc, WallTime};
+
+/// The log does not hold what a unit is made of.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FreezeError<E: std::error::Error + 'static> {
+    /// The book cannot be read.
+    #[error(transparent)]
+    View(E),
+    /// The log holds ops that cannot follow each other.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+    /// Stored fields are damaged.
+    #[error(transparent)]
+    Fields(#[from] crate::fields::InvalidFields),
+    /// The frozen bytes are no longer what was planned.
+    #[error("unit {unit} no longer has the content that was planned; run `fieldbook verify`")]
+    DigestDiffers {
+        /// The unit.
+        unit: UnitId,
+    },
+}
+
+/// What a group comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frozen {
+    /// The plan's entry.
+    pub planned: Planned,
+    /// The values of that entry.
+    pub items: Items,
+}
+
+/// Freezes groups into one plan. `seq` is the place that the plan's entry will have.
+///
+/// # Errors
+/// [`FreezeError`] if the book cannot be read or is damaged.
+pub fn freeze<V: View>(
+    view: &mut V,
+    groups: &[Group],
+    seq: Seq,
+    now: WallTime,
+    random: &mut dyn Randomness,
+) -> Result<Frozen, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let mut frozen =
+        Frozen { planned: Planned { units: Vec::new(), annulled: Vec::new() }, items: Items::default() };
+    for group in groups {
+        let id = UnitId::new(now, random);
+        let mut changes = Vec::new();
+        let mut wire = Vec::new();
+        for (key, places) in &group.records {
+            let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
+            let (ops, folded) = fold(view, &row, places, group.replaces.is_some())?;
+            match fit(&row, folded, group.replaces.is_some())? {
+                Err(reason) => frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason }),
+                Ok(fitted) => {
+                    let json = fitted.fields.as_ref().map(crate::fields::Fields::to_json);
+                    let source = match (&json, ops.as_slice(), fitted.as_written) {
+                        (None, ..) => FieldsSource::Nothing,
+                        (Some(_), [op], true) => FieldsSource::OfOp(op.place),
+                        (Some(json), ..) => FieldsSource::Item(seq, frozen.items.add_fields(json, random)),
+                    };
+                    let change = PlannedChange {
+                        key: key.clone(),
+                        kind: fitted.kind,
+                        ops,
+                        base: row.version(),
+                        edited_at: fitted.edited_at,
+                        older: fitted.older,
+                        schema_version: fitted.schema_version,
+                        fields: source,
+                    };
+                    wire.push(wire_change(&change, json));
+                    changes.push(change);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            let digest = Unit { id, changes: wire }.digest();
+            let actor = group.actor.clone();
+            frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces: group.replaces });
+        }
+    }
+    Ok(frozen)
+}
+
+/// Finds a planned unit's frozen bytes again.
+///
+/// # Errors
+/// [`FreezeError::DigestDiffers`] if they are not what was planned.
+pub fn thaw<V: View>(view: &mut V, id: UnitId, row: &UnitRow) -> Result<Unit, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let mut changes = Vec::with_capacity(row.changes.len());
+    for change in &row.changes {
+        let json = view.fields(change.fields).map_err(FreezeError::View)?;
+        changes.push(UnitChange {
+            key: change.key.clone(),
+            kind: change.kind,
+            base: change.base,
+            ops: change.ops.iter().map(|op| op.id).collect(),
+            edited_at: change.edited_at,
+            older: change.older.iter().cloned().collect(),
+            schema_version: change.schema_version,
+            fields: json,
+        });
+    }
+    let unit = Unit { id, changes };
+    if unit.digest() == row.digest { Ok(unit) } else { Err(FreezeError::DigestDiffers { unit: id }) }
+}
+
+/// What the waiting ops of a record would be sent as, for showing it.
+///
+/// # Errors
+/// [`FreezeError`] if the book cannot be read or is damaged.
+pub fn preview<V: View>(
+    view: &mut V,
+    row: &RecordRow,
+    places: &[OpPlace],
+) -> Result<Option<(OpKind, Option<FieldsJson>)>, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let (_, folded) = fold(view, row, places, false)?;
+    Ok(fit(row, folded, false)?
+        .ok()
+        .map(|fitted| (fitted.kind, fitted.fields.map(|fields| fields.to_json()))))
+}
+
+/// Returns the hash of a unit whose bytes were just read.
+pub fn digest(unit: &Unit) -> Hash {
+    unit.digest()
+}
+
+fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
+    UnitChange {
+        key: change.key.clone(),
+        kind: change.kind,
+        base: change.base,
+        ops: change.ops.iter().map(|op| op.id).collect(),
+        edited_at: change.edited_at,
+        older: change.older.iter().cloned().collect(),
+        schema_version: change.schema_version,
+        fields: json,
+    }
+}
+
+struct FoldedOps {
+    folded: Folded,
+    schema_version: u32,
+    as_written: bool,
+}
+
+fn fold<V: View>(
+    view: &mut V,
+    row: &RecordRow,
+    places: &[OpPlace],
+    attempted: bool,
+) -> Result<(Vec<PlannedOp>, FoldedOps), FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let mut folded = Folded::Nothing;
+    let mut ops = Vec::with_capacity(places.len());
+    let (mut schema_version, mut as_written) = (1, places.len() == 1);
+    for place in places {
+        let content = view.op(*place).map_err(FreezeError::View)?;
+        let reference = row.tail.iter().find(|reference| reference.place == *place);
+        let fields = reference
+            .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
+        as_written &= fields == content.fields;
+        schema_version = content.schema_version;
+        ops.push(PlannedOp { id: content.id, place: *place });
+        folded = folded.then(Step { kind: content.kind, fields, edited_at: content.edited_at }, attempted)?;
+    }
+    Ok((ops, FoldedOps { folded, schema_version, as_written }))
+}
+
+struct Fitted {
+    kind: OpKind,
+    fields: Option<crate::fields::Fields>,
+    edited_at: Hlc,
+    older: Vec<(String, Hlc)>,
+    schema_version: u32,
+    as_written: bool,
+}
+
+/// Makes the folded change one that the record, as it is confirmed now, can take; or says why nothing need be sent.
+fn fit(
+    row: &RecordRow,
+    ops: FoldedOps,
+    attempted: bool,
+) -> Result<Result<Fitted, AnnulledReason>, crate::fields::InvalidFields> {
+    let FoldedOps { folded, schema_version, mut as_written } = ops;
+    let Folded::Change(change) = folded else { return Ok(Err(AnnulledReason::CreatedAndDeleted)) };
+    let is_there = row.confirmed_image().is_some();
+    let older = change.older().map(|(name, stamp)| (name.clone(), stamp)).collect();
+    let FoldedChange { kind, fields, edited_at, .. } = change;
+    let (kind, fields) = match (kind, is_there) {
+        (OpKind::Delete, false) if !attempted => return Ok(Err(AnnulledReason::NoEffect)),
+        (OpKind::Delete, _) => (OpKind::Delete, None),
+        (OpKind::Create, true) => (OpKind::Update, Some(fields)),
+        (OpKind::Update, false) => {
+            let mut image = Image { fields: None, before_deletion: before_deletion(row)? };
+            image.apply(OpKind::Update, &fields);
+            as_written = false;
+            (OpKind::Create, image.fields)
+        }
+        (OpKind::Create | OpKind::Replace, false) => (OpKind::Create, Some(fields)),
+        (kind, true) => (kind, Some(fields)),
+    };
+    Ok(Ok(Fitted { kind, fields, edited_at, older, schema_version, as_written }))
+}
+
+fn before_deletion(row: &RecordRow) -> Result<Option<crate::fields::Fields>, crate::fields::InvalidFields> {
+    row.confirmed
+        .as_ref()
+        .filter(|confirmed| confirmed.deleted)
+        .map(|confirmed| confirmed.fields.to_fields())
+        .transpose()
+}

@@ -1,0 +1,423 @@
+//! What is sent next, and what is held and why.
+//!
+//! ```text
+//!   tail  ──►  units under way that are due     sent again, same bytes
+//!         ──►  groups of ops                    each to be folded and frozen as a new unit
+//!         ──►  holds                            each with a reason that the app can read
+//! ```
+//!
+//! Invariants:
+//! 1. A record is in at most one unit that has no final answer; what is behind it waits.
+//! 2. A group never reaches across: an op under way, a transaction's edge, another actor, another schema version, an open
+//!    undo window, a reference to a record that is created later in the tail.
+//! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
+//! 4. An op whose declared reference is itself not at the server waits for it. Priority orders what is left, and so never
+//!    overtakes a dependency.
+//! 5. Every op of the tail is in a unit, in a group, or held with a reason.
+//!
+//! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::entry::ParkScope;
+use crate::ids::UnitId;
+use crate::names::{Actor, RecordKey};
+use crate::op::{OpKind, OpPlace};
+use crate::rows::TailRow;
+use crate::schema::{NetworkClass, Schema};
+use crate::tail::{Tail, TailUnit};
+use crate::time::WallTime;
+
+/// What planning looks at.
+pub struct PlanInput<'a> {
+    /// The tail.
+    pub tail: &'a Tail,
+    /// What the app declared.
+    pub schema: &'a Schema,
+    /// What is parked, and by which code.
+    pub parks: &'a [(ParkScope, String)],
+    /// Whose credentials are at hand.
+    pub actor: &'a Actor,
+    /// The device's wall clock.
+    pub now: WallTime,
+    /// The most changes to send.
+    pub batch_ops: usize,
+    /// The most bytes to send; one unit may go over it alone.
+    pub batch_bytes: usize,
+    /// Whether the network is unmetered.
+    pub unmetered: bool,
+    /// Whether a unit's backoff counts; a person who asks for a sync now does not wait for it.
+    pub heed_backoff: bool,
+}
+
+/// A send plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Units under way that are sent again.
+    pub again: Vec<UnitId>,
+    /// Ops to be folded into new units, in the order in which they are sent.
+    pub groups: Vec<Group>,
+    /// What is held.
+    pub holds: BTreeMap<OpPlace, Hold>,
+    /// The earliest time at which something held becomes due.
+    pub wake: Option<WallTime>,
+    /// Whether something that could be sent did not fit the batch.
+    pub more: bool,
+}
+
+/// Ops that make one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The ops of each record, oldest first.
+    pub records: Vec<(RecordKey, Vec<OpPlace>)>,
+    /// Whose they are.
+    pub actor: Actor,
+    /// An attempted unit that this one takes over.
+    pub replaces: Option<UnitId>,
+}
+
+/// Why an op is not sent now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hold {
+    /// It can still be undone.
+    UndoWindow {
+        /// When the window closes.
+        until: WallTime,
+    },
+    /// A record that it refers to is not at the server yet.
+    WaitsFor(RecordKey),
+    /// The record's creation was refused: it waits for a person to decide on that dead letter.
+    DeadCreate,
+    /// It was not taken, and is tried again later.
+    BackingOff {
+        /// When.
+        until: WallTime,
+        /// The server's code.
+        code: String,
+    },
+    /// An earlier op of its record is under way.
+    Behind(UnitId),
+    /// It wants an unmetered network.
+    UnmeteredNetwork,
+    /// Something is parked.
+    Parked {
+        /// What.
+        scope: ParkScope,
+        /// The server's code.
+        code: String,
+    },
+    /// Someone else made it, whose credentials are not at hand.
+    OtherActor(Actor),
+    /// Its entity type never leaves the device.
+    LocalOnly,
+}
+
+impl Hold {
+    /// Returns when the hold ends by itself.
+    pub const fn until(&self) -> Option<WallTime> {
+        match self {
+            Self::UndoWindow { until } | Self::BackingOff { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+}
+
+/// Makes a send plan.
+pub fn plan(input: &PlanInput<'_>) -> Plan {
+    let mut planning = Planning { input, plan: Plan::default(), ops: 0, bytes: 0, visited: HashSet::new() };
+    planning.units_under_way();
+    planning.new_groups();
+    let plan = &mut planning.plan;
+    plan.wake = plan.holds.values().filter_map(Hold::until).min();
+    planning.plan
+}
+
+struct Planning<'a> {
+    input: &'a PlanInput<'a>,
+    plan: Plan,
+    ops: usize,
+    bytes: usize,
+    visited: HashSet<RecordKey>,
+}
+
+/// A group that could be sent, with what orders it.
+struct Candidate {
+    priority: i32,
+    first: OpPlace,
+    group: Group,
+    bytes: usize,
+}
+
+impl Planning<'_> {
+    fn units_under_way(&mut self) {
+        let mut units: Vec<_> = self.input.tail.units().collect();
+        units.sort_by_key(|(id, unit)| (unit.planned, **id));
+        for (id, unit) in units {
+            if self.takes_over(*id, unit) {
+                continue;
+            }
+            self.visited.extend(unit.records.iter().cloned());
+            self.hold_behind(*id, unit);
+            let hold = self.hold_of_unit(unit);
+            let bytes = unit.ops.iter().filter_map(|place| self.input.tail.op(*place)).map(size).sum();
+            match hold {
+                Some(hold) => self.hold_all(&unit.ops, &hold),
+                None if self.fits(unit.records.len(), bytes) => self.plan.again.push(*id),
+                None => self.plan.more = true,
+            }
+        }
+    }
+
+    /// A delete behind an attempted unit of the same record takes its ops over: whatever became of the attempt, the record
+    /// is to go. Returns whether it did.
+    fn takes_over(&mut self, id: UnitId, unit: &TailUnit) -> bool {
+        let [key] = unit.records.as_slice() else { return false };
+        if unit.tries == 0 || self.hold_of_unit(&TailUnit { retry_at: None, ..unit.clone() }).is_some() {
+            return false;
+        }
+        let behind: Vec<_> = self.input.tail.ops_of(key).filter(|place| !unit.ops.contains(place)).collect();
+        let Some(last) = behind.last().and_then(|place| self.input.tail.op(*place)) else { return false };
+        if last.kind != OpKind::Delete || behind.iter().any(|place| self.bars(*place).is_some()) {
+            return false;
+        }
+        let ops: Vec<_> = unit.ops.iter().chain(&behind).copied().collect();
+        if ops.iter().filter_map(|place| self.input.tail.op(*place)).any(|row| row.transaction_ops > 1) {
+            return false;
+        }
+        self.visited.insert(key.clone());
+        let bytes = size(last);
+        if self.fits(1, bytes) {
+            let records = vec![(key.clone(), ops)];
+            self.plan.groups.push(Group { records, actor: unit.actor.clone(), replaces: Some(id) });
+        } else {
+            self.plan.more = true;
+        }
+        true
+    }
+
+    fn hold_behind(&mut self, id: UnitId, unit: &TailUnit) {
+        for key in &unit.records {
+            for place in
+                self.input.tail.ops_of(key).filter(|place| self.input.tail.unit_of(*place) != Some(id))
+            {
+                if !self.input.tail.is_dead(place) {
+                    self.plan.holds.insert(place, Hold::Behind(id));
+                }
+            }
+        }
+    }
+
+    fn hold_of_unit(&self, unit: &TailUnit) -> Option<Hold> {
+        if let Some(hold) = self.parked(|scope| match scope {
+            ParkScope::Actor(actor) => *actor == unit.actor,
+            ParkScope::Entity(entity) => unit.records.iter().any(|key| key.entity == *entity),
+            ParkScope::Op(op) => self.input.tail.place_of(op).is_some_and(|place| unit.ops.contains(&place)),
+            ParkScope::Server(..) | ParkScope::Protocol => true,
+        }) {
+            return Some(hold);
+        }
+        if unit.actor != *self.input.actor {
+            return Some(Hold::OtherActor(unit.actor.clone()));
+        }
+        let until = unit.retry_at.filter(|at| self.input.heed_backoff && *at > self.input.now)?;
+        Some(Hold::BackingOff { until, code: unit.code.clone() })
+    }
+
+    fn new_groups(&mut self) {
+        let tail = self.input.tail;
+        let in_order = self.input.schema.has_one_priority();
+        let mut candidates = Vec::new();
+        for (place, row) in tail.ops() {
+            if self.visited.contains(&row.key) || tail.is_dead(place) {
+                continue;
+            }
+            if in_order && self.plan.more {
+                break;
+            }
+            let Some(candidate) = self.candidate(place, row) else { continue };
+            if in_order {
+                self.take(candidate);
+            } else {
+                candidates.push(candidate);
+            }
+        }
+        candidates.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.first));
+        for candidate in candidates {
+            self.take(candidate);
+        }
+    }
+
+    fn take(&mut self, candidate: Candidate) {
+        let changes = candidate.group.records.len();
+        if !self.plan.more && self.fits(changes, candidate.bytes) {
+            self.plan.groups.push(candidate.group);
+        } else {
+            self.plan.more = true;
+        }
+    }
+
+    /// Finds the group that begins with the first waiting op of a record, or holds what cannot be sent.
+    fn candidate(&mut self, first: OpPlace, row: &TailRow) -> Option<Candidate> {
+        let places = if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
+        let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
+        let mut bytes = 0;
+        let mut priority = i32::MIN;
+        for place in places {
+            let Some(row) = self.input.tail.op(place) else { continue };
+            bytes += size(row);
+            priority =
+                priority.max(self.input.schema.rules(&row.key.entity).map_or(0, |rules| rules.priority));
+            match records.iter_mut().find(|(key, _)| *key == row.key) {
+                Some((_, places)) => places.push(place),
+                None => records.push((row.key.clone(), vec![place])),
+            }
+        }
+        let group = Group { records, actor: row.actor.clone(), replaces: None };
+        Some(Candidate { priority, first, group, bytes })
+    }
+
+    /// The ops of one record that can go as one, from the first waiting one on.
+    fn run(&mut self, first: OpPlace, row: &TailRow) -> Option<Vec<OpPlace>> {
+        self.visited.insert(row.key.clone());
+        let tail = self.input.tail;
+        let waiting: Vec<_> = tail.ops_of(&row.key).filter(|place| !tail.is_dead(*place)).collect();
+        let dead_create =
+            tail.ops_of(&row.key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
+        if dead_create.is_some_and(|dead| dead.kind == OpKind::Create) {
+            self.hold_all(&waiting, &Hold::DeadCreate);
+            return None;
+        }
+        if let Some(hold) = self.bars(first) {
+            self.hold_all(&waiting, &hold);
+            return None;
+        }
+        let mut run = vec![first];
+        for place in waiting.into_iter().filter(|place| *place > first) {
+            let joins = tail.op(place).is_some_and(|next| {
+                next.transaction_ops == 1
+                    && next.actor == row.actor
+                    && next.schema_version == row.schema_version
+                    && self.bars(place).is_none()
+            });
+            if !joins {
+                break;
+            }
+            run.push(place);
+        }
+        Some(run)
+    }
+
+    /// All ops of one transaction, if each can go: all or none.
+    fn transaction(&mut self, first: OpPlace) -> Option<Vec<OpPlace>> {
+        let tail = self.input.tail;
+        let places: Vec<_> = tail.ops_of_entry(first.seq).map(|(place, _)| place).collect();
+        let keys: BTreeSet<_> =
+            places.iter().filter_map(|place| tail.op(*place)).map(|row| row.key.clone()).collect();
+        let hold = keys.iter().find_map(|key| self.blocked_before(key, first)).or_else(|| {
+            places.iter().find_map(|place| match self.bars(*place) {
+                Some(Hold::WaitsFor(key)) if keys.contains(&key) => None,
+                hold => hold,
+            })
+        });
+        self.visited.extend(keys);
+        match hold {
+            Some(hold) => {
+                self.hold_all(&places, &hold);
+                None
+            }
+            None => Some(places),
+        }
+    }
+
+    /// Returns why an earlier op of a record keeps a transaction from going.
+    fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
+        let tail = self.input.tail;
+        let earlier =
+            tail.ops_of(key).find(|place| place.seq < first.seq && self.stands_in_the_way(*place))?;
+        Some(match tail.unit_of(earlier) {
+            Some(unit) => Hold::Behind(unit),
+            None if tail.is_dead(earlier) => Hold::DeadCreate,
+            None => Hold::WaitsFor(key.clone()),
+        })
+    }
+
+    fn stands_in_the_way(&self, place: OpPlace) -> bool {
+        let created = || self.input.tail.op(place).is_some_and(|row| row.kind == OpKind::Create);
+        !self.input.tail.is_dead(place) || created()
+    }
+
+    /// Returns why an op cannot be sent now, looking at the op alone.
+    fn bars(&self, place: OpPlace) -> Option<Hold> {
+        let row = self.input.tail.op(place)?;
+        let rules = self.input.schema.rules(&row.key.entity);
+        let parked = self.parked(|scope| match scope {
+            ParkScope::Actor(actor) => *actor == row.actor,
+            ParkScope::Entity(entity) => row.key.entity == *entity,
+            ParkScope::Op(op) => row.op == *op,
+            ParkScope::Server(..) | ParkScope::Protocol => true,
+        });
+        if parked.is_some() {
+            return parked;
+        }
+        if row.actor != *self.input.actor {
+            return Some(Hold::OtherActor(row.actor.clone()));
+        }
+        let rules = rules?;
+        if rules.local_only {
+            return Some(Hold::LocalOnly);
+        }
+        let until = row.made_at.plus(rules.undo_window);
+        if until > self.input.now && !rules.undo_window.is_zero() {
+            return Some(Hold::UndoWindow { until });
+        }
+        let unmetered_only = match rules.network {
+            NetworkClass::Any => false,
+            NetworkClass::Unmetered => true,
+            NetworkClass::UnmeteredAbove(bytes) => row.bytes > bytes as u64,
+        };
+        if unmetered_only && !self.input.unmetered {
+            return Some(Hold::UnmeteredNetwork);
+        }
+        row.references
+            .iter()
+            .find(|target| self.is_unborn(target, &row.key))
+            .map(|target| Hold::WaitsFor(target.clone()))
+    }
+
+    /// Returns whether a record that is referred to has yet to be created at the server.
+    fn is_unborn(&self, target: &RecordKey, from: &RecordKey) -> bool {
+        let tail = self.input.tail;
+        target != from
+            && tail.ops_of(target).filter_map(|place| tail.op(place)).any(|row| row.kind == OpKind::Create)
+    }
+
+    fn parked(&self, concerns: impl Fn(&ParkScope) -> bool) -> Option<Hold> {
+        let (scope, code) = self.input.parks.iter().find(|(scope, _)| concerns(scope))?;
+        Some(Hold::Parked { scope: scope.clone(), code: code.clone() })
+    }
+
+    fn hold_all(&mut self, places: &[OpPlace], hold: &Hold) {
+        for place in places {
+            self.plan.holds.insert(*place, hold.clone());
+        }
+    }
+
+    /// Counts a unit in if the batch has room; the first one always has.
+    fn fits(&mut self, changes: usize, bytes: usize) -> bool {
+        let empty = self.ops == 0;
+        if !empty
+            && (self.ops + changes > self.input.batch_ops || self.bytes + bytes > self.input.batch_bytes)
+        {
+            return false;
+        }
+        self.ops += changes;
+        self.bytes += bytes;
+        true
+    }
+}
+
+/// About how many bytes an op takes in a request.
+fn size(row: &TailRow) -> usize {
+    usize::try_from(row.bytes).unwrap_or(usize::MAX).saturating_add(240)
+}

@@ -1,0 +1,389 @@
+//! Who wins what both sides changed since they were last the same.
+//!
+//! | ours ↓ / theirs → | changed fields | deleted |
+//! |---|---|---|
+//! | update, create | per overlapping field, by the field's policy | the later edit |
+//! | replace | the later edit, as a whole | the later edit |
+//! | delete | the later edit | agreed |
+//!
+//! Invariants:
+//! 1. A field conflicts only if theirs differs from the base *and* from ours; all other fields merge.
+//! 2. "Later" is a total order: by stamp, then by op id, so that every device that judges the same two edits agrees.
+//! 3. The result depends on the two edits and the base only, never on the order in which they arrived.
+//! 4. Nothing is dropped: every value that loses is in the result, to be recorded.
+
+use serde_json::Value;
+
+use crate::entry::{ConflictedField, Winner};
+use crate::fields::Fields;
+use crate::ids::OpId;
+use crate::op::OpKind;
+use crate::schema::{EntityRules, Granularity, Policy};
+use crate::time::Hlc;
+
+/// Our side of a possible conflict.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalEdit<'a> {
+    /// The op.
+    pub op: OpId,
+    /// What it does.
+    pub kind: OpKind,
+    /// The fields it still has.
+    pub fields: &'a Fields,
+    /// When it was made.
+    pub edited_at: Hlc,
+}
+
+/// Their side.
+pub struct RemoteEdit<'a> {
+    /// The op that last edited the record.
+    pub op: OpId,
+    /// The record's image now, or `None` if it is deleted.
+    pub image: Option<&'a Fields>,
+    /// When the record was last edited.
+    pub edited_at: Hlc,
+    /// When a field was last edited.
+    pub edited_at_of: &'a dyn Fn(&str) -> Hlc,
+}
+
+/// What becomes of our edit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resolution {
+    /// The two sides do not meet.
+    Apart,
+    /// The server already has what the edit wants.
+    Agreed,
+    /// They meet.
+    Conflict(Settlement),
+}
+
+/// A conflict with its outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    /// Each field that both sides changed; empty where a delete is one side.
+    pub fields: Vec<ConflictedField>,
+    /// Who won as a whole: the server only if nothing of ours is left.
+    pub winner: Winner,
+    /// The rule for the whole.
+    pub rule: Policy,
+    /// The fields in question as they were on both sides before.
+    pub base: Fields,
+    /// As ours has them.
+    pub local: Fields,
+    /// As theirs has them.
+    pub remote: Fields,
+    /// What a rule made of both.
+    pub merged: Option<Fields>,
+}
+
+impl Settlement {
+    /// Returns the fields that our op loses.
+    pub fn lost(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(|field| field.winner == Winner::Remote).map(|field| field.name.as_str())
+    }
+}
+
+/// Settles one edit of ours against the server's present record.
+pub fn resolve(
+    rules: &EntityRules,
+    base: Option<&Fields>,
+    local: LocalEdit<'_>,
+    remote: &RemoteEdit<'_>,
+) -> Resolution {
+    let nothing = Fields::new();
+    let base_fields = base.unwrap_or(&nothing);
+    match (local.kind, remote.image) {
+        (OpKind::Delete, None) => Resolution::Agreed,
+        (OpKind::Delete, Some(image)) => whole(rules, base_fields, &nothing, image, local, remote),
+        (_, None) => whole(rules, base_fields, local.fields, &nothing, local, remote),
+        (OpKind::Replace, Some(image)) => {
+            if *image == local.fields.clone().into_image() {
+                Resolution::Agreed
+            } else if image == base_fields {
+                Resolution::Apart
+            } else {
+                whole(rules, base_fields, local.fields, image, local, remote)
+            }
+        }
+        (OpKind::Create | OpKind::Update, Some(image)) => by_field(rules, base_fields, image, local, remote),
+    }
+}
+
+/// One side deletes, or replaces the whole record: there is only one winner.
+fn whole(
+    rules: &EntityRules,
+    base: &Fields,
+    ours: &Fields,
+    theirs: &Fields,
+    local: LocalEdit<'_>,
+    remote: &RemoteEdit<'_>,
+) -> Resolution {
+    let winner = match rules.policy {
+        Policy::ServerWins => Winner::Remote,
+        Policy::DeviceWins => Winner::Local,
+        Policy::Manual => Winner::Undecided,
+        _ => later((local.edited_at, local.op), (remote.edited_at, remote.op)),
+    };
+    Resolution::Conflict(Settlement {
+        fields: Vec::new(),
+        winner,
+        rule: rules.policy,
+        base: base.clone(),
+        local: ours.clone(),
+        remote: theirs.clone(),
+        merged: None,
+    })
+}
+
+fn by_field(
+    rules: &EntityRules,
+    base: &Fields,
+    image: &Fields,
+    local: LocalEdit<'_>,
+    remote: &RemoteEdit<'_>,
+) -> Resolution {
+    let null = Value::Null;
+    let differs = |name: &str, ours: &Value| {
+        let theirs = image.get(name).unwrap_or(&null);
+        theirs != base.get(name).unwrap_or(&null) && theirs != ours
+    };
+    let overlapping: Vec<_> = local.fields.iter().filter(|(name, ours)| differs(name, ours)).collect();
+    if overlapping.is_empty() {
+        let agreed = local.fields.iter().all(|(name, ours)| image.get(name).unwrap_or(&null) == ours);
+        return if agreed { Resolution::Agreed } else { Resolution::Apart };
+    }
+    let as_one = rules.granularity == Granularity::WholeRecord;
+    let together = as_one.then(|| later((local.edited_at, local.op), (remote.edited_at, remote.op)));
+    let mut settlement = Settlement {
+        fields: Vec::new(),
+        winner: Winner::Local,
+        rule: rules.policy,
+        base: Fields::new(),
+        local: Fields::new(),
+        remote: Fields::new(),
+        merged: None,
+    };
+    for (name, ours) in local.fields.iter().filter(|(name, ours)| as_one || differs(name, ours)) {
+        let theirs = image.get(name).unwrap_or(&null);
+        let rule = rules.policy_of(name);
+        let remote_edit = ((remote.edited_at_of)(name), remote.op);
+        let settled = match together {
+            Some(winner) if rule == Policy::LastWriteWins => Settled::of(winner),
+            _ => settle(rule, ours, theirs, (local.edited_at, local.op), remote_edit),
+        };
+        settlement.fields.push(ConflictedField { name: name.to_owned(), rule, winner: settled.winner });
+        settlement.base.set(name, base.get(name).cloned().unwrap_or(Value::Null));
+        settlement.local.set(name, ours.clone());
+        settlement.remote.set(name, theirs.clone());
+        if let Some(value) = settled.merged {
+            settlement.merged.get_or_insert_with(Fields::new).set(name, value);
+        }
+    }
+    settlement.winner = overall(&settlement.fields, local.fields.len());
+    Resolution::Conflict(settlement)
+}
+
+/// The server wins as a whole only if each field of the op is lost; one open field leaves the whole open.
+fn overall(fields: &[ConflictedField], all: usize) -> Winner {
+    let has = |winner| fields.iter().any(|field| field.winner == winner);
+    if has(Winner::Undecided) {
+        Winner::Undecided
+    } else if fields.len() == all && fields.iter().all(|field| field.winner == Winner::Remote) {
+        Winner::Remote
+    } else if has(Winner::Merged) {
+        Winner::Merged
+    } else {
+        Winner::Local
+    }
+}
+
+struct Settled {
+    winner: Winner,
+    merged: Option<Value>,
+}
+
+impl Settled {
+    const fn of(winner: Winner) -> Self {
+        Self { winner, merged: None }
+    }
+}
+
+fn settle(rule: Policy, ours: &Value, theirs: &Value, local: (Hlc, OpId), remote: (Hlc, OpId)) -> Settled {
+    let by_number = |larger: bool| match (ours.as_f64(), theirs.as_f64()) {
+        (Some(ours), Some(theirs)) if (ours > theirs) == larger => Settled::of(Winner::Local),
+        (Some(_), Some(_)) => Settled::of(Winner::Remote),
+        _ => Settled::of(later(local, remote)),
+    };
+    match rule {
+        Policy::LastWriteWins => Settled::of(later(local, remote)),
+        Policy::ServerWins => Settled::of(Winner::Remote),
+        Policy::DeviceWins => Settled::of(Winner::Local),
+        Policy::Manual => Settled::of(Winner::Undecided),
+        Policy::Max => by_number(true),
+        Policy::Min => by_number(false),
+        Policy::AppendUnique => match (ours, theirs) {
+            (Value::Array(ours), Value::Array(theirs)) => {
+                let missing = ours.iter().filter(|item| !theirs.contains(item));
+                let merged = theirs.iter().chain(missing).cloned().collect();
+                Settled { winner: Winner::Merged, merged: Some(Value::Array(merged)) }
+            }
+            _ => Settled::of(later(local, remote)),
+        },
+    }
+}
+
+/// The total order of edits.
+fn later(local: (Hlc, OpId), remote: (Hlc, OpId)) -> Winner {
+    if local > remote { Winner::Local } else { Winner::Remote }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn fields(value: Value) -> Fields {
+        Fields::from_value(value).unwrap()
+    }
+
+    fn op(number: u8) -> OpId {
+        OpId::from_bytes([number; 16])
+    }
+
+    struct Case {
+        rules: EntityRules,
+        base: Option<Value>,
+        kind: OpKind,
+        ours: Value,
+        our_time: u64,
+        theirs: Option<Value>,
+        their_time: u64,
+    }
+
+    impl Case {
+        fn run(self) -> Resolution {
+            let (base, ours, theirs) = (self.base.map(fields), fields(self.ours), self.theirs.map(fields));
+            let their_time = Hlc::from_bits(self.their_time);
+            let local = LocalEdit {
+                op: op(1),
+                kind: self.kind,
+                fields: &ours,
+                edited_at: Hlc::from_bits(self.our_time),
+            };
+            let remote = RemoteEdit {
+                op: op(2),
+                image: theirs.as_ref(),
+                edited_at: their_time,
+                edited_at_of: &|_| their_time,
+            };
+            resolve(&self.rules, base.as_ref(), local, &remote)
+        }
+    }
+
+    fn update(our_time: u64, their_time: u64) -> Case {
+        Case {
+            rules: EntityRules::default(),
+            base: Some(json!({"a": 0, "b": 0})),
+            kind: OpKind::Update,
+            ours: json!({"a": 1}),
+            our_time,
+            theirs: Some(json!({"a": 2, "b": 9})),
+            their_time,
+        }
+    }
+
+    #[track_caller]
+    fn expect_conflict(resolution: Resolution) -> Settlement {
+        match resolution {
+            Resolution::Conflict(settlement) => settlement,
+            other => panic!("expected a conflict, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn fields_that_only_one_side_changed_merge() {
+        let case = Case { theirs: Some(json!({"a": 0, "b": 9})), ..update(1, 2) };
+        assert_eq!(case.run(), Resolution::Apart);
+    }
+
+    #[test]
+    fn the_later_edit_of_a_field_wins_and_both_values_are_kept() {
+        let lost = expect_conflict(update(1, 2).run());
+        assert_eq!(lost.winner, Winner::Remote);
+        assert_eq!(lost.lost().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(
+            (lost.base, lost.local, lost.remote),
+            (fields(json!({"a": 0})), fields(json!({"a": 1})), fields(json!({"a": 2})))
+        );
+        assert_eq!(expect_conflict(update(2, 1).run()).winner, Winner::Local);
+    }
+
+    #[test]
+    fn an_equal_stamp_is_decided_by_op_id() {
+        assert_eq!(expect_conflict(update(5, 5).run()).winner, Winner::Remote, "op 2 is above op 1");
+    }
+
+    #[test]
+    fn a_value_that_both_sides_chose_is_no_conflict() {
+        let case = Case { theirs: Some(json!({"a": 1, "b": 9})), ..update(1, 2) };
+        assert_eq!(case.run(), Resolution::Agreed);
+    }
+
+    #[test]
+    fn a_delete_and_an_update_are_decided_by_the_later_edit() {
+        for (our_time, their_time, winner) in [(1, 2, Winner::Remote), (2, 1, Winner::Local)] {
+            let ours_deletes = Case { kind: OpKind::Delete, ours: json!({}), ..update(our_time, their_time) };
+            assert_eq!(expect_conflict(ours_deletes.run()).winner, winner);
+            let theirs_deletes = Case { theirs: None, ..update(our_time, their_time) };
+            assert_eq!(expect_conflict(theirs_deletes.run()).winner, winner);
+        }
+    }
+
+    #[test]
+    fn two_deletes_agree() {
+        let case = Case { kind: OpKind::Delete, ours: json!({}), theirs: None, ..update(1, 2) };
+        assert_eq!(case.run(), Resolution::Agreed);
+    }
+
+    #[test]
+    fn each_policy_settles_a_field_its_own_way() {
+        let with = |policy, ours: Value, theirs: Value| {
+            let rules = EntityRules { policy, ..EntityRules::default() };
+            let case =
+                Case { rules, ours: json!({"a": ours}), theirs: Some(json!({"a": theirs})), ..update(1, 2) };
+            expect_conflict(case.run())
+        };
+        assert_eq!(with(Policy::ServerWins, json!(1), json!(2)).winner, Winner::Remote);
+        assert_eq!(with(Policy::DeviceWins, json!(1), json!(2)).winner, Winner::Local);
+        assert_eq!(with(Policy::Manual, json!(1), json!(2)).winner, Winner::Undecided);
+        assert_eq!(with(Policy::Max, json!(3), json!(2)).winner, Winner::Local);
+        assert_eq!(with(Policy::Min, json!(3), json!(2)).winner, Winner::Remote);
+        assert_eq!(
+            with(Policy::Max, json!("x"), json!(2)).winner,
+            Winner::Remote,
+            "falls back to the later edit"
+        );
+        let merged = with(Policy::AppendUnique, json!([1, 2]), json!([2, 3])).merged;
+        assert_eq!(merged, Some(fields(json!({"a": [2, 3, 1]}))));
+    }
+
+    #[test]
+    fn a_whole_record_is_settled_as_one() {
+        let rules = EntityRules { granularity: Granularity::WholeRecord, ..EntityRules::default() };
+        let case = Case { rules, ours: json!({"a": 1, "b": 0, "c": 7}), ..update(1, 2) };
+        assert_eq!(expect_conflict(case.run()).winner, Winner::Remote, "c is lost with a");
+    }
+
+    proptest! {
+        #[test]
+        fn two_devices_that_judge_each_other_agree_on_the_winner(a in 0u64..4, b in 0u64..4, first in 0u8..4, second in 0u8..4) {
+            prop_assume!(first != second);
+            let one = (Hlc::from_bits(a), op(first));
+            let other = (Hlc::from_bits(b), op(second));
+            let here = later(one, other) == Winner::Local;
+            let there = later(other, one) == Winner::Local;
+            prop_assert!(here != there);
+        }
+    }
+}

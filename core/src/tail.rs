@@ -1,0 +1,175 @@
+//! The tail in memory: every op without a terminal outcome, in order, with what planning needs to know of it.
+//!
+//! Invariants:
+//! 1. An op is here from the commit that appended it to the commit that ended it, and never twice.
+//! 2. An op is in at most one unit, and a record is in at most one unit.
+//! 3. It is a pure fold: built anew from the log it is the same.
+//!
+//! What it is not: a store. It is rebuilt when a book is opened.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::ids::{OpId, UnitId};
+use crate::names::{Actor, RecordKey};
+use crate::numbers::Seq;
+use crate::op::OpPlace;
+use crate::rows::{TailRow, UnitRow};
+use crate::time::WallTime;
+
+/// The tail of a book.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    ops: BTreeMap<OpPlace, TailRow>,
+    records: HashMap<RecordKey, BTreeSet<OpPlace>>,
+    places: HashMap<OpId, OpPlace>,
+    dead: BTreeSet<OpPlace>,
+    units: BTreeMap<UnitId, TailUnit>,
+    unit_of: HashMap<OpPlace, UnitId>,
+}
+
+/// A unit without a final answer, as far as planning needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailUnit {
+    /// The entry that planned it.
+    pub planned: Seq,
+    /// Whose credentials it may be sent with.
+    pub actor: Actor,
+    /// Its ops.
+    pub ops: Vec<OpPlace>,
+    /// Its records.
+    pub records: Vec<RecordKey>,
+    /// How many classified transient answers it has had.
+    pub tries: u32,
+    /// The code of the last of them.
+    pub code: String,
+    /// Not to be sent again before this.
+    pub retry_at: Option<WallTime>,
+}
+
+impl Tail {
+    /// Takes in an op that was appended.
+    pub fn insert(&mut self, place: OpPlace, row: TailRow) {
+        self.records.entry(row.key.clone()).or_default().insert(place);
+        self.places.insert(row.op, place);
+        self.ops.insert(place, row);
+    }
+
+    /// Takes out an op that ended.
+    pub fn remove(&mut self, place: OpPlace) {
+        let Some(row) = self.ops.remove(&place) else { return };
+        self.places.remove(&row.op);
+        self.dead.remove(&place);
+        self.unit_of.remove(&place);
+        if let Some(places) = self.records.get_mut(&row.key) {
+            places.remove(&place);
+            if places.is_empty() {
+                self.records.remove(&row.key);
+            }
+        }
+    }
+
+    /// Marks an op as dead-lettered, or no longer so.
+    pub fn set_dead(&mut self, place: OpPlace, dead: bool) {
+        if dead {
+            self.dead.insert(place);
+        } else {
+            self.dead.remove(&place);
+        }
+    }
+
+    /// Takes in a unit that was planned or tried.
+    pub fn put_unit(&mut self, id: UnitId, row: &UnitRow) {
+        let ops: Vec<_> =
+            row.changes.iter().flat_map(|change| change.ops.iter().map(|op| op.place)).collect();
+        for place in &ops {
+            self.unit_of.insert(*place, id);
+        }
+        let records = row.changes.iter().map(|change| change.key.clone()).collect();
+        let unit = TailUnit {
+            planned: row.planned,
+            actor: row.actor.clone(),
+            ops,
+            records,
+            tries: row.tries,
+            code: row.code.clone(),
+            retry_at: row.retry_at,
+        };
+        self.units.insert(id, unit);
+    }
+
+    /// Takes out a unit that was answered, or whose ops another one took over.
+    pub fn remove_unit(&mut self, id: UnitId) {
+        let Some(unit) = self.units.remove(&id) else { return };
+        for place in unit.ops {
+            if self.unit_of.get(&place) == Some(&id) {
+                self.unit_of.remove(&place);
+            }
+        }
+    }
+
+    /// Returns all ops, oldest first.
+    pub fn ops(&self) -> impl Iterator<Item = (OpPlace, &TailRow)> {
+        self.ops.iter().map(|(place, row)| (*place, row))
+    }
+
+    /// Returns the ops of one entry, in order.
+    pub fn ops_of_entry(&self, seq: Seq) -> impl Iterator<Item = (OpPlace, &TailRow)> {
+        let range = OpPlace { seq, index: 0 }..=OpPlace { seq, index: u32::MAX };
+        self.ops.range(range).map(|(place, row)| (*place, row))
+    }
+
+    /// Returns an op.
+    pub fn op(&self, place: OpPlace) -> Option<&TailRow> {
+        self.ops.get(&place)
+    }
+
+    /// Returns where an op stands.
+    pub fn place_of(&self, op: &OpId) -> Option<OpPlace> {
+        self.places.get(op).copied()
+    }
+
+    /// Returns the ops of a record, oldest first.
+    pub fn ops_of(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = OpPlace> + '_ {
+        self.records.get(key).into_iter().flatten().copied()
+    }
+
+    /// Returns whether a record has a tail.
+    pub fn has(&self, key: &RecordKey) -> bool {
+        self.records.contains_key(key)
+    }
+
+    /// Returns whether an op is a dead letter.
+    pub fn is_dead(&self, place: OpPlace) -> bool {
+        self.dead.contains(&place)
+    }
+
+    /// Returns the unit that an op is in.
+    pub fn unit_of(&self, place: OpPlace) -> Option<UnitId> {
+        self.unit_of.get(&place).copied()
+    }
+
+    /// Returns a unit.
+    pub fn unit(&self, id: &UnitId) -> Option<&TailUnit> {
+        self.units.get(id)
+    }
+
+    /// Returns all units in the order of their ids, which is the order in which they were planned.
+    pub fn units(&self) -> impl Iterator<Item = (&UnitId, &TailUnit)> {
+        self.units.iter()
+    }
+
+    /// Returns how many ops there are, dead letters included.
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Returns whether everything has ended.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Returns how many dead letters there are.
+    pub fn dead_letters(&self) -> usize {
+        self.dead.len()
+    }
+}
