@@ -8,9 +8,12 @@
 pub mod codec;
 pub mod entry;
 pub mod limits;
+#[cfg(feature = "store")]
+pub mod log;
 pub mod protocol;
 pub mod rows;
 pub mod rules;
+
 pub mod tail;
 
 mod fields;

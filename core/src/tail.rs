@@ -112,6 +112,11 @@ impl Tail {
         self.ops.iter().map(|(place, row)| (*place, row))
     }
 
+    /// Returns the ops of entries after a place, oldest first.
+    pub fn ops_after(&self, seq: Seq) -> impl Iterator<Item = (OpPlace, &TailRow)> {
+        self.ops.range(OpPlace { seq: seq.next(), index: 0 }..).map(|(place, row)| (*place, row))
+    }
+
     /// Returns the ops of one entry, in order.
     pub fn ops_of_entry(&self, seq: Seq) -> impl Iterator<Item = (OpPlace, &TailRow)> {
         let range = OpPlace { seq, index: 0 }..=OpPlace { seq, index: u32::MAX };

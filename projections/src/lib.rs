@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The tables that fieldbook folds from its log, and reading them.
+//!
+//! Everything here can be thrown away and folded again: `rebuild(log) == tables` is the first invariant. There is one write
+//! path, [`apply`]; it takes an entry and needs no rule, clock or randomness.
+
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
+mod access;
+mod apply;
+mod effects;
+mod index;
+mod lazy;
+mod log_view;
+mod memory;
+mod read;
+mod rebuild;
+mod tables;
+
+pub use access::{DiskTables, Tables};
+pub use apply::{apply, tail_rows};
+pub use effects::{Effects, RecordEffect, TailEffect};
+pub use index::follow;
+pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
+pub use log_view::{CachedLog, LogView};
+pub use memory::MemoryTables;
+pub use read::{ConflictId, InvalidConflictId, Snapshot};
+pub use rebuild::{Rebuilt, fold, rebuild};

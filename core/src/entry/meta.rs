@@ -280,6 +280,8 @@ pub enum Decision {
     Acked {
         /// The unit.
         unit: UnitId,
+        /// The entry that planned it.
+        planned: Seq,
         /// The versions its records have by it.
         versions: Vec<(RecordKey, Version)>,
     },
@@ -287,6 +289,8 @@ pub enum Decision {
     Tried {
         /// The unit.
         unit: UnitId,
+        /// The entry that planned it.
+        planned: Seq,
         /// How many classified answers it has had.
         tries: u32,
         /// The server's code.
@@ -298,6 +302,8 @@ pub enum Decision {
     Dissolved {
         /// The unit.
         unit: UnitId,
+        /// The entry that planned it.
+        planned: Seq,
     },
     /// Fields of an op were changed on both sides.
     Conflicted(Conflicted),
@@ -312,6 +318,8 @@ pub enum Decision {
     DeadLettered {
         /// The unit.
         unit: UnitId,
+        /// The entry that planned it.
+        planned: Seq,
         /// How many classified answers it had.
         tries: u32,
         /// The server's code.

@@ -160,6 +160,12 @@ impl<'a, V: View> Taking<'a, V> {
             return Ok(());
         }
         let Some(unit) = self.view.unit(&id)? else { return Ok(()) };
+        if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } = outcome
+            && unit.changes.iter().any(|change| !versions.contains_key(&change.key))
+        {
+            // Half an answer is none: the unit stays under way and is sent again.
+            return Ok(());
+        }
         let mut meta = OutcomeMeta {
             unit: id,
             class: OutcomeClass::Applied,
@@ -227,13 +233,17 @@ impl<'a, V: View> Taking<'a, V> {
         let versions: Vec<_> = ours.collect();
         self.out.tally.units_acked += 1;
         self.out.tally.ops_acked += count(unit);
-        self.out.decisions.push(Decision::Acked { unit: id, versions: versions.clone() });
+        self.out.decisions.push(Decision::Acked {
+            unit: id,
+            planned: unit.planned,
+            versions: versions.clone(),
+        });
         versions
     }
 
     fn stale(&mut self, id: UnitId, unit: &UnitRow, current: &'a [Change]) -> Result<(), V::Error> {
         self.out.tally.units_stale += 1;
-        self.out.decisions.push(Decision::Dissolved { unit: id });
+        self.out.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
         for change in current {
             let number = unit.changes.iter().position(|ours| ours.key == change.key);
             self.change(change);
@@ -262,7 +272,13 @@ impl<'a, V: View> Taking<'a, V> {
         let asked = retry_after.map(std::time::Duration::from_millis);
         let retry_at = self.now.plus(retry::backoff(tries, asked, self.random));
         self.out.tally.units_tried += 1;
-        self.out.decisions.push(Decision::Tried { unit: id, tries, code: code.to_owned(), retry_at });
+        self.out.decisions.push(Decision::Tried {
+            unit: id,
+            planned: unit.planned,
+            tries,
+            code: code.to_owned(),
+            retry_at,
+        });
     }
 
     fn dead_lettered(&mut self, id: UnitId, unit: &UnitRow, code: &str, message: &str) {
@@ -270,7 +286,13 @@ impl<'a, V: View> Taking<'a, V> {
         let message = cut(message, limits::MESSAGE_BYTES);
         let message = (!message.is_empty()).then(|| self.out.decision_items.add(message, self.random));
         let tries = unit.tries.saturating_add(1);
-        self.out.decisions.push(Decision::DeadLettered { unit: id, tries, code: code.to_owned(), message });
+        self.out.decisions.push(Decision::DeadLettered {
+            unit: id,
+            planned: unit.planned,
+            tries,
+            code: code.to_owned(),
+            message,
+        });
     }
 
     fn park(&mut self, scope: ParkScope, code: &str) {

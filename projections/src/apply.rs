@@ -1,0 +1,568 @@
+//! The one write path: what an entry does to the tables.
+//!
+//! ```text
+//!   intent              each op joins its record's tail; visible moves on
+//!   upstream            each change moves confirmed on, if its version is higher; cursors, anchor
+//!   control: planned    units begin; ops that need not be sent end
+//!   control: decided    as it says
+//! ```
+//!
+//! Invariants:
+//! 1. Total and deterministic: the same entries over the same tables give the same tables, byte for byte. No clock, no
+//!    randomness, no rule: what was decided is in the entries.
+//! 2. Confirmed never goes back: a change whose version is not higher than confirmed's is recorded and changes nothing.
+//! 3. After every entry, `visible` is `confirmed` with the tail folded on top, for each record it touched.
+//!
+//! What it is not: the two tables that are folded later (`lazy`), and the tail in memory, which follows the effects.
+
+use fieldbook_core::entry::{
+    Annulled, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Meta, OpMeta, PlannedChange,
+    PlannedOp, PlannedUnit, Upstream, Winner,
+};
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{
+    Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
+    UnitChangeRow, UnitRow, Visible,
+};
+use fieldbook_core::rules::{Image, effective_fields};
+use fieldbook_core::{
+    Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq, UnitId, Version,
+};
+
+use crate::access::Tables;
+use crate::effects::{Effects, RecordEffect, TailEffect};
+use crate::log_view::{LogView, op_of};
+
+/// Applies one entry to the tables and notes what changed.
+///
+/// # Errors
+/// [`StoreError`] if a table or the log cannot be read or written, or what an entry names is missing.
+pub fn apply(
+    tables: &mut impl Tables,
+    log: &impl LogView,
+    schema: &Schema,
+    entry: &Entry,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut applying = Applying { tables, log, schema, entry, effects };
+    match &entry.meta {
+        Meta::Intent(intent) => {
+            for index in 0..intent.ops.len() {
+                applying
+                    .op(OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) })?;
+            }
+            Ok(())
+        }
+        Meta::Upstream(upstream) => applying.upstream(upstream),
+        Meta::Control(control) => applying.control(control),
+    }
+}
+
+struct Applying<'a, T, L> {
+    tables: &'a mut T,
+    log: &'a L,
+    schema: &'a Schema,
+    entry: &'a Entry,
+    effects: &'a mut Effects,
+}
+
+impl<T: Tables, L: LogView> Applying<'_, T, L> {
+    fn seq(&self) -> Seq {
+        self.entry.header.seq
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<(), StoreError> {
+        let Meta::Intent(intent) = &self.entry.meta else { return Ok(()) };
+        let content = op_of(self.entry, place)?;
+        let meta = crate::log_view::op_meta(self.entry, place)?;
+        let key = meta.key.clone();
+        let mut row = self.tables.record(&key)?.unwrap_or_default();
+        let before = row.image().cloned();
+        let mut image = Image {
+            fields: self.fields(before.as_ref())?,
+            before_deletion: before_deletion(&row, self.seq())?,
+        };
+        image.apply(content.kind, &content.fields);
+        row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
+        row.tail.push(TailRef {
+            op: content.id,
+            place,
+            kind: content.kind,
+            stale: 0,
+            dead: false,
+            lost: Vec::new(),
+            merged: None,
+        });
+        let tail_row = tail_row(self.schema, self.entry, intent.ops.len(), meta, &content.fields);
+        self.effects.tail.push(TailEffect::Insert(place, tail_row));
+        self.put(&key, row, before)
+    }
+
+    fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
+        for (number, change) in upstream.changes.iter().enumerate() {
+            if change.kept_aside {
+                self.tables.put_aside(&change.key, self.seq(), u32::try_from(number).unwrap_or(u32::MAX))?;
+            } else {
+                self.change(change)?;
+            }
+        }
+        let wall = self.entry.header.wall;
+        for (entity, cursor) in &upstream.cursors {
+            self.tables.put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
+        }
+        let mut state = self.tables.state()?;
+        state.server = Some((upstream.server, upstream.epoch));
+        state.server_time = Some((upstream.server_time, wall));
+        state.synced_at = Some(wall);
+        state.anchor = upstream.receipt.or(state.anchor);
+        self.put_state(state)
+    }
+
+    fn change(&mut self, change: &ChangeMeta) -> Result<(), StoreError> {
+        let mut row = self.tables.record(&change.key)?.unwrap_or_default();
+        let before = row.image().cloned();
+        row.synced_at = Some(self.entry.header.wall);
+        if row.version().is_none_or(|known| change.version > known) {
+            let sent = match change.fields {
+                Some(index) => {
+                    self.entry.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
+                }
+                None => FieldsJson::default(),
+            };
+            let fields = match change.extent {
+                Extent::Whole => sent.into_image(),
+                Extent::Partial => {
+                    let mut image = row.confirmed_fields().map_err(|fault| self.damaged(fault))?;
+                    image.apply(&sent.to_fields().map_err(|fault| self.damaged(fault))?);
+                    Ok(image.to_json())
+                }
+                // What the record last was is kept for an edit that may survive the deletion; `put` drops it without one.
+                Extent::Deleted => {
+                    Ok(row.confirmed.take().map(|confirmed| confirmed.fields).unwrap_or_default())
+                }
+            };
+            row.confirmed = Some(Confirmed {
+                version: change.version,
+                edited_at: change.edited_at,
+                deleted: change.extent == Extent::Deleted,
+                fields: fields.map_err(|fault| self.damaged(fault))?,
+            });
+            self.see(&mut row)?;
+        }
+        self.put(&change.key, row, before)
+    }
+
+    fn control(&mut self, control: &Control) -> Result<(), StoreError> {
+        match control {
+            Control::Opened(opened) => {
+                let mut state = self.tables.state()?;
+                state.format = ROWS_FORMAT;
+                state.device = Some(opened.device);
+                state.epoch = Some(self.entry.header.epoch);
+                state.epoch_from = self.seq();
+                self.put_state(state)
+            }
+            Control::EpochStarted { epoch, .. } => {
+                let mut state = self.tables.state()?;
+                state.epoch = Some(*epoch);
+                state.epoch_from = self.seq();
+                state.anchor = None;
+                self.put_state(state)
+            }
+            Control::Planned(planned) => {
+                planned.units.iter().try_for_each(|unit| self.planned(unit))?;
+                planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled))
+            }
+            Control::Decided(decisions) | Control::Verb(_, decisions) => {
+                for (number, decision) in decisions.iter().enumerate() {
+                    self.decision(u32::try_from(number).unwrap_or(u32::MAX), decision)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn planned(&mut self, unit: &PlannedUnit) -> Result<(), StoreError> {
+        if let Some(former) = &unit.replaces {
+            self.end_unit(former)?;
+        }
+        let changes =
+            unit.changes.iter().map(|change| self.planned_change(change)).collect::<Result<Vec<_>, _>>()?;
+        let row = UnitRow {
+            planned: self.seq(),
+            actor: unit.actor.clone(),
+            changes,
+            digest: unit.digest,
+            tries: 0,
+            code: String::new(),
+            first_try: None,
+            retry_at: None,
+        };
+        self.effects.tail.push(TailEffect::Unit(unit.id, row.clone()));
+        self.tables.put_unit(&unit.id, Some(row))
+    }
+
+    fn planned_change(&mut self, change: &PlannedChange) -> Result<UnitChangeRow, StoreError> {
+        let row = self.tables.record(&change.key)?.unwrap_or_default();
+        let base = row
+            .confirmed_image()
+            .map(FieldsJson::to_fields)
+            .transpose()
+            .map_err(|fault| self.damaged(fault))?;
+        let base_fields = match (change.kind, base) {
+            (_, None) => None,
+            (OpKind::Update, Some(base)) => {
+                let touched = self.log.fields(change.fields)?.unwrap_or_default();
+                let touched = touched.to_fields().map_err(|fault| self.damaged(fault))?;
+                Some(base.filtered(|name| touched.get(name).is_some()).to_json())
+            }
+            (_, Some(base)) => Some(base.to_json()),
+        };
+        self.touched(&change.key, &row);
+        Ok(UnitChangeRow {
+            key: change.key.clone(),
+            kind: change.kind,
+            ops: change.ops.clone(),
+            base: change.base,
+            base_fields,
+            edited_at: change.edited_at,
+            older: change.older.clone(),
+            schema_version: change.schema_version,
+            fields: change.fields,
+        })
+    }
+
+    fn annulled(&mut self, annulled: &Annulled) -> Result<(), StoreError> {
+        self.end(&annulled.key, &annulled.ops)
+    }
+
+    fn decision(&mut self, number: u32, decision: &Decision) -> Result<(), StoreError> {
+        match decision {
+            Decision::Acked { unit, versions, .. } => self.acked(unit, versions),
+            Decision::Tried { unit, tries, code, retry_at, .. } => {
+                let Some(mut row) = self.tables.unit(unit)? else { return Ok(()) };
+                row.tries = *tries;
+                row.code.clone_from(code);
+                row.first_try = row.first_try.or(Some(self.entry.header.wall));
+                row.retry_at = Some(*retry_at);
+                for change in &row.changes {
+                    let record = self.tables.record(&change.key)?.unwrap_or_default();
+                    self.touched(&change.key, &record);
+                }
+                self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
+                self.tables.put_unit(unit, Some(row))
+            }
+            Decision::Dissolved { unit, .. } => {
+                let Some(row) = self.tables.unit(unit)? else { return Ok(()) };
+                self.end_unit(unit)?;
+                for change in &row.changes {
+                    self.each_ref(&change.key, &change.ops, |reference| {
+                        reference.stale = reference.stale.saturating_add(1)
+                    })?;
+                }
+                Ok(())
+            }
+            Decision::Conflicted(conflict) => self.conflicted(number, conflict),
+            Decision::Superseded { key, op } => self.end(key, &[*op]),
+            Decision::DeadLettered { unit, tries, code, message, .. } => {
+                let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
+                let message = String::from_utf8_lossy(message).into_owned();
+                self.dead_lettered(unit, *tries, code, &message)
+            }
+            Decision::Retried { key, op } => {
+                self.tables.put_dead_letter(&op.id, None)?;
+                self.effects.tail.push(TailEffect::Dead(op.place, false));
+                self.each_ref(key, &[*op], |reference| {
+                    reference.dead = false;
+                    reference.stale = 0;
+                })
+            }
+            Decision::Discarded { key, op } => {
+                self.tables.put_dead_letter(&op.id, None)?;
+                self.end(key, &[*op])
+            }
+            Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Parked { scope, code } => {
+                let mut state = self.tables.state()?;
+                if !state.parks.iter().any(|(parked, _)| parked == scope) {
+                    state.parks.push((scope.clone(), code.clone()));
+                    self.put_state(state)?;
+                }
+                Ok(())
+            }
+            Decision::Unparked { scope } => {
+                let mut state = self.tables.state()?;
+                state.parks.retain(|(parked, _)| parked != scope);
+                self.put_state(state)
+            }
+        }
+    }
+
+    fn acked(&mut self, id: &UnitId, versions: &[(RecordKey, Version)]) -> Result<(), StoreError> {
+        let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
+        self.end_unit(id)?;
+        for change in &unit.changes {
+            let mut row = self.tables.record(&change.key)?.unwrap_or_default();
+            let before = row.image().cloned();
+            row.synced_at = Some(self.entry.header.wall);
+            let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
+            if let Some(version) =
+                version.filter(|version| row.version().is_none_or(|known| *version > known))
+            {
+                self.confirm(&mut row, change, version)?;
+            }
+            row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
+            self.ended(&change.ops);
+            self.see(&mut row)?;
+            self.put(&change.key, row, before)?;
+        }
+        Ok(())
+    }
+
+    /// Moves confirmed on to what the server has by our own change.
+    fn confirm(
+        &mut self,
+        row: &mut RecordRow,
+        change: &UnitChangeRow,
+        version: Version,
+    ) -> Result<(), StoreError> {
+        let fields = self.log.fields(change.fields)?.unwrap_or_default();
+        let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
+        let was_there = row.confirmed_image().is_some();
+        let mut image = Image {
+            fields: row
+                .confirmed_fields()
+                .map_err(|fault| self.damaged(fault))
+                .map(|fields| was_there.then_some(fields))?,
+            before_deletion: before_deletion(row, self.seq())?,
+        };
+        let last = row.confirmed.take().map(|confirmed| confirmed.fields).unwrap_or_default();
+        image.apply(change.kind, &fields);
+        row.confirmed = Some(Confirmed {
+            version,
+            edited_at: change.edited_at,
+            deleted: image.fields.is_none(),
+            fields: image.fields.map_or(last, |fields| fields.to_json()),
+        });
+        Ok(())
+    }
+
+    fn conflicted(&mut self, number: u32, conflict: &Conflicted) -> Result<(), StoreError> {
+        let values = |index| {
+            self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
+        };
+        let merged = conflict.merged.map(values).transpose()?;
+        let row = ConflictRow {
+            key: conflict.key.clone(),
+            op: conflict.op,
+            kind: conflict.kind,
+            edited_at: conflict.edited_at,
+            version: conflict.version,
+            extent: conflict.extent,
+            remote_edited_at: conflict.remote_edited_at,
+            fields: conflict
+                .fields
+                .iter()
+                .map(|field| (field.name.clone(), field.rule, field.winner))
+                .collect(),
+            winner: conflict.winner,
+            rule: conflict.rule,
+            base: values(conflict.base)?,
+            local: values(conflict.local)?,
+            remote: values(conflict.remote)?,
+            merged: merged.clone(),
+            at: self.entry.header.wall,
+            open: conflict.winner == Winner::Undecided,
+        };
+        self.tables.put_conflict(self.seq(), number, row)?;
+        let lost: Vec<_> = conflict.fields.iter().filter(|field| field.winner == Winner::Remote).collect();
+        self.each_ref(&conflict.key, &[conflict.op], |reference| {
+            for field in &lost {
+                if !reference.lost.contains(&field.name) {
+                    reference.lost.push(field.name.clone());
+                }
+            }
+            if let Some(merged) = &merged {
+                reference.merged = Some(
+                    match reference.merged.take().map(|before| (before.to_fields(), merged.to_fields())) {
+                        Some((Ok(mut before), Ok(more))) => {
+                            before.compose(more);
+                            before.to_json()
+                        }
+                        _ => merged.clone(),
+                    },
+                );
+            }
+        })
+    }
+
+    fn dead_lettered(
+        &mut self,
+        id: &UnitId,
+        tries: u32,
+        code: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
+        self.end_unit(id)?;
+        let wall = self.entry.header.wall;
+        for change in &unit.changes {
+            for op in &change.ops {
+                let kind = self.log.op(op.place)?.kind;
+                let row = DeadLetterRow {
+                    key: change.key.clone(),
+                    op: *op,
+                    kind,
+                    actor: unit.actor.clone(),
+                    unit: *id,
+                    code: code.to_owned(),
+                    message: message.to_owned(),
+                    tries,
+                    first_at: unit.first_try.unwrap_or(wall),
+                    last_at: wall,
+                    recorded: self.seq(),
+                };
+                self.tables.put_dead_letter(&op.id, Some(row))?;
+                self.effects.tail.push(TailEffect::Dead(op.place, true));
+            }
+            self.each_ref(&change.key, &change.ops, |reference| reference.dead = true)?;
+        }
+        Ok(())
+    }
+
+    fn end_unit(&mut self, id: &UnitId) -> Result<(), StoreError> {
+        self.effects.tail.push(TailEffect::UnitGone(*id));
+        self.tables.put_unit(id, None)
+    }
+
+    /// Ends ops of a record.
+    fn end(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
+        let mut row = self.tables.record(key)?.unwrap_or_default();
+        let before = row.image().cloned();
+        row.tail.retain(|reference| !ops.iter().any(|op| op.id == reference.op));
+        self.ended(ops);
+        self.see(&mut row)?;
+        self.put(key, row, before)
+    }
+
+    fn ended(&mut self, ops: &[PlannedOp]) {
+        self.effects.tail.extend(ops.iter().map(|op| TailEffect::Remove(op.place)));
+    }
+
+    fn each_ref(
+        &mut self,
+        key: &RecordKey,
+        ops: &[PlannedOp],
+        change: impl Fn(&mut TailRef),
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.record(key)? else { return Ok(()) };
+        let before = row.image().cloned();
+        for reference in row.tail.iter_mut().filter(|reference| ops.iter().any(|op| op.id == reference.op)) {
+            change(reference);
+        }
+        self.see(&mut row)?;
+        self.put(key, row, before)
+    }
+
+    /// Folds the tail over confirmed.
+    fn see(&mut self, row: &mut RecordRow) -> Result<(), StoreError> {
+        if row.tail.is_empty() {
+            row.visible = Visible::AsConfirmed;
+            return Ok(());
+        }
+        let was_there = row.confirmed_image().is_some();
+        let confirmed = row.confirmed_fields().map_err(|fault| self.damaged(fault))?;
+        let mut image = Image {
+            fields: was_there.then_some(confirmed),
+            before_deletion: before_deletion(row, self.seq())?,
+        };
+        for reference in &row.tail {
+            let content = self.log.op(reference.place)?;
+            image.apply(content.kind, &effective_fields(&content, reference));
+        }
+        row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        key: &RecordKey,
+        mut row: RecordRow,
+        before: Option<FieldsJson>,
+    ) -> Result<(), StoreError> {
+        if row.tail.is_empty() {
+            row.visible = Visible::AsConfirmed;
+            if let Some(confirmed) = row.confirmed.as_mut().filter(|confirmed| confirmed.deleted) {
+                confirmed.fields = FieldsJson::default();
+            }
+        }
+        let after = row.image().cloned();
+        self.effects.records.push(RecordEffect { key: key.clone(), before, after });
+        self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
+    }
+
+    /// Notes that a record's status changed while its row did not.
+    fn touched(&mut self, key: &RecordKey, row: &RecordRow) {
+        let image = row.image().cloned();
+        self.effects.records.push(RecordEffect { key: key.clone(), before: image.clone(), after: image });
+    }
+
+    fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {
+        self.effects.state = true;
+        self.tables.put_state(state)
+    }
+
+    fn fields(&self, image: Option<&FieldsJson>) -> Result<Option<Fields>, StoreError> {
+        image.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))
+    }
+
+    fn damaged(&self, fault: InvalidFields) -> StoreError {
+        StoreError::corrupt("stored fields", self.seq(), fault)
+    }
+}
+
+fn before_deletion(row: &RecordRow, seq: Seq) -> Result<Option<Fields>, StoreError> {
+    let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
+    let fields = deleted.map(|confirmed| confirmed.fields.to_fields()).transpose();
+    fields.map_err(|fault| StoreError::corrupt("stored fields", seq, fault))
+}
+
+/// Returns the rows that the ops of an intent have in the tail; none for other kinds of entry.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if an op's fields are damaged.
+pub fn tail_rows(schema: &Schema, entry: &Entry) -> Result<Vec<(OpPlace, TailRow)>, StoreError> {
+    let Meta::Intent(intent) = &entry.meta else { return Ok(Vec::new()) };
+    let rows = intent.ops.iter().enumerate().map(|(index, meta)| {
+        let place = OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) };
+        let has_references = schema.rules(&meta.key.entity).is_some_and(|rules| !rules.references.is_empty());
+        let fields = if has_references { op_of(entry, place)?.fields } else { Fields::new() };
+        Ok((place, tail_row(schema, entry, intent.ops.len(), meta, &fields)))
+    });
+    rows.collect()
+}
+
+fn tail_row(schema: &Schema, entry: &Entry, ops: usize, meta: &OpMeta, fields: &Fields) -> TailRow {
+    TailRow {
+        op: meta.id,
+        key: meta.key.clone(),
+        kind: meta.kind,
+        actor: entry.header.actor.clone(),
+        edited_at: meta.edited_at,
+        made_at: entry.header.wall,
+        schema_version: meta.schema_version,
+        transaction_ops: u32::try_from(ops).unwrap_or(u32::MAX),
+        bytes: meta.fields.and_then(|index| entry.item(index)).map_or(0, <[u8]>::len) as u64,
+        references: references(schema, &meta.key, fields),
+    }
+}
+
+/// Returns the records that an op refers to, by the declared references.
+fn references(schema: &Schema, key: &RecordKey, fields: &Fields) -> Vec<RecordKey> {
+    let Some(rules) = schema.rules(&key.entity) else { return Vec::new() };
+    let declared = rules.references.iter().filter_map(|reference| {
+        let id = fields.get(&reference.field)?.as_str()?;
+        RecordKey::parse(reference.entity.as_str(), id).ok()
+    });
+    declared.collect()
+}

@@ -1,0 +1,55 @@
+//! What a fold changed, for those who follow: the tail in memory, the watchers, the indexes.
+
+use fieldbook_core::rows::{TailRow, UnitRow};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{FieldsJson, OpPlace, RecordKey, UnitId};
+
+/// What one or more entries changed.
+#[derive(Debug, Clone, Default)]
+pub struct Effects {
+    /// What happened to the tail, in order.
+    pub tail: Vec<TailEffect>,
+    /// The records whose row or status changed, with what the app read before and after.
+    pub records: Vec<RecordEffect>,
+    /// Whether the book's state row changed.
+    pub state: bool,
+}
+
+/// A record that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordEffect {
+    /// The record.
+    pub key: RecordKey,
+    /// What the app read before; `None` for no such record.
+    pub before: Option<FieldsJson>,
+    /// What the app reads now.
+    pub after: Option<FieldsJson>,
+}
+
+/// One thing that happened to the tail.
+#[derive(Debug, Clone)]
+pub enum TailEffect {
+    /// An op was appended.
+    Insert(OpPlace, TailRow),
+    /// An op ended.
+    Remove(OpPlace),
+    /// An op became a dead letter, or is one no longer.
+    Dead(OpPlace, bool),
+    /// A unit was planned or tried.
+    Unit(UnitId, UnitRow),
+    /// A unit was answered.
+    UnitGone(UnitId),
+}
+
+impl TailEffect {
+    /// Brings the tail in memory up to date.
+    pub fn apply_to(self, tail: &mut Tail) {
+        match self {
+            Self::Insert(place, row) => tail.insert(place, row),
+            Self::Remove(place) => tail.remove(place),
+            Self::Dead(place, dead) => tail.set_dead(place, dead),
+            Self::Unit(id, row) => tail.put_unit(id, &row),
+            Self::UnitGone(id) => tail.remove_unit(id),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The tables that lag behind the log: the tail and the history.
+//!
+//! Nobody reads them in the instant of an append, so an append does not pay for them. Each has a mark in the state row: up to
+//! where it is folded.
+//!
+//! Invariants:
+//! 1. Above the tail's mark the log holds intents only: every commit that ends an op, plans or decides folds the tail. So
+//!    opening a book reads the table and then only appends of the app, at most [`limits::LAZY_LAG`] of them.
+//! 2. The history's mark only says how much is left to do; whoever reads a history folds first.
+
+use std::collections::BTreeSet;
+
+use fieldbook_core::entry::{Control, Decision, Entry, Meta};
+use fieldbook_core::limits;
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{StateRow, TailRow};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{OpPlace, RecordKey, Seq, UnitId};
+use redb::ReadableTable;
+
+use crate::access::{DiskTables, Tables, Which, encode};
+use crate::effects::TailEffect;
+use crate::log_view::LogView;
+use crate::tables;
+
+/// Returns whether so many entries were appended since the tail was folded that it should be.
+pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {
+    head.since(state.tail_folded) >= limits::LAZY_LAG
+}
+
+/// Folds the tail's table up to the head. `tail` is the tail before this transaction, `effects` what it did.
+///
+/// # Errors
+/// [`StoreError`] if a table cannot be read or written.
+pub fn fold_tail(
+    tables: &mut DiskTables<'_>,
+    tail: &Tail,
+    effects: &[TailEffect],
+    head: Seq,
+) -> Result<(), StoreError> {
+    let mut state = tables.state()?;
+    let mark = state.tail_folded;
+    let removed: BTreeSet<OpPlace> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            TailEffect::Remove(place) => Some(*place),
+            _ => None,
+        })
+        .collect();
+    let inserted = effects.iter().filter_map(|effect| match effect {
+        TailEffect::Insert(place, row) => Some((*place, row)),
+        _ => None,
+    });
+    let fresh = tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
+    let rows: Vec<(OpPlace, Vec<u8>)> =
+        fresh.map(|(place, row)| Ok((place, encode(row)?))).collect::<Result<_, StoreError>>()?;
+    let table = tables.which(Which::Tail)?;
+    for place in removed.iter().filter(|place| place.seq <= mark) {
+        drop(
+            table
+                .remove(tables::place_key(*place).as_slice())
+                .map_err(StoreError::during("folding the tail"))?,
+        );
+    }
+    for (place, row) in &rows {
+        let key = tables::place_key(*place);
+        drop(table.insert(key.as_slice(), row.as_slice()).map_err(StoreError::during("folding the tail"))?);
+    }
+    state.tail_folded = head;
+    tables.put_state(state)
+}
+
+/// Folds the history's table up to the head.
+///
+/// # Errors
+/// [`StoreError`] if a table or the log cannot be read or written.
+pub fn fold_history(tables: &mut DiskTables<'_>, log: &impl LogView, head: Seq) -> Result<(), StoreError> {
+    let mut state = tables.state()?;
+    let mut keys = Vec::new();
+    let mut seq = state.history_folded.next();
+    while seq <= head {
+        let entry = log.existing(seq)?;
+        keys.extend(touched(&entry, log)?.into_iter().map(|key| tables::history_key(&key, seq)));
+        seq = seq.next();
+    }
+    keys.sort_unstable();
+    let table = tables.which(Which::History)?;
+    for key in &keys {
+        drop(table.insert(key.as_slice(), [].as_slice()).map_err(StoreError::during("folding the history"))?);
+    }
+    state.history_folded = head;
+    tables.put_state(state)
+}
+
+/// Returns the records that an entry touches, each once.
+///
+/// # Errors
+/// [`StoreError`] if a plan that it names cannot be read.
+pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
+    let mut keys = BTreeSet::new();
+    match &entry.meta {
+        Meta::Intent(intent) => keys.extend(intent.ops.iter().map(|op| op.key.clone())),
+        Meta::Upstream(upstream) => keys.extend(upstream.changes.iter().map(|change| change.key.clone())),
+        Meta::Control(Control::Planned(planned)) => {
+            keys.extend(
+                planned.units.iter().flat_map(|unit| unit.changes.iter().map(|change| change.key.clone())),
+            );
+            keys.extend(planned.annulled.iter().map(|annulled| annulled.key.clone()));
+        }
+        Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+            for decision in decisions {
+                keys.extend(keys_of(decision, log)?);
+            }
+        }
+        Meta::Control(Control::Opened(_) | Control::EpochStarted { .. }) => {}
+    }
+    Ok(keys.into_iter().collect())
+}
+
+fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
+    match decision {
+        Decision::Acked { unit, planned, .. }
+        | Decision::Tried { unit, planned, .. }
+        | Decision::Dissolved { unit, planned }
+        | Decision::DeadLettered { unit, planned, .. } => keys_of_unit(unit, *planned, log),
+        Decision::Conflicted(conflict) => Ok(vec![conflict.key.clone()]),
+        Decision::Superseded { key, .. }
+        | Decision::Retried { key, .. }
+        | Decision::Discarded { key, .. } => Ok(vec![key.clone()]),
+        Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
+        Decision::Parked { .. } | Decision::Unparked { .. } => Ok(Vec::new()),
+    }
+}
+
+fn keys_of_unit(unit: &UnitId, planned: Seq, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
+    let entry = log.existing(planned)?;
+    let Meta::Control(Control::Planned(plan)) = &entry.meta else { return Ok(Vec::new()) };
+    let found = plan.units.iter().filter(|planned| planned.id == *unit);
+    Ok(found.flat_map(|unit| unit.changes.iter().map(|change| change.key.clone())).collect())
+}
+
+/// Reads the table of the tail.
+pub(crate) fn read_tail(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Vec<(OpPlace, TailRow)>, StoreError> {
+    let mut rows = Vec::new();
+    for row in table.iter().map_err(StoreError::during("reading the tail"))? {
+        let (key, stored) = row.map_err(StoreError::during("reading the tail"))?;
+        let place = tables::place_from_key(key.value()).ok_or(StoreError::Corrupt {
+            what: "a key of the tail; run `fieldbook rebuild`",
+            seq: None,
+            source: None,
+        })?;
+        rows.push((place, crate::access::decode(stored.value())?));
+    }
+    Ok(rows)
+}

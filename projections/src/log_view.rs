@@ -1,0 +1,150 @@
+//! Reading ops and items out of the log while folding or deciding.
+//!
+//! Ops of one transaction stand in one entry, so the entry that was read last is kept: a transaction of a thousand ops is
+//! decoded once, not a thousand times.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use fieldbook_core::entry::{Entry, FieldsSource, ItemIndex, Meta};
+use fieldbook_core::log::{StoreError, read_entry};
+use fieldbook_core::rules::OpContent;
+use fieldbook_core::{Fields, FieldsJson, OpPlace, Seq};
+use redb::ReadableTable;
+
+/// Where folds and rules find what ops and items hold.
+pub trait LogView {
+    /// Returns an entry, or `None` if the log has none at that place.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError>;
+
+    /// Returns an entry that must be there.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if it is not.
+    fn existing(&self, seq: Seq) -> Result<Rc<Entry>, StoreError> {
+        self.entry(seq)?.ok_or(StoreError::Corrupt {
+            what: "an entry that another one names is missing",
+            seq: Some(seq),
+            source: None,
+        })
+    }
+
+    /// Returns what an op does.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if there is no such op.
+    fn op(&self, place: OpPlace) -> Result<OpContent, StoreError> {
+        let entry = self.existing(place.seq)?;
+        op_of(&entry, place)
+    }
+
+    /// Returns an item as fields; `None` if it was erased.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if it is not fields.
+    fn item(&self, seq: Seq, index: ItemIndex) -> Result<Option<FieldsJson>, StoreError> {
+        let entry = self.existing(seq)?;
+        entry.fields(index).map_err(|fault| StoreError::corrupt("an item", seq, fault))
+    }
+
+    /// Returns the frozen fields of a planned change; `None` if it has none or they were erased.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if they do not read.
+    fn fields(&self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
+        match source {
+            FieldsSource::Nothing => Ok(None),
+            FieldsSource::Item(seq, index) => self.item(seq, index),
+            FieldsSource::OfOp(place) => {
+                let entry = self.existing(place.seq)?;
+                match op_meta(&entry, place)?.fields {
+                    Some(index) => self.item(place.seq, index),
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+}
+
+/// Reads what an op does out of its entry.
+pub(crate) fn op_of(entry: &Entry, place: OpPlace) -> Result<OpContent, StoreError> {
+    let meta = op_meta(entry, place)?;
+    let fields = match meta.fields {
+        Some(index) => entry
+            .fields(index)
+            .and_then(|json| json.map_or_else(|| Ok(Fields::new()), |json| json.to_fields())),
+        None => Ok(Fields::new()),
+    };
+    Ok(OpContent {
+        id: meta.id,
+        kind: meta.kind,
+        edited_at: meta.edited_at,
+        schema_version: meta.schema_version,
+        fields: fields.map_err(|fault| StoreError::corrupt("an op's fields", place.seq, fault))?,
+    })
+}
+
+pub(crate) fn op_meta(entry: &Entry, place: OpPlace) -> Result<&fieldbook_core::entry::OpMeta, StoreError> {
+    let missing = || StoreError::Corrupt {
+        what: "an op that another entry names is missing",
+        seq: Some(place.seq),
+        source: None,
+    };
+    let Meta::Intent(intent) = &entry.meta else { return Err(missing()) };
+    usize::try_from(place.index).ok().and_then(|index| intent.ops.get(index)).ok_or_else(missing)
+}
+
+/// A table of entries, owned or borrowed.
+pub trait EntryTable {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    fn read(&self, seq: Seq) -> Result<Option<Entry>, StoreError>;
+}
+
+impl<T: ReadableTable<u64, &'static [u8]>> EntryTable for &T {
+    fn read(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
+        read_entry(*self, seq)
+    }
+}
+
+impl EntryTable for redb::ReadOnlyTable<u64, &'static [u8]> {
+    fn read(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
+        read_entry(self, seq)
+    }
+}
+
+/// The log's table with the entries that were read last.
+pub struct CachedLog<T> {
+    table: T,
+    recent: RefCell<Vec<(Seq, Rc<Entry>)>>,
+}
+
+/// How many entries are kept. Small: what is read again is read again at once.
+const KEPT: usize = 4;
+
+impl<T> CachedLog<T> {
+    /// Reads from this table.
+    pub const fn new(table: T) -> Self {
+        Self { table, recent: RefCell::new(Vec::new()) }
+    }
+}
+
+impl<T: EntryTable> LogView for CachedLog<T> {
+    fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError> {
+        if let Some((_, entry)) = self.recent.borrow().iter().find(|(kept, _)| *kept == seq) {
+            return Ok(Some(Rc::clone(entry)));
+        }
+        let Some(entry) = self.table.read(seq)?.map(Rc::new) else { return Ok(None) };
+        let mut recent = self.recent.borrow_mut();
+        if recent.len() >= KEPT {
+            recent.remove(0);
+        }
+        recent.push((seq, Rc::clone(&entry)));
+        Ok(Some(entry))
+    }
+}

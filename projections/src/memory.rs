@@ -1,0 +1,94 @@
+//! The tables in memory: for rebuilding, which folds everything before it writes anything, and for replay.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
+use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId};
+
+use crate::access::Tables;
+
+/// The tables folded from some entries, in memory.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "each field is a table, described in `tables`")]
+pub struct MemoryTables {
+    pub records: HashMap<RecordKey, RecordRow>,
+    pub units: BTreeMap<UnitId, UnitRow>,
+    pub conflicts: BTreeMap<(Seq, u32), ConflictRow>,
+    pub dead_letters: BTreeMap<OpId, DeadLetterRow>,
+    pub cursors: BTreeMap<EntityType, CursorRow>,
+    pub aside: BTreeSet<(RecordKey, Seq, u32)>,
+    pub state: StateRow,
+}
+
+fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, row: Option<V>) {
+    match row {
+        Some(row) => drop(table.insert(key, row)),
+        None => drop(table.remove(&key)),
+    }
+}
+
+impl Tables for MemoryTables {
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        Ok(self.records.get(key).cloned())
+    }
+
+    fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError> {
+        match row {
+            Some(row) => drop(self.records.insert(key.clone(), row)),
+            None => drop(self.records.remove(key)),
+        }
+        Ok(())
+    }
+
+    fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError> {
+        Ok(self.units.get(id).cloned())
+    }
+
+    fn put_unit(&mut self, id: &UnitId, row: Option<UnitRow>) -> Result<(), StoreError> {
+        put(&mut self.units, *id, row);
+        Ok(())
+    }
+
+    fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
+        drop(self.conflicts.insert((seq, number), row));
+        Ok(())
+    }
+
+    fn close_conflicts(&mut self, key: &RecordKey, op: &OpId) -> Result<(), StoreError> {
+        for conflict in
+            self.conflicts.values_mut().filter(|conflict| conflict.key == *key && conflict.op.id == *op)
+        {
+            conflict.open = false;
+        }
+        Ok(())
+    }
+
+    fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError> {
+        Ok(self.dead_letters.get(op).cloned())
+    }
+
+    fn put_dead_letter(&mut self, op: &OpId, row: Option<DeadLetterRow>) -> Result<(), StoreError> {
+        put(&mut self.dead_letters, *op, row);
+        Ok(())
+    }
+
+    fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError> {
+        drop(self.cursors.insert(entity.clone(), row));
+        Ok(())
+    }
+
+    fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+        self.aside.insert((key.clone(), seq, number));
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<StateRow, StoreError> {
+        Ok(self.state.clone())
+    }
+
+    fn put_state(&mut self, row: StateRow) -> Result<(), StoreError> {
+        self.state = row;
+        Ok(())
+    }
+}

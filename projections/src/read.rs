@@ -1,0 +1,316 @@
+//! Reading the tables on one snapshot.
+
+use fieldbook_core::log::{StoreError, entries};
+use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+
+use crate::access::{Which, decode};
+use crate::log_view::CachedLog;
+use crate::{index, lazy, tables};
+
+type Bytes = &'static [u8];
+type BytesTable = ReadOnlyTable<Bytes, Bytes>;
+
+/// One snapshot of a book. Hold it no longer than you must: while it lives, what is overwritten keeps its room in the file.
+pub struct Snapshot {
+    transaction: ReadTransaction,
+}
+
+/// A conflict and where it stands: the entry that recorded it, and its number in there. Written `47.2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConflictId {
+    /// The entry.
+    pub seq: Seq,
+    /// The number of the decision.
+    pub number: u32,
+}
+
+impl std::fmt::Display for ConflictId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{}.{}", self.seq, self.number))
+    }
+}
+
+impl std::str::FromStr for ConflictId {
+    type Err = InvalidConflictId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConflictId> {
+        let (seq, number) = text.split_once('.').ok_or(InvalidConflictId)?;
+        let seq = Seq::new(seq.parse().map_err(|_| InvalidConflictId)?);
+        Ok(Self { seq, number: number.parse().map_err(|_| InvalidConflictId)? })
+    }
+}
+
+/// Text that is not the id of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a conflict: expected ENTRY.NUMBER, such as 47.2")]
+pub struct InvalidConflictId;
+
+impl Snapshot {
+    /// Reads within this transaction.
+    pub const fn new(transaction: ReadTransaction) -> Self {
+        Self { transaction }
+    }
+
+    /// Returns the log as this snapshot has it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be opened.
+    pub fn log(&self) -> Result<CachedLog<ReadOnlyTable<u64, Bytes>>, StoreError> {
+        Ok(CachedLog::new(entries(&self.transaction)?))
+    }
+
+    /// Returns the table of entries.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be opened.
+    pub fn entries(&self) -> Result<ReadOnlyTable<u64, Bytes>, StoreError> {
+        entries(&self.transaction)
+    }
+
+    fn table(&self, which: Which) -> Result<Option<BytesTable>, StoreError> {
+        match self.transaction.open_table(which.definition()) {
+            Ok(table) => Ok(Some(table)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(StoreError::during("opening a table")(error)),
+        }
+    }
+
+    fn row<T: fieldbook_core::codec::Stored>(
+        &self,
+        which: Which,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let Some(table) = self.table(which)? else { return Ok(None) };
+        let stored = table.get(key).map_err(StoreError::during("reading a row"))?;
+        stored.map(|stored| decode(stored.value())).transpose()
+    }
+
+    fn rows<T: fieldbook_core::codec::Stored>(&self, which: Which) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        let Some(table) = self.table(which)? else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(StoreError::during("reading rows"))? {
+            let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
+            rows.push((key.value().to_vec(), decode(stored.value())?));
+        }
+        Ok(rows)
+    }
+
+    /// Returns a record's row.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn record(&self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        self.row(Which::Records, &key.to_bytes())
+    }
+
+    /// Returns rows of one entity type in the order of their ids, after an id if one is given, deleted ones included.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn records<'s>(
+        &'s self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+    ) -> Result<impl Iterator<Item = Result<(RecordId, RecordRow), StoreError>> + use<'s>, StoreError> {
+        let mut from = RecordKey::new(entity.clone(), after.cloned().unwrap_or_else(first_id)).to_bytes();
+        match after {
+            Some(_) => from.push(0),
+            None => from.truncate(entity.as_str().len() + 1),
+        }
+        let to = tables::after_prefix(&[entity.as_str().as_bytes(), &[0]].concat()).unwrap_or_default();
+        let skip = entity.as_str().len() + 1;
+        let range = match self.table(Which::Records)? {
+            Some(table) => Some(
+                table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading rows"))?,
+            ),
+            None => None,
+        };
+        Ok(range.into_iter().flatten().map(move |row| {
+            let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
+            let id = key.value().get(skip..).and_then(|id| std::str::from_utf8(id).ok());
+            let id = id.and_then(|id| RecordId::parse(id).ok()).ok_or_else(damaged_key)?;
+            Ok((id, decode(stored.value())?))
+        }))
+    }
+
+    /// Returns every entity type of which there is a row.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a key does not read.
+    pub fn entity_types(&self) -> Result<Vec<EntityType>, StoreError> {
+        let Some(table) = self.table(Which::Records)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let mut from = Vec::new();
+        loop {
+            let mut range =
+                table.range::<&[u8]>(from.as_slice()..).map_err(StoreError::during("reading rows"))?;
+            let Some(row) = range.next() else { return Ok(found) };
+            let (key, _) = row.map_err(StoreError::during("reading rows"))?;
+            let key = RecordKey::from_bytes(key.value()).ok_or_else(damaged_key)?;
+            from = tables::after_prefix(&[key.entity.as_str().as_bytes(), &[0]].concat()).unwrap_or_default();
+            found.push(key.entity);
+        }
+    }
+
+    /// Returns ids by the order of a declared index, between two bounds in the index's own bytes.
+    pub(crate) fn by_index(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
+        let Some(table) = self.table(Which::Indexes)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for row in table.range(from..to).map_err(StoreError::during("reading an index"))?.take(limit) {
+            let (key, _) = row.map_err(StoreError::during("reading an index"))?;
+            let id = index::id_of(key.value()).ok_or_else(damaged_key)?;
+            found.push((key.value().to_vec(), id));
+        }
+        Ok(found)
+    }
+
+    /// Returns a unit without a final answer.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn unit(&self, id: &UnitId) -> Result<Option<UnitRow>, StoreError> {
+        self.row(Which::Units, &tables::unit_key(id))
+    }
+
+    /// Returns a dead letter.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn dead_letter(&self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError> {
+        self.row(Which::DeadLetters, &tables::op_key(op))
+    }
+
+    /// Returns all dead letters, oldest op first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetterRow>, StoreError> {
+        let mut rows: Vec<DeadLetterRow> =
+            self.rows(Which::DeadLetters)?.into_iter().map(|(_, row)| row).collect();
+        rows.sort_by_key(|row| row.op.place);
+        Ok(rows)
+    }
+
+    /// Returns all conflicts, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn conflicts(&self) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
+        let rows = self.rows(Which::Conflicts)?;
+        rows.into_iter()
+            .map(|(key, row)| {
+                let (seq, number) = tables::numbers(&key).ok_or_else(damaged_key)?;
+                Ok((ConflictId { seq, number }, row))
+            })
+            .collect()
+    }
+
+    /// Returns how far each entity type was read.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn cursors(&self) -> Result<Vec<(EntityType, CursorRow)>, StoreError> {
+        let rows = self.rows(Which::Cursors)?;
+        rows.into_iter()
+            .map(|(key, row)| {
+                let entity = std::str::from_utf8(&key).ok().and_then(|entity| EntityType::parse(entity).ok());
+                Ok((entity.ok_or_else(damaged_key)?, row))
+            })
+            .collect()
+    }
+
+    /// Returns the entries that touched a record, oldest first, as far as the history is folded.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a key does not read.
+    pub fn history(&self, key: &RecordKey) -> Result<Vec<Seq>, StoreError> {
+        let Some(table) = self.table(Which::History)? else { return Ok(Vec::new()) };
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let mut seqs = Vec::new();
+        for row in
+            table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading a history"))?
+        {
+            let (stored, _) = row.map_err(StoreError::during("reading a history"))?;
+            let seq = stored
+                .value()
+                .get(from.len()..)
+                .and_then(|seq| seq.try_into().ok())
+                .ok_or_else(damaged_key)?;
+            seqs.push(Seq::new(u64::from_be_bytes(seq)));
+        }
+        Ok(seqs)
+    }
+
+    /// Returns the book's state row.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn state(&self) -> Result<StateRow, StoreError> {
+        Ok(self.row(Which::State, &[])?.unwrap_or_default())
+    }
+
+    /// Builds the tail in memory: the table up to its mark, then the appends above it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row or an entry does not read.
+    pub fn tail(&self, schema: &fieldbook_core::Schema) -> Result<Tail, StoreError> {
+        let mut tail = Tail::default();
+        if let Some(table) = self.table(Which::Tail)? {
+            for (place, row) in lazy::read_tail(&table)? {
+                tail.insert(place, row);
+            }
+        }
+        let mark = self.state()?.tail_folded;
+        for entry in fieldbook_core::log::entries_from(&self.entries()?, mark.next()) {
+            let entry = entry?;
+            for (place, row) in crate::apply::tail_rows(schema, &entry)? {
+                tail.insert(place, row);
+            }
+        }
+        for (key, row) in self.rows::<UnitRow>(Which::Units)? {
+            let id = key.as_slice().try_into().map(UnitId::from_bytes).map_err(|_| damaged_key())?;
+            tail.put_unit(id, &row);
+        }
+        for row in self.dead_letters()? {
+            tail.set_dead(row.op.place, true);
+        }
+        Ok(tail)
+    }
+
+    /// Returns all rows of all tables as they are stored, by table, for comparing two folds.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a table cannot be read.
+    pub fn dump(&self) -> Result<Vec<(&'static str, Vec<(Vec<u8>, Vec<u8>)>)>, StoreError> {
+        let mut all = Vec::new();
+        for which in Which::ALL {
+            let mut rows = Vec::new();
+            if let Some(table) = self.table(which)? {
+                for row in table.iter().map_err(StoreError::during("reading rows"))? {
+                    let (key, value) = row.map_err(StoreError::during("reading rows"))?;
+                    rows.push((key.value().to_vec(), value.value().to_vec()));
+                }
+            }
+            all.push((which.name(), rows));
+        }
+        Ok(all)
+    }
+}
+
+fn first_id() -> RecordId {
+    // Any valid id will do: it is cut off again.
+    RecordId::parse("0").unwrap_or_else(|_| unreachable!("BUG: 0 is a record id"))
+}
+
+fn damaged_key() -> StoreError {
+    StoreError::Corrupt { what: "a key of a table; run `fieldbook rebuild`", seq: None, source: None }
+}

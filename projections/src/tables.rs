@@ -1,0 +1,142 @@
+//! All tables that are folded from the log, in one place. Values are bytes, decoded with `Result`; the number at the end of a
+//! table's name is its format.
+//!
+//! Folded in the same transaction as the append: records, and those that a decision touches. Folded later, up to a mark in
+//! the book's state row: the tail and the history, which nobody reads in the same instant
+//! (`docs/decisions/0004-what-an-append-touches.md`).
+
+use redb::TableDefinition;
+
+use fieldbook_core::{EntityType, OpId, OpPlace, RecordKey, Seq, UnitId};
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// One row for each record that the server confirmed or that has a tail.
+///
+/// Key: entity type, 0, record id. Value: `RecordRow`.
+pub const RECORDS: Definition = TableDefinition::new("records-1");
+
+/// Units that are planned and have no final answer.
+///
+/// Key: unit id. Value: `UnitRow`.
+pub const UNITS: Definition = TableDefinition::new("units-1");
+
+/// Every conflict, open or settled.
+///
+/// Key: seq of the deciding entry (u64 BE), number of the decision (u32 BE). Value: `ConflictRow`.
+pub const CONFLICTS: Definition = TableDefinition::new("conflicts-1");
+
+/// Ops that the server refused for good.
+///
+/// Key: op id. Value: `DeadLetterRow`.
+pub const DEAD_LETTERS: Definition = TableDefinition::new("dead-letters-1");
+
+/// How far each entity type was read.
+///
+/// Key: entity type. Value: `CursorRow`.
+pub const CURSORS: Definition = TableDefinition::new("cursors-1");
+
+/// What is known of the book as a whole.
+///
+/// Key: nothing. Value: `StateRow`.
+pub const STATE: Definition = TableDefinition::new("state-1");
+
+/// The tail, up to a mark. Key: seq (u64 BE), index (u32 BE). Value: `TailRow`.
+pub const TAIL: Definition = TableDefinition::new("tail-1");
+
+/// Which entries touched a record, up to a mark.
+///
+/// Key: entity type, 0, record id, 0, seq (u64 BE). Value: nothing.
+pub const HISTORY: Definition = TableDefinition::new("history-1");
+
+/// Records of entity types that are not declared, kept aside until they are.
+///
+/// Key: entity type, 0, record id, 0, seq (u64 BE), number of the change (u32 BE). Value: nothing; it is in the log.
+pub const ASIDE: Definition = TableDefinition::new("aside-1");
+
+/// Records by the value of a declared field.
+///
+/// Key: entity type, 0, field, 0, ordered value, record id, length of the id (u8). Value: nothing.
+pub const INDEXES: Definition = TableDefinition::new("indexes-1");
+
+/// Every table that is folded from the log.
+pub const ALL: [Definition; 10] =
+    [RECORDS, UNITS, CONFLICTS, DEAD_LETTERS, CURSORS, STATE, TAIL, HISTORY, ASIDE, INDEXES];
+
+/// The key of a unit.
+pub(crate) fn unit_key(unit: &UnitId) -> [u8; 16] {
+    *unit.as_bytes()
+}
+
+/// The key of a dead letter.
+pub(crate) fn op_key(op: &OpId) -> [u8; 16] {
+    *op.as_bytes()
+}
+
+/// The key of a conflict.
+pub(crate) fn conflict_key(seq: Seq, number: u32) -> [u8; 12] {
+    numbered(seq, number)
+}
+
+/// The key of an op of the tail.
+pub(crate) fn place_key(place: OpPlace) -> [u8; 12] {
+    numbered(place.seq, place.index)
+}
+
+/// Reads what [`place_key`] wrote.
+pub(crate) fn place_from_key(key: &[u8]) -> Option<OpPlace> {
+    let (seq, index) = numbers(key)?;
+    Some(OpPlace { seq, index })
+}
+
+/// Reads a seq and a number.
+pub(crate) fn numbers(key: &[u8]) -> Option<(Seq, u32)> {
+    let (seq, number) = key.split_at_checked(8)?;
+    Some((Seq::new(u64::from_be_bytes(seq.try_into().ok()?)), u32::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// The key of a cursor.
+pub(crate) fn cursor_key(entity: &EntityType) -> &[u8] {
+    entity.as_str().as_bytes()
+}
+
+/// What all history keys of a record begin with.
+pub(crate) fn history_prefix(key: &RecordKey) -> Vec<u8> {
+    let mut bytes = key.to_bytes();
+    bytes.push(0);
+    bytes
+}
+
+/// The key of an entry in a record's history.
+pub(crate) fn history_key(key: &RecordKey, seq: Seq) -> Vec<u8> {
+    let mut bytes = history_prefix(key);
+    bytes.extend_from_slice(&seq.number().to_be_bytes());
+    bytes
+}
+
+/// The key of a change that is kept aside.
+pub(crate) fn aside_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
+    let mut bytes = history_prefix(key);
+    bytes.extend_from_slice(&numbered(seq, number));
+    bytes
+}
+
+fn numbered(seq: Seq, number: u32) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    let (left, right) = bytes.split_at_mut(8);
+    left.copy_from_slice(&seq.number().to_be_bytes());
+    right.copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// Returns the first key after all that begin with a prefix; `None` if there is none.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = prefix.to_vec();
+    while let Some(last) = bytes.pop() {
+        if last < u8::MAX {
+            bytes.push(last + 1);
+            return Some(bytes);
+        }
+    }
+    None
+}
