@@ -8,6 +8,8 @@
 pub mod codec;
 pub mod entry;
 pub mod limits;
+#[cfg(feature = "store")]
+pub mod log;
 pub mod protocol;
 pub mod rows;
 pub mod rules;

@@ -151,6 +151,18 @@ impl Items {
     }
 }
 
+impl From<Vec<Item>> for Items {
+    fn from(items: Vec<Item>) -> Self {
+        Self(items)
+    }
+}
+
+impl From<Items> for Vec<Item> {
+    fn from(items: Items) -> Self {
+        items.0
+    }
+}
+
 /// An entry that is about to be appended: everything but its place, its time and its hash.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
