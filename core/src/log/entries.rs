@@ -1,0 +1,210 @@
+//! The table of entries: reading it and adding to it.
+
+use std::ops::RangeFrom;
+
+use redb::{ReadableTable, TableDefinition};
+
+use super::error::StoreError;
+use crate::entry::frame::Frame;
+use crate::entry::{Draft, Entry, FORMAT, Header, seal};
+use crate::ids::Epoch;
+use crate::names::Actor;
+use crate::numbers::{Hash, Seq};
+use crate::time::{Hlc, WallTime};
+
+/// The log.
+///
+/// Key: the entry's seq. Value: the stored bytes of the entry, as `docs/log-format.md` describes them.
+pub const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries-1");
+
+/// The last entry of a log: what the next one stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its place.
+    pub seq: Seq,
+    /// Its hash in the chain.
+    pub hash: Hash,
+    /// Its clock.
+    pub hlc: Hlc,
+    /// The life of the log that it belongs to.
+    pub epoch: Epoch,
+}
+
+/// What an entry gets from outside when it is appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The life of the log.
+    pub epoch: Epoch,
+    /// The log's clock: after the head's.
+    pub hlc: Hlc,
+    /// The device's wall clock.
+    pub wall: WallTime,
+    /// Who is using the book.
+    pub actor: Actor,
+}
+
+/// Opens the table in a snapshot.
+///
+/// # Errors
+/// [`StoreError`] if it is missing or the disk fails.
+pub fn entries(
+    transaction: &redb::ReadTransaction,
+) -> Result<redb::ReadOnlyTable<u64, &'static [u8]>, StoreError> {
+    transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))
+}
+
+/// Reads one entry; `None` if the log has none at that place.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if it does not read or names another place.
+pub fn read_entry(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    seq: Seq,
+) -> Result<Option<Entry>, StoreError> {
+    let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
+    stored.map(|stored| decode(seq, stored.value())).transpose()
+}
+
+/// Reads the head; `None` for an empty log.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the last entry does not read or names another place.
+pub fn read_head(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<Head>, StoreError> {
+    let Some((key, stored)) = table.last().map_err(StoreError::during(READING))? else {
+        return Ok(None);
+    };
+    let seq = Seq::new(key.value());
+    let Frame { header, hash, .. } =
+        Frame::parse(stored.value()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
+    check_place(seq, header.seq)?;
+    Ok(Some(Head { seq, hash, hlc: header.hlc, epoch: header.epoch }))
+}
+
+/// Reads the entries from a place on, in order. A gap is an error; nothing comes after an error.
+pub fn entries_from(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    from: Seq,
+) -> impl Iterator<Item = Result<Entry, StoreError>> {
+    let from = from.max(Seq::ZERO.next());
+    let mut expected = from;
+    let (mut rows, mut failure) = match rows_from(table, from.number()..) {
+        Ok(rows) => (Some(rows), None),
+        Err(error) => (None, Some(error)),
+    };
+    std::iter::from_fn(move || {
+        if let Some(failure) = failure.take() {
+            return Some(Err(failure));
+        }
+        let entry = rows.as_mut()?.next()?.map_err(StoreError::during(READING)).and_then(|(key, stored)| {
+            let seq = Seq::new(key.value());
+            if seq != expected {
+                return Err(missing(expected));
+            }
+            decode(seq, stored.value())
+        });
+        expected = expected.next();
+        if entry.is_err() {
+            rows = None;
+        }
+        Some(entry)
+    })
+}
+
+fn rows_from(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    range: RangeFrom<u64>,
+) -> Result<redb::Range<'_, u64, &'static [u8]>, StoreError> {
+    table.range(range).map_err(StoreError::during(READING))
+}
+
+/// Adds entries to the log within the caller's write transaction.
+///
+/// Nothing is written for good before that transaction is committed; if it is not, this appender's head is void too.
+pub struct Appender<'t> {
+    table: redb::Table<'t, u64, &'static [u8]>,
+    head: Option<Head>,
+}
+
+impl<'t> Appender<'t> {
+    /// Begins to append after `head`, the one that the last commit left.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be opened.
+    ///
+    /// # Panics
+    /// If `head` is not where the log ends: appending would tear it.
+    pub fn open(transaction: &'t redb::WriteTransaction, head: Option<Head>) -> Result<Self, StoreError> {
+        let table = transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))?;
+        let last = table.last().map_err(StoreError::during(READING))?.map(|(key, _)| Seq::new(key.value()));
+        assert_eq!(head.map(|head| head.seq), last, "BUG: the log ends elsewhere than the given head");
+        Ok(Self { table, head })
+    }
+
+    /// Seals an entry, stores it, and returns it as it will be read.
+    ///
+    /// # Errors
+    /// [`StoreError::Unstorable`] if it is over a limit; nothing was added then. Else [`StoreError`] of the disk.
+    ///
+    /// # Panics
+    /// If the stamp's clock is not after the head's.
+    pub fn append(&mut self, draft: Draft, stamp: Stamp) -> Result<Entry, StoreError> {
+        let Stamp { epoch, hlc, wall, actor } = stamp;
+        let (seq, previous) = match &self.head {
+            Some(head) => {
+                assert!(hlc > head.hlc, "BUG: the log's clock must grow from entry to entry");
+                (head.seq.next(), head.hash)
+            }
+            None => (Seq::ZERO.next(), Hash::ZERO),
+        };
+        let header = Header { format: FORMAT, kind: draft.meta.kind(), epoch, seq, hlc, wall, actor };
+        let sealed = seal(&header, &draft, &previous).map_err(|source| StoreError::Unstorable { source })?;
+        let before = self
+            .table
+            .insert(seq.number(), sealed.bytes.as_slice())
+            .map_err(StoreError::during("appending an entry"))?;
+        assert!(before.is_none(), "BUG: an entry stands where the next one was to go");
+        self.head = Some(Head { seq, hash: sealed.hash, hlc, epoch });
+        Ok(Entry {
+            header,
+            meta: draft.meta,
+            items: draft.items.into(),
+            content: sealed.content,
+            hash: sealed.hash,
+        })
+    }
+
+    /// Returns the head with what was appended so far.
+    pub const fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    /// Returns the table with what was appended so far.
+    pub const fn table(&self) -> &redb::Table<'t, u64, &'static [u8]> {
+        &self.table
+    }
+}
+
+impl std::fmt::Debug for Appender<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Appender(after {:?})", self.head.map(|head| head.seq))
+    }
+}
+
+fn decode(seq: Seq, stored: &[u8]) -> Result<Entry, StoreError> {
+    let entry = Entry::decode(stored).map_err(|error| StoreError::corrupt_entry(seq, error))?;
+    check_place(seq, entry.header.seq)?;
+    Ok(entry)
+}
+
+fn check_place(key: Seq, header: Seq) -> Result<(), StoreError> {
+    if key == header {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt { what: "an entry stands in another's place", seq: Some(key), source: None })
+}
+
+fn missing(seq: Seq) -> StoreError {
+    StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None }
+}
+
+const READING: &str = "reading the log";

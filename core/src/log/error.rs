@@ -1,0 +1,161 @@
+//! What can go wrong with the store, by culprit.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use crate::entry::EntryError;
+use crate::numbers::Seq;
+
+/// The store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk, or what stands for it, failed.
+    ///
+    /// If it failed while committing, it is unknown whether the commit was written: reopen the book and look.
+    #[error("the disk failed while {during}")]
+    Disk {
+        /// What was being done.
+        during: &'static str,
+        /// What the disk said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// There is nothing at the path.
+    #[error("there is no {}", .path.display())]
+    NotFound {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something stands where a new book was to be made. It was left as it is.
+    #[error("{} exists already: choose another path", .path.display())]
+    AlreadyExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another handle, in this process or another, has the book open.
+    #[error("{} is open already: close it there first", .path.display())]
+    AlreadyOpen {
+        /// The path.
+        path: PathBuf,
+    },
+    /// What stands at the path is something else than a book. It was left as it is.
+    #[error("{} is not a book: {why}", .path.display())]
+    NotABook {
+        /// The path.
+        path: PathBuf,
+        /// How that shows.
+        why: &'static str,
+    },
+    /// A newer program wrote the book, or a part of it.
+    #[error("the book has format {found}, which this program does not read: use a newer one")]
+    NewerFormat {
+        /// The format it has.
+        found: u32,
+    },
+    /// The file says something that cannot be.
+    #[error("the book is damaged{}: {what}", at(.seq.as_ref()))]
+    Corrupt {
+        /// What is damaged.
+        what: &'static str,
+        /// The entry concerned, if it is known.
+        seq: Option<Seq>,
+        /// What showed it.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// An earlier storage error stopped every write.
+    #[error("an earlier storage error stopped all writing: close the book and open it again")]
+    Poisoned,
+    /// An entry cannot be stored as it is.
+    #[error("the entry cannot be stored")]
+    Unstorable {
+        /// Which limit it breaks.
+        #[source]
+        source: EntryError,
+    },
+    /// The operation needs the store for itself.
+    #[error("{during} needs the book for itself: end every transaction first")]
+    InUse {
+        /// What was asked for.
+        during: &'static str,
+    },
+    /// The caller used a table or a transaction in a way that redb does not allow.
+    #[error("the store was used wrongly while {during}")]
+    Misuse {
+        /// What was being done.
+        during: &'static str,
+        /// What redb said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Returns what sorts any of redb's errors by culprit, for `map_err`.
+    ///
+    /// ```ignore
+    /// table.get(key).map_err(StoreError::during("reading a record"))?
+    /// ```
+    pub fn during<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self::from_redb(error.into(), during)
+    }
+
+    /// Says that stored bytes are damaged.
+    pub fn corrupt(
+        what: &'static str,
+        seq: impl Into<Option<Seq>>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Corrupt { what, seq: seq.into(), source: Some(source.into()) }
+    }
+
+    /// Says that a stored entry does not read.
+    pub fn corrupt_entry(seq: Seq, source: EntryError) -> Self {
+        match source {
+            EntryError::NewerFormat { found } => Self::NewerFormat { found: u32::from(found) },
+            source => Self::corrupt("an entry does not read", seq, source),
+        }
+    }
+
+    pub(super) fn disk(during: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::from_io(source, during)
+    }
+
+    fn from_io(source: io::Error, during: &'static str) -> Self {
+        match source.kind() {
+            // redb reads only where its own header says that there is something.
+            io::ErrorKind::UnexpectedEof => Self::corrupt("the file ends too early", None, source),
+            io::ErrorKind::InvalidData => Self::corrupt("the file's structure", None, source),
+            _ => Self::Disk { during, source: Box::new(source) },
+        }
+    }
+
+    fn from_redb(error: redb::Error, during: &'static str) -> Self {
+        use redb::Error as Redb;
+        match error {
+            Redb::Io(source) => Self::from_io(source, during),
+            Redb::PreviousIo | Redb::LockPoisoned(_) | Redb::TransactionPoisoned => Self::Poisoned,
+            Redb::TransactionInProgress
+            | Redb::WouldBlock
+            | Redb::ReadTransactionStillInUse(_)
+            | Redb::EphemeralSavepointExists
+            | Redb::PersistentSavepointExists => Self::InUse { during },
+            Redb::Corrupted(_) | Redb::RepairAborted => Self::corrupt("the file's structure", None, error),
+            Redb::TableTypeMismatch { .. }
+            | Redb::TableIsMultimap(_)
+            | Redb::TableIsNotMultimap(_)
+            | Redb::TypeDefinitionChanged { .. }
+            | Redb::TableDoesNotExist(_) => {
+                Self::corrupt("a table is missing or of another kind", None, error)
+            }
+            Redb::Unsupported => Self::Disk { during, source: Box::new(error) },
+            other => Self::Misuse { during, source: Box::new(other) },
+        }
+    }
+}
+
+fn at(seq: Option<&Seq>) -> String {
+    seq.map_or_else(String::new, |seq| format!(" at entry {seq}"))
+}

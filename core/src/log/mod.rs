@@ -1,0 +1,33 @@
+//! The log on disk: one table of stored entries in a redb file.
+//!
+//! ```text
+//!   store     the file: made under another name and moved into place; opened whole or left as it was
+//!   entries   the table "entries-1": seq → stored entry; the Appender seals what is new
+//!   commit    natural group commit: who comes while a commit is under way shares the next one
+//!   verify    every entry recomputed from its bytes
+//!   export    the log as a stream of bytes that another program can verify
+//! ```
+//!
+//! Invariants:
+//! 1. Seqs run from 1 without gaps, and the key of a row is the seq in the header of its entry.
+//! 2. A row is never changed or renumbered; only erasure replaces an item by its commitment, which leaves every hash as it is.
+//! 3. A file that is refused (foreign, damaged, newer, open elsewhere) keeps its bytes.
+//! 4. After a storage error nothing is written until the book is opened again: redb latches the error.
+//!
+//! What it is not: projections, and any rule about which entry may follow which. Those read this table and write their own
+//! in the same transaction.
+
+mod commit;
+mod entries;
+mod error;
+mod export;
+mod staged;
+mod store;
+mod verify;
+
+pub use commit::{Abandoned, GroupCommit, Reply};
+pub use entries::{Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_head};
+pub use error::StoreError;
+pub use export::{EXPORT_MAGIC, export, verify_export};
+pub use store::{Store, StoreOptions, StoreStats, commit};
+pub use verify::{Damage, DamageKind, Verified, verify};

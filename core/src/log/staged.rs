@@ -1,0 +1,303 @@
+//! A disk that can be looked at, repaired and given back untouched.
+//!
+//! ```text
+//!   redb ── writes ──► journal (memory) ── go_live() ──► disk, in the same order with the same syncs
+//!                        │
+//!                        └── dropped: the disk never heard of it
+//! ```
+//!
+//! Opening a redb file writes to it: a flag at least, a whole repair after a crash. Until a file has shown that it is a book
+//! that opens, none of that may reach the disk.
+//!
+//! Invariants:
+//! 1. Before [`Staged::go_live`] the disk is only read; after it every call goes straight through.
+//! 2. What is read is what was written last, in both states.
+//! 3. Going live replays the very calls, so a crash amid it leaves what a crash amid redb's own opening would leave.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{BackendError, StorageBackend};
+
+const BLOCK: usize = 4096;
+
+/// A backend under two hands: redb's, and that of who decides whether it may write.
+pub(super) struct Staged<B>(Arc<Inner<B>>);
+
+struct Inner<B> {
+    disk: B,
+    live: AtomicBool,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Default)]
+struct Stage {
+    journal: Vec<Change>,
+    /// The blocks that differ from the disk, by their number.
+    blocks: BTreeMap<u64, Box<[u8]>>,
+    /// The staged length; the disk's own until it is first asked for.
+    length: Option<u64>,
+    /// The disk's bytes from here on were cut off at some time.
+    cut: Option<u64>,
+}
+
+enum Change {
+    Write { offset: u64, bytes: Vec<u8> },
+    SetLength(u64),
+    Sync,
+}
+
+impl<B: StorageBackend> Staged<B> {
+    pub(super) fn new(disk: B) -> Self {
+        Self(Arc::new(Inner { disk, live: AtomicBool::new(false), stage: Mutex::default() }))
+    }
+
+    pub(super) fn second_hand(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// Does on the disk what was done to the stage, and stops staging.
+    pub(super) fn go_live(&self) -> io::Result<()> {
+        let mut stage = self.stage();
+        for change in stage.journal.drain(..) {
+            match change {
+                Change::Write { offset, bytes } => self.0.disk.write(offset, &bytes)?,
+                Change::SetLength(length) => self.0.disk.set_len(length)?,
+                Change::Sync => self.0.disk.sync_data()?,
+            }
+        }
+        *stage = Stage::default();
+        self.0.live.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns the disk once it is live.
+    fn live(&self) -> Option<&B> {
+        self.0.live.load(Ordering::Acquire).then_some(&self.0.disk)
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        // A stage that a panic left half-written is only ever dropped: opening failed.
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stage {
+    fn length(&mut self, disk: &impl StorageBackend) -> io::Result<u64> {
+        match self.length {
+            Some(length) => Ok(length),
+            None => Ok(*self.length.insert(disk.len()?)),
+        }
+    }
+
+    fn read(&mut self, disk: &impl StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(out.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if end > self.length(disk)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.read_disk(disk, offset, out)?;
+        let first = offset / BLOCK as u64;
+        for (number, block) in self.blocks.range(first..end.div_ceil(BLOCK as u64)) {
+            overlay(block, number * BLOCK as u64, offset, out);
+        }
+        Ok(())
+    }
+
+    /// Reads what the disk has; what it never had, or what was cut off, is zero.
+    fn read_disk(&self, disk: &impl StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = disk.len()?.min(self.cut.unwrap_or(u64::MAX)).saturating_sub(offset);
+        let count = usize::try_from(there).map_or(out.len(), |there| there.min(out.len()));
+        let (there, beyond) = out.split_at_mut(count);
+        beyond.fill(0);
+        if there.is_empty() { Ok(()) } else { disk.read(offset, there) }
+    }
+
+    fn write(&mut self, disk: &impl StorageBackend, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        for number in offset / BLOCK as u64..end.div_ceil(BLOCK as u64) {
+            let start = number * BLOCK as u64;
+            let mut block = match self.blocks.remove(&number) {
+                Some(block) => block,
+                None => {
+                    let mut block = vec![0; BLOCK].into_boxed_slice();
+                    self.read_disk(disk, start, &mut block)?;
+                    block
+                }
+            };
+            overlay(bytes, offset, start, &mut block);
+            self.blocks.insert(number, block);
+        }
+        let length = self.length(disk)?;
+        self.length = Some(length.max(end));
+        self.journal.push(Change::Write { offset, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    fn set_length(&mut self, disk: &impl StorageBackend, length: u64) -> io::Result<()> {
+        if length < self.length(disk)? {
+            self.cut = Some(self.cut.map_or(length, |cut| cut.min(length)));
+            self.blocks.split_off(&length.div_ceil(BLOCK as u64));
+            if let Some(block) = self.blocks.get_mut(&(length / BLOCK as u64)) {
+                let kept = usize::try_from(length % BLOCK as u64).unwrap_or(0);
+                block.iter_mut().skip(kept).for_each(|byte| *byte = 0);
+            }
+        }
+        self.length = Some(length);
+        self.journal.push(Change::SetLength(length));
+        Ok(())
+    }
+}
+
+/// Copies the part of `from`, which stands at `from_offset`, that lies within `to`, which stands at `to_offset`.
+fn overlay(from: &[u8], from_offset: u64, to_offset: u64, to: &mut [u8]) {
+    let skipped = |by: u64| usize::try_from(by).unwrap_or(usize::MAX);
+    let from = from.iter().skip(skipped(to_offset.saturating_sub(from_offset)));
+    let to = to.iter_mut().skip(skipped(from_offset.saturating_sub(to_offset)));
+    to.zip(from).for_each(|(to, from)| *to = *from);
+}
+
+impl<B: StorageBackend> StorageBackend for Staged<B> {
+    fn len(&self) -> io::Result<u64> {
+        match self.live() {
+            Some(disk) => disk.len(),
+            None => self.stage().length(&self.0.disk),
+        }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match self.live() {
+            Some(disk) => disk.read(offset, out),
+            None => self.stage().read(&self.0.disk, offset, out),
+        }
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        match self.live() {
+            Some(disk) => disk.set_len(length),
+            None => self.stage().set_length(&self.0.disk, length),
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.live() {
+            Some(disk) => disk.sync_data(),
+            None => {
+                self.stage().journal.push(Change::Sync);
+                Ok(())
+            }
+        }
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match self.live() {
+            Some(disk) => disk.write(offset, bytes),
+            None => self.stage().write(&self.0.disk, offset, bytes),
+        }
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.disk.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.disk.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.disk.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.disk.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.disk.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.disk.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.disk.query_lock_range(start, end)
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for Staged<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Staged({:?})", self.0.disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write(u64, Vec<u8>),
+        SetLength(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let write = (0..20_000u64, proptest::collection::vec(any::<u8>(), 1..6_000));
+        let step = prop_oneof![
+            write.prop_map(|(offset, bytes)| Step::Write(offset, bytes)),
+            (0..20_000u64).prop_map(Step::SetLength),
+        ];
+        proptest::collection::vec(step, 0..12)
+    }
+
+    fn play(disk: &impl StorageBackend, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Write(offset, bytes) => {
+                    let end = offset + bytes.len() as u64;
+                    if disk.len().unwrap() < end {
+                        disk.set_len(end).unwrap();
+                    }
+                    disk.write(*offset, bytes).unwrap();
+                }
+                Step::SetLength(length) => disk.set_len(*length).unwrap(),
+            }
+        }
+        disk.sync_data().unwrap();
+    }
+
+    fn whole(disk: &impl StorageBackend) -> Vec<u8> {
+        let mut bytes = vec![0xaa; usize::try_from(disk.len().unwrap()).unwrap()];
+        disk.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn a_stage_reads_like_the_disk_it_becomes(before in steps(), staged in steps(), after in steps()) {
+            let plain = InMemoryBackend::new();
+            play(&plain, &before);
+            let disk = InMemoryBackend::new();
+            play(&disk, &before);
+            let stage = Staged::new(disk);
+
+            let untouched = whole(&stage.0.disk);
+            play(&plain, &staged);
+            play(&stage, &staged);
+            prop_assert!(whole(&stage) == whole(&plain));
+            prop_assert!(whole(&stage.0.disk) == untouched, "the disk heard of it before it was live");
+
+            stage.go_live().unwrap();
+            prop_assert!(whole(&stage.0.disk) == whole(&plain));
+            play(&plain, &after);
+            play(&stage, &after);
+            prop_assert!(whole(&stage.0.disk) == whole(&plain));
+        }
+    }
+}

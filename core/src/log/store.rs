@@ -1,0 +1,294 @@
+//! The file: made in one step, opened by one at a time, refused without a trace.
+//!
+//! Invariants:
+//! 1. A path holds either a whole book or what it held before: a new file gets its name after its last sync.
+//! 2. Nothing that exists is ever overwritten by [`Store::create`].
+//! 3. [`Store::open`] writes to a file only once it has shown that it is a book that opens (see `staged`).
+//!
+//! What it is not: an error-proof reader of damaged pages. redb checks pages when it repairs, not each time it reads them;
+//! `verify` finds what is damaged among the entries.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
+
+use super::entries::ENTRIES;
+use super::error::StoreError;
+use super::staged::Staged;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How much memory may hold pages of the file.
+    pub cache_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 32 * 1024 * 1024 }
+    }
+}
+
+/// How a store's file is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes in pages that are in use.
+    pub allocated_bytes: u64,
+    /// Bytes of keys and values.
+    pub stored_bytes: u64,
+    /// Bytes of the trees that lead to them.
+    pub metadata_bytes: u64,
+    /// Bytes that hold nothing; compaction can give most of them back.
+    pub fragmented_bytes: u64,
+}
+
+/// An open book file. Readers never wait; writers wait for each other.
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Makes a new book and opens it.
+    ///
+    /// It is built under a temporary name in the same folder and moved into place once it is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`], whatever it is that stands there; [`StoreError::NotFound`] for a missing folder;
+    /// [`StoreError::Disk`].
+    pub fn create(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(StoreError::AlreadyExists { path: path.to_owned() });
+        }
+        let folder = folder_of(path);
+        let temporary = tempfile::Builder::new()
+            .prefix(".fieldbook-")
+            .suffix(".new")
+            .tempfile_in(&folder)
+            .map_err(|error| not_found_or(error, &folder, "creating the book"))?;
+        let (file, temporary) = temporary.into_parts();
+        let backend = FileBackend::new(file).map_err(StoreError::during("creating the book"))?;
+        initialise(backend, options)?.close()?;
+        // redb has synced its data; this adds the file's length and times on systems that tell them apart.
+        sync_path(&temporary, "syncing the new book")?;
+        temporary.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::AlreadyExists { path: path.to_owned() },
+            _ => StoreError::disk("moving the new book into place")(failure.error),
+        })?;
+        sync_folder(&folder)?;
+        Self::open(path, options)
+    }
+
+    /// Opens a book. A file that is refused keeps its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::NotABook`], [`StoreError::AlreadyOpen`], [`StoreError::NewerFormat`],
+    /// [`StoreError::Corrupt`], [`StoreError::Disk`].
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let not_a_book = |why| StoreError::NotABook { path: path.to_owned(), why };
+        let metadata = fs::metadata(path).map_err(|error| not_found_or(error, path, "opening the book"))?;
+        // Opening a pipe would wait for ever, so the kind is asked for first.
+        if !metadata.is_file() {
+            return Err(not_a_book("it is not a file"));
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|error| not_found_or(error, path, "opening the book"))?;
+        let mut magic = Vec::with_capacity(REDB_MAGIC.len());
+        let length = file.by_ref().take(REDB_MAGIC.len() as u64).read_to_end(&mut magic);
+        length.map_err(StoreError::disk("reading the book's first bytes"))?;
+        match magic.as_slice() {
+            [] => return Err(not_a_book("it is empty")),
+            magic if magic != REDB_MAGIC => return Err(not_a_book("it is of another kind")),
+            _ => {}
+        }
+        let backend = FileBackend::new(file).map_err(StoreError::during("opening the book"))?;
+        open_backend(backend, path, options)
+    }
+
+    /// Opens a book on any storage: a simulated disk, for one. Makes it there if the storage is empty.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn with_backend(backend: impl StorageBackend, options: &StoreOptions) -> Result<Self, StoreError> {
+        match backend.len().map_err(StoreError::disk("opening the book"))? {
+            0 => initialise(backend, options),
+            _ => open_backend(backend, Path::new("the given storage"), options),
+        }
+    }
+
+    /// Begins to read: a snapshot of the last commit.
+    ///
+    /// A snapshot keeps every page it can reach; end it soon.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails.
+    pub fn begin_read(&self) -> Result<redb::ReadTransaction, StoreError> {
+        self.database.begin_read().map_err(StoreError::during("beginning to read"))
+    }
+
+    /// Begins to write, once every earlier writer has ended. What is not committed is as if it never was.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] after an earlier storage error.
+    pub fn begin_write(&self) -> Result<redb::WriteTransaction, StoreError> {
+        self.database.begin_write().map_err(StoreError::during("beginning to write"))
+    }
+
+    /// Gives unused space back to the file system, and returns whether there was any.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while a transaction is open.
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        self.database.compact().map_err(StoreError::during("compacting"))
+    }
+
+    /// Returns how the file is used. Waits for writers and walks every table.
+    ///
+    /// # Errors
+    /// Those of [`Self::begin_write`].
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let transaction = self.begin_write()?;
+        let stats = transaction.stats().map_err(StoreError::during("measuring the book"))?;
+        transaction.abort().map_err(StoreError::during("measuring the book"))?;
+        Ok(StoreStats {
+            allocated_bytes: stats.allocated_pages() * stats.page_size() as u64,
+            stored_bytes: stats.stored_bytes(),
+            metadata_bytes: stats.metadata_bytes(),
+            fragmented_bytes: stats.fragmented_bytes(),
+        })
+    }
+
+    /// Closes the book such that the next opening needs no repair, and says if that failed, which dropping would not.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails or a write transaction is open.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.database.close().map_err(StoreError::during("closing the book"))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// Commits a transaction durably.
+///
+/// # Errors
+/// [`StoreError::Disk`] or [`StoreError::Corrupt`]: it is *unknown* whether the commit will be there after reopening.
+/// [`StoreError::Poisoned`]: it was not written.
+pub fn commit(transaction: redb::WriteTransaction) -> Result<(), StoreError> {
+    transaction.commit().map_err(StoreError::during("committing"))
+}
+
+/// Makes the tables of a new book in empty storage.
+fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<Store, StoreError> {
+    let database =
+        builder(options).create_with_backend(backend).map_err(StoreError::during("creating the book"))?;
+    let store = Store { database };
+    let transaction = store.begin_write()?;
+    transaction.open_table(ENTRIES).map_err(StoreError::during("creating the log's table"))?;
+    commit(transaction)?;
+    Ok(store)
+}
+
+fn open_backend(
+    backend: impl StorageBackend,
+    path: &Path,
+    options: &StoreOptions,
+) -> Result<Store, StoreError> {
+    let staged = Staged::new(backend);
+    let for_redb = staged.second_hand();
+    let builder = builder(options);
+    // Nothing of a failed opening is used afterwards, so no broken invariant can be seen.
+    let opened = catch_unwind(AssertUnwindSafe(move || {
+        let database = builder.create_with_backend(for_redb)?;
+        Ok::<_, redb::Error>((format_of(&database)?, database))
+    }));
+    let (format, database) = match opened {
+        Ok(opened) => opened.map_err(|error| refused(error, path))?,
+        Err(_panic) => return Err(StoreError::corrupt("the file's structure", None, "redb panicked on it")),
+    };
+    match format {
+        Some(FORMAT) => {}
+        Some(found) => return Err(StoreError::NewerFormat { found }),
+        None => {
+            return Err(StoreError::NotABook {
+                path: path.to_owned(),
+                why: "it is another program's database",
+            });
+        }
+    }
+    staged.go_live().map_err(StoreError::disk("opening the book"))?;
+    Ok(Store { database })
+}
+
+fn refused(error: redb::Error, path: &Path) -> StoreError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
+            StoreError::AlreadyOpen { path: path.to_owned() }
+        }
+        redb::Error::UpgradeRequired(_) => {
+            StoreError::NotABook { path: path.to_owned(), why: "it is a database of an older kind" }
+        }
+        error => StoreError::during("opening the book")(error),
+    }
+}
+
+/// Returns the format of the book's log, read off the name of its table: the newest if there are several.
+fn format_of(database: &Database) -> Result<Option<u32>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let formats = transaction.list_tables()?.filter_map(|table| {
+        table.name().strip_prefix("entries-").and_then(|format| format.parse::<u32>().ok())
+    });
+    Ok(formats.max())
+}
+
+fn builder(options: &StoreOptions) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes);
+    builder
+}
+
+fn not_found_or(error: io::Error, path: &Path, during: &'static str) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            StoreError::NotFound { path: path.to_owned() }
+        }
+        _ => StoreError::disk(during)(error),
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn sync_path(path: &Path, during: &'static str) -> Result<(), StoreError> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.and_then(|file| file.sync_all()).map_err(StoreError::disk(during))
+}
+
+/// Makes a new name last. Only Unix can; elsewhere the file system does it by itself or not at all.
+fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    if cfg!(unix) {
+        let file = File::open(folder);
+        file.and_then(|file| file.sync_all()).map_err(StoreError::disk("syncing the book's folder"))?;
+    }
+    Ok(())
+}
+
+/// The format that this program reads and writes: the number in the name of [`ENTRIES`].
+const FORMAT: u32 = 1;
+
+/// What a redb file begins with. redb would make a database of an empty file, so this is looked at before it is asked.
+const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";

@@ -1,0 +1,206 @@
+//! The released formats, byte by byte. A change here is a change of every book there is.
+//!
+//! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-core golden` writes the files when a format is made; never after it was
+//! released.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use fieldbook_core::entry::{
+    AnnulledReason, Control, Decision, Draft, Entry, Extent, FieldsSource, Items, Meta, OutcomeClass,
+    ParkScope, Verb, Winner, seal,
+};
+use fieldbook_core::log::{EXPORT_MAGIC, Verified, entries, entries_from, export, verify, verify_export};
+use fieldbook_core::{Hash, OpKind, Policy, Seq};
+
+use super::samples;
+
+fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn exported(drafts: Vec<Draft>) -> (Vec<u8>, Vec<Entry>, Verified) {
+    let store = samples::memory_store();
+    samples::append_all(&store, drafts);
+    let snapshot = store.begin_read().unwrap();
+    let table = entries(&snapshot).unwrap();
+    let mut bytes = Vec::new();
+    export(&table, &mut bytes).unwrap();
+    let read = entries_from(&table, Seq::ZERO).collect::<Result<_, _>>().unwrap();
+    (bytes, read, verify(&table, |_| {}).unwrap())
+}
+
+/// Takes an exported log apart with nothing of the program's.
+fn stored_entries(mut bytes: &[u8]) -> Vec<&[u8]> {
+    bytes = bytes.strip_prefix(EXPORT_MAGIC).unwrap();
+    let mut stored = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_at(4);
+        let length = u32::from_le_bytes(length.try_into().unwrap());
+        let (entry, rest) = rest.split_at(usize::try_from(length).unwrap());
+        stored.push(entry);
+        bytes = rest;
+    }
+    stored
+}
+
+fn snapshot(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        writeln!(text, "{:?}\n{:#?}", entry.header, entry.meta).unwrap();
+        for item in &entry.items {
+            let bytes = item.bytes().map(String::from_utf8_lossy);
+            writeln!(text, "item {} {bytes:?}", item.commitment()).unwrap();
+        }
+        writeln!(text, "content {}\nhash {}\n", entry.content, entry.hash).unwrap();
+    }
+    text
+}
+
+#[track_caller]
+fn check_golden(name: &str, actual: &[u8]) {
+    let path = repository("tests/golden/format-1").join(name);
+    if std::env::var_os("FIELDBOOK_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    assert!(golden == actual, "{name} differs from what is in tests/golden/format-1");
+}
+
+#[test]
+fn the_samples_seal_to_the_golden_logs() {
+    let (bytes, read, _) = exported(samples::example());
+    check_golden("example.log", &bytes);
+    check_golden("example.txt", snapshot(&read).as_bytes());
+    let (bytes, read, verified) = exported(samples::every_variant());
+    check_golden("every-variant.log", &bytes);
+    check_golden("every-variant.txt", snapshot(&read).as_bytes());
+    assert_eq!(verified.erased_items, 1);
+}
+
+#[test]
+fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
+    for name in ["example", "every-variant"] {
+        let path = repository("tests/golden/format-1").join(name);
+        let bytes = std::fs::read(path.with_extension("log")).unwrap();
+        let (mut decoded, mut previous) = (Vec::new(), Hash::ZERO);
+        for stored in stored_entries(&bytes) {
+            let entry = Entry::decode(stored).unwrap();
+            let draft = Draft { meta: entry.meta.clone(), items: Items::from(entry.items.clone()) };
+            let sealed = seal(&entry.header, &draft, &previous).unwrap();
+            assert_eq!(sealed.bytes, stored);
+            assert_eq!((sealed.content, sealed.hash), (entry.content, entry.hash));
+            previous = entry.hash;
+            decoded.push(entry);
+        }
+        let verified = verify_export(&mut bytes.as_slice()).unwrap();
+        assert_eq!(verified.head.unwrap().hash, previous);
+        assert_eq!(snapshot(&decoded), std::fs::read_to_string(path.with_extension("txt")).unwrap());
+    }
+}
+
+/// Names a value's variant; a new variant does not compile until it is listed, and is missed until a log has it.
+macro_rules! variants {
+    ($function:ident, $all:ident, $type:ident: $($variant:ident),+) => {
+        const $all: &[&str] = &[$(concat!(stringify!($type), "::", stringify!($variant))),+];
+        fn $function(value: &$type) -> &'static str {
+            match value { $($type::$variant { .. } => concat!(stringify!($type), "::", stringify!($variant))),+ }
+        }
+    };
+}
+
+variants!(of_meta, METAS, Meta: Intent, Upstream, Control);
+variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, Verb, EpochStarted);
+variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
+variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient, Rejected, Unsupported, Unauthorized);
+variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
+variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
+variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly);
+variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered,
+    JoinedDeadLetter, Retried, Discarded, Annulled, Parked, Unparked);
+variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol);
+variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual);
+variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);
+variants!(of_verb, VERBS, Verb: Retry, Discard, Undo, Resolve, Resume, AcceptServer);
+
+fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
+    seen.insert(of_meta(meta));
+    match meta {
+        Meta::Intent(intent) => seen.extend(intent.ops.iter().map(|op| of_kind(&op.kind))),
+        Meta::Upstream(upstream) => {
+            seen.extend(upstream.outcomes.iter().map(|outcome| of_class(&outcome.class)));
+            seen.extend(upstream.changes.iter().map(|change| of_extent(&change.extent)));
+        }
+        Meta::Control(control) => {
+            seen.insert(of_control(control));
+            match control {
+                Control::Planned(planned) => {
+                    let changes = planned.units.iter().flat_map(|unit| &unit.changes);
+                    seen.extend(changes.map(|change| of_source(&change.fields)));
+                    seen.extend(planned.annulled.iter().map(|annulled| of_reason(&annulled.reason)));
+                }
+                Control::Verb(verb, _) => drop(seen.insert(of_verb(verb))),
+                Control::Decided(decisions) => decisions.iter().for_each(|decision| seen_by(decision, seen)),
+                Control::Opened(_) | Control::EpochStarted { .. } => {}
+            }
+        }
+    }
+}
+
+fn seen_by(decision: &Decision, seen: &mut BTreeSet<&'static str>) {
+    seen.insert(of_decision(decision));
+    match decision {
+        Decision::Conflicted(conflicted) => {
+            seen.extend(conflicted.fields.iter().map(|field| of_policy(&field.rule)));
+            seen.extend(conflicted.fields.iter().map(|field| of_winner(&field.winner)));
+        }
+        Decision::Parked { scope, .. } => drop(seen.insert(of_scope(scope))),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_golden_log_has_every_variant_of_the_meta_part() {
+    let bytes = std::fs::read(repository("tests/golden/format-1/every-variant.log")).unwrap();
+    let mut seen = BTreeSet::new();
+    for stored in stored_entries(&bytes) {
+        seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
+    }
+    let all = [
+        METAS, CONTROLS, KINDS, CLASSES, EXTENTS, SOURCES, REASONS, DECISIONS, SCOPES, POLICIES, WINNERS,
+        VERBS,
+    ];
+    assert_eq!(seen, all.concat().into_iter().collect());
+}
+
+#[test]
+fn the_worked_example_in_the_docs_is_the_golden_example() {
+    let bytes = std::fs::read(repository("tests/golden/format-1/example.log")).unwrap();
+    let text = std::fs::read_to_string(repository("docs/log-format.md")).unwrap();
+    let (_, block) = text.split_once("<!-- example -->\n```text\n").expect("the docs have a worked example");
+    let (block, _) = block.split_once("```").unwrap();
+    // A line is an offset, the bytes in hex, and what they are, at least two spaces apart.
+    let mut written = Vec::new();
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        let mut columns = line.split("  ").map(str::trim).filter(|column| !column.is_empty());
+        let offset: usize = columns.next().unwrap().parse().unwrap();
+        assert_eq!(offset, written.len(), "{line}");
+        for byte in columns.next().unwrap().split(' ') {
+            written.push(u8::from_str_radix(byte, 16).expect(line));
+        }
+    }
+    assert_eq!(written, bytes);
+    for stored in stored_entries(&bytes) {
+        let entry = Entry::decode(stored).unwrap();
+        assert!(text.contains(&entry.content.to_string()), "the content hash of entry {}", entry.header.seq);
+        assert!(text.contains(&entry.hash.to_string()), "the hash of entry {}", entry.header.seq);
+        for item in &entry.items {
+            assert!(
+                text.contains(&item.commitment().to_string()),
+                "a commitment of entry {}",
+                entry.header.seq
+            );
+        }
+    }
+}

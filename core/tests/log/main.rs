@@ -1,0 +1,15 @@
+//! The log through its public face: the file, the chain, the golden bytes, group commit.
+
+#![cfg(feature = "store")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "clippy.toml frees test functions only; these are their helpers"
+)]
+
+mod golden;
+mod group_commit;
+mod samples;
+mod store;
+mod verify;

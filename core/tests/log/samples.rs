@@ -1,0 +1,293 @@
+//! Entries for the tests: the two deterministic logs of `tests/golden/format-1`.
+//!
+//! Set in stone with format 1. What is added later goes into a further log of its own.
+
+use fieldbook_core::entry::{
+    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
+    FieldsSource, Intent, Item, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream, Verb, Winner,
+};
+use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
+use fieldbook_core::{
+    Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy, RecordKey,
+    RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, UnitId, Version, WallTime,
+};
+use redb::backends::InMemoryBackend;
+
+/// 2018-10-15T18:37:45Z.
+pub(crate) const START: WallTime = WallTime::from_milliseconds(1_539_628_665_000);
+
+pub(crate) fn stamp(number: u64) -> Stamp {
+    let wall = WallTime::from_milliseconds(START.milliseconds() + i64::try_from(number).unwrap() * 1_000);
+    Stamp {
+        epoch: Epoch::from_bytes([0xe0; 16]),
+        hlc: Hlc::at(wall),
+        wall,
+        actor: Actor::parse("rep-7").unwrap(),
+    }
+}
+
+pub(crate) fn memory_store() -> Store {
+    Store::with_backend(InMemoryBackend::new(), &StoreOptions::default()).unwrap()
+}
+
+/// Appends after what is there, in one commit, with the stamps that follow from the places.
+pub(crate) fn append_all(store: &Store, drafts: impl IntoIterator<Item = Draft>) {
+    let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
+    let transaction = store.begin_write().unwrap();
+    let mut appender = Appender::open(&transaction, head).unwrap();
+    for draft in drafts {
+        let number = appender.head().map_or(1, |head| head.seq.number() + 1);
+        appender.append(draft, stamp(number)).unwrap();
+    }
+    drop(appender);
+    commit(transaction).unwrap();
+}
+
+/// One small intent; `number` makes it differ from others.
+pub(crate) fn intent(number: u64) -> Draft {
+    let mut random = SeededRandomness::from_number(number);
+    let mut items = Items::default();
+    let fields = items.add(format!("{{\"n\":{number}}}"), &mut random);
+    let key = RecordKey::parse("lead", &number.to_string()).unwrap();
+    Draft {
+        meta: Meta::Intent(Intent { ops: vec![op(OpKind::Create, key, Some(fields), &mut random)] }),
+        items,
+    }
+}
+
+/// The example of `docs/log-format.md`: a book that was opened, and one lead created in it.
+pub(crate) fn example() -> Vec<Draft> {
+    let mut random = SeededRandomness::from_number(1);
+    let opened = Opened { device: DeviceId::new(START, &mut random), made_by: "0.1.0".to_owned() };
+    let mut items = Items::default();
+    let fields = items.add(r#"{"name":"Ann","phone":"555"}"#, &mut random);
+    let create = op(OpKind::Create, lead("42"), Some(fields), &mut random);
+    vec![
+        Draft::control(Control::Opened(opened)),
+        Draft { meta: Meta::Intent(Intent { ops: vec![create] }), items },
+    ]
+}
+
+/// Every variant of every type of the meta part, and an item that was erased.
+pub(crate) fn every_variant() -> Vec<Draft> {
+    let mut random = SeededRandomness::from_number(2);
+    let mut drafts = example();
+    drafts.push(every_op_kind(&mut random));
+    drafts.push(every_planned(&mut random));
+    drafts.push(every_answer(&mut random));
+    drafts.push(every_decision(&mut random));
+    drafts.extend(every_verb(&mut random));
+    drafts.push(Draft::control(Control::EpochStarted {
+        epoch: Epoch::from_bytes([0xe0; 16]),
+        anchored: Some(Receipt { seq: Seq::new(5), hash: Hash::from_bytes([0xab; 32]) }),
+    }));
+    drafts
+        .push(Draft::control(Control::EpochStarted { epoch: Epoch::from_bytes([0xe0; 16]), anchored: None }));
+    drafts
+}
+
+fn lead(id: &str) -> RecordKey {
+    RecordKey::parse("lead", id).unwrap()
+}
+
+fn op(kind: OpKind, key: RecordKey, fields: Option<u32>, random: &mut SeededRandomness) -> OpMeta {
+    OpMeta {
+        id: OpId::new(START, random),
+        key,
+        kind,
+        edited_at: Hlc::at(START),
+        clock_capped: false,
+        base: None,
+        schema_version: 1,
+        fields,
+        cites: None,
+    }
+}
+
+/// A transaction of one op of each kind; the fields of its first op were erased.
+fn every_op_kind(random: &mut SeededRandomness) -> Draft {
+    let mut items = Items::default();
+    items.add(r#"{"name":"Erased Person"}"#, random);
+    items.add(r#"{"phone":null,"stage":"hot"}"#, random);
+    // Longer than a chunk of BLAKE3, so that a second verifier has to know the tree of chunks.
+    items.add(format!(r#"{{"note":"{}"}}"#, "größer als ein Block. ".repeat(150)), random);
+    let mut items: Vec<Item> = items.into();
+    items[0] = Item::Erased { commitment: items[0].commitment() };
+
+    let mut update = op(OpKind::Update, lead("Ünïcode / 7"), Some(1), random);
+    update.base = Some(Version::new(300));
+    update.clock_capped = true;
+    let mut delete = op(OpKind::Delete, lead("44"), None, random);
+    delete.base = Some(Version::new(70_000));
+    let mut replace = op(OpKind::Replace, RecordKey::parse("visit_note", "v-1").unwrap(), Some(2), random);
+    replace.cites = Some(OpId::new(START, random));
+    replace.schema_version = 251;
+    let create = op(OpKind::Create, lead("43"), Some(0), random);
+    Draft { meta: Meta::Intent(Intent { ops: vec![create, update, delete, replace] }), items: items.into() }
+}
+
+fn planned_op(seq: u64, index: u32, random: &mut SeededRandomness) -> PlannedOp {
+    PlannedOp { id: OpId::new(START, random), place: OpPlace { seq: Seq::new(seq), index } }
+}
+
+fn every_planned(random: &mut SeededRandomness) -> Draft {
+    let mut items = Items::default();
+    let folded = items.add(r#"{"name":"Ann","stage":"hot"}"#, random);
+    let sources = [
+        (OpKind::Create, FieldsSource::OfOp(OpPlace { seq: Seq::new(2), index: 0 })),
+        (OpKind::Update, FieldsSource::Item(Seq::new(4), folded)),
+        (OpKind::Delete, FieldsSource::Nothing),
+    ];
+    let changes = sources.into_iter().map(|(kind, fields)| PlannedChange {
+        key: lead(kind.as_str()),
+        kind,
+        ops: vec![planned_op(2, 0, random), planned_op(3, 1, random)],
+        base: (kind != OpKind::Create).then_some(Version::new(12)),
+        edited_at: Hlc::at(START).next(),
+        older: vec![("name".to_owned(), Hlc::at(START))],
+        schema_version: 1,
+        fields,
+    });
+    let unit = PlannedUnit {
+        changes: changes.collect(),
+        id: UnitId::from_bytes([0x11; 16]),
+        actor: Actor::parse("rep-7").unwrap(),
+        digest: Hash::from_bytes([0xd1; 32]),
+        replaces: Some(UnitId::from_bytes([0x10; 16])),
+    };
+    let reasons = [
+        AnnulledReason::CreatedAndDeleted,
+        AnnulledReason::Undone,
+        AnnulledReason::NoEffect,
+        AnnulledReason::LocalOnly,
+    ];
+    let annulled =
+        reasons.map(|reason| Annulled { key: lead("45"), ops: vec![planned_op(3, 0, random)], reason });
+    let meta = Meta::Control(Control::Planned(Planned { units: vec![unit], annulled: annulled.into() }));
+    Draft { meta, items }
+}
+
+fn every_answer(random: &mut SeededRandomness) -> Draft {
+    let mut items = Items::default();
+    let message = items.add("phone: not a number", random);
+    let image = items.add(r#"{"name":"Ann"}"#, random);
+    let classes = [
+        OutcomeClass::Applied,
+        OutcomeClass::Duplicate,
+        OutcomeClass::Stale,
+        OutcomeClass::Transient,
+        OutcomeClass::Rejected,
+        OutcomeClass::Unsupported,
+        OutcomeClass::Unauthorized,
+    ];
+    let outcomes = classes.map(|class| {
+        let (accepted, rejected) = (class == OutcomeClass::Applied, class == OutcomeClass::Rejected);
+        OutcomeMeta {
+            unit: UnitId::from_bytes([0x11; 16]),
+            class,
+            code: if accepted { "" } else { "invalid_phone" }.to_owned(),
+            message: rejected.then_some(message),
+            versions: if accepted { vec![(lead("42"), Version::new(1 << 40))] } else { vec![] },
+        }
+    });
+    let extents = [Extent::Whole, Extent::Partial, Extent::Deleted];
+    let changes = extents.map(|extent| ChangeMeta {
+        key: lead("46"),
+        version: Version::new(250),
+        extent,
+        edited_at: Hlc::at(START),
+        op: OpId::new(START, random),
+        older: vec![("name".to_owned(), Hlc::ZERO)],
+        fields: (extent != Extent::Deleted).then_some(image),
+        kept_aside: extent == Extent::Partial,
+    });
+    let upstream = Upstream {
+        request: RequestId::from_bytes([0x22; 16]),
+        server: ServerId::from_bytes([0x33; 16]),
+        epoch: ServerEpoch::from_bytes([0x44; 16]),
+        server_time: WallTime::from_milliseconds(-1),
+        outcomes: outcomes.into(),
+        changes: changes.into(),
+        cursors: vec![(EntityType::parse("lead").unwrap(), Cursor::new(vec![0, 1, 0xff]).unwrap())],
+        receipt: Some(Receipt { seq: Seq::new(4), hash: Hash::from_bytes([0xcd; 32]) }),
+    };
+    Draft { meta: Meta::Upstream(upstream), items }
+}
+
+fn every_decision(random: &mut SeededRandomness) -> Draft {
+    let mut items = Items::default();
+    let decisions = decisions(&mut items, random);
+    Draft { meta: Meta::Control(Control::Decided(decisions)), items }
+}
+
+fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> {
+    let unit = UnitId::from_bytes([0x11; 16]);
+    let code = "busy".to_owned();
+    let dead = OpId::from_bytes([0x55; 16]);
+    let annulled = Annulled { key: lead("45"), ops: vec![], reason: AnnulledReason::Undone };
+    let mut decisions = vec![
+        Decision::Acked { unit, versions: vec![(lead("42"), Version::new(65_536))] },
+        Decision::Tried { unit, tries: 2, code: code.clone(), retry_at: START },
+        Decision::Dissolved { unit },
+        Decision::Conflicted(conflicted(items, random)),
+        Decision::Superseded { key: lead("42"), op: planned_op(2, 0, random) },
+        Decision::DeadLettered { unit, tries: 5, code: code.clone(), message: Some((Seq::new(5), 0)) },
+        Decision::JoinedDeadLetter { key: lead("42"), op: planned_op(3, 1, random), dead },
+        Decision::Retried { key: lead("42"), op: planned_op(3, 1, random) },
+        Decision::Discarded { key: lead("42"), op: planned_op(3, 1, random) },
+        Decision::Annulled(annulled),
+    ];
+    let scopes = [
+        ParkScope::Actor(Actor::parse("rep-7").unwrap()),
+        ParkScope::Entity(EntityType::parse("visit_note").unwrap()),
+        ParkScope::Op(dead),
+        ParkScope::Server(ServerId::from_bytes([0x33; 16]), ServerEpoch::from_bytes([0x45; 16])),
+        ParkScope::Protocol,
+    ];
+    decisions.extend(scopes.into_iter().map(|scope| Decision::Parked { scope, code: code.clone() }));
+    decisions.push(Decision::Unparked { scope: ParkScope::Protocol });
+    decisions
+}
+
+/// Every policy and every winner.
+fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
+    let rules = [
+        (Policy::LastWriteWins, Winner::Local),
+        (Policy::ServerWins, Winner::Remote),
+        (Policy::DeviceWins, Winner::Local),
+        (Policy::Max, Winner::Merged),
+        (Policy::Min, Winner::Merged),
+        (Policy::AppendUnique, Winner::Merged),
+        (Policy::Manual, Winner::Undecided),
+    ];
+    let fields = rules.map(|(rule, winner)| ConflictedField { name: rule.as_str().to_owned(), rule, winner });
+    Conflicted {
+        key: lead("42"),
+        op: planned_op(3, 1, random),
+        kind: OpKind::Update,
+        edited_at: Hlc::at(START),
+        version: Version::new(48),
+        extent: Extent::Whole,
+        remote_edited_at: Hlc::at(START).next(),
+        fields: fields.into(),
+        winner: Winner::Remote,
+        rule: Policy::LastWriteWins,
+        base: items.add(r#"{"stage":"new"}"#, random),
+        local: items.add(r#"{"stage":"hot"}"#, random),
+        remote: items.add(r#"{"stage":"won"}"#, random),
+        merged: Some(items.add(r#"{"stage":"hot"}"#, random)),
+    }
+}
+
+fn every_verb(random: &mut SeededRandomness) -> Vec<Draft> {
+    let mut items = Items::default();
+    let reason = items.add("typed twice", random);
+    let verbs =
+        [Verb::Retry, Verb::Discard { reason }, Verb::Undo, Verb::Resolve, Verb::Resume, Verb::AcceptServer];
+    let drafts = verbs.into_iter().map(|verb| Draft {
+        items: if matches!(verb, Verb::Discard { .. }) { items.clone() } else { Items::default() },
+        meta: Meta::Control(Control::Verb(verb, vec![])),
+    });
+    drafts.collect()
+}

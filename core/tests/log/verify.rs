@@ -1,0 +1,271 @@
+use fieldbook_core::Seq;
+use fieldbook_core::entry::{Draft, Entry, Items};
+use fieldbook_core::limits;
+use fieldbook_core::log::{
+    Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
+    read_entry, read_head, verify, verify_export,
+};
+
+use super::samples;
+
+fn store_of(drafts: Vec<Draft>) -> Store {
+    let store = samples::memory_store();
+    samples::append_all(&store, drafts);
+    store
+}
+
+fn small() -> Store {
+    store_of((1..=4).map(samples::intent).collect())
+}
+
+fn stored(store: &Store) -> Vec<Vec<u8>> {
+    let snapshot = store.begin_read().unwrap();
+    let mut rows = Vec::new();
+    export(&entries(&snapshot).unwrap(), &mut rows).unwrap();
+    let mut rest = &rows[fieldbook_core::log::EXPORT_MAGIC.len()..];
+    let mut entries = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (entry, after) = after.split_at(usize::try_from(u32::from_le_bytes(*length)).unwrap());
+        entries.push(entry.to_vec());
+        rest = after;
+    }
+    entries
+}
+
+/// Verifies the log with some rows rewritten (or, for `None`, taken away), and leaves it as it was.
+fn verify_changed(
+    store: &Store,
+    rows: &[(u64, Option<&[u8]>)],
+) -> Result<Verified, fieldbook_core::log::Damage> {
+    let transaction = store.begin_write().unwrap();
+    let mut table = transaction.open_table(ENTRIES).unwrap();
+    for (seq, bytes) in rows {
+        match bytes {
+            Some(bytes) => drop(table.insert(seq, bytes).unwrap()),
+            None => drop(table.remove(seq).unwrap()),
+        }
+    }
+    let verified = verify(&table, |_| {});
+    drop(table);
+    transaction.abort().unwrap();
+    verified
+}
+
+#[test]
+fn what_append_returns_is_what_is_read_and_its_head_is_the_tables() {
+    let store = samples::memory_store();
+    let transaction = store.begin_write().unwrap();
+    let mut appender = Appender::open(&transaction, None).unwrap();
+    assert_eq!(appender.head(), None);
+    let mut returned = Vec::new();
+    for (number, draft) in (1..).zip(samples::every_variant()) {
+        returned.push(appender.append(draft, samples::stamp(number)).unwrap());
+        assert_eq!(read_head(appender.table()).unwrap(), appender.head());
+    }
+    let head = appender.head().unwrap();
+    drop(appender);
+    commit(transaction).unwrap();
+
+    let snapshot = store.begin_read().unwrap();
+    let table = entries(&snapshot).unwrap();
+    let read: Vec<Entry> = entries_from(&table, Seq::ZERO).collect::<Result<_, _>>().unwrap();
+    assert_eq!(read, returned);
+    assert_eq!(read_head(&table).unwrap(), Some(head));
+    assert_eq!(head.seq, Seq::new(returned.len() as u64));
+    assert_eq!(read_entry(&table, Seq::new(3)).unwrap().as_ref(), returned.get(2));
+    assert_eq!(read_entry(&table, head.seq.next()).unwrap(), None);
+    let from: Vec<_> = entries_from(&table, Seq::new(3)).map(|entry| entry.unwrap().header.seq).collect();
+    assert_eq!(from.first(), Some(&Seq::new(3)));
+    assert_eq!(from.len(), returned.len() - 2);
+    assert_eq!(entries_from(&table, head.seq.next()).count(), 0);
+}
+
+#[test]
+fn a_whole_log_verifies_and_tells_its_head_and_its_progress() {
+    let store = store_of((1..=1_500).map(samples::intent).collect());
+    let snapshot = store.begin_read().unwrap();
+    let table = entries(&snapshot).unwrap();
+    let mut progress = Vec::new();
+    let verified = verify(&table, |done| progress.push(done)).unwrap();
+    assert_eq!(verified.entries, 1_500);
+    assert_eq!(verified.head, read_head(&table).unwrap());
+    assert_eq!(progress, [1_024, 1_500]);
+
+    let empty = samples::memory_store();
+    let snapshot = empty.begin_read().unwrap();
+    assert_eq!(verify(&entries(&snapshot).unwrap(), |_| {}).unwrap(), Verified::default());
+}
+
+#[test]
+fn every_flipped_byte_of_every_entry_is_found_and_the_right_entry_is_named() {
+    for store in [small(), store_of(samples::every_variant())] {
+        for (seq, bytes) in (1..).zip(stored(&store)) {
+            // Each bit of the small entries; of the large ones, one bit of each byte.
+            let bits: &[u8] = if bytes.len() < 250 { &[1, 2, 4, 8, 16, 32, 64, 128] } else { &[1] };
+            for at in 0..bytes.len() {
+                for bit in bits {
+                    let mut flipped = bytes.clone();
+                    flipped[at] ^= bit;
+                    let damage = verify_changed(&store, &[(seq, Some(&flipped))]).unwrap_err();
+                    assert_eq!(damage.seq, Seq::new(seq), "byte {at} ^ {bit:#x}: {damage}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_a_moved_and_a_swapped_entry_are_named() {
+    let store = small();
+    let rows = stored(&store);
+    let damage = verify_changed(&store, &[(2, None)]).unwrap_err();
+    assert_eq!(damage.seq, Seq::new(2));
+    assert!(matches!(damage.kind, DamageKind::Missing { next } if next == Seq::new(3)));
+    let damage = verify_changed(&store, &[(1, None)]).unwrap_err();
+    assert_eq!(damage.seq, Seq::new(1));
+    let damage = verify_changed(&store, &[(2, Some(&rows[2])), (3, Some(&rows[1]))]).unwrap_err();
+    assert!(matches!(damage.kind, DamageKind::Misplaced { named } if named == Seq::new(3)));
+    // The last one may be taken away unseen: that is what an anchor is for.
+    assert_eq!(verify_changed(&store, &[(4, None)]).unwrap().entries, 3);
+}
+
+#[test]
+fn an_entry_sealed_on_another_chain_and_a_clock_that_stands_still_are_named() {
+    let store = small();
+    let rows = stored(&store);
+    let third = Entry::decode(&rows[2]).unwrap();
+    let draft = Draft { meta: third.meta.clone(), items: Items::from(third.items.clone()) };
+    let elsewhere = fieldbook_core::entry::seal(&third.header, &draft, &third.hash).unwrap();
+    let damage = verify_changed(&store, &[(3, Some(&elsewhere.bytes))]).unwrap_err();
+    assert!(matches!(damage.kind, DamageKind::HashDiffers { .. }));
+    assert_eq!(damage.seq, Seq::new(3));
+
+    let second = Entry::decode(&rows[1]).unwrap();
+    let mut header = third.header.clone();
+    header.hlc = second.header.hlc;
+    let stopped = fieldbook_core::entry::seal(&header, &draft, &second.hash).unwrap();
+    let damage = verify_changed(&store, &[(3, Some(&stopped.bytes))]).unwrap_err();
+    assert!(matches!(damage.kind, DamageKind::ClockNotGrowing));
+}
+
+#[test]
+fn erasing_an_item_leaves_every_hash_and_verifies() {
+    let store = small();
+    let rows = stored(&store);
+    let second = Entry::decode(&rows[1]).unwrap();
+    let erased: Vec<_> = second
+        .items
+        .iter()
+        .map(|item| fieldbook_core::entry::Item::Erased { commitment: item.commitment() })
+        .collect();
+    let previous = Entry::decode(&rows[0]).unwrap().hash;
+    let draft = Draft { meta: second.meta.clone(), items: erased.into() };
+    let sealed = fieldbook_core::entry::seal(&second.header, &draft, &previous).unwrap();
+    assert_eq!(sealed.hash, second.hash);
+    let verified = verify_changed(&store, &[(2, Some(&sealed.bytes))]).unwrap();
+    assert_eq!((verified.entries, verified.erased_items), (4, 1));
+}
+
+#[test]
+fn reading_names_the_damaged_entry_and_stops_there() {
+    let store = small();
+    let rows = stored(&store);
+    let transaction = store.begin_write().unwrap();
+    let mut table = transaction.open_table(ENTRIES).unwrap();
+    table.insert(3, &rows[2][..20]).unwrap();
+    let corrupt_at = |error: StoreError| match error {
+        StoreError::Corrupt { seq, .. } => seq,
+        other => panic!("{other}"),
+    };
+    let mut read = entries_from(&table, Seq::new(2));
+    assert!(read.next().unwrap().is_ok());
+    assert_eq!(corrupt_at(read.next().unwrap().unwrap_err()), Some(Seq::new(3)));
+    assert!(read.next().is_none(), "nothing comes after an error");
+    drop(read);
+    assert_eq!(corrupt_at(read_entry(&table, Seq::new(3)).unwrap_err()), Some(Seq::new(3)));
+
+    table.insert(3, rows[0].as_slice()).unwrap();
+    assert_eq!(corrupt_at(read_entry(&table, Seq::new(3)).unwrap_err()), Some(Seq::new(3)));
+    table.remove(3).unwrap();
+    let error = entries_from(&table, Seq::ZERO).last().unwrap().unwrap_err();
+    assert_eq!(corrupt_at(error), Some(Seq::new(3)));
+
+    let mut newer = rows[3].clone();
+    newer[4] = 2;
+    table.insert(4, newer.as_slice()).unwrap();
+    assert!(matches!(read_head(&table), Err(StoreError::NewerFormat { found: 2 })));
+}
+
+#[test]
+fn an_entry_over_the_limit_is_refused_and_nothing_is_added() {
+    let store = small();
+    let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
+    let transaction = store.begin_write().unwrap();
+    let mut appender = Appender::open(&transaction, head).unwrap();
+    let mut draft = samples::intent(9);
+    draft.items.add(vec![0; limits::ENTRY_BYTES], &mut fieldbook_core::SeededRandomness::from_number(1));
+    let error = appender.append(draft, samples::stamp(5)).unwrap_err();
+    assert!(matches!(error, StoreError::Unstorable { .. }));
+    assert_eq!(appender.head(), head);
+    appender.append(samples::intent(5), samples::stamp(5)).unwrap();
+    drop(appender);
+    commit(transaction).unwrap();
+    assert_eq!(verify(&entries(&store.begin_read().unwrap()).unwrap(), |_| {}).unwrap().entries, 5);
+}
+
+#[test]
+#[should_panic(expected = "BUG: the log ends elsewhere")]
+fn appending_after_a_stale_head_is_a_bug() {
+    let store = small();
+    let transaction = store.begin_write().unwrap();
+    drop(Appender::open(&transaction, None));
+}
+
+#[test]
+#[should_panic(expected = "BUG: the log's clock must grow")]
+fn appending_with_a_clock_that_stands_still_is_a_bug() {
+    let store = small();
+    let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
+    let transaction = store.begin_write().unwrap();
+    let mut appender = Appender::open(&transaction, head).unwrap();
+    drop(appender.append(samples::intent(5), samples::stamp(4)));
+}
+
+#[test]
+fn an_exported_log_verifies_to_the_same_head_and_its_damage_is_named() {
+    let store = small();
+    let snapshot = store.begin_read().unwrap();
+    let table = entries(&snapshot).unwrap();
+    let mut bytes = Vec::new();
+    assert_eq!(export(&table, &mut bytes).unwrap(), 4);
+    let whole = verify(&table, |_| {}).unwrap();
+    assert_eq!(verify_export(&mut bytes.as_slice()).unwrap(), whole);
+
+    let mut bounds = vec![fieldbook_core::log::EXPORT_MAGIC.len()];
+    for row in stored(&store) {
+        bounds.push(bounds.last().unwrap() + 4 + row.len());
+    }
+    for at in 0..bytes.len() {
+        let entry = bounds.iter().filter(|bound| **bound <= at).count().max(1) as u64;
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        let damage = verify_export(&mut flipped.as_slice()).unwrap_err();
+        assert_eq!(damage.seq, Seq::new(entry), "byte {at}: {damage}");
+
+        match (verify_export(&mut &bytes[..at]), bounds.iter().position(|bound| *bound == at)) {
+            (Ok(verified), Some(entries)) => assert_eq!(verified.entries, entries as u64),
+            (Err(damage), None) => assert_eq!(damage.seq, Seq::new(entry)),
+            (other, _) => panic!("cut off at {at}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_exported_log_that_claims_too_much_takes_no_memory_for_it() {
+    let mut bytes = fieldbook_core::log::EXPORT_MAGIC.to_vec();
+    bytes.extend(u32::MAX.to_le_bytes());
+    let damage = verify_export(&mut bytes.as_slice()).unwrap_err();
+    assert!(matches!(damage.kind, DamageKind::Unframed { .. }));
+    let damage = verify_export(&mut b"something else altogether".as_slice()).unwrap_err();
+    assert!(matches!(damage.kind, DamageKind::Unreadable { .. }));
+}
