@@ -1,1 +1,67 @@
-//! Placeholder.
+//! fieldbook: an event-sourced sync core for offline-first apps.
+//!
+//! An app's change is appended to a local, hash-chained log, and that append is the atomic unit. What the app reads is folded
+//! from the log in the same transaction; what still has to reach the server is the log's unacknowledged tail; every decision
+//! the engine takes is an entry too.
+//!
+//! ```
+//! use fieldbook::{Book, BookOptions, Fields, RecordKey};
+//! use serde_json::json;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let book = Book::open_or_create(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+//! let key: RecordKey = "lead/42".parse()?;
+//! book.create(key.clone(), Fields::from_value(json!({"name": "Ann", "stage": "new"}))?)?;
+//! book.update(key.clone(), Fields::from_value(json!({"stage": "hot"}))?)?;
+//!
+//! let lead = book.get_record(&key)?.expect("it was just written");
+//! assert_eq!(lead.json.as_str(), r#"{"name":"Ann","stage":"hot"}"#);
+//! assert_eq!(book.status().pending, 2, "both ops are still owed to the server");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
+
+mod book;
+mod entity;
+mod error;
+mod maintain;
+mod options;
+mod read;
+mod record;
+mod status;
+mod sync;
+mod system;
+mod verbs;
+mod write;
+mod writer;
+
+pub use book::Book;
+pub use entity::Entity;
+pub use error::Error;
+pub use maintain::Past;
+pub use options::BookOptions;
+pub use read::{IndexPlace, Page};
+pub use record::{Record, RecordStatus};
+pub use status::{SyncState, SyncStatus};
+pub use system::SystemClock;
+pub use write::Written;
+
+pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, verify_export};
+pub use fieldbook_core::rules::admit::Rejected;
+pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
+pub use fieldbook_core::{
+    Actor, Clock, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson, Granularity, Hash,
+    Hlc, InvalidFields, InvalidName, MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace,
+    Policy, Randomness, RecordId, RecordKey, Reference, RequestId, Schema, SeededRandomness, Seq,
+    ServerEpoch, ServerId, UnitId, Version, WallTime, is_json,
+};
+pub use fieldbook_core::{entry, limits, protocol, rows};
+pub use fieldbook_projections::{ConflictId, InvalidConflictId, LogView, MemoryTables, Snapshot};
+pub use fieldbook_transport::{
+    Activity, Ask, Budget, Credentials, FnRemote, HttpOptions, HttpRemote, InvalidOrigin, Next,
+    NoCredentials, Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport,
+    Taken,
+};

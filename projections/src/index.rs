@@ -3,12 +3,15 @@
 //! Values are laid out so that the order of bytes is the order of values: false, true, numbers, text. Lists, objects and
 //! absent fields are not indexed. Text is compared by its UTF-8 bytes.
 
+use std::ops::Bound;
+
 use fieldbook_core::log::StoreError;
 use fieldbook_core::{EntityType, FieldsJson, RecordId, RecordKey, Schema};
 use serde_json::Value;
 
 use crate::access::{DiskTables, Which};
 use crate::effects::RecordEffect;
+use crate::tables::after_prefix;
 
 /// Brings the indexes in line with a record's change.
 ///
@@ -48,6 +51,41 @@ pub(crate) fn keys(
         Some(bytes)
     });
     Ok(keys.collect())
+}
+
+/// A part of one index, in the bytes of its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexRange {
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Vec<u8>,
+}
+
+impl IndexRange {
+    /// Covers the values between two bounds. A bound that is not an indexed kind of value counts as absent.
+    pub fn values(entity: &EntityType, field: &str, range: (Bound<&Value>, Bound<&Value>)) -> Self {
+        let whole = prefix(entity, field);
+        let at = |value: &Value| ordered(value).map(|value| [whole.as_slice(), &value].concat());
+        let after = |value: &Value| at(value).and_then(|key| after_prefix(&key));
+        let from = match range.0 {
+            Bound::Included(value) => at(value),
+            Bound::Excluded(value) => after(value),
+            Bound::Unbounded => None,
+        };
+        let to = match range.1 {
+            Bound::Included(value) => after(value),
+            Bound::Excluded(value) => at(value),
+            Bound::Unbounded => None,
+        };
+        let end = after_prefix(&whole).unwrap_or_default();
+        Self { from: from.unwrap_or(whole), to: to.unwrap_or(end) }
+    }
+
+    /// Covers the texts that begin so.
+    pub fn prefix(entity: &EntityType, field: &str, text: &str) -> Self {
+        let from = [prefix(entity, field), ordered_text(text)].concat();
+        let to = after_prefix(&from).unwrap_or_default();
+        Self { from, to }
+    }
 }
 
 /// Returns what all keys of one index begin with.

@@ -1,5 +1,7 @@
 //! Reading the tables on one snapshot.
 
+use std::ops::Bound;
+
 use fieldbook_core::log::{StoreError, entries};
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
 use fieldbook_core::tail::Tail;
@@ -7,6 +9,7 @@ use fieldbook_core::{EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use crate::access::{Which, decode};
+use crate::index::IndexRange;
 use crate::log_view::CachedLog;
 use crate::{index, lazy, tables};
 
@@ -155,16 +158,24 @@ impl Snapshot {
         }
     }
 
-    /// Returns ids by the order of a declared index, between two bounds in the index's own bytes.
-    pub(crate) fn by_index(
+    /// Returns ids by the order of a declared index, each with its place in it; after a place if one is given.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a key does not read.
+    pub fn by_index(
         &self,
-        from: &[u8],
-        to: &[u8],
+        range: &IndexRange,
+        after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
         let Some(table) = self.table(Which::Indexes)? else { return Ok(Vec::new()) };
+        let from = after.map_or(Bound::Included(range.from.as_slice()), Bound::Excluded);
+        if after.is_some_and(|after| after >= range.to.as_slice()) || range.from >= range.to {
+            return Ok(Vec::new());
+        }
+        let rows = table.range::<&[u8]>((from, Bound::Excluded(range.to.as_slice())));
         let mut found = Vec::new();
-        for row in table.range(from..to).map_err(StoreError::during("reading an index"))?.take(limit) {
+        for row in rows.map_err(StoreError::during("reading an index"))?.take(limit) {
             let (key, _) = row.map_err(StoreError::during("reading an index"))?;
             let id = index::id_of(key.value()).ok_or_else(damaged_key)?;
             found.push((key.value().to_vec(), id));

@@ -1,0 +1,259 @@
+//! The book: opening, closing, and what all its parts share.
+//!
+//! ```text
+//!   app ──► write ──► writer (one round at a time) ──► log + tables, one commit ──► tail, watchers
+//!   app ──► read  ──► a snapshot of the tables
+//!   app ──► sync  ──► transport's loop ──► desk ──► writer
+//! ```
+//!
+//! Invariants:
+//! 1. All that must survive is in the file; what is kept here ([`Shared`]) is folded from it when the book is opened.
+//! 2. What is kept here follows a commit, never precedes it.
+//! 3. After a storage error every write fails until the book is opened anew.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use fieldbook_core::entry::{Control, Draft, Opened};
+use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, StoreOptions, read_head};
+use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
+use fieldbook_core::rules::clock::ServerTime;
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{Actor, Clock, DeviceId, Epoch, Hlc, Now, Randomness, RecordKey, Schema};
+use fieldbook_projections::Snapshot;
+use tokio::sync::{broadcast, watch};
+
+use crate::error::Error;
+use crate::options::BookOptions;
+use crate::status::SyncStatus;
+use crate::system;
+use crate::writer::{Job, Session};
+
+/// How many commits a slow watcher may lag behind before it is told that it missed some.
+const WATCH_BACKLOG: usize = 1_024;
+/// How many waiting writes share one commit at most.
+const ROUND_JOBS: usize = 1_024;
+
+/// One device's store: the log, the tables folded from it, and the way to the server.
+///
+/// A handle; clones share the same book. All methods may be called from any thread; those that write block for one durable
+/// commit, so an async app calls them on a blocking thread.
+#[derive(Clone)]
+pub struct Book {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) schema: Schema,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) group: GroupCommit<Job, Result<(), Error>>,
+    pub(crate) writer: Mutex<WriterState>,
+    pub(crate) tail: RwLock<Tail>,
+    pub(crate) state: RwLock<StateRow>,
+    pub(crate) actor: RwLock<Actor>,
+    pub(crate) server_time: Mutex<Option<ServerTime>>,
+    pub(crate) failed: AtomicBool,
+    pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
+    pub(crate) status: watch::Sender<SyncStatus>,
+    pub(crate) syncing: tokio::sync::Mutex<fieldbook_transport::Throttle>,
+}
+
+/// What only the round that is committing touches.
+pub(crate) struct WriterState {
+    pub(crate) head: Option<Head>,
+    pub(crate) randomness: Box<dyn Randomness>,
+}
+
+impl Book {
+    /// Makes a new book at a path where nothing stands.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if something stands there already, or the disk fails; then nothing is left behind.
+    pub fn create_new(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
+        let store = Store::create(path.as_ref(), &options.store)?;
+        Self::start(store, options)
+    }
+
+    /// Opens a book that is there.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there is none, it is open elsewhere, it is something else, or it is damaged; the file is left as
+    /// it is.
+    pub fn open(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
+        let store = Store::open(path.as_ref(), &options.store)?;
+        Self::start(store, options)
+    }
+
+    /// Opens the book at a path, or makes one if nothing stands there.
+    ///
+    /// # Errors
+    /// [`Error::Store`] as for [`Self::open`] and [`Self::create_new`].
+    pub fn open_or_create(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
+        if path.as_ref().exists() { Self::open(path, options) } else { Self::create_new(path, options) }
+    }
+
+    /// Opens a book on something that behaves like a file: the seam for simulated disks.
+    ///
+    /// # Errors
+    /// [`Error::Store`] as for [`Self::open`].
+    pub fn on_backend(backend: impl redb::StorageBackend, options: BookOptions) -> Result<Self, Error> {
+        let store = Store::with_backend(backend, &StoreOptions { cache_bytes: options.store.cache_bytes })?;
+        Self::start(store, options)
+    }
+
+    fn start(store: Store, options: BookOptions) -> Result<Self, Error> {
+        let randomness = match options.randomness {
+            Some(randomness) => randomness,
+            None => Box::new(system::randomness()?),
+        };
+        let snapshot = Snapshot::new(store.begin_read()?);
+        let head = read_head(&snapshot.entries()?)?;
+        let state = snapshot.state()?;
+        let tail = snapshot.tail(&options.schema)?;
+        drop(snapshot);
+        let shared = Shared {
+            store,
+            schema: options.schema,
+            clock: options.clock,
+            group: GroupCommit::new(ROUND_JOBS),
+            writer: Mutex::new(WriterState { head, randomness }),
+            tail: RwLock::new(tail),
+            state: RwLock::new(state),
+            actor: RwLock::new(options.actor),
+            server_time: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            changes: broadcast::Sender::new(WATCH_BACKLOG),
+            status: watch::Sender::new(SyncStatus::default()),
+            syncing: tokio::sync::Mutex::new(fieldbook_transport::Throttle::default()),
+        };
+        let book = Self { shared: Arc::new(shared) };
+        match head {
+            None => book.shared.write_in_turn(Shared::begin_log)?,
+            Some(_) if book.shared.state().format != ROWS_FORMAT => drop(book.rebuild(|_| {})?),
+            Some(_) => {}
+        }
+        book.shared.refresh_status();
+        Ok(book)
+    }
+
+    /// Returns the device that this book is.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.shared.state().device
+    }
+
+    /// Returns the log's present life.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.shared.state().epoch
+    }
+
+    /// Returns the last entry's place, hash and clock.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it does not read.
+    pub fn head(&self) -> Result<Option<Head>, Error> {
+        Ok(read_head(&self.snapshot()?.entries()?)?)
+    }
+
+    /// Returns who is using the book.
+    pub fn actor(&self) -> Actor {
+        read(&self.shared.actor).clone()
+    }
+
+    /// Says that someone else is using the book from now on. Ops keep the actor who made them, and are only sent with that
+    /// actor's credentials.
+    pub fn act_as(&self, actor: Actor) {
+        *write(&self.shared.actor) = actor;
+    }
+
+    /// Returns what the app declared.
+    pub fn schema(&self) -> &Schema {
+        &self.shared.schema
+    }
+
+    /// Takes a snapshot of the whole book, for reading more than one thing at the same instant. Hold it briefly: while it
+    /// lives, what is overwritten keeps its room in the file.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(Snapshot::new(self.shared.store.begin_read()?))
+    }
+
+    /// Returns a receiver that hears, after each commit, which records changed.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<[RecordKey]>> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Returns how many bytes of the file are in use.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn used_bytes(&self) -> Result<u64, Error> {
+        Ok(self.shared.store.stats()?.allocated_bytes)
+    }
+
+    /// Closes the book and says whether that went well. Other handles to it must be gone.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if there is another handle; [`Error::Store`] if the disk fails.
+    pub fn close(self) -> Result<(), Error> {
+        let shared = Arc::try_unwrap(self.shared)
+            .map_err(|_| Error::Misuse("another handle to this book is still in use"))?;
+        Ok(shared.store.close()?)
+    }
+}
+
+impl std::fmt::Debug for Book {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Book").field("device", &self.device()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
+        read(&self.tail)
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, StateRow> {
+        read(&self.state)
+    }
+
+    pub(crate) fn server_time(&self) -> Option<ServerTime> {
+        *self.server_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the server's clock, to correct ours by.
+    pub(crate) fn hear_server(&self, server: fieldbook_core::WallTime, now: Now) {
+        let heard = ServerTime { server, heard: now.monotonic };
+        *self.server_time.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    }
+
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+        self.refresh_status();
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        if self.failed.load(Ordering::SeqCst) { Err(StoreError::Poisoned.into()) } else { Ok(()) }
+    }
+
+    /// Writes the first entry of a new log.
+    fn begin_log(session: &mut Session<'_>) -> Result<(), Error> {
+        let device = DeviceId::new(session.now.wall, session.randomness);
+        session.epoch = Epoch::new(session.now.wall, session.randomness);
+        let opened = Opened { device, made_by: concat!("fieldbook ", env!("CARGO_PKG_VERSION")).to_owned() };
+        session.append(Draft::control(Control::Opened(opened)), Hlc::ZERO)?;
+        Ok(())
+    }
+}
+
+/// No code that can panic half-way through a change runs under these locks, so a poisoned one still holds sound data.
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

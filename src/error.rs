@@ -1,0 +1,68 @@
+//! What can go wrong, by culprit. Each has one reaction.
+
+use std::sync::Arc;
+
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rules::admit::Rejected;
+use fieldbook_core::rules::freeze::FreezeError;
+use fieldbook_core::{InvalidFields, OpId};
+
+/// A call on a book that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The disk failed, or the file is not what it should be. For a write: nothing was written.
+    ///
+    /// After a disk failure every write fails until the book is opened anew.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// The disk failed while committing, so nobody can say whether these ops were written. They are settled by opening the
+    /// book anew and asking [`crate::Book::find_op`] for each.
+    #[error("the disk failed while committing: open the book again and look the ops up by their ids")]
+    Unknown {
+        /// The ops, in the order of the mutations.
+        ops: Vec<OpId>,
+        /// What failed.
+        #[source]
+        source: Arc<StoreError>,
+    },
+    /// The mutation is not valid; nothing was written. The app's reaction: tell the user, or fix the call.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// A typed record does not go into JSON fields, or stored fields do not make that type.
+    #[error("{what} does not fit the type it is read or written as")]
+    Type {
+        /// Which record.
+        what: String,
+        /// What serde says. It names fields and types, never values.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The call makes no sense at this point; the text says why.
+    #[error("{0}")]
+    Misuse(&'static str),
+    /// The thread that was committing this write together with its own panicked. Open the book anew.
+    #[error("the commit that this write was part of did not end: open the book again")]
+    Interrupted,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<FreezeError<StoreError>> for Error {
+    fn from(error: FreezeError<StoreError>) -> Self {
+        match error {
+            FreezeError::View(error) => error.into(),
+            other => StoreError::corrupt("what is to be sent", None, other).into(),
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn damaged(fault: InvalidFields) -> Self {
+        StoreError::corrupt("stored fields", None, fault).into()
+    }
+}

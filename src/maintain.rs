@@ -1,0 +1,139 @@
+//! Looking after a book: verifying the chain, rebuilding the tables, exporting the log, replaying the past.
+
+use std::io::Write;
+
+use fieldbook_core::RecordKey;
+use fieldbook_core::Seq;
+use fieldbook_core::entry::Entry;
+use fieldbook_core::log::{Damage, StoreError, Verified, commit, entries_from, export, verify};
+use fieldbook_projections::{LogView, MemoryTables, Rebuilt, fold, rebuild};
+
+use crate::book::{Book, write};
+use crate::error::Error;
+use crate::record::Record;
+
+impl Book {
+    /// Walks the whole log and checks every hash against the stored bytes. `progress` hears how many entries are checked.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
+    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Result<Verified, Damage>, Error> {
+        Ok(verify(&self.snapshot()?.entries()?, progress))
+    }
+
+    /// Folds the log anew and says whether the tables are what it comes to, byte for byte; the name of the first table that
+    /// is not, otherwise. Folds the tables that lag behind first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log or a table does not read.
+    pub fn check_tables(&self) -> Result<Option<&'static str>, Error> {
+        self.fold_lazy()?;
+        let before = self.snapshot()?.dump()?;
+        self.rebuild(|_| {})?;
+        let after = self.snapshot()?.dump()?;
+        let differs = before.iter().zip(&after).find(|(before, after)| before != after);
+        Ok(differs.map(|((name, _), _)| *name))
+    }
+
+    /// Throws the tables away and folds them anew, in one commit. `progress` hears of every entry.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log does not read or the disk fails; then the tables are as they were.
+    pub fn rebuild(&self, progress: impl FnMut(Seq)) -> Result<Seq, Error> {
+        self.shared.check_alive()?;
+        // The writer's lock keeps every round out while the tables are being replaced.
+        let writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        let transaction = self.shared.store.begin_write()?;
+        let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
+        if let Err(error) = commit(transaction) {
+            self.shared.fail();
+            return Err(error.into());
+        }
+        let tail = self.snapshot()?.tail(&self.shared.schema)?;
+        *write(&self.shared.state) = state;
+        *write(&self.shared.tail) = tail;
+        Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
+    }
+
+    /// Folds the tables that lag behind the log up to its head.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn fold_lazy(&self) -> Result<(), Error> {
+        let head = self.head()?.map_or(Seq::ZERO, |head| head.seq);
+        let folded = {
+            let state = self.shared.state();
+            state.history_folded.min(state.tail_folded)
+        };
+        if folded == head {
+            return Ok(());
+        }
+        self.shared.write_in_turn(|session| {
+            session.want_history();
+            Ok(())
+        })
+    }
+
+    /// Writes the whole log as a stream that other programs can verify (`docs/log-format.md`). Returns how many entries.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log does not read or the writer fails.
+    pub fn export(&self, writer: &mut impl Write) -> Result<u64, Error> {
+        Ok(export(&self.snapshot()?.entries()?, writer)?)
+    }
+
+    /// Returns entries from a place on, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn entries(&self, from: Seq, limit: usize) -> Result<Vec<Entry>, Error> {
+        let snapshot = self.snapshot()?;
+        let entries = snapshot.entries()?;
+        let found: Result<Vec<_>, StoreError> = entries_from(&entries, from).take(limit).collect();
+        Ok(found?)
+    }
+
+    /// Returns every entry that touched a record, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
+        self.fold_lazy()?;
+        let snapshot = self.snapshot()?;
+        let log = snapshot.log()?;
+        let entries = snapshot.history(key)?.into_iter().map(|seq| Ok(Entry::clone(&*log.existing(seq)?)));
+        entries.collect()
+    }
+
+    /// Folds the log up to an entry in memory: the book as it was then.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if an entry does not read.
+    pub fn replay_at(&self, seq: Seq) -> Result<Past, Error> {
+        let snapshot = self.snapshot()?;
+        Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.shared.schema, seq, |_| {})? })
+    }
+}
+
+/// A book as it was after some entry. In memory, read only.
+pub struct Past {
+    rebuilt: Rebuilt,
+}
+
+impl Past {
+    /// Returns a record as the app read it then.
+    pub fn get_record(&self, key: &RecordKey) -> Option<Record> {
+        self.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
+    }
+
+    /// Returns all tables as they were.
+    pub const fn tables(&self) -> &MemoryTables {
+        self.rebuilt.tables()
+    }
+}
+
+impl std::fmt::Debug for Past {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Past({} records)", self.tables().records.len())
+    }
+}

@@ -1,0 +1,70 @@
+//! What a book is opened with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldbook_core::log::StoreOptions;
+use fieldbook_core::{Actor, Clock, EntityRules, InvalidName, Randomness, Schema};
+
+use crate::system::SystemClock;
+
+/// What a book is opened with: who uses it, what the app declares, and the seams that tests replace.
+pub struct BookOptions {
+    pub(crate) actor: Actor,
+    pub(crate) schema: Schema,
+    pub(crate) store: StoreOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) randomness: Option<Box<dyn Randomness>>,
+}
+
+impl BookOptions {
+    /// Opens for this actor: the app's own opaque id of the user, 1 to 128 bytes with no control characters.
+    ///
+    /// Every entity type is taken, with the default rules and no undo window, until a schema is given.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if the actor breaks the rule.
+    pub fn new(actor: &str) -> Result<Self, InvalidName> {
+        Ok(Self {
+            actor: Actor::parse(actor)?,
+            schema: Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() }),
+            store: StoreOptions::default(),
+            clock: Arc::new(SystemClock::new()),
+            randomness: None,
+        })
+    }
+
+    /// Declares the app's entity types.
+    #[must_use]
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Sets how much memory pages of the file may take, in bytes. The default is 32 MiB.
+    #[must_use]
+    pub const fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.store.cache_bytes = bytes;
+        self
+    }
+
+    /// Reads time from another clock than the operating system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Draws ids, salts and jitter from another source than the operating system.
+    #[must_use]
+    pub fn randomness(mut self, randomness: Box<dyn Randomness>) -> Self {
+        self.randomness = Some(randomness);
+        self
+    }
+}
+
+impl std::fmt::Debug for BookOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BookOptions").field("actor", &self.actor).finish_non_exhaustive()
+    }
+}

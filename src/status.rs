@@ -1,0 +1,264 @@
+//! Where the book as a whole, and each record, stands between this device and the server.
+
+use std::sync::atomic::Ordering;
+
+use fieldbook_core::entry::ParkScope;
+use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
+use fieldbook_core::{EntityType, OpId, RecordKey, WallTime};
+use fieldbook_transport::{Activity, Stopped};
+use tokio::sync::watch;
+
+use crate::book::{Book, Shared, read};
+use crate::error::Error;
+use crate::record::RecordStatus;
+
+/// What the engine is doing or waiting for. Never [`SyncState::Idle`] while anything needs attention.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SyncState {
+    /// Nothing is being done, and nothing needs anyone.
+    #[default]
+    Idle,
+    /// An exchange is under way.
+    Syncing {
+        /// Ops that reached the server in this run.
+        done: u64,
+        /// Ops that are still owed to it.
+        left: u64,
+    },
+    /// The last exchange failed; the next is tried then.
+    BackingOff {
+        /// When, by the device's wall clock.
+        until: WallTime,
+    },
+    /// The server cannot be reached.
+    Offline {
+        /// What stood in the way.
+        code: String,
+    },
+    /// New credentials are needed.
+    NeedsAuth {
+        /// The server's code.
+        code: String,
+    },
+    /// A person has to decide about these.
+    NeedsAttention {
+        /// Dead letters.
+        dead_letters: u64,
+        /// Ops parked by a conflict.
+        conflicts: u64,
+    },
+    /// The app, or the server, has to be upgraded.
+    NeedsUpgrade {
+        /// The server's code.
+        code: String,
+    },
+    /// The server is another one, or another life of it, than before. See [`Book::accept_server`].
+    NeedsServerConfirmed,
+    /// The last exchange ended early for this reason.
+    Failed {
+        /// The reason.
+        code: String,
+    },
+    /// The disk failed: close the book and open it again.
+    StorageFailed,
+}
+
+/// The state of the engine and what is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SyncStatus {
+    /// What it is doing or waiting for.
+    pub state: SyncState,
+    /// Ops without a terminal outcome, dead letters included.
+    pub pending: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// When the server last answered, by the device's wall clock.
+    pub synced_at: Option<WallTime>,
+}
+
+impl Book {
+    /// Returns the state of the engine.
+    pub fn status(&self) -> SyncStatus {
+        self.shared.status.borrow().clone()
+    }
+
+    /// Returns a receiver that hears of every change of the engine's state.
+    pub fn watch_status(&self) -> watch::Receiver<SyncStatus> {
+        self.shared.status.subscribe()
+    }
+
+    /// Returns where one record stands.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it does not read.
+    pub fn record_status(&self, key: &RecordKey) -> Result<RecordStatus, Error> {
+        let tail = self.shared.tail();
+        if !tail.has(key) {
+            return Ok(RecordStatus::Synced);
+        }
+        let snapshot = self.snapshot()?;
+        if let Some(dead) =
+            tail.ops_of(key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place))
+        {
+            let row = snapshot.dead_letter(&dead.op)?;
+            let (code, message) = row.map(|row| (row.code, row.message)).unwrap_or_default();
+            return Ok(RecordStatus::DeadLettered { code, message });
+        }
+        let parked: Vec<OpId> = parked_ops(&self.shared.state().parks);
+        if tail.ops_of(key).filter_map(|place| tail.op(place)).any(|row| parked.contains(&row.op)) {
+            let conflicts = snapshot.conflicts()?;
+            if let Some((id, _)) = conflicts.into_iter().rev().find(|(_, row)| row.open && row.key == *key) {
+                return Ok(RecordStatus::InConflict(id));
+            }
+        }
+        let plan = self.shared.plan(&tail, usize::MAX, usize::MAX, true);
+        let hold = tail.ops_of(key).find_map(|place| match plan.holds.get(&place) {
+            Some(fieldbook_core::rules::plan::Hold::Behind(_)) | None => None,
+            hold => hold.cloned(),
+        });
+        let under_way = tail.ops_of(key).any(|place| tail.unit_of(place).is_some());
+        Ok(match hold {
+            Some(hold) => RecordStatus::Held(hold),
+            None if under_way => RecordStatus::InFlight,
+            None => RecordStatus::Pending,
+        })
+    }
+
+    /// Returns what would be sent now if the batch had no bounds, and what is held, without sending or writing anything.
+    pub fn plan(&self) -> Plan {
+        let tail = self.shared.tail();
+        self.shared.plan(&tail, usize::MAX, usize::MAX, true)
+    }
+
+    /// Returns when a page last moved each entity type on, by the device's wall clock.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if a row does not read.
+    pub fn synced_at(&self) -> Result<Vec<(EntityType, WallTime)>, Error> {
+        let cursors = self.snapshot()?.cursors()?;
+        Ok(cursors.into_iter().map(|(entity, row)| (entity, row.synced_at)).collect())
+    }
+}
+
+impl Shared {
+    pub(crate) fn plan(
+        &self,
+        tail: &fieldbook_core::tail::Tail,
+        batch_ops: usize,
+        batch_bytes: usize,
+        heed_backoff: bool,
+    ) -> Plan {
+        let actor = read(&self.actor).clone();
+        let parks = self.state().parks.clone();
+        plan(&PlanInput {
+            tail,
+            schema: &self.schema,
+            parks: &parks,
+            actor: &actor,
+            now: self.clock.now().wall,
+            batch_ops,
+            batch_bytes,
+            unmetered: true,
+            heed_backoff,
+        })
+    }
+
+    /// Tells the watchers what is owed, keeping what the engine is doing unless something needs attention.
+    pub(crate) fn refresh_status(&self) {
+        self.set_state(None);
+    }
+
+    pub(crate) fn set_state(&self, doing: Option<SyncState>) {
+        let tail = self.tail();
+        let (pending, dead_letters) = (tail.len() as u64, tail.dead_letters() as u64);
+        drop(tail);
+        let state = self.state();
+        let (synced_at, attention) = (state.synced_at, self.attention(&state.parks, dead_letters));
+        drop(state);
+        self.status.send_if_modified(|status| {
+            let state = match (doing, attention) {
+                // While it works, it works; what needs attention shows when it is done.
+                (Some(doing @ SyncState::Syncing { .. }), _) => doing,
+                (_, Some(attention)) => attention,
+                (Some(doing), None) => doing,
+                (None, None) if needs_someone(&status.state) => SyncState::Idle,
+                (None, None) => status.state.clone(),
+            };
+            let next = SyncStatus { state, pending, dead_letters, synced_at };
+            let modified = next != *status;
+            *status = next;
+            modified
+        });
+    }
+
+    fn attention(&self, parks: &[(ParkScope, String)], dead_letters: u64) -> Option<SyncState> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Some(SyncState::StorageFailed);
+        }
+        let actor = read(&self.actor).clone();
+        let find = |wanted: &dyn Fn(&ParkScope) -> bool| {
+            parks.iter().find(|(scope, _)| wanted(scope)).map(|(_, code)| code.clone())
+        };
+        if find(&|scope| matches!(scope, ParkScope::Server(..))).is_some() {
+            return Some(SyncState::NeedsServerConfirmed);
+        }
+        if let Some(code) = find(&|scope| *scope == ParkScope::Actor(actor.clone())) {
+            return Some(SyncState::NeedsAuth { code });
+        }
+        if let Some(code) = find(&|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_))) {
+            return Some(SyncState::NeedsUpgrade { code });
+        }
+        let conflicts = parked_ops(parks).len() as u64;
+        (dead_letters > 0 || conflicts > 0).then_some(SyncState::NeedsAttention { dead_letters, conflicts })
+    }
+
+    pub(crate) fn show(&self, activity: &Activity) {
+        let left = self.tail().len() as u64;
+        let doing = match activity {
+            Activity::Started | Activity::Exchanging { .. } => SyncState::Syncing { done: 0, left },
+            Activity::Progress(report) => SyncState::Syncing { done: report.ops_acked, left },
+            Activity::BackingOff { until, .. } => SyncState::BackingOff { until: *until },
+            Activity::Ended(report) => ended(&report.stopped),
+            _ => SyncState::Idle,
+        };
+        self.set_state(Some(doing));
+    }
+}
+
+fn ended(stopped: &Stopped) -> SyncState {
+    use fieldbook_core::protocol::Failure;
+    let Stopped::Failed(failure) = stopped else { return SyncState::Idle };
+    match failure {
+        Failure::Unreachable { code } | Failure::Unknown { code } => {
+            SyncState::Offline { code: (*code).to_owned() }
+        }
+        Failure::Unauthorized { code } => SyncState::NeedsAuth { code: code.clone() },
+        Failure::UpgradeRequired { code } => SyncState::NeedsUpgrade { code: code.clone() },
+        Failure::Transient { code, .. } | Failure::Refused { code } => {
+            SyncState::Failed { code: code.clone() }
+        }
+        Failure::Misbehaved { code } => SyncState::Failed { code: (*code).to_owned() },
+        Failure::TooLarge => SyncState::Failed { code: "too_large".to_owned() },
+    }
+}
+
+/// Whether a state lasts until someone does something, rather than until the engine goes on.
+const fn needs_someone(state: &SyncState) -> bool {
+    matches!(
+        state,
+        SyncState::NeedsAuth { .. }
+            | SyncState::NeedsAttention { .. }
+            | SyncState::NeedsUpgrade { .. }
+            | SyncState::NeedsServerConfirmed
+            | SyncState::StorageFailed
+    )
+}
+
+fn parked_ops(parks: &[(ParkScope, String)]) -> Vec<OpId> {
+    let ops = parks.iter().filter_map(|(scope, _)| match scope {
+        ParkScope::Op(op) => Some(*op),
+        _ => None,
+    });
+    ops.collect()
+}

@@ -1,0 +1,405 @@
+//! Syncing: the book's side of the exchange. What is decided here is decided by core's rules; this file reads what they
+//! need, appends what they decide, and builds requests.
+//!
+//! ```text
+//!   prepare   plan (rule) ─► freeze (rule) ─► append Planned, durable ─► request
+//!   accept    answer ─► take_answer (rule) ─► append Upstream, Decided, one commit
+//!   fail      what must be durable of a failed exchange ─► append Decided
+//! ```
+//!
+//! Invariants:
+//! 1. The first byte of a unit leaves after its `Planned` entry is durable; what leaves again is checked by its digest.
+//! 2. An answer is one commit: the page, the cursors, the outcomes and what follows.
+//! 3. An answer with nothing new writes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope, Receipt};
+use fieldbook_core::limits;
+use fieldbook_core::log::{StoreError, entries_from};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure, HeadClaim, PROTOCOL, Unit};
+use fieldbook_core::rows::StateRow;
+use fieldbook_core::rules::answer::{Tally, take_answer};
+use fieldbook_core::rules::clock::observe;
+use fieldbook_core::rules::freeze::{freeze, thaw};
+use fieldbook_core::rules::plan::Group;
+use fieldbook_core::rules::{View, retry};
+use fieldbook_core::{Cursor, DeviceId, EntityType, Epoch, Hlc, RequestId, Seq, UnitId};
+use fieldbook_projections::Tables;
+use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, run};
+
+use crate::book::{Book, Shared, read};
+use crate::error::Error;
+use crate::writer::Session;
+
+impl Book {
+    /// Syncs until nothing is left to send or to fetch, or something stops it; the report says which.
+    ///
+    /// Two syncs of one book take turns. Dropping the future at any point loses nothing.
+    ///
+    /// # Errors
+    /// [`Error`] if the book itself fails. A server that cannot be reached or refuses is in the report, not an error.
+    pub async fn sync(&self, remote: &dyn Remote, options: &RunOptions) -> Result<SyncReport, Error> {
+        let mut throttle = self.shared.syncing.lock().await;
+        let clock = Arc::clone(&self.shared.clock);
+        run(&self.shared, remote, clock.as_ref(), options, &mut throttle).await.map_err(|error| match error {
+            RunError::Desk { source } => source,
+            _ => Error::Interrupted,
+        })
+    }
+
+    /// Plans and freezes what would be sent now and returns the request, without sending it. With [`Self::take`] it drives
+    /// an exchange by hand: for tests, and for transports of an app's own.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+        self.shared.prepare(ask)
+    }
+
+    /// Takes an answer in.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn take(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+        self.shared.accept(request, answer)
+    }
+}
+
+impl Desk for Shared {
+    type Error = Error;
+
+    fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+        let _span = tracing::debug_span!("plan").entered();
+        self.check_alive()?;
+        let (groups, again, next_wake) = if ask.push {
+            let plan = self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true);
+            (plan.groups, plan.again, plan.wake)
+        } else {
+            (Vec::new(), Vec::new(), None)
+        };
+        let wants_page = ask.pull && !self.is_parked();
+        if groups.is_empty() && again.is_empty() && !wants_page {
+            return Ok(Next::Idle { next_wake });
+        }
+        let cursors = self.cursors()?;
+        let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
+        let request = if groups.is_empty() && again.is_empty() {
+            self.empty_request(cursors, page_limit)?
+        } else {
+            self.write_in_turn(move |session| {
+                request_with_units(session, &groups, &again, cursors, page_limit)
+            })?
+        };
+        if request.units.is_empty() && !wants_page {
+            return Ok(Next::Idle { next_wake });
+        }
+        Ok(Next::Exchange(request))
+    }
+
+    fn accept(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+        let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
+            .entered();
+        self.check_alive()?;
+        if answer.request != request.request {
+            return Ok(Taken::default());
+        }
+        let more = answer.more;
+        self.hear_server(answer.server_time, self.clock.now());
+        let known = self.state().server;
+        let taken = if known.is_some_and(|known| known != (answer.server, answer.server_epoch)) {
+            let scope = ParkScope::Server(answer.server, answer.server_epoch);
+            self.decide(vec![Decision::Parked { scope, code: "other_server".to_owned() }])?;
+            Taken { parked: true, ..Taken::default() }
+        } else if let Some(anchored) = answer.forked {
+            self.start_epoch(anchored)?;
+            Taken { units_stale: 1, ..Taken::default() }
+        } else if self.is_news(&answer) {
+            let tally = self.write_in_turn(move |session| take(session, &answer))?;
+            Taken { more, ..taken(&tally) }
+        } else {
+            Taken { more, ..Taken::default() }
+        };
+        Ok(taken)
+    }
+
+    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+        let mut cursors = request.cursors.clone();
+        cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
+        let request_id = {
+            let mut writer = self.writer.try_lock().ok()?;
+            RequestId::new(self.clock.now().wall, writer.randomness.as_mut())
+        };
+        Some(ExchangeRequest {
+            request: request_id,
+            head: None,
+            units: Vec::new(),
+            cursors,
+            ..request.clone()
+        })
+    }
+
+    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+        let alone = match request.units.as_slice() {
+            [unit] => Some(unit.id),
+            _ => None,
+        };
+        let actor = request.actor.clone();
+        let park = |scope, code: &str| vec![Decision::Parked { scope, code: code.to_owned() }];
+        let decisions = match (failure, alone) {
+            (Failure::Unauthorized { code }, _) => park(ParkScope::Actor(actor), code),
+            (Failure::UpgradeRequired { code }, _) => park(ParkScope::Protocol, code),
+            (Failure::TooLarge, Some(unit)) => return self.give_up(unit, "too_large".to_owned()),
+            (Failure::Refused { code }, Some(unit)) => return self.give_up(unit, code.clone()),
+            (Failure::Transient { code, retry_after, marked: true }, Some(unit)) => {
+                return self.count_try(unit, code.clone(), *retry_after);
+            }
+            _ => return Ok(Taken::default()),
+        };
+        self.decide(decisions)?;
+        Ok(Taken { parked: true, ..Taken::default() })
+    }
+
+    fn report(&self, activity: &Activity) {
+        self.show(activity);
+    }
+}
+
+impl Shared {
+    fn is_parked(&self) -> bool {
+        let actor = read(&self.actor).clone();
+        self.state().parks.iter().any(|(scope, _)| match scope {
+            ParkScope::Server(..) | ParkScope::Protocol => true,
+            ParkScope::Actor(parked) => *parked == actor,
+            _ => false,
+        })
+    }
+
+    fn cursors(&self) -> Result<BTreeMap<EntityType, Cursor>, Error> {
+        let snapshot = fieldbook_projections::Snapshot::new(self.store.begin_read()?);
+        Ok(snapshot.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect())
+    }
+
+    fn empty_request(
+        &self,
+        cursors: BTreeMap<EntityType, Cursor>,
+        page_limit: u32,
+    ) -> Result<ExchangeRequest, Error> {
+        let (device, epoch) = identity(&self.state())?;
+        let now = self.clock.now().wall;
+        let mut writer = self.writer.lock().map_err(|_| Error::Interrupted)?;
+        let request = RequestId::new(now, writer.randomness.as_mut());
+        let actor = read(&self.actor).clone();
+        Ok(ExchangeRequest {
+            protocol: PROTOCOL,
+            request,
+            device,
+            epoch,
+            actor,
+            head: None,
+            units: Vec::new(),
+            cursors,
+            page_limit,
+        })
+    }
+
+    /// Returns whether an answer says anything that is not known.
+    fn is_news(&self, answer: &ExchangeAnswer) -> bool {
+        let anchored = self.state().anchor;
+        !answer.outcomes.is_empty()
+            || !answer.changes.is_empty()
+            || !answer.cursors.is_empty()
+            || answer.receipt.is_some_and(|receipt| anchored != Some(receipt))
+    }
+
+    /// Appends decisions that are not decided already.
+    pub(crate) fn decide(&self, decisions: Vec<Decision>) -> Result<(), Error> {
+        let news: Vec<_> = {
+            let state = self.state();
+            let is_known = |decision: &Decision| match decision {
+                Decision::Parked { scope, .. } => state.parks.iter().any(|(parked, _)| parked == scope),
+                Decision::Unparked { scope } => !state.parks.iter().any(|(parked, _)| parked == scope),
+                _ => false,
+            };
+            decisions.into_iter().filter(|decision| !is_known(decision)).collect()
+        };
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.write_in_turn(move |session| {
+            session.append(Draft::control(Control::Decided(news)), Hlc::ZERO)?;
+            Ok(())
+        })
+    }
+
+    /// The server knows another continuation of this log: the file is a copy. It goes on as a new life, with nothing lost.
+    fn start_epoch(&self, anchored: Receipt) -> Result<(), Error> {
+        tracing::warn!("this log is a restored or cloned copy: it goes on in a new epoch");
+        self.write_in_turn(move |session| {
+            let epoch = Epoch::new(session.now.wall, session.randomness);
+            session.epoch = epoch;
+            session.append(
+                Draft::control(Control::EpochStarted { epoch, anchored: Some(anchored) }),
+                Hlc::ZERO,
+            )?;
+            Ok(())
+        })
+    }
+
+    fn give_up(&self, unit: UnitId, code: String) -> Result<Taken, Error> {
+        self.write_in_turn(move |session| {
+            let Some(row) = session.tables.unit(&unit)? else { return Ok(Taken::default()) };
+            let tries = row.tries.saturating_add(1);
+            let decision = Decision::DeadLettered { unit, planned: row.planned, tries, code, message: None };
+            session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
+            let ops = row.changes.iter().map(|change| change.ops.len()).sum::<usize>();
+            Ok(Taken { ops_dead: u32::try_from(ops).unwrap_or(u32::MAX), ..Taken::default() })
+        })
+    }
+
+    /// A whole exchange with one unit that our server could not treat counts as that unit's try, so that a unit which
+    /// brings the server down does not hold up the others for ever.
+    fn count_try(
+        &self,
+        unit: UnitId,
+        code: String,
+        asked: Option<std::time::Duration>,
+    ) -> Result<Taken, Error> {
+        let tries = {
+            let tail = self.tail();
+            let Some(unit) = tail.unit(&unit) else { return Ok(Taken::default()) };
+            unit.tries.saturating_add(1)
+        };
+        if tries >= limits::TRIES {
+            return self.give_up(unit, code);
+        }
+        self.write_in_turn(move |session| {
+            let Some(row) = session.tables.unit(&unit)? else { return Ok(Taken::default()) };
+            let retry_at = session.now.wall.plus(retry::backoff(tries, asked, session.randomness));
+            let decision = Decision::Tried { unit, planned: row.planned, tries, code, retry_at };
+            session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
+            Ok(Taken { units_tried_again: 1, ..Taken::default() })
+        })
+    }
+}
+
+/// Freezes new units, finds those under way again, and builds the request.
+fn request_with_units(
+    session: &mut Session<'_>,
+    groups: &[Group],
+    again: &[UnitId],
+    cursors: BTreeMap<EntityType, Cursor>,
+    page_limit: u32,
+) -> Result<ExchangeRequest, Error> {
+    let mut ids = again.to_vec();
+    let (seq, now) = (session.next_seq(), session.now.wall);
+    let frozen = {
+        let (mut view, randomness) = session.view();
+        freeze(&mut view, groups, seq, now, randomness)?
+    };
+    if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
+        ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
+        let meta = Meta::Control(Control::Planned(frozen.planned));
+        session.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
+    }
+    let mut units = Vec::with_capacity(ids.len());
+    {
+        let (mut view, _) = session.view();
+        for id in ids {
+            if let Some(row) = view.unit(&id)? {
+                let unit: Unit = thaw(&mut view, id, &row)?;
+                units.push(unit);
+            }
+        }
+    }
+    let state = session.tables.state()?;
+    let (device, epoch) = identity(&state)?;
+    let head = if units.is_empty() { None } else { claim(session, &state)? };
+    let request = RequestId::new(session.now.wall, session.randomness);
+    let actor = session.actor.clone();
+    Ok(ExchangeRequest {
+        protocol: PROTOCOL,
+        request,
+        device,
+        epoch,
+        actor,
+        head,
+        units,
+        cursors,
+        page_limit,
+    })
+}
+
+/// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.
+fn claim(session: &Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
+    let Some(head) = session.head() else { return Ok(None) };
+    let Some(anchor) = state.anchor else {
+        // The server takes the first head that it sees of an epoch as given.
+        return Ok(Some(HeadClaim { anchor: None, contents: Vec::new(), seq: head.seq, hash: head.hash }));
+    };
+    let mut contents = Vec::new();
+    let mut last = anchor;
+    for entry in entries_from(session.entries(), anchor.seq.next()).take(limits::ANCHOR_DIGESTS) {
+        let entry = entry?;
+        contents.push(entry.content);
+        last = Receipt { seq: entry.header.seq, hash: entry.hash };
+    }
+    Ok(Some(HeadClaim { anchor: Some(anchor), contents, seq: last.seq, hash: last.hash }))
+}
+
+/// Takes an answer in: facts first, then what follows from them.
+fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Error> {
+    let (schema, now, last) =
+        (session.schema, session.now.wall, session.head().map_or(Hlc::ZERO, |head| head.hlc));
+    let mut answered = {
+        let (mut view, randomness) = session.view();
+        take_answer(&mut view, schema, answer, now, randomness)?
+    };
+    if answered.upstream.receipt == session.tables.state()?.anchor {
+        answered.upstream.receipt = None;
+    }
+    if answered.is_empty() {
+        return Ok(answered.tally);
+    }
+    let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
+    let hlc = observe(last, seen, answer.server_time);
+    let draft = Draft { meta: Meta::Upstream(answered.upstream), items: answered.upstream_items };
+    session.append(draft, hlc)?;
+    if !answered.decisions.is_empty() {
+        let _span = tracing::debug_span!("rebase", decisions = answered.decisions.len()).entered();
+        let meta = Meta::Control(Control::Decided(answered.decisions));
+        session.append(Draft { meta, items: answered.decision_items }, Hlc::ZERO)?;
+    }
+    Ok(answered.tally)
+}
+
+fn taken(tally: &Tally) -> Taken {
+    Taken {
+        units_acked: tally.units_acked,
+        ops_acked: tally.ops_acked,
+        units_stale: tally.units_stale,
+        units_tried_again: tally.units_tried,
+        ops_dead: tally.ops_dead,
+        conflicts: tally.conflicts,
+        changes: tally.changes,
+        more: false,
+        parked: tally.parked,
+    }
+}
+
+fn identity(state: &StateRow) -> Result<(DeviceId, Epoch), Error> {
+    let missing = || StoreError::Corrupt {
+        what: "the book does not know which device it is",
+        seq: Some(Seq::ZERO),
+        source: None,
+    };
+    Ok((state.device.ok_or_else(missing)?, state.epoch.ok_or_else(missing)?))
+}
+
+/// Makes an entry's erasable text, for verbs.
+pub(crate) fn text_item(session: &mut Session<'_>, text: &str) -> (Items, u32) {
+    let mut items = Items::default();
+    let index = items.add(text, session.randomness);
+    (items, index)
+}

@@ -1,0 +1,115 @@
+//! What a person decides: retry, discard, resume, confirm another server. Each is an entry with the actor who decided.
+
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope, PlannedOp, Verb};
+use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
+use fieldbook_core::{Hlc, OpId, OpKind};
+use fieldbook_projections::{ConflictId, Tables};
+
+use crate::book::Book;
+use crate::error::Error;
+use crate::sync::text_item;
+use crate::writer::Session;
+
+impl Book {
+    /// Returns the dead letters, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetterRow>, Error> {
+        Ok(self.snapshot()?.dead_letters()?)
+    }
+
+    /// Returns the conflicts, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn conflicts(&self) -> Result<Vec<(ConflictId, ConflictRow)>, Error> {
+        Ok(self.snapshot()?.conflicts()?)
+    }
+
+    /// Sends dead letters again, with their op ids and no tries counted.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if one of them is no dead letter; then nothing is done.
+    pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
+        self.shared.write_in_turn(move |session| {
+            let decisions = dead(session, &ops)?
+                .into_iter()
+                .map(|row| Decision::Retried { key: row.key, op: row.op })
+                .collect();
+            verb(session, Verb::Retry, decisions, Items::default())
+        })
+    }
+
+    /// Gives dead letters up: what the app reads falls back to what stands without them. The reason is kept. An op that
+    /// waits behind a given-up creation is given up with it, since there is no record that it could change.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if one of them is no dead letter; then nothing is done.
+    pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
+        let reason = reason.to_owned();
+        self.shared.write_in_turn(move |session| {
+            let mut discarded: Vec<PlannedOp> = Vec::new();
+            let mut decisions = Vec::new();
+            for letter in dead(session, &ops)? {
+                let row = session.tables.record(&letter.key)?.unwrap_or_default();
+                let goes_with_it = letter.kind == OpKind::Create && row.confirmed_image().is_none();
+                let lost = row.tail.iter().filter(|reference| {
+                    reference.op == letter.op.id || (goes_with_it && reference.place > letter.op.place)
+                });
+                for reference in lost {
+                    let op = PlannedOp { id: reference.op, place: reference.place };
+                    if !discarded.contains(&op) {
+                        discarded.push(op);
+                        decisions.push(Decision::Discarded { key: letter.key.clone(), op });
+                    }
+                }
+            }
+            let (items, reason) = text_item(session, &reason);
+            verb(session, Verb::Discard { reason }, decisions, items)
+        })
+    }
+
+    /// Says that there are new credentials for the actor who uses the book: what was parked for want of them goes on.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn credentials_renewed(&self) -> Result<(), Error> {
+        let actor = self.actor();
+        self.resume(|scope| *scope == ParkScope::Actor(actor.clone()), Verb::Resume)
+    }
+
+    /// Says that the app or the server was upgraded: entity types and protocols that were parked go on.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn upgraded(&self) -> Result<(), Error> {
+        self.resume(|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_)), Verb::Resume)
+    }
+
+    fn resume(&self, concerns: impl Fn(&ParkScope) -> bool, word: Verb) -> Result<(), Error> {
+        let scopes: Vec<_> = {
+            let state = self.shared.state();
+            state.parks.iter().map(|(scope, _)| scope.clone()).filter(|scope| concerns(scope)).collect()
+        };
+        if scopes.is_empty() {
+            return Ok(());
+        }
+        self.shared.write_in_turn(move |session| {
+            let decisions = scopes.into_iter().map(|scope| Decision::Unparked { scope }).collect();
+            verb(session, word, decisions, Items::default())
+        })
+    }
+}
+
+fn dead(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<DeadLetterRow>, Error> {
+    let rows = ops
+        .iter()
+        .map(|op| session.tables.dead_letter(op)?.ok_or(Error::Misuse("this op is not a dead letter")));
+    rows.collect()
+}
+
+fn verb(session: &mut Session<'_>, word: Verb, decisions: Vec<Decision>, items: Items) -> Result<(), Error> {
+    session.append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
+    Ok(())
+}

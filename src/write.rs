@@ -1,0 +1,224 @@
+//! What the app writes: single changes, transactions, bulk imports.
+//!
+//! Each call is one durable commit, shared with whoever writes at the same time. When it returns `Ok`, the change survives
+//! kill and power loss (as far as the disk keeps its word about syncing).
+
+use std::collections::HashMap;
+
+use fieldbook_core::entry::{Draft, Intent, Items, Meta, OpMeta};
+use fieldbook_core::rules::admit::{Rejected, admit, admit_transaction};
+use fieldbook_core::{
+    Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordId, RecordKey, Version,
+};
+use fieldbook_projections::{LogView, Tables};
+
+use crate::book::Book;
+use crate::error::Error;
+use crate::writer::Session;
+
+/// What a write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is in the log.
+    Op {
+        /// The op.
+        id: OpId,
+        /// Where it stands.
+        place: OpPlace,
+    },
+    /// It would change nothing, so nothing was written.
+    Unchanged,
+}
+
+impl Written {
+    /// Returns the op, if one was written.
+    pub const fn op(&self) -> Option<OpId> {
+        match self {
+            Self::Op { id, .. } => Some(*id),
+            Self::Unchanged => None,
+        }
+    }
+}
+
+impl Book {
+    /// Makes a new id for a record: a UUIDv7, the kind that is cheapest to store in bulk.
+    pub fn new_id(&self) -> RecordId {
+        let now = self.shared.clock.now().wall;
+        let mut writer = self.shared.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        RecordId::new(now, writer.randomness.as_mut())
+    }
+
+    /// Makes a record.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if it exists or a limit is broken; [`Error::Store`] or [`Error::Unknown`] if the disk fails.
+    pub fn create(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
+        self.write(Mutation::create(key, fields))
+    }
+
+    /// Changes some fields of a record; a null takes a field away.
+    ///
+    /// # Errors
+    /// As for [`Self::create`], and [`Error::Rejected`] if it does not exist.
+    pub fn update(&self, key: RecordKey, patch: Fields) -> Result<Written, Error> {
+        self.write(Mutation::update(key, patch))
+    }
+
+    /// Gives a record a whole new image.
+    ///
+    /// # Errors
+    /// As for [`Self::update`].
+    pub fn replace(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
+        self.write(Mutation::replace(key, fields))
+    }
+
+    /// Takes a record away.
+    ///
+    /// # Errors
+    /// As for [`Self::update`].
+    pub fn delete(&self, key: RecordKey) -> Result<Written, Error> {
+        self.write(Mutation::delete(key))
+    }
+
+    /// Writes one mutation.
+    ///
+    /// # Errors
+    /// As for [`Self::update`].
+    pub fn write(&self, mutation: Mutation) -> Result<Written, Error> {
+        self.shared.write_in_turn(move |session| {
+            let mut images = Images::default();
+            let admitted = images.admit(session, mutation)?;
+            let Some(op) = admitted else { return Ok(Written::Unchanged) };
+            append(session, vec![op]).map(|places| written(&places))
+        })
+    }
+
+    /// Writes several mutations as one transaction: all or none, here and at the server. Later ones see what earlier ones
+    /// did. At most 1,000 ops and 4 MiB.
+    ///
+    /// # Errors
+    /// As for [`Self::update`]; for any mutation that is not valid, nothing at all is written.
+    pub fn transaction(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>, Error> {
+        self.shared.write_in_turn(move |session| {
+            let mut images = Images::default();
+            let admitted = images.admit_all(session, mutations)?;
+            let bytes = admitted.iter().flatten().map(AdmittedOp::bytes).sum();
+            admit_transaction(admitted.iter().flatten().count(), bytes)?;
+            let changed: Vec<_> = admitted.iter().map(Option::is_some).collect();
+            let ops: Vec<_> = admitted.into_iter().flatten().collect();
+            let mut places = if ops.is_empty() { Vec::new() } else { append(session, ops)? }.into_iter();
+            let written = changed.into_iter().map(|changed| if changed { places.next() } else { None });
+            Ok(written
+                .map(|place| place.map_or(Written::Unchanged, |(id, place)| Written::Op { id, place }))
+                .collect())
+        })
+    }
+
+    /// Writes many mutations in one commit, each on its own: they reach the server one by one. Later ones see what earlier
+    /// ones did.
+    ///
+    /// # Errors
+    /// As for [`Self::update`]; for any mutation that is not valid, nothing at all is written.
+    pub fn import(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>, Error> {
+        self.shared.write_in_turn(move |session| {
+            let mut images = Images::default();
+            let admitted = images.admit_all(session, mutations)?;
+            let each = admitted.into_iter().map(|op| match op {
+                Some(op) => append(session, vec![op]).map(|places| written(&places)),
+                None => Ok(Written::Unchanged),
+            });
+            each.collect()
+        })
+    }
+
+    /// Looks an op up by its id, for a write whose outcome is unknown: `None` means that it was not written, or ended
+    /// already and stands further back in the log than the unacknowledged tail.
+    pub fn find_op(&self, op: OpId) -> Option<OpPlace> {
+        self.shared.tail().place_of(&op)
+    }
+
+    /// Returns what an op of the log does.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there is no such op.
+    pub fn op(&self, place: OpPlace) -> Result<fieldbook_core::rules::OpContent, Error> {
+        Ok(self.snapshot()?.log()?.op(place)?)
+    }
+}
+
+fn written(places: &[(OpId, OpPlace)]) -> Written {
+    places.first().map_or(Written::Unchanged, |(id, place)| Written::Op { id: *id, place: *place })
+}
+
+/// A mutation that may be written, with the fields that differ.
+struct AdmittedOp {
+    mutation: Mutation,
+    json: Option<FieldsJson>,
+    base: Option<Version>,
+    schema_version: u32,
+}
+
+impl AdmittedOp {
+    fn bytes(&self) -> usize {
+        self.json.as_ref().map_or(0, |json| json.as_str().len())
+    }
+}
+
+/// What the records that this call touches look like, with what it did to them so far.
+#[derive(Default)]
+struct Images(HashMap<RecordKey, (Option<Fields>, Option<Version>)>);
+
+impl Images {
+    fn admit_all(
+        &mut self,
+        session: &mut Session<'_>,
+        mutations: Vec<Mutation>,
+    ) -> Result<Vec<Option<AdmittedOp>>, Error> {
+        mutations.into_iter().map(|mutation| self.admit(session, mutation)).collect()
+    }
+
+    fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
+        let key = mutation.key.clone();
+        if !self.0.contains_key(&key) {
+            let row = session.tables.record(&key)?.unwrap_or_default();
+            let image = row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)?;
+            self.0.insert(key.clone(), (image, row.version()));
+        }
+        let Some((image, base)) = self.0.get_mut(&key) else { return Ok(None) };
+        let Some(fields) = admit(session.schema, image.as_ref(), &mutation)? else { return Ok(None) };
+        let mut after = fieldbook_core::rules::Image { fields: image.take(), before_deletion: None };
+        after.apply(mutation.kind, &fields);
+        *image = after.fields;
+        let rules = session.schema.rules(&key.entity).ok_or(Rejected::UnknownEntity(key.entity))?;
+        let json = (mutation.kind != OpKind::Delete).then(|| fields.to_json());
+        Ok(Some(AdmittedOp { mutation, json, base: *base, schema_version: rules.schema_version }))
+    }
+}
+
+/// Appends one intent.
+fn append(session: &mut Session<'_>, ops: Vec<AdmittedOp>) -> Result<Vec<(OpId, OpPlace)>, Error> {
+    let mut items = Items::default();
+    let mut last = Hlc::ZERO;
+    let ops: Vec<OpMeta> = ops
+        .into_iter()
+        .map(|op| {
+            let stamped = session.stamp();
+            last = stamped.hlc;
+            OpMeta {
+                id: OpId::new(session.now.wall, session.randomness),
+                key: op.mutation.key,
+                kind: op.mutation.kind,
+                edited_at: stamped.hlc,
+                clock_capped: stamped.capped,
+                base: op.base,
+                schema_version: op.schema_version,
+                fields: op.json.map(|json| items.add_fields(&json, session.randomness)),
+                cites: op.mutation.cites,
+            }
+        })
+        .collect();
+    let ids: Vec<_> = ops.iter().map(|op| op.id).collect();
+    let entry = session.append(Draft { meta: Meta::Intent(Intent { ops }), items }, last)?;
+    let seq = entry.header.seq;
+    Ok(ids.into_iter().zip(0..).map(|(id, index)| (id, OpPlace { seq, index })).collect())
+}

@@ -1,0 +1,324 @@
+//! The one writer: jobs gathered into rounds, each round one durable commit.
+//!
+//! ```text
+//!   job: read rows ─► decide ─► append entries ─► apply to tables ┐
+//!   job: …                                                        ├─ one transaction ─► commit ─► tail, state, watchers, replies
+//!   job: …                                                        ┘
+//! ```
+//!
+//! Invariants:
+//! 1. A job decides before it writes. One that fails having written nothing leaves the others of its round alone; one that
+//!    fails after having written ends the round: nothing of it is committed.
+//! 2. Nobody is answered before the commit, and nothing in memory changes before it.
+//! 3. A round that wrote nothing commits nothing.
+//! 4. A commit that fails is ambiguous: who wrote in it hears [`Error::Unknown`], and the book takes no more writes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fieldbook_core::entry::{Draft, Entry, FieldsSource, Meta};
+use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, commit};
+use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
+use fieldbook_core::rules::clock::{ServerTime, Stamped, stamp};
+use fieldbook_core::rules::{OpContent, View};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{
+    Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
+};
+use fieldbook_projections::{
+    CachedLog, DiskTables, Effects, LogView, Tables, apply, fold_history, fold_tail, follow, tail_is_due,
+};
+
+use crate::book::{Shared, WriterState, read, write};
+use crate::error::Error;
+
+/// What a caller wants done within a round.
+pub(crate) type Job = Box<dyn FnOnce(&mut Session<'_>) -> Result<(), Error> + Send>;
+
+/// The book as a job sees it, within one write transaction.
+pub(crate) struct Session<'t> {
+    pub(crate) tables: DiskTables<'t>,
+    pub(crate) schema: &'t Schema,
+    pub(crate) tail: &'t Tail,
+    pub(crate) actor: Actor,
+    pub(crate) now: Now,
+    pub(crate) epoch: Epoch,
+    pub(crate) randomness: &'t mut dyn Randomness,
+    appender: Appender<'t>,
+    server_time: Option<ServerTime>,
+    last_stamp: Hlc,
+    effects: Effects,
+    appended: u64,
+    ops: Vec<OpId>,
+    fold_tail: bool,
+    fold_history: bool,
+}
+
+impl<'t> Session<'t> {
+    /// Draws the stamp of the next edit.
+    pub(crate) fn stamp(&mut self) -> Stamped {
+        let stamped = stamp(self.last_stamp, self.now, self.server_time);
+        self.last_stamp = stamped.hlc;
+        stamped
+    }
+
+    /// Appends an entry and applies it. Its clock is at least `hlc`.
+    pub(crate) fn append(&mut self, draft: Draft, hlc: Hlc) -> Result<Entry, Error> {
+        let head = self.appender.head().map_or(Hlc::ZERO, |head| head.hlc);
+        let hlc =
+            if hlc > head { hlc } else { stamp(self.last_stamp.max(head), self.now, self.server_time).hlc };
+        self.last_stamp = self.last_stamp.max(hlc);
+        if let Meta::Intent(intent) = &draft.meta {
+            self.ops.extend(intent.ops.iter().map(|op| op.id));
+        } else {
+            self.fold_tail = true;
+        }
+        let stamp = Stamp { epoch: self.epoch, hlc, wall: self.now.wall, actor: self.actor.clone() };
+        self.appended += 1;
+        let entry = self.appender.append(draft, stamp)?;
+        let log = CachedLog::new(self.appender.table());
+        apply(&mut self.tables, &log, self.schema, &entry, &mut self.effects)?;
+        Ok(entry)
+    }
+
+    /// Returns the place that the next entry will have.
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.appender.head().map_or(Seq::ZERO, |head| head.seq).next()
+    }
+
+    /// Returns the last entry, this session's own included.
+    pub(crate) fn head(&self) -> Option<Head> {
+        self.appender.head()
+    }
+
+    /// Returns the log's table with what this session appended.
+    pub(crate) fn entries(&self) -> &impl redb::ReadableTable<u64, &'static [u8]> {
+        self.appender.table()
+    }
+
+    /// Has the history folded in this round.
+    pub(crate) fn want_history(&mut self) {
+        self.fold_history = true;
+    }
+
+    /// Lends what the rules may read, together with randomness.
+    pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
+        let log = CachedLog::new(self.appender.table());
+        let view = SessionView { tables: &mut self.tables, log, tail: self.tail };
+        (view, self.randomness)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        for effect in &self.effects.records {
+            follow(&mut self.tables, self.schema, effect)?;
+        }
+        let head = self.appender.head().map_or(Seq::ZERO, |head| head.seq);
+        if self.fold_history {
+            fold_history(&mut self.tables, &CachedLog::new(self.appender.table()), head)?;
+        }
+        if self.fold_tail || self.fold_history || tail_is_due(&self.tables.state()?, head) {
+            fold_tail(&mut self.tables, self.tail, &self.effects.tail, head)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the rules read of a session.
+pub(crate) struct SessionView<'a, 't> {
+    tables: &'a mut DiskTables<'t>,
+    log: CachedLog<&'a redb::Table<'t, u64, &'static [u8]>>,
+    tail: &'a Tail,
+}
+
+impl View for SessionView<'_, '_> {
+    type Error = StoreError;
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        self.tables.record(key)
+    }
+
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {
+        self.tables.unit(unit)
+    }
+
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
+        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
+        self.log.op(place)
+    }
+
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
+        self.log.fields(source)
+    }
+}
+
+/// What a round did, if it wrote anything.
+struct Done {
+    head: Option<Head>,
+    state: StateRow,
+    effects: Effects,
+}
+
+impl Shared {
+    /// Has a job done in the next round and returns what it made.
+    pub(crate) fn write_in_turn<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Session<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.check_alive()?;
+        let slot = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&slot);
+        let job: Job = Box::new(move |session| {
+            let made = job(session)?;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+            Ok(())
+        });
+        self.group.submit(job, |jobs| self.round(jobs)).map_err(|_| {
+            self.fail();
+            Error::Interrupted
+        })??;
+        slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Interrupted)
+    }
+
+    fn round(&self, jobs: Vec<(Job, Reply<Result<(), Error>>)>) {
+        let _span = tracing::debug_span!("append", jobs = jobs.len()).entered();
+        let Ok(mut writer) = self.writer.lock() else {
+            jobs.into_iter().for_each(|(_, reply)| reply.send(Err(StoreError::Poisoned.into())));
+            return;
+        };
+        let mut answers = Vec::with_capacity(jobs.len());
+        let done = self.work(&mut writer, jobs, &mut answers);
+        match done {
+            Ok(Some(done)) => self.follow_commit(&mut writer, done),
+            Ok(None) => {}
+            Err(failure) => {
+                tracing::error!(
+                    during = "commit",
+                    "the store failed; no more writes until the book is opened anew"
+                );
+                self.fail();
+                for (_, answer, ops) in &mut answers {
+                    if answer.is_ok() {
+                        *answer = Err(match &failure {
+                            Failed::Before(error) => error.clone(),
+                            Failed::During(source) => {
+                                Error::Unknown { ops: std::mem::take(ops), source: Arc::clone(source) }
+                            }
+                        });
+                    }
+                }
+            }
+        }
+        drop(writer);
+        answers.into_iter().for_each(|(reply, answer, _)| reply.send(answer));
+    }
+
+    fn work(
+        &self,
+        writer: &mut WriterState,
+        jobs: Vec<(Job, Reply<Result<(), Error>>)>,
+        answers: &mut Vec<(Reply<Result<(), Error>>, Result<(), Error>, Vec<OpId>)>,
+    ) -> Result<Option<Done>, Failed> {
+        // Whatever keeps the round from beginning is everyone's answer.
+        let mut begun = self.check_alive().and_then(|()| Ok(self.store.begin_write()?));
+        let transaction = match &mut begun {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                answers.extend(jobs.into_iter().map(|(_, reply)| (reply, Err(error.clone()), Vec::new())));
+                return Err(Failed::Before(error.clone()));
+            }
+        };
+        let tail = self.tail();
+        let mut session = match self.session(transaction, writer, &tail) {
+            Ok(session) => session,
+            Err(error) => {
+                answers.extend(jobs.into_iter().map(|(_, reply)| (reply, Err(error.clone()), Vec::new())));
+                return Err(Failed::Before(error));
+            }
+        };
+        let mut torn = None;
+        for (job, reply) in jobs {
+            if let Some(error) = &torn {
+                answers.push((reply, Err(Error::clone(error)), Vec::new()));
+                continue;
+            }
+            let before = session.appended;
+            let answer = job(&mut session);
+            if let Err(error) = &answer
+                && session.appended > before
+            {
+                torn = Some(error.clone());
+            }
+            answers.push((reply, answer, std::mem::take(&mut session.ops)));
+        }
+        if let Some(error) = torn {
+            return Err(Failed::Before(error));
+        }
+        if session.appended == 0 && !session.fold_history {
+            return Ok(None);
+        }
+        session.finish().map_err(Failed::Before)?;
+        let head = session.head();
+        let state = session.tables.state().map_err(|error| Failed::Before(error.into()))?;
+        let effects = std::mem::take(&mut session.effects);
+        drop(session);
+        drop(tail);
+        let Ok(transaction) = begun else { return Ok(None) };
+        commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
+        Ok(Some(Done { head, state, effects }))
+    }
+
+    fn session<'t>(
+        &'t self,
+        transaction: &'t redb::WriteTransaction,
+        writer: &'t mut WriterState,
+        tail: &'t Tail,
+    ) -> Result<Session<'t>, Error> {
+        let state = self.state().clone();
+        let head = writer.head;
+        let epoch = head.map_or(Epoch::from_bytes([0; 16]), |head| head.epoch);
+        Ok(Session {
+            appender: Appender::open(transaction, head)?,
+            tables: DiskTables::with_state(transaction, state),
+            schema: &self.schema,
+            tail,
+            actor: read(&self.actor).clone(),
+            now: self.clock.now(),
+            epoch,
+            randomness: writer.randomness.as_mut(),
+            server_time: self.server_time(),
+            last_stamp: head.map_or(Hlc::ZERO, |head| head.hlc),
+            effects: Effects::default(),
+            appended: 0,
+            ops: Vec::new(),
+            fold_tail: false,
+            fold_history: false,
+        })
+    }
+
+    fn follow_commit(&self, writer: &mut WriterState, done: Done) {
+        writer.head = done.head;
+        *write(&self.state) = done.state;
+        {
+            let mut tail = write(&self.tail);
+            done.effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut tail));
+        }
+        if self.changes.receiver_count() > 0 && !done.effects.records.is_empty() {
+            let mut keys: Vec<_> = done.effects.records.into_iter().map(|effect| effect.key).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            // Nobody listening any more is no error.
+            let _ = self.changes.send(keys.into());
+        }
+        self.refresh_status();
+    }
+}
+
+/// Why a round was not committed, as far as that is known.
+enum Failed {
+    /// Nothing was written.
+    Before(Error),
+    /// It may have been.
+    During(Arc<StoreError>),
+}

@@ -1,0 +1,283 @@
+//! The remote over HTTP/1.1 and TLS: `POST {origin}/v1/exchange`, JSON both ways.
+//!
+//! Invariants:
+//! 1. Requests go to the configured origin and nowhere else: no redirects, no proxy unless asked for, no plain HTTP
+//!    except to this machine.
+//! 2. Every wait ends: to connect, for the first byte of the answer, between two bytes of it, for all of it, for
+//!    credentials. No more than [`limits::ANSWER_BYTES`] are read, and nothing is unpacked.
+//! 3. An answer is one only if its status, media type, length, marker, protocol and request id all say so.
+//! 4. Foreign errors enter through [`failure`] alone, which takes the URL off them.
+//!
+//! What it is not: a retrying client. A refused token is renewed and the request sent once more; all else is handed back.
+
+mod classify;
+mod failure;
+mod origin;
+mod refresh;
+mod retry_after;
+
+pub use classify::Unparsable;
+pub use failure::Redirected;
+pub use origin::InvalidOrigin;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::{Actor, RequestId, limits};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Response, StatusCode};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::credentials::{Credentials, Secret};
+use crate::remote::{BoxFuture, Received, Remote, RemoteError};
+use classify::Refusal;
+use origin::Origin;
+use refresh::Refreshes;
+
+/// How long things may take, and whether a proxy may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// The longest wait for a connection, name look-up and TLS included.
+    pub connect_within: Duration,
+    /// The longest wait for the answer to begin after the request has left, and between two pieces of it.
+    pub idle_within: Duration,
+    /// The slowest link that is worth waiting for, in bytes a second: with the size of a body it bounds the whole.
+    pub least_rate: u32,
+    /// The longest wait for [`Credentials`].
+    pub credentials_within: Duration,
+    /// Whether to go through a proxy.
+    pub proxy: ProxyUse,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_within: Duration::from_secs(10),
+            idle_within: Duration::from_secs(20),
+            least_rate: 8 * 1024,
+            credentials_within: Duration::from_secs(30),
+            proxy: ProxyUse::Never,
+        }
+    }
+}
+
+impl HttpOptions {
+    fn time_for(&self, bytes: usize) -> Duration {
+        let seconds = bytes as u64 / u64::from(self.least_rate.max(1));
+        self.idle_within.saturating_add(Duration::from_secs(seconds))
+    }
+}
+
+/// Whether requests may go through a proxy. Requests to this machine never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyUse {
+    /// Straight to the server, whatever the environment says.
+    #[default]
+    Never,
+    /// As the variables `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    Environment,
+}
+
+/// The remote cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetUpError {
+    /// The server's address cannot be used.
+    #[error("the server's address cannot be used")]
+    Origin {
+        /// Why.
+        #[from]
+        source: InvalidOrigin,
+    },
+    /// The HTTP client does not start, as when the system has no certificates.
+    #[error("the HTTP client does not start: check the system's certificates")]
+    Client {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A server spoken to over HTTP. Clones share connections and refreshes.
+#[derive(Clone)]
+pub struct HttpRemote {
+    client: Client,
+    origin: Origin,
+    options: HttpOptions,
+    credentials: Arc<dyn Credentials>,
+    refreshes: Arc<Refreshes>,
+}
+
+impl HttpRemote {
+    /// Sets up a remote for an origin such as `https://sync.example.com`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`SetUpError`] for an address that is not an origin, is neither HTTPS nor on this machine, or if TLS cannot start.
+    pub fn new(
+        origin: &str,
+        credentials: Arc<dyn Credentials>,
+        options: HttpOptions,
+    ) -> Result<Self, SetUpError> {
+        let origin = Origin::parse(origin)?;
+        let client = client(&origin, &options)
+            .map_err(|error| SetUpError::Client { source: Box::new(error.without_url()) })?;
+        Ok(Self { client, origin, options, credentials, refreshes: Arc::default() })
+    }
+
+    /// Returns a remote for the same server with other credentials, sharing the connections.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: Arc<dyn Credentials>) -> Self {
+        Self { credentials, refreshes: Arc::default(), ..self.clone() }
+    }
+
+    async fn perform(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
+        let body = serde_json::to_vec(request).map_err(|_| Failure::Refused { code: "not_json".into() })?;
+        if body.len() > limits::REQUEST_BYTES {
+            return Err(Failure::TooLarge.into());
+        }
+        let body = Bytes::from(body);
+        let mut bytes_sent = body.len() as u64;
+        let seen = self.refreshes.seen().await;
+        let mut response = self.send(&body, &request.actor).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.refresh(&request.actor, seen).await {
+            bytes_sent = bytes_sent.saturating_mul(2);
+            response = self.send(&body, &request.actor).await?;
+        }
+        let (answer, bytes_received) = self.read(response, request.request).await?;
+        Ok(Received { answer, bytes_sent, bytes_received })
+    }
+
+    async fn send(&self, body: &Bytes, actor: &Actor) -> Result<Response, RemoteError> {
+        let mut builder = self
+            .client
+            .post(self.origin.endpoint().clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .body(body.clone());
+        let asked = timeout(self.options.credentials_within, self.credentials.token(actor)).await;
+        if let Some(token) = asked.map_err(|_| unauthorized("credentials_late"))? {
+            builder = builder.header(AUTHORIZATION, bearer(&token)?);
+        }
+        // A connection that takes too long ends with an error of its own before this does, so what runs out here is
+        // the wait after the request began to leave.
+        let within = self.options.connect_within.saturating_add(self.options.time_for(body.len()));
+        match timeout(within, builder.send()).await {
+            Ok(sent) => sent.map_err(failure::from_sending),
+            Err(_) => Err(Failure::Unknown { code: "timeout" }.into()),
+        }
+    }
+
+    async fn refresh(&self, actor: &Actor, seen: u64) -> bool {
+        self.refreshes.refresh(actor, seen, &*self.credentials, self.options.credentials_within).await
+    }
+
+    async fn read(
+        &self,
+        mut response: Response,
+        request: RequestId,
+    ) -> Result<(ExchangeAnswer, u64), RemoteError> {
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(failure::redirected(response.headers()));
+        }
+        if status != StatusCode::OK {
+            let retry_after = retry_after::of(response.headers());
+            // The body of a refusal only adds a code: one that is cut or late is no worse than none.
+            let body = self.body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
+            return Err(Refusal { status, retry_after, body: &body }.classify().into());
+        }
+        classify::check_media_type(response.headers())?;
+        let body = self.body(&mut response, limits::ANSWER_BYTES).await?;
+        let bytes_received = body.len() as u64;
+        Ok((parse(body, request).await?, bytes_received))
+    }
+
+    async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, RemoteError> {
+        let announced = response.content_length();
+        if announced.is_some_and(|announced| announced > most as u64) {
+            return Err(Failure::Misbehaved { code: "answer_too_large" }.into());
+        }
+        let expected = announced.and_then(|announced| usize::try_from(announced).ok()).unwrap_or(0);
+        let mut body = Vec::with_capacity(expected.min(limits::PAGE_BYTES));
+        let began = Instant::now();
+        loop {
+            let all_by = began + self.options.time_for(body.len()).saturating_add(self.options.idle_within);
+            let next_by = all_by.min(Instant::now() + self.options.idle_within);
+            let Ok(next) = timeout_at(next_by, response.chunk()).await else {
+                return Err(Failure::Unknown { code: "answer_stalled" }.into());
+            };
+            let Some(chunk) = next.map_err(failure::from_reading)? else { break };
+            if body.len().saturating_add(chunk.len()) > most {
+                return Err(Failure::Misbehaved { code: "answer_too_large" }.into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if announced.is_some_and(|announced| announced != body.len() as u64) {
+            return Err(Failure::Misbehaved { code: "content_length" }.into());
+        }
+        Ok(body)
+    }
+}
+
+impl Remote for HttpRemote {
+    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+        Box::pin(self.perform(request))
+    }
+}
+
+impl fmt::Debug for HttpRemote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRemote").field("origin", &self.origin).field("options", &self.options).finish()
+    }
+}
+
+fn client(origin: &Origin, options: &HttpOptions) -> reqwest::Result<Client> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("fieldbook/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(options.connect_within)
+        .pool_idle_timeout(POOL_IDLE);
+    if origin.is_local() {
+        // The name `localhost` is this machine whatever the resolver says, or plain HTTP would not be safe.
+        builder = builder.resolve_to_addrs("localhost", &origin::LOOPBACK);
+    } else {
+        builder = builder.https_only(true);
+    }
+    if origin.is_local() || options.proxy == ProxyUse::Never {
+        builder = builder.no_proxy();
+    }
+    builder.build()
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, RemoteError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+        .map_err(|_| unauthorized("token_has_control_characters"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn unauthorized(code: &'static str) -> RemoteError {
+    Failure::Unauthorized { code: code.into() }.into()
+}
+
+/// Parses an answer, a large one on a thread of its own so that the app's other tasks go on.
+async fn parse(body: Vec<u8>, request: RequestId) -> Result<ExchangeAnswer, RemoteError> {
+    if body.len() < PARSED_INLINE_BYTES {
+        return classify::answer(&body, request);
+    }
+    match tokio::task::spawn_blocking(move || classify::answer(&body, request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Failure::Unknown { code: "parsing_stopped" }.into()),
+    }
+}
+
+/// The largest body of a refusal that is read.
+const REFUSAL_BYTES: usize = 64 * 1024;
+/// From this size on, an answer is parsed off the async threads.
+const PARSED_INLINE_BYTES: usize = 64 * 1024;
+/// How long an idle connection is kept: after a longer pause it is likely dead without our knowing.
+const POOL_IDLE: Duration = Duration::from_secs(30);

@@ -1,0 +1,70 @@
+//! Renewing credentials: one refresh at a time, shared by all exchanges that wait for it.
+//!
+//! ```text
+//!   exchange a   seen 4 ── 401 ── refresh (5) ───────── send again
+//!   exchange b   seen 4 ───── 401 ── waits ── finds 5 ─ send again     (no second refresh)
+//! ```
+//!
+//! Invariants:
+//! 1. No two refreshes run at once.
+//! 2. A refusal of a request sent before a refresh of its actor ended takes that refresh's result, good or bad.
+//! 3. A refresh that takes too long has failed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fieldbook_core::Actor;
+use tokio::sync::Mutex;
+
+use crate::credentials::Credentials;
+
+/// The refreshes of one remote.
+#[derive(Default)]
+pub(super) struct Refreshes {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ended: u64,
+    last: BTreeMap<Actor, Ended>,
+}
+
+#[derive(Clone, Copy)]
+struct Ended {
+    number: u64,
+    renewed: bool,
+}
+
+impl Refreshes {
+    /// Returns how many refreshes have ended; waits for one that is under way.
+    pub(super) async fn seen(&self) -> u64 {
+        self.state.lock().await.ended
+    }
+
+    /// Renews the actor's credentials, unless that was done since `seen`, and returns whether there are new ones.
+    pub(super) async fn refresh(
+        &self,
+        actor: &Actor,
+        seen: u64,
+        credentials: &dyn Credentials,
+        within: Duration,
+    ) -> bool {
+        // The lock is meant to be held while the refresh runs: that makes it the only one.
+        let mut state = self.state.lock().await;
+        if let Some(ended) = state.last.get(actor).filter(|ended| ended.number > seen) {
+            return ended.renewed;
+        }
+        let renewed = tokio::time::timeout(within, credentials.refresh(actor)).await.unwrap_or(false);
+        state.ended += 1;
+        if state.last.len() >= ACTORS_MOST {
+            state.last.clear();
+        }
+        let ended = Ended { number: state.ended, renewed };
+        state.last.insert(actor.clone(), ended);
+        renewed
+    }
+}
+
+/// How many actors' last refreshes are remembered. Forgetting them costs at most a refresh more.
+const ACTORS_MOST: usize = 256;

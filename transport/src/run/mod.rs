@@ -1,0 +1,329 @@
+//! The exchange loop: from the first request until nothing is left to send or to ask for.
+//!
+//! ```text
+//!   prepare ─▶ exchange ─▶ accept ─▶ prepare ─▶ …  ─▶ Idle
+//!                 │ more pages, no units                        page n:   exchange │ accept
+//!                 └─▶ follow_up: the next page travels while    page n+1:          │ exchange │ accept
+//!                     this one is taken in
+//! ```
+//!
+//! Invariants:
+//! 1. Answers are taken in in the order they were asked for, one at a time; at most one page is in hand and one on the way.
+//! 2. It ends. Every exchange settles or puts off a unit, moves a cursor, or shrinks the batch after "too large"; two in a
+//!    row that do none of these end the run, and so does [`MOST_EXCHANGES`].
+//! 3. The future may be dropped at any await. What was prepared stays frozen in the book and is sent again under the same
+//!    ids; a call into the book that has begun runs to its end on its own thread.
+//! 4. A failure of an exchange ends the run, except "too large", which is answered by sending less. Waiting is the
+//!    worker's.
+//!
+//! What it is not: it never looks into an outcome or a change. That is the book's, in [`Desk::accept`].
+
+mod desk;
+mod report;
+mod throttle;
+
+pub use desk::{Activity, Ask, Desk, Next, Taken};
+pub use report::{Budget, Limit, RunOptions, Stopped, SyncReport};
+pub use throttle::Throttle;
+
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::{Clock, MonotonicTime};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use crate::remote::{Received, Remote, RemoteError};
+use throttle::Size;
+
+/// The most exchanges of one run, whatever its options say.
+pub const MOST_EXCHANGES: u32 = 100_000;
+
+/// How many exchanges in a row may change nothing.
+const FRUITLESS_MOST: u32 = 2;
+
+/// A run that could not go on for a reason of the book's own. What failed outside is in [`SyncReport::stopped`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError<E: Error + 'static> {
+    /// The book refused a step.
+    #[error("the book cannot take the exchange in: reopen it")]
+    Desk {
+        /// Why.
+        #[source]
+        source: E,
+    },
+    /// A step panicked, or the runtime was shut down under it. The panic itself was reported where it happened.
+    #[error("a step of the exchange did not end: reopen the book")]
+    Interrupted,
+}
+
+/// Exchanges with the server until there is nothing more to send or to ask for, or something stops it.
+///
+/// # Errors
+/// [`RunError`] if the book fails. A server that fails is reported in [`SyncReport::stopped`].
+pub async fn run<D: Desk>(
+    desk: &Arc<D>,
+    remote: &dyn Remote,
+    clock: &dyn Clock,
+    options: &RunOptions,
+    throttle: &mut Throttle,
+) -> Result<SyncReport, RunError<D::Error>> {
+    let (_keep, never) = watch::channel(false);
+    run_until(desk, remote, clock, options, throttle, never).await
+}
+
+/// Runs like [`run`] and ends early once `stop` holds true or its sender is gone; then only the wait for the server is
+/// cut short, and no call into the book is under way when it returns.
+pub(crate) async fn run_until<D: Desk>(
+    desk: &Arc<D>,
+    remote: &dyn Remote,
+    clock: &dyn Clock,
+    options: &RunOptions,
+    throttle: &mut Throttle,
+    stop: watch::Receiver<bool>,
+) -> Result<SyncReport, RunError<D::Error>> {
+    throttle.begin();
+    let began = clock.now().monotonic;
+    let report = SyncReport::new();
+    let mut run =
+        Run { desk, remote, clock, options, throttle, stop, began, report, fruitless: 0, refused: None };
+    desk.report(&Activity::Started);
+    let stopped = run.drive().await;
+    let mut report = run.report;
+    report.stopped = stopped?;
+    tracing::debug!(exchanges = report.exchanges, stopped = ?report.stopped, "sync run ended");
+    desk.report(&Activity::Ended(report.clone()));
+    Ok(report)
+}
+
+/// What comes after some exchanges: go on with [`Ask::pull`] as said, or end.
+type Flow = ControlFlow<Stopped, bool>;
+
+struct Run<'a, D: Desk> {
+    desk: &'a Arc<D>,
+    remote: &'a dyn Remote,
+    clock: &'a dyn Clock,
+    options: &'a RunOptions,
+    throttle: &'a mut Throttle,
+    stop: watch::Receiver<bool>,
+    began: MonotonicTime,
+    report: SyncReport,
+    /// Exchanges in a row that changed nothing.
+    fruitless: u32,
+    /// How many units the last request had, if it was too large.
+    refused: Option<usize>,
+}
+
+/// What came of sending a request.
+#[expect(clippy::large_enum_variant, reason = "there are at most two of it at a time")]
+enum Sent {
+    Received(Received),
+    Failed(RemoteError),
+    Cut,
+}
+
+impl<D: Desk> Run<'_, D> {
+    async fn drive(&mut self) -> Result<Stopped, RunError<D::Error>> {
+        let (mut first, mut pull) = (true, !self.options.push_only);
+        loop {
+            if let Some(stopped) = self.spent() {
+                return Ok(stopped);
+            }
+            let ask = self.ask(first, pull);
+            first = false;
+            let request = match self.on_desk(move |desk| desk.prepare(&ask)).await? {
+                Next::Exchange(request) => request,
+                Next::Idle { next_wake } => {
+                    self.report.next_wake = next_wake;
+                    return Ok(Stopped::Idle);
+                }
+            };
+            match self.exchange(request, pull).await? {
+                ControlFlow::Continue(more) => pull = more && !self.options.push_only,
+                ControlFlow::Break(stopped) => return Ok(stopped),
+            }
+        }
+    }
+
+    fn ask(&self, first: bool, pull: bool) -> Ask {
+        let size = self.throttle.size(self.options);
+        let left = self.options.budget.ops.map(|most| most.saturating_sub(self.report.ops_sent));
+        let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+        Ask {
+            first,
+            push: !self.options.pull_only,
+            pull,
+            batch_ops: size.ops.min(left),
+            batch_bytes: size.bytes,
+            page_limit: if self.options.push_only { 0 } else { self.options.page_limit },
+        }
+    }
+
+    /// Returns why no further exchange may begin.
+    fn spent(&self) -> Option<Stopped> {
+        if *self.stop.borrow() || self.stop.has_changed().is_err() {
+            return Some(Stopped::Cancelled);
+        }
+        let (budget, report) = (&self.options.budget, &self.report);
+        let reached = |most: Option<u64>, used: u64| most.is_some_and(|most| used >= most);
+        if budget.time.is_some_and(|most| self.clock.now().monotonic.since(self.began) >= most) {
+            return Some(Stopped::BudgetSpent(Limit::Time));
+        }
+        if reached(budget.bytes, report.bytes_sent.saturating_add(report.bytes_received)) {
+            return Some(Stopped::BudgetSpent(Limit::Bytes));
+        }
+        if reached(budget.ops, report.ops_sent) {
+            return Some(Stopped::BudgetSpent(Limit::Ops));
+        }
+        (report.exchanges >= self.options.max_exchanges.min(MOST_EXCHANGES))
+            .then_some(Stopped::ExchangesSpent)
+    }
+
+    /// Sends a request, takes its answer in, and goes on through the pages behind it.
+    async fn exchange(
+        &mut self,
+        mut request: ExchangeRequest,
+        pull: bool,
+    ) -> Result<Flow, RunError<D::Error>> {
+        let mut sent = self.send(&request).await;
+        loop {
+            let received = match sent {
+                Sent::Received(received) => received,
+                Sent::Failed(error) => return self.failed(request, error, pull).await,
+                Sent::Cut => return Ok(Flow::Break(Stopped::Cancelled)),
+            };
+            self.report.bytes_sent = self.report.bytes_sent.saturating_add(received.bytes_sent);
+            self.report.bytes_received = self.report.bytes_received.saturating_add(received.bytes_received);
+            let next = self.follow_up(&request, &received.answer);
+            let (taken, arriving) = self.take_while_sending(request, received.answer, next.as_ref()).await?;
+            if self.fruitless >= FRUITLESS_MOST {
+                return Ok(Flow::Break(Stopped::NoProgress));
+            }
+            match (next, arriving) {
+                // What was parked may have changed what should be asked for: a page on its way is asked for again.
+                (Some(next), Some(arriving)) if !taken.parked => (request, sent) = (next, arriving),
+                (_, Some(Sent::Cut)) => return Ok(Flow::Break(Stopped::Cancelled)),
+                _ => return Ok(Flow::Continue(taken.more)),
+            }
+        }
+    }
+
+    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+        let only_pages = request.units.is_empty() && answer.more;
+        if !only_pages || !moves_a_cursor(request, answer) || self.spent().is_some() {
+            return None;
+        }
+        self.desk.follow_up(request, answer)
+    }
+
+    /// Takes an answer in on its own thread while the next request, if there is one, travels.
+    async fn take_while_sending(
+        &mut self,
+        request: ExchangeRequest,
+        answer: ExchangeAnswer,
+        next: Option<&ExchangeRequest>,
+    ) -> Result<(Taken, Option<Sent>), RunError<D::Error>> {
+        let (had_units, moved) = (!request.units.is_empty(), moves_a_cursor(&request, &answer));
+        let desk = Arc::clone(self.desk);
+        let taking = spawn_blocking(move || desk.accept(&request, answer));
+        let arriving = match next {
+            Some(next) => Some(self.send(next).await),
+            None => None,
+        };
+        let taken = settled(taking.await)?;
+        self.report.add(&taken);
+        self.count(moved || taken.progressed());
+        if had_units {
+            self.throttle.succeeded(self.options);
+            self.refused = None;
+        }
+        self.desk.report(&Activity::Progress(self.report.clone()));
+        Ok((taken, arriving))
+    }
+
+    async fn send(&mut self, request: &ExchangeRequest) -> Sent {
+        let (units, ops) = (request.units.len(), ops_of(request));
+        self.report.exchanges += 1;
+        self.report.units_sent += units as u64;
+        self.report.ops_sent += ops as u64;
+        let shown = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.desk.report(&Activity::Exchanging { units: shown(units), ops: shown(ops) });
+        tokio::select! {
+            biased;
+            sent = self.remote.exchange(request) => match sent {
+                Ok(received) => Sent::Received(received),
+                Err(error) => Sent::Failed(error),
+            },
+            // An error means that whoever steers the run is gone: nobody waits for it any more.
+            _ = self.stop.wait_for(|stop| *stop) => Sent::Cut,
+        }
+    }
+
+    async fn failed(
+        &mut self,
+        request: ExchangeRequest,
+        error: RemoteError,
+        pull: bool,
+    ) -> Result<Flow, RunError<D::Error>> {
+        tracing::debug!(failure = ?error.failure(), "exchange failed");
+        let failure = error.into_failure();
+        let units = request.units.len();
+        let bytes = request.units.iter().map(|unit| unit.size()).sum();
+        let carried = Size { ops: ops_of(&request), bytes };
+        let (noted, what) = (failure.clone(), request);
+        let settled = self.on_desk(move |desk| desk.fail(&what, &noted)).await?;
+        self.report.add(&settled);
+        match failure {
+            Failure::TooLarge if units > 0 => {
+                let shrunk = units > 1 && self.refused.replace(units).is_none_or(|before| units < before);
+                if units > 1 {
+                    self.throttle.too_large(carried, self.options);
+                } else {
+                    self.throttle.culprit_found();
+                    self.refused = None;
+                }
+                self.count(shrunk || settled.progressed());
+                let wedged = self.fruitless >= FRUITLESS_MOST;
+                return Ok(if wedged { Flow::Break(Stopped::NoProgress) } else { Flow::Continue(pull) });
+            }
+            Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } => {
+                self.throttle.failed(self.options);
+            }
+            _ => {}
+        }
+        Ok(Flow::Break(Stopped::Failed(failure)))
+    }
+
+    fn count(&mut self, progressed: bool) {
+        self.fruitless = if progressed { 0 } else { self.fruitless + 1 };
+    }
+
+    async fn on_desk<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&D) -> Result<T, D::Error> + Send + 'static,
+    ) -> Result<T, RunError<D::Error>> {
+        let desk = Arc::clone(self.desk);
+        settled(spawn_blocking(move || call(&desk)).await)
+    }
+}
+
+fn settled<T, E: Error + 'static>(
+    joined: Result<Result<T, E>, tokio::task::JoinError>,
+) -> Result<T, RunError<E>> {
+    match joined {
+        Ok(result) => result.map_err(|source| RunError::Desk { source }),
+        // The panic's text stays out of our errors: it may quote a record.
+        Err(_) => Err(RunError::Interrupted),
+    }
+}
+
+fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
+    answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor))
+}
+
+fn ops_of(request: &ExchangeRequest) -> usize {
+    request.units.iter().flat_map(|unit| &unit.changes).map(|change| change.ops.len()).sum()
+}
