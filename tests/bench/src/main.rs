@@ -1,2 +1,76 @@
-//! Placeholder.
-fn main() {}
+//! `fieldbook-bench`: fieldbook beside SQLite and a bare file, interleaved in one process, printed as ratios.
+//!
+//! It never asserts a time: it prints what it finds, with the aims beside it. What it does check is that every peer
+//! gives the right answer, since a wrong one is no measurement.
+
+mod benchmarks;
+mod peer;
+mod race;
+mod raw;
+mod report;
+mod sample;
+mod sqlite;
+mod threads;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::benchmarks::BENCHMARKS;
+use crate::peer::Failure;
+use crate::race::Setting;
+use crate::report::Line;
+
+/// Measures fieldbook beside SQLite and prints medians and ratios.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Divides every size by 20, for a look of seconds instead of minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Where the stores are made: a folder on a real disk.
+    #[arg(long, default_value = "target/bench")]
+    folder: PathBuf,
+    /// Runs only the benchmarks whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&format!("error: {failure}: {:?}", std::error::Error::source(&failure)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    std::fs::create_dir_all(&arguments.folder)?;
+    let divisor = if arguments.quick { 20 } else { 1 };
+    let setting = Setting { folder: arguments.folder.clone(), divisor };
+    let mut lines = Vec::new();
+    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
+        say(&format!("{} ...", benchmark.name));
+        lines.push(Line { benchmark, times: (benchmark.run)(&setting)? });
+    }
+    if arguments.quick {
+        say("every size was divided by 20: a look, not a measurement");
+    }
+    print(&if arguments.json { format!("{:#}", report::json(&lines)) } else { report::table(&lines) });
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a program")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "progress and errors of a program, apart from its result")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,100 @@
+# Helpers of .ci/run: headers and times, what is absent, tools. Sourced, never run.
+
+export CARGO_TERM_PROGRESS_WHEN=never
+if [[ "${CI-}" == true ]]; then
+    export CARGO_INCREMENTAL=0 # a clean checkout gains nothing from it
+fi
+
+target_folder=${CARGO_TARGET_DIR:-target}
+tools_folder=$PWD/$target_folder/ci-tools
+export PATH=$tools_folder/bin:$PATH
+
+step=none
+step_began=0
+summary=()
+
+begin() {
+    step=$1
+    step_began=$SECONDS
+    outcome=passed
+    printf '\n======== %s ========\n' "$step"
+}
+
+end() {
+    local took=$((SECONDS - step_began))
+    summary+=("$(printf '%-8s %-12s %4d s' "$outcome" "$step" "$took")")
+    printf -- '-------- %s: %s in %d s --------\n' "$step" "$outcome" "$took"
+    step=none
+}
+
+# Whatever ends the run comes through here, so that a failure always names its step.
+finish() {
+    local status=$1
+    if [[ $step != none ]]; then
+        outcome=FAILED
+        end
+    fi
+    printf '\n======== summary: %d s ========\n' "$SECONDS"
+    printf '%s\n' "${summary[@]}"
+    exit "$status"
+}
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# Says that the step has nothing to run on. Use as: `present || { absent "why"; return; }`.
+absent() {
+    if grep -qx -- "$step" .ci/required; then
+        fail "$step is required (.ci/required), but $*"
+    fi
+    outcome=ABSENT
+    printf '!!!!!!!! ABSENT: %s: %s\n' "$step" "$*"
+}
+
+# Installs a cargo subcommand from crates.io. Unoptimised: it builds in a third of the time and runs for seconds.
+need_cargo_tool() {
+    command -v "$1" >/dev/null && return
+    local began=$SECONDS
+    cargo install --locked --debug --quiet --root "$tools_folder" --target-dir "$tools_folder/build" "$1"
+    rm -rf "$tools_folder/build"
+    echo "installed $1 in $((SECONDS - began)) s"
+}
+
+need_program() {
+    command -v "$1" >/dev/null && return
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2"
+}
+
+# Prints the command that README.md gives after `<!-- command: NAME -->`: the fenced block directly below.
+readme_command() {
+    [[ -f README.md ]] || return 0
+    awk -v marker="<!-- command: $1 -->" '
+        $0 == marker { armed = 1; next }
+        armed && /^```/ { if (inside) exit; inside = 1; next }
+        inside { print; next }
+        armed && NF { exit }
+    ' README.md
+}
+
+# Prints the tracked lines that match; unlike `git grep`, finding nothing is no failure, and failing to look is.
+tracked() {
+    local status=0
+    LC_ALL=C.UTF-8 git --no-pager grep -nI "$@" || status=$?
+    ((status <= 1))
+}
+
+has_binary() {
+    cargo metadata --no-deps --format-version 1 | python3 -c '
+import json, sys
+package, binary = sys.argv[1:]
+targets = [t for p in json.load(sys.stdin)["packages"] if p["name"] == package for t in p["targets"]]
+sys.exit(not any(t["name"] == binary and "bin" in t["kind"] for t in targets))' "$1" "$2"
+}
+
+# Prints "name version|features" of everything in a package's normal tree.
+tree() {
+    cargo tree --edges normal --prefix none --no-dedupe --format '{p}|{f}' "$@" | sed 's/ (\*)//' | sort -u
+}

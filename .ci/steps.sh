@@ -1,0 +1,141 @@
+# The steps of .ci/run, in its order. Sourced, never run. A step is a function `step-NAME`; `set -e` holds inside.
+
+# The first command of the README, as a reader would run it.
+step-demo() { run_readme demo; }
+
+# The second.
+step-test() { run_readme test; }
+
+run_readme() {
+    local command
+    command=$(readme_command "$1")
+    [[ -n $command ]] || { absent "README.md has no command after '<!-- command: $1 -->'"; return; }
+    printf '$ %s\n' "$command"
+    bash -euo pipefail -c "$command"
+}
+
+step-format() { cargo fmt --all --check; }
+
+step-clippy() { cargo clippy --workspace --all-targets -- -D warnings; }
+
+step-docs() { RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace; }
+
+# Core stands alone: no storage engine, no runtime, no client, no clock, no randomness; and it stays small.
+step-core-alone() {
+    cargo test -p fieldbook-core --no-default-features
+    local core packages count banned
+    core=$(tree -p fieldbook-core --no-default-features)
+    packages=$(cut -d' ' -f1 <<<"$core" | sort -u)
+    for banned in redb tokio reqwest getrandom rand; do
+        ! grep -qx "$banned" <<<"$packages" || fail "$banned is in core's tree: core is pure"
+    done
+    ! grep -E '^chrono .*[|,](clock|now|wasmbind)(,|$)' <<<"$core" || fail "chrono in core has a clock"
+    ! grep -E '^uuid .*[|,](v1|v4|v6|v7|rng|fast-rng)(,|$)' <<<"$core" || fail "uuid in core draws time or randomness"
+    count=$(wc -l <<<"$packages")
+    echo "core's tree: $count packages"
+    ((count <= 45)) || fail "core's tree has $count packages, the ceiling is 45"
+}
+
+# What an app depends on brings no server and no argument parser; transport never sees projections.
+step-arrows() {
+    local door packages packages_of pair banned
+    door=$(tree -p fieldbook)
+    packages=$(cut -d' ' -f1 <<<"$door" | sort -u)
+    for banned in axum axum-core clap clap_builder fieldbook-server fieldbook-cli rusqlite; do
+        ! grep -qx "$banned" <<<"$packages" || fail "$banned is in the front door's tree"
+    done
+    ! grep -E '^hyper(-util)? .*[|,]server(,|$)' <<<"$door" || fail "the front door compiles an HTTP server"
+    for pair in "transport projections" "projections transport" "transport server" "core projections"; do
+        packages_of=$(tree -p "fieldbook-${pair% *}")
+        ! grep "^fieldbook-${pair#* } " <<<"$packages_of" || fail "${pair% *} depends on ${pair#* }"
+    done
+    echo "the front door's tree: $(wc -l <<<"$packages") packages"
+}
+
+# What may stand in tracked files. Comments may say bincode, code outside the codec may not.
+step-hygiene() {
+    local found
+    found=$(tracked -E '^[^/]*\bbincode\b' -- '*.rs' ':!core/src/codec.rs')
+    [[ -z $found ]] || fail "bincode is named outside core/src/codec.rs:"$'\n'"$found"
+    # The slashes stand outside the group so that this line does not find itself.
+    found=$(tracked -E '/(work|root|home)/')
+    [[ -z $found ]] || fail "a path of somebody's machine:"$'\n'"$found"
+    found=$(tracked -E '^source = ' -- '*Cargo.lock' | sed '\#"registry+https://github.com/rust-lang/crates.io-index"$#d')
+    [[ -z $found ]] || fail "a package from elsewhere than the default registry:"$'\n'"$found"
+    # Invisible or direction-changing characters: what a reader sees must be what the compiler reads.
+    found=$(tracked -P '[\x{00A0}\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]' \
+        -- '*.rs' '*.toml' '*.py' '*.sh' '*.md' .ci)
+    [[ -z $found ]] || fail "invisible characters (write them as escapes):"$'\n'"$found"
+    found=$(git ls-files -z | xargs -0 -I{} find {} -maxdepth 0 -size +1024k)
+    [[ -z $found ]] || fail "a tracked file over 1 MiB:"$'\n'"$found"
+}
+
+# Advisories are left out: see deny.toml.
+step-deny() {
+    need_cargo_tool cargo-deny
+    cargo deny --workspace --locked check --hide-inclusion-graph bans licenses sources
+}
+
+# A second program, written from docs/log-format.md alone, agrees with ours on a book of the shipped history, and no
+# longer does once a byte of what it reads was changed.
+step-verifier() {
+    [[ -f tests/verify_log.py ]] || { absent "there is no tests/verify_log.py"; return; }
+    local folder book exported program=$target_folder/debug/fieldbook
+    cargo build -p fieldbook-cli
+    folder=$(mktemp -d)
+    "$program" play data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
+    # Two books: the first, and the largest, which holds pages from upstream and conflicts.
+    for book in "$(find "$folder/books" -name '*.book' | sort | sed -n 1p)" \
+        "$(find "$folder/books" -name '*.book' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')"; do
+        exported=$folder/$(basename "$book").export
+        "$program" log "$book" --export "$exported"
+        python3 tests/verify_log.py "$exported"
+        python3 - "$exported" <<'PYTHON'
+import sys
+path = sys.argv[1]
+data = bytearray(open(path, "rb").read())
+place = next(i for i in range(len(data) // 2, len(data)) if chr(data[i]) in "0123456789abcdef")
+data[place] = ord("0") if data[place] != ord("0") else ord("1")
+open(path + ".changed", "wb").write(data)
+PYTHON
+        ! python3 tests/verify_log.py "$exported.changed" || fail "the verifier accepts a changed export"
+    done
+    rm -rf "$folder"
+}
+
+# The sync rules as data: our own cases, and those that come beside the checkout.
+step-spec() {
+    has_binary fieldbook-sim spec || { absent "fieldbook-sim has no binary 'spec'"; return; }
+    compgen -G 'tests/spec/*.jsonl' >/dev/null || { absent "there is no tests/spec/*.jsonl"; return; }
+    local files=(tests/spec/*.jsonl)
+    [[ ! -f ../shared/spec/examples.jsonl ]] || files+=(../shared/spec/examples.jsonl)
+    cargo run --release -p fieldbook-sim --bin spec -- "${files[@]}"
+}
+
+# A short run of every fuzz target. Without a nightly toolchain the stable one is told to pass for it.
+step-fuzz() {
+    [[ -f fuzz/Cargo.toml ]] || { absent "there is no fuzz/Cargo.toml"; return; }
+    need_program c++ g++
+    need_cargo_tool cargo-fuzz
+    local fuzz=(cargo +nightly fuzz) targets fuzz_target corpus
+    if ! rustup toolchain list | grep -q '^nightly'; then
+        fuzz=(env RUSTC_BOOTSTRAP=1 cargo fuzz)
+    fi
+    targets=$("${fuzz[@]}" list)
+    [[ -n $targets ]] || { absent "fuzz/ has no target"; return; }
+    "${fuzz[@]}" build
+    for fuzz_target in $targets; do
+        echo "-- $fuzz_target"
+        # What is found goes to a folder of its own, so that the tracked corpus grows only on purpose.
+        corpus=("$(mktemp -d)")
+        [[ ! -d fuzz/corpus/$fuzz_target ]] || corpus+=("fuzz/corpus/$fuzz_target")
+        "${fuzz[@]}" run "$fuzz_target" "${corpus[@]}" -- -max_total_time=20 -print_final_stats=1
+        rm -rf "${corpus[0]}"
+    done
+}
+
+# Simulated fleets; a failing seed is printed with the command that plays it again.
+step-simulation() {
+    has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }
+    cargo run --release -p fieldbook-sim --bin simulate -- --seeds 500
+}

@@ -1,0 +1,223 @@
+//! What is measured. Each benchmark says what one item is, so that sizes can change without changing what a number means.
+
+use std::hint::black_box;
+
+use crate::peer::{Failure, Work};
+use crate::race::{Race, Setting, Time};
+use crate::report::duration;
+use crate::sample::{History, Sample, Samples};
+
+const SEED: u64 = 20_261_122;
+const ROUNDS: usize = 3;
+
+/// What fieldbook should reach; never checked, only printed beside what was reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Aim {
+    /// At least so many times SQLite's speed.
+    TimesSqlite(f64),
+    /// At most so many seconds an item.
+    Seconds(f64),
+    None,
+}
+
+/// One line of the table.
+pub(crate) struct Benchmark {
+    pub(crate) name: &'static str,
+    pub(crate) item: &'static str,
+    pub(crate) aim: Aim,
+    pub(crate) run: fn(&Setting) -> Result<Vec<Time>, Failure>,
+}
+
+pub(crate) const BENCHMARKS: [Benchmark; 10] = [
+    Benchmark { name: "single durable write", item: "write", aim: Aim::TimesSqlite(0.67), run: single_write },
+    Benchmark {
+        name: "1,000 writes in one commit",
+        item: "write",
+        aim: Aim::TimesSqlite(1.3),
+        run: one_commit,
+    },
+    Benchmark { name: "16 threads writing", item: "write", aim: Aim::None, run: threads },
+    Benchmark { name: "point read of 100,000", item: "read", aim: Aim::TimesSqlite(4.0), run: point_read },
+    Benchmark { name: "page of 100 of 100,000", item: "page", aim: Aim::TimesSqlite(5.0), run: page },
+    Benchmark {
+        name: "apply 100,000 in pages of 5,000",
+        item: "record",
+        aim: Aim::TimesSqlite(2.0),
+        run: apply_pages,
+    },
+    Benchmark {
+        name: "apply 100,000 in one commit",
+        item: "record",
+        aim: Aim::TimesSqlite(2.0),
+        run: apply_once,
+    },
+    Benchmark {
+        name: "rebuild from 1,000,000 entries",
+        item: "entry",
+        aim: Aim::TimesSqlite(1.0),
+        run: rebuild,
+    },
+    Benchmark { name: "verify 1,000,000 entries", item: "entry", aim: Aim::None, run: verify },
+    Benchmark { name: "open a book of 100,000 entries", item: "open", aim: Aim::Seconds(0.05), run: open },
+];
+
+fn single_write(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut race = Race::new(setting, Work::Write)?;
+    let records = Samples::new(SEED).take(20 + setting.scaled(500));
+    let (warming, measured) = records.split_at(20);
+    for record in warming {
+        race.round(|runner| runner.peer()?.write(record))?;
+    }
+    for record in measured {
+        race.round(|runner| runner.time(1, |peer| peer.write(record)))?;
+    }
+    Ok(race.finish())
+}
+
+/// One sample is ten commits, so that what a peer puts off to some later commit (SQLite's checkpoint) is in all of them.
+fn one_commit(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut race = Race::new(setting, Work::Write)?;
+    let mut samples = Samples::new(SEED);
+    for _ in 0..setting.scaled(100).div_ceil(10).max(3) {
+        let records = samples.take(10_000);
+        race.round(|runner| {
+            runner.time(records.len(), |peer| {
+                records.chunks(1_000).try_for_each(|some| peer.write_in_one_commit(some))
+            })
+        })?;
+    }
+    Ok(race.finish())
+}
+
+fn threads(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut race = Race::new(setting, Work::Write)?;
+    let mut samples = Samples::new(SEED);
+    let each = setting.scaled(100);
+    for _ in 0..9 {
+        let records = samples.take(16 * each);
+        let slices: Vec<&[Sample]> = records.chunks(each).collect();
+        race.round(|runner| runner.time(records.len(), |peer| peer.write_from_threads(&slices)))?;
+    }
+    Ok(race.finish())
+}
+
+fn point_read(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut samples = Samples::new(SEED);
+    let records = samples.take(setting.scaled(100_000));
+    let mut race = filled(setting, &records)?;
+    for round in 0..50 {
+        let ids = samples.pick(&records, 1_000);
+        race.round(|runner| {
+            let read = |body: String| drop(black_box(body));
+            runner.time(ids.len(), |peer| peer.read_each(&ids, &mut { read }))?;
+            if round < 5 {
+                runner.forget();
+            }
+            Ok(())
+        })?;
+    }
+    Ok(race.finish())
+}
+
+fn page(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut samples = Samples::new(SEED);
+    let records = samples.take(setting.scaled(100_000));
+    let mut race = filled(setting, &records)?;
+    let starts = records.get(..records.len() - 100).unwrap_or_default();
+    for round in 0..50 {
+        let ids = samples.pick(starts, 20);
+        race.round(|runner| {
+            let name = runner.contender.name();
+            runner.time(ids.len(), |peer| {
+                ids.iter().try_for_each(|id| match black_box(peer.page(id, 100)?).len() {
+                    100 => Ok(()),
+                    _ => Err(Failure::Wrong { peer: name, what: "gave a short page" }),
+                })
+            })?;
+            if round < 5 {
+                runner.forget();
+            }
+            Ok(())
+        })?;
+    }
+    Ok(race.finish())
+}
+
+/// Opens a store for each contender that reads, holding the records as if they had been pulled.
+fn filled(setting: &Setting, records: &[Sample]) -> Result<Race, Failure> {
+    let mut race = Race::new(setting, Work::Read)?;
+    race.round(|runner| {
+        let pages = records.chunks(5_000).zip(1..);
+        pages.into_iter().try_for_each(|(page, cursor)| runner.peer()?.apply(page, cursor))
+    })?;
+    Ok(race)
+}
+
+fn apply_pages(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    apply(setting, 5_000)
+}
+
+fn apply_once(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    apply(setting, usize::MAX)
+}
+
+fn apply(setting: &Setting, page: usize) -> Result<Vec<Time>, Failure> {
+    let mut race = Race::new(setting, Work::Apply)?;
+    let records = Samples::new(SEED).take(setting.scaled(100_000));
+    for _ in 0..ROUNDS {
+        race.round(|runner| {
+            runner.start_afresh(&setting.folder)?;
+            runner.time(records.len(), |peer| {
+                records.chunks(page).zip(1..).try_for_each(|(page, cursor)| peer.apply(page, cursor))
+            })
+        })?;
+    }
+    Ok(race.finish())
+}
+
+fn rebuild(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let events = setting.scaled(1_000_000);
+    let mut race = Race::new(setting, Work::Replay)?;
+    race.round(|runner| runner.peer()?.load(&mut History::new(SEED, events)))?;
+    let mut best = Vec::new();
+    race.round(|runner| {
+        let mut ways = Vec::new();
+        for &way in runner.peer()?.ways_to_rebuild() {
+            runner.forget();
+            for _ in 0..ROUNDS {
+                runner.time(events, |peer| peer.rebuild(way))?;
+            }
+            ways.extend(runner.result().map(|time| (time, way)));
+        }
+        ways.sort_by(|(one, _), (other, _)| one.median.total_cmp(&other.median));
+        let note = ways.iter().map(|(time, way)| format!("{way} {}", duration(time.median)));
+        let note = note.collect::<Vec<_>>().join(", ");
+        best.extend(ways.into_iter().next().map(|(time, _)| Time { note: Some(note), ..time }));
+        Ok(())
+    })?;
+    Ok(best)
+}
+
+fn verify(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let events = setting.scaled(1_000_000);
+    let mut race = Race::new(setting, Work::Replay)?;
+    race.round(|runner| runner.peer()?.load(&mut History::new(SEED, events)))?;
+    for _ in 0..ROUNDS {
+        race.round(|runner| runner.time(events, |peer| peer.verify()))?;
+    }
+    Ok(race.finish())
+}
+
+fn open(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut race = Race::new(setting, Work::Read)?;
+    let records = Samples::new(SEED).take(setting.scaled(100_000));
+    race.round(|runner| records.chunks(1_000).try_for_each(|some| runner.peer()?.write_in_one_commit(some)))?;
+    let first: Vec<&str> = records.iter().take(1).map(|record| record.id.as_str()).collect();
+    for _ in 0..20 {
+        race.round(|runner| {
+            runner.close();
+            runner.time(1, |peer| peer.read_each(&first, &mut |body| drop(black_box(body))))
+        })?;
+    }
+    Ok(race.finish())
+}

@@ -1,0 +1,107 @@
+//! What a store must be able to do to be measured. Each peer does the same work on the same records.
+//!
+//! 1. A write is durable when the call returns: what it wrote survives a loss of power.
+//! 2. A write keeps what is still owed to a server in the same transaction as the record.
+//! 3. A read returns JSON text that the caller owns, and sees every write that returned before it.
+//! 4. A peer is measured at its best: statements prepared once, rows sorted where the other side's are, the better way
+//!    where there are several.
+
+use std::path::Path;
+
+use crate::raw::Raw;
+use crate::sample::{Event, Sample};
+use crate::sqlite::Sqlite;
+
+/// What went wrong; a benchmark stops at the first error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the file system refused")]
+    Io(#[from] std::io::Error),
+    #[error("SQLite refused")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("a stored body is not JSON")]
+    Json(#[from] serde_json::Error),
+    #[error("a sample could not be made")]
+    Sample(#[from] fieldbook_core::InvalidId),
+    /// A peer that answers wrongly is not measured.
+    #[error("{peer} {what}")]
+    Wrong { peer: &'static str, what: &'static str },
+}
+
+/// What can be measured. Not every peer does everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    Write,
+    Read,
+    Apply,
+    Replay,
+}
+
+/// One store, open.
+pub(crate) trait Peer {
+    /// Writes one record durably.
+    fn write(&mut self, record: &Sample) -> Result<(), Failure>;
+
+    /// Writes records one by one, made durable together by one commit.
+    fn write_in_one_commit(&mut self, records: &[Sample]) -> Result<(), Failure>;
+
+    /// Writes each slice from a thread of its own, every record durable before that thread writes its next one.
+    fn write_from_threads(&mut self, slices: &[&[Sample]]) -> Result<(), Failure>;
+
+    /// Reads records one by one, each as of now.
+    fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(String)) -> Result<(), Failure>;
+
+    /// Reads up to `count` records in order of their ids, from the id given.
+    fn page(&mut self, from: &str, count: u32) -> Result<Vec<(String, String)>, Failure>;
+
+    /// Applies one page of what a server said, sorted by id, and remembers the cursor, in one transaction.
+    fn apply(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure>;
+
+    /// Stores a history, in order, each event linked to the one before by hash. Not measured.
+    fn load(&mut self, history: &mut dyn Iterator<Item = Event>) -> Result<(), Failure>;
+
+    /// Returns the names of the ways to rebuild; the best of them counts.
+    fn ways_to_rebuild(&self) -> &'static [&'static str];
+
+    /// Empties the table of records and fills it again from the history.
+    fn rebuild(&mut self, way: &'static str) -> Result<(), Failure>;
+
+    /// Reads the whole history and checks every link.
+    fn verify(&mut self) -> Result<(), Failure>;
+}
+
+/// The stores that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Contender {
+    Raw,
+    Sqlite,
+}
+
+impl Contender {
+    /// Every one, in the order of the table's columns.
+    pub(crate) const ALL: [Self; 2] = [Self::Raw, Self::Sqlite];
+
+    /// Returns the heading of its column.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "append + fdatasync",
+            Self::Sqlite => "SQLite",
+        }
+    }
+
+    /// Returns whether it does this work. A bare file is only a floor for what writes.
+    pub(crate) const fn does(self, work: Work) -> bool {
+        match self {
+            Self::Raw => matches!(work, Work::Write | Work::Apply),
+            Self::Sqlite => true,
+        }
+    }
+
+    /// Opens its store in a folder, making it if there is none.
+    pub(crate) fn open(self, folder: &Path) -> Result<Box<dyn Peer>, Failure> {
+        Ok(match self {
+            Self::Raw => Box::new(Raw::open(folder)?),
+            Self::Sqlite => Box::new(Sqlite::open(folder)?),
+        })
+    }
+}

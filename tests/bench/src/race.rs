@@ -1,0 +1,149 @@
+//! Measuring peers side by side: in every round each of them does the same work, and who goes first changes, so that a
+//! slow moment of the machine falls on all of them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::peer::{Contender, Failure, Peer, Work};
+
+/// How a run is set up.
+pub(crate) struct Setting {
+    /// Where the stores are made; a real disk, or durability costs nothing.
+    pub(crate) folder: PathBuf,
+    /// What every size is divided by.
+    pub(crate) divisor: usize,
+}
+
+impl Setting {
+    /// Returns a size, smaller in a quick run, at least 1.
+    pub(crate) fn scaled(&self, size: usize) -> usize {
+        (size / self.divisor).max(1)
+    }
+}
+
+/// One contender in a race: its store, in a folder of its own, and its times.
+pub(crate) struct Runner {
+    pub(crate) contender: Contender,
+    folder: TempDir,
+    peer: Option<Box<dyn Peer>>,
+    seconds: Vec<f64>,
+}
+
+impl Runner {
+    fn new(contender: Contender, parent: &Path) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
+        let peer = Some(contender.open(folder.path())?);
+        Ok(Self { contender, folder, peer, seconds: Vec::new() })
+    }
+
+    /// Returns the open store, for work that is not measured.
+    pub(crate) fn peer(&mut self) -> Result<&mut dyn Peer, Failure> {
+        if self.peer.is_none() {
+            self.peer = Some(self.contender.open(self.folder.path())?);
+        }
+        match &mut self.peer {
+            Some(peer) => Ok(peer.as_mut()),
+            None => Err(Failure::Wrong { peer: self.contender.name(), what: "is not open" }),
+        }
+    }
+
+    /// Closes the store; the next use opens it again.
+    pub(crate) fn close(&mut self) {
+        self.peer = None;
+    }
+
+    /// Closes the store and goes on with a new, empty one.
+    pub(crate) fn start_afresh(&mut self, parent: &Path) -> Result<(), Failure> {
+        let seconds = std::mem::take(&mut self.seconds);
+        *self = Self { seconds, ..Self::new(self.contender, parent)? };
+        Ok(())
+    }
+
+    /// Does the work and keeps the time that each of `items` took.
+    pub(crate) fn time(
+        &mut self,
+        items: usize,
+        work: impl FnOnce(&mut dyn Peer) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let watch = Stopwatch::start();
+        work(self.peer()?)?;
+        self.seconds.push(watch.read().as_secs_f64() / items.max(1) as f64);
+        Ok(())
+    }
+
+    /// Forgets the times so far: they were for warming up.
+    pub(crate) fn forget(&mut self) {
+        self.seconds.clear();
+    }
+
+    /// Returns the median and the mean time of an item; `None` if nothing was timed.
+    pub(crate) fn result(&mut self) -> Option<Time> {
+        self.seconds.sort_by(f64::total_cmp);
+        let samples = self.seconds.len();
+        let median = *self.seconds.get(samples / 2)?;
+        let mean = self.seconds.iter().sum::<f64>() / samples as f64;
+        Some(Time { contender: self.contender, median, mean, samples, note: None })
+    }
+}
+
+/// Every contender that does a kind of work.
+pub(crate) struct Race {
+    runners: Vec<Runner>,
+}
+
+impl Race {
+    /// Opens an empty store for each contender that does the work.
+    pub(crate) fn new(setting: &Setting, work: Work) -> Result<Self, Failure> {
+        let runners = Contender::ALL
+            .into_iter()
+            .filter(|contender| contender.does(work))
+            .map(|contender| Runner::new(contender, &setting.folder))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { runners })
+    }
+
+    /// Lets each contender do something once, in an order that changes from round to round.
+    pub(crate) fn round(
+        &mut self,
+        mut each: impl FnMut(&mut Runner) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.runners.iter_mut().try_for_each(&mut each)?;
+        if !self.runners.is_empty() {
+            self.runners.rotate_left(1);
+        }
+        Ok(())
+    }
+
+    /// Ends the race and returns what each contender needed for an item.
+    pub(crate) fn finish(mut self) -> Vec<Time> {
+        self.runners.sort_by_key(|runner| runner.contender);
+        self.runners.into_iter().filter_map(|mut runner| runner.result()).collect()
+    }
+}
+
+/// What one contender needed for one item, in seconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Time {
+    pub(crate) contender: Contender,
+    pub(crate) median: f64,
+    pub(crate) mean: f64,
+    pub(crate) samples: usize,
+    /// How it was done, where there are several ways.
+    pub(crate) note: Option<String>,
+}
+
+/// The one place here that reads a clock.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "measuring time is what a benchmark is for")]
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn read(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

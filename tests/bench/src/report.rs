@@ -1,0 +1,102 @@
+//! What a run found: a table for people, or JSON.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::benchmarks::{Aim, Benchmark};
+use crate::peer::Contender;
+use crate::race::Time;
+
+/// One benchmark and what each contender needed.
+pub(crate) struct Line {
+    pub(crate) benchmark: &'static Benchmark,
+    pub(crate) times: Vec<Time>,
+}
+
+impl Line {
+    fn seconds(&self, contender: Contender) -> Option<f64> {
+        self.times.iter().find(|time| time.contender == contender).map(|time| time.median)
+    }
+
+    /// Returns how many times as fast as SQLite a contender is.
+    fn times_sqlite(&self, contender: Contender) -> Option<f64> {
+        Some(self.seconds(Contender::Sqlite)? / self.seconds(contender)?)
+    }
+}
+
+fn others() -> impl Iterator<Item = Contender> {
+    Contender::ALL.into_iter().filter(|contender| *contender != Contender::Sqlite)
+}
+
+/// Draws the table. Times differ from machine to machine; the ratios are what carries over.
+pub(crate) fn table(lines: &[Line]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut header = vec!["median, one item".to_owned(), "item".to_owned()];
+    header.extend(Contender::ALL.map(|contender| contender.name().to_owned()));
+    header.extend(others().map(|contender| format!("{} vs SQLite", contender.name())));
+    header.push("aim".to_owned());
+    table.set_header(header);
+    for line in lines {
+        let mut row = vec![line.benchmark.name.to_owned(), line.benchmark.item.to_owned()];
+        row.extend(
+            Contender::ALL.map(|contender| line.seconds(contender).map_or_else(String::new, duration)),
+        );
+        row.extend(others().map(|contender| {
+            line.times_sqlite(contender).map_or_else(String::new, |ratio| format!("{ratio:.2} x"))
+        }));
+        row.push(match line.benchmark.aim {
+            Aim::TimesSqlite(times) => format!(">= {times} x"),
+            Aim::Seconds(seconds) => format!("<= {}", duration(seconds)),
+            Aim::None => String::new(),
+        });
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let notes = lines.iter().flat_map(|line| {
+        line.times.iter().filter_map(|time| {
+            Some(format!("\n{}, {}: {}", line.benchmark.name, time.contender.name(), time.note.as_ref()?))
+        })
+    });
+    format!("{table}{}", notes.collect::<String>())
+}
+
+/// Lists the same as JSON.
+pub(crate) fn json(lines: &[Line]) -> Value {
+    let lines = lines.iter().map(|line| {
+        let times = line.times.iter().map(|time| {
+            json!({
+                "peer": time.contender.name(),
+                "median_seconds": time.median,
+                "mean_seconds": time.mean,
+                "per_second": 1.0 / time.median,
+                "samples": time.samples,
+                "times_sqlite": line.times_sqlite(time.contender),
+                "note": time.note,
+            })
+        });
+        let aim = match line.benchmark.aim {
+            Aim::TimesSqlite(times) => json!({ "times_sqlite": times }),
+            Aim::Seconds(seconds) => json!({ "seconds": seconds }),
+            Aim::None => Value::Null,
+        };
+        json!({
+            "name": line.benchmark.name,
+            "item": line.benchmark.item,
+            "aim": aim,
+            "peers": times.collect::<Vec<_>>(),
+        })
+    });
+    Value::Array(lines.collect())
+}
+
+/// Writes a time with a fitting unit.
+pub(crate) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{s:.2} s"),
+        s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
+        s => format!("{:.2} us", s * 1e6),
+    }
+}
