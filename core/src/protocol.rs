@@ -373,8 +373,16 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
     type Error = InvalidOutcome;
 
     fn try_from(members: OutcomeMembers) -> Result<Self, InvalidOutcome> {
-        let OutcomeMembers { unit, outcome, versions, current, code, message, retry_after_milliseconds, entity } =
-            members;
+        let OutcomeMembers {
+            unit,
+            outcome,
+            versions,
+            current,
+            code,
+            message,
+            retry_after_milliseconds,
+            entity,
+        } = members;
         let outcome = match outcome.as_str() {
             "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
             "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)? },
