@@ -153,7 +153,9 @@ fn fault(unit: &Unit) -> Option<(&'static str, &'static str)> {
 /// Returns whether a change is meant for the record as it is.
 fn meets(change: &UnitChange, row: Option<&Row>) -> bool {
     let live = row.is_some_and(|row| !row.is_deleted());
-    change.base == row.map(|row| row.version)
+    // Version 0 is how a device was told that there never was such a record.
+    let base = change.base.filter(|version| *version > Version::default());
+    base == row.map(|row| row.version)
         && match change.kind {
             OpKind::Create | OpKind::Replace => true,
             OpKind::Update => live,

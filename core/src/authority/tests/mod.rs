@@ -193,6 +193,14 @@ fn a_deleted_record_takes_neither_updates_nor_deletes() {
 }
 
 #[test]
+fn a_device_that_was_told_that_a_record_never_was_can_create_it() {
+    let mut state = store();
+    let current = stale(&mut state, 1, vec![change("lead/1", OpKind::Update, Some(9), r#"{"a":2}"#)]);
+    let told = current.first().unwrap().version.number();
+    assert_eq!(applied(&mut state, 2, vec![change("lead/1", OpKind::Create, Some(told), "{}")]), 1);
+}
+
+#[test]
 fn a_delete_of_a_record_that_never_was_leaves_a_tombstone() {
     let mut state = store();
     assert_eq!(applied(&mut state, 1, vec![change("lead/1", OpKind::Delete, None, "")]), 1);
