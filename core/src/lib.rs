@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 
+pub mod authority;
 pub mod codec;
 pub mod entry;
 pub mod limits;

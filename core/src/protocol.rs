@@ -135,6 +135,7 @@ pub struct ExchangeAnswer {
 
 /// What became of one unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "OutcomeMembers")]
 pub struct UnitOutcome {
     /// The unit.
     pub unit: UnitId,
@@ -143,8 +144,8 @@ pub struct UnitOutcome {
     pub outcome: Outcome,
 }
 
-/// The classes of answers to a unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The classes of answers to a unit. Read as part of a [`UnitOutcome`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Accepted now.
@@ -347,5 +348,116 @@ impl Framing {
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.0.update(text.as_bytes());
+    }
+}
+
+/// Every member that an outcome of any class may have, side by side.
+///
+/// serde reads flattened and tagged values through a buffer that cannot hold JSON text as it stands, so a stale outcome
+/// with fields in it would not read. This form needs no buffer.
+#[derive(Deserialize)]
+struct OutcomeMembers {
+    unit: UnitId,
+    outcome: String,
+    versions: Option<BTreeMap<RecordKey, Version>>,
+    #[serde(default)]
+    current: Vec<Change>,
+    code: Option<String>,
+    #[serde(default)]
+    message: String,
+    retry_after_milliseconds: Option<u64>,
+    entity: Option<EntityType>,
+}
+
+impl TryFrom<OutcomeMembers> for UnitOutcome {
+    type Error = InvalidOutcome;
+
+    fn try_from(members: OutcomeMembers) -> Result<Self, InvalidOutcome> {
+        let OutcomeMembers {
+            unit,
+            outcome,
+            versions,
+            current,
+            code,
+            message,
+            retry_after_milliseconds,
+            entity,
+        } = members;
+        let outcome = match outcome.as_str() {
+            "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
+            "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)? },
+            "stale" => Outcome::Stale { current },
+            "transient" => {
+                Outcome::Transient { code: code.ok_or(InvalidOutcome)?, message, retry_after_milliseconds }
+            }
+            "rejected" => Outcome::Rejected { code: code.ok_or(InvalidOutcome)?, message },
+            "unsupported" => Outcome::Unsupported {
+                entity: entity.ok_or(InvalidOutcome)?,
+                code: code.ok_or(InvalidOutcome)?,
+            },
+            "unauthorized" => Outcome::Unauthorized { code: code.ok_or(InvalidOutcome)? },
+            _ => return Err(InvalidOutcome),
+        };
+        Ok(Self { unit, outcome })
+    }
+}
+
+/// An outcome of an unknown class, or without a member that its class has.
+#[derive(Debug, thiserror::Error)]
+#[error("an outcome is of an unknown class or lacks a member of its class")]
+struct InvalidOutcome;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandomness;
+
+    #[test]
+    fn every_outcome_reads_as_it_was_written() {
+        let mut random = SeededRandomness::from_number(1);
+        let unit = UnitId::new(WallTime::default(), &mut random);
+        let key = RecordKey::parse("lead", "1").unwrap();
+        let change = Change {
+            key: key.clone(),
+            version: Version::new(7),
+            edited_at: Hlc::from_bits(5),
+            op: OpId::new(WallTime::default(), &mut random),
+            older: BTreeMap::from([("phone".to_owned(), Hlc::from_bits(4))]),
+            deleted: false,
+            partial: false,
+            fields: Some(FieldsJson::parse(r#"{"name":"Ann","phone":[1.5,{"a":null}]}"#).unwrap()),
+        };
+        let code = "some_code".to_owned();
+        for outcome in [
+            Outcome::Applied {
+                versions: BTreeMap::from([(key, Version::new(7))]),
+                current: vec![change.clone()],
+            },
+            Outcome::Duplicate { versions: BTreeMap::new() },
+            Outcome::Stale { current: vec![change] },
+            Outcome::Transient {
+                code: code.clone(),
+                message: "later".into(),
+                retry_after_milliseconds: Some(5),
+            },
+            Outcome::Rejected { code: code.clone(), message: String::new() },
+            Outcome::Unsupported { entity: EntityType::parse("lead").unwrap(), code: code.clone() },
+            Outcome::Unauthorized { code },
+        ] {
+            let written = UnitOutcome { unit, outcome };
+            let text = serde_json::to_string(&written).unwrap();
+            assert_eq!(serde_json::from_str::<UnitOutcome>(&text).unwrap(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_of_an_unknown_class_does_not_read() {
+        for bad in [
+            r#"{"unit":"0192f0c1-8f5e-7c3a-9b1d-2f6a3c4d5e6f","outcome":"maybe"}"#,
+            r#"{"unit":"0192f0c1-8f5e-7c3a-9b1d-2f6a3c4d5e6f","outcome":"applied"}"#,
+            r#"{"outcome":"stale"}"#,
+        ] {
+            assert!(serde_json::from_str::<UnitOutcome>(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,0 +1,118 @@
+//! A tenant's store in memory, for tests, the in-process remote and the simulator. A clone of it is a backup.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::Bound;
+
+use super::row::Row;
+use super::state::{AuthorityRead, AuthorityState, FeedItem, UnitMemory};
+use crate::entry::Receipt;
+use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
+use crate::names::{EntityType, RecordId, RecordKey};
+use crate::numbers::Version;
+
+/// A tenant's store in memory. It never fails, so whatever is written to it is committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryAuthority {
+    identity: (ServerId, ServerEpoch),
+    last_commit: Version,
+    records: BTreeMap<RecordKey, Row>,
+    feeds: BTreeMap<EntityType, BTreeMap<(Version, u32), RecordId>>,
+    units: BTreeMap<UnitId, UnitMemory>,
+    anchors: BTreeMap<(DeviceId, Epoch), Receipt>,
+}
+
+impl MemoryAuthority {
+    /// Makes an empty store.
+    pub const fn new(server: ServerId, epoch: ServerEpoch) -> Self {
+        Self {
+            identity: (server, epoch),
+            last_commit: Version::new(0),
+            records: BTreeMap::new(),
+            feeds: BTreeMap::new(),
+            units: BTreeMap::new(),
+            anchors: BTreeMap::new(),
+        }
+    }
+
+    /// Returns every record with its row, in the order of keys; deleted ones too.
+    pub fn records(&self) -> impl Iterator<Item = (&RecordKey, &Row)> {
+        self.records.iter()
+    }
+
+    /// Starts a new life of the store, as an operator does after restoring a backup. What was anchored is forgotten:
+    /// the devices' logs may have grown since.
+    pub fn start_epoch(&mut self, epoch: ServerEpoch) {
+        self.identity.1 = epoch;
+        self.anchors.clear();
+    }
+}
+
+impl AuthorityRead for MemoryAuthority {
+    type Error = Infallible;
+
+    fn identity(&self) -> Result<(ServerId, ServerEpoch), Infallible> {
+        Ok(self.identity)
+    }
+
+    fn last_commit(&self) -> Result<Version, Infallible> {
+        Ok(self.last_commit)
+    }
+
+    fn record(&self, key: &RecordKey) -> Result<Option<Row>, Infallible> {
+        Ok(self.records.get(key).cloned())
+    }
+
+    fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, Infallible> {
+        Ok(self.units.get(id).copied())
+    }
+
+    fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Infallible> {
+        Ok(self.anchors.get(&(*device, *epoch)).copied())
+    }
+
+    fn entities(&self) -> Result<Vec<EntityType>, Infallible> {
+        Ok(self.feeds.keys().cloned().collect())
+    }
+
+    fn feed(
+        &self,
+        entity: &EntityType,
+        after: Version,
+    ) -> Result<impl Iterator<Item = Result<FeedItem, Infallible>>, Infallible> {
+        let after = (Bound::Excluded((after, u32::MAX)), Bound::Unbounded);
+        let ids = self.feeds.get(entity).into_iter().flat_map(move |feed| feed.range(after));
+        let rows = ids.filter_map(move |(_, id)| {
+            let row = self.records.get(&RecordKey::new(entity.clone(), id.clone()))?;
+            Some(Ok(FeedItem { id: id.clone(), row: row.clone() }))
+        });
+        Ok(rows)
+    }
+}
+
+impl AuthorityState for MemoryAuthority {
+    fn set_last_commit(&mut self, commit: Version) -> Result<(), Infallible> {
+        self.last_commit = commit;
+        Ok(())
+    }
+
+    fn set_record(&mut self, key: &RecordKey, before: Option<&Row>, row: &Row) -> Result<(), Infallible> {
+        let feed = self.feeds.entry(key.entity.clone()).or_default();
+        if let Some(before) = before {
+            feed.remove(&(before.version, before.index));
+        }
+        feed.insert((row.version, row.index), key.id.clone());
+        self.records.insert(key.clone(), row.clone());
+        Ok(())
+    }
+
+    fn set_unit(&mut self, id: &UnitId, memory: &UnitMemory) -> Result<(), Infallible> {
+        self.units.insert(*id, *memory);
+        Ok(())
+    }
+
+    fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Infallible> {
+        self.anchors.insert((*device, *epoch), *anchor);
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! The server's rules: what one exchange does to one tenant's store, and what is answered.
+//!
+//! The same code runs in the server, in the in-process remote of tests, and in the simulator. It reads and writes through
+//! [`AuthorityRead`] and [`AuthorityState`]; time is an argument.
+//!
+//! [`exchange`] is the whole. A store whose readers must not wait for its writer takes it in two steps: [`accept`] (the
+//! head and the units, in a write transaction) or [`accept_without_writing`] (for a request that changes nothing), then
+//! [`answer`] (the page) on any later state.
+//!
+//! Invariants:
+//! 1. A unit takes effect whole or not at all, at most once, and its id is remembered in the same transaction.
+//! 2. A record's version is the number of the commit that last changed it (`docs/decisions/0003`), so it grows, for ever.
+//! 3. A page ends where a commit ends. A cursor never passes a change that was not sent, unless its device made it.
+//! 4. Every record of the feed stands in it once, at its latest change; a deleted one as a tombstone.
+//! 5. A head that does not extend what is anchored for its device and epoch changes nothing.
+//!
+//! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
+//! an app's entity types. Tombstones and unit ids are kept for ever.
+
+mod head;
+mod memory;
+mod page;
+mod refusal;
+mod row;
+mod state;
+mod unit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::entry::Receipt;
+use crate::fields::InvalidFields;
+use crate::limits;
+use crate::names::{Actor, RecordKey};
+use crate::numbers::Version;
+use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, UnitOutcome};
+use crate::time::WallTime;
+
+pub use memory::MemoryAuthority;
+pub use refusal::{Refusal, RefusalClass};
+pub use row::Row;
+pub use state::{AuthorityRead, AuthorityState, FeedItem, UnitMemory};
+
+/// Who asks, as far as the credentials tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Caller {
+    /// Whoever it says it is.
+    #[default]
+    Anyone,
+    /// One of these actors.
+    OneOf(BTreeSet<Actor>),
+}
+
+impl Caller {
+    /// Returns whether the caller may speak for an actor.
+    pub fn may_be(&self, actor: &Actor) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::OneOf(actors) => actors.contains(actor),
+        }
+    }
+}
+
+/// What one exchange may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// The most units of a request.
+    pub units: usize,
+    /// The most changes of all its units together.
+    pub changes: usize,
+    /// The most changes of a page; a last whole commit may go over it.
+    pub page_changes: u32,
+    /// The bytes after which a page ends, and after which no further unit is treated once so many were sent back stale.
+    pub page_bytes: usize,
+    /// The most bytes of the images that one unit leaves: a commit is never split, and must fit an answer.
+    pub unit_image_bytes: usize,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            units: 1_000,
+            changes: 10_000,
+            page_changes: limits::PAGE_CHANGES_MOST,
+            page_bytes: limits::PAGE_BYTES,
+            unit_image_bytes: UNIT_IMAGE_BYTES,
+        }
+    }
+}
+
+/// The most bytes of the images that one unit leaves.
+const UNIT_IMAGE_BYTES: usize = 16 * 1024 * 1024;
+
+// A full page and one more commit, and the stale records of units up to the bound and those of one more.
+const _: () = assert!(2 * (limits::PAGE_BYTES + UNIT_IMAGE_BYTES) < limits::ANSWER_BYTES);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError<E> {
+    /// The request is refused as a whole; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed. Whatever was written to it must not be committed.
+    #[error("the store failed")]
+    State(#[source] E),
+    /// The store holds fields that are not JSON.
+    #[error("the store holds a record whose fields do not read")]
+    Damaged(#[source] InvalidFields),
+}
+
+/// What became of a request's head and units.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Accepted {
+    /// What became of the units.
+    pub outcomes: Vec<UnitOutcome>,
+    /// What is anchored now, if the request claimed a head.
+    pub receipt: Option<Receipt>,
+    /// What is anchored, if the claimed head does not extend it.
+    pub forked: Option<Receipt>,
+    /// Whether the state was written to, so that it needs a commit.
+    pub wrote: bool,
+    /// The records that the units changed, now or before, and the version each got by that.
+    own: BTreeMap<RecordKey, Version>,
+}
+
+/// Applies a request to a tenant's store and answers it.
+///
+/// # Errors
+/// [`ExchangeError`]; the transaction around `state` is then to be given up.
+pub fn exchange<S: AuthorityState>(
+    state: &mut S,
+    request: &ExchangeRequest,
+    now: WallTime,
+    caller: &Caller,
+    quota: &Quota,
+) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
+    let accepted = accept(state, request, now, caller, quota)?;
+    answer(state, request, now, quota, accepted)
+}
+
+/// Checks a request, anchors its head and applies its units.
+///
+/// # Errors
+/// [`ExchangeError`]; the transaction around `state` is then to be given up.
+pub fn accept<S: AuthorityState>(
+    state: &mut S,
+    request: &ExchangeRequest,
+    now: WallTime,
+    caller: &Caller,
+    quota: &Quota,
+) -> Result<Accepted, ExchangeError<S::Error>> {
+    check(state, request, caller, quota)?;
+    let verdict = judge_head(state, request)?;
+    let mut accepted = Accepted::default();
+    match verdict {
+        Some(head::Verdict::Forked(anchored)) => {
+            accepted.forked = Some(anchored);
+            return Ok(accepted);
+        }
+        Some(head::Verdict::Known(anchored)) => accepted.receipt = Some(anchored),
+        Some(head::Verdict::Extends(receipt)) => {
+            state.set_anchor(&request.device, &request.epoch, &receipt).map_err(ExchangeError::State)?;
+            accepted.receipt = Some(receipt);
+            accepted.wrote = true;
+        }
+        None => {}
+    }
+    unit::apply_all(state, &request.units, now, quota, &mut accepted)?;
+    Ok(accepted)
+}
+
+/// Does what [`accept`] does if that needs no write, and returns `None` if it does.
+///
+/// # Errors
+/// [`ExchangeError`].
+pub fn accept_without_writing<S: AuthorityRead>(
+    state: &S,
+    request: &ExchangeRequest,
+    caller: &Caller,
+    quota: &Quota,
+) -> Result<Option<Accepted>, ExchangeError<S::Error>> {
+    check(state, request, caller, quota)?;
+    Ok(match judge_head(state, request)? {
+        Some(head::Verdict::Forked(anchored)) => {
+            Some(Accepted { forked: Some(anchored), ..Accepted::default() })
+        }
+        _ if !request.units.is_empty() => None,
+        Some(head::Verdict::Extends(_)) => None,
+        Some(head::Verdict::Known(anchored)) => {
+            Some(Accepted { receipt: Some(anchored), ..Accepted::default() })
+        }
+        None => Some(Accepted::default()),
+    })
+}
+
+/// Reads the page that a request asks for and makes the answer.
+///
+/// # Errors
+/// [`ExchangeError`].
+pub fn answer<S: AuthorityRead>(
+    state: &S,
+    request: &ExchangeRequest,
+    now: WallTime,
+    quota: &Quota,
+    accepted: Accepted,
+) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
+    // Whoever holds a forked log has to decide first which life of it this is.
+    let page = if accepted.forked.is_some() {
+        page::Page::default()
+    } else {
+        page::read(state, request, quota, &accepted.own)?
+    };
+    let (server, server_epoch) = state.identity().map_err(ExchangeError::State)?;
+    Ok(ExchangeAnswer {
+        marker: MARKER.to_owned(),
+        protocol: PROTOCOL,
+        request: request.request,
+        server,
+        server_epoch,
+        server_time: now,
+        outcomes: accepted.outcomes,
+        changes: page.changes,
+        cursors: page.cursors,
+        more: page.more,
+        receipt: accepted.receipt,
+        forked: accepted.forked,
+    })
+}
+
+/// Refuses what no unit of which should be looked at.
+fn check<S: AuthorityRead>(
+    state: &S,
+    request: &ExchangeRequest,
+    caller: &Caller,
+    quota: &Quota,
+) -> Result<(), ExchangeError<S::Error>> {
+    if request.protocol != PROTOCOL {
+        return Err(Refusal::upgrade_required(request.protocol).into());
+    }
+    if !caller.may_be(&request.actor) {
+        return Err(Refusal::wrong_actor().into());
+    }
+    let changes: usize = request.units.iter().map(|unit| unit.changes.len()).sum();
+    if request.units.len() > quota.units || changes > quota.changes {
+        return Err(Refusal::too_large(quota).into());
+    }
+    let last = state.last_commit().map_err(ExchangeError::State)?;
+    for cursor in request.cursors.values() {
+        if page::position(cursor)? > last {
+            return Err(Refusal::server_behind().into());
+        }
+    }
+    Ok(())
+}
+
+fn judge_head<S: AuthorityRead>(
+    state: &S,
+    request: &ExchangeRequest,
+) -> Result<Option<head::Verdict>, ExchangeError<S::Error>> {
+    let Some(claim) = &request.head else { return Ok(None) };
+    let anchored = state.anchor(&request.device, &request.epoch).map_err(ExchangeError::State)?;
+    Ok(Some(head::judge(anchored, claim)?))
+}

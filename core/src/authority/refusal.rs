@@ -1,0 +1,100 @@
+//! Why a request is refused as a whole. Expected, so each has a code for machines and says what to do.
+
+use super::Quota;
+use crate::protocol::{Failure, PROTOCOL};
+
+/// A request that is refused as a whole; no unit of it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of refusal, which is what a device's reaction depends on.
+    pub class: RefusalClass,
+    /// Why, for machines.
+    pub code: &'static str,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalClass {
+    /// The request is not valid; the client is at fault.
+    BadRequest,
+    /// The credentials do not hold for the request's actor.
+    Forbidden,
+    /// The device has seen a later state of this store than the store has.
+    Behind,
+    /// More than one request may ask for: ask for less at a time.
+    TooLarge,
+    /// The client speaks another protocol.
+    UpgradeRequired,
+}
+
+impl Refusal {
+    pub(super) fn upgrade_required(protocol: u32) -> Self {
+        Self {
+            class: RefusalClass::UpgradeRequired,
+            code: "upgrade_required",
+            message: format!(
+                "this server speaks protocol {PROTOCOL}, not {protocol}: upgrade the older side"
+            ),
+        }
+    }
+
+    pub(super) fn wrong_actor() -> Self {
+        Self {
+            class: RefusalClass::Forbidden,
+            code: "wrong_actor",
+            message: "the token does not hold for this actor: sign in as the one who made the changes".into(),
+        }
+    }
+
+    pub(super) fn too_large(quota: &Quota) -> Self {
+        Self {
+            class: RefusalClass::TooLarge,
+            code: "too_large",
+            message: format!(
+                "a request has at most {} units with {} changes: send fewer at a time",
+                quota.units, quota.changes
+            ),
+        }
+    }
+
+    pub(super) fn server_behind() -> Self {
+        Self {
+            class: RefusalClass::Behind,
+            code: "server_behind",
+            message: "this store was set back behind what the device has read: start a new server epoch"
+                .into(),
+        }
+    }
+
+    pub(super) fn bad_cursor() -> Self {
+        Self {
+            class: RefusalClass::BadRequest,
+            code: "bad_cursor",
+            message: "a cursor is not one of this server's: send none to read from the beginning".into(),
+        }
+    }
+
+    pub(super) fn too_many_digests() -> Self {
+        Self {
+            class: RefusalClass::BadRequest,
+            code: "too_many_digests",
+            message: format!("a head claim has at most {} contents", crate::limits::ANCHOR_DIGESTS),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    /// Tells a refusal as a transport does that reaches these rules without a network.
+    fn from(refusal: Refusal) -> Self {
+        let code = refusal.code.to_owned();
+        match refusal.class {
+            RefusalClass::BadRequest | RefusalClass::Behind => Self::Refused { code },
+            RefusalClass::Forbidden => Self::Unauthorized { code },
+            RefusalClass::TooLarge => Self::TooLarge,
+            RefusalClass::UpgradeRequired => Self::UpgradeRequired { code },
+        }
+    }
+}

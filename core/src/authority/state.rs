@@ -1,0 +1,108 @@
+//! What the rules need of a store: one tenant's part of it, inside one transaction.
+
+use super::row::Row;
+use crate::entry::Receipt;
+use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
+use crate::names::{EntityType, RecordId, RecordKey};
+use crate::numbers::{Hash, Version};
+
+/// What the rules read.
+pub trait AuthorityRead {
+    /// What the store fails with.
+    type Error;
+
+    /// Returns which server this is, and which life of it.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn identity(&self) -> Result<(ServerId, ServerEpoch), Self::Error>;
+
+    /// Returns the number of the tenant's last commit; 0 before the first.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn last_commit(&self) -> Result<Version, Self::Error>;
+
+    /// Returns a record's row, also of a deleted one; none if there never was one.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn record(&self, key: &RecordKey) -> Result<Option<Row>, Self::Error>;
+
+    /// Returns what is remembered of a unit.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, Self::Error>;
+
+    /// Returns the known head of one life of a device's log.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Self::Error>;
+
+    /// Returns the entity types that the tenant has records of.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn entities(&self) -> Result<Vec<EntityType>, Self::Error>;
+
+    /// Returns the records of an entity type that changed after a commit, each once, at its latest change, in the order
+    /// of commits and within a commit in the order of its changes.
+    ///
+    /// # Errors
+    /// If the store failed; the iterator too.
+    fn feed(
+        &self,
+        entity: &EntityType,
+        after: Version,
+    ) -> Result<impl Iterator<Item = Result<FeedItem, Self::Error>>, Self::Error>;
+}
+
+/// What the rules write. All of one exchange's writes are committed together, or none.
+pub trait AuthorityState: AuthorityRead {
+    /// Sets the number of the tenant's last commit.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_last_commit(&mut self, commit: Version) -> Result<(), Self::Error>;
+
+    /// Sets a record's row and moves the record to the row's place in the feed.
+    ///
+    /// `before` is what [`AuthorityRead::record`] returned for it.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_record(&mut self, key: &RecordKey, before: Option<&Row>, row: &Row) -> Result<(), Self::Error>;
+
+    /// Remembers a unit.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_unit(&mut self, id: &UnitId, memory: &UnitMemory) -> Result<(), Self::Error>;
+
+    /// Sets the known head of one life of a device's log.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Self::Error>;
+}
+
+/// What is remembered of an applied unit: enough to know it again and to give the first answer again, because every
+/// version that it gave out is its commit's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnitMemory {
+    /// The hash of its content.
+    pub digest: Hash,
+    /// The commit in which it was applied.
+    pub commit: Version,
+}
+
+/// One record of the feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedItem {
+    /// The record, of the entity type that was asked for.
+    pub id: RecordId,
+    /// Its row.
+    pub row: Row,
+}

@@ -1,0 +1,304 @@
+mod pages;
+mod properties;
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::entry::chain;
+use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, UnitId};
+use crate::names::EntityType;
+use crate::numbers::{Cursor, Hash, Seq};
+use crate::op::OpKind;
+use crate::protocol::{Change, HeadClaim, Outcome, Unit, UnitChange};
+use crate::time::Hlc;
+
+const NOW: WallTime = WallTime::from_milliseconds(1_600_000_000_000);
+
+fn id(number: u64) -> [u8; 16] {
+    (u128::from(number) + 1).to_be_bytes()
+}
+
+fn store() -> MemoryAuthority {
+    MemoryAuthority::new(ServerId::from_bytes(id(1)), ServerEpoch::from_bytes(id(2)))
+}
+
+fn key(name: &str) -> RecordKey {
+    name.parse().unwrap()
+}
+
+fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) -> UnitChange {
+    UnitChange {
+        key: key(name),
+        kind,
+        base: base.map(Version::new),
+        ops: vec![OpId::from_bytes(id(900))],
+        edited_at: Hlc::at(NOW),
+        older: BTreeMap::new(),
+        schema_version: 1,
+        fields: (kind != OpKind::Delete).then(|| crate::FieldsJson::parse(fields).unwrap()),
+    }
+}
+
+fn create(name: &str) -> UnitChange {
+    change(name, OpKind::Create, None, r#"{"a":1}"#)
+}
+
+fn unit(number: u64, changes: Vec<UnitChange>) -> Unit {
+    Unit { id: UnitId::from_bytes(id(number)), changes }
+}
+
+fn request(units: Vec<Unit>) -> ExchangeRequest {
+    ExchangeRequest {
+        protocol: PROTOCOL,
+        request: RequestId::from_bytes(id(3)),
+        device: DeviceId::from_bytes(id(4)),
+        epoch: Epoch::from_bytes(id(5)),
+        actor: Actor::parse("ann").unwrap(),
+        head: None,
+        units,
+        cursors: BTreeMap::new(),
+        page_limit: 0,
+    }
+}
+
+fn pull(cursors: BTreeMap<EntityType, Cursor>, page_limit: u32) -> ExchangeRequest {
+    ExchangeRequest { cursors, page_limit, ..request(Vec::new()) }
+}
+
+#[track_caller]
+fn answered(state: &mut MemoryAuthority, request: &ExchangeRequest) -> ExchangeAnswer {
+    exchange(state, request, NOW, &Caller::Anyone, &Quota::default()).unwrap()
+}
+
+#[track_caller]
+fn refused(state: &mut MemoryAuthority, request: &ExchangeRequest, caller: &Caller) -> Refusal {
+    let before = state.clone();
+    let refusal = match exchange(state, request, NOW, caller, &Quota::default()) {
+        Err(ExchangeError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    };
+    assert_eq!(*state, before, "a refused request changed the store");
+    refusal
+}
+
+/// Sends one unit and returns what became of it.
+#[track_caller]
+fn sent(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> Outcome {
+    let answer = answered(state, &request(vec![unit(number, changes)]));
+    answer.outcomes.into_iter().next().unwrap().outcome
+}
+
+#[track_caller]
+fn applied(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> u64 {
+    match sent(state, number, changes) {
+        Outcome::Applied { versions, .. } => versions.values().next().unwrap().number(),
+        other => panic!("not applied: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn stale(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> Vec<Change> {
+    let before = state.clone();
+    let Outcome::Stale { current } = sent(state, number, changes) else { panic!("not stale") };
+    assert_eq!(*state, before, "a stale unit changed the store");
+    current
+}
+
+#[track_caller]
+fn rejected(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> String {
+    let before = state.clone();
+    let Outcome::Rejected { code, .. } = sent(state, number, changes) else { panic!("not rejected") };
+    assert_eq!(*state, before, "a rejected unit changed the store");
+    code
+}
+
+fn image(state: &MemoryAuthority, name: &str) -> Option<String> {
+    let row = state.record(&key(name)).unwrap()?;
+    row.fields.map(|fields| fields.as_str().to_owned())
+}
+
+#[test]
+fn every_unit_gets_a_commit_of_its_own_and_its_records_that_version() {
+    let mut state = store();
+    assert_eq!(applied(&mut state, 1, vec![create("lead/1"), create("lead/2")]), 1);
+    assert_eq!(applied(&mut state, 2, vec![change("lead/2", OpKind::Update, Some(1), r#"{"b":2}"#)]), 2);
+    let versions =
+        ["lead/1", "lead/2"].map(|name| state.record(&key(name)).unwrap().unwrap().version.number());
+    assert_eq!(versions, [1, 2]);
+    assert_eq!(image(&state, "lead/2").unwrap(), r#"{"a":1,"b":2}"#);
+}
+
+#[test]
+fn the_same_unit_again_gets_its_first_answer_and_changes_nothing() {
+    let mut state = store();
+    let one = vec![create("lead/1"), create("lead/2")];
+    applied(&mut state, 1, one.clone());
+    applied(&mut state, 2, vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":9}"#)]);
+    let before = state.clone();
+    let Outcome::Duplicate { versions } = sent(&mut state, 1, one) else { panic!("not a duplicate") };
+    assert_eq!(
+        versions,
+        BTreeMap::from([(key("lead/1"), Version::new(1)), (key("lead/2"), Version::new(1))])
+    );
+    assert_eq!(state, before);
+}
+
+#[test]
+fn another_unit_under_a_known_id_is_rejected() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    assert_eq!(rejected(&mut state, 1, vec![create("lead/2")]), "unit_reused");
+}
+
+#[test]
+fn a_unit_with_one_stale_change_is_not_applied_at_all_and_shows_every_record_that_differs() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1"), create("lead/2")]);
+    let current = stale(
+        &mut state,
+        2,
+        vec![
+            change("lead/1", OpKind::Update, Some(1), r#"{"a":2}"#),
+            change("lead/2", OpKind::Update, Some(7), r#"{"a":2}"#),
+            change("lead/3", OpKind::Update, Some(1), r#"{"a":2}"#),
+        ],
+    );
+    let shown: Vec<_> = current
+        .iter()
+        .map(|change| (change.key.to_string(), change.version.number(), change.deleted))
+        .collect();
+    assert_eq!(shown, [("lead/2".to_owned(), 1, false), ("lead/3".to_owned(), 0, true)]);
+    assert_eq!(image(&state, "lead/1").unwrap(), r#"{"a":1}"#);
+}
+
+#[test]
+fn a_create_needs_the_version_of_the_tombstone_that_it_covers() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    applied(&mut state, 2, vec![change("lead/1", OpKind::Delete, Some(1), "")]);
+    assert!(stale(&mut state, 3, vec![create("lead/1")]).first().unwrap().deleted);
+    stale(&mut state, 4, vec![change("lead/1", OpKind::Create, Some(1), "{}")]);
+    assert_eq!(applied(&mut state, 5, vec![change("lead/1", OpKind::Create, Some(2), r#"{"b":1}"#)]), 3);
+    assert_eq!(image(&state, "lead/1").unwrap(), r#"{"b":1}"#);
+}
+
+#[test]
+fn a_deleted_record_takes_neither_updates_nor_deletes() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    applied(&mut state, 2, vec![change("lead/1", OpKind::Delete, Some(1), "")]);
+    stale(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(2), r#"{"a":2}"#)]);
+    stale(&mut state, 4, vec![change("lead/1", OpKind::Delete, Some(2), "")]);
+    stale(&mut state, 5, vec![change("lead/1", OpKind::Delete, None, "")]);
+}
+
+#[test]
+fn a_device_that_was_told_that_a_record_never_was_can_create_it() {
+    let mut state = store();
+    let current = stale(&mut state, 1, vec![change("lead/1", OpKind::Update, Some(9), r#"{"a":2}"#)]);
+    let told = current.first().unwrap().version.number();
+    assert_eq!(applied(&mut state, 2, vec![change("lead/1", OpKind::Create, Some(told), "{}")]), 1);
+}
+
+#[test]
+fn a_delete_of_a_record_that_never_was_leaves_a_tombstone() {
+    let mut state = store();
+    assert_eq!(applied(&mut state, 1, vec![change("lead/1", OpKind::Delete, None, "")]), 1);
+    assert!(state.record(&key("lead/1")).unwrap().unwrap().is_deleted());
+}
+
+#[test]
+fn units_that_no_store_could_take_are_rejected_with_their_fault() {
+    let mut state = store();
+    let no_ops = UnitChange { ops: Vec::new(), ..create("lead/1") };
+    let no_fields = UnitChange { fields: None, ..create("lead/1") };
+    let with_fields = UnitChange { kind: OpKind::Delete, ..create("lead/1") };
+    let many = (0..=limits::TRANSACTION_OPS).map(|number| create(&format!("lead/{number}"))).collect();
+    for (code, changes) in [
+        ("no_changes", Vec::new()),
+        ("no_ops", vec![no_ops]),
+        ("fields_missing", vec![no_fields]),
+        ("fields_present", vec![with_fields]),
+        ("duplicate_key", vec![create("lead/1"), create("lead/1")]),
+        ("too_many_changes", many),
+    ] {
+        assert_eq!(rejected(&mut state, 1, changes), code);
+    }
+}
+
+#[test]
+fn a_record_never_grows_over_what_a_device_can_read() {
+    let mut state = store();
+    let half = "x".repeat(limits::OP_BYTES / 2);
+    applied(&mut state, 1, vec![change("lead/1", OpKind::Create, None, &format!(r#"{{"a":"{half}"}}"#))]);
+    let second = change("lead/1", OpKind::Update, Some(1), &format!(r#"{{"b":"{half}"}}"#));
+    assert_eq!(rejected(&mut state, 2, vec![second]), "record_too_large");
+}
+
+#[test]
+fn a_unit_never_leaves_more_than_an_answer_can_carry() {
+    let mut state = store();
+    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES - 100));
+    let all = (0..20).map(|number| change(&format!("lead/{number}"), OpKind::Create, None, &large)).collect();
+    assert_eq!(rejected(&mut state, 1, all), "unit_too_large");
+}
+
+#[test]
+fn an_edit_from_a_clock_far_ahead_is_capped_and_shown_as_it_stands() {
+    let mut state = store();
+    let ahead = NOW.plus(std::time::Duration::from_secs(86_400 * 365));
+    let early = UnitChange { edited_at: Hlc::at(ahead), ..create("lead/1") };
+    let Outcome::Applied { current, .. } = sent(&mut state, 1, vec![early, create("lead/2")]) else {
+        panic!("not applied");
+    };
+    let shown: Vec<_> = current.iter().map(|change| (change.key.to_string(), change.edited_at)).collect();
+    assert_eq!(shown, [("lead/1".to_owned(), Hlc::at(NOW.plus(limits::CLOCK_AHEAD)))]);
+}
+
+#[test]
+fn stale_records_over_the_answers_bytes_leave_the_units_behind_them_untreated() {
+    let mut state = store();
+    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES - 100));
+    for number in 0..6 {
+        applied(&mut state, number, vec![change(&format!("lead/{number}"), OpKind::Create, None, &large)]);
+    }
+    let units = (0..6).map(|number| unit(10 + number, vec![create(&format!("lead/{number}"))])).collect();
+    let answer = answered(&mut state, &request(units));
+    assert_eq!(answer.outcomes.len(), 4);
+}
+
+#[test]
+fn requests_over_a_quota_and_of_other_actors_are_refused_whole() {
+    let mut state = store();
+    let units = (0..=1_000).map(|number| unit(number, vec![create(&format!("lead/{number}"))])).collect();
+    assert_eq!(refused(&mut state, &request(units), &Caller::Anyone).class, RefusalClass::TooLarge);
+    let bob = Caller::OneOf([Actor::parse("bob").unwrap()].into());
+    let by_ann = request(vec![unit(1, vec![create("lead/1")])]);
+    assert_eq!(refused(&mut state, &by_ann, &bob).code, "wrong_actor");
+    let other = ExchangeRequest { protocol: 2, ..request(Vec::new()) };
+    assert_eq!(refused(&mut state, &other, &Caller::Anyone).class, RefusalClass::UpgradeRequired);
+}
+
+#[test]
+fn a_forked_log_applies_nothing_and_gets_no_page() {
+    let mut state = store();
+    let claim =
+        |seq, contents: Vec<Hash>, hash| HeadClaim { anchor: None, contents, seq: Seq::new(seq), hash };
+    let head = chain::extend(&Hash::ZERO, &[Hash::from_bytes([1; 32])]);
+    let mut first = request(vec![unit(1, vec![create("lead/1")])]);
+    first.head = Some(claim(1, Vec::new(), head));
+    first.page_limit = 10;
+    let answer = answered(&mut state, &first);
+    assert_eq!(answer.receipt, Some(Receipt { seq: Seq::new(1), hash: head }));
+    let before = state.clone();
+    let mut copy = request(vec![unit(2, vec![create("lead/2")])]);
+    copy.head = Some(claim(2, vec![Hash::from_bytes([2; 32])], Hash::from_bytes([9; 32])));
+    copy.page_limit = 10;
+    let answer = answered(&mut state, &copy);
+    assert_eq!((answer.receipt, answer.forked), (None, Some(Receipt { seq: Seq::new(1), hash: head })));
+    assert!(answer.outcomes.is_empty() && answer.changes.is_empty() && answer.cursors.is_empty());
+    assert_eq!(state, before);
+    // A new epoch of the same device has nothing to contradict.
+    copy.epoch = Epoch::from_bytes(id(77));
+    assert_eq!(answered(&mut state, &copy).outcomes.len(), 1);
+}

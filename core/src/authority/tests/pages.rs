@@ -1,0 +1,71 @@
+use super::*;
+
+#[test]
+fn what_a_request_changed_itself_is_not_sent_back_but_the_cursor_passes_it() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let push = ExchangeRequest { page_limit: 100, ..request(vec![unit(2, vec![create("lead/2")])]) };
+    let answer = answered(&mut state, &push);
+    let keys: Vec<_> = answer.changes.iter().map(|change| change.key.to_string()).collect();
+    assert_eq!(keys, ["lead/1"]);
+    assert!(!answer.more);
+    assert!(answered(&mut state, &pull(answer.cursors, 100)).changes.is_empty());
+    // The answer was lost: the unit is a duplicate now, and still not sent back.
+    assert_eq!(answered(&mut state, &push).changes.len(), 1);
+    // Someone else changed it since: now it is.
+    applied(&mut state, 3, vec![change("lead/2", OpKind::Update, Some(2), r#"{"a":5}"#)]);
+    assert_eq!(answered(&mut state, &push).changes.len(), 2);
+}
+
+#[test]
+fn nothing_new_is_a_small_answer_without_page_and_cursors() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let cursors = answered(&mut state, &pull(BTreeMap::new(), 10)).cursors;
+    let before = state.clone();
+    let nothing = pull(cursors, 10);
+    let accepted = accept_without_writing(&state, &nothing, &Caller::Anyone, &Quota::default()).unwrap();
+    assert_eq!(accepted, Some(Accepted::default()));
+    let answer = answered(&mut state, &nothing);
+    assert!(answer.changes.is_empty() && answer.cursors.is_empty() && !answer.more);
+    assert!(serde_json::to_vec(&answer).unwrap().len() < 500);
+    assert_eq!(state, before);
+}
+
+#[test]
+fn a_page_limit_of_zero_asks_for_no_page() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let answer = answered(&mut state, &pull(BTreeMap::new(), 0));
+    assert!(answer.changes.is_empty() && answer.cursors.is_empty());
+}
+
+#[test]
+fn a_page_ends_after_its_bytes_but_never_inside_a_commit() {
+    let mut state = store();
+    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES / 2));
+    for number in 0..12 {
+        let keys = [format!("lead/{number}"), format!("note/{number}")];
+        let changes = keys.iter().map(|name| change(name, OpKind::Create, None, &large)).collect();
+        applied(&mut state, number, changes);
+    }
+    let first = answered(&mut state, &pull(BTreeMap::new(), 1_000));
+    assert_eq!((first.changes.len(), first.more), (8, true));
+    let one = answered(&mut state, &pull(BTreeMap::new(), 1));
+    assert_eq!((one.changes.len(), one.more), (2, true));
+}
+
+#[test]
+fn cursors_that_this_store_did_not_hand_out_are_refused() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let with = |bytes: &[u8]| {
+        let cursor = Cursor::new(bytes.to_vec()).unwrap();
+        pull(BTreeMap::from([(EntityType::parse("lead").unwrap(), cursor)]), 10)
+    };
+    assert_eq!(refused(&mut state, &with(b"garbage"), &Caller::Anyone).code, "bad_cursor");
+    assert_eq!(refused(&mut state, &with(b""), &Caller::Anyone).code, "bad_cursor");
+    let ahead = refused(&mut state, &with(&2u64.to_be_bytes()), &Caller::Anyone);
+    assert_eq!((ahead.code, ahead.class), ("server_behind", RefusalClass::Behind));
+    assert!(answered(&mut state, &with(&1u64.to_be_bytes())).changes.is_empty());
+}
