@@ -309,7 +309,7 @@ impl Shared {
             keys.sort_unstable();
             keys.dedup();
             // Nobody listening any more is no error.
-            let _ = self.changes.send(keys.into());
+            drop(self.changes.send(keys.into()));
         }
         self.refresh_status();
     }

@@ -14,53 +14,53 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 /// One row for each record that the server confirmed or that has a tail.
 ///
 /// Key: entity type, 0, record id. Value: `RecordRow`.
-pub const RECORDS: Definition = TableDefinition::new("records-1");
+pub(crate) const RECORDS: Definition = TableDefinition::new("records-1");
 
 /// Units that are planned and have no final answer.
 ///
 /// Key: unit id. Value: `UnitRow`.
-pub const UNITS: Definition = TableDefinition::new("units-1");
+pub(crate) const UNITS: Definition = TableDefinition::new("units-1");
 
 /// Every conflict, open or settled.
 ///
 /// Key: seq of the deciding entry (u64 BE), number of the decision (u32 BE). Value: `ConflictRow`.
-pub const CONFLICTS: Definition = TableDefinition::new("conflicts-1");
+pub(crate) const CONFLICTS: Definition = TableDefinition::new("conflicts-1");
 
 /// Ops that the server refused for good.
 ///
 /// Key: op id. Value: `DeadLetterRow`.
-pub const DEAD_LETTERS: Definition = TableDefinition::new("dead-letters-1");
+pub(crate) const DEAD_LETTERS: Definition = TableDefinition::new("dead-letters-1");
 
 /// How far each entity type was read.
 ///
 /// Key: entity type. Value: `CursorRow`.
-pub const CURSORS: Definition = TableDefinition::new("cursors-1");
+pub(crate) const CURSORS: Definition = TableDefinition::new("cursors-1");
 
 /// What is known of the book as a whole.
 ///
 /// Key: nothing. Value: `StateRow`.
-pub const STATE: Definition = TableDefinition::new("state-1");
+pub(crate) const STATE: Definition = TableDefinition::new("state-1");
 
 /// The tail, up to a mark. Key: seq (u64 BE), index (u32 BE). Value: `TailRow`.
-pub const TAIL: Definition = TableDefinition::new("tail-1");
+pub(crate) const TAIL: Definition = TableDefinition::new("tail-1");
 
 /// Which entries touched a record, up to a mark.
 ///
 /// Key: entity type, 0, record id, 0, seq (u64 BE). Value: nothing.
-pub const HISTORY: Definition = TableDefinition::new("history-1");
+pub(crate) const HISTORY: Definition = TableDefinition::new("history-1");
 
 /// Records of entity types that are not declared, kept aside until they are.
 ///
 /// Key: entity type, 0, record id, 0, seq (u64 BE), number of the change (u32 BE). Value: nothing; it is in the log.
-pub const ASIDE: Definition = TableDefinition::new("aside-1");
+pub(crate) const ASIDE: Definition = TableDefinition::new("aside-1");
 
 /// Records by the value of a declared field.
 ///
 /// Key: entity type, 0, field, 0, ordered value, record id, length of the id (u8). Value: nothing.
-pub const INDEXES: Definition = TableDefinition::new("indexes-1");
+pub(crate) const INDEXES: Definition = TableDefinition::new("indexes-1");
 
 /// Every table that is folded from the log.
-pub const ALL: [Definition; 10] =
+pub(crate) const ALL: [Definition; 10] =
     [RECORDS, UNITS, CONFLICTS, DEAD_LETTERS, CURSORS, STATE, TAIL, HISTORY, ASIDE, INDEXES];
 
 /// The key of a unit.

@@ -1,0 +1,118 @@
+//! What the whole-book tests share: a server within the process, a clock that stands still, short ways to write things.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::{
+    Book, BookOptions, Clock, Fields, FnRemote, MonotonicTime, Now, RecordKey, Remote, RunOptions,
+    SeededRandomness, ServerEpoch, ServerId, SyncReport, WallTime,
+};
+use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
+use serde_json::Value;
+
+/// A clock that moves when it is told to.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub(crate) fn starting() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_700_000_000_000)))
+    }
+
+    pub(crate) fn advance(&self, milliseconds: i64) {
+        self.0.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let milliseconds = self.0.load(Ordering::SeqCst);
+        Now {
+            wall: WallTime::from_milliseconds(milliseconds),
+            monotonic: MonotonicTime::from_milliseconds(milliseconds.unsigned_abs()),
+        }
+    }
+}
+
+/// The server's rules over memory.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) authority: Arc<Mutex<MemoryAuthority>>,
+    pub(crate) requests: Arc<Mutex<Vec<ExchangeRequest>>>,
+    clock: Arc<TestClock>,
+}
+
+impl Server {
+    pub(crate) fn new(clock: &Arc<TestClock>) -> Self {
+        let authority = MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
+        Self {
+            authority: Arc::new(Mutex::new(authority)),
+            requests: Arc::default(),
+            clock: Arc::clone(clock),
+        }
+    }
+
+    pub(crate) fn answer(&self, request: &ExchangeRequest) -> ExchangeAnswer {
+        self.requests.lock().unwrap().push(request.clone());
+        let mut authority = self.authority.lock().unwrap();
+        exchange(&mut *authority, request, self.clock.now().wall, &Caller::Anyone, &Quota::default()).unwrap()
+    }
+
+    pub(crate) fn remote(&self) -> impl Remote + use<> {
+        let server = self.clone();
+        FnRemote::new(move |request: &ExchangeRequest| Ok(server.answer(request)))
+    }
+
+    /// The record as the server has it.
+    pub(crate) fn record(&self, key: &str) -> Option<Value> {
+        let key: RecordKey = key.parse().unwrap();
+        let authority = self.authority.lock().unwrap();
+        let (_, row) = authority.records().find(|(found, _)| **found == key)?;
+        row.fields.as_ref().map(|fields| serde_json::from_str(fields.as_str()).unwrap())
+    }
+}
+
+/// A book of a device on a disk in memory.
+pub(crate) fn book(name: &str, clock: &Arc<TestClock>) -> Book {
+    Book::on_backend(redb::backends::InMemoryBackend::new(), options(name, clock)).unwrap()
+}
+
+pub(crate) fn options(name: &str, clock: &Arc<TestClock>) -> BookOptions {
+    let seed = name.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    BookOptions::new(name)
+        .unwrap()
+        .clock(Arc::clone(clock) as Arc<dyn Clock>)
+        .randomness(Box::new(SeededRandomness::from_number(seed)))
+}
+
+pub(crate) fn sync(book: &Book, server: &Server) -> SyncReport {
+    sync_with(book, &server.remote())
+}
+
+pub(crate) fn sync_with(book: &Book, remote: &dyn Remote) -> SyncReport {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(book.sync(remote, &RunOptions::default())).unwrap()
+}
+
+pub(crate) fn key(text: &str) -> RecordKey {
+    text.parse().unwrap()
+}
+
+pub(crate) fn fields(value: Value) -> Fields {
+    Fields::from_value(value).unwrap()
+}
+
+/// The record as the app reads it.
+pub(crate) fn view(book: &Book, record: &str) -> Option<Value> {
+    let record = book.get_record(&key(record)).unwrap()?;
+    Some(serde_json::from_str(record.json.as_str()).unwrap())
+}
+
+/// Asserts that the tables are what the log comes to, and that the chain holds.
+#[track_caller]
+pub(crate) fn assert_sound(book: &Book) {
+    assert_eq!(book.check_tables().unwrap(), None, "the tables differ from a fold of the log");
+    book.verify(|_| {}).unwrap().unwrap();
+}
