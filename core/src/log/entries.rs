@@ -1,10 +1,8 @@
 //! The table of entries: reading it and adding to it.
 
-use std::ops::RangeFrom;
-
 use redb::{ReadableTable, TableDefinition};
 
-use super::error::StoreError;
+use super::error::{StoreError, guarded};
 use crate::entry::frame::Frame;
 use crate::entry::{Draft, Entry, FORMAT, Header, seal};
 use crate::ids::Epoch;
@@ -50,7 +48,7 @@ pub struct Stamp {
 pub fn entries(
     transaction: &redb::ReadTransaction,
 ) -> Result<redb::ReadOnlyTable<u64, &'static [u8]>, StoreError> {
-    transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))
+    guarded(|| transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log")))
 }
 
 /// Reads one entry; `None` if the log has none at that place.
@@ -61,8 +59,10 @@ pub fn read_entry(
     table: &impl ReadableTable<u64, &'static [u8]>,
     seq: Seq,
 ) -> Result<Option<Entry>, StoreError> {
-    let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
-    stored.map(|stored| decode(seq, stored.value())).transpose()
+    guarded(|| {
+        let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
+        stored.map(|stored| decode(seq, stored.value())).transpose()
+    })
 }
 
 /// Reads the head; `None` for an empty log.
@@ -70,14 +70,16 @@ pub fn read_entry(
 /// # Errors
 /// [`StoreError::Corrupt`] if the last entry does not read or names another place.
 pub fn read_head(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<Head>, StoreError> {
-    let Some((key, stored)) = table.last().map_err(StoreError::during(READING))? else {
-        return Ok(None);
-    };
-    let seq = Seq::new(key.value());
-    let Frame { header, hash, .. } =
-        Frame::parse(stored.value()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
-    check_place(seq, header.seq)?;
-    Ok(Some(Head { seq, hash, hlc: header.hlc, epoch: header.epoch }))
+    guarded(|| {
+        let Some((key, stored)) = table.last().map_err(StoreError::during(READING))? else {
+            return Ok(None);
+        };
+        let seq = Seq::new(key.value());
+        let Frame { header, hash, .. } =
+            Frame::parse(stored.value()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
+        check_place(seq, header.seq)?;
+        Ok(Some(Head { seq, hash, hlc: header.hlc, epoch: header.epoch }))
+    })
 }
 
 /// Reads the entries from a place on, in order. A gap is an error; nothing comes after an error.
@@ -85,23 +87,16 @@ pub fn entries_from(
     table: &impl ReadableTable<u64, &'static [u8]>,
     from: Seq,
 ) -> impl Iterator<Item = Result<Entry, StoreError>> {
-    let from = from.max(Seq::ZERO.next());
-    let mut expected = from;
-    let (mut rows, mut failure) = match rows_from(table, from.number()..) {
-        Ok(rows) => (Some(rows), None),
-        Err(error) => (None, Some(error)),
-    };
+    let mut expected = from.max(Seq::ZERO.next());
+    let first = expected.number();
+    let mut rows = Some(guarded(|| table.range(first..).map_err(StoreError::during(READING))));
     std::iter::from_fn(move || {
-        if let Some(failure) = failure.take() {
-            return Some(Err(failure));
-        }
-        let entry = rows.as_mut()?.next()?.map_err(StoreError::during(READING)).and_then(|(key, stored)| {
-            let seq = Seq::new(key.value());
-            if seq != expected {
-                return Err(missing(expected));
+        let entry = match rows.as_mut()? {
+            Ok(rows) => {
+                guarded(|| rows.next().map(|row| decode_row(row, expected)).transpose()).transpose()?
             }
-            decode(seq, stored.value())
-        });
+            Err(_) => Err(rows.take()?.err()?),
+        };
         expected = expected.next();
         if entry.is_err() {
             rows = None;
@@ -110,11 +105,15 @@ pub fn entries_from(
     })
 }
 
-fn rows_from(
-    table: &impl ReadableTable<u64, &'static [u8]>,
-    range: RangeFrom<u64>,
-) -> Result<redb::Range<'_, u64, &'static [u8]>, StoreError> {
-    table.range(range).map_err(StoreError::during(READING))
+type Row<'a> = (redb::AccessGuard<'a, u64>, redb::AccessGuard<'a, &'static [u8]>);
+
+fn decode_row(row: Result<Row<'_>, redb::StorageError>, expected: Seq) -> Result<Entry, StoreError> {
+    let (key, stored) = row.map_err(StoreError::during(READING))?;
+    let seq = Seq::new(key.value());
+    if seq != expected {
+        return Err(StoreError::Corrupt { what: "an entry is missing", seq: Some(expected), source: None });
+    }
+    decode(seq, stored.value())
 }
 
 /// Adds entries to the log within the caller's write transaction.
@@ -201,10 +200,6 @@ fn check_place(key: Seq, header: Seq) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(StoreError::Corrupt { what: "an entry stands in another's place", seq: Some(key), source: None })
-}
-
-fn missing(seq: Seq) -> StoreError {
-    StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None }
 }
 
 const READING: &str = "reading the log";

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use crate::entry::EntryError;
@@ -93,11 +94,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns what sorts any of redb's errors by culprit, for `map_err`.
-    ///
-    /// ```ignore
-    /// table.get(key).map_err(StoreError::during("reading a record"))?
-    /// ```
+    /// Returns what sorts any of redb's errors by culprit:
+    /// `table.get(key).map_err(StoreError::during("reading a record"))?`.
     pub fn during<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> Self {
         move |error| Self::from_redb(error.into(), during)
     }
@@ -154,6 +152,19 @@ impl StoreError {
             other => Self::Misuse { during, source: Box::new(other) },
         }
     }
+}
+
+/// Reads, and turns a panic into [`StoreError::Corrupt`].
+///
+/// redb trusts the structure of the pages it reads, and may panic over a damaged one. What was being read must not be
+/// used again after an error. The panic's message still goes to the app's panic hook.
+///
+/// # Errors
+/// Those of `read`, and [`StoreError::Corrupt`] if it panics.
+pub fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
+        Err(StoreError::corrupt("the file's structure", None, "redb panicked over it"))
+    })
 }
 
 fn at(seq: Option<&Seq>) -> String {

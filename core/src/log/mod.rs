@@ -27,7 +27,7 @@ mod verify;
 
 pub use commit::{Abandoned, GroupCommit, Reply};
 pub use entries::{Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_head};
-pub use error::StoreError;
+pub use error::{StoreError, guarded};
 pub use export::{EXPORT_MAGIC, export, verify_export};
 pub use store::{Store, StoreOptions, StoreStats, commit};
 pub use verify::{Damage, DamageKind, Verified, verify};

@@ -10,14 +10,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 
 use super::entries::ENTRIES;
-use super::error::StoreError;
+use super::error::{StoreError, guarded};
 use super::staged::Staged;
 
 /// How a store is opened.
@@ -48,7 +47,8 @@ pub struct StoreStats {
 
 /// An open book file. Readers never wait; writers wait for each other.
 pub struct Store {
-    database: Database,
+    /// There until the store is closed or dropped.
+    database: Option<Database>,
 }
 
 impl Store {
@@ -129,7 +129,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the disk fails.
     pub fn begin_read(&self) -> Result<redb::ReadTransaction, StoreError> {
-        self.database.begin_read().map_err(StoreError::during("beginning to read"))
+        self.database()?.begin_read().map_err(StoreError::during("beginning to read"))
     }
 
     /// Begins to write, once every earlier writer has ended. What is not committed is as if it never was.
@@ -137,7 +137,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Poisoned`] after an earlier storage error.
     pub fn begin_write(&self) -> Result<redb::WriteTransaction, StoreError> {
-        self.database.begin_write().map_err(StoreError::during("beginning to write"))
+        self.database()?.begin_write().map_err(StoreError::during("beginning to write"))
     }
 
     /// Gives unused space back to the file system, and returns whether there was any.
@@ -145,7 +145,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`] while a transaction is open.
     pub fn compact(&mut self) -> Result<bool, StoreError> {
-        self.database.compact().map_err(StoreError::during("compacting"))
+        let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
+        database.compact().map_err(StoreError::during("compacting"))
     }
 
     /// Returns how the file is used. Waits for writers and walks every table.
@@ -168,8 +169,29 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if the disk fails or a write transaction is open.
-    pub fn close(self) -> Result<(), StoreError> {
-        self.database.close().map_err(StoreError::during("closing the book"))
+    pub fn close(mut self) -> Result<(), StoreError> {
+        match self.database.take() {
+            Some(database) => {
+                guarded(move || database.close().map_err(StoreError::during("closing the book")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.as_ref().ok_or(StoreError::Poisoned)
+    }
+}
+
+impl Drop for Store {
+    /// redb commits once more when it closes, and may panic over a damaged file then, which must not take the app down.
+    fn drop(&mut self) {
+        if let Some(database) = self.database.take()
+            && let Err(error) =
+                guarded(move || database.close().map_err(StoreError::during("closing the book")))
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the book was not closed well");
+        }
     }
 }
 
@@ -192,7 +214,7 @@ pub fn commit(transaction: redb::WriteTransaction) -> Result<(), StoreError> {
 fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<Store, StoreError> {
     let database =
         builder(options).create_with_backend(backend).map_err(StoreError::during("creating the book"))?;
-    let store = Store { database };
+    let store = Store { database: Some(database) };
     let transaction = store.begin_write()?;
     transaction.open_table(ENTRIES).map_err(StoreError::during("creating the log's table"))?;
     commit(transaction)?;
@@ -207,15 +229,11 @@ fn open_backend(
     let staged = Staged::new(backend);
     let for_redb = staged.second_hand();
     let builder = builder(options);
-    // Nothing of a failed opening is used afterwards, so no broken invariant can be seen.
-    let opened = catch_unwind(AssertUnwindSafe(move || {
-        let database = builder.create_with_backend(for_redb)?;
-        Ok::<_, redb::Error>((format_of(&database)?, database))
-    }));
-    let (format, database) = match opened {
-        Ok(opened) => opened.map_err(|error| refused(error, path))?,
-        Err(_panic) => return Err(StoreError::corrupt("the file's structure", None, "redb panicked on it")),
-    };
+    let (format, database) = guarded(move || {
+        let database = builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path))?;
+        let format = format_of(&database).map_err(StoreError::during("opening the book"))?;
+        Ok((format, database))
+    })?;
     match format {
         Some(FORMAT) => {}
         Some(found) => return Err(StoreError::NewerFormat { found }),
@@ -227,7 +245,7 @@ fn open_backend(
         }
     }
     staged.go_live().map_err(StoreError::disk("opening the book"))?;
-    Ok(Store { database })
+    Ok(Store { database: Some(database) })
 }
 
 fn refused(error: redb::Error, path: &Path) -> StoreError {

@@ -13,7 +13,7 @@
 use redb::ReadableTable;
 
 use super::entries::Head;
-use super::error::StoreError;
+use super::error::{StoreError, guarded};
 use crate::entry::{EntryError, chain, frame::Frame};
 use crate::numbers::{Hash, Seq};
 
@@ -91,16 +91,25 @@ pub fn verify(
     mut on_progress: impl FnMut(u64),
 ) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
-    let rows = table.iter().map_err(|error| walk.unreadable(StoreError::during(READING)(error)))?;
-    for row in rows {
-        let (key, stored) = row.map_err(|error| walk.unreadable(StoreError::during(READING)(error)))?;
-        walk.step(Some(Seq::new(key.value())), stored.value())?;
+    let mut rows = guarded(|| table.iter().map_err(StoreError::during(READING)))
+        .map_err(|error| walk.unreadable(error))?;
+    while guarded(|| Ok(walk_on(&mut rows, &mut walk))).unwrap_or_else(|error| Err(walk.unreadable(error)))? {
         if walk.done.entries.is_multiple_of(PROGRESS_ENTRIES) {
             on_progress(walk.done.entries);
         }
     }
     on_progress(walk.done.entries);
     Ok(walk.done)
+}
+
+/// Checks the next entry, and returns whether there was one.
+fn walk_on(rows: &mut redb::Range<'_, u64, &'static [u8]>, walk: &mut Walk) -> Result<bool, Damage> {
+    let Some(row) = rows.next() else {
+        return Ok(false);
+    };
+    let (key, stored) = row.map_err(|error| walk.unreadable(StoreError::during(READING)(error)))?;
+    walk.step(Some(Seq::new(key.value())), stored.value())?;
+    Ok(true)
 }
 
 /// A chain followed so far.

@@ -11,5 +11,6 @@
 mod golden;
 mod group_commit;
 mod samples;
+mod second_verifier;
 mod store;
 mod verify;

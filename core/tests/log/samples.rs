@@ -223,17 +223,18 @@ fn every_decision(random: &mut SeededRandomness) -> Draft {
 
 fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> {
     let unit = UnitId::from_bytes([0x11; 16]);
+    let planned = Seq::new(4);
+    let message = items.add("phone: not a number", random);
     let code = "busy".to_owned();
     let dead = OpId::from_bytes([0x55; 16]);
     let annulled = Annulled { key: lead("45"), ops: vec![], reason: AnnulledReason::Undone };
     let mut decisions = vec![
-        Decision::Acked { unit, versions: vec![(lead("42"), Version::new(65_536))] },
-        Decision::Tried { unit, tries: 2, code: code.clone(), retry_at: START },
-        Decision::Dissolved { unit },
+        Decision::Acked { unit, planned, versions: vec![(lead("42"), Version::new(65_536))] },
+        Decision::Tried { unit, planned, tries: 2, code: code.clone(), retry_at: START },
+        Decision::Dissolved { unit, planned },
         Decision::Conflicted(conflicted(items, random)),
         Decision::Superseded { key: lead("42"), op: planned_op(2, 0, random) },
-        Decision::DeadLettered { unit, tries: 5, code: code.clone(), message: Some((Seq::new(5), 0)) },
-        Decision::JoinedDeadLetter { key: lead("42"), op: planned_op(3, 1, random), dead },
+        Decision::DeadLettered { unit, planned, tries: 5, code: code.clone(), message: Some(message) },
         Decision::Retried { key: lead("42"), op: planned_op(3, 1, random) },
         Decision::Discarded { key: lead("42"), op: planned_op(3, 1, random) },
         Decision::Annulled(annulled),

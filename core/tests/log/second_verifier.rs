@@ -1,0 +1,56 @@
+//! `tests/verify_log.py` against the program: they agree on what is whole and on the first entry that is not.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fieldbook_core::log::{entries, export, verify_export};
+
+use super::samples;
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/verify_log.py")
+}
+
+fn run(path: &Path) -> (Option<i32>, String) {
+    let output = Command::new("python3").arg(script()).arg(path).output().expect("python3 runs");
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// Has both programs verify the bytes.
+#[track_caller]
+fn both_agree(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+    let (code, text) = run(path);
+    match verify_export(&mut &*bytes) {
+        Ok(verified) => {
+            let head = verified.head.expect("some entries").hash;
+            assert_eq!(code, Some(0), "{text}");
+            assert!(text.ends_with(&format!("{} entries, head {head}: ok\n", verified.entries)), "{text}");
+        }
+        Err(damage) => {
+            assert_eq!(code, Some(1), "{damage}: {text}");
+            assert!(text.starts_with(&format!("entry {} is damaged: ", damage.seq)), "{damage}: {text}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs python3; `.ci/run` runs it"]
+fn the_second_verifier_agrees_on_whole_flipped_and_cut_off_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    let store = samples::memory_store();
+    samples::append_all(&store, samples::every_variant());
+    samples::append_all(&store, (1..=10).map(samples::intent));
+    let mut bytes = Vec::new();
+    export(&entries(&store.begin_read().unwrap()).unwrap(), &mut bytes).unwrap();
+    both_agree(&path, &bytes);
+    for at in (0..bytes.len()).step_by(307) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        both_agree(&path, &flipped);
+    }
+    for length in (17..bytes.len()).step_by(997) {
+        both_agree(&path, &bytes[..length]);
+    }
+}
