@@ -32,7 +32,7 @@ impl Book {
         self.rebuild(|_| {})?;
         let after = self.snapshot()?.dump()?;
         let differs = before.iter().zip(&after).find(|(before, after)| before != after);
-        Ok(differs.map(|((name, _), _)| *name))
+        Ok(differs.map(|(before, _)| before.name))
     }
 
     /// Throws the tables away and folds them anew, in one commit. `progress` hears of every entry.

@@ -153,6 +153,9 @@ impl View for SessionView<'_, '_> {
     }
 }
 
+/// Whom to answer, what, and the ops that the job appended.
+type Answer = (Reply<Result<(), Error>>, Result<(), Error>, Vec<OpId>);
+
 /// What a round did, if it wrote anything.
 struct Done {
     head: Option<Head>,
@@ -218,7 +221,7 @@ impl Shared {
         &self,
         writer: &mut WriterState,
         jobs: Vec<(Job, Reply<Result<(), Error>>)>,
-        answers: &mut Vec<(Reply<Result<(), Error>>, Result<(), Error>, Vec<OpId>)>,
+        answers: &mut Vec<Answer>,
     ) -> Result<Option<Done>, Failed> {
         // Whatever keeps the round from beginning is everyone's answer.
         let mut begun = self.check_alive().and_then(|()| Ok(self.store.begin_write()?));

@@ -23,5 +23,5 @@ pub use index::{IndexRange, follow};
 pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
 pub use log_view::{CachedLog, EntryTable, LogView};
 pub use memory::MemoryTables;
-pub use read::{ConflictId, InvalidConflictId, Snapshot};
+pub use read::{ConflictId, InvalidConflictId, Snapshot, TableDump};
 pub use rebuild::{Rebuilt, fold, rebuild};

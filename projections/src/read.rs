@@ -21,6 +21,15 @@ pub struct Snapshot {
     transaction: ReadTransaction,
 }
 
+/// All rows of one table as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableDump {
+    /// What the table is called.
+    pub name: &'static str,
+    /// Keys and values, in the order of keys.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// A conflict and where it stands: the entry that recorded it, and its number in there. Written `47.2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConflictId {
@@ -301,7 +310,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`StoreError`] if a table cannot be read.
-    pub fn dump(&self) -> Result<Vec<(&'static str, Vec<(Vec<u8>, Vec<u8>)>)>, StoreError> {
+    pub fn dump(&self) -> Result<Vec<TableDump>, StoreError> {
         let mut all = Vec::new();
         for which in Which::ALL {
             let mut rows = Vec::new();
@@ -311,7 +320,7 @@ impl Snapshot {
                     rows.push((key.value().to_vec(), value.value().to_vec()));
                 }
             }
-            all.push((which.name(), rows));
+            all.push(TableDump { name: which.name(), rows });
         }
         Ok(all)
     }

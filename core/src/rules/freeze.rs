@@ -142,6 +142,15 @@ where
     if unit.digest() == row.digest { Ok(unit) } else { Err(FreezeError::DigestDiffers { unit: id }) }
 }
 
+/// What some waiting ops would be sent as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// What would be done.
+    pub kind: OpKind,
+    /// With which fields; none for a delete.
+    pub fields: Option<FieldsJson>,
+}
+
 /// What the waiting ops of a record would be sent as, for showing it.
 ///
 /// # Errors
@@ -150,14 +159,14 @@ pub fn preview<V: View>(
     view: &mut V,
     row: &RecordRow,
     places: &[OpPlace],
-) -> Result<Option<(OpKind, Option<FieldsJson>)>, FreezeError<V::Error>>
+) -> Result<Option<Preview>, FreezeError<V::Error>>
 where
     V::Error: std::error::Error,
 {
     let (_, folded) = fold(view, row, places, false)?;
     Ok(fit(row, folded, false)?
         .ok()
-        .map(|fitted| (fitted.kind, fitted.fields.map(|fields| fields.to_json()))))
+        .map(|fitted| Preview { kind: fitted.kind, fields: fitted.fields.map(|fields| fields.to_json()) }))
 }
 
 /// Returns the hash of a unit whose bytes were just read.
