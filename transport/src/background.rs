@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! 1. The next look is always at a finite time, whatever clocks do: at most [`WorkerOptions::look_every`] ahead, or
-//!    [`limits::BACKOFF_MOST`] after failures.
+//!    [`limits::BACKOFF_MOST`] after failures. Without a wake or a failure it is at least a second ahead.
 //! 2. `wake` never shortens a backoff: many local writes must not hammer a server that is down. `retry_now` does.
 //! 3. After [`Handle::shutdown`] no call into the book is under way. Dropping the handle ends the worker too.
 //! 4. A book that fails, or a panic, ends the worker; `shutdown` hands the reason over and [`Activity::Stopped`] was
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldbook_core::protocol::Failure;
+use fieldbook_core::rules::retry;
 use fieldbook_core::{Clock, Now, Randomness, limits};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -241,7 +242,7 @@ impl<D: Desk> Task<D> {
         let Some(failure) = failure else {
             *failures = 0;
             let due = report.next_wake.map_or(Duration::MAX, |next| next.since(now.wall));
-            let length = due.min(self.worker.options.look_every).min(limits::BACKOFF_MOST);
+            let length = due.min(self.worker.options.look_every).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
             self.worker.desk.report(&Activity::Waiting { until: now.wall.plus(length) });
             return Wait { length, wakes: true };
         };
@@ -260,13 +261,8 @@ impl<D: Desk> Task<D> {
         Wait { length, wakes: false }
     }
 
-    /// Full jitter: anything up to a bound that doubles, but at least what the server asked for.
     fn backoff(&mut self, failures: u32, asked: Option<Duration>) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        let most = limits::BACKOFF_FIRST.saturating_mul(1 << doublings).min(limits::BACKOFF_MOST);
-        let milliseconds = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-        let jittered = Duration::from_millis(self.worker.random.below(milliseconds.saturating_add(1)));
-        asked.map_or(jittered, |asked| jittered.max(asked.clamp(limits::BACKOFF_FIRST, limits::BACKOFF_MOST)))
+        retry::backoff(failures, asked, &mut *self.worker.random)
     }
 
     async fn sleep(&mut self, wait: Wait) {
@@ -293,6 +289,8 @@ fn passed(began: Now, now: Now) -> Duration {
     now.monotonic.since(began.monotonic).max(now.wall.since(began.wall))
 }
 
+/// The shortest wait for something that is due: a book that keeps saying "now" must not make the worker spin.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait while no server is reached: trying costs nobody else anything, and the network may be back.
 const OFFLINE_MOST: Duration = Duration::from_secs(5 * 60);
 /// The longest sleep without a look at the clocks.

@@ -281,3 +281,14 @@ const REFUSAL_BYTES: usize = 64 * 1024;
 const PARSED_INLINE_BYTES: usize = 64 * 1024;
 /// How long an idle connection is kept: after a longer pause it is likely dead without our knowing.
 const POOL_IDLE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_with_the_token_is_marked_so_that_nothing_prints_or_indexes_it() {
+        let header = bearer(&Secret::new("canary-71")).unwrap();
+        assert!(header.is_sensitive() && !format!("{header:?}").contains("canary"));
+    }
+}

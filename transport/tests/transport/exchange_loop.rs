@@ -1,0 +1,357 @@
+//! The exchange loop: it drains, it ends, it reads ahead, and it may be dropped anywhere.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_transport::{
+    Activity, BoxFuture, Budget, FnRemote, Limit, Received, Remote, RemoteError, RunError, RunOptions,
+    Stopped, SyncReport, Throttle, run,
+};
+
+use crate::scripted_desk::{DiskFailed, ScriptedDesk, ScriptedServer};
+use crate::support::{TestClock, unit};
+
+fn options() -> RunOptions {
+    RunOptions { batch_ops: 50, ..RunOptions::default() }
+}
+
+fn remote_of(server: &Arc<ScriptedServer>) -> impl Remote + use<> {
+    let server = Arc::clone(server);
+    FnRemote::new(move |request| Ok(server.answer(request)))
+}
+
+/// A server that takes only requests that fit.
+fn narrow<F>(server: &Arc<ScriptedServer>, fits: F) -> impl Remote + use<F>
+where
+    F: Fn(&ExchangeRequest) -> bool + Send + Sync,
+{
+    let server = Arc::clone(server);
+    FnRemote::new(
+        move |request| {
+            if fits(request) { Ok(server.answer(request)) } else { Err(Failure::TooLarge.into()) }
+        },
+    )
+}
+
+async fn try_run(
+    desk: &Arc<ScriptedDesk>,
+    remote: &dyn Remote,
+    throttle: &mut Throttle,
+) -> Result<SyncReport, RunError<DiskFailed>> {
+    run(desk, remote, &TestClock::new(), &options(), throttle).await
+}
+
+async fn run_with(desk: &Arc<ScriptedDesk>, remote: &dyn Remote, options: &RunOptions) -> SyncReport {
+    run(desk, remote, &TestClock::new(), options, &mut Throttle::default()).await.unwrap()
+}
+
+fn always_failing(failure: Failure) -> impl Remote {
+    FnRemote::new(move |_| Err(failure.clone().into()))
+}
+
+fn transient() -> Failure {
+    Failure::Transient { code: "busy".to_owned(), retry_after: None, marked: true }
+}
+
+#[tokio::test]
+async fn a_run_drains_the_tail_in_batches_and_ends_idle() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(120)), Arc::new(ScriptedServer::with_pages(0)));
+    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    assert_eq!((report.exchanges, report.units_acked, report.ops_sent), (3, 120, 120));
+    assert_eq!(report.stopped, Stopped::Idle);
+    assert!(report.bytes_sent > 0 && report.bytes_received > 0);
+    assert!(desk.state().tail.is_empty());
+    assert_eq!(server.seen().applied.len(), 120);
+}
+
+#[tokio::test]
+async fn a_run_with_nothing_new_is_one_exchange() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
+    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    assert_eq!((report.exchanges, report.stopped), (1, Stopped::Idle));
+    let state = desk.state();
+    let asked: Vec<_> = state.asks.iter().map(|ask| (ask.first, ask.push, ask.pull)).collect();
+    assert_eq!(asked, [(true, true, true), (false, true, false)]);
+}
+
+#[tokio::test]
+async fn an_idle_run_says_when_something_is_due() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
+    let due = Some(fieldbook_core::WallTime::from_milliseconds(5));
+    desk.state().next_wake = due;
+    assert_eq!(run_with(&desk, &remote_of(&server), &options()).await.next_wake, due);
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_halved_until_it_fits_and_stays_so() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(200)), Arc::new(ScriptedServer::with_pages(0)));
+    let report = run_with(&desk, &narrow(&server, |request| request.units.len() <= 10), &options()).await;
+    assert_eq!((report.stopped, report.units_acked, report.ops_dead), (Stopped::Idle, 200, 0));
+    let refused = desk.state().failures.len();
+    assert!(refused <= 8, "{refused} refused");
+    assert!(report.exchanges <= 45, "{} exchanges", report.exchanges);
+}
+
+#[tokio::test]
+async fn a_unit_that_is_too_large_alone_does_not_keep_the_others() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(200)), Arc::new(ScriptedServer::with_pages(0)));
+    let culprits = [unit(3).id, unit(77).id, unit(78).id];
+    let fits = move |request: &ExchangeRequest| request.units.iter().all(|unit| !culprits.contains(&unit.id));
+    let report = run_with(&desk, &narrow(&server, fits), &options()).await;
+    assert_eq!((report.stopped, report.units_acked, report.ops_dead), (Stopped::Idle, 197, 3));
+    assert_eq!(desk.state().dead, culprits);
+    assert!(report.exchanges <= 40, "{} exchanges", report.exchanges);
+}
+
+#[tokio::test]
+async fn a_book_that_keeps_offering_what_is_too_large_alone_ends_the_run() {
+    let desk = Arc::new(ScriptedDesk { buries: false, ..ScriptedDesk::with_units(1) });
+    let report = run_with(&desk, &always_failing(Failure::TooLarge), &options()).await;
+    assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
+}
+
+#[tokio::test]
+async fn a_pull_that_is_too_large_ends_the_run() {
+    let desk = Arc::new(ScriptedDesk::with_units(0));
+    let report = run_with(&desk, &always_failing(Failure::TooLarge), &options()).await;
+    assert_eq!((report.stopped, report.exchanges), (Stopped::Failed(Failure::TooLarge), 1));
+}
+
+#[tokio::test]
+async fn a_server_that_promises_more_and_sends_nothing_ends_the_run() {
+    let desk = Arc::new(ScriptedDesk::with_units(0));
+    let server = ScriptedServer::with_pages(0);
+    let remote = FnRemote::new(|request| Ok(ExchangeAnswer { more: true, ..server.answer(request) }));
+    let report = run_with(&desk, &remote, &options()).await;
+    assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_answers_for_no_unit_ends_the_run() {
+    let desk = Arc::new(ScriptedDesk::with_units(5));
+    let server = ScriptedServer::with_pages(0);
+    let remote =
+        FnRemote::new(|request| Ok(ExchangeAnswer { outcomes: Vec::new(), ..server.answer(request) }));
+    let report = run_with(&desk, &remote, &options()).await;
+    assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
+    assert_eq!(desk.state().tail.len(), 5);
+}
+
+#[tokio::test]
+async fn a_failure_ends_the_run_and_the_next_one_sends_half_until_all_is_well() {
+    let mut throttle = Throttle::default();
+    let misbehaved = Failure::Misbehaved { code: "marker" };
+    for failure in [transient(), Failure::Unknown { code: "timeout" }, misbehaved] {
+        let desk = Arc::new(ScriptedDesk::with_units(50));
+        let remote = always_failing(failure.clone());
+        let report = try_run(&desk, &remote, &mut throttle).await.unwrap();
+        assert_eq!((report.exchanges, report.stopped), (1, Stopped::Failed(failure.clone())));
+        assert_eq!(desk.state().failures, [failure]);
+    }
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(100)), Arc::new(ScriptedServer::with_pages(0)));
+    try_run(&desk, &remote_of(&server), &mut throttle).await.unwrap();
+    let sent: Vec<_> = server.seen().requests.iter().map(|request| request.units.len()).collect();
+    assert_eq!(sent, [6, 12, 24, 48, 10]);
+}
+
+#[tokio::test]
+async fn a_failure_that_has_nothing_to_do_with_size_does_not_halve() {
+    let mut throttle = Throttle::default();
+    for failure in [
+        Failure::Unreachable { code: "dns" },
+        Failure::Unauthorized { code: "expired".to_owned() },
+        Failure::UpgradeRequired { code: "old".to_owned() },
+        Failure::Refused { code: "bad".to_owned() },
+    ] {
+        let desk = Arc::new(ScriptedDesk::with_units(50));
+        let report = try_run(&desk, &always_failing(failure.clone()), &mut throttle).await.unwrap();
+        assert_eq!(report.stopped, Stopped::Failed(failure));
+    }
+    assert_eq!(throttle, Throttle::default());
+}
+
+#[tokio::test]
+async fn the_next_page_travels_while_the_present_one_is_taken_in() {
+    let server = Arc::new(ScriptedServer::with_pages(6));
+    let mut desk = ScriptedDesk::with_units(0);
+    let overlapped = Arc::new(AtomicU32::new(0));
+    let (watched, count) = (Arc::clone(&server), Arc::clone(&overlapped));
+    desk.on_accept = Box::new(move |request| {
+        let accepted = request.request.as_bytes()[0];
+        if accepted == 6 {
+            return;
+        }
+        // A commit that lasts until the server has seen the next request: for ever, if pages were not read ahead.
+        for _ in 0..2_000 {
+            if watched.seen().requests.len() > usize::from(accepted) {
+                count.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(watched.seen().requests.len(), usize::from(accepted) + 1, "only one page is on its way");
+    });
+    let report = run_with(&Arc::new(desk), &remote_of(&server), &options()).await;
+    assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::Idle, 6, 6));
+    assert_eq!(overlapped.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn pages_are_asked_for_one_by_one_if_the_book_wants_that() {
+    let server = Arc::new(ScriptedServer::with_pages(4));
+    let desk = Arc::new(ScriptedDesk { reads_ahead: false, ..ScriptedDesk::with_units(0) });
+    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::Idle, 4, 4));
+    let state = desk.state();
+    let pulls: Vec<_> = state.asks.iter().map(|ask| ask.pull).collect();
+    assert_eq!(pulls, [true, true, true, true, false]);
+}
+
+#[tokio::test]
+async fn a_page_on_its_way_is_put_aside_when_the_present_one_parks_something() {
+    let server = Arc::new(ScriptedServer::with_pages(4));
+    let desk = Arc::new(ScriptedDesk::with_units(0));
+    desk.state().parks = true;
+    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    assert_eq!((report.stopped, report.changes, report.parked), (Stopped::Idle, 4, true));
+    assert_eq!(report.exchanges, 7, "each page but the last was followed by one in vain");
+}
+
+#[tokio::test]
+async fn a_failure_on_a_page_read_ahead_keeps_the_page_in_hand() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(0)), ScriptedServer::with_pages(4));
+    let unreachable = Failure::Unreachable { code: "connection_refused" };
+    let remote = FnRemote::new(|request: &ExchangeRequest| match request.request.as_bytes()[0] {
+        3 => Err(Failure::Unreachable { code: "connection_refused" }.into()),
+        _ => Ok(server.answer(request)),
+    });
+    let report = run_with(&desk, &remote, &options()).await;
+    assert_eq!((report.stopped, report.changes), (Stopped::Failed(unreachable), 2));
+    assert_eq!(desk.state().cursor, Some(crate::support::cursor(2)));
+}
+
+#[tokio::test]
+async fn pull_only_sends_no_unit_and_push_only_asks_for_no_change() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(5)), Arc::new(ScriptedServer::with_pages(3)));
+    let pull = RunOptions { pull_only: true, ..options() };
+    let report = run_with(&desk, &remote_of(&server), &pull).await;
+    assert_eq!((report.units_sent, report.changes), (0, 3));
+    let server = Arc::new(ScriptedServer::with_pages(3));
+    let push = RunOptions { push_only: true, ..options() };
+    let report = run_with(&desk, &remote_of(&server), &push).await;
+    assert_eq!((report.units_acked, report.changes), (5, 0));
+    assert_eq!(run_with(&desk, &remote_of(&server), &push).await.exchanges, 0);
+}
+
+#[tokio::test]
+async fn a_budget_ends_the_run_between_exchanges() {
+    let server = Arc::new(ScriptedServer::with_pages(0));
+    for (budget, exchanges, acked, limit) in [
+        (Budget { ops: Some(70), ..Budget::default() }, 2, 70, Limit::Ops),
+        (Budget { bytes: Some(1), ..Budget::default() }, 1, 50, Limit::Bytes),
+        (Budget { time: Some(Duration::ZERO), ..Budget::default() }, 0, 0, Limit::Time),
+    ] {
+        let desk = Arc::new(ScriptedDesk::with_units(200));
+        let report = run_with(&desk, &remote_of(&server), &RunOptions { budget, ..options() }).await;
+        assert_eq!(report.stopped, Stopped::BudgetSpent(limit));
+        assert_eq!((report.exchanges, report.units_acked), (exchanges, acked));
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_exchanges_is_bounded() {
+    for reads_ahead in [true, false] {
+        let desk = Arc::new(ScriptedDesk { reads_ahead, ..ScriptedDesk::with_units(0) });
+        let server = Arc::new(ScriptedServer::with_pages(200));
+        let few = RunOptions { max_exchanges: 7, ..options() };
+        let report = run_with(&desk, &remote_of(&server), &few).await;
+        assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::ExchangesSpent, 7, 7));
+    }
+}
+
+#[tokio::test]
+async fn a_book_that_fails_or_panics_ends_the_run_with_an_error() {
+    let server = Arc::new(ScriptedServer::with_pages(3));
+    let desk = Arc::new(ScriptedDesk::with_units(1));
+    desk.state().disk_fails = true;
+    let error = try_run(&desk, &remote_of(&server), &mut Throttle::default()).await;
+    assert!(matches!(error, Err(RunError::Desk { .. })), "{error:?}");
+    let mut desk = ScriptedDesk::with_units(1);
+    desk.on_accept = Box::new(|_| panic!("planned by the test"));
+    let error = try_run(&Arc::new(desk), &remote_of(&server), &mut Throttle::default()).await;
+    assert!(matches!(error, Err(RunError::Interrupted)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_app_hears_what_happens() {
+    let (desk, server) = (Arc::new(ScriptedDesk::with_units(3)), Arc::new(ScriptedServer::with_pages(0)));
+    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    let state = desk.state();
+    let [
+        Activity::Started,
+        Activity::Exchanging { units: 3, ops: 3 },
+        Activity::Progress(so_far),
+        Activity::Ended(end),
+    ] = &state.activities[..]
+    else {
+        panic!("{:?}", state.activities)
+    };
+    assert_eq!((so_far.units_acked, end), (3, &report));
+}
+
+/// Answers after a few polls, so that there are awaits to be dropped at.
+struct Hesitant(Arc<ScriptedServer>);
+
+impl Remote for Hesitant {
+    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let answer = self.0.answer(request);
+            tokio::task::yield_now().await;
+            Ok(Received { answer, bytes_sent: 1, bytes_received: 1 })
+        })
+    }
+}
+
+/// Polls a future so many times at most, then drops it; returns whether it ended before.
+async fn polled<F: Future>(future: F, times: u32) -> bool {
+    let (mut future, mut left) = (pin!(future), times);
+    std::future::poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(|_| true)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_run_dropped_at_any_await_is_made_up_for_by_the_next() {
+    for times in 0.. {
+        let (desk, server) = (Arc::new(ScriptedDesk::with_units(6)), Arc::new(ScriptedServer::with_pages(4)));
+        let small = RunOptions { batch_ops: 2, ..options() };
+        let remote = Hesitant(Arc::clone(&server));
+        let (clock, mut throttle) = (TestClock::new(), Throttle::default());
+        let ended = polled(run(&desk, &remote, &clock, &small, &mut throttle), times).await;
+        // A call into the book that had begun runs to its end by itself.
+        while Arc::strong_count(&desk) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let report = run(&desk, &remote, &clock, &small, &mut throttle).await.unwrap();
+        assert_eq!(report.stopped, Stopped::Idle, "dropped after {times} polls");
+        assert!(desk.state().tail.is_empty());
+        assert_eq!(desk.state().cursor, Some(crate::support::cursor(4)));
+        assert_eq!(server.seen().applied.len(), 6);
+        if ended {
+            assert!(times > 10, "there were awaits to drop at: {times}");
+            return;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Every status, with our server's mark and without.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldbook_core::limits;
+use fieldbook_core::protocol::Failure;
+use fieldbook_transport::{HttpRemote, NoCredentials, Remote};
+
+use crate::fault_server::{FaultServer, json, response};
+use crate::support::{CANARY, printed, request, short_waits};
+
+async fn failure_when_sent(bytes: Vec<u8>) -> Failure {
+    let server = FaultServer::sending(bytes).await;
+    let remote = HttpRemote::new(&server.origin, Arc::new(NoCredentials), short_waits()).unwrap();
+    let error = remote.exchange(&request()).await.unwrap_err();
+    assert!(!printed(&error).contains("canary"), "{}", printed(&error));
+    error.into_failure()
+}
+
+fn marked(code: &str) -> Vec<u8> {
+    format!("{{\"marker\":\"fieldbook\",\"code\":\"{code}\",\"message\":\"{CANARY}\"}}").into_bytes()
+}
+
+fn transient(code: &str, marked: bool) -> Failure {
+    Failure::Transient { code: code.to_owned(), retry_after: None, marked }
+}
+
+#[tokio::test]
+async fn what_our_server_says_is_told_by_status_first_and_code_second() {
+    let code = || "some_code".to_owned();
+    for (status, expected) in [
+        (400, Failure::Refused { code: code() }),
+        (401, Failure::Unauthorized { code: code() }),
+        (403, Failure::Refused { code: code() }),
+        (404, Failure::Refused { code: code() }),
+        (405, Failure::Refused { code: code() }),
+        (408, transient("some_code", true)),
+        (413, Failure::TooLarge),
+        (415, Failure::Refused { code: code() }),
+        (422, Failure::Refused { code: code() }),
+        (425, transient("some_code", true)),
+        (426, Failure::UpgradeRequired { code: code() }),
+        (429, transient("some_code", true)),
+        (500, transient("some_code", true)),
+        (503, transient("some_code", true)),
+    ] {
+        let failure = failure_when_sent(json(&format!("{status} Status"), &marked("some_code"))).await;
+        assert_eq!(failure, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_something_else_says_is_not_taken_for_our_servers_word() {
+    let not_ours = || Failure::Unreachable { code: "not_our_server" };
+    for (status, expected) in [
+        (202, Failure::Misbehaved { code: "status" }),
+        (204, Failure::Misbehaved { code: "status" }),
+        (400, not_ours()),
+        (401, Failure::Unauthorized { code: "http_401".to_owned() }),
+        (403, not_ours()),
+        (404, not_ours()),
+        (405, not_ours()),
+        (407, Failure::Unreachable { code: "proxy" }),
+        (413, Failure::TooLarge),
+        (415, not_ours()),
+        (422, not_ours()),
+        (426, Failure::UpgradeRequired { code: "http_426".to_owned() }),
+        (429, transient("http_429", false)),
+        (500, transient("http_500", false)),
+        (502, transient("http_502", false)),
+        (504, transient("http_504", false)),
+        (511, Failure::Unreachable { code: "captive_portal" }),
+        (599, transient("http_599", false)),
+    ] {
+        let body = if status == 204 { &b""[..] } else { b"<html>canary-5f3a</html>" };
+        let bytes = response(&format!("{status} Status"), &[("Content-Type", "text/html")], body);
+        assert_eq!(failure_when_sent(bytes).await, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn another_actors_token_is_a_matter_of_credentials() {
+    let failure = failure_when_sent(json("403 Forbidden", &marked("wrong_actor"))).await;
+    assert_eq!(failure, Failure::Unauthorized { code: "wrong_actor".to_owned() });
+}
+
+#[tokio::test]
+async fn a_code_that_is_none_is_replaced() {
+    for code in ["", "two words", "line\\nbreak", "ü", &"x".repeat(limits::CODE_BYTES + 1)] {
+        let failure = failure_when_sent(json("400 Bad Request", &marked(code))).await;
+        assert_eq!(failure, Failure::Refused { code: "unreadable_code".to_owned() }, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_whose_body_is_cut_keeps_its_status() {
+    let whole = json("503 Service Unavailable", &marked("busy"));
+    let failure = failure_when_sent(whole[..whole.len() - 3].to_vec()).await;
+    assert_eq!(failure, transient("http_503", false));
+}
+
+#[tokio::test]
+async fn retry_after_is_read_in_all_its_forms() {
+    let date = ("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    for (value, seconds) in [
+        ("30", Some(30)),
+        ("0", Some(1)),
+        ("86400", Some(3600)),
+        ("Sun, 06 Nov 1994 08:51:37 GMT", Some(120)),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", Some(3600)),
+        ("whenever", None),
+    ] {
+        let headers = [date, ("Retry-After", value)];
+        let failure = failure_when_sent(response("503 Service Unavailable", &headers, b"")).await;
+        let retry_after = seconds.map(Duration::from_secs);
+        let expected = Failure::Transient { code: "http_503".to_owned(), retry_after, marked: false };
+        assert_eq!(failure, expected, "{value}");
+    }
+}

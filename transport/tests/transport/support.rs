@@ -1,0 +1,117 @@
+//! Requests, answers and clocks for the tests.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, Unit, UnitChange};
+use fieldbook_core::{
+    Actor, Clock, Cursor, DeviceId, EntityType, Epoch, Hlc, MonotonicTime, Now, OpId, OpKind, RecordKey,
+    RequestId, ServerEpoch, ServerId, UnitId, WallTime,
+};
+use fieldbook_transport::HttpOptions;
+use tokio::time::Instant;
+
+/// Stands for whatever must not show up in an error, a `Debug` form or a log line.
+pub const CANARY: &str = "canary-5f3a";
+
+pub fn request() -> ExchangeRequest {
+    ExchangeRequest {
+        protocol: PROTOCOL,
+        request: RequestId::from_bytes([7; 16]),
+        device: DeviceId::from_bytes([1; 16]),
+        epoch: Epoch::from_bytes([2; 16]),
+        actor: actor("ann"),
+        head: None,
+        units: Vec::new(),
+        cursors: BTreeMap::new(),
+        page_limit: 100,
+    }
+}
+
+pub fn answer(request: &ExchangeRequest) -> ExchangeAnswer {
+    ExchangeAnswer {
+        marker: MARKER.to_owned(),
+        protocol: PROTOCOL,
+        request: request.request,
+        server: ServerId::from_bytes([3; 16]),
+        server_epoch: ServerEpoch::from_bytes([4; 16]),
+        server_time: WallTime::from_milliseconds(1_700_000_000_000),
+        outcomes: Vec::new(),
+        changes: Vec::new(),
+        cursors: BTreeMap::new(),
+        more: false,
+        receipt: None,
+        forked: None,
+    }
+}
+
+pub fn answer_json() -> Vec<u8> {
+    serde_json::to_vec(&answer(&request())).unwrap()
+}
+
+pub fn unit(number: u8) -> Unit {
+    let change = UnitChange {
+        key: RecordKey::parse("lead", &number.to_string()).unwrap(),
+        kind: OpKind::Delete,
+        base: None,
+        ops: vec![OpId::from_bytes([number; 16])],
+        edited_at: Hlc::ZERO,
+        older: BTreeMap::new(),
+        schema_version: 1,
+        fields: None,
+    };
+    Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change] }
+}
+
+pub fn actor(name: &str) -> Actor {
+    Actor::parse(name).unwrap()
+}
+
+pub fn lead() -> EntityType {
+    EntityType::parse("lead").unwrap()
+}
+
+pub fn cursor(page: u8) -> Cursor {
+    Cursor::new(vec![page]).unwrap()
+}
+
+/// Waits that are short enough for tests and long enough for a busy machine.
+pub fn short_waits() -> HttpOptions {
+    HttpOptions {
+        connect_within: Duration::from_millis(500),
+        idle_within: Duration::from_millis(500),
+        credentials_within: Duration::from_millis(500),
+        ..HttpOptions::default()
+    }
+}
+
+/// Returns everything an error could print.
+pub fn printed(error: &(dyn Error + 'static)) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(&format!(" {source} {source:?}"));
+        next = source.source();
+    }
+    text
+}
+
+/// The time that has passed for tokio, on both clocks.
+pub struct TestClock(Instant);
+
+impl TestClock {
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let passed = u64::try_from(self.0.elapsed().as_millis()).unwrap();
+        Now {
+            wall: WallTime::from_milliseconds(1_700_000_000_000).plus(Duration::from_millis(passed)),
+            monotonic: MonotonicTime::from_milliseconds(passed),
+        }
+    }
+}
