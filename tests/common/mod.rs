@@ -1,5 +1,9 @@
 //! What the whole-book tests share: a server within the process, a clock that stands still, short ways to write things.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part; a test that cannot go on panics")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses its own part; a test that cannot go on panics"
+)]
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
