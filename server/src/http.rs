@@ -5,6 +5,7 @@
 //! 2. Memory is taken for a body only after its sender's credentials were found to hold, and never over the limit.
 //! 3. What a log line shows of a request is its ids, its counts and its status; never a payload or a token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -149,6 +151,10 @@ async fn exchange(State(app): State<Arc<App>>, request: Request) -> Response {
 
 /// Checks everything that can be checked before the body.
 fn admit(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {
+    if matches!(app.credentials, Credentials::Open(_)) && !names_this_machine(headers) {
+        let message = "without a token file this server answers to localhost and 127.0.0.1 only";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "wrong_host", message));
+    }
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let grant = app.credentials.grant(authorization, app.clock.now().wall).map_err(|denied| {
         let (code, message) = match denied {
@@ -166,6 +172,15 @@ fn admit(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
     }
     Ok(grant)
+}
+
+/// Returns whether a request was addressed to this machine by a name that always means it. A web page can give its own
+/// name this machine's address, and would then be let in by the browser.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Reads a body up to the limit, and to its end even if it is over, so that the sender sees the answer.

@@ -65,6 +65,23 @@ async fn without_tokens_only_this_machine_is_served() {
     assert!(!folder.path().join("server.redb").exists());
 }
 
+/// A web page whose name was made to point to this machine is let in by the browser; it must not be by the server.
+#[tokio::test]
+async fn without_tokens_only_names_of_this_machine_are_answered() {
+    let running = start().await;
+    let body = serde_json::to_vec(&request(Vec::new())).unwrap();
+    for (host, status) in [
+        ("evil.example", StatusCode::FORBIDDEN),
+        ("127.0.0.1.evil.example:80", StatusCode::FORBIDDEN),
+        ("LOCALHOST:7070", StatusCode::OK),
+        ("[::1]:7070", StatusCode::OK),
+    ] {
+        let request = running.client().post(format!("{}/v1/exchange", running.url())).header("host", host);
+        let request = request.header("content-type", "application/json").body(body.clone());
+        assert_eq!(answer_of(request.send().await.unwrap()).await.0, status, "{host}");
+    }
+}
+
 #[tokio::test]
 async fn bad_bodies_are_refused_with_the_place_and_without_their_content() {
     let running = start().await;
