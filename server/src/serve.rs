@@ -1,0 +1,200 @@
+//! Starting and stopping the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::serve::ListenerExt;
+use fieldbook_core::authority::Quota;
+use fieldbook_core::{Clock, MonotonicTime, Now, WallTime};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::http::{self, App};
+use crate::store::{OpenStoreError, Store};
+use crate::tokens::{Credentials, TokensError};
+
+/// How the server is to run.
+pub struct ServeOptions {
+    /// Where it listens; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// The store's file. It is made if it does not exist; its folder must.
+    pub data: PathBuf,
+    /// The token file. Without one the server listens on this machine only, and everything belongs to one tenant.
+    pub tokens: Option<PathBuf>,
+    /// Its clock; none for the system's.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// How much of the store it keeps in memory.
+    pub cache_bytes: usize,
+    /// How many exchanges it treats at the same time; further ones wait.
+    pub exchanges: usize,
+}
+
+impl ServeOptions {
+    /// Listens on an address with a store at a path, without tokens, and with the defaults for the rest.
+    pub fn new(listen: SocketAddr, data: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            data: data.into(),
+            tokens: None,
+            clock: None,
+            cache_bytes: 64 * 1024 * 1024,
+            exchanges: 32,
+        }
+    }
+}
+
+impl std::fmt::Debug for ServeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServeOptions")
+            .field("listen", &self.listen)
+            .field("data", &self.data)
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the server does not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Without tokens it would serve everyone.
+    #[error(
+        "refusing to listen on {listen} without a token file, since everyone could read and write: \
+         give a token file, or listen on 127.0.0.1"
+    )]
+    OpenToAll {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
+    /// The address is taken, or not one of this machine.
+    #[error("cannot listen on {listen}: choose another address or port")]
+    Listen {
+        /// Where it was to listen.
+        listen: SocketAddr,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The token file cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenStoreError),
+    /// The store did not close well; what was answered is in it all the same.
+    #[error("the store did not close cleanly: the next start checks it")]
+    Close {
+        /// What the store said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A running server. Dropping it stops it without waiting.
+#[derive(Debug)]
+#[must_use = "dropping the server stops it"]
+pub struct Server {
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<io::Result<()>>>,
+    store: Option<Arc<Store>>,
+}
+
+/// Starts a server in the background of the present tokio runtime.
+///
+/// # Errors
+/// [`ServeError`] if it cannot start.
+pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
+    let ServeOptions { listen, data, tokens, clock, cache_bytes, exchanges } = options;
+    let credentials = match &tokens {
+        Some(path) => Credentials::read(path)?,
+        None if listen.ip().is_loopback() => Credentials::open(),
+        None => return Err(ServeError::OpenToAll { listen }),
+    };
+    let listener = TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { listen, source })?;
+    let local_addr = listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
+    let opened = tokio::task::spawn_blocking(move || Store::open(&data, cache_bytes)).await;
+    let store = Arc::new(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+    let app = App {
+        store: Arc::clone(&store),
+        credentials,
+        clock: clock.unwrap_or_else(|| Arc::new(SystemClock::start())),
+        quota: Quota::default(),
+        permits: Semaphore::new(exchanges.max(1)),
+    };
+    let (stop, mut stopped) = watch::channel(false);
+    // Small answers must not wait for more to send.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
+        drop(stopped.wait_for(|stopped| *stopped).await);
+    });
+    let task = tokio::spawn(async move { serving.await });
+    let (server, epoch) = store.identity();
+    tracing::info!(%local_addr, %server, %epoch, tokens = tokens.is_some(), "serving");
+    Ok(Server { local_addr, stop, task: Some(task), store: Some(store) })
+}
+
+impl Server {
+    /// How long running exchanges may still take once the server is to stop.
+    const GRACE: Duration = Duration::from_secs(10);
+
+    /// Returns where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Returns the address that devices are given.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.local_addr)
+    }
+
+    /// Stops: takes no more requests, finishes those under way, and closes the store.
+    ///
+    /// # Errors
+    /// [`ServeError::Close`] if the store did not close well.
+    pub async fn shutdown(mut self) -> Result<(), ServeError> {
+        self.stop.send_replace(true);
+        if let Some(mut task) = self.task.take()
+            && tokio::time::timeout(Self::GRACE, &mut task).await.is_err()
+        {
+            task.abort();
+            drop(task.await);
+        }
+        let Some(store) = self.store.take() else { return Ok(()) };
+        let closed = tokio::task::spawn_blocking(move || match Arc::into_inner(store) {
+            Some(store) => store.close(),
+            // A transaction that outlived the grace closes the store when it ends.
+            None => Ok(()),
+        });
+        match closed.await {
+            Ok(closed) => closed.map_err(|source| ServeError::Close { source: Box::new(source) }),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+/// The system's clocks.
+struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => WallTime::from_milliseconds(0).plus(since),
+            Err(_) => WallTime::from_milliseconds(0),
+        };
+        let monotonic = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { wall, monotonic: MonotonicTime::from_milliseconds(monotonic) }
+    }
+}

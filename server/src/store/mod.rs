@@ -1,0 +1,313 @@
+//! The server's store: one redb file for all tenants.
+//!
+//! Invariants:
+//! 1. One exchange that changes anything is one durable commit: the units' effects, their ids, and the anchor.
+//! 2. Reading never waits for writing: a page is read from a snapshot.
+//! 3. A file under the store's name is whole: it is made under another name, synced, and moved there.
+//! 4. Bytes that are not what they should be are an error, never a guess.
+//!
+//! What it is not: a history. It holds each record as it is now; who changed what is in the devices' logs.
+
+mod layout;
+mod state;
+mod tables;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::{ServerEpoch, ServerId, WallTime};
+use redb::{Database, DatabaseError, ReadableDatabase};
+
+use state::TenantState;
+
+/// One customer's part of the store; no exchange ever sees two.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Tenant(String);
+
+impl Tenant {
+    /// Returns the only tenant of a server without tokens.
+    pub(crate) fn local() -> Self {
+        Self("local".to_owned())
+    }
+
+    /// Checks a name: a lower-case letter, then at most 62 lower-case letters, digits, `_` or `-`.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        let goes_on = name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'));
+        (starts && goes_on && name.len() <= 63).then(|| Self(name.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Stored bytes that are not what they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store is damaged: {what} does not read")]
+pub(crate) struct Damaged {
+    pub(crate) what: &'static str,
+}
+
+/// Why a store cannot be opened or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenStoreError {
+    /// Another process has it.
+    #[error("the store {path:?} is already open: stop the other server first")]
+    AlreadyOpen {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{path:?} is not a fieldbook server's store: choose another path")]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer program made it.
+    #[error("the store {path:?} has format {found}; this program knows {}: use a newer one", tables::FORMAT)]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
+    /// The file or its folder cannot be read or written.
+    #[error("cannot open the store {path:?}: check that its folder exists and may be written to")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What a transaction fails with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("the store cannot be read or written")]
+    Storage(#[source] Box<redb::Error>),
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+}
+
+impl<E: Into<redb::Error>> From<E> for StateError {
+    fn from(error: E) -> Self {
+        Self::Storage(Box::new(error.into()))
+    }
+}
+
+/// Why an exchange has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreExchangeError {
+    #[error(transparent)]
+    Refused(Refusal),
+    #[error(transparent)]
+    State(StateError),
+}
+
+impl From<ExchangeError<StateError>> for StoreExchangeError {
+    fn from(error: ExchangeError<StateError>) -> Self {
+        match error {
+            ExchangeError::Refused(refusal) => Self::Refused(refusal),
+            ExchangeError::State(error) => Self::State(error),
+            ExchangeError::Damaged(_) => Self::State(Damaged { what: "a record's fields" }.into()),
+        }
+    }
+}
+
+impl From<StateError> for StoreExchangeError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// An open store.
+pub(crate) struct Store {
+    database: Database,
+    identity: (ServerId, ServerEpoch),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store at a path; makes it if there is no file.
+    pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
+        let exists = path.try_exists().map_err(|source| io_error(path, source))?;
+        if !exists {
+            create(path)?;
+        }
+        let database = redb::Builder::new()
+            .set_cache_size(cache_bytes)
+            .open(path)
+            .map_err(|error| database_error(path, error))?;
+        let identity = identify(&database, path)?;
+        Ok(Self { database, identity })
+    }
+
+    /// Returns which server this is, and which life of it.
+    pub(crate) const fn identity(&self) -> (ServerId, ServerEpoch) {
+        self.identity
+    }
+
+    /// Applies one request and answers it. The page is read after the commit, so that the next writer need not wait.
+    pub(crate) fn exchange(
+        &self,
+        tenant: &Tenant,
+        request: &ExchangeRequest,
+        now: WallTime,
+        caller: &Caller,
+        quota: &Quota,
+    ) -> Result<ExchangeAnswer, StoreExchangeError> {
+        let accepted = match self.accept_without_writing(tenant, request, caller, quota)? {
+            Some(accepted) => accepted,
+            None => self.accept(tenant, request, now, caller, quota)?,
+        };
+        let snapshot = self.database.begin_read().map_err(StateError::from)?;
+        let state = TenantState::read(&snapshot, tenant, self.identity)?;
+        Ok(authority::answer(&state, request, now, quota, accepted)?)
+    }
+
+    fn accept_without_writing(
+        &self,
+        tenant: &Tenant,
+        request: &ExchangeRequest,
+        caller: &Caller,
+        quota: &Quota,
+    ) -> Result<Option<Accepted>, StoreExchangeError> {
+        let snapshot = self.database.begin_read().map_err(StateError::from)?;
+        let state = TenantState::read(&snapshot, tenant, self.identity)?;
+        Ok(authority::accept_without_writing(&state, request, caller, quota)?)
+    }
+
+    fn accept(
+        &self,
+        tenant: &Tenant,
+        request: &ExchangeRequest,
+        now: WallTime,
+        caller: &Caller,
+        quota: &Quota,
+    ) -> Result<Accepted, StoreExchangeError> {
+        let transaction = self.database.begin_write().map_err(StateError::from)?;
+        let mut state = TenantState::write(&transaction, tenant, self.identity)?;
+        let accepted = authority::accept(&mut state, request, now, caller, quota)?;
+        drop(state);
+        if accepted.wrote {
+            transaction.commit().map_err(StateError::from)?;
+        } else {
+            transaction.abort().map_err(StateError::from)?;
+        }
+        Ok(accepted)
+    }
+
+    /// Closes the file, which makes the next opening instant.
+    pub(crate) fn close(self) -> Result<(), StateError> {
+        Ok(self.database.close()?)
+    }
+}
+
+/// Makes the file under another name and moves it to its own, so that a crash never leaves half a store there.
+fn create(path: &Path) -> Result<(), OpenStoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::Builder::new()
+        .prefix(".fieldbook-server-")
+        .tempfile_in(folder)
+        .map_err(|source| io_error(path, source))?;
+    fill(temporary.path()).map_err(|error| storage_error(path, error))?;
+    temporary.as_file().sync_all().map_err(|source| io_error(path, source))?;
+    match temporary.persist_noclobber(path) {
+        Ok(_) => {}
+        // Another process made one at the same moment: that one counts.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io_error(path, error.error)),
+    }
+    sync_folder(folder).map_err(|source| io_error(path, source))
+}
+
+/// Makes the tables and gives the store its identity.
+fn fill(path: &Path) -> Result<(), StateError> {
+    let (mut server, mut epoch) = ([0; 16], [0; 16]);
+    for id in [&mut server, &mut epoch] {
+        getrandom::fill(id).map_err(|error| redb::StorageError::Io(io::Error::other(error)))?;
+        // The marks of a random UUID (RFC 9562, section 5.4).
+        if let [.., version, _, variant, _, _, _, _, _, _, _] = id.as_mut_slice() {
+            *version = (*version & 0x0f) | 0x40;
+            *variant = (*variant & 0x3f) | 0x80;
+        }
+    }
+    let database = redb::Builder::new().create(path)?;
+    let transaction = database.begin_write()?;
+    for table in [tables::RECORDS, tables::FEED, tables::UNITS, tables::ANCHORS, tables::TENANTS] {
+        drop(transaction.open_table(table)?);
+    }
+    let row = [[tables::FORMAT].as_slice(), &server, &epoch].concat();
+    transaction.open_table(tables::STORE)?.insert(tables::STORE_KEY, row.as_slice())?;
+    transaction.commit()?;
+    Ok(database.close()?)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Other systems have no handle to a folder that could be synced.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Reads which store this is.
+fn identify(database: &Database, path: &Path) -> Result<(ServerId, ServerEpoch), OpenStoreError> {
+    let not_a_store = || OpenStoreError::NotAStore { path: path.to_owned() };
+    let transaction = database.begin_read().map_err(|error| storage_error(path, error.into()))?;
+    let table = match transaction.open_table(tables::STORE) {
+        Ok(table) => table,
+        Err(redb::TableError::Storage(error)) => return Err(storage_error(path, error.into())),
+        Err(_) => return Err(not_a_store()),
+    };
+    let row = table.get(tables::STORE_KEY).map_err(|error| storage_error(path, error.into()))?;
+    let row = row.ok_or_else(not_a_store)?;
+    let (format, ids) = row.value().split_first().ok_or_else(not_a_store)?;
+    if *format != tables::FORMAT {
+        return Err(OpenStoreError::NewerFormat { path: path.to_owned(), found: *format });
+    }
+    let (server, epoch) = ids.split_first_chunk::<16>().ok_or_else(not_a_store)?;
+    let epoch = epoch.try_into().map_err(|_| not_a_store())?;
+    Ok((ServerId::from_bytes(*server), ServerEpoch::from_bytes(epoch)))
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenStoreError {
+    OpenStoreError::Io { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn storage_error(path: &Path, source: StateError) -> OpenStoreError {
+    OpenStoreError::Io { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn database_error(path: &Path, error: DatabaseError) -> OpenStoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenStoreError::AlreadyOpen { path: path.to_owned() },
+        DatabaseError::Storage(redb::StorageError::Corrupted(_)) | DatabaseError::UpgradeRequired(_) => {
+            OpenStoreError::NotAStore { path: path.to_owned() }
+        }
+        // redb reports a file without its magic number in this way.
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if error.kind() == io::ErrorKind::InvalidData =>
+        {
+            OpenStoreError::NotAStore { path: path.to_owned() }
+        }
+        error => storage_error(path, error.into()),
+    }
+}

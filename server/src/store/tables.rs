@@ -1,0 +1,132 @@
+//! The tables of a server store, format 1. Every key begins with the tenant and a zero byte, which no tenant's name has.
+//!
+//! Numbers in keys are big-endian, so that keys stand in their order; numbers in values are little-endian.
+
+use fieldbook_core::authority::UnitMemory;
+use fieldbook_core::entry::Receipt;
+use fieldbook_core::{DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version};
+use redb::TableDefinition;
+
+use super::{Damaged, Tenant};
+
+/// The format of the tables.
+pub(super) const FORMAT: u8 = 1;
+
+/// Where each record stands in the feed.
+///
+/// Key: tenant, 0, entity type, 0, record id. Value: commit, index: the end of its key in the feed.
+pub(super) const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records-1");
+
+/// Each record at its latest change: a page is one scan of neighbouring rows.
+///
+/// Key: tenant, 0, entity type, 0, commit (u64), index (u32). Value: [`super::layout`].
+pub(super) const FEED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("feed-1");
+
+/// The units that were applied.
+///
+/// Key: tenant, 0, unit id. Value: digest, commit (u64).
+pub(super) const UNITS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("units-1");
+
+/// The known heads of the devices' logs.
+///
+/// Key: tenant, 0, device, epoch. Value: seq (u64), hash.
+pub(super) const ANCHORS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("anchors-1");
+
+/// How far each tenant is.
+///
+/// Key: tenant, 0. Value: last commit (u64).
+pub(super) const TENANTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tenants-1");
+
+/// What the store is. One row.
+///
+/// Key: `store`. Value: format (u8), server id, server epoch.
+pub(super) const STORE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("store-1");
+
+/// The key of the only row of [`STORE`].
+pub(super) const STORE_KEY: &[u8] = b"store";
+
+pub(super) fn tenant_key(tenant: &Tenant) -> Vec<u8> {
+    let mut key = Vec::with_capacity(tenant.as_str().len() + 1);
+    key.extend_from_slice(tenant.as_str().as_bytes());
+    key.push(0);
+    key
+}
+
+pub(super) fn record_key(tenant: &[u8], key: &RecordKey) -> Vec<u8> {
+    [tenant, &key.to_bytes()].concat()
+}
+
+/// Returns where the feed of an entity type begins.
+pub(super) fn feed_prefix(tenant: &[u8], entity: &EntityType) -> Vec<u8> {
+    [tenant, entity.as_str().as_bytes(), &[0]].concat()
+}
+
+pub(super) fn feed_key(tenant: &[u8], entity: &EntityType, version: Version, index: u32) -> Vec<u8> {
+    let mut key = feed_prefix(tenant, entity);
+    key.extend_from_slice(&version.number().to_be_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Returns the first key after the feed of an entity type.
+pub(super) fn feed_end(tenant: &[u8], entity: &EntityType) -> Vec<u8> {
+    [tenant, entity.as_str().as_bytes(), &[1]].concat()
+}
+
+/// Returns the entity type of a key of the feed.
+pub(super) fn feed_entity(tenant: &[u8], key: &[u8]) -> Result<EntityType, Damaged> {
+    let damaged = Damaged { what: "a key of the feed" };
+    let name =
+        key.strip_prefix(tenant).and_then(|rest| rest.split(|byte| *byte == 0).next()).ok_or(damaged)?;
+    let name = std::str::from_utf8(name).map_err(|_| damaged)?;
+    EntityType::parse(name).map_err(|_| damaged)
+}
+
+/// Reads the place at the end of a feed key.
+pub(super) fn feed_place(key: &[u8]) -> Result<(Version, u32), Damaged> {
+    let damaged = Damaged { what: "a key of the feed" };
+    let place = key.last_chunk::<12>().ok_or(damaged)?;
+    place_from(place).ok_or(damaged)
+}
+
+pub(super) fn place_bytes(version: Version, index: u32) -> Vec<u8> {
+    [version.number().to_be_bytes().as_slice(), &index.to_be_bytes()].concat()
+}
+
+pub(super) fn place_from(bytes: &[u8]) -> Option<(Version, u32)> {
+    let (commit, index) = bytes.split_first_chunk::<8>()?;
+    let index = u32::from_be_bytes(index.try_into().ok()?);
+    Some((Version::new(u64::from_be_bytes(*commit)), index))
+}
+
+pub(super) fn unit_key(tenant: &[u8], unit: &UnitId) -> Vec<u8> {
+    [tenant, unit.as_bytes()].concat()
+}
+
+pub(super) fn unit_bytes(memory: &UnitMemory) -> Vec<u8> {
+    [memory.digest.as_bytes().as_slice(), &memory.commit.number().to_le_bytes()].concat()
+}
+
+pub(super) fn unit_from(bytes: &[u8]) -> Option<UnitMemory> {
+    let (digest, commit) = bytes.split_first_chunk::<32>()?;
+    let commit = Version::new(u64::from_le_bytes(commit.try_into().ok()?));
+    Some(UnitMemory { digest: Hash::from_bytes(*digest), commit })
+}
+
+pub(super) fn anchor_key(tenant: &[u8], device: &DeviceId, epoch: &Epoch) -> Vec<u8> {
+    [tenant, device.as_bytes(), epoch.as_bytes()].concat()
+}
+
+pub(super) fn anchor_bytes(anchor: &Receipt) -> Vec<u8> {
+    [anchor.seq.number().to_le_bytes().as_slice(), anchor.hash.as_bytes()].concat()
+}
+
+pub(super) fn anchor_from(bytes: &[u8]) -> Option<Receipt> {
+    let (seq, hash) = bytes.split_first_chunk::<8>()?;
+    let hash = Hash::from_bytes(hash.try_into().ok()?);
+    Some(Receipt { seq: Seq::new(u64::from_le_bytes(*seq)), hash })
+}
+
+pub(super) fn commit_from(bytes: &[u8]) -> Option<Version> {
+    Some(Version::new(u64::from_le_bytes(bytes.try_into().ok()?)))
+}

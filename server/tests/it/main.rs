@@ -1,0 +1,11 @@
+//! The server over real HTTP.
+
+// `cfg(test)` tells clippy that helpers in these files are tests too.
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,144 @@
+//! A server on a free port with a store of its own, and requests for it.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, PROTOCOL, Unit, UnitChange};
+use fieldbook_core::{
+    Actor, Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId, Version,
+    WallTime,
+};
+use fieldbook_server::{ServeOptions, Server, serve};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+/// A running server; its store outlives a restart.
+pub(crate) struct Running {
+    server: Server,
+    folder: tempfile::TempDir,
+    client: reqwest::Client,
+    token: Option<&'static str>,
+}
+
+pub(crate) fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+pub(crate) async fn start() -> Running {
+    start_with(None).await
+}
+
+/// Starts a server with this text as its token file.
+pub(crate) async fn start_with(tokens: Option<&str>) -> Running {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = ServeOptions::new(loopback(), folder.path().join("server.redb"));
+    if let Some(text) = tokens {
+        let path = folder.path().join("tokens.json");
+        std::fs::write(&path, text).unwrap();
+        options.tokens = Some(path);
+    }
+    let server = serve(options).await.unwrap();
+    Running { server, folder, client: reqwest::Client::new(), token: None }
+}
+
+impl Running {
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("server.redb")
+    }
+
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    pub(crate) fn with_token(mut self, token: &'static str) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// Stops the server and starts another on the same store.
+    pub(crate) async fn restarted(self) -> Self {
+        self.server.shutdown().await.unwrap();
+        let options = ServeOptions::new(loopback(), self.folder.path().join("server.redb"));
+        let server = serve(options).await.unwrap();
+        Self { server, ..self }
+    }
+
+    /// Posts bytes and returns what came back; the body must be JSON with the marker, whatever the status.
+    pub(crate) async fn post(&self, body: Vec<u8>) -> (StatusCode, Value) {
+        let mut request = self.client.post(format!("{}/v1/exchange", self.url()));
+        request = request.header("content-type", "application/json").body(body);
+        if let Some(token) = self.token {
+            request = request.bearer_auth(token);
+        }
+        answer_of(request.send().await.unwrap()).await
+    }
+
+    #[track_caller]
+    pub(crate) fn exchange(&self, request: &ExchangeRequest) -> impl Future<Output = ExchangeAnswer> {
+        let body = serde_json::to_vec(request).unwrap();
+        async move {
+            let (status, value) = self.post(body).await;
+            assert_eq!(status, StatusCode::OK, "{value}");
+            // From text, as a device does: fields are kept as they are written.
+            serde_json::from_str(&value.to_string()).unwrap()
+        }
+    }
+
+    /// Sends one unit of one change and returns what became of it.
+    pub(crate) async fn sent(&self, number: u8, change: UnitChange) -> Outcome {
+        let answer = self.exchange(&request(vec![unit(number, vec![change])])).await;
+        answer.outcomes.into_iter().next().unwrap().outcome
+    }
+}
+
+pub(crate) async fn answer_of(response: reqwest::Response) -> (StatusCode, Value) {
+    let status = response.status();
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let value: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(value["marker"], "fieldbook");
+    (status, value)
+}
+
+pub(crate) fn request(units: Vec<Unit>) -> ExchangeRequest {
+    ExchangeRequest {
+        protocol: PROTOCOL,
+        request: RequestId::from_bytes([3; 16]),
+        device: DeviceId::from_bytes([4; 16]),
+        epoch: Epoch::from_bytes([5; 16]),
+        actor: Actor::parse("ann").unwrap(),
+        head: None,
+        units,
+        cursors: BTreeMap::new(),
+        page_limit: 0,
+    }
+}
+
+pub(crate) fn pull(cursors: BTreeMap<EntityType, Cursor>, page_limit: u32) -> ExchangeRequest {
+    ExchangeRequest { cursors, page_limit, ..request(Vec::new()) }
+}
+
+pub(crate) fn unit(number: u8, changes: Vec<UnitChange>) -> Unit {
+    Unit { id: UnitId::from_bytes([number; 16]), changes }
+}
+
+pub(crate) fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) -> UnitChange {
+    UnitChange {
+        key: name.parse().unwrap(),
+        kind,
+        base: base.map(Version::new),
+        ops: vec![OpId::from_bytes([9; 16])],
+        edited_at: Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap()),
+        older: BTreeMap::new(),
+        schema_version: 1,
+        fields: (kind != OpKind::Delete).then(|| FieldsJson::parse(fields).unwrap()),
+    }
+}
+
+pub(crate) fn create(name: &str) -> UnitChange {
+    change(name, OpKind::Create, None, r#"{"name":"Ann","tags":[1.5,null,{"a":"ü"}]}"#)
+}
