@@ -4,18 +4,41 @@ use std::sync::Arc;
 
 use fieldbook_core::{EntityType, Fields, Mutation, RecordId, RecordKey};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::book::Book;
 use crate::error::Error;
 use crate::write::Written;
 
 /// An app's type for one entity type. Its serde form is the record's fields; the id stands apart.
-pub trait Entity {
+///
+/// ```
+/// use fieldbook::{Book, BookOptions, Entity};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Lead {
+///     name: String,
+///     phone: Option<String>,
+/// }
+///
+/// impl Entity for Lead {
+///     const ENTITY: &'static str = "lead";
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+/// let id = book.new_id();
+/// book.save(&id, &Lead { name: "Ann".into(), phone: None })?;
+/// let lead = book.get::<Lead>(&id)?.expect("it was just saved");
+/// assert_eq!(lead.name, "Ann");
+/// # Ok(())
+/// # }
+/// ```
+pub trait Entity: Serialize + DeserializeOwned {
     /// The entity type's name: lower-case letters, digits and `_`, at most 63 bytes.
     const ENTITY: &'static str;
-
-    /// Returns the id of this record.
-    fn id(&self) -> &RecordId;
 
     /// Returns the entity type.
     ///
@@ -31,18 +54,22 @@ pub trait Entity {
 
 impl Book {
     /// Writes a typed record: creates it if there is none for the app, else updates just the fields that differ. Writes
-    /// nothing if none does.
+    /// nothing if none does. Fields of the record that the type does not know are taken away.
     ///
     /// # Errors
     /// [`Error::Type`] if it does not go into a JSON object; else as for [`Book::update`].
-    pub fn save<E: Entity + Serialize>(&self, record: &E) -> Result<Written, Error> {
-        let key = RecordKey::new(E::entity_type(), record.id().clone());
+    pub fn save<E: Entity>(&self, id: &RecordId, record: &E) -> Result<Written, Error> {
+        let key = RecordKey::new(E::entity_type(), id.clone());
         let fields = to_fields(&key, record)?.into_image();
-        let Some(before) = self.get_record(&key)? else {
-            return self.write(Mutation::create(key, fields));
-        };
-        let patch = before.fields()?.patch_to(&fields);
-        self.write(Mutation::update(key, patch))
+        self.write_whole(key, fields)
+    }
+
+    /// Returns a record as an app's type, or `None` if there is none for the app.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it does not read; [`Error::Type`] if its fields do not fit.
+    pub fn get<E: Entity>(&self, id: &RecordId) -> Result<Option<E>, Error> {
+        self.get_record(&RecordKey::new(E::entity_type(), id.clone()))?.map(|record| record.to()).transpose()
     }
 
     /// Takes a typed record away.
@@ -50,7 +77,7 @@ impl Book {
     /// # Errors
     /// As for [`Book::delete`].
     pub fn remove<E: Entity>(&self, id: &RecordId) -> Result<Written, Error> {
-        self.delete(RecordKey::new(E::entity_type(), id.clone()))
+        self.write(Mutation::delete(RecordKey::new(E::entity_type(), id.clone())))
     }
 }
 

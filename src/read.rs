@@ -4,11 +4,9 @@ use std::ops::Bound;
 
 use fieldbook_core::{EntityType, RecordId, RecordKey};
 use fieldbook_projections::IndexRange;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::book::Book;
-use crate::entity::Entity;
 use crate::error::Error;
 use crate::record::Record;
 
@@ -29,14 +27,6 @@ impl Book {
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
         let row = self.snapshot()?.record(key)?;
         Ok(row.and_then(|row| Record::from_row(key.clone(), &row)))
-    }
-
-    /// Returns a record as an app's type, or `None` if there is none for the app.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if it does not read; [`Error::Type`] if its fields do not fit.
-    pub fn get<E: Entity + DeserializeOwned>(&self, id: &RecordId) -> Result<Option<E>, Error> {
-        self.get_record(&RecordKey::new(E::entity_type(), id.clone()))?.map(|record| record.to()).transpose()
     }
 
     /// Lists records of one entity type in the order of their ids, at most `limit` of them, after an id if one is given.

@@ -93,6 +93,20 @@ impl Book {
         })
     }
 
+    /// Brings a record to a whole image: creates it if there is none for the app, else updates just the fields that differ.
+    /// Read and written within one commit, so that no write in between is undone.
+    pub(crate) fn write_whole(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
+        self.shared.write_in_turn(move |session| {
+            let mut images = Images::default();
+            let mutation = match images.look(session, &key)? {
+                Some(before) => Mutation::update(key, before.patch_to(&fields)),
+                None => Mutation::create(key, fields),
+            };
+            let Some(op) = images.admit(session, mutation)? else { return Ok(Written::Unchanged) };
+            append(session, vec![op]).map(|places| written(&places))
+        })
+    }
+
     /// Writes several mutations as one transaction: all or none, here and at the server. Later ones see what earlier ones
     /// did. At most 1,000 ops and 4 MiB.
     ///
@@ -177,13 +191,19 @@ impl Images {
         mutations.into_iter().map(|mutation| self.admit(session, mutation)).collect()
     }
 
-    fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
-        let key = mutation.key.clone();
-        if !self.0.contains_key(&key) {
-            let row = session.tables.record(&key)?.unwrap_or_default();
+    /// Returns what the app reads of a record.
+    fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<Option<&Fields>, Error> {
+        if !self.0.contains_key(key) {
+            let row = session.tables.record(key)?.unwrap_or_default();
             let image = row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)?;
             self.0.insert(key.clone(), (image, row.version()));
         }
+        Ok(self.0.get(key).and_then(|(image, _)| image.as_ref()))
+    }
+
+    fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
+        let key = mutation.key.clone();
+        self.look(session, &key)?;
         let Some((image, base)) = self.0.get_mut(&key) else { return Ok(None) };
         let Some(fields) = admit(session.schema, image.as_ref(), &mutation)? else { return Ok(None) };
         let mut after = fieldbook_core::rules::Image { fields: image.take(), before_deletion: None };
