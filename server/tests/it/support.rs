@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, PROTOCOL, Unit, UnitChange};
 use fieldbook_core::{
@@ -39,7 +40,8 @@ pub(crate) async fn start_with(tokens: Option<&str>) -> Running {
         options.tokens = Some(path);
     }
     let server = serve(options).await.unwrap();
-    Running { server, folder, client: reqwest::Client::new(), token: None }
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap();
+    Running { server, folder, client, token: None }
 }
 
 impl Running {
