@@ -25,7 +25,7 @@ use fieldbook_projections::Snapshot;
 use tokio::sync::{broadcast, watch};
 
 use crate::error::Error;
-use crate::options::BookOptions;
+use crate::options::{BookOptions, Connectivity};
 use crate::status::SyncStatus;
 use crate::system;
 use crate::writer::{Job, Session};
@@ -48,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) schema: Schema,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
     pub(crate) writer: Mutex<WriterState>,
     pub(crate) tail: RwLock<Tail>,
@@ -117,6 +118,7 @@ impl Book {
             store,
             schema: options.schema,
             clock: options.clock,
+            connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
             writer: Mutex::new(WriterState { head, randomness }),
             tail: RwLock::new(tail),
@@ -134,6 +136,7 @@ impl Book {
             Some(_) if book.shared.state().format != ROWS_FORMAT => drop(book.rebuild(|_| {})?),
             Some(_) => {}
         }
+        book.take_in_what_is_declared_now()?;
         book.shared.refresh_status();
         Ok(book)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::freeze::FreezeError;
+use fieldbook_core::rules::verbs::NotFlippable;
 use fieldbook_core::{InvalidFields, OpId};
 
 /// A call on a book that failed.
@@ -38,6 +39,9 @@ pub enum Error {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// The conflict cannot be flipped, or chosen in, and why.
+    #[error(transparent)]
+    NotFlippable(#[from] NotFlippable),
     /// The call makes no sense at this point; the text says why.
     #[error("{0}")]
     Misuse(&'static str),

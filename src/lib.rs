@@ -25,6 +25,7 @@
 //! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
 
 mod book;
+mod corrections;
 mod entity;
 mod error;
 mod maintain;
@@ -39,10 +40,11 @@ mod write;
 mod writer;
 
 pub use book::Book;
+pub use corrections::Undone;
 pub use entity::Entity;
 pub use error::Error;
 pub use maintain::Past;
-pub use options::BookOptions;
+pub use options::{BookOptions, Connectivity, Unmetered};
 pub use read::{IndexPlace, Page};
 pub use record::{Record, RecordStatus};
 pub use status::{SyncState, SyncStatus};
@@ -52,6 +54,7 @@ pub use write::Written;
 pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, verify_export};
 pub use fieldbook_core::rules::admit::Rejected;
 pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
+pub use fieldbook_core::rules::verbs::{Choice, NotFlippable};
 pub use fieldbook_core::{
     Actor, Clock, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson, Granularity, Hash,
     Hlc, InvalidFields, InvalidName, MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace,

@@ -4,13 +4,16 @@ use std::io::Write;
 
 use fieldbook_core::RecordKey;
 use fieldbook_core::Seq;
-use fieldbook_core::entry::Entry;
+use fieldbook_core::entry::{Decision, Entry};
 use fieldbook_core::log::{Damage, StoreError, Verified, commit, entries_from, export, verify};
 use fieldbook_projections::{LogView, MemoryTables, Rebuilt, fold, rebuild};
 
 use crate::book::{Book, write};
 use crate::error::Error;
 use crate::record::Record;
+
+/// How many records kept aside are taken in with one entry.
+const TAKEN_IN_AT_ONCE: usize = 10_000;
 
 impl Book {
     /// Walks the whole log and checks every hash against the stored bytes. `progress` hears how many entries are checked.
@@ -33,6 +36,24 @@ impl Book {
         let after = self.snapshot()?.dump()?;
         let differs = before.iter().zip(&after).find(|(before, after)| before != after);
         Ok(differs.map(|(before, _)| before.name))
+    }
+
+    /// Takes in records that were kept aside because their entity type was not declared, and is now.
+    pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
+        let aside = self.snapshot()?.aside()?;
+        let known = aside.into_iter().filter(|(key, ..)| self.schema().rules(&key.entity).is_some());
+        // In the order in which the server sent them, so that a record's versions ascend.
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|(_, seq, number)| (*seq, *number));
+        for part in known.chunks(TAKEN_IN_AT_ONCE) {
+            let taken = part.iter().map(|(key, seq, number)| Decision::TakenIn {
+                key: key.clone(),
+                seq: *seq,
+                number: *number,
+            });
+            self.shared.decide(taken.collect())?;
+        }
+        Ok(())
     }
 
     /// Throws the tables away and folds them anew, in one commit. `progress` hears of every entry.

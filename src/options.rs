@@ -15,6 +15,7 @@ pub struct BookOptions {
     pub(crate) store: StoreOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) randomness: Option<Box<dyn Randomness>>,
+    pub(crate) connectivity: Arc<dyn Connectivity>,
 }
 
 impl BookOptions {
@@ -31,6 +32,7 @@ impl BookOptions {
             store: StoreOptions::default(),
             clock: Arc::new(SystemClock::new()),
             randomness: None,
+            connectivity: Arc::new(Unmetered),
         })
     }
 
@@ -55,11 +57,34 @@ impl BookOptions {
         self
     }
 
+    /// Asks the app whether the network is unmetered. Without it, every network is.
+    #[must_use]
+    pub fn connectivity(mut self, connectivity: Arc<dyn Connectivity>) -> Self {
+        self.connectivity = connectivity;
+        self
+    }
+
     /// Draws ids, salts and jitter from another source than the operating system.
     #[must_use]
     pub fn randomness(mut self, randomness: Box<dyn Randomness>) -> Self {
         self.randomness = Some(randomness);
         self
+    }
+}
+
+/// What the app knows of its network.
+pub trait Connectivity: Send + Sync {
+    /// Returns whether the present network is unmetered, so that what asks for one may leave.
+    fn is_unmetered(&self) -> bool;
+}
+
+/// A network that costs nothing: the default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unmetered;
+
+impl Connectivity for Unmetered {
+    fn is_unmetered(&self) -> bool {
+        true
     }
 }
 

@@ -159,7 +159,7 @@ impl Shared {
             now: self.clock.now().wall,
             batch_ops,
             batch_bytes,
-            unmetered: true,
+            unmetered: self.connectivity.is_unmetered(),
             heed_backoff,
         })
     }

@@ -1,11 +1,12 @@
 //! What a person decides: retry, discard, resume, confirm another server. Each is an entry with the actor who decided.
 
-use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope, PlannedOp, Verb};
+use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
-use fieldbook_core::{Hlc, OpId, OpKind};
+use fieldbook_core::{OpId, OpKind};
 use fieldbook_projections::{ConflictId, Tables};
 
 use crate::book::Book;
+use crate::corrections::verb;
 use crate::error::Error;
 use crate::sync::text_item;
 use crate::writer::Session;
@@ -107,9 +108,4 @@ fn dead(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<DeadLetterRow>, E
         .iter()
         .map(|op| session.tables.dead_letter(op)?.ok_or(Error::Misuse("this op is not a dead letter")));
     rows.collect()
-}
-
-fn verb(session: &mut Session<'_>, word: Verb, decisions: Vec<Decision>, items: Items) -> Result<(), Error> {
-    session.append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
-    Ok(())
 }

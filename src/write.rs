@@ -85,12 +85,7 @@ impl Book {
     /// # Errors
     /// As for [`Self::update`].
     pub fn write(&self, mutation: Mutation) -> Result<Written, Error> {
-        self.shared.write_in_turn(move |session| {
-            let mut images = Images::default();
-            let admitted = images.admit(session, mutation)?;
-            let Some(op) = admitted else { return Ok(Written::Unchanged) };
-            append(session, vec![op]).map(|places| written(&places))
-        })
+        self.shared.write_in_turn(move |session| write_in(session, mutation))
     }
 
     /// Brings a record to a whole image: creates it if there is none for the app, else updates just the fields that differ.
@@ -158,6 +153,12 @@ impl Book {
     pub fn op(&self, place: OpPlace) -> Result<fieldbook_core::rules::OpContent, Error> {
         Ok(self.snapshot()?.log()?.op(place)?)
     }
+}
+
+/// Writes one mutation within a job.
+pub(crate) fn write_in(session: &mut Session<'_>, mutation: Mutation) -> Result<Written, Error> {
+    let Some(op) = Images::default().admit(session, mutation)? else { return Ok(Written::Unchanged) };
+    append(session, vec![op]).map(|places| written(&places))
 }
 
 fn written(places: &[(OpId, OpPlace)]) -> Written {

@@ -95,6 +95,11 @@ impl<'t> Session<'t> {
         self.appender.table()
     }
 
+    /// Reads the log with what this session appended.
+    pub(crate) fn log_view(&self) -> CachedLog<&redb::Table<'t, u64, &'static [u8]>> {
+        CachedLog::new(self.appender.table())
+    }
+
     /// Has the history folded in this round.
     pub(crate) fn want_history(&mut self) {
         self.fold_history = true;

@@ -23,6 +23,7 @@ pub trait Tables {
     fn put_dead_letter(&mut self, op: &OpId, row: Option<DeadLetterRow>) -> Result<(), StoreError>;
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
     fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
+    fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
     fn state(&mut self) -> Result<StateRow, StoreError>;
     fn put_state(&mut self, row: StateRow) -> Result<(), StoreError>;
 }
@@ -187,6 +188,13 @@ impl Tables for DiskTables<'_> {
         let at = tables::aside_key(key, seq, number);
         let table = self.which(Which::Aside)?;
         drop(table.insert(at.as_slice(), [].as_slice()).map_err(StoreError::during("writing a row"))?);
+        Ok(())
+    }
+
+    fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+        let at = tables::aside_key(key, seq, number);
+        let table = self.which(Which::Aside)?;
+        drop(table.remove(at.as_slice()).map_err(StoreError::during("taking a row away"))?);
         Ok(())
     }
 

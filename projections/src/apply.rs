@@ -16,8 +16,8 @@
 //! What it is not: the two tables that are folded later (`lazy`), and the tail in memory, which follows the effects.
 
 use fieldbook_core::entry::{
-    Annulled, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Meta, OpMeta, PlannedChange,
-    PlannedOp, PlannedUnit, Upstream, Winner,
+    Annulled, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta,
+    PlannedChange, PlannedOp, PlannedUnit, Upstream, Winner,
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
@@ -103,7 +103,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             if change.kept_aside {
                 self.tables.put_aside(&change.key, self.seq(), u32::try_from(number).unwrap_or(u32::MAX))?;
             } else {
-                self.change(change)?;
+                self.change(change, self.entry)?;
             }
         }
         let wall = self.entry.header.wall;
@@ -118,14 +118,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.put_state(state)
     }
 
-    fn change(&mut self, change: &ChangeMeta) -> Result<(), StoreError> {
+    fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
         let mut row = self.tables.record(&change.key)?.unwrap_or_default();
         let before = row.image().cloned();
         row.synced_at = Some(self.entry.header.wall);
         if row.version().is_none_or(|known| change.version > known) {
             let sent = match change.fields {
                 Some(index) => {
-                    self.entry.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
+                    sent_by.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
                 }
                 None => FieldsJson::default(),
             };
@@ -263,7 +263,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 Ok(())
             }
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Superseded { key, op } => self.end(key, &[*op]),
+            Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
             Decision::DeadLettered { unit, tries, code, message, .. } => {
                 let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
                 let message = String::from_utf8_lossy(message).into_owned();
@@ -277,10 +277,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                     reference.stale = 0;
                 })
             }
-            Decision::Discarded { key, op } => {
-                self.tables.put_dead_letter(&op.id, None)?;
-                self.end(key, &[*op])
-            }
             Decision::Annulled(annulled) => self.annulled(annulled),
             Decision::Parked { scope, code } => {
                 let mut state = self.tables.state()?;
@@ -289,6 +285,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                     self.put_state(state)?;
                 }
                 Ok(())
+            }
+            Decision::Resolved { key, op, lost, merged, .. } => self.resolved(key, *op, lost, *merged),
+            Decision::TakenIn { key, seq, number } => {
+                let entry = self.log.existing(*seq)?;
+                self.tables.remove_aside(key, *seq, *number)?;
+                let Meta::Upstream(upstream) = &entry.meta else { return Ok(()) };
+                let change = usize::try_from(*number).ok().and_then(|number| upstream.changes.get(number));
+                change.map_or(Ok(()), |change| self.change(change, &entry))
             }
             Decision::Unparked { scope } => {
                 let mut state = self.tables.state()?;
@@ -396,6 +400,26 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
+    fn resolved(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        lost: &[String],
+        merged: Option<ItemIndex>,
+    ) -> Result<(), StoreError> {
+        self.tables.close_conflicts(key, &op.id)?;
+        let merged = match merged {
+            Some(index) => self.entry.fields(index).map_err(|fault| self.damaged(fault))?,
+            None => None,
+        };
+        self.each_ref(key, &[op], |reference| {
+            reference.lost.extend(lost.iter().cloned());
+            if merged.is_some() {
+                reference.merged.clone_from(&merged);
+            }
+        })
+    }
+
     fn dead_lettered(
         &mut self,
         id: &UnitId,
@@ -439,7 +463,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     fn end(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         let mut row = self.tables.record(key)?.unwrap_or_default();
         let before = row.image().cloned();
-        row.tail.retain(|reference| !ops.iter().any(|op| op.id == reference.op));
+        let ends = |reference: &TailRef| ops.iter().any(|op| op.id == reference.op);
+        for reference in row.tail.iter().filter(|reference| reference.dead && ends(reference)) {
+            self.tables.put_dead_letter(&reference.op, None)?;
+        }
+        row.tail.retain(|reference| !ends(reference));
         self.ended(ops);
         self.see(&mut row)?;
         self.put(key, row, before)

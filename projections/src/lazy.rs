@@ -127,6 +127,7 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         Decision::Superseded { key, .. }
         | Decision::Retried { key, .. }
         | Decision::Discarded { key, .. } => Ok(vec![key.clone()]),
+        Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
         Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
         Decision::Parked { .. } | Decision::Unparked { .. } => Ok(Vec::new()),
     }

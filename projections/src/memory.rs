@@ -83,6 +83,11 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
+    fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+        self.aside.remove(&(key.clone(), seq, number));
+        Ok(())
+    }
+
     fn state(&mut self) -> Result<StateRow, StoreError> {
         Ok(self.state.clone())
     }

@@ -233,6 +233,20 @@ impl Snapshot {
             .collect()
     }
 
+    /// Returns what is kept aside: each record with the entry that brought it and the number of the change in there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a key does not read.
+    pub fn aside(&self) -> Result<Vec<(RecordKey, Seq, u32)>, StoreError> {
+        let Some(table) = self.table(Which::Aside)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for row in table.iter().map_err(StoreError::during("reading rows"))? {
+            let (key, _) = row.map_err(StoreError::during("reading rows"))?;
+            found.push(tables::aside_from_key(key.value()).ok_or_else(damaged_key)?);
+        }
+        Ok(found)
+    }
+
     /// Returns how far each entity type was read.
     ///
     /// # Errors

@@ -121,6 +121,13 @@ pub(crate) fn aside_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
     bytes
 }
 
+/// Reads what [`aside_key`] wrote.
+pub(crate) fn aside_from_key(key: &[u8]) -> Option<(RecordKey, Seq, u32)> {
+    let (record, place) = key.split_at_checked(key.len().checked_sub(12)?)?;
+    let (seq, number) = numbers(place)?;
+    Some((RecordKey::from_bytes(record.strip_suffix(&[0])?)?, seq, number))
+}
+
 fn numbered(seq: Seq, number: u32) -> [u8; 12] {
     let mut bytes = [0; 12];
     let (left, right) = bytes.split_at_mut(8);

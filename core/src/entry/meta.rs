@@ -355,6 +355,28 @@ pub enum Decision {
         /// What goes on.
         scope: ParkScope,
     },
+    /// A person settled a conflict that was left open.
+    Resolved {
+        /// The record.
+        key: RecordKey,
+        /// The local op.
+        op: PlannedOp,
+        /// Whose values stand.
+        winner: Winner,
+        /// The fields that the op loses by it.
+        lost: Vec<String>,
+        /// The item with the values that the person gave in place of both.
+        merged: Option<ItemIndex>,
+    },
+    /// A record that was kept aside is taken in, now that its entity type is declared.
+    TakenIn {
+        /// The record.
+        key: RecordKey,
+        /// The upstream entry that brought it.
+        seq: Seq,
+        /// Which of that entry's changes it is.
+        number: u32,
+    },
 }
 
 /// What a park stops.
@@ -433,7 +455,7 @@ pub enum Winner {
 /// What a person asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Verb {
-    /// Send dead letters again.
+    /// Send dead letters again, as they are or corrected.
     Retry,
     /// Give ops up, with the reason as an item.
     Discard {

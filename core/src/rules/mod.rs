@@ -8,6 +8,7 @@
 //!   answer    what follows from the server's answer?              answer  → decisions
 //!   resolve   who wins a field that both sides changed?
 //!   retry     when is it tried again?
+//!   verbs     what a person asks for: undo, flip, resolve
 //! ```
 //!
 //! Invariants: a rule reads the book only through [`View`] or its arguments, gets time and randomness as arguments, writes
@@ -21,6 +22,7 @@ pub mod freeze;
 pub mod plan;
 pub mod resolve;
 pub mod retry;
+pub mod verbs;
 
 use crate::entry::FieldsSource;
 use crate::fields::{Fields, FieldsJson};

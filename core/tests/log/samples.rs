@@ -248,6 +248,14 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     ];
     decisions.extend(scopes.into_iter().map(|scope| Decision::Parked { scope, code: code.clone() }));
     decisions.push(Decision::Unparked { scope: ParkScope::Protocol });
+    decisions.push(Decision::Resolved {
+        key: lead("42"),
+        op: planned_op(3, 1, random),
+        winner: Winner::Remote,
+        lost: vec!["phone".to_owned()],
+        merged: Some(message),
+    });
+    decisions.push(Decision::TakenIn { key: lead("42"), seq: Seq::new(4), number: 70_000 });
     decisions
 }
 

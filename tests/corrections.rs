@@ -1,0 +1,214 @@
+//! What a person does after the fact: undo, flip, choose, correct, give up. Each ends on record, and nothing vanishes.
+
+mod common;
+
+use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
+use fieldbook::protocol::{ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::{
+    Book, BookOptions, Choice, EntityRules, EntityType, FnRemote, Policy, RecordStatus, Schema, SyncState,
+    Undone, Written,
+};
+use serde_json::json;
+
+fn place(written: Written) -> fieldbook::OpPlace {
+    match written {
+        Written::Op { place, .. } => place,
+        Written::Unchanged => panic!("expected an op"),
+    }
+}
+
+/// A server that refuses the next exchange's units for good.
+fn refusing(server: &Server) -> impl fieldbook::Remote + use<> {
+    let server = server.clone();
+    FnRemote::new(move |request: &ExchangeRequest| {
+        let mut without = request.clone();
+        let units = std::mem::take(&mut without.units);
+        let mut answer = server.answer(&without);
+        answer.outcomes.extend(units.iter().map(|unit| UnitOutcome {
+            unit: unit.id,
+            outcome: Outcome::Rejected { code: "23514".into(), message: "phone must be a number".into() },
+        }));
+        Ok(answer)
+    })
+}
+
+#[test]
+fn an_unsent_op_is_undone_without_a_trace_at_the_server() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    let update = place(book.update(key("lead/1"), fields(json!({"name": "Oops"}))).unwrap());
+    assert_eq!(book.undo(update).unwrap(), Undone::Annulled);
+    assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann"})));
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann"})));
+    assert_sound(&book);
+}
+
+#[test]
+fn an_op_that_has_left_is_undone_by_one_that_takes_it_back() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    book.create(key("lead/1"), fields(json!({"name": "Ann", "town": "x"}))).unwrap();
+    sync(&book, &server);
+    let update = place(book.update(key("lead/1"), fields(json!({"name": "Oops", "town": null}))).unwrap());
+    sync(&book, &server);
+    assert!(matches!(book.undo(update).unwrap(), Undone::Compensated(_)));
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "town": "x"})));
+    let delete = place(book.delete(key("lead/1")).unwrap());
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), None);
+    assert!(matches!(book.undo(delete).unwrap(), Undone::Compensated(_)));
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "town": "x"})));
+    assert_sound(&book);
+}
+
+#[test]
+fn a_lost_conflict_can_be_flipped_by_a_person() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let (ann, ben) = (book("ann", &clock), book("ben", &clock));
+    ann.create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    clock.advance(1_000);
+    ann.update(key("lead/1"), fields(json!({"name": "by ann"}))).unwrap();
+    clock.advance(1_000);
+    ben.update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
+    assert_eq!(view(&ann, "lead/1"), Some(json!({"name": "by ben"})));
+    let (id, _) = ann.conflicts().unwrap().pop().unwrap();
+    ann.flip(id).unwrap();
+    sync(&ann, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "by ann"})));
+    assert_sound(&ann);
+}
+
+#[test]
+fn an_open_conflict_waits_until_a_person_chooses() {
+    for (choice, expected) in [
+        (Choice::Mine, "by ann"),
+        (Choice::Theirs, "by ben"),
+        (Choice::Merged(fields(json!({"name": "both"}))), "both"),
+    ] {
+        let clock = TestClock::starting();
+        let server = Server::new(&clock);
+        let rules = EntityRules {
+            policy: Policy::Manual,
+            undo_window: std::time::Duration::ZERO,
+            ..EntityRules::default()
+        };
+        let manual =
+            |name: &str| -> BookOptions { options(name, &clock).schema(Schema::open(rules.clone())) };
+        let on_memory = |options| Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
+        let (ann, ben) = (on_memory(manual("ann")), on_memory(manual("ben")));
+        ann.create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
+        sync(&ann, &server);
+        sync(&ben, &server);
+        ann.update(key("lead/1"), fields(json!({"name": "by ann"}))).unwrap();
+        ben.update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
+        sync(&ben, &server);
+        sync(&ann, &server);
+        let (id, _) = ann.conflicts().unwrap().pop().unwrap();
+        assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::InConflict(id));
+        assert_eq!(ann.status().state, SyncState::NeedsAttention { dead_letters: 0, conflicts: 1 });
+        assert_eq!(
+            view(&ann, "lead/1"),
+            Some(json!({"name": "by ann"})),
+            "what was typed stays on the screen"
+        );
+        sync(&ann, &server);
+        assert_eq!(
+            server.record("lead/1"),
+            Some(json!({"name": "by ben"})),
+            "nothing is sent before the choice"
+        );
+        ann.resolve(id, choice).unwrap();
+        sync(&ann, &server);
+        sync(&ben, &server);
+        let expected = Some(json!({"name": expected}));
+        assert_eq!((server.record("lead/1"), view(&ann, "lead/1")), (expected.clone(), expected.clone()));
+        assert_eq!(view(&ben, "lead/1"), expected);
+        assert_eq!(ann.status().state, SyncState::Idle);
+        assert_sound(&ann);
+    }
+}
+
+#[test]
+fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    book.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "x"}))).unwrap();
+    common::sync_with(&book, &refusing(&server));
+    assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "phone": "x"})));
+    let status = book.record_status(&key("lead/1")).unwrap();
+    assert_eq!(
+        status,
+        RecordStatus::DeadLettered { code: "23514".into(), message: "phone must be a number".into() }
+    );
+    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), None, "an edit of a record whose creation is dead waits for it");
+    let letter = book.dead_letters().unwrap().remove(0);
+    book.edit_and_retry(letter.op.id, fields(json!({"phone": "5"}))).unwrap();
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "phone": "5", "stage": "hot"})));
+    assert_eq!((book.status().pending, book.dead_letters().unwrap().len()), (0, 0));
+    assert_sound(&book);
+}
+
+#[test]
+fn a_refused_op_can_be_sent_again_or_given_up() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    sync(&book, &server);
+    for n in 1..=2 {
+        book.update(key("lead/1"), fields(json!({"n": n}))).unwrap();
+        common::sync_with(&book, &refusing(&server));
+    }
+    let letters: Vec<_> = book.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect();
+    assert_eq!(letters.len(), 2);
+    book.retry(vec![letters[0]]).unwrap();
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "n": 1})));
+    assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "n": 2})), "the other one is still shown");
+    book.discard(vec![letters[1]], "typed by mistake").unwrap();
+    assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "n": 1})));
+    assert_eq!(book.status().state, SyncState::Idle);
+    assert!(book.retry(letters).is_err(), "neither is a dead letter any more");
+    assert_sound(&book);
+}
+
+#[test]
+fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let ann = book("ann", &clock);
+    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.create(key("task/1"), fields(json!({"title": "call"}))).unwrap();
+    sync(&ann, &server);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("b.book");
+    let lead = EntityType::parse("lead").unwrap();
+    let old = Schema::closed().declare(lead.clone(), EntityRules::default());
+    let ben = Book::create_new(&path, options("ben", &clock).schema(old.clone())).unwrap();
+    sync(&ben, &server);
+    assert_eq!((view(&ben, "lead/1").is_some(), view(&ben, "task/1")), (true, None));
+    assert_sound(&ben);
+    let head = ben.head().unwrap();
+    assert_eq!(sync(&ben, &server).changes, 0, "the cursor moved past what is kept aside");
+    assert_eq!(ben.head().unwrap(), head);
+    ben.close().unwrap();
+    let new = old.declare(EntityType::parse("task").unwrap(), EntityRules::default());
+    let ben = Book::open(&path, options("ben", &clock).schema(new)).unwrap();
+    assert_eq!(view(&ben, "task/1"), Some(json!({"title": "call"})));
+    assert_sound(&ben);
+}
