@@ -13,14 +13,16 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fieldbook_core::entry::{Control, Draft, Opened};
 use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, StoreOptions, read_head};
 use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{Actor, Clock, DeviceId, Epoch, Hlc, Now, Randomness, RecordKey, Schema};
+use fieldbook_core::{
+    Actor, Clock, DeviceId, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
+};
 use fieldbook_projections::Snapshot;
 use tokio::sync::{broadcast, watch};
 
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
     pub(crate) writer: Mutex<WriterState>,
+    ids: Mutex<SeededRandomness>,
     pub(crate) tail: RwLock<Tail>,
     pub(crate) state: RwLock<StateRow>,
     pub(crate) actor: RwLock<Actor>,
@@ -105,10 +108,12 @@ impl Book {
     }
 
     fn start(store: Store, options: BookOptions) -> Result<Self, Error> {
-        let randomness = match options.randomness {
+        let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
             None => Box::new(system::randomness()?),
         };
+        let mut seed = [0; 32];
+        randomness.fill(&mut seed);
         let snapshot = Snapshot::new(store.begin_read()?);
         let head = read_head(&snapshot.entries()?)?;
         let state = snapshot.state()?;
@@ -121,6 +126,7 @@ impl Book {
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
             writer: Mutex::new(WriterState { head, randomness }),
+            ids: Mutex::new(SeededRandomness::new(seed)),
             tail: RwLock::new(tail),
             state: RwLock::new(state),
             actor: RwLock::new(options.actor),
@@ -225,6 +231,11 @@ impl Shared {
 
     pub(crate) fn server_time(&self) -> Option<ServerTime> {
         *self.server_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lends randomness for ids that are made outside a commit, so that nobody waits for the disk to get one.
+    pub(crate) fn ids(&self) -> MutexGuard<'_, SeededRandomness> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers the server's clock, to correct ours by.

@@ -183,7 +183,8 @@ fn annul(session: &Session<'_>, op: OpPlace) -> Result<Option<Vec<Decision>>, Er
     let last = |place: OpPlace, key: &RecordKey| {
         tail.ops_of(key).next_back().is_some_and(|newest| newest.seq == place.seq)
     };
-    let free = |place: OpPlace| tail.unit_of(place).is_none() && !tail.is_dead(place);
+    let free =
+        |place: OpPlace| tail.unit_of(place).is_none() && !tail.is_dead(place) && !session.has_touched(place);
     if !whole || !ops.iter().all(|(place, row)| free(*place) && last(*place, &row.key)) {
         return Ok(None);
     }

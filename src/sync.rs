@@ -23,7 +23,7 @@ use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::answer::{Tally, take_answer};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::freeze::{freeze, thaw};
-use fieldbook_core::rules::plan::Group;
+use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::{View, retry};
 use fieldbook_core::{Cursor, DeviceId, EntityType, Epoch, Hlc, RequestId, Seq, UnitId};
 use fieldbook_projections::Tables;
@@ -73,24 +73,26 @@ impl Desk for Shared {
     fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
         let _span = tracing::debug_span!("plan").entered();
         self.check_alive()?;
-        let (groups, again, next_wake) = if ask.push {
-            let plan = self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true);
-            (plan.groups, plan.again, plan.wake)
+        let plan = if ask.push {
+            self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true)
         } else {
-            (Vec::new(), Vec::new(), None)
+            Plan::default()
         };
+        let next_wake = plan.wake;
         let wants_page = ask.pull && !self.is_parked();
-        if groups.is_empty() && again.is_empty() && !wants_page {
+        let sends = !plan.groups.is_empty() || !plan.again.is_empty();
+        if !sends && !wants_page {
             return Ok(Next::Idle { next_wake });
         }
         let cursors = self.cursors()?;
         let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
-        let request = if groups.is_empty() && again.is_empty() {
-            self.empty_request(cursors, page_limit)?
-        } else {
+        let request = if sends {
+            let (ask, unmetered) = (ask.clone(), self.connectivity.is_unmetered());
             self.write_in_turn(move |session| {
-                request_with_units(session, &groups, &again, cursors, page_limit)
+                request_with_units(session, &ask, unmetered, cursors, page_limit)
             })?
+        } else {
+            self.empty_request(cursors, page_limit)?
         };
         if request.units.is_empty() && !wants_page {
             return Ok(Next::Idle { next_wake });
@@ -127,10 +129,7 @@ impl Desk for Shared {
     fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
         let mut cursors = request.cursors.clone();
         cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
-        let request_id = {
-            let mut writer = self.writer.try_lock().ok()?;
-            RequestId::new(self.clock.now().wall, writer.randomness.as_mut())
-        };
+        let request_id = RequestId::new(self.clock.now().wall, &mut *self.ids());
         Some(ExchangeRequest {
             request: request_id,
             head: None,
@@ -188,8 +187,7 @@ impl Shared {
     ) -> Result<ExchangeRequest, Error> {
         let (device, epoch) = identity(&self.state())?;
         let now = self.clock.now().wall;
-        let mut writer = self.writer.lock().map_err(|_| Error::Interrupted)?;
-        let request = RequestId::new(now, writer.randomness.as_mut());
+        let request = RequestId::new(now, &mut *self.ids());
         let actor = read(&self.actor).clone();
         Ok(ExchangeRequest {
             protocol: PROTOCOL,
@@ -284,19 +282,37 @@ impl Shared {
     }
 }
 
-/// Freezes new units, finds those under way again, and builds the request.
+/// Plans again on the tail as this round has it (what was planned on may have been undone meanwhile), freezes new units,
+/// finds those under way again, and builds the request.
 fn request_with_units(
     session: &mut Session<'_>,
-    groups: &[Group],
-    again: &[UnitId],
+    ask: &Ask,
+    unmetered: bool,
     cursors: BTreeMap<EntityType, Cursor>,
     page_limit: u32,
 ) -> Result<ExchangeRequest, Error> {
-    let mut ids = again.to_vec();
+    let state = session.tables.state()?;
+    let input = PlanInput {
+        tail: session.tail,
+        schema: session.schema,
+        parks: &state.parks,
+        actor: &session.actor,
+        now: session.now.wall,
+        batch_ops: ask.batch_ops,
+        batch_bytes: ask.batch_bytes,
+        unmetered,
+        heed_backoff: true,
+    };
+    let Plan { mut groups, again, .. } = plan(&input);
+    // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out.
+    groups.retain(|group| {
+        !group.records.iter().flat_map(|(_, places)| places).any(|place| session.has_touched(*place))
+    });
+    let mut ids = again;
     let (seq, now) = (session.next_seq(), session.now.wall);
     let frozen = {
         let (mut view, randomness) = session.view();
-        freeze(&mut view, groups, seq, now, randomness)?
+        freeze(&mut view, &groups, seq, now, randomness)?
     };
     if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
         ids.extend(frozen.planned.units.iter().map(|unit| unit.id));

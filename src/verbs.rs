@@ -1,5 +1,7 @@
 //! What a person decides: retry, discard, resume, confirm another server. Each is an entry with the actor who decided.
 
+use std::collections::BTreeMap;
+
 use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
 use fieldbook_core::{OpId, OpKind};
@@ -28,16 +30,21 @@ impl Book {
         Ok(self.snapshot()?.conflicts()?)
     }
 
-    /// Sends dead letters again, with their op ids and no tries counted.
+    /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them.
     ///
     /// # Errors
     /// [`Error::Misuse`] if one of them is no dead letter; then nothing is done.
     pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
         self.shared.write_in_turn(move |session| {
-            let decisions = dead(session, &ops)?
-                .into_iter()
-                .map(|row| Decision::Retried { key: row.key, op: row.op })
-                .collect();
+            let mut places = BTreeMap::new();
+            for letter in dead(session, &ops)? {
+                let siblings = session.tail.ops_of_entry(letter.op.place.seq);
+                let siblings = siblings.filter(|(place, _)| session.tail.is_dead(*place));
+                places.extend(siblings.map(|(place, row)| (place, (row.key.clone(), row.op))));
+                places.insert(letter.op.place, (letter.key, letter.op.id));
+            }
+            let retried = |(place, (key, id))| Decision::Retried { key, op: PlannedOp { id, place } };
+            let decisions = places.into_iter().map(retried).collect();
             verb(session, Verb::Retry, decisions, Items::default())
         })
     }

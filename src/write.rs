@@ -44,8 +44,7 @@ impl Book {
     /// Makes a new id for a record: a UUIDv7, the kind that is cheapest to store in bulk.
     pub fn new_id(&self) -> RecordId {
         let now = self.shared.clock.now().wall;
-        let mut writer = self.shared.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        RecordId::new(now, writer.randomness.as_mut())
+        RecordId::new(now, &mut *self.shared.ids())
     }
 
     /// Makes a record.

@@ -25,7 +25,8 @@ use fieldbook_core::{
     Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
 };
 use fieldbook_projections::{
-    CachedLog, DiskTables, Effects, LogView, Tables, apply, fold_history, fold_tail, follow, tail_is_due,
+    CachedLog, DiskTables, Effects, LogView, Tables, TailEffect, apply, fold_history, fold_tail, follow,
+    tail_is_due,
 };
 
 use crate::book::{Shared, WriterState, read, write};
@@ -98,6 +99,17 @@ impl<'t> Session<'t> {
     /// Reads the log with what this session appended.
     pub(crate) fn log_view(&self) -> CachedLog<&redb::Table<'t, u64, &'static [u8]>> {
         CachedLog::new(self.appender.table())
+    }
+
+    /// Returns whether a job of this round has ended or planned an op; the tail does not know of it yet.
+    pub(crate) fn has_touched(&self, place: OpPlace) -> bool {
+        self.effects.tail.iter().any(|effect| match effect {
+            TailEffect::Remove(touched) | TailEffect::Dead(touched, _) => *touched == place,
+            TailEffect::Unit(_, unit) => {
+                unit.changes.iter().any(|change| change.ops.iter().any(|op| op.place == place))
+            }
+            TailEffect::Insert(..) | TailEffect::UnitGone(_) => false,
+        })
     }
 
     /// Has the history folded in this round.

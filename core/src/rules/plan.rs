@@ -311,7 +311,8 @@ impl Planning<'_> {
     /// All ops of one transaction, if each can go: all or none.
     fn transaction(&mut self, first: OpPlace) -> Option<Vec<OpPlace>> {
         let tail = self.input.tail;
-        let places: Vec<_> = tail.ops_of_entry(first.seq).map(|(place, _)| place).collect();
+        let ops = tail.ops_of_entry(first.seq).map(|(place, _)| place);
+        let places: Vec<_> = ops.filter(|place| !tail.is_dead(*place)).collect();
         let keys: BTreeSet<_> =
             places.iter().filter_map(|place| tail.op(*place)).map(|row| row.key.clone()).collect();
         let hold = keys.iter().find_map(|key| self.blocked_before(key, first)).or_else(|| {
