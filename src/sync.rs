@@ -20,17 +20,20 @@ use fieldbook_core::limits;
 use fieldbook_core::log::{StoreError, entries_from};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure, HeadClaim, PROTOCOL, Unit};
 use fieldbook_core::rows::StateRow;
-use fieldbook_core::rules::answer::{Tally, take_answer};
+use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::{View, retry};
-use fieldbook_core::{Cursor, DeviceId, EntityType, Epoch, Hlc, RequestId, Seq, UnitId};
+use fieldbook_core::{
+    Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, Mutation, RequestId, Seq, UnitId,
+};
 use fieldbook_projections::Tables;
 use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, run};
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
+use crate::write::reoffer;
 use crate::writer::Session;
 
 impl Book {
@@ -150,7 +153,14 @@ impl Desk for Shared {
             (Failure::Unauthorized { code }, _) => park(ParkScope::Actor(actor), code),
             (Failure::UpgradeRequired { code }, _) => park(ParkScope::Protocol, code),
             (Failure::TooLarge, Some(unit)) => return self.give_up(unit, "too_large".to_owned()),
-            (Failure::Refused { code }, Some(unit)) => return self.give_up(unit, code.clone()),
+            // Of what a server refuses as a whole, only this can be the fault of a lone unit.
+            (Failure::Refused { code }, Some(unit)) if code == "bad_request" => {
+                return self.give_up(unit, code.clone());
+            }
+            (Failure::Refused { code }, _) if code == "server_behind" => match self.state().server {
+                Some((server, epoch)) => park(ParkScope::Server(server, epoch), code),
+                None => return Ok(Taken::default()),
+            },
             (Failure::Transient { code, retry_after, marked: true }, Some(unit)) => {
                 return self.count_try(unit, code.clone(), *retry_after);
             }
@@ -209,6 +219,7 @@ impl Shared {
             || !answer.changes.is_empty()
             || !answer.cursors.is_empty()
             || answer.receipt.is_some_and(|receipt| anchored != Some(receipt))
+            || (self.state().rereading && !answer.more)
     }
 
     /// Appends decisions that are not decided already.
@@ -375,19 +386,54 @@ fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Err
     if answered.upstream.receipt == session.tables.state()?.anchor {
         answered.upstream.receipt = None;
     }
-    if answered.is_empty() {
+    let read_to_end = session.tables.state()?.rereading && !answer.more;
+    if answered.is_empty() && !read_to_end {
         return Ok(answered.tally);
     }
+    let reoffers = std::mem::take(&mut answered.reoffers);
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     let hlc = observe(last, seen, answer.server_time);
-    let draft = Draft { meta: Meta::Upstream(answered.upstream), items: answered.upstream_items };
-    session.append(draft, hlc)?;
+    if !answered.is_empty() {
+        let draft = Draft { meta: Meta::Upstream(answered.upstream.clone()), items: answered.upstream_items };
+        session.append(draft, hlc)?;
+    }
     if !answered.decisions.is_empty() {
         let _span = tracing::debug_span!("rebase", decisions = answered.decisions.len()).entered();
         let meta = Meta::Control(Control::Decided(answered.decisions));
         session.append(Draft { meta, items: answered.decision_items }, Hlc::ZERO)?;
     }
+    offer_again(session, reoffers, read_to_end)?;
     Ok(answered.tally)
+}
+
+/// After a server was restored: what its former life had confirmed and this one lacks is written as ops of ours, under the
+/// stamps it had, so that it is sent again and nothing is dropped.
+fn offer_again(session: &mut Session<'_>, reoffers: Vec<Reoffer>, read_to_end: bool) -> Result<(), Error> {
+    for Reoffer { key, image, edited_at } in reoffers {
+        let row = session.tables.record(&key)?.unwrap_or_default();
+        let now = row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)?;
+        let mutation = match (image, now) {
+            (Some(image), Some(now)) if row.tail.is_empty() => Mutation::update(key, now.patch_to(&image)),
+            (Some(image), None) if row.tail.is_empty() => Mutation::create(key, image),
+            (None, Some(_)) if row.tail.is_empty() => Mutation::delete(key),
+            // What stands in the tail is newer than what is offered again.
+            _ => continue,
+        };
+        reoffer(session, mutation, edited_at)?;
+    }
+    if !read_to_end {
+        return Ok(());
+    }
+    let mut lost = Vec::new();
+    for key in session.tables.unconfirmed()? {
+        let Some(row) = session.tables.record(&key)? else { continue };
+        if let (true, Some(confirmed)) = (row.tail.is_empty(), row.confirmed.as_ref()) {
+            let image = confirmed.fields.to_fields().map_err(Error::damaged)?;
+            lost.push((Mutation::create(key, image), confirmed.edited_at));
+        }
+    }
+    session.append(Draft::control(Control::Decided(vec![Decision::ServerRead])), Hlc::ZERO)?;
+    lost.into_iter().try_for_each(|(mutation, edited_at)| reoffer(session, mutation, edited_at))
 }
 
 fn taken(tally: &Tally) -> Taken {

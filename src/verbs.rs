@@ -95,6 +95,33 @@ impl Book {
         self.resume(|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_)), Verb::Resume)
     }
 
+    /// Accepts the server that answered last as the one this book belongs to from now on: the same one restored from a
+    /// backup, or another one. Everything is fetched anew; what the former one had confirmed and this one lacks is offered
+    /// to it again, never dropped.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if no other server has answered.
+    pub fn accept_server(&self) -> Result<(), Error> {
+        let other = self.shared.state().parks.iter().rev().find_map(|(scope, _)| match scope {
+            ParkScope::Server(server, epoch) => Some((*server, *epoch)),
+            _ => None,
+        });
+        let Some((server, epoch)) = other else {
+            return Err(Error::Misuse("no other server has answered, so there is none to accept"));
+        };
+        self.shared.write_in_turn(move |session| {
+            let state = session.tables.state()?;
+            // A server that merely said it was set back has not said who it is now.
+            let accepted = Some((server, epoch)).filter(|accepted| state.server != Some(*accepted));
+            let parks = state.parks;
+            let unparked = parks.into_iter().map(|(scope, _)| scope);
+            let unparked = unparked.filter(|scope| matches!(scope, ParkScope::Server(..)));
+            let mut decisions: Vec<_> = unparked.map(|scope| Decision::Unparked { scope }).collect();
+            decisions.push(Decision::ServerAccepted { server: accepted });
+            verb(session, Verb::AcceptServer, decisions, Items::default())
+        })
+    }
+
     fn resume(&self, concerns: impl Fn(&ParkScope) -> bool, word: Verb) -> Result<(), Error> {
         let scopes: Vec<_> = {
             let state = self.shared.state();

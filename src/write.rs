@@ -215,8 +215,24 @@ impl Images {
     }
 }
 
+/// Writes what a former life of the server had, under the stamp that it had there.
+pub(crate) fn reoffer(session: &mut Session<'_>, mutation: Mutation, edited_at: Hlc) -> Result<(), Error> {
+    if let Some(op) = Images::default().admit(session, mutation)? {
+        append_stamped(session, vec![op], Some(edited_at))?;
+    }
+    Ok(())
+}
+
 /// Appends one intent.
 fn append(session: &mut Session<'_>, ops: Vec<AdmittedOp>) -> Result<Vec<(OpId, OpPlace)>, Error> {
+    append_stamped(session, ops, None)
+}
+
+fn append_stamped(
+    session: &mut Session<'_>,
+    ops: Vec<AdmittedOp>,
+    edited_at: Option<Hlc>,
+) -> Result<Vec<(OpId, OpPlace)>, Error> {
     let mut items = Items::default();
     let mut last = Hlc::ZERO;
     let ops: Vec<OpMeta> = ops
@@ -228,7 +244,7 @@ fn append(session: &mut Session<'_>, ops: Vec<AdmittedOp>) -> Result<Vec<(OpId, 
                 id: OpId::new(session.now.wall, session.randomness),
                 key: op.mutation.key,
                 kind: op.mutation.kind,
-                edited_at: stamped.hlc,
+                edited_at: edited_at.unwrap_or(stamped.hlc),
                 clock_capped: stamped.capped,
                 base: op.base,
                 schema_version: op.schema_version,

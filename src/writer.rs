@@ -120,7 +120,7 @@ impl<'t> Session<'t> {
     /// Lends what the rules may read, together with randomness.
     pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
         let log = CachedLog::new(self.appender.table());
-        let view = SessionView { tables: &mut self.tables, log, tail: self.tail };
+        let view = SessionView { tables: &mut self.tables, log, tail: self.tail, fresh: self.appended > 0 };
         (view, self.randomness)
     }
 
@@ -144,6 +144,7 @@ pub(crate) struct SessionView<'a, 't> {
     tables: &'a mut DiskTables<'t>,
     log: CachedLog<&'a redb::Table<'t, u64, &'static [u8]>>,
     tail: &'a Tail,
+    fresh: bool,
 }
 
 impl View for SessionView<'_, '_> {
@@ -151,6 +152,11 @@ impl View for SessionView<'_, '_> {
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
         self.tables.record(key)
+    }
+
+    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
+        // A tail that began in this very round is found by reading the row.
+        Ok(self.fresh || self.tail.has(key) || self.tables.state()?.rereading)
     }
 
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {

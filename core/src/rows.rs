@@ -278,6 +278,9 @@ pub struct StateRow {
     pub synced_at: Option<WallTime>,
     /// What is stopped, and by which code.
     pub parks: Vec<(ParkScope, String)>,
+    /// Whether an accepted server has yet to be read to its end; until then confirmed records of version 0 are those that
+    /// the former one had.
+    pub rereading: bool,
     /// How far the table of the tail is folded.
     pub tail_folded: Seq,
     /// How far the table of the history is folded.

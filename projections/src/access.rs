@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fieldbook_core::codec::{self, Stored};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId};
+use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId, Version};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::tables;
@@ -24,6 +24,10 @@ pub trait Tables {
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
     fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
     fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
+    /// Forgets every cursor, and gives every confirmed record the version 0, below any that a server sends.
+    fn await_confirmation(&mut self) -> Result<(), StoreError>;
+    /// Returns the live records that still have it.
+    fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError>;
     fn state(&mut self) -> Result<StateRow, StoreError>;
     fn put_state(&mut self, row: StateRow) -> Result<(), StoreError>;
 }
@@ -56,6 +60,21 @@ impl<'t> DiskTables<'t> {
                 Ok(vacant.insert(table.map_err(StoreError::during("opening a table"))?))
             }
         }
+    }
+
+    fn all_records(&mut self) -> Result<Vec<(RecordKey, RecordRow)>, StoreError> {
+        let table = self.which(Which::Records)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(StoreError::during("reading rows"))? {
+            let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
+            let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
+                what: "a key of a table; run `fieldbook rebuild`",
+                seq: None,
+                source: None,
+            })?;
+            rows.push((key, decode(stored.value())?));
+        }
+        Ok(rows)
     }
 
     fn get<T: Stored>(&mut self, which: Which, key: &[u8]) -> Result<Option<T>, StoreError> {
@@ -198,6 +217,23 @@ impl Tables for DiskTables<'_> {
         Ok(())
     }
 
+    fn await_confirmation(&mut self) -> Result<(), StoreError> {
+        let during = StoreError::during::<redb::StorageError>;
+        self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
+        for (key, mut row) in self.all_records()? {
+            if let Some(confirmed) = row.confirmed.as_mut() {
+                confirmed.version = Version::new(0);
+                self.put_record(&key, Some(row))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError> {
+        let rows = self.all_records()?.into_iter();
+        Ok(rows.filter(|(_, row)| awaits_confirmation(row)).map(|(key, _)| key).collect())
+    }
+
     fn state(&mut self) -> Result<StateRow, StoreError> {
         if self.state.is_none() {
             self.state = Some(self.get(Which::State, &[])?.unwrap_or_default());
@@ -210,6 +246,11 @@ impl Tables for DiskTables<'_> {
         self.state = Some(row);
         Ok(())
     }
+}
+
+/// Whether a record is known from a former server only.
+pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
+    row.confirmed.as_ref().is_some_and(|confirmed| confirmed.version == Version::new(0) && !confirmed.deleted)
 }
 
 pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {

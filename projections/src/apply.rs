@@ -294,6 +294,28 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 let change = usize::try_from(*number).ok().and_then(|number| upstream.changes.get(number));
                 change.map_or(Ok(()), |change| self.change(change, &entry))
             }
+            Decision::ServerAccepted { server } => {
+                self.tables.await_confirmation()?;
+                let mut state = self.tables.state()?;
+                state.server = *server;
+                state.anchor = None;
+                state.rereading = true;
+                self.put_state(state)
+            }
+            Decision::ServerRead => {
+                for key in self.tables.unconfirmed()? {
+                    let mut row = self.tables.record(&key)?.unwrap_or_default();
+                    let before = row.image().cloned();
+                    if let Some(confirmed) = row.confirmed.as_mut() {
+                        confirmed.deleted = true;
+                    }
+                    self.see(&mut row)?;
+                    self.put(&key, row, before)?;
+                }
+                let mut state = self.tables.state()?;
+                state.rereading = false;
+                self.put_state(state)
+            }
             Decision::Unparked { scope } => {
                 let mut state = self.tables.state()?;
                 state.parks.retain(|(parked, _)| parked != scope);

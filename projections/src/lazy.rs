@@ -129,7 +129,10 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         | Decision::Discarded { key, .. } => Ok(vec![key.clone()]),
         Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
         Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
-        Decision::Parked { .. } | Decision::Unparked { .. } => Ok(Vec::new()),
+        Decision::Parked { .. }
+        | Decision::Unparked { .. }
+        | Decision::ServerAccepted { .. }
+        | Decision::ServerRead => Ok(Vec::new()),
     }
 }
 

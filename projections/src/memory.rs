@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId};
+use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId, Version};
 
-use crate::access::Tables;
+use crate::access::{Tables, awaits_confirmation};
 
 /// The tables folded from some entries, in memory.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +86,22 @@ impl Tables for MemoryTables {
     fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
         self.aside.remove(&(key.clone(), seq, number));
         Ok(())
+    }
+
+    fn await_confirmation(&mut self) -> Result<(), StoreError> {
+        self.cursors.clear();
+        for confirmed in self.records.values_mut().filter_map(|row| row.confirmed.as_mut()) {
+            confirmed.version = Version::new(0);
+        }
+        Ok(())
+    }
+
+    fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError> {
+        // In the order of keys, as on disk: a hash map's order must not reach the fold.
+        let waiting = self.records.iter().filter(|(_, row)| awaits_confirmation(row));
+        let mut keys: Vec<_> = waiting.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable_by_key(RecordKey::to_bytes);
+        Ok(keys)
     }
 
     fn state(&mut self) -> Result<StateRow, StoreError> {

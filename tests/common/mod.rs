@@ -8,12 +8,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook::{
     Book, BookOptions, Clock, Fields, FnRemote, MonotonicTime, Now, RecordKey, Remote, RunOptions,
     SeededRandomness, ServerEpoch, ServerId, SyncReport, WallTime,
 };
-use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
+use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde_json::Value;
 
 /// A clock that moves when it is told to.
@@ -59,14 +59,24 @@ impl Server {
     }
 
     pub(crate) fn answer(&self, request: &ExchangeRequest) -> ExchangeAnswer {
+        self.try_answer(request).unwrap()
+    }
+
+    pub(crate) fn try_answer(&self, request: &ExchangeRequest) -> Result<ExchangeAnswer, Failure> {
         self.requests.lock().unwrap().push(request.clone());
         let mut authority = self.authority.lock().unwrap();
-        exchange(&mut *authority, request, self.clock.now().wall, &Caller::Anyone, &Quota::default()).unwrap()
+        let now = self.clock.now().wall;
+        exchange(&mut *authority, request, now, &Caller::Anyone, &Quota::default()).map_err(|error| {
+            match error {
+                ExchangeError::Refused(refusal) => refusal.into(),
+                other => panic!("a server in memory does not fail: {other}"),
+            }
+        })
     }
 
     pub(crate) fn remote(&self) -> impl Remote + use<> {
         let server = self.clone();
-        FnRemote::new(move |request: &ExchangeRequest| Ok(server.answer(request)))
+        FnRemote::new(move |request: &ExchangeRequest| Ok(server.try_answer(request)?))
     }
 
     /// The record as the server has it.

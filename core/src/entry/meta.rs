@@ -368,6 +368,13 @@ pub enum Decision {
         /// The item with the values that the person gave in place of both.
         merged: Option<ItemIndex>,
     },
+    /// A person accepted another server, or another life of the server: every record is to be confirmed anew.
+    ServerAccepted {
+        /// The server and its life; none if it has not said yet who it is, so that the next one to answer is meant.
+        server: Option<(ServerId, ServerEpoch)>,
+    },
+    /// The accepted server has been read to its end: records that it did not name are not there.
+    ServerRead,
     /// A record that was kept aside is taken in, now that its entity type is declared.
     TakenIn {
         /// The record.

@@ -48,8 +48,21 @@ pub struct Answered {
     pub decisions: Vec<Decision>,
     /// The values of `decisions`.
     pub decision_items: Items,
+    /// What a former life of the server had and this one lacks, to be offered again.
+    pub reoffers: Vec<Reoffer>,
     /// Counts for the report.
     pub tally: Tally,
+}
+
+/// A record that the server once confirmed and now has in an older state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reoffer {
+    /// The record.
+    pub key: RecordKey,
+    /// What it was; `None` if it was deleted.
+    pub image: Option<Fields>,
+    /// When that was edited. The offer keeps this stamp, so that an older state never wins over a newer one.
+    pub edited_at: crate::time::Hlc,
 }
 
 impl Answered {
@@ -119,6 +132,7 @@ pub fn take_answer<V: View>(
             upstream_items: Items::default(),
             decisions: Vec::new(),
             decision_items: Items::default(),
+            reoffers: Vec::new(),
             tally: Tally::default(),
         },
         touched: BTreeMap::new(),
@@ -337,7 +351,11 @@ impl<'a, V: View> Taking<'a, V> {
     fn judge_all(&mut self) -> Result<(), V::Error> {
         for (key, mut touched) in std::mem::take(&mut self.touched) {
             touched.changes.sort_by_key(|change| change.version);
+            if !self.view.may_need_judging(&key)? {
+                continue;
+            }
             let Some(row) = self.view.record(&key)? else { continue };
+            self.reoffer(&key, &row, &touched);
             if row.tail.is_empty() {
                 continue;
             }
@@ -346,6 +364,20 @@ impl<'a, V: View> Taking<'a, V> {
             self.judge(&key, &row, &touched, rules)?;
         }
         Ok(())
+    }
+
+    /// After a restore: what the former life of the server had last is offered again if this one has something older.
+    fn reoffer(&mut self, key: &RecordKey, row: &RecordRow, touched: &Touched<'a>) {
+        let Some(former) = row.confirmed.as_ref().filter(|confirmed| confirmed.version.number() == 0) else {
+            return;
+        };
+        let Some(last) = touched.changes.last().filter(|last| last.edited_at < former.edited_at) else {
+            return;
+        };
+        let image = row.confirmed_image().and_then(|fields| fields.to_fields().ok());
+        if image.is_some() || !last.deleted {
+            self.out.reoffers.push(Reoffer { key: key.clone(), image, edited_at: former.edited_at });
+        }
     }
 
     /// A change whose last op is one of ours that is under way confirms the unit, if the unit is about this record only;

@@ -40,6 +40,10 @@ pub trait View {
     /// Returns a record's row, or `None` if nothing is known of the record.
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Self::Error>;
 
+    /// Returns whether a record may have a tail, or may be one that a former server had: whether a change of it needs to
+    /// be judged at all. Never wrongly says no.
+    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, Self::Error>;
+
     /// Returns a unit without a final answer.
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Self::Error>;
 

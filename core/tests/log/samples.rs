@@ -255,6 +255,9 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         lost: vec!["phone".to_owned()],
         merged: Some(message),
     });
+    let server = Some((ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([10; 16])));
+    decisions.push(Decision::ServerAccepted { server });
+    decisions.push(Decision::ServerRead);
     decisions.push(Decision::TakenIn { key: lead("42"), seq: Seq::new(4), number: 70_000 });
     decisions
 }

@@ -1,0 +1,76 @@
+//! The server is restored from a backup, or is another one: the book stops, says so, and after a person's word offers again
+//! what the new life lacks.
+
+mod common;
+
+use common::{Server, TestClock, assert_sound, book, fields, key, sync, view};
+use fieldbook::{ServerEpoch, SyncState};
+use serde_json::json;
+
+#[test]
+fn what_a_restored_server_has_lost_is_offered_again_by_whoever_has_it() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let (ann, ben) = (book("ann", &clock), book("ben", &clock));
+    ann.create(key("lead/1"), fields(json!({"n": 1}))).unwrap();
+    ann.create(key("lead/2"), fields(json!({"n": 1}))).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    let backup = server.authority.lock().unwrap().clone();
+    clock.advance(1_000);
+    ben.update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
+    ben.create(key("lead/3"), fields(json!({"n": 3}))).unwrap();
+    ben.delete(key("lead/2")).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
+    clock.advance(1_000);
+    ben.update(key("lead/1"), fields(json!({"n": 4}))).unwrap();
+    sync(&ben, &server);
+
+    *server.authority.lock().unwrap() = backup;
+    server.authority.lock().unwrap().start_epoch(ServerEpoch::from_bytes([99; 16]));
+    let head = ann.head().unwrap().unwrap().seq;
+    sync(&ann, &server);
+    assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
+    assert_eq!(ann.head().unwrap().unwrap().seq, head.next(), "only the park was written");
+    assert_eq!(view(&ann, "lead/1"), Some(json!({"n": 2})), "nothing jumps back before somebody confirms");
+    ann.accept_server().unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    ben.accept_server().unwrap();
+    for _ in 0..2 {
+        sync(&ben, &server);
+        sync(&ann, &server);
+    }
+    for book in [&ann, &ben] {
+        assert_eq!(view(book, "lead/1"), Some(json!({"n": 4})), "the newest state that any device had");
+        assert_eq!(view(book, "lead/2"), None);
+        assert_eq!(view(book, "lead/3"), Some(json!({"n": 3})));
+        assert_eq!((book.status().pending, book.status().state), (0, SyncState::Idle));
+        assert_sound(book);
+    }
+    assert_eq!(server.record("lead/1"), Some(json!({"n": 4})));
+    assert_eq!((server.record("lead/2"), server.record("lead/3")), (None, Some(json!({"n": 3}))));
+}
+
+#[test]
+fn an_edit_that_waits_when_the_server_changes_reaches_the_new_one_with_its_whole_record() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let empty = server.authority.lock().unwrap().clone();
+    let ann = book("ann", &clock);
+    ann.create(key("lead/1"), fields(json!({"name": "Ann", "n": 1}))).unwrap();
+    sync(&ann, &server);
+    clock.advance(1_000);
+    ann.update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
+    *server.authority.lock().unwrap() = empty;
+    server.authority.lock().unwrap().start_epoch(ServerEpoch::from_bytes([99; 16]));
+    sync(&ann, &server);
+    ann.accept_server().unwrap();
+    for _ in 0..3 {
+        sync(&ann, &server);
+    }
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "n": 2})));
+    assert_eq!(ann.status().pending, 0);
+    assert_sound(&ann);
+}
