@@ -25,8 +25,7 @@ use fieldbook_core::{
     Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
 };
 use fieldbook_projections::{
-    CachedLog, DiskTables, Effects, LogView, Tables, TailEffect, apply, fold_history, fold_tail, follow,
-    tail_is_due,
+    CachedLog, DiskTables, Effects, LogView, Tables, TailEffect, apply, fold_history, fold_tail, tail_is_due,
 };
 
 use crate::book::{Shared, WriterState, read, write};
@@ -125,9 +124,7 @@ impl<'t> Session<'t> {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        for effect in &self.effects.records {
-            follow(&mut self.tables, self.schema, effect)?;
-        }
+        self.tables.flush(self.schema)?;
         let head = self.appender.head().map_or(Seq::ZERO, |head| head.seq);
         if self.fold_history {
             fold_history(&mut self.tables, &CachedLog::new(self.appender.table()), head)?;
@@ -331,7 +328,7 @@ impl Shared {
             done.effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut tail));
         }
         if self.changes.receiver_count() > 0 && !done.effects.records.is_empty() {
-            let mut keys: Vec<_> = done.effects.records.into_iter().map(|effect| effect.key).collect();
+            let mut keys = done.effects.records;
             keys.sort_unstable();
             keys.dedup();
             // Nobody listening any more is no error.

@@ -1,19 +1,26 @@
 //! Typed access to the tables, on disk or in memory. Folding is written once, over [`Tables`].
+//!
+//! Record rows are held in memory while a transaction lasts, and written by [`DiskTables::flush`] at its end: each once, however
+//! often it changed, in the order of their keys.
 
 use std::collections::BTreeMap;
 
 use fieldbook_core::codec::{self, Stored};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId, Version};
-use redb::{ReadableTable, Table, WriteTransaction};
+use fieldbook_core::{EntityType, OpId, RecordKey, Schema, Seq, UnitId, Version};
+use redb::{ReadableTable, WriteTransaction};
 
-use crate::tables;
+use crate::sorted::{BytesTable, SortedRow, write_sorted};
+use crate::{index, tables};
 
 /// The tables that [`crate::apply`] reads and writes. `None` as a row takes it away.
+///
+/// `take_record` moves a row out for a change; whoever took it puts it back, or gives the whole transaction up.
 #[expect(missing_docs, reason = "each pair reads and writes one table, described in `tables`")]
 pub trait Tables {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
+    fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
     fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError>;
     fn put_unit(&mut self, id: &UnitId, row: Option<UnitRow>) -> Result<(), StoreError>;
@@ -32,24 +39,80 @@ pub trait Tables {
     fn put_state(&mut self, row: StateRow) -> Result<(), StoreError>;
 }
 
-type BytesTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
-
 /// The tables of a write transaction, each opened when it is first needed: an append of the app opens records only.
+///
+/// Records that were changed are on the way to the disk only after [`Self::flush`].
 pub struct DiskTables<'t> {
     transaction: &'t WriteTransaction,
     open: BTreeMap<Which, BytesTable<'t>>,
     state: Option<StateRow>,
+    /// The order of keys is the order of their stored bytes.
+    records: BTreeMap<RecordKey, HeldRecord>,
+}
+
+/// A record's row as this transaction has it.
+struct HeldRecord {
+    row: Option<RecordRow>,
+    is_stored: bool,
+    changed: bool,
 }
 
 impl<'t> DiskTables<'t> {
     /// Works within this transaction.
     pub const fn new(transaction: &'t WriteTransaction) -> Self {
-        Self { transaction, open: BTreeMap::new(), state: None }
+        Self { transaction, open: BTreeMap::new(), state: None, records: BTreeMap::new() }
     }
 
     /// Works within this transaction, whose state row is known.
     pub const fn with_state(transaction: &'t WriteTransaction, state: StateRow) -> Self {
-        Self { transaction, open: BTreeMap::new(), state: Some(state) }
+        Self { transaction, open: BTreeMap::new(), state: Some(state), records: BTreeMap::new() }
+    }
+
+    /// Returns a record's row without copying it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    pub fn look(&mut self, key: &RecordKey) -> Result<Option<&RecordRow>, StoreError> {
+        Ok(self.held(key)?.row.as_ref())
+    }
+
+    fn held(&mut self, key: &RecordKey) -> Result<&mut HeldRecord, StoreError> {
+        let stored: Option<RecordRow> =
+            if self.records.contains_key(key) { None } else { self.get(Which::Records, &key.to_bytes())? };
+        let held = self.records.entry(key.clone());
+        Ok(held.or_insert_with(|| HeldRecord { is_stored: stored.is_some(), row: stored, changed: false }))
+    }
+
+    /// Writes the records that were changed, and their places in the declared indexes. Done once, before the commit.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a table cannot be written.
+    pub fn flush(&mut self, schema: &Schema) -> Result<(), StoreError> {
+        let mut changed = std::mem::take(&mut self.records);
+        changed.retain(|_, held| held.changed && (held.is_stored || held.row.is_some()));
+        self.flush_indexes(schema, &changed)?;
+        let rows = changed.into_iter().map(|(key, held)| {
+            let value = held.row.as_ref().map(encode).transpose()?;
+            Ok(SortedRow { key: key.to_bytes(), value, is_new: !held.is_stored })
+        });
+        write_sorted(self.which(Which::Records)?, rows)
+    }
+
+    fn flush_indexes(
+        &mut self,
+        schema: &Schema,
+        changed: &BTreeMap<RecordKey, HeldRecord>,
+    ) -> Result<(), StoreError> {
+        for (key, held) in changed {
+            let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty()) else {
+                continue;
+            };
+            let before: Option<RecordRow> =
+                if held.is_stored { self.get(Which::Records, &key.to_bytes())? } else { None };
+            let before = before.as_ref().and_then(RecordRow::image);
+            index::follow(self, &rules.indexes, key, before, held.row.as_ref().and_then(RecordRow::image))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn which(&mut self, which: Which) -> Result<&mut BytesTable<'t>, StoreError> {
@@ -62,9 +125,10 @@ impl<'t> DiskTables<'t> {
         }
     }
 
+    /// Returns all records as this transaction has them, in the order of keys.
     fn all_records(&mut self) -> Result<Vec<(RecordKey, RecordRow)>, StoreError> {
+        let mut rows = BTreeMap::new();
         let table = self.which(Which::Records)?;
-        let mut rows = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading rows"))? {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
             let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
@@ -72,9 +136,11 @@ impl<'t> DiskTables<'t> {
                 seq: None,
                 source: None,
             })?;
-            rows.push((key, decode(stored.value())?));
+            rows.insert(key, Some(decode(stored.value())?));
         }
-        Ok(rows)
+        let held = self.records.iter().filter(|(_, held)| held.changed);
+        rows.extend(held.map(|(key, held)| (key.clone(), held.row.clone())));
+        Ok(rows.into_iter().filter_map(|(key, row)| Some((key, row?))).collect())
     }
 
     fn get<T: Stored>(&mut self, which: Which, key: &[u8]) -> Result<Option<T>, StoreError> {
@@ -158,11 +224,18 @@ impl Which {
 
 impl Tables for DiskTables<'_> {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
-        self.get(Which::Records, &key.to_bytes())
+        Ok(self.held(key)?.row.clone())
+    }
+
+    fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        Ok(self.held(key)?.row.take())
     }
 
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError> {
-        self.put(Which::Records, &key.to_bytes(), row.as_ref())
+        let held = self.held(key)?;
+        held.row = row;
+        held.changed = true;
+        Ok(())
     }
 
     fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError> {

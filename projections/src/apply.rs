@@ -30,7 +30,7 @@ use fieldbook_core::{
 };
 
 use crate::access::Tables;
-use crate::effects::{Effects, RecordEffect, TailEffect};
+use crate::effects::{Effects, TailEffect};
 use crate::log_view::{LogView, op_of};
 
 /// Applies one entry to the tables and notes what changed.
@@ -76,12 +76,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let content = op_of(self.entry, place)?;
         let meta = crate::log_view::op_meta(self.entry, place)?;
         let key = meta.key.clone();
-        let mut row = self.tables.record(&key)?.unwrap_or_default();
-        let before = row.image().cloned();
-        let mut image = Image {
-            fields: self.fields(before.as_ref())?,
-            before_deletion: before_deletion(&row, self.seq())?,
-        };
+        let mut row = self.tables.take_record(&key)?.unwrap_or_default();
+        let mut image =
+            Image { fields: self.fields(row.image())?, before_deletion: before_deletion(&row, self.seq())? };
         image.apply(content.kind, &content.fields);
         row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
         row.tail.push(TailRef {
@@ -95,7 +92,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         });
         let tail_row = tail_row(self.schema, self.entry, intent.ops.len(), meta, &content.fields);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
-        self.put(&key, row, before)
+        self.put(&key, row)
     }
 
     fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
@@ -119,8 +116,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
-        let mut row = self.tables.record(&change.key)?.unwrap_or_default();
-        let before = row.image().cloned();
+        let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
         row.synced_at = Some(self.entry.header.wall);
         if row.version().is_none_or(|known| change.version > known) {
             let sent = match change.fields {
@@ -149,7 +145,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             });
             self.see(&mut row)?;
         }
-        self.put(&change.key, row, before)
+        self.put(&change.key, row)
     }
 
     fn control(&mut self, control: &Control) -> Result<(), StoreError> {
@@ -218,7 +214,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             (_, Some(base)) => Some(base.to_json()),
         };
-        self.touched(&change.key, &row);
+        self.touched(&change.key);
         Ok(UnitChangeRow {
             key: change.key.clone(),
             kind: change.kind,
@@ -246,8 +242,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 row.first_try = row.first_try.or(Some(self.entry.header.wall));
                 row.retry_at = Some(*retry_at);
                 for change in &row.changes {
-                    let record = self.tables.record(&change.key)?.unwrap_or_default();
-                    self.touched(&change.key, &record);
+                    self.touched(&change.key);
                 }
                 self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
                 self.tables.put_unit(unit, Some(row))
@@ -304,13 +299,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::ServerRead => {
                 for key in self.tables.unconfirmed()? {
-                    let mut row = self.tables.record(&key)?.unwrap_or_default();
-                    let before = row.image().cloned();
+                    let mut row = self.tables.take_record(&key)?.unwrap_or_default();
                     if let Some(confirmed) = row.confirmed.as_mut() {
                         confirmed.deleted = true;
                     }
                     self.see(&mut row)?;
-                    self.put(&key, row, before)?;
+                    self.put(&key, row)?;
                 }
                 let mut state = self.tables.state()?;
                 state.rereading = false;
@@ -328,8 +322,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
         self.end_unit(id)?;
         for change in &unit.changes {
-            let mut row = self.tables.record(&change.key)?.unwrap_or_default();
-            let before = row.image().cloned();
+            let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
             row.synced_at = Some(self.entry.header.wall);
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
             if let Some(version) =
@@ -340,7 +333,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
             self.ended(&change.ops);
             self.see(&mut row)?;
-            self.put(&change.key, row, before)?;
+            self.put(&change.key, row)?;
         }
         Ok(())
     }
@@ -483,8 +476,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 
     /// Ends ops of a record.
     fn end(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
-        let mut row = self.tables.record(key)?.unwrap_or_default();
-        let before = row.image().cloned();
+        let mut row = self.tables.take_record(key)?.unwrap_or_default();
         let ends = |reference: &TailRef| ops.iter().any(|op| op.id == reference.op);
         for reference in row.tail.iter().filter(|reference| reference.dead && ends(reference)) {
             self.tables.put_dead_letter(&reference.op, None)?;
@@ -492,7 +484,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         row.tail.retain(|reference| !ends(reference));
         self.ended(ops);
         self.see(&mut row)?;
-        self.put(key, row, before)
+        self.put(key, row)
     }
 
     fn ended(&mut self, ops: &[PlannedOp]) {
@@ -505,13 +497,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         ops: &[PlannedOp],
         change: impl Fn(&mut TailRef),
     ) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.record(key)? else { return Ok(()) };
-        let before = row.image().cloned();
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
         for reference in row.tail.iter_mut().filter(|reference| ops.iter().any(|op| op.id == reference.op)) {
             change(reference);
         }
         self.see(&mut row)?;
-        self.put(key, row, before)
+        self.put(key, row)
     }
 
     /// Folds the tail over confirmed.
@@ -534,27 +525,20 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         Ok(())
     }
 
-    fn put(
-        &mut self,
-        key: &RecordKey,
-        mut row: RecordRow,
-        before: Option<FieldsJson>,
-    ) -> Result<(), StoreError> {
+    fn put(&mut self, key: &RecordKey, mut row: RecordRow) -> Result<(), StoreError> {
         if row.tail.is_empty() {
             row.visible = Visible::AsConfirmed;
             if let Some(confirmed) = row.confirmed.as_mut().filter(|confirmed| confirmed.deleted) {
                 confirmed.fields = FieldsJson::default();
             }
         }
-        let after = row.image().cloned();
-        self.effects.records.push(RecordEffect { key: key.clone(), before, after });
+        self.effects.records.push(key.clone());
         self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
     }
 
     /// Notes that a record's status changed while its row did not.
-    fn touched(&mut self, key: &RecordKey, row: &RecordRow) {
-        let image = row.image().cloned();
-        self.effects.records.push(RecordEffect { key: key.clone(), before: image.clone(), after: image });
+    fn touched(&mut self, key: &RecordKey) {
+        self.effects.records.push(key.clone());
     }
 
     fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {

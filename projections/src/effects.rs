@@ -1,29 +1,18 @@
-//! What a fold changed, for those who follow: the tail in memory, the watchers, the indexes.
+//! What a fold changed, for those who follow: the tail in memory and the watchers.
 
 use fieldbook_core::rows::{TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{FieldsJson, OpPlace, RecordKey, UnitId};
+use fieldbook_core::{OpPlace, RecordKey, UnitId};
 
 /// What one or more entries changed.
 #[derive(Debug, Clone, Default)]
 pub struct Effects {
     /// What happened to the tail, in order.
     pub tail: Vec<TailEffect>,
-    /// The records whose row or status changed, with what the app read before and after.
-    pub records: Vec<RecordEffect>,
+    /// The records whose row or status changed.
+    pub records: Vec<RecordKey>,
     /// Whether the book's state row changed.
     pub state: bool,
-}
-
-/// A record that changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordEffect {
-    /// The record.
-    pub key: RecordKey,
-    /// What the app read before; `None` for no such record.
-    pub before: Option<FieldsJson>,
-    /// What the app reads now.
-    pub after: Option<FieldsJson>,
 }
 
 /// One thing that happened to the tail.

@@ -6,24 +6,28 @@
 use std::ops::Bound;
 
 use fieldbook_core::log::StoreError;
-use fieldbook_core::{EntityType, FieldsJson, RecordId, RecordKey, Schema};
+use fieldbook_core::{EntityType, FieldsJson, RecordId, RecordKey};
 use serde_json::Value;
 
 use crate::access::{DiskTables, Which};
-use crate::effects::RecordEffect;
 use crate::tables::after_prefix;
 
 /// Brings the indexes in line with a record's change.
 ///
 /// # Errors
 /// [`StoreError`] if the table cannot be written.
-pub fn follow(tables: &mut DiskTables<'_>, schema: &Schema, effect: &RecordEffect) -> Result<(), StoreError> {
-    let Some(rules) = schema.rules(&effect.key.entity) else { return Ok(()) };
-    if rules.indexes.is_empty() || effect.before == effect.after {
+pub(crate) fn follow(
+    tables: &mut DiskTables<'_>,
+    indexes: &[String],
+    key: &RecordKey,
+    before: Option<&FieldsJson>,
+    after: Option<&FieldsJson>,
+) -> Result<(), StoreError> {
+    if before == after {
         return Ok(());
     }
-    let before = keys(&rules.indexes, &effect.key, effect.before.as_ref())?;
-    let after = keys(&rules.indexes, &effect.key, effect.after.as_ref())?;
+    let before = keys(indexes, key, before)?;
+    let after = keys(indexes, key, after)?;
     let table = tables.which(Which::Indexes)?;
     for key in before.iter().filter(|key| !after.contains(key)) {
         drop(table.remove(key.as_slice()).map_err(StoreError::during("writing an index"))?);

@@ -21,6 +21,7 @@ use redb::ReadableTable;
 use crate::access::{DiskTables, Tables, Which, encode};
 use crate::effects::TailEffect;
 use crate::log_view::LogView;
+use crate::sorted::{SortedRow, write_sorted};
 use crate::tables;
 
 /// Returns whether so many entries were appended since the tail was folded that it should be.
@@ -62,10 +63,10 @@ pub fn fold_tail(
                 .map_err(StoreError::during("folding the tail"))?,
         );
     }
-    for (place, row) in &rows {
-        let key = tables::place_key(*place);
-        drop(table.insert(key.as_slice(), row.as_slice()).map_err(StoreError::during("folding the tail"))?);
-    }
+    // What is above the mark was never in the table.
+    let fresh =
+        rows.into_iter().map(|(place, row)| Ok(SortedRow::new(tables::place_key(place).to_vec(), row)));
+    write_sorted(table, fresh)?;
     state.tail_folded = head;
     tables.put_state(state)
 }
@@ -85,9 +86,8 @@ pub fn fold_history(tables: &mut DiskTables<'_>, log: &impl LogView, head: Seq) 
     }
     keys.sort_unstable();
     let table = tables.which(Which::History)?;
-    for key in &keys {
-        drop(table.insert(key.as_slice(), [].as_slice()).map_err(StoreError::during("folding the history"))?);
-    }
+    // Keys name the entry, so none above the mark was ever in the table.
+    write_sorted(table, keys.into_iter().map(|key| Ok(SortedRow::new(key, Vec::new()))))?;
     state.history_folded = head;
     tables.put_state(state)
 }

@@ -14,12 +14,13 @@ mod log_view;
 mod memory;
 mod read;
 mod rebuild;
+mod sorted;
 mod tables;
 
 pub use access::{DiskTables, Tables};
 pub use apply::{apply, tail_rows};
-pub use effects::{Effects, RecordEffect, TailEffect};
-pub use index::{IndexRange, follow};
+pub use effects::{Effects, TailEffect};
+pub use index::IndexRange;
 pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
 pub use log_view::{CachedLog, EntryTable, LogView};
 pub use memory::MemoryTables;

@@ -33,10 +33,15 @@ impl Tables for MemoryTables {
         Ok(self.records.get(key).cloned())
     }
 
+    fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        Ok(self.records.get_mut(key).map(std::mem::take))
+    }
+
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError> {
-        match row {
-            Some(row) => drop(self.records.insert(key.clone(), row)),
-            None => drop(self.records.remove(key)),
+        match (row, self.records.get_mut(key)) {
+            (Some(row), Some(place)) => *place = row,
+            (Some(row), None) => drop(self.records.insert(key.clone(), row)),
+            (None, _) => drop(self.records.remove(key)),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::apply::apply;
 use crate::effects::{Effects, TailEffect};
 use crate::log_view::CachedLog;
 use crate::memory::MemoryTables;
+use crate::sorted::{SortedRow, write_sorted};
 use crate::{index, lazy, tables};
 
 /// What a fold of the whole log comes to, in memory.
@@ -156,6 +157,7 @@ pub fn rebuild(
 
 type Row = Result<(Vec<u8>, Vec<u8>), StoreError>;
 
+/// Fills an empty table with rows in the order of their keys.
 fn put_all(
     transaction: &WriteTransaction,
     which: Which,
@@ -167,9 +169,5 @@ fn put_all(
     }
     let mut table =
         transaction.open_table(which.definition()).map_err(StoreError::during("opening a table"))?;
-    for row in rows {
-        let (key, value) = row?;
-        drop(table.insert(key.as_slice(), value.as_slice()).map_err(StoreError::during("writing a row"))?);
-    }
-    Ok(())
+    write_sorted(&mut table, rows.map(|row| row.map(|(key, value)| SortedRow::new(key, value))))
 }

@@ -4,6 +4,7 @@
 //! gives the right answer, since a wrong one is no measurement.
 
 mod benchmarks;
+mod fieldbook;
 mod peer;
 mod race;
 mod raw;

@@ -2,12 +2,15 @@
 //!
 //! 1. A write is durable when the call returns: what it wrote survives a loss of power.
 //! 2. A write keeps what is still owed to a server in the same transaction as the record.
-//! 3. A read returns JSON text that the caller owns, and sees every write that returned before it.
+//! 3. A read gives JSON text that the caller owns, and sees every write that returned before it.
 //! 4. A peer is measured at its best: statements prepared once, rows sorted where the other side's are, the better way
 //!    where there are several.
+//! 5. What a peer is handed is made ready before the clock runs: the text that SQLite's statements take, the mutations and
+//!    the answers that fieldbook's calls take. What it does with them is measured, checks and all.
 
 use std::path::Path;
 
+use crate::fieldbook::Fieldbook;
 use crate::raw::Raw;
 use crate::sample::{Event, Sample};
 use crate::sqlite::Sqlite;
@@ -23,6 +26,12 @@ pub(crate) enum Failure {
     Json(#[from] serde_json::Error),
     #[error("a sample could not be made")]
     Sample(#[from] fieldbook_core::InvalidId),
+    #[error("the book refused")]
+    Book(#[from] ::fieldbook::Error),
+    #[error("the book refused a name")]
+    Name(#[from] ::fieldbook::InvalidName),
+    #[error("the book refused a sample's fields")]
+    Fields(#[from] ::fieldbook::InvalidFields),
     /// A peer that answers wrongly is not measured.
     #[error("{peer} {what}")]
     Wrong { peer: &'static str, what: &'static str },
@@ -39,20 +48,35 @@ pub(crate) enum Work {
 
 /// One store, open.
 pub(crate) trait Peer {
+    /// Makes the next writes ready, in the order in which they will come. Not measured.
+    fn ready(&mut self, _: &[Sample]) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Writes one record durably.
     fn write(&mut self, record: &Sample) -> Result<(), Failure>;
 
     /// Writes records one by one, made durable together by one commit.
     fn write_in_one_commit(&mut self, records: &[Sample]) -> Result<(), Failure>;
 
+    /// Writes records as one transaction: what happens to one happens to all, at the server too.
+    fn write_as_one(&mut self, records: &[Sample]) -> Result<(), Failure> {
+        self.write_in_one_commit(records)
+    }
+
     /// Writes each slice from a thread of its own, every record durable before that thread writes its next one.
     fn write_from_threads(&mut self, slices: &[&[Sample]]) -> Result<(), Failure>;
 
     /// Reads records one by one, each as of now.
-    fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(String)) -> Result<(), Failure>;
+    fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure>;
 
-    /// Reads up to `count` records in order of their ids, from the id given.
-    fn page(&mut self, from: &str, count: u32) -> Result<Vec<(String, String)>, Failure>;
+    /// Reads up to `count` records in order of their ids, after the id given, and hands over each with its id.
+    fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure>;
+
+    /// Makes the next page to apply ready. Not measured.
+    fn ready_page(&mut self, _: &[Sample], _: u32) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Applies one page of what a server said, sorted by id, and remembers the cursor, in one transaction.
     fn apply(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure>;
@@ -75,17 +99,19 @@ pub(crate) trait Peer {
 pub(crate) enum Contender {
     Raw,
     Sqlite,
+    Fieldbook,
 }
 
 impl Contender {
     /// Every one, in the order of the table's columns.
-    pub(crate) const ALL: [Self; 2] = [Self::Raw, Self::Sqlite];
+    pub(crate) const ALL: [Self; 3] = [Self::Raw, Self::Sqlite, Self::Fieldbook];
 
     /// Returns the heading of its column.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Raw => "append + fdatasync",
             Self::Sqlite => "SQLite",
+            Self::Fieldbook => "fieldbook",
         }
     }
 
@@ -93,7 +119,7 @@ impl Contender {
     pub(crate) const fn does(self, work: Work) -> bool {
         match self {
             Self::Raw => matches!(work, Work::Write | Work::Apply),
-            Self::Sqlite => true,
+            Self::Sqlite | Self::Fieldbook => true,
         }
     }
 
@@ -102,6 +128,7 @@ impl Contender {
         Ok(match self {
             Self::Raw => Box::new(Raw::open(folder)?),
             Self::Sqlite => Box::new(Sqlite::open(folder)?),
+            Self::Fieldbook => Box::new(Fieldbook::open(folder)?),
         })
     }
 }

@@ -47,11 +47,11 @@ impl Peer for Raw {
         })
     }
 
-    fn read_each(&mut self, _: &[&str], _: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    fn read_each(&mut self, _: &[&str], _: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         Err(NOT_A_STORE)
     }
 
-    fn page(&mut self, _: &str, _: u32) -> Result<Vec<(String, String)>, Failure> {
+    fn page(&mut self, _: &str, _: u32, _: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
         Err(NOT_A_STORE)
     }
 

@@ -27,7 +27,7 @@ const SCHEMA: &str = "
 const WRITE_RECORD: &str = "INSERT INTO record (id, version, body) VALUES (?1, 0, ?2)";
 const WRITE_QUEUE: &str = "INSERT INTO queue (id, body) VALUES (?1, ?2)";
 const READ: &str = "SELECT body FROM record WHERE id = ?1";
-const PAGE: &str = "SELECT id, body FROM record WHERE id >= ?1 ORDER BY id LIMIT ?2";
+const PAGE: &str = "SELECT id, body FROM record WHERE id > ?1 ORDER BY id LIMIT ?2";
 // A page may arrive twice or late: the version decides, as it does in fieldbook.
 const APPLY: &str = "INSERT INTO record (id, version, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body WHERE excluded.version > version";
@@ -126,19 +126,21 @@ impl Peer for Sqlite {
         })
     }
 
-    fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         let mut read = self.connection.prepare_cached(READ)?;
         for id in ids {
             let body: Option<String> = read.query_row([id], |row| row.get(0)).optional()?;
-            take(body.ok_or(Failure::Wrong { peer: "SQLite", what: "has lost a record" })?);
+            take(&body.ok_or(Failure::Wrong { peer: "SQLite", what: "has lost a record" })?);
         }
         Ok(())
     }
 
-    fn page(&mut self, from: &str, count: u32) -> Result<Vec<(String, String)>, Failure> {
+    fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
         let mut page = self.connection.prepare_cached(PAGE)?;
-        let rows = page.query_map(params![from, count], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let rows = page.query_map(params![after, count], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
+        rows.iter().for_each(|(id, body)| take(id, body));
+        Ok(())
     }
 
     fn apply(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure> {
@@ -203,8 +205,12 @@ mod tests {
     use crate::sample::History;
 
     fn bodies(peer: &mut Sqlite) -> Vec<(String, Value)> {
-        let page = peer.page("", 1_000).unwrap();
-        page.into_iter().map(|(id, body)| (id, serde_json::from_str(&body).unwrap())).collect()
+        let mut bodies = Vec::new();
+        peer.page("", 1_000, &mut |id, body| {
+            bodies.push((id.to_owned(), serde_json::from_str(body).unwrap()));
+        })
+        .unwrap();
+        bodies
     }
 
     #[test]

@@ -1,0 +1,241 @@
+//! fieldbook through its front door, with the defaults: a 32 MiB cache, a schema that takes every entity type, the system's
+//! clock and randomness.
+//!
+//! What it does that its peers do not, inside the measured time: it checks names and limits, refuses a create of what is
+//! there, writes each change into the hash-chained log as well as into the record's row, and folds what visible comes to.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL};
+use fieldbook::{
+    Ask, Book, BookOptions, Cursor, EntityType, Fields, FieldsJson, Hlc, Mutation, Next, OpId, RecordId,
+    RecordKey, SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
+};
+
+use crate::peer::{Failure, Peer};
+use crate::sample::{Event, Sample};
+
+/// How many events are imported at a time where it is not measured.
+const LOADED_TOGETHER: usize = 10_000;
+const NOT_READY: Failure = Failure::Wrong { peer: "fieldbook", what: "was not given what it is to write" };
+
+pub(crate) struct Fieldbook {
+    book: Book,
+    leads: EntityType,
+    writes: VecDeque<Mutation>,
+    pages: VecDeque<(ExchangeRequest, ExchangeAnswer)>,
+}
+
+impl Fieldbook {
+    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            book: Book::open_or_create(folder.join("peer.book"), BookOptions::new("bench")?)?,
+            leads: EntityType::parse("lead")?,
+            writes: VecDeque::new(),
+            pages: VecDeque::new(),
+        })
+    }
+
+    fn key(&self, id: &str) -> Result<RecordKey, Failure> {
+        Ok(RecordKey::new(self.leads.clone(), RecordId::parse(id)?))
+    }
+
+    fn next_writes(&mut self, count: usize) -> Result<Vec<Mutation>, Failure> {
+        if count > self.writes.len() {
+            return Err(NOT_READY);
+        }
+        Ok(self.writes.drain(..count).collect())
+    }
+}
+
+impl Peer for Fieldbook {
+    fn ready(&mut self, records: &[Sample]) -> Result<(), Failure> {
+        for record in records {
+            let create = Mutation::create(self.key(&record.id)?, Fields::parse(&record.json)?);
+            self.writes.push_back(create);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Sample) -> Result<(), Failure> {
+        self.book.write(self.writes.pop_front().ok_or(NOT_READY)?)?;
+        Ok(())
+    }
+
+    fn write_in_one_commit(&mut self, records: &[Sample]) -> Result<(), Failure> {
+        let mutations = self.next_writes(records.len())?;
+        self.book.import(mutations)?;
+        Ok(())
+    }
+
+    fn write_as_one(&mut self, records: &[Sample]) -> Result<(), Failure> {
+        let mutations = self.next_writes(records.len())?;
+        self.book.transaction(mutations)?;
+        Ok(())
+    }
+
+    fn write_from_threads(&mut self, slices: &[&[Sample]]) -> Result<(), Failure> {
+        let count = slices.iter().map(|slice| slice.len()).sum();
+        let writes = Mutex::new(VecDeque::from(self.next_writes(count)?));
+        crate::threads::run(slices, |_| {
+            let next = writes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            self.book.write(next.ok_or(NOT_READY)?)?;
+            Ok(())
+        })
+    }
+
+    fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        for id in ids {
+            let record = self.book.get_record(&self.key(id)?)?;
+            let record = record.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
+            take(record.json.as_str());
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
+        let limit = usize::try_from(count).unwrap_or(usize::MAX);
+        let page = self.book.list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
+        page.items.iter().for_each(|record| take(record.key.id.as_str(), record.json.as_str()));
+        Ok(())
+    }
+
+    fn ready_page(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure> {
+        let ask = Ask {
+            first: false,
+            push: false,
+            pull: true,
+            batch_ops: 0,
+            batch_bytes: 0,
+            page_limit: limits::PAGE_CHANGES,
+        };
+        let Next::Exchange(request) = self.book.prepare(&ask)? else { return Err(NOT_READY) };
+        let answer = answer(&request, &self.leads, page, cursor)?;
+        self.pages.push_back((request, answer));
+        Ok(())
+    }
+
+    fn apply(&mut self, page: &[Sample], _: u32) -> Result<(), Failure> {
+        let (request, answer) = self.pages.pop_front().ok_or(NOT_READY)?;
+        let taken = self.book.take(&request, answer)?;
+        if usize::try_from(taken.changes) == Ok(page.len()) {
+            return Ok(());
+        }
+        Err(Failure::Wrong { peer: "fieldbook", what: "did not take a whole page in" })
+    }
+
+    fn load(&mut self, history: &mut dyn Iterator<Item = Event>) -> Result<(), Failure> {
+        loop {
+            let mutations = history.take(LOADED_TOGETHER).map(|event| {
+                let (key, fields) = (self.key(&event.id)?, Fields::parse(&event.json)?);
+                Ok(if event.creates { Mutation::create(key, fields) } else { Mutation::update(key, fields) })
+            });
+            let mutations = mutations.collect::<Result<Vec<_>, Failure>>()?;
+            if mutations.is_empty() {
+                return Ok(());
+            }
+            self.book.import(mutations)?;
+        }
+    }
+
+    fn ways_to_rebuild(&self) -> &'static [&'static str] {
+        &["folded in memory, every table written sorted"]
+    }
+
+    fn rebuild(&mut self, _: &'static str) -> Result<(), Failure> {
+        self.book.rebuild(|_| {})?;
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        match self.book.verify(|_| {})? {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::Wrong { peer: "fieldbook", what: "holds a broken link" }),
+        }
+    }
+}
+
+/// What a server would answer that has these records as its next page.
+fn answer(
+    request: &ExchangeRequest,
+    leads: &EntityType,
+    page: &[Sample],
+    cursor: u32,
+) -> Result<ExchangeAnswer, Failure> {
+    let time = WallTime::from_milliseconds(1_760_000_000_000);
+    let mut random = SeededRandomness::from_number(u64::from(cursor));
+    let changes = page.iter().map(|record| {
+        Ok(Change {
+            key: RecordKey::new(leads.clone(), RecordId::parse(&record.id)?),
+            version: Version::new(1),
+            edited_at: Hlc::at(time),
+            op: OpId::new(time, &mut random),
+            older: [].into(),
+            deleted: false,
+            partial: false,
+            fields: Some(FieldsJson::parse(&record.json)?),
+        })
+    });
+    let cursor = Cursor::new(cursor.to_be_bytes().to_vec())
+        .map_err(|_| Failure::Wrong { peer: "fieldbook", what: "refused a cursor" })?;
+    Ok(ExchangeAnswer {
+        marker: MARKER.to_owned(),
+        protocol: PROTOCOL,
+        request: request.request,
+        server: ServerId::from_bytes([7; 16]),
+        server_epoch: ServerEpoch::from_bytes([8; 16]),
+        server_time: time,
+        outcomes: Vec::new(),
+        changes: changes.collect::<Result<_, Failure>>()?,
+        cursors: [(leads.clone(), cursor)].into(),
+        more: true,
+        receipt: None,
+        forked: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{History, Samples};
+    use crate::sqlite::Sqlite;
+
+    fn bodies(peer: &mut dyn Peer) -> Vec<(String, serde_json::Value)> {
+        let mut bodies = Vec::new();
+        let mut take = |id: &str, body: &str| {
+            bodies.push((id.to_owned(), serde_json::from_str(body).unwrap()));
+        };
+        peer.page("0", 1_000, &mut take).unwrap();
+        bodies
+    }
+
+    #[test]
+    fn a_book_and_sqlite_come_to_the_same_records_from_the_same_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = Fieldbook::open(folder.path()).unwrap();
+        let mut sqlite = Sqlite::open(folder.path()).unwrap();
+        for peer in [&mut book as &mut dyn Peer, &mut sqlite] {
+            peer.load(&mut History::new(5, 2_000)).unwrap();
+            for way in peer.ways_to_rebuild() {
+                peer.rebuild(way).unwrap();
+            }
+            peer.verify().unwrap();
+        }
+        assert_eq!(bodies(&mut book).len(), 200);
+        assert_eq!(bodies(&mut book), bodies(&mut sqlite));
+    }
+
+    #[test]
+    fn a_page_is_applied_whole_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = Fieldbook::open(folder.path()).unwrap();
+        let records = Samples::new(1).take(100);
+        book.ready_page(&records, 1).unwrap();
+        book.apply(&records, 1).unwrap();
+        let read = bodies(&mut book);
+        assert!(read.iter().map(|(id, _)| id).eq(records.iter().map(|record| &record.id)));
+        assert!(matches!(book.apply(&records, 2), Err(Failure::Wrong { .. })), "nothing is ready");
+    }
+}
