@@ -30,6 +30,7 @@ mod entity;
 mod error;
 mod maintain;
 mod options;
+mod projection;
 mod read;
 mod record;
 mod status;
@@ -45,6 +46,7 @@ pub use entity::Entity;
 pub use error::Error;
 pub use maintain::Past;
 pub use options::{BookOptions, Connectivity, Unmetered};
+pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};
 pub use record::{Record, RecordStatus};
 pub use status::{SyncState, SyncStatus};
@@ -62,7 +64,10 @@ pub use fieldbook_core::{
     ServerEpoch, ServerId, UnitId, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
-pub use fieldbook_projections::{ConflictId, InvalidConflictId, LogView, MemoryTables, Snapshot};
+pub use fieldbook_projections::{
+    Broken, ConflictId, InvalidConflictId, InvalidProjection, KeyValue, LogView, MemoryTables, Projection,
+    ProjectionError, ProjectionTable, RecordChange, Snapshot,
+};
 pub use fieldbook_transport::{
     Activity, Ask, Budget, Credentials, FnRemote, HttpOptions, HttpRemote, InvalidOrigin, Next,
     NoCredentials, Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport,

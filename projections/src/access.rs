@@ -48,6 +48,11 @@ impl<'t> DiskTables<'t> {
         Self { transaction, open: BTreeMap::new(), state: Some(state) }
     }
 
+    /// Returns the transaction, for tables that are not among [`Which`].
+    pub(crate) const fn transaction(&self) -> &'t WriteTransaction {
+        self.transaction
+    }
+
     pub(crate) fn which(&mut self, which: Which) -> Result<&mut BytesTable<'t>, StoreError> {
         match self.open.entry(which) {
             std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
