@@ -28,6 +28,7 @@ mod book;
 mod corrections;
 mod entity;
 mod error;
+mod explain;
 mod maintain;
 mod options;
 mod projection;
@@ -44,6 +45,9 @@ pub use book::Book;
 pub use corrections::Undone;
 pub use entity::Entity;
 pub use error::Error;
+pub use explain::{
+    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
+};
 pub use maintain::Past;
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
