@@ -23,7 +23,7 @@ use fieldbook_core::tail::Tail;
 use fieldbook_core::{
     Actor, Clock, DeviceId, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
 };
-use fieldbook_projections::Snapshot;
+use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
 use crate::error::Error;
@@ -68,6 +68,7 @@ pub(crate) struct Shared {
 pub(crate) struct WriterState {
     pub(crate) head: Option<Head>,
     pub(crate) randomness: Box<dyn Randomness>,
+    pub(crate) projections: Projections,
 }
 
 impl Book {
@@ -118,6 +119,8 @@ impl Book {
         let head = read_head(&snapshot.entries()?)?;
         let state = snapshot.state()?;
         let tail = snapshot.tail(&options.schema)?;
+        let mut projections = options.projections;
+        projections.settle(&snapshot)?;
         drop(snapshot);
         let shared = Shared {
             store,
@@ -125,8 +128,8 @@ impl Book {
             clock: options.clock,
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
-            writer: Mutex::new(WriterState { head, randomness }),
             ids: Mutex::new(SeededRandomness::new(seed)),
+            writer: Mutex::new(WriterState { head, randomness, projections }),
             tail: RwLock::new(tail),
             state: RwLock::new(state),
             actor: RwLock::new(options.actor),
@@ -143,6 +146,7 @@ impl Book {
             Some(_) => {}
         }
         book.take_in_what_is_declared_now()?;
+        book.shared.fold_new_projections()?;
         book.shared.refresh_status();
         Ok(book)
     }

@@ -42,6 +42,10 @@ pub enum Error {
     /// The conflict cannot be flipped, or chosen in, and why.
     #[error(transparent)]
     NotFlippable(#[from] NotFlippable),
+    /// The app's own projection broke, so its table is not to be relied on. See [`crate::Book::projections`] for what broke
+    /// it.
+    #[error("the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book")]
+    BrokenProjection(String),
     /// The call makes no sense at this point; the text says why.
     #[error("{0}")]
     Misuse(&'static str),

@@ -28,8 +28,10 @@ mod book;
 mod corrections;
 mod entity;
 mod error;
+mod explain;
 mod maintain;
 mod options;
+mod projection;
 mod read;
 mod record;
 mod status;
@@ -43,8 +45,12 @@ pub use book::Book;
 pub use corrections::Undone;
 pub use entity::Entity;
 pub use error::Error;
+pub use explain::{
+    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
+};
 pub use maintain::Past;
 pub use options::{BookOptions, Connectivity, Unmetered};
+pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};
 pub use record::{Record, RecordStatus};
 pub use status::{SyncState, SyncStatus};
@@ -62,7 +68,10 @@ pub use fieldbook_core::{
     ServerEpoch, ServerId, UnitId, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
-pub use fieldbook_projections::{ConflictId, InvalidConflictId, LogView, MemoryTables, Snapshot};
+pub use fieldbook_projections::{
+    Broken, ConflictId, InvalidConflictId, InvalidProjection, KeyValue, LogView, MemoryTables, Projection,
+    ProjectionError, ProjectionTable, RecordChange, Snapshot,
+};
 pub use fieldbook_transport::{
     Activity, Ask, Budget, Credentials, FnRemote, HttpOptions, HttpRemote, InvalidOrigin, Next,
     NoCredentials, Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport,

@@ -25,17 +25,26 @@ impl Book {
     }
 
     /// Folds the log anew and says whether the tables are what it comes to, byte for byte; the name of the first table that
-    /// is not, otherwise. Folds the tables that lag behind first.
+    /// is not, otherwise. Folds the tables that lag behind first. The app's own projections are looked at last, if they are not
+    /// broken; one that differs does not depend on the difference between before and after only.
     ///
     /// # Errors
     /// [`Error::Store`] if the log or a table does not read.
     pub fn check_tables(&self) -> Result<Option<&'static str>, Error> {
         self.fold_lazy()?;
-        let before = self.snapshot()?.dump()?;
+        let (before, projected) = {
+            let snapshot = self.snapshot()?;
+            (snapshot.dump()?, self.sound_projections(&snapshot)?)
+        };
         self.rebuild(|_| {})?;
-        let after = self.snapshot()?.dump()?;
-        let differs = before.iter().zip(&after).find(|(before, after)| before != after);
-        Ok(differs.map(|(before, _)| before.name))
+        let snapshot = self.snapshot()?;
+        let after = snapshot.dump()?;
+        if let Some((before, _)) = before.iter().zip(&after).find(|(before, after)| before != after) {
+            return Ok(Some(before.name));
+        }
+        let folded = self.sound_projections(&snapshot)?;
+        let is_same = projected.iter().all(|(name, table)| folded.get(name) == Some(table));
+        Ok((!is_same).then_some("app projections"))
     }
 
     /// Takes in records that were kept aside because their entity type was not declared, and is now.
@@ -56,16 +65,18 @@ impl Book {
         Ok(())
     }
 
-    /// Throws the tables away and folds them anew, in one commit. `progress` hears of every entry.
+    /// Throws the tables away and folds them anew, the app's own projections too, in one commit. `progress` hears of every
+    /// entry.
     ///
     /// # Errors
     /// [`Error::Store`] if the log does not read or the disk fails; then the tables are as they were.
     pub fn rebuild(&self, progress: impl FnMut(Seq)) -> Result<Seq, Error> {
         self.shared.check_alive()?;
         // The writer's lock keeps every round out while the tables are being replaced.
-        let writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        let mut writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
         let transaction = self.shared.store.begin_write()?;
         let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
+        writer.projections.fold_anew(&transaction)?;
         if let Err(error) = commit(transaction) {
             self.shared.fail();
             return Err(error.into());

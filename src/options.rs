@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fieldbook_core::log::StoreOptions;
 use fieldbook_core::{Actor, Clock, EntityRules, InvalidName, Randomness, Schema};
+use fieldbook_projections::{InvalidProjection, Projection, Projections};
 
 use crate::system::SystemClock;
 
@@ -16,6 +17,7 @@ pub struct BookOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) randomness: Option<Box<dyn Randomness>>,
     pub(crate) connectivity: Arc<dyn Connectivity>,
+    pub(crate) projections: Projections,
 }
 
 impl BookOptions {
@@ -33,6 +35,7 @@ impl BookOptions {
             clock: Arc::new(SystemClock::new()),
             randomness: None,
             connectivity: Arc::new(Unmetered),
+            projections: Projections::default(),
         })
     }
 
@@ -41,6 +44,16 @@ impl BookOptions {
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = schema;
         self
+    }
+
+    /// Registers a projection of the app's own. One that is new, or of another version than the book holds, is folded from
+    /// the present records when the book is opened.
+    ///
+    /// # Errors
+    /// [`InvalidProjection`] if its name breaks the rule or is registered already.
+    pub fn projection(mut self, projection: impl Projection + 'static) -> Result<Self, InvalidProjection> {
+        self.projections.register(Arc::new(projection))?;
+        Ok(self)
     }
 
     /// Sets how much memory pages of the file may take, in bytes. The default is 32 MiB.

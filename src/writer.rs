@@ -25,7 +25,8 @@ use fieldbook_core::{
     Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
 };
 use fieldbook_projections::{
-    CachedLog, DiskTables, Effects, LogView, Tables, TailEffect, apply, fold_history, fold_tail, tail_is_due,
+    CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply, fold_history, fold_tail,
+    tail_is_due,
 };
 
 use crate::book::{Shared, WriterState, read, write};
@@ -43,6 +44,7 @@ pub(crate) struct Session<'t> {
     pub(crate) now: Now,
     pub(crate) epoch: Epoch,
     pub(crate) randomness: &'t mut dyn Randomness,
+    projections: &'t mut Projections,
     appender: Appender<'t>,
     server_time: Option<ServerTime>,
     last_stamp: Hlc,
@@ -124,7 +126,8 @@ impl<'t> Session<'t> {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        self.tables.flush(self.schema)?;
+        let changed = self.tables.flush(self.schema, self.projections.follows())?;
+        self.projections.follow(&mut self.tables, &changed)?;
         let head = self.appender.head().map_or(Seq::ZERO, |head| head.seq);
         if self.fold_history {
             fold_history(&mut self.tables, &CachedLog::new(self.appender.table()), head)?;
@@ -310,6 +313,7 @@ impl Shared {
             now: self.clock.now(),
             epoch,
             randomness: writer.randomness.as_mut(),
+            projections: &mut writer.projections,
             server_time: self.server_time(),
             last_stamp: head.map_or(Hlc::ZERO, |head| head.hlc),
             effects: Effects::default(),

@@ -11,6 +11,7 @@ use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, Sta
 use fieldbook_core::{EntityType, OpId, RecordKey, Schema, Seq, UnitId, Version};
 use redb::{ReadableTable, WriteTransaction};
 
+use crate::effects::RecordEffect;
 use crate::sorted::{BytesTable, SortedRow, write_sorted};
 use crate::{index, tables};
 
@@ -83,19 +84,40 @@ impl<'t> DiskTables<'t> {
         Ok(held.or_insert_with(|| HeldRecord { is_stored: stored.is_some(), row: stored, changed: false }))
     }
 
-    /// Writes the records that were changed, and their places in the declared indexes. Done once, before the commit.
+    /// Writes the records that were changed, and their places in the declared indexes. Done once, before the commit. Returns
+    /// what changed for the app, if somebody `follows`.
     ///
     /// # Errors
     /// [`StoreError`] if a table cannot be written.
-    pub fn flush(&mut self, schema: &Schema) -> Result<(), StoreError> {
+    pub fn flush(&mut self, schema: &Schema, follows: bool) -> Result<Vec<RecordEffect>, StoreError> {
         let mut changed = std::mem::take(&mut self.records);
         changed.retain(|_, held| held.changed && (held.is_stored || held.row.is_some()));
         self.flush_indexes(schema, &changed)?;
+        let effects = if follows { self.effects(&changed)? } else { Vec::new() };
         let rows = changed.into_iter().map(|(key, held)| {
             let value = held.row.as_ref().map(encode).transpose()?;
             Ok(SortedRow { key: key.to_bytes(), value, is_new: !held.is_stored })
         });
-        write_sorted(self.which(Which::Records)?, rows)
+        write_sorted(self.which(Which::Records)?, rows)?;
+        Ok(effects)
+    }
+
+    fn effects(
+        &mut self,
+        changed: &BTreeMap<RecordKey, HeldRecord>,
+    ) -> Result<Vec<RecordEffect>, StoreError> {
+        let mut effects = Vec::with_capacity(changed.len());
+        for (key, held) in changed {
+            let before = self.stored(key, held)?.and_then(|row| row.image().cloned());
+            let after = held.row.as_ref().and_then(RecordRow::image).cloned();
+            effects.push(RecordEffect { key: key.clone(), before, after });
+        }
+        Ok(effects)
+    }
+
+    /// Returns a record's row as it was before this transaction.
+    fn stored(&mut self, key: &RecordKey, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
+        if held.is_stored { self.get(Which::Records, &key.to_bytes()) } else { Ok(None) }
     }
 
     fn flush_indexes(
@@ -107,12 +129,16 @@ impl<'t> DiskTables<'t> {
             let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty()) else {
                 continue;
             };
-            let before: Option<RecordRow> =
-                if held.is_stored { self.get(Which::Records, &key.to_bytes())? } else { None };
+            let before = self.stored(key, held)?;
             let before = before.as_ref().and_then(RecordRow::image);
             index::follow(self, &rules.indexes, key, before, held.row.as_ref().and_then(RecordRow::image))?;
         }
         Ok(())
+    }
+
+    /// Returns the transaction, for tables that are not among [`Which`].
+    pub(crate) const fn transaction(&self) -> &'t WriteTransaction {
+        self.transaction
     }
 
     pub(crate) fn which(&mut self, which: Which) -> Result<&mut BytesTable<'t>, StoreError> {

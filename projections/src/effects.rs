@@ -2,7 +2,7 @@
 
 use fieldbook_core::rows::{TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{OpPlace, RecordKey, UnitId};
+use fieldbook_core::{FieldsJson, OpPlace, RecordKey, UnitId};
 
 /// What one or more entries changed.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +13,17 @@ pub struct Effects {
     pub records: Vec<RecordKey>,
     /// Whether the book's state row changed.
     pub state: bool,
+}
+
+/// A record whose visible image a commit changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordEffect {
+    /// The record.
+    pub key: RecordKey,
+    /// What the app read before the commit; `None` for no such record.
+    pub before: Option<FieldsJson>,
+    /// What the app reads after it.
+    pub after: Option<FieldsJson>,
 }
 
 /// One thing that happened to the tail.

@@ -7,6 +7,7 @@
 
 mod access;
 mod apply;
+mod custom;
 mod effects;
 mod index;
 mod lazy;
@@ -19,7 +20,11 @@ mod tables;
 
 pub use access::{DiskTables, Tables};
 pub use apply::{apply, tail_rows};
-pub use effects::{Effects, TailEffect};
+pub use custom::{
+    Broken, InvalidProjection, KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projection,
+    ProjectionError, ProjectionRow, ProjectionTable, Projections, RecordChange,
+};
+pub use effects::{Effects, RecordEffect, TailEffect};
 pub use index::IndexRange;
 pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
 pub use log_view::{CachedLog, EntryTable, LogView};

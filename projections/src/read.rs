@@ -18,7 +18,7 @@ type BytesTable = ReadOnlyTable<Bytes, Bytes>;
 
 /// One snapshot of a book. Hold it no longer than you must: while it lives, what is overwritten keeps its room in the file.
 pub struct Snapshot {
-    transaction: ReadTransaction,
+    pub(crate) transaction: ReadTransaction,
 }
 
 /// All rows of one table as they are stored.

@@ -63,6 +63,24 @@ pub(crate) const INDEXES: Definition = TableDefinition::new("indexes-1");
 pub(crate) const ALL: [Definition; 10] =
     [RECORDS, UNITS, CONFLICTS, DEAD_LETTERS, CURSORS, STATE, TAIL, HISTORY, ASIDE, INDEXES];
 
+/// A table whose name is not known beforehand.
+pub(crate) type Named<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
+
+/// The app's own projections that the book holds. Not among [`ALL`]: they are folded from the records, not from the log.
+///
+/// Key: name. Value: `ProjectionRow` as JSON.
+pub(crate) const PROJECTIONS: Definition = TableDefinition::new("projections-1");
+
+/// The name of the table of an app's own projection. Its format is the app's.
+pub(crate) fn app_name(projection: &str) -> String {
+    format!("app-{projection}")
+}
+
+/// The table of that name. Keys and values are the app's.
+pub(crate) const fn app(name: &str) -> Named<'_> {
+    TableDefinition::new(name)
+}
+
 /// The key of a unit.
 pub(crate) fn unit_key(unit: &UnitId) -> [u8; 16] {
     *unit.as_bytes()

@@ -1,0 +1,415 @@
+//! An app's own projections: folds of record changes `(before, after)`, kept in the same transaction as the append.
+//!
+//! ```text
+//!   effects of a round ──► (before, after) of each record that the app now reads otherwise ──► fold ──► table `app-<name>`
+//!   a new version, a rebuild ──► (nothing, present) of every record ──► fold ──► the table, from empty
+//! ```
+//!
+//! Invariants:
+//! 1. A projection that is live is the fold of all changes so far: in the commit that changes a record, its table follows.
+//! 2. What a projection's author gets wrong stays theirs: an error or a panic marks the projection as broken in that same
+//!    commit, it is asked no more, and the write goes through. A broken one is not readable; it is folded anew when its
+//!    version changes, or by a rebuild.
+//! 3. What the disk gets wrong is never taken for the app's mistake, whatever the fold makes of the error: the commit fails.
+//! 4. A table is never stale and live. Whoever writes to a book without having registered a projection that it holds takes
+//!    that projection away first; it is folded anew when it is registered again.
+//!
+//! What it is not: a way to see how a record came to be as it is (that is the history), or to change records. A panic is
+//! only caught where panics unwind.
+
+mod read;
+mod table;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::RecordRow;
+use fieldbook_core::{EntityType, Fields, FieldsJson, RecordKey, limits};
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::access::{DiskTables, decode};
+use crate::effects::RecordEffect;
+use crate::read::Snapshot;
+use crate::tables;
+
+pub use table::{KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, ProjectionTable};
+
+/// A fold of record changes that an app declares, with a table of its own.
+///
+/// The fold must depend on the difference between `before` and `after` only: taken over any changes that lead to the same
+/// records it must come to the same table, byte for byte. Then a rebase, which takes back and puts on what the server and
+/// the app made of a record, needs no undo log; and folding the present records from nothing gives what following each
+/// change gave. So take `before` out, put `after` in, and leave no row behind that counts nothing. No clock, no randomness,
+/// no state outside the table.
+///
+/// ```
+/// use fieldbook_projections::{Projection, ProjectionError, ProjectionTable, RecordChange};
+///
+/// /// How many leads there are in each stage.
+/// struct LeadsByStage;
+///
+/// impl Projection for LeadsByStage {
+///     fn name(&self) -> &str {
+///         "leads_by_stage"
+///     }
+///
+///     fn version(&self) -> u32 {
+///         1
+///     }
+///
+///     fn fold(&self, change: &RecordChange<'_>, table: &mut ProjectionTable<'_>) -> Result<(), ProjectionError> {
+///         for (fields, step) in [(change.before, -1), (change.after, 1)] {
+///             let Some(stage) = fields.and_then(|fields| fields.get("stage")?.as_str()) else { continue };
+///             let count = match table.get(stage.as_bytes())? {
+///                 Some(bytes) => i64::from_be_bytes(
+///                     bytes.try_into().map_err(|_| ProjectionError::new("not_a_count"))?,
+///                 ),
+///                 None => 0,
+///             };
+///             match count + step {
+///                 0 => table.remove(stage.as_bytes())?,
+///                 count => table.put(stage.as_bytes(), &count.to_be_bytes())?,
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Projection: Send + Sync {
+    /// Returns its name, which its table is called by: lower-case letters, digits and `_`, at most 63 bytes.
+    fn name(&self) -> &str;
+
+    /// Returns the version of the fold. Whenever it would come to another table than before, raise it: the table is then
+    /// folded anew when the book is opened.
+    fn version(&self) -> u32;
+
+    /// Takes a change of one record in. Called within the write transaction, so it should be quick.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] if it cannot, which breaks the projection but not the write.
+    fn fold(&self, change: &RecordChange<'_>, table: &mut ProjectionTable<'_>)
+    -> Result<(), ProjectionError>;
+}
+
+/// A record that the app reads otherwise than before. At least one side is there, and they differ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecordChange<'a> {
+    /// The record.
+    pub key: &'a RecordKey,
+    /// What the app read; `None` for no such record, and in a fold from nothing.
+    pub before: Option<&'a Fields>,
+    /// What the app reads now; `None` for no such record any more.
+    pub after: Option<&'a Fields>,
+}
+
+/// Why a fold did not take a change in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectionError {
+    /// The app says so.
+    #[error("the projection cannot fold a change: {code}")]
+    App {
+        /// A short code of the app's own. It is kept and shown, so it should hold no value of a record.
+        code: String,
+    },
+    /// A key or a value is larger than [`PROJECTION_KEY_BYTES`] or [`PROJECTION_VALUE_BYTES`].
+    #[error(
+        "a projection's key is over {PROJECTION_KEY_BYTES} bytes or a value over {PROJECTION_VALUE_BYTES}"
+    )]
+    TooLarge,
+    /// The disk failed. The whole commit fails, whatever the fold returns.
+    #[error("the projection's table cannot be read or written")]
+    Table,
+}
+
+impl ProjectionError {
+    /// Makes the app's own error from a short code, of which at most 64 bytes are kept.
+    pub fn new(code: impl Into<String>) -> Self {
+        Self::App { code: code.into() }
+    }
+}
+
+/// A projection that cannot be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidProjection {
+    /// A name breaks the rule.
+    #[error("a projection's name is not a lower-case letter and then at most 62 of a-z, 0-9 and _")]
+    Name,
+    /// Another one has its name.
+    #[error("two projections have the same name: each needs its own")]
+    Twice,
+}
+
+/// What is kept of one projection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectionRow {
+    /// The version that it was folded by.
+    pub version: u32,
+    /// What broke it, if it is broken.
+    pub broken: Option<Broken>,
+}
+
+/// What broke a projection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// The app's code, or `panicked`, or `too_large`.
+    pub code: String,
+    /// The record whose change it could not take in.
+    pub key: RecordKey,
+}
+
+/// The projections that an app registered, and where each stands.
+#[derive(Default)]
+pub struct Projections {
+    registered: Vec<Registered>,
+    /// Those that the book holds and nobody registered.
+    strays: Vec<String>,
+}
+
+struct Registered {
+    projection: Arc<dyn Projection>,
+    name: String,
+    version: u32,
+    standing: Standing,
+}
+
+#[derive(PartialEq, Eq)]
+enum Standing {
+    /// To be folded from nothing.
+    Stale,
+    /// Follows.
+    Live,
+    Broken,
+}
+
+impl Projections {
+    /// Registers an app's projection. It is to be folded unless [`Self::settle`] says otherwise.
+    ///
+    /// # Errors
+    /// [`InvalidProjection`] if its name breaks the rule or is there already.
+    pub fn register(&mut self, projection: Arc<dyn Projection>) -> Result<(), InvalidProjection> {
+        let (name, version) = (projection.name().to_owned(), projection.version());
+        EntityType::parse(&name).map_err(|_| InvalidProjection::Name)?;
+        if self.names().any(|other| other == name) {
+            return Err(InvalidProjection::Twice);
+        }
+        self.registered.push(Registered { projection, name, version, standing: Standing::Stale });
+        Ok(())
+    }
+
+    /// Returns the names of those that are registered.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.registered.iter().map(|registered| registered.name.as_str())
+    }
+
+    /// Reads where each stands. Before anything is written with this value: what is not settled does not follow.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn settle(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let rows = snapshot.projections()?;
+        for registered in &mut self.registered {
+            let row = rows.iter().find(|(name, _)| *name == registered.name).map(|(_, row)| row);
+            registered.standing = match row.filter(|row| row.version == registered.version) {
+                None => Standing::Stale,
+                Some(ProjectionRow { broken: Some(_), .. }) => Standing::Broken,
+                Some(_) => Standing::Live,
+            };
+        }
+        let is_stray = |name: &String| self.registered.iter().all(|registered| registered.name != *name);
+        self.strays = rows.into_iter().map(|(name, _)| name).filter(is_stray).collect();
+        Ok(())
+    }
+
+    /// Returns whether some are to be folded from nothing ([`Self::fold_stale`]).
+    pub fn is_stale(&self) -> bool {
+        self.registered.iter().any(|registered| registered.standing == Standing::Stale)
+    }
+
+    /// Returns whether any of them wants to hear of changes.
+    pub fn follows(&self) -> bool {
+        let live = self.registered.iter().any(|registered| registered.standing == Standing::Live);
+        live || !self.strays.is_empty()
+    }
+
+    /// Brings all live projections in line with what a round changed.
+    ///
+    /// What is noted here of a projection that breaks is true once the transaction is committed; if it never is, nothing
+    /// more may be folded with this value.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails.
+    pub fn follow(
+        &mut self,
+        tables: &mut DiskTables<'_>,
+        effects: &[RecordEffect],
+    ) -> Result<(), StoreError> {
+        let mut changes = effects.iter().filter(|effect| effect.before != effect.after).peekable();
+        if changes.peek().is_none() {
+            return Ok(());
+        }
+        let transaction = tables.transaction();
+        self.take_strays_away(transaction)?;
+        let mut folding = Folding::begin(transaction, &mut self.registered, &Standing::Live)?;
+        for effect in changes {
+            folding.fold(&effect.key, effect.before.as_ref(), effect.after.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Folds those that are stale from the present records.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails or a row does not read.
+    pub fn fold_stale(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        for registered in self.registered.iter().filter(|one| one.standing == Standing::Stale) {
+            take_away(transaction, &registered.name)?;
+        }
+        let records =
+            transaction.open_table(tables::RECORDS).map_err(StoreError::during("opening a table"))?;
+        let mut folding = Folding::begin(transaction, &mut self.registered, &Standing::Stale)?;
+        for row in records.iter().map_err(StoreError::during("reading rows"))? {
+            let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
+            let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
+                what: "a key of a table; run `fieldbook rebuild`",
+                seq: None,
+                source: None,
+            })?;
+            let row: RecordRow = decode(stored.value())?;
+            if let Some(image) = row.image() {
+                folding.fold(&key, None, Some(image))?;
+            }
+        }
+        drop(folding);
+        for registered in self.registered.iter_mut().filter(|one| one.standing == Standing::Stale) {
+            registered.standing = Standing::Live;
+            put_row(
+                transaction,
+                &registered.name,
+                &ProjectionRow { version: registered.version, broken: None },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Folds all of them from the present records, broken ones too, and takes those away that nobody registered.
+    ///
+    /// # Errors
+    /// As for [`Self::fold_stale`].
+    pub fn fold_anew(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let held = {
+            let table = transaction.open_table(tables::PROJECTIONS);
+            read::names(&table.map_err(StoreError::during("opening a table"))?)?
+        };
+        held.iter().try_for_each(|name| take_away(transaction, name))?;
+        self.strays.clear();
+        self.registered.iter_mut().for_each(|registered| registered.standing = Standing::Stale);
+        if self.registered.is_empty() { Ok(()) } else { self.fold_stale(transaction) }
+    }
+
+    fn take_strays_away(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        self.strays.drain(..).try_for_each(|name| take_away(transaction, &name))
+    }
+}
+
+impl fmt::Debug for Projections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+/// Those projections of one standing that take changes in, each with its table.
+struct Folding<'t, 'p> {
+    transaction: &'t WriteTransaction,
+    open: Vec<(&'p mut Registered, ProjectionTable<'t>)>,
+}
+
+impl<'t, 'p> Folding<'t, 'p> {
+    fn begin(
+        transaction: &'t WriteTransaction,
+        registered: &'p mut [Registered],
+        standing: &Standing,
+    ) -> Result<Self, StoreError> {
+        let chosen = registered.iter_mut().filter(|one| one.standing == *standing);
+        let open = chosen.map(|one| {
+            let table = ProjectionTable::open(transaction, &one.name)?;
+            Ok((one, table))
+        });
+        let open = open.collect::<Result<_, StoreError>>()?;
+        Ok(Self { transaction, open })
+    }
+
+    fn fold(
+        &mut self,
+        key: &RecordKey,
+        before: Option<&FieldsJson>,
+        after: Option<&FieldsJson>,
+    ) -> Result<(), StoreError> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let damaged = |fault| StoreError::corrupt("stored fields", None, fault);
+        let before = before.map(FieldsJson::to_fields).transpose().map_err(damaged)?;
+        let after = after.map(FieldsJson::to_fields).transpose().map_err(damaged)?;
+        let change = RecordChange { key, before: before.as_ref(), after: after.as_ref() };
+        for (registered, table) in &mut self.open {
+            let folded = catch_unwind(AssertUnwindSafe(|| registered.projection.fold(&change, table)));
+            if let Some(failure) = table.take_failure() {
+                return Err(failure);
+            }
+            let code = match folded {
+                Ok(Ok(())) => continue,
+                Ok(Err(ProjectionError::App { code })) => cut(code),
+                Ok(Err(ProjectionError::TooLarge)) => "too_large".to_owned(),
+                // No disk failure was noted, so this is an error that the app made up.
+                Ok(Err(ProjectionError::Table)) => "table".to_owned(),
+                // The panic's text may quote a record; the app's panic hook has it.
+                Err(_panic) => "panicked".to_owned(),
+            };
+            tracing::error!(
+                projection = registered.name,
+                code,
+                "a projection broke: fix it and raise its version"
+            );
+            let broken = Some(Broken { code, key: key.clone() });
+            registered.standing = Standing::Broken;
+            put_row(
+                self.transaction,
+                &registered.name,
+                &ProjectionRow { version: registered.version, broken },
+            )?;
+        }
+        self.open.retain(|(registered, _)| registered.standing != Standing::Broken);
+        Ok(())
+    }
+}
+
+/// Takes a projection's table and its row away.
+fn take_away(transaction: &WriteTransaction, name: &str) -> Result<(), StoreError> {
+    transaction
+        .delete_table(tables::app(&tables::app_name(name)))
+        .map_err(StoreError::during("taking a table away"))?;
+    let mut rows =
+        transaction.open_table(tables::PROJECTIONS).map_err(StoreError::during("opening a table"))?;
+    drop(rows.remove(name.as_bytes()).map_err(StoreError::during("taking a row away"))?);
+    Ok(())
+}
+
+fn put_row(transaction: &WriteTransaction, name: &str, row: &ProjectionRow) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec(row)
+        .map_err(|fault| StoreError::corrupt("a projection's row cannot be written", None, fault))?;
+    let mut rows =
+        transaction.open_table(tables::PROJECTIONS).map_err(StoreError::during("opening a table"))?;
+    drop(rows.insert(name.as_bytes(), bytes.as_slice()).map_err(StoreError::during("writing a row"))?);
+    Ok(())
+}
+
+/// Keeps a code short, at a character's edge.
+fn cut(mut code: String) -> String {
+    code.truncate((0..=limits::CODE_BYTES).rev().find(|at| code.is_char_boundary(*at)).unwrap_or(0));
+    code
+}

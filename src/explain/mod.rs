@@ -1,0 +1,273 @@
+//! Why a record is not synced, or that it is: in words that a support person can read out, and as data.
+//!
+//! ```text
+//!   read ──► Facts (rows of one snapshot) ──► explain (pure) ──► Explanation ──► sentences (pure)
+//! ```
+//!
+//! Invariants:
+//! 1. Everything is read from one snapshot, so that what is said of the tail and of the record fits together.
+//! 2. No value of a field is in it, only names of fields, ids, codes, and what the server said of a refusal.
+//! 3. Every op of the record's tail has its sentence.
+//!
+//! What it is not: the history ([`Book::timeline`]), or a look at what the server has.
+
+mod facts;
+mod read;
+mod sentences;
+
+use std::fmt;
+
+use fieldbook_core::entry::Winner;
+use fieldbook_core::{Actor, OpId, OpKind, OpPlace, Policy, RecordKey, Seq, Version, WallTime};
+use fieldbook_projections::ConflictId;
+use serde::{Serialize, Serializer};
+
+use crate::book::Book;
+use crate::error::Error;
+
+/// What there is to say of one record. Displayed, it is one sentence a line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The record.
+    pub key: RecordKey,
+    /// Where it stands, in a word.
+    pub standing: Standing,
+    /// What the user sees.
+    pub seen: Seen,
+    /// What the server has confirmed; `None` if nothing.
+    pub confirmed: Option<ExplainedVersion>,
+    /// The ops that are still owed to the server, oldest first.
+    pub ops: Vec<ExplainedOp>,
+    /// The conflicts there were, oldest first.
+    pub conflicts: Vec<ExplainedConflict>,
+    /// Whether the server sent it, but its entity type is not declared.
+    pub kept_aside: bool,
+    /// When the server last said something of this record, by the device's clock.
+    pub synced_at: Option<WallTime>,
+    /// When records of its entity type were last brought up to date.
+    pub entity_synced_at: Option<WallTime>,
+    /// When the server last answered with anything new at all.
+    pub book_synced_at: Option<WallTime>,
+    /// The same in words, one sentence each.
+    pub sentences: Vec<String>,
+}
+
+/// Where a record stands, in a word: the first of these that is true of any of its ops, from the last up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Standing {
+    /// This device does not know it.
+    Unknown,
+    /// The server has everything.
+    Synced,
+    /// It waits for its turn.
+    Pending,
+    /// It was sent, or is about to be, and the answer has yet to come.
+    InFlight,
+    /// It is not sent now.
+    Held,
+    /// It stops until something outside changes.
+    Parked,
+    /// A conflict waits for a person.
+    InConflict,
+    /// The server refused a change for good.
+    DeadLettered,
+}
+
+/// What the user sees of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Seen {
+    /// Nothing, and this device never knew of one.
+    Nothing,
+    /// What the server confirmed.
+    AsConfirmed,
+    /// Nothing, since the server says that it is deleted.
+    DeletedByServer,
+    /// What the server confirmed, with changes of this device on top.
+    WithOwnChanges,
+    /// Nothing, since it was deleted on this device.
+    DeletedHere,
+}
+
+/// A version that the server confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ExplainedVersion {
+    /// The server's number.
+    pub version: Version,
+    /// When it was edited, by the clock of whoever edited it.
+    pub edited_at: WallTime,
+    /// Whether it is a deletion.
+    pub deleted: bool,
+}
+
+/// An op that is still owed to the server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ExplainedOp {
+    /// The op.
+    pub op: OpId,
+    /// Where it stands in the log.
+    pub place: OpPlace,
+    /// What it does.
+    pub kind: OpKind,
+    /// Who made it.
+    pub actor: Option<Actor>,
+    /// When, by the device's clock.
+    pub made_at: Option<WallTime>,
+    /// Why it is not synced.
+    pub state: OpState,
+}
+
+/// Why an op is not synced.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OpState {
+    /// Nothing holds it back: the next sync sends it.
+    Pending,
+    /// It is under way.
+    InFlight {
+        /// The entry since which it is.
+        since: Seq,
+        /// When that was, by the device's clock.
+        since_at: Option<WallTime>,
+        /// How many times the server said that it cannot take it now.
+        tries: u32,
+    },
+    /// It is not sent now.
+    Held(Held),
+    /// It stops until something outside changes.
+    Parked {
+        /// What stops.
+        scope: ParkedScope,
+        /// The server's code.
+        code: String,
+    },
+    /// The server refused it for good.
+    DeadLettered {
+        /// The server's code.
+        code: String,
+        /// The server's message.
+        message: String,
+        /// How many answers it had.
+        tries: u32,
+        /// When the last of them came, by the device's clock.
+        last_at: Option<WallTime>,
+    },
+}
+
+/// Why an op is not sent now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Held {
+    /// It can still be undone.
+    UndoWindow {
+        /// When that ends.
+        until: WallTime,
+    },
+    /// The server could not take it.
+    BackingOff {
+        /// When it is tried again.
+        until: WallTime,
+        /// The server's code.
+        code: String,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// Another record has to reach the server first.
+    WaitsFor {
+        /// Which one.
+        record: RecordKey,
+    },
+    /// The record's creation is a dead letter.
+    DeadCreate,
+    /// An earlier change of the record is under way.
+    Behind {
+        /// The entry since which it is, if that is still known.
+        since: Option<Seq>,
+    },
+    /// It wants an unmetered network.
+    UnmeteredNetwork,
+    /// Someone else made it.
+    OtherActor {
+        /// Who.
+        actor: Actor,
+    },
+    /// Records of its entity type never leave the device.
+    LocalOnly,
+    /// Something that this version of the explanation has no words for.
+    Other,
+}
+
+/// What stops until something outside changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ParkedScope {
+    /// Everything that its actor made, until there are new credentials.
+    Actor,
+    /// Its entity type, until the app or the server is upgraded.
+    Entity,
+    /// This op, until a person chooses.
+    Op,
+    /// Everything, until someone confirms which server this is.
+    Server,
+    /// Everything, until the app is upgraded.
+    Protocol,
+}
+
+/// A conflict that there was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ExplainedConflict {
+    /// Which one.
+    #[serde(serialize_with = "as_text")]
+    pub id: ConflictId,
+    /// When it was found, by the device's clock.
+    pub at: WallTime,
+    /// The op of this device.
+    pub op: OpPlace,
+    /// What it does.
+    pub kind: OpKind,
+    /// The server's version that it met.
+    pub version: Version,
+    /// Whether that version is a deletion.
+    pub deleted_by_server: bool,
+    /// Each field that both changed, its rule and who won; none where one side is a deletion.
+    pub fields: Vec<(String, Policy, Winner)>,
+    /// Who won as a whole.
+    pub winner: Winner,
+    /// The rule by which.
+    pub rule: Policy,
+    /// Whether a person still has to choose.
+    pub open: bool,
+}
+
+impl Book {
+    /// Explains where a record stands: what the user sees, what the server confirmed, why each change that is not synced is
+    /// not, which conflicts there were and who won.
+    ///
+    /// Costs a read of the whole tail, so it is meant for a detail view or a support call, not for each row of a list.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if something does not read.
+    pub fn explain(&self, key: &RecordKey) -> Result<Explanation, Error> {
+        Ok(facts::explain(self.facts(key)?))
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentences.join("\n"))
+    }
+}
+
+fn as_text<S: Serializer>(id: &ConflictId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}

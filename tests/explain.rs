@@ -1,0 +1,329 @@
+//! Why a record is not synced, in words that can be read out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Server, TestClock, book, fields, key, options, sync, sync_with};
+use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::{
+    Actor, Book, EntityRules, EntityType, Explanation, FnRemote, Held, OpState, ParkedScope, Policy,
+    Reference, Remote, Schema, Seen, Standing,
+};
+use serde_json::json;
+
+/// A value that must stand in no sentence.
+const SECRET: &str = "canary-5f3a";
+
+fn explain(book: &Book, record: &str) -> Explanation {
+    let explanation = book.explain(&key(record)).unwrap();
+    let shown = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
+    assert!(!shown.contains(SECRET), "no value of a field is explained: {shown}");
+    assert_eq!(explanation.to_string().lines().count(), explanation.sentences.len());
+    explanation
+}
+
+fn written(book: &Book, record: &str) {
+    book.create(key(record), fields(json!({"name": SECRET, "stage": "new"}))).unwrap();
+}
+
+/// A remote that gives every unit the same answer.
+fn answering(server: &Server, outcome: Outcome) -> impl Remote + use<> {
+    let server = server.clone();
+    FnRemote::new(move |request: &ExchangeRequest| {
+        let mut request = request.clone();
+        let units = std::mem::take(&mut request.units);
+        let mut answer = server.answer(&request);
+        answer.outcomes =
+            units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }).collect();
+        Ok(answer)
+    })
+}
+
+fn failing(failure: Failure) -> impl Remote {
+    FnRemote::new(move |_: &ExchangeRequest| Err(failure.clone().into()))
+}
+
+fn with_rules(clock: &Arc<TestClock>, rules: EntityRules) -> Book {
+    let schema = Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() });
+    let options = options("ann", clock).schema(schema.declare(EntityType::parse("lead").unwrap(), rules));
+    Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
+}
+
+fn only_op(explanation: &Explanation) -> &OpState {
+    let [op] = explanation.ops.as_slice() else { panic!("one op, not {}", explanation.ops.len()) };
+    &op.state
+}
+
+#[test]
+fn a_record_that_nobody_knows() {
+    let clock = TestClock::starting();
+    let explanation = explain(&book("ann", &clock), "lead/1");
+    assert_eq!((explanation.standing, explanation.seen), (Standing::Unknown, Seen::Nothing));
+    assert_eq!(
+        explanation.sentences,
+        ["This device knows no record lead/1.", "The server has never answered this device."]
+    );
+}
+
+#[test]
+fn a_change_that_waits_for_its_turn() {
+    let clock = TestClock::starting();
+    let book = book("ann", &clock);
+    written(&book, "lead/1");
+    let explanation = explain(&book, "lead/1");
+    assert_eq!((explanation.standing, only_op(&explanation)), (Standing::Pending, &OpState::Pending));
+    assert_eq!(
+        explanation.sentences,
+        [
+            "The user sees lead/1 with 1 change of this device that the server has not confirmed.",
+            "The server has not confirmed any version of it yet.",
+            "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, waits for its turn: the next sync sends it.",
+            "The server has never answered this device.",
+        ]
+    );
+}
+
+#[test]
+fn a_record_that_is_synced_and_one_that_is_deleted() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    written(&book, "lead/1");
+    clock.advance(1_000);
+    sync(&book, &server);
+    let explanation = explain(&book, "lead/1");
+    assert_eq!((explanation.standing, explanation.seen), (Standing::Synced, Seen::AsConfirmed));
+    assert_eq!(
+        explanation.sentences,
+        [
+            "The user sees lead/1 as the server has it.",
+            "The server confirmed version r1, edited at 2023-11-14T22:13:20.000Z, as it last said at \
+             2023-11-14T22:13:21.000Z.",
+            "The server last sent something of records of type lead at 2023-11-14T22:13:21.000Z.",
+            "The server last told this device something new at 2023-11-14T22:13:21.000Z.",
+        ]
+    );
+    book.delete(key("lead/1")).unwrap();
+    let explanation = explain(&book, "lead/1");
+    assert_eq!((explanation.standing, explanation.seen), (Standing::Pending, Seen::DeletedHere));
+    sync(&book, &server);
+    let explanation = explain(&book, "lead/1");
+    assert_eq!((explanation.standing, explanation.seen), (Standing::Synced, Seen::DeletedByServer));
+    assert!(explanation.sentences[1].starts_with("The server confirmed its deletion as version r2,"));
+}
+
+#[test]
+fn a_change_under_way_and_one_behind_it() {
+    let clock = TestClock::starting();
+    let book = book("ann", &clock);
+    written(&book, "lead/1");
+    sync_with(&book, &failing(Failure::Unknown { code: "reset" }));
+    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    let explanation = explain(&book, "lead/1");
+    assert_eq!(explanation.standing, Standing::InFlight);
+    assert_eq!(
+        explanation.sentences[2..4],
+        [
+            "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, is under way since entry 3 \
+             (2023-11-14T22:13:20.000Z): the answer has yet to come, and the next sync asks for it again.",
+            "Change 4, an update by ann at 2023-11-14T22:13:20.000Z, waits behind an earlier change of the record, \
+             which is under way since entry 3.",
+        ]
+    );
+}
+
+#[test]
+fn a_change_that_the_server_could_not_take_yet() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    written(&book, "lead/1");
+    let busy = Outcome::Transient {
+        code: "busy".to_owned(),
+        message: String::new(),
+        retry_after_milliseconds: Some(30_000),
+    };
+    sync_with(&book, &answering(&server, busy));
+    let explanation = explain(&book, "lead/1");
+    assert_eq!(explanation.standing, Standing::Held);
+    let OpState::Held(Held::BackingOff { until, code, tries }) = only_op(&explanation) else {
+        panic!("{:?}", explanation.ops)
+    };
+    assert_eq!((code.as_str(), *tries), ("busy", 1));
+    let expected = format!(
+        "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, is held until {until}: the server could not take it \
+         (busy), and 1 of 5 tries are used."
+    );
+    assert_eq!(explanation.sentences[2], expected);
+    clock.advance(60_000);
+    let explanation = explain(&book, "lead/1");
+    assert_eq!(explanation.standing, Standing::InFlight);
+    assert!(
+        explanation.sentences[2].ends_with("the server put it off 1 time, and the next sync sends it again.")
+    );
+}
+
+#[test]
+fn a_change_that_the_server_refused_and_what_hangs_on_it() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let task = EntityType::parse("task").unwrap();
+    let reference = Reference { field: "lead".to_owned(), entity: EntityType::parse("lead").unwrap() };
+    let no_window = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
+    let schema = Schema::open(no_window.clone())
+        .declare(task, EntityRules { references: vec![reference], ..no_window });
+    let book =
+        Book::on_backend(redb::backends::InMemoryBackend::new(), options("ann", &clock).schema(schema))
+            .unwrap();
+    written(&book, "lead/1");
+    let refused = Outcome::Rejected { code: "forbidden".to_owned(), message: "not your region".to_owned() };
+    sync_with(&book, &answering(&server, refused));
+    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    book.create(key("task/1"), fields(json!({"lead": "1"}))).unwrap();
+
+    let explanation = explain(&book, "lead/1");
+    assert_eq!((explanation.standing, explanation.seen), (Standing::DeadLettered, Seen::WithOwnChanges));
+    assert_eq!(
+        explanation.sentences[2..5],
+        [
+            "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, was refused by the server for good at \
+             2023-11-14T22:13:20.000Z: forbidden, \"not your region\".",
+            "It stays on the user's screen until someone retries it, corrects it or discards it.",
+            "Change 6, an update by ann at 2023-11-14T22:13:20.000Z, waits for the record's creation, which the server \
+             refused: someone has to decide on that first.",
+        ]
+    );
+    let explanation = explain(&book, "task/1");
+    assert_eq!(only_op(&explanation), &OpState::Held(Held::WaitsFor { record: key("lead/1") }));
+    assert!(explanation.sentences[2].ends_with("waits for lead/1, which has to reach the server first."));
+}
+
+#[test]
+fn a_conflict_that_was_settled_names_the_fields_and_who_won_and_no_value() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let (ann, ben) = (book("ann", &clock), book("ben", &clock));
+    written(&ann, "lead/1");
+    sync(&ann, &server);
+    sync(&ben, &server);
+    clock.advance(1_000);
+    ann.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ann", "stage": "hot"}))).unwrap();
+    clock.advance(1_000);
+    ben.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ben"}))).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
+    let explanation = explain(&ann, "lead/1");
+    assert_eq!(explanation.standing, Standing::Synced);
+    let [conflict] = explanation.conflicts.as_slice() else { panic!("{:?}", explanation.conflicts) };
+    let expected = format!(
+        "Conflict {}, found at 2023-11-14T22:13:22.000Z: when change {} (an update) met version r2, both sides had \
+         changed `name`; the server won (last_write_wins).",
+        conflict.id, conflict.op
+    );
+    assert_eq!(explanation.sentences[2], expected);
+}
+
+#[test]
+fn a_conflict_that_waits_for_a_person() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let manual =
+        EntityRules { policy: Policy::Manual, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let (ann, ben) = (with_rules(&clock, manual), book("ben", &clock));
+    written(&ann, "lead/1");
+    sync(&ann, &server);
+    sync(&ben, &server);
+    ann.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    clock.advance(1_000);
+    ben.update(key("lead/1"), fields(json!({"stage": "won"}))).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
+    let explanation = explain(&ann, "lead/1");
+    assert_eq!(explanation.standing, Standing::InConflict);
+    assert!(matches!(only_op(&explanation), OpState::Parked { scope: ParkedScope::Op, .. }));
+    let text = explanation.to_string();
+    assert!(text.contains("It goes on when someone has chosen a side."), "{text}");
+    assert!(text.contains("both sides had changed `stage`; someone has to choose a side."), "{text}");
+}
+
+#[test]
+fn what_stops_until_something_outside_changes() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let expired = || failing(Failure::Unauthorized { code: "expired".to_owned() });
+    let upgrade = || failing(Failure::UpgradeRequired { code: "protocol".to_owned() });
+    let unsupported = Outcome::Unsupported {
+        entity: EntityType::parse("lead").unwrap(),
+        code: "unknown_entity".to_owned(),
+    };
+    let cases: [(Box<dyn Remote>, ParkedScope, &str); 3] = [
+        (Box::new(expired()), ParkedScope::Actor, "the server did not accept the credentials (expired)"),
+        (
+            Box::new(upgrade()),
+            ParkedScope::Protocol,
+            "the server speaks another version of the protocol (protocol)",
+        ),
+        (
+            Box::new(answering(&server, unsupported)),
+            ParkedScope::Entity,
+            "the server does not take this type of record or one of its fields (unknown_entity)",
+        ),
+    ];
+    for (remote, scope, words) in cases {
+        let book = book("ann", &clock);
+        written(&book, "lead/1");
+        sync_with(&book, remote.as_ref());
+        let explanation = explain(&book, "lead/1");
+        assert_eq!(explanation.standing, Standing::Parked, "{scope:?}");
+        assert!(matches!(only_op(&explanation), OpState::Parked { scope: found, .. } if *found == scope));
+        assert!(explanation.sentences[2].ends_with(&format!("is stopped, since {words}.")), "{explanation}");
+        assert!(explanation.sentences[3].starts_with("It goes on when "), "{explanation}");
+    }
+}
+
+#[test]
+fn what_is_held_by_the_apps_own_rules() {
+    let clock = TestClock::starting();
+    let local = EntityRules { local_only: true, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let undoable = EntityRules { undo_window: Duration::from_secs(5), ..EntityRules::default() };
+    for (rules, words) in [
+        (local, "stays on this device: the app never sends records of this type."),
+        (undoable, "is held until 2023-11-14T22:13:25.000Z, as long as it can still be undone."),
+    ] {
+        let book = with_rules(&clock, rules);
+        written(&book, "lead/1");
+        let explanation = explain(&book, "lead/1");
+        assert_eq!(explanation.standing, Standing::Held);
+        assert!(explanation.sentences[2].ends_with(words), "{explanation}");
+    }
+    let book = book("ann", &clock);
+    written(&book, "lead/1");
+    book.act_as(Actor::parse("ben").unwrap());
+    let explanation = explain(&book, "lead/1");
+    assert!(
+        explanation.sentences[2].ends_with("waits until ann, who made it, uses this device again."),
+        "{explanation}"
+    );
+}
+
+#[test]
+fn the_same_as_data() {
+    let clock = TestClock::starting();
+    let book = book("ann", &clock);
+    written(&book, "lead/1");
+    sync_with(&book, &failing(Failure::Unknown { code: "reset" }));
+    let explanation = serde_json::to_value(explain(&book, "lead/1")).unwrap();
+    assert_eq!(explanation["key"], "lead/1");
+    assert_eq!(explanation["standing"], "in_flight");
+    assert_eq!(explanation["seen"], "with_own_changes");
+    assert_eq!(explanation["ops"][0]["kind"], "create");
+    assert_eq!(
+        explanation["ops"][0]["state"],
+        json!({"state": "in_flight", "since": 3, "since_at": 1_700_000_000_000_i64, "tries": 0})
+    );
+    assert_eq!(explanation["sentences"].as_array().unwrap().len(), 4);
+}
