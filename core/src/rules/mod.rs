@@ -98,6 +98,12 @@ impl Image {
     /// Applies one op: the meaning of an op, in one place.
     pub fn apply(&mut self, kind: OpKind, fields: &Fields) {
         match kind {
+            // Someone else made the record too: ours is put on top of theirs, as it will be sent.
+            OpKind::Create if self.fields.is_some() => {
+                if let Some(image) = &mut self.fields {
+                    image.apply(fields);
+                }
+            }
             OpKind::Create | OpKind::Replace => self.fields = Some(fields.clone().into_image()),
             OpKind::Delete => {
                 self.fields = None;

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 
 use fieldbook::entry::Winner;
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, Fields, Hold, OpKind, RecordKey, RecordStatus, UnitId};
+use fieldbook::{Book, Fields, Hold, RecordKey, RecordStatus, UnitId};
 use fieldbook_core::entry::ParkScope;
-use fieldbook_core::rules::coalesce::{Folded, Step};
 use serde_json::{Map, Value, json};
 
 use super::case::Expect;
@@ -227,17 +226,11 @@ fn lost(book: &Book) -> Result<Vec<Value>, Fault> {
     let mut found = Vec::new();
     for ((_, key), mut rows) in edits {
         rows.sort_by_key(|row| row.op.place);
-        let mut folded = Folded::Nothing;
         let mut lost = Fields::new();
         for row in &rows {
             lost.compose(lost_fields(row)?.unwrap_or_default());
-            let step = Step { kind: row.kind, fields: Fields::new(), edited_at: row.edited_at };
-            folded = folded.then(step, true).map_err(|fault| Fault::Broken(fault.to_string()))?;
         }
-        let kind = match folded {
-            Folded::Nothing => OpKind::Delete,
-            Folded::Change(change) => change.kind,
-        };
+        let kind = rows.last().map(|row| row.kind);
         found.push(json!({"key": key, "op": kind, "lost": lost}));
     }
     Ok(found)

@@ -133,7 +133,7 @@ fn folded(
         let fields = reference
             .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
         let step = Step { kind: content.kind, fields, edited_at: content.edited_at };
-        folded = folded.then(step, true).map_err(|fault| Fault::Broken(fault.to_string()))?;
+        folded = folded.then(step, true);
     }
     Ok(match folded {
         Folded::Nothing => None,
