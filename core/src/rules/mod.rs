@@ -6,6 +6,7 @@
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
+//!   judge     what becomes of a record's own edits then?
 //!   resolve   who wins a field that both sides changed?
 //!   retry     when is it tried again?
 //!   verbs     what a person asks for: undo, flip, resolve
@@ -19,6 +20,7 @@ pub mod answer;
 pub mod clock;
 pub mod coalesce;
 pub mod freeze;
+mod judge;
 pub mod plan;
 pub mod resolve;
 pub mod retry;
