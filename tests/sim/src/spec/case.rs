@@ -215,6 +215,9 @@ pub(super) enum Step {
     Retry {
         /// The records.
         keys: Vec<RecordKey>,
+        /// Which of them alone, from 0, oldest first.
+        #[serde(default)]
+        nth: Option<usize>,
     },
     /// A person gives the dead letters of these records up.
     Discard {

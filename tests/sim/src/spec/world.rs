@@ -183,8 +183,11 @@ impl World {
                 self.clock.jump(jump_ms);
                 Ok(())
             }
-            Step::Retry { keys } => {
-                let ops = self.dead_letters(&keys)?;
+            Step::Retry { keys, nth } => {
+                let mut ops = self.dead_letters(&keys)?;
+                if let Some(nth) = nth {
+                    ops = ops.into_iter().skip(nth).take(1).collect();
+                }
                 Ok(self.book()?.retry(ops)?)
             }
             Step::Discard { keys, reason } => {
