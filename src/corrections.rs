@@ -123,9 +123,8 @@ impl Book {
             for reference in record.tail.iter().filter(|reference| takes_all || reference.op == op) {
                 let content: OpContent = session.log_view().op(reference.place)?;
                 let fields = effective_fields(&content, reference);
-                folded = folded
-                    .then(Step { kind: content.kind, fields, edited_at: content.edited_at }, true)
-                    .map_err(|_| Error::Misuse("the ops of this record cannot be put together"))?;
+                let step = Step { kind: content.kind, fields, edited_at: content.edited_at };
+                folded = folded.then(step, true);
                 let op = PlannedOp { id: reference.op, place: reference.place };
                 decisions.push(Decision::Superseded { key: letter.key.clone(), op });
             }

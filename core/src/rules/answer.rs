@@ -20,17 +20,17 @@
 
 use std::collections::BTreeMap;
 
-use super::resolve::{LocalEdit, RemoteEdit, Resolution, resolve};
+use super::judge::{Clash, Edit, EditOp, Verdict, judge};
+use super::resolve::RemoteEdit;
 use super::{View, effective_fields, retry};
 use crate::entry::{
-    Annulled, AnnulledReason, ChangeMeta, Conflicted, Decision, Extent, Items, OutcomeClass, OutcomeMeta,
-    ParkScope, PlannedOp, Upstream, Winner,
+    Annulled, ChangeMeta, Conflicted, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope,
+    PlannedOp, Upstream, Winner,
 };
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
 use crate::limits;
 use crate::names::RecordKey;
-use crate::op::OpKind;
 use crate::protocol::{Change, ExchangeAnswer, Outcome};
 use crate::random::Randomness;
 use crate::rows::{RecordRow, TailRef, UnitRow};
@@ -400,8 +400,8 @@ impl<'a, V: View> Taking<'a, V> {
         Ok(())
     }
 
-    /// Judges the ops of one record's tail that are not under way, newest first: an older op is only asked about what no
-    /// newer one covers.
+    /// Judges the ops of one record's tail that are not under way: those of a stale unit as one edit, those that wait as
+    /// another.
     fn judge(
         &mut self,
         key: &RecordKey,
@@ -416,72 +416,50 @@ impl<'a, V: View> Taking<'a, V> {
         }
         let Some(before) = self.confirmed_before(key, row)? else { return Ok(()) };
         let after = remote_image(row, &touched.changes);
-        let mut covered = Fields::new();
-        for reference in row.tail.iter().rev().filter(|reference| !reference.dead) {
-            let in_stale = match self.standing(reference, touched)? {
-                Standing::Waiting => None,
-                Standing::Stale(base) => Some(base),
+        let mut stale = Edit { stale: true, ..Edit::default() };
+        let mut waiting = Edit { base: before, ..Edit::default() };
+        for reference in row.tail.iter().filter(|reference| !reference.dead) {
+            let edit = match self.standing(reference, touched)? {
+                Standing::Waiting => &mut waiting,
+                Standing::Stale(base) => {
+                    stale.base = base;
+                    &mut stale
+                }
                 Standing::UnderWayOrDone => continue,
             };
             let content = self.view.op(reference.place)?;
-            let fields = effective_fields(&content, reference).filtered(|name| covered.get(name).is_none());
-            for name in fields.names() {
-                covered.set(name, true);
-            }
-            if content.kind == OpKind::Update && fields.is_empty() {
-                continue;
-            }
-            let was_stale = in_stale.is_some();
-            let base = in_stale.unwrap_or_else(|| before.clone());
-            let local = LocalEdit {
-                op: content.id,
+            edit.ops.push(EditOp {
+                op: PlannedOp { id: reference.op, place: reference.place },
                 kind: content.kind,
-                fields: &fields,
                 edited_at: content.edited_at,
-            };
-            let remote = RemoteEdit {
-                op: last.op,
-                image: after.as_ref(),
-                edited_at: last.edited_at,
-                edited_at_of: &|name| last.edited_at_of(name),
-            };
-            let op = PlannedOp { id: reference.op, place: reference.place };
-            match resolve(rules, base.as_ref(), local, &remote) {
-                Resolution::Apart => {}
-                Resolution::Agreed if was_stale || content.kind == OpKind::Delete => {
-                    let reason = AnnulledReason::NoEffect;
-                    self.out.decisions.push(Decision::Annulled(Annulled {
-                        key: key.clone(),
-                        ops: vec![op],
-                        reason,
-                    }));
-                }
-                Resolution::Agreed => {}
-                Resolution::Conflict(settlement) => {
-                    let lost_whole = settlement.winner == Winner::Remote;
-                    self.conflicted(key, op, &content, last, settlement);
-                    if lost_whole {
-                        self.out.decisions.push(Decision::Superseded { key: key.clone(), op });
-                        continue;
-                    }
-                }
-            }
-            if content.kind != OpKind::Update {
-                // It sets or takes away the whole record: older ops have nothing left to say.
-                break;
+                fields: effective_fields(&content, reference),
+            });
+        }
+        let remote = RemoteEdit {
+            op: last.op,
+            image: after.as_ref(),
+            edited_at: last.edited_at,
+            edited_at_of: &|name| last.edited_at_of(name),
+        };
+        for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
+            for verdict in judge(rules, edit, &remote) {
+                self.follow(key, last, verdict);
             }
         }
         Ok(())
     }
 
-    fn conflicted(
-        &mut self,
-        key: &RecordKey,
-        op: PlannedOp,
-        content: &super::OpContent,
-        last: &Change,
-        settlement: super::resolve::Settlement,
-    ) {
+    fn follow(&mut self, key: &RecordKey, last: &Change, verdict: Verdict) {
+        let decision = match verdict {
+            Verdict::Annulled(ops, reason) => Decision::Annulled(Annulled { key: key.clone(), ops, reason }),
+            Verdict::Superseded(op) => Decision::Superseded { key: key.clone(), op },
+            Verdict::Conflicted(clash) => return self.conflicted(key, *clash, last),
+        };
+        self.out.decisions.push(decision);
+    }
+
+    fn conflicted(&mut self, key: &RecordKey, clash: Clash, last: &Change) {
+        let Clash { op, kind, edited_at, settlement } = clash;
         self.out.tally.conflicts += 1;
         let items = &mut self.out.decision_items;
         let base = items.add_fields(&settlement.base.to_json(), self.random);
@@ -493,8 +471,8 @@ impl<'a, V: View> Taking<'a, V> {
         self.out.decisions.push(Decision::Conflicted(Conflicted {
             key: key.clone(),
             op,
-            kind: content.kind,
-            edited_at: content.edited_at,
+            kind,
+            edited_at,
             version: last.version,
             extent: if last.deleted { Extent::Deleted } else { Extent::Whole },
             remote_edited_at: last.edited_at,

@@ -3,13 +3,13 @@
 //! | last ↓ / next → | create | update | delete | replace |
 //! |---|---|---|---|---|
 //! | nothing | create | update | delete | replace |
-//! | create  | impossible | create, fields composed | nothing (delete, if it was attempted) | create, new image |
-//! | update  | impossible | update, fields composed | delete | replace |
-//! | delete  | **replace**: no old field survives | impossible | delete | impossible |
-//! | replace | impossible | replace, fields composed | delete | replace, new image |
+//! | create  | create, fields composed | create, fields composed | nothing (delete, if attempted) | create (replace, if attempted), new image |
+//! | update  | update, fields composed | update, fields composed | delete | replace |
+//! | delete  | **replace**: no old field survives | replace | delete | replace |
+//! | replace | replace, fields composed | replace, fields composed | delete | replace, new image |
 //!
-//! Law: applying what the ops come to equals applying the ops one by one. Impossible pairs are refused when they are
-//! written (`admit`), so they only come from a damaged log.
+//! Law: applying what the ops come to equals applying the ops one by one, for any ops whatever: pairs that are refused when
+//! they are written (`admit`), such as a create after an update, come about when what stood between them was given up.
 //!
 //! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
 
@@ -53,38 +53,23 @@ pub struct Step {
     pub edited_at: Hlc,
 }
 
-/// Two ops that cannot follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a {next} cannot follow a {last} of the same record")]
-pub struct Impossible {
-    /// What came first.
-    pub last: OpKind,
-    /// What came next.
-    pub next: OpKind,
-}
-
 impl Folded {
-    /// Puts the next op on top. `attempted` says that some of what came before may have reached the server.
-    ///
-    /// # Errors
-    /// [`Impossible`] for a pair that is refused when it is written.
-    pub fn then(self, next: Step, attempted: bool) -> Result<Self, Impossible> {
+    /// Puts the next op on top. `attempted` says that there is a record at the server, or may be by what came before.
+    #[must_use]
+    pub fn then(self, next: Step, attempted: bool) -> Self {
         let Self::Change(last) = self else {
-            return Ok(Self::Change(FoldedChange::of(next)));
+            return Self::Change(FoldedChange::of(next));
         };
         use OpKind::{Create, Delete, Replace, Update};
-        let change = match (last.kind, next.kind) {
-            (Create | Update | Replace, Update) => last.composed(next),
-            (Create, Delete) if !attempted => return Ok(Self::Nothing),
-            (Create | Update | Replace | Delete, Delete) => FoldedChange::of(next),
-            (Delete, Create) => FoldedChange { kind: Replace, ..FoldedChange::of(next) },
-            (Create, Replace) => FoldedChange { kind: Create, ..FoldedChange::of(next) },
-            (Update | Replace, Replace) => FoldedChange::of(next),
-            (Create | Update | Replace, Create) | (Delete, Update | Replace) => {
-                return Err(Impossible { last: last.kind, next: next.kind });
+        Self::Change(match (last.kind, next.kind) {
+            (Create | Update | Replace, Create | Update) => last.composed(next),
+            (Create, Delete) if !attempted => return Self::Nothing,
+            (_, Delete) => FoldedChange::of(next),
+            (Create, Replace) if !attempted => FoldedChange { kind: Create, ..FoldedChange::of(next) },
+            (_, Replace) | (Delete, Create | Update) => {
+                FoldedChange { kind: Replace, ..FoldedChange::of(next) }
             }
-        };
-        Ok(Self::Change(change))
+        })
     }
 }
 
@@ -120,7 +105,7 @@ mod tests {
 
     #[track_caller]
     fn folded(steps: Vec<Step>, attempted: bool) -> Folded {
-        steps.into_iter().fold(Folded::Nothing, |folded, step| folded.then(step, attempted).unwrap())
+        steps.into_iter().fold(Folded::Nothing, |folded, step| folded.then(step, attempted))
     }
 
     #[track_caller]
@@ -169,14 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn impossible_pairs_are_refused() {
-        use OpKind::{Create, Delete, Replace, Update};
-        for (last, next) in
-            [(Create, Create), (Update, Create), (Replace, Create), (Delete, Update), (Delete, Replace)]
-        {
-            let folded = Folded::Nothing.then(step(last, json!({}), 1), false).unwrap();
-            assert_eq!(folded.then(step(next, json!({}), 2), false), Err(Impossible { last, next }));
-        }
+    fn ops_fold_when_what_stood_between_them_was_given_up() {
+        let pair = |last, next| {
+            expect_change(folded(vec![step(last, json!({"a": 1}), 1), step(next, json!({"b": 2}), 2)], true))
+        };
+        let update_create = pair(OpKind::Update, OpKind::Create);
+        assert_eq!(
+            (update_create.kind, update_create.fields),
+            (OpKind::Update, Fields::from_value(json!({"a": 1, "b": 2})).unwrap())
+        );
+        let delete_update = pair(OpKind::Delete, OpKind::Update);
+        assert_eq!(
+            (delete_update.kind, delete_update.fields),
+            (OpKind::Replace, Fields::from_value(json!({"b": 2})).unwrap())
+        );
     }
 
     prop_compose! {
@@ -195,17 +186,11 @@ mod tests {
             let start = Image { fields: exists.then(|| before.into_image()), before_deletion: None };
             let (mut one_by_one, mut folded) = (start.clone(), Folded::Nothing);
             for (at, (choice, fields)) in steps.into_iter().enumerate() {
-                // Only what `admit` lets through.
-                let kind = match (one_by_one.fields.is_some(), choice) {
-                    (false, _) => OpKind::Create,
-                    (true, 0 | 1) => OpKind::Update,
-                    (true, 2) => OpKind::Delete,
-                    (true, _) => OpKind::Replace,
-                };
+                let kind = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace][usize::from(choice)];
                 let fields = if kind == OpKind::Delete { Fields::new() } else { fields };
                 one_by_one.apply(kind, &fields);
                 let step = Step { kind, fields, edited_at: Hlc::from_bits(at as u64 + 1) };
-                folded = folded.then(step, false).unwrap();
+                folded = folded.then(step, exists);
             }
             let mut at_once = start;
             if let Folded::Change(change) = folded {

@@ -15,7 +15,7 @@
 //! Invariants: what is frozen is a pure function of the log up to the plan; `thaw(freeze(x)) == x`, checked by the digest
 //! each time a unit is sent.
 
-use super::coalesce::{Folded, FoldedChange, Impossible, Step};
+use super::coalesce::{Folded, FoldedChange, Step};
 use super::plan::Group;
 use super::{Image, View, effective_fields};
 use crate::entry::{
@@ -37,9 +37,6 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     /// The book cannot be read.
     #[error(transparent)]
     View(E),
-    /// The log holds ops that cannot follow each other.
-    #[error(transparent)]
-    Impossible(#[from] Impossible),
     /// Stored fields are damaged.
     #[error(transparent)]
     Fields(#[from] crate::fields::InvalidFields),
@@ -193,6 +190,8 @@ struct FoldedOps {
     as_written: bool,
 }
 
+/// Folds the ops. A create and a delete come to nothing only if nobody else has such a record: what was seen when it was
+/// deleted may be someone else's.
 fn fold<V: View>(
     view: &mut V,
     row: &RecordRow,
@@ -202,6 +201,7 @@ fn fold<V: View>(
 where
     V::Error: std::error::Error,
 {
+    let attempted = attempted || row.confirmed_image().is_some();
     let mut folded = Folded::Nothing;
     let mut ops = Vec::with_capacity(places.len());
     let (mut schema_version, mut as_written) = (1, places.len() == 1);
@@ -213,7 +213,7 @@ where
         as_written &= fields == content.fields;
         schema_version = content.schema_version;
         ops.push(PlannedOp { id: content.id, place: *place });
-        folded = folded.then(Step { kind: content.kind, fields, edited_at: content.edited_at }, attempted)?;
+        folded = folded.then(Step { kind: content.kind, fields, edited_at: content.edited_at }, attempted);
     }
     Ok((ops, FoldedOps { folded, schema_version, as_written }))
 }

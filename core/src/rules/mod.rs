@@ -6,6 +6,7 @@
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
+//!   judge     what becomes of a record's own edits then?
 //!   resolve   who wins a field that both sides changed?
 //!   retry     when is it tried again?
 //!   verbs     what a person asks for: undo, flip, resolve
@@ -19,6 +20,7 @@ pub mod answer;
 pub mod clock;
 pub mod coalesce;
 pub mod freeze;
+mod judge;
 pub mod plan;
 pub mod resolve;
 pub mod retry;
@@ -98,6 +100,12 @@ impl Image {
     /// Applies one op: the meaning of an op, in one place.
     pub fn apply(&mut self, kind: OpKind, fields: &Fields) {
         match kind {
+            // Someone else made the record too: ours is put on top of theirs, as it will be sent.
+            OpKind::Create if self.fields.is_some() => {
+                if let Some(image) = &mut self.fields {
+                    image.apply(fields);
+                }
+            }
             OpKind::Create | OpKind::Replace => self.fields = Some(fields.clone().into_image()),
             OpKind::Delete => {
                 self.fields = None;

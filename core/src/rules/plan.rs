@@ -13,7 +13,8 @@
 //! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
 //! 4. An op whose declared reference is itself not at the server waits for it. Priority orders what is left, and so never
 //!    overtakes a dependency.
-//! 5. Every op of the tail is in a unit, in a group, or held with a reason.
+//! 5. Ops that would be one change wait together if a person has yet to choose about one of them.
+//! 6. Every op of the tail is in a unit, in a group, or held with a reason.
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
@@ -293,14 +294,19 @@ impl Planning<'_> {
             return None;
         }
         let mut run = vec![first];
-        for place in waiting.into_iter().filter(|place| *place > first) {
+        for place in waiting.iter().copied().filter(|place| *place > first) {
             let joins = tail.op(place).is_some_and(|next| {
                 next.transaction_ops == 1
                     && next.actor == row.actor
                     && next.schema_version == row.schema_version
-                    && self.bars(place).is_none()
             });
-            if !joins {
+            let bar = if joins { self.bars(place) } else { None };
+            if let Some(hold @ Hold::Parked { scope: ParkScope::Op(_), .. }) = bar {
+                // They are one change, and a person has yet to choose about it.
+                self.hold_all(&waiting, &hold);
+                return None;
+            }
+            if !joins || bar.is_some() {
                 break;
             }
             run.push(place);
@@ -421,4 +427,75 @@ impl Planning<'_> {
 /// About how many bytes an op takes in a request.
 fn size(row: &TailRow) -> usize {
     usize::try_from(row.bytes).unwrap_or(usize::MAX).saturating_add(240)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::OpId;
+    use crate::numbers::Seq;
+    use crate::schema::EntityRules;
+    use crate::time::Hlc;
+    use std::time::Duration;
+
+    fn place(seq: u64) -> OpPlace {
+        OpPlace { seq: Seq::new(seq), index: 0 }
+    }
+
+    fn op(seq: u8) -> OpId {
+        OpId::from_bytes([seq; 16])
+    }
+
+    /// Updates of one record, in entries 1, 2, 3, …
+    fn tail(updates: u8) -> Tail {
+        let mut tail = Tail::default();
+        for seq in 1..=updates {
+            let row = TailRow {
+                op: op(seq),
+                key: RecordKey::parse("lead", "1").unwrap(),
+                kind: OpKind::Update,
+                actor: Actor::parse("user-1").unwrap(),
+                edited_at: Hlc::from_bits(seq.into()),
+                made_at: WallTime::default(),
+                schema_version: 1,
+                transaction_ops: 1,
+                bytes: 10,
+                references: Vec::new(),
+            };
+            tail.insert(place(seq.into()), row);
+        }
+        tail
+    }
+
+    fn planned(tail: &Tail, parks: &[(ParkScope, String)]) -> Plan {
+        let rules = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
+        plan(&PlanInput {
+            tail,
+            schema: &Schema::open(rules),
+            parks,
+            actor: &Actor::parse("user-1").unwrap(),
+            now: WallTime::default(),
+            batch_ops: 50,
+            batch_bytes: 1_000_000,
+            unmetered: true,
+            heed_backoff: true,
+        })
+    }
+
+    #[test]
+    fn ops_of_a_record_leave_as_one_group() {
+        let plan = planned(&tail(3), &[]);
+        let places: Vec<_> =
+            plan.groups.iter().flat_map(|group| &group.records).map(|(_, places)| places.clone()).collect();
+        assert_eq!(places, [[place(1), place(2), place(3)]]);
+    }
+
+    #[test]
+    fn what_would_be_one_change_with_an_op_that_waits_for_a_person_waits_with_it() {
+        let parks = [(ParkScope::Op(op(2)), "conflict".to_owned())];
+        let plan = planned(&tail(3), &parks);
+        assert_eq!(plan.groups, []);
+        assert_eq!(plan.holds.len(), 3);
+        assert!(plan.holds.values().all(|hold| matches!(hold, Hold::Parked { .. })));
+    }
 }

@@ -22,16 +22,16 @@ use crate::schema::{EntityRules, Granularity, Policy};
 use crate::time::Hlc;
 
 /// Our side of a possible conflict.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct LocalEdit<'a> {
-    /// The op.
-    pub op: OpId,
     /// What it does.
     pub kind: OpKind,
     /// The fields it still has.
     pub fields: &'a Fields,
-    /// When it was made.
-    pub edited_at: Hlc,
+    /// When it was made, and its op; the last one of several.
+    pub edited: (Hlc, OpId),
+    /// When a field was last edited, and by which op.
+    pub edit_of: &'a dyn Fn(&str) -> (Hlc, OpId),
 }
 
 /// Their side.
@@ -122,7 +122,7 @@ fn whole(
         Policy::ServerWins => Winner::Remote,
         Policy::DeviceWins => Winner::Local,
         Policy::Manual => Winner::Undecided,
-        _ => later((local.edited_at, local.op), (remote.edited_at, remote.op)),
+        _ => later(local.edited, (remote.edited_at, remote.op)),
     };
     Resolution::Conflict(Settlement {
         fields: Vec::new(),
@@ -153,7 +153,7 @@ fn by_field(
         return if agreed { Resolution::Agreed } else { Resolution::Apart };
     }
     let as_one = rules.granularity == Granularity::WholeRecord;
-    let together = as_one.then(|| later((local.edited_at, local.op), (remote.edited_at, remote.op)));
+    let together = as_one.then(|| later(local.edited, (remote.edited_at, remote.op)));
     let mut settlement = Settlement {
         fields: Vec::new(),
         winner: Winner::Local,
@@ -169,7 +169,7 @@ fn by_field(
         let remote_edit = ((remote.edited_at_of)(name), remote.op);
         let settled = match together {
             Some(winner) if rule == Policy::LastWriteWins => Settled::of(winner),
-            _ => settle(rule, ours, theirs, (local.edited_at, local.op), remote_edit),
+            _ => settle(rule, ours, theirs, (local.edit_of)(name), remote_edit),
         };
         settlement.fields.push(ConflictedField { name: name.to_owned(), rule, winner: settled.winner });
         settlement.base.set(name, base.get(name).cloned().unwrap_or(Value::Null));
@@ -184,7 +184,7 @@ fn by_field(
 }
 
 /// The server wins as a whole only if each field of the op is lost; one open field leaves the whole open.
-fn overall(fields: &[ConflictedField], all: usize) -> Winner {
+pub(super) fn overall(fields: &[ConflictedField], all: usize) -> Winner {
     let has = |winner| fields.iter().any(|field| field.winner == winner);
     if has(Winner::Undecided) {
         Winner::Undecided
@@ -265,12 +265,8 @@ mod tests {
         fn run(self) -> Resolution {
             let (base, ours, theirs) = (self.base.map(fields), fields(self.ours), self.theirs.map(fields));
             let their_time = Hlc::from_bits(self.their_time);
-            let local = LocalEdit {
-                op: op(1),
-                kind: self.kind,
-                fields: &ours,
-                edited_at: Hlc::from_bits(self.our_time),
-            };
+            let edited = (Hlc::from_bits(self.our_time), op(1));
+            let local = LocalEdit { kind: self.kind, fields: &ours, edited, edit_of: &|_| edited };
             let remote = RemoteEdit {
                 op: op(2),
                 image: theirs.as_ref(),

@@ -1,0 +1,312 @@
+//! What becomes of our own edits of a record when the server says something new of it.
+//!
+//! Ops that would be sent as one change are judged as one: they are folded, the change is settled against the server's
+//! record ([`super::resolve`]), and what comes out is dealt back to the ops.
+//!
+//! ```text
+//!   ops of a stale unit   ─┐
+//!                          ├─ fold ─► settle ─► each op: stands, loses fields, ends, or waits for a person
+//!   ops that wait         ─┘
+//! ```
+//!
+//! Invariants:
+//! 1. A value of ours that a later op of ours set anew never comes back: not when the later one loses, nor while a person has
+//!    yet to choose about it.
+//! 2. What a replace or a delete of ours covered ends with it.
+//! 3. What was made after a unit had left is judged apart from that unit, by its own time.
+//! 4. Every value that loses as our last word is in a conflict; values that we had overwritten ourselves are in the log.
+
+use super::coalesce::{Folded, Step};
+use super::resolve::{LocalEdit, RemoteEdit, Resolution, Settlement, resolve};
+use crate::entry::{AnnulledReason, ConflictedField, PlannedOp, Winner};
+use crate::fields::Fields;
+use crate::op::OpKind;
+use crate::schema::EntityRules;
+use crate::time::Hlc;
+
+/// Ops of one record that are judged as one change.
+#[derive(Debug, Default)]
+pub(super) struct Edit {
+    /// The ops, oldest first.
+    pub(super) ops: Vec<EditOp>,
+    /// Whether they come from a unit that was stale.
+    pub(super) stale: bool,
+    /// What the record was when both sides were last the same.
+    pub(super) base: Option<Fields>,
+}
+
+/// One of these ops.
+#[derive(Debug)]
+pub(super) struct EditOp {
+    pub(super) op: PlannedOp,
+    pub(super) kind: OpKind,
+    pub(super) edited_at: Hlc,
+    /// The fields that it still has.
+    pub(super) fields: Fields,
+}
+
+/// What becomes of an op.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// It ends, since it need not be sent.
+    Annulled(Vec<PlannedOp>, AnnulledReason),
+    /// It is in a conflict.
+    Conflicted(Box<Clash>),
+    /// It ends, since nothing that it says is left.
+    Superseded(PlannedOp),
+}
+
+/// An op's part in a conflict.
+#[derive(Debug, PartialEq)]
+pub(super) struct Clash {
+    pub(super) op: PlannedOp,
+    /// What the edit as a whole does.
+    pub(super) kind: OpKind,
+    pub(super) edited_at: Hlc,
+    pub(super) settlement: Settlement,
+}
+
+/// Judges an edit. Verdicts come newest op first.
+pub(super) fn judge(rules: &EntityRules, mut edit: Edit, remote: &RemoteEdit<'_>) -> Vec<Verdict> {
+    let attempted = edit.stale || edit.base.is_some();
+    let mut folded = Folded::Nothing;
+    let mut annulled = 0;
+    for (number, op) in (1..).zip(&edit.ops) {
+        folded = folded
+            .then(Step { kind: op.kind, fields: op.fields.clone(), edited_at: op.edited_at }, attempted);
+        if folded == Folded::Nothing {
+            annulled = number;
+        }
+    }
+    let mut verdicts = Vec::new();
+    if annulled > 0 && remote.image.is_some() {
+        // They made a record that nobody else heard of and took it away again. They must not touch the one that is there now.
+        let ops = edit.ops.drain(..annulled).map(|op| op.op).collect();
+        verdicts.push(Verdict::Annulled(ops, AnnulledReason::CreatedAndDeleted));
+    }
+    let (Folded::Change(change), Some(last)) = (folded, edit.ops.last()) else { return verdicts };
+    if change.kind == OpKind::Update && change.fields.is_empty() {
+        return verdicts;
+    }
+    let edit_of = |name: &str| {
+        let stamp = change.stamps.get(name).copied().unwrap_or(change.edited_at);
+        (stamp, holder(&edit, name).unwrap_or(last).op.id)
+    };
+    let local = LocalEdit {
+        kind: change.kind,
+        fields: &change.fields,
+        edited: (change.edited_at, last.op.id),
+        edit_of: &edit_of,
+    };
+    match resolve(rules, edit.base.as_ref(), local, remote) {
+        Resolution::Agreed if edit.stale || change.kind == OpKind::Delete => {
+            let ops = edit.ops.iter().map(|op| op.op).collect();
+            verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
+        }
+        Resolution::Apart | Resolution::Agreed => {}
+        Resolution::Conflict(settlement) if settlement.fields.is_empty() => {
+            deal_whole(&edit, change.kind, settlement, &mut verdicts);
+        }
+        Resolution::Conflict(settlement) => deal_fields(&edit, change.kind, &settlement, &mut verdicts),
+    }
+    verdicts
+}
+
+/// Returns the op that set a field last.
+fn holder<'a>(edit: &'a Edit, name: &str) -> Option<&'a EditOp> {
+    edit.ops.iter().rev().find(|op| op.fields.get(name).is_some())
+}
+
+/// Deals out a conflict with one winner for the whole change.
+fn deal_whole(edit: &Edit, kind: OpKind, settlement: Settlement, verdicts: &mut Vec<Verdict>) {
+    let Some(last) = edit.ops.last() else { return };
+    let lost = settlement.winner == Winner::Remote;
+    verdicts.push(Verdict::Conflicted(Box::new(Clash {
+        op: last.op,
+        kind,
+        edited_at: last.edited_at,
+        settlement,
+    })));
+    if lost {
+        verdicts.extend(edit.ops.iter().rev().map(|op| Verdict::Superseded(op.op)));
+    }
+}
+
+/// Deals out a conflict that was settled field by field.
+fn deal_fields(edit: &Edit, kind: OpKind, settlement: &Settlement, verdicts: &mut Vec<Verdict>) {
+    for op in edit.ops.iter().rev() {
+        let is_last_word = |name: &str| holder(edit, name).is_some_and(|holder| holder.op == op.op);
+        let own = settlement.fields.iter().filter(|field| op.fields.get(&field.name).is_some());
+        let mut last_words = Vec::new();
+        let mut overwritten = Vec::new();
+        for field in own {
+            match field.winner {
+                _ if is_last_word(&field.name) => last_words.push(field.clone()),
+                Winner::Remote | Winner::Undecided => {
+                    overwritten.push(ConflictedField { winner: Winner::Remote, ..field.clone() });
+                }
+                Winner::Local | Winner::Merged => {}
+            }
+        }
+        let is_lost = |name: &str| {
+            let lost = last_words.iter().chain(&overwritten).find(|field| field.name == name);
+            lost.is_some_and(|field| field.winner == Winner::Remote)
+        };
+        let ends =
+            settlement.winner == Winner::Remote || (!op.fields.is_empty() && op.fields.names().all(is_lost));
+        let mut fields = last_words;
+        if !ends || !fields.is_empty() {
+            fields.append(&mut overwritten);
+        }
+        if !fields.is_empty() {
+            verdicts.push(Verdict::Conflicted(Box::new(Clash {
+                op: op.op,
+                kind,
+                edited_at: op.edited_at,
+                settlement: part(settlement, op, fields),
+            })));
+        }
+        if ends {
+            verdicts.push(Verdict::Superseded(op.op));
+        }
+    }
+}
+
+/// Returns what a settlement says of one op's fields.
+fn part(settlement: &Settlement, op: &EditOp, fields: Vec<ConflictedField>) -> Settlement {
+    let named = |name: &str| fields.iter().any(|field| field.name == name);
+    let merged = settlement.merged.as_ref().map(|merged| merged.filtered(named));
+    Settlement {
+        winner: super::resolve::overall(&fields, op.fields.len()),
+        rule: settlement.rule,
+        base: settlement.base.filtered(named),
+        local: op.fields.filtered(named),
+        remote: settlement.remote.filtered(named),
+        merged: merged.filter(|merged| !merged.is_empty()),
+        fields,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::OpId;
+    use crate::op::OpPlace;
+    use crate::schema::Policy;
+    use serde_json::{Value, json};
+
+    fn fields(value: Value) -> Fields {
+        Fields::from_value(value).unwrap()
+    }
+
+    fn named(number: u8) -> PlannedOp {
+        PlannedOp { id: OpId::from_bytes([number; 16]), place: OpPlace::default() }
+    }
+
+    /// Ops numbered and made at 1, 2, 3, …
+    fn edit(base: Option<Value>, ops: Vec<(OpKind, Value)>) -> Edit {
+        let ops = (1..).zip(ops).map(|(number, (kind, value))| EditOp {
+            op: named(number),
+            kind,
+            edited_at: Hlc::from_bits(u64::from(number)),
+            fields: fields(value),
+        });
+        Edit { ops: ops.collect(), stale: false, base: base.map(fields) }
+    }
+
+    fn against(rules: &EntityRules, edit: Edit, theirs: Option<Value>, at: u64) -> Vec<Verdict> {
+        let theirs = theirs.map(fields);
+        let remote = RemoteEdit {
+            op: OpId::from_bytes([99; 16]),
+            image: theirs.as_ref(),
+            edited_at: Hlc::from_bits(at),
+            edited_at_of: &|_| Hlc::from_bits(at),
+        };
+        judge(rules, edit, &remote)
+    }
+
+    /// Returns what the verdicts come to: op numbers that end, and the fields that ops lose in conflicts.
+    fn summary(verdicts: &[Verdict]) -> (Vec<u8>, Vec<(u8, Vec<&str>)>) {
+        let number = |op: &PlannedOp| op.id.as_bytes()[0];
+        let (mut ended, mut lost) = (Vec::new(), Vec::new());
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Superseded(op) => ended.push(number(op)),
+                Verdict::Annulled(ops, _) => ended.extend(ops.iter().map(number)),
+                Verdict::Conflicted(clash) => {
+                    lost.push((number(&clash.op), clash.settlement.lost().collect()))
+                }
+            }
+        }
+        (ended, lost)
+    }
+
+    #[test]
+    fn a_value_that_we_set_anew_does_not_come_back_when_the_later_one_loses() {
+        let ops = vec![(OpKind::Update, json!({"a": 1})), (OpKind::Update, json!({"a": 2}))];
+        let verdicts =
+            against(&EntityRules::default(), edit(Some(json!({"a": 0})), ops), Some(json!({"a": 9})), 5);
+        assert_eq!(summary(&verdicts), (vec![2, 1], vec![(2, vec!["a"])]));
+    }
+
+    #[test]
+    fn a_larger_value_that_we_gave_up_does_not_come_back_by_the_rule_for_the_larger() {
+        let rules = EntityRules { policy: Policy::Max, ..EntityRules::default() };
+        let ops = vec![(OpKind::Update, json!({"a": 9})), (OpKind::Update, json!({"a": 3}))];
+        let verdicts = against(&rules, edit(Some(json!({"a": 1})), ops), Some(json!({"a": 5})), 1);
+        assert_eq!(summary(&verdicts).0, [2, 1]);
+    }
+
+    #[test]
+    fn an_op_with_another_field_loses_the_overwritten_one_and_stays() {
+        let ops = vec![(OpKind::Update, json!({"a": 1, "b": 1})), (OpKind::Update, json!({"a": 2}))];
+        let verdicts =
+            against(&EntityRules::default(), edit(Some(json!({"a": 0})), ops), Some(json!({"a": 9})), 5);
+        assert_eq!(summary(&verdicts), (vec![2], vec![(2, vec!["a"]), (1, vec!["a"])]));
+    }
+
+    #[test]
+    fn what_a_lost_delete_covered_ends_with_it() {
+        let ops = vec![(OpKind::Update, json!({"b": 1})), (OpKind::Delete, json!({}))];
+        let verdicts =
+            against(&EntityRules::default(), edit(Some(json!({"a": 0})), ops), Some(json!({"a": 9})), 5);
+        assert_eq!(summary(&verdicts), (vec![2, 1], vec![(2, vec![])]));
+    }
+
+    #[test]
+    fn what_a_delete_covered_ends_with_it_when_both_sides_deleted() {
+        let ops = vec![(OpKind::Update, json!({"b": 1})), (OpKind::Delete, json!({}))];
+        let verdicts = against(&EntityRules::default(), edit(Some(json!({"a": 0})), ops), None, 5);
+        assert_eq!(verdicts, [Verdict::Annulled(vec![named(1), named(2)], AnnulledReason::NoEffect)]);
+    }
+
+    #[test]
+    fn a_delete_and_a_create_are_one_replace_that_loses_whole() {
+        let ops = vec![(OpKind::Delete, json!({})), (OpKind::Create, json!({"a": 1, "x": 1}))];
+        let verdicts =
+            against(&EntityRules::default(), edit(Some(json!({"a": 0})), ops), Some(json!({"a": 9})), 5);
+        assert_eq!(summary(&verdicts).0, [2, 1]);
+        assert!(matches!(&verdicts[0], Verdict::Conflicted(clash) if clash.kind == OpKind::Replace
+            && clash.settlement.local == fields(json!({"a": 1, "x": 1}))));
+    }
+
+    #[test]
+    fn created_and_deleted_here_says_nothing_about_a_record_that_someone_else_made() {
+        let ops = vec![
+            (OpKind::Create, json!({"a": 1})),
+            (OpKind::Delete, json!({})),
+            (OpKind::Create, json!({"x": 1})),
+        ];
+        let verdicts = against(&EntityRules::default(), edit(None, ops), Some(json!({"a": 9})), 1);
+        let annulled = Verdict::Annulled(vec![named(1), named(2)], AnnulledReason::CreatedAndDeleted);
+        assert_eq!(verdicts, [annulled]);
+    }
+
+    #[test]
+    fn an_earlier_value_is_given_up_while_a_person_has_yet_to_choose_about_the_last() {
+        let rules = EntityRules { policy: Policy::Manual, ..EntityRules::default() };
+        let ops = vec![(OpKind::Update, json!({"a": 1})), (OpKind::Update, json!({"a": 2}))];
+        let verdicts = against(&rules, edit(Some(json!({"a": 0})), ops), Some(json!({"a": 9})), 5);
+        assert_eq!(summary(&verdicts), (vec![1], vec![(2, vec![])]));
+    }
+}

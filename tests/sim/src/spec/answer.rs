@@ -1,0 +1,165 @@
+//! What the scripted server says: outcomes and changes, built from a case's results.
+
+use std::collections::BTreeMap;
+
+use fieldbook::protocol::{Change, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
+use fieldbook::{Clock, Fields, Hlc, OpId, RecordKey, UnitId, WallTime};
+
+use super::case::{Answered, Edited, Pulled, Verdict};
+use super::clock::CaseClock;
+use super::fault::Fault;
+use super::world::version;
+
+/// Returns the answer "not now" for a record.
+pub(super) const fn put_off(key: RecordKey) -> Answered {
+    Answered {
+        key,
+        result: Verdict::Retryable,
+        version: None,
+        row: None,
+        code: None,
+        retry_after_ms: None,
+        edited: None,
+    }
+}
+
+/// Builds the outcomes in the order of the results. A unit of several records has the outcome of the first result that names
+/// one of them, made whole by the others; a result for a record that was not sent names a unit that never was.
+pub(super) fn outcomes(
+    request: &ExchangeRequest,
+    results: &[Answered],
+    mut draw: impl FnMut() -> [u8; 16],
+) -> Result<Vec<UnitOutcome>, Fault> {
+    let mut outcomes: Vec<UnitOutcome> = Vec::new();
+    for result in results {
+        let unit =
+            request.units.iter().find(|unit| unit.changes.iter().any(|change| change.key == result.key));
+        let (id, outcome) = match unit {
+            Some(unit) => (unit.id, outcome(unit, result, results, &mut draw)),
+            None => (UnitId::from_bytes(draw()), unknown(result, &mut draw)?),
+        };
+        if outcomes.iter().all(|before| before.unit != id) {
+            outcomes.push(UnitOutcome { unit: id, outcome });
+        }
+    }
+    Ok(outcomes)
+}
+
+fn outcome(
+    unit: &Unit,
+    first: &Answered,
+    results: &[Answered],
+    draw: &mut impl FnMut() -> [u8; 16],
+) -> Outcome {
+    let of = |change: &UnitChange| results.iter().find(|result| result.key == change.key);
+    let code = |otherwise: &str| first.code.clone().unwrap_or_else(|| otherwise.to_owned());
+    let versions = || {
+        let versions = unit.changes.iter().map(|change| {
+            let number = of(change).and_then(|result| result.version).or(first.version).unwrap_or(1);
+            (change.key.clone(), version(number))
+        });
+        versions.collect::<BTreeMap<_, _>>()
+    };
+    match first.result {
+        Verdict::Applied => {
+            let rows = unit.changes.iter().filter_map(|change| {
+                let row = of(change)?.row.as_ref()?;
+                let number = of(change)?.version.or(first.version).unwrap_or(1);
+                let stamp = (change.edited_at, *change.ops.last()?);
+                Some(current(change.key.clone(), number, stamp, Some(row)))
+            });
+            Outcome::Applied { versions: versions(), current: rows.collect() }
+        }
+        Verdict::Duplicate => Outcome::Duplicate { versions: versions() },
+        Verdict::Conflict => {
+            let mut rows = Vec::new();
+            for change in &unit.changes {
+                let Some(result) = of(change).filter(|result| result.result == Verdict::Conflict) else {
+                    continue;
+                };
+                let edited_at = match result.edited.unwrap_or(Edited::Later) {
+                    Edited::Later => change.edited_at.next(),
+                    Edited::Earlier => Hlc::from_bits(1),
+                };
+                let stamp = (edited_at, OpId::from_bytes(draw()));
+                let number = result.version.unwrap_or(1);
+                rows.push(current(change.key.clone(), number, stamp, result.row.as_ref()));
+            }
+            Outcome::Stale { current: rows }
+        }
+        Verdict::Rejected => Outcome::Rejected { code: code("rejected"), message: String::new() },
+        Verdict::Retryable => Outcome::Transient {
+            code: code("503"),
+            message: String::new(),
+            retry_after_milliseconds: first.retry_after_ms,
+        },
+        Verdict::AuthExpired => Outcome::Unauthorized { code: code("token_expired") },
+        Verdict::Unsupported => {
+            Outcome::Unsupported { entity: first.key.entity.clone(), code: code("unknown_entity") }
+        }
+    }
+}
+
+/// Builds an outcome for a unit that was never sent.
+fn unknown(result: &Answered, draw: &mut impl FnMut() -> [u8; 16]) -> Result<Outcome, Fault> {
+    let change = UnitChange {
+        key: result.key.clone(),
+        kind: fieldbook::OpKind::Delete,
+        base: None,
+        ops: vec![OpId::from_bytes(draw())],
+        edited_at: Hlc::from_bits(1),
+        older: BTreeMap::new(),
+        schema_version: 1,
+        fields: None,
+    };
+    let unit = Unit { id: UnitId::from_bytes(draw()), changes: vec![change] };
+    // The row of a unit that never was must not come in by the back door.
+    let result = Answered { row: None, ..result.clone() };
+    Ok(outcome(&unit, &result, std::slice::from_ref(&result), draw))
+}
+
+fn current(key: RecordKey, number: u64, stamp: (Hlc, OpId), row: Option<&Fields>) -> Change {
+    Change {
+        key,
+        version: version(number),
+        edited_at: stamp.0,
+        op: stamp.1,
+        older: BTreeMap::new(),
+        deleted: row.is_none(),
+        partial: false,
+        fields: row.map(Fields::to_json),
+    }
+}
+
+/// Builds a record of a page.
+pub(super) fn change(
+    pulled: &Pulled,
+    own: Option<(OpId, Hlc)>,
+    clock: &CaseClock,
+    drawn: [u8; 16],
+) -> Result<Change, Fault> {
+    if pulled.payload.is_some() == pulled.deleted {
+        return Err(Fault::Case(format!("{}: a change has a payload or is deleted", pulled.key)));
+    }
+    let earlier = clock.earlier();
+    let at = |milliseconds: i64| {
+        Hlc::at(WallTime::from_milliseconds(clock.true_time().milliseconds().saturating_add(milliseconds)))
+    };
+    let edited_at = match (pulled.edited_ms, pulled.edited) {
+        (Some(milliseconds), _) => at(milliseconds),
+        // After whatever the device has stamped, however far its clock stands ahead.
+        (None, Some(Edited::Later)) => at(0).max(Hlc::at(clock.now().wall)).next(),
+        (None, _) => earlier,
+    };
+    let (op, edited_at) = own.unwrap_or((OpId::from_bytes(drawn), edited_at));
+    Ok(Change {
+        key: pulled.key.clone(),
+        version: version(pulled.version),
+        edited_at,
+        op,
+        older: pulled.older.iter().map(|field| (field.clone(), earlier)).collect(),
+        deleted: pulled.deleted,
+        partial: pulled.partial,
+        fields: pulled.payload.as_ref().map(Fields::to_json),
+    })
+}

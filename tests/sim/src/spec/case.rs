@@ -1,0 +1,384 @@
+//! A spec case as data: what `tests/spec/README.md` describes, member by member.
+//!
+//! Invariant: a member that is not known is an error, so that a case never says something that nobody checks. The one
+//! exception is what a result says of the wire it came by, which is for people.
+
+use std::collections::BTreeMap;
+
+use fieldbook::{EntityType, Fields, Granularity, OpKind, Policy, RecordKey};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The kind of case that the runner knows.
+pub(super) const TRACE: &str = "trace";
+
+/// One case.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Case {
+    /// Names the case in reports and in `docs/sync-rules.md`.
+    #[serde(rename = "id")]
+    _id: String,
+    /// The rule in a sentence.
+    #[serde(rename = "title")]
+    _title: String,
+    /// [`TRACE`].
+    #[serde(rename = "kind")]
+    _kind: String,
+    /// What the device has at the start.
+    #[serde(default)]
+    pub(super) given: Given,
+    /// What happens.
+    pub(super) steps: Vec<Step>,
+    /// What must be so at the end.
+    pub(super) expect: Expect,
+    /// For people.
+    #[serde(default, rename = "note")]
+    _note: Option<String>,
+}
+
+/// What the device has at the start.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Given {
+    /// Its rows and its queue.
+    #[serde(default)]
+    pub(super) local: Local,
+    /// What the app declares of entity types that are not as every other.
+    #[serde(default)]
+    pub(super) schema: BTreeMap<EntityType, Declared>,
+    /// Whether entity types that `schema` does not name are unknown.
+    #[serde(default)]
+    pub(super) closed: bool,
+    /// Who uses the book.
+    #[serde(default)]
+    pub(super) actor: Option<String>,
+}
+
+/// The device's rows and its queue.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Local {
+    /// How far the device has read.
+    #[serde(default)]
+    pub(super) cursor: u64,
+    /// What the server has confirmed.
+    #[serde(default)]
+    pub(super) rows: BTreeMap<RecordKey, Row>,
+    /// What is owed to the server, oldest first.
+    #[serde(default)]
+    pub(super) queue: Vec<Queued>,
+}
+
+/// A confirmed record.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Row {
+    /// The server's version.
+    pub(super) version: u64,
+    /// Its image.
+    #[serde(default)]
+    pub(super) payload: Option<Fields>,
+    /// Whether it is deleted instead.
+    #[serde(default)]
+    pub(super) deleted: bool,
+}
+
+/// An op that is owed at the start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Queued {
+    /// What it does.
+    pub(super) op: OpKind,
+    /// The record.
+    pub(super) key: RecordKey,
+    /// Its fields.
+    #[serde(default)]
+    pub(super) payload: Option<Fields>,
+    /// How many classified transient answers it has had.
+    #[serde(default)]
+    pub(super) tries: u32,
+}
+
+/// What the app declares of an entity type. What is absent is as for every other.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Declared {
+    /// Fields that hold the id of a record, with the entity type it is of.
+    #[serde(default)]
+    pub(super) references: BTreeMap<String, EntityType>,
+    /// Sent earlier the higher it is.
+    #[serde(default)]
+    pub(super) priority: i32,
+    /// How conflicts are settled.
+    #[serde(default)]
+    pub(super) policy: Policy,
+    /// How conflicts of single fields are settled.
+    #[serde(default)]
+    pub(super) field_policies: BTreeMap<String, Policy>,
+    /// Whether all fields of an edit win or lose together.
+    #[serde(default)]
+    pub(super) whole_record: bool,
+    /// How long an op can be undone.
+    #[serde(default)]
+    pub(super) undo_window_ms: u64,
+    /// The network that it wants.
+    #[serde(default)]
+    pub(super) unmetered: bool,
+    /// Whether its records never leave the device.
+    #[serde(default)]
+    pub(super) local_only: bool,
+    /// The app's schema version.
+    #[serde(default)]
+    pub(super) schema_version: Option<u32>,
+}
+
+impl Declared {
+    /// Returns how much of an edit is settled at a time.
+    pub(super) const fn granularity(&self) -> Granularity {
+        if self.whole_record { Granularity::WholeRecord } else { Granularity::Field }
+    }
+}
+
+/// One thing that happens.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Step {
+    /// The app writes. What is refused writes nothing; `refused` says that it must be, and how.
+    Edit {
+        /// What it does.
+        op: OpKind,
+        /// The record.
+        key: RecordKey,
+        /// Its fields.
+        #[serde(default)]
+        payload: Option<Fields>,
+        /// Why it must be refused.
+        #[serde(default)]
+        refused: Option<String>,
+    },
+    /// The app writes several changes as one transaction.
+    EditAll {
+        /// The changes in order.
+        edits: Vec<Edit>,
+        /// Why it must be refused.
+        #[serde(default)]
+        refused: Option<String>,
+    },
+    /// Plans and freezes what would be sent now, and sends it.
+    BeginPush {
+        /// The most ops.
+        #[serde(default)]
+        limit: Option<usize>,
+        /// Whether what backs off is left waiting.
+        #[serde(default)]
+        heed_backoff: bool,
+    },
+    /// The server's answer to all that is in flight.
+    EndPush {
+        /// What became of each record's unit.
+        results: Vec<Answered>,
+    },
+    /// Both.
+    Push {
+        /// What became of each record's unit.
+        results: Vec<Answered>,
+        /// The most ops.
+        #[serde(default)]
+        limit: Option<usize>,
+        /// Whether what backs off is left waiting.
+        #[serde(default)]
+        heed_backoff: bool,
+    },
+    /// A page of the server.
+    Pull {
+        /// The records on it.
+        changes: Vec<Pulled>,
+        /// How far it reads; absent for a page that moves no cursor.
+        #[serde(default)]
+        cursor: Option<u64>,
+    },
+    /// New credentials.
+    TokenRefreshed {},
+    /// A new version of the app or of the server.
+    Upgraded {},
+    /// Time passes, for the device and for the server.
+    Clock {
+        /// How much.
+        #[serde(default)]
+        advance_ms: i64,
+        /// By how much the device's wall clock is set forward, or back; nobody else's.
+        #[serde(default)]
+        jump_ms: i64,
+    },
+    /// A person sends the dead letters of these records again.
+    Retry {
+        /// The records.
+        keys: Vec<RecordKey>,
+        /// Which of them alone, from 0, oldest first.
+        #[serde(default)]
+        nth: Option<usize>,
+    },
+    /// A person gives the dead letters of these records up.
+    Discard {
+        /// The records.
+        keys: Vec<RecordKey>,
+        /// Why.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Someone else uses the book from now on.
+    ActAs {
+        /// Who.
+        actor: String,
+    },
+    /// The app ends and starts again.
+    Reopen {
+        /// Declarations that differ from before.
+        #[serde(default)]
+        schema: BTreeMap<EntityType, Declared>,
+    },
+}
+
+/// One change of a transaction.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    /// What it does.
+    pub(super) op: OpKind,
+    /// The record.
+    pub(super) key: RecordKey,
+    /// Its fields.
+    #[serde(default)]
+    pub(super) payload: Option<Fields>,
+}
+
+/// What became of the unit of one record. Members that are not named here tell of the wire and are for people.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Answered {
+    /// The record.
+    pub(super) key: RecordKey,
+    /// What became of it.
+    pub(super) result: Verdict,
+    /// The server's version.
+    #[serde(default)]
+    pub(super) version: Option<u64>,
+    /// The server's row; for a conflict, none means that it is deleted.
+    #[serde(default)]
+    pub(super) row: Option<Fields>,
+    /// The server's code.
+    #[serde(default)]
+    pub(super) code: Option<String>,
+    /// Not again before so many milliseconds.
+    #[serde(default)]
+    pub(super) retry_after_ms: Option<u64>,
+    /// When the server's row was edited, for a conflict.
+    #[serde(default)]
+    pub(super) edited: Option<Edited>,
+}
+
+/// The classes of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// Accepted now.
+    Applied,
+    /// Accepted before.
+    Duplicate,
+    /// Another version is current.
+    Conflict,
+    /// Never, as it is.
+    Rejected,
+    /// Not now.
+    Retryable,
+    /// The credentials no longer hold.
+    AuthExpired,
+    /// The server does not know the entity type.
+    Unsupported,
+}
+
+/// When something was edited, compared with the ops of this device that it meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Edited {
+    /// Before all of them.
+    Earlier,
+    /// After all of them.
+    Later,
+}
+
+/// A record on a page.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pulled {
+    /// The record.
+    pub(super) key: RecordKey,
+    /// The server's version.
+    pub(super) version: u64,
+    /// Its image, or some fields.
+    #[serde(default)]
+    pub(super) payload: Option<Fields>,
+    /// Whether it was deleted.
+    #[serde(default)]
+    pub(super) deleted: bool,
+    /// Whether `payload` has only some fields.
+    #[serde(default)]
+    pub(super) partial: bool,
+    /// Whether it is our own op coming back.
+    #[serde(default)]
+    pub(super) own: bool,
+    /// When it was edited; earlier than pending local edits unless said.
+    #[serde(default)]
+    pub(super) edited: Option<Edited>,
+    /// When it was edited, in milliseconds after the true time of the step; in place of `edited`.
+    #[serde(default)]
+    pub(super) edited_ms: Option<i64>,
+    /// Fields whose last edit was earlier, where the record's was later.
+    #[serde(default)]
+    pub(super) older: Vec<String>,
+}
+
+/// What must be so at the end. What is absent is not looked at, but for `dead` and `conflicts`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Expect {
+    /// The requests in order.
+    #[serde(default)]
+    pub(super) sent: Option<Vec<Vec<Value>>>,
+    /// One of these is what `sent` would say.
+    #[serde(default)]
+    pub(super) sent_any_of: Option<Vec<Vec<Vec<Value>>>>,
+    /// What is owed to the server.
+    #[serde(default)]
+    pub(super) queue: Option<Vec<Value>>,
+    /// What the app reads.
+    #[serde(default)]
+    pub(super) view: Option<BTreeMap<RecordKey, Value>>,
+    /// How many classified transient answers what is owed has had.
+    #[serde(default)]
+    pub(super) tries: Option<Value>,
+    /// The dead letters.
+    #[serde(default)]
+    pub(super) dead: Vec<Value>,
+    /// The local edits that lost.
+    #[serde(default)]
+    pub(super) conflicts: Vec<Value>,
+    /// How far the device has read.
+    #[serde(default)]
+    pub(super) cursor: Option<u64>,
+    /// Every conflict, whoever won; each expected member is compared.
+    #[serde(default)]
+    pub(super) settled: Option<Vec<Value>>,
+    /// Why a record's first waiting op is not sent.
+    #[serde(default)]
+    pub(super) held: Option<BTreeMap<RecordKey, String>>,
+    /// Where a record stands.
+    #[serde(default)]
+    pub(super) status: Option<BTreeMap<RecordKey, String>>,
+    /// What became of each op of a record, oldest first.
+    #[serde(default)]
+    pub(super) fates: Option<BTreeMap<RecordKey, Vec<String>>>,
+    /// How many entries the log has.
+    #[serde(default)]
+    pub(super) entries: Option<u64>,
+}

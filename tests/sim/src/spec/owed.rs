@@ -1,0 +1,176 @@
+//! What is still owed to the server, as the planner would send it if nothing held it.
+//!
+//! ```text
+//!   units under way        as they are frozen
+//!   ops that wait          planned, taken out of a copy of the tail, planned again, until nothing is left
+//! ```
+//!
+//! What can never leave by itself is not owed: dead letters, what waits for a dead creation, what is local only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook::{LogView, OpKind, OpPlace, RecordKey, Schema, Snapshot, StoreError, UnitId, WallTime};
+use fieldbook_core::entry::FieldsSource;
+use fieldbook_core::rows::{RecordRow, TailRow, UnitRow};
+use fieldbook_core::rules::coalesce::{Folded, Step};
+use fieldbook_core::rules::freeze::{Preview, preview};
+use fieldbook_core::rules::plan::{Group, PlanInput, plan};
+use fieldbook_core::rules::{OpContent, View, effective_fields};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{Actor, FieldsJson, OpId};
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+
+/// One change that is owed.
+pub(super) struct Owed {
+    pub(super) key: RecordKey,
+    pub(super) shown: Value,
+    pub(super) tries: u32,
+}
+
+/// Returns what is owed, oldest first.
+pub(super) fn owed(snapshot: &Snapshot, schema: &Schema) -> Result<Vec<Owed>, Fault> {
+    let tail = snapshot.tail(schema)?;
+    let mut reader = Reader { snapshot, log: snapshot.log()?, tail: &tail };
+    let mut found: Vec<(OpPlace, Owed)> = Vec::new();
+    for (id, unit) in tail.units() {
+        let Some(row) = snapshot.unit(id)? else { continue };
+        for change in &row.changes {
+            let fields = LogView::fields(&reader.log, change.fields)?;
+            let shown = shown(change.kind, &change.key, fields.as_ref());
+            let first = change.ops.iter().map(|op| op.place).min().unwrap_or_default();
+            found.push((first, Owed { key: change.key.clone(), shown, tries: unit.tries }));
+        }
+    }
+    for group in waiting(&tail, schema) {
+        for (key, places) in &group.records {
+            let Some(first) = places.first() else { continue };
+            let behind = tail.ops_of(key).any(|place| place < *first && !tail.is_dead(place));
+            let row = snapshot.record(key)?.unwrap_or_default();
+            let come_to = if behind {
+                folded(&mut reader, &row, places)?
+            } else {
+                preview(&mut reader, &row, places).map_err(fieldbook::Error::from)?
+            };
+            if let Some(Preview { kind, fields }) = come_to {
+                let shown = shown(kind, key, fields.as_ref());
+                found.push((*first, Owed { key: key.clone(), shown, tries: 0 }));
+            }
+        }
+    }
+    found.sort_by_key(|(place, _)| *place);
+    Ok(found.into_iter().map(|(_, owed)| owed).collect())
+}
+
+fn shown(kind: OpKind, key: &RecordKey, fields: Option<&FieldsJson>) -> Value {
+    json!([kind, key, fields.and_then(|fields| fields.to_fields().ok())])
+}
+
+/// Returns the groups of all ops that wait, in the order in which they would leave.
+fn waiting(tail: &Tail, schema: &Schema) -> Vec<Group> {
+    let mut rows: BTreeMap<OpPlace, TailRow> = tail
+        .ops()
+        .filter(|(place, _)| tail.unit_of(*place).is_none())
+        .map(|(place, row)| (place, row.clone()))
+        .collect();
+    let actors: BTreeSet<_> = rows.values().map(|row| row.actor.clone()).collect();
+    let mut groups = Vec::new();
+    let mut heed_references = true;
+    loop {
+        let left = copy(&rows, |place| tail.is_dead(place), heed_references);
+        let next: Vec<_> = actors.iter().flat_map(|actor| planned(&left, schema, actor)).collect();
+        if next.is_empty() && !heed_references {
+            return groups;
+        }
+        // What is left may refer to what will never be there: it is owed all the same.
+        heed_references = !next.is_empty();
+        for place in next.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places) {
+            rows.remove(place);
+        }
+        groups.extend(next);
+    }
+}
+
+fn copy(rows: &BTreeMap<OpPlace, TailRow>, dead: impl Fn(OpPlace) -> bool, references: bool) -> Tail {
+    let mut tail = Tail::default();
+    for (place, row) in rows {
+        let mut row = row.clone();
+        if !references {
+            row.references.clear();
+        }
+        tail.insert(*place, row);
+        tail.set_dead(*place, dead(*place));
+    }
+    tail
+}
+
+fn planned(tail: &Tail, schema: &Schema, actor: &Actor) -> Vec<Group> {
+    let input = PlanInput {
+        tail,
+        schema,
+        parks: &[],
+        actor,
+        now: WallTime::from_milliseconds(i64::MAX),
+        batch_ops: usize::MAX,
+        batch_bytes: usize::MAX,
+        unmetered: true,
+        heed_backoff: false,
+    };
+    plan(&input).groups
+}
+
+/// Returns what ops come to that stand behind others of their record.
+fn folded(
+    reader: &mut impl View<Error = StoreError>,
+    row: &RecordRow,
+    places: &[OpPlace],
+) -> Result<Option<Preview>, Fault> {
+    let mut folded = Folded::Nothing;
+    for place in places {
+        let content = reader.op(*place)?;
+        let reference = row.tail.iter().find(|reference| reference.place == *place);
+        let fields = reference
+            .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
+        let step = Step { kind: content.kind, fields, edited_at: content.edited_at };
+        folded = folded.then(step, true);
+    }
+    Ok(match folded {
+        Folded::Nothing => None,
+        Folded::Change(change) => {
+            let fields = (change.kind != OpKind::Delete).then(|| change.fields.to_json());
+            Some(Preview { kind: change.kind, fields })
+        }
+    })
+}
+
+/// What the rules read, on one snapshot.
+struct Reader<'a, L> {
+    snapshot: &'a Snapshot,
+    log: L,
+    tail: &'a Tail,
+}
+
+impl<L: LogView> View for Reader<'_, L> {
+    type Error = StoreError;
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        self.snapshot.record(key)
+    }
+
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {
+        self.snapshot.unit(unit)
+    }
+
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
+        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
+        self.log.op(place)
+    }
+
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
+        self.log.fields(source)
+    }
+}

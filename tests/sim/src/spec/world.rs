@@ -1,0 +1,450 @@
+//! A real book on a disk in memory, driven by hand, one step at a time. The server is the case: it says what the case says.
+//!
+//! ```text
+//!   edit        Book::write, Book::transaction
+//!   begin_push  Book::prepare ─► a request in flight; what is in flight already is not sent a second time
+//!   end_push    an answer built from the results ─► Book::take, for each request in flight
+//!   pull        Book::prepare for a page only ─► an answer with the changes ─► Book::take
+//! ```
+//!
+//! Invariants:
+//! 1. Nothing of the engine is imitated: what is sent, owed, held and read comes out of the book.
+//! 2. A unit that is sent again has the bytes that it had.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, Unit};
+use fieldbook::{
+    Actor, Ask, Book, BookOptions, Clock, Cursor, EntityRules, EntityType, Error, Fields, Mutation,
+    NetworkClass, Next, OpId, OpKind, RecordKey, Reference, Rejected, RequestId, Schema, SeededRandomness,
+    ServerEpoch, ServerId, UnitId, Version, limits,
+};
+use serde_json::{Value, json};
+
+use super::answer;
+use super::case::{Answered, Declared, Edit, Given, Pulled, Queued, Step};
+use super::clock::CaseClock;
+use super::disk::MemoryDisk;
+use super::fault::Fault;
+
+/// How long a loaded op can be undone, so that only those that are to be tried leave while a queue is loaded.
+const LOADING_WINDOW_MS: i64 = 60 * 60 * 1_000;
+
+/// A case's device, its server, and what went between them.
+pub(super) struct World {
+    disk: MemoryDisk,
+    book: Option<Book>,
+    pub(super) clock: Arc<CaseClock>,
+    declared: BTreeMap<EntityType, Declared>,
+    closed: bool,
+    actor: String,
+    /// The entity types that the case names: each has a cursor.
+    entities: BTreeSet<EntityType>,
+    in_flight: Vec<ExchangeRequest>,
+    /// Every unit that ever left, in the order of leaving.
+    pub(super) units: Vec<Unit>,
+    /// The requests, as the case shows them.
+    pub(super) sent: Vec<Vec<Value>>,
+    /// Edits that the book refused though the case did not say so.
+    pub(super) refusals: Vec<String>,
+    /// Drawn for ids that only the server knows.
+    drawn: u128,
+}
+
+impl World {
+    /// Opens a book and brings in what the case gives.
+    pub(super) fn new(given: Given, entities: BTreeSet<EntityType>) -> Result<Self, Fault> {
+        let mut world = Self {
+            disk: MemoryDisk::new(),
+            book: None,
+            clock: Arc::new(CaseClock::new()),
+            declared: given.schema,
+            closed: given.closed,
+            actor: given.actor.unwrap_or_else(|| "user-1".to_owned()),
+            entities,
+            in_flight: Vec::new(),
+            units: Vec::new(),
+            sent: Vec::new(),
+            refusals: Vec::new(),
+            drawn: 0,
+        };
+        let tried = given.local.queue.iter().any(|queued| queued.tries > 0);
+        world.open(tried)?;
+        let rows = given.local.rows.into_iter().map(|(key, row)| Pulled {
+            key,
+            version: row.version,
+            payload: row.payload,
+            deleted: row.deleted,
+            partial: false,
+            own: false,
+            edited: None,
+            edited_ms: None,
+            older: Vec::new(),
+        });
+        let rows: Vec<_> = rows.collect();
+        if !rows.is_empty() || given.local.cursor > 0 {
+            world.pull(&rows, Some(given.local.cursor))?;
+        }
+        world.load(given.local.queue)?;
+        if tried {
+            world.clock.advance(24 * LOADING_WINDOW_MS);
+            world.reopen(BTreeMap::new())?;
+        }
+        Ok(world)
+    }
+
+    /// Writes what is owed at the start, and has the server put off, as often as given, what was tried.
+    ///
+    /// Only what is to be tried may leave: the rest is written with a wall clock that stands hours ahead, so that the undo
+    /// window, which is long while loading, holds it.
+    fn load(&mut self, queue: Vec<Queued>) -> Result<(), Fault> {
+        let most = queue.iter().map(|queued| queued.tries).max().unwrap_or(0);
+        let mut tried = Vec::new();
+        for queued in queue {
+            let ahead = if most > 0 && queued.tries == 0 { 12 * LOADING_WINDOW_MS } else { 0 };
+            self.clock.jump(ahead);
+            self.edit(mutation(queued.op, queued.key.clone(), queued.payload), None)?;
+            self.clock.jump(-ahead);
+            self.clock.advance(1);
+            tried.push((queued.key, queued.tries));
+        }
+        self.clock.advance(if most > 0 { 2 * LOADING_WINDOW_MS } else { 0 });
+        for round in 0..most {
+            self.begin_push(None, false)?;
+            let due = tried.iter().filter(|(_, tries)| *tries > round);
+            let results: Vec<_> = due.map(|(key, _)| answer::put_off(key.clone())).collect();
+            self.end_push(&results)?;
+        }
+        self.sent.clear();
+        match self.refusals.pop() {
+            Some(refusal) => Err(Fault::Case(format!("given.queue: {refusal}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&mut self, loading: bool) -> Result<(), Fault> {
+        let options = BookOptions::new(&self.actor)
+            .map_err(|fault| Fault::Case(format!("actor: {fault}")))?
+            .schema(self.schema(loading))
+            .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+            .randomness(Box::new(SeededRandomness::from_number(self.drawn_number())));
+        self.book = Some(Book::on_backend(self.disk.clone(), options)?);
+        Ok(())
+    }
+
+    fn schema(&self, loading: bool) -> Schema {
+        let window = if loading { LOADING_WINDOW_MS.unsigned_abs() } else { 0 };
+        let others =
+            EntityRules { undo_window: std::time::Duration::from_millis(window), ..EntityRules::default() };
+        let start = if self.closed && !loading { Schema::closed() } else { Schema::open(others) };
+        self.declared
+            .iter()
+            .filter(|_| !loading)
+            .fold(start, |schema, (entity, declared)| schema.declare(entity.clone(), rules(declared)))
+    }
+
+    /// Closes the book and opens it again.
+    pub(super) fn reopen(&mut self, schema: BTreeMap<EntityType, Declared>) -> Result<(), Fault> {
+        if let Some(book) = self.book.take() {
+            book.close()?;
+        }
+        self.declared.extend(schema);
+        self.open(false)
+    }
+
+    pub(super) fn book(&self) -> Result<&Book, Fault> {
+        self.book.as_ref().ok_or_else(|| Fault::Case("the book is closed".to_owned()))
+    }
+
+    /// Returns the entity types that the case names.
+    pub(super) const fn entities(&self) -> &BTreeSet<EntityType> {
+        &self.entities
+    }
+
+    /// Does one step.
+    pub(super) fn step(&mut self, step: Step) -> Result<(), Fault> {
+        self.clock.advance(1);
+        match step {
+            Step::Edit { op, key, payload, refused } => self.edit(mutation(op, key, payload), refused),
+            Step::EditAll { edits, refused } => self.edit_all(edits, refused),
+            Step::BeginPush { limit, heed_backoff } => self.begin_push(limit, heed_backoff),
+            Step::EndPush { results } => self.end_push(&results),
+            Step::Push { results, limit, heed_backoff } => {
+                self.begin_push(limit, heed_backoff)?;
+                self.clock.advance(1);
+                self.end_push(&results)
+            }
+            Step::Pull { changes, cursor } => self.pull(&changes, cursor),
+            Step::TokenRefreshed {} => Ok(self.book()?.credentials_renewed()?),
+            Step::Upgraded {} => Ok(self.book()?.upgraded()?),
+            Step::Clock { advance_ms, jump_ms } => {
+                self.clock.advance(advance_ms);
+                self.clock.jump(jump_ms);
+                Ok(())
+            }
+            Step::Retry { keys, nth } => {
+                let mut ops = self.dead_letters(&keys)?;
+                if let Some(nth) = nth {
+                    ops = ops.into_iter().skip(nth).take(1).collect();
+                }
+                Ok(self.book()?.retry(ops)?)
+            }
+            Step::Discard { keys, reason } => {
+                let ops = self.dead_letters(&keys)?;
+                Ok(self.book()?.discard(ops, &reason)?)
+            }
+            Step::ActAs { actor } => {
+                let name = Actor::parse(&actor).map_err(|fault| Fault::Case(format!("act_as: {fault}")))?;
+                self.book()?.act_as(name);
+                self.actor = actor;
+                Ok(())
+            }
+            Step::Reopen { schema } => self.reopen(schema),
+        }
+    }
+
+    fn edit(&mut self, mutation: Mutation, refused: Option<String>) -> Result<(), Fault> {
+        let what = format!("{} {}", mutation.kind, mutation.key);
+        let written = self.book()?.write(mutation).map(drop);
+        self.written(what, written, refused)
+    }
+
+    fn edit_all(&mut self, edits: Vec<Edit>, refused: Option<String>) -> Result<(), Fault> {
+        let mutations = edits.into_iter().map(|edit| mutation(edit.op, edit.key, edit.payload)).collect();
+        let written = self.book()?.transaction(mutations).map(drop);
+        self.written("transaction".to_owned(), written, refused)
+    }
+
+    /// Checks a refusal against what the case says of it. An unannounced one writes nothing and is remembered, to be shown
+    /// if the case fails.
+    fn written(
+        &mut self,
+        what: String,
+        written: Result<(), Error>,
+        refused: Option<String>,
+    ) -> Result<(), Fault> {
+        let seen = match written {
+            Ok(()) => None,
+            Err(Error::Rejected(rejected)) => Some((word(&rejected), rejected.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        match (seen, refused) {
+            (Some((seen, text)), Some(refused)) if seen != refused => {
+                Err(Fault::Case(format!("{what}: expected to be refused as {refused}, but: {text}")))
+            }
+            (None, Some(refused)) => {
+                Err(Fault::Case(format!("{what}: expected to be refused as {refused}, but it was taken")))
+            }
+            (Some((_, text)), None) => {
+                self.refusals.push(text);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_push(&mut self, limit: Option<usize>, heed_backoff: bool) -> Result<(), Fault> {
+        if !heed_backoff {
+            self.wait_for_backoff()?;
+        }
+        if self.would_overtake()? {
+            return Ok(());
+        }
+        let ask = Ask {
+            first: true,
+            push: true,
+            pull: false,
+            batch_ops: limit.unwrap_or(limits::BATCH_OPS),
+            batch_bytes: limits::BATCH_BYTES,
+            page_limit: 0,
+        };
+        let Next::Exchange(mut request) = self.book()?.prepare(&ask)? else { return Ok(()) };
+        let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
+        request.units.retain(|unit| !travelling.contains(&unit.id));
+        if request.units.is_empty() {
+            return Ok(());
+        }
+        for unit in &request.units {
+            match self.units.iter().find(|before| before.id == unit.id) {
+                Some(before) if before != unit => {
+                    return Err(Fault::Broken(format!("unit {} was sent with other bytes", unit.id)));
+                }
+                Some(_) => {}
+                None => self.units.push(unit.clone()),
+            }
+        }
+        self.sent.push(request.units.iter().flat_map(shown).collect());
+        self.in_flight.push(request);
+        Ok(())
+    }
+
+    /// Lets time pass until nothing backs off.
+    fn wait_for_backoff(&self) -> Result<(), Fault> {
+        let book = self.book()?;
+        let tail = book.snapshot()?.tail(book.schema())?;
+        if let Some(until) = tail.units().filter_map(|(_, unit)| unit.retry_at).max() {
+            self.clock.pass(until);
+        }
+        Ok(())
+    }
+
+    /// Returns whether the book would now plan something in place of what is in flight. A book has one exchange at a time,
+    /// so it would not be asked.
+    fn would_overtake(&self) -> Result<bool, Fault> {
+        let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
+        let plan = self.book()?.plan();
+        Ok(plan.groups.iter().filter_map(|group| group.replaces).any(|unit| travelling.contains(&unit)))
+    }
+
+    fn end_push(&mut self, results: &[Answered]) -> Result<(), Fault> {
+        for request in std::mem::take(&mut self.in_flight) {
+            let mut answer = self.empty_answer(&request);
+            answer.outcomes = answer::outcomes(&request, results, || self.draw())?;
+            self.book()?.take(&request, answer)?;
+        }
+        Ok(())
+    }
+
+    fn pull(&mut self, changes: &[Pulled], cursor: Option<u64>) -> Result<(), Fault> {
+        let ask = Ask {
+            first: true,
+            push: false,
+            pull: true,
+            batch_ops: 0,
+            batch_bytes: 0,
+            page_limit: limits::PAGE_CHANGES,
+        };
+        let request = match self.book()?.prepare(&ask)? {
+            Next::Exchange(request) => request,
+            // It asks for none while everything is parked, but a page that was under way arrives all the same.
+            Next::Idle { .. } => self.request_for_page()?,
+        };
+        let mut answer = self.empty_answer(&request);
+        for change in changes {
+            let own = if change.own { Some(self.own_op(&change.key)?) } else { None };
+            let drawn = self.draw();
+            answer.changes.push(answer::change(change, own, &self.clock, drawn)?);
+        }
+        if let Some(cursor) = cursor {
+            let bytes = Cursor::new(cursor.to_string().into_bytes())
+                .map_err(|fault| Fault::Case(format!("cursor: {fault}")))?;
+            answer.cursors = self.entities.iter().map(|entity| (entity.clone(), bytes.clone())).collect();
+        }
+        self.book()?.take(&request, answer)?;
+        Ok(())
+    }
+
+    fn request_for_page(&mut self) -> Result<ExchangeRequest, Fault> {
+        let unknown = || Fault::Broken("the book does not know which device it is".to_owned());
+        let request = RequestId::from_bytes(self.draw());
+        let book = self.book()?;
+        Ok(ExchangeRequest {
+            protocol: PROTOCOL,
+            request,
+            device: book.device().ok_or_else(unknown)?,
+            epoch: book.epoch().ok_or_else(unknown)?,
+            actor: book.actor(),
+            head: None,
+            units: Vec::new(),
+            cursors: BTreeMap::new(),
+            page_limit: limits::PAGE_CHANGES,
+        })
+    }
+
+    fn empty_answer(&self, request: &ExchangeRequest) -> ExchangeAnswer {
+        ExchangeAnswer {
+            marker: MARKER.to_owned(),
+            protocol: PROTOCOL,
+            request: request.request,
+            server: ServerId::from_bytes([1; 16]),
+            server_epoch: ServerEpoch::from_bytes([2; 16]),
+            server_time: self.clock.true_time(),
+            outcomes: Vec::new(),
+            changes: Vec::new(),
+            cursors: BTreeMap::new(),
+            more: false,
+            receipt: None,
+            forked: None,
+        }
+    }
+
+    /// Returns our last op on a record that left, and when it was made.
+    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::Hlc), Fault> {
+        let changes = self.units.iter().rev().flat_map(|unit| &unit.changes);
+        let own = changes.filter(|change| change.key == *key);
+        own.filter_map(|change| Some((*change.ops.last()?, change.edited_at)))
+            .next()
+            .ok_or_else(|| Fault::Case(format!("{key}: `own`, but nothing of it was ever sent")))
+    }
+
+    fn dead_letters(&self, keys: &[RecordKey]) -> Result<Vec<OpId>, Fault> {
+        let letters = self.book()?.dead_letters()?;
+        let ops = letters.into_iter().filter(|letter| keys.contains(&letter.key)).map(|letter| letter.op.id);
+        Ok(ops.collect())
+    }
+
+    fn drawn_number(&mut self) -> u64 {
+        self.drawn += 1;
+        u64::try_from(self.drawn).unwrap_or(u64::MAX)
+    }
+
+    /// Draws an id that nobody else has.
+    fn draw(&mut self) -> [u8; 16] {
+        self.drawn += 1;
+        self.drawn.to_be_bytes()
+    }
+}
+
+fn units_of(request: &ExchangeRequest) -> impl Iterator<Item = UnitId> + '_ {
+    request.units.iter().map(|unit| unit.id)
+}
+
+/// Returns a unit's changes as the case shows them.
+fn shown(unit: &Unit) -> impl Iterator<Item = Value> + '_ {
+    unit.changes.iter().map(|change| {
+        let fields = change.fields.as_ref().and_then(|fields| fields.to_fields().ok());
+        json!([change.kind, change.key, fields])
+    })
+}
+
+fn mutation(op: OpKind, key: RecordKey, payload: Option<Fields>) -> Mutation {
+    Mutation { key, kind: op, fields: payload.unwrap_or_default(), cites: None }
+}
+
+/// Returns the word for a refusal.
+fn word(rejected: &Rejected) -> &'static str {
+    match rejected {
+        Rejected::Exists(_) => "exists",
+        Rejected::Missing(_) => "missing",
+        Rejected::UnknownEntity(_) => "unknown_entity",
+        Rejected::Fields { .. } => "fields",
+        Rejected::TooManyOps { .. } => "too_many_ops",
+        Rejected::TooManyBytes { .. } => "too_many_bytes",
+        _ => "other",
+    }
+}
+
+fn rules(declared: &Declared) -> EntityRules {
+    let references = declared
+        .references
+        .iter()
+        .map(|(field, entity)| Reference { field: field.clone(), entity: entity.clone() });
+    EntityRules {
+        schema_version: declared.schema_version.unwrap_or(1),
+        priority: declared.priority,
+        references: references.collect(),
+        policy: declared.policy,
+        field_policies: declared.field_policies.clone(),
+        granularity: declared.granularity(),
+        undo_window: std::time::Duration::from_millis(declared.undo_window_ms),
+        network: if declared.unmetered { NetworkClass::Unmetered } else { NetworkClass::Any },
+        local_only: declared.local_only,
+        indexes: Vec::new(),
+    }
+}
+
+/// Returns a version as the server counts.
+pub(super) const fn version(number: u64) -> Version {
+    Version::new(number)
+}
