@@ -68,6 +68,14 @@ impl Book {
     pub fn take(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
         self.shared.accept(request, answer)
     }
+
+    /// Takes note that an exchange failed as a whole: the third call for whoever drives exchanges by hand.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+        self.shared.fail_exchange(request, failure)
+    }
 }
 
 impl Desk for Shared {
@@ -143,6 +151,17 @@ impl Desk for Shared {
     }
 
     fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+        self.fail_exchange(request, failure)
+    }
+
+    fn report(&self, activity: &Activity) {
+        self.show(activity);
+    }
+}
+
+impl Shared {
+    /// Decides what must be durable of a failed exchange.
+    fn fail_exchange(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
         let alone = match request.units.as_slice() {
             [unit] => Some(unit.id),
             _ => None,
@@ -170,12 +189,6 @@ impl Desk for Shared {
         Ok(Taken { parked: true, ..Taken::default() })
     }
 
-    fn report(&self, activity: &Activity) {
-        self.show(activity);
-    }
-}
-
-impl Shared {
     fn is_parked(&self) -> bool {
         let actor = read(&self.actor).clone();
         self.state().parks.iter().any(|(scope, _)| match scope {

@@ -1,3 +1,28 @@
-//! The simulated world of fieldbook, and the runner of its spec cases.
+//! The simulated world of fieldbook, the crash points, the runner of the spec cases, and the bodies of the fuzz targets.
+//!
+//! ```text
+//!   swarm ──draws──► actions ──► world ──► device: real Book on SimDisk, SimClock ──► model (second opinion)
+//!                                  │
+//!                                  ├────► network: a list of messages
+//!                                  └────► server: the product's authority ──► ledger (second opinion)
+//! ```
+//!
+//! Everything runs in one thread from one seed; nothing reads a real clock, disk or network. The invariants are named as in
+//! the fault model (S1–S20, L1–L8).
 
+pub mod action;
+pub mod broken;
+pub mod clock;
+pub mod dice;
+pub mod disk;
+pub mod model;
+pub mod server;
 pub mod spec;
+pub mod swarm;
+pub mod world;
+
+mod device;
+mod run;
+
+pub use device::Device;
+pub use run::{Ran, Stats, play, run_seed, shrink};

@@ -1,0 +1,146 @@
+//! Runs simulated worlds, many seeds or one, and says what broke.
+//!
+//! `simulate --seeds 500 --from 1` runs a range on all cores; `simulate --seed 7 --trace` shows one; `--keep DIR` cuts what
+//! fails down and keeps it as a case.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use fieldbook_sim::{Ran, Stats, play, run_seed, shrink};
+
+const USAGE: &str = "usage: simulate [--seeds N] [--from N] [--seed N] [--trace] [--keep DIR] [--case FILE]";
+/// Of so many seeds one is run twice, to see that a seed tells everything.
+const TWICE_EVERY: u64 = 20;
+const SHOWN_ACTIONS: usize = 12;
+
+struct Options {
+    from: u64,
+    seeds: u64,
+    trace: bool,
+    keep: Option<PathBuf>,
+    case: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nothing to do about a closed standard error.
+            drop(writeln!(io::stderr(), "{error}\n{USAGE}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options() -> Result<Options, Box<dyn std::error::Error>> {
+    let mut options = Options { from: 1, seeds: 200, trace: false, keep: None, case: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--seeds" => options.seeds = value()?.parse()?,
+            "--from" => options.from = value()?.parse()?,
+            "--seed" => (options.from, options.seeds) = (value()?.parse()?, 1),
+            "--keep" => options.keep = Some(value()?.into()),
+            "--case" => options.case = Some(value()?.into()),
+            "--trace" => options.trace = true,
+            other => return Err(format!("{other} is no option").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut out = io::stdout().lock();
+    if let Some(path) = &options.case {
+        let case: fieldbook_sim::action::Case = serde_json::from_slice(&std::fs::read(path)?)?;
+        let ran = play(&case.setup, &case.actions);
+        show_actions(&mut out, &ran, usize::MAX)?;
+        writeln!(out, "{}", ran.broken.as_ref().map_or_else(|| "holds".to_owned(), ToString::to_string))?;
+        return Ok(ran.broken.is_none());
+    }
+    let (stats, failures) = run_all(options);
+    for (seed, ran) in &failures {
+        let what = ran.broken.as_ref().map_or_else(String::new, ToString::to_string);
+        writeln!(out, "seed {seed} FAILED  {what}")?;
+        show_actions(&mut out, ran, SHOWN_ACTIONS)?;
+        if let Some(folder) = &options.keep {
+            let path = folder.join(format!("seed-{seed}.json"));
+            let case = shrink(ran);
+            std::fs::write(&path, serde_json::to_vec_pretty(&case)?)?;
+            writeln!(out, "  cut down to {} actions in {}", case.actions.len(), path.display())?;
+        }
+    }
+    if options.trace && options.seeds == 1 && failures.is_empty() {
+        let ran = run_seed(options.from);
+        show_actions(&mut out, &ran, usize::MAX)?;
+        writeln!(out, "trace {:016x}", ran.trace)?;
+    }
+    show_stats(&mut out, options.seeds, &stats)?;
+    writeln!(out, "failures              {}", failures.len())?;
+    Ok(failures.is_empty())
+}
+
+/// Runs the seeds on all cores.
+fn run_all(options: &Options) -> (Stats, Vec<(u64, Ran)>) {
+    let (next, end) = (AtomicU64::new(options.from), options.from.saturating_add(options.seeds));
+    let sums = Mutex::new((Stats::default(), Vec::new()));
+    let workers = thread::available_parallelism().map_or(2, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let mut ran = run_seed(seed);
+                    if seed.is_multiple_of(TWICE_EVERY) && ran.broken.is_none() {
+                        check_same(&mut ran, &run_seed(seed));
+                    }
+                    let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    sums.0.add(&ran.stats);
+                    if ran.broken.is_some() {
+                        sums.1.push((seed, ran));
+                    }
+                }
+            });
+        }
+    });
+    let (stats, mut failures) = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    failures.sort_by_key(|(seed, _)| *seed);
+    (stats, failures)
+}
+
+fn check_same(ran: &mut Ran, again: &Ran) {
+    if ran.trace != again.trace {
+        ran.broken = Some(fieldbook_sim::broken::Broken::new("determinism", "the same seed ran differently"));
+    }
+}
+
+fn show_actions(out: &mut impl Write, ran: &Ran, most: usize) -> io::Result<()> {
+    let skipped = ran.actions.len().saturating_sub(most);
+    for (number, action) in ran.actions.iter().enumerate().skip(skipped) {
+        writeln!(out, "  {number:>4}  {}", serde_json::to_string(action).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "hours for people")]
+fn show_stats(out: &mut impl Write, seeds: u64, stats: &Stats) -> io::Result<()> {
+    writeln!(out, "seeds                 {seeds}")?;
+    writeln!(out, "device-hours          {:.0}", stats.device_milliseconds as f64 / 3_600_000.0)?;
+    writeln!(out, "ops                   {}", stats.ops)?;
+    writeln!(out, "exchanges             {}", stats.exchanges)?;
+    writeln!(out, "conflicts             {}", stats.conflicts)?;
+    writeln!(out, "recoveries            {}", stats.recoveries)?;
+    for (kind, count) in &stats.faults {
+        writeln!(out, "fault: {kind:<22} {count}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! One device of a simulated world: a real book on a simulated disk, its clocks, and what the harness knows of it.
+//!
+//! Invariants that are checked here:
+//! - S1: what was acknowledged to the app, and every unit that left, is there after each reopening.
+//! - S2: the log of an earlier opening is the beginning of the log of a later one.
+//! - S17: after a storage error no write succeeds before the book is opened anew; what failed without doubt is not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::{
+    Book, BookOptions, Error, Fields, Mutation, OpId, OpPlace, RecordKey, RequestId, Schema,
+    SeededRandomness, Seq, UnitId,
+};
+
+use crate::broken::{Broken, ensure};
+use crate::clock::SimClock;
+use crate::disk::{Fault, Loss, SimDisk};
+use crate::model::Model;
+use crate::server::Ledger;
+
+/// One device.
+pub struct Device {
+    /// Who uses it.
+    pub actor: String,
+    /// Its clocks.
+    pub clock: SimClock,
+    /// What its log means.
+    pub model: Model,
+    /// The exchange that it waits for.
+    pub open: Option<RequestId>,
+    /// The units that ever left it, as they left.
+    pub sent: BTreeMap<UnitId, String>,
+    /// For each record the last op of ours that the server applied.
+    pub order: BTreeMap<RecordKey, OpPlace>,
+    /// What is lost when the arranged failure comes, and how far into the recovery the next one comes.
+    pub arranged: Option<(Loss, Option<u64>)>,
+    disk: SimDisk,
+    book: Option<Book>,
+    schema: Schema,
+    seed: u64,
+    openings: u64,
+    /// How many entries are surely durable.
+    floor: u64,
+    /// Whether a call left open if it wrote something, or wrote something that was not looked at yet.
+    unsure: bool,
+    /// Whether a call failed because of the disk.
+    failed: bool,
+    acknowledged: BTreeSet<OpId>,
+}
+
+impl Device {
+    /// Makes a device with a new book.
+    ///
+    /// # Errors
+    /// [`Broken`] if the book cannot be made.
+    pub fn new(actor: String, clock: SimClock, schema: Schema, seed: u64) -> Result<Self, Broken> {
+        let mut device = Self {
+            actor,
+            clock,
+            model: Model::default(),
+            open: None,
+            sent: BTreeMap::new(),
+            order: BTreeMap::new(),
+            arranged: None,
+            disk: SimDisk::empty(),
+            book: None,
+            schema,
+            seed,
+            openings: 0,
+            floor: 0,
+            unsure: false,
+            failed: false,
+            acknowledged: BTreeSet::new(),
+        };
+        let book = device.start(device.disk.clone());
+        device.book = Some(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?);
+        device.observe(&Ledger::default())?;
+        Ok(device)
+    }
+
+    /// Returns the book.
+    ///
+    /// # Errors
+    /// [`Broken`] if the harness lost it.
+    pub fn book(&self) -> Result<&Book, Broken> {
+        self.book.as_ref().ok_or_else(|| Broken::new("harness", "there is no book"))
+    }
+
+    /// Returns the disk.
+    pub const fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    fn start(&mut self, disk: SimDisk) -> Result<Book, Error> {
+        self.openings += 1;
+        let randomness = SeededRandomness::from_number(self.seed.wrapping_add(self.openings));
+        let Ok(options) = BookOptions::new(&self.actor) else {
+            return Err(Error::Misuse("the actor is not valid"));
+        };
+        let options = options
+            .schema(self.schema.clone())
+            .clock(Arc::new(self.clock.clone()))
+            .cache_bytes(1024 * 1024)
+            .randomness(Box::new(randomness));
+        Book::on_backend(disk, options)
+    }
+
+    /// Takes note of how a call ended; `None` if the disk failed it.
+    ///
+    /// # Errors
+    /// [`Broken`] for an error that has no cause outside the book.
+    pub fn called<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Broken> {
+        match result {
+            Ok(value) => {
+                self.unsure = true;
+                Ok(Some(value))
+            }
+            Err(error @ (Error::Unknown { .. } | Error::Store(_))) => {
+                self.unsure |= matches!(error, Error::Unknown { .. });
+                self.failed = true;
+                ensure(self.disk.has_failed(), "S1", || format!("{error:?} though the disk did not fail"))?;
+                Ok(None)
+            }
+            Err(error) => Err(Broken::new("admit", format!("a call failed: {error:?}"))),
+        }
+    }
+
+    /// Remembers that the app was told that these ops are written.
+    pub fn acknowledge(&mut self, ops: impl IntoIterator<Item = OpId>) {
+        self.acknowledged.extend(ops);
+    }
+
+    /// Reads what is new in the log.
+    ///
+    /// # Errors
+    /// [`Broken`] if it says what it must not.
+    pub fn observe(&mut self, ledger: &Ledger) -> Result<(), Broken> {
+        let from = Seq::new(self.model.entries + 1);
+        let entries = self.book()?.entries(from, usize::MAX);
+        let entries =
+            entries.map_err(|error| Broken::new("S3", format!("the log does not read: {error:?}")))?;
+        for entry in &entries {
+            self.model.take(entry, ledger)?;
+        }
+        self.floor = self.model.entries;
+        self.unsure = false;
+        Ok(())
+    }
+
+    /// Arranges that the disk fails.
+    pub fn arrange(&mut self, fault: Fault, loss: Loss, again: Option<u64>) {
+        self.arranged = Some((loss, again));
+        self.disk.fail(fault);
+    }
+
+    /// Checks that a book whose disk failed takes no more writes.
+    ///
+    /// # Errors
+    /// [`Broken`] if it does.
+    pub fn check_stopped(&self) -> Result<(), Broken> {
+        if !self.failed {
+            return Ok(());
+        }
+        let Ok(key) = RecordKey::parse("lead", "after-the-error") else { return Ok(()) };
+        let written = self.book()?.write(Mutation::create(key, Fields::new()));
+        ensure(written.is_err(), "S17", || "a write succeeded after a storage error".to_owned())
+    }
+
+    /// Lets the power go, or the process die, and opens the book on what is left.
+    ///
+    /// # Errors
+    /// [`Broken`] if it does not open, or something is missing.
+    pub fn crash(
+        &mut self,
+        loss: Loss,
+        killed: bool,
+        again: Option<u64>,
+        ledger: &Ledger,
+    ) -> Result<(), Broken> {
+        let mut platter = self.disk.platter();
+        self.close_roughly();
+        for attempt in 0..2 {
+            let disk = if killed && attempt == 0 {
+                SimDisk::with_platter(platter.clone())
+            } else {
+                SimDisk::holding(platter.image(loss))
+            };
+            if let (0, Some(changes)) = (attempt, again) {
+                disk.fail(Fault { after: changes, forever: true });
+            }
+            match self.start(disk.clone()) {
+                Ok(book) => {
+                    // The failure amid the recovery may not have come; it must not come later by surprise.
+                    disk.heal();
+                    self.disk = disk;
+                    self.book = Some(book);
+                    return self.reopened(ledger);
+                }
+                Err(_) if disk.has_failed() => platter = disk.platter(),
+                Err(error) => {
+                    return Err(Broken::new(
+                        "S1",
+                        format!("the book does not open after {loss:?}: {error:?}"),
+                    ));
+                }
+            }
+        }
+        Err(Broken::new("S1", "the book does not open after a crash of its recovery"))
+    }
+
+    /// Drops the book such that it can do nothing more to its disk.
+    fn close_roughly(&mut self) {
+        self.disk.fail(Fault { after: 0, forever: true });
+        self.book = None;
+        self.open = None;
+        self.arranged = None;
+        self.failed = false;
+    }
+
+    /// Closes the book properly and opens it.
+    ///
+    /// # Errors
+    /// [`Broken`] if something is missing then, or the plan is another.
+    pub fn reopen(&mut self, ledger: &Ledger) -> Result<(), Broken> {
+        let Some(book) = self.book.take() else { return Ok(()) };
+        let plan = book.plan();
+        let closed = book.close();
+        if self.called(closed)?.is_none() {
+            return self.crash(Loss::Nothing, true, None, ledger);
+        }
+        let disk = self.disk.clone();
+        let book = self.start(disk.clone());
+        let Some(book) = self.called(book)? else { return self.crash(Loss::Nothing, true, None, ledger) };
+        let same = book.plan() == plan;
+        self.book = Some(book);
+        self.open = None;
+        self.unsure = false;
+        self.reopened(ledger)?;
+        ensure(same, "S5", || "after reopening something else is planned".to_owned())
+    }
+
+    fn reopened(&mut self, ledger: &Ledger) -> Result<(), Broken> {
+        let before = std::mem::take(&mut self.model);
+        let (floor, unsure) = (self.floor, self.unsure);
+        self.observe(ledger)?;
+        let now = &self.model;
+        let same = before.hashes.iter().zip(&now.hashes).all(|(before, now)| before == now);
+        ensure(same, "S2", || "the log is another one after reopening".to_owned())?;
+        ensure(now.entries >= floor, "S1", || {
+            format!("of {floor} durable entries {} are there after reopening", now.entries)
+        })?;
+        ensure(unsure || now.entries == floor, "S17", || {
+            format!("a write that failed is there after reopening: {floor} entries, then {}", now.entries)
+        })?;
+        let lost = self.acknowledged.iter().find(|op| !now.ops.contains_key(op));
+        ensure(lost.is_none(), "S1", || format!("op {lost:?} was acknowledged and is lost"))?;
+        let lost = self.sent.keys().find(|unit| !now.ever_planned.contains(unit));
+        ensure(lost.is_none(), "S1", || format!("unit {lost:?} left and its plan is lost"))
+    }
+
+    /// Checks what is about to leave.
+    ///
+    /// # Errors
+    /// [`Broken`] if something leaves that is not planned durably, or in another form than before.
+    pub fn check_departure(&mut self, request: &ExchangeRequest) -> Result<(), Broken> {
+        ensure(request.actor.as_str() == self.actor, "S19", || "another actor's request".to_owned())?;
+        for unit in &request.units {
+            ensure(self.model.units.contains_key(&unit.id), "S5", || {
+                format!("unit {} leaves and is not under way", unit.id)
+            })?;
+            let text = serde_json::to_string(unit).unwrap_or_default();
+            let before = self.sent.insert(unit.id, text.clone());
+            ensure(before.is_none_or(|before| before == text), "S7", || {
+                format!("unit {} leaves with other bytes than before", unit.id)
+            })?;
+        }
+        if request.units.is_empty() || !self.disk.is_dirty() {
+            return Ok(());
+        }
+        let durable = self.start(SimDisk::holding(self.disk.platter().image(Loss::Everything)));
+        let head = durable.ok().and_then(|book| book.head().ok()).flatten();
+        ensure(head.is_some_and(|head| head.seq.number() >= self.model.entries), "S1", || {
+            "a unit leaves before its plan is durable".to_owned()
+        })
+    }
+
+    /// Takes an answer in.
+    ///
+    /// # Errors
+    /// [`Broken`] if the book fails for no reason.
+    pub fn take(&mut self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<bool, Broken> {
+        let taken = self.book()?.take(request, answer);
+        Ok(self.called(taken)?.is_some_and(|taken| taken.more))
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({}, {} entries)", self.actor, self.model.entries)
+    }
+}

@@ -1,0 +1,132 @@
+//! Whole runs: a seed, a kept case, and cutting a failing run down to what matters.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::action::{Action, Case, Setup};
+use crate::broken::Broken;
+use crate::swarm::Swarm;
+use crate::world::World;
+
+/// What happened, in numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Simulated time, over all devices.
+    pub device_milliseconds: u64,
+    /// Ops that the apps wrote.
+    pub ops: u64,
+    /// Requests that left.
+    pub exchanges: u64,
+    /// Conflicts that were recorded.
+    pub conflicts: u64,
+    /// Books that were opened after a failure of the disk amid a call.
+    pub recoveries: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+impl Stats {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.device_milliseconds += other.device_milliseconds;
+        self.ops += other.ops;
+        self.exchanges += other.exchanges;
+        self.conflicts += other.conflicts;
+        self.recoveries += other.recoveries;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// How a run went.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// What it started from.
+    pub setup: Setup,
+    /// What happened in it.
+    pub actions: Vec<Action>,
+    /// Its counts.
+    pub stats: Stats,
+    /// Tells whether two runs were the same.
+    pub trace: u64,
+    /// What was broken, if anything was.
+    pub broken: Option<Broken>,
+}
+
+/// Runs a world from a seed: the safety phase, healing, and the liveness phase.
+pub fn run_seed(seed: u64) -> Ran {
+    let (setup, mut swarm) = Swarm::new(seed);
+    let length = swarm.length();
+    let mut actions = Vec::with_capacity(length);
+    let mut source = |world: &World| {
+        let action = (actions.len() < length).then(|| swarm.next(world));
+        actions.extend(action.clone());
+        action
+    };
+    let (stats, trace, broken) = guarded(&setup, &mut source);
+    Ran { setup, actions, stats, trace, broken }
+}
+
+/// Plays a kept run.
+pub fn play(setup: &Setup, actions: &[Action]) -> Ran {
+    let mut left = actions.iter();
+    let (stats, trace, broken) = guarded(setup, &mut |_: &World| left.next().cloned());
+    Ran { setup: setup.clone(), actions: actions.to_vec(), stats, trace, broken }
+}
+
+/// Cuts a failing run down: leaves out whatever can be left out such that the same invariant still breaks.
+pub fn shrink(ran: &Ran) -> Case {
+    let invariant = ran.broken.as_ref().map(|broken| broken.invariant);
+    let (setup, mut actions) = (ran.setup.clone(), ran.actions.clone());
+    let still_fails =
+        |actions: &[Action]| play(&setup, actions).broken.map(|broken| broken.invariant) == invariant;
+    let mut size = actions.len().div_ceil(2);
+    while size > 0 {
+        let mut from = 0;
+        let mut removed = false;
+        while from < actions.len() {
+            let mut fewer = actions.clone();
+            fewer.drain(from..(from + size).min(actions.len()));
+            if still_fails(&fewer) {
+                actions = fewer;
+                removed = true;
+            } else {
+                from += size;
+            }
+        }
+        if !removed || size > 1 {
+            size /= 2;
+        }
+    }
+    let story = play(&setup, &actions).broken.map_or_else(String::new, |broken| broken.to_string());
+    Case { story, setup, actions }
+}
+
+type Outcome = (Stats, u64, Option<Broken>);
+
+fn guarded(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {
+    // A world is used up by its run, so a broken state within it cannot be seen afterwards.
+    catch_unwind(AssertUnwindSafe(|| run(setup, source))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        (Stats::default(), 0, Some(Broken::new("panic", text)))
+    })
+}
+
+fn run(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {
+    let mut world = match World::new(setup.clone()) {
+        Ok(world) => world,
+        Err(broken) => return (Stats::default(), 0, Some(broken)),
+    };
+    let mut broken = None;
+    while broken.is_none()
+        && let Some(action) = source(&world)
+    {
+        broken = world.step(&action).err();
+    }
+    if broken.is_none() {
+        broken = world.heal().and_then(|()| world.settle_all()).err();
+    }
+    (world.stats().clone(), world.trace(), broken)
+}

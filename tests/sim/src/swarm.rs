@@ -1,0 +1,222 @@
+//! Swarm testing: each seed draws how often everything happens, and some things not at all, so that seeds differ in kind
+//! and rare combinations come up (Groce et al., "Swarm Testing", 2012).
+
+use serde_json::{Map, Value, json};
+
+use crate::action::{Action, Edit, Kind, Setup};
+use crate::dice::Dice;
+use crate::disk::Loss;
+use crate::server::{Trouble, Verdict};
+use crate::world::World;
+
+/// Draws what happens.
+pub struct Swarm {
+    dice: Dice,
+    weights: [u64; ACTIONS],
+    kinds: [u64; 5],
+    troubles: [u64; 9],
+    trouble_per_mille: u64,
+    in_order_per_mille: u64,
+    counter: u64,
+}
+
+const ACTIONS: usize = 18;
+
+impl Swarm {
+    /// Draws the rates, and what the world starts from.
+    pub fn new(seed: u64) -> (Setup, Self) {
+        let mut dice = Dice::new(seed);
+        let devices = usize::try_from(dice.between(3, 6)).unwrap_or(3);
+        let errs = dice.chance(300);
+        let clock_errors = (0..devices).map(|_| if errs { jump(&mut dice) } else { 0 }).collect();
+        let setup = Setup {
+            seed,
+            devices,
+            records: usize::try_from(dice.between(1, 5)).unwrap_or(3),
+            policy: if dice.chance(600) { 0 } else { u8::try_from(dice.below(6)).unwrap_or(0) },
+            whole_record: dice.chance(150),
+            undo_window: if dice.chance(250) { 5_000 } else { 0 },
+            priorities: dice.chance(250),
+            mutual_references: dice.chance(150),
+            late_answers: dice.chance(300),
+            clock_errors,
+        };
+        let mut sometimes = |most: u64, per_mille: u64| {
+            if dice.chance(per_mille) { dice.between(1, most) } else { 0 }
+        };
+        let weights = [
+            60 + sometimes(140, 700),  // write
+            sometimes(60, 600),        // transaction
+            60 + sometimes(100, 700),  // begin
+            180 + sometimes(220, 700), // deliver
+            sometimes(40, 600),        // drop
+            sometimes(40, 600),        // duplicate
+            sometimes(15, 300),        // truncate
+            sometimes(25, 500),        // give up
+            20 + sometimes(60, 600),   // advance
+            sometimes(15, 300),        // clock jump
+            sometimes(15, 500),        // crash
+            sometimes(20, 500),        // crash after
+            sometimes(10, 400),        // disk error
+            sometimes(15, 500),        // reopen
+            10 + sometimes(20, 500),   // retry
+            sometimes(20, 500),        // discard
+            10 + sometimes(20, 500),   // renew
+            sometimes(5, 300),         // rebuild
+        ];
+        let kinds = [
+            sometimes(20, 600),      // create
+            30 + sometimes(60, 700), // update
+            sometimes(20, 500),      // replace
+            sometimes(40, 700),      // delete
+            20 + sometimes(40, 700), // save
+        ];
+        let troubles = std::array::from_fn(|_| sometimes(20, 400));
+        let trouble_per_mille = sometimes(250, 700);
+        let in_order_per_mille = sometimes(1_000, 800);
+        let swarm =
+            Self { dice, weights, kinds, troubles, trouble_per_mille, in_order_per_mille, counter: 0 };
+        (setup, swarm)
+    }
+
+    /// Draws how many actions there are.
+    pub fn length(&mut self) -> usize {
+        usize::try_from(self.dice.between(120, 420)).unwrap_or(200)
+    }
+
+    /// Draws the next action.
+    pub fn next(&mut self, world: &World) -> Action {
+        let device = self.dice.index(world.setup().devices);
+        let letter = self.dice.index(8);
+        match self.dice.weighted(&self.weights).unwrap_or(0) {
+            0 => Action::Write { device, edit: self.edit(world.setup()) },
+            1 => {
+                let count = self.dice.between(2, 5);
+                Action::Transaction { device, edits: (0..count).map(|_| self.edit(world.setup())).collect() }
+            }
+            2 => Action::Begin {
+                device,
+                push: self.dice.chance(900),
+                pull: self.dice.chance(800),
+                batch: usize::try_from(self.dice.between(1, 12)).unwrap_or(1),
+                page: u32::try_from(self.dice.between(1, 20)).unwrap_or(1),
+            },
+            3 => Action::Deliver { message: self.message(world), trouble: self.trouble() },
+            4 => Action::Drop { message: self.message(world) },
+            5 => Action::Duplicate { message: self.message(world) },
+            6 => Action::Truncate { message: self.message(world) },
+            7 => Action::GiveUp { device },
+            8 => Action::Advance { milliseconds: self.span() },
+            9 => Action::ClockJump { device, milliseconds: jump(&mut self.dice) },
+            10 => Action::Crash { device, loss: self.loss(), killed: self.dice.chance(300) },
+            11 => {
+                let again = self.dice.chance(300).then(|| self.dice.below(12));
+                Action::CrashAfter { device, changes: self.dice.below(40), loss: self.loss(), again }
+            }
+            12 => Action::DiskError { device, changes: self.dice.below(40) },
+            13 => Action::Reopen { device },
+            14 => Action::Retry { device, letter },
+            15 => Action::Discard { device, letter },
+            16 => Action::Renew { device },
+            _ => Action::Rebuild { device },
+        }
+    }
+
+    fn message(&mut self, world: &World) -> usize {
+        if self.dice.chance(self.in_order_per_mille) { 0 } else { self.dice.index(world.messages()) }
+    }
+
+    fn span(&mut self) -> u64 {
+        match self.dice.below(10) {
+            0..5 => self.dice.between(1, 3_000),
+            5..8 => self.dice.between(3_000, 120_000),
+            8 => self.dice.between(120_000, 4 * 3_600_000),
+            _ => self.dice.between(3_600_000, 30 * 3_600_000),
+        }
+    }
+
+    fn loss(&mut self) -> Loss {
+        match self.dice.below(6) {
+            0 => Loss::Nothing,
+            1 => Loss::Everything,
+            2 => Loss::Only(self.dice.index(20)),
+            3 => Loss::AllBut(self.dice.index(20)),
+            _ => Loss::Sectors { seed: self.dice.seed(), garbage: self.dice.chance(500) },
+        }
+    }
+
+    fn trouble(&mut self) -> Option<Trouble> {
+        if !self.dice.chance(self.trouble_per_mille) {
+            return None;
+        }
+        let number = self.dice.index(8);
+        Some(match self.dice.weighted(&self.troubles)? {
+            0 => Trouble::Unavailable,
+            1 => Trouble::Busy { retry_after: self.dice.below(10_000_000) },
+            2 => Trouble::AppliedThenBusy,
+            3 => Trouble::Unauthorized,
+            4 => Trouble::TooLarge,
+            5 if self.dice.chance(100) => Trouble::UpgradeRequired,
+            5 | 6 => Trouble::Forgets { number },
+            7 => Trouble::Unit { number, verdict: Verdict::Transient },
+            _ => {
+                let verdicts = [Verdict::Rejected, Verdict::Unsupported, Verdict::Unauthorized];
+                let verdict = self.dice.pick(&verdicts).copied().unwrap_or(Verdict::Rejected);
+                Trouble::Unit { number, verdict }
+            }
+        })
+    }
+
+    fn edit(&mut self, setup: &Setup) -> Edit {
+        let kind = match self.dice.weighted(&self.kinds) {
+            Some(0) => Kind::Create,
+            Some(1) => Kind::Update,
+            Some(2) => Kind::Replace,
+            Some(3) => Kind::Delete,
+            _ => Kind::Save,
+        };
+        let note = self.dice.chance(400);
+        let record = self.dice.index(setup.records);
+        let mut fields = Map::new();
+        if kind != Kind::Delete {
+            for _ in 0..self.dice.between(1, 3) {
+                let (name, value) = self.field(setup, note);
+                fields.insert(name.to_owned(), value);
+            }
+        }
+        Edit { kind, note, record, fields }
+    }
+
+    fn field(&mut self, setup: &Setup, note: bool) -> (&'static str, Value) {
+        self.counter += 1;
+        let refers = note || setup.mutual_references;
+        match self.dice.below(if refers { 8 } else { 7 }) {
+            0 => ("tags", json!([self.dice.below(4), self.dice.below(4)])),
+            1 => ("n", json!(self.dice.below(5))),
+            2 => ("a", Value::Null),
+            3 => ("b", json!({"deep": [self.counter, null], "text": "é\u{1f9ed}\"\\"})),
+            4 => ("a", json!(self.dice.below(3))),
+            5 => ("a", json!(self.counter)),
+            6 => ("c", json!(self.counter)),
+            _ => ("ref", json!(self.dice.index(setup.records).to_string())),
+        }
+    }
+}
+
+/// Draws how far a wall clock jumps: seconds, hours or years, either way.
+fn jump(dice: &mut Dice) -> i64 {
+    const YEAR: u64 = 365 * 24 * 3_600_000;
+    let most = match dice.below(3) {
+        0 => 90_000,
+        1 => 6 * 3_600_000,
+        _ => 15 * YEAR,
+    };
+    let by = i64::try_from(dice.below(most)).unwrap_or(0);
+    if dice.chance(500) { by } else { -by }
+}
+
+impl std::fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Swarm")
+    }
+}

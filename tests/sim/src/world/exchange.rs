@@ -1,0 +1,160 @@
+//! Exchanges in the world: a request leaves, a message arrives, an exchange is given up.
+
+use fieldbook::limits;
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
+use fieldbook::{Ask, Next};
+
+use super::{Message, World, get};
+use crate::broken::{Broken, ensure};
+use crate::server::{Overwrite, Reply, Trouble};
+
+impl World {
+    pub(super) fn begin(
+        &mut self,
+        number: usize,
+        push: bool,
+        pull: bool,
+        batch: usize,
+        page: u32,
+    ) -> Result<Option<usize>, Broken> {
+        let ask = Ask {
+            first: true,
+            push,
+            pull,
+            batch_ops: batch,
+            batch_bytes: limits::BATCH_BYTES,
+            page_limit: page,
+        };
+        if let Some(Next::Exchange(request)) = self.prepare(number, &ask)? {
+            let bytes = serde_json::to_vec(&request).unwrap_or_default();
+            self.device(number)?.open = Some(request.request);
+            self.send(Message::Request { device: number, bytes });
+        }
+        Ok(Some(number))
+    }
+
+    /// Has a device prepare an exchange, and checks what would leave.
+    pub(super) fn prepare(&mut self, number: usize, ask: &Ask) -> Result<Option<Next>, Broken> {
+        let device = get(&mut self.devices, number)?;
+        let next = device.book()?.prepare(ask);
+        let Some(next) = device.called(next)? else { return Ok(None) };
+        if device.disk().has_failed() {
+            // The power went before anything could leave.
+            return Ok(None);
+        }
+        device.observe(&self.server.ledger)?;
+        if let Next::Exchange(request) = &next {
+            device.check_departure(request)?;
+            self.stats.exchanges += 1;
+        }
+        Ok(Some(next))
+    }
+
+    pub(super) fn deliver(
+        &mut self,
+        message: usize,
+        trouble: Option<Trouble>,
+    ) -> Result<Option<usize>, Broken> {
+        match self.take_message(message) {
+            None => Ok(None),
+            Some(Message::Request { device, bytes }) => {
+                let request: ExchangeRequest = serde_json::from_slice(&bytes)
+                    .map_err(|error| Broken::new("codec", format!("a request does not read: {error}")))?;
+                let result = self.serve(device, &request, trouble)?;
+                let body = match result {
+                    Ok(answer) => Ok(serde_json::to_vec(&answer).unwrap_or_default()),
+                    Err(failure) => Err(failure),
+                };
+                self.send(Message::Answer { device, request: Box::new(request), body });
+                Ok(None)
+            }
+            Some(Message::Answer { device, request, body }) => {
+                self.arrive(device, &request, body)?;
+                Ok(Some(device))
+            }
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        number: usize,
+        request: &ExchangeRequest,
+        body: Result<Vec<u8>, Failure>,
+    ) -> Result<(), Broken> {
+        let late_answers = self.setup.late_answers;
+        let device = self.device(number)?;
+        let in_time = device.open == Some(request.request);
+        if in_time {
+            device.open = None;
+        }
+        let failure = match body {
+            Ok(bytes) => match serde_json::from_slice::<ExchangeAnswer>(&bytes) {
+                Ok(answer) if in_time || late_answers => {
+                    device.take(request, answer)?;
+                    return Ok(());
+                }
+                Ok(_) => return Ok(()),
+                Err(_) => Failure::Misbehaved { code: "truncated" },
+            },
+            Err(failure) => failure,
+        };
+        if in_time {
+            let failed = device.book()?.fail(request, &failure);
+            device.called(failed)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_up(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        self.device(number)?.open = None;
+        Ok(None)
+    }
+
+    /// Has the server treat a request, and checks what that did to others.
+    pub(super) fn serve(
+        &mut self,
+        number: usize,
+        request: &ExchangeRequest,
+        trouble: Option<Trouble>,
+    ) -> Result<Result<ExchangeAnswer, Failure>, Broken> {
+        let Reply { result, applied, overwrites } = self.server.treat(request, self.now, trouble)?;
+        for unit in &applied {
+            self.check_order(number, unit)?;
+        }
+        for overwrite in &overwrites {
+            self.check_on_record(number, overwrite)?;
+        }
+        Ok(result)
+    }
+
+    /// S9: the ops of one record take effect in the order in which they were made.
+    fn check_order(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
+        let device = get(&mut self.devices, number)?;
+        for change in &unit.changes {
+            for op in &change.ops {
+                let Some(op) = device.model.ops.get(op).filter(|op| !op.was_dead) else { continue };
+                let before = device.order.insert(change.key.clone(), op.place);
+                ensure(before.is_none_or(|before| before <= op.place), "S9", || {
+                    format!("{}: op {} took effect after {before:?}", change.key, op.place)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// S14: an edit takes another device's value away only if its author had seen it, or a conflict says so.
+    fn check_on_record(&mut self, number: usize, overwrite: &Overwrite) -> Result<(), Broken> {
+        let device = get(&mut self.devices, number)?;
+        let Overwrite { key, field, since, ops } = overwrite;
+        let known = ops.iter().filter_map(|op| device.model.ops.get(op)).any(|op| {
+            let seen = op.base.is_some_and(|base| base >= *since);
+            let conflict = op.conflicts.iter().any(|(version, fields)| {
+                version >= since && (fields.is_empty() || field.is_empty() || fields.contains(field))
+            });
+            seen || conflict
+        });
+        ensure(known, "S14", || {
+            format!("{key}: an edit of `{field}` from {since} was taken away and no conflict says so")
+        })
+    }
+}

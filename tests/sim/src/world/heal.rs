@@ -1,0 +1,153 @@
+//! Healing, and what must hold once nothing fails any more: everything drains, and everyone agrees.
+
+use fieldbook::limits;
+use fieldbook::{Ask, EntityType, Next};
+
+use super::{World, get, is_image, oracle};
+use crate::broken::{Broken, ensure};
+
+/// How many rounds of everyone syncing may be needed.
+const ROUNDS: usize = 60;
+/// How many exchanges one device may need in a round: each settles something, so what is owed bounds them.
+const EXCHANGES: usize = 120;
+
+impl World {
+    /// Ends all trouble: disks and clocks are right, what is under way arrives or is lost.
+    ///
+    /// # Errors
+    /// [`Broken`] if that breaks something.
+    pub fn heal(&mut self) -> Result<(), Broken> {
+        for number in 0..self.devices.len() {
+            let now = self.now;
+            let device = self.device(number)?;
+            device.disk().heal();
+            device.clock.set_wall(now);
+            self.settle(number)?;
+            // A call may have met the failure before it was called off.
+            self.device(number)?.disk().heal();
+        }
+        while self.messages() > 0 {
+            if let Some(number) = self.deliver(0, None)? {
+                self.settle(number)?;
+                self.check(number, false)?;
+            }
+        }
+        self.devices.iter_mut().for_each(|device| device.open = None);
+        Ok(())
+    }
+
+    /// Syncs everyone until nothing is owed and nothing is new.
+    ///
+    /// # Errors
+    /// [`Broken`] if that does not come to an end, or not to the same end for all.
+    pub fn settle_all(&mut self) -> Result<(), Broken> {
+        for round in 0..ROUNDS {
+            let before = self.server.ledger.applied.len();
+            for number in 0..self.devices.len() {
+                self.decide_letters(number, round)?;
+                self.renew(number)?;
+                self.settle(number)?;
+                self.sync(number)?;
+            }
+            self.advance(2 * 3_600_000);
+            let owed: usize = self.devices.iter().map(|device| device.model.pending()).sum();
+            if owed == 0 && self.server.ledger.applied.len() == before && round > 0 {
+                return self.check_agreement();
+            }
+        }
+        let stuck = self.devices.iter().find(|device| device.model.pending() > 0);
+        let holds = stuck.and_then(|device| device.book().ok()).map(|book| book.plan().holds);
+        Err(Broken::new("L1", format!("{ROUNDS} rounds of syncing did not settle everything: {holds:?}")))
+    }
+
+    /// A person looks at the dead letters: sends them again first, and gives up what is refused again.
+    fn decide_letters(&mut self, number: usize, round: usize) -> Result<(), Broken> {
+        let device = self.device(number)?;
+        let dead: Vec<_> = device.model.dead().into_iter().collect();
+        for op in dead {
+            if !device.model.dead().contains(&op) {
+                // It went with another one.
+                continue;
+            }
+            let book = device.book()?;
+            let done = if round < 2 { book.retry(vec![op]) } else { book.discard(vec![op], "given up") };
+            device.called(done)?;
+            self.settle(number)?;
+            return self.decide_letters(number, round);
+        }
+        Ok(())
+    }
+
+    /// Syncs one device as the product's loop does, with nothing failing.
+    fn sync(&mut self, number: usize) -> Result<(), Broken> {
+        let mut pull = true;
+        for _ in 0..EXCHANGES {
+            let ask = Ask {
+                first: false,
+                push: true,
+                pull,
+                batch_ops: limits::BATCH_OPS,
+                batch_bytes: limits::BATCH_BYTES,
+                page_limit: 10,
+            };
+            let request = match self.prepare(number, &ask)? {
+                Some(Next::Exchange(request)) => request,
+                Some(Next::Idle { next_wake }) => return self.check_idle(number, next_wake.is_some()),
+                None => return Err(Broken::new("L1", "a healed device could not prepare an exchange")),
+            };
+            let answer = self.serve(number, &request, None)?.map_err(|failure| {
+                Broken::new("L1", format!("a healed server refused a request: {failure:?}"))
+            })?;
+            pull = get(&mut self.devices, number)?.take(&request, answer)?;
+            self.settle(number)?;
+            self.check(number, false)?;
+        }
+        let holds = self.device(number)?.book()?.plan();
+        Err(Broken::new("L1", format!("{EXCHANGES} exchanges did not bring a device to rest: {holds:?}")))
+    }
+
+    /// L3: a device that rests has nothing to send, knows when to wake, or says whom it waits for.
+    fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
+        let device = self.device(number)?;
+        let excused = wakes || device.model.pending() == 0 || !device.model.dead().is_empty();
+        let stuck = device.model.parks.iter().find(|scope| oracle::is_stuck(scope)).cloned();
+        let holds = device.book()?.plan().holds;
+        ensure(excused && stuck.is_none(), "L3", || {
+            format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
+        })
+    }
+
+    /// L2, S6: every op has its end, and every device reads what the server has.
+    fn check_agreement(&mut self) -> Result<(), Broken> {
+        for number in 0..self.devices.len() {
+            self.check(number, false)?;
+            self.check_thoroughly(number)?;
+            let device = get(&mut self.devices, number)?;
+            let open = device.model.ops.values().find(|op| op.end.is_none());
+            ensure(open.is_none(), "S6", || format!("an op has no end: {open:?}"))?;
+            let twice = self.server.ledger.ops.iter().find(|(_, units)| units.len() > 1);
+            ensure(twice.is_none(), "S7", || format!("an op took effect twice: {twice:?}"))?;
+            let mut seen = 0;
+            for entity in ["lead", "note"] {
+                let Ok(entity) = EntityType::parse(entity) else { continue };
+                let page = device.book()?.list(&entity, None, usize::MAX);
+                let page = page.map_err(|error| Broken::new("L2", format!("no list: {error:?}")))?;
+                for record in page.items {
+                    seen += 1;
+                    let stored = self.server.ledger.current.get(&record.key);
+                    let image = stored.and_then(|stored| stored.image.as_ref());
+                    let same = image.is_some_and(|image| is_image(record.json.as_str(), image));
+                    ensure(same, "L2", || {
+                        format!("{} reads {} otherwise than the server", device.actor, record.key)
+                    })?;
+                }
+            }
+            let there = self.server.ledger.current.values().filter(|stored| stored.image.is_some()).count();
+            ensure(seen == there, "L2", || {
+                format!("{} has {seen} records and the server {there}", device.actor)
+            })?;
+            self.stats.conflicts += self.devices.get(number).map_or(0, |device| device.model.conflicts);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! The world: devices, a network as a list of messages, a server, and time. One action at a time, and after each of them
+//! every invariant that can be checked then.
+
+mod exchange;
+mod heal;
+mod oracle;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use fieldbook::protocol::{ExchangeRequest, Failure};
+use fieldbook::{
+    EntityRules, EntityType, Error, Fields, Granularity, Mutation, OpId, Policy, RecordKey, Reference,
+    Schema, Written,
+};
+use serde_json::Value;
+
+use crate::action::{Action, Edit, Kind, Setup};
+use crate::broken::{Broken, ensure};
+use crate::clock::SimClock;
+use crate::device::Device;
+use crate::disk::{Fault, Loss};
+use crate::run::Stats;
+use crate::server::{Image, Server, changed};
+
+/// When every world begins: 2026-01-01.
+const BEGINNING: i64 = 1_767_225_600_000;
+/// How often, in actions, tables are compared with the log and the log is verified.
+const THOROUGH_EVERY: u64 = 40;
+/// The most messages under way; the oldest are lost beyond that.
+const MESSAGES: usize = 40;
+
+/// A simulated world.
+pub struct World {
+    setup: Setup,
+    devices: Vec<Device>,
+    server: Server,
+    network: Vec<Message>,
+    now: i64,
+    keys: Vec<RecordKey>,
+    stats: Stats,
+    trace: DefaultHasher,
+    actions: u64,
+}
+
+/// What is under way.
+#[derive(Clone)]
+enum Message {
+    Request { device: usize, bytes: Vec<u8> },
+    Answer { device: usize, request: Box<ExchangeRequest>, body: Result<Vec<u8>, Failure> },
+}
+
+impl World {
+    /// Makes a world.
+    ///
+    /// # Errors
+    /// [`Broken`] if a book cannot be made.
+    pub fn new(setup: Setup) -> Result<Self, Broken> {
+        let mut devices = Vec::new();
+        for number in 0..setup.devices {
+            let error = setup.clock_errors.get(number).copied().unwrap_or(0);
+            let clock = SimClock::new(BEGINNING.saturating_add(error));
+            let seed = setup.seed.wrapping_mul(1_000_003).wrapping_add(number as u64 * 10_007);
+            devices.push(Device::new(format!("actor-{number}"), clock, schema(&setup)?, seed)?);
+        }
+        let mut keys = Vec::new();
+        for entity in ["lead", "note"] {
+            for id in 0..setup.records {
+                keys.push(key(entity, id)?);
+            }
+        }
+        Ok(Self {
+            setup,
+            devices,
+            server: Server::new(),
+            network: Vec::new(),
+            now: BEGINNING,
+            keys,
+            stats: Stats::default(),
+            trace: DefaultHasher::new(),
+            actions: 0,
+        })
+    }
+
+    /// Returns what the world started from.
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Returns how many messages are under way.
+    pub fn messages(&self) -> usize {
+        self.network.len()
+    }
+
+    /// Returns the counts so far.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Returns a number that tells whether two runs were the same.
+    pub fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Does one thing and checks everything that it may have touched.
+    ///
+    /// # Errors
+    /// [`Broken`] with the invariant that does not hold.
+    pub fn step(&mut self, action: &Action) -> Result<(), Broken> {
+        self.actions += 1;
+        self.trace.write(serde_json::to_string(action).unwrap_or_default().as_bytes());
+        if let Some(kind) = action.fault() {
+            *self.stats.faults.entry(kind).or_default() += 1;
+        }
+        let touched = self.act(action)?;
+        if let Some(number) = touched {
+            self.settle(number)?;
+            self.check(number, self.actions.is_multiple_of(THOROUGH_EVERY))?;
+            let head = self.device(number)?.model.hashes.last().copied();
+            self.trace.write(head.map(|head| *head.as_bytes()).unwrap_or_default().as_slice());
+        }
+        Ok(())
+    }
+
+    /// Does one thing; returns the device that it touched.
+    fn act(&mut self, action: &Action) -> Result<Option<usize>, Broken> {
+        let number = |device: &usize| device % self.setup.devices.max(1);
+        match action {
+            Action::Write { device, edit } => self.write(number(device), std::slice::from_ref(edit), false),
+            Action::Transaction { device, edits } => self.write(number(device), edits, true),
+            Action::Begin { device, push, pull, batch, page } => {
+                self.begin(number(device), *push, *pull, *batch, *page)
+            }
+            Action::Deliver { message, trouble } => self.deliver(*message, *trouble),
+            Action::Drop { message } => {
+                self.take_message(*message);
+                Ok(None)
+            }
+            Action::Duplicate { message } => {
+                if let Some(message) = self.network.get(message % self.network.len().max(1)).cloned() {
+                    self.send(message);
+                }
+                Ok(None)
+            }
+            Action::Truncate { message } => {
+                let place = message % self.network.len().max(1);
+                if let Some(Message::Answer { body: Ok(bytes), .. }) = self.network.get_mut(place) {
+                    bytes.truncate(bytes.len() * 2 / 3);
+                }
+                Ok(None)
+            }
+            Action::GiveUp { device } => self.give_up(number(device)),
+            Action::Advance { milliseconds } => {
+                self.advance(*milliseconds);
+                Ok(None)
+            }
+            Action::ClockJump { device, milliseconds } => {
+                let device = self.device(number(device))?;
+                device.clock.set_wall(device.clock.wall().saturating_add(*milliseconds));
+                Ok(None)
+            }
+            Action::Crash { device, loss, killed } => {
+                let number = number(device);
+                let device = get(&mut self.devices, number)?;
+                device.crash(*loss, *killed, None, &self.server.ledger)?;
+                Ok(Some(number))
+            }
+            Action::CrashAfter { device, changes, loss, again } => {
+                let fault = Fault { after: *changes, forever: true };
+                self.device(number(device))?.arrange(fault, *loss, *again);
+                Ok(None)
+            }
+            Action::DiskError { device, changes } => {
+                let fault = Fault { after: *changes, forever: false };
+                self.device(number(device))?.arrange(fault, Loss::Nothing, None);
+                Ok(None)
+            }
+            Action::Reopen { device } => {
+                let number = number(device);
+                get(&mut self.devices, number)?.reopen(&self.server.ledger)?;
+                Ok(Some(number))
+            }
+            Action::Retry { device, letter } => self.verb(number(device), *letter, true),
+            Action::Discard { device, letter } => self.verb(number(device), *letter, false),
+            Action::Renew { device } => self.renew(number(device)),
+            Action::Rebuild { device } => {
+                let number = number(device);
+                let device = self.device(number)?;
+                let rebuilt = device.book()?.rebuild(|_| {});
+                device.called(rebuilt)?;
+                Ok(Some(number))
+            }
+        }
+    }
+
+    /// Recovers a device whose disk failed, and reads what is new in its log.
+    fn settle(&mut self, number: usize) -> Result<(), Broken> {
+        let device = get(&mut self.devices, number)?;
+        if device.disk().has_failed() {
+            device.check_stopped()?;
+            let (loss, again) = device.arranged.unwrap_or((Loss::Nothing, None));
+            self.stats.recoveries += 1;
+            return device.crash(loss, loss == Loss::Nothing, again, &self.server.ledger);
+        }
+        device.observe(&self.server.ledger)
+    }
+
+    fn write(&mut self, number: usize, edits: &[Edit], together: bool) -> Result<Option<usize>, Broken> {
+        let mut images: BTreeMap<RecordKey, Option<Image>> = BTreeMap::new();
+        let mut mutations = Vec::new();
+        let (mut valid, mut changes) = (true, 0);
+        for edit in edits {
+            let key = key(if edit.note { "note" } else { "lead" }, edit.record % self.setup.records.max(1))?;
+            let device = self.device(number)?;
+            let image = images.entry(key.clone()).or_insert_with(|| device.model.visible(&key));
+            let mutation = mutation(key, edit, image.is_some());
+            valid &= image.is_some() != (mutation.kind == fieldbook::OpKind::Create);
+            let after = changed(image.clone(), mutation.kind, &mutation.fields.clone().into_map());
+            changes += usize::from(after != *image || mutation.kind == fieldbook::OpKind::Create);
+            *image = after;
+            mutations.push(mutation);
+        }
+        let device = get(&mut self.devices, number)?;
+        let result = match (together, mutations.pop()) {
+            (false, Some(mutation)) => device.book()?.write(mutation).map(|written| vec![written]),
+            (_, last) => device.book()?.transaction(mutations.into_iter().chain(last).collect()),
+        };
+        if let Err(Error::Rejected(reason)) = &result {
+            ensure(!valid, "admit", || format!("a valid write was rejected: {reason}"))?;
+            return Ok(Some(number));
+        }
+        let Some(written) = device.called(result)? else { return Ok(Some(number)) };
+        ensure(valid, "admit", || "a write that is not valid was taken".to_owned())?;
+        let ops: Vec<OpId> = written.iter().filter_map(Written::op).collect();
+        ensure(ops.len() == changes, "admit", || {
+            format!("{changes} changes were made and {} ops written", ops.len())
+        })?;
+        self.stats.ops += ops.len() as u64;
+        device.acknowledge(ops);
+        Ok(Some(number))
+    }
+
+    fn verb(&mut self, number: usize, letter: usize, retry: bool) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let dead: Vec<OpId> = device.model.dead().into_iter().collect();
+        let Some(op) = dead.get(letter % dead.len().max(1)).copied() else { return Ok(None) };
+        let book = device.book()?;
+        let done = if retry { book.retry(vec![op]) } else { book.discard(vec![op], "no longer wanted") };
+        device.called(done)?;
+        Ok(Some(number))
+    }
+
+    fn renew(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let book = device.book()?;
+        let done = book.credentials_renewed().and_then(|()| book.upgraded());
+        device.called(done)?;
+        Ok(Some(number))
+    }
+
+    fn advance(&mut self, milliseconds: u64) {
+        self.now = self.now.saturating_add(i64::try_from(milliseconds).unwrap_or(i64::MAX));
+        self.stats.device_milliseconds += milliseconds.saturating_mul(self.devices.len() as u64);
+        self.devices.iter().for_each(|device| device.clock.advance(milliseconds));
+    }
+
+    fn send(&mut self, message: Message) {
+        self.network.push(message);
+        if self.network.len() > MESSAGES {
+            self.network.remove(0);
+        }
+    }
+
+    fn take_message(&mut self, message: usize) -> Option<Message> {
+        let place = message % self.network.len().max(1);
+        (place < self.network.len()).then(|| self.network.remove(place))
+    }
+
+    fn device(&mut self, number: usize) -> Result<&mut Device, Broken> {
+        get(&mut self.devices, number)
+    }
+}
+
+fn get(devices: &mut [Device], number: usize) -> Result<&mut Device, Broken> {
+    devices.get_mut(number).ok_or_else(|| Broken::new("harness", "there is no such device"))
+}
+
+fn key(entity: &str, id: usize) -> Result<RecordKey, Broken> {
+    RecordKey::parse(entity, &id.to_string()).map_err(|error| Broken::new("harness", error.to_string()))
+}
+
+fn mutation(key: RecordKey, edit: &Edit, is_there: bool) -> Mutation {
+    let fields: Fields = edit.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    match edit.kind {
+        Kind::Create => Mutation::create(key, fields),
+        Kind::Update => Mutation::update(key, fields),
+        Kind::Replace => Mutation::replace(key, fields),
+        Kind::Delete => Mutation::delete(key),
+        Kind::Save if is_there => Mutation::update(key, fields),
+        Kind::Save => Mutation::create(key, fields),
+    }
+}
+
+/// What the world's app declares: leads, and notes that refer to leads.
+///
+/// # Errors
+/// [`Broken`] never, as long as the names are valid.
+pub fn schema(setup: &Setup) -> Result<Schema, Broken> {
+    let entity =
+        |name| EntityType::parse(name).map_err(|error| Broken::new("harness", format!("{name}: {error}")));
+    let policies = [
+        Policy::LastWriteWins,
+        Policy::ServerWins,
+        Policy::DeviceWins,
+        Policy::Max,
+        Policy::Min,
+        Policy::AppendUnique,
+    ];
+    let policy = policies.get(usize::from(setup.policy)).copied().unwrap_or_default();
+    let rules = EntityRules {
+        policy,
+        field_policies: BTreeMap::from([("tags".to_owned(), Policy::AppendUnique)]),
+        granularity: if setup.whole_record { Granularity::WholeRecord } else { Granularity::Field },
+        undo_window: Duration::from_millis(setup.undo_window),
+        indexes: vec!["n".to_owned()],
+        ..EntityRules::default()
+    };
+    let refers = |to| Ok(vec![Reference { field: "ref".to_owned(), entity: entity(to)? }]);
+    let notes =
+        EntityRules { references: refers("lead")?, priority: i32::from(setup.priorities), ..rules.clone() };
+    let references = if setup.mutual_references { refers("note")? } else { Vec::new() };
+    let leads = EntityRules { references, ..rules };
+    Ok(Schema::closed().declare(entity("lead")?, leads).declare(entity("note")?, notes))
+}
+
+/// Returns whether a record's fields are these.
+fn is_image(json: &str, image: &Image) -> bool {
+    serde_json::from_str::<Value>(json).is_ok_and(|value| value.as_object() == Some(image))
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World({} devices, {} actions)", self.devices.len(), self.actions)
+    }
+}

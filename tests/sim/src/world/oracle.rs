@@ -1,0 +1,128 @@
+//! What must hold of a device after every action.
+
+use std::collections::BTreeSet;
+
+use fieldbook::OpId;
+use fieldbook::entry::ParkScope;
+
+use super::{World, is_image};
+use crate::broken::{Broken, ensure};
+use crate::device::Device;
+use crate::server::Ledger;
+
+impl World {
+    /// Checks a device: quickly, or thoroughly.
+    pub(super) fn check(&mut self, number: usize, thorough: bool) -> Result<(), Broken> {
+        let keys = std::mem::take(&mut self.keys);
+        let device = super::get(&mut self.devices, number)?;
+        let checked = check_records(device, &keys)
+            .and_then(|()| check_tail(device))
+            .and_then(|()| check_cursors(device, &self.server.ledger));
+        self.keys = keys;
+        checked?;
+        if thorough { self.check_thoroughly(number) } else { Ok(()) }
+    }
+
+    /// S3, S4: the log verifies, and the tables are what it comes to.
+    pub(super) fn check_thoroughly(&mut self, number: usize) -> Result<(), Broken> {
+        let device = super::get(&mut self.devices, number)?;
+        let book = device.book()?;
+        let verified = book.verify(|_| {}).map_err(|error| Broken::new("S3", format!("{error:?}")))?;
+        if let Err(damage) = verified {
+            return Err(Broken::new("S3", damage.to_string()));
+        }
+        let differs = book.check_tables();
+        match device.called(differs)? {
+            Some(Some(table)) => {
+                Err(Broken::new("S4", format!("the table `{table}` is not what the log says")))
+            }
+            // A failure that was arranged may come just now.
+            _ => self.settle(number),
+        }
+    }
+}
+
+/// S15: what the app reads, and what is below it, are what the log comes to.
+fn check_records(device: &Device, keys: &[fieldbook::RecordKey]) -> Result<(), Broken> {
+    let snapshot = device.book()?.snapshot().map_err(unreadable)?;
+    for key in keys {
+        let row = snapshot.record(key).map_err(|error| unreadable(error.into()))?.unwrap_or_default();
+        let held = device.model.records.get(key).cloned().unwrap_or_default();
+        ensure(row.version() == held.version, "S11", || {
+            format!("{key}: confirmed is {:?}, not {:?}", row.version(), held.version)
+        })?;
+        let same = match (row.confirmed_image(), &held.confirmed) {
+            (None, None) => true,
+            (Some(json), Some(image)) => is_image(json.as_str(), image),
+            _ => false,
+        };
+        ensure(same, "S11", || {
+            format!("{key}: confirmed {:?} is not what the server has at that version", row.version())
+        })?;
+        let tail: Vec<_> = row.tail.iter().map(|reference| (reference.op, reference.dead)).collect();
+        let expected: Vec<_> = held.tail.iter().map(|waiting| (waiting.op, waiting.dead)).collect();
+        ensure(tail == expected, "S5", || format!("{key}: the tail is {tail:?}, not {expected:?}"))?;
+        let visible = device.model.visible(key);
+        let same = match (row.image(), &visible) {
+            (None, None) => true,
+            (Some(json), Some(image)) => is_image(json.as_str(), image),
+            _ => false,
+        };
+        ensure(same, "S15", || {
+            format!("{key}: the app reads something else than confirmed with the tail on top")
+        })?;
+    }
+    Ok(())
+}
+
+/// S5, S6, L3: dead letters are listed, and each op of the tail is planned or held for a reason.
+fn check_tail(device: &Device) -> Result<(), Broken> {
+    let book = device.book()?;
+    let listed = book.dead_letters().map_err(unreadable)?;
+    let listed: BTreeSet<OpId> = listed.iter().map(|row| row.op.id).collect();
+    let dead = device.model.dead();
+    ensure(listed == dead, "S6", || format!("{} dead letters are listed of {}", listed.len(), dead.len()))?;
+    let pending = device.model.pending() as u64;
+    let status = book.status();
+    ensure(status.pending == pending, "S5", || {
+        format!("{} ops are said to be owed, and {pending} are", status.pending)
+    })?;
+    if status.state == fieldbook::SyncState::StorageFailed {
+        return Ok(());
+    }
+    let plan = book.plan();
+    let mut accounted: BTreeSet<_> = plan.holds.keys().copied().collect();
+    let groups = plan.groups.iter().flat_map(|group| &group.records);
+    accounted.extend(groups.flat_map(|(_, places)| places.iter().copied()));
+    let again = plan.again.iter().filter_map(|unit| device.model.units.get(unit)).flatten();
+    let again = again.flat_map(|(_, ops)| ops).filter_map(|op| device.model.ops.get(op));
+    accounted.extend(again.map(|op| op.place));
+    let waiting = device.model.records.values().flat_map(|held| &held.tail).filter(|waiting| !waiting.dead);
+    for op in waiting.filter_map(|waiting| device.model.ops.get(&waiting.op)) {
+        ensure(accounted.contains(&op.place), "L3", || {
+            format!("op {} of {} is neither planned nor held", op.place, op.key)
+        })?;
+    }
+    Ok(())
+}
+
+/// S11: whatever the server did up to a cursor is taken in.
+fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
+    for (key, stored) in &ledger.current {
+        let read = device.model.cursors.get(&key.entity).copied().unwrap_or(0);
+        let known = device.model.records.get(key).and_then(|held| held.version);
+        ensure(stored.version.number() > read || known >= Some(stored.version), "S11", || {
+            format!("the cursor stands at {read} and {key} at {} was passed over", stored.version)
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns whether anything is parked that new credentials and an upgrade do not set free.
+pub(super) fn is_stuck(scope: &ParkScope) -> bool {
+    !matches!(scope, ParkScope::Actor(_) | ParkScope::Entity(_) | ParkScope::Protocol)
+}
+
+fn unreadable(error: fieldbook::Error) -> Broken {
+    Broken::new("S1", format!("the book does not read: {error:?}"))
+}
