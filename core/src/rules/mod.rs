@@ -44,7 +44,9 @@ pub trait View {
 
     /// Returns whether a record may have a tail, or may be one that a former server had: whether a change of it needs to
     /// be judged at all. Never wrongly says no.
-    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, Self::Error>;
+    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, Self::Error> {
+        self.record(key).map(|row| row.is_some())
+    }
 
     /// Returns a unit without a final answer.
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Self::Error>;

@@ -279,6 +279,12 @@ impl Model {
                 self.parks.remove(scope);
                 Ok(())
             }
+            Decision::Resolved { .. }
+            | Decision::ServerAccepted { .. }
+            | Decision::ServerRead
+            | Decision::TakenIn { .. } => {
+                Err(Broken::new("S6", "a decision that nothing in this world asks for".to_owned()))
+            }
         }
     }
 
