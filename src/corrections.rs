@@ -4,7 +4,7 @@
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, Control, Decision, Draft, Items, Meta, ParkScope, PlannedOp, Verb, Winner,
 };
-use fieldbook_core::rows::{ConflictRow, RecordRow};
+use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef};
 use fieldbook_core::rules::admit::admit;
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::verbs::{Choice, Compensation, FlipFields, choose, compensate, flip};
@@ -99,6 +99,17 @@ impl Book {
                 Decision::Unparked { scope: ParkScope::Op(op.id) },
             ];
             if chosen.superseded {
+                // Where the whole record was in question, what would have been one change with the op is lost with it.
+                let goes_along = |reference: &&TailRef| {
+                    row.fields.is_empty()
+                        && reference.place < op.place
+                        && !reference.dead
+                        && session.tail.unit_of(reference.place).is_none()
+                };
+                for earlier in record.tail.iter().filter(goes_along) {
+                    let op = PlannedOp { id: earlier.op, place: earlier.place };
+                    decisions.push(Decision::Superseded { key: key.clone(), op });
+                }
                 decisions.push(Decision::Superseded { key, op });
             }
             verb(session, Verb::Resolve, decisions, items)
@@ -204,7 +215,7 @@ fn image_without(
     let mut image = Image { fields: confirmed, before_deletion: None };
     for reference in row.tail.iter().filter(|reference| !without(&reference.op)) {
         let content = session.log_view().op(reference.place)?;
-        image.apply(content.kind, &effective_fields(&content, reference));
+        image.put(&content, reference);
     }
     Ok(image.fields)
 }

@@ -14,7 +14,7 @@ use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
 /// The format of the rows. Raised with every change to a type in this file.
-pub const ROWS_FORMAT: u32 = 1;
+pub const ROWS_FORMAT: u32 = 2;
 
 /// One record. Key: [`RecordKey::to_bytes`].
 ///
@@ -71,6 +71,8 @@ pub struct TailRef {
     pub stale: u32,
     /// Whether it is a dead letter.
     pub dead: bool,
+    /// Whether a later op, which has ended, set or deleted the whole record: then it has nothing left to say.
+    pub outdated: bool,
     /// The fields it lost to conflicts; they count as not being in the op.
     pub lost: Vec<String>,
     /// Fields that a conflict's rule or a person gave it in place of its own.
@@ -95,6 +97,20 @@ impl RecordRow {
     /// Returns the version on which an edit made now would be based.
     pub fn version(&self) -> Option<Version> {
         self.confirmed.as_ref().map(|confirmed| confirmed.version)
+    }
+
+    /// Takes from dead letters what a later op of ours said anew, when that op ends: what a person typed first must not come
+    /// back over what was typed last.
+    pub fn outdate(&mut self, later: OpPlace, kind: OpKind, names: &[String]) {
+        for reference in self.tail.iter_mut().filter(|reference| reference.dead && reference.place < later) {
+            if kind == OpKind::Update {
+                let news = names.iter().filter(|name| !reference.lost.contains(name));
+                let news: Vec<_> = news.cloned().collect();
+                reference.lost.extend(news);
+            } else {
+                reference.outdated = true;
+            }
+        }
     }
 
     /// Returns whether nothing is known of the record any more, so that it needs no row.
@@ -193,6 +209,21 @@ pub struct ConflictRow {
     pub open: bool,
 }
 
+impl ConflictRow {
+    /// Notes what a person chose, if it was still open.
+    pub fn close(&mut self, winner: Winner, merged: Option<&FieldsJson>) {
+        if !self.open {
+            return;
+        }
+        self.open = false;
+        self.winner = winner;
+        self.merged = merged.cloned().or(self.merged.take());
+        for (.., of_field) in self.fields.iter_mut().filter(|(.., of_field)| *of_field == Winner::Undecided) {
+            *of_field = winner;
+        }
+    }
+}
+
 /// An op that the server refused for good. Key: the op's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct DeadLetterRow {
@@ -285,4 +316,66 @@ pub struct StateRow {
     pub tail_folded: Seq,
     /// How far the table of the history is folded.
     pub history_folded: Seq,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numbers::Seq;
+
+    fn dead(seq: u64) -> TailRef {
+        TailRef {
+            op: OpId::from_bytes([0; 16]),
+            place: OpPlace { seq: Seq::new(seq), index: 0 },
+            kind: OpKind::Update,
+            stale: 0,
+            dead: true,
+            outdated: false,
+            lost: Vec::new(),
+            merged: None,
+        }
+    }
+
+    #[test]
+    fn dead_letters_lose_what_a_later_op_said_anew() {
+        let mut row = RecordRow { tail: vec![dead(1), dead(9)], ..RecordRow::default() };
+        let later = OpPlace { seq: Seq::new(5), index: 0 };
+        row.outdate(later, OpKind::Update, &["a".to_owned()]);
+        assert_eq!((row.tail[0].lost.as_slice(), row.tail[1].lost.len()), (["a".to_owned()].as_slice(), 0));
+        row.outdate(later, OpKind::Create, &[]);
+        assert_eq!((row.tail[0].outdated, row.tail[1].outdated), (true, false));
+    }
+
+    #[test]
+    fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
+        let op = PlannedOp { id: OpId::from_bytes([0; 16]), place: OpPlace::default() };
+        let mut row = ConflictRow {
+            key: RecordKey::parse("lead", "1").unwrap(),
+            op,
+            kind: OpKind::Update,
+            edited_at: Hlc::ZERO,
+            version: Version::default(),
+            extent: Extent::Whole,
+            remote_edited_at: Hlc::ZERO,
+            fields: vec![
+                ("a".to_owned(), Policy::Manual, Winner::Undecided),
+                ("b".to_owned(), Policy::LastWriteWins, Winner::Local),
+            ],
+            winner: Winner::Undecided,
+            rule: Policy::Manual,
+            base: FieldsJson::default(),
+            local: FieldsJson::default(),
+            remote: FieldsJson::default(),
+            merged: None,
+            at: WallTime::default(),
+            open: true,
+        };
+        row.close(Winner::Remote, None);
+        row.close(Winner::Local, None);
+        let winners: Vec<_> = row.fields.iter().map(|(.., winner)| *winner).collect();
+        assert_eq!(
+            (row.open, row.winner, winners),
+            (false, Winner::Remote, vec![Winner::Remote, Winner::Local])
+        );
+    }
 }

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use fieldbook_core::codec::{self, Stored};
+use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, OpId, RecordKey, Schema, Seq, UnitId, Version};
+use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
@@ -26,7 +27,14 @@ pub trait Tables {
     fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError>;
     fn put_unit(&mut self, id: &UnitId, row: Option<UnitRow>) -> Result<(), StoreError>;
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError>;
-    fn close_conflicts(&mut self, key: &RecordKey, op: &OpId) -> Result<(), StoreError>;
+    /// Notes what a person chose in the open conflicts of an op.
+    fn close_conflicts(
+        &mut self,
+        key: &RecordKey,
+        op: &OpId,
+        winner: Winner,
+        merged: Option<&FieldsJson>,
+    ) -> Result<(), StoreError>;
     fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError>;
     fn put_dead_letter(&mut self, op: &OpId, row: Option<DeadLetterRow>) -> Result<(), StoreError>;
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
@@ -276,14 +284,20 @@ impl Tables for DiskTables<'_> {
         self.put(Which::Conflicts, &tables::conflict_key(seq, number), Some(&row))
     }
 
-    fn close_conflicts(&mut self, key: &RecordKey, op: &OpId) -> Result<(), StoreError> {
+    fn close_conflicts(
+        &mut self,
+        key: &RecordKey,
+        op: &OpId,
+        winner: Winner,
+        merged: Option<&FieldsJson>,
+    ) -> Result<(), StoreError> {
         let table = self.which(Which::Conflicts)?;
         let mut open = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading conflicts"))? {
             let (at, stored) = row.map_err(StoreError::during("reading conflicts"))?;
             let mut conflict: ConflictRow = decode(stored.value())?;
             if conflict.open && conflict.key == *key && conflict.op.id == *op {
-                conflict.open = false;
+                conflict.close(winner, merged);
                 open.push((at.value().to_vec(), conflict));
             }
         }

@@ -16,15 +16,15 @@
 //! What it is not: the two tables that are folded later (`lazy`), and the tail in memory, which follows the effects.
 
 use fieldbook_core::entry::{
-    Annulled, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta,
-    PlannedChange, PlannedOp, PlannedUnit, Upstream, Winner,
+    Annulled, AnnulledReason, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta,
+    OpMeta, PlannedChange, PlannedOp, PlannedUnit, Upstream, Winner,
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
     Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
     UnitChangeRow, UnitRow, Visible,
 };
-use fieldbook_core::rules::{Image, effective_fields};
+use fieldbook_core::rules::Image;
 use fieldbook_core::{
     Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq, UnitId, Version,
 };
@@ -87,6 +87,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             kind: content.kind,
             stale: 0,
             dead: false,
+            outdated: false,
             lost: Vec::new(),
             merged: None,
         });
@@ -229,6 +230,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn annulled(&mut self, annulled: &Annulled) -> Result<(), StoreError> {
+        if annulled.reason == AnnulledReason::NoEffect {
+            self.last_word(&annulled.key, &annulled.ops)?;
+        }
         self.end(&annulled.key, &annulled.ops)
     }
 
@@ -258,7 +262,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 Ok(())
             }
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
+            Decision::Superseded { key, op } => {
+                self.last_word(key, &[*op])?;
+                self.end(key, &[*op])
+            }
+            Decision::Discarded { key, op } => self.end(key, &[*op]),
             Decision::DeadLettered { unit, tries, code, message, .. } => {
                 let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
                 let message = String::from_utf8_lossy(message).into_owned();
@@ -281,7 +289,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 }
                 Ok(())
             }
-            Decision::Resolved { key, op, lost, merged, .. } => self.resolved(key, *op, lost, *merged),
+            Decision::Resolved { key, op, winner, lost, merged } => {
+                self.resolved(key, *op, *winner, lost, *merged)
+            }
             Decision::TakenIn { key, seq, number } => {
                 let entry = self.log.existing(*seq)?;
                 self.tables.remove_aside(key, *seq, *number)?;
@@ -330,6 +340,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             {
                 self.confirm(&mut row, change, version)?;
             }
+            self.outdate(&mut row, &change.ops)?;
             row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
             self.ended(&change.ops);
             self.see(&mut row)?;
@@ -394,13 +405,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             open: conflict.winner == Winner::Undecided,
         };
         self.tables.put_conflict(self.seq(), number, row)?;
-        let lost: Vec<_> = conflict.fields.iter().filter(|field| field.winner == Winner::Remote).collect();
-        self.each_ref(&conflict.key, &[conflict.op], |reference| {
-            for field in &lost {
-                if !reference.lost.contains(&field.name) {
-                    reference.lost.push(field.name.clone());
-                }
-            }
+        let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
+        let lost: Vec<_> = lost.map(|field| field.name.clone()).collect();
+        self.lose(&conflict.key, conflict.op, &lost, |reference| {
             if let Some(merged) = &merged {
                 reference.merged = Some(
                     match reference.merged.take().map(|before| (before.to_fields(), merged.to_fields())) {
@@ -419,20 +426,40 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         &mut self,
         key: &RecordKey,
         op: PlannedOp,
+        winner: Winner,
         lost: &[String],
         merged: Option<ItemIndex>,
     ) -> Result<(), StoreError> {
-        self.tables.close_conflicts(key, &op.id)?;
         let merged = match merged {
             Some(index) => self.entry.fields(index).map_err(|fault| self.damaged(fault))?,
             None => None,
         };
-        self.each_ref(key, &[op], |reference| {
-            reference.lost.extend(lost.iter().cloned());
+        self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())?;
+        self.lose(key, op, lost, |reference| {
             if merged.is_some() {
                 reference.merged.clone_from(&merged);
             }
         })
+    }
+
+    /// Takes fields from an op, and from the dead letters that it had come after.
+    fn lose(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        lost: &[String],
+        change: impl Fn(&mut TailRef),
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        row.outdate(op.place, OpKind::Update, lost);
+        for reference in row.tail.iter_mut().filter(|reference| reference.op == op.id) {
+            let news = lost.iter().filter(|name| !reference.lost.contains(name));
+            let news: Vec<_> = news.cloned().collect();
+            reference.lost.extend(news);
+            change(reference);
+        }
+        self.see(&mut row)?;
+        self.put(key, row)
     }
 
     fn dead_lettered(
@@ -487,6 +514,25 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.put(key, row)
     }
 
+    /// Takes from a record's dead letters what later ops, which end now, said anew.
+    fn last_word(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        self.outdate(&mut row, ops)?;
+        self.see(&mut row)?;
+        self.put(key, row)
+    }
+
+    fn outdate(&self, row: &mut RecordRow, ops: &[PlannedOp]) -> Result<(), StoreError> {
+        if row.tail.iter().any(|reference| reference.dead) {
+            for op in ops {
+                let content = self.log.op(op.place)?;
+                let names: Vec<_> = content.fields.names().map(str::to_owned).collect();
+                row.outdate(op.place, content.kind, &names);
+            }
+        }
+        Ok(())
+    }
+
     fn ended(&mut self, ops: &[PlannedOp]) {
         self.effects.tail.extend(ops.iter().map(|op| TailEffect::Remove(op.place)));
     }
@@ -519,7 +565,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         };
         for reference in &row.tail {
             let content = self.log.op(reference.place)?;
-            image.apply(content.kind, &effective_fields(&content, reference));
+            image.put(&content, reference);
         }
         row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
         Ok(())

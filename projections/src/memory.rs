@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, OpId, RecordKey, Seq, UnitId, Version};
+use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId, Version};
 
 use crate::access::{Tables, awaits_confirmation};
 
@@ -60,11 +61,17 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
-    fn close_conflicts(&mut self, key: &RecordKey, op: &OpId) -> Result<(), StoreError> {
+    fn close_conflicts(
+        &mut self,
+        key: &RecordKey,
+        op: &OpId,
+        winner: Winner,
+        merged: Option<&FieldsJson>,
+    ) -> Result<(), StoreError> {
         for conflict in
             self.conflicts.values_mut().filter(|conflict| conflict.key == *key && conflict.op.id == *op)
         {
-            conflict.open = false;
+            conflict.close(winner, merged);
         }
         Ok(())
     }

@@ -418,7 +418,7 @@ impl<'a, V: View> Taking<'a, V> {
         let after = remote_image(row, &touched.changes);
         let mut stale = Edit { stale: true, ..Edit::default() };
         let mut waiting = Edit { base: before, ..Edit::default() };
-        for reference in row.tail.iter().filter(|reference| !reference.dead) {
+        for reference in row.tail.iter().filter(|reference| !reference.dead && !reference.outdated) {
             let edit = match self.standing(reference, touched)? {
                 Standing::Waiting => &mut waiting,
                 Standing::Stale(base) => {

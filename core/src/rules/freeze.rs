@@ -188,6 +188,8 @@ struct FoldedOps {
     folded: Folded,
     schema_version: u32,
     as_written: bool,
+    /// Whether any op has anything left to say.
+    says_something: bool,
 }
 
 /// Folds the ops. A create and a delete come to nothing only if nobody else has such a record: what was seen when it was
@@ -204,10 +206,15 @@ where
     let attempted = attempted || row.confirmed_image().is_some();
     let mut folded = Folded::Nothing;
     let mut ops = Vec::with_capacity(places.len());
-    let (mut schema_version, mut as_written) = (1, places.len() == 1);
+    let (mut schema_version, mut as_written, mut says_something) = (1, places.len() == 1, false);
     for place in places {
         let content = view.op(*place).map_err(FreezeError::View)?;
         let reference = row.tail.iter().find(|reference| reference.place == *place);
+        if reference.is_some_and(|reference| reference.outdated) {
+            ops.push(PlannedOp { id: content.id, place: *place });
+            continue;
+        }
+        says_something = true;
         let fields = reference
             .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
         as_written &= fields == content.fields;
@@ -215,7 +222,7 @@ where
         ops.push(PlannedOp { id: content.id, place: *place });
         folded = folded.then(Step { kind: content.kind, fields, edited_at: content.edited_at }, attempted);
     }
-    Ok((ops, FoldedOps { folded, schema_version, as_written }))
+    Ok((ops, FoldedOps { folded, schema_version, as_written, says_something }))
 }
 
 struct Fitted {
@@ -233,8 +240,15 @@ fn fit(
     ops: FoldedOps,
     attempted: bool,
 ) -> Result<Result<Fitted, AnnulledReason>, crate::fields::InvalidFields> {
-    let FoldedOps { folded, schema_version, mut as_written } = ops;
-    let Folded::Change(change) = folded else { return Ok(Err(AnnulledReason::CreatedAndDeleted)) };
+    let FoldedOps { folded, schema_version, mut as_written, says_something } = ops;
+    let change = match folded {
+        Folded::Change(change) if change.kind == OpKind::Update && change.fields.is_empty() => {
+            return Ok(Err(AnnulledReason::NoEffect));
+        }
+        Folded::Change(change) => change,
+        Folded::Nothing if says_something => return Ok(Err(AnnulledReason::CreatedAndDeleted)),
+        Folded::Nothing => return Ok(Err(AnnulledReason::NoEffect)),
+    };
     let is_there = row.confirmed_image().is_some();
     let older = change.older().map(|(name, stamp)| (name.clone(), stamp)).collect();
     let FoldedChange { kind, fields, edited_at, .. } = change;

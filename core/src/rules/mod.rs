@@ -99,6 +99,13 @@ pub struct Image {
 }
 
 impl Image {
+    /// Applies what is left of an op of the tail.
+    pub fn put(&mut self, content: &OpContent, reference: &TailRef) {
+        if !reference.outdated {
+            self.apply(content.kind, &effective_fields(content, reference));
+        }
+    }
+
     /// Applies one op: the meaning of an op, in one place.
     pub fn apply(&mut self, kind: OpKind, fields: &Fields) {
         match kind {
