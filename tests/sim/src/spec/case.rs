@@ -32,6 +32,9 @@ pub(super) struct Case {
     pub(super) steps: Vec<Step>,
     /// What must be so at the end.
     pub(super) expect: Expect,
+    /// Whether the case is about one run of the app, so that ending it after every step would be another case.
+    #[serde(default)]
+    pub(super) one_run: bool,
     /// For people.
     #[serde(default, rename = "note")]
     _note: Option<String>,
@@ -227,6 +230,43 @@ pub(super) enum Step {
         #[serde(default)]
         reason: String,
     },
+    /// A person undoes the last op of a record, or an earlier one.
+    Undo {
+        /// The record.
+        key: RecordKey,
+        /// Which of its ops, from 0, oldest first; the last one if absent.
+        #[serde(default)]
+        nth: Option<usize>,
+        /// What undoing must come to: `annulled`, `compensated` or `nothing`.
+        becomes: String,
+    },
+    /// A person makes the other side of a record's last conflict win.
+    Flip {
+        /// The record.
+        key: RecordKey,
+    },
+    /// A person settles a record's open conflict.
+    Choose {
+        /// The record.
+        key: RecordKey,
+        /// Which side.
+        choice: Side,
+        /// The values, for `merged`.
+        #[serde(default)]
+        payload: Option<Fields>,
+    },
+    /// A person corrects a record's dead letter, and sends it again.
+    Correct {
+        /// The record.
+        key: RecordKey,
+        /// What is to be different.
+        payload: Fields,
+    },
+    /// The network changes.
+    Network {
+        /// Whether it costs by the byte.
+        metered: bool,
+    },
     /// Someone else uses the book from now on.
     ActAs {
         /// Who.
@@ -238,6 +278,18 @@ pub(super) enum Step {
         #[serde(default)]
         schema: BTreeMap<EntityType, Declared>,
     },
+}
+
+/// The sides of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Side {
+    /// This device's values.
+    Mine,
+    /// The server's values.
+    Theirs,
+    /// Other values.
+    Merged,
 }
 
 /// One change of a transaction.

@@ -103,6 +103,14 @@ impl Fates {
         Ok(())
     }
 
+    /// Returns where a record's ops stand, oldest first.
+    pub(super) fn places(&self, key: &RecordKey) -> Vec<OpPlace> {
+        let mut places: Vec<_> =
+            self.lives.values().filter(|life| life.key == *key).map(|life| life.place).collect();
+        places.sort_unstable();
+        places
+    }
+
     /// Returns what became of a record's ops, oldest first.
     pub(super) fn of(&self, key: &RecordKey, dead: impl Fn(OpPlace) -> bool) -> Vec<&'static str> {
         let mut lives: Vec<_> = self.lives.values().filter(|life| life.key == *key).collect();

@@ -130,7 +130,7 @@ fn run_case(value: Value, manner: Manner) -> Vec<String> {
     };
     for (number, step) in (1..).zip(case.steps) {
         let done = world.step(step).and_then(|()| {
-            if manner.reopening {
+            if manner.reopening && !case.one_run {
                 world.reopen(std::collections::BTreeMap::new())?;
             }
             check_promises(&world)

@@ -130,6 +130,9 @@ fn folded(
     for place in places {
         let content = reader.op(*place)?;
         let reference = row.tail.iter().find(|reference| reference.place == *place);
+        if reference.is_some_and(|reference| reference.outdated) {
+            continue;
+        }
         let fields = reference
             .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
         let step = Step { kind: content.kind, fields, edited_at: content.edited_at };
@@ -156,6 +159,10 @@ impl<L: LogView> View for Reader<'_, L> {
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
         self.snapshot.record(key)
+    }
+
+    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
+        Ok(self.tail.has(key))
     }
 
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {

@@ -13,19 +13,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, Unit};
+use fieldbook::rows::ConflictRow;
 use fieldbook::{
-    Actor, Ask, Book, BookOptions, Clock, Cursor, EntityRules, EntityType, Error, Fields, Mutation,
-    NetworkClass, Next, OpId, OpKind, RecordKey, Reference, Rejected, RequestId, Schema, SeededRandomness,
-    ServerEpoch, ServerId, UnitId, Version, limits,
+    Actor, Ask, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, Cursor, EntityRules, EntityType,
+    Error, Fields, Mutation, NetworkClass, Next, OpId, OpKind, RecordKey, Reference, Rejected, RequestId,
+    Schema, SeededRandomness, ServerEpoch, ServerId, Undone, UnitId, Version, limits,
 };
 use serde_json::{Value, json};
 
 use super::answer;
-use super::case::{Answered, Declared, Edit, Given, Pulled, Queued, Step};
+use super::case::{Answered, Declared, Edit, Given, Pulled, Queued, Side, Step};
 use super::clock::CaseClock;
 use super::disk::MemoryDisk;
+use super::fate::Fates;
 use super::fault::Fault;
 
 /// How long a loaded op can be undone, so that only those that are to be tried leave while a queue is loaded.
@@ -36,6 +39,7 @@ pub(super) struct World {
     disk: MemoryDisk,
     book: Option<Book>,
     pub(super) clock: Arc<CaseClock>,
+    network: Arc<Network>,
     declared: BTreeMap<EntityType, Declared>,
     closed: bool,
     actor: String,
@@ -52,6 +56,16 @@ pub(super) struct World {
     drawn: u128,
 }
 
+/// A network that may cost by the byte.
+#[derive(Debug, Default)]
+struct Network(AtomicBool);
+
+impl Connectivity for Network {
+    fn is_unmetered(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl World {
     /// Opens a book and brings in what the case gives.
     pub(super) fn new(given: Given, entities: BTreeSet<EntityType>) -> Result<Self, Fault> {
@@ -59,6 +73,7 @@ impl World {
             disk: MemoryDisk::new(),
             book: None,
             clock: Arc::new(CaseClock::new()),
+            network: Arc::default(),
             declared: given.schema,
             closed: given.closed,
             actor: given.actor.unwrap_or_else(|| "user-1".to_owned()),
@@ -128,6 +143,7 @@ impl World {
             .map_err(|fault| Fault::Case(format!("actor: {fault}")))?
             .schema(self.schema(loading))
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+            .connectivity(Arc::clone(&self.network) as Arc<dyn Connectivity>)
             .randomness(Box::new(SeededRandomness::from_number(self.drawn_number())));
         self.book = Some(Book::on_backend(self.disk.clone(), options)?);
         Ok(())
@@ -194,6 +210,30 @@ impl World {
                 let ops = self.dead_letters(&keys)?;
                 Ok(self.book()?.discard(ops, &reason)?)
             }
+            Step::Undo { key, nth, becomes } => self.undo(&key, nth, &becomes),
+            Step::Flip { key } => {
+                let book = self.book()?;
+                let (id, _) = self.conflict(&key, |_| true)?;
+                Ok(book.flip(id).map(drop)?)
+            }
+            Step::Choose { key, choice, payload } => {
+                let (id, _) = self.conflict(&key, |row| row.open)?;
+                let choice = match choice {
+                    Side::Mine => Choice::Mine,
+                    Side::Theirs => Choice::Theirs,
+                    Side::Merged => Choice::Merged(payload.unwrap_or_default()),
+                };
+                Ok(self.book()?.resolve(id, choice)?)
+            }
+            Step::Correct { key, payload } => {
+                let op = self.dead_letters(std::slice::from_ref(&key))?.into_iter().next();
+                let op = op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
+                Ok(self.book()?.edit_and_retry(op, payload).map(drop)?)
+            }
+            Step::Network { metered } => {
+                self.network.0.store(metered, Ordering::Relaxed);
+                Ok(())
+            }
             Step::ActAs { actor } => {
                 let name = Actor::parse(&actor).map_err(|fault| Fault::Case(format!("act_as: {fault}")))?;
                 self.book()?.act_as(name);
@@ -202,6 +242,33 @@ impl World {
             }
             Step::Reopen { schema } => self.reopen(schema),
         }
+    }
+
+    fn undo(&self, key: &RecordKey, nth: Option<usize>, becomes: &str) -> Result<(), Fault> {
+        let book = self.book()?;
+        let places = Fates::read(book)?.places(key);
+        let place = nth.map_or(places.last(), |nth| places.get(nth)).copied();
+        let place = place.ok_or_else(|| Fault::Case(format!("{key}: no such op to undo")))?;
+        let seen = match book.undo(place)? {
+            Undone::Annulled => "annulled",
+            Undone::Compensated(_) => "compensated",
+            Undone::Nothing => "nothing",
+        };
+        if seen == becomes {
+            Ok(())
+        } else {
+            Err(Fault::Case(format!("undo of {key}: expected {becomes}, got {seen}")))
+        }
+    }
+
+    fn conflict(
+        &self,
+        key: &RecordKey,
+        wanted: impl Fn(&ConflictRow) -> bool,
+    ) -> Result<(ConflictId, ConflictRow), Fault> {
+        let conflicts = self.book()?.conflicts()?.into_iter();
+        let mut found = conflicts.filter(|(_, row)| row.key == *key && wanted(row));
+        found.next_back().ok_or_else(|| Fault::Case(format!("{key}: no such conflict")))
     }
 
     fn edit(&mut self, mutation: Mutation, refused: Option<String>) -> Result<(), Fault> {
