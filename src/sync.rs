@@ -111,7 +111,7 @@ impl Desk for Shared {
         Ok(Next::Exchange(request))
     }
 
-    fn accept(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+    fn accept(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {
         let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
             .entered();
         self.check_alive()?;
@@ -129,6 +129,7 @@ impl Desk for Shared {
             self.start_epoch(anchored)?;
             Taken { units_stale: 1, ..Taken::default() }
         } else if self.is_news(&answer) {
+            self.drop_late_cursors(request, &mut answer)?;
             let tally = self.write_in_turn(move |session| take(session, &answer))?;
             Taken { more, ..taken(&tally) }
         } else {
@@ -223,6 +224,16 @@ impl Shared {
             cursors,
             page_limit,
         })
+    }
+
+    /// A page that begins elsewhere than where this book now stands is late: its records are taken by their versions, but it
+    /// moves no cursor, since nobody but the server knows whether that would be forward.
+    fn drop_late_cursors(&self, request: &ExchangeRequest, answer: &mut ExchangeAnswer) -> Result<(), Error> {
+        if !answer.cursors.is_empty() {
+            let known = self.cursors()?;
+            answer.cursors.retain(|entity, _| request.cursors.get(entity) == known.get(entity));
+        }
+        Ok(())
     }
 
     /// Returns whether an answer says anything that is not known.

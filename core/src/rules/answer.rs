@@ -24,8 +24,8 @@ use super::judge::{Clash, Edit, EditOp, Verdict, judge};
 use super::resolve::RemoteEdit;
 use super::{View, effective_fields, retry};
 use crate::entry::{
-    Annulled, ChangeMeta, Conflicted, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope,
-    PlannedOp, Upstream, Winner,
+    Annulled, AnnulledReason, ChangeMeta, Conflicted, Decision, Extent, Items, OutcomeClass, OutcomeMeta,
+    ParkScope, PlannedOp, Upstream, Winner,
 };
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
@@ -381,10 +381,13 @@ impl<'a, V: View> Taking<'a, V> {
     }
 
     /// A change whose last op is one of ours that is under way confirms the unit, if the unit is about this record only;
-    /// for a transaction the outcome tells more, and it is on its way.
+    /// for a transaction the outcome tells more, and it is on its way. If ours is a dead letter, it had reached the server
+    /// before we gave it up, and is none any more.
     fn confirm_own(&mut self, row: &RecordRow, touched: &Touched<'a>) -> Result<(), V::Error> {
         for change in &touched.changes {
-            if !row.tail.iter().any(|reference| reference.op == change.op) {
+            let Some(own) = row.tail.iter().find(|reference| reference.op == change.op) else { continue };
+            if own.dead {
+                self.revive(&change.key, row, own)?;
                 continue;
             }
             let Some(id) = self.view.unit_of(&change.op)? else { continue };
@@ -397,6 +400,20 @@ impl<'a, V: View> Taking<'a, V> {
                 self.settled.push((id, unit));
             }
         }
+        Ok(())
+    }
+
+    /// Ends the dead letters of a unit that turns out to have been applied.
+    fn revive(&mut self, key: &RecordKey, row: &RecordRow, own: &TailRef) -> Result<(), V::Error> {
+        let unit = self.view.dead_unit_of(&own.op)?;
+        let mut ops = Vec::new();
+        for reference in row.tail.iter().filter(|reference| reference.dead) {
+            if self.view.dead_unit_of(&reference.op)? == unit {
+                ops.push(PlannedOp { id: reference.op, place: reference.place });
+            }
+        }
+        let reason = AnnulledReason::NoEffect;
+        self.out.decisions.push(Decision::Annulled(Annulled { key: key.clone(), ops, reason }));
         Ok(())
     }
 
