@@ -173,6 +173,9 @@ pub(super) enum Step {
         /// The most ops.
         #[serde(default)]
         limit: Option<usize>,
+        /// The most bytes.
+        #[serde(default)]
+        limit_bytes: Option<usize>,
         /// Whether what backs off is left waiting.
         #[serde(default)]
         heed_backoff: bool,
@@ -189,6 +192,9 @@ pub(super) enum Step {
         /// The most ops.
         #[serde(default)]
         limit: Option<usize>,
+        /// The most bytes.
+        #[serde(default)]
+        limit_bytes: Option<usize>,
         /// Whether what backs off is left waiting.
         #[serde(default)]
         heed_backoff: bool,
@@ -197,7 +203,8 @@ pub(super) enum Step {
     Pull {
         /// The records on it.
         changes: Vec<Pulled>,
-        /// How far it reads; absent for a page that moves no cursor.
+        /// How far it reads; absent for a page that moves no cursor. One that reads less far than the device has is the
+        /// late answer to a request that was made before.
         #[serde(default)]
         cursor: Option<u64>,
     },
@@ -262,6 +269,13 @@ pub(super) enum Step {
         /// What is to be different.
         payload: Fields,
     },
+    /// The server is another life of itself from now on, as after a backup was restored.
+    Server {
+        /// Which one.
+        epoch: u8,
+    },
+    /// A person accepts the server that answered last.
+    AcceptServer {},
     /// The network changes.
     Network {
         /// Whether it costs by the byte.

@@ -46,6 +46,7 @@ pub(super) struct World {
     /// The entity types that the case names: each has a cursor.
     entities: BTreeSet<EntityType>,
     in_flight: Vec<ExchangeRequest>,
+    server_epoch: u8,
     /// Every unit that ever left, in the order of leaving.
     pub(super) units: Vec<Unit>,
     /// The requests, as the case shows them.
@@ -79,6 +80,7 @@ impl World {
             actor: given.actor.unwrap_or_else(|| "user-1".to_owned()),
             entities,
             in_flight: Vec::new(),
+            server_epoch: 1,
             units: Vec::new(),
             sent: Vec::new(),
             refusals: Vec::new(),
@@ -126,7 +128,7 @@ impl World {
         }
         self.clock.advance(if most > 0 { 2 * LOADING_WINDOW_MS } else { 0 });
         for round in 0..most {
-            self.begin_push(None, false)?;
+            self.begin_push((None, None), false)?;
             let due = tried.iter().filter(|(_, tries)| *tries > round);
             let results: Vec<_> = due.map(|(key, _)| answer::put_off(key.clone())).collect();
             self.end_push(&results)?;
@@ -184,10 +186,12 @@ impl World {
         match step {
             Step::Edit { op, key, payload, refused } => self.edit(mutation(op, key, payload), refused),
             Step::EditAll { edits, refused } => self.edit_all(edits, refused),
-            Step::BeginPush { limit, heed_backoff } => self.begin_push(limit, heed_backoff),
+            Step::BeginPush { limit, limit_bytes, heed_backoff } => {
+                self.begin_push((limit, limit_bytes), heed_backoff)
+            }
             Step::EndPush { results } => self.end_push(&results),
-            Step::Push { results, limit, heed_backoff } => {
-                self.begin_push(limit, heed_backoff)?;
+            Step::Push { results, limit, limit_bytes, heed_backoff } => {
+                self.begin_push((limit, limit_bytes), heed_backoff)?;
                 self.clock.advance(1);
                 self.end_push(&results)
             }
@@ -230,6 +234,11 @@ impl World {
                 let op = op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
                 Ok(self.book()?.edit_and_retry(op, payload).map(drop)?)
             }
+            Step::Server { epoch } => {
+                self.server_epoch = epoch;
+                Ok(())
+            }
+            Step::AcceptServer {} => Ok(self.book()?.accept_server()?),
             Step::Network { metered } => {
                 self.network.0.store(metered, Ordering::Relaxed);
                 Ok(())
@@ -311,7 +320,11 @@ impl World {
         }
     }
 
-    fn begin_push(&mut self, limit: Option<usize>, heed_backoff: bool) -> Result<(), Fault> {
+    fn begin_push(
+        &mut self,
+        (ops, bytes): (Option<usize>, Option<usize>),
+        heed_backoff: bool,
+    ) -> Result<(), Fault> {
         if !heed_backoff {
             self.wait_for_backoff()?;
         }
@@ -322,8 +335,8 @@ impl World {
             first: true,
             push: true,
             pull: false,
-            batch_ops: limit.unwrap_or(limits::BATCH_OPS),
-            batch_bytes: limits::BATCH_BYTES,
+            batch_ops: ops.unwrap_or(limits::BATCH_OPS),
+            batch_bytes: bytes.unwrap_or(limits::BATCH_BYTES),
             page_limit: 0,
         };
         let Next::Exchange(mut request) = self.book()?.prepare(&ask)? else { return Ok(()) };
@@ -382,11 +395,14 @@ impl World {
             batch_bytes: 0,
             page_limit: limits::PAGE_CHANGES,
         };
-        let request = match self.book()?.prepare(&ask)? {
+        let mut request = match self.book()?.prepare(&ask)? {
             Next::Exchange(request) => request,
             // It asks for none while everything is parked, but a page that was under way arrives all the same.
             Next::Idle { .. } => self.request_for_page()?,
         };
+        if cursor < self.cursor()? {
+            request.cursors.clear();
+        }
         let mut answer = self.empty_answer(&request);
         for change in changes {
             let own = if change.own { Some(self.own_op(&change.key)?) } else { None };
@@ -402,10 +418,19 @@ impl World {
         Ok(())
     }
 
+    /// Returns how far the device has read, if it has read anything.
+    fn cursor(&self) -> Result<Option<u64>, Fault> {
+        let cursors = self.book()?.snapshot()?.cursors()?;
+        let numbers = cursors.iter().map(|(_, row)| std::str::from_utf8(row.cursor.as_bytes()).ok());
+        Ok(numbers.flatten().filter_map(|text| text.parse().ok()).max())
+    }
+
     fn request_for_page(&mut self) -> Result<ExchangeRequest, Fault> {
         let unknown = || Fault::Broken("the book does not know which device it is".to_owned());
         let request = RequestId::from_bytes(self.draw());
         let book = self.book()?;
+        let cursors =
+            book.snapshot()?.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect();
         Ok(ExchangeRequest {
             protocol: PROTOCOL,
             request,
@@ -414,7 +439,7 @@ impl World {
             actor: book.actor(),
             head: None,
             units: Vec::new(),
-            cursors: BTreeMap::new(),
+            cursors,
             page_limit: limits::PAGE_CHANGES,
         })
     }
@@ -425,7 +450,7 @@ impl World {
             protocol: PROTOCOL,
             request: request.request,
             server: ServerId::from_bytes([1; 16]),
-            server_epoch: ServerEpoch::from_bytes([2; 16]),
+            server_epoch: ServerEpoch::from_bytes([self.server_epoch; 16]),
             server_time: self.clock.true_time(),
             outcomes: Vec::new(),
             changes: Vec::new(),
