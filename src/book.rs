@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
     pub(crate) status: watch::Sender<SyncStatus>,
-    pub(crate) syncing: tokio::sync::Mutex<fieldbook_transport::Throttle>,
+    pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::Throttle>>,
 }
 
 /// What only the round that is committing touches.
@@ -137,7 +137,7 @@ impl Book {
             failed: AtomicBool::new(false),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             status: watch::Sender::new(SyncStatus::default()),
-            syncing: tokio::sync::Mutex::new(fieldbook_transport::Throttle::default()),
+            syncing: Arc::default(),
         };
         let book = Self { shared: Arc::new(shared) };
         match head {

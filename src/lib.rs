@@ -24,6 +24,7 @@
 //!
 //! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
 
+mod background;
 mod book;
 mod corrections;
 mod entity;
@@ -41,6 +42,7 @@ mod verbs;
 mod write;
 mod writer;
 
+pub use background::SyncHandle;
 pub use book::Book;
 pub use corrections::Undone;
 pub use entity::Entity;
@@ -75,7 +77,7 @@ pub use fieldbook_projections::{
 pub use fieldbook_transport::{
     Activity, Ask, Budget, Credentials, FnRemote, HttpOptions, HttpRemote, InvalidOrigin, Next,
     NoCredentials, Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport,
-    Taken,
+    Taken, WorkerError, WorkerOptions,
 };
 
 /// The README's example compiles.

@@ -215,21 +215,38 @@ impl Shared {
 
     pub(crate) fn show(&self, activity: &Activity) {
         let left = self.tail().len() as u64;
+        let present = self.status.borrow().state.clone();
         let doing = match activity {
             Activity::Started | Activity::Exchanging { .. } => SyncState::Syncing { done: 0, left },
             Activity::Progress(report) => SyncState::Syncing { done: report.ops_acked, left },
+            // Why it waits says more than until when.
+            Activity::BackingOff { .. } if is_reason(&present) => present,
             Activity::BackingOff { until, .. } => SyncState::BackingOff { until: *until },
-            Activity::Ended(report) => ended(&report.stopped),
-            _ => SyncState::Idle,
+            Activity::Ended(report) => ended(&report.stopped).unwrap_or_else(|| self.resting()),
+            Activity::Waiting { .. } => self.resting(),
+            // A run that was not heard to end broke off.
+            Activity::Stopped if matches!(present, SyncState::Syncing { .. }) => {
+                SyncState::Failed { code: "interrupted".to_owned() }
+            }
+            _ => present,
         };
         self.set_state(Some(doing));
     }
+
+    /// Returns the state between two runs of which the last one went well: idle, unless the server put something off.
+    fn resting(&self) -> SyncState {
+        let now = self.clock.now().wall;
+        let tail = self.tail();
+        let put_off = tail.units().filter_map(|(_, unit)| unit.retry_at).filter(|at| *at > now).min();
+        put_off.map_or(SyncState::Idle, |until| SyncState::BackingOff { until })
+    }
 }
 
-fn ended(stopped: &Stopped) -> SyncState {
+/// Returns the state after a run that failed as a whole.
+fn ended(stopped: &Stopped) -> Option<SyncState> {
     use fieldbook_core::protocol::Failure;
-    let Stopped::Failed(failure) = stopped else { return SyncState::Idle };
-    match failure {
+    let Stopped::Failed(failure) = stopped else { return None };
+    Some(match failure {
         Failure::Unreachable { code } | Failure::Unknown { code } => {
             SyncState::Offline { code: (*code).to_owned() }
         }
@@ -240,7 +257,12 @@ fn ended(stopped: &Stopped) -> SyncState {
         }
         Failure::Misbehaved { code } => SyncState::Failed { code: (*code).to_owned() },
         Failure::TooLarge => SyncState::Failed { code: "too_large".to_owned() },
-    }
+    })
+}
+
+/// Whether a state says why nothing is sent, and not only until when.
+const fn is_reason(state: &SyncState) -> bool {
+    matches!(state, SyncState::Offline { .. } | SyncState::NeedsAuth { .. } | SyncState::NeedsUpgrade { .. })
 }
 
 /// Whether a state lasts until someone does something, rather than until the engine goes on.

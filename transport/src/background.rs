@@ -12,7 +12,8 @@
 //!    [`limits::BACKOFF_MOST`] after failures. Without a wake or a failure it is at least a second ahead.
 //! 2. `wake` never shortens a backoff: many local writes must not hammer a server that is down. `retry_now` does.
 //! 3. After [`Handle::shutdown`] no call into the book is under way. Dropping the handle ends the worker too.
-//! 4. A book that fails, or a panic, ends the worker; `shutdown` hands the reason over and [`Activity::Stopped`] was
+//! 4. Runs of one book take turns, whoever makes them: each holds the throttle.
+//! 5. A book that fails, or a panic, ends the worker; `shutdown` hands the reason over and [`Activity::Stopped`] was
 //!    reported.
 //!
 //! What it is not: it keeps nothing. Killed at any moment it starts anew from the book.
@@ -24,7 +25,7 @@ use std::time::Duration;
 use fieldbook_core::protocol::Failure;
 use fieldbook_core::rules::retry;
 use fieldbook_core::{Clock, Now, Randomness, limits};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::remote::Remote;
@@ -73,6 +74,8 @@ pub struct Worker<D> {
     pub random: Box<dyn Randomness>,
     /// How it goes about it.
     pub options: WorkerOptions,
+    /// Held during each run, so that whoever else syncs the same book takes turns with it.
+    pub throttle: Arc<Mutex<Throttle>>,
 }
 
 impl<D: Desk> Worker<D> {
@@ -192,9 +195,13 @@ impl<D: Desk> Task<D> {
     }
 
     async fn work(mut self) -> Result<(), WorkerError> {
-        let mut throttle = Throttle::default();
         let mut failures = 0u32;
         while self.may_work().await {
+            let mut throttle = tokio::select! {
+                biased;
+                throttle = Arc::clone(&self.worker.throttle).lock_owned() => throttle,
+                _ = self.stopping.wait_for(|stop| *stop) => continue,
+            };
             self.wakes.forget();
             let worker = &self.worker;
             let report = run_until(
@@ -207,6 +214,7 @@ impl<D: Desk> Task<D> {
             )
             .await
             .map_err(|error| WorkerError::Book { source: Box::new(error) })?;
+            drop(throttle);
             let wait = self.plan(&report, &mut failures);
             self.sleep(wait).await;
         }

@@ -46,6 +46,7 @@ fn start_with(desk: &Arc<ScriptedDesk>, remote: impl Remote + 'static) -> Handle
         clock: Arc::new(TestClock::new()),
         random: Box::new(SeededRandomness::from_number(1)),
         options: WorkerOptions { look_every: LOOK_EVERY, ..WorkerOptions::default() },
+        throttle: Arc::default(),
     };
     worker.start()
 }
@@ -228,6 +229,34 @@ async fn a_wait_for_the_server_is_cut_short_by_pause_shutdown_and_the_end_of_the
     shortly().await;
     assert_eq!(silent.0.load(Ordering::SeqCst), 3);
     assert_eq!(desk.state().activities.last(), Some(&Activity::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_waits_for_its_turn_and_a_shutdown_does_not() {
+    let (desk, silent) = (Arc::new(ScriptedDesk::with_units(1)), Silent::default());
+    let throttle = Arc::new(tokio::sync::Mutex::default());
+    let taken = Arc::clone(&throttle).lock_owned().await;
+    let start = || {
+        let worker = Worker {
+            desk: Arc::clone(&desk),
+            remote: Arc::new(silent.clone()),
+            clock: Arc::new(TestClock::new()),
+            random: Box::new(SeededRandomness::from_number(1)),
+            options: WorkerOptions::default(),
+            throttle: Arc::clone(&throttle),
+        };
+        worker.start()
+    };
+    let handle = start();
+    sleep(LOOK_EVERY).await;
+    assert_eq!(desk.state().activities, []);
+    handle.shutdown().await.unwrap();
+    let handle = start();
+    drop(taken);
+    shortly().await;
+    assert!(throttle.try_lock().is_err(), "the run that waits for the server holds its turn");
+    handle.shutdown().await.unwrap();
+    assert!(throttle.try_lock().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
