@@ -10,6 +10,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use fieldbook::{Rejected, StoreError};
+
+use crate::show::plain;
+
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
@@ -41,6 +45,11 @@ impl Failure {
         Self { kind: Kind::Usage, ..Self::new(what) }
     }
 
+    /// Says what an error says, and its causes.
+    pub(crate) fn caused_by(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(error.to_string()).because(error)
+    }
+
     /// Says why. Its own causes follow line by line.
     #[must_use]
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -66,14 +75,14 @@ impl Failure {
     }
 
     fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
-        writeln!(writer, "{} {}", console::style("error:").for_stderr().red().bold(), self.what)?;
+        writeln!(writer, "{} {}", console::style("error:").for_stderr().red().bold(), plain(&self.what))?;
         let mut said = self.what.clone();
         let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             let words = error.to_string();
-            // A transparent wrapper says the same as what it wraps.
-            if words != said {
-                writeln!(writer, "  because {words}")?;
+            // A transparent wrapper says the same as what it wraps, and some repeat it at their end.
+            if !said.ends_with(&words) {
+                writeln!(writer, "  because {}", plain(&words))?;
             }
             said = words;
             cause = error.source();
@@ -82,6 +91,53 @@ impl Failure {
             writeln!(writer, "{} {hint}", console::style("hint:").for_stderr().cyan())?;
         }
         Ok(())
+    }
+}
+
+/// Tells something beside the result on standard error.
+pub(crate) fn note(text: &str) {
+    // If standard error is gone, nobody would have read it.
+    drop(writeln!(io::stderr().lock(), "{} {text}", console::style("note:").for_stderr().yellow()));
+}
+
+/// What the book says, and what to do where the message does not tell.
+impl From<fieldbook::Error> for Failure {
+    fn from(error: fieldbook::Error) -> Self {
+        let hint = match &error {
+            fieldbook::Error::Store(store) => store_hint(store),
+            fieldbook::Error::Rejected(Rejected::Exists(_)) => {
+                Some("`fieldbook put --replace` gives it a new image, `fieldbook patch` changes some fields")
+            }
+            fieldbook::Error::Rejected(Rejected::Missing(_)) => {
+                Some("`fieldbook put` creates a record, `fieldbook ls` shows what there is")
+            }
+            _ => None,
+        };
+        let failure = Self::caused_by(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        fieldbook::Error::from(error).into()
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::NotFound { .. } => Some("check the path; `fieldbook init PATH` makes a new book"),
+        StoreError::AlreadyOpen { .. } => {
+            Some("close the app or program that has it open, or look at a copy of the file")
+        }
+        StoreError::NotABook { .. } => Some("check the path; the file was left as it is"),
+        StoreError::Corrupt { .. } => {
+            Some("keep the file as it is; `fieldbook verify` says where the log is damaged")
+        }
+        _ => None,
     }
 }
 

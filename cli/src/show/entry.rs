@@ -19,7 +19,9 @@ pub(crate) fn summary(entry: &Entry) -> String {
 
 /// Returns an item as text: JSON as it is stored, or that it was erased.
 pub(crate) fn item(entry: &Entry, index: ItemIndex) -> String {
-    entry.item(index).map_or_else(|| "(erased)".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+    entry
+        .item(index)
+        .map_or_else(|| "(erased)".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// Returns what an op does, without its record.
@@ -34,9 +36,9 @@ pub(crate) fn places(ops: &[PlannedOp]) -> String {
 
 /// Returns what a unit does to each of its records.
 pub(crate) fn unit(unit: &PlannedUnit) -> String {
-    some(unit.changes.iter().map(|change| {
-        format!("{} {} ({})", change.kind, change.key, places(&change.ops))
-    }))
+    some(
+        unit.changes.iter().map(|change| format!("{} {} ({})", change.kind, change.key, places(&change.ops))),
+    )
 }
 
 /// Returns the versions that records got.
@@ -123,7 +125,10 @@ pub(crate) fn settled(conflict: &Conflicted) -> String {
 }
 
 /// Returns where the ops of an intent stand.
-pub(crate) fn placed<'e>(entry: &'e Entry, intent: &'e Intent) -> impl Iterator<Item = (OpPlace, &'e OpMeta)> {
+pub(crate) fn placed<'e>(
+    entry: &'e Entry,
+    intent: &'e Intent,
+) -> impl Iterator<Item = (OpPlace, &'e OpMeta)> {
     let seq = entry.header.seq;
     (0..).zip(&intent.ops).map(move |(index, op)| (OpPlace { seq, index }, op))
 }

@@ -34,9 +34,7 @@ impl<'k> Follower<'k> {
         match &entry.meta {
             Meta::Intent(intent) => show::placed(entry, intent)
                 .filter(|(_, op)| op.key == *self.key)
-                .map(|(place, op)| {
-                    event(format!("{} ({place})", op.kind), show::op_detail(entry, op))
-                })
+                .map(|(place, op)| event(format!("{} ({place})", op.kind), show::op_detail(entry, op)))
                 .collect(),
             Meta::Upstream(upstream) => self.upstream(entry, upstream),
             Meta::Control(Control::Planned(planned)) => self.planned(entry, planned),
@@ -49,14 +47,15 @@ impl<'k> Follower<'k> {
     }
 
     fn upstream(&self, entry: &Entry, upstream: &Upstream) -> Vec<Event> {
-        let outcomes = upstream.outcomes.iter().filter(|outcome| self.units.contains(&outcome.unit)).map(|outcome| {
-            let version = outcome.versions.iter().find(|(key, _)| key == self.key);
-            let version = version.map(|(_, version)| version.to_string()).unwrap_or_default();
-            let message = outcome.message.map(|index| show::item(entry, index)).unwrap_or_default();
-            let parts = [version, outcome.code.clone(), message];
-            let said: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            event(format!("server: {}", show::class(outcome.class)), said.join(" "))
-        });
+        let outcomes =
+            upstream.outcomes.iter().filter(|outcome| self.units.contains(&outcome.unit)).map(|outcome| {
+                let version = outcome.versions.iter().find(|(key, _)| key == self.key);
+                let version = version.map(|(_, version)| version.to_string()).unwrap_or_default();
+                let message = outcome.message.map(|index| show::item(entry, index)).unwrap_or_default();
+                let parts = [version, outcome.code.clone(), message];
+                let said: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                event(format!("server: {}", show::class(outcome.class)), said.join(" "))
+            });
         let changes = upstream.changes.iter().filter(|change| change.key == *self.key).map(|change| {
             let fields = change.fields.map(|index| show::item(entry, index)).unwrap_or_default();
             let shown = show::change(change);

@@ -1,8 +1,8 @@
 //! JSON for machines. The names are promised: `cli/README.md` lists every shape, and members are only ever added.
 
 use fieldbook::entry::{
-    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta, ParkScope,
-    PlannedOp, PlannedUnit, Receipt, Upstream, Verb,
+    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta,
+    ParkScope, PlannedOp, PlannedUnit, Receipt, Upstream, Verb,
 };
 use fieldbook::rows::{ConflictRow, DeadLetterRow};
 use fieldbook::{ConflictId, Fields, Hold, OpPlace, Record, RecordKey, RecordStatus, Version, WallTime};
@@ -32,7 +32,9 @@ pub(crate) fn status(status: &RecordStatus) -> Value {
     let state = words::record_status_name(status);
     match status {
         RecordStatus::Held(why) => json!({ "state": state, "hold": hold(why) }),
-        RecordStatus::DeadLettered { code, message } => json!({ "state": state, "code": code, "message": message }),
+        RecordStatus::DeadLettered { code, message } => {
+            json!({ "state": state, "code": code, "message": message })
+        }
         RecordStatus::InConflict(id) => json!({ "state": state, "conflict": id.to_string() }),
         _ => json!({ "state": state }),
     }
@@ -43,7 +45,9 @@ pub(crate) fn hold(hold: &Hold) -> Value {
     let reason = words::hold_name(hold);
     match hold {
         Hold::UndoWindow { until } => json!({ "reason": reason, "until": time::utc(*until) }),
-        Hold::BackingOff { until, code } => json!({ "reason": reason, "until": time::utc(*until), "code": code }),
+        Hold::BackingOff { until, code } => {
+            json!({ "reason": reason, "until": time::utc(*until), "code": code })
+        }
         Hold::WaitsFor(key) => json!({ "reason": reason, "key": key }),
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
         Hold::Parked { scope, code } => json!({ "reason": reason, "scope": park(scope), "code": code }),
@@ -199,7 +203,9 @@ fn control(entry: &Entry, decided: &Control) -> Value {
         (0u32..).zip(decisions).map(|(number, one)| decision(entry, number, one)).collect::<Vec<_>>()
     };
     match decided {
-        Control::Opened(opened) => json!({ "control": "opened", "device": opened.device, "made_by": opened.made_by }),
+        Control::Opened(opened) => {
+            json!({ "control": "opened", "device": opened.device, "made_by": opened.made_by })
+        }
         Control::Planned(planned) => json!({
             "control": "planned",
             "units": planned.units.iter().map(unit).collect::<Vec<_>>(),
@@ -250,7 +256,9 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         Decision::Annulled(one) => json!({
             "decision": "annulled", "key": one.key, "ops": ops(&one.ops), "reason": words::annulled(one.reason),
         }),
-        Decision::Parked { scope, code } => json!({ "decision": "parked", "scope": park(scope), "code": code }),
+        Decision::Parked { scope, code } => {
+            json!({ "decision": "parked", "scope": park(scope), "code": code })
+        }
         Decision::Unparked { scope } => json!({ "decision": "unparked", "scope": park(scope) }),
     }
 }

@@ -24,11 +24,14 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
-/// Returns a number with the word for what is counted.
+/// Returns a number with the word for what is counted; a `y` at its end becomes `ies`.
 pub(crate) fn count(number: impl Into<u64>, one: &str) -> String {
     match number.into() {
         1 => format!("1 {one}"),
-        number => format!("{number} {one}s"),
+        number => match one.strip_suffix('y') {
+            Some(stem) => format!("{number} {stem}ies"),
+            None => format!("{number} {one}s"),
+        },
     }
 }
 
@@ -64,5 +67,6 @@ mod tests {
         assert_eq!(some(["a".to_owned()]), "a");
         assert_eq!(some((1..=6).map(|n| n.to_string())), "1, 2, 3, 4 and 2 more");
         assert_eq!((count(1u64, "op"), count(2u64, "op")), ("1 op".to_owned(), "2 ops".to_owned()));
+        assert_eq!(count(0u64, "entry"), "0 entries");
     }
 }

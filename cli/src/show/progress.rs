@@ -11,6 +11,13 @@ pub(crate) fn bar(total: u64, what: &'static str) -> ProgressBar {
         .with_message(what)
 }
 
+/// A bar towards the end of a file.
+pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec:.dim} {eta}")
+        .with_message(what)
+}
+
 /// A spinner, for work whose end is not known; it is turned from time to time by itself.
 pub(crate) fn spinner(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

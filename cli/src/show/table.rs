@@ -89,8 +89,7 @@ impl Listing {
         let others = self.headers.len().saturating_sub(1);
         let taken: usize = (0..others)
             .map(|column| {
-                let cells =
-                    self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
+                let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
                 let widest = cells.chain(self.headers.get(column).copied()).map(console::measure_text_width);
                 widest.max().unwrap_or(0) + usize::from(GAP)
             })

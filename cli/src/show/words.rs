@@ -13,7 +13,9 @@ pub(crate) fn record_status(status: &RecordStatus) -> (String, Tone) {
         RecordStatus::Pending => ("pending".to_owned(), Tone::Waiting),
         RecordStatus::InFlight => ("sent, no answer yet".to_owned(), Tone::Waiting),
         RecordStatus::Held(why) => (format!("held: {}", hold(why)), Tone::Waiting),
-        RecordStatus::DeadLettered { code, message } => (format!("refused: {code}{}", colon(message)), Tone::Bad),
+        RecordStatus::DeadLettered { code, message } => {
+            (format!("refused: {code}{}", colon(message)), Tone::Bad)
+        }
         RecordStatus::InConflict(id) => (format!("in conflict {id}, waits for a person"), Tone::Bad),
         other => (format!("{other:?}"), Tone::Plain),
     }
@@ -103,7 +105,9 @@ pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
             Tone::Bad,
         ),
         SyncState::NeedsUpgrade { code } => (format!("needs an upgrade ({code})"), Tone::Bad),
-        SyncState::NeedsServerConfirmed => ("another server answered: it has to be confirmed".to_owned(), Tone::Bad),
+        SyncState::NeedsServerConfirmed => {
+            ("another server answered: it has to be confirmed".to_owned(), Tone::Bad)
+        }
         SyncState::Failed { code } => (format!("the last exchange failed ({code})"), Tone::Bad),
         SyncState::StorageFailed => ("the disk failed: open the book again".to_owned(), Tone::Bad),
         other => (format!("{other:?}"), Tone::Plain),
