@@ -128,8 +128,9 @@ impl Case<'_> {
                 };
                 let at = time::local(letter.last_at);
                 format!(
-                    "  {made}: refused for good at {at} ({}{message}), after {} tries.",
-                    letter.code, letter.tries
+                    "  {made}: refused for good at {at} ({}{message}), after {}.",
+                    letter.code,
+                    count(letter.tries, "try")
                 )
             }
             None => format!("  {made}: {}.", op.state.words().0),
@@ -158,7 +159,7 @@ impl Case<'_> {
                 format!("Once upgraded: `fieldbook sync {book} --resume`.")
             }
             State::Held(Hold::UndoWindow { .. } | Hold::BackingOff { .. }) => {
-                "It goes on by itself then.".to_owned()
+                "A sync after that takes it along.".to_owned()
             }
             State::Held(_) => return None,
         })

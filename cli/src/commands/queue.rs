@@ -80,7 +80,7 @@ impl State {
     pub(crate) fn words(&self) -> (String, Tone) {
         match self {
             Self::Ready => ("ready to be sent".to_owned(), Tone::Good),
-            Self::UnderWay { tries: 0, .. } => ("sent, no answer yet".to_owned(), Tone::Waiting),
+            Self::UnderWay { tries: 0, .. } => ("under way, no answer yet".to_owned(), Tone::Waiting),
             Self::UnderWay { tries, .. } => {
                 (format!("not taken {}, due again", times(*tries)), Tone::Waiting)
             }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Book, RecordKey};
+use fieldbook::{Book, RecordKey, SyncState};
 use serde_json::{Value, json};
 
 use super::{Viewer, head_of};
@@ -103,13 +103,16 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
         }));
     }
     let mut listing = Listing::new(&["book", ""]);
-    let (said, tone) = words::sync_state(&status.state);
+    let (said, tone) = match status.state {
+        SyncState::Idle if status.pending > 0 => ("changes wait to be sent".to_owned(), Tone::Waiting),
+        state => words::sync_state(&state),
+    };
     row!(listing, "file", path.display());
     row!(listing, "device", book.device().map(|device| device.to_string()).unwrap_or_default());
     row!(listing, "last used by", book.actor());
     row!(listing, "state", Text::toned(said, tone));
-    row!(listing, "to be sent", counted(status.pending, "op", Tone::Waiting));
-    row!(listing, "dead letters", counted(status.dead_letters, "dead letter", Tone::Bad));
+    row!(listing, "ops owed", number(status.pending, Tone::Waiting));
+    row!(listing, "dead letters", number(status.dead_letters, Tone::Bad));
     let conflicts = match (conflicts.len() as u64, open) {
         (0, _) => "none".to_owned(),
         (all, 0) => format!("{all}, settled"),
@@ -138,6 +141,6 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     Ok(())
 }
 
-fn counted(number: u64, what: &str, tone: Tone) -> Text {
-    if number == 0 { Text::from("none") } else { Text::toned(count(number, what), tone) }
+fn number(number: u64, tone: Tone) -> Text {
+    if number == 0 { Text::from("none") } else { Text::toned(number, tone) }
 }

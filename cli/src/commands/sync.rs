@@ -111,9 +111,18 @@ async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
 
 fn table(book: &Book, report: &SyncReport, output: &mut Output) -> Result<(), Failure> {
     let mut listing = Listing::new(&["synced", ""]);
-    row!(listing, "sent", format!("{} in {}", ops(report.ops_sent), count(report.units_sent, "unit")));
-    row!(listing, "accepted", ops(report.ops_acked));
-    row!(listing, "received", count(report.changes, "change"));
+    let sent = match report.ops_sent {
+        0 => "nothing".to_owned(),
+        sent => {
+            format!("{} in {}, {} accepted", ops(sent), count(report.units_sent, "unit"), report.ops_acked)
+        }
+    };
+    row!(listing, "sent", sent);
+    row!(
+        listing,
+        "received",
+        if report.changes == 0 { "nothing".to_owned() } else { count(report.changes, "change") }
+    );
     if report.units_stale > 0 {
         row!(listing, "rebased", count(report.units_stale, "unit"));
     }
@@ -173,6 +182,10 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<(), Failure>
                 "see `fieldbook dead-letters list {path}` and `fieldbook conflicts list {path} --open`"
             );
             crate::error::note(&format!("something needs a person: {words}"));
+            Ok(())
+        }
+        _ if book.status().pending > 0 => {
+            crate::error::note(&format!("some of it is held: `fieldbook plan {path}` says why"));
             Ok(())
         }
         _ => Ok(()),

@@ -62,7 +62,10 @@ impl<'k> Follower<'k> {
             let version = shown.strip_prefix(&self.key.to_string()).unwrap_or(&shown).trim_start();
             event(format!("server has {version}"), fields)
         });
-        outcomes.chain(changes).collect()
+        // What came with an outcome often comes with the page again.
+        let mut events: Vec<_> = outcomes.chain(changes).collect();
+        events.dedup();
+        events
     }
 
     fn planned(&mut self, entry: &Entry, planned: &Planned) -> Vec<Event> {
@@ -97,7 +100,9 @@ impl<'k> Follower<'k> {
             }
             Decision::Tried { unit, .. } if sent(unit) => event("tried", shown()),
             Decision::Dissolved { unit, .. } if sent(unit) => event("stale", "to be planned anew"),
-            Decision::DeadLettered { unit, .. } if sent(unit) => event("dead letter", shown()),
+            Decision::DeadLettered { unit, .. } if sent(unit) => {
+                event("dead letter", shown().trim_start_matches("dead letter ").to_owned())
+            }
             Decision::Conflicted(conflict) if mine(&conflict.key) => {
                 let id = format!("conflict {}.{number}", entry.header.seq);
                 event(id, conflict_detail(entry, conflict))

@@ -11,7 +11,7 @@ pub(crate) fn record_status(status: &RecordStatus) -> (String, Tone) {
     match status {
         RecordStatus::Synced => ("synced".to_owned(), Tone::Good),
         RecordStatus::Pending => ("pending".to_owned(), Tone::Waiting),
-        RecordStatus::InFlight => ("sent, no answer yet".to_owned(), Tone::Waiting),
+        RecordStatus::InFlight => ("under way, no answer yet".to_owned(), Tone::Waiting),
         RecordStatus::Held(why) => (format!("held: {}", hold(why)), Tone::Waiting),
         RecordStatus::DeadLettered { code, message } => {
             (format!("refused: {code}{}", colon(message)), Tone::Bad)
