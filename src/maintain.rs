@@ -1,12 +1,16 @@
 //! Looking after a book: verifying the chain, rebuilding the tables, exporting the log, replaying the past.
 
 use std::io::Write;
+use std::path::Path;
 
 use fieldbook_core::RecordKey;
 use fieldbook_core::Seq;
 use fieldbook_core::entry::{Decision, Entry};
-use fieldbook_core::log::{Damage, StoreError, Verified, commit, entries_from, export, verify};
+use fieldbook_core::log::{
+    Damage, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, verify,
+};
 use fieldbook_projections::{LogView, MemoryTables, Rebuilt, fold, rebuild};
+use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
 use crate::error::Error;
@@ -145,6 +149,21 @@ impl Book {
         let snapshot = self.snapshot()?;
         Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.shared.schema, seq, |_| {})? })
     }
+}
+
+/// Verifies the log of a book's file without reading any of its tables, so that a book which is too damaged to be used can
+/// still tell what is damaged. `progress` hears how many entries are checked, and of how many.
+///
+/// # Errors
+/// [`Error::Store`] as for [`Book::open`], if the file cannot be opened at all. Damage is a value, not an error.
+pub fn verify_book(
+    path: impl AsRef<Path>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Result<Verified, Damage>, Error> {
+    let store = Store::open(path.as_ref(), &StoreOptions::default())?;
+    let entries = entries(&store.begin_read()?)?;
+    let total = entries.len().map_err(StoreError::during("counting the entries"))?;
+    Ok(verify(&entries, |done| progress(done, total)))
 }
 
 /// A book as it was after some entry. In memory, read only.

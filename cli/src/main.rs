@@ -1,2 +1,133 @@
-//! Placeholder.
-fn main() {}
+//! The program `fieldbook`: everything a support person asks of a book, a server to sync with, and a history to play.
+//!
+//! ```text
+//!   arguments ─► command ─► Book / server ─► show (tables, times, notation) ─► Output
+//!                   └────────────── Failure ─► one line, its causes, what to do ─► exit code
+//! ```
+//!
+//! 1. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! 2. Results go to standard output, and only there; progress, notes and failures go to standard error.
+//! 3. Nothing is ever asked of the terminal, and a closed pipe ends the program quietly.
+//!
+//! It decides nothing about a book: rules are in `fieldbook-core`, composition in `fieldbook`.
+
+mod commands;
+mod demo;
+mod error;
+mod output;
+mod panic;
+mod play;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    conflicts, dead_letters, entries, explain, queue, read, serve, status, sync, upkeep, write,
+};
+use crate::error::Failure;
+use crate::output::Output;
+
+/// Look into a fieldbook's book, write to it, sync it, and serve others that sync.
+#[derive(Parser)]
+#[command(
+    name = "fieldbook",
+    version,
+    propagate_version = true,
+    after_help = "Start here:
+  fieldbook demo                          a fleet of devices, in under a minute
+  fieldbook init ann.book
+  fieldbook put ann.book lead/42 '{\"name\":\"Ann\"}'
+  fieldbook serve --data crm.store        in another terminal
+  fieldbook sync ann.book --server http://127.0.0.1:7070
+
+Notation: entries 41, ops 41+3, versions r47, conflicts 47.2. Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play the shipped history against a server of its own and show what came of it
+    Demo(demo::Args),
+    /// Play a stream of mutations through a fleet of books
+    Play(play::Args),
+    /// Run a sync server
+    Serve(serve::Args),
+    /// Make a new book
+    Init(write::InitArgs),
+    /// Create a record, or replace it
+    Put(write::PutArgs),
+    /// Change some fields of a record
+    Patch(write::PatchArgs),
+    /// Delete a record
+    Rm(write::RmArgs),
+    /// Show a record
+    Get(read::GetArgs),
+    /// List records, or entity types
+    Ls(read::LsArgs),
+    /// Show the log, or export it
+    Log(entries::LogArgs),
+    /// Show what happened to a record
+    History(entries::HistoryArgs),
+    /// Show where the book or a record stands between this device and the server
+    Status(status::Args),
+    /// Say in words why a record is, or is not, at the server
+    Explain(explain::Args),
+    /// List what is owed to the server
+    Queue(queue::QueueArgs),
+    /// Show what a sync would send now, and what is held and why
+    Plan(queue::PlanArgs),
+    /// Send what is owed and fetch what is new
+    Sync(sync::Args),
+    /// List and settle what the server refused for good
+    DeadLetters(dead_letters::Args),
+    /// List where both sides changed the same thing
+    Conflicts(conflicts::Args),
+    /// Check every hash of a book or of an exported log
+    Verify(upkeep::VerifyArgs),
+    /// Throw the tables away and fold them anew from the log
+    Rebuild(upkeep::RebuildArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new();
+    let done = panic::caught(|| run(arguments.command, &mut output).and_then(|()| output.finish()));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // What was found before the failure still counts.
+            drop(output.finish());
+            failure.report()
+        }
+    }
+}
+
+fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args, output),
+        Command::Play(args) => play::run(args, output),
+        Command::Serve(args) => serve::run(args, output),
+        Command::Init(args) => write::init(&args, output),
+        Command::Put(args) => write::put(args, output),
+        Command::Patch(args) => write::patch(args, output),
+        Command::Rm(args) => write::rm(args, output),
+        Command::Get(args) => read::get(&args, output),
+        Command::Ls(args) => read::ls(&args, output),
+        Command::Log(args) => entries::log(&args, output),
+        Command::History(args) => entries::history(&args, output),
+        Command::Status(args) => status::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
+        Command::Queue(args) => queue::queue(&args, output),
+        Command::Plan(args) => queue::plan(&args, output),
+        Command::Sync(args) => sync::run(&args, output),
+        Command::DeadLetters(args) => dead_letters::run(&args, output),
+        Command::Conflicts(args) => conflicts::run(&args, output),
+        Command::Verify(args) => upkeep::verify(&args, output),
+        Command::Rebuild(args) => upkeep::rebuild(&args, output),
+    }
+}

@@ -1,0 +1,253 @@
+//! `dead-letters`: ops that the server refused for good, and what a person decides about them.
+
+use std::collections::BTreeSet;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use fieldbook::rows::DeadLetterRow;
+use fieldbook::{Book, Hold, OpId, OpPlace};
+
+use super::queue::{Queued, State, queued};
+use super::{OpName, Writer, open_as, open_to_read};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::{count, count_of, json, some, time};
+
+/// What `dead-letters` is asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List them, oldest first
+    List(ListArgs),
+    /// Show one, with what it says and what waits for it
+    Show(ShowArgs),
+    /// Send some again, with their op ids and no tries counted
+    Retry(RetryArgs),
+    /// Give some up: what the app reads falls back to what stands without them
+    Discard(DiscardArgs),
+    /// Write them to a file, one JSON object a line
+    Export(ExportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fieldbook dead-letters list ann.book\n  fieldbook dead-letters list ann.book --json"
+)]
+struct ListArgs {
+    /// The book's file
+    book: PathBuf,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook dead-letters show ann.book 41")]
+struct ShowArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The op, by its place (41 or 41+3) or its id
+    op: OpName,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fieldbook dead-letters retry ann.book 41\n  fieldbook dead-letters retry ann.book --all"
+)]
+struct RetryArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook dead-letters discard ann.book 41 --reason 'entered twice'")]
+struct DiscardArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Why; it is kept in the log
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook dead-letters export ann.book refused.jsonl")]
+struct ExportArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The file to write
+    file: PathBuf,
+    /// Overwrite the file
+    #[arg(long)]
+    force: bool,
+}
+
+/// Some dead letters of a book.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The book's file
+    book: PathBuf,
+    /// The ops, by their places (41 or 41+3) or their ids
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "OP")]
+    ops: Vec<OpName>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    match &args.verb {
+        Verb::List(args) => list(args, output),
+        Verb::Show(args) => show(args, output),
+        Verb::Retry(args) => retry(args, output),
+        Verb::Discard(args) => discard(args, output),
+        Verb::Export(args) => export(args, output),
+    }
+}
+
+fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    let letters = book.dead_letters()?;
+    let queued = queued(&book)?;
+    if args.json {
+        return letters.iter().try_for_each(|letter| output.json(&as_json(&book, letter, &queued)?));
+    }
+    if letters.is_empty() {
+        return Ok(writeln!(output, "no dead letters")?);
+    }
+    let mut listing = Listing::new(&[">op", "record", "what", "refused", "code", ">waiting", "message"]);
+    for letter in &letters {
+        let waiting = dependants(letter, &queued).len();
+        let code = Text::toned(&letter.code, Tone::Bad);
+        let at = time::local(letter.last_at);
+        row!(listing, letter.op.place, &letter.key, letter.kind, at, code, waiting, &letter.message);
+    }
+    listing.write(output)
+}
+
+fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    let letters = book.dead_letters()?;
+    let letter = find(&letters, args.op)?;
+    let queued = queued(&book)?;
+    if args.json {
+        return output.json(&as_json(&book, letter, &queued)?);
+    }
+    let mut listing = Listing::new(&["dead letter", ""]);
+    row!(listing, "op", format!("{} ({})", letter.op.place, letter.op.id));
+    row!(listing, "what", format!("{} {} by {}", letter.kind, letter.key, letter.actor));
+    row!(listing, "code", Text::toned(&letter.code, Tone::Bad));
+    row!(listing, "message", &letter.message);
+    row!(
+        listing,
+        "tries",
+        format!("{}, from {} to {}", letter.tries, time::local(letter.first_at), time::local(letter.last_at))
+    );
+    row!(listing, "on record", format!("entry {}", letter.recorded));
+    let waiting = dependants(letter, &queued);
+    let waiting =
+        if waiting.is_empty() { "nothing".to_owned() } else { some(waiting.iter().map(ToString::to_string)) };
+    row!(listing, "waiting for it", waiting);
+    listing.write(output)?;
+    let mut fields = Listing::new(&["field", "value"]);
+    for (name, value) in book.op(letter.op.place)?.fields.iter() {
+        row!(fields, name, value);
+    }
+    if fields.len() > 0 {
+        writeln!(output)?;
+    }
+    fields.write(output)
+}
+
+fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_as(&args.which.book, &args.writer.actor)?;
+    let ops = args.which.ops(&book)?;
+    let number = ops.len();
+    if number > 0 {
+        book.retry(ops)?;
+    }
+    book.close()?;
+    writeln!(output, "{} to be sent again with the next sync", count(number as u64, "dead letter"))?;
+    Ok(())
+}
+
+fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_as(&args.which.book, &args.writer.actor)?;
+    let ops = args.which.ops(&book)?;
+    let before = book.status().pending;
+    if !ops.is_empty() {
+        book.discard(ops, &args.reason)?;
+    }
+    let given_up = before.saturating_sub(book.status().pending);
+    book.close()?;
+    writeln!(output, "gave up {}; what they said stays in the log", count(given_up, "op"))?;
+    Ok(())
+}
+
+fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    let letters = book.dead_letters()?;
+    let queued = queued(&book)?;
+    crate::output::write_whole(&args.file, args.force, |file| {
+        let mut writer = BufWriter::new(file);
+        for letter in &letters {
+            serde_json::to_writer(&mut writer, &as_json(&book, letter, &queued)?)
+                .map_err(|error| Failure::new("cannot write the file").because(error))?;
+            writer.write_all(b"\n").map_err(|error| Failure::new("cannot write the file").because(error))?;
+        }
+        writer.flush().map_err(|error| Failure::new("cannot write the file").because(error))
+    })?;
+    writeln!(output, "{} to {}", count_of(&letters, "dead letter"), args.file.display())?;
+    Ok(())
+}
+
+impl Which {
+    fn ops(&self, book: &Book) -> Result<Vec<OpId>, Failure> {
+        let letters = book.dead_letters()?;
+        if self.all {
+            return Ok(letters.iter().map(|letter| letter.op.id).collect());
+        }
+        let found: Result<BTreeSet<_>, _> =
+            self.ops.iter().map(|name| find(&letters, *name).map(|letter| letter.op.id)).collect();
+        Ok(found?.into_iter().collect())
+    }
+}
+
+fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failure> {
+    let is_it = |letter: &&DeadLetterRow| match name {
+        OpName::Place(place) => letter.op.place == place,
+        OpName::Id(id) => letter.op.id == id,
+    };
+    letters.iter().find(is_it).ok_or_else(|| {
+        Failure::new(format!("op {name} is not a dead letter"))
+            .hint("`fieldbook dead-letters list` shows those there are, `fieldbook queue` all that is owed")
+    })
+}
+
+/// Returns the ops that cannot be sent before this dead letter is settled.
+fn dependants(letter: &DeadLetterRow, queued: &[Queued]) -> Vec<OpPlace> {
+    let waits = |op: &&Queued| match &op.state {
+        State::Held(Hold::WaitsFor(key)) => *key == letter.key,
+        State::Held(Hold::DeadCreate) => op.row.key == letter.key,
+        _ => false,
+    };
+    queued.iter().filter(waits).map(|op| op.place).collect()
+}
+
+fn as_json(book: &Book, letter: &DeadLetterRow, queued: &[Queued]) -> Result<serde_json::Value, Failure> {
+    let fields = book.op(letter.op.place)?.fields;
+    Ok(json::dead_letter(letter, &fields, &dependants(letter, queued)))
+}

@@ -1,0 +1,152 @@
+//! `log` and `history`: the entries themselves.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use fieldbook::entry::{Entry, EntryKind};
+use fieldbook::{Book, RecordKey, Seq};
+
+use super::{head_of, open_to_read};
+use crate::error::Failure;
+use crate::output::{Output, refuse_to_overwrite, write_whole};
+use crate::show::history::Follower;
+use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::{count, entry, json, progress, time};
+
+/// What `log` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook log ann.book                        the last entries
+  fieldbook log ann.book --from 1 --limit 0     all of them
+  fieldbook log ann.book --json | jq -c 'select(.kind == \"upstream\")'
+  fieldbook log ann.book --export ann.log       for another program to verify")]
+pub(crate) struct LogArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The first entry to show; without it the last ones are shown
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+    /// The most entries to show, 0 for all
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    limit: u64,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Verify the log and write it to a file that other programs can verify (docs/log-format.md)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "json"])]
+    export: Option<PathBuf>,
+    /// Overwrite the file of --export
+    #[arg(long, requires = "export")]
+    force: bool,
+}
+
+/// What `history` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook history ann.book lead/42
+  fieldbook history ann.book lead/42 --json      the entries, one JSON object a line, as `log --json`")]
+pub(crate) struct HistoryArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The record, as ENTITY/ID
+    key: RecordKey,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows or exports the log.
+pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    if let Some(file) = &args.export {
+        return export(&book, file, args.force, output);
+    }
+    let head = head_of(&book)?;
+    let limit = if args.limit == 0 { u64::MAX } else { args.limit };
+    let from = args.from.unwrap_or_else(|| head.saturating_sub(limit).saturating_add(1)).max(1);
+    let to = from.saturating_add(limit - 1).min(head);
+    let mut next = from;
+    while next <= to {
+        let entries =
+            book.entries(Seq::new(next), usize::try_from(to - next + 1).unwrap_or(PAGE).min(PAGE))?;
+        let Some(last) = entries.last() else { break };
+        next = last.header.seq.number() + 1;
+        if args.json {
+            entries.iter().try_for_each(|entry| output.json(&json::entry(entry)))?;
+        } else {
+            table(&entries, output)?;
+        }
+    }
+    if !args.json && (from > 1 || to < head) {
+        match to.checked_sub(from) {
+            Some(_) => {
+                writeln!(output, "entries {from} to {to} of {head}; choose others with --from and --limit")?
+            }
+            None => writeln!(output, "the log ends at entry {head}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Shows what happened to a record.
+pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    let entries = book.timeline(&args.key)?;
+    if entries.is_empty() {
+        return Err(Failure::new(format!("nothing ever happened to {} in this book", args.key))
+            .hint("`fieldbook ls` shows what there is"));
+    }
+    let mut follower = Follower::new(&args.key);
+    let mut listing = Listing::new(&[">entry", "time", "actor", "what", "detail"]);
+    for entry in &entries {
+        if args.json {
+            output.json(&json::entry(entry))?;
+            continue;
+        }
+        for event in follower.events(entry) {
+            let header = &entry.header;
+            row!(listing, header.seq, time::local(header.wall), &header.actor, event.what, event.detail);
+        }
+    }
+    listing.write(output)
+}
+
+fn table(entries: &[Entry], output: &mut Output) -> Result<(), Failure> {
+    let mut listing = Listing::new(&[">entry", "time", "actor", "kind", "what"]);
+    for entry in entries {
+        let header = &entry.header;
+        let kind = Text::toned(header.kind.as_str(), tone(header.kind));
+        row!(listing, header.seq, time::local(header.wall), &header.actor, kind, entry::summary(entry));
+    }
+    listing.write(output)
+}
+
+const fn tone(kind: EntryKind) -> Tone {
+    match kind {
+        EntryKind::Intent => Tone::Good,
+        EntryKind::Upstream => Tone::Waiting,
+        EntryKind::Control => Tone::Plain,
+    }
+}
+
+/// Verifies the log and writes it to a file.
+fn export(book: &Book, file: &Path, force: bool, output: &mut Output) -> Result<(), Failure> {
+    refuse_to_overwrite(file, force)?;
+    let bar = progress::bar(head_of(book)?, "verifying");
+    let verified = book.verify(|done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    let verified = verified
+        .map_err(|damage| Failure::new("the log is damaged, so it was not exported").because(damage))?;
+    let spinner = progress::spinner("exporting");
+    let entries = write_whole(file, force, |file| {
+        let mut writer = BufWriter::new(file);
+        Ok(book.export(&mut writer)?)
+    })?;
+    spinner.finish_and_clear();
+    let head = verified.head.map(|head| head.hash.to_string()).unwrap_or_default();
+    writeln!(output, "{} to {}, head {head}", count(entries, "entry"), file.display())?;
+    Ok(())
+}
+
+/// How many entries are read at a time.
+const PAGE: usize = 1_000;

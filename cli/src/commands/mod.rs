@@ -1,0 +1,126 @@
+//! The commands, one file a group, and what they share: which book, who acts, how much is shown.
+
+pub(crate) mod conflicts;
+pub(crate) mod dead_letters;
+pub(crate) mod entries;
+pub(crate) mod explain;
+pub(crate) mod queue;
+pub(crate) mod read;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod upkeep;
+pub(crate) mod write;
+
+use std::path::Path;
+
+use fieldbook::{Actor, Book, BookOptions, OpId, OpPlace, Seq};
+
+use crate::error::Failure;
+
+/// Who makes a change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Writer {
+    /// Who makes the change: an opaque id of a user
+    #[arg(
+        long,
+        value_name = "ACTOR",
+        env = "FIELDBOOK_ACTOR",
+        default_value = "local",
+        hide_env_values = true
+    )]
+    pub(crate) actor: Actor,
+}
+
+/// Whose credentials count for what may be sent.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Viewer {
+    /// As whom the book would sync [default: whoever used it last]
+    #[arg(long, value_name = "ACTOR", env = "FIELDBOOK_ACTOR", hide_env_values = true)]
+    pub(crate) actor: Option<Actor>,
+}
+
+impl Viewer {
+    /// Opens a book for this viewer.
+    pub(crate) fn open(&self, path: &Path) -> Result<Book, Failure> {
+        let Some(actor) = &self.actor else { return open_to_read(path) };
+        open_as(path, actor)
+    }
+}
+
+/// Opens a book that is there, as someone.
+pub(crate) fn open_as(path: &Path, actor: &Actor) -> Result<Book, Failure> {
+    Ok(Book::open(path, options(actor.as_str())?)?)
+}
+
+/// Opens a book that is there, as whoever used it last.
+pub(crate) fn open_to_read(path: &Path) -> Result<Book, Failure> {
+    let book = Book::open(path, options("local")?)?;
+    let last = book.head()?.map_or(Seq::ZERO, |head| head.seq);
+    if let Some(entry) = book.entries(last, 1)?.pop() {
+        book.act_as(entry.header.actor);
+    }
+    Ok(book)
+}
+
+/// Returns what books are opened with here: no schema, so every entity type is taken under the default rules.
+pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {
+    BookOptions::new(actor).map_err(|error| Failure::usage("this actor cannot be used").because(error))
+}
+
+/// Returns a place as a number that a progress bar counts to.
+pub(crate) fn head_of(book: &Book) -> Result<u64, Failure> {
+    Ok(book.head()?.map_or(0, |head| head.seq.number()))
+}
+
+/// Starts the threads that talk to the network.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| Failure::new("cannot start the network's threads").because(error))
+}
+
+/// An op as it is named on the command line: by its place, `41` or `41+3`, or by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpName {
+    Place(OpPlace),
+    Id(OpId),
+}
+
+impl std::str::FromStr for OpName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected an op's place, such as 41 or 41+3, or its id".to_owned();
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        let (seq, index) = text.split_once('+').unwrap_or((text, "0"));
+        let seq = Seq::new(seq.parse().map_err(|_| wrong())?);
+        Ok(Self::Place(OpPlace { seq, index: index.parse().map_err(|_| wrong())? }))
+    }
+}
+
+impl std::fmt::Display for OpName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Place(place) => place.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_op_is_named_by_its_place_or_its_id() {
+        let place = |seq, index| OpName::Place(OpPlace { seq: Seq::new(seq), index });
+        assert_eq!("41".parse(), Ok(place(41, 0)));
+        assert_eq!("41+3".parse(), Ok(place(41, 3)));
+        assert!(matches!("0192f0c1-8f5e-7c3a-9b1d-2f6a3c4d5e6f".parse(), Ok(OpName::Id(_))));
+        for wrong in ["", "x", "41+", "+3", "-1", "41.2"] {
+            assert!(wrong.parse::<OpName>().is_err(), "{wrong}");
+        }
+    }
+}

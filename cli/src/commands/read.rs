@@ -1,0 +1,168 @@
+//! `get` and `ls`: what the app reads.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use fieldbook::{EntityType, Record, RecordId, RecordKey, Seq};
+use serde_json::json;
+
+use super::{Viewer, open_to_read};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::{count, json, time, words};
+
+/// What `get` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook get ann.book lead/42
+  fieldbook get ann.book lead/42 --json | jq .fields
+  fieldbook get ann.book lead/42 --at 40      as the app read it after entry 40")]
+pub(crate) struct GetArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The record, as ENTITY/ID
+    key: RecordKey,
+    /// Read it as it was after this entry
+    #[arg(long, value_name = "SEQ")]
+    at: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    viewer: Viewer,
+}
+
+/// What `ls` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook ls ann.book                             the entity types
+  fieldbook ls ann.book lead --limit 20
+  fieldbook ls ann.book lead --after 61 --json      one JSON object a line")]
+pub(crate) struct LsArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The entity type; without it the entity types are listed
+    entity: Option<EntityType>,
+    /// The most records to list, 0 for all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    /// Begin after this id
+    #[arg(long, value_name = "ID", requires = "entity")]
+    after: Option<RecordId>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows a record.
+pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = args.viewer.open(&args.book)?;
+    let (record, status) = match args.at {
+        Some(seq) => (book.replay_at(Seq::new(seq))?.get_record(&args.key), None),
+        None => (book.get_record(&args.key)?, Some(book.record_status(&args.key)?)),
+    };
+    let Some(record) = record else {
+        let then = args.at.map_or_else(String::new, |seq| format!(" after entry {seq}"));
+        return Err(Failure::new(format!("there is no {}{then}", args.key))
+            .hint("`fieldbook history` shows what became of a record, `fieldbook ls` what there is"));
+    };
+    if args.json {
+        return output.json(&json::record(&record, status.as_ref()));
+    }
+    let version =
+        record.version.map_or_else(|| "not at the server yet".to_owned(), |version| version.to_string());
+    write!(output, "{}  {version}", record.key)?;
+    if let Some(status) = &status {
+        let (words, _) = words::record_status(status);
+        write!(output, "  {}", crate::show::plain(&words))?;
+    }
+    writeln!(output)?;
+    let mut fields = Listing::new(&["field", "value"]);
+    for (name, value) in record.fields()?.iter() {
+        row!(fields, name, value);
+    }
+    fields.write(output)
+}
+
+/// Lists records, or entity types.
+pub(crate) fn ls(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
+    match &args.entity {
+        Some(entity) => records(args, entity, output),
+        None => entity_types(args, output),
+    }
+}
+
+fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
+    let mut after = args.after.clone();
+    let mut shown = 0u64;
+    loop {
+        let page = book.list(entity, after.as_ref(), left.min(PAGE))?;
+        let mut listing = Listing::new(&["id", ">version", "pending", "fields"]);
+        for record in &page.items {
+            if args.json {
+                output.json(&json::record(record, None))?;
+            } else {
+                let version = record.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+                row!(listing, &record.key.id, version, pending(record), record.json.as_str());
+            }
+        }
+        listing.write(output)?;
+        shown += page.items.len() as u64;
+        left -= page.items.len();
+        after = page.next;
+        if left == 0 || after.is_none() {
+            break;
+        }
+    }
+    if args.json {
+        return Ok(());
+    }
+    match after {
+        Some(after) if !book.list(entity, Some(&after), 1)?.items.is_empty() => {
+            writeln!(output, "{}; more with --after {after}", count(shown, "record"))?;
+        }
+        _ if shown == 0 => writeln!(output, "no {entity} in this book")?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn entity_types(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_to_read(&args.book)?;
+    let synced = book.synced_at()?;
+    let mut listing = Listing::new(&["entity", ">records", "last synced"]);
+    for entity in book.entity_types()? {
+        let (mut records, mut after) = (0, None);
+        loop {
+            let page = book.list(&entity, after.as_ref(), PAGE)?;
+            records += page.items.len();
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let at = synced.iter().find(|(synced, _)| *synced == entity).map(|(_, at)| *at);
+        if args.json {
+            output.json(&json!({ "entity": entity, "records": records, "synced_at": json::moment(at) }))?;
+        } else {
+            row!(listing, entity, records, time::local_or(at, "never"));
+        }
+    }
+    if listing.len() == 0 && !args.json {
+        writeln!(output, "no records yet")?;
+    }
+    listing.write(output)
+}
+
+fn pending(record: &Record) -> Text {
+    match record.pending {
+        0 => Text::from("-"),
+        ops => Text::toned(count(ops as u64, "op"), Tone::Waiting),
+    }
+}
+
+/// How many records are read at a time.
+const PAGE: usize = 1_000;

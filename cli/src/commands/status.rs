@@ -1,0 +1,146 @@
+//! `status`: where the book, or one record, stands between this device and the server.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fieldbook::{Book, RecordKey, SyncState};
+use serde_json::{Value, json};
+
+use super::{Viewer, head_of};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::{count, json, time, words};
+
+/// What `status` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook status ann.book
+  fieldbook status ann.book lead/42
+  fieldbook status ann.book --json | jq .pending")]
+pub(crate) struct Args {
+    /// The book's file
+    book: PathBuf,
+    /// A record, as ENTITY/ID; without it the book as a whole
+    key: Option<RecordKey>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    viewer: Viewer,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let book = args.viewer.open(&args.book)?;
+    match &args.key {
+        Some(key) => record(&book, key, args.json, output),
+        None => whole(&book, &args.book, args.json, output),
+    }
+}
+
+fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> Result<(), Failure> {
+    let row = book.snapshot()?.record(key)?;
+    let Some(row) = row else {
+        return Err(Failure::new(format!("nothing is known of {key} in this book"))
+            .hint("`fieldbook ls` shows what there is"));
+    };
+    let status = book.record_status(key)?;
+    if as_json {
+        return output.json(&json!({
+            "key": key,
+            "status": json::status(&status),
+            "there": row.image().is_some(),
+            "version": row.version(),
+            "pending": row.tail.len(),
+            "synced_at": json::moment(row.synced_at),
+        }));
+    }
+    let mut listing = Listing::new(&["record", "status", ">version", ">pending", "last synced"]);
+    let (said, tone) = words::record_status(&status);
+    let said = if row.image().is_some() { said } else { format!("{said}, deleted") };
+    let version = row.version().map_or_else(|| "-".to_owned(), |version| version.to_string());
+    let synced = time::local_or(row.synced_at, "never");
+    row!(listing, key, Text::toned(said, tone), version, row.tail.len(), synced);
+    listing.write(output)
+}
+
+fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result<(), Failure> {
+    let status = book.status();
+    let state = book.snapshot()?.state()?;
+    let conflicts = book.conflicts()?;
+    let open = conflicts.iter().filter(|(_, row)| row.open).count();
+    let cursors = book.synced_at()?;
+    let head = book.head()?;
+    if as_json {
+        let entities: Vec<Value> = cursors
+            .iter()
+            .map(|(entity, at)| json!({ "entity": entity, "synced_at": time::utc(*at) }))
+            .collect();
+        let parks: Vec<Value> = state
+            .parks
+            .iter()
+            .map(|(scope, code)| json!({ "scope": json::park(scope), "code": code }))
+            .collect();
+        return output.json(&json!({
+            "device": book.device(),
+            "epoch": book.epoch(),
+            "actor": book.actor(),
+            "entries": head_of(book)?,
+            "head": head.map(|head| head.hash),
+            "used_bytes": book.used_bytes()?,
+            "state": words::sync_state_name(&status.state),
+            "pending": status.pending,
+            "dead_letters": status.dead_letters,
+            "conflicts": conflicts.len(),
+            "open_conflicts": open,
+            "synced_at": json::moment(status.synced_at),
+            "server": state.server.map(|(server, _)| server),
+            "server_epoch": state.server.map(|(_, epoch)| epoch),
+            "anchored": state.anchor,
+            "entities": entities,
+            "parks": parks,
+        }));
+    }
+    let mut listing = Listing::new(&["book", ""]);
+    let (said, tone) = match status.state {
+        SyncState::Idle if status.pending > 0 => ("changes wait to be sent".to_owned(), Tone::Waiting),
+        state => words::sync_state(&state),
+    };
+    row!(listing, "file", path.display());
+    row!(listing, "device", book.device().map(|device| device.to_string()).unwrap_or_default());
+    row!(listing, "last used by", book.actor());
+    row!(listing, "state", Text::toned(said, tone));
+    row!(listing, "ops owed", number(status.pending, Tone::Waiting));
+    row!(listing, "dead letters", number(status.dead_letters, Tone::Bad));
+    let conflicts = match (conflicts.len() as u64, open) {
+        (0, _) => "none".to_owned(),
+        (all, 0) => format!("{all}, settled"),
+        (all, open) => format!("{all}, {open} to settle"),
+    };
+    row!(listing, "conflicts", Text::toned(conflicts, if open > 0 { Tone::Bad } else { Tone::Plain }));
+    row!(listing, "last synced", time::local_or(status.synced_at, "never"));
+    for (scope, code) in &state.parks {
+        row!(listing, "parked", Text::toned(format!("{} ({code})", words::park(scope)), Tone::Bad));
+    }
+    let log =
+        format!("{}, {} in use", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
+    row!(listing, "log", log);
+    let anchor =
+        state.anchor.map_or_else(|| "nothing yet".to_owned(), |anchor| format!("up to entry {}", anchor.seq));
+    row!(listing, "server knows", anchor);
+    listing.write(output)?;
+    if !cursors.is_empty() {
+        writeln!(output)?;
+        let mut listing = Listing::new(&["entity", "last news"]);
+        for (entity, at) in cursors {
+            row!(listing, entity, time::local(at));
+        }
+        listing.write(output)?;
+    }
+    Ok(())
+}
+
+fn number(number: u64, tone: Tone) -> Text {
+    if number == 0 { Text::from("none") } else { Text::toned(number, tone) }
+}

@@ -1,0 +1,275 @@
+//! `sync`: sends what is owed and fetches what is new, until nothing is left or something stops it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fieldbook::protocol::Failure as ExchangeFailure;
+use fieldbook::{
+    Actor, Book, Credentials, HttpOptions, HttpRemote, NoCredentials, RunOptions, Secret, StaticToken,
+    Stopped, SyncReport, SyncState, limits,
+};
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+
+use super::Viewer;
+use crate::error::Failure;
+use crate::output::Output;
+use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::{count, json, progress, time};
+
+/// What `sync` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook sync ann.book --server http://127.0.0.1:7070
+  fieldbook sync ann.book --server https://sync.example.com --token-file ann.token --actor ann
+
+What cannot be sent stays in the book; sync again at any time.")]
+pub(crate) struct Args {
+    /// The book's file
+    book: PathBuf,
+    /// The server: https://HOST[:PORT], or http:// for one on this machine
+    #[arg(long, value_name = "URL", env = "FIELDBOOK_SERVER", hide_env_values = true)]
+    server: String,
+    /// A file that holds the actor's token and nothing else
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Fetch only
+    #[arg(long, conflicts_with = "push_only")]
+    pull_only: bool,
+    /// Send only
+    #[arg(long)]
+    push_only: bool,
+    /// The most ops of one exchange
+    #[arg(long, value_name = "N", default_value_t = limits::BATCH_OPS, value_parser = batch)]
+    batch: usize,
+    /// Let what was stopped for an upgrade of the app or the server go on
+    #[arg(long)]
+    resume: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    viewer: Viewer,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let book = args.viewer.open(&args.book)?;
+    let remote = remote(args, book.actor())?;
+    if args.token_file.is_some() {
+        book.credentials_renewed()?;
+    }
+    if args.resume {
+        book.upgraded()?;
+    }
+    let options = RunOptions {
+        batch_ops: args.batch,
+        pull_only: args.pull_only,
+        push_only: args.push_only,
+        ..RunOptions::default()
+    };
+    let runtime = super::runtime()?;
+    let report = runtime.block_on(async {
+        let spinner = progress::spinner("syncing");
+        let watching = tokio::spawn(show_progress(book.clone(), spinner.clone()));
+        let report = book.sync(&remote, &options).await;
+        watching.abort();
+        spinner.finish_and_clear();
+        report
+    })?;
+    if args.json {
+        output.json(&report_json(&book, &report))?;
+    } else if report.bytes_received > 0 || report.stopped == Stopped::Idle {
+        table(&book, &report, output)?;
+    }
+    output.finish()?;
+    verdict(args, &book, &report)
+}
+
+fn remote(args: &Args, actor: Actor) -> Result<HttpRemote, Failure> {
+    let credentials: Arc<dyn Credentials> = match &args.token_file {
+        None => Arc::new(NoCredentials),
+        Some(path) => {
+            let token = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(format!("cannot read the token file {}", path.display())).because(error)
+            })?;
+            Arc::new(StaticToken::new(actor, Secret::new(token.trim())))
+        }
+    };
+    HttpRemote::new(&args.server, credentials, HttpOptions::default())
+        .map_err(|error| Failure::usage("cannot use this --server").because(error))
+}
+
+async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
+    let mut status = book.watch_status();
+    while status.changed().await.is_ok() {
+        if let SyncState::Syncing { done, left } = status.borrow_and_update().state {
+            spinner.set_message(format!("syncing: {done} sent, {left} left"));
+        }
+    }
+}
+
+fn table(book: &Book, report: &SyncReport, output: &mut Output) -> Result<(), Failure> {
+    let mut listing = Listing::new(&["synced", ""]);
+    let sent = match report.ops_sent {
+        0 => "nothing".to_owned(),
+        sent => {
+            format!("{} in {}, {} accepted", ops(sent), count(report.units_sent, "unit"), report.ops_acked)
+        }
+    };
+    row!(listing, "sent", sent);
+    row!(
+        listing,
+        "received",
+        if report.changes == 0 { "nothing".to_owned() } else { count(report.changes, "change") }
+    );
+    if report.units_stale > 0 {
+        row!(listing, "rebased", count(report.units_stale, "unit"));
+    }
+    if report.conflicts > 0 {
+        row!(listing, "conflicts", Text::toned(report.conflicts, Tone::Waiting));
+    }
+    if report.ops_dead > 0 {
+        row!(listing, "refused", Text::toned(ops(report.ops_dead), Tone::Bad));
+    }
+    if let Some(at) = report.next_wake {
+        row!(listing, "again at", time::local(at));
+    }
+    let bytes = format!("{} out, {} in", HumanBytes(report.bytes_sent), HumanBytes(report.bytes_received));
+    row!(listing, "exchanges", format!("{} ({bytes})", report.exchanges));
+    let left = book.status().pending;
+    let tone = if left == 0 { Tone::Good } else { Tone::Waiting };
+    row!(listing, "still owed", Text::toned(if left == 0 { "nothing".to_owned() } else { ops(left) }, tone));
+    listing.write(output)
+}
+
+/// Says what keeps the run from being a success.
+fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<(), Failure> {
+    let server = args.server.trim().trim_end_matches('/');
+    let cut_short = |why: &str| {
+        Failure::new(format!("the sync with {server} ended early"))
+            .because(why.to_owned())
+            .hint("what is left stays in the book: sync again")
+    };
+    match &report.stopped {
+        Stopped::Idle => {}
+        Stopped::Failed(failure) => {
+            let (why, hint) = exchange_failure(failure);
+            return Err(Failure::new(format!("cannot sync with {server}")).because(why).hint(hint));
+        }
+        Stopped::NoProgress => return Err(cut_short("two exchanges in a row changed nothing")),
+        Stopped::ExchangesSpent => return Err(cut_short("it took as many exchanges as one run may make")),
+        Stopped::BudgetSpent(_) | Stopped::Cancelled => return Err(cut_short("it was stopped")),
+        _ => return Err(cut_short("it stopped for a reason that this program does not know")),
+    }
+    let path = args.book.display();
+    match book.status().state {
+        SyncState::NeedsAuth { code } => Err(Failure::new("the server wants new credentials")
+            .because(code)
+            .hint("pass a fresh token with --token-file; your changes are kept")),
+        SyncState::NeedsUpgrade { code } => {
+            Err(Failure::new("something waits for an upgrade of the app or the server")
+                .because(code)
+                .hint("once upgraded, sync again with --resume; your changes are kept"))
+        }
+        SyncState::NeedsServerConfirmed => {
+            Err(Failure::new(format!("{server} is not the server that this book knows"))
+                .because("it is another server, or it was restored from a backup")
+                .hint("nothing was sent to it; check the address"))
+        }
+        SyncState::NeedsAttention { .. } => {
+            let words = format!(
+                "see `fieldbook dead-letters list {path}` and `fieldbook conflicts list {path} --open`"
+            );
+            crate::error::note(&format!("something needs a person: {words}"));
+            Ok(())
+        }
+        _ if book.status().pending > 0 => {
+            crate::error::note(&format!("some of it is held: `fieldbook plan {path}` says why"));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns why an exchange failed, and what to do about it.
+fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
+    match failure {
+        ExchangeFailure::Unreachable { code } => (
+            format!("the server cannot be reached ({code})"),
+            "check that it runs and that the address is right; your changes are kept, sync again at any time",
+        ),
+        ExchangeFailure::Unauthorized { code } => (
+            format!("the server wants other credentials ({code})"),
+            "pass the actor's token with --token-file, and the actor with --actor; your changes are kept",
+        ),
+        ExchangeFailure::Transient { code, .. } => (
+            format!("the server is not able to answer now ({code})"),
+            "try again in a while; your changes are kept",
+        ),
+        ExchangeFailure::TooLarge => (
+            "the server takes no request this large".to_owned(),
+            "try a smaller --batch; your changes are kept",
+        ),
+        ExchangeFailure::UpgradeRequired { code } => (
+            format!("the server speaks another protocol ({code})"),
+            "use a program of the server's version; your changes are kept",
+        ),
+        ExchangeFailure::Refused { code } => (
+            format!("the server refuses the request ({code})"),
+            "your changes are kept; ask the server's operator",
+        ),
+        ExchangeFailure::Unknown { code } => (
+            format!("the connection broke before the answer came ({code})"),
+            "sync again: what arrived is not applied twice",
+        ),
+        ExchangeFailure::Misbehaved { code } => (
+            format!("what answered is no fieldbook server, or its answer was damaged ({code})"),
+            "check the address, and whether the network wants a login; your changes are kept",
+        ),
+    }
+}
+
+fn report_json(book: &Book, report: &SyncReport) -> Value {
+    let (stopped, code) = match &report.stopped {
+        Stopped::Idle => ("idle", None),
+        Stopped::Failed(failure) => ("failed", Some(exchange_failure(failure).0)),
+        Stopped::BudgetSpent(_) => ("budget_spent", None),
+        Stopped::ExchangesSpent => ("exchanges_spent", None),
+        Stopped::NoProgress => ("no_progress", None),
+        _ => ("cancelled", None),
+    };
+    json!({
+        "stopped": stopped,
+        "why": code,
+        "exchanges": report.exchanges,
+        "bytes_sent": report.bytes_sent,
+        "bytes_received": report.bytes_received,
+        "units_sent": report.units_sent,
+        "ops_sent": report.ops_sent,
+        "units_acked": report.units_acked,
+        "ops_acked": report.ops_acked,
+        "units_stale": report.units_stale,
+        "units_tried_again": report.units_tried_again,
+        "ops_dead": report.ops_dead,
+        "conflicts": report.conflicts,
+        "changes": report.changes,
+        "parked": report.parked,
+        "next_wake": json::moment(report.next_wake),
+        "pending": book.status().pending,
+    })
+}
+
+fn ops(number: u64) -> String {
+    count(number, "op")
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(ops @ 1..=MOST_BATCH) => Ok(ops),
+        _ => Err(format!("expected a number from 1 to {MOST_BATCH}")),
+    }
+}
+
+/// As many ops as one request can hold by its size anyway.
+const MOST_BATCH: usize = 10_000;

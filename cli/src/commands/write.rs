@@ -1,0 +1,157 @@
+//! `init`, `put`, `patch`, `rm`: making a book and writing to it. Each write is durable when the program says so.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use fieldbook::{Book, Fields, InvalidFields, RecordKey, Written, limits};
+
+use super::{Writer, open_as, options};
+use crate::error::Failure;
+use crate::output::Output;
+
+/// What `init` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook init ann.book\n  fieldbook init ann.book --actor ann")]
+pub(crate) struct InitArgs {
+    /// Where the book is to stand; its folder must be there, the file must not
+    book: PathBuf,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// What `put` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook put ann.book lead/42 '{\"name\":\"Ann\",\"stage\":\"new\"}'
+  fieldbook put ann.book lead/42 @lead.json --replace
+  curl -s https://example.com/lead.json | fieldbook put ann.book lead/43 -")]
+pub(crate) struct PutArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The record, as ENTITY/ID
+    key: RecordKey,
+    /// Its fields: a JSON object, `@FILE`, or `-` for standard input
+    #[arg(value_name = "JSON")]
+    fields: String,
+    /// Give a record that is there already this whole new image
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// What `patch` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook patch ann.book lead/42 '{\"stage\":\"hot\"}'
+  fieldbook patch ann.book lead/42 '{\"phone\":null}'      a null takes the field away")]
+pub(crate) struct PatchArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The record, as ENTITY/ID
+    key: RecordKey,
+    /// The fields that change: a JSON object, `@FILE`, or `-` for standard input
+    #[arg(value_name = "JSON")]
+    fields: String,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// What `rm` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook rm ann.book lead/42")]
+pub(crate) struct RmArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The record, as ENTITY/ID
+    key: RecordKey,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// Makes a book.
+pub(crate) fn init(args: &InitArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = Book::create_new(&args.book, options(args.writer.actor.as_str())?)?;
+    let device = book.device().map(|device| device.to_string()).unwrap_or_default();
+    book.close()?;
+    writeln!(output, "made {}, device {device}", args.book.display())?;
+    Ok(())
+}
+
+/// Makes a record, or replaces it.
+pub(crate) fn put(args: PutArgs, output: &mut Output) -> Result<(), Failure> {
+    let fields = read_fields(&args.fields, &args.key)?;
+    let book = open_as(&args.book, &args.writer.actor)?;
+    let there = args.replace && book.get_record(&args.key)?.is_some();
+    let (written, done) = if there {
+        (book.replace(args.key.clone(), fields)?, "replaced")
+    } else {
+        (book.create(args.key.clone(), fields)?, "created")
+    };
+    finish(book, &args.key, written, done, output)
+}
+
+/// Changes some fields of a record.
+pub(crate) fn patch(args: PatchArgs, output: &mut Output) -> Result<(), Failure> {
+    let fields = read_fields(&args.fields, &args.key)?;
+    let book = open_as(&args.book, &args.writer.actor)?;
+    let written = book.update(args.key.clone(), fields)?;
+    finish(book, &args.key, written, "updated", output)
+}
+
+/// Takes a record away.
+pub(crate) fn rm(args: RmArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_as(&args.book, &args.writer.actor)?;
+    let written = book.delete(args.key.clone())?;
+    finish(book, &args.key, written, "deleted", output)
+}
+
+fn finish(
+    book: Book,
+    key: &RecordKey,
+    written: Written,
+    done: &str,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    book.close()?;
+    match written {
+        Written::Op { place, .. } => writeln!(output, "{done} {key} ({place})")?,
+        Written::Unchanged => writeln!(output, "{key} is so already, nothing was written")?,
+    }
+    Ok(())
+}
+
+/// Reads fields from where the argument says.
+fn read_fields(argument: &str, key: &RecordKey) -> Result<Fields, Failure> {
+    let text = match (argument, argument.strip_prefix('@')) {
+        ("-", _) => read_text(io::stdin().lock())
+            .map_err(|error| Failure::new("cannot read the fields from standard input").because(error))?,
+        (_, Some(path)) => File::open(path)
+            .and_then(read_text)
+            .map_err(|error| Failure::new(format!("cannot read the fields from {path}")).because(error))?,
+        (text, None) => text.to_owned(),
+    };
+    Fields::parse(&text).map_err(|fault| not_fields(fault, key))
+}
+
+/// Reads no more than could be fields at all.
+fn read_text(reader: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    let most = 2 * limits::OP_BYTES as u64 + 1;
+    reader.take(most).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn not_fields(fault: InvalidFields, key: &RecordKey) -> Failure {
+    let failure = Failure::usage(format!("these fields of {key} cannot be used"));
+    match fault {
+        InvalidFields::NotAnObject { line: 0, .. } => {
+            failure.because("they are JSON, but not an object such as {\"name\":\"Ann\"}")
+        }
+        InvalidFields::NotAnObject { line, column } => failure
+            .because(format!("they are not JSON at line {line}, column {column}"))
+            .hint("quote the object for the shell, as in '{\"name\":\"Ann\"}', or put it in a file and pass @FILE"),
+        fault => failure.because(fault),
+    }
+}

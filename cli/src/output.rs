@@ -1,0 +1,86 @@
+//! Standard output: buffered, aware of whether a person looks at it, and quiet when the reader has gone.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Stdout, Write};
+use std::path::Path;
+
+use crate::error::Failure;
+
+/// Where results go. Written with `write!` and `writeln!`.
+pub(crate) struct Output {
+    writer: BufWriter<Stdout>,
+    terminal: console::Term,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self { writer: BufWriter::new(io::stdout()), terminal: console::Term::stdout() }
+    }
+
+    /// Returns whether a terminal shows what is written.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal.is_term()
+    }
+
+    /// Returns how many columns the terminal has, if one shows what is written.
+    pub(crate) fn width(&self) -> Option<u16> {
+        self.is_terminal().then(|| self.terminal.size().1)
+    }
+
+    /// Returns whether colours are welcome: on a terminal, unless `NO_COLOR` or `CLICOLOR=0` says otherwise.
+    pub(crate) fn colours(&self) -> bool {
+        console::colors_enabled()
+    }
+
+    /// Writes a value as JSON, one line.
+    pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.writer, value).map_err(io::Error::from)?;
+        self.writer.write_all(b"\n")?;
+        Ok(())
+    }
+
+    /// Hands everything on to the reader now.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        Ok(self.writer.flush()?)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Writes a file beside where it is to stand and moves it into place when it is whole.
+pub(crate) fn write_whole<T>(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut File) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    refuse_to_overwrite(path, overwrite)?;
+    let failed = |error| Failure::new(format!("cannot write {}", path.display())).because(error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new().prefix(".fieldbook-").tempfile_in(folder).map_err(failed)?;
+    let written = write(temporary.as_file_mut())?;
+    temporary.as_file().sync_all().map_err(failed)?;
+    let moved = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
+    moved.map_err(|refused| match refused.error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => failed(refused.error),
+    })?;
+    Ok(written)
+}
+
+/// Checks that nothing stands at a path, unless it may be overwritten.
+pub(crate) fn refuse_to_overwrite(path: &Path, overwrite: bool) -> Result<(), Failure> {
+    if !overwrite && path.symlink_metadata().is_ok() { Err(exists(path)) } else { Ok(()) }
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(format!("{} exists already", path.display()))
+        .hint("choose another file, or add --force to overwrite it")
+}

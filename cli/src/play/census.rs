@@ -1,0 +1,140 @@
+//! What the devices' own logs and tables say of a play: units, coalesced ops, conflicts, dead letters.
+//!
+//! The logs are the witnesses here, not the play's own counting: an op counts as coalesced if a `Planned` entry says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook::entry::{Control, Decision, Meta};
+use fieldbook::{Book, RecordKey, Seq, entry::Winner};
+use serde::Serialize;
+
+use super::compare::{Difference, Kind};
+
+/// How many entries are in memory at a time: one can be as large as a page of the server.
+const ENTRIES: usize = 4;
+
+/// What the logs and the tables of all devices come to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Census {
+    pub(crate) log_entries: u64,
+    pub(crate) book_bytes: u64,
+    pub(crate) ops: u64,
+    pub(crate) units: u64,
+    pub(crate) changes: u64,
+    /// Ops in those changes; an op that was planned twice counts twice.
+    pub(crate) planned_ops: u64,
+    pub(crate) annulled_ops: u64,
+    pub(crate) superseded_ops: u64,
+    pub(crate) conflicts: BTreeMap<(&'static str, &'static str), u64>,
+    /// The records that a conflict names.
+    pub(crate) in_conflict: BTreeMap<RecordKey, InConflict>,
+    pub(crate) open_conflicts: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) pending_ops: u64,
+}
+
+/// What all conflicts of one record name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InConflict {
+    /// The authors whose devices found one.
+    pub(crate) authors: BTreeSet<usize>,
+    pub(crate) fields: BTreeSet<String>,
+    /// Whether one was about the whole record: a delete, or a new image.
+    pub(crate) whole: bool,
+}
+
+impl InConflict {
+    /// Returns whether a conflict names everything that differs.
+    pub(crate) fn names_all(&self, difference: &Difference) -> bool {
+        self.whole
+            || (difference.kind == Kind::Values
+                && difference.fields.iter().all(|field| self.fields.contains(field)))
+    }
+}
+
+/// Conflicts of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ConflictCount {
+    pub(crate) policy: &'static str,
+    pub(crate) winner: &'static str,
+    pub(crate) count: u64,
+}
+
+impl Census {
+    /// Counts one device in.
+    pub(super) fn add(&mut self, author: usize, book: &Book) -> Result<(), fieldbook::Error> {
+        self.walk(book)?;
+        self.book_bytes += book.used_bytes()?;
+        let status = book.status();
+        self.dead_letters += status.dead_letters;
+        self.pending_ops += status.pending;
+        for (_, conflict) in book.conflicts()? {
+            *self.conflicts.entry((conflict.rule.as_str(), winner(conflict.winner))).or_default() += 1;
+            self.open_conflicts += u64::from(conflict.open);
+            let known = self.in_conflict.entry(conflict.key).or_default();
+            known.authors.insert(author);
+            known.whole |= conflict.fields.is_empty();
+            known.fields.extend(conflict.fields.into_iter().map(|(name, ..)| name));
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, book: &Book) -> Result<(), fieldbook::Error> {
+        let mut from = Seq::ZERO.next();
+        loop {
+            let entries = book.entries(from, ENTRIES)?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            from = last.header.seq.next();
+            for entry in entries {
+                self.log_entries += 1;
+                self.entry(&entry.meta);
+            }
+        }
+    }
+
+    fn entry(&mut self, meta: &Meta) {
+        match meta {
+            Meta::Intent(intent) => self.ops += intent.ops.len() as u64,
+            Meta::Control(Control::Planned(planned)) => {
+                self.units += planned.units.len() as u64;
+                for change in planned.units.iter().flat_map(|unit| &unit.changes) {
+                    self.changes += 1;
+                    self.planned_ops += change.ops.len() as u64;
+                }
+                let annulled = planned.annulled.iter().map(|annulled| annulled.ops.len() as u64);
+                self.annulled_ops += annulled.sum::<u64>();
+            }
+            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+                for decision in decisions {
+                    match decision {
+                        Decision::Annulled(annulled) => self.annulled_ops += annulled.ops.len() as u64,
+                        Decision::Superseded { .. } => self.superseded_ops += 1,
+                        _ => {}
+                    }
+                }
+            }
+            Meta::Upstream(_) | Meta::Control(_) => {}
+        }
+    }
+
+    /// Returns how many ops left the device only as part of a later one's change.
+    pub(crate) const fn coalesced_ops(&self) -> u64 {
+        self.planned_ops - self.changes
+    }
+
+    /// Returns the conflicts by policy and winner.
+    pub(crate) fn conflict_counts(&self) -> Vec<ConflictCount> {
+        let counts = self.conflicts.iter();
+        counts.map(|((policy, winner), count)| ConflictCount { policy, winner, count: *count }).collect()
+    }
+}
+
+/// Returns the stable name of a winner.
+pub(crate) const fn winner(winner: Winner) -> &'static str {
+    match winner {
+        Winner::Local => "local",
+        Winner::Remote => "remote",
+        Winner::Merged => "merged",
+        Winner::Undecided => "undecided",
+    }
+}

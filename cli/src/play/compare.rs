@@ -1,0 +1,276 @@
+//! What the server has, what each device shows, and what the oracle says: are they the same?
+//!
+//! Invariants:
+//! 1. The server's table is read through the protocol alone, page by page, with no book in between.
+//! 2. Two records are the same if their JSON values are, whatever their text. In memory are digests, not records.
+//! 3. A difference from the oracle is explained only by a conflict entry that names the record.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fieldbook::protocol::{Change, ExchangeRequest, PROTOCOL};
+use fieldbook::{
+    Actor, Book, Cursor, DeviceId, EntityType, Epoch, FieldsJson, RecordKey, RequestId, SeededRandomness, WallTime,
+    limits,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::stream::{Lines, Source, at_line, is_blank};
+use super::sync::Syncer;
+use crate::error::Failure;
+
+/// How many pages a table is read in at most.
+const PAGES: u32 = 1_000_000;
+/// Of how many records that differ from the oracle the fields are named.
+const NAMED: usize = 10_000;
+
+/// What a record is, small enough to keep one of every record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Digest {
+    /// Of its text, for a quick yes.
+    text: blake3::Hash,
+    /// Of its values, in one order.
+    values: blake3::Hash,
+}
+
+impl Digest {
+    fn of(text: &str) -> Result<Self, Failure> {
+        Ok(Self { text: blake3::hash(text.as_bytes()), values: values_digest(text)? })
+    }
+
+    /// Returns whether another text says the same.
+    fn is_of(&self, text: &str) -> Result<bool, Failure> {
+        Ok(self.text == blake3::hash(text.as_bytes()) || self.values == values_digest(text)?)
+    }
+}
+
+fn values_digest(text: &str) -> Result<blake3::Hash, Failure> {
+    Ok(blake3::hash(Value::Object(members(text)?).to_string().as_bytes()))
+}
+
+fn members(text: &str) -> Result<Map<String, Value>, Failure> {
+    let mut members: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| Failure::new("a record does not read as a JSON object").because(error))?;
+    // A null is how a patch says that there is no such field.
+    members.retain(|_, value| !value.is_null());
+    Ok(members)
+}
+
+/// The server's records, as digests.
+#[derive(Debug, Default)]
+pub(super) struct ServerTable {
+    records: BTreeMap<RecordKey, Digest>,
+}
+
+impl ServerTable {
+    /// Reads all records of the server.
+    pub(super) async fn read(syncer: &Syncer, actor: &Actor) -> Result<Self, Failure> {
+        let mut table = Self::default();
+        pages(syncer, actor, |change| {
+            match change.fields.filter(|_| !change.deleted) {
+                Some(fields) => drop(table.records.insert(change.key, Digest::of(fields.as_str())?)),
+                None => drop(table.records.remove(&change.key)),
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(table)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Returns one digest of everything: the same for the same records with the same values.
+    pub(super) fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (key, digest) in &self.records {
+            hasher.update(&key.to_bytes()).update(&[0]).update(digest.values.as_bytes());
+        }
+        hasher.finalize().to_hex().chars().take(32).collect()
+    }
+
+    /// Compares what a device shows with it.
+    pub(super) fn compare(&self, book: &Book) -> Result<Vec<Difference>, Failure> {
+        let failed = |error: fieldbook::Error| Failure::new("a book cannot be compared").because(error);
+        let mut differences = Vec::new();
+        let mut missing: BTreeSet<&RecordKey> = self.records.keys().collect();
+        let snapshot = book.snapshot().map_err(failed)?;
+        for entity in snapshot.entity_types().map_err(|error| failed(error.into()))? {
+            for row in snapshot.records(&entity, None).map_err(|error| failed(error.into()))? {
+                let (id, row) = row.map_err(|error| failed(error.into()))?;
+                let Some(image) = row.image().map(FieldsJson::as_str) else { continue };
+                let key = RecordKey::new(entity.clone(), id);
+                missing.remove(&key);
+                let kind = match self.records.get(&key) {
+                    Some(digest) if digest.is_of(image)? => continue,
+                    Some(_) => Kind::Values,
+                    None => Kind::OnlyHere,
+                };
+                differences.push(Difference::new(key, kind));
+            }
+        }
+        differences.extend(missing.into_iter().map(|key| Difference::new(key.clone(), Kind::Missing)));
+        Ok(differences)
+    }
+
+    /// Compares it with the table that the stream should come to.
+    pub(super) async fn compare_oracle(
+        &self,
+        oracle: &Source,
+        syncer: &Syncer,
+        actor: &Actor,
+    ) -> Result<Vec<Difference>, Failure> {
+        let mut differences = Vec::new();
+        let mut wanted: HashMap<RecordKey, (usize, Box<str>)> = HashMap::new();
+        let mut missing: BTreeSet<&RecordKey> = self.records.keys().collect();
+        let mut lines = Lines::new(oracle.open()?);
+        while let Some(line) = lines.next(oracle)? {
+            if is_blank(line.text) {
+                continue;
+            }
+            let row: OracleRow<'_> = serde_json::from_slice(line.text)
+                .map_err(|error| at_line(oracle, line.number, "is not a record of a table").because(error))?;
+            let key = RecordKey::parse(&row.entity, &row.id).map_err(|error| {
+                at_line(oracle, line.number, "names a record that cannot be one").because(error)
+            })?;
+            let mut kind = Kind::Missing;
+            if let Some((known, digest)) = self.records.get_key_value(&key) {
+                missing.remove(known);
+                if digest.is_of(row.record.get())? {
+                    continue;
+                }
+                kind = Kind::Values;
+                if wanted.len() < NAMED {
+                    wanted.insert(key.clone(), (differences.len(), row.record.get().into()));
+                }
+            }
+            differences.push(Difference::new(key, kind));
+        }
+        differences.extend(missing.into_iter().map(|key| Difference::new(key.clone(), Kind::OnlyHere)));
+        if !wanted.is_empty() {
+            pages(syncer, actor, |change| {
+                if let (Some((place, expected)), Some(found)) = (wanted.get(&change.key), &change.fields)
+                    && let Some(difference) = differences.get_mut(*place)
+                {
+                    difference.fields = differing(found.as_str(), expected)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(differences)
+    }
+}
+
+/// Returns the names of the fields that are not the same.
+fn differing(found: &str, expected: &str) -> Result<Vec<String>, Failure> {
+    let (found, expected) = (members(found)?, members(expected)?);
+    let names: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
+    Ok(names.into_iter().filter(|name| found.get(*name) != expected.get(*name)).cloned().collect())
+}
+
+/// A record that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Difference {
+    pub(crate) key: RecordKey,
+    pub(crate) kind: Kind,
+    /// The fields that differ, as far as they were looked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) fields: Vec<String>,
+}
+
+impl Difference {
+    const fn new(key: RecordKey, kind: Kind) -> Self {
+        Self { key, kind, fields: Vec::new() }
+    }
+
+    /// Returns what differs, in words.
+    pub(crate) fn words(&self) -> String {
+        match self.kind {
+            Kind::Values if self.fields.is_empty() => format!("{} has other values", self.key),
+            Kind::Values => format!("{} differs in {}", self.key, self.fields.join(", ")),
+            Kind::Missing => format!("{} is missing", self.key),
+            Kind::OnlyHere => format!("{} should not be there", self.key),
+        }
+    }
+}
+
+/// In which way a record differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Both have it, with other values.
+    Values,
+    /// It should be there.
+    Missing,
+    /// It should not be there.
+    OnlyHere,
+}
+
+#[derive(Deserialize)]
+struct OracleRow<'a> {
+    #[serde(borrow)]
+    entity: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    id: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    record: &'a RawValue,
+}
+
+/// Returns how many records a server has that has yet to see this play; counts no further than one page.
+pub(super) async fn records_before(syncer: &Syncer, actor: &Actor) -> Result<usize, Failure> {
+    let mut reader = Reader::new(actor);
+    Ok(syncer.ask(&reader.request()).await?.answer.changes.len())
+}
+
+/// Reads everything the server has, oldest change first.
+async fn pages(
+    syncer: &Syncer,
+    actor: &Actor,
+    mut each: impl FnMut(Change) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut reader = Reader::new(actor);
+    for _ in 0..PAGES {
+        let answer = syncer.ask(&reader.request()).await?.answer;
+        answer.changes.into_iter().try_for_each(&mut each)?;
+        reader.cursors.extend(answer.cursors);
+        if !answer.more {
+            return Ok(());
+        }
+    }
+    Err(Failure::new("the server's table does not come to an end"))
+}
+
+/// Someone who only reads.
+struct Reader {
+    actor: Actor,
+    device: DeviceId,
+    epoch: Epoch,
+    cursors: BTreeMap<EntityType, Cursor>,
+    random: SeededRandomness,
+}
+
+impl Reader {
+    fn new(actor: &Actor) -> Self {
+        let mut random = SeededRandomness::from_number(0);
+        let device = DeviceId::new(WallTime::default(), &mut random);
+        let epoch = Epoch::new(WallTime::default(), &mut random);
+        Self { actor: actor.clone(), device, epoch, cursors: BTreeMap::new(), random }
+    }
+
+    fn request(&mut self) -> ExchangeRequest {
+        ExchangeRequest {
+            protocol: PROTOCOL,
+            request: RequestId::new(WallTime::default(), &mut self.random),
+            device: self.device,
+            epoch: self.epoch,
+            actor: self.actor.clone(),
+            head: None,
+            units: Vec::new(),
+            cursors: self.cursors.clone(),
+            page_limit: limits::PAGE_CHANGES,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The devices: one book per author, of which only some are open at a time.
+//!
+//! Invariants:
+//! 1. At most [`OPEN_BOOKS`] books are open; the one that was used longest ago is closed for another.
+//! 2. A book draws other randomness each time it is opened, and the same in every play with the same seed.
+//! 3. A device's clock outlives the closing of its book.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldbook::{
+    Actor, Book, BookOptions, EntityRules, OpId, Schema, SeededRandomness, WallTime,
+};
+
+use super::clock::VirtualClock;
+use super::write::Late;
+use crate::error::Failure;
+
+/// How many books are open at most.
+const OPEN_BOOKS: usize = 32;
+/// How much of its file each open book keeps in memory.
+const CACHE_BYTES: usize = 1024 * 1024;
+/// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
+/// writes its transactions at least this far apart.
+pub(super) const UNDO_WINDOW: Duration = Duration::from_millis(1);
+
+/// One author's device.
+pub(super) struct Device {
+    pub(super) actor: Actor,
+    pub(super) path: PathBuf,
+    pub(super) clock: Arc<VirtualClock>,
+    /// What was written and has yet to be pushed, oldest first.
+    pub(super) owed: VecDeque<Owed>,
+    /// When it last wrote, by its own clock.
+    pub(super) wrote_at: WallTime,
+    /// Whether it may have something for the server.
+    pub(super) may_owe: bool,
+    book: Option<Book>,
+    opened: u32,
+    used: u64,
+}
+
+/// A transaction that a device has written.
+pub(super) struct Owed {
+    pub(super) transaction: usize,
+    pub(super) written_at: WallTime,
+    pub(super) ops: Vec<OpId>,
+    /// What of it the device could not write yet.
+    pub(super) late: Vec<Late>,
+}
+
+pub(super) struct Fleet {
+    pub(super) devices: Vec<Device>,
+    seed: u64,
+    uses: u64,
+    open: usize,
+}
+
+impl Fleet {
+    /// Gives each author a device in a folder. Books are made when they are first needed.
+    pub(super) fn new(authors: &[Actor], folder: &Path, seed: u64) -> Self {
+        let device = |actor: &Actor| Device {
+            actor: actor.clone(),
+            path: folder.join(file_name(actor.as_str())),
+            clock: Arc::default(),
+            owed: VecDeque::new(),
+            wrote_at: WallTime::default(),
+            may_owe: false,
+            book: None,
+            opened: 0,
+            used: 0,
+        };
+        Self { devices: authors.iter().map(device).collect(), seed, uses: 0, open: 0 }
+    }
+
+    pub(super) fn device(&mut self, number: usize) -> Result<&mut Device, Failure> {
+        self.devices.get_mut(number).ok_or_else(|| Failure::new("the stream names an author it does not have"))
+    }
+
+    /// Returns a device's book, opened if need be.
+    pub(super) fn book(&mut self, number: usize) -> Result<Book, Failure> {
+        self.uses += 1;
+        let (seed, uses) = (self.seed, self.uses);
+        let device = self.device(number)?;
+        device.used = uses;
+        if let Some(book) = &device.book {
+            return Ok(book.clone());
+        }
+        if self.open >= OPEN_BOOKS {
+            self.close_oldest()?;
+        }
+        let device = self.device(number)?;
+        device.opened += 1;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes()).update(&device.opened.to_le_bytes());
+        hasher.update(device.actor.as_str().as_bytes());
+        let randomness = SeededRandomness::new(*hasher.finalize().as_bytes());
+        let options = options(&device.actor)?
+            .clock(Arc::<VirtualClock>::clone(&device.clock))
+            .randomness(Box::new(randomness));
+        let book = Book::open_or_create(&device.path, options).map_err(|error| device.failed("open", error))?;
+        device.book = Some(book.clone());
+        self.open += 1;
+        Ok(book)
+    }
+
+    fn close_oldest(&mut self) -> Result<(), Failure> {
+        let open = self.devices.iter().enumerate().filter(|(_, device)| device.book.is_some());
+        match open.min_by_key(|(_, device)| device.used).map(|(number, _)| number) {
+            Some(number) => self.close(number),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes a device's book if it is open.
+    pub(super) fn close(&mut self, number: usize) -> Result<(), Failure> {
+        let device = self.device(number)?;
+        let Some(book) = device.book.take() else { return Ok(()) };
+        let closed = book.close().map_err(|error| device.failed("close", error));
+        self.open -= 1;
+        closed
+    }
+
+    /// Closes a device's book and takes its file away, to make room for others.
+    pub(super) fn discard(&mut self, number: usize) -> Result<(), Failure> {
+        self.close(number)?;
+        let device = self.device(number)?;
+        fs::remove_file(&device.path).map_err(|error| {
+            Failure::new(format!("cannot take {} away", device.path.display())).because(error)
+        })
+    }
+
+    /// Closes all books.
+    pub(super) fn close_all(&mut self) -> Result<(), Failure> {
+        (0..self.devices.len()).try_for_each(|number| self.close(number))
+    }
+}
+
+impl Device {
+    pub(super) fn failed(&self, verb: &str, error: fieldbook::Error) -> Failure {
+        Failure::new(format!("cannot {verb} the book of {}", self.actor)).because(error)
+    }
+}
+
+/// What books of a play are opened with, clock and randomness apart.
+pub(crate) fn options(actor: &Actor) -> Result<BookOptions, Failure> {
+    let rules = EntityRules { undo_window: UNDO_WINDOW, ..EntityRules::default() };
+    let options = BookOptions::new(actor.as_str())
+        .map_err(|error| Failure::new("an author of the stream cannot use a book").because(error))?;
+    Ok(options.schema(Schema::open(rules)).cache_bytes(CACHE_BYTES))
+}
+
+/// Returns the name of an author's book: bytes that a file name may not have everywhere are written `%41`.
+pub(crate) fn file_name(author: &str) -> String {
+    let mut name = String::with_capacity(author.len() + 5);
+    for byte in author.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@') || (byte == b'.' && !name.is_empty())
+        {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    name.push_str(".book");
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_author_cannot_lead_out_of_the_folder() {
+        assert_eq!(file_name("dev-001"), "dev-001.book");
+        assert_eq!(file_name("../ann b"), "%2e.%2fann%20b.book");
+    }
+}

@@ -1,0 +1,252 @@
+//! Playing: each step of the schedule done to the fleet, then every device synced until quiet and compared.
+//!
+//! Invariants:
+//! 1. A transaction is written after a pull at its base position and sent at its position, not earlier: what its author
+//!    wrote after it stays behind, because its undo window is still open by the device's clock.
+//! 2. Nothing here depends on real time, on the order of threads or on chance: the same stream and seed give the same end.
+//!
+//! What it is not: a judge. What differs is collected, and the report says whether the play holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldbook::{Book, Hold, OpId, RunOptions};
+
+use super::census::Census;
+use super::clock::VirtualClock;
+use super::compare::{Difference, ServerTable};
+use super::fleet::{Fleet, Owed, UNDO_WINDOW};
+use super::schedule::{What, schedule};
+use super::stream::{Source, Stream, at_line};
+use super::sync::{Syncer, tell};
+use super::write::{WriteError, Writes, write, write_late};
+use crate::error::Failure;
+
+/// How often a device is tried again within one push while the server puts it off.
+const PUSH_RUNS: u32 = 30;
+/// How many rounds of syncing all devices get at the end.
+const ROUNDS: u32 = 20;
+/// How many syncs one device gets to become quiet when nobody writes any more.
+const QUIET_RUNS: u32 = 10;
+
+pub(super) struct Player {
+    pub(super) stream: Stream,
+    pub(super) fleet: Fleet,
+    pub(super) syncer: Syncer,
+    /// The virtual world's time: the server's clock.
+    pub(super) world: Arc<VirtualClock>,
+    pub(super) writes: Writes,
+    /// Ops that could not be pushed at their position, and were left for the end.
+    pub(super) late_ops: u64,
+}
+
+/// How the end was.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    pub(super) quiet: bool,
+    pub(super) rounds: u32,
+    pub(super) census: Census,
+    /// What differs between the server and a device, by author.
+    pub(super) unequal: Vec<(usize, Vec<Difference>)>,
+    /// What a check of a book found.
+    pub(super) faults: Vec<String>,
+}
+
+impl Player {
+    /// Plays the whole stream.
+    pub(super) async fn play(&mut self) -> Result<(), Failure> {
+        if let Some(first) = self.stream.mutations(0)?.first() {
+            self.world.set(first.made_at);
+        }
+        for step in schedule(&self.stream.transactions, self.stream.authors.len()) {
+            match step.what {
+                What::Write => self.write(step.transaction).await?,
+                What::Push => self.push(step.transaction).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, number: usize) -> Result<(), Failure> {
+        let mutations = self.stream.mutations(number)?;
+        let Some(author) = self.stream.transactions.get(number).map(|transaction| transaction.author) else {
+            return Ok(());
+        };
+        let device = self.fleet.device(author)?;
+        device.clock.set(self.world.wall());
+        let book = self.fleet.book(author)?;
+        let pull = RunOptions { pull_only: true, ..RunOptions::default() };
+        self.syncer.sync(&book, &pull).await?;
+
+        let device = self.fleet.device(author)?;
+        let made_at = mutations.iter().map(|mutation| mutation.made_at).max().unwrap_or_default();
+        let written_at = made_at.max(device.wrote_at.plus(UNDO_WINDOW));
+        device.clock.set(written_at);
+        device.wrote_at = written_at;
+        let count = mutations.len() as u64;
+        let (ops, late) =
+            write(&book, mutations, &mut self.writes).map_err(|error| refused(self.stream.source(), error))?;
+        device.may_owe = true;
+        device.owed.push_back(Owed { transaction: number, written_at, ops, late });
+        self.syncer.progress.inc(count);
+        Ok(())
+    }
+
+    async fn push(&mut self, number: usize) -> Result<(), Failure> {
+        let Some(transaction) = self.stream.transactions.get(number) else { return Ok(()) };
+        let author = transaction.author;
+        self.world.advance_to(transaction.synced_at);
+        let book = self.fleet.book(author)?;
+        let device = self.fleet.device(author)?;
+        let Some(place) = device.owed.iter().position(|owed| owed.transaction == number) else {
+            return Ok(());
+        };
+        let mut leaving: Vec<_> = device.owed.drain(..=place).collect();
+        let written_at = leaving.last().map(|owed| owed.written_at).unwrap_or_default();
+        // If something was written since, the clock goes back to when it was not: its undo window keeps it here.
+        let write_at = if device.owed.is_empty() { self.world.wall().max(written_at) } else { written_at };
+        device.clock.set(write_at.plus(UNDO_WINDOW));
+        let ops = leaving.iter_mut().flat_map(|owed| std::mem::take(&mut owed.ops)).collect();
+        self.send(author, &book, ops).await?;
+        for owed in leaving {
+            if owed.late.is_empty() {
+                continue;
+            }
+            // The device has pulled with the push, so that it now has what its author had seen.
+            let mutations = self.stream.mutations(owed.transaction)?;
+            self.fleet.device(author)?.clock.set(write_at);
+            let ops = write_late(&book, mutations, owed.late, &mut self.writes)
+                .map_err(|error| refused(self.stream.source(), error))?;
+            self.fleet.device(author)?.clock.set(write_at.plus(UNDO_WINDOW));
+            self.send(author, &book, ops).await?;
+        }
+        Ok(())
+    }
+
+    /// Syncs until these ops have ended, or those that have not cannot go now.
+    async fn send(&mut self, author: usize, book: &Book, ops: Vec<OpId>) -> Result<(), Failure> {
+        let owed = |book: &Book| ops.iter().filter(|op| book.find_op(**op).is_some()).count();
+        for _ in 0..PUSH_RUNS {
+            self.syncer.sync(book, &RunOptions::default()).await?;
+            if owed(book) == 0 || !self.pass_backoff(author, book)? {
+                break;
+            }
+        }
+        self.late_ops += owed(book) as u64;
+        Ok(())
+    }
+
+    /// Lets virtual time pass until the first backoff ends; returns whether there was one.
+    fn pass_backoff(&mut self, author: usize, book: &Book) -> Result<bool, Failure> {
+        let plan = book.plan();
+        let backoffs = plan.holds.values().filter_map(|hold| match hold {
+            Hold::BackingOff { until, .. } => Some(*until),
+            _ => None,
+        });
+        let Some(until) = backoffs.min() else { return Ok(false) };
+        self.fleet.device(author)?.clock.set(until);
+        self.world.advance_to(until);
+        Ok(true)
+    }
+
+    /// Syncs every device until quiet, compares each with the server, and asks each what happened.
+    ///
+    /// With `discard`, a book is taken away once it was asked: a fleet's books together may be larger than a disk.
+    pub(super) async fn end(&mut self, check: bool, discard: bool) -> Result<(Ending, ServerTable), Failure> {
+        let mut ending = Ending::default();
+        self.world.advance(Duration::from_secs(60));
+        let drained = self.drain(&mut ending).await?;
+        let Some(reader) = self.stream.authors.first().cloned() else {
+            return Err(Failure::new("a play without authors has no end"));
+        };
+        let table = ServerTable::read(&self.syncer, &reader).await?;
+        let mut still = true;
+        for author in 0..self.stream.authors.len() {
+            let book = self.fleet.book(author)?;
+            still &= self.quieten(author, &book).await?;
+            self.judge(author, &book, &table, check, &mut ending)?;
+            drop(book);
+            if discard {
+                self.fleet.discard(author)?;
+            }
+            self.syncer.progress.inc(1);
+        }
+        ending.quiet = drained && still;
+        Ok((ending, table))
+    }
+
+    /// Syncs devices that still owe something until none does; returns whether that came about.
+    async fn drain(&mut self, ending: &mut Ending) -> Result<bool, Failure> {
+        for _ in 0..ROUNDS {
+            ending.rounds += 1;
+            let mut owing = false;
+            for author in 0..self.stream.authors.len() {
+                // A device that wrote nothing since it last owed nothing is left for later.
+                if !self.fleet.device(author)?.may_owe {
+                    continue;
+                }
+                let book = self.fleet.book(author)?;
+                let device = self.fleet.device(author)?;
+                device.clock.advance_to(self.world.wall());
+                self.syncer.sync(&book, &RunOptions::default()).await?;
+                let status = book.status();
+                let owes = status.pending > status.dead_letters;
+                self.fleet.device(author)?.may_owe = owes;
+                owing |= owes;
+                if owes {
+                    self.pass_backoff(author, &book)?;
+                }
+            }
+            if !owing {
+                return Ok(true);
+            }
+        }
+        tell(&self.syncer.progress, &format!("after {ROUNDS} rounds some devices still owe changes"));
+        Ok(false)
+    }
+
+    /// Syncs one device until nothing comes or goes; returns whether that came about without anything leaving.
+    async fn quieten(&mut self, author: usize, book: &Book) -> Result<bool, Failure> {
+        self.fleet.device(author)?.clock.advance_to(self.world.wall());
+        let mut pushed = false;
+        for _ in 0..QUIET_RUNS {
+            let synced = self.syncer.sync(book, &RunOptions::default()).await?;
+            pushed |= synced.pushed;
+            if synced.idle && !synced.moved {
+                return Ok(!pushed);
+            }
+        }
+        Ok(false)
+    }
+
+    fn judge(
+        &self,
+        author: usize,
+        book: &Book,
+        table: &ServerTable,
+        check: bool,
+        ending: &mut Ending,
+    ) -> Result<(), Failure> {
+        let failed = |error: fieldbook::Error| Failure::new("a book cannot be read at the end").because(error);
+        let differences = table.compare(book)?;
+        if !differences.is_empty() {
+            ending.unequal.push((author, differences));
+        }
+        ending.census.add(author, book).map_err(failed)?;
+        if !check {
+            return Ok(());
+        }
+        let name = self.stream.authors.get(author).map(ToString::to_string).unwrap_or_default();
+        if let Err(damage) = book.verify(|_| {}).map_err(failed)? {
+            ending.faults.push(format!("the log of {name} does not verify: {damage}"));
+        }
+        if let Some(differing) = book.check_tables().map_err(failed)? {
+            ending.faults.push(format!("the {differing} of {name} are not what its log comes to"));
+        }
+        Ok(())
+    }
+}
+
+fn refused(stream: &Source, (line, error): WriteError) -> Failure {
+    at_line(stream, line, "begins what the book does not take").because(error)
+}

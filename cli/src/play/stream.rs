@@ -1,0 +1,366 @@
+//! The mutation stream: which transactions there are, and what each of them does.
+//!
+//! ```text
+//!   pass 1   every line's heading     ─► an index: authors, transactions, where their lines lie
+//!   later    one transaction's lines  ─► its mutations, read when they are written
+//! ```
+//!
+//! Invariants:
+//! 1. Payloads are in memory for one transaction at a time; the index takes some hundred bytes a transaction.
+//! 2. A line that is not a mutation is named by its number; its content is never repeated.
+//!
+//! What it is not: it does not judge whether a mutation can be written; that is the book's to say.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use fieldbook::{Actor, Fields, OpKind, RecordKey, WallTime, limits};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use crate::error::Failure;
+
+/// The longest line that is read: a mutation is at most an op.
+const LINE_BYTES: usize = 4 * limits::OP_BYTES;
+
+/// Where a stream, or a table, is read from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A file, gzipped or not.
+    File(PathBuf),
+    /// Bytes of the program itself.
+    Shipped {
+        name: &'static str,
+        bytes: &'static [u8],
+    },
+}
+
+impl Source {
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::File(path) => path.to_string_lossy(),
+            Self::Shipped { name, .. } => Cow::Borrowed(name),
+        }
+    }
+
+    /// Opens it for reading from the start, unpacked.
+    pub(super) fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
+        let mut raw: Box<dyn BufRead> = match self {
+            Self::File(path) => {
+                let file = File::open(path)
+                    .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))?;
+                Box::new(BufReader::with_capacity(BUFFER, file))
+            }
+            Self::Shipped { bytes, .. } => Box::new(Cursor::new(*bytes)),
+        };
+        let start = raw.fill_buf().map_err(|error| self.unreadable(error))?;
+        if start.starts_with(&GZIP) {
+            return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))));
+        }
+        Ok(raw)
+    }
+
+    fn is_plain_file(&self) -> Result<bool, Failure> {
+        let Self::File(path) = self else { return Ok(false) };
+        let mut start = [0; 2];
+        let mut file = File::open(path)
+            .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))?;
+        // A file that is shorter than two bytes has no mutation in it, packed or not.
+        Ok(file.read_exact(&mut start).is_ok() && start != GZIP)
+    }
+
+    pub(super) fn unreadable(&self, error: std::io::Error) -> Failure {
+        Failure::new(format!("{} does not read to its end", self.name())).because(error)
+    }
+}
+
+/// Reads lines that have a bound, with their numbers and places.
+pub(super) struct Lines<R> {
+    reader: R,
+    line: Vec<u8>,
+    number: u64,
+    offset: u64,
+}
+
+/// One line as it was read.
+pub(super) struct Line<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) number: u64,
+    pub(super) offset: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) const fn new(reader: R) -> Self {
+        Self { reader, line: Vec::new(), number: 0, offset: 0 }
+    }
+
+    /// Reads the next line; none at the end.
+    pub(super) fn next(&mut self, source: &Source) -> Result<Option<Line<'_>>, Failure> {
+        let offset = self.offset;
+        self.line.clear();
+        let mut bounded = self.reader.by_ref().take(LINE_BYTES as u64 + 1);
+        let read = bounded.read_until(b'\n', &mut self.line).map_err(|error| source.unreadable(error))?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if read > LINE_BYTES {
+            return Err(at_line(source, self.number, format!("is longer than {LINE_BYTES} bytes")));
+        }
+        self.offset += read as u64;
+        Ok(Some(Line { text: &self.line, number: self.number, offset }))
+    }
+}
+
+/// Says what is wrong with a line.
+pub(super) fn at_line(source: &Source, number: u64, what: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("{}, line {number} {what}", source.name()))
+}
+
+/// A stream that has been indexed.
+pub(super) struct Stream {
+    source: Source,
+    file: File,
+    pub(super) authors: Vec<Actor>,
+    /// In the order of the stream.
+    pub(super) transactions: Vec<Transaction>,
+    pub(super) ops: u64,
+}
+
+/// What is known of a transaction before its mutations are read.
+#[derive(Debug, Clone)]
+pub(super) struct Transaction {
+    /// Which of the authors wrote it.
+    pub(super) author: usize,
+    /// The mainline position it was written on top of.
+    pub(super) base: i64,
+    /// The mainline position at which it arrived.
+    pub(super) position: i64,
+    /// When it arrived.
+    pub(super) synced_at: WallTime,
+    pub(super) ops: u64,
+    pieces: Vec<Piece>,
+}
+
+/// Lines that stand together.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    offset: u64,
+    bytes: u64,
+    first_line: u64,
+}
+
+/// One mutation, read and checked as far as it can be without a book.
+pub(super) struct StreamMutation {
+    pub(super) line: u64,
+    pub(super) key: RecordKey,
+    pub(super) kind: OpKind,
+    pub(super) fields: Fields,
+    /// How many bytes its fields take in a book.
+    pub(super) bytes: usize,
+    pub(super) made_at: WallTime,
+}
+
+#[derive(Deserialize)]
+struct Heading<'a> {
+    #[serde(borrow)]
+    author: Cow<'a, str>,
+    #[serde(borrow)]
+    tx: &'a RawValue,
+    base_pos: i64,
+    pos: i64,
+    #[serde(borrow)]
+    synced_at: Cow<'a, str>,
+    #[serde(rename = "payload")]
+    _payload: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    ts: Cow<'a, str>,
+    op: OpKind,
+    #[serde(borrow)]
+    entity: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+impl Stream {
+    /// Reads the stream once and indexes it. A packed one is unpacked into the folder on the way.
+    pub(super) fn index(source: Source, folder: &Path) -> Result<Self, Failure> {
+        let mut lines = Lines::new(source.open()?);
+        let mut spool = match source.is_plain_file()? {
+            true => None,
+            false => Some(Spool::create(folder)?),
+        };
+        let mut index = Index::default();
+        while let Some(line) = lines.next(&source)? {
+            if let Some(spool) = &mut spool {
+                spool.write(line.text)?;
+            }
+            index.line(&source, &line)?;
+        }
+        if index.transactions.is_empty() {
+            return Err(Failure::new(format!("{} has no mutations", source.name())));
+        }
+        let file = match (spool, &source) {
+            (Some(spool), _) => spool.finish()?,
+            (None, Source::File(path)) => File::open(path).map_err(|error| source.unreadable(error))?,
+            (None, Source::Shipped { .. }) => return Err(Failure::new("shipped bytes are always unpacked")),
+        };
+        let Index { authors, transactions, ops, .. } = index;
+        Ok(Self { source, file, authors, transactions, ops })
+    }
+
+    pub(super) const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Reads a transaction's mutations, in order.
+    pub(super) fn mutations(&mut self, transaction: usize) -> Result<Vec<StreamMutation>, Failure> {
+        let Some(Transaction { pieces, ops, .. }) = self.transactions.get(transaction) else {
+            return Ok(Vec::new());
+        };
+        let mut mutations = Vec::with_capacity(usize::try_from(*ops).unwrap_or(0));
+        for piece in pieces {
+            self.file.seek(SeekFrom::Start(piece.offset)).map_err(|error| self.source.unreadable(error))?;
+            let part = BufReader::with_capacity(BUFFER, (&self.file).take(piece.bytes));
+            let mut lines = Lines { number: piece.first_line - 1, ..Lines::new(part) };
+            while let Some(line) = lines.next(&self.source)? {
+                if !is_blank(line.text) {
+                    mutations.push(mutation(&self.source, &line)?);
+                }
+            }
+        }
+        Ok(mutations)
+    }
+}
+
+#[derive(Default)]
+struct Index {
+    authors: Vec<Actor>,
+    transactions: Vec<Transaction>,
+    ops: u64,
+    author_numbers: HashMap<String, usize>,
+    transaction_numbers: HashMap<String, usize>,
+}
+
+impl Index {
+    fn line(&mut self, source: &Source, line: &Line<'_>) -> Result<(), Failure> {
+        if is_blank(line.text) {
+            return Ok(());
+        }
+        let fault = |what: &str| at_line(source, line.number, what);
+        let heading: Heading<'_> = serde_json::from_slice(line.text)
+            .map_err(|error| fault("is not a mutation of the stream").because(error))?;
+        if heading.base_pos >= heading.pos {
+            return Err(fault("has a base_pos that is not below its pos"));
+        }
+        let synced_at =
+            WallTime::parse(&heading.synced_at).ok_or_else(|| fault("has a synced_at that is no RFC 3339 time"))?;
+        let author = match self.author_numbers.get(heading.author.as_ref()) {
+            Some(author) => *author,
+            None => {
+                let actor = Actor::parse(&heading.author)
+                    .map_err(|error| fault("has an author that cannot be one").because(error))?;
+                self.authors.push(actor);
+                self.author_numbers.insert(heading.author.into_owned(), self.authors.len() - 1);
+                self.authors.len() - 1
+            }
+        };
+        self.ops += 1;
+        let piece =
+            Piece { offset: line.offset, bytes: line.text.len() as u64, first_line: line.number };
+        let Some(number) = self.transaction_numbers.get(heading.tx.get()) else {
+            self.transaction_numbers.insert(heading.tx.get().to_owned(), self.transactions.len());
+            self.transactions.push(Transaction {
+                author,
+                base: heading.base_pos,
+                position: heading.pos,
+                synced_at,
+                ops: 1,
+                pieces: vec![piece],
+            });
+            return Ok(());
+        };
+        let Some(known) = self.transactions.get_mut(*number) else { return Ok(()) };
+        if (known.author, known.base, known.position) != (author, heading.base_pos, heading.pos) {
+            return Err(fault("has another author, base_pos or pos than the rest of its transaction"));
+        }
+        known.add(piece);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Transaction {
+    /// Makes one without mutations.
+    pub(super) fn new(author: usize, base: i64, position: i64) -> Self {
+        Self { author, base, position, synced_at: WallTime::default(), ops: 0, pieces: Vec::new() }
+    }
+}
+
+impl Transaction {
+    fn add(&mut self, piece: Piece) {
+        self.ops += 1;
+        match self.pieces.last_mut() {
+            Some(last) if last.offset + last.bytes == piece.offset => last.bytes += piece.bytes,
+            _ => self.pieces.push(piece),
+        }
+    }
+}
+
+fn mutation(source: &Source, line: &Line<'_>) -> Result<StreamMutation, Failure> {
+    let fault = |what: &str| at_line(source, line.number, what);
+    let body: Body<'_> = serde_json::from_slice(line.text)
+        .map_err(|error| fault("is not a mutation of the stream").because(error))?;
+    let key = RecordKey::parse(&body.entity, &body.id)
+        .map_err(|error| fault("names a record that cannot be one").because(error))?;
+    let payload = body.payload.map_or("null", RawValue::get);
+    let fields = match (body.op, payload) {
+        (OpKind::Delete, _) => Fields::new(),
+        (_, payload) => {
+            Fields::parse(payload).map_err(|error| fault("has a payload that cannot be fields").because(error))?
+        }
+    };
+    let made_at = WallTime::parse(&body.ts).ok_or_else(|| fault("has a ts that is no RFC 3339 time"))?;
+    let bytes = fields.to_json().as_str().len();
+    Ok(StreamMutation { line: line.number, key, kind: body.op, fields, bytes, made_at })
+}
+
+pub(super) fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_whitespace)
+}
+
+/// An unpacked copy of a packed stream, so that transactions can be read out of order.
+struct Spool(BufWriter<File>);
+
+impl Spool {
+    fn create(folder: &Path) -> Result<Self, Failure> {
+        let file = tempfile::tempfile_in(folder).map_err(Self::failed)?;
+        Ok(Self(BufWriter::with_capacity(BUFFER, file)))
+    }
+
+    fn write(&mut self, text: &[u8]) -> Result<(), Failure> {
+        self.0.write_all(text).map_err(Self::failed)
+    }
+
+    fn finish(self) -> Result<File, Failure> {
+        self.0.into_inner().map_err(|error| Self::failed(error.into_error()))
+    }
+
+    fn failed(error: std::io::Error) -> Failure {
+        Failure::new("cannot unpack the stream into the temporary folder").because(error)
+    }
+}
+
+const BUFFER: usize = 64 * 1024;
+const GZIP: [u8; 2] = [0x1f, 0x8b];

@@ -1,0 +1,224 @@
+//! Syncing a device with patience: a server that is away is waited for, a backoff is slept through in virtual time.
+//!
+//! ```text
+//!   Book::sync ─► Link (the virtual world's time) ─► [a faulty remote can stand here] ─► HttpRemote
+//! ```
+//!
+//! Invariants:
+//! 1. A server that cannot be reached is waited for, for [`PATIENCE`] at most, and the user is told.
+//! 2. What a person would have to settle (credentials, an upgrade, another server) ends the play.
+//! 3. Every loop has a bound.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fieldbook::protocol::{ExchangeRequest, Failure as SyncFailure};
+use fieldbook::{Book, Received, Remote, RemoteError, RunOptions, Stopped, SyncReport, SyncState};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::clock::VirtualClock;
+use crate::error::Failure;
+
+/// How long a server may be away.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// The waits between two attempts to reach it.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How many runs one sync may take.
+const RUNS: u32 = 1_000;
+
+/// The way to the server. It answers with the virtual world's time, so that a history of years ago is judged by the clock
+/// of that time, and the same in every play.
+pub(super) struct Link {
+    remote: Arc<dyn Remote>,
+    world: Arc<VirtualClock>,
+}
+
+impl Link {
+    pub(super) fn new(remote: Arc<dyn Remote>, world: Arc<VirtualClock>) -> Self {
+        Self { remote, world }
+    }
+}
+
+impl Remote for Link {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Received, RemoteError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut received = self.remote.exchange(request).await?;
+            received.answer.server_time = self.world.wall();
+            Ok(received)
+        })
+    }
+}
+
+/// What all exchanges came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub(crate) struct Traffic {
+    pub(crate) exchanges: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    /// Units sent; one that is sent twice counts twice.
+    pub(crate) units_sent: u64,
+    pub(crate) stale_units: u64,
+    /// Units that the server took later.
+    pub(crate) units_tried_again: u64,
+    /// Changes of the server that came to a device.
+    pub(crate) changes_received: u64,
+    /// Exchanges that failed as a whole and were made again.
+    pub(crate) failed_exchanges: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, report: &SyncReport) {
+        self.exchanges += u64::from(report.exchanges);
+        self.bytes_sent += report.bytes_sent;
+        self.bytes_received += report.bytes_received;
+        self.units_sent += report.units_sent;
+        self.stale_units += report.units_stale;
+        self.units_tried_again += report.units_tried_again;
+        self.changes_received += report.changes;
+        self.failed_exchanges += u64::from(matches!(report.stopped, Stopped::Failed(_)));
+    }
+}
+
+/// What one device's sync came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Synced {
+    /// Whether anything went either way.
+    pub(super) moved: bool,
+    /// Whether the server took something.
+    pub(super) pushed: bool,
+    /// Whether it ended with nothing left to do, as far as it was asked to do it.
+    pub(super) idle: bool,
+}
+
+/// Syncs devices.
+pub(super) struct Syncer {
+    pub(super) link: Link,
+    pub(super) traffic: Traffic,
+    pub(super) progress: ProgressBar,
+}
+
+impl Syncer {
+    /// Syncs until the book is idle or gets no further.
+    pub(super) async fn sync(&mut self, book: &Book, options: &RunOptions) -> Result<Synced, Failure> {
+        let mut synced = Synced::default();
+        let mut away = Away::default();
+        for _ in 0..RUNS {
+            let report = book
+                .sync(&self.link, options)
+                .await
+                .map_err(|error| Failure::new("a book cannot go on syncing").because(error))?;
+            self.traffic.add(&report);
+            synced.moved |= report.units_sent > 0 || report.changes > 0;
+            synced.pushed |= report.units_acked > 0;
+            if report.units_acked > 0 || report.changes > 0 {
+                away.is_back();
+            }
+            match report.stopped {
+                Stopped::Idle => {
+                    synced.idle = true;
+                    break;
+                }
+                Stopped::Failed(failure) => away.wait(failure, &self.progress).await?,
+                Stopped::NoProgress => break,
+                _ => {}
+            }
+        }
+        away.came_back(&self.progress);
+        self.needs_nobody(book)?;
+        Ok(synced)
+    }
+
+    /// Asks a remote directly, with the same patience.
+    pub(super) async fn ask(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
+        let mut away = Away::default();
+        loop {
+            match self.link.exchange(request).await {
+                Ok(received) => {
+                    away.came_back(&self.progress);
+                    return Ok(received);
+                }
+                Err(error) => away.wait(error.into_failure(), &self.progress).await?,
+            }
+        }
+    }
+
+    fn needs_nobody(&self, book: &Book) -> Result<(), Failure> {
+        match book.status().state {
+            SyncState::NeedsAuth { code } => Err(Failure::new(format!("the server wants other credentials ({code})"))),
+            SyncState::NeedsUpgrade { code } => {
+                Err(Failure::new(format!("the server needs another version of this program ({code})")))
+            }
+            SyncState::NeedsServerConfirmed => Err(Failure::new("another server answers than at the beginning")
+                .hint("start the same store again, or play anew")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A server that is away, and since when.
+#[derive(Default)]
+struct Away {
+    since: Option<Instant>,
+    wait: Duration,
+    told: bool,
+}
+
+impl Away {
+    #[expect(clippy::disallowed_methods, reason = "how long a user has been waiting is real time")]
+    async fn wait(&mut self, failure: SyncFailure, progress: &ProgressBar) -> Result<(), Failure> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let error = RemoteError::new(failure);
+        if !may_pass(error.failure()) {
+            return Err(Failure::new("the server does not take part").because(error));
+        }
+        if since.elapsed() >= PATIENCE {
+            let what = format!("the server was away for {} seconds", PATIENCE.as_secs());
+            return Err(Failure::new(what).because(error).hint("start it again, then play anew"));
+        }
+        if !self.told && since.elapsed() >= FIRST_WAIT {
+            self.told = true;
+            tell(progress, &format!("{error}; waiting up to {} seconds for it", PATIENCE.as_secs()));
+        }
+        self.wait = (self.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        tokio::time::sleep(self.wait).await;
+        Ok(())
+    }
+
+    fn is_back(&mut self) {
+        self.since = None;
+        self.wait = Duration::ZERO;
+    }
+
+    fn came_back(&mut self, progress: &ProgressBar) {
+        if std::mem::take(&mut self.told) {
+            tell(progress, "the server is back");
+        }
+    }
+}
+
+/// Returns whether waiting may help.
+const fn may_pass(failure: &SyncFailure) -> bool {
+    match failure {
+        SyncFailure::Unreachable { .. }
+        | SyncFailure::Unknown { .. }
+        | SyncFailure::Transient { .. }
+        | SyncFailure::Misbehaved { .. } => true,
+        SyncFailure::Unauthorized { .. }
+        | SyncFailure::TooLarge
+        | SyncFailure::UpgradeRequired { .. }
+        | SyncFailure::Refused { .. } => false,
+    }
+}
+
+/// Tells the user something without tearing the progress bar.
+pub(super) fn tell(progress: &ProgressBar, what: &str) {
+    // A standard error that nobody reads is no reason to stop.
+    progress.suspend(|| drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{what}\n"))));
+}

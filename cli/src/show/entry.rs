@@ -1,0 +1,204 @@
+//! Entries as text: one line each. Entries are written `41`, ops `41+3`, versions `r47`, conflicts `47.2`.
+
+use fieldbook::entry::{
+    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta, OutcomeClass,
+    OutcomeMeta, PlannedOp, PlannedUnit, Upstream, Verb, Winner,
+};
+use fieldbook::{OpPlace, RecordKey, Version};
+
+use super::{count_of, some, time, words};
+
+/// Returns what an entry says.
+pub(crate) fn summary(entry: &Entry) -> String {
+    match &entry.meta {
+        Meta::Intent(intent) => intent_summary(entry, intent),
+        Meta::Upstream(upstream) => upstream_summary(upstream),
+        Meta::Control(control) => control_summary(entry, control),
+    }
+}
+
+/// Returns an item as text: JSON as it is stored, or that it was erased.
+pub(crate) fn item(entry: &Entry, index: ItemIndex) -> String {
+    entry
+        .item(index)
+        .map_or_else(|| "(erased)".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Returns what an op does, without its record.
+pub(crate) fn op_detail(entry: &Entry, op: &OpMeta) -> String {
+    op.fields.map_or_else(String::new, |index| item(entry, index))
+}
+
+/// Returns the places of ops, `41, 42+1`.
+pub(crate) fn places(ops: &[PlannedOp]) -> String {
+    some(ops.iter().map(|op| op.place.to_string()))
+}
+
+/// Returns what a unit does to each of its records.
+pub(crate) fn unit(unit: &PlannedUnit) -> String {
+    some(
+        unit.changes.iter().map(|change| format!("{} {} ({})", change.kind, change.key, places(&change.ops))),
+    )
+}
+
+/// Returns the versions that records got.
+pub(crate) fn versions(versions: &[(RecordKey, Version)]) -> String {
+    some(versions.iter().map(|(key, version)| format!("{key} {version}")))
+}
+
+/// Returns what the server sent of a record.
+pub(crate) fn change(change: &ChangeMeta) -> String {
+    let extent = match change.extent {
+        Extent::Whole => "",
+        Extent::Partial => " (some fields)",
+        Extent::Deleted => " deleted",
+    };
+    let aside = if change.kept_aside { ", kept aside: its entity type is not known here" } else { "" };
+    format!("{} {}{extent}{aside}", change.key, change.version)
+}
+
+/// Returns the word for an outcome class.
+pub(crate) const fn class(class: OutcomeClass) -> &'static str {
+    match class {
+        OutcomeClass::Applied => "applied",
+        OutcomeClass::Duplicate => "duplicate",
+        OutcomeClass::Stale => "stale",
+        OutcomeClass::Transient => "transient",
+        OutcomeClass::Rejected => "rejected",
+        OutcomeClass::Unsupported => "unsupported",
+        OutcomeClass::Unauthorized => "unauthorized",
+    }
+}
+
+/// Returns the word for what a person asked for.
+pub(crate) const fn verb(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Retry => "retry",
+        Verb::Discard { .. } => "discard",
+        Verb::Undo => "undo",
+        Verb::Resolve => "resolve",
+        Verb::Resume => "resume",
+        Verb::AcceptServer => "accept_server",
+    }
+}
+
+/// Returns what was decided.
+pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
+    let said = |message: &Option<ItemIndex>| {
+        message.map_or_else(String::new, |index| format!(": {}", item(entry, index)))
+    };
+    match decision {
+        Decision::Acked { versions: got, .. } => format!("acked {}", versions(got)),
+        Decision::Tried { tries, code, retry_at, .. } => {
+            format!("not taken ({code}), try {tries}, again at {}", time::local(*retry_at))
+        }
+        Decision::Dissolved { .. } => "stale: to be planned anew".to_owned(),
+        Decision::Conflicted(conflict) => {
+            format!("conflict on {}: {}", conflict.key, settled(conflict))
+        }
+        Decision::Superseded { key, op } => format!("{key} ({}) superseded", op.place),
+        Decision::DeadLettered { tries, code, message, .. } => {
+            format!("dead letter after try {tries}: {code}{}", said(message))
+        }
+        Decision::Retried { key, op } => format!("{key} ({}) to be sent again", op.place),
+        Decision::Discarded { key, op } => format!("{key} ({}) given up", op.place),
+        Decision::Annulled(annulled) => {
+            format!("{} ({}) {}", annulled.key, places(&annulled.ops), words::annulled(annulled.reason))
+        }
+        Decision::Parked { scope, code } => format!("parked: {} ({code})", words::park(scope)),
+        Decision::Unparked { scope } => format!("goes on, no longer: {}", words::park(scope)),
+    }
+}
+
+/// Returns how a conflict was settled, field by field where it was.
+pub(crate) fn settled(conflict: &Conflicted) -> String {
+    if conflict.fields.is_empty() {
+        let side = match (conflict.winner, conflict.extent) {
+            (Winner::Remote, Extent::Deleted) => "theirs stands, it stays deleted",
+            (winner, _) => words::winner(winner),
+        };
+        return format!("{side} ({})", words::policy(conflict.rule));
+    }
+    some(conflict.fields.iter().map(|field| {
+        format!("{}: {} ({})", field.name, words::winner(field.winner), words::policy(field.rule))
+    }))
+}
+
+/// Returns where the ops of an intent stand.
+pub(crate) fn placed<'e>(
+    entry: &'e Entry,
+    intent: &'e Intent,
+) -> impl Iterator<Item = (OpPlace, &'e OpMeta)> {
+    let seq = entry.header.seq;
+    (0..).zip(&intent.ops).map(move |(index, op)| (OpPlace { seq, index }, op))
+}
+
+fn intent_summary(entry: &Entry, intent: &Intent) -> String {
+    match intent.ops.as_slice() {
+        [op] => format!("{} {} {}", op.kind, op.key, op_detail(entry, op)),
+        ops => {
+            let each = ops.iter().map(|op| format!("{} {}", op.kind, op.key));
+            format!("{}: {}", count_of(ops, "op"), some(each))
+        }
+    }
+}
+
+fn upstream_summary(upstream: &Upstream) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if !upstream.outcomes.is_empty() {
+        parts.push(some(upstream.outcomes.iter().map(outcome)));
+    }
+    if !upstream.changes.is_empty() {
+        let changes = some(upstream.changes.iter().map(change));
+        parts.push(format!("{}: {changes}", count_of(&upstream.changes, "change")));
+    }
+    if !upstream.cursors.is_empty() {
+        let types = upstream.cursors.iter().map(|(entity, _)| entity.to_string());
+        parts.push(format!("read on in {}", some(types)));
+    }
+    if let Some(receipt) = upstream.receipt {
+        parts.push(format!("knows entry {}", receipt.seq));
+    }
+    format!("server: {}", parts.join("; "))
+}
+
+/// Returns what the server said of a unit.
+pub(crate) fn outcome(outcome: &OutcomeMeta) -> String {
+    let mut text = class(outcome.class).to_owned();
+    if !outcome.code.is_empty() {
+        text.push_str(&format!(" ({})", outcome.code));
+    }
+    if !outcome.versions.is_empty() {
+        text.push_str(&format!(" {}", versions(&outcome.versions)));
+    }
+    text
+}
+
+fn control_summary(entry: &Entry, control: &Control) -> String {
+    match control {
+        Control::Opened(opened) => format!("book made by {}, device {}", opened.made_by, opened.device),
+        Control::Planned(planned) => {
+            let mut parts = Vec::new();
+            if !planned.units.is_empty() {
+                let units = some(planned.units.iter().map(unit));
+                parts.push(format!("to be sent, {}: {units}", count_of(&planned.units, "unit")));
+            }
+            parts.extend(planned.annulled.iter().map(|annulled| {
+                format!("{} ({}) {}", annulled.key, places(&annulled.ops), words::annulled(annulled.reason))
+            }));
+            some(parts)
+        }
+        Control::Decided(decisions) => some(decisions.iter().map(|one| decision(entry, one))),
+        Control::Verb(word, decisions) => {
+            let reason = match word {
+                Verb::Discard { reason } => format!(" (because: {})", item(entry, *reason)),
+                _ => String::new(),
+            };
+            let each = some(decisions.iter().map(|one| decision(entry, one)));
+            format!("{}{reason}: {each}", verb(word).replace('_', " "))
+        }
+        Control::EpochStarted { .. } => {
+            "a new life of this log: the file is a restored or cloned copy".to_owned()
+        }
+    }
+}

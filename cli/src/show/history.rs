@@ -1,0 +1,132 @@
+//! What happened to one record, entry by entry.
+
+use std::collections::HashSet;
+
+use fieldbook::entry::{Conflicted, Control, Decision, Entry, FieldsSource, Meta, Planned, Upstream};
+use fieldbook::{RecordKey, UnitId};
+
+use super::{entry as show, words};
+
+/// One thing that happened to a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// The word for it.
+    pub(crate) what: String,
+    /// The rest.
+    pub(crate) detail: String,
+}
+
+/// Follows a record through its entries, which have to come oldest first: what is said of a unit concerns the record if an
+/// earlier entry planned the unit for it.
+pub(crate) struct Follower<'k> {
+    key: &'k RecordKey,
+    units: HashSet<UnitId>,
+}
+
+impl<'k> Follower<'k> {
+    /// Follows this record.
+    pub(crate) fn new(key: &'k RecordKey) -> Self {
+        Self { key, units: HashSet::new() }
+    }
+
+    /// Returns what an entry did to the record.
+    pub(crate) fn events(&mut self, entry: &Entry) -> Vec<Event> {
+        match &entry.meta {
+            Meta::Intent(intent) => show::placed(entry, intent)
+                .filter(|(_, op)| op.key == *self.key)
+                .map(|(place, op)| event(format!("{} ({place})", op.kind), show::op_detail(entry, op)))
+                .collect(),
+            Meta::Upstream(upstream) => self.upstream(entry, upstream),
+            Meta::Control(Control::Planned(planned)) => self.planned(entry, planned),
+            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+                let number_and_decision = (0u32..).zip(decisions);
+                number_and_decision.filter_map(|(number, one)| self.decision(entry, number, one)).collect()
+            }
+            Meta::Control(Control::Opened(_) | Control::EpochStarted { .. }) => Vec::new(),
+        }
+    }
+
+    fn upstream(&self, entry: &Entry, upstream: &Upstream) -> Vec<Event> {
+        let outcomes =
+            upstream.outcomes.iter().filter(|outcome| self.units.contains(&outcome.unit)).map(|outcome| {
+                let version = outcome.versions.iter().find(|(key, _)| key == self.key);
+                let version = version.map(|(_, version)| version.to_string()).unwrap_or_default();
+                let message = outcome.message.map(|index| show::item(entry, index)).unwrap_or_default();
+                let parts = [version, outcome.code.clone(), message];
+                let said: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                event(format!("server: {}", show::class(outcome.class)), said.join(" "))
+            });
+        let changes = upstream.changes.iter().filter(|change| change.key == *self.key).map(|change| {
+            let fields = change.fields.map(|index| show::item(entry, index)).unwrap_or_default();
+            let shown = show::change(change);
+            let version = shown.strip_prefix(&self.key.to_string()).unwrap_or(&shown).trim_start();
+            event(format!("server has {version}"), fields)
+        });
+        // What came with an outcome often comes with the page again.
+        let mut events: Vec<_> = outcomes.chain(changes).collect();
+        events.dedup();
+        events
+    }
+
+    fn planned(&mut self, entry: &Entry, planned: &Planned) -> Vec<Event> {
+        let mut events = Vec::new();
+        for unit in &planned.units {
+            for change in unit.changes.iter().filter(|change| change.key == *self.key) {
+                self.units.insert(unit.id);
+                let fields = match change.fields {
+                    FieldsSource::Item(seq, index) if seq == entry.header.seq => show::item(entry, index),
+                    _ => String::new(),
+                };
+                let ops = show::places(&change.ops);
+                events.push(event("to be sent", format!("{} from {ops} {fields}", change.kind)));
+            }
+        }
+        let annulled = planned.annulled.iter().filter(|annulled| annulled.key == *self.key);
+        events.extend(annulled.map(|annulled| {
+            let ops = show::places(&annulled.ops);
+            event("not to be sent", format!("{ops} {}", words::annulled(annulled.reason)))
+        }));
+        events
+    }
+
+    fn decision(&self, entry: &Entry, number: u32, decision: &Decision) -> Option<Event> {
+        let mine = |key: &RecordKey| key == self.key;
+        let sent = |unit: &UnitId| self.units.contains(unit);
+        let shown = || show::decision(entry, decision);
+        Some(match decision {
+            Decision::Acked { unit, versions, .. } if sent(unit) => {
+                let version = versions.iter().find(|(key, _)| mine(key));
+                event("acked", version.map(|(_, version)| version.to_string()).unwrap_or_default())
+            }
+            Decision::Tried { unit, .. } if sent(unit) => event("tried", shown()),
+            Decision::Dissolved { unit, .. } if sent(unit) => event("stale", "to be planned anew"),
+            Decision::DeadLettered { unit, .. } if sent(unit) => {
+                event("dead letter", shown().trim_start_matches("dead letter ").to_owned())
+            }
+            Decision::Conflicted(conflict) if mine(&conflict.key) => {
+                let id = format!("conflict {}.{number}", entry.header.seq);
+                event(id, conflict_detail(entry, conflict))
+            }
+            Decision::Superseded { key, op } if mine(key) => event("superseded", op.place.to_string()),
+            Decision::Retried { key, op } if mine(key) => event("retried", op.place.to_string()),
+            Decision::Discarded { key, op } if mine(key) => event("given up", op.place.to_string()),
+            Decision::Annulled(annulled) if mine(&annulled.key) => event("annulled", shown()),
+            _ => return None,
+        })
+    }
+}
+
+fn conflict_detail(entry: &Entry, conflict: &Conflicted) -> String {
+    let side = |index| show::item(entry, index);
+    format!(
+        "{}; was {}, mine {}, theirs {}",
+        show::settled(conflict),
+        side(conflict.base),
+        side(conflict.local),
+        side(conflict.remote)
+    )
+}
+
+fn event(what: impl Into<String>, detail: impl Into<String>) -> Event {
+    Event { what: what.into(), detail: detail.into() }
+}

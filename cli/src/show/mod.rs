@@ -1,0 +1,72 @@
+//! How things look to a person: tables, progress, times, entries and states in words; and, for machines, as JSON.
+
+pub(crate) mod entry;
+pub(crate) mod history;
+pub(crate) mod json;
+pub(crate) mod progress;
+pub(crate) mod table;
+pub(crate) mod time;
+pub(crate) mod words;
+
+/// Returns the text with control characters written out, so that what a server or a file says cannot steer the terminal.
+pub(crate) fn plain(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Returns a number with the word for what is counted; a `y` at its end becomes `ies`.
+pub(crate) fn count(number: impl Into<u64>, one: &str) -> String {
+    match number.into() {
+        1 => format!("1 {one}"),
+        number => match one.strip_suffix('y') {
+            Some(stem) => format!("{number} {stem}ies"),
+            None => format!("{number} {one}s"),
+        },
+    }
+}
+
+/// Returns how many items a slice has, with the word for them.
+pub(crate) fn count_of<T>(items: &[T], one: &str) -> String {
+    count(items.len() as u64, one)
+}
+
+/// Joins the first few and says how many there are besides.
+pub(crate) fn some(items: impl IntoIterator<Item = String>) -> String {
+    const SHOWN: usize = 4;
+    let items: Vec<_> = items.into_iter().collect();
+    let besides = items.len().saturating_sub(SHOWN);
+    let mut text = items.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
+    if besides > 0 {
+        text.push_str(&format!(" and {besides} more"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_out() {
+        assert_eq!(plain("a\u{1b}[31mb\nc"), "a\\u{1b}[31mb\\nc");
+        assert_eq!(plain("naïve ✓"), "naïve ✓");
+    }
+
+    #[test]
+    fn a_long_enumeration_is_cut_and_says_so() {
+        assert_eq!(some(["a".to_owned()]), "a");
+        assert_eq!(some((1..=6).map(|n| n.to_string())), "1, 2, 3, 4 and 2 more");
+        assert_eq!((count(1u64, "op"), count(2u64, "op")), ("1 op".to_owned(), "2 ops".to_owned()));
+        assert_eq!(count(0u64, "entry"), "0 entries");
+    }
+}

@@ -1,0 +1,34 @@
+//! Progress of long work, on standard error, and only if a terminal shows it.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar towards a known end.
+pub(crate) fn bar(total: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec:.dim} {eta}")
+        .with_message(what)
+}
+
+/// A bar towards the end of a file.
+pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec:.dim} {eta}")
+        .with_message(what)
+}
+
+/// A spinner, for work whose end is not known; it is turned from time to time by itself.
+pub(crate) fn spinner(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    with_style(bar, "{spinner:.cyan} {msg}").with_message(what)
+}
+
+fn with_style(bar: ProgressBar, template: &str) -> ProgressBar {
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style.progress_chars("━╸─")),
+        // A template that does not parse costs the looks, not the work.
+        Err(_) => bar,
+    }
+}

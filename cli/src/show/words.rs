@@ -1,0 +1,161 @@
+//! States in words: what a record, an op or the book waits for.
+
+use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
+use fieldbook::{Hold, Policy, RecordStatus, SyncState};
+
+use super::table::Tone;
+use super::{count, time};
+
+/// Returns where a record stands, and how that is.
+pub(crate) fn record_status(status: &RecordStatus) -> (String, Tone) {
+    match status {
+        RecordStatus::Synced => ("synced".to_owned(), Tone::Good),
+        RecordStatus::Pending => ("pending".to_owned(), Tone::Waiting),
+        RecordStatus::InFlight => ("under way, no answer yet".to_owned(), Tone::Waiting),
+        RecordStatus::Held(why) => (format!("held: {}", hold(why)), Tone::Waiting),
+        RecordStatus::DeadLettered { code, message } => {
+            (format!("refused: {code}{}", colon(message)), Tone::Bad)
+        }
+        RecordStatus::InConflict(id) => (format!("in conflict {id}, waits for a person"), Tone::Bad),
+        other => (format!("{other:?}"), Tone::Plain),
+    }
+}
+
+/// Returns the stable name of a record's status, for JSON.
+pub(crate) const fn record_status_name(status: &RecordStatus) -> &'static str {
+    match status {
+        RecordStatus::Synced => "synced",
+        RecordStatus::Pending => "pending",
+        RecordStatus::InFlight => "in_flight",
+        RecordStatus::Held(_) => "held",
+        RecordStatus::DeadLettered { .. } => "dead_lettered",
+        RecordStatus::InConflict(_) => "in_conflict",
+        _ => "other",
+    }
+}
+
+/// Returns why an op is not sent now.
+pub(crate) fn hold(hold: &Hold) -> String {
+    match hold {
+        Hold::UndoWindow { until } => format!("can still be undone, until {}", time::local(*until)),
+        Hold::WaitsFor(key) => format!("refers to {key}, which is not at the server yet"),
+        Hold::DeadCreate => "the record's creation was refused and waits for a person".to_owned(),
+        Hold::BackingOff { until, code } => format!("not taken ({code}), again at {}", time::local(*until)),
+        Hold::Behind(_) => "behind an earlier change of the record, which is under way".to_owned(),
+        Hold::UnmeteredNetwork => "wants an unmetered network".to_owned(),
+        Hold::Parked { scope, code } => format!("{} ({code})", park(scope)),
+        Hold::OtherActor(actor) => format!("{actor} made it, and it is only sent as {actor}"),
+        Hold::LocalOnly => "never leaves this device".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Returns the stable name of a hold, for JSON.
+pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
+    match hold {
+        Hold::UndoWindow { .. } => "undo_window",
+        Hold::WaitsFor(_) => "waits_for",
+        Hold::DeadCreate => "dead_create",
+        Hold::BackingOff { .. } => "backing_off",
+        Hold::Behind(_) => "behind",
+        Hold::UnmeteredNetwork => "unmetered_network",
+        Hold::Parked { .. } => "parked",
+        Hold::OtherActor(_) => "other_actor",
+        Hold::LocalOnly => "local_only",
+        _ => "other",
+    }
+}
+
+/// Returns what is parked and until when.
+pub(crate) fn park(scope: &ParkScope) -> String {
+    match scope {
+        ParkScope::Actor(actor) => format!("{actor} needs new credentials"),
+        ParkScope::Entity(entity) => format!("{entity} waits for an upgrade of the app or the server"),
+        ParkScope::Op(op) => format!("op {op} waits for a person to settle its conflict"),
+        ParkScope::Server(..) => "another server, or another life of it, answered".to_owned(),
+        ParkScope::Protocol => "the app has to be upgraded to the server's protocol".to_owned(),
+    }
+}
+
+/// Returns the stable name of what is parked, for JSON.
+pub(crate) const fn park_name(scope: &ParkScope) -> &'static str {
+    match scope {
+        ParkScope::Actor(_) => "actor",
+        ParkScope::Entity(_) => "entity",
+        ParkScope::Op(_) => "op",
+        ParkScope::Server(..) => "server",
+        ParkScope::Protocol => "protocol",
+    }
+}
+
+/// Returns what the engine is doing or waiting for.
+pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
+    match state {
+        SyncState::Idle => ("nothing needs attention".to_owned(), Tone::Good),
+        SyncState::Syncing { done, left } => (format!("syncing, {done} done, {left} left"), Tone::Waiting),
+        SyncState::BackingOff { until } => (format!("tries again at {}", time::local(*until)), Tone::Waiting),
+        SyncState::Offline { code } => (format!("the server cannot be reached ({code})"), Tone::Waiting),
+        SyncState::NeedsAuth { code } => (format!("needs new credentials ({code})"), Tone::Bad),
+        SyncState::NeedsAttention { dead_letters, conflicts } => (
+            format!(
+                "needs a person: {}, {} to settle",
+                count(*dead_letters, "dead letter"),
+                count(*conflicts, "conflict")
+            ),
+            Tone::Bad,
+        ),
+        SyncState::NeedsUpgrade { code } => (format!("needs an upgrade ({code})"), Tone::Bad),
+        SyncState::NeedsServerConfirmed => {
+            ("another server answered: it has to be confirmed".to_owned(), Tone::Bad)
+        }
+        SyncState::Failed { code } => (format!("the last exchange failed ({code})"), Tone::Bad),
+        SyncState::StorageFailed => ("the disk failed: open the book again".to_owned(), Tone::Bad),
+        other => (format!("{other:?}"), Tone::Plain),
+    }
+}
+
+/// Returns the stable name of the engine's state, for JSON.
+pub(crate) const fn sync_state_name(state: &SyncState) -> &'static str {
+    match state {
+        SyncState::Idle => "idle",
+        SyncState::Syncing { .. } => "syncing",
+        SyncState::BackingOff { .. } => "backing_off",
+        SyncState::Offline { .. } => "offline",
+        SyncState::NeedsAuth { .. } => "needs_auth",
+        SyncState::NeedsAttention { .. } => "needs_attention",
+        SyncState::NeedsUpgrade { .. } => "needs_upgrade",
+        SyncState::NeedsServerConfirmed => "needs_server_confirmed",
+        SyncState::Failed { .. } => "failed",
+        SyncState::StorageFailed => "storage_failed",
+        _ => "other",
+    }
+}
+
+/// Returns who won a conflict, from this device's side.
+pub(crate) const fn winner(winner: Winner) -> &'static str {
+    match winner {
+        Winner::Local => "mine stands",
+        Winner::Remote => "theirs stands",
+        Winner::Merged => "merged",
+        Winner::Undecided => "waits for a person",
+    }
+}
+
+/// Returns a policy in words.
+pub(crate) fn policy(policy: Policy) -> String {
+    policy.as_str().replace('_', " ")
+}
+
+/// Returns why ops need not be sent.
+pub(crate) const fn annulled(reason: AnnulledReason) -> &'static str {
+    match reason {
+        AnnulledReason::CreatedAndDeleted => "created and deleted before it left",
+        AnnulledReason::Undone => "undone before it left",
+        AnnulledReason::NoEffect => "changes nothing that is not so already",
+        AnnulledReason::LocalOnly => "never leaves this device",
+    }
+}
+
+fn colon(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}

@@ -1,0 +1,124 @@
+//! What waits for a person, and how it is settled: dead letters, conflicts, ops of somebody else.
+
+use std::sync::Arc;
+
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, Outcome, PROTOCOL, UnitOutcome};
+use fieldbook::{Clock, FnRemote, Remote, ServerEpoch, ServerId};
+use serde_json::json;
+
+use crate::support::{Folder, StillClock, book, fields, key, sync};
+
+/// A server that refuses every unit for good.
+fn refusing(clock: &Arc<StillClock>) -> impl Remote + use<> {
+    let clock = Arc::clone(clock);
+    FnRemote::new(move |request: &ExchangeRequest| {
+        let refuse = |unit: &fieldbook::protocol::Unit| UnitOutcome {
+            unit: unit.id,
+            outcome: Outcome::Rejected {
+                code: "validation".into(),
+                message: "a name\nis \u{1b}[31mneeded".into(),
+            },
+        };
+        Ok(ExchangeAnswer {
+            marker: MARKER.to_owned(),
+            protocol: PROTOCOL,
+            request: request.request,
+            server: ServerId::from_bytes([7; 16]),
+            server_epoch: ServerEpoch::from_bytes([8; 16]),
+            server_time: clock.now().wall,
+            outcomes: request.units.iter().map(refuse).collect(),
+            changes: Vec::new(),
+            cursors: std::collections::BTreeMap::default(),
+            more: false,
+            receipt: None,
+            forked: None,
+        })
+    })
+}
+
+/// A book with a refused create of `lead/1` (op 2) and an update that waits behind it (op 6).
+pub(crate) fn with_a_dead_letter() -> Folder {
+    let folder = Folder::new();
+    let clock = StillClock::new();
+    let ann = book(&folder.path("ann.book"), "ann", &clock);
+    ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
+    sync(&ann, &refusing(&clock));
+    clock.advance(60);
+    ann.update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
+    ann.close().unwrap();
+    folder
+}
+
+#[test]
+fn a_dead_letter_is_listed_with_its_cause_and_with_what_waits_for_it() {
+    let folder = with_a_dead_letter();
+    let letters = folder.json(&["dead-letters", "list", "ann.book", "--json"]);
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!(
+        (&letter["place"], &letter["code"], &letter["tries"]),
+        (&json!("2"), &json!("validation"), &json!(1))
+    );
+    assert_eq!(letter["fields"], json!({"stage": "new"}));
+    assert_eq!(letter["dependants"], json!(["6"]));
+    let by_id =
+        folder.one_json(&["dead-letters", "show", "ann.book", letter["op"].as_str().unwrap(), "--json"]);
+    assert_eq!(&by_id, letter);
+    let shown = folder.ok(&["dead-letters", "list", "ann.book"]);
+    assert!(
+        shown.contains(r"a name\nis \u{1b}[31mneeded"),
+        "what a server says cannot steer the terminal: {shown:?}"
+    );
+    let queue = folder.json(&["queue", "ann.book", "--json"]);
+    let states: Vec<_> = queue.iter().map(|op| (op["place"].clone(), op["state"].clone())).collect();
+    assert_eq!(states, [(json!("2"), json!("dead")), (json!("6"), json!("held"))]);
+    assert_eq!(queue[1]["hold"], json!({"reason": "dead_create"}));
+    assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");
+}
+
+#[test]
+fn a_retried_dead_letter_goes_out_again_with_what_waited() {
+    let folder = with_a_dead_letter();
+    assert_eq!(
+        folder.ok(&["dead-letters", "retry", "ann.book", "2", "--actor", "support"]),
+        "1 dead letter to be sent again with the next sync\n"
+    );
+    let plan = folder.one_json(&["plan", "ann.book", "--actor", "ann", "--json"]);
+    assert_eq!(plan["send"][0]["records"], json!([{"key": "lead/1", "ops": ["2", "6"]}]));
+    assert_eq!(plan["held"], json!([]));
+    let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
+    assert_eq!(
+        (&entry["verb"], &entry["actor"]),
+        (&json!("retry"), &json!("support")),
+        "who decided is on record"
+    );
+}
+
+#[test]
+fn a_discarded_dead_letter_falls_back_to_what_stands_without_it_and_says_why() {
+    let folder = with_a_dead_letter();
+    folder.ok(&["dead-letters", "export", "ann.book", "refused.jsonl"]);
+    assert!(String::from_utf8(folder.bytes("refused.jsonl")).unwrap().contains(r#""stage":"new""#));
+    let said = folder.ok(&["dead-letters", "discard", "ann.book", "--all", "--reason", "entered twice"]);
+    assert!(said.starts_with("gave up 2 ops"), "the update behind it goes with the creation: {said}");
+    assert_eq!(folder.run(&["get", "ann.book", "lead/1"]).code, 1);
+    let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
+    assert_eq!((&entry["verb"], &entry["reason"]), (&json!("discard"), &json!("entered twice")));
+    assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], 0);
+}
+
+#[test]
+fn ops_of_somebody_else_are_held_and_the_program_says_how_they_go_out() {
+    let folder = Folder::new();
+    folder.ok(&["init", "a.book", "--actor", "ann"]);
+    folder.ok(&["put", "a.book", "lead/1", "{}", "--actor", "ann"]);
+    folder.ok(&["put", "a.book", "lead/2", "{}", "--actor", "ben"]);
+    let held = |args: &[&str]| -> Vec<_> {
+        let queue = folder.json(&[&["queue", "a.book", "--json"], args].concat());
+        queue.iter().filter(|op| op["state"] == "held").map(|op| op["key"].clone()).collect()
+    };
+    assert_eq!(held(&[]), ["lead/1"], "by default as whoever used the book last");
+    assert_eq!(held(&["--actor", "ann"]), ["lead/2"]);
+    let said = folder.ok(&["explain", "a.book", "lead/1"]);
+    assert!(said.contains("fieldbook sync a.book --actor ann"), "{said}");
+}

@@ -1,0 +1,185 @@
+//! What the tests share: running the program, a server that runs, a clock that stands still.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use fieldbook::{
+    Book, BookOptions, Clock, Fields, MonotonicTime, Now, RecordKey, Remote, RunOptions, SeededRandomness,
+    SyncReport, WallTime,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder that the program is run in.
+pub(crate) struct Folder(TempDir);
+
+/// What one run of the program came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
+        command.args(args).current_dir(self.0.path()).env("TZ", "UTC").env("NO_COLOR", "1");
+        for name in
+            ["FIELDBOOK_ACTOR", "FIELDBOOK_SERVER", "FIELDBOOK_LOG", "RUST_BACKTRACE", "CLICOLOR_FORCE"]
+        {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs the program and returns what came of it.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        self.command(args).stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// Runs the program with something on its standard input.
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &str) -> Ran {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Runs the program, which has to succeed, and returns what it printed.
+    #[track_caller]
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
+        ran.out
+    }
+
+    /// Runs the program, which has to print one JSON value a line.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        self.ok(args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Runs the program, which has to print one JSON value.
+    #[track_caller]
+    pub(crate) fn one_json(&self, args: &[&str]) -> Value {
+        let mut values = self.json(args);
+        assert_eq!(values.len(), 1, "{args:?}");
+        values.remove(0)
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// `fieldbook serve`, running.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Serving {
+    pub(crate) fn start(folder: &Folder, args: &[&str]) -> Self {
+        let all = [&["serve", "--listen", "127.0.0.1:0", "--data", "server.store"], args].concat();
+        let mut child = folder.command(&all).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url }
+    }
+
+    /// Asks it to end, as a terminal or a service manager does, and waits.
+    pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
+        let asked = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is fine.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A clock that moves when it is told to, so that what the program prints of a book is the same each time.
+#[derive(Debug)]
+pub(crate) struct StillClock(AtomicI64);
+
+impl StillClock {
+    /// 2026-03-01 09:00:00 UTC.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_772_355_600_000)))
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for StillClock {
+    fn now(&self) -> Now {
+        let milliseconds = self.0.load(Ordering::SeqCst);
+        Now {
+            wall: WallTime::from_milliseconds(milliseconds),
+            monotonic: MonotonicTime::from_milliseconds(milliseconds.unsigned_abs()),
+        }
+    }
+}
+
+/// A new book whose entries are the same each time.
+pub(crate) fn book(path: &Path, actor: &str, clock: &Arc<StillClock>) -> Book {
+    let mut seed = [0; 32];
+    seed.iter_mut().zip(actor.bytes()).for_each(|(seed, byte)| *seed = byte);
+    let options = BookOptions::new(actor).unwrap();
+    let options =
+        options.clock(Arc::clone(clock) as Arc<dyn Clock>).randomness(Box::new(SeededRandomness::new(seed)));
+    Book::create_new(path, options).unwrap()
+}
+
+pub(crate) fn key(text: &str) -> RecordKey {
+    text.parse().unwrap()
+}
+
+pub(crate) fn fields(text: &str) -> Fields {
+    Fields::parse(text).unwrap()
+}
+
+/// Syncs a book until nothing is left.
+pub(crate) fn sync(book: &Book, remote: &dyn Remote) -> SyncReport {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(book.sync(remote, &RunOptions::default())).unwrap()
+}
