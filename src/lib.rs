@@ -43,7 +43,7 @@ pub use book::Book;
 pub use corrections::Undone;
 pub use entity::Entity;
 pub use error::Error;
-pub use maintain::{Past, verify_book};
+pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use read::{IndexPlace, Page};
 pub use record::{Record, RecordStatus};
