@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fieldbook::protocol::{Change, ExchangeRequest, PROTOCOL};
 use fieldbook::{
-    Actor, Book, Cursor, DeviceId, EntityType, Epoch, FieldsJson, RecordKey, RequestId, SeededRandomness, WallTime,
-    limits,
+    Actor, Book, Cursor, DeviceId, EntityType, Epoch, FieldsJson, RecordKey, RequestId, SeededRandomness,
+    WallTime, limits,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

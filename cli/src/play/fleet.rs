@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::{
-    Actor, Book, BookOptions, EntityRules, OpId, Schema, SeededRandomness, WallTime,
-};
+use fieldbook::{Actor, Book, BookOptions, EntityRules, OpId, Schema, SeededRandomness, WallTime};
 
 use super::clock::VirtualClock;
 use super::write::Late;
@@ -77,7 +75,9 @@ impl Fleet {
     }
 
     pub(super) fn device(&mut self, number: usize) -> Result<&mut Device, Failure> {
-        self.devices.get_mut(number).ok_or_else(|| Failure::new("the stream names an author it does not have"))
+        self.devices
+            .get_mut(number)
+            .ok_or_else(|| Failure::new("the stream names an author it does not have"))
     }
 
     /// Returns a device's book, opened if need be.
@@ -101,7 +101,8 @@ impl Fleet {
         let options = options(&device.actor)?
             .clock(Arc::<VirtualClock>::clone(&device.clock))
             .randomness(Box::new(randomness));
-        let book = Book::open_or_create(&device.path, options).map_err(|error| device.failed("open", error))?;
+        let book =
+            Book::open_or_create(&device.path, options).map_err(|error| device.failed("open", error))?;
         device.book = Some(book.clone());
         self.open += 1;
         Ok(book)
@@ -157,7 +158,9 @@ pub(crate) fn options(actor: &Actor) -> Result<BookOptions, Failure> {
 pub(crate) fn file_name(author: &str) -> String {
     let mut name = String::with_capacity(author.len() + 5);
     for byte in author.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@') || (byte == b'.' && !name.is_empty())
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'@')
+            || (byte == b'.' && !name.is_empty())
         {
             name.push(char::from(byte));
         } else {

@@ -21,8 +21,22 @@ const LARGEST: u64 = 3_400;
 /// How far back a base may lie.
 const LONGEST_GAP: u64 = 56;
 const FIELDS: [&str; 16] = [
-    "name", "email", "phone", "party", "district", "roles", "links", "sources", "image", "office", "fax", "notes",
-    "biography", "status", "owner", "region",
+    "name",
+    "email",
+    "phone",
+    "party",
+    "district",
+    "roles",
+    "links",
+    "sources",
+    "image",
+    "office",
+    "fax",
+    "notes",
+    "biography",
+    "status",
+    "owner",
+    "region",
 ];
 /// Between two positions.
 const STEP: Duration = Duration::from_secs(3_600);
@@ -70,7 +84,15 @@ impl Maker {
         let authors = (mutations / 330).clamp(3, 300);
         let bases = (0..authors).map(|_| 0).collect();
         let random = SeededRandomness::from_number(seed);
-        Self { random, all: mutations, left: mutations, position: 1, transactions: 0, bases, records: Vec::new() }
+        Self {
+            random,
+            all: mutations,
+            left: mutations,
+            position: 1,
+            transactions: 0,
+            bases,
+            records: Vec::new(),
+        }
     }
 
     /// Makes the lines of the next transaction.
@@ -128,12 +150,15 @@ impl Maker {
     ) -> Option<(&'static str, &'static str, String, Value)> {
         let choice = self.random.below(100);
         let wanted = self.all / 6;
-        if (self.records.len() as u64) < wanted.min(20) || (choice < 18 && (self.records.len() as u64) < wanted) {
+        if (self.records.len() as u64) < wanted.min(20)
+            || (choice < 18 && (self.records.len() as u64) < wanted)
+        {
             return Some(self.create());
         }
         let chosen = (0..20).find_map(|_| {
             let number = usize::try_from(self.random.below(seen as u64)).ok()?;
-            let is_free = self.records.get(number).is_some_and(|record| record.alive) && !touched.contains(&number);
+            let is_free =
+                self.records.get(number).is_some_and(|record| record.alive) && !touched.contains(&number);
             is_free.then_some(number)
         });
         let Some(chosen) = chosen else { return Some(self.create()) };

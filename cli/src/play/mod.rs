@@ -28,9 +28,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fieldbook::{
-    Actor, Credentials, HttpOptions, HttpRemote, NoCredentials, RecordKey, Remote, Secret,
-};
+use fieldbook::{Actor, Credentials, HttpOptions, HttpRemote, NoCredentials, RecordKey, Remote, Secret};
 use fieldbook_server::{ServeOptions, Server, serve};
 use tempfile::TempDir;
 
@@ -108,7 +106,11 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
 /// Returns the failure that a play that does not hold ends with.
 pub(crate) fn verdict(report: &Report) -> Result<(), Failure> {
     let faults = report.faults();
-    if faults.is_empty() { Ok(()) } else { Err(Failure::new(format!("the play does not hold: {}", faults.join("; ")))) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("the play does not hold: {}", faults.join("; "))))
+    }
 }
 
 /// What is played, and against what.
@@ -176,7 +178,10 @@ async fn play_within(setup: Setup) -> Result<Played, Failure> {
         None => None,
     };
     if let Some(server) = server {
-        server.shutdown().await.map_err(|error| Failure::new("the server did not stop well").because(error))?;
+        server
+            .shutdown()
+            .await
+            .map_err(|error| Failure::new("the server did not stop well").because(error))?;
     }
     let mut report = report_of(&player, &ending, setup.check);
     report.records = table.len() as u64;

@@ -84,8 +84,8 @@ impl Player {
         device.clock.set(written_at);
         device.wrote_at = written_at;
         let count = mutations.len() as u64;
-        let (ops, late) =
-            write(&book, mutations, &mut self.writes).map_err(|error| refused(self.stream.source(), error))?;
+        let (ops, late) = write(&book, mutations, &mut self.writes)
+            .map_err(|error| refused(self.stream.source(), error))?;
         device.may_owe = true;
         device.owed.push_back(Owed { transaction: number, written_at, ops, late });
         self.syncer.progress.inc(count);
@@ -227,7 +227,8 @@ impl Player {
         check: bool,
         ending: &mut Ending,
     ) -> Result<(), Failure> {
-        let failed = |error: fieldbook::Error| Failure::new("a book cannot be read at the end").because(error);
+        let failed =
+            |error: fieldbook::Error| Failure::new("a book cannot be read at the end").because(error);
         let differences = table.compare(book)?;
         if !differences.is_empty() {
             ending.unequal.push((author, differences));

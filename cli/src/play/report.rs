@@ -85,7 +85,11 @@ impl Report {
             faults.push(format!("{} dead letters", self.dead_letters));
         }
         for unequal in &self.unequal {
-            faults.push(format!("the device of {} differs from the server: {}", unequal.author, names(&unequal.records)));
+            faults.push(format!(
+                "the device of {} differs from the server: {}",
+                unequal.author,
+                names(&unequal.records)
+            ));
         }
         if let Some(oracle) = self.oracle.as_ref().filter(|oracle| !oracle.unexplained.is_empty()) {
             faults.push(format!("unexplained differences from the oracle: {}", names(&oracle.unexplained)));
@@ -108,9 +112,19 @@ impl Report {
 
     fn rows_of_work(&self, listing: &mut Listing) {
         let (writes, traffic) = (&self.writes, &self.traffic);
-        row!(listing, "mutations", number(self.mutations), format!("in {} transactions of the stream", number(self.transactions)));
+        row!(
+            listing,
+            "mutations",
+            number(self.mutations),
+            format!("in {} transactions of the stream", number(self.transactions))
+        );
         row!(listing, "devices", number(self.devices), "one book each");
-        row!(listing, "ops", number(writes.ops), format!("{} mutations needed none", number(writes.without_effect)));
+        row!(
+            listing,
+            "ops",
+            number(writes.ops),
+            format!("{} mutations needed none", number(writes.without_effect))
+        );
         row!(
             listing,
             "adapted",
@@ -120,29 +134,67 @@ impl Report {
                 writes.creates_as_replaces, writes.updates_as_creates, writes.deletes_left_out
             )
         );
-        row!(listing, "late", number(writes.late), "mutations of what the base position lacks, written at their own");
+        row!(
+            listing,
+            "late",
+            number(writes.late),
+            "mutations of what the base position lacks, written at their own"
+        );
         if writes.split_transactions > 0 {
-            row!(listing, "split", number(writes.split_transactions), format!("transactions over the limits, into {} parts", writes.split_parts));
+            row!(
+                listing,
+                "split",
+                number(writes.split_transactions),
+                format!("transactions over the limits, into {} parts", writes.split_parts)
+            );
         }
-        row!(listing, "exchanges", number(traffic.exchanges), format!("{} of them failed and were made again", number(traffic.failed_exchanges)));
+        row!(
+            listing,
+            "exchanges",
+            number(traffic.exchanges),
+            format!("{} of them failed and were made again", number(traffic.failed_exchanges))
+        );
         row!(
             listing,
             "bytes",
             HumanBytes(traffic.bytes_sent + traffic.bytes_received).to_string(),
-            format!("{} sent, {} received", HumanBytes(traffic.bytes_sent), HumanBytes(traffic.bytes_received))
+            format!(
+                "{} sent, {} received",
+                HumanBytes(traffic.bytes_sent),
+                HumanBytes(traffic.bytes_received)
+            )
         );
-        row!(listing, "units", number(self.units), format!("with {} changes; {} came back stale", number(self.changes), number(traffic.stale_units)));
+        row!(
+            listing,
+            "units",
+            number(self.units),
+            format!("with {} changes; {} came back stale", number(self.changes), number(traffic.stale_units))
+        );
         row!(listing, "coalesced ops", number(self.coalesced_ops), "left as part of another op's change");
         row!(listing, "annulled ops", number(self.annulled_ops), "needed not be sent");
     }
 
     fn rows_of_conflicts(&self, listing: &mut Listing) {
         let all: u64 = self.conflicts.iter().map(|conflict| conflict.count).sum();
-        row!(listing, "conflicts", number(all), format!("on {} records; {} ops lost all they had to say", number(self.records_in_conflict), number(self.superseded_ops)));
+        row!(
+            listing,
+            "conflicts",
+            number(all),
+            format!(
+                "on {} records; {} ops lost all they had to say",
+                number(self.records_in_conflict),
+                number(self.superseded_ops)
+            )
+        );
         for ConflictCount { policy, winner, count } in &self.conflicts {
             row!(listing, "", number(*count), format!("{policy}: {winner} won"));
         }
-        row!(listing, "dead letters", good_if_none(self.dead_letters), format!("{} ops still owed", number(self.pending_ops)));
+        row!(
+            listing,
+            "dead letters",
+            good_if_none(self.dead_letters),
+            format!("{} ops still owed", number(self.pending_ops))
+        );
     }
 
     fn rows_of_the_end(&self, listing: &mut Listing) {
@@ -154,13 +206,36 @@ impl Report {
             format!("of {}, with the server's {} records", number(self.devices), number(self.records))
         );
         if let Some(oracle) = &self.oracle {
-            row!(listing, "explained", number(oracle.explained.len() as u64), format!("differences from the oracle that a conflict entry names; of {} it names every field", number(oracle.fields_named)));
-            row!(listing, "unexplained", good_if_none(oracle.unexplained.len() as u64), "differences from the oracle");
+            row!(
+                listing,
+                "explained",
+                number(oracle.explained.len() as u64),
+                format!(
+                    "differences from the oracle that a conflict entry names; of {} it names every field",
+                    number(oracle.fields_named)
+                )
+            );
+            row!(
+                listing,
+                "unexplained",
+                good_if_none(oracle.unexplained.len() as u64),
+                "differences from the oracle"
+            );
         }
         if self.checked {
-            row!(listing, "faulty books", good_if_none(self.faults.len() as u64), "chains verified, tables folded anew and compared");
+            row!(
+                listing,
+                "faulty books",
+                good_if_none(self.faults.len() as u64),
+                "chains verified, tables folded anew and compared"
+            );
         }
-        row!(listing, "log entries", number(self.log_entries), format!("books of {} in all", HumanBytes(self.book_bytes)));
+        row!(
+            listing,
+            "log entries",
+            number(self.log_entries),
+            format!("books of {} in all", HumanBytes(self.book_bytes))
+        );
         let memory = self.peak_memory_bytes.map(|bytes| format!("peak memory {}", HumanBytes(bytes)));
         row!(listing, "time", format!("{:.1} s", self.seconds), memory.unwrap_or_default());
     }

@@ -60,7 +60,10 @@ mod tests {
             .iter()
             .map(|(author, base, position)| Transaction::new(*author, *base, *position))
             .collect();
-        schedule(&transactions, 3).into_iter().map(|step| (step.position, step.what, step.transaction)).collect()
+        schedule(&transactions, 3)
+            .into_iter()
+            .map(|step| (step.position, step.what, step.transaction))
+            .collect()
     }
 
     #[test]

@@ -34,10 +34,7 @@ pub(crate) enum Source {
     /// A file, gzipped or not.
     File(PathBuf),
     /// Bytes of the program itself.
-    Shipped {
-        name: &'static str,
-        bytes: &'static [u8],
-    },
+    Shipped { name: &'static str, bytes: &'static [u8] },
 }
 
 impl Source {
@@ -52,8 +49,9 @@ impl Source {
     pub(super) fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
         let mut raw: Box<dyn BufRead> = match self {
             Self::File(path) => {
-                let file = File::open(path)
-                    .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))?;
+                let file = File::open(path).map_err(|error| {
+                    Failure::new(format!("cannot read {}", path.display())).because(error)
+                })?;
                 Box::new(BufReader::with_capacity(BUFFER, file))
             }
             Self::Shipped { bytes, .. } => Box::new(Cursor::new(*bytes)),
@@ -264,8 +262,8 @@ impl Index {
         if heading.base_pos >= heading.pos {
             return Err(fault("has a base_pos that is not below its pos"));
         }
-        let synced_at =
-            WallTime::parse(&heading.synced_at).ok_or_else(|| fault("has a synced_at that is no RFC 3339 time"))?;
+        let synced_at = WallTime::parse(&heading.synced_at)
+            .ok_or_else(|| fault("has a synced_at that is no RFC 3339 time"))?;
         let author = match self.author_numbers.get(heading.author.as_ref()) {
             Some(author) => *author,
             None => {
@@ -277,8 +275,7 @@ impl Index {
             }
         };
         self.ops += 1;
-        let piece =
-            Piece { offset: line.offset, bytes: line.text.len() as u64, first_line: line.number };
+        let piece = Piece { offset: line.offset, bytes: line.text.len() as u64, first_line: line.number };
         let Some(number) = self.transaction_numbers.get(heading.tx.get()) else {
             self.transaction_numbers.insert(heading.tx.get().to_owned(), self.transactions.len());
             self.transactions.push(Transaction {
@@ -327,9 +324,8 @@ fn mutation(source: &Source, line: &Line<'_>) -> Result<StreamMutation, Failure>
     let payload = body.payload.map_or("null", RawValue::get);
     let fields = match (body.op, payload) {
         (OpKind::Delete, _) => Fields::new(),
-        (_, payload) => {
-            Fields::parse(payload).map_err(|error| fault("has a payload that cannot be fields").because(error))?
-        }
+        (_, payload) => Fields::parse(payload)
+            .map_err(|error| fault("has a payload that cannot be fields").because(error))?,
     };
     let made_at = WallTime::parse(&body.ts).ok_or_else(|| fault("has a ts that is no RFC 3339 time"))?;
     let bytes = fields.to_json().as_str().len();

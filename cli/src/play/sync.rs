@@ -151,12 +151,16 @@ impl Syncer {
 
     fn needs_nobody(&self, book: &Book) -> Result<(), Failure> {
         match book.status().state {
-            SyncState::NeedsAuth { code } => Err(Failure::new(format!("the server wants other credentials ({code})"))),
+            SyncState::NeedsAuth { code } => {
+                Err(Failure::new(format!("the server wants other credentials ({code})")))
+            }
             SyncState::NeedsUpgrade { code } => {
                 Err(Failure::new(format!("the server needs another version of this program ({code})")))
             }
-            SyncState::NeedsServerConfirmed => Err(Failure::new("another server answers than at the beginning")
-                .hint("start the same store again, or play anew")),
+            SyncState::NeedsServerConfirmed => {
+                Err(Failure::new("another server answers than at the beginning")
+                    .hint("start the same store again, or play anew"))
+            }
             _ => Ok(()),
         }
     }

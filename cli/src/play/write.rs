@@ -70,7 +70,8 @@ pub(super) fn write(
             (OpKind::Delete, Some(_)) => Mutation::delete(key),
             (OpKind::Update, Some(image)) => {
                 let same = |name: &str| is_same(image, name, &mutation.fields);
-                let members: HashSet<_> = mutation.fields.names().filter(|name| same(name)).map(str::to_owned).collect();
+                let members: HashSet<_> =
+                    mutation.fields.names().filter(|name| same(name)).map(str::to_owned).collect();
                 let changed = mutation.fields.filtered(|name| !members.contains(name));
                 if !members.is_empty() {
                     late.push(Late { mutation: number, members: Some(members) });
@@ -184,7 +185,8 @@ impl<'a> Images<'a> {
         if !self.images.contains_key(key) {
             let row = self.snapshot.record(key)?.unwrap_or_default();
             let image = row.image().map(FieldsJson::to_fields).transpose();
-            let image = image.map_err(|fault| fieldbook::StoreError::corrupt("stored fields", None, fault))?;
+            let image =
+                image.map_err(|fault| fieldbook::StoreError::corrupt("stored fields", None, fault))?;
             self.images.insert(key.clone(), image);
         }
         Ok(self.images.entry(key.clone()).or_default())
