@@ -120,14 +120,21 @@ impl Handle {
 
     /// Stops syncing until [`Self::resume`]. A wait for the server is cut short.
     pub fn pause(&self) {
-        self.control.send_replace(Order::Pause);
-        self.stop.send_replace(true);
+        self.order(Order::Pause);
     }
 
     /// Goes on after [`Self::pause`], at once.
     pub fn resume(&self) {
-        self.stop.send_replace(false);
-        self.control.send_replace(Order::Work);
+        self.order(Order::Work);
+    }
+
+    /// Gives an order, and in the same step says whether a run under way should end: a pause and a resume of two threads
+    /// must not leave the one's order with the other's wish.
+    fn order(&self, order: Order) {
+        self.control.send_modify(|current| {
+            *current = order;
+            self.stop.send_replace(order != Order::Work);
+        });
     }
 
     /// Returns whether the worker has ended by itself; [`Self::shutdown`] says why.
@@ -140,8 +147,7 @@ impl Handle {
     /// # Errors
     /// [`WorkerError`] if it had ended before by a failure of the book or a panic.
     pub async fn shutdown(self) -> Result<(), WorkerError> {
-        self.control.send_replace(Order::End);
-        self.stop.send_replace(true);
+        self.order(Order::End);
         self.task.await.unwrap_or(Err(WorkerError::Panicked))
     }
 }
