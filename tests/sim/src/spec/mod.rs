@@ -1,8 +1,9 @@
 //! Runs spec cases: the sync rules as data (`tests/spec/README.md`), against a real book and a scripted server.
 //!
 //! ```text
-//!   case.rs     the language           world.rs    a book driven by hand       compare.rs   expected against seen
-//!   answer.rs   what the server says   owed.rs     what is still owed          fate.rs      what became of each op
+//!   case.rs     the language           world.rs      a book driven by hand     compare.rs   expected against seen
+//!   answer.rs   what the server says   exchange.rs   what goes between them    owed.rs      what is still owed
+//!                                                                              fate.rs      what became of each op
 //! ```
 //!
 //! After every step, whatever the case expects at its end:
@@ -15,6 +16,7 @@ mod case;
 mod clock;
 mod compare;
 mod disk;
+mod exchange;
 mod fate;
 mod fault;
 mod owed;
@@ -50,8 +52,6 @@ pub struct FileReport {
     pub failed: Vec<FailedCase>,
     /// Lines that are no cases, from 1, and why.
     pub unreadable: Vec<(usize, String)>,
-    /// The ids of all cases, in order.
-    pub ids: Vec<String>,
 }
 
 /// A case that did not end as it should.
@@ -83,6 +83,7 @@ pub fn run_file(path: &Path, manner: Manner) -> io::Result<FileReport> {
 /// Runs cases, one a line. Empty lines are passed over.
 pub fn run_text(text: &str, manner: Manner) -> FileReport {
     let mut report = FileReport::default();
+    let mut seen = BTreeSet::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let value = match serde_json::from_str::<Value>(line) {
             Ok(value) => value,
@@ -97,8 +98,7 @@ pub fn run_text(text: &str, manner: Manner) -> FileReport {
             continue;
         };
         let title = member("title").unwrap_or_default();
-        let is_repeated = report.ids.contains(&id);
-        report.ids.push(id.clone());
+        let is_repeated = !seen.insert(id.clone());
         if kind != TRACE {
             report.skipped += 1;
             continue;
