@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fieldbook_core::entry::{Control, Draft, Opened};
-use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, StoreOptions, read_head};
+use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, read_head};
 use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
@@ -27,6 +27,7 @@ use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
 use crate::error::Error;
+use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
 use crate::status::SyncStatus;
 use crate::system;
@@ -49,6 +50,7 @@ pub struct Book {
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) schema: Schema,
+    pub(crate) look_only: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
@@ -104,7 +106,7 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] as for [`Self::open`].
     pub fn on_backend(backend: impl redb::StorageBackend, options: BookOptions) -> Result<Self, Error> {
-        let store = Store::with_backend(backend, &StoreOptions { cache_bytes: options.store.cache_bytes })?;
+        let store = Store::with_backend(backend, &options.store)?;
         Self::start(store, options)
     }
 
@@ -115,8 +117,14 @@ impl Book {
         };
         let mut seed = [0; 32];
         randomness.fill(&mut seed);
-        let snapshot = Snapshot::new(store.begin_read()?);
+        let mut snapshot = Snapshot::new(store.begin_read()?);
         let head = read_head(&snapshot.entries()?)?;
+        // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
+        if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == ROWS_FORMAT) {
+            drop(snapshot);
+            refold(&store, &options.schema, head, |_| {})?;
+            snapshot = Snapshot::new(store.begin_read()?);
+        }
         let state = snapshot.state()?;
         let tail = snapshot.tail(&options.schema)?;
         let mut projections = options.projections;
@@ -125,6 +133,7 @@ impl Book {
         let shared = Shared {
             store,
             schema: options.schema,
+            look_only: options.store.look_only,
             clock: options.clock,
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
@@ -140,12 +149,12 @@ impl Book {
             syncing: Arc::default(),
         };
         let book = Self { shared: Arc::new(shared) };
-        match head {
-            None => book.shared.write_in_turn(Shared::begin_log)?,
-            Some(_) if book.shared.state().format != ROWS_FORMAT => drop(book.rebuild(|_| {})?),
-            Some(_) => {}
+        if head.is_none() {
+            book.shared.write_in_turn(Shared::begin_log)?;
         }
-        book.take_in_what_is_declared_now()?;
+        if !book.shared.look_only {
+            book.take_in_what_is_declared_now()?;
+        }
         book.shared.fold_new_projections()?;
         book.shared.refresh_status();
         Ok(book)
@@ -178,6 +187,8 @@ impl Book {
     /// actor's credentials.
     pub fn act_as(&self, actor: Actor) {
         *write(&self.shared.actor) = actor;
+        // Whether new credentials are needed is said of the actor who uses the book.
+        self.shared.refresh_status();
     }
 
     /// Returns what the app declared.

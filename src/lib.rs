@@ -50,7 +50,7 @@ pub use error::Error;
 pub use explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
 };
-pub use maintain::{Past, verify_book};
+pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};

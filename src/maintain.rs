@@ -3,17 +3,18 @@
 use std::io::Write;
 use std::path::Path;
 
-use fieldbook_core::RecordKey;
-use fieldbook_core::Seq;
 use fieldbook_core::entry::{Decision, Entry};
 use fieldbook_core::log::{
-    Damage, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, verify,
+    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export,
+    read_head, verify,
 };
-use fieldbook_projections::{LogView, MemoryTables, Rebuilt, fold, rebuild};
+use fieldbook_core::{RecordKey, Schema, Seq};
+use fieldbook_projections::{LogView, MemoryTables, Projections, Rebuilt, fold, rebuild};
 use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
 use crate::error::Error;
+use crate::options::BookOptions;
 use crate::record::Record;
 
 /// How many records kept aside are taken in with one entry.
@@ -152,7 +153,8 @@ impl Book {
 }
 
 /// Verifies the log of a book's file without reading any of its tables, so that a book which is too damaged to be used can
-/// still tell what is damaged. `progress` hears how many entries are checked, and of how many.
+/// still tell what is damaged. The file keeps its every byte. `progress` hears how many entries are checked, and of how
+/// many.
 ///
 /// # Errors
 /// [`Error::Store`] as for [`Book::open`], if the file cannot be opened at all. Damage is a value, not an error.
@@ -160,10 +162,42 @@ pub fn verify_book(
     path: impl AsRef<Path>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Result<Verified, Damage>, Error> {
-    let store = Store::open(path.as_ref(), &StoreOptions::default())?;
+    let store = Store::open(path.as_ref(), &StoreOptions { look_only: true, ..StoreOptions::default() })?;
     let entries = entries(&store.begin_read()?)?;
     let total = entries.len().map_err(StoreError::during("counting the entries"))?;
     Ok(verify(&entries, |done| progress(done, total)))
+}
+
+/// Throws the tables of a book's file away and folds them anew from the log, without reading any of them, so that a book
+/// whose tables are too damaged to be opened can be used again. `progress` hears of every entry, and of how many there are.
+///
+/// # Errors
+/// [`Error::Store`] as for [`Book::open`], or if the log does not read; then the tables are as they were.
+pub fn rebuild_book(
+    path: impl AsRef<Path>,
+    options: &BookOptions,
+    mut progress: impl FnMut(Seq, Seq),
+) -> Result<Seq, Error> {
+    let store = Store::open(path.as_ref(), &options.store)?;
+    let head = read_head(&entries(&store.begin_read()?)?)?;
+    let last = head.map_or(Seq::ZERO, |head| head.seq);
+    refold(&store, &options.schema, head, |seq| progress(seq, last))?;
+    store.close()?;
+    Ok(last)
+}
+
+/// Folds the tables of a store anew, in one commit.
+pub(crate) fn refold(
+    store: &Store,
+    schema: &Schema,
+    head: Option<Head>,
+    progress: impl FnMut(Seq),
+) -> Result<(), Error> {
+    let transaction = store.begin_write()?;
+    rebuild(&transaction, schema, head, progress)?;
+    // The app's own projections are taken away: the app folds them again when it opens the book with them.
+    Projections::default().fold_anew(&transaction)?;
+    Ok(commit(transaction)?)
 }
 
 /// A book as it was after some entry. In memory, read only.

@@ -63,6 +63,14 @@ impl BookOptions {
         self
     }
 
+    /// Opens only to look: the file keeps its every byte, and every write of the app's is refused. For support, and for
+    /// looking into a damaged book.
+    #[must_use]
+    pub const fn look_only(mut self) -> Self {
+        self.store.look_only = true;
+        self
+    }
+
     /// Reads time from another clock than the operating system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {

@@ -53,6 +53,7 @@ pub(crate) struct Session<'t> {
     ops: Vec<OpId>,
     fold_tail: bool,
     fold_history: bool,
+    look_only: bool,
 }
 
 impl<'t> Session<'t> {
@@ -65,6 +66,11 @@ impl<'t> Session<'t> {
 
     /// Appends an entry and applies it. Its clock is at least `hlc`.
     pub(crate) fn append(&mut self, draft: Draft, hlc: Hlc) -> Result<Entry, Error> {
+        if self.look_only {
+            return Err(Error::Misuse(
+                "this book was opened to be looked at only: open it without `look_only`",
+            ));
+        }
         let head = self.appender.head().map_or(Hlc::ZERO, |head| head.hlc);
         let hlc =
             if hlc > head { hlc } else { stamp(self.last_stamp.max(head), self.now, self.server_time).hlc };
@@ -325,6 +331,7 @@ impl Shared {
             ops: Vec::new(),
             fold_tail: false,
             fold_history: false,
+            look_only: self.look_only,
         })
     }
 

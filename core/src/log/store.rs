@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. A path holds either a whole book or what it held before: a new file gets its name after its last sync.
 //! 2. Nothing that exists is ever overwritten by [`Store::create`].
-//! 3. [`Store::open`] writes to a file only once it has shown that it is a book that opens (see `staged`).
+//! 3. [`Store::open`] writes to a file only once it has shown that it is a book that opens (see `staged`), and never if it
+//!    is opened to be looked at only.
 //!
 //! What it is not: an error-proof reader of damaged pages. redb checks pages when it repairs, not each time it reads them;
 //! `verify` finds what is damaged among the entries.
@@ -24,11 +25,14 @@ use super::staged::Staged;
 pub struct StoreOptions {
     /// How much memory may hold pages of the file.
     pub cache_bytes: usize,
+    /// Whether the file keeps its every byte: what is written, by redb itself too, stays in memory and is gone when the
+    /// store is closed.
+    pub look_only: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024 }
+        Self { cache_bytes: 32 * 1024 * 1024, look_only: false }
     }
 }
 
@@ -244,7 +248,9 @@ fn open_backend(
             });
         }
     }
-    staged.go_live().map_err(StoreError::disk("opening the book"))?;
+    if !options.look_only {
+        staged.go_live().map_err(StoreError::disk("opening the book"))?;
+    }
     Ok(Store { database: Some(database) })
 }
 

@@ -1,0 +1,93 @@
+//! A book that is opened only to look at it: for support, and for damaged books.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use fieldbook::{Book, BookOptions, Error, Fields, Seq, SyncState, rebuild_book, verify_book};
+use fieldbook::{RunOptions, protocol::Failure};
+use redb::{ReadableTable, TableDefinition, TableHandle};
+use serde_json::json;
+
+fn options() -> BookOptions {
+    BookOptions::new("ann").unwrap()
+}
+
+fn fields() -> Fields {
+    Fields::from_value(json!({"name": "Ann"})).unwrap()
+}
+
+#[test]
+fn looking_at_a_book_changes_not_a_byte_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ann.book");
+    let book = Book::create_new(&path, options()).unwrap();
+    book.create("lead/1".parse().unwrap(), fields()).unwrap();
+    drop(book);
+    let before = std::fs::read(&path).unwrap();
+
+    let book = Book::open(&path, options().look_only()).unwrap();
+    assert_eq!(
+        book.timeline(&"lead/1".parse().unwrap()).unwrap().len(),
+        1,
+        "what lags behind is folded in memory"
+    );
+    assert_eq!(book.entries(Seq::new(1), 10).unwrap().len(), 2);
+    let refused = book.create("lead/2".parse().unwrap(), fields());
+    assert!(matches!(refused, Err(Error::Misuse(_))), "{refused:?}");
+    assert_eq!(book.status().pending, 1);
+    book.close().unwrap();
+    assert_eq!(verify_book(&path, |_, _| {}).unwrap().unwrap().entries, 2);
+    assert!(std::fs::read(&path).unwrap() == before);
+
+    let book = Book::open(&path, options()).unwrap();
+    assert_eq!(book.entries(Seq::new(1), 10).unwrap().len(), 2, "nothing of what was refused came through");
+}
+
+#[test]
+fn who_needs_credentials_is_said_of_the_actor_who_uses_the_book() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = Book::create_new(folder.path().join("ann.book"), options()).unwrap();
+    book.create("lead/1".parse().unwrap(), fields()).unwrap();
+    let remote =
+        fieldbook::FnRemote::new(|_: &_| Err(Failure::Unauthorized { code: "expired".into() }.into()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(book.sync(&remote, &RunOptions::default())).unwrap();
+    let needs_auth = |book: &Book| matches!(book.status().state, SyncState::NeedsAuth { .. });
+    assert!(needs_auth(&book));
+    book.act_as("ben".parse().unwrap());
+    assert!(!needs_auth(&book));
+    book.act_as("ann".parse().unwrap());
+    assert!(needs_auth(&book));
+}
+
+#[test]
+fn tables_that_do_not_read_are_folded_anew_from_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ann.book");
+    let book = Book::create_new(&path, options()).unwrap();
+    book.create("lead/1".parse().unwrap(), fields()).unwrap();
+    book.close().unwrap();
+    let scramble = |name: &str| {
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let tables = transaction.list_tables().unwrap();
+        let full = tables.map(|table| table.name().to_owned()).find(|table| table.starts_with(name)).unwrap();
+        let mut table = transaction.open_table(TableDefinition::<&[u8], &[u8]>::new(&full)).unwrap();
+        let keys: Vec<_> = table.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
+        assert!(!keys.is_empty());
+        for key in keys {
+            table.insert(key.as_slice(), [0xff; 3].as_slice()).unwrap();
+        }
+        drop(table);
+        transaction.commit().unwrap();
+    };
+    scramble("state");
+    let book = Book::open(&path, options()).unwrap();
+    assert!(book.get_record(&"lead/1".parse().unwrap()).unwrap().is_some());
+    book.close().unwrap();
+
+    scramble("tail");
+    assert!(Book::open(&path, options()).is_err());
+    assert_eq!(rebuild_book(&path, &options(), |_, _| {}).unwrap(), Seq::new(2));
+    let book = Book::open(&path, options()).unwrap();
+    assert_eq!(book.status().pending, 1);
+    assert_eq!(book.check_tables().unwrap(), None);
+}
