@@ -65,6 +65,8 @@ enum Command {
     Patch(write::PatchArgs),
     /// Delete a record
     Rm(write::RmArgs),
+    /// Take an op back
+    Undo(write::UndoArgs),
     /// Show a record
     Get(read::GetArgs),
     /// List records, or entity types
@@ -85,7 +87,7 @@ enum Command {
     Sync(sync::Args),
     /// List and settle what the server refused for good
     DeadLetters(dead_letters::Args),
-    /// List where both sides changed the same thing
+    /// List and settle where both sides changed the same thing
     Conflicts(conflicts::Args),
     /// Check every hash of a book or of an exported log
     Verify(upkeep::VerifyArgs),
@@ -116,6 +118,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Put(args) => write::put(args, output),
         Command::Patch(args) => write::patch(args, output),
         Command::Rm(args) => write::rm(args, output),
+        Command::Undo(args) => write::undo(&args, output),
         Command::Get(args) => read::get(&args, output),
         Command::Ls(args) => read::ls(&args, output),
         Command::Log(args) => entries::log(&args, output),

@@ -1,13 +1,14 @@
-//! `conflicts`: where both sides changed the same thing, and how it was settled.
+//! `conflicts`: where both sides changed the same thing, how it was settled, and what a person decides about it.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use fieldbook::entry::{Extent, Winner};
 use fieldbook::rows::ConflictRow;
-use fieldbook::{ConflictId, Fields, FieldsJson};
+use fieldbook::{Choice, ConflictId, Fields, FieldsJson, Written};
 
-use super::open_to_read;
+use super::write::read_fields;
+use super::{Writer, look, open_as};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::table::{Listing, Text, Tone, row};
@@ -26,6 +27,10 @@ enum Verb {
     List(ListArgs),
     /// Show one: what was, mine, theirs, and what stands
     Show(ShowArgs),
+    /// Settle one that was left open
+    Keep(KeepArgs),
+    /// Make the other side of a settled one win
+    Flip(FlipArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,16 +60,45 @@ struct ShowArgs {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook conflicts keep ann.book 47.2 mine
+  fieldbook conflicts keep ann.book 47.2 '{\"stage\":\"warm\"}'      neither, but this")]
+struct KeepArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The conflict, as ENTRY.NUMBER
+    id: ConflictId,
+    /// `mine`, `theirs`, or values for the fields in question: a JSON object, `@FILE`, or `-`
+    #[arg(value_name = "CHOICE")]
+    choice: String,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook conflicts flip ann.book 47.2")]
+struct FlipArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The conflict, as ENTRY.NUMBER
+    id: ConflictId,
+    #[command(flatten)]
+    writer: Writer,
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     match &args.verb {
         Verb::List(args) => list(args, output),
         Verb::Show(args) => show(args, output),
+        Verb::Keep(args) => keep(args, output),
+        Verb::Flip(args) => flip(args, output),
     }
 }
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
-    let mut conflicts = open_to_read(&args.book)?.conflicts()?;
+    let mut conflicts = look(&args.book)?.conflicts()?;
     conflicts.retain(|(_, row)| row.open || !args.open);
     if args.json {
         return conflicts.iter().try_for_each(|(id, row)| output.json(&json::conflict(*id, row)));
@@ -79,14 +113,14 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
             time::local(conflict.at).into(),
             (&conflict.key).into(),
             about(conflict).into(),
-            Text::toned(outcome(conflict), tone(conflict)),
+            Text::toned(words::outcome(conflict), tone(conflict)),
         ]);
     }
     listing.write(output)
 }
 
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let found = book.conflicts()?.into_iter().find(|(id, _)| *id == args.id);
     let Some((id, conflict)) = found else {
         return Err(Failure::new(format!("there is no conflict {}", args.id))
@@ -111,7 +145,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
         format!("{did} ({}), made at {}", conflict.version, time::local(conflict.remote_edited_at.wall()));
     row!(listing, "theirs", theirs);
     row!(listing, "rule", words::policy(conflict.rule));
-    row!(listing, "outcome", Text::toned(outcome(&conflict), tone(&conflict)));
+    row!(listing, "outcome", Text::toned(words::outcome(&conflict), tone(&conflict)));
     listing.write(output)?;
     let base = values(&conflict.base)?;
     let (local, remote) = (values(&conflict.local)?, values(&conflict.remote)?);
@@ -131,22 +165,40 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     fields.write(output)
 }
 
+fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
+    let choice = match args.choice.as_str() {
+        "mine" => Choice::Mine,
+        "theirs" => Choice::Theirs,
+        fields => Choice::Merged(read_fields(fields, &format_args!("conflict {}", args.id))?),
+    };
+    let book = open_as(&args.book, &args.writer.actor)?;
+    book.resolve(args.id, choice)?;
+    let settled = book.conflicts()?.into_iter().find(|(id, _)| *id == args.id);
+    let outcome = settled.map(|(_, row)| words::outcome(&row)).unwrap_or_default();
+    book.close()?;
+    writeln!(output, "settled {}: {outcome}", args.id)?;
+    Ok(())
+}
+
+fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_as(&args.book, &args.writer.actor)?;
+    let written = book.flip(args.id)?;
+    book.close()?;
+    match written {
+        Written::Op { place, .. } => {
+            writeln!(output, "flipped {} ({place}); it goes out with the next sync", args.id)?
+        }
+        Written::Unchanged => writeln!(output, "the record is so already, nothing was written")?,
+    }
+    Ok(())
+}
+
 fn about(conflict: &ConflictRow) -> String {
     if conflict.fields.is_empty() {
         let remote = if conflict.extent == Extent::Deleted { "delete" } else { "change" };
         return format!("my {}, their {remote}", conflict.kind);
     }
     some(conflict.fields.iter().map(|(name, ..)| name.clone()))
-}
-
-fn outcome(conflict: &ConflictRow) -> String {
-    let mut winners: Vec<Winner> = conflict.fields.iter().map(|(.., winner)| *winner).collect();
-    winners.dedup();
-    match winners.as_slice() {
-        [] => words::winner(conflict.winner).to_owned(),
-        [all] => words::winner(*all).to_owned(),
-        _ => "field by field".to_owned(),
-    }
 }
 
 const fn tone(conflict: &ConflictRow) -> Tone {

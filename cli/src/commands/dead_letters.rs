@@ -5,10 +5,11 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use fieldbook::rows::DeadLetterRow;
-use fieldbook::{Book, Hold, OpId, OpPlace};
+use fieldbook::{Book, Hold, OpId, OpPlace, Written};
 
 use super::queue::{Queued, State, queued};
-use super::{OpName, Writer, open_as, open_to_read};
+use super::write::read_fields;
+use super::{OpName, Writer, look, open_as};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::table::{Listing, Text, Tone, row};
@@ -31,6 +32,8 @@ enum Verb {
     Retry(RetryArgs),
     /// Give some up: what the app reads falls back to what stands without them
     Discard(DiscardArgs),
+    /// Correct one and send it again
+    Edit(EditArgs),
     /// Write them to a file, one JSON object a line
     Export(ExportArgs),
 }
@@ -83,6 +86,20 @@ struct DiscardArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook dead-letters edit ann.book 41 '{\"name\":\"Ann\"}'")]
+struct EditArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The op, by its place (41 or 41+3) or its id
+    op: OpName,
+    /// The fields that are to be other than they were: a JSON object, `@FILE`, or `-`
+    #[arg(value_name = "JSON")]
+    fields: String,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook dead-letters export ann.book refused.jsonl")]
 struct ExportArgs {
     /// The book's file
@@ -114,12 +131,13 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         Verb::Show(args) => show(args, output),
         Verb::Retry(args) => retry(args, output),
         Verb::Discard(args) => discard(args, output),
+        Verb::Edit(args) => edit(args, output),
         Verb::Export(args) => export(args, output),
     }
 }
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let letters = book.dead_letters()?;
     let queued = queued(&book)?;
     if args.json {
@@ -139,7 +157,7 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let letters = book.dead_letters()?;
     let letter = find(&letters, args.op)?;
     let queued = queued(&book)?;
@@ -197,8 +215,26 @@ fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
+fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
+    let correction = read_fields(&args.fields, &format_args!("dead letter {}", args.op))?;
+    let book = open_as(&args.book, &args.writer.actor)?;
+    let letters = book.dead_letters()?;
+    let letter = find(&letters, args.op)?;
+    let written = book.edit_and_retry(letter.op.id, correction)?;
+    book.close()?;
+    match written {
+        Written::Op { place, .. } => {
+            writeln!(output, "corrected {} ({place}); it goes out with the next sync", args.op)?
+        }
+        Written::Unchanged => {
+            writeln!(output, "with that correction nothing is left to send; {} is settled", args.op)?
+        }
+    }
+    Ok(())
+}
+
 fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let letters = book.dead_letters()?;
     let queued = queued(&book)?;
     crate::output::write_whole(&args.file, args.force, |file| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fieldbook::entry::{Entry, EntryKind};
 use fieldbook::{Book, RecordKey, Seq};
 
-use super::{head_of, open_to_read};
+use super::{head_of, look};
 use crate::error::Failure;
 use crate::output::{Output, refuse_to_overwrite, write_whole};
 use crate::show::history::Follower;
@@ -57,7 +57,7 @@ pub(crate) struct HistoryArgs {
 
 /// Shows or exports the log.
 pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     if let Some(file) = &args.export {
         return export(&book, file, args.force, output);
     }
@@ -90,7 +90,7 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
 
 /// Shows what happened to a record.
 pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let entries = book.timeline(&args.key)?;
     if entries.is_empty() {
         return Err(Failure::new(format!("nothing ever happened to {} in this book", args.key))

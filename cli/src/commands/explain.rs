@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.look(&args.book)?;
     let snapshot = book.snapshot()?;
     let Some(row) = snapshot.record(&args.key)? else {
         return Err(Failure::new(format!("nothing is known of {} in this book", args.key))
@@ -158,6 +158,17 @@ impl Case<'_> {
             State::Held(Hold::Parked { scope: ParkScope::Entity(_) | ParkScope::Protocol, .. }) => {
                 format!("Once upgraded: `fieldbook sync {book} --resume`.")
             }
+            State::Held(Hold::Parked { scope: ParkScope::Op(waiting), .. }) => {
+                let open =
+                    self.conflicts.iter().find(|(_, conflict)| conflict.open && conflict.op.id == *waiting);
+                let (id, _) = open?;
+                format!(
+                    "A person chooses: `fieldbook conflicts keep {book} {id} mine`, or `theirs`, or other values."
+                )
+            }
+            State::Held(Hold::Parked { scope: ParkScope::Server(..), .. }) => {
+                format!("If that server is meant: `fieldbook sync {book} --accept-server`.")
+            }
             State::Held(Hold::UndoWindow { .. } | Hold::BackingOff { .. }) => {
                 "A sync after that takes it along.".to_owned()
             }
@@ -171,7 +182,7 @@ impl Case<'_> {
             "It had {}; the last was {id} at {}: {}. See `fieldbook conflicts show {} {id}`.",
             count_of(self.conflicts, "conflict"),
             time::local(last.at),
-            words::winner(last.winner),
+            words::outcome(last),
             self.args.book.display()
         )
     }

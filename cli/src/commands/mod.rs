@@ -41,10 +41,18 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Opens a book for this viewer.
+    /// Opens a book to look at it: not a byte of the file changes.
+    pub(crate) fn look(&self, path: &Path) -> Result<Book, Failure> {
+        let book = look(path)?;
+        self.actor.iter().for_each(|actor| book.act_as(actor.clone()));
+        Ok(book)
+    }
+
+    /// Opens a book to write to it.
     pub(crate) fn open(&self, path: &Path) -> Result<Book, Failure> {
-        let Some(actor) = &self.actor else { return open_to_read(path) };
-        open_as(path, actor)
+        let book = open(path)?;
+        self.actor.iter().for_each(|actor| book.act_as(actor.clone()));
+        Ok(book)
     }
 }
 
@@ -54,8 +62,16 @@ pub(crate) fn open_as(path: &Path, actor: &Actor) -> Result<Book, Failure> {
 }
 
 /// Opens a book that is there, as whoever used it last.
-pub(crate) fn open_to_read(path: &Path) -> Result<Book, Failure> {
-    let book = Book::open(path, options("local")?)?;
+pub(crate) fn open(path: &Path) -> Result<Book, Failure> {
+    as_last_user(Book::open(path, options("local")?)?)
+}
+
+/// Opens a book that is there to look at it, as whoever used it last: not a byte of the file changes.
+pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
+    as_last_user(Book::open(path, options("local")?.look_only())?)
+}
+
+fn as_last_user(book: Book) -> Result<Book, Failure> {
     let last = book.head()?.map_or(Seq::ZERO, |head| head.seq);
     if let Some(entry) = book.entries(last, 1)?.pop() {
         book.act_as(entry.header.actor);

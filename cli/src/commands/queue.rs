@@ -111,7 +111,7 @@ pub(crate) fn queued(book: &Book) -> Result<Vec<Queued>, Failure> {
 
 /// Shows the queue.
 pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.look(&args.book)?;
     let queued = queued(&book)?;
     if args.json {
         return queued.iter().try_for_each(|op| output.json(&queued_json(op)));
@@ -130,7 +130,7 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
 
 /// Shows what would be sent.
 pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.look(&args.book)?;
     let queued = queued(&book)?;
     let by_place: BTreeMap<_, _> = queued.iter().map(|op| (op.place, op)).collect();
     let plan = book.plan();

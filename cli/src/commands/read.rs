@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fieldbook::{EntityType, Record, RecordId, RecordKey, Seq};
 use serde_json::json;
 
-use super::{Viewer, open_to_read};
+use super::{Viewer, look};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::table::{Listing, Text, Tone, row};
@@ -57,7 +57,7 @@ pub(crate) struct LsArgs {
 
 /// Shows a record.
 pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.look(&args.book)?;
     let (record, status) = match args.at {
         Some(seq) => (book.replay_at(Seq::new(seq))?.get_record(&args.key), None),
         None => (book.get_record(&args.key)?, Some(book.record_status(&args.key)?)),
@@ -94,7 +94,7 @@ pub(crate) fn ls(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
     let mut after = args.after.clone();
     let mut shown = 0u64;
@@ -131,7 +131,7 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
 }
 
 fn entity_types(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
+    let book = look(&args.book)?;
     let synced = book.synced_at()?;
     let mut listing = Listing::new(&["entity", ">records", "last synced"]);
     for entity in book.entity_types()? {

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.look(&args.book)?;
     match &args.key {
         Some(key) => record(&book, key, args.json, output),
         None => whole(&book, &args.book, args.json, output),

@@ -1,12 +1,12 @@
 //! `sync`: sends what is owed and fetches what is new, until nothing is left or something stops it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldbook::protocol::Failure as ExchangeFailure;
 use fieldbook::{
-    Actor, Book, Credentials, HttpOptions, HttpRemote, NoCredentials, RunOptions, Secret, StaticToken,
-    Stopped, SyncReport, SyncState, limits,
+    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, Secret, StaticToken, Stopped, SyncReport,
+    SyncState, limits,
 };
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Let what was stopped for an upgrade of the app or the server go on
     #[arg(long)]
     resume: bool,
+    /// Accept the server that answered last as the one this book belongs to: restored from a backup, or another one
+    #[arg(long)]
+    accept_server: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -54,10 +57,19 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let remote = HttpRemote::new(&args.server, Arc::new(NoCredentials), HttpOptions::default())
+        .map_err(|error| Failure::usage("cannot use this --server").because(error))?;
+    let token = args.token_file.as_deref().map(token).transpose()?;
     let book = args.viewer.open(&args.book)?;
-    let remote = remote(args, book.actor())?;
-    if args.token_file.is_some() {
-        book.credentials_renewed()?;
+    let remote = match token {
+        Some(token) => {
+            book.credentials_renewed()?;
+            remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token)))
+        }
+        None => remote,
+    };
+    if args.accept_server {
+        book.accept_server()?;
     }
     if args.resume {
         book.upgraded()?;
@@ -86,18 +98,13 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     verdict(args, &book, &report)
 }
 
-fn remote(args: &Args, actor: Actor) -> Result<HttpRemote, Failure> {
-    let credentials: Arc<dyn Credentials> = match &args.token_file {
-        None => Arc::new(NoCredentials),
-        Some(path) => {
-            let token = std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(format!("cannot read the token file {}", path.display())).because(error)
-            })?;
-            Arc::new(StaticToken::new(actor, Secret::new(token.trim())))
+fn token(path: &Path) -> Result<Secret, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Secret::new(text.trim())),
+        Err(error) => {
+            Err(Failure::new(format!("cannot read the token file {}", path.display())).because(error))
         }
-    };
-    HttpRemote::new(&args.server, credentials, HttpOptions::default())
-        .map_err(|error| Failure::usage("cannot use this --server").because(error))
+    }
 }
 
 async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
@@ -175,7 +182,7 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<(), Failure>
         SyncState::NeedsServerConfirmed => {
             Err(Failure::new(format!("{server} is not the server that this book knows"))
                 .because("it is another server, or it was restored from a backup")
-                .hint("nothing was sent to it; check the address"))
+                .hint("check the address; if it is meant to be that server, sync again with --accept-server"))
         }
         SyncState::NeedsAttention { .. } => {
             let words = format!(

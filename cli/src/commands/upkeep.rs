@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Damage, Hash, Seq, Verified, verify_book, verify_export};
+use fieldbook::{Damage, Hash, Seq, Verified, rebuild_book, verify_book, verify_export};
 use serde_json::json;
 
-use super::{head_of, open_to_read};
+use super::{look, open, options};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::{count, progress};
@@ -39,7 +39,8 @@ pub(crate) struct VerifyArgs {
 #[command(after_help = "Examples:
   fieldbook rebuild ann.book
 
-The log is only read. Indexes that an app declares are folded again by the app, which knows them.")]
+The log is only read. This program does not know which indexes an app declares, so an app that does has to fold its
+tables itself afterwards (`Book::rebuild`).")]
 pub(crate) struct RebuildArgs {
     /// The book's file
     book: PathBuf,
@@ -99,11 +100,12 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
 
 /// Folds the tables anew.
 pub(crate) fn rebuild(args: &RebuildArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_to_read(&args.book)?;
-    let bar = progress::bar(head_of(&book)?, "folding");
-    let head = book.rebuild(|seq| bar.set_position(seq.number()))?;
+    let bar = progress::bar(0, "folding");
+    let head = rebuild_book(&args.book, &options("local")?, |seq, last| {
+        bar.set_length(last.number());
+        bar.set_position(seq.number());
+    })?;
     bar.finish_and_clear();
-    book.close()?;
     writeln!(output, "folded {} anew", count(head.number(), "entry"))?;
     Ok(())
 }
@@ -138,7 +140,7 @@ fn verify_log(path: &Path) -> Result<Result<Verified, Damage>, Failure> {
 
 /// Compares the log with what the server said it knows of it, and returns up to where.
 fn check_anchor(path: &Path) -> Result<Option<Seq>, Failure> {
-    let book = open_to_read(path)?;
+    let book = look(path)?;
     let Some(anchor) = book.snapshot()?.state()?.anchor else { return Ok(None) };
     let here = book.entries(anchor.seq, 1)?.pop().filter(|entry| entry.header.seq == anchor.seq);
     if here.is_some_and(|entry| entry.hash == anchor.hash) {
@@ -150,7 +152,7 @@ fn check_anchor(path: &Path) -> Result<Option<Seq>, Failure> {
 }
 
 fn check_tables(path: &Path) -> Result<(), Failure> {
-    let book = open_to_read(path)?;
+    let book = open(path)?;
     let spinner = progress::spinner("folding the tables anew");
     let differs = book.check_tables()?;
     spinner.finish_and_clear();

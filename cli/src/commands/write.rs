@@ -1,12 +1,13 @@
-//! `init`, `put`, `patch`, `rm`: making a book and writing to it. Each write is durable when the program says so.
+//! `init`, `put`, `patch`, `rm`, `undo`: making a book and writing to it. Each write is durable when the program says so.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use fieldbook::{Book, Fields, InvalidFields, RecordKey, Written, limits};
+use fieldbook::{Book, Fields, InvalidFields, RecordKey, Undone, Written, limits};
 
-use super::{Writer, open_as, options};
+use super::{OpName, Writer, open_as, options};
 use crate::error::Failure;
 use crate::output::Output;
 
@@ -70,6 +71,18 @@ pub(crate) struct RmArgs {
     writer: Writer,
 }
 
+/// What `undo` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fieldbook undo ann.book 41")]
+pub(crate) struct UndoArgs {
+    /// The book's file
+    book: PathBuf,
+    /// The op, by its place: 41, or 41+3
+    op: OpName,
+    #[command(flatten)]
+    writer: Writer,
+}
+
 /// Makes a book.
 pub(crate) fn init(args: &InitArgs, output: &mut Output) -> Result<(), Failure> {
     let book = Book::create_new(&args.book, options(args.writer.actor.as_str())?)?;
@@ -107,6 +120,32 @@ pub(crate) fn rm(args: RmArgs, output: &mut Output) -> Result<(), Failure> {
     finish(book, &args.key, written, "deleted", output)
 }
 
+/// Takes an op back.
+pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> {
+    let book = open_as(&args.book, &args.writer.actor)?;
+    let place = match args.op {
+        OpName::Place(place) => Some(place),
+        OpName::Id(id) => book.find_op(id),
+    };
+    let unknown = || {
+        Failure::new(format!("op {} is not among those that are owed to the server", args.op))
+            .hint("name it by its place, which `fieldbook log` and `fieldbook history` show")
+    };
+    let undone = book.undo(place.ok_or_else(unknown)?)?;
+    let place = match undone {
+        Undone::Compensated(id) => book.find_op(id),
+        Undone::Annulled | Undone::Nothing => None,
+    };
+    book.close()?;
+    match (undone, place) {
+        (Undone::Annulled, _) => writeln!(output, "undone: it never leaves this device")?,
+        (Undone::Nothing, _) => writeln!(output, "nothing is left of it to take back, nothing was written")?,
+        (Undone::Compensated(_), Some(place)) => writeln!(output, "taken back by another op ({place})")?,
+        (Undone::Compensated(id), None) => writeln!(output, "taken back by another op ({id})")?,
+    }
+    Ok(())
+}
+
 fn finish(
     book: Book,
     key: &RecordKey,
@@ -123,7 +162,7 @@ fn finish(
 }
 
 /// Reads fields from where the argument says.
-fn read_fields(argument: &str, key: &RecordKey) -> Result<Fields, Failure> {
+pub(crate) fn read_fields(argument: &str, of: &impl Display) -> Result<Fields, Failure> {
     let text = match (argument, argument.strip_prefix('@')) {
         ("-", _) => read_text(io::stdin().lock())
             .map_err(|error| Failure::new("cannot read the fields from standard input").because(error))?,
@@ -132,7 +171,7 @@ fn read_fields(argument: &str, key: &RecordKey) -> Result<Fields, Failure> {
             .map_err(|error| Failure::new(format!("cannot read the fields from {path}")).because(error))?,
         (text, None) => text.to_owned(),
     };
-    Fields::parse(&text).map_err(|fault| not_fields(fault, key))
+    Fields::parse(&text).map_err(|fault| not_fields(fault, of))
 }
 
 /// Reads no more than could be fields at all.
@@ -143,8 +182,8 @@ fn read_text(reader: impl Read) -> io::Result<String> {
     Ok(text)
 }
 
-fn not_fields(fault: InvalidFields, key: &RecordKey) -> Failure {
-    let failure = Failure::usage(format!("these fields of {key} cannot be used"));
+fn not_fields(fault: InvalidFields, of: &impl Display) -> Failure {
+    let failure = Failure::usage(format!("these fields of {of} cannot be used"));
     match fault {
         InvalidFields::NotAnObject { line: 0, .. } => {
             failure.because("they are JSON, but not an object such as {\"name\":\"Ann\"}")

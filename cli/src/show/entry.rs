@@ -107,6 +107,13 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         }
         Decision::Parked { scope, code } => format!("parked: {} ({code})", words::park(scope)),
         Decision::Unparked { scope } => format!("goes on, no longer: {}", words::park(scope)),
+        Decision::Resolved { key, op, winner, .. } => {
+            format!("conflict on {key} ({}) settled by hand: {}", op.place, words::winner(*winner))
+        }
+        Decision::ServerAccepted { server: Some((server, _)) } => format!("server {server} accepted"),
+        Decision::ServerAccepted { server: None } => "whichever server answers next accepted".to_owned(),
+        Decision::ServerRead => "the accepted server is read to its end".to_owned(),
+        Decision::TakenIn { key, seq, .. } => format!("{key}, kept aside at {seq}, taken in"),
     }
 }
 

@@ -110,6 +110,10 @@ impl<'k> Follower<'k> {
             Decision::Superseded { key, op } if mine(key) => event("superseded", op.place.to_string()),
             Decision::Retried { key, op } if mine(key) => event("retried", op.place.to_string()),
             Decision::Discarded { key, op } if mine(key) => event("given up", op.place.to_string()),
+            Decision::Resolved { key, winner, .. } if mine(key) => event("settled", words::winner(*winner)),
+            Decision::TakenIn { key, seq, .. } if mine(key) => {
+                event("taken in", format!("kept aside at {seq}"))
+            }
             Decision::Annulled(annulled) if mine(&annulled.key) => event("annulled", shown()),
             _ => return None,
         })

@@ -260,6 +260,16 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             json!({ "decision": "parked", "scope": park(scope), "code": code })
         }
         Decision::Unparked { scope } => json!({ "decision": "unparked", "scope": park(scope) }),
+        Decision::Resolved { key, op, winner, lost, merged } => json!({
+            "decision": "resolved", "key": key, "place": op.place, "op": op.id, "winner": winner, "lost": lost,
+            "merged": merged.map(|index| item(entry, index)),
+        }),
+        Decision::ServerAccepted { server } => json!({
+            "decision": "server_accepted",
+            "server": server.map(|(server, _)| server), "server_epoch": server.map(|(_, epoch)| epoch),
+        }),
+        Decision::ServerRead => json!({ "decision": "server_read" }),
+        Decision::TakenIn { key, seq, .. } => json!({ "decision": "taken_in", "key": key, "seq": seq }),
     }
 }
 

@@ -60,6 +60,8 @@ impl Listing {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if output.colours() {
             table.enforce_styling();
+            // Blanks at the end of a line are cut off, which they cannot be within a style.
+            table.style_text_only();
         } else {
             table.force_no_tty();
         }
@@ -116,9 +118,9 @@ impl From<Text> for Cell {
         let cell = Self::new(text.text);
         match text.tone {
             Tone::Plain => cell,
-            Tone::Good => cell.fg(Color::Green),
-            Tone::Waiting => cell.fg(Color::Yellow),
-            Tone::Bad => cell.fg(Color::Red),
+            Tone::Good => cell.fg(Color::DarkGreen),
+            Tone::Waiting => cell.fg(Color::DarkYellow),
+            Tone::Bad => cell.fg(Color::DarkRed),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! States in words: what a record, an op or the book waits for.
 
 use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
+use fieldbook::rows::ConflictRow;
 use fieldbook::{Hold, Policy, RecordStatus, SyncState};
 
 use super::table::Tone;
@@ -138,6 +139,17 @@ pub(crate) const fn winner(winner: Winner) -> &'static str {
         Winner::Remote => "theirs stands",
         Winner::Merged => "merged",
         Winner::Undecided => "waits for a person",
+    }
+}
+
+/// Returns how a conflict was settled, from this device's side.
+pub(crate) fn outcome(conflict: &ConflictRow) -> String {
+    let mut winners: Vec<Winner> = conflict.fields.iter().map(|(.., winner)| *winner).collect();
+    winners.dedup();
+    match winners.as_slice() {
+        [] => winner(conflict.winner).to_owned(),
+        [all] => winner(*all).to_owned(),
+        _ => "field by field".to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::settle::with_a_dead_letter;
 use crate::support::{Folder, StillClock, book, fields, key, sync};
 
 /// A folder with the books of two who changed the same field, and ann's record of the conflict.
-fn with_a_conflict() -> Folder {
+pub(crate) fn with_a_conflict() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let server = server(&clock);
@@ -34,7 +34,7 @@ fn with_a_conflict() -> Folder {
     folder
 }
 
-fn server(clock: &Arc<StillClock>) -> impl Remote + use<> {
+pub(crate) fn server(clock: &Arc<StillClock>) -> impl Remote + use<> {
     let authority = MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
     let (authority, clock) = (Mutex::new(authority), Arc::clone(clock));
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -60,6 +60,7 @@ fn every_command_has_help_with_an_example() {
         "put",
         "patch",
         "rm",
+        "undo",
         "get",
         "ls",
         "log",
@@ -73,9 +74,12 @@ fn every_command_has_help_with_an_example() {
         "dead-letters show",
         "dead-letters retry",
         "dead-letters discard",
+        "dead-letters edit",
         "dead-letters export",
         "conflicts list",
         "conflicts show",
+        "conflicts keep",
+        "conflicts flip",
         "verify",
         "rebuild",
     ] {
@@ -143,4 +147,30 @@ fn json_has_the_promised_members() {
         members(&["verify", "ann.book", "--json"]),
     ];
     assert_snapshot!("json_members", shapes.join("\n"));
+}
+
+#[test]
+fn looking_changes_no_byte_of_the_file() {
+    let folder = with_a_conflict();
+    let before = folder.bytes("ann.book");
+    for args in [
+        &["get", "ann.book", "lead/42"][..],
+        &["get", "ann.book", "lead/42", "--at", "3"],
+        &["ls", "ann.book", "lead"],
+        &["log", "ann.book", "--limit", "0"],
+        &["log", "ann.book", "--export", "ann.log"],
+        &["history", "ann.book", "lead/42"],
+        &["status", "ann.book"],
+        &["explain", "ann.book", "lead/42"],
+        &["queue", "ann.book"],
+        &["plan", "ann.book"],
+        &["conflicts", "list", "ann.book"],
+        &["conflicts", "show", "ann.book", "9.1"],
+        &["dead-letters", "list", "ann.book"],
+        &["dead-letters", "export", "ann.book", "dead.jsonl"],
+        &["verify", "ann.book"],
+    ] {
+        folder.ok(args);
+        assert!(folder.bytes("ann.book") == before, "{args:?} changed the book");
+    }
 }

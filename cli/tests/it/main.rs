@@ -1,7 +1,13 @@
 //! The built program, run as a person or a script runs it.
 
+// `cfg(test)` tells clippy that helpers in these files are tests too.
+#[cfg(test)]
 mod life;
+#[cfg(test)]
 mod looks;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod settle;
+#[cfg(test)]
 mod support;

@@ -1,12 +1,14 @@
 //! What waits for a person, and how it is settled: dead letters, conflicts, ops of somebody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, Outcome, PROTOCOL, UnitOutcome};
-use fieldbook::{Clock, FnRemote, Remote, ServerEpoch, ServerId};
+use fieldbook::{Clock, EntityRules, FnRemote, Policy, Remote, Schema, ServerEpoch, ServerId};
 use serde_json::json;
 
-use crate::support::{Folder, StillClock, book, fields, key, sync};
+use crate::looks::{server, with_a_conflict};
+use crate::support::{Folder, StillClock, book, book_with, fields, key, sync};
 
 /// A server that refuses every unit for good.
 fn refusing(clock: &Arc<StillClock>) -> impl Remote + use<> {
@@ -45,6 +47,27 @@ pub(crate) fn with_a_dead_letter() -> Folder {
     sync(&ann, &refusing(&clock));
     clock.advance(60);
     ann.update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
+    ann.close().unwrap();
+    folder
+}
+
+/// A book of an app that has people settle conflicts, with one that waits: ann says `hot`, the server `cold`.
+fn with_an_open_conflict() -> Folder {
+    let folder = Folder::new();
+    let clock = StillClock::new();
+    let server = server(&clock);
+    let by_hand =
+        EntityRules { policy: Policy::Manual, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let ann = book_with(&folder.path("ann.book"), "ann", &clock, Schema::open(by_hand));
+    let ben = book(&folder.path("ben.book"), "ben", &clock);
+    ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    ann.update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
+    clock.advance(60);
+    ben.update(key("lead/1"), fields(r#"{"stage":"cold"}"#)).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
     ann.close().unwrap();
     folder
 }
@@ -121,4 +144,62 @@ fn ops_of_somebody_else_are_held_and_the_program_says_how_they_go_out() {
     assert_eq!(held(&["--actor", "ann"]), ["lead/2"]);
     let said = folder.ok(&["explain", "a.book", "lead/1"]);
     assert!(said.contains("fieldbook sync a.book --actor ann"), "{said}");
+}
+
+#[test]
+fn a_corrected_dead_letter_takes_the_place_of_the_refused_op() {
+    let folder = with_a_dead_letter();
+    let said = folder.ok(&["dead-letters", "edit", "ann.book", "2", r#"{"name":"Ann"}"#, "--actor", "ann"]);
+    assert!(said.starts_with("corrected 2 ("), "{said}");
+    let fields = folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"].clone();
+    assert_eq!(fields, json!({"name": "Ann", "stage": "hot"}), "what waited behind it is part of it");
+    let queue = folder.json(&["queue", "ann.book", "--json"]);
+    assert_eq!((queue.len(), &queue[0]["kind"], &queue[0]["state"]), (1, &json!("create"), &json!("ready")));
+}
+
+#[test]
+fn an_op_that_has_not_left_is_undone_as_if_it_never_was() {
+    let folder = Folder::new();
+    folder.ok(&["init", "a.book"]);
+    folder.ok(&["put", "a.book", "lead/1", r#"{"stage":"new"}"#]);
+    folder.ok(&["patch", "a.book", "lead/1", r#"{"stage":"hot"}"#]);
+    assert_eq!(folder.ok(&["undo", "a.book", "3"]), "undone: it never leaves this device\n");
+    assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"stage": "new"}));
+    assert_eq!(folder.json(&["queue", "a.book", "--json"]).len(), 1);
+    let refused = folder.run(&["undo", "a.book", "9"]);
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""));
+}
+
+#[test]
+fn a_flipped_conflict_makes_the_other_side_win_by_an_op_that_cites_it() {
+    let folder = with_a_conflict();
+    let said = folder.ok(&["conflicts", "flip", "ann.book", "9.1", "--actor", "ann"]);
+    assert!(said.starts_with("flipped 9.1 (14)"), "{said}");
+    let record = folder.one_json(&["get", "ann.book", "lead/42", "--json"]);
+    assert_eq!(record["fields"]["stage"], "hot");
+    let op = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0)["ops"][0].clone();
+    let cited = folder.json(&["conflicts", "list", "ann.book", "--json"])[0]["op"].clone();
+    assert_eq!(op["cites"], cited);
+}
+
+#[test]
+fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
+    for (choice, stands, left) in
+        [("mine", json!("hot"), 1), ("theirs", json!("cold"), 0), (r#"{"stage":"warm"}"#, json!("warm"), 1)]
+    {
+        let folder = with_an_open_conflict();
+        let open = folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]);
+        assert_eq!(open.len(), 1);
+        let id = open[0]["id"].as_str().unwrap();
+        let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
+        assert!(explained.contains(&format!("fieldbook conflicts keep ann.book {id} mine")), "{explained}");
+        assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");
+
+        folder.ok(&["conflicts", "keep", "ann.book", id, choice, "--actor", "ann"]);
+        assert!(folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]).is_empty());
+        assert_eq!(folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"]["stage"], stands);
+        assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], left, "{choice}");
+        let again = folder.run(&["conflicts", "keep", "ann.book", id, "mine"]);
+        assert_eq!(again.code, 1, "{again:?}");
+    }
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use fieldbook::{
-    Book, BookOptions, Clock, Fields, MonotonicTime, Now, RecordKey, Remote, RunOptions, SeededRandomness,
-    SyncReport, WallTime,
+    Book, BookOptions, Clock, EntityRules, Fields, MonotonicTime, Now, RecordKey, Remote, RunOptions, Schema,
+    SeededRandomness, SyncReport, WallTime,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -112,7 +113,7 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn start(folder: &Folder, args: &[&str]) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0", "--data", "server.store"], args].concat();
-        let mut child = folder.command(&all).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = folder.command(&all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
@@ -162,11 +163,18 @@ impl Clock for StillClock {
 
 /// A new book whose entries are the same each time.
 pub(crate) fn book(path: &Path, actor: &str, clock: &Arc<StillClock>) -> Book {
-    let mut seed = [0; 32];
-    seed.iter_mut().zip(actor.bytes()).for_each(|(seed, byte)| *seed = byte);
-    let options = BookOptions::new(actor).unwrap();
-    let options =
-        options.clock(Arc::clone(clock) as Arc<dyn Clock>).randomness(Box::new(SeededRandomness::new(seed)));
+    let rules = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
+    book_with(path, actor, clock, Schema::open(rules))
+}
+
+/// A new book of an app that declares something.
+pub(crate) fn book_with(path: &Path, actor: &str, clock: &Arc<StillClock>, schema: Schema) -> Book {
+    let seed = actor.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let options = BookOptions::new(actor)
+        .unwrap()
+        .schema(schema)
+        .clock(Arc::clone(clock) as Arc<dyn Clock>)
+        .randomness(Box::new(SeededRandomness::from_number(seed)));
     Book::create_new(path, options).unwrap()
 }
 
