@@ -9,7 +9,7 @@ use fieldbook_core::log::{
     read_head, verify,
 };
 use fieldbook_core::{RecordKey, Schema, Seq};
-use fieldbook_projections::{LogView, MemoryTables, Rebuilt, fold, rebuild};
+use fieldbook_projections::{LogView, MemoryTables, Projections, Rebuilt, fold, rebuild};
 use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
@@ -195,6 +195,8 @@ pub(crate) fn refold(
 ) -> Result<(), Error> {
     let transaction = store.begin_write()?;
     rebuild(&transaction, schema, head, progress)?;
+    // The app's own projections are taken away: the app folds them again when it opens the book with them.
+    Projections::default().fold_anew(&transaction)?;
     Ok(commit(transaction)?)
 }
 

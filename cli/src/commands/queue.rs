@@ -213,7 +213,7 @@ fn again_records(unit: &UnitId, queued: &[Queued]) -> BTreeMap<String, Vec<OpPla
 }
 
 /// Returns an op that is owed, for JSON.
-pub(crate) fn queued_json(op: &Queued) -> Value {
+fn queued_json(op: &Queued) -> Value {
     let mut value = json!({
         "place": op.place,
         "op": op.row.op,
