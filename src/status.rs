@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use fieldbook_core::entry::ParkScope;
-use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan};
 use fieldbook_core::{EntityType, OpId, RecordKey, WallTime};
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
@@ -114,7 +114,7 @@ impl Book {
         }
         let plan = self.shared.plan(&tail, usize::MAX, usize::MAX, true);
         let hold = tail.ops_of(key).find_map(|place| match plan.holds.get(&place) {
-            Some(fieldbook_core::rules::plan::Hold::Behind(_)) | None => None,
+            Some(Hold::Behind(_) | Hold::After(_)) | None => None,
             hold => hold.cloned(),
         });
         let under_way = tail.ops_of(key).any(|place| tail.unit_of(place).is_some());

@@ -15,10 +15,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope, Receipt};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope, Receipt, Upstream};
 use fieldbook_core::limits;
 use fieldbook_core::log::{StoreError, entries_from};
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure, HeadClaim, PROTOCOL, Unit};
+use fieldbook_core::protocol::{
+    ExchangeAnswer, ExchangeRequest, Failure, HeadClaim, Outcome, PROTOCOL, Unit,
+};
 use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
 use fieldbook_core::rules::clock::observe;
@@ -407,6 +409,9 @@ fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Err
         let (mut view, randomness) = session.view();
         take_answer(&mut view, schema, answer, now, randomness)?
     };
+    if passes_over(answer, &answered.upstream) {
+        answered.upstream.cursors.clear();
+    }
     if answered.upstream.receipt == session.tables.state()?.anchor {
         answered.upstream.receipt = None;
     }
@@ -458,6 +463,15 @@ fn offer_again(session: &mut Session<'_>, reoffers: Vec<Reoffer>, read_to_end: b
     }
     session.append(Draft::control(Control::Decided(vec![Decision::ServerRead])), Hlc::ZERO)?;
     lost.into_iter().try_for_each(|(mutation, edited_at)| reoffer(session, mutation, edited_at))
+}
+
+/// Returns whether an answer that comes late tells of a unit that is no longer under way. The page passes over what its own
+/// units changed, so that it reads on only for who takes their outcomes.
+fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
+    answer.outcomes.iter().any(|told| {
+        matches!(told.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
+            && !upstream.outcomes.iter().any(|taken| taken.unit == told.unit)
+    })
 }
 
 fn taken(tally: &Tally) -> Taken {

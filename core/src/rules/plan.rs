@@ -19,9 +19,11 @@
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
+use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;
@@ -99,6 +101,8 @@ pub enum Hold {
     },
     /// An earlier op of its record is under way.
     Behind(UnitId),
+    /// An earlier op of its record goes first, and the two cannot go as one.
+    After(OpPlace),
     /// It wants an unmetered network.
     UnmeteredNetwork,
     /// Something is parked.
@@ -221,7 +225,8 @@ impl Planning<'_> {
         if unit.actor != *self.input.actor {
             return Some(Hold::OtherActor(unit.actor.clone()));
         }
-        let until = unit.retry_at.filter(|at| self.input.heed_backoff && *at > self.input.now)?;
+        let until =
+            unit.retry_at.filter(|at| self.input.heed_backoff && self.is_ahead(*at, limits::BACKOFF_MOST))?;
         Some(Hold::BackingOff { until, code: unit.code.clone() })
     }
 
@@ -311,6 +316,10 @@ impl Planning<'_> {
             }
             run.push(place);
         }
+        for place in waiting.into_iter().filter(|place| !run.contains(place)) {
+            let hold = self.bars(place).unwrap_or(Hold::After(first));
+            self.plan.holds.insert(place, hold);
+        }
         Some(run)
     }
 
@@ -327,6 +336,10 @@ impl Planning<'_> {
                 hold => hold,
             })
         });
+        for key in &keys {
+            let behind = tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
+            self.plan.holds.extend(behind.map(|place| (place, Hold::After(first))));
+        }
         self.visited.extend(keys);
         match hold {
             Some(hold) => {
@@ -375,7 +388,7 @@ impl Planning<'_> {
             return Some(Hold::LocalOnly);
         }
         let until = row.made_at.plus(rules.undo_window);
-        if until > self.input.now && !rules.undo_window.is_zero() {
+        if self.is_ahead(until, rules.undo_window) {
             return Some(Hold::UndoWindow { until });
         }
         let unmetered_only = match rules.network {
@@ -397,6 +410,12 @@ impl Planning<'_> {
         let tail = self.input.tail;
         target != from
             && tail.ops_of(target).filter_map(|place| tail.op(place)).any(|row| row.kind == OpKind::Create)
+    }
+
+    /// Returns whether a wait goes on. One that would take longer than the longest there is was begun by a clock that has
+    /// been set back since, and is over.
+    fn is_ahead(&self, until: WallTime, longest: Duration) -> bool {
+        until > self.input.now && until <= self.input.now.plus(longest)
     }
 
     fn parked(&self, concerns: impl Fn(&ParkScope) -> bool) -> Option<Hold> {

@@ -43,8 +43,8 @@ pub enum Trouble {
         /// How.
         verdict: Verdict,
     },
-    /// Everything is applied, and the answer leaves one unit's outcome out.
-    Forgets {
+    /// One unit is left untreated, to be sent again.
+    Skips {
         /// Which, counted round.
         number: usize,
     },
@@ -102,7 +102,9 @@ pub struct Overwrite {
     pub key: RecordKey,
     /// The field; empty for a deletion that was overridden.
     pub field: String,
-    /// Since when the other's value was there.
+    /// The other's value; none if it had taken the field away.
+    pub value: Option<Value>,
+    /// Since when it was there.
     pub since: Version,
     /// The ops of the edit.
     pub ops: Vec<OpId>,
@@ -152,10 +154,18 @@ impl Server {
             _ => {}
         }
         let mut request = request.clone();
+        if let Some(Trouble::Skips { number }) = trouble
+            && !request.units.is_empty()
+        {
+            request.units.remove(number % request.units.len());
+        }
         let verdict = match trouble {
             Some(Trouble::Unit { number, verdict }) if !request.units.is_empty() => {
-                let unit = request.units.remove(number % request.units.len());
-                Some((unit, verdict))
+                let place = number % request.units.len();
+                // What took effect before is a duplicate, whatever else could be said of it now.
+                let known =
+                    request.units.get(place).is_some_and(|unit| self.ledger.applied.contains_key(&unit.id));
+                (!known).then(|| (request.units.remove(place), verdict))
             }
             _ => None,
         };
@@ -165,11 +175,6 @@ impl Server {
             && answer.forked.is_none()
         {
             answer.outcomes.push(refused(&unit, verdict));
-        }
-        if let Some(Trouble::Forgets { number }) = trouble
-            && !answer.outcomes.is_empty()
-        {
-            answer.outcomes.remove(number % answer.outcomes.len());
         }
         if trouble == Some(Trouble::AppliedThenBusy) {
             reply.result = Err(Failure::Transient { code: code(), retry_after: None, marked: true });
@@ -252,7 +257,10 @@ impl Ledger {
         ensure(before.is_none(), "S7", || format!("unit {} took effect twice", unit.id))?;
         let mut overwrites = Vec::new();
         for change in &unit.changes {
-            for op in &change.ops {
+            // What a delete takes over has no effect of its own in it.
+            let deletes = change.kind == OpKind::Delete;
+            let effective = change.ops.iter().rev().take(if deletes { 1 } else { usize::MAX });
+            for op in effective {
                 self.ops.entry(*op).or_default().push(unit.id);
             }
             let known = self.current.remove(&change.key);
@@ -272,7 +280,8 @@ impl Ledger {
                     && writer != device
                 {
                     let (key, ops) = (change.key.clone(), change.ops.clone());
-                    overwrites.push(Overwrite { key, field, since, ops });
+                    let value = old.as_ref().and_then(|old| old.get(&field)).cloned();
+                    overwrites.push(Overwrite { key, field, value, since, ops });
                 }
             }
             self.history.insert((change.key.clone(), version), image.clone());

@@ -157,7 +157,7 @@ impl Swarm {
             3 => Trouble::Unauthorized,
             4 => Trouble::TooLarge,
             5 if self.dice.chance(100) => Trouble::UpgradeRequired,
-            5 | 6 => Trouble::Forgets { number },
+            5 | 6 => Trouble::Skips { number },
             7 => Trouble::Unit { number, verdict: Verdict::Transient },
             _ => {
                 let verdicts = [Verdict::Rejected, Verdict::Unsupported, Verdict::Unauthorized];

@@ -145,16 +145,27 @@ impl World {
     /// S14: an edit takes another device's value away only if its author had seen it, or a conflict says so.
     fn check_on_record(&mut self, number: usize, overwrite: &Overwrite) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
-        let Overwrite { key, field, since, ops } = overwrite;
-        let known = ops.iter().filter_map(|op| device.model.ops.get(op)).any(|op| {
-            let seen = op.base.is_some_and(|base| base >= *since);
-            let conflict = op.conflicts.iter().any(|(version, fields)| {
-                version >= since && (fields.is_empty() || field.is_empty() || fields.contains(field))
-            });
-            seen || conflict
+        let Overwrite { key, field, value, since, ops } = overwrite;
+        let seen = ops.iter().filter_map(|op| device.model.ops.get(op)).any(|op| {
+            // Neither is there a conflict if theirs is what it was when the author looked.
+            let looked_at = op.base.and_then(|base| self.server.ledger.at(key, base)).flatten();
+            let unchanged = match field.as_str() {
+                "" => looked_at.is_none() == value.is_none(),
+                name => looked_at.and_then(|image| image.get(name)) == value.as_ref(),
+            };
+            unchanged || op.base.is_some_and(|base| base >= *since)
         });
-        ensure(known, "S14", || {
-            format!("{key}: an edit of `{field}` from {since} was taken away and no conflict says so")
+        // A conflict names the last word that the device had, which may be an op that has not left yet.
+        let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
+            op.conflicts.iter().any(|(version, fields)| {
+                version >= since && (fields.is_empty() || field.is_empty() || fields.contains(field))
+            })
+        });
+        ensure(seen || on_record, "S14", || {
+            let ops: Vec<_> = ops.iter().filter_map(|op| device.model.ops.get(op)).collect();
+            format!(
+                "{key}: `{field}` = {value:?} from {since} was taken away and no conflict says so, by {ops:?}"
+            )
         })
     }
 }

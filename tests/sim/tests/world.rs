@@ -1,0 +1,41 @@
+//! The simulated world as a test: what it found once, a few fresh seeds, and that a seed tells everything.
+
+use fieldbook_sim::action::Case;
+use fieldbook_sim::{play, run_seed};
+
+/// Every case in `cases/` showed a bug once; its story says which.
+#[test]
+fn every_kept_case_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/cases");
+    let mut played = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let case: Case = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let broken = play(&case.setup, &case.actions).broken;
+        assert!(broken.is_none(), "{}: {}", path.display(), broken.unwrap());
+        played += 1;
+    }
+    assert!(played > 0, "there are no cases in {folder}");
+}
+
+#[test]
+fn fresh_seeds_hold() {
+    for seed in 1..=25 {
+        let broken = run_seed(seed).broken;
+        assert!(broken.is_none(), "seed {seed}: {}", broken.unwrap());
+    }
+}
+
+#[test]
+fn a_seed_tells_everything_that_happens() {
+    let (one, other) = (run_seed(7), run_seed(7));
+    assert_eq!((one.trace, one.actions.len()), (other.trace, other.actions.len()));
+    assert_ne!(one.trace, run_seed(8).trace);
+}
+
+/// A kept run and its seed are the same run, so that what fails can be cut down and kept.
+#[test]
+fn a_run_that_is_played_again_is_the_same_run() {
+    let ran = run_seed(3);
+    assert_eq!(play(&ran.setup, &ran.actions).trace, ran.trace);
+}
