@@ -192,7 +192,10 @@ fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
         assert_eq!(open.len(), 1);
         let id = open[0]["id"].as_str().unwrap();
         let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
-        assert!(explained.contains(&format!("fieldbook conflicts keep ann.book {id} mine|theirs|JSON")), "{explained}");
+        assert!(
+            explained.contains(&format!("fieldbook conflicts keep ann.book {id} mine|theirs|JSON")),
+            "{explained}"
+        );
         assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");
 
         folder.ok(&["conflicts", "keep", "ann.book", id, choice, "--actor", "ann"]);
