@@ -130,7 +130,7 @@ impl Census {
 }
 
 /// Returns the stable name of a winner.
-pub(crate) const fn winner(winner: Winner) -> &'static str {
+const fn winner(winner: Winner) -> &'static str {
     match winner {
         Winner::Local => "local",
         Winner::Remote => "remote",

@@ -40,13 +40,13 @@ use clock::VirtualClock;
 use compare::ServerTable;
 use fleet::Fleet;
 use player::{Ending, Player};
+use report::{Oracle, Unequal};
 use stream::Stream;
 use sync::{Link, Syncer, Traffic};
 use write::Writes;
 
-pub(crate) use census::winner;
 pub(crate) use fleet::{file_name, options};
-pub(crate) use report::{Oracle, Report, Unequal, duration};
+pub(crate) use report::Report;
 pub(crate) use stream::Source;
 
 /// What `play` is asked.

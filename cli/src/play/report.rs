@@ -1,9 +1,8 @@
 //! What a play came to: as a table for people, as one JSON object for machines, and whether it holds.
 
 use std::io::Write;
-use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::census::ConflictCount;
@@ -256,11 +255,6 @@ fn names(differences: &[Difference]) -> String {
         names.push(format!("and {} more", differences.len() - NAMES));
     }
     names.join(", ")
-}
-
-/// Returns a duration in words.
-pub(crate) fn duration(seconds: f64) -> String {
-    HumanDuration(Duration::from_secs_f64(seconds.max(0.0))).to_string()
 }
 
 /// Returns the most memory that this process ever had, where the system tells.

@@ -1,0 +1,341 @@
+//! Plays and the demo, run as a person runs them: the program, its output, its exit code.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/crm-history/openstates-vt-de.jsonl.gz");
+const TABLE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../data/crm-history/openstates-vt-de.final.jsonl.gz");
+
+fn fieldbook() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
+    command
+        .env_remove("FIELDBOOK_TOKEN")
+        .env_remove("FIELDBOOK_LOG")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A stream and its table, written line by line.
+struct Play {
+    folder: TempDir,
+    lines: Vec<Value>,
+    table: Vec<Value>,
+}
+
+/// One transaction: who wrote it, on top of what, when, and where it arrived.
+struct From(&'static str, i64, i64, &'static str);
+
+impl Play {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), lines: Vec::new(), table: Vec::new() }
+    }
+
+    /// Adds a transaction of mutations, each an op, an id and a payload.
+    fn writes(mut self, From(author, base, position, day): From, mutations: &[(&str, &str, Value)]) -> Self {
+        let transaction = format!("t{}", self.lines.len());
+        for (op, id, payload) in mutations {
+            self.lines.push(json!({
+                "ts": format!("2024-03-{day}T10:00:00Z"), "author": author, "op": op, "entity": "person", "id": id,
+                "payload": payload, "tx": transaction, "base_pos": base, "pos": position,
+                "synced_at": format!("2024-04-{position:02}T10:00:00Z"),
+            }));
+        }
+        self
+    }
+
+    /// Says what a record should be at the end.
+    fn comes_to(mut self, id: &str, record: Value) -> Self {
+        self.table.push(json!({ "entity": "person", "id": id, "record": record }));
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, more: &[&str]) -> Output {
+        let text = |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        fs::write(self.path("stream.jsonl"), text(&self.lines)).unwrap();
+        fs::write(self.path("table.jsonl"), text(&self.table)).unwrap();
+        let mut command = fieldbook();
+        command.arg("play").arg(self.path("stream.jsonl")).arg("--oracle").arg(self.path("table.jsonl"));
+        command.args(["--json", "--check"]).args(more).output().unwrap()
+    }
+
+    /// Plays it, which has to hold, and returns the report.
+    #[track_caller]
+    fn holds(&self) -> Value {
+        let ran = self.run(&[]);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        report(&ran)
+    }
+}
+
+#[track_caller]
+fn report(ran: &Output) -> Value {
+    serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)))
+}
+
+#[track_caller]
+fn failure(ran: &Output) -> String {
+    assert_eq!(ran.status.code(), Some(1));
+    String::from_utf8(ran.stderr.clone()).unwrap()
+}
+
+/// The key of a record as differences and conflicts name it.
+fn keys(differences: &Value) -> Vec<&str> {
+    differences.as_array().unwrap().iter().map(|difference| difference["key"].as_str().unwrap()).collect()
+}
+
+fn play_history(more: &[&str]) -> Value {
+    let ran = fieldbook().args(["play", HISTORY, "--oracle", TABLE, "--json"]).args(more).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    report(&ran)
+}
+
+/// Takes out what differs from run to run by nature.
+fn lasting(mut report: Value) -> Value {
+    for name in ["seconds", "peak_memory_bytes", "checked"] {
+        report.as_object_mut().unwrap().remove(name).unwrap();
+    }
+    report
+}
+
+#[test]
+fn the_shipped_history_ends_equal_everywhere_and_twice_the_same() {
+    let first = play_history(&["--check"]);
+    assert_eq!(first["mutations"], 6_185);
+    assert_eq!((&first["devices"], &first["equal_devices"]), (&json!(51), &json!(51)));
+    assert_eq!(first["records"], 771);
+    assert_eq!(first["oracle"]["unexplained"], json!([]));
+    assert_eq!((&first["pending_ops"], &first["dead_letters"]), (&json!(0), &json!(0)));
+    assert_eq!(first["faults"], json!([]));
+    assert_eq!(lasting(first), lasting(play_history(&[])));
+}
+
+#[test]
+fn two_edits_of_the_same_field_are_explained_by_a_conflict() {
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
+        .writes(From("ann", 1, 2, "09"), &[("update", "1", json!({"phone": "2"}))])
+        // Earlier by the clock, later at the mainline: the stream says 3, the later edit is 2.
+        .writes(From("bob", 1, 3, "08"), &[("update", "1", json!({"phone": "3", "name": "Eva"}))])
+        .comes_to("1", json!({"name": "Eva", "phone": "3"}));
+    let report = play.holds();
+    assert_eq!(keys(&report["oracle"]["explained"]), ["person/1"]);
+    assert_eq!(report["oracle"]["explained"][0]["fields"], json!(["phone"]));
+    assert_eq!(report["conflicts"], json!([{"policy": "last_write_wins", "winner": "local", "count": 1}]));
+    assert_eq!(report["traffic"]["stale_units"], 1);
+}
+
+#[test]
+fn a_difference_that_no_conflict_names_fails_and_says_where() {
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
+        .writes(From("bob", 1, 2, "02"), &[("create", "2", json!({"name": "Abe"}))])
+        .comes_to("1", json!({"name": "Eve", "phone": "not so"}))
+        .comes_to("3", json!({"name": "nobody"}));
+    let ran = play.run(&[]);
+    let said = failure(&ran);
+    for part in ["person/1 differs in phone", "person/2 should not be there", "person/3 is missing"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(report(&ran)["holds"], false);
+}
+
+/// Pushing all that a device had written used to be the plan. A later transaction then arrived before its position, and
+/// others built on what they could not have seen.
+#[test]
+fn what_was_written_later_stays_behind_when_an_earlier_transaction_is_pushed() {
+    let play = Play::new()
+        .writes(
+            From("ann", 0, 1, "01"),
+            &[("create", "1", json!({"phone": "0"})), ("create", "2", json!({}))],
+        )
+        .writes(From("ann", 1, 5, "02"), &[("update", "2", json!({"name": "first"}))])
+        .writes(From("bob", 6, 7, "10"), &[("update", "1", json!({"phone": "of bob"}))])
+        .writes(From("ann", 3, 9, "12"), &[("update", "1", json!({"phone": "of ann"}))])
+        .comes_to("1", json!({"phone": "of ann"}))
+        .comes_to("2", json!({"name": "first"}));
+    let report = play.holds();
+    assert_eq!(report["oracle"]["explained"], json!([]));
+    assert_eq!(report["records_in_conflict"], 1, "bob and ann did not know of each other's edit");
+}
+
+/// Seen in the shipped history: two people's changes arrive at one position, the second made on top of the first, with a
+/// base position that has neither.
+#[test]
+fn a_change_of_what_the_base_position_lacks_is_written_at_its_own_position() {
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01"), &[("create", "1", json!({"stage": "new"}))])
+        .writes(
+            From("ann", 1, 2, "02"),
+            &[("create", "2", json!({})), ("update", "1", json!({"stage": "hot"}))],
+        )
+        .writes(
+            From("bob", 1, 2, "03"),
+            &[
+                ("delete", "2", Value::Null),
+                ("update", "1", json!({"stage": "new", "seen": true})),
+                ("delete", "9", Value::Null),
+                ("update", "8", json!({"a": 1, "b": null})),
+            ],
+        )
+        .comes_to("1", json!({"stage": "new", "seen": true}))
+        .comes_to("8", json!({"a": 1}));
+    let report = play.holds();
+    assert_eq!(report["oracle"]["explained"], json!([]));
+    let writes = &report["writes"];
+    assert_eq!(
+        (&writes["late"], &writes["deletes_left_out"], &writes["updates_as_creates"]),
+        (&json!(4), &json!(1), &json!(1))
+    );
+}
+
+#[test]
+fn a_create_of_what_is_there_replaces_it_whole() {
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01"), &[("create", "1", json!({"a": 1, "b": 1}))])
+        .writes(From("bob", 1, 2, "02"), &[("create", "1", json!({"b": 2}))])
+        .comes_to("1", json!({"b": 2}));
+    assert_eq!(play.holds()["writes"]["creates_as_replaces"], 1);
+}
+
+#[test]
+fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
+    let mutations: Vec<_> =
+        (0..2_300).map(|number| (number.to_string(), json!({"number": number}))).collect();
+    let creates: Vec<_> =
+        mutations.iter().map(|(id, payload)| ("create", id.as_str(), payload.clone())).collect();
+    let mut play = Play::new().writes(From("ann", 0, 1, "01"), &creates);
+    for (id, payload) in &mutations {
+        play = play.comes_to(id, payload.clone());
+    }
+    let report = play.holds();
+    assert_eq!(report["writes"]["split_parts"], 3);
+    assert_eq!((&report["records"], &report["units"]), (&json!(2_300), &json!(3)));
+}
+
+#[test]
+fn a_line_that_is_no_mutation_is_named_by_its_number() {
+    let mut play = Play::new().writes(From("ann", 0, 1, "01"), &[("create", "1", json!({}))]);
+    let mut second = play.lines[0].clone();
+    second["base_pos"] = json!(7);
+    play.lines.push(second);
+    let said = failure(&play.run(&[]));
+    assert!(said.contains("line 2 has a base_pos that is not below its pos"), "{said}");
+}
+
+#[test]
+fn books_are_kept_where_asked_and_never_put_among_other_files() {
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01"), &[("create", "1", json!({"name": "Eve"}))])
+        .comes_to("1", json!({"name": "Eve"}));
+    let books = play.path("books");
+    let kept = books.to_str().unwrap();
+    assert!(play.run(&["--books", kept]).status.success());
+    let shown = fieldbook().args(["get", &format!("{kept}/ann.book"), "person/1"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("Eve"), "{shown:?}");
+    assert!(failure(&play.run(&["--books", kept])).contains("is not empty"));
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_is_waited_for_and_all_ends_equal() {
+    let folder = TempDir::new().unwrap();
+    let books = folder.path().join("books");
+    let mut server = Serve::start(folder.path());
+    let url = format!("http://{}", server.address);
+    let player = fieldbook()
+        .args(["play", HISTORY, "--oracle", TABLE, "--json", "--server", &url, "--books"])
+        .arg(&books)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until(|| fs::read_dir(&books).is_ok_and(|books| books.count() >= 12));
+    // `Child::kill` is SIGKILL: nothing is flushed, nothing closed.
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    sleep(Duration::from_millis(700));
+    server.restart(folder.path());
+    let ran = player.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("waiting") && said.contains("the server is back"), "{said}");
+    let report = report(&ran);
+    assert_eq!((&report["equal_devices"], &report["oracle"]["unexplained"]), (&json!(51), &json!([])));
+    assert_ne!(report["traffic"]["failed_exchanges"], 0);
+
+    let again = fieldbook().args(["play", HISTORY, "--server", &url]).output().unwrap();
+    assert!(failure(&again).contains("the server has records already"));
+}
+
+/// A server of its own process.
+struct Serve {
+    process: Child,
+    address: String,
+}
+
+impl Serve {
+    fn start(folder: &Path) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Self { process: Self::spawn(folder, &address), address }
+    }
+
+    fn restart(&mut self, folder: &Path) {
+        self.process = Self::spawn(folder, &self.address);
+    }
+
+    fn spawn(folder: &Path, address: &str) -> Child {
+        let mut command = fieldbook();
+        command.args(["serve", "--listen", address, "--data"]).arg(folder.join("crm.store"));
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // It says where it listens once it does.
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains(address), "{line}");
+        process
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[track_caller]
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1_200 {
+        if is_so() {
+            return;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("it did not come about within a minute");
+}
+
+#[test]
+fn the_demo_plays_and_tells_of_a_conflict() {
+    let ran = fieldbook().args(["demo", "--check"]).output().unwrap();
+    let told = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{told}{}", String::from_utf8_lossy(&ran.stderr));
+    for part in [
+        "All 51 devices show the same 771 records",
+        "changed without hearing of each other",
+        "status    synced",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+}
