@@ -1,5 +1,7 @@
 //! Plays and the demo, run as a person runs them: the program, its output, its exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, with the line that says where")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
