@@ -17,7 +17,9 @@ use crate::show::{count, json, time, words};
 #[command(after_help = "Examples:
   fieldbook get ann.book lead/42
   fieldbook get ann.book lead/42 --json | jq .fields
-  fieldbook get ann.book lead/42 --at 40      as the app read it after entry 40")]
+  fieldbook get ann.book lead/42 --at 40      as the app read it after entry 40
+
+On a terminal long values are cut: --json, or a pipe, shows all of them.")]
 pub(crate) struct GetArgs {
     /// The book's file
     book: PathBuf,

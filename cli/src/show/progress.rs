@@ -7,15 +7,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// A bar towards a known end.
 pub(crate) fn bar(total: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    with_style(bar, "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec:.dim} {eta}")
-        .with_message(what)
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len} {eta:.dim}").with_message(what)
 }
 
 /// A bar towards the end of a file.
 pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    with_style(bar, "{msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec:.dim} {eta}")
-        .with_message(what)
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {eta:.dim}").with_message(what)
 }
 
 /// A spinner, for work whose end is not known; it is turned from time to time by itself.
