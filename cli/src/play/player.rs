@@ -103,9 +103,11 @@ impl Player {
         };
         let mut leaving: Vec<_> = device.owed.drain(..=place).collect();
         let written_at = leaving.last().map(|owed| owed.written_at).unwrap_or_default();
-        // If something was written since, the clock goes back to when it was not: its undo window keeps it here.
+        // If something was written since, the clock shows the moment at which that was written: its undo window is still
+        // open then and keeps it here, while the window of what leaves has closed.
         let write_at = if device.owed.is_empty() { self.world.wall().max(written_at) } else { written_at };
-        device.clock.set(write_at.plus(UNDO_WINDOW));
+        let push_at = device.owed.front().map_or(write_at.plus(UNDO_WINDOW), |next| next.written_at);
+        device.clock.set(push_at);
         let ops = leaving.iter_mut().flat_map(|owed| std::mem::take(&mut owed.ops)).collect();
         self.send(author, &book, ops).await?;
         for owed in leaving {
@@ -117,7 +119,7 @@ impl Player {
             self.fleet.device(author)?.clock.set(write_at);
             let ops = write_late(&book, mutations, owed.late, &mut self.writes)
                 .map_err(|error| refused(self.stream.source(), error))?;
-            self.fleet.device(author)?.clock.set(write_at.plus(UNDO_WINDOW));
+            self.fleet.device(author)?.clock.set(push_at);
             self.send(author, &book, ops).await?;
         }
         Ok(())
