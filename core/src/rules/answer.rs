@@ -31,6 +31,7 @@ use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
 use crate::limits;
 use crate::names::RecordKey;
+use crate::op::OpKind;
 use crate::protocol::{Change, ExchangeAnswer, Outcome};
 use crate::random::Randomness;
 use crate::rows::{RecordRow, TailRef, UnitRow};
@@ -395,7 +396,11 @@ impl<'a, V: View> Taking<'a, V> {
                 continue;
             }
             let Some(unit) = self.view.unit(&id)? else { continue };
-            if unit.changes.len() == 1 {
+            // An earlier op of it came with a unit that this one took over, whose last word the server does not have.
+            let is_last_word = |ops: &[PlannedOp]| ops.last().is_some_and(|last| last.id == change.op);
+            if let [only] = unit.changes.as_slice()
+                && is_last_word(&only.ops)
+            {
                 self.acked(id, &unit, &BTreeMap::from([(change.key.clone(), change.version)]));
                 self.settled.push((id, unit));
             }
@@ -435,6 +440,7 @@ impl<'a, V: View> Taking<'a, V> {
         let after = remote_image(row, &touched.changes);
         let mut stale = Edit { stale: true, ..Edit::default() };
         let mut waiting = Edit { base: before, ..Edit::default() };
+        let mut under_way = false;
         for reference in row.tail.iter().filter(|reference| !reference.dead && !reference.outdated) {
             let edit = match self.standing(reference, touched)? {
                 Standing::Waiting => &mut waiting,
@@ -442,7 +448,10 @@ impl<'a, V: View> Taking<'a, V> {
                     stale.base = base;
                     &mut stale
                 }
-                Standing::UnderWayOrDone => continue,
+                Standing::UnderWayOrDone => {
+                    under_way = true;
+                    continue;
+                }
             };
             let content = self.view.op(reference.place)?;
             edit.ops.push(EditOp {
@@ -458,6 +467,15 @@ impl<'a, V: View> Taking<'a, V> {
             edited_at: last.edited_at,
             edited_at_of: &|name| last.edited_at_of(name),
         };
+        if after.is_none() && waiting.ops.last().is_some_and(|last| last.kind == OpKind::Delete) {
+            // Both sides deleted it. Ours ends together with all that it covers, or else that would bring the record back; it
+            // stays for as long as some of that is on its way.
+            if under_way {
+                waiting.ops.clear();
+            } else {
+                stale.ops.append(&mut waiting.ops);
+            }
+        }
         for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
             for verdict in judge(rules, edit, &remote) {
                 self.follow(key, last, verdict);

@@ -92,22 +92,21 @@ pub(super) fn judge(rules: &EntityRules, mut edit: Edit, remote: &RemoteEdit<'_>
         let stamp = change.stamps.get(name).copied().unwrap_or(change.edited_at);
         (stamp, holder(&edit, name).unwrap_or(last).op.id)
     };
-    let local = LocalEdit {
-        kind: change.kind,
-        fields: &change.fields,
-        edited: (change.edited_at, last.op.id),
-        edit_of: &edit_of,
-    };
+    // A replace sets the whole record, also on top of a create of ours that theirs came before.
+    let replaces = change.kind == OpKind::Create && edit.ops.iter().any(|op| op.kind == OpKind::Replace);
+    let kind = if replaces { OpKind::Replace } else { change.kind };
+    let local =
+        LocalEdit { kind, fields: &change.fields, edited: (change.edited_at, last.op.id), edit_of: &edit_of };
     match resolve(rules, edit.base.as_ref(), local, remote) {
-        Resolution::Agreed if edit.stale || change.kind == OpKind::Delete => {
+        Resolution::Agreed if edit.stale || kind == OpKind::Delete => {
             let ops = edit.ops.iter().map(|op| op.op).collect();
             verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
         }
         Resolution::Apart | Resolution::Agreed => {}
         Resolution::Conflict(settlement) if settlement.fields.is_empty() => {
-            deal_whole(&edit, change.kind, settlement, &mut verdicts);
+            deal_whole(&edit, kind, settlement, &mut verdicts);
         }
-        Resolution::Conflict(settlement) => deal_fields(&edit, change.kind, &settlement, &mut verdicts),
+        Resolution::Conflict(settlement) => deal_fields(&edit, kind, &settlement, &mut verdicts),
     }
     verdicts
 }
@@ -288,6 +287,14 @@ mod tests {
         assert_eq!(summary(&verdicts).0, [2, 1]);
         assert!(matches!(&verdicts[0], Verdict::Conflicted(clash) if clash.kind == OpKind::Replace
             && clash.settlement.local == fields(json!({"a": 1, "x": 1}))));
+    }
+
+    #[test]
+    fn a_create_and_a_replace_do_not_take_fields_away_unseen_from_what_someone_else_created() {
+        let ops = vec![(OpKind::Create, json!({"a": 1})), (OpKind::Replace, json!({"b": 1}))];
+        let verdicts = against(&EntityRules::default(), edit(None, ops), Some(json!({"c": 9})), 1);
+        assert!(matches!(&verdicts[..], [Verdict::Conflicted(clash)] if clash.kind == OpKind::Replace
+            && clash.settlement.remote == fields(json!({"c": 9}))));
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //! 2. A group never reaches across: an op under way, a transaction's edge, another actor, another schema version, an open
 //!    undo window, a reference to a record that is created later in the tail.
 //! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
-//! 4. An op whose declared reference is itself not at the server waits for it. Priority orders what is left, and so never
-//!    overtakes a dependency.
+//! 4. An op whose declared reference is itself not at the server waits for it, unless that waits for the op. Priority orders
+//!    what is left, and so never overtakes a dependency.
 //! 5. Ops that would be one change wait together if a person has yet to choose about one of them.
 //! 6. Every op of the tail is in a unit, in a group, or held with a reason.
 //!
@@ -401,15 +401,38 @@ impl Planning<'_> {
         }
         row.references
             .iter()
-            .find(|target| self.is_unborn(target, &row.key))
+            .find(|target| self.is_unborn(target, &row.key, place))
             .map(|target| Hold::WaitsFor(target.clone()))
     }
 
-    /// Returns whether a record that is referred to has yet to be created at the server.
-    fn is_unborn(&self, target: &RecordKey, from: &RecordKey) -> bool {
+    /// Returns whether a record that is referred to has yet to be created at the server, so that the op at `place` waits for
+    /// it. Where records wait for each other, the op that was made first does not.
+    fn is_unborn(&self, target: &RecordKey, from: &RecordKey, place: OpPlace) -> bool {
         let tail = self.input.tail;
-        target != from
-            && tail.ops_of(target).filter_map(|place| tail.op(place)).any(|row| row.kind == OpKind::Create)
+        let is_create = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
+        let created = if target == from { None } else { tail.ops_of(target).find(is_create) };
+        created.is_some_and(|created| created < place || !self.leads_back(target, from))
+    }
+
+    /// Returns whether anything of one record may wait for another one: by a reference, in a transaction, and so on from
+    /// there.
+    fn leads_back(&self, target: &RecordKey, from: &RecordKey) -> bool {
+        let tail = self.input.tail;
+        let (mut known, mut next) = (HashSet::from([target]), vec![target]);
+        while let Some(key) = next.pop() {
+            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
+                let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
+                for key in row.references.iter().chain(together) {
+                    if key == from {
+                        return true;
+                    }
+                    if known.insert(key) {
+                        next.push(key);
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Returns whether a wait goes on. One that would take longer than the longest there is was begun by a clock that has

@@ -52,6 +52,8 @@ pub struct Model {
 pub struct Held {
     /// The version that is confirmed.
     pub version: Option<Version>,
+    /// The versions that ever were.
+    pub seen: BTreeSet<Version>,
     /// What it was at that version.
     pub confirmed: Option<Image>,
     /// What it last was before the server deleted it, while something waits on top of it.
@@ -122,12 +124,12 @@ impl Model {
             format!("entry {seq} does not follow from the one before")
         })?;
         self.entries += 1;
-        self.clashed.clear();
+        self.clashed = clashed(&entry.meta);
         self.hashes.push(entry.hash);
         match &entry.meta {
             Meta::Intent(intent) => self.intent(entry, intent),
             Meta::Upstream(upstream) => self.upstream(entry, upstream, ledger),
-            Meta::Control(Control::Planned(planned)) => self.planned(planned),
+            Meta::Control(Control::Planned(planned)) => self.planned(planned, ledger),
             Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
                 decisions.iter().try_for_each(|decision| self.decided(entry, decision, ledger))
             }
@@ -198,6 +200,7 @@ impl Model {
                 return Err(Broken::new("S8", format!("{key} never had version {version}")));
             };
             held.version = Some(version);
+            held.seen.insert(version);
             let before = std::mem::replace(&mut held.confirmed, image.cloned());
             if let (Some(before), None) = (before, &held.confirmed) {
                 held.last = before;
@@ -207,8 +210,8 @@ impl Model {
         Ok(())
     }
 
-    fn planned(&mut self, planned: &Planned) -> Result<(), Broken> {
-        planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled))?;
+    fn planned(&mut self, planned: &Planned, ledger: &Ledger) -> Result<(), Broken> {
+        planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled, ledger))?;
         for unit in &planned.units {
             if let Some(former) = &unit.replaces {
                 let was = self.units.remove(former).is_some();
@@ -274,18 +277,25 @@ impl Model {
                 // What an op of ours had overwritten ends with that op; the conflict names the last word only.
                 let lost =
                     self.clashed.contains(key) || matches!(entry.meta, Meta::Control(Control::Verb(..)));
-                ensure(lost, "S6", || format!("op {} was superseded without a conflict", op.id))?;
+                ensure(lost, "S6", || {
+                    format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
+                })?;
                 self.last_word(&op.id);
                 self.end(key, op, End::Superseded)
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
             Decision::Retried { key, op } => {
+                // A person who sends it again means it, whatever the record has become.
+                let seen = self.records.get(key).and_then(|held| held.version);
+                if let Some(op) = self.ops.get_mut(&op.id) {
+                    op.base = op.base.max(seen);
+                }
                 let waiting = self.waiting(key, op)?;
                 let was = std::mem::replace(&mut waiting.dead, false);
                 ensure(was, "S6", || format!("op {} was retried and is no dead letter", op.id))
             }
             Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
-            Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Annulled(annulled) => self.annulled(annulled, ledger),
             Decision::Resolved { key, op, lost, merged, .. } => {
                 let merged = merged.map(|item| item_of(entry, item)).transpose()?;
                 self.outdate(key, op.place, lost);
@@ -354,7 +364,6 @@ impl Model {
 
     fn conflicted(&mut self, entry: &Entry, conflict: &Conflicted) -> Result<(), Broken> {
         self.conflicts += 1;
-        self.clashed.insert(conflict.key.clone());
         let names: Vec<String> = conflict.fields.iter().map(|field| field.name.clone()).collect();
         if let Some(op) = self.ops.get_mut(&conflict.op.id) {
             op.conflicts.push((conflict.version, names));
@@ -369,7 +378,7 @@ impl Model {
         Ok(())
     }
 
-    fn annulled(&mut self, annulled: &Annulled) -> Result<(), Broken> {
+    fn annulled(&mut self, annulled: &Annulled, ledger: &Ledger) -> Result<(), Broken> {
         let before = self.visible(&annulled.key);
         for op in &annulled.ops {
             if annulled.reason == AnnulledReason::NoEffect {
@@ -380,9 +389,17 @@ impl Model {
         let after = self.visible(&annulled.key);
         // What was created and deleted here says nothing about a record of that name that someone else made meanwhile.
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
-            && annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).all(|op| op.base.is_none());
+            && annulled
+                .ops
+                .iter()
+                .filter_map(|op| self.ops.get(&op.id))
+                .all(|op| op.base.and_then(|base| ledger.at(&annulled.key, base)).flatten().is_none());
         ensure(before == after || unseen, "S6", || {
-            format!("annulling {} ops of {} changed what the app reads", annulled.ops.len(), annulled.key)
+            let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
+            let reason = annulled.reason;
+            format!(
+                "annulling ops changed what the app reads: {reason:?} from {before:?} to {after:?}, {ops:?}"
+            )
         })
     }
 
@@ -489,4 +506,14 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
         return Err(Broken::new("S1", format!("entry {} lacks an item", entry.header.seq)));
     };
     parse(fields.as_str())
+}
+
+/// Returns the records of the conflicts in an entry.
+fn clashed(meta: &Meta) -> BTreeSet<RecordKey> {
+    let Meta::Control(Control::Decided(decisions)) = meta else { return BTreeSet::new() };
+    let keys = decisions.iter().filter_map(|decision| match decision {
+        Decision::Conflicted(conflict) => Some(conflict.key.clone()),
+        _ => None,
+    });
+    keys.collect()
 }

@@ -257,12 +257,6 @@ impl Ledger {
         ensure(before.is_none(), "S7", || format!("unit {} took effect twice", unit.id))?;
         let mut overwrites = Vec::new();
         for change in &unit.changes {
-            // What a delete takes over has no effect of its own in it.
-            let deletes = change.kind == OpKind::Delete;
-            let effective = change.ops.iter().rev().take(if deletes { 1 } else { usize::MAX });
-            for op in effective {
-                self.ops.entry(*op).or_default().push(unit.id);
-            }
             let known = self.current.remove(&change.key);
             let base = change.base.filter(|base| *base > Version::default());
             ensure(known.as_ref().map(|stored| stored.version) == base, "S14", || {
@@ -275,7 +269,15 @@ impl Ledger {
             let old = known.as_ref().and_then(|stored| stored.image.clone());
             let image = changed(old.clone(), change.kind, &fields);
             let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
-            for field in differing(old.as_ref(), image.as_ref()) {
+            let news = differing(old.as_ref(), image.as_ref());
+            if !news.is_empty() {
+                // What a delete takes over has no effect of its own in it.
+                let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
+                for op in change.ops.iter().rev().take(most) {
+                    self.ops.entry(*op).or_default().push(unit.id);
+                }
+            }
+            for field in news {
                 if let Some((since, writer)) = writers.insert(field.clone(), (version, device))
                     && writer != device
                 {

@@ -146,14 +146,17 @@ impl World {
     fn check_on_record(&mut self, number: usize, overwrite: &Overwrite) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         let Overwrite { key, field, value, since, ops } = overwrite;
-        let seen = ops.iter().filter_map(|op| device.model.ops.get(op)).any(|op| {
-            // Neither is there a conflict if theirs is what it was when the author looked.
-            let looked_at = op.base.and_then(|base| self.server.ledger.at(key, base)).flatten();
-            let unchanged = match field.as_str() {
-                "" => looked_at.is_none() == value.is_none(),
-                name => looked_at.and_then(|image| image.get(name)) == value.as_ref(),
-            };
-            unchanged || op.base.is_some_and(|base| base >= *since)
+        let ledger = &self.server.ledger;
+        let ops: Vec<_> = ops.iter().filter_map(|op| device.model.ops.get(op)).collect();
+        let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
+        // Neither is there a conflict if theirs is what it was when the device last looked.
+        let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
+        let looked_at = ops.iter().map(|op| op.base).chain(held.map(Some));
+        let mut looked_at =
+            looked_at.map(|version| version.and_then(|version| ledger.at(key, version)).flatten());
+        let unchanged = looked_at.any(|image| match field.as_str() {
+            "" => image.is_none() == value.is_none(),
+            name => image.and_then(|image| image.get(name)) == value.as_ref(),
         });
         // A conflict names the last word that the device had, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
@@ -161,8 +164,7 @@ impl World {
                 version >= since && (fields.is_empty() || field.is_empty() || fields.contains(field))
             })
         });
-        ensure(seen || on_record, "S14", || {
-            let ops: Vec<_> = ops.iter().filter_map(|op| device.model.ops.get(op)).collect();
+        ensure(seen || unchanged || on_record, "S14", || {
             format!(
                 "{key}: `{field}` = {value:?} from {since} was taken away and no conflict says so, by {ops:?}"
             )
