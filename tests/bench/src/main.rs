@@ -38,6 +38,9 @@ struct Arguments {
     /// Runs only the benchmarks whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Runs only the peers whose name contains this, as for a profile.
+    #[arg(long, default_value = "")]
+    peer: String,
 }
 
 fn main() -> ExitCode {
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     std::fs::create_dir_all(&arguments.folder)?;
     let divisor = if arguments.quick { 20 } else { 1 };
-    let setting = Setting { folder: arguments.folder.clone(), divisor };
+    let setting = Setting { folder: arguments.folder.clone(), divisor, peer: arguments.peer.clone() };
     let mut lines = Vec::new();
     for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
         say(&format!("{} ...", benchmark.name));
