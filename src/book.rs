@@ -27,6 +27,7 @@ use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
 use crate::error::Error;
+use crate::latest::Latest;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
 use crate::status::SyncStatus;
@@ -48,6 +49,8 @@ pub struct Book {
 }
 
 pub(crate) struct Shared {
+    /// Before the store, so that it is dropped first: a store closes best when nobody reads.
+    pub(crate) latest: Latest,
     pub(crate) store: Store,
     pub(crate) schema: Schema,
     pub(crate) look_only: bool,
@@ -131,6 +134,7 @@ impl Book {
         projections.settle(&snapshot)?;
         drop(snapshot);
         let shared = Shared {
+            latest: Latest::default(),
             store,
             schema: options.schema,
             look_only: options.store.look_only,
@@ -225,6 +229,7 @@ impl Book {
     pub fn close(self) -> Result<(), Error> {
         let shared = Arc::try_unwrap(self.shared)
             .map_err(|_| Error::Misuse("another handle to this book is still in use"))?;
+        shared.latest.forget();
         Ok(shared.store.close()?)
     }
 }

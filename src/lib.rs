@@ -30,6 +30,7 @@ mod corrections;
 mod entity;
 mod error;
 mod explain;
+mod latest;
 mod maintain;
 mod options;
 mod projection;

@@ -82,7 +82,9 @@ impl Book {
         let transaction = self.shared.store.begin_write()?;
         let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
         writer.projections.fold_anew(&transaction)?;
-        if let Err(error) = commit(transaction) {
+        let committed = commit(transaction);
+        self.shared.latest.forget();
+        if let Err(error) = committed {
             self.shared.fail();
             return Err(error.into());
         }

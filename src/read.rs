@@ -25,8 +25,8 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
-        let row = self.snapshot()?.record(key)?;
-        Ok(row.and_then(|row| Record::from_row(key.clone(), &row)))
+        let record = self.latest()?.record_as(key, |view| Record::from_view(key.clone(), view))?;
+        Ok(record.flatten())
     }
 
     /// Lists records of one entity type in the order of their ids, at most `limit` of them, after an id if one is given.
@@ -39,13 +39,14 @@ impl Book {
         after: Option<&RecordId>,
         limit: usize,
     ) -> Result<Page<Record>, Error> {
-        let snapshot = self.snapshot()?;
-        let mut items = Vec::new();
-        let mut rows = snapshot.records(entity, after)?;
+        let snapshot = self.latest()?;
+        let mut items = Vec::with_capacity(limit.min(1_024));
+        let mut rows = snapshot.records_as(entity, after, |id, view| {
+            Record::from_view(RecordKey::new(entity.clone(), id), view)
+        })?;
         while items.len() < limit {
-            let Some(row) = rows.next() else { return Ok(Page { items, next: None }) };
-            let (id, row) = row?;
-            items.extend(Record::from_row(RecordKey::new(entity.clone(), id), &row));
+            let Some(record) = rows.next() else { return Ok(Page { items, next: None }) };
+            items.extend(record?);
         }
         let next = items.last().map(|record| record.key.id.clone());
         Ok(Page { items, next })
@@ -95,14 +96,14 @@ impl Book {
         if !declared {
             return Err(Error::Misuse("this field is not declared as an index of its entity type"));
         }
-        let snapshot = self.snapshot()?;
+        let snapshot = self.latest()?;
         let found = snapshot.by_index(&range, after.map(|place| place.0.as_slice()), limit)?;
         let next =
             if found.len() < limit { None } else { found.last().map(|(place, _)| IndexPlace(place.clone())) };
         let mut items = Vec::with_capacity(found.len());
         for (_, id) in found {
             let key = RecordKey::new(entity.clone(), id);
-            items.extend(snapshot.record(&key)?.and_then(|row| Record::from_row(key, &row)));
+            items.extend(snapshot.record_as(&key, |view| Record::from_view(key.clone(), view))?.flatten());
         }
         Ok(Page { items, next })
     }

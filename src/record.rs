@@ -1,6 +1,6 @@
 //! What the app reads: one record with its fields and its status.
 
-use fieldbook_core::rows::RecordRow;
+use fieldbook_core::rows::{RecordRow, RecordView};
 use fieldbook_core::rules::plan::Hold;
 use fieldbook_core::{Fields, FieldsJson, RecordKey, Version, WallTime};
 use fieldbook_projections::ConflictId;
@@ -39,6 +39,12 @@ impl Record {
     pub fn to<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(self.json.as_str())
             .map_err(|source| Error::Type { what: self.key.to_string(), source: std::sync::Arc::new(source) })
+    }
+
+    pub(crate) fn from_view(key: RecordKey, view: &RecordView<'_>) -> Option<Self> {
+        let json = view.image()?;
+        let version = view.version();
+        Some(Self { key, json, version, pending: view.pending(), synced_at: view.synced_at })
     }
 
     pub(crate) fn from_row(key: RecordKey, row: &RecordRow) -> Option<Self> {

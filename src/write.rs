@@ -4,13 +4,16 @@
 //! kill and power loss (as far as the disk keeps its word about syncing).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use fieldbook_core::entry::{Draft, Intent, Items, Meta, OpMeta};
+use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::admit::{Rejected, admit, admit_transaction};
+use fieldbook_core::rules::apply_to_text;
 use fieldbook_core::{
     Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordId, RecordKey, Version,
 };
-use fieldbook_projections::{LogView, Tables};
+use fieldbook_projections::LogView;
 
 use crate::book::Book;
 use crate::error::Error;
@@ -92,7 +95,7 @@ impl Book {
     pub(crate) fn write_whole(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
-            let mutation = match images.look(session, &key)? {
+            let mutation = match images.look(session, &key)?.fields()? {
                 Some(before) => Mutation::update(key, before.patch_to(&fields)),
                 None => Mutation::create(key, fields),
             };
@@ -180,7 +183,19 @@ impl AdmittedOp {
 
 /// What the records that this call touches look like, with what it did to them so far.
 #[derive(Default)]
-struct Images(HashMap<RecordKey, (Option<Fields>, Option<Version>)>);
+struct Images(HashMap<RecordKey, Seen>);
+
+/// One of them, as text: most are looked at once, to see that they are not there.
+struct Seen {
+    image: Option<FieldsJson>,
+    base: Option<Version>,
+}
+
+impl Seen {
+    fn fields(&self) -> Result<Option<Fields>, Error> {
+        self.image.as_ref().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)
+    }
+}
 
 impl Images {
     fn admit_all(
@@ -192,26 +207,29 @@ impl Images {
     }
 
     /// Returns what the app reads of a record.
-    fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<Option<&Fields>, Error> {
-        if !self.0.contains_key(key) {
-            let row = session.tables.record(key)?.unwrap_or_default();
-            let image = row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)?;
-            self.0.insert(key.clone(), (image, row.version()));
-        }
-        Ok(self.0.get(key).and_then(|(image, _)| image.as_ref()))
+    fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<&mut Seen, Error> {
+        Ok(match self.0.entry(key.clone()) {
+            Entry::Occupied(seen) => seen.into_mut(),
+            Entry::Vacant(unseen) => {
+                let row = session.tables.look(key)?;
+                let image = row.and_then(RecordRow::image).cloned();
+                unseen.insert(Seen { image, base: row.and_then(RecordRow::version) })
+            }
+        })
     }
 
     fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
-        let key = mutation.key.clone();
-        self.look(session, &key)?;
-        let Some((image, base)) = self.0.get_mut(&key) else { return Ok(None) };
-        let Some(fields) = admit(session.schema, image.as_ref(), &mutation)? else { return Ok(None) };
-        let mut after = fieldbook_core::rules::Image { fields: image.take(), before_deletion: None };
-        after.apply(mutation.kind, &fields);
-        *image = after.fields;
-        let rules = session.schema.rules(&key.entity).ok_or(Rejected::UnknownEntity(key.entity))?;
-        let json = (mutation.kind != OpKind::Delete).then(|| fields.to_json());
-        Ok(Some(AdmittedOp { mutation, json, base: *base, schema_version: rules.schema_version }))
+        let seen = self.look(session, &mutation.key)?;
+        let image = seen.fields()?;
+        let Some(admitted) = admit(session.schema, image.as_ref(), &mutation)? else { return Ok(None) };
+        let json = admitted.json;
+        let after = apply_to_text(seen.image.as_ref(), None, mutation.kind, json.clone());
+        seen.image = after.map_err(Error::damaged)?;
+        let rules = session.schema.rules(&mutation.key.entity);
+        let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
+        let schema_version = rules.schema_version;
+        let json = (mutation.kind != OpKind::Delete).then_some(json);
+        Ok(Some(AdmittedOp { mutation, json, base: seen.base, schema_version }))
     }
 }
 

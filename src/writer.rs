@@ -225,6 +225,9 @@ impl Shared {
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let done = self.work(&mut writer, jobs, &mut answers);
+        if !matches!(done, Ok(None)) {
+            self.latest.forget();
+        }
         match done {
             Ok(Some(done)) => self.follow_commit(&mut writer, done),
             Ok(None) => {}

@@ -17,7 +17,7 @@ use bincode::config;
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
-pub(crate) use bincode::{Decode, Encode};
+pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::limits;
 use crate::names::{Actor, EntityType, RecordId, RecordKey};
@@ -71,6 +71,30 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
     Ok(value)
 }
 
+/// A stored value as it is read where it lies: its text is borrowed from the stored bytes.
+pub trait StoredView<'a>: BorrowDecode<'a, ()> {
+    /// The value that is stored.
+    type Whole: Stored;
+}
+
+/// Reads a view of the stored form, all of it.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let what = T::Whole::WHAT;
+    if bytes.len() > T::Whole::LIMIT {
+        return Err(CodecError { what, source: None });
+    }
+    let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
+    let (value, read) = bincode::borrow_decode_from_slice::<T, _>(bytes, configuration)
+        .map_err(|source| CodecError { what, source: Some(Box::new(source)) })?;
+    if read != bytes.len() {
+        return Err(CodecError { what, source: None });
+    }
+    Ok(value)
+}
+
 macro_rules! stored {
     ($($type:ty => $what:literal $(, $limit:expr)?;)*) => { $(
         impl Stored for $type {
@@ -91,6 +115,10 @@ stored! {
     crate::rows::StateRow => "the book's state row";
 }
 
+impl<'a> StoredView<'a> for crate::rows::RecordView<'a> {
+    type Whole = crate::rows::RecordRow;
+}
+
 macro_rules! checked_text {
     ($($name:ty),*) => { $(
         impl Encode for $name {
@@ -105,7 +133,7 @@ macro_rules! checked_text {
             }
         }
 
-        impl<'de, C> bincode::BorrowDecode<'de, C> for $name {
+        impl<'de, C> BorrowDecode<'de, C> for $name {
             fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
                 let text = <&'de str>::borrow_decode(decoder)?;
                 Self::parse(text).map_err(|invalid| DecodeError::OtherString(invalid.to_string()))
@@ -129,7 +157,7 @@ impl<C> Decode<C> for RecordKey {
     }
 }
 
-impl<'de, C> bincode::BorrowDecode<'de, C> for RecordKey {
+impl<'de, C> BorrowDecode<'de, C> for RecordKey {
     fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(Self { entity: EntityType::borrow_decode(decoder)?, id: RecordId::borrow_decode(decoder)? })
     }

@@ -15,6 +15,8 @@
 //!
 //! What it is not: a schema. Any JSON value may stand in a field.
 
+mod text;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -70,15 +72,25 @@ impl Fields {
         let Value::Object(members) = value else {
             return Err(InvalidFields::NotAnObject { line: 0, column: 0 });
         };
-        if members.values().any(|value| !is_shallower_than(value, limits::JSON_DEPTH - 1)) {
+        let fields = Self(members);
+        fields.checked()?;
+        Ok(fields)
+    }
+
+    /// Checks the limits, which fields built member by member may break, and returns the JSON form.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if they nest too deep, are too large, or have an impossible name.
+    pub fn checked(&self) -> Result<FieldsJson, InvalidFields> {
+        if self.0.values().any(|value| !is_shallower_than(value, limits::JSON_DEPTH - 1)) {
             return Err(InvalidFields::TooDeep);
         }
-        if members.keys().any(|name| name.is_empty() || name.len() > limits::FIELD_NAME_BYTES) {
+        if self.0.keys().any(|name| name.is_empty() || name.len() > limits::FIELD_NAME_BYTES) {
             return Err(InvalidFields::FieldName);
         }
-        let fields = Self(members);
-        let bytes = fields.to_json().as_str().len();
-        if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(fields) }
+        let json = self.to_json();
+        let bytes = json.as_str().len();
+        if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(json) }
     }
 
     /// Parses and checks JSON text.
@@ -232,6 +244,11 @@ impl FieldsJson {
         Ok(Self(text.into()))
     }
 
+    /// Takes stored text that was checked when it was written.
+    pub(crate) fn from_stored_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// Returns the JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -249,6 +266,19 @@ impl FieldsJson {
     pub fn to_fields(&self) -> Result<Fields, InvalidFields> {
         let members = serde_json::from_str(&self.0).map_err(|error| not_an_object(&error))?;
         Ok(Fields(members))
+    }
+
+    /// Applies a patch to this image, as [`Fields::apply`] does to values.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn patched(&self, patch: &Self) -> Result<Self, InvalidFields> {
+        if let Some(text) = text::apply(&self.0, &patch.0) {
+            return Ok(Self(text.into()));
+        }
+        let mut image = self.to_fields()?;
+        image.apply(&patch.to_fields()?);
+        Ok(image.to_json())
     }
 
     /// Returns whether a top-level member may be null. Never wrongly says no.
@@ -491,6 +521,52 @@ mod tests {
         ], 0..4)) -> Fields {
             members.into_iter().collect()
         }
+    }
+
+    /// Fields with all that text can hold: escapes in names and values, brackets in strings, nesting, nulls inside.
+    fn any_fields() -> impl Strategy<Value = Fields> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-c\"\\\\{}\\[\\],:né\n ]{0,6}".prop_map(Value::from),
+        ];
+        let value = leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-b\"}é]{1,2}", inner, 0..3).prop_map(Value::from_iter),
+            ]
+        });
+        prop::collection::btree_map("[a-d]|[a-b\"\\\\}é\n]{1,2}", value, 0..5)
+            .prop_map(|members| members.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_patch_of_the_text_is_the_text_of_the_patched_values(image in any_fields(), patch in any_fields()) {
+            let image = image.into_image();
+            let text = image.to_json().patched(&patch.to_json()).unwrap();
+            let mut values = image;
+            values.apply(&patch);
+            prop_assert_eq!(text, values.to_json());
+        }
+
+        #[test]
+        fn damaged_text_never_panics(image in r#"\{?[\{\}\[\]",:a-c0\\nul é]{0,24}"#, patch in r#"\{"[ab]":[01"\\\[,}]{0,9}"#) {
+            drop(FieldsJson(image.into()).patched(&FieldsJson(patch.into())));
+        }
+    }
+
+    #[test]
+    fn text_in_the_usual_form_is_patched_as_text() {
+        assert_eq!(
+            text::apply(r#"{"a":{"x":[1,"}"]},"b":"\\\"","d":1}"#, r#"{"a":null,"c":[],"d":"n"}"#).unwrap(),
+            r#"{"b":"\\\"","c":[],"d":"n"}"#
+        );
+        assert_eq!(text::apply("{}", r#"{"a":null}"#).unwrap(), "{}");
+        assert_eq!(text::apply(r#"{"a\n":1}"#, "{}"), None, "an escaped name is left to the values");
+        assert_eq!(text::apply(r#"{"b":1,"a":1}"#, "{}"), None);
     }
 
     proptest! {

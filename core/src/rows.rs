@@ -3,7 +3,7 @@
 //! Rows can be thrown away and folded again, so their stored form may change between versions of the program: a book
 //! whose tables have another [`ROWS_FORMAT`] is rebuilt when it is opened.
 
-use crate::codec::{Decode, Encode};
+use crate::codec::{BorrowDecode, Decode, Encode};
 use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, Winner};
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, UnitId};
@@ -124,6 +124,58 @@ impl RecordRow {
     /// [`InvalidFields`] if stored text was damaged.
     pub fn confirmed_fields(&self) -> Result<crate::fields::Fields, InvalidFields> {
         self.confirmed_image().map_or_else(|| Ok(crate::fields::Fields::new()), FieldsJson::to_fields)
+    }
+}
+
+/// A record's row read where it lies, for who only wants to know what the app reads. Member by member as [`RecordRow`] is
+/// stored.
+#[derive(Debug, Clone, PartialEq, BorrowDecode)]
+pub struct RecordView<'a> {
+    confirmed: Option<ConfirmedView<'a>>,
+    visible: VisibleView<'a>,
+    tail: Vec<TailRef>,
+    /// When the server last said something of this record, by the device's clock.
+    pub synced_at: Option<WallTime>,
+}
+
+#[derive(Debug, Clone, PartialEq, BorrowDecode)]
+struct ConfirmedView<'a> {
+    version: Version,
+    edited_at: Hlc,
+    deleted: bool,
+    fields: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq, BorrowDecode)]
+enum VisibleView<'a> {
+    AsConfirmed,
+    Absent,
+    Own(&'a str),
+}
+
+impl RecordView<'_> {
+    /// Returns what [`RecordRow::image`] does.
+    pub fn image(&self) -> Option<FieldsJson> {
+        let text = match &self.visible {
+            VisibleView::AsConfirmed => self
+                .confirmed
+                .as_ref()
+                .filter(|confirmed| !confirmed.deleted)
+                .map(|confirmed| confirmed.fields),
+            VisibleView::Absent => None,
+            VisibleView::Own(text) => Some(*text),
+        };
+        text.map(FieldsJson::from_stored_text)
+    }
+
+    /// Returns what [`RecordRow::version`] does.
+    pub fn version(&self) -> Option<Version> {
+        self.confirmed.as_ref().map(|confirmed| confirmed.version)
+    }
+
+    /// Returns how many ops stand on top of confirmed.
+    pub const fn pending(&self) -> usize {
+        self.tail.len()
     }
 }
 
@@ -321,6 +373,7 @@ pub struct StateRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
     use crate::numbers::Seq;
 
     fn dead(seq: u64) -> TailRef {
@@ -377,5 +430,50 @@ mod tests {
             (row.open, row.winner, winners),
             (false, Winner::Remote, vec![Winner::Remote, Winner::Local])
         );
+    }
+
+    #[test]
+    fn a_view_says_what_the_row_says() {
+        let fields = |text: &str| FieldsJson::parse(text).unwrap();
+        let confirmed = |deleted| Confirmed {
+            version: Version::new(300),
+            edited_at: Hlc::from_bits(70_000),
+            deleted,
+            fields: fields(r#"{"a":"é"}"#),
+        };
+        let reference = TailRef {
+            op: OpId::from_bytes([7; 16]),
+            place: OpPlace { seq: Seq::new(9), index: 2 },
+            kind: OpKind::Update,
+            stale: 1,
+            dead: true,
+            outdated: false,
+            lost: vec!["b".to_owned()],
+            merged: Some(fields("{}")),
+        };
+        let rows = [
+            RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },
+            RecordRow { confirmed: Some(confirmed(true)), ..RecordRow::default() },
+            RecordRow {
+                confirmed: Some(confirmed(false)),
+                visible: Visible::Absent,
+                tail: vec![reference.clone()],
+                synced_at: Some(WallTime::from_milliseconds(5)),
+            },
+            RecordRow {
+                confirmed: None,
+                visible: Visible::Own(fields(r#"{"b":1}"#)),
+                tail: vec![reference.clone(), reference],
+                synced_at: None,
+            },
+        ];
+        for row in rows {
+            let bytes = codec::encode(&row).unwrap();
+            let view: RecordView<'_> = codec::view(&bytes).unwrap();
+            assert_eq!(view.image().as_ref(), row.image());
+            assert_eq!(view.version(), row.version());
+            assert_eq!((view.pending(), view.synced_at), (row.tail.len(), row.synced_at));
+            assert!(codec::view::<RecordView<'_>>(&bytes[..bytes.len() - 1]).is_err());
+        }
     }
 }

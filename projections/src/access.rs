@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook_core::codec::{self, Stored};
+use fieldbook_core::codec::{self, Stored, StoredView};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
@@ -368,6 +368,10 @@ pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
 
 pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
     codec::decode(bytes).map_err(|fault| StoreError::corrupt("a row; run `fieldbook rebuild`", None, fault))
+}
+
+pub(crate) fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
+    codec::view(bytes).map_err(|fault| StoreError::corrupt("a row; run `fieldbook rebuild`", None, fault))
 }
 
 pub(crate) fn encode<T: Stored>(row: &T) -> Result<Vec<u8>, StoreError> {

@@ -24,14 +24,14 @@ use fieldbook_core::rows::{
     Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
     UnitChangeRow, UnitRow, Visible,
 };
-use fieldbook_core::rules::Image;
+use fieldbook_core::rules::{Image, apply_to_text};
 use fieldbook_core::{
     Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq, UnitId, Version,
 };
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
-use crate::log_view::{LogView, op_of};
+use crate::log_view::{LogView, op_meta};
 
 /// Applies one entry to the tables and notes what changed.
 ///
@@ -73,27 +73,27 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 
     fn op(&mut self, place: OpPlace) -> Result<(), StoreError> {
         let Meta::Intent(intent) = &self.entry.meta else { return Ok(()) };
-        let content = op_of(self.entry, place)?;
-        let meta = crate::log_view::op_meta(self.entry, place)?;
-        let key = meta.key.clone();
-        let mut row = self.tables.take_record(&key)?.unwrap_or_default();
-        let mut image =
-            Image { fields: self.fields(row.image())?, before_deletion: before_deletion(&row, self.seq())? };
-        image.apply(content.kind, &content.fields);
-        row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
+        let meta = op_meta(self.entry, place)?;
+        let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
+        let text = text.map_err(|fault| self.damaged(fault))?.flatten();
+        let tail_row = tail_row(self.schema, self.entry, intent.ops.len(), meta, text.as_ref())?;
+        let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
+        let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
+        let before_deletion = deleted.map(|confirmed| &confirmed.fields);
+        let image = apply_to_text(row.image(), before_deletion, meta.kind, text.unwrap_or_default());
+        row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
         row.tail.push(TailRef {
-            op: content.id,
+            op: meta.id,
             place,
-            kind: content.kind,
+            kind: meta.kind,
             stale: 0,
             dead: false,
             outdated: false,
             lost: Vec::new(),
             merged: None,
         });
-        let tail_row = tail_row(self.schema, self.entry, intent.ops.len(), meta, &content.fields);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
-        self.put(&key, row)
+        self.put(&meta.key, row)
     }
 
     fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
@@ -592,10 +592,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.put_state(state)
     }
 
-    fn fields(&self, image: Option<&FieldsJson>) -> Result<Option<Fields>, StoreError> {
-        image.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))
-    }
-
     fn damaged(&self, fault: InvalidFields) -> StoreError {
         StoreError::corrupt("stored fields", self.seq(), fault)
     }
@@ -615,15 +611,22 @@ pub fn tail_rows(schema: &Schema, entry: &Entry) -> Result<Vec<(OpPlace, TailRow
     let Meta::Intent(intent) = &entry.meta else { return Ok(Vec::new()) };
     let rows = intent.ops.iter().enumerate().map(|(index, meta)| {
         let place = OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) };
-        let has_references = schema.rules(&meta.key.entity).is_some_and(|rules| !rules.references.is_empty());
-        let fields = if has_references { op_of(entry, place)?.fields } else { Fields::new() };
-        Ok((place, tail_row(schema, entry, intent.ops.len(), meta, &fields)))
+        let text = meta.fields.map(|index| entry.fields(index)).transpose();
+        let text = text.map_err(|fault| StoreError::corrupt("an op's fields", entry.header.seq, fault))?;
+        Ok((place, tail_row(schema, entry, intent.ops.len(), meta, text.flatten().as_ref())?))
     });
     rows.collect()
 }
 
-fn tail_row(schema: &Schema, entry: &Entry, ops: usize, meta: &OpMeta, fields: &Fields) -> TailRow {
-    TailRow {
+fn tail_row(
+    schema: &Schema,
+    entry: &Entry,
+    ops: usize,
+    meta: &OpMeta,
+    fields: Option<&FieldsJson>,
+) -> Result<TailRow, StoreError> {
+    let references = references(schema, &meta.key, fields);
+    Ok(TailRow {
         op: meta.id,
         key: meta.key.clone(),
         kind: meta.kind,
@@ -632,17 +635,24 @@ fn tail_row(schema: &Schema, entry: &Entry, ops: usize, meta: &OpMeta, fields: &
         made_at: entry.header.wall,
         schema_version: meta.schema_version,
         transaction_ops: u32::try_from(ops).unwrap_or(u32::MAX),
-        bytes: meta.fields.and_then(|index| entry.item(index)).map_or(0, <[u8]>::len) as u64,
-        references: references(schema, &meta.key, fields),
-    }
+        bytes: fields.map_or(0, |fields| fields.as_str().len()) as u64,
+        references: references
+            .map_err(|fault| StoreError::corrupt("an op's fields", entry.header.seq, fault))?,
+    })
 }
 
 /// Returns the records that an op refers to, by the declared references.
-fn references(schema: &Schema, key: &RecordKey, fields: &Fields) -> Vec<RecordKey> {
-    let Some(rules) = schema.rules(&key.entity) else { return Vec::new() };
-    let declared = rules.references.iter().filter_map(|reference| {
+fn references(
+    schema: &Schema,
+    key: &RecordKey,
+    fields: Option<&FieldsJson>,
+) -> Result<Vec<RecordKey>, InvalidFields> {
+    let declared = schema.rules(&key.entity).map(|rules| rules.references.as_slice()).unwrap_or_default();
+    let Some(fields) = fields.filter(|_| !declared.is_empty()) else { return Ok(Vec::new()) };
+    let fields = fields.to_fields()?;
+    let found = declared.iter().filter_map(|reference| {
         let id = fields.get(&reference.field)?.as_str()?;
         RecordKey::parse(reference.entity.as_str(), id).ok()
     });
-    declared.collect()
+    Ok(found.collect())
 }

@@ -1,14 +1,15 @@
 //! Reading the tables on one snapshot.
 
 use std::ops::Bound;
+use std::sync::OnceLock;
 
 use fieldbook_core::log::{StoreError, entries};
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
+use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, RecordView, StateRow, UnitRow};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
-use crate::access::{Which, decode};
+use crate::access::{Which, decode, view};
 use crate::index::IndexRange;
 use crate::log_view::CachedLog;
 use crate::{index, lazy, tables};
@@ -19,6 +20,8 @@ type BytesTable = ReadOnlyTable<Bytes, Bytes>;
 /// One snapshot of a book. Hold it no longer than you must: while it lives, what is overwritten keeps its room in the file.
 pub struct Snapshot {
     pub(crate) transaction: ReadTransaction,
+    /// The table that is read most, once it was opened.
+    records: OnceLock<BytesTable>,
 }
 
 /// All rows of one table as they are stored.
@@ -63,7 +66,7 @@ pub struct InvalidConflictId;
 impl Snapshot {
     /// Reads within this transaction.
     pub const fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction }
+        Self { transaction, records: OnceLock::new() }
     }
 
     /// Returns the log as this snapshot has it.
@@ -110,6 +113,28 @@ impl Snapshot {
         Ok(rows)
     }
 
+    fn record_table(&self) -> Result<Option<&BytesTable>, StoreError> {
+        if let Some(table) = self.records.get() {
+            return Ok(Some(table));
+        }
+        let Some(table) = self.table(Which::Records)? else { return Ok(None) };
+        Ok(Some(self.records.get_or_init(|| table)))
+    }
+
+    /// Reads a record's row where it lies.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn record_as<T>(
+        &self,
+        key: &RecordKey,
+        read: impl FnOnce(&RecordView<'_>) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(table) = self.record_table()? else { return Ok(None) };
+        let stored = table.get(key.to_bytes().as_slice()).map_err(StoreError::during("reading a row"))?;
+        stored.map(|stored| Ok(read(&view(stored.value())?))).transpose()
+    }
+
     /// Returns a record's row.
     ///
     /// # Errors
@@ -127,6 +152,28 @@ impl Snapshot {
         entity: &EntityType,
         after: Option<&RecordId>,
     ) -> Result<impl Iterator<Item = Result<(RecordId, RecordRow), StoreError>> + use<'s>, StoreError> {
+        self.stored_records(entity, after, |id, stored| Ok((id, decode(stored)?)))
+    }
+
+    /// Reads the same rows where they lie.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn records_as<T, F: FnMut(RecordId, &RecordView<'_>) -> T>(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+        mut read: F,
+    ) -> Result<impl Iterator<Item = Result<T, StoreError>> + use<'_, T, F>, StoreError> {
+        self.stored_records(entity, after, move |id, stored| Ok(read(id, &view(stored)?)))
+    }
+
+    fn stored_records<T, F: FnMut(RecordId, &[u8]) -> Result<T, StoreError>>(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+        mut read: F,
+    ) -> Result<impl Iterator<Item = Result<T, StoreError>> + use<'_, T, F>, StoreError> {
         let mut from = RecordKey::new(entity.clone(), after.cloned().unwrap_or_else(first_id)).to_bytes();
         match after {
             Some(_) => from.push(0),
@@ -134,17 +181,13 @@ impl Snapshot {
         }
         let to = tables::after_prefix(&[entity.as_str().as_bytes(), &[0]].concat()).unwrap_or_default();
         let skip = entity.as_str().len() + 1;
-        let range = match self.table(Which::Records)? {
-            Some(table) => Some(
-                table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading rows"))?,
-            ),
-            None => None,
-        };
+        let range = self.record_table()?.map(|table| table.range(from.as_slice()..to.as_slice()));
+        let range = range.transpose().map_err(StoreError::during("reading rows"))?;
         Ok(range.into_iter().flatten().map(move |row| {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
             let id = key.value().get(skip..).and_then(|id| std::str::from_utf8(id).ok());
             let id = id.and_then(|id| RecordId::parse(id).ok()).ok_or_else(damaged_key)?;
-            Ok((id, decode(stored.value())?))
+            read(id, stored.value())
         }))
     }
 

@@ -11,7 +11,9 @@
 //! 1. What is refused leaves nothing behind, and says which field or limit it was.
 //! 2. A save that changes nothing makes no op; an update's op carries only the fields that differ.
 
-use crate::fields::{Fields, InvalidFields};
+use std::borrow::Cow;
+
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::limits;
 use crate::names::{EntityType, RecordKey};
 use crate::op::{Mutation, OpKind};
@@ -53,40 +55,48 @@ pub enum Rejected {
     },
 }
 
+/// What the op of an admitted mutation carries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted<'m> {
+    /// An image, or the fields that differ; none for a delete.
+    pub fields: Cow<'m, Fields>,
+    /// The same as it is stored.
+    pub json: FieldsJson,
+}
+
 /// Decides on one mutation of a record whose image the app reads as `image`.
 ///
-/// Returns the fields that the op carries, or `None` if there is nothing to write.
+/// Returns what the op carries, or `None` if there is nothing to write.
 ///
 /// # Errors
 /// [`Rejected`], by the table above or for a broken limit.
-pub fn admit(
+pub fn admit<'m>(
     schema: &Schema,
     image: Option<&Fields>,
-    mutation: &Mutation,
-) -> Result<Option<Fields>, Rejected> {
+    mutation: &'m Mutation,
+) -> Result<Option<Admitted<'m>>, Rejected> {
     let key = &mutation.key;
     if schema.rules(&key.entity).is_none() {
         return Err(Rejected::UnknownEntity(key.entity.clone()));
     }
     let fields = match (mutation.kind, image) {
         (OpKind::Create, Some(_)) => return Err(Rejected::Exists(key.clone())),
-        (OpKind::Create, None) => Some(mutation.fields.clone()),
+        (OpKind::Create, None) => Some(Cow::Borrowed(&mutation.fields)),
         (_, None) => return Err(Rejected::Missing(key.clone())),
-        (OpKind::Delete, Some(_)) => Some(Fields::new()),
+        (OpKind::Delete, Some(_)) => Some(Cow::Owned(Fields::new())),
         (OpKind::Update, Some(image)) => {
-            Some(changed(image, &mutation.fields)).filter(|fields| !fields.is_empty())
+            let changed = changed(image, &mutation.fields);
+            (!changed.is_empty()).then_some(Cow::Owned(changed))
         }
         (OpKind::Replace, Some(image)) => {
             let whole = mutation.fields.clone().into_image();
-            (whole != *image).then_some(whole)
+            (whole != *image).then_some(Cow::Owned(whole))
         }
     };
-    if let Some(fields) = &fields {
-        // Fields can be built member by member, so the limits are checked where they count: before they are written.
-        Fields::from_value(serde_json::Value::Object(fields.clone().into_map()))
-            .map_err(|fault| Rejected::Fields { key: key.clone(), fault })?;
-    }
-    Ok(fields)
+    let Some(fields) = fields else { return Ok(None) };
+    // Fields can be built member by member, so the limits are checked where they count: before they are written.
+    let json = fields.checked().map_err(|fault| Rejected::Fields { key: key.clone(), fault })?;
+    Ok(Some(Admitted { fields, json }))
 }
 
 /// Checks what only a transaction as a whole can break.
@@ -126,7 +136,11 @@ mod tests {
     }
 
     fn decide(image: Option<serde_json::Value>, mutation: &Mutation) -> Result<Option<Fields>, Rejected> {
-        admit(&Schema::open(EntityRules::default()), image.map(fields).as_ref(), mutation)
+        let admitted = admit(&Schema::open(EntityRules::default()), image.map(fields).as_ref(), mutation)?;
+        Ok(admitted.map(|admitted| {
+            assert_eq!(admitted.json, admitted.fields.to_json());
+            admitted.fields.into_owned()
+        }))
     }
 
     #[test]
@@ -169,7 +183,8 @@ mod tests {
 
     #[test]
     fn an_entity_type_that_was_not_declared_is_refused() {
-        let refused = admit(&Schema::closed(), None, &Mutation::create(key(), Fields::new()));
+        let create = Mutation::create(key(), Fields::new());
+        let refused = admit(&Schema::closed(), None, &create);
         assert_eq!(refused, Err(Rejected::UnknownEntity(key().entity)));
     }
 

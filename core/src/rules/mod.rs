@@ -27,7 +27,7 @@ pub mod retry;
 pub mod verbs;
 
 use crate::entry::FieldsSource;
-use crate::fields::{Fields, FieldsJson};
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
@@ -109,7 +109,7 @@ impl Image {
         }
     }
 
-    /// Applies one op: the meaning of an op, in one place.
+    /// Applies one op: the meaning of an op. [`apply_to_text`] is the same for stored text, and a test holds the two together.
     pub fn apply(&mut self, kind: OpKind, fields: &Fields) {
         match kind {
             // Someone else made the record too: ours is put on top of theirs, as it will be sent.
@@ -129,6 +129,64 @@ impl Image {
                 image.apply(fields);
                 self.fields = Some(image);
             }
+        }
+    }
+}
+
+/// Applies one op to the text of what a record is, without building values where that can be helped.
+///
+/// # Errors
+/// [`InvalidFields`] if stored text was damaged.
+pub fn apply_to_text(
+    image: Option<&FieldsJson>,
+    before_deletion: Option<&FieldsJson>,
+    kind: OpKind,
+    fields: FieldsJson,
+) -> Result<Option<FieldsJson>, InvalidFields> {
+    let beneath = match kind {
+        OpKind::Delete => return Ok(None),
+        OpKind::Replace => None,
+        OpKind::Create => image,
+        OpKind::Update => image.or(before_deletion),
+    };
+    match beneath {
+        Some(image) => image.patched(&fields).map(Some),
+        None => fields.into_image().map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    prop_compose! {
+        fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
+            Just(Value::Null), (0..3u8).prop_map(|n| json!(n)), Just(json!({"x": null})), Just(json!("null")),
+        ], 0..4)) -> Fields {
+            members.into_iter().collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_op_means_the_same_to_text_as_to_values(
+            image in prop::option::of(some_fields()),
+            before in prop::option::of(some_fields()),
+            kind in prop::sample::select(vec![OpKind::Create, OpKind::Update, OpKind::Replace, OpKind::Delete]),
+            fields in some_fields(),
+        ) {
+            let mut values = Image {
+                fields: image.map(Fields::into_image),
+                before_deletion: before.map(Fields::into_image),
+            };
+            let text = |fields: &Option<Fields>| fields.as_ref().map(Fields::to_json);
+            let (image, before) = (text(&values.fields), text(&values.before_deletion));
+            let applied = apply_to_text(image.as_ref(), before.as_ref(), kind, fields.to_json()).unwrap();
+            values.apply(kind, &fields);
+            prop_assert_eq!(applied, text(&values.fields));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod benchmarks;
 mod fieldbook;
+mod first_sync;
 mod peer;
 mod race;
 mod raw;
@@ -38,7 +39,15 @@ struct Arguments {
     /// Runs only the benchmarks whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Runs only the peers whose name contains this, as for a profile.
+    #[arg(long, default_value = "")]
+    peer: String,
+    /// Is the child process of the first sync: syncs a new book, made at the path given as the folder, with this server.
+    #[arg(long, hide = true)]
+    first_sync_of: Option<String>,
 }
+
+const FIRST_SYNC: &str = "first sync of 100,000 records";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -51,18 +60,32 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(url) = &arguments.first_sync_of {
+        print(&serde_json::to_string(&first_sync::client(url, &arguments.folder)?)?);
+        return Ok(());
+    }
     std::fs::create_dir_all(&arguments.folder)?;
     let divisor = if arguments.quick { 20 } else { 1 };
-    let setting = Setting { folder: arguments.folder.clone(), divisor };
+    let setting = Setting { folder: arguments.folder.clone(), divisor, peer: arguments.peer.clone() };
     let mut lines = Vec::new();
     for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
         say(&format!("{} ...", benchmark.name));
         lines.push(Line { benchmark, times: (benchmark.run)(&setting)? });
     }
+    let synced = if FIRST_SYNC.contains(&arguments.only) && "fieldbook".contains(&arguments.peer) {
+        say(&format!("{FIRST_SYNC} ..."));
+        Some(first_sync::measure(&setting)?)
+    } else {
+        None
+    };
     if arguments.quick {
         say("every size was divided by 20: a look, not a measurement");
     }
-    print(&if arguments.json { format!("{:#}", report::json(&lines)) } else { report::table(&lines) });
+    print(&if arguments.json {
+        format!("{:#}", report::json(&lines, synced.as_ref()))
+    } else {
+        report::text(&lines, synced.as_ref())
+    });
     Ok(())
 }
 

@@ -32,6 +32,12 @@ pub(crate) enum Failure {
     Name(#[from] ::fieldbook::InvalidName),
     #[error("the book refused a sample's fields")]
     Fields(#[from] ::fieldbook::InvalidFields),
+    #[error("the server did not {doing}")]
+    Server {
+        doing: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A peer that answers wrongly is not measured.
     #[error("{peer} {what}")]
     Wrong { peer: &'static str, what: &'static str },

@@ -14,6 +14,8 @@ pub(crate) struct Setting {
     pub(crate) folder: PathBuf,
     /// What every size is divided by.
     pub(crate) divisor: usize,
+    /// Who takes part: those whose name contains this.
+    pub(crate) peer: String,
 }
 
 impl Setting {
@@ -98,7 +100,7 @@ impl Race {
     pub(crate) fn new(setting: &Setting, work: Work) -> Result<Self, Failure> {
         let runners = Contender::ALL
             .into_iter()
-            .filter(|contender| contender.does(work))
+            .filter(|contender| contender.does(work) && contender.name().contains(&setting.peer))
             .map(|contender| Runner::new(contender, &setting.folder))
             .collect::<Result<_, _>>()?;
         Ok(Self { runners })
@@ -135,15 +137,15 @@ pub(crate) struct Time {
 }
 
 /// The one place here that reads a clock.
-struct Stopwatch(Instant);
+pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
     #[expect(clippy::disallowed_methods, reason = "measuring time is what a benchmark is for")]
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    fn read(&self) -> Duration {
+    pub(crate) fn read(&self) -> Duration {
         self.0.elapsed()
     }
 }

@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use crate::benchmarks::{Aim, Benchmark};
+use crate::first_sync::FirstSync;
 use crate::peer::Contender;
 use crate::race::Time;
 
@@ -28,8 +29,26 @@ fn others() -> impl Iterator<Item = Contender> {
     Contender::ALL.into_iter().filter(|contender| *contender != Contender::Sqlite)
 }
 
+/// Draws the table and, below it, tells of the first sync.
+pub(crate) fn text(lines: &[Line], synced: Option<&FirstSync>) -> String {
+    let table = if lines.is_empty() { String::new() } else { table(lines) };
+    table + &synced.map_or_else(String::new, first_sync)
+}
+
+fn first_sync(synced: &FirstSync) -> String {
+    let FirstSync { records, seconds, records_per_second, requests, bytes_sent, bytes_received, .. } = synced;
+    let memory = synced.peak_bytes.map_or_else(String::new, |peak| format!(", {} MiB at most", peak >> 20));
+    let again = &synced.nothing_new;
+    format!(
+        "\nfirst sync of {records} records: {seconds:.2} s, {records_per_second:.0} records/s (aim: 120,000){memory} (aim: 64), \
+         {requests} requests, {bytes_sent} bytes sent, {bytes_received} received\n\
+         an exchange with nothing new: {} request, {} bytes sent and {} received with their headers (aim: 500), {} entries written",
+        again.requests, again.wire_bytes_sent, again.wire_bytes_received, again.entries_written
+    )
+}
+
 /// Draws the table. Times differ from machine to machine; the ratios are what carries over.
-pub(crate) fn table(lines: &[Line]) -> String {
+fn table(lines: &[Line]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     let mut header = vec!["median, one item".to_owned(), "item".to_owned()];
@@ -64,7 +83,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
 }
 
 /// Lists the same as JSON.
-pub(crate) fn json(lines: &[Line]) -> Value {
+pub(crate) fn json(lines: &[Line], synced: Option<&FirstSync>) -> Value {
     let lines = lines.iter().map(|line| {
         let times = line.times.iter().map(|time| {
             json!({
@@ -89,7 +108,7 @@ pub(crate) fn json(lines: &[Line]) -> Value {
             "peers": times.collect::<Vec<_>>(),
         })
     });
-    Value::Array(lines.collect())
+    json!({ "benchmarks": lines.collect::<Vec<_>>(), "first_sync": synced })
 }
 
 /// Writes a time with a fitting unit.
