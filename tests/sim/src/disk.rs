@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants:
-//! 1. [`SimDisk::image`] never lacks what was synced.
+//! 1. An image of the disk never lacks what was synced.
 //! 2. Unsynced writes are lost by sectors of 512 bytes, each by itself; a change of length is lost whole.
 //!
 //! What it is not: a disk that lies about syncing, or one that tears a sector.
