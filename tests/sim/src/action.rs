@@ -180,6 +180,31 @@ pub enum Action {
         /// Which dead letter, counted round.
         letter: usize,
     },
+    /// A person corrects a dead letter and sends it again.
+    Correct {
+        /// Which device.
+        device: usize,
+        /// Which dead letter, counted round.
+        letter: usize,
+        /// The correction.
+        fields: Map<String, Value>,
+    },
+    /// A person takes an op back.
+    Undo {
+        /// Which device.
+        device: usize,
+        /// Which of its ops, counted back from the newest, counted round.
+        back: usize,
+    },
+    /// A person chooses in an open conflict, or has the other side of a settled one win.
+    Decide {
+        /// Which device.
+        device: usize,
+        /// Which conflict, counted back from the newest, counted round.
+        back: usize,
+        /// Whether the device's own value is to stand.
+        mine: bool,
+    },
     /// There are new credentials, and the app was upgraded.
     Renew {
         /// Which device.

@@ -13,8 +13,10 @@
 pub mod action;
 pub mod broken;
 pub mod clock;
+pub mod crash;
 pub mod dice;
 pub mod disk;
+pub mod fuzz;
 pub mod model;
 pub mod server;
 pub mod spec;

@@ -394,7 +394,8 @@ impl Model {
                 .iter()
                 .filter_map(|op| self.ops.get(&op.id))
                 .all(|op| op.base.and_then(|base| ledger.at(&annulled.key, base)).flatten().is_none());
-        ensure(before == after || unseen, "S6", || {
+        let undone = annulled.reason == AnnulledReason::Undone;
+        ensure(before == after || unseen || undone, "S6", || {
             let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
             let reason = annulled.reason;
             format!(

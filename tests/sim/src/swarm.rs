@@ -20,7 +20,7 @@ pub struct Swarm {
     counter: u64,
 }
 
-const ACTIONS: usize = 18;
+const ACTIONS: usize = 21;
 
 impl Swarm {
     /// Draws the rates, and what the world starts from.
@@ -33,7 +33,7 @@ impl Swarm {
             seed,
             devices,
             records: usize::try_from(dice.between(1, 5)).unwrap_or(3),
-            policy: if dice.chance(600) { 0 } else { u8::try_from(dice.below(6)).unwrap_or(0) },
+            policy: if dice.chance(600) { 0 } else { u8::try_from(dice.below(7)).unwrap_or(0) },
             whole_record: dice.chance(150),
             undo_window: if dice.chance(250) { 5_000 } else { 0 },
             priorities: dice.chance(250),
@@ -63,6 +63,9 @@ impl Swarm {
             sometimes(20, 500),        // discard
             10 + sometimes(20, 500),   // renew
             sometimes(5, 300),         // rebuild
+            sometimes(20, 400),        // correct
+            sometimes(25, 400),        // undo
+            sometimes(25, 400),        // decide
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -118,7 +121,10 @@ impl Swarm {
             14 => Action::Retry { device, letter },
             15 => Action::Discard { device, letter },
             16 => Action::Renew { device },
-            _ => Action::Rebuild { device },
+            17 => Action::Rebuild { device },
+            18 => Action::Correct { device, letter, fields: self.edit(world.setup()).fields },
+            19 => Action::Undo { device, back: self.dice.index(6) },
+            _ => Action::Decide { device, back: letter, mine: self.dice.chance(500) },
         }
     }
 

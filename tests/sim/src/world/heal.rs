@@ -45,6 +45,7 @@ impl World {
             let before = self.server.ledger.applied.len();
             for number in 0..self.devices.len() {
                 self.decide_letters(number, round)?;
+                self.decide_conflicts(number, round)?;
                 self.renew(number)?;
                 self.settle(number)?;
                 self.sync(number)?;
@@ -74,6 +75,17 @@ impl World {
             device.called(done)?;
             self.settle(number)?;
             return self.decide_letters(number, round);
+        }
+        Ok(())
+    }
+
+    /// A person chooses in every open conflict.
+    fn decide_conflicts(&mut self, number: usize, round: usize) -> Result<(), Broken> {
+        let conflicts = self.device(number)?.book()?.conflicts();
+        let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
+        for (back, _) in conflicts.iter().rev().enumerate().filter(|(_, (_, row))| row.open) {
+            self.decide(number, back, (back + round).is_multiple_of(2))?;
+            self.settle(number)?;
         }
         Ok(())
     }

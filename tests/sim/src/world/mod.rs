@@ -4,6 +4,7 @@
 mod exchange;
 mod heal;
 mod oracle;
+mod verbs;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -183,6 +184,9 @@ impl World {
             }
             Action::Retry { device, letter } => self.verb(number(device), *letter, true),
             Action::Discard { device, letter } => self.verb(number(device), *letter, false),
+            Action::Correct { device, letter, fields } => self.correct(number(device), *letter, fields),
+            Action::Undo { device, back } => self.undo(number(device), *back),
+            Action::Decide { device, back, mine } => self.decide(number(device), *back, *mine),
             Action::Renew { device } => self.renew(number(device)),
             Action::Rebuild { device } => {
                 let number = number(device);
@@ -238,24 +242,6 @@ impl World {
         })?;
         self.stats.ops += ops.len() as u64;
         device.acknowledge(ops);
-        Ok(Some(number))
-    }
-
-    fn verb(&mut self, number: usize, letter: usize, retry: bool) -> Result<Option<usize>, Broken> {
-        let device = self.device(number)?;
-        let dead: Vec<OpId> = device.model.dead().into_iter().collect();
-        let Some(op) = dead.get(letter % dead.len().max(1)).copied() else { return Ok(None) };
-        let book = device.book()?;
-        let done = if retry { book.retry(vec![op]) } else { book.discard(vec![op], "no longer wanted") };
-        device.called(done)?;
-        Ok(Some(number))
-    }
-
-    fn renew(&mut self, number: usize) -> Result<Option<usize>, Broken> {
-        let device = self.device(number)?;
-        let book = device.book()?;
-        let done = book.credentials_renewed().and_then(|()| book.upgraded());
-        device.called(done)?;
         Ok(Some(number))
     }
 
@@ -316,6 +302,7 @@ pub fn schema(setup: &Setup) -> Result<Schema, Broken> {
         Policy::Max,
         Policy::Min,
         Policy::AppendUnique,
+        Policy::Manual,
     ];
     let policy = policies.get(usize::from(setup.policy)).copied().unwrap_or_default();
     let rules = EntityRules {

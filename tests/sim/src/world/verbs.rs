@@ -1,0 +1,100 @@
+//! What a person does in the world: decide on dead letters and conflicts, take things back, sign in again.
+
+use fieldbook::{Choice, Error, Fields, OpId};
+use serde_json::{Map, Value};
+
+use super::World;
+use crate::broken::Broken;
+use crate::device::Device;
+
+impl World {
+    pub(super) fn verb(
+        &mut self,
+        number: usize,
+        letter: usize,
+        retry: bool,
+    ) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let Some(op) = dead_letter(device, letter) else { return Ok(None) };
+        let book = device.book()?;
+        let done = if retry { book.retry(vec![op]) } else { book.discard(vec![op], "no longer wanted") };
+        device.called(done)?;
+        Ok(Some(number))
+    }
+
+    pub(super) fn correct(
+        &mut self,
+        number: usize,
+        letter: usize,
+        fields: &Map<String, Value>,
+    ) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let Some(op) = dead_letter(device, letter) else { return Ok(None) };
+        let fields: Fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let written = device.book()?.edit_and_retry(op, fields);
+        self.written(number, written.map(|written| written.op()))
+    }
+
+    pub(super) fn undo(&mut self, number: usize, back: usize) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let mut places: Vec<_> = device.model.ops.values().map(|op| op.place).collect();
+        places.sort_unstable();
+        let Some(place) = places.iter().rev().nth(back % places.len().max(1)).copied() else {
+            return Ok(None);
+        };
+        let undone = device.book()?.undo(place);
+        self.written(
+            number,
+            undone.map(|undone| match undone {
+                fieldbook::Undone::Compensated(op) => Some(op),
+                _ => None,
+            }),
+        )
+    }
+
+    pub(super) fn decide(&mut self, number: usize, back: usize, mine: bool) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let conflicts =
+            device.book()?.conflicts().map_err(|error| Broken::new("S1", format!("{error:?}")))?;
+        let Some((id, row)) = conflicts.iter().rev().nth(back % conflicts.len().max(1)) else {
+            return Ok(None);
+        };
+        if row.open {
+            let choice = if mine { Choice::Mine } else { Choice::Theirs };
+            let resolved = device.book()?.resolve(*id, choice);
+            return self.written(number, resolved.map(|()| None));
+        }
+        let flipped = device.book()?.flip(*id);
+        self.written(number, flipped.map(|written| written.op()))
+    }
+
+    /// Takes note of what a person's decision wrote. That it makes no sense by now, or would write what is not valid, is
+    /// for the person to hear.
+    fn written(
+        &mut self,
+        number: usize,
+        result: Result<Option<OpId>, Error>,
+    ) -> Result<Option<usize>, Broken> {
+        let refused = matches!(result, Err(Error::Misuse(_) | Error::NotFlippable(_) | Error::Rejected(_)));
+        if !refused {
+            let device = self.device(number)?;
+            let written = device.called(result)?.flatten();
+            device.acknowledge(written);
+            self.stats.ops += u64::from(written.is_some());
+        }
+        Ok(Some(number))
+    }
+
+    pub(super) fn renew(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let book = device.book()?;
+        let done = book.credentials_renewed().and_then(|()| book.upgraded());
+        device.called(done)?;
+        Ok(Some(number))
+    }
+}
+
+fn dead_letter(device: &Device, letter: usize) -> Option<OpId> {
+    let dead: Vec<OpId> = device.model.dead().into_iter().collect();
+    dead.get(letter % dead.len().max(1)).copied()
+}
