@@ -86,31 +86,30 @@ impl Desk for Shared {
     fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
         let _span = tracing::debug_span!("plan").entered();
         self.check_alive()?;
-        let plan = if ask.push {
-            self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true)
-        } else {
-            Plan::default()
-        };
-        let next_wake = plan.wake;
-        let wants_page = ask.pull && !self.is_parked();
-        let sends = !plan.groups.is_empty() || !plan.again.is_empty();
-        if !sends && !wants_page {
-            return Ok(Next::Idle { next_wake });
-        }
-        let cursors = self.cursors()?;
         let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
-        let request = if sends {
+        loop {
+            let plan = if ask.push {
+                self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true)
+            } else {
+                Plan::default()
+            };
+            let cursors = self.cursors()?;
+            if plan.groups.is_empty() && plan.again.is_empty() {
+                return if ask.pull && !self.is_parked() {
+                    Ok(Next::Exchange(self.empty_request(cursors, page_limit)?))
+                } else {
+                    Ok(Next::Idle { next_wake: plan.wake })
+                };
+            }
             let (ask, unmetered) = (ask.clone(), self.connectivity.is_unmetered());
-            self.write_in_turn(move |session| {
+            let request = self.write_in_turn(move |session| {
                 request_with_units(session, &ask, unmetered, cursors, page_limit)
-            })?
-        } else {
-            self.empty_request(cursors, page_limit)?
-        };
-        if request.units.is_empty() && !wants_page {
-            return Ok(Next::Idle { next_wake });
+            })?;
+            if !request.units.is_empty() {
+                return Ok(Next::Exchange(request));
+            }
+            // Nothing of what was planned need be sent: it has ended, and what waited behind it may go.
         }
-        Ok(Next::Exchange(request))
     }
 
     fn accept(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {

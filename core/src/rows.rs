@@ -14,7 +14,7 @@ use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
 /// The format of the rows. Raised with every change to a type in this file.
-pub const ROWS_FORMAT: u32 = 2;
+pub const ROWS_FORMAT: u32 = 3;
 
 /// One record. Key: [`RecordKey::to_bytes`].
 ///
@@ -77,6 +77,25 @@ pub struct TailRef {
     pub lost: Vec<String>,
     /// Fields that a conflict's rule or a person gave it in place of its own.
     pub merged: Option<FieldsJson>,
+    /// If a unit whose last op of this record it was left and was given up without knowing whether it took effect: the ops
+    /// of the record that each such unit carried, itself among them.
+    pub carried: Vec<OpId>,
+}
+
+impl TailRef {
+    /// Notes that a unit was given up that may have taken effect.
+    pub fn note_attempt(&mut self, ops: &[PlannedOp]) {
+        if ops.last().is_none_or(|last| last.id != self.op) {
+            return;
+        }
+        let ops = ops.iter().map(|op| op.id);
+        if self.carried.is_empty() {
+            self.carried = ops.collect();
+        } else {
+            let ops: Vec<_> = ops.collect();
+            self.carried.retain(|op| ops.contains(op));
+        }
+    }
 }
 
 impl RecordRow {
@@ -386,6 +405,7 @@ mod tests {
             outdated: false,
             lost: Vec::new(),
             merged: None,
+            carried: Vec::new(),
         }
     }
 
@@ -450,6 +470,7 @@ mod tests {
             outdated: false,
             lost: vec!["b".to_owned()],
             merged: Some(fields("{}")),
+            carried: vec![OpId::from_bytes([7; 16])],
         };
         let rows = [
             RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },

@@ -17,7 +17,7 @@
 
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta,
-    OpMeta, PlannedChange, PlannedOp, PlannedUnit, Upstream, Winner,
+    OpMeta, ParkScope, PlannedChange, PlannedOp, PlannedUnit, Upstream, Winner,
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
@@ -91,6 +91,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             outdated: false,
             lost: Vec::new(),
             merged: None,
+            carried: Vec::new(),
         });
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)
@@ -180,8 +181,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn planned(&mut self, unit: &PlannedUnit) -> Result<(), StoreError> {
-        if let Some(former) = &unit.replaces {
-            self.end_unit(former)?;
+        if let Some(id) = &unit.replaces
+            && let Some(former) = self.tables.unit(id)?
+        {
+            self.end_unit(id)?;
+            for change in &former.changes {
+                self.each_ref(&change.key, &change.ops, |reference| reference.note_attempt(&change.ops))?;
+            }
         }
         let changes =
             unit.changes.iter().map(|change| self.planned_change(change)).collect::<Result<Vec<_>, _>>()?;
@@ -342,7 +348,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             self.outdate(&mut row, &change.ops)?;
             row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
-            self.ended(&change.ops);
+            self.ended(&change.key, &change.ops)?;
             self.see(&mut row)?;
             self.put(&change.key, row)?;
         }
@@ -491,7 +497,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tables.put_dead_letter(&op.id, Some(row))?;
                 self.effects.tail.push(TailEffect::Dead(op.place, true));
             }
-            self.each_ref(&change.key, &change.ops, |reference| reference.dead = true)?;
+            self.each_ref(&change.key, &change.ops, |reference| {
+                reference.dead = true;
+                reference.note_attempt(&change.ops);
+            })?;
         }
         Ok(())
     }
@@ -509,7 +518,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.tables.put_dead_letter(&reference.op, None)?;
         }
         row.tail.retain(|reference| !ends(reference));
-        self.ended(ops);
+        self.ended(key, ops)?;
         self.see(&mut row)?;
         self.put(key, row)
     }
@@ -533,8 +542,19 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         Ok(())
     }
 
-    fn ended(&mut self, ops: &[PlannedOp]) {
+    /// Notes that ops left the tail. What they were parked for is settled with them: there is nothing to choose any more.
+    fn ended(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         self.effects.tail.extend(ops.iter().map(|op| TailEffect::Remove(op.place)));
+        let mut state = self.tables.state()?;
+        let parks = state.parks.len();
+        for op in ops {
+            let scope = ParkScope::Op(op.id);
+            if state.parks.iter().any(|(parked, _)| *parked == scope) {
+                self.tables.close_conflicts(key, &op.id, Winner::Remote, None)?;
+                state.parks.retain(|(parked, _)| *parked != scope);
+            }
+        }
+        if state.parks.len() == parks { Ok(()) } else { self.put_state(state) }
     }
 
     fn each_ref(

@@ -28,7 +28,7 @@ use crate::entry::{
     ParkScope, PlannedOp, Upstream, Winner,
 };
 use crate::fields::{Fields, FieldsJson};
-use crate::ids::UnitId;
+use crate::ids::{OpId, UnitId};
 use crate::limits;
 use crate::names::RecordKey;
 use crate::op::OpKind;
@@ -156,6 +156,8 @@ struct Touched<'a> {
     changes: Vec<&'a Change>,
     /// The unit of ours that turned out stale, with its number among that unit's changes.
     stale: Option<(UnitId, usize)>,
+    /// Ops of ours that turned out to have taken effect though their unit was given up.
+    landed: Vec<OpId>,
 }
 
 struct Taking<'a, V: View> {
@@ -319,7 +321,12 @@ impl<'a, V: View> Taking<'a, V> {
     }
 
     /// Records what the server sent of a record and remembers to judge its tail.
+    /// The same version is recorded once, though a page and an outcome may both bring it.
     fn change(&mut self, change: &'a Change) {
+        let known = self.touched.get(&change.key).map(|touched| touched.changes.as_slice());
+        if known.unwrap_or_default().iter().any(|known| known.version == change.version) {
+            return;
+        }
         let kept_aside = self.schema.rules(&change.key.entity).is_none();
         let extent = match (change.deleted, change.partial) {
             (true, _) => Extent::Deleted,
@@ -360,7 +367,7 @@ impl<'a, V: View> Taking<'a, V> {
             if row.tail.is_empty() {
                 continue;
             }
-            self.confirm_own(&row, &touched)?;
+            touched.landed = self.confirm_own(&row, &touched)?;
             let Some(rules) = self.schema.rules(&key.entity) else { continue };
             self.judge(&key, &row, &touched, rules)?;
         }
@@ -382,16 +389,17 @@ impl<'a, V: View> Taking<'a, V> {
     }
 
     /// A change whose last op is one of ours that is under way confirms the unit, if the unit is about this record only;
-    /// for a transaction the outcome tells more, and it is on its way. If ours is a dead letter, it had reached the server
-    /// before we gave it up, and is none any more.
-    fn confirm_own(&mut self, row: &RecordRow, touched: &Touched<'a>) -> Result<(), V::Error> {
+    /// for a transaction the outcome tells more, and it is on its way. If the unit was given up, it had reached the server
+    /// before that, and its ops are not sent again. Returns these.
+    fn confirm_own(&mut self, row: &RecordRow, touched: &Touched<'a>) -> Result<Vec<OpId>, V::Error> {
+        let mut landed = Vec::new();
         for change in &touched.changes {
             let Some(own) = row.tail.iter().find(|reference| reference.op == change.op) else { continue };
-            if own.dead {
-                self.revive(&change.key, row, own)?;
+            let id = self.view.unit_of(&change.op)?.filter(|_| !own.dead);
+            let Some(id) = id.filter(|id| !self.is_dissolved(*id)) else {
+                self.landed(&change.key, row, own, &mut landed)?;
                 continue;
-            }
-            let Some(id) = self.view.unit_of(&change.op)? else { continue };
+            };
             if self.settled.iter().any(|(settled, _)| *settled == id) {
                 continue;
             }
@@ -405,20 +413,37 @@ impl<'a, V: View> Taking<'a, V> {
                 self.settled.push((id, unit));
             }
         }
-        Ok(())
+        Ok(landed)
     }
 
-    /// Ends the dead letters of a unit that turns out to have been applied.
-    fn revive(&mut self, key: &RecordKey, row: &RecordRow, own: &TailRef) -> Result<(), V::Error> {
-        let unit = self.view.dead_unit_of(&own.op)?;
+    fn is_dissolved(&self, id: UnitId) -> bool {
+        let dissolves =
+            |decision: &Decision| matches!(decision, Decision::Dissolved { unit, .. } if *unit == id);
+        self.out.decisions.iter().any(dissolves)
+    }
+
+    /// Ends the ops of units that were given up and turn out to have been applied. Where several ended with the same op, those
+    /// that each of them carried.
+    fn landed(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+        own: &TailRef,
+        landed: &mut Vec<OpId>,
+    ) -> Result<(), V::Error> {
         let mut ops = Vec::new();
-        for reference in row.tail.iter().filter(|reference| reference.dead) {
-            if self.view.dead_unit_of(&reference.op)? == unit {
+        for reference in row.tail.iter().filter(|reference| own.carried.contains(&reference.op)) {
+            let unit = self.view.unit_of(&reference.op)?;
+            let under_way = unit.is_some_and(|unit| !reference.dead && !self.is_dissolved(unit));
+            if !under_way && !landed.contains(&reference.op) {
+                landed.push(reference.op);
                 ops.push(PlannedOp { id: reference.op, place: reference.place });
             }
         }
-        let reason = AnnulledReason::NoEffect;
-        self.out.decisions.push(Decision::Annulled(Annulled { key: key.clone(), ops, reason }));
+        if !ops.is_empty() {
+            let reason = AnnulledReason::NoEffect;
+            self.out.decisions.push(Decision::Annulled(Annulled { key: key.clone(), ops, reason }));
+        }
         Ok(())
     }
 
@@ -441,7 +466,15 @@ impl<'a, V: View> Taking<'a, V> {
         let mut stale = Edit { stale: true, ..Edit::default() };
         let mut waiting = Edit { base: before, ..Edit::default() };
         let mut under_way = false;
-        for reference in row.tail.iter().filter(|reference| !reference.dead && !reference.outdated) {
+        // What we made after an edit of ours that is now the server's last word was made on top of it.
+        let own_last = row.tail.iter().find(|own| own.op == last.op && touched.landed.contains(&own.op));
+        let to_judge = row.tail.iter().filter(|reference| {
+            !reference.dead
+                && !reference.outdated
+                && !touched.landed.contains(&reference.op)
+                && own_last.is_none_or(|own| reference.place < own.place)
+        });
+        for reference in to_judge {
             let edit = match self.standing(reference, touched)? {
                 Standing::Waiting => &mut waiting,
                 Standing::Stale(base) => {

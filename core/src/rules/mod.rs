@@ -54,9 +54,6 @@ pub trait View {
     /// Returns the unit without a final answer that holds this op.
     fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Self::Error>;
 
-    /// Returns the unit in which an op became a dead letter.
-    fn dead_unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Self::Error>;
-
     /// Returns what an op of the log does.
     fn op(&mut self, place: OpPlace) -> Result<OpContent, Self::Error>;
 

@@ -387,13 +387,13 @@ impl Model {
             self.end(&annulled.key, op, End::Annulled)?;
         }
         let after = self.visible(&annulled.key);
-        // What was created and deleted here says nothing about a record of that name that someone else made meanwhile.
+        // What was created and deleted here says nothing about a record of that name that someone else made meanwhile, if
+        // the author saw nothing of that one.
+        let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
+        let created_on = ops.first().filter(|op| op.kind == OpKind::Create).map(|op| op.base);
+        let saw = |op: &&Op| op.base.and_then(|base| ledger.at(&annulled.key, base)).flatten().is_some();
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
-            && annulled
-                .ops
-                .iter()
-                .filter_map(|op| self.ops.get(&op.id))
-                .all(|op| op.base.and_then(|base| ledger.at(&annulled.key, base)).flatten().is_none());
+            && ops.iter().all(|op| created_on == Some(op.base) || !saw(op));
         let undone = annulled.reason == AnnulledReason::Undone;
         ensure(before == after || unseen || undone, "S6", || {
             let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
@@ -446,6 +446,8 @@ impl Model {
             held.tail.retain(|waiting| waiting.op != *id);
             held.settle();
         }
+        // What it was parked for is settled with it.
+        self.parks.remove(&ParkScope::Op(*id));
         Ok(())
     }
 

@@ -52,6 +52,8 @@ pub struct Ran {
     pub trace: u64,
     /// What was broken, if anything was.
     pub broken: Option<Broken>,
+    /// If something was broken: the end of each device's log.
+    pub logs: String,
 }
 
 /// Runs a world from a seed: the safety phase, healing, and the liveness phase.
@@ -64,15 +66,15 @@ pub fn run_seed(seed: u64) -> Ran {
         actions.extend(action.clone());
         action
     };
-    let (stats, trace, broken) = guarded(&setup, &mut source);
-    Ran { setup, actions, stats, trace, broken }
+    let Outcome { stats, trace, broken, logs } = guarded(&setup, &mut source);
+    Ran { setup, actions, stats, trace, broken, logs }
 }
 
 /// Plays a kept run.
 pub fn play(setup: &Setup, actions: &[Action]) -> Ran {
     let mut left = actions.iter();
-    let (stats, trace, broken) = guarded(setup, &mut |_: &World| left.next().cloned());
-    Ran { setup: setup.clone(), actions: actions.to_vec(), stats, trace, broken }
+    let Outcome { stats, trace, broken, logs } = guarded(setup, &mut |_: &World| left.next().cloned());
+    Ran { setup: setup.clone(), actions: actions.to_vec(), stats, trace, broken, logs }
 }
 
 /// Cuts a failing run down: leaves out whatever can be left out such that the same invariant still breaks.
@@ -103,21 +105,33 @@ pub fn shrink(ran: &Ran) -> Case {
     Case { story, setup, actions }
 }
 
-type Outcome = (Stats, u64, Option<Broken>);
+#[derive(Default)]
+struct Outcome {
+    stats: Stats,
+    trace: u64,
+    broken: Option<Broken>,
+    logs: String,
+}
+
+impl Outcome {
+    fn not_run(broken: Broken) -> Self {
+        Self { broken: Some(broken), ..Self::default() }
+    }
+}
 
 fn guarded(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {
     // A world is used up by its run, so a broken state within it cannot be seen afterwards.
     catch_unwind(AssertUnwindSafe(|| run(setup, source))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        (Stats::default(), 0, Some(Broken::new("panic", text)))
+        Outcome::not_run(Broken::new("panic", text))
     })
 }
 
 fn run(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {
     let mut world = match World::new(setup.clone()) {
         Ok(world) => world,
-        Err(broken) => return (Stats::default(), 0, Some(broken)),
+        Err(broken) => return Outcome::not_run(broken),
     };
     let mut broken = None;
     while broken.is_none()
@@ -128,5 +142,6 @@ fn run(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outco
     if broken.is_none() {
         broken = world.heal().and_then(|()| world.settle_all()).err();
     }
-    (world.stats().clone(), world.trace(), broken)
+    let logs = if broken.is_some() { world.logs() } else { String::new() };
+    Outcome { stats: world.stats().clone(), trace: world.trace(), broken, logs }
 }

@@ -61,6 +61,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         let case: fieldbook_sim::action::Case = serde_json::from_slice(&std::fs::read(path)?)?;
         let ran = play(&case.setup, &case.actions);
         show_actions(&mut out, &ran, usize::MAX)?;
+        write!(out, "{}", ran.logs)?;
         writeln!(out, "{}", ran.broken.as_ref().map_or_else(|| "holds".to_owned(), ToString::to_string))?;
         return Ok(ran.broken.is_none());
     }

@@ -173,10 +173,6 @@ impl<L: LogView> View for Reader<'_, L> {
         Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
     }
 
-    fn dead_unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
-        Ok(self.snapshot.dead_letter(op)?.map(|letter| letter.unit))
-    }
-
     fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
         self.log.op(place)
     }

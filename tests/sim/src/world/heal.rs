@@ -1,5 +1,6 @@
 //! Healing, and what must hold once nothing fails any more: everything drains, and everyone agrees.
 
+use fieldbook::entry::ParkScope;
 use fieldbook::limits;
 use fieldbook::{Ask, EntityType, Next};
 
@@ -121,8 +122,14 @@ impl World {
     /// L3: a device that rests has nothing to send, knows when to wake, or says whom it waits for.
     fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
         let device = self.device(number)?;
-        let excused = wakes || device.model.pending() == 0 || !device.model.dead().is_empty();
-        let stuck = device.model.parks.iter().find(|scope| oracle::is_stuck(scope)).cloned();
+        let conflicts = device.book()?.conflicts();
+        let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
+        let undecided: Vec<_> =
+            conflicts.iter().filter(|(_, row)| row.open).map(|(_, row)| ParkScope::Op(row.op.id)).collect();
+        let asks = !undecided.is_empty() || !device.model.dead().is_empty();
+        let excused = wakes || device.model.pending() == 0 || asks;
+        let mut stuck = device.model.parks.iter().filter(|scope| oracle::is_stuck(scope));
+        let stuck = stuck.find(|scope| !undecided.contains(scope)).cloned();
         let holds = device.book()?.plan().holds;
         ensure(excused && stuck.is_none(), "L3", || {
             format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fieldbook::protocol::{ExchangeRequest, Failure};
 use fieldbook::{
     EntityRules, EntityType, Error, Fields, Granularity, Mutation, OpId, Policy, RecordKey, Reference,
-    Schema, Written,
+    Schema, Seq, Written,
 };
 use serde_json::Value;
 
@@ -31,6 +31,8 @@ const BEGINNING: i64 = 1_767_225_600_000;
 const THOROUGH_EVERY: u64 = 40;
 /// The most messages under way; the oldest are lost beyond that.
 const MESSAGES: usize = 40;
+/// How many entries of a log are shown when something broke.
+const SHOWN_ENTRIES: usize = 30;
 
 /// A simulated world.
 pub struct World {
@@ -243,6 +245,20 @@ impl World {
         self.stats.ops += ops.len() as u64;
         device.acknowledge(ops);
         Ok(Some(number))
+    }
+
+    /// Returns the end of each device's log, for finding out what went wrong.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for device in &self.devices {
+            let entries = device.book().ok().and_then(|book| book.entries(Seq::new(1), usize::MAX).ok());
+            let entries = entries.unwrap_or_default();
+            text += &format!("-- {}\n", device.actor);
+            for entry in entries.iter().skip(entries.len().saturating_sub(SHOWN_ENTRIES)) {
+                text += &format!("{:>5} {:?}\n", entry.header.seq.number(), entry.meta);
+            }
+        }
+        text
     }
 
     fn advance(&mut self, milliseconds: u64) {
