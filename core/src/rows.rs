@@ -14,7 +14,7 @@ use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
 /// The format of the rows. Raised with every change to a type in this file.
-pub const ROWS_FORMAT: u32 = 2;
+pub const ROWS_FORMAT: u32 = 3;
 
 /// One record. Key: [`RecordKey::to_bytes`].
 ///
@@ -77,6 +77,18 @@ pub struct TailRef {
     pub lost: Vec<String>,
     /// Fields that a conflict's rule or a person gave it in place of its own.
     pub merged: Option<FieldsJson>,
+    /// What its author had seen, if the op is or was a dead letter: pages have passed it by since.
+    pub base: Option<AuthorBase>,
+}
+
+/// What the author of an op had seen of the record that the server has.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct AuthorBase {
+    /// The server's version.
+    pub version: Option<Version>,
+    /// The fields that the op touches, with a null for each that was not there; the whole image for an op that sets or
+    /// deletes the whole record; nothing if there was no record.
+    pub fields: Option<FieldsJson>,
 }
 
 impl RecordRow {
@@ -211,8 +223,8 @@ pub struct UnitChangeRow {
     pub ops: Vec<PlannedOp>,
     /// The version it is meant for.
     pub base: Option<Version>,
-    /// What confirmed was, for the fields that the change touches, when it was planned; the whole image for changes that
-    /// set or delete the whole record.
+    /// What both sides were when they were last the same, for the fields that the change touches, with a null for each that
+    /// was not there; the whole image for changes that set or delete the whole record.
     pub base_fields: Option<FieldsJson>,
     /// The last edit among its ops.
     pub edited_at: Hlc,
@@ -386,6 +398,7 @@ mod tests {
             outdated: false,
             lost: Vec::new(),
             merged: None,
+            base: None,
         }
     }
 
@@ -450,6 +463,7 @@ mod tests {
             outdated: false,
             lost: vec!["b".to_owned()],
             merged: Some(fields("{}")),
+            base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
         };
         let rows = [
             RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },

@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 
+use super::base::overlaid;
 use super::judge::{Clash, Edit, EditOp, Verdict, judge};
 use super::resolve::RemoteEdit;
 use super::{View, effective_fields, retry};
@@ -441,9 +442,13 @@ impl<'a, V: View> Taking<'a, V> {
         let mut stale = Edit { stale: true, ..Edit::default() };
         let mut waiting = Edit { base: before, ..Edit::default() };
         let mut under_way = false;
+        let mut waits = Vec::new();
         for reference in row.tail.iter().filter(|reference| !reference.dead && !reference.outdated) {
             let edit = match self.standing(reference, touched)? {
-                Standing::Waiting => &mut waiting,
+                Standing::Waiting => {
+                    waits.push(reference);
+                    &mut waiting
+                }
                 Standing::Stale(base) => {
                     stale.base = base;
                     &mut stale
@@ -461,6 +466,8 @@ impl<'a, V: View> Taking<'a, V> {
                 fields: effective_fields(&content, reference),
             });
         }
+        // Bases were made of what was read before; damage would have shown then.
+        waiting.base = overlaid(waiting.base.take(), waits.into_iter()).unwrap_or_default();
         let remote = RemoteEdit {
             op: last.op,
             image: after.as_ref(),

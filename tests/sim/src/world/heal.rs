@@ -1,5 +1,6 @@
 //! Healing, and what must hold once nothing fails any more: everything drains, and everyone agrees.
 
+use fieldbook::entry::ParkScope;
 use fieldbook::limits;
 use fieldbook::{Ask, EntityType, Next};
 
@@ -121,8 +122,14 @@ impl World {
     /// L3: a device that rests has nothing to send, knows when to wake, or says whom it waits for.
     fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
         let device = self.device(number)?;
-        let excused = wakes || device.model.pending() == 0 || !device.model.dead().is_empty();
-        let stuck = device.model.parks.iter().find(|scope| oracle::is_stuck(scope)).cloned();
+        let conflicts = device.book()?.conflicts();
+        let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
+        let open: Vec<_> = conflicts.iter().filter(|(_, row)| row.open).map(|(_, row)| row.op.id).collect();
+        // A dead letter that goes again may meet what someone else changed, and then a person is asked.
+        let asks = |scope: &ParkScope| matches!(scope, ParkScope::Op(op) if open.contains(op));
+        let someone = !device.model.dead().is_empty() || device.model.parks.iter().any(asks);
+        let excused = wakes || device.model.pending() == 0 || someone;
+        let stuck = device.model.parks.iter().find(|scope| oracle::is_stuck(scope) && !asks(scope)).cloned();
         let holds = device.book()?.plan().holds;
         ensure(excused && stuck.is_none(), "L3", || {
             format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
