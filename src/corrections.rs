@@ -5,7 +5,6 @@ use fieldbook_core::entry::{
     Annulled, AnnulledReason, Control, Decision, Draft, Items, Meta, ParkScope, PlannedOp, Verb, Winner,
 };
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef};
-use fieldbook_core::rules::admit::admit;
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::verbs::{Choice, Compensation, FlipFields, choose, compensate, flip};
 use fieldbook_core::rules::{Image, OpContent, effective_fields};
@@ -14,7 +13,7 @@ use fieldbook_projections::{CachedLog, ConflictId, Effects, LogView, MemoryTable
 
 use crate::book::Book;
 use crate::error::Error;
-use crate::write::{Written, write_in};
+use crate::write::{Written, write_in, write_on};
 use crate::writer::Session;
 
 /// What undoing came to.
@@ -151,9 +150,11 @@ impl Book {
                 (kind, _) => kind,
             };
             let mutation = Mutation { key: letter.key, kind, fields: change.fields, cites: Some(op) };
-            admit(session.schema, image.as_ref(), &mutation)?;
+            // The new op comes first, so that it takes over what the author of the dead one had seen.
+            let image = image.as_ref().map(Fields::to_json);
+            let written = write_on(session, image, mutation)?;
             verb(session, Verb::Retry, decisions, Items::default())?;
-            write_in(session, mutation)
+            Ok(written)
         })
     }
 

@@ -163,6 +163,18 @@ pub(crate) fn write_in(session: &mut Session<'_>, mutation: Mutation) -> Result<
     append(session, vec![op]).map(|places| written(&places))
 }
 
+/// Writes one mutation within a job on top of this image, rather than of what the app reads.
+pub(crate) fn write_on(
+    session: &mut Session<'_>,
+    image: Option<FieldsJson>,
+    mutation: Mutation,
+) -> Result<Written, Error> {
+    let mut images = Images::default();
+    images.look(session, &mutation.key)?.image = image;
+    let Some(op) = images.admit(session, mutation)? else { return Ok(Written::Unchanged) };
+    append(session, vec![op]).map(|places| written(&places))
+}
+
 fn written(places: &[(OpId, OpPlace)]) -> Written {
     places.first().map_or(Written::Unchanged, |(id, place)| Written::Op { id: *id, place: *place })
 }

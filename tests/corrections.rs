@@ -187,6 +187,79 @@ fn a_refused_op_can_be_sent_again_or_given_up() {
     assert_sound(&book);
 }
 
+/// Ann's edit was refused; while it lay there as a dead letter, Ben changed the same field, and her book read that. Her retry
+/// went out for Ben's version, as if she had seen it: his value was gone, and no conflict said so.
+#[test]
+fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
+    for (corrected, later) in [(false, "ben"), (false, "ann"), (true, "ann")] {
+        let clock = TestClock::starting();
+        let server = Server::new(&clock);
+        let (ann, ben) = (book("ann", &clock), book("ben", &clock));
+        ann.create(key("lead/1"), fields(json!({"phone": "1", "town": "t"}))).unwrap();
+        sync(&ann, &server);
+        sync(&ben, &server);
+        let write = |name: &str| {
+            clock.advance(1_000);
+            let book = if name == "ann" { &ann } else { &ben };
+            book.update(key("lead/1"), fields(json!({"phone": format!("by {name}")}))).unwrap();
+        };
+        let earlier = if later == "ann" { "ben" } else { "ann" };
+        write(earlier);
+        write(later);
+        common::sync_with(&ann, &refusing(&server));
+        ben.update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
+        sync(&ben, &server);
+        sync(&ann, &server);
+        assert_eq!(
+            view(&ann, "lead/1"),
+            Some(json!({"phone": "by ann", "town": "u"})),
+            "hers is still shown"
+        );
+
+        let letter = ann.dead_letters().unwrap().remove(0);
+        if corrected {
+            ann.edit_and_retry(letter.op.id, fields(json!({"note": "called"}))).unwrap();
+        } else {
+            ann.retry(vec![letter.op.id]).unwrap();
+        }
+        sync(&ann, &server);
+        sync(&ben, &server);
+        let (_, conflict) = ann.conflicts().unwrap().pop().expect("both changed the phone");
+        assert_eq!(ann.conflicts().unwrap().len(), 1, "and it is on record once");
+        let values =
+            [&conflict.base, &conflict.local, &conflict.remote].map(|fields| fields.as_str().to_owned());
+        assert_eq!(values, [r#"{"phone":"1"}"#, r#"{"phone":"by ann"}"#, r#"{"phone":"by ben"}"#]);
+        let mut expected = json!({"phone": format!("by {later}"), "town": "u"});
+        if corrected {
+            expected["note"] = json!("called");
+        }
+        assert_eq!((server.record("lead/1"), view(&ann, "lead/1")), (Some(expected.clone()), Some(expected)));
+        assert_eq!((ann.status().pending, ben.status().pending), (0, 0));
+        assert_sound(&ann);
+    }
+}
+
+#[test]
+fn a_dead_letter_that_meets_only_edits_of_other_fields_is_taken_at_once() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let (ann, ben) = (book("ann", &clock), book("ben", &clock));
+    ann.create(key("lead/1"), fields(json!({"phone": "1"}))).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    ann.update(key("lead/1"), fields(json!({"phone": "2"}))).unwrap();
+    common::sync_with(&ann, &refusing(&server));
+    ben.update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
+    ann.retry(vec![ann.dead_letters().unwrap().remove(0).op.id]).unwrap();
+    let report = sync(&ann, &server);
+    assert_eq!((report.units_acked, report.units_stale), (1, 0));
+    assert_eq!(server.record("lead/1"), Some(json!({"phone": "2", "town": "u"})));
+    assert_eq!(ann.conflicts().unwrap(), []);
+    assert_sound(&ann);
+}
+
 #[test]
 fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
     let clock = TestClock::starting();

@@ -77,6 +77,8 @@ pub struct TailRef {
     pub lost: Vec<String>,
     /// Fields that a conflict's rule or a person gave it in place of its own.
     pub merged: Option<FieldsJson>,
+    /// What its author had seen, if the op is or was a dead letter: pages have passed it by since.
+    pub base: Option<AuthorBase>,
     /// If a unit whose last op of this record it was left and was given up without knowing whether it took effect: the ops
     /// of the record that each such unit carried, itself among them.
     pub carried: Vec<OpId>,
@@ -96,6 +98,16 @@ impl TailRef {
             self.carried.retain(|op| ops.contains(op));
         }
     }
+}
+
+/// What the author of an op had seen of the record that the server has.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct AuthorBase {
+    /// The server's version.
+    pub version: Option<Version>,
+    /// The fields that the op touches, with a null for each that was not there; the whole image for an op that sets or
+    /// deletes the whole record; nothing if there was no record.
+    pub fields: Option<FieldsJson>,
 }
 
 impl RecordRow {
@@ -230,8 +242,8 @@ pub struct UnitChangeRow {
     pub ops: Vec<PlannedOp>,
     /// The version it is meant for.
     pub base: Option<Version>,
-    /// What confirmed was, for the fields that the change touches, when it was planned; the whole image for changes that
-    /// set or delete the whole record.
+    /// What both sides were when they were last the same, for the fields that the change touches, with a null for each that
+    /// was not there; the whole image for changes that set or delete the whole record.
     pub base_fields: Option<FieldsJson>,
     /// The last edit among its ops.
     pub edited_at: Hlc,
@@ -406,6 +418,7 @@ mod tests {
             lost: Vec::new(),
             merged: None,
             carried: Vec::new(),
+            base: None,
         }
     }
 
@@ -471,6 +484,7 @@ mod tests {
             lost: vec!["b".to_owned()],
             merged: Some(fields("{}")),
             carried: vec![OpId::from_bytes([7; 16])],
+            base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
         };
         let rows = [
             RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },

@@ -21,9 +21,10 @@ use fieldbook_core::entry::{
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
-    Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
+    AuthorBase, Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
     UnitChangeRow, UnitRow, Visible,
 };
+use fieldbook_core::rules::base::overlaid;
 use fieldbook_core::rules::{Image, apply_to_text};
 use fieldbook_core::{
     Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq, UnitId, Version,
@@ -82,6 +83,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let before_deletion = deleted.map(|confirmed| &confirmed.fields);
         let image = apply_to_text(row.image(), before_deletion, meta.kind, text.unwrap_or_default());
         row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
+        // What is written in place of a dead letter is judged as that would have been.
+        let corrected = row.tail.iter().find(|reference| reference.dead && Some(reference.op) == meta.cites);
+        let base = corrected.and_then(|reference| reference.base.clone());
         row.tail.push(TailRef {
             op: meta.id,
             place,
@@ -92,6 +96,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             lost: Vec::new(),
             merged: None,
             carried: Vec::new(),
+            base,
         });
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)
@@ -212,15 +217,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             .map(FieldsJson::to_fields)
             .transpose()
             .map_err(|fault| self.damaged(fault))?;
-        let base_fields = match (change.kind, base) {
-            (_, None) => None,
+        let base = match (change.kind, base) {
             (OpKind::Update, Some(base)) => {
                 let touched = self.log.fields(change.fields)?.unwrap_or_default();
                 let touched = touched.to_fields().map_err(|fault| self.damaged(fault))?;
-                Some(base.filtered(|name| touched.get(name).is_some()).to_json())
+                let was = |name: &str| base.get(name).cloned().unwrap_or(serde_json::Value::Null);
+                Some(touched.names().map(|name| (name.to_owned(), was(name))).collect())
             }
-            (_, Some(base)) => Some(base.to_json()),
+            (_, base) => base,
         };
+        let absorbed = |reference: &&TailRef| change.ops.iter().any(|op| op.id == reference.op);
+        let base = overlaid(base, row.tail.iter().filter(absorbed)).map_err(|fault| self.damaged(fault))?;
+        let base_fields = base.map(|base: Fields| base.to_json());
         self.touched(&change.key);
         Ok(UnitChangeRow {
             key: change.key.clone(),
@@ -413,6 +421,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.put_conflict(self.seq(), number, row)?;
         let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
         let lost: Vec<_> = lost.map(|field| field.name.clone()).collect();
+        self.learn(conflict)?;
         self.lose(&conflict.key, conflict.op, &lost, |reference| {
             if let Some(merged) = &merged {
                 reference.merged = Some(
@@ -426,6 +435,24 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 );
             }
         })
+    }
+
+    /// What theirs is has been judged: ops that go again are not judged against it a second time.
+    fn learn(&mut self, conflict: &Conflicted) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(&conflict.key)? else { return Ok(()) };
+        let theirs = self.entry.fields(conflict.remote).map_err(|fault| self.damaged(fault))?;
+        let theirs = theirs.unwrap_or_default().to_fields().map_err(|fault| self.damaged(fault))?;
+        for reference in row.tail.iter_mut().filter(|reference| !reference.dead) {
+            let Some(base) = reference.base.as_mut().filter(|_| !conflict.fields.is_empty()) else {
+                reference.base = None;
+                continue;
+            };
+            let known = base.fields.as_ref().map(FieldsJson::to_fields).transpose();
+            let mut known = known.map_err(|fault| self.damaged(fault))?.unwrap_or_default();
+            known.compose(theirs.clone());
+            base.fields = Some(known.to_json());
+        }
+        self.put(&conflict.key, row)
     }
 
     fn resolved(
@@ -497,8 +524,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tables.put_dead_letter(&op.id, Some(row))?;
                 self.effects.tail.push(TailEffect::Dead(op.place, true));
             }
+            let base = AuthorBase { version: change.base, fields: change.base_fields.clone() };
             self.each_ref(&change.key, &change.ops, |reference| {
                 reference.dead = true;
+                reference.base = Some(base.clone());
                 reference.note_attempt(&change.ops);
             })?;
         }

@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 
+use super::base::overlaid;
 use super::judge::{Clash, Edit, EditOp, Verdict, judge};
 use super::resolve::RemoteEdit;
 use super::{View, effective_fields, retry};
@@ -474,9 +475,13 @@ impl<'a, V: View> Taking<'a, V> {
                 && !touched.landed.contains(&reference.op)
                 && own_last.is_none_or(|own| reference.place < own.place)
         });
+        let mut waits = Vec::new();
         for reference in to_judge {
             let edit = match self.standing(reference, touched)? {
-                Standing::Waiting => &mut waiting,
+                Standing::Waiting => {
+                    waits.push(reference);
+                    &mut waiting
+                }
                 Standing::Stale(base) => {
                     stale.base = base;
                     &mut stale
@@ -494,6 +499,8 @@ impl<'a, V: View> Taking<'a, V> {
                 fields: effective_fields(&content, reference),
             });
         }
+        // Bases were made of what was read before; damage would have shown then.
+        waiting.base = overlaid(waiting.base.take(), waits.into_iter()).unwrap_or_default();
         let remote = RemoteEdit {
             op: last.op,
             image: after.as_ref(),

@@ -23,7 +23,7 @@ use crate::entry::{
 };
 use crate::fields::FieldsJson;
 use crate::ids::UnitId;
-use crate::numbers::{Hash, Seq};
+use crate::numbers::{Hash, Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
@@ -80,6 +80,7 @@ where
         for (key, places) in &group.records {
             let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
             let (ops, folded) = fold(view, &row, places, group.replaces.is_some())?;
+            let base = folded.base;
             match fit(&row, folded, group.replaces.is_some())? {
                 Err(reason) => frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason }),
                 Ok(fitted) => {
@@ -93,7 +94,7 @@ where
                         key: key.clone(),
                         kind: fitted.kind,
                         ops,
-                        base: row.version(),
+                        base,
                         edited_at: fitted.edited_at,
                         older: fitted.older,
                         schema_version: fitted.schema_version,
@@ -190,6 +191,8 @@ struct FoldedOps {
     as_written: bool,
     /// Whether any op has anything left to say.
     says_something: bool,
+    /// The version that it is meant for.
+    base: Option<Version>,
 }
 
 /// Folds the ops. A create and a delete come to nothing only if nobody else has such a record: what was seen when it was
@@ -207,6 +210,7 @@ where
     let mut folded = Folded::Nothing;
     let mut ops = Vec::with_capacity(places.len());
     let (mut schema_version, mut as_written, mut says_something) = (1, places.len() == 1, false);
+    let mut based = Vec::new();
     for place in places {
         let content = view.op(*place).map_err(FreezeError::View)?;
         let reference = row.tail.iter().find(|reference| reference.place == *place);
@@ -220,9 +224,13 @@ where
         as_written &= fields == content.fields;
         schema_version = content.schema_version;
         ops.push(PlannedOp { id: content.id, place: *place });
+        if let Some(reference) = reference.filter(|reference| reference.base.is_some()) {
+            based.push((reference, fields.clone()));
+        }
         folded = folded.then(Step { kind: content.kind, fields, edited_at: content.edited_at }, attempted);
     }
-    Ok((ops, FoldedOps { folded, schema_version, as_written, says_something }))
+    let base = super::base::version(row, &based)?;
+    Ok((ops, FoldedOps { folded, schema_version, as_written, says_something, base }))
 }
 
 struct Fitted {
@@ -240,7 +248,7 @@ fn fit(
     ops: FoldedOps,
     attempted: bool,
 ) -> Result<Result<Fitted, AnnulledReason>, crate::fields::InvalidFields> {
-    let FoldedOps { folded, schema_version, mut as_written, says_something } = ops;
+    let FoldedOps { folded, schema_version, mut as_written, says_something, .. } = ops;
     let change = match folded {
         Folded::Change(change) if change.kind == OpKind::Update && change.fields.is_empty() => {
             return Ok(Err(AnnulledReason::NoEffect));

@@ -7,6 +7,7 @@
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
 //!   judge     what becomes of a record's own edits then?
+//!   base      against what are they judged?
 //!   resolve   who wins a field that both sides changed?
 //!   retry     when is it tried again?
 //!   verbs     what a person asks for: undo, flip, resolve
@@ -17,6 +18,7 @@
 
 pub mod admit;
 pub mod answer;
+pub mod base;
 pub mod clock;
 pub mod coalesce;
 pub mod freeze;
