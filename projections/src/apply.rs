@@ -270,7 +270,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.end_unit(unit)?;
                 for change in &row.changes {
                     self.each_ref(&change.key, &change.ops, |reference| {
-                        reference.stale = reference.stale.saturating_add(1)
+                        reference.stale = reference.stale.saturating_add(1);
+                        // It was judged against what the server has now, conflict or not.
+                        reference.base = None;
                     })?;
                 }
                 Ok(())

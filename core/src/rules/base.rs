@@ -6,7 +6,7 @@
 //! | was a dead letter, and is sent again | what was confirmed when it was sent first; pages passed it by |
 //!
 //! Invariants:
-//! 1. An op that goes again keeps the base that it had, until a conflict that it was in says what theirs is.
+//! 1. An op that goes again keeps the base that it had, until it was judged against what the server has.
 //! 2. It is sent for the version of that base if what is confirmed now differs where the op says something, so that the
 //!    server gives its present record, and the two are judged with the stamps that the server knows.
 
