@@ -72,6 +72,10 @@ pub struct Unit {
     pub id: UnitId,
     /// The changes, each of another record.
     pub changes: Vec<UnitChange>,
+    /// Earlier units that carried some of these ops and had no final answer. If one of them took effect after all, this one is
+    /// stale, and the answer says which. Not part of the digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<UnitId>,
 }
 
 /// What a unit does to one record.
@@ -165,6 +169,9 @@ pub enum Outcome {
     Stale {
         /// The records that differ, as they are now; a record that never was is a deletion of version 0.
         current: Vec<Change>,
+        /// Which of the units that it replaces took effect.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        applied: Vec<UnitId>,
     },
     /// Not now. Nothing was applied.
     Transient {
@@ -319,7 +326,7 @@ impl Unit {
 
     /// Returns about how many bytes the unit takes in a request.
     pub fn size(&self) -> usize {
-        self.changes.iter().map(UnitChange::size).sum::<usize>() + 64
+        self.changes.iter().map(UnitChange::size).sum::<usize>() + 40 * self.replaces.len() + 64
     }
 }
 
@@ -362,6 +369,8 @@ struct OutcomeMembers {
     versions: Option<BTreeMap<RecordKey, Version>>,
     #[serde(default)]
     current: Vec<Change>,
+    #[serde(default)]
+    applied: Vec<UnitId>,
     code: Option<String>,
     #[serde(default)]
     message: String,
@@ -378,6 +387,7 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
             outcome,
             versions,
             current,
+            applied,
             code,
             message,
             retry_after_milliseconds,
@@ -386,7 +396,7 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
         let outcome = match outcome.as_str() {
             "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
             "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)? },
-            "stale" => Outcome::Stale { current },
+            "stale" => Outcome::Stale { current, applied },
             "transient" => {
                 Outcome::Transient { code: code.ok_or(InvalidOutcome)?, message, retry_after_milliseconds }
             }
@@ -434,7 +444,7 @@ mod tests {
                 current: vec![change.clone()],
             },
             Outcome::Duplicate { versions: BTreeMap::new() },
-            Outcome::Stale { current: vec![change] },
+            Outcome::Stale { current: vec![change], applied: vec![unit] },
             Outcome::Transient {
                 code: code.clone(),
                 message: "later".into(),

@@ -79,25 +79,8 @@ pub struct TailRef {
     pub merged: Option<FieldsJson>,
     /// What its author had seen, if the op is or was a dead letter: pages have passed it by since.
     pub base: Option<AuthorBase>,
-    /// If a unit whose last op of this record it was left and was given up without knowing whether it took effect: the ops
-    /// of the record that each such unit carried, itself among them.
-    pub carried: Vec<OpId>,
-}
-
-impl TailRef {
-    /// Notes that a unit was given up that may have taken effect.
-    pub fn note_attempt(&mut self, ops: &[PlannedOp]) {
-        if ops.last().is_none_or(|last| last.id != self.op) {
-            return;
-        }
-        let ops = ops.iter().map(|op| op.id);
-        if self.carried.is_empty() {
-            self.carried = ops.collect();
-        } else {
-            let ops: Vec<_> = ops.collect();
-            self.carried.retain(|op| ops.contains(op));
-        }
-    }
+    /// The units that carried it and were given up without knowing whether they took effect.
+    pub attempts: Vec<UnitId>,
 }
 
 /// What the author of an op had seen of the record that the server has.
@@ -221,6 +204,8 @@ pub struct UnitRow {
     pub changes: Vec<UnitChangeRow>,
     /// The hash of its frozen content.
     pub digest: Hash,
+    /// Attempted units some of whose ops it carries again.
+    pub replaces: Vec<UnitId>,
     /// How many classified transient answers it has had.
     pub tries: u32,
     /// The code of the last of them.
@@ -417,7 +402,7 @@ mod tests {
             outdated: false,
             lost: Vec::new(),
             merged: None,
-            carried: Vec::new(),
+            attempts: Vec::new(),
             base: None,
         }
     }
@@ -483,7 +468,7 @@ mod tests {
             outdated: false,
             lost: vec!["b".to_owned()],
             merged: Some(fields("{}")),
-            carried: vec![OpId::from_bytes([7; 16])],
+            attempts: vec![UnitId::from_bytes([7; 16])],
             base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
         };
         let rows = [

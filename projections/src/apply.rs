@@ -95,7 +95,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             outdated: false,
             lost: Vec::new(),
             merged: None,
-            carried: Vec::new(),
+            attempts: Vec::new(),
             base,
         });
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
@@ -186,12 +186,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn planned(&mut self, unit: &PlannedUnit) -> Result<(), StoreError> {
-        if let Some(id) = &unit.replaces
-            && let Some(former) = self.tables.unit(id)?
-        {
+        for id in &unit.replaces {
+            // Those that were given up are there no more.
+            let Some(former) = self.tables.unit(id)? else { continue };
             self.end_unit(id)?;
             for change in &former.changes {
-                self.each_ref(&change.key, &change.ops, |reference| reference.note_attempt(&change.ops))?;
+                self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(*id))?;
             }
         }
         let changes =
@@ -201,6 +201,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             actor: unit.actor.clone(),
             changes,
             digest: unit.digest,
+            replaces: unit.replaces.clone(),
             tries: 0,
             code: String::new(),
             first_try: None,
@@ -244,7 +245,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn annulled(&mut self, annulled: &Annulled) -> Result<(), StoreError> {
-        if annulled.reason == AnnulledReason::NoEffect {
+        if matches!(annulled.reason, AnnulledReason::NoEffect | AnnulledReason::Arrived) {
             self.last_word(&annulled.key, &annulled.ops)?;
         }
         self.end(&annulled.key, &annulled.ops)
@@ -530,7 +531,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.each_ref(&change.key, &change.ops, |reference| {
                 reference.dead = true;
                 reference.base = Some(base.clone());
-                reference.note_attempt(&change.ops);
+                reference.attempts.push(*id);
             })?;
         }
         Ok(())

@@ -165,6 +165,7 @@ pub(crate) const fn annulled(reason: AnnulledReason) -> &'static str {
         AnnulledReason::Undone => "undone before it left",
         AnnulledReason::NoEffect => "changes nothing that is not so already",
         AnnulledReason::LocalOnly => "never leaves this device",
+        AnnulledReason::Arrived => "had reached the server after all",
     }
 }
 

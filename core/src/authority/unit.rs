@@ -8,6 +8,8 @@
 //!   anything else          differs   stale             stale     stale
 //! ```
 //!
+//! A unit that replaces others, one of which took effect, is stale whatever its bases are.
+//!
 //! A base names the state that the device has seen, so a matching one is all that create and replace need: they set the
 //! whole image. An update patches an image, so it needs one.
 
@@ -48,7 +50,7 @@ pub(super) fn apply_all<S: AuthorityState>(
                 last = last.max(versions.values().copied().max().unwrap_or_default());
                 accepted.own.extend(versions.iter().map(|(key, version)| (key.clone(), *version)));
             }
-            Outcome::Stale { current } => stale_bytes += current.iter().map(change_size).sum::<usize>(),
+            Outcome::Stale { current, .. } => stale_bytes += current.iter().map(change_size).sum::<usize>(),
             _ => {}
         }
         accepted.outcomes.push(UnitOutcome { unit: unit.id, outcome });
@@ -82,9 +84,20 @@ fn apply<S: AuthorityState>(
     for change in &unit.changes {
         rows.push(state.record(&change.key).map_err(ExchangeError::State)?);
     }
+    let mut applied = Vec::new();
+    for former in &unit.replaces {
+        if state.unit(former).map_err(ExchangeError::State)?.is_some() {
+            applied.push(*former);
+        }
+    }
     let before = unit.changes.iter().zip(&rows);
+    if !applied.is_empty() {
+        // Whatever the bases say: what took effect once must not do so again.
+        return Ok(Outcome::Stale { current: shown(before, quota), applied });
+    }
     if before.clone().any(|(change, row)| !meets(change, row.as_ref())) {
-        return Ok(Outcome::Stale { current: stale(before, quota) });
+        let differing = before.filter(|(change, row)| !meets(change, row.as_ref()));
+        return Ok(Outcome::Stale { current: shown(differing, quota), applied });
     }
     let mut after = Vec::with_capacity(rows.len());
     let mut image_bytes = 0;
@@ -131,6 +144,9 @@ fn fault(unit: &Unit) -> Option<(&'static str, &'static str)> {
     if unit.changes.len() > limits::TRANSACTION_OPS {
         return Some(("too_many_changes", "a unit has at most 1,000 changes"));
     }
+    if unit.replaces.len() > limits::TRANSACTION_OPS {
+        return Some(("too_many_replaced", "a unit replaces at most 1,000 others"));
+    }
     let mut keys = BTreeSet::new();
     for change in &unit.changes {
         if !keys.insert(&change.key) {
@@ -163,12 +179,11 @@ fn meets(change: &UnitChange, row: Option<&Row>) -> bool {
         }
 }
 
-/// Returns the records that differ from what their changes are meant for, as they are; so many as fit an answer, at
-/// least one.
-fn stale<'a>(before: impl Iterator<Item = (&'a UnitChange, &'a Option<Row>)>, quota: &Quota) -> Vec<Change> {
+/// Returns records as they are; so many as fit an answer, at least one.
+fn shown<'a>(before: impl Iterator<Item = (&'a UnitChange, &'a Option<Row>)>, quota: &Quota) -> Vec<Change> {
     let mut current = Vec::new();
     let mut bytes = 0;
-    for (change, row) in before.filter(|(change, row)| !meets(change, row.as_ref())) {
+    for (change, row) in before {
         let key: RecordKey = change.key.clone();
         bytes += row.as_ref().map_or(0, |row| row.size(&key));
         if bytes > quota.unit_image_bytes && !current.is_empty() {

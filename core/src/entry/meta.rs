@@ -204,8 +204,9 @@ pub struct PlannedUnit {
     pub changes: Vec<PlannedChange>,
     /// The hash of its frozen content (`docs/protocol.md`), checked each time it is sent.
     pub digest: Hash,
-    /// An attempted unit whose ops this one takes over.
-    pub replaces: Option<UnitId>,
+    /// Attempted units without a final answer some of whose ops this one carries again: one that it takes over, and those that
+    /// were given up.
+    pub replaces: Vec<UnitId>,
 }
 
 /// What a unit does to one record.
@@ -271,6 +272,8 @@ pub enum AnnulledReason {
     NoEffect,
     /// They are of an entity type that never leaves the device.
     LocalOnly,
+    /// They had reached the server in a unit that was given up.
+    Arrived,
 }
 
 /// One thing that was decided. Applying it needs no rule: it says what happens, not why it should.

@@ -139,6 +139,7 @@ pub fn take_answer<V: View>(
         },
         touched: BTreeMap::new(),
         settled: Vec::new(),
+        landed: BTreeMap::new(),
     };
     for outcome in &answer.outcomes {
         taking.outcome(outcome.unit, &outcome.outcome)?;
@@ -170,6 +171,8 @@ struct Taking<'a, V: View> {
     touched: BTreeMap<RecordKey, Touched<'a>>,
     /// Units that this answer has already decided on.
     settled: Vec<(UnitId, UnitRow)>,
+    /// Ops of ours that turned out to have taken effect though their unit was given up.
+    landed: BTreeMap<RecordKey, Vec<OpId>>,
 }
 
 impl<'a, V: View> Taking<'a, V> {
@@ -202,9 +205,9 @@ impl<'a, V: View> Taking<'a, V> {
                 meta.class = OutcomeClass::Duplicate;
                 meta.versions = self.acked(id, &unit, versions);
             }
-            Outcome::Stale { current } => {
+            Outcome::Stale { current, applied } => {
                 meta.class = OutcomeClass::Stale;
-                self.stale(id, &unit, current)?;
+                self.stale(id, &unit, current, applied)?;
             }
             Outcome::Transient { code, message, retry_after_milliseconds } => {
                 meta.class = OutcomeClass::Transient;
@@ -259,7 +262,13 @@ impl<'a, V: View> Taking<'a, V> {
         versions
     }
 
-    fn stale(&mut self, id: UnitId, unit: &UnitRow, current: &'a [Change]) -> Result<(), V::Error> {
+    fn stale(
+        &mut self,
+        id: UnitId,
+        unit: &UnitRow,
+        current: &'a [Change],
+        applied: &[UnitId],
+    ) -> Result<(), V::Error> {
         self.out.tally.units_stale += 1;
         self.out.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
         for change in current {
@@ -271,6 +280,7 @@ impl<'a, V: View> Taking<'a, V> {
         }
         for change in &unit.changes {
             let Some(row) = self.view.record(&change.key)? else { continue };
+            self.landed(&change.key, &row, |own| own.attempts.iter().any(|unit| applied.contains(unit)))?;
             let worn_out = |reference: &&TailRef| {
                 reference.stale.saturating_add(1) >= limits::STALE_TRIES
                     && change.ops.iter().any(|op| op.id == reference.op)
@@ -368,7 +378,8 @@ impl<'a, V: View> Taking<'a, V> {
             if row.tail.is_empty() {
                 continue;
             }
-            touched.landed = self.confirm_own(&row, &touched)?;
+            self.confirm_own(&row, &touched)?;
+            touched.landed = self.landed.remove(&key).unwrap_or_default();
             let Some(rules) = self.schema.rules(&key.entity) else { continue };
             self.judge(&key, &row, &touched, rules)?;
         }
@@ -391,14 +402,16 @@ impl<'a, V: View> Taking<'a, V> {
 
     /// A change whose last op is one of ours that is under way confirms the unit, if the unit is about this record only;
     /// for a transaction the outcome tells more, and it is on its way. If the unit was given up, it had reached the server
-    /// before that, and its ops are not sent again. Returns these.
-    fn confirm_own(&mut self, row: &RecordRow, touched: &Touched<'a>) -> Result<Vec<OpId>, V::Error> {
-        let mut landed = Vec::new();
+    /// before that, and its ops are not sent again. Where several units carried it, these are the ops that each of them did.
+    fn confirm_own(&mut self, row: &RecordRow, touched: &Touched<'a>) -> Result<(), V::Error> {
         for change in &touched.changes {
             let Some(own) = row.tail.iter().find(|reference| reference.op == change.op) else { continue };
             let id = self.view.unit_of(&change.op)?.filter(|_| !own.dead);
             let Some(id) = id.filter(|id| !self.is_dissolved(*id)) else {
-                self.landed(&change.key, row, own, &mut landed)?;
+                let carried_it = |unit: &UnitId, other: &TailRef| other.attempts.contains(unit);
+                self.landed(&change.key, row, |other| {
+                    !own.attempts.is_empty() && own.attempts.iter().all(|unit| carried_it(unit, other))
+                })?;
                 continue;
             };
             if self.settled.iter().any(|(settled, _)| *settled == id) {
@@ -414,7 +427,7 @@ impl<'a, V: View> Taking<'a, V> {
                 self.settled.push((id, unit));
             }
         }
-        Ok(landed)
+        Ok(())
     }
 
     fn is_dissolved(&self, id: UnitId) -> bool {
@@ -423,26 +436,25 @@ impl<'a, V: View> Taking<'a, V> {
         self.out.decisions.iter().any(dissolves)
     }
 
-    /// Ends the ops of units that were given up and turn out to have been applied. Where several ended with the same op, those
-    /// that each of them carried.
+    /// Ends ops of units that were given up and turn out to have been applied.
     fn landed(
         &mut self,
         key: &RecordKey,
         row: &RecordRow,
-        own: &TailRef,
-        landed: &mut Vec<OpId>,
+        has_landed: impl Fn(&TailRef) -> bool,
     ) -> Result<(), V::Error> {
         let mut ops = Vec::new();
-        for reference in row.tail.iter().filter(|reference| own.carried.contains(&reference.op)) {
+        for reference in row.tail.iter().filter(|reference| has_landed(reference)) {
             let unit = self.view.unit_of(&reference.op)?;
             let under_way = unit.is_some_and(|unit| !reference.dead && !self.is_dissolved(unit));
-            if !under_way && !landed.contains(&reference.op) {
-                landed.push(reference.op);
+            let known = self.landed.entry(key.clone()).or_default();
+            if !under_way && !known.contains(&reference.op) {
+                known.push(reference.op);
                 ops.push(PlannedOp { id: reference.op, place: reference.place });
             }
         }
         if !ops.is_empty() {
-            let reason = AnnulledReason::NoEffect;
+            let reason = AnnulledReason::Arrived;
             self.out.decisions.push(Decision::Annulled(Annulled { key: key.clone(), ops, reason }));
         }
         Ok(())
@@ -501,6 +513,10 @@ impl<'a, V: View> Taking<'a, V> {
         }
         // Bases were made of what was read before; damage would have shown then.
         waiting.base = overlaid(waiting.base.take(), waits.into_iter()).unwrap_or_default();
+        if own_last.is_none() {
+            stale.base = self.with_landed(row, touched, stale.base)?;
+            waiting.base = self.with_landed(row, touched, waiting.base)?;
+        }
         let remote = RemoteEdit {
             op: last.op,
             image: after.as_ref(),
@@ -522,6 +538,21 @@ impl<'a, V: View> Taking<'a, V> {
             }
         }
         Ok(())
+    }
+
+    /// Returns a base with what turned out to have taken effect on top: the author of what came after had seen that.
+    fn with_landed(
+        &mut self,
+        row: &RecordRow,
+        touched: &Touched<'a>,
+        base: Option<Fields>,
+    ) -> Result<Option<Fields>, V::Error> {
+        let mut image = super::Image { fields: base, before_deletion: None };
+        for reference in row.tail.iter().filter(|reference| touched.landed.contains(&reference.op)) {
+            let content = self.view.op(reference.place)?;
+            image.put(&content, reference);
+        }
+        Ok(image.fields)
     }
 
     fn follow(&mut self, key: &RecordKey, last: &Change, verdict: Verdict) {

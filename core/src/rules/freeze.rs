@@ -77,10 +77,17 @@ where
         let id = UnitId::new(now, random);
         let mut changes = Vec::new();
         let mut wire = Vec::new();
+        let mut replaces: Vec<UnitId> = group.replaces.into_iter().collect();
         for (key, places) in &group.records {
             let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
             let (ops, folded) = fold(view, &row, places, group.replaces.is_some())?;
             let base = folded.base;
+            let carried = row.tail.iter().filter(|reference| places.contains(&reference.place));
+            for former in carried.flat_map(|reference| &reference.attempts) {
+                if !replaces.contains(former) {
+                    replaces.push(*former);
+                }
+            }
             match fit(&row, folded, group.replaces.is_some())? {
                 Err(reason) => frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason }),
                 Ok(fitted) => {
@@ -106,9 +113,9 @@ where
             }
         }
         if !changes.is_empty() {
-            let digest = Unit { id, changes: wire }.digest();
+            let digest = Unit { id, changes: wire, replaces: Vec::new() }.digest();
             let actor = group.actor.clone();
-            frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces: group.replaces });
+            frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces });
         }
     }
     Ok(frozen)
@@ -136,7 +143,7 @@ where
             fields: json,
         });
     }
-    let unit = Unit { id, changes };
+    let unit = Unit { id, changes, replaces: row.replaces.clone() };
     if unit.digest() == row.digest { Ok(unit) } else { Err(FreezeError::DigestDiffers { unit: id }) }
 }
 

@@ -116,7 +116,7 @@ variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
 variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient, Rejected, Unsupported, Unauthorized);
 variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
-variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly);
+variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
 variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
     Resolved, ServerAccepted, ServerRead, TakenIn);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol);

@@ -154,13 +154,14 @@ fn every_planned(random: &mut SeededRandomness) -> Draft {
         id: UnitId::from_bytes([0x11; 16]),
         actor: Actor::parse("rep-7").unwrap(),
         digest: Hash::from_bytes([0xd1; 32]),
-        replaces: Some(UnitId::from_bytes([0x10; 16])),
+        replaces: vec![UnitId::from_bytes([0x10; 16])],
     };
     let reasons = [
         AnnulledReason::CreatedAndDeleted,
         AnnulledReason::Undone,
         AnnulledReason::NoEffect,
         AnnulledReason::LocalOnly,
+        AnnulledReason::Arrived,
     ];
     let annulled =
         reasons.map(|reason| Annulled { key: lead("45"), ops: vec![planned_op(3, 0, random)], reason });

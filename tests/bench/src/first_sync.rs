@@ -158,7 +158,7 @@ async fn fill(url: &str, count: usize) -> Result<(), Failure> {
             schema_version: 1,
             fields: Some(FieldsJson::parse(&record.json)?),
         };
-        Ok(Unit { id: UnitId::new(now, &mut random), changes: vec![change] })
+        Ok(Unit { id: UnitId::new(now, &mut random), changes: vec![change], replaces: Vec::new() })
     };
     let mut ids = SeededRandomness::from_number(2);
     for records in Samples::new(7).take(count).chunks(UNITS_OF_A_REQUEST) {

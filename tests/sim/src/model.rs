@@ -213,9 +213,11 @@ impl Model {
     fn planned(&mut self, planned: &Planned, ledger: &Ledger) -> Result<(), Broken> {
         planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled, ledger))?;
         for unit in &planned.units {
-            if let Some(former) = &unit.replaces {
-                let was = self.units.remove(former).is_some();
-                ensure(was, "S5", || format!("{} takes over a unit that is not under way", unit.id))?;
+            for former in &unit.replaces {
+                self.units.remove(former);
+                ensure(self.ever_planned.contains(former), "S5", || {
+                    format!("{} replaces a unit that never was", unit.id)
+                })?;
             }
             self.check_plan(unit)?;
             let changes = unit
@@ -381,7 +383,7 @@ impl Model {
     fn annulled(&mut self, annulled: &Annulled, ledger: &Ledger) -> Result<(), Broken> {
         let before = self.visible(&annulled.key);
         for op in &annulled.ops {
-            if annulled.reason == AnnulledReason::NoEffect {
+            if matches!(annulled.reason, AnnulledReason::NoEffect | AnnulledReason::Arrived) {
                 self.last_word(&op.id);
             }
             self.end(&annulled.key, op, End::Annulled)?;
@@ -394,8 +396,11 @@ impl Model {
         let saw = |op: &&Op| op.base.and_then(|base| ledger.at(&annulled.key, base)).flatten().is_some();
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
             && ops.iter().all(|op| created_on == Some(op.base) || !saw(op));
-        let undone = annulled.reason == AnnulledReason::Undone;
-        ensure(before == after || unseen || undone, "S6", || {
+        let arrived = annulled.reason == AnnulledReason::Arrived;
+        let phantom = annulled.ops.iter().find(|op| arrived && !ledger.ops.contains_key(&op.id));
+        ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
+        let explained = unseen || arrived || annulled.reason == AnnulledReason::Undone;
+        ensure(before == after || explained, "S6", || {
             let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
             let reason = annulled.reason;
             format!(

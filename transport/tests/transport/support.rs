@@ -61,7 +61,7 @@ pub fn unit(number: u8) -> Unit {
         schema_version: 1,
         fields: None,
     };
-    Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change] }
+    Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() }
 }
 
 pub fn actor(name: &str) -> Actor {

@@ -9,7 +9,7 @@ use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, UnitId
 use crate::names::EntityType;
 use crate::numbers::{Cursor, Hash, Seq};
 use crate::op::OpKind;
-use crate::protocol::{Change, HeadClaim, Outcome, Unit, UnitChange};
+use crate::protocol::{Change, HeadClaim, Outcome, Unit, UnitChange, UnitOutcome};
 use crate::time::Hlc;
 
 const NOW: WallTime = WallTime::from_milliseconds(1_600_000_000_000);
@@ -44,7 +44,7 @@ fn create(name: &str) -> UnitChange {
 }
 
 fn unit(number: u64, changes: Vec<UnitChange>) -> Unit {
-    Unit { id: UnitId::from_bytes(id(number)), changes }
+    Unit { id: UnitId::from_bytes(id(number)), changes, replaces: Vec::new() }
 }
 
 fn request(units: Vec<Unit>) -> ExchangeRequest {
@@ -99,7 +99,7 @@ fn applied(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -
 #[track_caller]
 fn stale(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> Vec<Change> {
     let before = state.clone();
-    let Outcome::Stale { current } = sent(state, number, changes) else { panic!("not stale") };
+    let Outcome::Stale { current, .. } = sent(state, number, changes) else { panic!("not stale") };
     assert_eq!(*state, before, "a stale unit changed the store");
     current
 }
@@ -126,6 +126,33 @@ fn every_unit_gets_a_commit_of_its_own_and_its_records_that_version() {
         ["lead/1", "lead/2"].map(|name| state.record(&key(name)).unwrap().unwrap().version.number());
     assert_eq!(versions, [1, 2]);
     assert_eq!(image(&state, "lead/2").unwrap(), r#"{"a":1,"b":2}"#);
+}
+
+#[test]
+fn a_unit_that_replaces_one_that_took_effect_is_stale_and_told_which() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let before = state.clone();
+    // Its base is the present version, so nothing but `replaces` tells that its op is there already.
+    let again = vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":1}"#)];
+    let former = |number| UnitId::from_bytes(id(number));
+    let second = Unit { replaces: vec![former(9), former(1)], ..unit(2, again) };
+    let answer = answered(&mut state, &request(vec![second]));
+    let [UnitOutcome { outcome: Outcome::Stale { current, applied }, .. }] = answer.outcomes.as_slice()
+    else {
+        panic!("not stale")
+    };
+    assert_eq!(*applied, [former(1)]);
+    assert_eq!(current.iter().map(|change| change.version.number()).collect::<Vec<_>>(), [1]);
+    assert_eq!(state, before);
+}
+
+#[test]
+fn a_unit_that_replaces_one_that_never_arrived_is_applied() {
+    let mut state = store();
+    let second = Unit { replaces: vec![UnitId::from_bytes(id(1))], ..unit(2, vec![create("lead/1")]) };
+    let answer = answered(&mut state, &request(vec![second]));
+    assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Applied { .. }, .. }]));
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn outcome(
                 let number = result.version.unwrap_or(1);
                 rows.push(current(change.key.clone(), number, stamp, result.row.as_ref()));
             }
-            Outcome::Stale { current: rows }
+            Outcome::Stale { current: rows, applied: Vec::new() }
         }
         Verdict::Rejected => Outcome::Rejected { code: code("rejected"), message: String::new() },
         Verdict::Retryable => Outcome::Transient {
@@ -112,7 +112,7 @@ fn unknown(result: &Answered, draw: &mut impl FnMut() -> [u8; 16]) -> Result<Out
         schema_version: 1,
         fields: None,
     };
-    let unit = Unit { id: UnitId::from_bytes(draw()), changes: vec![change] };
+    let unit = Unit { id: UnitId::from_bytes(draw()), changes: vec![change], replaces: Vec::new() };
     // The row of a unit that never was must not come in by the back door.
     let result = Answered { row: None, ..result.clone() };
     Ok(outcome(&unit, &result, std::slice::from_ref(&result), draw))

@@ -131,5 +131,6 @@ const fn annulled_as(reason: AnnulledReason) -> &'static str {
         AnnulledReason::Undone => "annulled: undone",
         AnnulledReason::NoEffect => "annulled: no_effect",
         AnnulledReason::LocalOnly => "annulled: local_only",
+        AnnulledReason::Arrived => "annulled: arrived",
     }
 }
