@@ -158,6 +158,7 @@ impl Book {
         }
         if !book.shared.look_only {
             book.take_in_what_is_declared_now()?;
+            book.upcast_what_waits()?;
             book.shared.fold_new_projections()?;
         }
         book.shared.refresh_status();

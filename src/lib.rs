@@ -68,7 +68,7 @@ pub use fieldbook_core::{
     Actor, Clock, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson, Granularity, Hash,
     Hlc, InvalidFields, InvalidName, MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace,
     Policy, Randomness, RecordId, RecordKey, Reference, RequestId, Schema, SeededRandomness, Seq,
-    ServerEpoch, ServerId, UnitId, Version, WallTime, is_json,
+    ServerEpoch, ServerId, UnitId, Upcaster, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
 pub use fieldbook_projections::{

@@ -3,22 +3,51 @@
 use std::io::Write;
 use std::path::Path;
 
-use fieldbook_core::entry::{Decision, Entry};
+use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
 use fieldbook_core::log::{
     Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export,
     read_head, verify,
 };
-use fieldbook_core::{RecordKey, Schema, Seq};
-use fieldbook_projections::{LogView, MemoryTables, Projections, Rebuilt, fold, rebuild};
+use fieldbook_core::rules::upcast::{is_due, upcast};
+use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
+use fieldbook_projections::{LogView, MemoryTables, Projections, Rebuilt, Tables, fold, rebuild};
 use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
 use crate::error::Error;
 use crate::options::BookOptions;
 use crate::record::Record;
+use crate::writer::Session;
 
 /// How many records kept aside are taken in with one entry.
 const TAKEN_IN_AT_ONCE: usize = 10_000;
+/// How many ops are turned with one entry: at their largest they fit it.
+const UPCAST_AT_ONCE: usize = 48;
+/// How many ops are turned in one commit.
+const UPCAST_IN_A_COMMIT: usize = 10_000;
+
+/// Turns ops into what they are under the declared schema versions.
+pub(crate) fn upcast_ops(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Result<(), Error> {
+    ops.chunks(UPCAST_AT_ONCE).try_for_each(|part| upcast_some(session, part))
+}
+
+fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Result<(), Error> {
+    let (mut decisions, mut items) = (Vec::new(), Items::default());
+    let schema = session.schema;
+    for (key, place) in ops {
+        let (mut view, randomness) = session.view();
+        decisions.extend(upcast(&mut view, schema, key, *place, &mut items, randomness)?);
+    }
+    let parks = session.tables.state()?.parks;
+    decisions.retain(|decision| match decision {
+        Decision::Parked { scope, .. } => parks.iter().all(|(parked, _)| parked != scope),
+        _ => true,
+    });
+    if !decisions.is_empty() {
+        session.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
+    }
+    Ok(())
+}
 
 impl Book {
     /// Walks the whole log and checks every hash against the stored bytes. `progress` hears how many entries are checked.
@@ -66,6 +95,20 @@ impl Book {
                 number: *number,
             });
             self.shared.decide(taken.collect())?;
+        }
+        Ok(())
+    }
+
+    /// Turns what waits into what it is under the declared schema versions, so that the app reads and sends it so.
+    pub(crate) fn upcast_what_waits(&self) -> Result<(), Error> {
+        let due: Vec<_> = {
+            let tail = self.shared.tail();
+            let due = tail.ops().filter(|(place, _)| is_due(self.schema(), &tail, *place));
+            due.map(|(place, row)| (row.key.clone(), place)).collect()
+        };
+        for part in due.chunks(UPCAST_IN_A_COMMIT) {
+            let part = part.to_vec();
+            self.shared.write_in_turn(move |session| upcast_ops(session, &part))?;
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
+use fieldbook_core::rules::upcast::is_due;
 use fieldbook_core::rules::{View, retry};
 use fieldbook_core::{
     Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, Mutation, RequestId, Seq, UnitId,
@@ -35,6 +36,7 @@ use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOption
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
+use crate::maintain::upcast_ops;
 use crate::write::reoffer;
 use crate::writer::Session;
 
@@ -344,6 +346,13 @@ fn request_with_units(
     groups.retain(|group| {
         !group.records.iter().flat_map(|(_, places)| places).any(|place| session.has_touched(*place))
     });
+    // What was made under an older schema version, and was under way when the book was opened.
+    let places = groups.iter().flat_map(|group| &group.records);
+    let places = places.flat_map(|(key, places)| places.iter().map(|place| (key.clone(), *place)));
+    let old: Vec<_> = places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
+    if !old.is_empty() {
+        upcast_ops(session, &old)?;
+    }
     let mut ids = again;
     let (seq, now) = (session.next_seq(), session.now.wall);
     let frozen = {

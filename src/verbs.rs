@@ -84,7 +84,7 @@ impl Book {
     /// [`Error::Store`] if the disk fails.
     pub fn credentials_renewed(&self) -> Result<(), Error> {
         let actor = self.actor();
-        self.resume(|scope| *scope == ParkScope::Actor(actor.clone()), Verb::Resume)
+        self.resume(|scope, _| *scope == ParkScope::Actor(actor.clone()), Verb::Resume)
     }
 
     /// Says that the app or the server was upgraded: entity types and protocols that were parked go on.
@@ -92,7 +92,12 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if the disk fails.
     pub fn upgraded(&self) -> Result<(), Error> {
-        self.resume(|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_)), Verb::Resume)
+        let waits = |scope: &ParkScope, code: &str| match scope {
+            ParkScope::Protocol | ParkScope::Entity(_) => true,
+            ParkScope::Op(_) => code == fieldbook_core::rules::upcast::PARK_CODE,
+            _ => false,
+        };
+        self.resume(waits, Verb::Resume)
     }
 
     /// Accepts the server that answered last as the one this book belongs to from now on: the same one restored from a
@@ -122,10 +127,11 @@ impl Book {
         })
     }
 
-    fn resume(&self, concerns: impl Fn(&ParkScope) -> bool, word: Verb) -> Result<(), Error> {
+    fn resume(&self, concerns: impl Fn(&ParkScope, &str) -> bool, word: Verb) -> Result<(), Error> {
         let scopes: Vec<_> = {
             let state = self.shared.state();
-            state.parks.iter().map(|(scope, _)| scope.clone()).filter(|scope| concerns(scope)).collect()
+            let concerned = state.parks.iter().filter(|(scope, code)| concerns(scope, code));
+            concerned.map(|(scope, _)| scope.clone()).collect()
         };
         if scopes.is_empty() {
             return Ok(());

@@ -115,7 +115,7 @@ impl<'t> Session<'t> {
             TailEffect::Unit(_, unit) => {
                 unit.changes.iter().any(|change| change.ops.iter().any(|op| op.place == place))
             }
-            TailEffect::Insert(..) | TailEffect::UnitGone(_) => false,
+            TailEffect::Insert(..) | TailEffect::Replace(..) | TailEffect::UnitGone(_) => false,
         })
     }
 

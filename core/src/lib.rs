@@ -18,6 +18,7 @@ pub mod rules;
 pub mod tail;
 
 mod fields;
+mod hooks;
 mod ids;
 mod names;
 mod numbers;
@@ -27,6 +28,7 @@ mod schema;
 mod time;
 
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
+pub use hooks::Upcaster;
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
 pub use numbers::{Cursor, Hash, InvalidCursor, InvalidHash, Seq, Version};

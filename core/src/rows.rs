@@ -14,7 +14,7 @@ use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
 /// The format of the rows. Raised with every change to a type in this file.
-pub const ROWS_FORMAT: u32 = 3;
+pub const ROWS_FORMAT: u32 = 5;
 
 /// One record. Key: [`RecordKey::to_bytes`].
 ///
@@ -81,6 +81,17 @@ pub struct TailRef {
     pub base: Option<AuthorBase>,
     /// The units that carried it and were given up without knowing whether they took effect.
     pub attempts: Vec<UnitId>,
+    /// Its fields under a later schema version than that under which it was made. `lost` and `merged` are of that version.
+    pub upcast: Option<Upcast>,
+}
+
+/// An op's fields, turned into those of another schema version.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Upcast {
+    /// The version.
+    pub schema_version: u32,
+    /// The fields.
+    pub fields: FieldsJson,
 }
 
 /// What the author of an op had seen of the record that the server has.
@@ -339,12 +350,21 @@ pub struct TailRow {
     pub made_at: WallTime,
     /// The schema version it was made under.
     pub schema_version: u32,
+    /// The schema version that it was turned into since.
+    pub upcast: Option<u32>,
     /// How many ops its transaction has.
     pub transaction_ops: u32,
     /// How many bytes its fields take.
     pub bytes: u64,
     /// The records it refers to, by the declared references.
     pub references: Vec<RecordKey>,
+}
+
+impl TailRow {
+    /// Returns the schema version of its fields as they are now.
+    pub fn form(&self) -> u32 {
+        self.upcast.unwrap_or(self.schema_version)
+    }
 }
 
 /// How far one entity type was read. Key: the entity type.
@@ -404,6 +424,7 @@ mod tests {
             merged: None,
             attempts: Vec::new(),
             base: None,
+            upcast: None,
         }
     }
 
@@ -470,6 +491,7 @@ mod tests {
             merged: Some(fields("{}")),
             attempts: vec![UnitId::from_bytes([7; 16])],
             base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
+            upcast: Some(Upcast { schema_version: 2, fields: fields("{}") }),
         };
         let rows = [
             RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },

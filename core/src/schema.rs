@@ -9,8 +9,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
+use crate::fields::Fields;
+use crate::hooks::Upcaster;
 use crate::limits;
 use crate::names::EntityType;
+use crate::op::OpKind;
 
 /// How a field that was changed on both sides is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
@@ -103,6 +106,9 @@ pub struct EntityRules {
     pub local_only: bool,
     /// Fields by whose value records can be listed.
     pub indexes: Vec<String>,
+    /// What turns the fields of ops that were made under a schema version into those of the next, by the version that they
+    /// start from.
+    pub upcasters: BTreeMap<u32, Upcaster>,
 }
 
 impl Default for EntityRules {
@@ -118,6 +124,7 @@ impl Default for EntityRules {
             network: NetworkClass::default(),
             local_only: false,
             indexes: Vec::new(),
+            upcasters: BTreeMap::new(),
         }
     }
 }
@@ -126,6 +133,33 @@ impl EntityRules {
     /// Returns the policy of a field.
     pub fn policy_of(&self, field: &str) -> Policy {
         self.field_policies.get(field).copied().unwrap_or(self.policy)
+    }
+
+    /// Declares what turns ops of one schema version into those of the next.
+    #[must_use]
+    pub fn upcast_from(
+        mut self,
+        version: u32,
+        upcaster: impl Fn(OpKind, Fields) -> Fields + Send + Sync + 'static,
+    ) -> Self {
+        self.upcasters.insert(version, Upcaster::new(upcaster));
+        self
+    }
+
+    /// Returns whether upcasters lead from a schema version to the declared one.
+    pub fn can_upcast(&self, from: u32) -> bool {
+        from <= self.schema_version
+            && (from..self.schema_version).all(|step| self.upcasters.contains_key(&step))
+    }
+
+    /// Turns fields of an op of an earlier schema version into those of the declared one; `None` if an upcaster is missing.
+    pub fn upcast(&self, from: u32, kind: OpKind, fields: Fields) -> Option<Fields> {
+        if from > self.schema_version {
+            return None;
+        }
+        (from..self.schema_version).try_fold(fields, |fields, step| {
+            self.upcasters.get(&step).map(|upcaster| upcaster.apply(kind, fields))
+        })
     }
 }
 
@@ -157,6 +191,11 @@ impl Schema {
     /// Returns the rules of an entity type, or `None` if it is not known.
     pub fn rules(&self, entity: &EntityType) -> Option<&EntityRules> {
         self.entities.get(entity).or(self.others.as_ref())
+    }
+
+    /// Returns the rules of an entity type that was declared by name.
+    pub fn declared_rules(&self, entity: &EntityType) -> Option<&EntityRules> {
+        self.entities.get(entity)
     }
 
     /// Returns whether all entity types have the same priority, so that age alone orders what is sent.

@@ -22,7 +22,7 @@ use fieldbook_core::entry::{
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
     AuthorBase, Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
-    UnitChangeRow, UnitRow, Visible,
+    UnitChangeRow, UnitRow, Upcast, Visible,
 };
 use fieldbook_core::rules::base::overlaid;
 use fieldbook_core::rules::{Image, apply_to_text};
@@ -97,6 +97,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             merged: None,
             attempts: Vec::new(),
             base,
+            upcast: None,
         });
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)
@@ -316,6 +317,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 let change = usize::try_from(*number).ok().and_then(|number| upstream.changes.get(number));
                 change.map_or(Ok(()), |change| self.change(change, &entry))
             }
+            Decision::Upcast { key, op, schema_version, fields } => {
+                self.upcast(key, *op, *schema_version, *fields)
+            }
             Decision::ServerAccepted { server } => {
                 self.tables.await_confirmation()?;
                 let mut state = self.tables.state()?;
@@ -478,6 +482,27 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
+    /// Gives an op the fields that an upcaster made of what was left of it.
+    fn upcast(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        schema_version: u32,
+        fields: ItemIndex,
+    ) -> Result<(), StoreError> {
+        let fields = self.entry.fields(fields).map_err(|fault| self.damaged(fault))?.unwrap_or_default();
+        let made = self.log.existing(op.place.seq)?;
+        let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
+        let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, op.place)?, Some(&fields))?;
+        let tail_row = TailRow { upcast: Some(schema_version), ..tail_row };
+        self.effects.tail.push(TailEffect::Replace(op.place, tail_row));
+        self.each_ref(key, &[op], |reference| {
+            reference.upcast = Some(Upcast { schema_version, fields: fields.clone() });
+            reference.lost.clear();
+            reference.merged = None;
+        })
+    }
+
     /// Takes fields from an op, and from the dead letters that it had come after.
     fn lose(
         &mut self,
@@ -567,7 +592,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         if row.tail.iter().any(|reference| reference.dead) {
             for op in ops {
                 let content = self.log.op(op.place)?;
-                let names: Vec<_> = content.fields.names().map(str::to_owned).collect();
+                let upcast = row.tail.iter().find(|reference| reference.op == op.id);
+                let upcast = upcast.and_then(|reference| reference.upcast.as_ref());
+                let upcast = upcast.map(|upcast| upcast.fields.to_fields()).transpose();
+                let said = upcast.map_err(|fault| self.damaged(fault))?.unwrap_or(content.fields);
+                let names: Vec<_> = said.names().map(str::to_owned).collect();
                 row.outdate(op.place, content.kind, &names);
             }
         }
@@ -686,6 +715,7 @@ fn tail_row(
         edited_at: meta.edited_at,
         made_at: entry.header.wall,
         schema_version: meta.schema_version,
+        upcast: None,
         transaction_ops: u32::try_from(ops).unwrap_or(u32::MAX),
         bytes: fields.map_or(0, |fields| fields.as_str().len()) as u64,
         references: references

@@ -31,6 +31,8 @@ pub struct RecordEffect {
 pub enum TailEffect {
     /// An op was appended.
     Insert(OpPlace, TailRow),
+    /// What is known of an op is something else now.
+    Replace(OpPlace, TailRow),
     /// An op ended.
     Remove(OpPlace),
     /// An op became a dead letter, or is one no longer.
@@ -45,7 +47,7 @@ impl TailEffect {
     /// Brings the tail in memory up to date.
     pub fn apply_to(self, tail: &mut Tail) {
         match self {
-            Self::Insert(place, row) => tail.insert(place, row),
+            Self::Insert(place, row) | Self::Replace(place, row) => tail.insert(place, row),
             Self::Remove(place) => tail.remove(place),
             Self::Dead(place, dead) => tail.set_dead(place, dead),
             Self::Unit(id, row) => tail.put_unit(id, &row),

@@ -8,7 +8,7 @@
 //!    opening a book reads the table and then only appends of the app, at most [`limits::LAZY_LAG`] of them.
 //! 2. The history's mark only says how much is left to do; whoever reads a history folds first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Control, Decision, Entry, Meta};
 use fieldbook_core::limits;
@@ -49,13 +49,20 @@ pub fn fold_tail(
         })
         .collect();
     let inserted = effects.iter().filter_map(|effect| match effect {
-        TailEffect::Insert(place, row) => Some((*place, row)),
+        TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => Some((*place, row)),
         _ => None,
     });
-    let fresh = tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
+    let changed = tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
+    // What happened later stands for what was before.
+    let (known, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = changed.partition(|(place, _)| place.seq <= mark);
     let rows: Vec<(OpPlace, Vec<u8>)> =
-        fresh.map(|(place, row)| Ok((place, encode(row)?))).collect::<Result<_, StoreError>>()?;
+        fresh.into_iter().map(|(place, row)| Ok((place, encode(row)?))).collect::<Result<_, StoreError>>()?;
     let table = tables.which(Which::Tail)?;
+    for (place, row) in known {
+        let (key, row) = (tables::place_key(place), encode(row)?);
+        let replaced = table.insert(key.as_slice(), row.as_slice());
+        drop(replaced.map_err(StoreError::during("folding the tail"))?);
+    }
     for place in removed.iter().filter(|place| place.seq <= mark) {
         drop(
             table
@@ -126,7 +133,8 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         Decision::Conflicted(conflict) => Ok(vec![conflict.key.clone()]),
         Decision::Superseded { key, .. }
         | Decision::Retried { key, .. }
-        | Decision::Discarded { key, .. } => Ok(vec![key.clone()]),
+        | Decision::Discarded { key, .. }
+        | Decision::Upcast { key, .. } => Ok(vec![key.clone()]),
         Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
         Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
         Decision::Parked { .. }

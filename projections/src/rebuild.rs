@@ -44,7 +44,9 @@ pub fn fold<T: ReadableTable<u64, &'static [u8]>>(
         apply(&mut rebuilt.tables, &log, schema, &entry, &mut effects)?;
         for effect in effects.tail.drain(..) {
             match effect {
-                TailEffect::Insert(place, row) => drop(rebuilt.tail.insert(place, row)),
+                TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => {
+                    drop(rebuilt.tail.insert(place, row))
+                }
                 TailEffect::Remove(place) => drop(rebuilt.tail.remove(&place)),
                 TailEffect::Dead(..) | TailEffect::Unit(..) | TailEffect::UnitGone(_) => {}
             }

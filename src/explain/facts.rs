@@ -125,6 +125,10 @@ fn state(facts: &OpFacts, written_at: &BTreeMap<Seq, WallTime>) -> OpState {
         Hold::Parked { scope, code } => {
             return OpState::Parked { scope: ParkedScope::of(scope), code: code.clone() };
         }
+        Hold::NoUpcaster { from, to } => {
+            let code = format!("schema version {from} of {to}");
+            return OpState::Parked { scope: ParkedScope::SchemaVersion, code };
+        }
         Hold::UndoWindow { until } => Held::UndoWindow { until: *until },
         Hold::WaitsFor(record) => Held::WaitsFor { record: record.clone() },
         Hold::DeadCreate => Held::DeadCreate,

@@ -220,6 +220,8 @@ pub enum ParkedScope {
     Server,
     /// Everything, until the app is upgraded.
     Protocol,
+    /// What was made under an older schema version, until a version of the app knows what becomes of it.
+    SchemaVersion,
 }
 
 /// A conflict that there was.

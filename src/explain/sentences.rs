@@ -125,6 +125,9 @@ const fn stopped(scope: ParkedScope) -> &'static str {
         ParkedScope::Op => "it met a conflict that waits for a person",
         ParkedScope::Server => "the server is not the one that it was",
         ParkedScope::Protocol => "the server speaks another version of the protocol",
+        ParkedScope::SchemaVersion => {
+            "it was made by another version of the app, in a form that this one cannot turn into its own"
+        }
     }
 }
 
@@ -135,6 +138,9 @@ const fn remedy(scope: ParkedScope) -> &'static str {
         ParkedScope::Op => "It goes on when someone has chosen a side.",
         ParkedScope::Server => "It goes on when someone has confirmed which server this is.",
         ParkedScope::Protocol => "It goes on when the app was upgraded.",
+        ParkedScope::SchemaVersion => {
+            "It goes on when the app was upgraded to a version that declares the upcaster."
+        }
     }
 }
 

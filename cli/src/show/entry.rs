@@ -113,6 +113,9 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::ServerAccepted { server: Some((server, _)) } => format!("server {server} accepted"),
         Decision::ServerAccepted { server: None } => "whichever server answers next accepted".to_owned(),
         Decision::ServerRead => "the accepted server is read to its end".to_owned(),
+        Decision::Upcast { key, op, schema_version, .. } => {
+            format!("{key} ({}) turned into schema version {schema_version}", op.place)
+        }
         Decision::TakenIn { key, seq, .. } => format!("{key}, kept aside at {seq}, taken in"),
     }
 }

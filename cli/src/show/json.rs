@@ -52,6 +52,7 @@ pub(crate) fn hold(hold: &Hold) -> Value {
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
         Hold::Parked { scope, code } => json!({ "reason": reason, "scope": park(scope), "code": code }),
         Hold::OtherActor(actor) => json!({ "reason": reason, "actor": actor }),
+        Hold::NoUpcaster { from, to } => json!({ "reason": reason, "from": from, "to": to }),
         _ => json!({ "reason": reason }),
     }
 }
@@ -269,6 +270,10 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             "server": server.map(|(server, _)| server), "server_epoch": server.map(|(_, epoch)| epoch),
         }),
         Decision::ServerRead => json!({ "decision": "server_read" }),
+        Decision::Upcast { key, op, schema_version, fields } => json!({
+            "decision": "upcast", "key": key, "place": op.place, "op": op.id, "schema_version": schema_version,
+            "fields": item(entry, *fields),
+        }),
         Decision::TakenIn { key, seq, .. } => json!({ "decision": "taken_in", "key": key, "seq": seq }),
     }
 }

@@ -47,6 +47,9 @@ pub(crate) fn hold(hold: &Hold) -> String {
         Hold::Parked { scope, code } => format!("{} ({code})", park(scope)),
         Hold::OtherActor(actor) => format!("{actor} made it, and it is only sent as {actor}"),
         Hold::LocalOnly => "never leaves this device".to_owned(),
+        Hold::NoUpcaster { from, to } => {
+            format!("made under schema version {from}, and the app has no way from there to its {to}")
+        }
         other => format!("{other:?}"),
     }
 }
@@ -63,6 +66,7 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
         Hold::Parked { .. } => "parked",
         Hold::OtherActor(_) => "other_actor",
         Hold::LocalOnly => "local_only",
+        Hold::NoUpcaster { .. } => "no_upcaster",
         _ => "other",
     }
 }

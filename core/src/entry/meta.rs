@@ -387,6 +387,17 @@ pub enum Decision {
         /// Which of that entry's changes it is.
         number: u32,
     },
+    /// The app declares a later schema version than that under which an op was made: what its fields are by that.
+    Upcast {
+        /// The record.
+        key: RecordKey,
+        /// The op.
+        op: PlannedOp,
+        /// The version that they are turned into.
+        schema_version: u32,
+        /// The item with the fields.
+        fields: ItemIndex,
+    },
 }
 
 /// What a park stops.

@@ -229,7 +229,8 @@ where
         let fields = reference
             .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
         as_written &= fields == content.fields;
-        schema_version = content.schema_version;
+        let upcast = reference.and_then(|reference| reference.upcast.as_ref());
+        schema_version = upcast.map_or(content.schema_version, |upcast| upcast.schema_version);
         ops.push(PlannedOp { id: content.id, place: *place });
         if let Some(reference) = reference.filter(|reference| reference.base.is_some()) {
             based.push((reference, fields.clone()));

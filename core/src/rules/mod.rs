@@ -4,6 +4,7 @@
 //!   admit     may this mutation be written?                       app     → ops
 //!   clock     which stamp does it get?
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
+//!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
 //!   judge     what becomes of a record's own edits then?
@@ -26,6 +27,7 @@ mod judge;
 pub mod plan;
 pub mod resolve;
 pub mod retry;
+pub mod upcast;
 pub mod verbs;
 
 use crate::entry::FieldsSource;
@@ -78,12 +80,15 @@ pub struct OpContent {
     pub fields: Fields,
 }
 
-/// Returns what is left of an op's fields after conflicts took some away and gave it others.
+/// Returns what is left of an op's fields, upcast if they were, after conflicts took some away and gave it others.
 pub fn effective_fields(content: &OpContent, reference: &TailRef) -> Fields {
+    // What an upcaster made was checked when it was written, so damage would have shown then.
+    let upcast = reference.upcast.as_ref().and_then(|upcast| upcast.fields.to_fields().ok());
+    let said = upcast.unwrap_or_else(|| content.fields.clone());
     if reference.lost.is_empty() && reference.merged.is_none() {
-        return content.fields.clone();
+        return said;
     }
-    let mut fields = content.fields.filtered(|name| !reference.lost.iter().any(|lost| lost == name));
+    let mut fields = said.filtered(|name| !reference.lost.iter().any(|lost| lost == name));
     // Merged values were made from values that were read before, so damage would have shown then.
     if let Some(merged) = reference.merged.as_ref().and_then(|merged| merged.to_fields().ok()) {
         fields.compose(merged);

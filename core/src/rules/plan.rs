@@ -116,6 +116,13 @@ pub enum Hold {
     OtherActor(Actor),
     /// Its entity type never leaves the device.
     LocalOnly,
+    /// It was made under another schema version than the app declares, and no upcasters lead from there.
+    NoUpcaster {
+        /// The version of its fields.
+        from: u32,
+        /// The version that the app declares.
+        to: u32,
+    },
 }
 
 impl Hold {
@@ -387,6 +394,11 @@ impl Planning<'_> {
         if rules.local_only {
             return Some(Hold::LocalOnly);
         }
+        if let Some(declared) = super::upcast::outgrown(self.input.schema, row)
+            && !declared.can_upcast(row.form())
+        {
+            return Some(Hold::NoUpcaster { from: row.form(), to: declared.schema_version });
+        }
         let until = row.made_at.plus(rules.undo_window);
         if self.is_ahead(until, rules.undo_window) {
             return Some(Hold::UndoWindow { until });
@@ -500,6 +512,7 @@ mod tests {
                 edited_at: Hlc::from_bits(seq.into()),
                 made_at: WallTime::default(),
                 schema_version: 1,
+                upcast: None,
                 transaction_ops: 1,
                 bytes: 10,
                 references: Vec::new(),

@@ -260,6 +260,12 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     decisions.push(Decision::ServerAccepted { server });
     decisions.push(Decision::ServerRead);
     decisions.push(Decision::TakenIn { key: lead("42"), seq: Seq::new(4), number: 70_000 });
+    decisions.push(Decision::Upcast {
+        key: lead("42"),
+        op: planned_op(3, 1, random),
+        schema_version: 2,
+        fields: message,
+    });
     decisions
 }
 

@@ -274,6 +274,9 @@ impl Model {
                 let was = self.units.remove(unit).is_some();
                 ensure(was, "S6", || format!("unit {unit} was dissolved and is not under way"))
             }
+            Decision::Upcast { op, .. } => {
+                Err(Broken::new("S6", format!("op {} is of the only schema version", op.id)))
+            }
             Decision::Conflicted(conflict) => self.conflicted(entry, conflict),
             Decision::Superseded { key, op } => {
                 // What an op of ours had overwritten ends with that op; the conflict names the last word only.

@@ -134,6 +134,9 @@ pub(super) struct Declared {
     /// The app's schema version.
     #[serde(default)]
     pub(super) schema_version: Option<u32>,
+    /// What fields are called after a schema version, by that version: an upcaster that renames.
+    #[serde(default)]
+    pub(super) upcasters: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Declared {

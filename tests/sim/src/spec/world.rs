@@ -20,7 +20,7 @@ use fieldbook::rows::ConflictRow;
 use fieldbook::{
     Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules, EntityType, Error,
     Fields, Mutation, NetworkClass, OpId, OpKind, RecordKey, Reference, Rejected, Schema, SeededRandomness,
-    Undone, Version,
+    Undone, Upcaster, Version,
 };
 use serde_json::Value;
 
@@ -360,6 +360,10 @@ fn rules(declared: &Declared) -> EntityRules {
         .references
         .iter()
         .map(|(field, entity)| Reference { field: field.clone(), entity: entity.clone() });
+    let upcasters = declared
+        .upcasters
+        .iter()
+        .filter_map(|(from, names)| Some((from.parse().ok()?, renaming(names.clone()))));
     EntityRules {
         schema_version: declared.schema_version.unwrap_or(1),
         priority: declared.priority,
@@ -371,7 +375,15 @@ fn rules(declared: &Declared) -> EntityRules {
         network: if declared.unmetered { NetworkClass::Unmetered } else { NetworkClass::Any },
         local_only: declared.local_only,
         indexes: Vec::new(),
+        upcasters: upcasters.collect(),
     }
+}
+
+fn renaming(names: BTreeMap<String, String>) -> Upcaster {
+    Upcaster::new(move |_, fields| {
+        let renamed = |name: &str| names.get(name).map_or(name, String::as_str).to_owned();
+        fields.iter().map(|(name, value)| (renamed(name), value.clone())).collect()
+    })
 }
 
 /// Returns a version as the server counts.

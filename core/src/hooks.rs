@@ -1,0 +1,56 @@
+//! An app's own functions, declared with its entity types.
+//!
+//! Invariants that the app has to keep: each is pure. It looks at its arguments only, and gives the same result for the same
+//! arguments, on every device and after every restart.
+//!
+//! What they are not: part of the fold. What one of them made is on record in the log, so that folding it anew calls none.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::fields::Fields;
+use crate::op::OpKind;
+
+/// A shared function that says nothing of itself and equals only its own clones.
+struct Shared<F: ?Sized>(Arc<F>);
+
+impl<F: ?Sized> Clone for Shared<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<F: ?Sized> fmt::Debug for Shared<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fn")
+    }
+}
+
+impl<F: ?Sized> PartialEq for Shared<F> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<F: ?Sized> Eq for Shared<F> {}
+
+/// Turns the fields of an op that was made under one schema version into those of the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upcaster(Shared<dyn Fn(OpKind, Fields) -> Fields + Send + Sync>);
+
+impl Upcaster {
+    /// Takes the app's function. It gets an image for a create or a replace, a patch for an update.
+    pub fn new(function: impl Fn(OpKind, Fields) -> Fields + Send + Sync + 'static) -> Self {
+        Self(Shared(Arc::new(function)))
+    }
+
+    /// Leaves fields as they are: for a version that changed nothing in what is queued.
+    pub fn unchanged() -> Self {
+        Self::new(|_, fields| fields)
+    }
+
+    /// Calls the function.
+    pub fn apply(&self, kind: OpKind, fields: Fields) -> Fields {
+        (self.0.0)(kind, fields)
+    }
+}

@@ -1,0 +1,75 @@
+//! Ops that were made under an older schema version than the app now declares.
+//!
+//! | the op | becomes |
+//! |---|---|
+//! | waits, or is a dead letter, and upcasters lead from its version to the declared one | upcast, by a decision that holds the new fields |
+//! | … and they do not | held, until a version of the app declares them |
+//! | is under way | what was frozen is sent again; it is upcast if it comes back stale |
+//! | is a delete | itself: there is nothing to turn |
+//!
+//! Invariants:
+//! 1. The log's intent is never changed: what the op said first stays there, what it was turned into stands beside it, and
+//!    what was sent is in the frozen unit.
+//! 2. Folding needs no upcaster: the decision says what came out.
+//! 3. What conflicts took from the op, and gave it, is turned with it.
+
+use super::{View, effective_fields};
+use crate::entry::{Decision, Items, ParkScope, PlannedOp};
+use crate::fields::Fields;
+use crate::names::RecordKey;
+use crate::op::{OpKind, OpPlace};
+use crate::random::Randomness;
+use crate::rows::TailRow;
+use crate::schema::{EntityRules, Schema};
+use crate::tail::Tail;
+
+/// The code of an op that is parked because its upcast fields break a limit.
+pub const PARK_CODE: &str = "upcast";
+
+/// Returns whether an op has to be turned before it can be sent, and can be.
+pub fn is_due(schema: &Schema, tail: &Tail, place: OpPlace) -> bool {
+    let Some(row) = tail.op(place) else { return false };
+    let rules = outgrown(schema, row);
+    tail.unit_of(place).is_none() && rules.is_some_and(|rules| rules.can_upcast(row.form()))
+}
+
+/// Returns the declaration that an op's fields are of another schema version than. Of an entity type that nobody declared by
+/// name no version is known.
+pub(super) fn outgrown<'s>(schema: &'s Schema, row: &TailRow) -> Option<&'s EntityRules> {
+    let rules = schema.declared_rules(&row.key.entity)?;
+    (row.kind != OpKind::Delete && row.form() != rules.schema_version).then_some(rules)
+}
+
+/// Turns an op, if that is due: a decision with its new fields among `items`.
+///
+/// # Errors
+/// What the view fails with.
+pub fn upcast<V: View>(
+    view: &mut V,
+    schema: &Schema,
+    key: &RecordKey,
+    place: OpPlace,
+    items: &mut Items,
+    random: &mut dyn Randomness,
+) -> Result<Option<Decision>, V::Error> {
+    let Some(rules) = schema.declared_rules(&key.entity) else { return Ok(None) };
+    let row = view.record(key)?.unwrap_or_default();
+    let Some(reference) = row.tail.iter().find(|reference| reference.place == place) else { return Ok(None) };
+    let content = view.op(place)?;
+    let from = reference.upcast.as_ref().map_or(content.schema_version, |upcast| upcast.schema_version);
+    if from == rules.schema_version || content.kind == OpKind::Delete {
+        return Ok(None);
+    }
+    let fields = effective_fields(&content, reference);
+    let Some(fields) = rules.upcast(from, content.kind, fields) else { return Ok(None) };
+    let op = PlannedOp { id: content.id, place };
+    Ok(Some(match Fields::checked(&fields) {
+        Ok(json) => Decision::Upcast {
+            key: key.clone(),
+            op,
+            schema_version: rules.schema_version,
+            fields: items.add_fields(&json, random),
+        },
+        Err(_) => Decision::Parked { scope: ParkScope::Op(op.id), code: PARK_CODE.to_owned() },
+    }))
+}
