@@ -27,6 +27,7 @@ use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
 use crate::error::Error;
+use crate::inspect::Attention;
 use crate::latest::Latest;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
     pub(crate) status: watch::Sender<SyncStatus>,
     pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::Throttle>>,
+    pub(crate) attention: Mutex<Attention>,
 }
 
 /// What only the round that is committing touches.
@@ -151,6 +153,7 @@ impl Book {
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             status: watch::Sender::new(SyncStatus::default()),
             syncing: Arc::default(),
+            attention: Mutex::default(),
         };
         let book = Self { shared: Arc::new(shared) };
         if head.is_none() {
@@ -161,6 +164,7 @@ impl Book {
             book.upcast_what_waits()?;
             book.shared.fold_new_projections()?;
         }
+        book.shared.review_all();
         book.shared.refresh_status();
         Ok(book)
     }

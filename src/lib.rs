@@ -30,6 +30,7 @@ mod corrections;
 mod entity;
 mod error;
 mod explain;
+mod inspect;
 mod latest;
 mod maintain;
 mod options;
@@ -67,8 +68,8 @@ pub use fieldbook_core::rules::verbs::{Choice, NotFlippable};
 pub use fieldbook_core::{
     Actor, Clock, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson, Granularity, Hash,
     Hlc, InvalidFields, InvalidName, MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace,
-    Policy, Randomness, RecordId, RecordKey, Reference, RequestId, Schema, SeededRandomness, Seq,
-    ServerEpoch, ServerId, UnitId, Upcaster, Version, WallTime, is_json,
+    Outgoing, Policy, Randomness, RecordId, RecordKey, Reference, RequestId, Schema, SeededRandomness, Seq,
+    ServerEpoch, ServerId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
 pub use fieldbook_projections::{

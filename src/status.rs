@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use fieldbook_core::entry::ParkScope;
-use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
+use fieldbook_core::tail::Tail;
 use fieldbook_core::{EntityType, OpId, RecordKey, WallTime};
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ pub enum SyncState {
         dead_letters: u64,
         /// Ops parked by a conflict.
         conflicts: u64,
+        /// Records with a change that would be refused, until someone corrects it.
+        held: u64,
     },
     /// The app, or the server, has to be upgraded.
     NeedsUpgrade {
@@ -112,7 +115,7 @@ impl Book {
                 return Ok(RecordStatus::InConflict(id));
             }
         }
-        let plan = self.shared.plan(&tail, usize::MAX, usize::MAX, true);
+        let plan = self.shared.plan_record(&tail, key);
         let hold = tail.ops_of(key).find_map(|place| match plan.holds.get(&place) {
             Some(Hold::Behind(_) | Hold::After(_)) | None => None,
             hold => hold.cloned(),
@@ -142,25 +145,32 @@ impl Book {
 }
 
 impl Shared {
-    pub(crate) fn plan(
-        &self,
-        tail: &fieldbook_core::tail::Tail,
-        batch_ops: usize,
-        batch_bytes: usize,
-        heed_backoff: bool,
-    ) -> Plan {
+    pub(crate) fn plan(&self, tail: &Tail, batch_ops: usize, batch_bytes: usize, heed_backoff: bool) -> Plan {
+        self.planning(tail, |input| plan(&PlanInput { batch_ops, batch_bytes, heed_backoff, ..input }))
+    }
+
+    /// Plans one record alone, as if the batch had no bounds.
+    pub(crate) fn plan_record(&self, tail: &Tail, key: &RecordKey) -> Plan {
+        self.planning(tail, |input| plan_record(&input, key))
+    }
+
+    /// Lends what planning looks at, without bounds of the batch.
+    fn planning<T>(&self, tail: &Tail, use_it: impl FnOnce(PlanInput<'_>) -> T) -> T {
         let actor = read(&self.actor).clone();
         let parks = self.state().parks.clone();
-        plan(&PlanInput {
-            tail,
-            schema: &self.schema,
-            parks: &parks,
-            actor: &actor,
-            now: self.clock.now().wall,
-            batch_ops,
-            batch_bytes,
-            unmetered: self.connectivity.is_unmetered(),
-            heed_backoff,
+        self.inspecting(tail, |inspect| {
+            use_it(PlanInput {
+                tail,
+                schema: &self.schema,
+                parks: &parks,
+                actor: &actor,
+                now: self.clock.now().wall,
+                batch_ops: usize::MAX,
+                batch_bytes: usize::MAX,
+                unmetered: self.connectivity.is_unmetered(),
+                heed_backoff: true,
+                inspect,
+            })
         })
     }
 
@@ -209,8 +219,13 @@ impl Shared {
         if let Some(code) = find(&|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_))) {
             return Some(SyncState::NeedsUpgrade { code });
         }
-        let conflicts = parked_ops(parks).len() as u64;
-        (dead_letters > 0 || conflicts > 0).then_some(SyncState::NeedsAttention { dead_letters, conflicts })
+        let waiting = self.waiting();
+        if waiting.outgrown > 0 {
+            return Some(SyncState::NeedsUpgrade { code: "schema_version".to_owned() });
+        }
+        let (conflicts, held) = (parked_ops(parks).len() as u64, waiting.held);
+        let someone = dead_letters > 0 || conflicts > 0 || held > 0;
+        someone.then_some(SyncState::NeedsAttention { dead_letters, conflicts, held })
     }
 
     pub(crate) fn show(&self, activity: &Activity) {

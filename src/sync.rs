@@ -36,6 +36,7 @@ use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOption
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
+use crate::inspect::Inspector;
 use crate::maintain::upcast_ops;
 use crate::write::reoffer;
 use crate::writer::Session;
@@ -95,6 +96,7 @@ impl Desk for Shared {
             } else {
                 Plan::default()
             };
+            self.review_plan(&plan);
             let cursors = self.cursors()?;
             if plan.groups.is_empty() && plan.again.is_empty() {
                 return if ask.pull && !self.is_parked() {
@@ -330,18 +332,22 @@ fn request_with_units(
     page_limit: u32,
 ) -> Result<ExchangeRequest, Error> {
     let state = session.tables.state()?;
+    let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
+    let inspector = Inspector::new(session.view().0, schema);
     let input = PlanInput {
-        tail: session.tail,
-        schema: session.schema,
+        tail,
+        schema,
         parks: &state.parks,
-        actor: &session.actor,
-        now: session.now.wall,
+        actor: &actor,
+        now,
         batch_ops: ask.batch_ops,
         batch_bytes: ask.batch_bytes,
         unmetered,
         heed_backoff: true,
+        inspect: &inspector,
     };
     let Plan { mut groups, again, .. } = plan(&input);
+    drop(inspector);
     // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out.
     groups.retain(|group| {
         !group.records.iter().flat_map(|(_, places)| places).any(|place| session.has_touched(*place))

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
-use fieldbook_core::{OpId, OpKind};
+use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
+use fieldbook_core::{OpId, OpKind, OpPlace, RecordKey};
 use fieldbook_projections::{ConflictId, Tables};
 
 use crate::book::Book;
 use crate::corrections::verb;
 use crate::error::Error;
+use crate::inspect::Inspector;
 use crate::sync::text_item;
 use crate::writer::Session;
 
@@ -49,27 +51,28 @@ impl Book {
         })
     }
 
-    /// Gives dead letters up: what the app reads falls back to what stands without them. The reason is kept. An op that
-    /// waits behind a given-up creation is given up with it, since there is no record that it could change.
+    /// Gives dead letters up, or ops that are held until someone corrects them: what the app reads falls back to what stands
+    /// without them. The reason is kept. An op that waits behind a given-up creation is given up with it, since there is no
+    /// record that it could change.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if one of them is no dead letter; then nothing is done.
+    /// [`Error::Misuse`] if one of them is neither; then nothing is done.
     pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
         let reason = reason.to_owned();
         self.shared.write_in_turn(move |session| {
             let mut discarded: Vec<PlannedOp> = Vec::new();
             let mut decisions = Vec::new();
-            for letter in dead(session, &ops)? {
-                let row = session.tables.record(&letter.key)?.unwrap_or_default();
-                let goes_with_it = letter.kind == OpKind::Create && row.confirmed_image().is_none();
+            for (key, place, kind) in given_up(session, &ops)? {
+                let row = session.tables.record(&key)?.unwrap_or_default();
+                let goes_with_it = kind == OpKind::Create && row.confirmed_image().is_none();
                 let lost = row.tail.iter().filter(|reference| {
-                    reference.op == letter.op.id || (goes_with_it && reference.place > letter.op.place)
+                    reference.place == place || (goes_with_it && reference.place > place)
                 });
                 for reference in lost {
                     let op = PlannedOp { id: reference.op, place: reference.place };
                     if !discarded.contains(&op) {
                         discarded.push(op);
-                        decisions.push(Decision::Discarded { key: letter.key.clone(), op });
+                        decisions.push(Decision::Discarded { key: key.clone(), op });
                     }
                 }
             }
@@ -148,4 +151,42 @@ fn dead(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<DeadLetterRow>, E
         .iter()
         .map(|op| session.tables.dead_letter(op)?.ok_or(Error::Misuse("this op is not a dead letter")));
     rows.collect()
+}
+
+/// Finds the ops that may be given up: dead letters, and what is held until someone corrects it.
+fn given_up(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<(RecordKey, OpPlace, OpKind)>, Error> {
+    let mut found = Vec::with_capacity(ops.len());
+    for op in ops {
+        let tail = session.tail;
+        let place = tail.place_of(op).filter(|place| !session.has_touched(*place));
+        let row = place.and_then(|place| Some((place, tail.op(place)?)));
+        let (place, row) = row.ok_or(Error::Misuse("this op is not a dead letter"))?;
+        if !tail.is_dead(place) && !waits_for_correction(session, &row.key, place)? {
+            return Err(Error::Misuse("this op is neither a dead letter nor held until someone corrects it"));
+        }
+        found.push((row.key.clone(), place, row.kind));
+    }
+    Ok(found)
+}
+
+fn waits_for_correction(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<bool, Error> {
+    let state = session.tables.state()?;
+    let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
+    let inspector = Inspector::new(session.view().0, schema);
+    let plan = plan_record(
+        &PlanInput {
+            tail,
+            schema,
+            parks: &state.parks,
+            actor: &actor,
+            now,
+            batch_ops: usize::MAX,
+            batch_bytes: usize::MAX,
+            unmetered: true,
+            heed_backoff: true,
+            inspect: &inspector,
+        },
+        key,
+    );
+    Ok(plan.holds.get(&place).is_some_and(Hold::waits_for_correction))
 }

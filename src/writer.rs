@@ -341,6 +341,7 @@ impl Shared {
             let mut tail = write(&self.tail);
             done.effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut tail));
         }
+        self.review(&done.effects.records);
         if self.changes.receiver_count() > 0 && !done.effects.records.is_empty() {
             let mut keys = done.effects.records;
             keys.sort_unstable();

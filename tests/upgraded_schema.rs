@@ -133,6 +133,7 @@ fn without_an_upcaster_it_is_kept_with_the_reason_until_a_version_of_the_app_has
     let said = book.explain(&key("lead/new")).unwrap().to_string();
     assert!(said.contains("schema version 1 of 2") && said.contains("upcaster"), "{said}");
     assert_eq!(book.status().pending, 3);
+    assert_eq!(book.status().state, SyncState::NeedsUpgrade { code: "schema_version".to_owned() });
     assert_sound(&book);
     book.close().unwrap();
 
@@ -140,6 +141,7 @@ fn without_an_upcaster_it_is_kept_with_the_reason_until_a_version_of_the_app_has
     sync(&book, &server);
     assert_eq!(server.record("lead/new"), Some(json!({"title": "Nelly", "stage": "new"})));
     assert_eq!(book.status().pending, 1, "the dead letter");
+    assert!(matches!(book.status().state, SyncState::NeedsAttention { dead_letters: 1, .. }));
     assert_sound(&book);
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::fields::Fields;
+use crate::names::RecordKey;
 use crate::op::OpKind;
 
 /// A shared function that says nothing of itself and equals only its own clones.
@@ -52,5 +53,39 @@ impl Upcaster {
     /// Calls the function.
     pub fn apply(&self, kind: OpKind, fields: Fields) -> Fields {
         (self.0.0)(kind, fields)
+    }
+}
+
+/// A change as it would be sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outgoing<'a> {
+    /// The record.
+    pub key: &'a RecordKey,
+    /// What is done to it.
+    pub kind: OpKind,
+    /// An image for a create or a replace, a patch for an update, nothing for a delete.
+    pub fields: &'a Fields,
+    /// What the record would be by it, as far as this device knows; `None` for a delete.
+    pub image: Option<&'a Fields>,
+}
+
+/// Looks at a change before it is sent, so that what the server would refuse is held for the user at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validator(Shared<Check>);
+
+type Check = dyn Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync;
+
+impl Validator {
+    /// Takes the app's function. What it returns as an error is shown to people, and must not hold values of fields.
+    pub fn new(function: impl Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Shared(Arc::new(function)))
+    }
+
+    /// Calls the function.
+    ///
+    /// # Errors
+    /// The reason why the change is not to be sent.
+    pub fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), String> {
+        (self.0.0)(outgoing)
     }
 }

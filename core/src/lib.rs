@@ -28,7 +28,7 @@ mod schema;
 mod time;
 
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
-pub use hooks::Upcaster;
+pub use hooks::{Outgoing, Upcaster, Validator};
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
 pub use numbers::{Cursor, Hash, InvalidCursor, InvalidHash, Seq, Version};

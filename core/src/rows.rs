@@ -356,11 +356,25 @@ pub struct TailRow {
     pub transaction_ops: u32,
     /// How many bytes its fields take.
     pub bytes: u64,
-    /// The records it refers to, by the declared references.
-    pub references: Vec<RecordKey>,
+    /// The declared references that it sets.
+    pub references: Vec<FieldReference>,
+}
+
+/// A declared reference that an op sets.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize)]
+pub struct FieldReference {
+    /// The field.
+    pub field: String,
+    /// The record that it points to; none if it points nowhere.
+    pub target: Option<RecordKey>,
 }
 
 impl TailRow {
+    /// Returns the records that it refers to.
+    pub fn targets(&self) -> impl Iterator<Item = &RecordKey> {
+        self.references.iter().filter_map(|reference| reference.target.as_ref())
+    }
+
     /// Returns the schema version of its fields as they are now.
     pub fn form(&self) -> u32 {
         self.upcast.unwrap_or(self.schema_version)

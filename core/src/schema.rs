@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
 use crate::fields::Fields;
-use crate::hooks::Upcaster;
+use crate::hooks::{Outgoing, Upcaster, Validator};
 use crate::limits;
 use crate::names::EntityType;
 use crate::op::OpKind;
@@ -109,6 +109,8 @@ pub struct EntityRules {
     /// What turns the fields of ops that were made under a schema version into those of the next, by the version that they
     /// start from.
     pub upcasters: BTreeMap<u32, Upcaster>,
+    /// Looks at a change before it is sent; what it refuses is held for the user.
+    pub validator: Option<Validator>,
 }
 
 impl Default for EntityRules {
@@ -125,6 +127,7 @@ impl Default for EntityRules {
             local_only: false,
             indexes: Vec::new(),
             upcasters: BTreeMap::new(),
+            validator: None,
         }
     }
 }
@@ -144,6 +147,22 @@ impl EntityRules {
     ) -> Self {
         self.upcasters.insert(version, Upcaster::new(upcaster));
         self
+    }
+
+    /// Declares what looks at a change before it is sent. What it returns as an error is shown to people, and must not hold
+    /// values of fields.
+    #[must_use]
+    pub fn validate(
+        mut self,
+        validator: impl Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.validator = Some(Validator::new(validator));
+        self
+    }
+
+    /// Returns whether changes are looked at before they are sent.
+    pub const fn is_inspected(&self) -> bool {
+        self.validator.is_some() || !self.references.is_empty()
     }
 
     /// Returns whether upcasters lead from a schema version to the declared one.
@@ -196,6 +215,11 @@ impl Schema {
     /// Returns the rules of an entity type that was declared by name.
     pub fn declared_rules(&self, entity: &EntityType) -> Option<&EntityRules> {
         self.entities.get(entity)
+    }
+
+    /// Returns whether changes of any entity type are looked at before they are sent.
+    pub fn inspects(&self) -> bool {
+        self.entities.values().chain(self.others.as_ref()).any(EntityRules::is_inspected)
     }
 
     /// Returns whether all entity types have the same priority, so that age alone orders what is sent.

@@ -25,6 +25,7 @@ pub struct Tail {
     dead: BTreeSet<OpPlace>,
     units: BTreeMap<UnitId, TailUnit>,
     unit_of: HashMap<OpPlace, UnitId>,
+    referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
 }
 
 /// A unit without a final answer, as far as planning needs it.
@@ -49,13 +50,29 @@ pub struct TailUnit {
 impl Tail {
     /// Takes in an op that was appended.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
+        self.forget_references(place);
+        for target in row.targets() {
+            self.referrers.entry(target.clone()).or_default().insert(place);
+        }
         self.records.entry(row.key.clone()).or_default().insert(place);
         self.places.insert(row.op, place);
         self.ops.insert(place, row);
     }
 
+    fn forget_references(&mut self, place: OpPlace) {
+        for target in self.ops.get(&place).into_iter().flat_map(TailRow::targets) {
+            if let Some(places) = self.referrers.get_mut(target) {
+                places.remove(&place);
+                if places.is_empty() {
+                    self.referrers.remove(target);
+                }
+            }
+        }
+    }
+
     /// Takes out an op that ended.
     pub fn remove(&mut self, place: OpPlace) {
+        self.forget_references(place);
         let Some(row) = self.ops.remove(&place) else { return };
         self.places.remove(&row.op);
         self.dead.remove(&place);
@@ -136,6 +153,12 @@ impl Tail {
     /// Returns the ops of a record, oldest first.
     pub fn ops_of(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = OpPlace> + '_ {
         self.records.get(key).into_iter().flatten().copied()
+    }
+
+    /// Returns the ops that refer to a record, oldest first.
+    pub fn referrers(&self, key: &RecordKey) -> impl Iterator<Item = (OpPlace, &TailRow)> {
+        let places = self.referrers.get(key).into_iter().flatten();
+        places.filter_map(|place| Some((*place, self.ops.get(place)?)))
     }
 
     /// Returns whether a record has a tail.

@@ -21,8 +21,8 @@ use fieldbook_core::entry::{
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
-    AuthorBase, Confirmed, ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, TailRef, TailRow,
-    UnitChangeRow, UnitRow, Upcast, Visible,
+    AuthorBase, Confirmed, ConflictRow, CursorRow, DeadLetterRow, FieldReference, ROWS_FORMAT, RecordRow,
+    TailRef, TailRow, UnitChangeRow, UnitRow, Upcast, Visible,
 };
 use fieldbook_core::rules::base::overlaid;
 use fieldbook_core::rules::{Image, apply_to_text};
@@ -728,13 +728,14 @@ fn references(
     schema: &Schema,
     key: &RecordKey,
     fields: Option<&FieldsJson>,
-) -> Result<Vec<RecordKey>, InvalidFields> {
+) -> Result<Vec<FieldReference>, InvalidFields> {
     let declared = schema.rules(&key.entity).map(|rules| rules.references.as_slice()).unwrap_or_default();
     let Some(fields) = fields.filter(|_| !declared.is_empty()) else { return Ok(Vec::new()) };
     let fields = fields.to_fields()?;
     let found = declared.iter().filter_map(|reference| {
-        let id = fields.get(&reference.field)?.as_str()?;
-        RecordKey::parse(reference.entity.as_str(), id).ok()
+        let id = fields.get(&reference.field)?.as_str();
+        let target = id.and_then(|id| RecordKey::parse(reference.entity.as_str(), id).ok());
+        Some(FieldReference { field: reference.field.clone(), target })
     });
     Ok(found.collect())
 }

@@ -141,6 +141,8 @@ fn state(facts: &OpFacts, written_at: &BTreeMap<Seq, WallTime>) -> OpState {
         Hold::UnmeteredNetwork => Held::UnmeteredNetwork,
         Hold::OtherActor(actor) => Held::OtherActor { actor: actor.clone() },
         Hold::LocalOnly => Held::LocalOnly,
+        Hold::Gone(record) => Held::Gone { record: record.clone() },
+        Hold::Refused { reason } => Held::Refused { reason: reason.clone() },
         _ => Held::Other,
     })
 }

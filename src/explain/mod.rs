@@ -201,6 +201,16 @@ pub enum Held {
     },
     /// Records of its entity type never leave the device.
     LocalOnly,
+    /// It refers to a record that was deleted, and would be refused.
+    Gone {
+        /// Which one.
+        record: RecordKey,
+    },
+    /// The app's validator refuses it.
+    Refused {
+        /// Why, in the app's words.
+        reason: String,
+    },
     /// Something that this version of the explanation has no words for.
     Other,
 }

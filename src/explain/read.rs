@@ -10,6 +10,7 @@ use fieldbook_projections::LogView;
 use super::facts::{Facts, OpFacts};
 use crate::book::Book;
 use crate::error::Error;
+use crate::inspect::{Inspector, SnapshotView};
 
 impl Book {
     pub(super) fn facts(&self, key: &RecordKey) -> Result<Facts, Error> {
@@ -17,6 +18,8 @@ impl Book {
         let (row, state) = (snapshot.record(key)?.unwrap_or_default(), snapshot.state()?);
         let tail = snapshot.tail(self.schema())?;
         let actor = self.actor();
+        let view = SnapshotView::new(&snapshot, snapshot.log()?, &tail);
+        let inspector = Inspector::new(view, self.schema());
         let plan = plan(&PlanInput {
             tail: &tail,
             schema: self.schema(),
@@ -27,6 +30,7 @@ impl Book {
             batch_bytes: usize::MAX,
             unmetered: self.shared.connectivity.is_unmetered(),
             heed_backoff: true,
+            inspect: &inspector,
         });
         let ops = row.tail.iter().map(|reference| {
             let place = reference.place;

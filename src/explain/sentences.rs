@@ -114,6 +114,12 @@ fn held(held: &Held) -> String {
             format!("waits until {actor}, who made it, uses this device again")
         }
         Held::LocalOnly => "stays on this device: the app never sends records of this type".to_owned(),
+        Held::Gone { record } => format!(
+            "is not sent, since it refers to {record}, which was deleted: someone has to correct it, undo it or discard it"
+        ),
+        Held::Refused { reason } => format!(
+            "is not sent, since the app would have it corrected first (\"{reason}\"): someone has to edit it, undo it or discard it"
+        ),
         Held::Other => "is held".to_owned(),
     }
 }

@@ -223,7 +223,7 @@ fn queued_json(op: &Queued) -> Value {
         "made_at": time::utc(op.row.made_at),
         "bytes": op.row.bytes,
         "transaction_ops": op.row.transaction_ops,
-        "references": op.row.references,
+        "references": op.row.targets().collect::<Vec<_>>(),
         "state": op.state.name(),
     });
     let Some(members) = value.as_object_mut() else { return value };

@@ -48,7 +48,8 @@ pub(crate) fn hold(hold: &Hold) -> Value {
         Hold::BackingOff { until, code } => {
             json!({ "reason": reason, "until": time::utc(*until), "code": code })
         }
-        Hold::WaitsFor(key) => json!({ "reason": reason, "key": key }),
+        Hold::WaitsFor(key) | Hold::Gone(key) => json!({ "reason": reason, "key": key }),
+        Hold::Refused { reason: words } => json!({ "reason": reason, "words": words }),
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
         Hold::Parked { scope, code } => json!({ "reason": reason, "scope": park(scope), "code": code }),
         Hold::OtherActor(actor) => json!({ "reason": reason, "actor": actor }),

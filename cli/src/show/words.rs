@@ -50,6 +50,8 @@ pub(crate) fn hold(hold: &Hold) -> String {
         Hold::NoUpcaster { from, to } => {
             format!("made under schema version {from}, and the app has no way from there to its {to}")
         }
+        Hold::Gone(key) => format!("refers to {key}, which was deleted: it has to be corrected"),
+        Hold::Refused { reason } => format!("has to be corrected: {reason}"),
         other => format!("{other:?}"),
     }
 }
@@ -67,6 +69,8 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
         Hold::OtherActor(_) => "other_actor",
         Hold::LocalOnly => "local_only",
         Hold::NoUpcaster { .. } => "no_upcaster",
+        Hold::Gone(_) => "gone",
+        Hold::Refused { .. } => "refused",
         _ => "other",
     }
 }
@@ -101,11 +105,12 @@ pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
         SyncState::BackingOff { until } => (format!("tries again at {}", time::local(*until)), Tone::Waiting),
         SyncState::Offline { code } => (format!("the server cannot be reached ({code})"), Tone::Waiting),
         SyncState::NeedsAuth { code } => (format!("needs new credentials ({code})"), Tone::Bad),
-        SyncState::NeedsAttention { dead_letters, conflicts } => (
+        SyncState::NeedsAttention { dead_letters, conflicts, held } => (
             format!(
-                "needs a person: {}, {} to settle",
+                "needs a person: {}, {} to settle{}",
                 count(*dead_letters, "dead letter"),
-                count(*conflicts, "conflict")
+                count(*conflicts, "conflict"),
+                if *held == 0 { String::new() } else { format!(", {} to correct", count(*held, "record")) }
             ),
             Tone::Bad,
         ),

@@ -671,7 +671,7 @@ fn count(unit: &UnitRow) -> u32 {
 }
 
 /// Cuts text to so many bytes, at a character.
-fn cut(text: &str, bytes: usize) -> String {
+pub(super) fn cut(text: &str, bytes: usize) -> String {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -174,6 +174,31 @@ where
         .map(|fitted| Preview { kind: fitted.kind, fields: fitted.fields.map(|fields| fields.to_json()) }))
 }
 
+/// A change as it would be sent, with what the record would be by it.
+pub(super) struct Sent {
+    pub(super) kind: OpKind,
+    pub(super) fields: crate::fields::Fields,
+    pub(super) image: Option<crate::fields::Fields>,
+}
+
+/// Returns what ops would be sent as, or `None` if nothing would be.
+pub(super) fn outgoing<V: View>(
+    view: &mut V,
+    row: &RecordRow,
+    places: &[OpPlace],
+) -> Result<Option<Sent>, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let (_, folded) = fold(view, row, places, false)?;
+    let Ok(fitted) = fit(row, folded, false)? else { return Ok(None) };
+    let confirmed = row.confirmed_image().map(FieldsJson::to_fields).transpose()?;
+    let mut image = Image { fields: confirmed, before_deletion: None };
+    let fields = fitted.fields.unwrap_or_default();
+    image.apply(fitted.kind, &fields);
+    Ok(Some(Sent { kind: fitted.kind, fields, image: image.fields }))
+}
+
 /// Returns the hash of a unit whose bytes were just read.
 pub fn digest(unit: &Unit) -> Hash {
     unit.digest()

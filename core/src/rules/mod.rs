@@ -4,6 +4,7 @@
 //!   admit     may this mutation be written?                       app     → ops
 //!   clock     which stamp does it get?
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
+//!   inspect   what would only be sent to fail?
 //!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
@@ -23,6 +24,7 @@ pub mod base;
 pub mod clock;
 pub mod coalesce;
 pub mod freeze;
+pub mod inspect;
 mod judge;
 pub mod plan;
 pub mod resolve;

@@ -14,20 +14,22 @@
 //! 4. An op whose declared reference is itself not at the server waits for it, unless that waits for the op. Priority orders
 //!    what is left, and so never overtakes a dependency.
 //! 5. Ops that would be one change wait together if a person has yet to choose about one of them.
-//! 6. Every op of the tail is in a unit, in a group, or held with a reason.
+//! 6. What would only be sent to fail ([`super::inspect`]) is held, looked at as it would be sent.
+//! 7. Every op of the tail is in a unit, in a group, or held with a reason.
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use super::inspect::{Inspect, referred};
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
 use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;
-use crate::schema::{NetworkClass, Schema};
+use crate::schema::{EntityRules, NetworkClass, Schema};
 use crate::tail::{Tail, TailUnit};
 use crate::time::WallTime;
 
@@ -51,6 +53,8 @@ pub struct PlanInput<'a> {
     pub unmetered: bool,
     /// Whether a unit's backoff counts; a person who asks for a sync now does not wait for it.
     pub heed_backoff: bool,
+    /// Who looks at what would be sent.
+    pub inspect: &'a dyn Inspect,
 }
 
 /// A send plan.
@@ -123,9 +127,22 @@ pub enum Hold {
         /// The version that the app declares.
         to: u32,
     },
+    /// It refers to a record that was deleted: it would be refused. Someone has to correct it, unless the record is made
+    /// again.
+    Gone(RecordKey),
+    /// The app's validator refuses it: someone has to correct it.
+    Refused {
+        /// Why, in the app's words.
+        reason: String,
+    },
 }
 
 impl Hold {
+    /// Returns whether it lasts until a person corrects what is held.
+    pub const fn waits_for_correction(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Refused { .. })
+    }
+
     /// Returns when the hold ends by itself.
     pub const fn until(&self) -> Option<WallTime> {
         match self {
@@ -142,6 +159,20 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     planning.new_groups();
     let plan = &mut planning.plan;
     plan.wake = plan.holds.values().filter_map(Hold::until).min();
+    planning.plan
+}
+
+/// Plans as [`plan`] does, but for one record only: for who wants to know why that one is held.
+pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
+    let mut planning = Planning { input, plan: Plan::default(), ops: 0, bytes: 0, visited: HashSet::new() };
+    planning.units_under_way();
+    let tail = input.tail;
+    let first = tail.ops_of(key).find(|place| !tail.is_dead(*place));
+    let first = first.filter(|_| !planning.visited.contains(key));
+    let first = first.and_then(|place| Some((place, tail.op(place)?)));
+    if let Some(candidate) = first.and_then(|(place, row)| planning.candidate(place, row)) {
+        planning.take(candidate);
+    }
     planning.plan
 }
 
@@ -287,7 +318,30 @@ impl Planning<'_> {
             }
         }
         let group = Group { records, actor: row.actor.clone(), replaces: None };
+        if let Some(hold) = self.objection(&group) {
+            for (_, places) in &group.records {
+                self.hold_all(places, &hold);
+            }
+            return None;
+        }
         Some(Candidate { priority, first, group, bytes })
+    }
+
+    /// Returns why a group would only be sent to fail.
+    fn objection(&self, group: &Group) -> Option<Hold> {
+        let Self { input, .. } = self;
+        let is_inspected =
+            |key: &RecordKey| input.schema.rules(&key.entity).is_some_and(EntityRules::is_inspected);
+        if !group.records.iter().any(|(key, _)| is_inspected(key)) {
+            return None;
+        }
+        for (_, places) in &group.records {
+            let ops = places.iter().filter_map(|place| input.tail.op(*place));
+            if let Some(gone) = referred(ops).into_iter().find(|target| input.inspect.is_gone(target)) {
+                return Some(Hold::Gone(gone.clone()));
+            }
+        }
+        input.inspect.refusal(group).map(|reason| Hold::Refused { reason })
     }
 
     /// The ops of one record that can go as one, from the first waiting one on.
@@ -411,8 +465,7 @@ impl Planning<'_> {
         if unmetered_only && !self.input.unmetered {
             return Some(Hold::UnmeteredNetwork);
         }
-        row.references
-            .iter()
+        row.targets()
             .find(|target| self.is_unborn(target, &row.key, place))
             .map(|target| Hold::WaitsFor(target.clone()))
     }
@@ -434,7 +487,7 @@ impl Planning<'_> {
         while let Some(key) = next.pop() {
             for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
                 let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
-                for key in row.references.iter().chain(together) {
+                for key in row.targets().chain(together) {
                     if key == from {
                         return true;
                     }
@@ -488,7 +541,6 @@ mod tests {
     use super::*;
     use crate::ids::OpId;
     use crate::numbers::Seq;
-    use crate::schema::EntityRules;
     use crate::time::Hlc;
     use std::time::Duration;
 
@@ -534,6 +586,7 @@ mod tests {
             batch_bytes: 1_000_000,
             unmetered: true,
             heed_backoff: true,
+            inspect: &crate::rules::inspect::NoInspection,
         })
     }
 

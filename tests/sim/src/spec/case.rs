@@ -137,6 +137,9 @@ pub(super) struct Declared {
     /// What fields are called after a schema version, by that version: an upcaster that renames.
     #[serde(default)]
     pub(super) upcasters: BTreeMap<String, BTreeMap<String, String>>,
+    /// Fields without which the app's validator refuses a record.
+    #[serde(default)]
+    pub(super) required: Vec<String>,
 }
 
 impl Declared {

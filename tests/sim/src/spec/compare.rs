@@ -267,6 +267,8 @@ fn reason(hold: &Hold) -> String {
         Hold::Parked { scope, code } => format!("parked {} {code}", park(scope)),
         Hold::OtherActor(actor) => format!("other_actor {actor}"),
         Hold::LocalOnly => "local_only".to_owned(),
+        Hold::Gone(key) => format!("gone {key}"),
+        Hold::Refused { reason } => format!("refused {reason}"),
         Hold::NoUpcaster { from, to } => format!("no_upcaster {from} {to}"),
         _ => "other".to_owned(),
     }

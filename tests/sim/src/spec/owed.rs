@@ -14,6 +14,7 @@ use fieldbook_core::entry::FieldsSource;
 use fieldbook_core::rows::{RecordRow, TailRow, UnitRow};
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::freeze::{Preview, preview};
+use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{Group, PlanInput, plan};
 use fieldbook_core::rules::{OpContent, View, effective_fields};
 use fieldbook_core::tail::Tail;
@@ -116,6 +117,7 @@ fn planned(tail: &Tail, schema: &Schema, actor: &Actor) -> Vec<Group> {
         batch_bytes: usize::MAX,
         unmetered: true,
         heed_backoff: false,
+        inspect: &NoInspection,
     };
     plan(&input).groups
 }

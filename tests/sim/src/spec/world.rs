@@ -20,7 +20,7 @@ use fieldbook::rows::ConflictRow;
 use fieldbook::{
     Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules, EntityType, Error,
     Fields, Mutation, NetworkClass, OpId, OpKind, RecordKey, Reference, Rejected, Schema, SeededRandomness,
-    Undone, Upcaster, Version,
+    Undone, Upcaster, Validator, Version,
 };
 use serde_json::Value;
 
@@ -211,7 +211,10 @@ impl World {
                 Ok(self.book()?.retry(ops)?)
             }
             Step::Discard { keys, reason } => {
-                let ops = self.dead_letters(&keys)?;
+                let mut ops = self.dead_letters(&keys)?;
+                if ops.is_empty() {
+                    ops = self.held(&keys)?;
+                }
                 Ok(self.book()?.discard(ops, &reason)?)
             }
             Step::Undo { key, nth, becomes } => self.undo(&key, nth, &becomes),
@@ -326,6 +329,16 @@ impl World {
         Ok(ops.collect())
     }
 
+    /// Returns the ops of records that wait for a correction.
+    fn held(&self, keys: &[RecordKey]) -> Result<Vec<OpId>, Fault> {
+        let book = self.book()?;
+        let tail = book.snapshot()?.tail(book.schema())?;
+        let plan = book.plan();
+        let held = plan.holds.iter().filter(|(_, hold)| hold.waits_for_correction());
+        let rows = held.filter_map(|(place, _)| tail.op(*place)).filter(|row| keys.contains(&row.key));
+        Ok(rows.map(|row| row.op).collect())
+    }
+
     fn drawn_number(&mut self) -> u64 {
         self.drawn += 1;
         u64::try_from(self.drawn).unwrap_or(u64::MAX)
@@ -376,7 +389,15 @@ fn rules(declared: &Declared) -> EntityRules {
         local_only: declared.local_only,
         indexes: Vec::new(),
         upcasters: upcasters.collect(),
+        validator: (!declared.required.is_empty()).then(|| requiring(declared.required.clone())),
     }
+}
+
+fn requiring(fields: Vec<String>) -> Validator {
+    Validator::new(move |outgoing| {
+        let missing = |image: &Fields| fields.iter().find(|name| image.get(name).is_none()).cloned();
+        outgoing.image.and_then(missing).map_or(Ok(()), |name| Err(format!("{name} is missing")))
+    })
 }
 
 fn renaming(names: BTreeMap<String, String>) -> Upcaster {

@@ -1,0 +1,95 @@
+//! What would only be sent to fail is held for the user instead.
+//!
+//! | a change that | is held as |
+//! |---|---|
+//! | refers, once folded, to a record that the server is known to have deleted | gone |
+//! | the app's validator refuses, as it would be sent | refused |
+//!
+//! Invariants:
+//! 1. Looked at anew with every plan, and never written down: it wakes when the ops say something else (an edit, an undo, a
+//!    discard), or when the record that it refers to is there again.
+//! 2. What is looked at is what would be sent: ops that go as one are looked at as one.
+//!
+//! What it is not: a check of what the app writes. A user may save what is not ready to be sent.
+
+use std::collections::BTreeMap;
+
+use super::View;
+use super::answer::cut;
+use super::freeze::{FreezeError, outgoing};
+use super::plan::Group;
+use crate::hooks::Outgoing;
+use crate::limits;
+use crate::names::RecordKey;
+use crate::op::OpKind;
+use crate::rows::TailRow;
+use crate::schema::Schema;
+
+/// Who looks at what would be sent.
+pub trait Inspect {
+    /// Returns whether a record is known to be gone from the server.
+    fn is_gone(&self, key: &RecordKey) -> bool;
+
+    /// Returns why the app refuses to send a group.
+    fn refusal(&self, group: &Group) -> Option<String>;
+}
+
+/// Finds nothing wrong.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoInspection;
+
+impl Inspect for NoInspection {
+    fn is_gone(&self, _: &RecordKey) -> bool {
+        false
+    }
+
+    fn refusal(&self, _: &Group) -> Option<String> {
+        None
+    }
+}
+
+/// Returns whether the server deleted a record, and nothing waits here that would make it again.
+///
+/// # Errors
+/// What the view fails with.
+pub fn is_gone<V: View>(view: &mut V, key: &RecordKey) -> Result<bool, V::Error> {
+    let row = view.record(key)?;
+    Ok(row.is_some_and(|row| row.tail.is_empty() && row.confirmed.is_some_and(|confirmed| confirmed.deleted)))
+}
+
+/// Returns why a validator of the app refuses a group.
+///
+/// # Errors
+/// [`FreezeError`] if the book cannot be read or is damaged.
+pub fn refusal<V: View>(
+    view: &mut V,
+    schema: &Schema,
+    group: &Group,
+) -> Result<Option<String>, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    for (key, places) in &group.records {
+        let validator = schema.rules(&key.entity).and_then(|rules| rules.validator.as_ref());
+        let Some(validator) = validator else { continue };
+        let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
+        let Some(sent) = outgoing(view, &row, places)? else { continue };
+        let looked_at = Outgoing { key, kind: sent.kind, fields: &sent.fields, image: sent.image.as_ref() };
+        if let Err(reason) = validator.check(&looked_at) {
+            return Ok(Some(cut(&reason, limits::MESSAGE_BYTES)));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the records that ops of one record refer to once they are folded, oldest first.
+pub(super) fn referred<'a>(ops: impl Iterator<Item = &'a TailRow>) -> Vec<&'a RecordKey> {
+    let mut fields: BTreeMap<&str, Option<&RecordKey>> = BTreeMap::new();
+    for row in ops {
+        if row.kind != OpKind::Update {
+            fields.clear();
+        }
+        fields.extend(row.references.iter().map(|found| (found.field.as_str(), found.target.as_ref())));
+    }
+    fields.into_values().flatten().collect()
+}

@@ -1,0 +1,207 @@
+//! Looking at what would be sent before it is: the front door's side of `rules::inspect`, and which records wait for someone
+//! by it.
+//!
+//! Invariants:
+//! 1. A book whose schema declares no reference, no validator and no schema version pays nothing.
+//! 2. What waits is counted by record, and looked at again when the record or one that it refers to changes, and with
+//!    every plan.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use fieldbook_core::entry::FieldsSource;
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{RecordRow, UnitRow};
+use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refusal};
+use fieldbook_core::rules::plan::{Group, Hold, Plan};
+use fieldbook_core::rules::{OpContent, View};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{FieldsJson, OpId, OpPlace, RecordKey, Schema, UnitId};
+use fieldbook_projections::{LogView, Snapshot};
+
+use crate::book::Shared;
+
+/// Looks by the rules at what a view shows. What does not read is let pass: freezing it will fail, and say so.
+pub(crate) struct Inspector<'a, V> {
+    view: RefCell<V>,
+    schema: &'a Schema,
+}
+
+impl<'a, V: View> Inspector<'a, V> {
+    pub(crate) const fn new(view: V, schema: &'a Schema) -> Self {
+        Self { view: RefCell::new(view), schema }
+    }
+}
+
+impl<V: View> Inspect for Inspector<'_, V>
+where
+    V::Error: std::error::Error + 'static,
+{
+    fn is_gone(&self, key: &RecordKey) -> bool {
+        is_gone(&mut *self.view.borrow_mut(), key).unwrap_or(false)
+    }
+
+    fn refusal(&self, group: &Group) -> Option<String> {
+        refusal(&mut *self.view.borrow_mut(), self.schema, group).ok().flatten()
+    }
+}
+
+/// What the rules read of a snapshot.
+pub(crate) struct SnapshotView<'a, L> {
+    snapshot: &'a Snapshot,
+    log: L,
+    tail: &'a Tail,
+}
+
+impl<'a, L> SnapshotView<'a, L> {
+    pub(crate) const fn new(snapshot: &'a Snapshot, log: L, tail: &'a Tail) -> Self {
+        Self { snapshot, log, tail }
+    }
+}
+
+impl<L: LogView> View for SnapshotView<'_, L> {
+    type Error = StoreError;
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        self.snapshot.record(key)
+    }
+
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {
+        self.snapshot.unit(unit)
+    }
+
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
+        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
+        self.log.op(place)
+    }
+
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
+        self.log.fields(source)
+    }
+}
+
+/// The records of which something waits for someone.
+#[derive(Debug, Default)]
+pub(crate) struct Attention {
+    held: BTreeSet<RecordKey>,
+    outgrown: BTreeSet<RecordKey>,
+}
+
+/// How many they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    /// Those with a change that someone has to correct.
+    pub(crate) held: u64,
+    /// Those with a change of another schema version.
+    pub(crate) outgrown: u64,
+}
+
+impl Attention {
+    fn note<'h>(&mut self, key: &RecordKey, holds: impl Iterator<Item = &'h Hold> + Clone) {
+        set(&mut self.held, key, holds.clone().any(Hold::waits_for_correction));
+        set(&mut self.outgrown, key, holds.clone().any(|hold| matches!(hold, Hold::NoUpcaster { .. })));
+    }
+}
+
+fn set(keys: &mut BTreeSet<RecordKey>, key: &RecordKey, is_in: bool) {
+    if !is_in {
+        keys.remove(key);
+    } else if !keys.contains(key) {
+        keys.insert(key.clone());
+    }
+}
+
+impl Shared {
+    /// Lends who looks at what would be sent, if anything is declared that asks for it.
+    pub(crate) fn inspecting<T>(&self, tail: &Tail, use_it: impl FnOnce(&dyn Inspect) -> T) -> T {
+        if !self.schema.inspects() {
+            return use_it(&NoInspection);
+        }
+        let snapshot = self.store.begin_read().map(Snapshot::new);
+        match snapshot.as_ref().map(|snapshot| (snapshot, snapshot.log())) {
+            Ok((snapshot, Ok(log))) => {
+                use_it(&Inspector::new(SnapshotView::new(snapshot, log, tail), &self.schema))
+            }
+            // Planning says nothing of the disk; whoever sends will hear of it.
+            _ => use_it(&NoInspection),
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        let attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
+        Waiting { held: attention.held.len() as u64, outgrown: attention.outgrown.len() as u64 }
+    }
+
+    /// Looks at everything that waits.
+    pub(crate) fn review_all(&self) {
+        let keys: BTreeSet<_> = {
+            let tail = self.tail();
+            let mut rows = BTreeSet::new();
+            for (_, row) in tail.ops() {
+                let rules = self.schema.rules(&row.key.entity);
+                if rules.is_some_and(|rules| rules.is_inspected() || rules.schema_version != row.form()) {
+                    rows.insert(row.key.clone());
+                }
+            }
+            rows
+        };
+        keys.iter().for_each(|key| self.review_record(key));
+    }
+
+    /// Looks again at records that a commit changed, and at what refers to them.
+    pub(crate) fn review(&self, changed: &[RecordKey]) {
+        let keys: BTreeSet<RecordKey> = {
+            let attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_noted = |key: &RecordKey| attention.held.contains(key) || attention.outgrown.contains(key);
+            let inspects = self.schema.inspects();
+            if !inspects && attention.outgrown.is_empty() {
+                return;
+            }
+            let tail = self.tail();
+            let is_inspected = |key: &RecordKey| {
+                inspects && self.schema.rules(&key.entity).is_some_and(|rules| rules.is_inspected())
+            };
+            let mut keys = BTreeSet::new();
+            for key in changed {
+                if is_noted(key) || is_inspected(key) {
+                    keys.insert(key.clone());
+                }
+                keys.extend(tail.referrers(key).map(|(_, row)| row.key.clone()));
+            }
+            keys
+        };
+        keys.iter().for_each(|key| self.review_record(key));
+    }
+
+    fn review_record(&self, key: &RecordKey) {
+        let plan = {
+            let tail = self.tail();
+            let plan = self.plan_record(&tail, key);
+            let places: Vec<_> = tail.ops_of(key).collect();
+            places.into_iter().filter_map(|place| plan.holds.get(&place).cloned()).collect::<Vec<_>>()
+        };
+        let mut attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
+        attention.note(key, plan.iter());
+    }
+
+    /// Takes note of what a whole plan found: time may have passed since the last commit.
+    pub(crate) fn review_plan(&self, plan: &Plan) {
+        let waits = |hold: &Hold| hold.waits_for_correction() || matches!(hold, Hold::NoUpcaster { .. });
+        let mut held = plan.holds.iter().filter(|(_, hold)| waits(hold)).peekable();
+        if held.peek().is_none() {
+            return;
+        }
+        let tail = self.tail();
+        let held: Vec<_> =
+            held.filter_map(|(place, hold)| Some((tail.op(*place)?.key.clone(), hold))).collect();
+        drop(tail);
+        let mut attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
+        held.into_iter().for_each(|(key, hold)| attention.note(&key, std::iter::once(hold)));
+        drop(attention);
+        self.refresh_status();
+    }
+}

@@ -1,0 +1,124 @@
+//! What would only be sent to fail is held for the user: the reason is in the record's status, in the explanation and in the
+//! plan, the book's status needs attention, and it goes on by itself once it is right.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
+use fieldbook::{
+    Book, EntityRules, EntityType, Hold, Outgoing, RecordStatus, Reference, RunOptions, Schema, SyncState,
+};
+use serde_json::json;
+
+fn needs_a_name(outgoing: &Outgoing<'_>) -> Result<(), String> {
+    match outgoing.image {
+        Some(image) if image.get("name").is_none() => Err("a lead needs a name".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn schema(undo_window: Duration) -> Schema {
+    let company = EntityType::parse("company").unwrap();
+    let references = vec![Reference { field: "company".to_owned(), entity: company.clone() }];
+    let lead = EntityRules { references, undo_window, ..EntityRules::default() }.validate(needs_a_name);
+    let other = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
+    Schema::closed().declare(EntityType::parse("lead").unwrap(), lead).declare(company, other)
+}
+
+fn open(path: &Path, clock: &Arc<TestClock>, undo_window: Duration) -> Book {
+    Book::open_or_create(path, options("ann", clock).schema(schema(undo_window))).unwrap()
+}
+
+const fn attention(held: u64) -> SyncState {
+    SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, held }
+}
+
+#[test]
+fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
+    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
+    let server = Server::new(&clock);
+    let path = folder.path().join("a.book");
+    let book = open(&path, &clock, Duration::ZERO);
+    book.create(key("lead/1"), fields(json!({"phone": "5"}))).unwrap();
+    book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
+    assert_eq!(book.status().state, attention(1), "at once, before anything is sent");
+    sync(&book, &server);
+    assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
+    let hold = Hold::Refused { reason: "a lead needs a name".to_owned() };
+    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Held(hold.clone()));
+    assert!(book.plan().holds.values().any(|held| *held == hold));
+    let said = book.explain(&key("lead/1")).unwrap().to_string();
+    assert!(said.contains("a lead needs a name"), "{said}");
+    assert_eq!(book.status().state, attention(1));
+    book.close().unwrap();
+
+    let book = open(&path, &clock, Duration::ZERO);
+    assert_eq!(book.status().state, attention(1), "also after a restart");
+    book.update(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    assert_eq!(book.status().state, SyncState::Idle);
+    let report = sync(&book, &server);
+    assert_eq!((report.units_acked, report.ops_acked), (1, 2));
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "phone": "5"})));
+    assert_sound(&book);
+}
+
+#[test]
+fn a_reference_to_a_deleted_record_is_held_until_that_is_there_again() {
+    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
+    let server = Server::new(&clock);
+    let (book, other) =
+        (open(&folder.path().join("a.book"), &clock, Duration::ZERO), common::book("ben", &clock));
+    other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
+    sync(&other, &server);
+    sync(&book, &server);
+    book.create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
+    assert_eq!(book.status().state, SyncState::Idle);
+    other.delete(key("company/1")).unwrap();
+    sync(&other, &server);
+    pull(&book, &server);
+    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Held(Hold::Gone(key("company/1"))));
+    assert_eq!(book.status().state, attention(1));
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), None);
+    let said = book.explain(&key("lead/1")).unwrap().to_string();
+    assert!(said.contains("company/1, which was deleted"), "{said}");
+
+    other.create(key("company/1"), fields(json!({"name": "Acme again"}))).unwrap();
+    sync(&other, &server);
+    sync(&book, &server);
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "company": "1"})));
+    assert_eq!(book.status().state, SyncState::Idle);
+    assert_sound(&book);
+}
+
+#[test]
+fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
+    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
+    let server = Server::new(&clock);
+    let book = open(&folder.path().join("a.book"), &clock, Duration::from_secs(5));
+    book.create(key("lead/1"), fields(json!({"phone": "5"}))).unwrap();
+    assert_eq!(book.status().state, SyncState::Idle);
+    clock.advance(6_000);
+    sync(&book, &server);
+    assert_eq!(book.status().state, attention(1));
+    let op = book.snapshot().unwrap().tail(book.schema()).unwrap().ops().next().unwrap().1.op;
+    assert!(book.retry(vec![op]).is_err(), "it is no dead letter");
+    book.discard(vec![op], "not needed").unwrap();
+    assert_eq!((view(&book, "lead/1"), book.status().state), (None, SyncState::Idle));
+    book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
+    let op = book.snapshot().unwrap().tail(book.schema()).unwrap().ops().next().unwrap().1.op;
+    assert!(book.discard(vec![op], "no").is_err(), "nothing is wrong with it");
+    assert_sound(&book);
+}
+
+/// Takes a page and sends nothing.
+fn pull(book: &Book, server: &Server) {
+    let options = RunOptions { pull_only: true, ..RunOptions::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(book.sync(&server.remote(), &options)).unwrap();
+}
