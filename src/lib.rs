@@ -66,10 +66,11 @@ pub use fieldbook_core::rules::admit::Rejected;
 pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
 pub use fieldbook_core::rules::verbs::{Choice, NotFlippable};
 pub use fieldbook_core::{
-    Actor, Clock, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson, Granularity, Hash,
-    Hlc, InvalidFields, InvalidName, MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace,
-    Outgoing, Policy, Randomness, RecordId, RecordKey, Reference, RequestId, Schema, SeededRandomness, Seq,
-    ServerEpoch, ServerId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
+    Actor, Clock, ConflictFunction, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson,
+    Granularity, Hash, Hlc, InvalidFields, InvalidName, Meeting, MonotonicTime, Mutation, NetworkClass, Now,
+    OpId, OpKind, OpPlace, Outgoing, Policy, Priorities, Randomness, RecordId, RecordKey, Reference,
+    RequestId, Ruling, Schema, SeededRandomness, Seq, ServerEpoch, ServerId, UnitId, Upcaster, Validator,
+    Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
 pub use fieldbook_projections::{

@@ -29,7 +29,7 @@ use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::upcast::is_due;
 use fieldbook_core::rules::{View, retry};
 use fieldbook_core::{
-    Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, Mutation, RequestId, Seq, UnitId,
+    Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, Mutation, OpId, RequestId, Seq, UnitId,
 };
 use fieldbook_projections::Tables;
 use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, run};
@@ -358,6 +358,12 @@ fn request_with_units(
     let old: Vec<_> = places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
     if !old.is_empty() {
         upcast_ops(session, &old)?;
+        let parks = session.tables.state()?.parks;
+        let is_parked = |op: &OpId| parks.iter().any(|(scope, _)| *scope == ParkScope::Op(*op));
+        groups.retain(|group| {
+            let places = group.records.iter().flat_map(|(_, places)| places);
+            !places.filter_map(|place| session.tail.op(*place)).any(|row| is_parked(&row.op))
+        });
     }
     let mut ids = again;
     let (seq, now) = (session.next_seq(), session.now.wall);

@@ -8,9 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::OpKind;
+use crate::time::Hlc;
 
 /// A shared function that says nothing of itself and equals only its own clones.
 struct Shared<F: ?Sized>(Arc<F>);
@@ -87,5 +90,68 @@ impl Validator {
     /// The reason why the change is not to be sent.
     pub fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), String> {
         (self.0.0)(outgoing)
+    }
+}
+
+/// What both sides changed, for an app's own rule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Meeting<'a> {
+    /// The record.
+    pub key: &'a RecordKey,
+    /// The field; `None` if the record as a whole is in question, since one side deletes or replaces it.
+    pub field: Option<&'a str>,
+    /// The value that both sides had last; a null if there was none. Of a whole record an object, or a null if it was not there.
+    pub base: &'a Value,
+    /// This device's value; of a whole record a null for a deletion.
+    pub mine: &'a Value,
+    /// The server's value; of a whole record a null for a deletion.
+    pub theirs: &'a Value,
+    /// When this device's value was edited.
+    pub mine_edited_at: Hlc,
+    /// When the server's value was edited.
+    pub theirs_edited_at: Hlc,
+    /// Whether this device's value is the later one, in the order that all devices agree on.
+    pub mine_is_later: bool,
+}
+
+/// What an app's own rule says.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Ruling {
+    /// This device's value stands.
+    Mine,
+    /// The server's value stands.
+    Theirs,
+    /// Another value stands, made of both. A whole record cannot be merged so: the later side stands.
+    Merged(Value),
+    /// A person has to choose.
+    Ask,
+}
+
+/// An app's own rule for what both sides changed, under a name that goes on record.
+///
+/// Devices come to agree only if its result does not depend on which side is called mine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictFunction {
+    name: Arc<str>,
+    function: Shared<Settle>,
+}
+
+type Settle = dyn Fn(&Meeting<'_>) -> Ruling + Send + Sync;
+
+impl ConflictFunction {
+    /// Takes the app's function and the name by which conflicts that it settled are to be known.
+    pub fn new(name: &str, function: impl Fn(&Meeting<'_>) -> Ruling + Send + Sync + 'static) -> Self {
+        Self { name: name.into(), function: Shared(Arc::new(function)) }
+    }
+
+    /// Returns the name that goes on record.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls the function.
+    pub fn settle(&self, meeting: &Meeting<'_>) -> Ruling {
+        (self.function.0)(meeting)
     }
 }

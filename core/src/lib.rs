@@ -28,11 +28,11 @@ mod schema;
 mod time;
 
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
-pub use hooks::{Outgoing, Upcaster, Validator};
+pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator};
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
 pub use numbers::{Cursor, Hash, InvalidCursor, InvalidHash, Seq, Version};
 pub use op::{Mutation, Op, OpKind, OpPlace};
 pub use random::{Randomness, SeededRandomness};
-pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Reference, Schema};
+pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Priorities, Reference, Schema};
 pub use time::{Clock, Hlc, MonotonicTime, Now, WallTime};

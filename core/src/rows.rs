@@ -4,7 +4,7 @@
 //! whose tables have another [`ROWS_FORMAT`] is rebuilt when it is opened.
 
 use crate::codec::{BorrowDecode, Decode, Encode};
-use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, Winner};
+use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, SettledBy, Winner};
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, UnitId};
 use crate::names::{Actor, RecordKey};
@@ -282,6 +282,8 @@ pub struct ConflictRow {
     pub remote: FieldsJson,
     /// What a merging rule made of both.
     pub merged: Option<FieldsJson>,
+    /// The functions of the app that settled it.
+    pub functions: Vec<SettledBy>,
     /// When it was found, by the device's clock.
     pub at: WallTime,
     /// Whether a person still has to choose.
@@ -289,6 +291,12 @@ pub struct ConflictRow {
 }
 
 impl ConflictRow {
+    /// Returns the name of the app's function that settled a field, or the whole.
+    pub fn function_of(&self, field: Option<&str>) -> Option<&str> {
+        let found = self.functions.iter().find(|settled| settled.field.as_deref() == field);
+        found.map(|settled| settled.function.as_str())
+    }
+
     /// Notes what a person chose, if it was still open.
     pub fn close(&mut self, winner: Winner, merged: Option<&FieldsJson>) {
         if !self.open {
@@ -473,6 +481,7 @@ mod tests {
             local: FieldsJson::default(),
             remote: FieldsJson::default(),
             merged: None,
+            functions: Vec::new(),
             at: WallTime::default(),
             open: true,
         };

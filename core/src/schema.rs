@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
 use crate::fields::Fields;
-use crate::hooks::{Outgoing, Upcaster, Validator};
+use crate::hooks::{ConflictFunction, Outgoing, Upcaster, Validator};
 use crate::limits;
 use crate::names::EntityType;
 use crate::op::OpKind;
@@ -35,6 +35,8 @@ pub enum Policy {
     AppendUnique,
     /// Nothing is sent until a person chooses.
     Manual,
+    /// A function of the app decides ([`EntityRules::function`]); without one, the later edit stands.
+    Function,
 }
 
 impl Policy {
@@ -48,6 +50,7 @@ impl Policy {
             Self::Min => "min",
             Self::AppendUnique => "append_unique",
             Self::Manual => "manual",
+            Self::Function => "function",
         }
     }
 }
@@ -83,6 +86,17 @@ pub struct Reference {
     pub entity: EntityType,
 }
 
+/// Priorities by what is done to a record; none for the entity type's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Priorities {
+    /// Of creates.
+    pub create: Option<i32>,
+    /// Of updates and replaces.
+    pub update: Option<i32>,
+    /// Of deletes.
+    pub delete: Option<i32>,
+}
+
 /// What is declared about one entity type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityRules {
@@ -90,12 +104,18 @@ pub struct EntityRules {
     pub schema_version: u32,
     /// Sent earlier the higher it is; never before what the op depends on.
     pub priority: i32,
+    /// Priorities of single operations, in place of `priority`.
+    pub priorities: Priorities,
     /// Fields that point to other records.
     pub references: Vec<Reference>,
     /// How conflicts are settled unless the field has a policy of its own.
     pub policy: Policy,
     /// Policies of single fields.
     pub field_policies: BTreeMap<String, Policy>,
+    /// Settles conflicts in place of `policy`.
+    pub function: Option<ConflictFunction>,
+    /// Settle conflicts of single fields, in place of all else.
+    pub field_functions: BTreeMap<String, ConflictFunction>,
     /// Whether fields are settled one by one.
     pub granularity: Granularity,
     /// How long an op can be undone before it may leave; zero for not at all.
@@ -118,9 +138,12 @@ impl Default for EntityRules {
         Self {
             schema_version: 1,
             priority: 0,
+            priorities: Priorities::default(),
             references: Vec::new(),
             policy: Policy::default(),
             field_policies: BTreeMap::new(),
+            function: None,
+            field_functions: BTreeMap::new(),
             granularity: Granularity::default(),
             undo_window: limits::UNDO_WINDOW,
             network: NetworkClass::default(),
@@ -133,9 +156,28 @@ impl Default for EntityRules {
 }
 
 impl EntityRules {
+    /// Returns the priority of what is done to a record.
+    pub fn priority_of(&self, kind: OpKind) -> i32 {
+        let own = match kind {
+            OpKind::Create => self.priorities.create,
+            OpKind::Update | OpKind::Replace => self.priorities.update,
+            OpKind::Delete => self.priorities.delete,
+        };
+        own.unwrap_or(self.priority)
+    }
+
     /// Returns the policy of a field.
     pub fn policy_of(&self, field: &str) -> Policy {
+        if self.function_of(field).is_some() {
+            return Policy::Function;
+        }
         self.field_policies.get(field).copied().unwrap_or(self.policy)
+    }
+
+    /// Returns the app's function for a field: its own, or the entity type's unless the field has a policy of its own.
+    pub fn function_of(&self, field: &str) -> Option<&ConflictFunction> {
+        let of_all = self.function.as_ref().filter(|_| !self.field_policies.contains_key(field));
+        self.field_functions.get(field).or(of_all)
     }
 
     /// Declares what turns ops of one schema version into those of the next.
@@ -222,9 +264,11 @@ impl Schema {
         self.entities.values().chain(self.others.as_ref()).any(EntityRules::is_inspected)
     }
 
-    /// Returns whether all entity types have the same priority, so that age alone orders what is sent.
+    /// Returns whether all entity types and operations have the same priority, so that age alone orders what is sent.
     pub fn has_one_priority(&self) -> bool {
-        let mut priorities = self.entities.values().chain(self.others.as_ref()).map(|rules| rules.priority);
+        let kinds = [OpKind::Create, OpKind::Update, OpKind::Delete];
+        let rules = self.entities.values().chain(self.others.as_ref());
+        let mut priorities = rules.flat_map(|rules| kinds.map(|kind| rules.priority_of(kind)));
         let first = priorities.next();
         priorities.all(|priority| Some(priority) == first)
     }

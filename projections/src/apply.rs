@@ -422,6 +422,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             local: values(conflict.local)?,
             remote: values(conflict.remote)?,
             merged: merged.clone(),
+            functions: conflict.functions.clone(),
             at: self.entry.header.wall,
             open: conflict.winner == Winner::Undecided,
         };

@@ -170,6 +170,7 @@ fn explain_conflict(id: ConflictId, row: ConflictRow) -> ExplainedConflict {
         fields: row.fields,
         winner: row.winner,
         rule: row.rule,
+        functions: row.functions.into_iter().map(|settled| (settled.field, settled.function)).collect(),
         open: row.open,
     }
 }

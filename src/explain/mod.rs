@@ -257,6 +257,8 @@ pub struct ExplainedConflict {
     pub winner: Winner,
     /// The rule by which.
     pub rule: Policy,
+    /// The functions of the app that settled it: the field, none for the whole, and the function's name.
+    pub functions: Vec<(Option<String>, String)>,
     /// Whether a person still has to choose.
     pub open: bool,
 }

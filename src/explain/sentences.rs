@@ -1,7 +1,7 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
 use fieldbook_core::entry::Winner;
-use fieldbook_core::{OpKind, WallTime, limits};
+use fieldbook_core::{OpKind, Policy, WallTime, limits};
 
 use super::{ExplainedConflict, ExplainedOp, Explanation, Held, OpState, ParkedScope, Seen};
 
@@ -163,15 +163,19 @@ fn conflict(conflict: &ExplainedConflict) -> String {
         .fields
         .first()
         .map_or((conflict.rule, conflict.winner), |(_, rule, winner)| (*rule, *winner));
+    let named = |field: Option<&str>, rule: Policy| {
+        let by = conflict.functions.iter().find(|(settled, _)| settled.as_deref() == field);
+        by.map_or_else(|| rule.as_str().to_owned(), |(_, function)| format!("the app's rule \"{function}\""))
+    };
+    let first = conflict.fields.first().map(|(name, ..)| name.as_str());
     let settled = if conflict.open {
         "someone has to choose a side".to_owned()
     } else if conflict.fields.iter().all(|(_, by, who)| (*by, *who) == (rule, winner)) {
-        format!("{} ({})", won(winner), rule.as_str())
+        format!("{} ({})", won(winner), named(first, rule))
     } else {
-        let each = conflict
-            .fields
-            .iter()
-            .map(|(name, rule, winner)| format!("in `{name}` {} ({})", won(*winner), rule.as_str()));
+        let each = conflict.fields.iter().map(|(name, rule, winner)| {
+            format!("in `{name}` {} ({})", won(*winner), named(Some(name), *rule))
+        });
         listed(&each.collect::<Vec<_>>())
     };
     format!(

@@ -144,7 +144,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let theirs =
         format!("{did} ({}), made at {}", conflict.version, time::local(conflict.remote_edited_at.wall()));
     row!(listing, "theirs", theirs);
-    row!(listing, "rule", words::policy(conflict.rule));
+    row!(listing, "rule", words::rule(conflict.rule, conflict.function_of(None)));
     row!(listing, "outcome", Text::toned(words::outcome(&conflict), tone(&conflict)));
     listing.write(output)?;
     let base = values(&conflict.base)?;
@@ -157,7 +157,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
             _ => words::winner(*winner).to_owned(),
         };
         let (was, mine, theirs) = (value(&base, name), value(&local, name), value(&remote, name));
-        row!(fields, name, was, mine, theirs, words::policy(*rule), outcome);
+        row!(fields, name, was, mine, theirs, words::rule(*rule, conflict.function_of(Some(name))), outcome);
     }
     if fields.len() > 0 {
         writeln!(output)?;

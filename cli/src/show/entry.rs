@@ -127,11 +127,21 @@ pub(crate) fn settled(conflict: &Conflicted) -> String {
             (Winner::Remote, Extent::Deleted) => "theirs stands, it stays deleted",
             (winner, _) => words::winner(winner),
         };
-        return format!("{side} ({})", words::policy(conflict.rule));
+        return format!("{side} ({})", words::rule(conflict.rule, function_of(conflict, None)));
     }
     some(conflict.fields.iter().map(|field| {
-        format!("{}: {} ({})", field.name, words::winner(field.winner), words::policy(field.rule))
+        format!(
+            "{}: {} ({})",
+            field.name,
+            words::winner(field.winner),
+            words::rule(field.rule, function_of(conflict, Some(&field.name)))
+        )
     }))
+}
+
+fn function_of<'c>(conflict: &'c Conflicted, field: Option<&str>) -> Option<&'c str> {
+    let found = conflict.functions.iter().find(|settled| settled.field.as_deref() == field);
+    found.map(|settled| settled.function.as_str())
 }
 
 /// Returns where the ops of an intent stand.

@@ -2,7 +2,7 @@
 
 use fieldbook::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta,
-    ParkScope, PlannedOp, PlannedUnit, Receipt, Upstream, Verb,
+    ParkScope, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb,
 };
 use fieldbook::rows::{ConflictRow, DeadLetterRow};
 use fieldbook::{ConflictId, Fields, Hold, OpPlace, Record, RecordKey, RecordStatus, Version, WallTime};
@@ -140,6 +140,7 @@ pub(crate) fn conflict(id: ConflictId, row: &ConflictRow) -> Value {
         "fields": fields,
         "winner": row.winner,
         "rule": row.rule.as_str(),
+        "functions": functions(&row.functions),
         "open": row.open,
         "base": row.base,
         "mine": row.local,
@@ -288,6 +289,7 @@ fn conflicted(entry: &Entry, number: u32, conflict: &Conflicted) -> Value {
         "version": conflict.version,
         "winner": conflict.winner,
         "rule": conflict.rule.as_str(),
+        "functions": functions(&conflict.functions),
         "fields": conflict.fields.iter().map(|field| json!({
             "name": field.name, "rule": field.rule.as_str(), "winner": field.winner,
         })).collect::<Vec<_>>(),
@@ -296,6 +298,12 @@ fn conflicted(entry: &Entry, number: u32, conflict: &Conflicted) -> Value {
         "theirs": item(entry, conflict.remote),
         "merged": conflict.merged.map(|index| item(entry, index)),
     })
+}
+
+/// Returns the functions of the app that settled a conflict; the field is null for the whole.
+fn functions(functions: &[SettledBy]) -> Value {
+    let each = functions.iter().map(|settled| json!({ "field": settled.field, "name": settled.function }));
+    each.collect()
 }
 
 fn of_op(word: &str, key: &RecordKey, op: &PlannedOp) -> Value {

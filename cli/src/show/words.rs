@@ -167,6 +167,11 @@ pub(crate) fn policy(policy: Policy) -> String {
     policy.as_str().replace('_', " ")
 }
 
+/// Returns the rule of a conflict, by the name of the app's function if there is one.
+pub(crate) fn rule(rule: Policy, function: Option<&str>) -> String {
+    function.map_or_else(|| policy(rule), |name| format!("the app's {name}"))
+}
+
 /// Returns why ops need not be sent.
 pub(crate) const fn annulled(reason: AnnulledReason) -> &'static str {
     match reason {

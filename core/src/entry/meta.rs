@@ -446,6 +446,17 @@ pub struct Conflicted {
     pub remote: ItemIndex,
     /// The item with the fields that a merging rule made of both; none if no rule merged.
     pub merged: Option<ItemIndex>,
+    /// The functions of the app that settled it.
+    pub functions: Vec<SettledBy>,
+}
+
+/// A function of the app that settled a conflict. What it decided is beside it, so it is never called for that again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SettledBy {
+    /// The field; none if it settled the whole.
+    pub field: Option<String>,
+    /// The function's name.
+    pub function: String,
 }
 
 /// One field of a conflict.

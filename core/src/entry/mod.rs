@@ -29,7 +29,7 @@ use crate::time::{Hlc, WallTime};
 pub use meta::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Extent,
     FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream, Verb, Winner,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb, Winner,
 };
 
 /// The version of the entry format that this program writes.

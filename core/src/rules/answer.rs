@@ -533,7 +533,7 @@ impl<'a, V: View> Taking<'a, V> {
             }
         }
         for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
-            for verdict in judge(rules, edit, &remote) {
+            for verdict in judge(key, rules, edit, &remote) {
                 self.follow(key, last, verdict);
             }
         }
@@ -589,6 +589,7 @@ impl<'a, V: View> Taking<'a, V> {
             local,
             remote,
             merged,
+            functions: settlement.functions,
         }));
         if undecided {
             self.park(ParkScope::Op(op.id), "conflict");

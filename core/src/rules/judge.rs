@@ -18,8 +18,9 @@
 
 use super::coalesce::{Folded, Step};
 use super::resolve::{LocalEdit, RemoteEdit, Resolution, Settlement, resolve};
-use crate::entry::{AnnulledReason, ConflictedField, PlannedOp, Winner};
+use crate::entry::{AnnulledReason, ConflictedField, PlannedOp, SettledBy, Winner};
 use crate::fields::Fields;
+use crate::names::RecordKey;
 use crate::op::OpKind;
 use crate::schema::EntityRules;
 use crate::time::Hlc;
@@ -67,7 +68,12 @@ pub(super) struct Clash {
 }
 
 /// Judges an edit. Verdicts come newest op first.
-pub(super) fn judge(rules: &EntityRules, mut edit: Edit, remote: &RemoteEdit<'_>) -> Vec<Verdict> {
+pub(super) fn judge(
+    key: &RecordKey,
+    rules: &EntityRules,
+    mut edit: Edit,
+    remote: &RemoteEdit<'_>,
+) -> Vec<Verdict> {
     let attempted = edit.stale || edit.base.is_some();
     let mut folded = Folded::Nothing;
     let mut annulled = 0;
@@ -97,7 +103,7 @@ pub(super) fn judge(rules: &EntityRules, mut edit: Edit, remote: &RemoteEdit<'_>
     let kind = if replaces { OpKind::Replace } else { change.kind };
     let local =
         LocalEdit { kind, fields: &change.fields, edited: (change.edited_at, last.op.id), edit_of: &edit_of };
-    match resolve(rules, edit.base.as_ref(), local, remote) {
+    match resolve(key, rules, edit.base.as_ref(), local, remote) {
         Resolution::Agreed if edit.stale || kind == OpKind::Delete => {
             let ops = edit.ops.iter().map(|op| op.op).collect();
             verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
@@ -174,6 +180,8 @@ fn deal_fields(edit: &Edit, kind: OpKind, settlement: &Settlement, verdicts: &mu
 /// Returns what a settlement says of one op's fields.
 fn part(settlement: &Settlement, op: &EditOp, fields: Vec<ConflictedField>) -> Settlement {
     let named = |name: &str| fields.iter().any(|field| field.name == name);
+    let is_named = |settled: &&SettledBy| settled.field.as_deref().is_none_or(named);
+    let settled_by = settlement.functions.iter().filter(is_named).cloned();
     let merged = settlement.merged.as_ref().map(|merged| merged.filtered(named));
     Settlement {
         winner: super::resolve::overall(&fields, op.fields.len()),
@@ -182,6 +190,7 @@ fn part(settlement: &Settlement, op: &EditOp, fields: Vec<ConflictedField>) -> S
         local: op.fields.filtered(named),
         remote: settlement.remote.filtered(named),
         merged: merged.filter(|merged| !merged.is_empty()),
+        functions: settled_by.collect(),
         fields,
     }
 }
@@ -221,7 +230,7 @@ mod tests {
             edited_at: Hlc::from_bits(at),
             edited_at_of: &|_| Hlc::from_bits(at),
         };
-        judge(rules, edit, &remote)
+        judge(&RecordKey::parse("lead", "1").unwrap(), rules, edit, &remote)
     }
 
     /// Returns what the verdicts come to: op numbers that end, and the fields that ops lose in conflicts.

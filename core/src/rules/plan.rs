@@ -12,21 +12,21 @@
 //!    undo window, a reference to a record that is created later in the tail.
 //! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
 //! 4. An op whose declared reference is itself not at the server waits for it, unless that waits for the op. Priority orders
-//!    what is left, and so never overtakes a dependency.
+//!    what is left, and so never overtakes a dependency; nor does a delete overtake what refers to its record.
 //! 5. Ops that would be one change wait together if a person has yet to choose about one of them.
 //! 6. What would only be sent to fail ([`super::inspect`]) is held, looked at as it would be sent.
 //! 7. Every op of the tail is in a unit, in a group, or held with a reason.
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::inspect::{Inspect, referred};
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
 use crate::limits;
-use crate::names::{Actor, RecordKey};
+use crate::names::{Actor, EntityType, RecordKey};
 use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;
 use crate::schema::{EntityRules, NetworkClass, Schema};
@@ -286,6 +286,7 @@ impl Planning<'_> {
                 candidates.push(candidate);
             }
         }
+        heed_references(self.input.schema, self.input.tail, &mut candidates);
         candidates.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.first));
         for candidate in candidates {
             self.take(candidate);
@@ -306,17 +307,19 @@ impl Planning<'_> {
         let places = if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
         let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
         let mut bytes = 0;
-        let mut priority = i32::MIN;
         for place in places {
             let Some(row) = self.input.tail.op(place) else { continue };
             bytes += size(row);
-            priority =
-                priority.max(self.input.schema.rules(&row.key.entity).map_or(0, |rules| rules.priority));
             match records.iter_mut().find(|(key, _)| *key == row.key) {
                 Some((_, places)) => places.push(place),
                 None => records.push((row.key.clone(), vec![place])),
             }
         }
+        let of_record = |(key, places): &(RecordKey, Vec<OpPlace>)| {
+            let kind = comes_to(places.iter().filter_map(|place| self.input.tail.op(*place)));
+            self.input.schema.rules(&key.entity).map_or(0, |rules| rules.priority_of(kind))
+        };
+        let priority = records.iter().map(of_record).max().unwrap_or_default();
         let group = Group { records, actor: row.actor.clone(), replaces: None };
         if let Some(hold) = self.objection(&group) {
             for (_, places) in &group.records {
@@ -528,6 +531,49 @@ impl Planning<'_> {
         self.ops += changes;
         self.bytes += bytes;
         true
+    }
+}
+
+/// Returns what is done to a record by some ops of it.
+fn comes_to<'a>(ops: impl Iterator<Item = &'a TailRow>) -> OpKind {
+    let together = |kind: Option<OpKind>, row: &TailRow| match (kind, row.kind) {
+        (_, OpKind::Delete) => OpKind::Delete,
+        (Some(OpKind::Create), _) | (None, OpKind::Create) => OpKind::Create,
+        (Some(OpKind::Delete), _) => OpKind::Replace,
+        (kind, next) => kind.unwrap_or(next),
+    };
+    ops.fold(None, |kind, row| Some(together(kind, row))).unwrap_or(OpKind::Update)
+}
+
+/// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record, nor than an
+/// earlier delete of an entity type whose records may have referred to it.
+fn heed_references<'a>(schema: &'a Schema, tail: &'a Tail, candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|candidate| candidate.first);
+    let mut referring: HashMap<&RecordKey, i32> = HashMap::new();
+    let mut deleting: HashMap<&EntityType, i32> = HashMap::new();
+    for Candidate { priority, group, .. } in candidates {
+        let rows_of = |places: &[OpPlace]| -> Vec<&'a TailRow> {
+            places.iter().filter_map(|place| tail.op(*place)).collect()
+        };
+        let records: Vec<_> = group.records.iter().map(|(_, places)| rows_of(places)).collect();
+        let kind = |rows: &[&'a TailRow]| comes_to(rows.iter().copied());
+        let deletes = records.iter().filter(|rows| kind(rows) == OpKind::Delete);
+        let deleted: Vec<_> = deletes.filter_map(|rows| rows.first()).map(|row| &row.key).collect();
+        for key in &deleted {
+            let earlier = [referring.get(key).copied(), deleting.get(&key.entity).copied()];
+            *priority = earlier.into_iter().flatten().fold(*priority, i32::min);
+        }
+        let known = *priority;
+        let lower = |noted: &mut i32| *noted = (*noted).min(known);
+        for target in records.iter().flatten().flat_map(|row| row.targets()) {
+            referring.entry(target).and_modify(lower).or_insert(known);
+        }
+        for key in deleted {
+            let declared = schema.rules(&key.entity).map(|rules| rules.references.as_slice());
+            for reference in declared.unwrap_or_default() {
+                deleting.entry(&reference.entity).and_modify(lower).or_insert(known);
+            }
+        }
     }
 }
 

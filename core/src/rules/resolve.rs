@@ -14,9 +14,11 @@
 
 use serde_json::Value;
 
-use crate::entry::{ConflictedField, Winner};
+use crate::entry::{ConflictedField, SettledBy, Winner};
 use crate::fields::Fields;
+use crate::hooks::{ConflictFunction, Meeting, Ruling};
 use crate::ids::OpId;
+use crate::names::RecordKey;
 use crate::op::OpKind;
 use crate::schema::{EntityRules, Granularity, Policy};
 use crate::time::Hlc;
@@ -74,6 +76,8 @@ pub struct Settlement {
     pub remote: Fields,
     /// What a rule made of both.
     pub merged: Option<Fields>,
+    /// The functions of the app that settled it.
+    pub functions: Vec<SettledBy>,
 }
 
 impl Settlement {
@@ -85,6 +89,7 @@ impl Settlement {
 
 /// Settles one edit of ours against the server's present record.
 pub fn resolve(
+    key: &RecordKey,
     rules: &EntityRules,
     base: Option<&Fields>,
     local: LocalEdit<'_>,
@@ -92,6 +97,7 @@ pub fn resolve(
 ) -> Resolution {
     let nothing = Fields::new();
     let base_fields = base.unwrap_or(&nothing);
+    let rules = Rules { key, declared: rules };
     match (local.kind, remote.image) {
         (OpKind::Delete, None) => Resolution::Agreed,
         (OpKind::Delete, Some(image)) => whole(rules, base_fields, &nothing, image, local, remote),
@@ -111,32 +117,36 @@ pub fn resolve(
 
 /// One side deletes, or replaces the whole record: there is only one winner.
 fn whole(
-    rules: &EntityRules,
+    rules: Rules<'_>,
     base: &Fields,
     ours: &Fields,
     theirs: &Fields,
     local: LocalEdit<'_>,
     remote: &RemoteEdit<'_>,
 ) -> Resolution {
-    let winner = match rules.policy {
+    let function = rules.declared.function.as_ref();
+    let rule = if function.is_some() { Policy::Function } else { rules.declared.policy };
+    let winner = match rule {
         Policy::ServerWins => Winner::Remote,
         Policy::DeviceWins => Winner::Local,
         Policy::Manual => Winner::Undecided,
+        Policy::Function => rules.whole_by(function, [base, ours, theirs], local, remote),
         _ => later(local.edited, (remote.edited_at, remote.op)),
     };
     Resolution::Conflict(Settlement {
         fields: Vec::new(),
         winner,
-        rule: rules.policy,
+        rule,
         base: base.clone(),
         local: ours.clone(),
         remote: theirs.clone(),
         merged: None,
+        functions: function.map(|function| settled_by(None, function)).into_iter().collect(),
     })
 }
 
 fn by_field(
-    rules: &EntityRules,
+    rules: Rules<'_>,
     base: &Fields,
     image: &Fields,
     local: LocalEdit<'_>,
@@ -152,23 +162,31 @@ fn by_field(
         let agreed = local.fields.iter().all(|(name, ours)| image.get(name).unwrap_or(&null) == ours);
         return if agreed { Resolution::Agreed } else { Resolution::Apart };
     }
-    let as_one = rules.granularity == Granularity::WholeRecord;
+    let rules_of = rules.declared;
+    let as_one = rules_of.granularity == Granularity::WholeRecord;
     let together = as_one.then(|| later(local.edited, (remote.edited_at, remote.op)));
     let mut settlement = Settlement {
         fields: Vec::new(),
         winner: Winner::Local,
-        rule: rules.policy,
+        rule: if rules_of.function.is_some() { Policy::Function } else { rules_of.policy },
         base: Fields::new(),
         local: Fields::new(),
         remote: Fields::new(),
         merged: None,
+        functions: Vec::new(),
     };
     for (name, ours) in local.fields.iter().filter(|(name, ours)| as_one || differs(name, ours)) {
         let theirs = image.get(name).unwrap_or(&null);
-        let rule = rules.policy_of(name);
+        let rule = rules_of.policy_of(name);
         let remote_edit = ((remote.edited_at_of)(name), remote.op);
         let settled = match together {
             Some(winner) if rule == Policy::LastWriteWins => Settled::of(winner),
+            _ if rule == Policy::Function => {
+                let function = rules_of.function_of(name);
+                settlement.functions.extend(function.map(|function| settled_by(Some(name), function)));
+                let values = [base.get(name).unwrap_or(&null), ours, theirs];
+                rules.field_by(function, name, values, (local.edit_of)(name), remote_edit)
+            }
             _ => settle(rule, ours, theirs, (local.edit_of)(name), remote_edit),
         };
         settlement.fields.push(ConflictedField { name: name.to_owned(), rule, winner: settled.winner });
@@ -197,6 +215,84 @@ pub(super) fn overall(fields: &[ConflictedField], all: usize) -> Winner {
     }
 }
 
+/// What is declared, and the record that it is asked for.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    key: &'a RecordKey,
+    declared: &'a EntityRules,
+}
+
+impl Rules<'_> {
+    /// Has the app settle a field. A merged value that breaks a limit is for a person to look at.
+    fn field_by(
+        self,
+        function: Option<&ConflictFunction>,
+        field: &str,
+        [base, mine, theirs]: [&Value; 3],
+        local: (Hlc, OpId),
+        remote: (Hlc, OpId),
+    ) -> Settled {
+        let later = later(local, remote);
+        let meeting = Meeting {
+            key: self.key,
+            field: Some(field),
+            base,
+            mine,
+            theirs,
+            mine_edited_at: local.0,
+            theirs_edited_at: remote.0,
+            mine_is_later: later == Winner::Local,
+        };
+        match function.map(|function| function.settle(&meeting)) {
+            None => Settled::of(later),
+            Some(Ruling::Mine) => Settled::of(Winner::Local),
+            Some(Ruling::Theirs) => Settled::of(Winner::Remote),
+            Some(Ruling::Merged(value)) => {
+                let merged: Fields = std::iter::once((field.to_owned(), value.clone())).collect();
+                match merged.checked() {
+                    Ok(_) => Settled { winner: Winner::Merged, merged: Some(value) },
+                    Err(_) => Settled::of(Winner::Undecided),
+                }
+            }
+            Some(Ruling::Ask) => Settled::of(Winner::Undecided),
+        }
+    }
+
+    /// Has the app settle a whole record.
+    fn whole_by(
+        self,
+        function: Option<&ConflictFunction>,
+        [base, ours, theirs]: [&Fields; 3],
+        local: LocalEdit<'_>,
+        remote: &RemoteEdit<'_>,
+    ) -> Winner {
+        let value = |fields: &Fields| Value::Object(fields.clone().into_map());
+        let mine = if local.kind == OpKind::Delete { Value::Null } else { value(ours) };
+        let there = if remote.image.is_none() { Value::Null } else { value(theirs) };
+        let later = later(local.edited, (remote.edited_at, remote.op));
+        let meeting = Meeting {
+            key: self.key,
+            field: None,
+            base: &if base.is_empty() { Value::Null } else { value(base) },
+            mine: &mine,
+            theirs: &there,
+            mine_edited_at: local.edited.0,
+            theirs_edited_at: remote.edited_at,
+            mine_is_later: later == Winner::Local,
+        };
+        match function.map(|function| function.settle(&meeting)) {
+            Some(Ruling::Mine) => Winner::Local,
+            Some(Ruling::Theirs) => Winner::Remote,
+            Some(Ruling::Ask) => Winner::Undecided,
+            Some(Ruling::Merged(_)) | None => later,
+        }
+    }
+}
+
+fn settled_by(field: Option<&str>, function: &ConflictFunction) -> SettledBy {
+    SettledBy { field: field.map(str::to_owned), function: function.name().to_owned() }
+}
+
 struct Settled {
     winner: Winner,
     merged: Option<Value>,
@@ -215,7 +311,7 @@ fn settle(rule: Policy, ours: &Value, theirs: &Value, local: (Hlc, OpId), remote
         _ => Settled::of(later(local, remote)),
     };
     match rule {
-        Policy::LastWriteWins => Settled::of(later(local, remote)),
+        Policy::LastWriteWins | Policy::Function => Settled::of(later(local, remote)),
         Policy::ServerWins => Settled::of(Winner::Remote),
         Policy::DeviceWins => Settled::of(Winner::Local),
         Policy::Manual => Settled::of(Winner::Undecided),
@@ -273,7 +369,7 @@ mod tests {
                 edited_at: their_time,
                 edited_at_of: &|_| their_time,
             };
-            resolve(&self.rules, base.as_ref(), local, &remote)
+            resolve(&RecordKey::parse("lead", "1").unwrap(), &self.rules, base.as_ref(), local, &remote)
         }
     }
 

@@ -120,7 +120,7 @@ variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffec
 variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
     Resolved, ServerAccepted, ServerRead, TakenIn, Upcast);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol);
-variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual);
+variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
 variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);
 variants!(of_verb, VERBS, Verb: Retry, Discard, Undo, Resolve, Resume, AcceptServer);
 

@@ -5,7 +5,7 @@
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
     FieldsSource, Intent, Item, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream, Verb, Winner,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::{
@@ -279,6 +279,7 @@ fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
         (Policy::Min, Winner::Merged),
         (Policy::AppendUnique, Winner::Merged),
         (Policy::Manual, Winner::Undecided),
+        (Policy::Function, Winner::Local),
     ];
     let fields = rules.map(|(rule, winner)| ConflictedField { name: rule.as_str().to_owned(), rule, winner });
     Conflicted {
@@ -296,6 +297,10 @@ fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
         local: items.add(r#"{"stage":"hot"}"#, random),
         remote: items.add(r#"{"stage":"won"}"#, random),
         merged: Some(items.add(r#"{"stage":"hot"}"#, random)),
+        functions: vec![
+            SettledBy { field: Some("function".to_owned()), function: "longest".to_owned() },
+            SettledBy { field: None, function: "fullest".to_owned() },
+        ],
     }
 }
 

@@ -64,6 +64,7 @@ mod schema {
         Min,
         AppendUnique,
         Manual,
+        Function,
     }
 }
 

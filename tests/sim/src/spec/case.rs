@@ -3,7 +3,7 @@
 //! Invariant: a member that is not known is an error, so that a case never says something that nobody checks. The one
 //! exception is what a result says of the wire it came by, which is for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fieldbook::{EntityType, Fields, Granularity, OpKind, Policy, RecordKey};
 use serde::Deserialize;
@@ -113,6 +113,9 @@ pub(super) struct Declared {
     /// Sent earlier the higher it is.
     #[serde(default)]
     pub(super) priority: i32,
+    /// The same for creates, updates and deletes apart.
+    #[serde(default)]
+    pub(super) priorities: HashMap<OpKind, i32>,
     /// How conflicts are settled.
     #[serde(default)]
     pub(super) policy: Policy,
@@ -140,6 +143,12 @@ pub(super) struct Declared {
     /// Fields without which the app's validator refuses a record.
     #[serde(default)]
     pub(super) required: Vec<String>,
+    /// The app's function that settles conflicts.
+    #[serde(default)]
+    pub(super) function: Option<String>,
+    /// The app's functions that settle conflicts of single fields.
+    #[serde(default)]
+    pub(super) field_functions: BTreeMap<String, String>,
 }
 
 impl Declared {

@@ -253,6 +253,7 @@ fn conflict(row: &ConflictRow) -> Value {
     json!({
         "key": row.key, "op": row.kind, "winner": row.winner, "rule": row.rule, "fields": fields, "open": row.open,
         "base": row.base, "local": row.local, "remote": row.remote, "merged": row.merged,
+        "functions": row.functions.iter().map(|by| by.function.clone()).collect::<Vec<_>>(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use fieldbook::entry::ParkScope;
 use fieldbook::limits;
-use fieldbook::{Ask, EntityType, Next};
+use fieldbook::{Ask, EntityType, Hold, Next};
 
 use super::{World, get, is_image, oracle};
 use crate::broken::{Broken, ensure};
@@ -47,6 +47,7 @@ impl World {
             for number in 0..self.devices.len() {
                 self.decide_letters(number, round)?;
                 self.decide_conflicts(number, round)?;
+                self.decide_held(number)?;
                 self.renew(number)?;
                 self.settle(number)?;
                 self.sync(number)?;
@@ -91,6 +92,23 @@ impl World {
         Ok(())
     }
 
+    /// A person gives up what refers to records that are gone.
+    fn decide_held(&mut self, number: usize) -> Result<(), Broken> {
+        let device = self.device(number)?;
+        let book = device.book()?;
+        let held = book.plan().holds;
+        let places = held.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
+        let places: Vec<_> = places.collect();
+        let ops = device.model.ops.iter().filter(|(_, op)| places.contains(&op.place)).map(|(id, _)| *id);
+        let ops: Vec<_> = ops.collect();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let done = book.discard(ops, "what it refers to is gone");
+        device.called(done)?;
+        self.settle(number)
+    }
+
     /// Syncs one device as the product's loop does, with nothing failing.
     fn sync(&mut self, number: usize) -> Result<(), Broken> {
         let mut pull = true;
@@ -131,6 +149,7 @@ impl World {
         let mut stuck = device.model.parks.iter().filter(|scope| oracle::is_stuck(scope));
         let stuck = stuck.find(|scope| !undecided.contains(scope)).cloned();
         let holds = device.book()?.plan().holds;
+        let excused = excused || holds.values().any(Hold::waits_for_correction);
         ensure(excused && stuck.is_none(), "L3", || {
             format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
         })
