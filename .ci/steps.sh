@@ -112,6 +112,13 @@ step-spec() {
     cargo run --release -p fieldbook-sim --bin spec -- "${files[@]}"
 }
 
+# The laws of the rules as properties, each over so many drawn cases. FIELDBOOK_LAW_CASES=1000000 .ci/run laws is the long run.
+step-laws() {
+    [[ -f core/tests/laws.rs ]] || { absent "there is no core/tests/laws.rs"; return; }
+    PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000} cargo test --release -p fieldbook-core --test laws
+    PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000} cargo test --release -p fieldbook-sim --test laws
+}
+
 # A short run of every fuzz target. Without a nightly toolchain the stable one is told to pass for it.
 step-fuzz() {
     [[ -f fuzz/Cargo.toml ]] || { absent "there is no fuzz/Cargo.toml"; return; }

@@ -1,0 +1,574 @@
+//! The laws of the rules, over tails that nobody would think of. `PROPTEST_CASES` says how many: `.ci/run laws` asks for
+//! 10,000 of each.
+//!
+//! 1. Applying what ops come to equals applying the ops: what is frozen makes of the confirmed record what the ops make of it.
+//! 2. Ops never go as one across a barrier: an op under way, a transaction's edge, another actor, another schema version, an
+//!    open undo window.
+//! 3. Every op of a plan is named by it once, and what was frozen is found again with the same digest.
+//! 4. A plan overtakes neither a dependency nor the record's own order, whatever the priorities.
+//! 5. Every op of the tail is in a unit, in a group, or held.
+//! 6. Edits are in a total order, in which all devices agree; a rule that is applied again changes nothing.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use fieldbook_core::entry::{FieldsSource, Item, Items, Planned, Winner};
+use fieldbook_core::rows::{
+    Confirmed, FieldReference, RecordRow, TailRef, TailRow, UnitChangeRow, UnitRow, Visible,
+};
+use fieldbook_core::rules::freeze::{freeze, thaw};
+use fieldbook_core::rules::inspect::NoInspection;
+use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
+use fieldbook_core::rules::resolve::{LocalEdit, RemoteEdit, Resolution, Settlement, resolve};
+use fieldbook_core::rules::{Image, OpContent, View};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{
+    Actor, EntityRules, EntityType, Fields, FieldsJson, Hash, Hlc, OpId, OpKind, OpPlace, Policy, Priorities,
+    RecordKey, Reference, Schema, SeededRandomness, Seq, UnitId, Version, WallTime,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
+const WINDOW: Duration = Duration::from_millis(5_000);
+const KINDS: [OpKind; 4] = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace];
+const RECORDS: usize = 4;
+
+/// An op as it is drawn.
+#[derive(Debug, Clone)]
+struct Drawn {
+    kind: usize,
+    record: usize,
+    other_actor: bool,
+    new_version: bool,
+    /// Whether it is of the same transaction as the one before it.
+    joins: bool,
+    fresh: bool,
+    dead: bool,
+    refers: Option<usize>,
+    fields: Fields,
+}
+
+/// A tail with all that planning and freezing read.
+#[derive(Debug, Default)]
+struct Book {
+    tail: Tail,
+    rows: HashMap<RecordKey, RecordRow>,
+    ops: BTreeMap<OpPlace, (RecordKey, OpContent)>,
+    items: HashMap<Seq, Vec<Item>>,
+}
+
+fn key(record: usize) -> RecordKey {
+    let entity = if record < RECORDS / 2 { "lead" } else { "note" };
+    RecordKey::parse(entity, &record.to_string()).unwrap()
+}
+
+fn actor(other: bool) -> Actor {
+    Actor::parse(if other { "user-2" } else { "user-1" }).unwrap()
+}
+
+prop_compose! {
+    fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
+        Just(Value::Null), (0..3u8).prop_map(|n| json!(n)),
+    ], 0..3)) -> Fields {
+        members.into_iter().collect()
+    }
+}
+
+prop_compose! {
+    fn drawn()(
+        kind in 0..4usize, record in 0..RECORDS,
+        (other_actor, new_version, joins) in (rarely(), rarely(), rarely()),
+        (fresh, dead) in (rarely(), rarely()),
+        refers in prop::option::weighted(0.3, 0..RECORDS), fields in some_fields(),
+    ) -> Drawn {
+        Drawn { kind, record, other_actor, new_version, joins, fresh, dead, refers, fields }
+    }
+}
+
+fn rarely() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.15)
+}
+
+fn priorities() -> impl Strategy<Value = [Priorities; 2]> {
+    let some = || prop::option::of(-1..2i32);
+    let one = || {
+        (some(), some(), some()).prop_map(|(create, update, delete)| Priorities { create, update, delete })
+    };
+    [one(), one()]
+}
+
+fn schema([leads, notes]: [Priorities; 2]) -> Schema {
+    let rules = |entity: &str, priorities| {
+        let entity = EntityType::parse(entity).unwrap();
+        let references = vec![Reference { field: "about".to_owned(), entity }];
+        EntityRules { references, priorities, undo_window: WINDOW, ..EntityRules::default() }
+    };
+    // Leads refer to notes and notes to leads, so that records may wait for each other. No version is declared by name.
+    Schema::open(rules("note", leads)).declare(
+        EntityType::parse("note").unwrap(),
+        EntityRules { schema_version: 1, upcasters: BTreeMap::new(), ..rules("lead", notes) },
+    )
+}
+
+impl Book {
+    fn new(confirmed: Vec<Option<Fields>>, ops: Vec<Drawn>, under_way: usize) -> Self {
+        let mut book = Self::default();
+        for (record, image) in confirmed.into_iter().enumerate() {
+            let confirmed = image.map(|image| Confirmed {
+                version: Version::new(7),
+                edited_at: Hlc::from_bits(1),
+                deleted: false,
+                fields: image.into_image().to_json(),
+            });
+            book.rows.insert(key(record), RecordRow { confirmed, ..RecordRow::default() });
+        }
+        let (mut seq, mut index) = (0, 0);
+        let mut intents: Vec<Vec<Drawn>> = Vec::new();
+        for op in ops {
+            match intents.last_mut() {
+                Some(last) if op.joins => last.push(op),
+                _ => intents.push(vec![op]),
+            }
+        }
+        for intent in intents {
+            let (ops, first) = (intent.len(), intent[0].clone());
+            seq += 1;
+            // A transaction has one author and one time, and is refused whole.
+            for op in intent {
+                let place = OpPlace { seq: Seq::new(seq), index };
+                book.insert(
+                    place,
+                    &Drawn { other_actor: first.other_actor, fresh: first.fresh, dead: first.dead, ..op },
+                    ops,
+                );
+                index += 1;
+            }
+            index = 0;
+        }
+        book.send(under_way);
+        book
+    }
+
+    fn insert(&mut self, place: OpPlace, drawn: &Drawn, transaction_ops: usize) {
+        let (key, kind) = (key(drawn.record), KINDS[drawn.kind]);
+        let number = u32::try_from(self.ops.len() + 1).unwrap();
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let op = OpId::from_bytes(bytes);
+        let mut fields = if kind == OpKind::Delete { Fields::new() } else { drawn.fields.clone() };
+        // Nobody writes an update that says nothing (`admit`).
+        if kind == OpKind::Update && fields.is_empty() {
+            fields.set("a", 1);
+        }
+        let refers = drawn.refers.filter(|target| *target != drawn.record && kind != OpKind::Delete);
+        // Leads refer to notes and notes to leads.
+        let refers = refers.filter(|target| (*target < RECORDS / 2) != (drawn.record < RECORDS / 2));
+        if let Some(target) = refers {
+            fields.set("about", target.to_string());
+        }
+        // Notes are declared by name, so that their version counts; only leads have ops of two versions.
+        let schema_version = if drawn.new_version && drawn.record < RECORDS / 2 { 2 } else { 1 };
+        let edited_at = Hlc::from_bits(u64::from(number) + 10);
+        let references = refers
+            .map(|target| FieldReference { field: "about".to_owned(), target: Some(self::key(target)) });
+        self.tail.insert(
+            place,
+            TailRow {
+                op,
+                key: key.clone(),
+                kind,
+                actor: actor(drawn.other_actor),
+                edited_at,
+                made_at: if drawn.fresh { NOW } else { WallTime::from_milliseconds(0) },
+                schema_version,
+                upcast: None,
+                transaction_ops: u32::try_from(transaction_ops).unwrap(),
+                bytes: 10,
+                references: references.into_iter().collect(),
+            },
+        );
+        self.tail.set_dead(place, drawn.dead);
+        let row = self.rows.entry(key.clone()).or_default();
+        row.visible = Visible::Absent;
+        row.tail.push(TailRef {
+            op,
+            place,
+            kind,
+            stale: 0,
+            dead: drawn.dead,
+            outdated: false,
+            lost: Vec::new(),
+            merged: None,
+            base: None,
+            carried: Vec::new(),
+            upcast: None,
+        });
+        self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
+    }
+
+    /// Puts the first ops of the first record under way, if none of them is in a transaction.
+    fn send(&mut self, count: usize) {
+        let first: Vec<_> =
+            self.tail.ops_of(&key(0)).filter(|place| !self.tail.is_dead(*place)).take(count).collect();
+        if first.is_empty() || first.iter().any(|place| self.tail.op(*place).unwrap().transaction_ops > 1) {
+            return;
+        }
+        let ops = first.iter().map(|place| fieldbook_core::entry::PlannedOp {
+            id: self.tail.op(*place).unwrap().op,
+            place: *place,
+        });
+        let change = UnitChangeRow {
+            key: key(0),
+            kind: OpKind::Update,
+            ops: ops.collect(),
+            base: None,
+            base_fields: None,
+            edited_at: Hlc::ZERO,
+            older: Vec::new(),
+            schema_version: 1,
+            fields: FieldsSource::Nothing,
+        };
+        let unit = UnitRow {
+            planned: Seq::new(1_000),
+            actor: self.tail.op(first[0]).unwrap().actor.clone(),
+            changes: vec![change],
+            digest: Hash::from_bytes([0; 32]),
+            tries: 0,
+            code: String::new(),
+            first_try: None,
+            retry_at: None,
+        };
+        self.tail.put_unit(UnitId::from_bytes([9; 16]), &unit);
+    }
+
+    fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
+        plan(&PlanInput {
+            tail: &self.tail,
+            schema,
+            parks: &[],
+            actor: &actor(false),
+            now: NOW,
+            batch_ops,
+            batch_bytes: usize::MAX,
+            unmetered: true,
+            heed_backoff: true,
+            inspect: &NoInspection,
+        })
+    }
+
+    fn op(&self, place: OpPlace) -> &TailRow {
+        self.tail.op(place).unwrap()
+    }
+
+    fn waiting(&self, key: &RecordKey) -> Vec<OpPlace> {
+        self.tail.ops_of(key).filter(|place| !self.tail.is_dead(*place)).collect()
+    }
+
+    fn is_transaction(&self, group: &Group) -> bool {
+        group.records.iter().flat_map(|(_, places)| places).any(|place| self.op(*place).transaction_ops > 1)
+    }
+}
+
+impl View for Book {
+    type Error = Infallible;
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Infallible> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn unit(&mut self, _: &UnitId) -> Result<Option<UnitRow>, Infallible> {
+        Ok(None)
+    }
+
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Infallible> {
+        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, Infallible> {
+        Ok(self.ops[&place].1.clone())
+    }
+
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Infallible> {
+        Ok(match source {
+            FieldsSource::Nothing => None,
+            FieldsSource::OfOp(place) => Some(self.ops[&place].1.fields.to_json()),
+            FieldsSource::Item(seq, index) => {
+                let bytes = self.items[&seq][usize::try_from(index).unwrap()].bytes().unwrap();
+                Some(FieldsJson::from_stored(bytes).unwrap())
+            }
+        })
+    }
+}
+
+fn any_book() -> impl Strategy<Value = Book> {
+    let confirmed = prop::collection::vec(prop::option::of(some_fields()), RECORDS);
+    (confirmed, prop::collection::vec(drawn(), 0..12), 0..3usize)
+        .prop_map(|(confirmed, ops, under_way)| Book::new(confirmed, ops, under_way))
+}
+
+/// Worked out a second time: what ops of one record come to.
+fn comes_to(kinds: &[OpKind]) -> OpKind {
+    match (kinds.first(), kinds.last()) {
+        (_, Some(OpKind::Delete)) => OpKind::Delete,
+        _ if !kinds.contains(&OpKind::Delete) && kinds.first() == Some(&OpKind::Create) => OpKind::Create,
+        _ => OpKind::Update,
+    }
+}
+
+proptest! {
+    #[test]
+    fn ops_never_go_as_one_across_a_barrier(book in any_book(), priorities in priorities(), batch in 1..8usize) {
+        let plan = book.planned(&schema(priorities), batch);
+        for group in &plan.groups {
+            let places: Vec<_> = group.records.iter().flat_map(|(_, places)| places.iter().copied()).collect();
+            let first = book.op(places[0]);
+            for place in &places {
+                let row = book.op(*place);
+                prop_assert!(book.tail.unit_of(*place).is_none(), "an op under way");
+                prop_assert!(!book.tail.is_dead(*place), "a dead letter");
+                prop_assert_eq!(&row.actor, &actor(false), "another actor");
+                prop_assert!(row.made_at.plus(WINDOW) <= NOW, "an open undo window");
+                prop_assert_eq!(row.transaction_ops > 1, first.transaction_ops > 1, "a transaction's edge");
+            }
+            if book.is_transaction(group) {
+                let whole: BTreeSet<_> = book
+                    .tail
+                    .ops_of_entry(places[0].seq)
+                    .map(|(place, _)| place)
+                    .filter(|place| !book.tail.is_dead(*place))
+                    .collect();
+                prop_assert_eq!(&whole, &places.iter().copied().collect::<BTreeSet<_>>(), "all or none");
+            } else {
+                prop_assert_eq!(group.records.len(), 1);
+                let one_version = places.iter().all(|place| book.op(*place).schema_version == first.schema_version);
+                prop_assert!(one_version, "another schema version");
+            }
+        }
+        let changes: usize = plan.groups.iter().map(|group| group.records.len()).sum();
+        prop_assert!(changes <= batch || plan.groups.len() == 1, "the batch is bounded");
+    }
+
+    #[test]
+    fn a_plan_overtakes_neither_a_dependency_nor_the_records_own_order(
+        book in any_book(), priorities in priorities(), batch in 1..12usize,
+    ) {
+        let schema = schema(priorities);
+        let plan = book.planned(&schema, batch);
+        for group in &plan.groups {
+            let together: BTreeSet<_> = group.records.iter().map(|(key, _)| key.clone()).collect();
+            for (key, places) in &group.records {
+                let waiting = book.waiting(key);
+                prop_assert_eq!(&waiting[..places.len()], &places[..], "the oldest first, and none left out");
+                let dead_create = book.tail.ops_of(key).any(|place| {
+                    book.tail.is_dead(place) && place < places[0] && book.op(place).kind == OpKind::Create
+                });
+                let first_dead = book.tail.ops_of(key).find(|place| book.tail.is_dead(*place));
+                let joins = first_dead.is_some_and(|place| book.op(place).kind == OpKind::Create);
+                prop_assert!(!(dead_create && joins), "what waits for a dead creation stays");
+                for place in places {
+                    for target in book.op(*place).targets().filter(|target| !together.contains(target)) {
+                        let created = book.tail.ops_of(target).find(|place| book.op(*place).kind == OpKind::Create);
+                        prop_assert!(created.is_none_or(|created| created > *place), "{} waits for {target}", place);
+                    }
+                }
+            }
+        }
+        let priority = |group: &Group| {
+            let of_record = |(key, places): &(RecordKey, Vec<OpPlace>)| {
+                let kinds: Vec<_> = places.iter().map(|place| book.op(*place).kind).collect();
+                let kind = comes_to(&kinds);
+                (schema.rules(&key.entity).unwrap().priority_of(kind), kind)
+            };
+            let records: Vec<_> = group.records.iter().map(of_record).collect();
+            let deletes = records.iter().any(|(_, kind)| *kind == OpKind::Delete);
+            (records.iter().map(|(priority, _)| *priority).max().unwrap(), deletes)
+        };
+        let first = |group: &Group| group.records.iter().flat_map(|(_, places)| places).min().copied().unwrap();
+        for (number, earlier) in plan.groups.iter().enumerate() {
+            for later in &plan.groups[number + 1..] {
+                let ((before, _), (after, lowered)) = (priority(earlier), priority(later));
+                prop_assert!(before >= after || lowered, "the higher priority first");
+                let gone: Vec<_> = earlier.records.iter().filter(|(_, places)| {
+                    places.last().is_some_and(|place| book.op(*place).kind == OpKind::Delete)
+                }).map(|(key, _)| key).collect();
+                let refers = later.records.iter().flat_map(|(_, places)| places).any(|place| {
+                    book.op(*place).targets().any(|target| gone.contains(&target))
+                });
+                prop_assert!(!refers || first(earlier) < first(later), "a delete before what was made earlier and refers to it");
+            }
+        }
+    }
+
+    #[test]
+    fn every_op_of_the_tail_is_sent_or_held(book in any_book(), priorities in priorities()) {
+        let plan = book.planned(&schema(priorities), usize::MAX);
+        let sent: Vec<_> = plan.groups.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places.clone()).collect();
+        for (place, _) in book.tail.ops().filter(|(place, _)| !book.tail.is_dead(*place)) {
+            let again = book.tail.unit_of(place).is_some_and(|unit| plan.again.contains(&unit));
+            let times = usize::from(again) + usize::from(plan.holds.contains_key(&place))
+                + sent.iter().filter(|found| **found == place).count();
+            prop_assert_eq!(times, 1, "{}", place);
+        }
+        prop_assert!(!plan.more);
+    }
+
+    #[test]
+    fn what_is_frozen_is_what_the_ops_come_to_and_names_each_of_them_once(
+        mut book in any_book(), priorities in priorities(), seed in any::<u64>(),
+    ) {
+        let plan = book.planned(&schema(priorities), usize::MAX);
+        let seq = Seq::new(2_000);
+        let mut randomness = SeededRandomness::from_number(seed);
+        let frozen = freeze(&mut book, &plan.groups, seq, NOW, &mut randomness).unwrap();
+        let Planned { units, annulled } = &frozen.planned;
+        let in_units = units.iter().flat_map(|unit| &unit.changes).flat_map(|change| &change.ops);
+        let mut named: Vec<_> = in_units.chain(annulled.iter().flat_map(|annulled| &annulled.ops)).map(|op| op.place).collect();
+        named.sort_unstable();
+        let mut absorbed: Vec<_> =
+            plan.groups.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places.clone()).collect();
+        absorbed.sort_unstable();
+        prop_assert_eq!(named, absorbed, "each op once");
+
+        book.items.insert(seq, Vec::from(Items::clone(&frozen.items)));
+        for unit in units {
+            let changes = unit.changes.iter().map(|change| UnitChangeRow {
+                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, base_fields: None,
+                edited_at: change.edited_at, older: change.older.clone(), schema_version: change.schema_version, fields: change.fields,
+            });
+            let row = UnitRow {
+                planned: seq, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
+                tries: 0, code: String::new(), first_try: None, retry_at: None,
+            };
+            let thawed = thaw(&mut book, unit.id, &row).unwrap();
+            for change in thawed.changes {
+                let places: Vec<_> = unit.changes.iter().filter(|planned| planned.key == change.key)
+                    .flat_map(|planned| planned.ops.iter().map(|op| op.place)).collect();
+                let fields = change.fields.map(|json| json.to_fields().unwrap()).unwrap_or_default();
+                let mut at_once = confirmed(&book, &change.key);
+                at_once.apply(change.kind, &fields);
+                prop_assert_eq!(one_by_one(&book, &change.key, &places).fields, at_once.fields);
+            }
+        }
+        for annulled in annulled {
+            let places: Vec<_> = annulled.ops.iter().map(|op| op.place).collect();
+            let before = confirmed(&book, &annulled.key).fields;
+            prop_assert_eq!(one_by_one(&book, &annulled.key, &places).fields, before, "they come to nothing");
+        }
+    }
+
+    #[test]
+    fn all_devices_agree_on_who_wins(edits in [edit(1), edit(2), edit(3)], base in some_fields(), policy in agreed_policy()) {
+        let rules = EntityRules { policy, ..EntityRules::default() };
+        let wins = |one: &Edit, other: &Edit| settle(&rules, &base, one, other).map(|settlement| settlement.winner);
+        for one in &edits {
+            for other in edits.iter().filter(|other| other.op != one.op) {
+                match (wins(one, other), wins(other, one)) {
+                    (None, None) => {}
+                    (Some(Winner::Local), Some(Winner::Remote)) | (Some(Winner::Remote), Some(Winner::Local)) => {}
+                    seen => prop_assert!(false, "{:?} and {:?}: {:?}", one, other, seen),
+                }
+            }
+        }
+        let [a, b, c] = &edits;
+        for [x, y, z] in [[a, b, c], [a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]] {
+            if wins(x, y) == Some(Winner::Local) && wins(y, z) == Some(Winner::Local) {
+                prop_assert_ne!(wins(x, z), Some(Winner::Remote), "the order has no circle");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_applied_again_changes_nothing(
+        ours in list(), theirs in list(), numbers in (0..4i64, 0..4i64), policy in any_policy(),
+    ) {
+        let rules = EntityRules { policy, ..EntityRules::default() };
+        let values = if policy == Policy::AppendUnique { (json!(ours), json!(theirs)) } else { (json!(numbers.0), json!(numbers.1)) };
+        let mine = Edit { op: 1, at: 5, fields: field(values.0) };
+        let other = Edit { op: 2, at: 6, fields: field(values.1) };
+        let base = field(json!("base"));
+        let Some(settlement) = settle(&rules, &base, &mine, &other) else { return Ok(()) };
+        let outcome = match settlement.winner {
+            Winner::Local => mine.fields.clone(),
+            Winner::Remote => other.fields.clone(),
+            Winner::Merged => settlement.merged.unwrap(),
+            Winner::Undecided => return Ok(()),
+        };
+        let again = Edit { fields: outcome.clone(), ..mine };
+        match settle(&rules, &base, &again, &other) {
+            None => prop_assert_eq!(outcome, other.fields),
+            Some(second) if second.winner == Winner::Merged => prop_assert_eq!(second.merged.unwrap(), outcome),
+            Some(second) => prop_assert_eq!(second.winner, Winner::Local),
+        }
+    }
+}
+
+fn confirmed(book: &Book, key: &RecordKey) -> Image {
+    let fields = book.rows[key].confirmed_image().map(|json| json.to_fields().unwrap());
+    Image { fields, before_deletion: None }
+}
+
+fn one_by_one(book: &Book, key: &RecordKey, places: &[OpPlace]) -> Image {
+    let mut image = confirmed(book, key);
+    for (_, content) in places.iter().map(|place| &book.ops[place]) {
+        image.apply(content.kind, &content.fields);
+    }
+    image
+}
+
+/// An edit of the field `a`.
+#[derive(Debug, Clone)]
+struct Edit {
+    op: u8,
+    at: u64,
+    fields: Fields,
+}
+
+fn field(value: Value) -> Fields {
+    std::iter::once(("a".to_owned(), value)).collect()
+}
+
+fn edit(op: u8) -> impl Strategy<Value = Edit> {
+    (0..4u64, 0..4i64).prop_map(move |(at, value)| Edit { op, at, fields: field(json!(value)) })
+}
+
+fn list() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(0..5u8, 0..5)
+}
+
+fn agreed_policy() -> impl Strategy<Value = Policy> {
+    prop::sample::select(vec![Policy::LastWriteWins, Policy::Max, Policy::Min])
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    prop::sample::select(vec![
+        Policy::LastWriteWins,
+        Policy::ServerWins,
+        Policy::DeviceWins,
+        Policy::Max,
+        Policy::Min,
+        Policy::AppendUnique,
+        Policy::Manual,
+    ])
+}
+
+/// Returns how one device's edit fares against another's that the server has.
+fn settle(rules: &EntityRules, base: &Fields, mine: &Edit, theirs: &Edit) -> Option<Settlement> {
+    let op = |edit: &Edit| OpId::from_bytes([edit.op; 16]);
+    let edited = (Hlc::from_bits(mine.at), op(mine));
+    let mut image = base.clone().into_image();
+    image.apply(&theirs.fields);
+    let there = Hlc::from_bits(theirs.at);
+    let local = LocalEdit { kind: OpKind::Update, fields: &mine.fields, edited, edit_of: &|_| edited };
+    let remote =
+        RemoteEdit { op: op(theirs), image: Some(&image), edited_at: there, edited_at_of: &|_| there };
+    // A base that neither has: where they differ, they meet.
+    let mut base = base.clone();
+    base.set("a", "base");
+    match resolve(&key(0), rules, Some(&base), local, &remote) {
+        Resolution::Conflict(settlement) => Some(settlement),
+        Resolution::Apart | Resolution::Agreed => None,
+    }
+}
