@@ -4,6 +4,7 @@
 //!   admit     may this mutation be written?                       app     → ops
 //!   clock     which stamp does it get?
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
+//!   order     what goes first of what could be sent?
 //!   inspect   what would only be sent to fail?
 //!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
@@ -26,6 +27,7 @@ pub mod coalesce;
 pub mod freeze;
 pub mod inspect;
 mod judge;
+mod order;
 pub mod plan;
 pub mod resolve;
 pub mod retry;

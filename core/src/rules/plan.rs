@@ -19,14 +19,15 @@
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::inspect::{Inspect, referred};
+use super::order::{Candidate, comes_to, order};
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
 use crate::limits;
-use crate::names::{Actor, EntityType, RecordKey};
+use crate::names::{Actor, RecordKey};
 use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;
 use crate::schema::{EntityRules, NetworkClass, Schema};
@@ -184,14 +185,6 @@ struct Planning<'a> {
     visited: HashSet<RecordKey>,
 }
 
-/// A group that could be sent, with what orders it.
-struct Candidate {
-    priority: i32,
-    first: OpPlace,
-    group: Group,
-    bytes: usize,
-}
-
 impl Planning<'_> {
     fn units_under_way(&mut self) {
         let mut units: Vec<_> = self.input.tail.units().collect();
@@ -286,8 +279,7 @@ impl Planning<'_> {
                 candidates.push(candidate);
             }
         }
-        heed_references(self.input.schema, self.input.tail, &mut candidates);
-        candidates.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.first));
+        order(self.input.schema, self.input.tail, &mut candidates);
         for candidate in candidates {
             self.take(candidate);
         }
@@ -531,49 +523,6 @@ impl Planning<'_> {
         self.ops += changes;
         self.bytes += bytes;
         true
-    }
-}
-
-/// Returns what is done to a record by some ops of it.
-fn comes_to<'a>(ops: impl Iterator<Item = &'a TailRow>) -> OpKind {
-    let together = |kind: Option<OpKind>, row: &TailRow| match (kind, row.kind) {
-        (_, OpKind::Delete) => OpKind::Delete,
-        (Some(OpKind::Create), _) | (None, OpKind::Create) => OpKind::Create,
-        (Some(OpKind::Delete), _) => OpKind::Replace,
-        (kind, next) => kind.unwrap_or(next),
-    };
-    ops.fold(None, |kind, row| Some(together(kind, row))).unwrap_or(OpKind::Update)
-}
-
-/// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record, nor than an
-/// earlier delete of an entity type whose records may have referred to it.
-fn heed_references<'a>(schema: &'a Schema, tail: &'a Tail, candidates: &mut [Candidate]) {
-    candidates.sort_by_key(|candidate| candidate.first);
-    let mut referring: HashMap<&RecordKey, i32> = HashMap::new();
-    let mut deleting: HashMap<&EntityType, i32> = HashMap::new();
-    for Candidate { priority, group, .. } in candidates {
-        let rows_of = |places: &[OpPlace]| -> Vec<&'a TailRow> {
-            places.iter().filter_map(|place| tail.op(*place)).collect()
-        };
-        let records: Vec<_> = group.records.iter().map(|(_, places)| rows_of(places)).collect();
-        let kind = |rows: &[&'a TailRow]| comes_to(rows.iter().copied());
-        let deletes = records.iter().filter(|rows| kind(rows) == OpKind::Delete);
-        let deleted: Vec<_> = deletes.filter_map(|rows| rows.first()).map(|row| &row.key).collect();
-        for key in &deleted {
-            let earlier = [referring.get(key).copied(), deleting.get(&key.entity).copied()];
-            *priority = earlier.into_iter().flatten().fold(*priority, i32::min);
-        }
-        let known = *priority;
-        let lower = |noted: &mut i32| *noted = (*noted).min(known);
-        for target in records.iter().flatten().flat_map(|row| row.targets()) {
-            referring.entry(target).and_modify(lower).or_insert(known);
-        }
-        for key in deleted {
-            let declared = schema.rules(&key.entity).map(|rules| rules.references.as_slice());
-            for reference in declared.unwrap_or_default() {
-                deleting.entry(&reference.entity).and_modify(lower).or_insert(known);
-            }
-        }
     }
 }
 

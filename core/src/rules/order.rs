@@ -1,0 +1,76 @@
+//! What goes first of what could be sent: by priority of the entity type and the operation, then by age.
+//!
+//! Invariants:
+//! 1. A delete goes no earlier than what was made before it and refers to its record, nor than an earlier delete of an entity
+//!    type whose records may have referred to it: the server would refuse what comes after.
+//! 2. The order is total, and depends on nothing but the ops.
+//!
+//! What it is not: what waits for what. Ops that depend on a record which is not at the server are no candidates
+//! ([`super::plan`]).
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use super::plan::Group;
+use crate::names::{EntityType, RecordKey};
+use crate::op::{OpKind, OpPlace};
+use crate::rows::TailRow;
+use crate::schema::Schema;
+use crate::tail::Tail;
+
+/// A group that could be sent, with what orders it.
+pub(super) struct Candidate {
+    pub(super) priority: i32,
+    pub(super) first: OpPlace,
+    pub(super) group: Group,
+    pub(super) bytes: usize,
+}
+
+/// Puts candidates in the order in which they are sent.
+pub(super) fn order(schema: &Schema, tail: &Tail, candidates: &mut [Candidate]) {
+    heed_references(schema, tail, candidates);
+    candidates.sort_by_key(|candidate| (Reverse(candidate.priority), candidate.first));
+}
+
+/// Returns what is done to a record by some ops of it.
+pub(super) fn comes_to<'a>(ops: impl Iterator<Item = &'a TailRow>) -> OpKind {
+    let together = |kind: Option<OpKind>, row: &TailRow| match (kind, row.kind) {
+        (_, OpKind::Delete) => OpKind::Delete,
+        (Some(OpKind::Create), _) | (None, OpKind::Create) => OpKind::Create,
+        (Some(OpKind::Delete), _) => OpKind::Replace,
+        (kind, next) => kind.unwrap_or(next),
+    };
+    ops.fold(None, |kind, row| Some(together(kind, row))).unwrap_or(OpKind::Update)
+}
+
+/// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record, nor than an
+/// earlier delete of an entity type whose records may have referred to it.
+fn heed_references<'a>(schema: &'a Schema, tail: &'a Tail, candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|candidate| candidate.first);
+    let mut referring: HashMap<&RecordKey, i32> = HashMap::new();
+    let mut deleting: HashMap<&EntityType, i32> = HashMap::new();
+    for Candidate { priority, group, .. } in candidates {
+        let rows_of = |places: &[OpPlace]| -> Vec<&'a TailRow> {
+            places.iter().filter_map(|place| tail.op(*place)).collect()
+        };
+        let records: Vec<_> = group.records.iter().map(|(_, places)| rows_of(places)).collect();
+        let kind = |rows: &[&'a TailRow]| comes_to(rows.iter().copied());
+        let deletes = records.iter().filter(|rows| kind(rows) == OpKind::Delete);
+        let deleted: Vec<_> = deletes.filter_map(|rows| rows.first()).map(|row| &row.key).collect();
+        for key in &deleted {
+            let earlier = [referring.get(key).copied(), deleting.get(&key.entity).copied()];
+            *priority = earlier.into_iter().flatten().fold(*priority, i32::min);
+        }
+        let known = *priority;
+        let lower = |noted: &mut i32| *noted = (*noted).min(known);
+        for target in records.iter().flatten().flat_map(|row| row.targets()) {
+            referring.entry(target).and_modify(lower).or_insert(known);
+        }
+        for key in deleted {
+            let declared = schema.rules(&key.entity).map(|rules| rules.references.as_slice());
+            for reference in declared.unwrap_or_default() {
+                deleting.entry(&reference.entity).and_modify(lower).or_insert(known);
+            }
+        }
+    }
+}
