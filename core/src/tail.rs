@@ -20,7 +20,8 @@ use crate::time::WallTime;
 #[derive(Debug, Clone, Default)]
 pub struct Tail {
     ops: BTreeMap<OpPlace, TailRow>,
-    records: HashMap<RecordKey, BTreeSet<OpPlace>>,
+    /// In order; nearly always one.
+    records: HashMap<RecordKey, Vec<OpPlace>>,
     places: HashMap<OpId, OpPlace>,
     dead: BTreeSet<OpPlace>,
     units: BTreeMap<UnitId, TailUnit>,
@@ -49,7 +50,10 @@ pub struct TailUnit {
 impl Tail {
     /// Takes in an op that was appended.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
-        self.records.entry(row.key.clone()).or_default().insert(place);
+        let places = self.records.entry(row.key.clone()).or_default();
+        if let Err(at) = places.binary_search(&place) {
+            places.insert(at, place);
+        }
         self.places.insert(row.op, place);
         self.ops.insert(place, row);
     }
@@ -61,7 +65,7 @@ impl Tail {
         self.dead.remove(&place);
         self.unit_of.remove(&place);
         if let Some(places) = self.records.get_mut(&row.key) {
-            places.remove(&place);
+            places.retain(|known| *known != place);
             if places.is_empty() {
                 self.records.remove(&row.key);
             }
