@@ -229,6 +229,30 @@ fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
     assert_eq!((&report["records"], &report["units"]), (&json!(2_300), &json!(3)));
 }
 
+/// The large stream of `docs/play.md`, scaled down: its largest transaction is not.
+#[test]
+fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_on_40_devices() {
+    let folder = TempDir::new().unwrap();
+    let (stream, table) = (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
+    let play = |more: &[&str]| {
+        fieldbook().arg("play").arg(&stream).arg("--oracle").arg(&table).args(more).output().unwrap()
+    };
+    let made = play(&["--generate", "5000", "--devices", "40"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let ran = play(&["--json", "--check"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let report = report(&ran);
+    assert_eq!((&report["mutations"], &report["devices"]), (&json!(5_000), &json!(40)));
+    assert_eq!(report["equal_devices"], 40);
+    assert_eq!(report["oracle"]["unexplained"], json!([]));
+    assert_eq!((&report["pending_ops"], &report["dead_letters"]), (&json!(0), &json!(0)));
+    // 1,000 ops are the most that one transaction may have.
+    assert_eq!(
+        (&report["writes"]["split_transactions"], &report["writes"]["split_parts"]),
+        (&json!(1), &json!(4))
+    );
+}
+
 #[test]
 fn a_line_that_is_no_mutation_is_named_by_its_number() {
     let mut play = Play::new().writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({}))]);

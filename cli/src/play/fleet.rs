@@ -18,9 +18,10 @@ use super::write::Late;
 use crate::error::Failure;
 
 /// How many books are open at most.
-const OPEN_BOOKS: usize = 32;
-/// How much of its file each open book keeps in memory.
-const CACHE_BYTES: usize = 1024 * 1024;
+const OPEN_BOOKS: usize = 6;
+/// How much of its file each open book keeps in memory: enough for the pages that a page of the server changes, which would
+/// else be written, read and written again within one commit.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
 /// writes its transactions at least this far apart.
 pub(super) const UNDO_WINDOW: Duration = Duration::from_millis(1);
