@@ -66,17 +66,22 @@ pub struct DiskTables<'t> {
 /// them spares looking for each of the others. Holds as long as the table is not written.
 #[derive(Default)]
 struct Absent {
-    /// The stored keys next to the gap; none at an end of the table.
-    gap: Option<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    gap: Option<Gap>,
     /// Whether the last record that was looked for was not there.
     missed: bool,
 }
 
+/// The stored keys on both sides of some that are not; none at an end of the table.
+struct Gap {
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+}
+
 impl Absent {
     fn has(&self, key: &[u8]) -> bool {
-        self.gap.as_ref().is_some_and(|(before, after)| {
-            before.as_ref().is_none_or(|before| before.as_slice() < key)
-                && after.as_ref().is_none_or(|after| key < after.as_slice())
+        self.gap.as_ref().is_some_and(|gap| {
+            gap.before.as_ref().is_none_or(|before| before.as_slice() < key)
+                && gap.after.as_ref().is_none_or(|after| key < after.as_slice())
         })
     }
 }
@@ -145,7 +150,7 @@ impl<'t> DiskTables<'t> {
         let row: Option<RecordRow> = self.get(Which::Records, key)?;
         let missed = std::mem::replace(&mut self.absent.missed, row.is_none());
         if row.is_none() && missed {
-            self.absent.gap = Some(neighbours(self.which(Which::Records)?, key)?);
+            self.absent.gap = Some(gap_around(self.which(Which::Records)?, key)?);
         }
         Ok(row)
     }
@@ -255,14 +260,14 @@ impl<'t> DiskTables<'t> {
     }
 }
 
-/// Returns the keys on both sides of one that the table does not have.
-fn neighbours(table: &BytesTable<'_>, key: &[u8]) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), StoreError> {
+/// Returns the gap in which a key lies that the table does not have.
+fn gap_around(table: &BytesTable<'_>, key: &[u8]) -> Result<Gap, StoreError> {
     let during = StoreError::during::<redb::StorageError>;
     let before = table.range(..key).map_err(during("reading rows"))?.next_back();
     let before = before.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
     let after = table.range(key..).map_err(during("reading rows"))?.next();
     let after = after.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
-    Ok((before, after))
+    Ok(Gap { before, after })
 }
 
 /// A table by its place in the source, so that a name and its definition cannot be mixed up.
