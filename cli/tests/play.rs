@@ -175,6 +175,30 @@ fn what_was_written_later_stays_behind_when_an_earlier_transaction_is_pushed() {
     assert_eq!(report["records_in_conflict"], 1, "bob and ann did not know of each other's edit");
 }
 
+/// Seen in a made-up stream: with two transactions behind the one that is pushed, no clock keeps both back, and the third left
+/// at the position of the first.
+#[test]
+fn a_third_transaction_of_an_author_is_postponed_and_does_not_leave_early() {
+    let play = Play::new()
+        .writes(
+            From("ann", 0, 1, "01T10"),
+            &[("create", "1", json!({})), ("create", "2", json!({})), ("create", "3", json!({}))],
+        )
+        .writes(From("ann", 1, 5, "01T11"), &[("update", "2", json!({"a": 1}))])
+        .writes(From("ann", 1, 6, "01T12"), &[("update", "3", json!({"a": 1}))])
+        .writes(From("bob", 6, 7, "07T10"), &[("update", "1", json!({"phone": "of bob"}))])
+        .writes(From("ann", 1, 9, "08T10"), &[("update", "1", json!({"phone": "of ann"}))])
+        .comes_to("1", json!({"phone": "of ann"}))
+        .comes_to("2", json!({"a": 1}))
+        .comes_to("3", json!({"a": 1}));
+    let report = play.holds();
+    assert_eq!(report["oracle"]["explained"], json!([]));
+    assert_eq!(
+        (&report["writes"]["postponed_transactions"], &report["records_in_conflict"]),
+        (&json!(1), &json!(1))
+    );
+}
+
 /// Seen in the shipped history: two people's changes arrive at one position, the second made on top of the first, with a
 /// base position that has neither.
 #[test]

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +85,7 @@ macro_rules! name {
 
 name!(
     /// The kind of a record, such as `lead`: lower-case letters, digits and `_`, at most 63 bytes.
-    EntityType, check_entity_type, shared
+    EntityType, check_entity_type, shared_entity_type
 );
 name!(
     /// The id of a record within its entity type: 1 to 128 bytes of UTF-8 with no control characters.
@@ -94,7 +95,7 @@ name!(
     /// Who made a change: the app's own id of a user or device, 1 to 128 bytes with no control characters.
     ///
     /// It stands in entry headers and outlives erasure: pass an opaque id, not a name or an address.
-    Actor, check_actor, own
+    Actor, check_actor, shared_actor
 );
 
 impl RecordId {
@@ -201,13 +202,26 @@ fn own(text: &str) -> Arc<str> {
     text.into()
 }
 
-/// Returns the text that the last entity type of this thread has, if it is the same: records come in runs of one entity type,
-/// and each of them would else hold a copy of its name.
-fn shared(text: &str) -> Arc<str> {
+fn shared_entity_type(text: &str) -> Arc<str> {
     thread_local! {
-        static LAST: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+        static LAST: Last = const { RefCell::new(None) };
     }
-    LAST.with_borrow_mut(|last| match last {
+    shared(&LAST, text)
+}
+
+fn shared_actor(text: &str) -> Arc<str> {
+    thread_local! {
+        static LAST: Last = const { RefCell::new(None) };
+    }
+    shared(&LAST, text)
+}
+
+type Last = RefCell<Option<Arc<str>>>;
+
+/// Returns the text that this thread was asked for last, if it is the same: records come in runs of one entity type and one
+/// actor, and each of them would else hold copies of these names.
+fn shared(last: &'static LocalKey<Last>, text: &str) -> Arc<str> {
+    last.with_borrow_mut(|last| match last {
         Some(known) if **known == *text => Arc::clone(known),
         _ => Arc::clone(last.insert(text.into())),
     })

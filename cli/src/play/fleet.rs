@@ -18,10 +18,10 @@ use super::write::Late;
 use crate::error::Failure;
 
 /// How many books are open at most.
-const OPEN_BOOKS: usize = 6;
+const OPEN_BOOKS: usize = 4;
 /// How much of its file each open book keeps in memory: enough for the pages that a page of the server changes, which would
 /// else be written, read and written again within one commit.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+const CACHE_BYTES: usize = 24 * 1024 * 1024;
 /// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
 /// writes its transactions at least this far apart.
 pub(super) const UNDO_WINDOW: Duration = Duration::from_millis(1);
@@ -33,6 +33,8 @@ pub(super) struct Device {
     pub(super) clock: Arc<VirtualClock>,
     /// What was written and has yet to be pushed, oldest first.
     pub(super) owed: VecDeque<Owed>,
+    /// Transactions that could not be written at their base position, oldest first.
+    pub(super) waiting: VecDeque<usize>,
     /// When it last wrote, by its own clock.
     pub(super) wrote_at: WallTime,
     /// Whether it may have something for the server.
@@ -66,6 +68,7 @@ impl Fleet {
             path: folder.join(file_name(actor.as_str())),
             clock: Arc::default(),
             owed: VecDeque::new(),
+            waiting: VecDeque::new(),
             wrote_at: WallTime::default(),
             may_owe: false,
             book: None,
