@@ -436,14 +436,14 @@ fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Err
         answered.upstream.receipt = None;
     }
     let read_to_end = session.tables.state()?.rereading && !answer.more;
-    if answered.is_empty() && !read_to_end {
-        return Ok(answered.tally);
+    let (is_empty, tally) = (answered.is_empty(), answered.tally);
+    if is_empty && !read_to_end {
+        return Ok(tally);
     }
-    let reoffers = std::mem::take(&mut answered.reoffers);
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     let hlc = observe(last, seen, answer.server_time);
-    if !answered.is_empty() {
-        let draft = Draft { meta: Meta::Upstream(answered.upstream.clone()), items: answered.upstream_items };
+    if !is_empty {
+        let draft = Draft { meta: Meta::Upstream(answered.upstream), items: answered.upstream_items };
         session.append(draft, hlc)?;
     }
     if !answered.decisions.is_empty() {
@@ -451,8 +451,8 @@ fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Err
         let meta = Meta::Control(Control::Decided(answered.decisions));
         session.append(Draft { meta, items: answered.decision_items }, Hlc::ZERO)?;
     }
-    offer_again(session, reoffers, read_to_end)?;
-    Ok(answered.tally)
+    offer_again(session, answered.reoffers, read_to_end)?;
+    Ok(tally)
 }
 
 /// After a server was restored: what its former life had confirmed and this one lacks is written as ops of ours, under the

@@ -127,8 +127,9 @@ impl<'t> Session<'t> {
     /// Lends what the rules may read, together with randomness.
     pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
         let log = CachedLog::new(self.appender.table());
-        let view = SessionView { tables: &mut self.tables, log, tail: self.tail, fresh: self.appended > 0 };
-        (view, self.randomness)
+        let rereading = self.tables.known_state().is_none_or(|state| state.rereading);
+        let (tail, judge_all) = (self.tail, self.appended > 0 || rereading);
+        (SessionView { tables: &mut self.tables, log, tail, judge_all }, self.randomness)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -150,7 +151,7 @@ pub(crate) struct SessionView<'a, 't> {
     tables: &'a mut DiskTables<'t>,
     log: CachedLog<&'a redb::Table<'t, u64, &'static [u8]>>,
     tail: &'a Tail,
-    fresh: bool,
+    judge_all: bool,
 }
 
 impl View for SessionView<'_, '_> {
@@ -162,7 +163,7 @@ impl View for SessionView<'_, '_> {
 
     fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
         // A tail that began in this very round is found by reading the row.
-        Ok(self.fresh || self.tail.has(key) || self.tables.state()?.rereading)
+        Ok(self.judge_all || self.tail.has(key))
     }
 
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {

@@ -175,6 +175,30 @@ fn what_was_written_later_stays_behind_when_an_earlier_transaction_is_pushed() {
     assert_eq!(report["records_in_conflict"], 1, "bob and ann did not know of each other's edit");
 }
 
+/// Seen in a made-up stream: with two transactions behind the one that is pushed, no clock keeps both back, and the third left
+/// at the position of the first.
+#[test]
+fn a_third_transaction_of_an_author_is_postponed_and_does_not_leave_early() {
+    let play = Play::new()
+        .writes(
+            From("ann", 0, 1, "01T10"),
+            &[("create", "1", json!({})), ("create", "2", json!({})), ("create", "3", json!({}))],
+        )
+        .writes(From("ann", 1, 5, "01T11"), &[("update", "2", json!({"a": 1}))])
+        .writes(From("ann", 1, 6, "01T12"), &[("update", "3", json!({"a": 1}))])
+        .writes(From("bob", 6, 7, "07T10"), &[("update", "1", json!({"phone": "of bob"}))])
+        .writes(From("ann", 1, 9, "08T10"), &[("update", "1", json!({"phone": "of ann"}))])
+        .comes_to("1", json!({"phone": "of ann"}))
+        .comes_to("2", json!({"a": 1}))
+        .comes_to("3", json!({"a": 1}));
+    let report = play.holds();
+    assert_eq!(report["oracle"]["explained"], json!([]));
+    assert_eq!(
+        (&report["writes"]["postponed_transactions"], &report["records_in_conflict"]),
+        (&json!(1), &json!(1))
+    );
+}
+
 /// Seen in the shipped history: two people's changes arrive at one position, the second made on top of the first, with a
 /// base position that has neither.
 #[test]
@@ -227,6 +251,30 @@ fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
     let report = play.holds();
     assert_eq!(report["writes"]["split_parts"], 3);
     assert_eq!((&report["records"], &report["units"]), (&json!(2_300), &json!(3)));
+}
+
+/// The large stream of `docs/play.md`, scaled down: its largest transaction is not.
+#[test]
+fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_on_40_devices() {
+    let folder = TempDir::new().unwrap();
+    let (stream, table) = (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
+    let play = |more: &[&str]| {
+        fieldbook().arg("play").arg(&stream).arg("--oracle").arg(&table).args(more).output().unwrap()
+    };
+    let made = play(&["--generate", "5000", "--devices", "40"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let ran = play(&["--json", "--check"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let report = report(&ran);
+    assert_eq!((&report["mutations"], &report["devices"]), (&json!(5_000), &json!(40)));
+    assert_eq!(report["equal_devices"], 40);
+    assert_eq!(report["oracle"]["unexplained"], json!([]));
+    assert_eq!((&report["pending_ops"], &report["dead_letters"]), (&json!(0), &json!(0)));
+    // 1,000 ops are the most that one transaction may have.
+    assert_eq!(
+        (&report["writes"]["split_transactions"], &report["writes"]["split_parts"]),
+        (&json!(1), &json!(4))
+    );
 }
 
 #[test]

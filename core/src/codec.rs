@@ -14,6 +14,7 @@
 //! by any writer of the same bytes (wincode's variable-length form is one).
 
 use bincode::config;
+use bincode::de::read::Reader;
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -119,6 +120,19 @@ impl<'a> StoredView<'a> for crate::rows::RecordView<'a> {
     type Whole = crate::rows::RecordRow;
 }
 
+/// Reads the text of a name, laid out as a `String` is, without taking memory for it.
+fn name<'b, D: Decoder>(
+    decoder: &mut D,
+    bytes: &'b mut [u8; limits::RECORD_ID_BYTES],
+) -> Result<&'b str, DecodeError> {
+    let length = u64::decode(decoder)?;
+    let bytes = usize::try_from(length).ok().and_then(|length| bytes.get_mut(..length));
+    let bytes = bytes.ok_or(DecodeError::Other("a name of more bytes than any may have"))?;
+    decoder.claim_bytes_read(bytes.len())?;
+    decoder.reader().read(bytes)?;
+    std::str::from_utf8(bytes).map_err(|inner| DecodeError::Utf8 { inner })
+}
+
 macro_rules! checked_text {
     ($($name:ty),*) => { $(
         impl Encode for $name {
@@ -129,7 +143,8 @@ macro_rules! checked_text {
 
         impl<C> Decode<C> for $name {
             fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-                Self::try_from(String::decode(decoder)?).map_err(|invalid| DecodeError::OtherString(invalid.to_string()))
+                let mut bytes = [0; limits::RECORD_ID_BYTES];
+                Self::parse(name(decoder, &mut bytes)?).map_err(|invalid| DecodeError::OtherString(invalid.to_string()))
             }
         }
 

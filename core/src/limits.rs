@@ -63,6 +63,7 @@ pub const UNDO_WINDOW: Duration = Duration::from_secs(5);
 /// How many entries a lazily folded table may lag behind the log before an append folds it.
 pub const LAZY_LAG: u64 = 1_024;
 
+const _: () = assert!(ENTITY_TYPE_BYTES <= RECORD_ID_BYTES, "any name fits where an id does");
 const _: () = assert!(OP_BYTES <= TRANSACTION_BYTES);
 const _: () = assert!(TRANSACTION_BYTES < REQUEST_BYTES, "a whole transaction fits one request");
 const _: () =

@@ -3,9 +3,12 @@
 //! Invariants: an [`EntityType`] matches `[a-z][a-z0-9_]{0,62}`; a [`RecordId`] and an [`Actor`] are 1 to 128 bytes of
 //! UTF-8 without control characters. The types can only be made through the check, also when read from disk or network.
 
+use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,7 @@ pub struct InvalidName {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:ident, $store:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(into = "String", try_from = "String")]
@@ -37,7 +40,7 @@ macro_rules! name {
             /// [`InvalidName`] with the rule that it breaks.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
                 $check(text)?;
-                Ok(Self(text.into()))
+                Ok(Self($store(text)))
             }
 
             /// Returns the text.
@@ -68,8 +71,7 @@ macro_rules! name {
         impl TryFrom<String> for $name {
             type Error = InvalidName;
             fn try_from(text: String) -> Result<Self, InvalidName> {
-                $check(&text)?;
-                Ok(Self(text.into()))
+                Self::parse(&text)
             }
         }
 
@@ -83,17 +85,17 @@ macro_rules! name {
 
 name!(
     /// The kind of a record, such as `lead`: lower-case letters, digits and `_`, at most 63 bytes.
-    EntityType, check_entity_type
+    EntityType, check_entity_type, shared_entity_type
 );
 name!(
     /// The id of a record within its entity type: 1 to 128 bytes of UTF-8 with no control characters.
-    RecordId, check_record_id
+    RecordId, check_record_id, own
 );
 name!(
     /// Who made a change: the app's own id of a user or device, 1 to 128 bytes with no control characters.
     ///
     /// It stands in entry headers and outlives erasure: pass an opaque id, not a name or an address.
-    Actor, check_actor
+    Actor, check_actor, shared_actor
 );
 
 impl RecordId {
@@ -104,7 +106,7 @@ impl RecordId {
 }
 
 /// Names one record: its entity type and its id. Written `lead/42`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordKey {
     /// The kind of record.
     pub entity: EntityType,
@@ -144,6 +146,23 @@ impl RecordKey {
     }
 }
 
+impl Ord for RecordKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Keys that are compared are mostly of one entity type, and mostly share its text.
+        let entities = match Arc::ptr_eq(&self.entity.0, &other.entity.0) {
+            true => Ordering::Equal,
+            false => self.entity.cmp(&other.entity),
+        };
+        entities.then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+impl PartialOrd for RecordKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}/{}", self.entity, self.id))
@@ -177,6 +196,35 @@ impl<'de> Deserialize<'de> for RecordKey {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
+}
+
+fn own(text: &str) -> Arc<str> {
+    text.into()
+}
+
+fn shared_entity_type(text: &str) -> Arc<str> {
+    thread_local! {
+        static LAST: Last = const { RefCell::new(None) };
+    }
+    shared(&LAST, text)
+}
+
+fn shared_actor(text: &str) -> Arc<str> {
+    thread_local! {
+        static LAST: Last = const { RefCell::new(None) };
+    }
+    shared(&LAST, text)
+}
+
+type Last = RefCell<Option<Arc<str>>>;
+
+/// Returns the text that this thread was asked for last, if it is the same: records come in runs of one entity type and one
+/// actor, and each of them would else hold copies of these names.
+fn shared(last: &'static LocalKey<Last>, text: &str) -> Arc<str> {
+    last.with_borrow_mut(|last| match last {
+        Some(known) if **known == *text => Arc::clone(known),
+        _ => Arc::clone(last.insert(text.into())),
+    })
 }
 
 fn check_entity_type(text: &str) -> Result<(), InvalidName> {

@@ -7,6 +7,7 @@
 //!
 //! What it is not: a store. It is rebuilt when a book is opened.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ids::{OpId, UnitId};
@@ -20,7 +21,7 @@ use crate::time::WallTime;
 #[derive(Debug, Clone, Default)]
 pub struct Tail {
     ops: BTreeMap<OpPlace, TailRow>,
-    records: HashMap<RecordKey, BTreeSet<OpPlace>>,
+    records: HashMap<RecordKey, Places>,
     places: HashMap<OpId, OpPlace>,
     dead: BTreeSet<OpPlace>,
     units: BTreeMap<UnitId, TailUnit>,
@@ -47,15 +48,57 @@ pub struct TailUnit {
     pub retry_at: Option<WallTime>,
 }
 
+/// The places of a record's ops, in order: nearly always one, which takes no memory of its own.
+#[derive(Debug, Clone)]
+struct Places {
+    first: OpPlace,
+    more: Vec<OpPlace>,
+}
+
+impl Places {
+    fn insert(&mut self, place: OpPlace) {
+        if place == self.first {
+            return;
+        }
+        let later = if place < self.first { std::mem::replace(&mut self.first, place) } else { place };
+        if let Err(at) = self.more.binary_search(&later) {
+            self.more.insert(at, later);
+        }
+    }
+
+    /// Takes a place out, and returns whether it was the only one.
+    fn remove(&mut self, place: OpPlace) -> bool {
+        if place != self.first {
+            self.more.retain(|known| *known != place);
+            return false;
+        }
+        if self.more.is_empty() {
+            return true;
+        }
+        self.first = self.more.remove(0);
+        false
+    }
+}
+
 impl Tail {
+    /// Takes in many ops at once, oldest first: for opening a book.
+    pub fn of(rows: Vec<(OpPlace, TailRow)>) -> Self {
+        let mut tail = Self {
+            records: HashMap::with_capacity(rows.len()),
+            places: HashMap::with_capacity(rows.len()),
+            ..Self::default()
+        };
+        for (place, row) in &rows {
+            tail.note(*place, row);
+        }
+        tail.ops = rows.into_iter().collect();
+        tail
+    }
+
     /// Takes in an op that was appended.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
         self.forget_references(place);
-        for target in row.targets() {
-            self.referrers.entry(target.clone()).or_default().insert(place);
-        }
-        self.records.entry(row.key.clone()).or_default().insert(place);
-        self.places.insert(row.op, place);
+        self.note(place, &row);
         self.ops.insert(place, row);
     }
 
@@ -77,11 +120,19 @@ impl Tail {
         self.places.remove(&row.op);
         self.dead.remove(&place);
         self.unit_of.remove(&place);
-        if let Some(places) = self.records.get_mut(&row.key) {
-            places.remove(&place);
-            if places.is_empty() {
-                self.records.remove(&row.key);
-            }
+        if self.records.get_mut(&row.key).is_some_and(|places| places.remove(place)) {
+            self.records.remove(&row.key);
+        }
+    }
+
+    fn note(&mut self, place: OpPlace, row: &TailRow) {
+        match self.records.entry(row.key.clone()) {
+            Entry::Occupied(places) => places.into_mut().insert(place),
+            Entry::Vacant(vacant) => drop(vacant.insert(Places { first: place, more: Vec::new() })),
+        }
+        self.places.insert(row.op, place);
+        for target in row.targets() {
+            self.referrers.entry(target.clone()).or_default().insert(place);
         }
     }
 
@@ -152,7 +203,8 @@ impl Tail {
 
     /// Returns the ops of a record, oldest first.
     pub fn ops_of(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = OpPlace> + '_ {
-        self.records.get(key).into_iter().flatten().copied()
+        let places = self.records.get(key).into_iter();
+        places.flat_map(|places| std::iter::once(places.first).chain(places.more.iter().copied()))
     }
 
     /// Returns the ops that refer to a record, oldest first.
@@ -199,5 +251,34 @@ impl Tail {
     /// Returns how many dead letters there are.
     pub fn dead_letters(&self) -> usize {
         self.dead.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_records_places_are_a_set_in_order(steps in prop::collection::vec((any::<bool>(), 0..6u64), 1..40)) {
+            let at = |seq| OpPlace { seq: Seq::new(seq), index: 0 };
+            let (mut places, mut wanted) = (None::<Places>, BTreeSet::new());
+            for (inserts, seq) in steps {
+                match (inserts, &mut places) {
+                    (true, Some(places)) => places.insert(at(seq)),
+                    (true, none) => *none = Some(Places { first: at(seq), more: Vec::new() }),
+                    (false, some) => {
+                        if some.as_mut().is_some_and(|places| places.remove(at(seq))) {
+                            *some = None;
+                        }
+                    }
+                }
+                if inserts { wanted.insert(at(seq)); } else { wanted.remove(&at(seq)); }
+                let found = places.iter().flat_map(|places| std::iter::once(&places.first).chain(&places.more));
+                prop_assert!(found.eq(&wanted));
+            }
+        }
     }
 }

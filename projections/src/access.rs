@@ -3,7 +3,7 @@
 //! Record rows are held in memory while a transaction lasts, and written by [`DiskTables::flush`] at its end: each once, however
 //! often it changed, in the order of their keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fieldbook_core::codec::{self, Stored, StoredView};
 use fieldbook_core::entry::Winner;
@@ -55,8 +55,35 @@ pub struct DiskTables<'t> {
     transaction: &'t WriteTransaction,
     open: BTreeMap<Which, BytesTable<'t>>,
     state: Option<StateRow>,
-    /// The order of keys is the order of their stored bytes.
-    records: BTreeMap<RecordKey, HeldRecord>,
+    /// In the order in which they were first asked for, which for a page of the server is close to that of their keys.
+    records: Vec<(RecordKey, HeldRecord)>,
+    /// Where each of them is.
+    places: HashMap<RecordKey, usize>,
+    absent: Absent,
+}
+
+/// Where the table of records has none: new records come in runs, and one look at the keys on both sides of the first of
+/// them spares looking for each of the others. Holds as long as the table is not written.
+#[derive(Default)]
+struct Absent {
+    gap: Option<Gap>,
+    /// Whether the last record that was looked for was not there.
+    missed: bool,
+}
+
+/// The stored keys on both sides of some that are not; none at an end of the table.
+struct Gap {
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+}
+
+impl Absent {
+    fn has(&self, key: &[u8]) -> bool {
+        self.gap.as_ref().is_some_and(|gap| {
+            gap.before.as_ref().is_none_or(|before| before.as_slice() < key)
+                && gap.after.as_ref().is_none_or(|after| key < after.as_slice())
+        })
+    }
 }
 
 /// A record's row as this transaction has it.
@@ -68,13 +95,29 @@ struct HeldRecord {
 
 impl<'t> DiskTables<'t> {
     /// Works within this transaction.
-    pub const fn new(transaction: &'t WriteTransaction) -> Self {
-        Self { transaction, open: BTreeMap::new(), state: None, records: BTreeMap::new() }
+    pub fn new(transaction: &'t WriteTransaction) -> Self {
+        Self::of(transaction, None)
     }
 
     /// Works within this transaction, whose state row is known.
-    pub const fn with_state(transaction: &'t WriteTransaction, state: StateRow) -> Self {
-        Self { transaction, open: BTreeMap::new(), state: Some(state), records: BTreeMap::new() }
+    pub fn with_state(transaction: &'t WriteTransaction, state: StateRow) -> Self {
+        Self::of(transaction, Some(state))
+    }
+
+    fn of(transaction: &'t WriteTransaction, state: Option<StateRow>) -> Self {
+        Self {
+            transaction,
+            open: BTreeMap::new(),
+            state,
+            records: Vec::new(),
+            places: HashMap::new(),
+            absent: Absent::default(),
+        }
+    }
+
+    /// Returns the book's state row if this transaction knows it.
+    pub const fn known_state(&self) -> Option<&StateRow> {
+        self.state.as_ref()
     }
 
     /// Returns a record's row without copying it.
@@ -86,10 +129,30 @@ impl<'t> DiskTables<'t> {
     }
 
     fn held(&mut self, key: &RecordKey) -> Result<&mut HeldRecord, StoreError> {
-        let stored: Option<RecordRow> =
-            if self.records.contains_key(key) { None } else { self.get(Which::Records, &key.to_bytes())? };
-        let held = self.records.entry(key.clone());
-        Ok(held.or_insert_with(|| HeldRecord { is_stored: stored.is_some(), row: stored, changed: false }))
+        let place = match self.places.get(key) {
+            Some(place) => *place,
+            None => {
+                let row = self.stored_record(&key.to_bytes())?;
+                self.records
+                    .push((key.clone(), HeldRecord { is_stored: row.is_some(), row, changed: false }));
+                self.places.insert(key.clone(), self.records.len() - 1);
+                self.records.len() - 1
+            }
+        };
+        let held = self.records.get_mut(place).map(|(_, held)| held);
+        Ok(held.unwrap_or_else(|| unreachable!("BUG: a record's place is where it was put")))
+    }
+
+    fn stored_record(&mut self, key: &[u8]) -> Result<Option<RecordRow>, StoreError> {
+        if self.absent.has(key) {
+            return Ok(None);
+        }
+        let row: Option<RecordRow> = self.get(Which::Records, key)?;
+        let missed = std::mem::replace(&mut self.absent.missed, row.is_none());
+        if row.is_none() && missed {
+            self.absent.gap = Some(gap_around(self.which(Which::Records)?, key)?);
+        }
+        Ok(row)
     }
 
     /// Writes the records that were changed, and their places in the declared indexes. Done once, before the commit. Returns
@@ -98,8 +161,12 @@ impl<'t> DiskTables<'t> {
     /// # Errors
     /// [`StoreError`] if a table cannot be written.
     pub fn flush(&mut self, schema: &Schema, follows: bool) -> Result<Vec<RecordEffect>, StoreError> {
+        self.places.clear();
+        self.absent = Absent::default();
         let mut changed = std::mem::take(&mut self.records);
-        changed.retain(|_, held| held.changed && (held.is_stored || held.row.is_some()));
+        changed.retain(|(_, held)| held.changed && (held.is_stored || held.row.is_some()));
+        // The order of keys is the order of their stored bytes.
+        changed.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.flush_indexes(schema, &changed)?;
         let effects = if follows { self.effects(&changed)? } else { Vec::new() };
         let rows = changed.into_iter().map(|(key, held)| {
@@ -110,10 +177,7 @@ impl<'t> DiskTables<'t> {
         Ok(effects)
     }
 
-    fn effects(
-        &mut self,
-        changed: &BTreeMap<RecordKey, HeldRecord>,
-    ) -> Result<Vec<RecordEffect>, StoreError> {
+    fn effects(&mut self, changed: &[(RecordKey, HeldRecord)]) -> Result<Vec<RecordEffect>, StoreError> {
         let mut effects = Vec::with_capacity(changed.len());
         for (key, held) in changed {
             let before = self.stored(key, held)?.and_then(|row| row.image().cloned());
@@ -131,7 +195,7 @@ impl<'t> DiskTables<'t> {
     fn flush_indexes(
         &mut self,
         schema: &Schema,
-        changed: &BTreeMap<RecordKey, HeldRecord>,
+        changed: &[(RecordKey, HeldRecord)],
     ) -> Result<(), StoreError> {
         for (key, held) in changed {
             let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty()) else {
@@ -194,6 +258,16 @@ impl<'t> DiskTables<'t> {
         }
         Ok(())
     }
+}
+
+/// Returns the gap in which a key lies that the table does not have.
+fn gap_around(table: &BytesTable<'_>, key: &[u8]) -> Result<Gap, StoreError> {
+    let during = StoreError::during::<redb::StorageError>;
+    let before = table.range(..key).map_err(during("reading rows"))?.next_back();
+    let before = before.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
+    let after = table.range(key..).map_err(during("reading rows"))?.next();
+    let after = after.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
+    Ok(Gap { before, after })
 }
 
 /// A table by its place in the source, so that a name and its definition cannot be mixed up.

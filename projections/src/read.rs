@@ -340,12 +340,8 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`] if a row or an entry does not read.
     pub fn tail(&self, schema: &fieldbook_core::Schema) -> Result<Tail, StoreError> {
-        let mut tail = Tail::default();
-        if let Some(table) = self.table(Which::Tail)? {
-            for (place, row) in lazy::read_tail(&table)? {
-                tail.insert(place, row);
-            }
-        }
+        let folded = self.table(Which::Tail)?.map_or_else(|| Ok(Vec::new()), |table| lazy::read_tail(&table));
+        let mut tail = Tail::of(folded?);
         let mark = self.state()?.tail_folded;
         for entry in fieldbook_core::log::entries_from(&self.entries()?, mark.next()) {
             let entry = entry?;

@@ -18,9 +18,10 @@ use super::write::Late;
 use crate::error::Failure;
 
 /// How many books are open at most.
-const OPEN_BOOKS: usize = 32;
-/// How much of its file each open book keeps in memory.
-const CACHE_BYTES: usize = 1024 * 1024;
+const OPEN_BOOKS: usize = 4;
+/// How much of its file each open book keeps in memory. Few books with some room each do better than many with little: pages
+/// that a commit changes and that do not fit are written, read and written again.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
 /// writes its transactions at least this far apart.
 pub(super) const UNDO_WINDOW: Duration = Duration::from_millis(1);
@@ -32,6 +33,8 @@ pub(super) struct Device {
     pub(super) clock: Arc<VirtualClock>,
     /// What was written and has yet to be pushed, oldest first.
     pub(super) owed: VecDeque<Owed>,
+    /// Transactions that could not be written at their base position, oldest first.
+    pub(super) waiting: VecDeque<usize>,
     /// When it last wrote, by its own clock.
     pub(super) wrote_at: WallTime,
     /// Whether it may have something for the server.
@@ -65,6 +68,7 @@ impl Fleet {
             path: folder.join(file_name(actor.as_str())),
             clock: Arc::default(),
             owed: VecDeque::new(),
+            waiting: VecDeque::new(),
             wrote_at: WallTime::default(),
             may_owe: false,
             book: None,

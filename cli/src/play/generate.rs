@@ -42,8 +42,15 @@ const FIELDS: [&str; 16] = [
 const STEP: Duration = Duration::from_secs(3_600);
 
 /// Writes a stream of so many mutations, and what it comes to.
-pub(super) fn generate(mutations: u64, seed: u64, stream: &Path, table: &Path) -> Result<(), Failure> {
-    let mut maker = Maker::new(mutations, seed);
+pub(super) fn generate(
+    mutations: u64,
+    devices: Option<u64>,
+    seed: u64,
+    stream: &Path,
+    table: &Path,
+) -> Result<(), Failure> {
+    let devices = devices.unwrap_or((mutations / 330).clamp(3, 300)).max(1);
+    let mut maker = Maker::new(mutations, devices, seed);
     let mut lines = create(stream)?;
     while maker.left > 0 {
         for line in maker.transaction() {
@@ -80,9 +87,8 @@ struct Made {
 }
 
 impl Maker {
-    fn new(mutations: u64, seed: u64) -> Self {
-        let authors = (mutations / 330).clamp(3, 300);
-        let bases = (0..authors).map(|_| 0).collect();
+    fn new(mutations: u64, devices: u64, seed: u64) -> Self {
+        let bases = (0..devices).map(|_| 0).collect();
         let random = SeededRandomness::from_number(seed);
         Self {
             random,
@@ -128,7 +134,7 @@ impl Maker {
 
     fn size(&mut self) -> u64 {
         // The first large one comes as soon as there is enough to work on.
-        let large = self.all / 10 >= LARGEST && self.transactions % 400 == 40;
+        let large = self.all >= LARGEST + LARGEST / 4 && self.transactions % 400 == 40;
         let size = match self.random.below(20) {
             _ if large => LARGEST,
             0..12 => 1 + self.random.below(4),

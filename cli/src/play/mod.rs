@@ -78,12 +78,15 @@ pub(crate) struct Args {
     /// Write a made-up stream of so many mutations to STREAM, and what it comes to to FINAL, instead of playing.
     #[arg(long, value_name = "MUTATIONS", hide = true, requires = "oracle")]
     generate: Option<u64>,
+    /// How many authors the made-up stream has.
+    #[arg(long, hide = true, requires = "generate", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    devices: Option<u64>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     if let (Some(mutations), Some(oracle)) = (args.generate, &args.oracle) {
-        return generate::generate(mutations, args.seed, &args.stream, oracle);
+        return generate::generate(mutations, args.devices, args.seed, &args.stream, oracle);
     }
     let setup = Setup {
         stream: Source::File(args.stream),

@@ -24,6 +24,9 @@ use crate::error::Failure;
 
 /// How often a device is tried again within one push while the server puts it off.
 const PUSH_RUNS: u32 = 30;
+/// How many transactions a device holds that have yet to be pushed: one that is next, and one behind it, which its undo window
+/// keeps there. No moment lies within the windows of two that were written at different times.
+const OWED: usize = 2;
 /// How many rounds of syncing all devices get at the end.
 const ROUNDS: u32 = 20;
 /// How many syncs one device gets to become quiet when nobody writes any more.
@@ -67,11 +70,22 @@ impl Player {
         Ok(())
     }
 
+    /// Writes a transaction at its base position, or as soon after it as it can be kept behind those before it.
     async fn write(&mut self, number: usize) -> Result<(), Failure> {
-        let mutations = self.stream.mutations(number)?;
         let Some(author) = self.stream.transactions.get(number).map(|transaction| transaction.author) else {
             return Ok(());
         };
+        let device = self.fleet.device(author)?;
+        if !device.waiting.is_empty() || device.owed.len() >= OWED {
+            device.waiting.push_back(number);
+            self.writes.postponed_transactions += 1;
+            return Ok(());
+        }
+        self.write_now(number, author).await
+    }
+
+    async fn write_now(&mut self, number: usize, author: usize) -> Result<(), Failure> {
+        let mutations = self.stream.mutations(number)?;
         let device = self.fleet.device(author)?;
         device.clock.set(self.world.wall());
         let book = self.fleet.book(author)?;
@@ -109,7 +123,9 @@ impl Player {
         let push_at = device.owed.front().map_or(write_at.plus(UNDO_WINDOW), |next| next.written_at);
         device.clock.set(push_at);
         let ops = leaving.iter_mut().flat_map(|owed| std::mem::take(&mut owed.ops)).collect();
-        self.send(author, &book, ops).await?;
+        // What was left for now can only be written on top of what its author had seen: a page is asked for with the push.
+        let push_only = leaving.iter().all(|owed| owed.late.is_empty());
+        self.send(author, &book, ops, push_only).await?;
         for owed in leaving {
             if owed.late.is_empty() {
                 continue;
@@ -120,16 +136,33 @@ impl Player {
             let ops = write_late(&book, mutations, owed.late, &mut self.writes)
                 .map_err(|error| refused(self.stream.source(), error))?;
             self.fleet.device(author)?.clock.set(push_at);
-            self.send(author, &book, ops).await?;
+            self.send(author, &book, ops, true).await?;
+        }
+        drop(book);
+        while let Some(next) = self.next_waiting(author)? {
+            self.write_now(next, author).await?;
         }
         Ok(())
     }
 
+    /// Takes the next transaction that waited for those before it to leave, if it can be written now.
+    fn next_waiting(&mut self, author: usize) -> Result<Option<usize>, Failure> {
+        let device = self.fleet.device(author)?;
+        Ok(if device.owed.len() < OWED { device.waiting.pop_front() } else { None })
+    }
+
     /// Syncs until these ops have ended, or those that have not cannot go now.
-    async fn send(&mut self, author: usize, book: &Book, ops: Vec<OpId>) -> Result<(), Failure> {
+    async fn send(
+        &mut self,
+        author: usize,
+        book: &Book,
+        ops: Vec<OpId>,
+        push_only: bool,
+    ) -> Result<(), Failure> {
         let owed = |book: &Book| ops.iter().filter(|op| book.find_op(**op).is_some()).count();
+        let options = RunOptions { push_only, ..RunOptions::default() };
         for _ in 0..PUSH_RUNS {
-            self.syncer.sync(book, &RunOptions::default()).await?;
+            self.syncer.sync(book, &options).await?;
             if owed(book) == 0 || !self.pass_backoff(author, book)? {
                 break;
             }

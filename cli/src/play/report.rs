@@ -139,6 +139,14 @@ impl Report {
             number(writes.late),
             "mutations of what the base position lacks, written at their own"
         );
+        if writes.postponed_transactions > 0 {
+            row!(
+                listing,
+                "postponed",
+                number(writes.postponed_transactions),
+                "transactions whose author had two others yet to push"
+            );
+        }
         if writes.split_transactions > 0 {
             row!(
                 listing,

@@ -33,6 +33,8 @@ pub(crate) struct Writes {
     pub(crate) updates_as_creates: u64,
     /// Deletes of a record that the device did not have.
     pub(crate) deletes_left_out: u64,
+    /// Transactions that were written after their base position, because two others of their author were yet to be pushed.
+    pub(crate) postponed_transactions: u64,
     /// Transactions that were too large for one.
     pub(crate) split_transactions: u64,
     /// The parts they were split into.

@@ -145,7 +145,7 @@ pub fn take_answer<V: View>(
         taking.outcome(outcome.unit, &outcome.outcome)?;
     }
     for change in &answer.changes {
-        taking.change(change);
+        taking.change(change)?;
     }
     taking.judge_all()?;
     Ok(taking.out)
@@ -198,7 +198,7 @@ impl<'a, V: View> Taking<'a, V> {
             Outcome::Applied { versions, current } => {
                 meta.versions = self.acked(id, &unit, versions);
                 for change in current {
-                    self.change(change);
+                    self.change(change)?;
                 }
             }
             Outcome::Duplicate { versions } => {
@@ -273,7 +273,7 @@ impl<'a, V: View> Taking<'a, V> {
         self.out.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
         for change in current {
             let number = unit.changes.iter().position(|ours| ours.key == change.key);
-            self.change(change);
+            self.change(change)?;
             if let (Some(number), Some(touched)) = (number, self.touched.get_mut(&change.key)) {
                 touched.stale = Some((id, number));
             }
@@ -331,12 +331,12 @@ impl<'a, V: View> Taking<'a, V> {
         }
     }
 
-    /// Records what the server sent of a record and remembers to judge its tail.
-    /// The same version is recorded once, though a page and an outcome may both bring it.
-    fn change(&mut self, change: &'a Change) {
+    /// Records what the server sent of a record and remembers to judge its tail, if it may have one.
+    /// The same version is recorded once, though a page and an outcome may both bring it; what an outcome names has a tail.
+    fn change(&mut self, change: &'a Change) -> Result<(), V::Error> {
         let known = self.touched.get(&change.key).map(|touched| touched.changes.as_slice());
         if known.unwrap_or_default().iter().any(|known| known.version == change.version) {
-            return;
+            return Ok(());
         }
         let kept_aside = self.schema.rules(&change.key.entity).is_none();
         let extent = match (change.deleted, change.partial) {
@@ -346,10 +346,8 @@ impl<'a, V: View> Taking<'a, V> {
         };
         let fields = match (&change.fields, extent) {
             (_, Extent::Deleted) => None,
-            (fields, _) => {
-                let fields = fields.clone().unwrap_or_default();
-                Some(self.out.upstream_items.add_fields(&fields, self.random))
-            }
+            (Some(fields), _) => Some(self.out.upstream_items.add_fields(fields, self.random)),
+            (None, _) => Some(self.out.upstream_items.add_fields(&FieldsJson::default(), self.random)),
         };
         self.out.upstream.changes.push(ChangeMeta {
             key: change.key.clone(),
@@ -362,17 +360,15 @@ impl<'a, V: View> Taking<'a, V> {
             kept_aside,
         });
         self.out.tally.changes += 1;
-        if !kept_aside {
+        if !kept_aside && self.view.may_need_judging(&change.key)? {
             self.touched.entry(change.key.clone()).or_default().changes.push(change);
         }
+        Ok(())
     }
 
     fn judge_all(&mut self) -> Result<(), V::Error> {
         for (key, mut touched) in std::mem::take(&mut self.touched) {
             touched.changes.sort_by_key(|change| change.version);
-            if !self.view.may_need_judging(&key)? {
-                continue;
-            }
             let Some(row) = self.view.record(&key)? else { continue };
             self.reoffer(&key, &row, &touched);
             if row.tail.is_empty() {

@@ -206,3 +206,30 @@ fn peak_memory() -> Option<u64> {
 fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(doing: &'static str) -> impl Fn(E) -> Failure {
     move |source| Failure::Server { doing, source: source.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_with_nothing_new_is_one_small_request_and_changes_no_byte_of_the_book() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, runtime) = (folder.path().join("client.book"), runtime().unwrap());
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = ServeOptions::new(listen, folder.path().join("server.redb"));
+        let server = runtime.block_on(serve(options)).unwrap();
+        runtime.block_on(fill(&server.url(), 300)).unwrap();
+        let synced = client(&server.url(), &path).unwrap();
+        assert_eq!((synced.records, synced.requests), (300, 1));
+
+        let book = Book::open(&path, BookOptions::new("bench").unwrap()).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let nothing = nothing_new(&runtime, &book, &server.url()).unwrap();
+        assert!(before == std::fs::read(&path).unwrap(), "the file changed");
+        assert_eq!((nothing.requests, nothing.entries_written), (1, 0));
+        // From the first byte of the connection to the last, headers and all.
+        assert!(nothing.wire_bytes_sent < 500 && nothing.wire_bytes_received < 500, "{nothing:?}");
+        drop(book);
+        runtime.block_on(server.shutdown()).unwrap();
+    }
+}

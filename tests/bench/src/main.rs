@@ -39,6 +39,9 @@ struct Arguments {
     /// Runs only the benchmarks whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Prints the names of the benchmarks and ends.
+    #[arg(long)]
+    list: bool,
     /// Runs only the peers whose name contains this, as for a profile.
     #[arg(long, default_value = "")]
     peer: String,
@@ -63,6 +66,19 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(url) = &arguments.first_sync_of {
         print(&serde_json::to_string(&first_sync::client(url, &arguments.folder)?)?);
         return Ok(());
+    }
+    if arguments.list {
+        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC]);
+        print(&names.collect::<Vec<_>>().join("\n"));
+        return Ok(());
+    }
+    if !BENCHMARKS
+        .iter()
+        .map(|benchmark| benchmark.name)
+        .chain([FIRST_SYNC])
+        .any(|name| name.contains(&arguments.only))
+    {
+        return Err(Failure::NoSuchBenchmark);
     }
     std::fs::create_dir_all(&arguments.folder)?;
     let divisor = if arguments.quick { 20 } else { 1 };

@@ -1,6 +1,7 @@
 //! Measuring peers side by side: in every round each of them does the same work, and who goes first changes, so that a
 //! slow moment of the machine falls on all of them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -75,18 +76,37 @@ impl Runner {
         Ok(())
     }
 
+    /// Copies the files of the open store, as a crash would leave them, and keeps the time that opening the copy and the
+    /// work on it take.
+    pub(crate) fn time_after_crash(
+        &mut self,
+        parent: &Path,
+        work: impl FnOnce(&mut dyn Peer) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.peer()?;
+        let copy = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
+        for file in fs::read_dir(self.folder.path())? {
+            let file = file?;
+            let to = copy.path().join(file.file_name());
+            fs::copy(file.path(), &to)?;
+            // A file that still has to reach the disk would make the first sync of whoever opens it wait.
+            fs::File::open(&to)?.sync_all()?;
+        }
+        let watch = Stopwatch::start();
+        let mut peer = self.contender.open(copy.path())?;
+        work(peer.as_mut())?;
+        self.seconds.push(watch.read().as_secs_f64());
+        Ok(())
+    }
+
     /// Forgets the times so far: they were for warming up.
     pub(crate) fn forget(&mut self) {
         self.seconds.clear();
     }
 
     /// Returns the median and the mean time of an item; `None` if nothing was timed.
-    pub(crate) fn result(&mut self) -> Option<Time> {
-        self.seconds.sort_by(f64::total_cmp);
-        let samples = self.seconds.len();
-        let median = *self.seconds.get(samples / 2)?;
-        let mean = self.seconds.iter().sum::<f64>() / samples as f64;
-        Some(Time { contender: self.contender, median, mean, samples, note: None })
+    pub(crate) fn result(&self) -> Option<Time> {
+        Time::of(self.contender, self.seconds.clone())
     }
 }
 
@@ -121,7 +141,7 @@ impl Race {
     /// Ends the race and returns what each contender needed for an item.
     pub(crate) fn finish(mut self) -> Vec<Time> {
         self.runners.sort_by_key(|runner| runner.contender);
-        self.runners.into_iter().filter_map(|mut runner| runner.result()).collect()
+        self.runners.into_iter().filter_map(|runner| runner.result()).collect()
     }
 }
 
@@ -134,6 +154,17 @@ pub(crate) struct Time {
     pub(crate) samples: usize,
     /// How it was done, where there are several ways.
     pub(crate) note: Option<String>,
+}
+
+impl Time {
+    /// Sums up what was timed; `None` if nothing was.
+    pub(crate) fn of(contender: Contender, mut seconds: Vec<f64>) -> Option<Self> {
+        seconds.sort_by(f64::total_cmp);
+        let samples = seconds.len();
+        let median = *seconds.get(samples / 2)?;
+        let mean = seconds.iter().sum::<f64>() / samples as f64;
+        Some(Self { contender, median, mean, samples, note: None })
+    }
 }
 
 /// The one place here that reads a clock.

@@ -50,7 +50,7 @@ fn first_sync(synced: &FirstSync) -> String {
 /// Draws the table. Times differ from machine to machine; the ratios are what carries over.
 fn table(lines: &[Line]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
     let mut header = vec!["median, one item".to_owned(), "item".to_owned()];
     header.extend(Contender::ALL.map(|contender| contender.name().to_owned()));
     header.extend(others().map(|contender| format!("{} vs SQLite", contender.name())));
