@@ -1,7 +1,5 @@
 //! `docs/traceability.md` has every row of the fault model, and names only tests that exist.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
