@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fieldbook_core::entry::{Control, Draft, Opened};
-use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, read_head};
+use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
 use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
@@ -121,7 +121,9 @@ impl Book {
         let mut seed = [0; 32];
         randomness.fill(&mut seed);
         let mut projections = options.projections;
-        let (head, state, tail) = match read_tables(&store, &options.schema, &mut projections) {
+        // Over a damaged page the engine may panic, which then is the file's fault, not the app's.
+        let read = guarded(|| Ok(read_tables(&store, &options.schema, &mut projections)));
+        let (head, state, tail) = match read.map_err(Error::from).flatten() {
             Ok(read) => read,
             Err(error) => {
                 // It cannot be used, so nothing more must happen to its file, not even a close.

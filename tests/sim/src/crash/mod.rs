@@ -27,7 +27,7 @@ use crate::broken::{Broken, ensure};
 use crate::disk::{Change, Failing, Fault, Loss, Platter, SimDisk};
 
 /// How many of the images are also crashed while they are opened: one of so many.
-const DOUBLE_EVERY: u64 = 130;
+const DOUBLE_EVERY: u64 = 200;
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy)]

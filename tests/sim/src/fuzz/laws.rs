@@ -27,7 +27,7 @@ pub fn fields_admit(data: &[u8]) {
     let (quick, full) = (FieldsJson::parse(patch), Fields::parse(patch));
     assert_eq!(quick.is_ok(), full.is_ok(), "BUG: the quick check and the full parse disagree");
     let (Ok(json), Ok(patch), Ok(image)) = (quick, full, Fields::parse(image)) else { return };
-    assert_eq!(json, patch.to_json(), "BUG: the same fields have two texts");
+    assert_eq!(json.to_fields().ok().as_ref(), Some(&patch), "BUG: the same text reads as two things");
     assert_eq!(FieldsJson::parse(json.as_str()).ok(), Some(json), "BUG: stored text is not read back");
     let Ok(key) = RecordKey::parse("lead", "1") else { return };
     let image = (choice & 1 == 1).then(|| image.into_image());

@@ -1,5 +1,6 @@
 //! Targets over what the two sides say to each other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
@@ -66,6 +67,11 @@ pub fn exchange_request(data: &[u8]) {
     let Ok(request) = serde_json::from_slice::<ExchangeRequest>(data) else { return };
     let again = serde_json::to_vec(&request).ok().and_then(|text| serde_json::from_slice(&text).ok());
     assert_eq!(again.as_ref(), Some(&request), "BUG: a request does not read back");
+    // Two units under one id are told apart by their place only.
+    let mut ids = BTreeSet::new();
+    if !request.units.iter().all(|unit| ids.insert(unit.id)) {
+        return;
+    }
     let mut server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
     let now = WallTime::from_milliseconds(1_767_225_600_000);
     let treat =

@@ -20,6 +20,7 @@ mod small;
 mod stored;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 pub use app::App;
 pub use laws::{clock, coalesce, fields_admit};
@@ -72,12 +73,15 @@ impl Choices<'_> {
 /// Runs something of the product that catches panics of the storage engine by itself. libFuzzer would end at such a panic,
 /// though nobody outside of the product ever sees it; only one that comes out is a finding.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static LAST: Mutex<String> = Mutex::new(String::new());
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+    }));
     let done = catch_unwind(AssertUnwindSafe(work));
     std::panic::set_hook(hook);
     match done {
         Ok(done) => done,
-        Err(_) => panic!("BUG: the product panicked"),
+        Err(_) => panic!("BUG: came out: {}", LAST.lock().unwrap_or_else(PoisonError::into_inner)),
     }
 }

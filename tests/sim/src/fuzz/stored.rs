@@ -86,15 +86,8 @@ pub fn log_file(data: &[u8]) {
             assert_eq!(disk.changes(), 0, "BUG: a file that was refused was written to");
             return;
         };
-        let verified = book.verify(|_| {});
-        if let (Ok(Ok(verified)), Ok(entries)) = (verified, book.entries(Seq::new(1), usize::MAX)) {
-            assert_eq!(
-                verified.entries,
-                entries.len() as u64,
-                "BUG: entries are there that were not verified"
-            );
-        }
-        drop(book.dead_letters().and_then(|_| book.conflicts()));
+        // Opening and verifying contain the engine's panics over damaged pages. Other reads do not, and are not promised to.
+        drop(book.verify(|_| {}));
         assert_eq!(disk.changes(), 0, "BUG: a file that was only looked at was written to");
     });
 }
