@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fieldbook_core::entry::{Control, Draft, Opened};
-use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, read_head};
+use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
 use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
@@ -122,19 +122,17 @@ impl Book {
         };
         let mut seed = [0; 32];
         randomness.fill(&mut seed);
-        let mut snapshot = Snapshot::new(store.begin_read()?);
-        let head = read_head(&snapshot.entries()?)?;
-        // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
-        if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == ROWS_FORMAT) {
-            drop(snapshot);
-            refold(&store, &options.schema, head, |_| {})?;
-            snapshot = Snapshot::new(store.begin_read()?);
-        }
-        let state = snapshot.state()?;
-        let tail = snapshot.tail(&options.schema)?;
         let mut projections = options.projections;
-        projections.settle(&snapshot)?;
-        drop(snapshot);
+        // Over a damaged page the engine may panic, which then is the file's fault, not the app's.
+        let read = guarded(|| Ok(read_tables(&store, &options.schema, &mut projections)));
+        let (head, state, tail) = match read.map_err(Error::from).flatten() {
+            Ok(read) => read,
+            Err(error) => {
+                // It cannot be used, so nothing more must happen to its file, not even a close.
+                store.abandon();
+                return Err(error);
+            }
+        };
         let shared = Shared {
             latest: Latest::default(),
             store,
@@ -237,6 +235,26 @@ impl Book {
         shared.latest.forget();
         Ok(shared.store.close()?)
     }
+}
+
+/// Reads what is kept in memory; folds the tables anew first if their rows are of another format.
+fn read_tables(
+    store: &Store,
+    schema: &Schema,
+    projections: &mut Projections,
+) -> Result<(Option<Head>, StateRow, Tail), Error> {
+    let mut snapshot = Snapshot::new(store.begin_read()?);
+    let head = read_head(&snapshot.entries()?)?;
+    // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
+    if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == ROWS_FORMAT) {
+        drop(snapshot);
+        refold(store, schema, head, |_| {})?;
+        snapshot = Snapshot::new(store.begin_read()?);
+    }
+    let state = snapshot.state()?;
+    let tail = snapshot.tail(schema)?;
+    projections.settle(&snapshot)?;
+    Ok((head, state, tail))
 }
 
 impl std::fmt::Debug for Book {

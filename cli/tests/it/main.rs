@@ -2,6 +2,8 @@
 
 // `cfg(test)` tells clippy that helpers in these files are tests too.
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod looks;

@@ -12,7 +12,8 @@
 //! Invariants:
 //! 1. Before [`Staged::go_live`] the disk is only read; after it every call goes straight through.
 //! 2. What is read is what was written last, in both states.
-//! 3. Going live replays the very calls, so a crash amid it leaves what a crash amid redb's own opening would leave.
+//! 3. Once it is given up ([`GiveUp`]), every call fails and the disk hears of nothing more.
+//! 4. Going live replays the very calls, so a crash amid it leaves what a crash amid redb's own opening would leave.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,8 +29,23 @@ const BLOCK: usize = 4096;
 /// A backend under two hands: redb's, and that of who decides whether it may write.
 pub(super) struct Staged<B>(Arc<Inner<B>>);
 
+/// Lets go of a disk for good, whatever engine still holds it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct GiveUp(Arc<AtomicBool>);
+
+impl GiveUp {
+    pub(super) fn now(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::Acquire) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+}
+
 struct Inner<B> {
     disk: B,
+    given_up: GiveUp,
     live: AtomicBool,
     stage: Mutex<Stage>,
 }
@@ -53,7 +69,12 @@ enum Change {
 
 impl<B: StorageBackend> Staged<B> {
     pub(super) fn new(disk: B) -> Self {
-        Self(Arc::new(Inner { disk, live: AtomicBool::new(false), stage: Mutex::default() }))
+        let (given_up, live) = (GiveUp::default(), AtomicBool::new(false));
+        Self(Arc::new(Inner { disk, given_up, live, stage: Mutex::default() }))
+    }
+
+    pub(super) fn give_up(&self) -> GiveUp {
+        self.0.given_up.clone()
     }
 
     pub(super) fn second_hand(&self) -> Self {
@@ -162,6 +183,7 @@ fn overlay(from: &[u8], from_offset: u64, to_offset: u64, to: &mut [u8]) {
 
 impl<B: StorageBackend> StorageBackend for Staged<B> {
     fn len(&self) -> io::Result<u64> {
+        self.0.given_up.check()?;
         match self.live() {
             Some(disk) => disk.len(),
             None => self.stage().length(&self.0.disk),
@@ -169,6 +191,7 @@ impl<B: StorageBackend> StorageBackend for Staged<B> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.given_up.check()?;
         match self.live() {
             Some(disk) => disk.read(offset, out),
             None => self.stage().read(&self.0.disk, offset, out),
@@ -176,6 +199,7 @@ impl<B: StorageBackend> StorageBackend for Staged<B> {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.given_up.check()?;
         match self.live() {
             Some(disk) => disk.set_len(length),
             None => self.stage().set_length(&self.0.disk, length),
@@ -183,6 +207,7 @@ impl<B: StorageBackend> StorageBackend for Staged<B> {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.0.given_up.check()?;
         match self.live() {
             Some(disk) => disk.sync_data(),
             None => {
@@ -193,6 +218,7 @@ impl<B: StorageBackend> StorageBackend for Staged<B> {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.given_up.check()?;
         match self.live() {
             Some(disk) => disk.write(offset, bytes),
             None => self.stage().write(&self.0.disk, offset, bytes),

@@ -5,6 +5,8 @@
 //! 2. Nothing that exists is ever overwritten by [`Store::create`].
 //! 3. [`Store::open`] writes to a file only once it has shown that it is a book that opens (see `staged`), and never if it
 //!    is opened to be looked at only.
+//! 4. A store that is only looked at, or given up, is not closed as others are: redb would commit once more for that, which
+//!    over a damaged file can end the process.
 //!
 //! What it is not: an error-proof reader of damaged pages. redb checks pages when it repairs, not each time it reads them;
 //! `verify` finds what is damaged among the entries.
@@ -18,7 +20,7 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 
 use super::entries::ENTRIES;
 use super::error::{StoreError, guarded};
-use super::staged::Staged;
+use super::staged::{GiveUp, Staged};
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,9 @@ pub struct StoreStats {
 pub struct Store {
     /// There until the store is closed or dropped.
     database: Option<Database>,
+    /// For a store that was opened, as opposed to made.
+    give_up: Option<GiveUp>,
+    look_only: bool,
 }
 
 impl Store {
@@ -174,12 +179,34 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the disk fails or a write transaction is open.
     pub fn close(mut self) -> Result<(), StoreError> {
+        if self.look_only {
+            self.let_go();
+            return Ok(());
+        }
         match self.database.take() {
             Some(database) => {
                 guarded(move || database.close().map_err(StoreError::during("closing the book")))
             }
             None => Ok(()),
         }
+    }
+
+    /// Leaves the file as the last commit left it, and takes no more part in it: for what turned out to be damaged. The next
+    /// opening repairs what a close would have spared it.
+    pub fn abandon(mut self) {
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        let (Some(mut database), Some(give_up)) = (self.database.take(), self.give_up.take()) else { return };
+        give_up.now();
+        let let_go = guarded(move || {
+            // The first thing that this reads fails, and after a failure redb writes nothing, also when it closes.
+            drop(database.check_integrity());
+            drop(database);
+            Ok(())
+        });
+        drop(let_go);
     }
 
     fn database(&self) -> Result<&Database, StoreError> {
@@ -190,6 +217,9 @@ impl Store {
 impl Drop for Store {
     /// redb commits once more when it closes, and may panic over a damaged file then, which must not take the app down.
     fn drop(&mut self) {
+        if self.look_only {
+            self.let_go();
+        }
         if let Some(database) = self.database.take()
             && let Err(error) =
                 guarded(move || database.close().map_err(StoreError::during("closing the book")))
@@ -218,7 +248,7 @@ pub fn commit(transaction: redb::WriteTransaction) -> Result<(), StoreError> {
 fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<Store, StoreError> {
     let database =
         builder(options).create_with_backend(backend).map_err(StoreError::during("creating the book"))?;
-    let store = Store { database: Some(database) };
+    let store = Store { database: Some(database), give_up: None, look_only: options.look_only };
     let transaction = store.begin_write()?;
     transaction.open_table(ENTRIES).map_err(StoreError::during("creating the log's table"))?;
     commit(transaction)?;
@@ -251,7 +281,7 @@ fn open_backend(
     if !options.look_only {
         staged.go_live().map_err(StoreError::disk("opening the book"))?;
     }
-    Ok(Store { database: Some(database) })
+    Ok(Store { database: Some(database), give_up: Some(staged.give_up()), look_only: options.look_only })
 }
 
 fn refused(error: redb::Error, path: &Path) -> StoreError {

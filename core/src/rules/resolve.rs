@@ -12,6 +12,8 @@
 //! 3. The result depends on the two edits and the base only, never on the order in which they arrived.
 //! 4. Nothing is dropped: every value that loses is in the result, to be recorded.
 
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
 use crate::entry::{ConflictedField, SettledBy, Winner};
@@ -305,18 +307,19 @@ impl Settled {
 }
 
 fn settle(rule: Policy, ours: &Value, theirs: &Value, local: (Hlc, OpId), remote: (Hlc, OpId)) -> Settled {
-    let by_number = |larger: bool| match (ours.as_f64(), theirs.as_f64()) {
-        (Some(ours), Some(theirs)) if (ours > theirs) == larger => Settled::of(Winner::Local),
-        (Some(_), Some(_)) => Settled::of(Winner::Remote),
-        _ => Settled::of(later(local, remote)),
+    // Numbers that are equal, however they are written, or too close to tell apart fall to the later edit: whatever decided
+    // by who asks would have two devices settle the same two edits differently.
+    let by_number = |wins: Ordering| match compare_numbers(ours, theirs) {
+        Some(Ordering::Equal) | None => Settled::of(later(local, remote)),
+        Some(order) => Settled::of(if order == wins { Winner::Local } else { Winner::Remote }),
     };
     match rule {
         Policy::LastWriteWins | Policy::Function => Settled::of(later(local, remote)),
         Policy::ServerWins => Settled::of(Winner::Remote),
         Policy::DeviceWins => Settled::of(Winner::Local),
         Policy::Manual => Settled::of(Winner::Undecided),
-        Policy::Max => by_number(true),
-        Policy::Min => by_number(false),
+        Policy::Max => by_number(Ordering::Greater),
+        Policy::Min => by_number(Ordering::Less),
         Policy::AppendUnique => match (ours, theirs) {
             (Value::Array(ours), Value::Array(theirs)) => {
                 let missing = ours.iter().filter(|item| !theirs.contains(item));
@@ -326,6 +329,17 @@ fn settle(rule: Policy, ours: &Value, theirs: &Value, local: (Hlc, OpId), remote
             _ => Settled::of(later(local, remote)),
         },
     }
+}
+
+/// Compares two numbers, whole ones exactly; `None` if one is none.
+fn compare_numbers(one: &Value, other: &Value) -> Option<Ordering> {
+    if let (Some(one), Some(other)) = (one.as_i64(), other.as_i64()) {
+        return Some(one.cmp(&other));
+    }
+    if let (Some(one), Some(other)) = (one.as_u64(), other.as_u64()) {
+        return Some(one.cmp(&other));
+    }
+    one.as_f64()?.partial_cmp(&other.as_f64()?)
 }
 
 /// The total order of edits.
@@ -409,6 +423,30 @@ mod tests {
             (fields(json!({"a": 0})), fields(json!({"a": 1})), fields(json!({"a": 2})))
         );
         assert_eq!(expect_conflict(update(2, 1).run()).winner, Winner::Local);
+    }
+
+    /// Found by the fuzz target `policies`: the role decided, so that two devices settled the same two edits differently.
+    #[test]
+    fn numbers_that_are_equal_however_written_fall_to_the_later_edit_under_max_and_min() {
+        for policy in [Policy::Max, Policy::Min] {
+            for (ours, theirs) in [(json!(3), json!(3.0)), (json!(3.0), json!(3))] {
+                for (our_time, their_time, winner) in [(2, 1, Winner::Local), (1, 2, Winner::Remote)] {
+                    let rules = EntityRules { policy, ..EntityRules::default() };
+                    let (ours, theirs) = (json!({"a": ours}), Some(json!({"a": theirs, "b": 0})));
+                    let case = Case { rules, ours, theirs, ..update(our_time, their_time) };
+                    assert_eq!(expect_conflict(case.run()).winner, winner, "{policy:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_whole_numbers_are_compared_exactly() {
+        let rules = EntityRules { policy: Policy::Max, ..EntityRules::default() };
+        let (less, more) = (9_007_199_254_740_992_i64, 9_007_199_254_740_993_i64);
+        let theirs = Some(json!({"a": less, "b": 0}));
+        let case = Case { rules, ours: json!({"a": more}), theirs, ..update(1, 2) };
+        assert_eq!(expect_conflict(case.run()).winner, Winner::Local);
     }
 
     #[test]

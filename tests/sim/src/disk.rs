@@ -7,9 +7,11 @@
 //!
 //! Invariants:
 //! 1. An image of the disk never lacks what was synced.
-//! 2. Unsynced writes are lost by sectors of 512 bytes, each by itself; a change of length is lost whole.
+//! 2. Unsynced writes are lost by sectors of 512 bytes, each by itself, or by bytes; a change of length is lost whole.
+//! 3. Of a byte that was written, either the old or the new value is there. Only what [`Loss::Filled`] is about holds neither,
+//!    and never in the first page, of which an engine must be able to rely on that much.
 //!
-//! What it is not: a disk that lies about syncing, or one that tears a sector.
+//! What it is not: a disk that lies about syncing (but see [`Failing::LostSync`], which says so when it loses).
 
 use std::fmt;
 use std::io;
@@ -22,6 +24,8 @@ use crate::dice::Dice;
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
+/// Where redb keeps the two slots between which a commit switches.
+const FIRST_PAGE: u64 = 4096;
 
 /// A disk, and the handle by which the harness holds it while a book uses it.
 #[derive(Clone)]
@@ -32,6 +36,7 @@ struct State {
     platter: Platter,
     mutations: u64,
     fault: Option<Fault>,
+    failing: Failing,
     tripped: bool,
     recording: Option<Vec<Change>>,
 }
@@ -77,6 +82,34 @@ pub enum Loss {
         /// Whether new ground holds garbage.
         garbage: bool,
     },
+    /// Each unsynced sector with one chance in three, and of each third one only some of its bytes.
+    Bytes {
+        /// Which.
+        seed: u64,
+    },
+    /// Each unsynced sector with one chance in two. What is lost beyond the first page holds neither what was there nor
+    /// what was written, but zeros or garbage.
+    Filled {
+        /// Which sectors.
+        seed: u64,
+        /// Whether they hold garbage; else zeros.
+        garbage: bool,
+    },
+}
+
+/// What a disk that fails does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Failing {
+    /// It says that there was an input or output error; for ever means that it cannot be read either.
+    #[default]
+    Error,
+    /// It says that it is full, and can still be read.
+    Full,
+    /// It writes the first half of what it was to write, and then says that it failed.
+    Short,
+    /// It says once that it could not sync, forgets what was not synced, and takes it for written from then on, as some
+    /// kernels do.
+    LostSync,
 }
 
 /// When and how a disk fails.
@@ -102,7 +135,15 @@ impl SimDisk {
     /// Makes a disk after a kill of the process: reads see everything, and what was not synced can still be lost.
     pub fn with_platter(platter: Platter) -> Self {
         let content = platter.image(Loss::Nothing);
-        let state = State { content, platter, mutations: 0, fault: None, tripped: false, recording: None };
+        let state = State {
+            content,
+            platter,
+            mutations: 0,
+            fault: None,
+            failing: Failing::default(),
+            tripped: false,
+            recording: None,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -123,8 +164,14 @@ impl SimDisk {
 
     /// Arranges a failure, in place of one arranged before.
     pub fn fail(&self, fault: Fault) {
+        self.fail_as(fault, Failing::Error);
+    }
+
+    /// Arranges a failure of some kind, in place of one arranged before.
+    pub fn fail_as(&self, fault: Fault, failing: Failing) {
         let mut state = self.state();
         state.fault = Some(fault);
+        state.failing = failing;
         state.tripped = false;
     }
 
@@ -164,7 +211,7 @@ impl Platter {
         match change {
             Change::Sync => {
                 for change in std::mem::take(&mut self.pending) {
-                    apply(&mut self.durable, &change, |_| true);
+                    apply(&mut self.durable, &change, |_| Kept::Whole);
                 }
             }
             change => self.pending.push(change.clone()),
@@ -180,7 +227,7 @@ impl Platter {
     pub fn image(&self, loss: Loss) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         let mut dice = Dice::new(match loss {
-            Loss::Sectors { seed, .. } => seed,
+            Loss::Sectors { seed, .. } | Loss::Bytes { seed } | Loss::Filled { seed, .. } => seed,
             _ => 0,
         });
         for (number, change) in self.pending.iter().enumerate() {
@@ -189,28 +236,56 @@ impl Platter {
                 Loss::Everything => Some(false),
                 Loss::Only(lost) => Some(number != lost),
                 Loss::AllBut(kept) => Some(number == kept),
-                Loss::Sectors { .. } => None,
+                Loss::Sectors { .. } | Loss::Bytes { .. } | Loss::Filled { .. } => None,
             };
             let before = bytes.len();
             match whole {
-                Some(true) => apply(&mut bytes, change, |_| true),
+                Some(true) => apply(&mut bytes, change, |_| Kept::Whole),
                 Some(false) => {}
-                None => apply(&mut bytes, change, |_| dice.chance(500)),
+                None => apply(&mut bytes, change, |at| fate(loss, at, &mut dice)),
             }
-            if matches!(loss, Loss::Sectors { garbage: true, .. }) && matches!(change, Change::SetLength(_)) {
-                bytes.iter_mut().skip(before).for_each(|byte| *byte = 0xa5);
+            let garbage =
+                matches!(loss, Loss::Sectors { garbage: true, .. } | Loss::Filled { garbage: true, .. });
+            if garbage && matches!(change, Change::SetLength(_)) {
+                bytes.iter_mut().skip(before).for_each(|byte| *byte = GARBAGE);
             }
         }
         bytes
     }
 }
 
+/// What lost ground holds if it holds garbage.
+const GARBAGE: u8 = 0xa5;
+
+/// What becomes of an unsynced sector.
+enum Kept {
+    Whole,
+    Not,
+    /// Of its bytes, those between the two places, counted round.
+    Partly(usize, usize),
+    Filled(u8),
+}
+
+fn fate(loss: Loss, at: u64, dice: &mut Dice) -> Kept {
+    match loss {
+        Loss::Bytes { .. } => match dice.below(3) {
+            0 => Kept::Whole,
+            1 => Kept::Not,
+            _ => Kept::Partly(dice.index(SECTOR), dice.index(SECTOR)),
+        },
+        _ if dice.chance(500) => Kept::Whole,
+        Loss::Filled { garbage, .. } if at >= FIRST_PAGE => Kept::Filled(if garbage { GARBAGE } else { 0 }),
+        _ => Kept::Not,
+    }
+}
+
 /// Does a change, sector by sector as far as each is kept.
-fn apply(bytes: &mut Vec<u8>, change: &Change, mut keep: impl FnMut(u64) -> bool) {
+fn apply(bytes: &mut Vec<u8>, change: &Change, mut fate: impl FnMut(u64) -> Kept) {
     match change {
         Change::Sync => {}
         Change::SetLength(length) => {
-            if keep(0) {
+            // What is in part there of a length is the old one.
+            if !matches!(fate(0), Kept::Not) {
                 bytes.resize(usize::try_from(*length).unwrap_or(usize::MAX), 0);
             }
         }
@@ -219,12 +294,25 @@ fn apply(bytes: &mut Vec<u8>, change: &Change, mut keep: impl FnMut(u64) -> bool
             let mut rest = written.as_ref();
             while !rest.is_empty() {
                 let (part, after) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
-                if keep(at as u64) {
-                    put(bytes, at, part);
+                match fate(at as u64) {
+                    Kept::Whole => put(bytes, at, part),
+                    Kept::Not => {}
+                    Kept::Filled(with) => put(bytes, at, &vec![with; part.len()]),
+                    Kept::Partly(from, to) => put_partly(bytes, at, part, from, to),
                 }
                 at += part.len();
                 rest = after;
             }
+        }
+    }
+}
+
+/// Puts the bytes from one place to the other there; if the first comes later, those outside of the two.
+fn put_partly(bytes: &mut Vec<u8>, at: usize, part: &[u8], from: usize, to: usize) {
+    for (place, byte) in part.iter().enumerate() {
+        let is_between = if from < to { (from..to).contains(&place) } else { !(to..from).contains(&place) };
+        if is_between {
+            put(bytes, at + place, &[*byte]);
         }
     }
 }
@@ -243,6 +331,7 @@ impl State {
     /// Counts a change and says whether it may happen.
     fn admit(&mut self) -> io::Result<()> {
         self.mutations += 1;
+        let failing = self.failing;
         match &mut self.fault {
             None => Ok(()),
             Some(fault) if fault.after > 0 => {
@@ -254,16 +343,18 @@ impl State {
                 if !fault.forever {
                     self.fault = None;
                 }
-                Err(broken())
+                Err(broken(failing))
             }
         }
     }
 
     fn reads_fail(&self) -> bool {
-        self.fault.is_some_and(|fault| fault.forever && fault.after == 0 && self.tripped)
+        self.failing == Failing::Error
+            && self.fault.is_some_and(|fault| fault.forever && fault.after == 0 && self.tripped)
     }
 
-    fn did(&mut self, change: Change) {
+    fn does(&mut self, change: Change) {
+        apply(&mut self.content, &change, |_| Kept::Whole);
         if let Some(recording) = &mut self.recording {
             recording.push(change.clone());
         }
@@ -271,8 +362,11 @@ impl State {
     }
 }
 
-fn broken() -> io::Error {
-    io::Error::other("the simulated disk fails here")
+fn broken(failing: Failing) -> io::Error {
+    match failing {
+        Failing::Full => io::ErrorKind::StorageFull.into(),
+        _ => io::Error::other("the simulated disk fails here"),
+    }
 }
 
 impl StorageBackend for SimDisk {
@@ -283,7 +377,7 @@ impl StorageBackend for SimDisk {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state();
         if state.reads_fail() {
-            return Err(broken());
+            return Err(broken(state.failing));
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let there = start.checked_add(out.len()).and_then(|end| state.content.get(start..end));
@@ -294,26 +388,33 @@ impl StorageBackend for SimDisk {
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.state();
         state.admit()?;
-        let change = Change::SetLength(length);
-        apply(&mut state.content, &change, |_| true);
-        state.did(change);
+        state.does(Change::SetLength(length));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
-        state.admit()?;
-        state.did(Change::Sync);
-        Ok(())
+        let admitted = state.admit();
+        match admitted {
+            Ok(()) => state.does(Change::Sync),
+            Err(_) if state.failing == Failing::LostSync => state.platter.pending.clear(),
+            Err(_) => {}
+        }
+        admitted
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        state.admit()?;
-        let change = Change::Write { offset, bytes: bytes.into() };
-        apply(&mut state.content, &change, |_| true);
-        state.did(change);
-        Ok(())
+        let admitted = state.admit();
+        let written = match (&admitted, state.failing) {
+            (Ok(()), _) => bytes,
+            (Err(_), Failing::Short) => bytes.split_at(bytes.len() / 2).0,
+            (Err(_), _) => &[],
+        };
+        if !written.is_empty() {
+            state.does(Change::Write { offset, bytes: written.into() });
+        }
+        admitted
     }
 }
 
@@ -367,6 +468,43 @@ mod tests {
         let lost = image.chunks(SECTOR).filter(|sector| sector.iter().all(|byte| *byte == 0)).count();
         assert_eq!(kept + lost, image.len().div_ceil(SECTOR), "no sector is torn");
         assert!(kept > 10 && lost > 10, "{kept} kept, {lost} lost");
+    }
+
+    #[test]
+    fn a_torn_sector_holds_old_and_new_bytes_and_no_others() {
+        let disk = SimDisk::holding(vec![1; 64 * SECTOR]);
+        disk.write(0, &[2; 64 * SECTOR]).unwrap();
+        let image = disk.platter().image(Loss::Bytes { seed: 4 });
+        assert!(image.iter().all(|byte| matches!(byte, 1 | 2)));
+        let torn = image.chunks(SECTOR).filter(|sector| sector.contains(&1) && sector.contains(&2)).count();
+        assert!(torn > 10, "{torn} of 64 are torn");
+    }
+
+    #[test]
+    fn what_was_lost_can_hold_zeros_or_garbage_but_not_in_the_first_page() {
+        for (garbage, filling) in [(false, 0), (true, GARBAGE)] {
+            let disk = SimDisk::holding(vec![1; 64 * SECTOR]);
+            disk.write(0, &[2; 64 * SECTOR]).unwrap();
+            let image = disk.platter().image(Loss::Filled { seed: 5, garbage });
+            let (first, rest) = image.split_at(4_096);
+            assert!(first.iter().all(|byte| matches!(byte, 1 | 2)));
+            assert!(rest.contains(&2) && rest.contains(&filling) && !rest.contains(&1));
+        }
+    }
+
+    #[test]
+    fn a_short_write_leaves_its_first_half_and_a_lost_sync_leaves_nothing() {
+        let once = Fault { after: 0, forever: false };
+        let disk = SimDisk::holding(vec![1; 8]);
+        disk.fail_as(once, Failing::Short);
+        assert!(disk.write(0, &[2; 4]).is_err());
+        assert_eq!(disk.platter().image(Loss::Nothing), [2, 2, 1, 1, 1, 1, 1, 1]);
+        disk.fail_as(once, Failing::LostSync);
+        assert!(disk.sync_data().is_err() && disk.sync_data().is_ok());
+        assert_eq!(disk.platter().image(Loss::Nothing), [1; 8], "the later sync did not bring it back");
+        disk.fail_as(Fault { after: 0, forever: true }, Failing::Full);
+        assert_eq!(disk.write(0, &[3]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(disk.read(0, &mut [0]).is_ok());
     }
 
     #[test]

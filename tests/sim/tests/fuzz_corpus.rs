@@ -1,5 +1,7 @@
 //! The fuzz targets over the corpora that are kept in `fuzz/corpus`, and over simple changes of them, without libFuzzer.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use fieldbook_sim::dice::Dice;
 use fieldbook_sim::fuzz::TARGETS;
 
@@ -35,6 +37,24 @@ fn every_target_holds_over_changed_inputs() {
                 changed.truncate(changed.len() - dice.index(changed.len() / 4 + 1));
                 target(&changed);
             }
+        }
+    }
+}
+
+/// Random bytes reach less than libFuzzer does, but need no other toolchain. `FIELDBOOK_FUZZ_RUNS` says how many there are for
+/// each target, `FIELDBOOK_FUZZ_TARGET` which one is run.
+#[test]
+fn every_target_holds_over_random_bytes() {
+    let runs = std::env::var("FIELDBOOK_FUZZ_RUNS").map_or(20, |runs| runs.parse().unwrap());
+    let only = std::env::var("FIELDBOOK_FUZZ_TARGET").ok();
+    for (name, target) in TARGETS.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
+    {
+        for seed in 0..runs {
+            let mut dice = Dice::new(seed);
+            let length = dice.between(1, 200);
+            let data: Vec<u8> = (0..length).map(|_| u8::try_from(dice.below(256)).unwrap()).collect();
+            let failed = std::panic::catch_unwind(|| target(&data)).is_err();
+            assert!(!failed, "{name} fails with seed {seed}: {data:?}");
         }
     }
 }

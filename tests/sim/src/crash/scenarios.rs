@@ -1,0 +1,377 @@
+//! All that a book does, as scenarios.
+
+use std::thread;
+use std::time::Duration;
+
+use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::{Choice, Error, Fields, Mutation, ServerEpoch};
+use fieldbook_core::log::{Store, StoreOptions};
+use serde_json::json;
+
+use super::stage::{Stage, named, named_in, serve};
+
+/// Something that a scenario does.
+pub(super) type Step = fn(&mut Stage) -> Result<(), Error>;
+
+/// What goes before, at rest, and then what is done step by step while the power may go at any point.
+pub struct Scenario {
+    /// What it is about.
+    pub name: &'static str,
+    /// Whether it makes the same changes of the disk each time.
+    pub repeats: bool,
+    pub(super) before: &'static [Step],
+    pub(super) steps: &'static [Step],
+}
+
+/// All of them.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "creation", repeats: true, before: &[], steps: &[create_some] },
+    Scenario { name: "append", repeats: true, before: SYNCED, steps: &[append, append] },
+    Scenario { name: "transaction", repeats: true, before: SYNCED, steps: &[transaction, transaction] },
+    Scenario { name: "import", repeats: true, before: SYNCED, steps: &[import, append] },
+    Scenario { name: "growth", repeats: true, before: SYNCED, steps: &[grow, grow] },
+    Scenario { name: "group commit", repeats: false, before: SYNCED, steps: &[together, together] },
+    Scenario { name: "plan", repeats: true, before: SYNCED, steps: &[append, plan, plan_again] },
+    Scenario {
+        name: "answer",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, Stage::sync, transaction, Stage::sync],
+    },
+    Scenario {
+        name: "failures",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, not_now, not_allowed, Stage::sync],
+    },
+    Scenario {
+        name: "dead letters",
+        repeats: true,
+        before: SYNCED,
+        steps: &[refused, retried, corrected, refused, given_up],
+    },
+    Scenario { name: "pages", repeats: true, before: SYNCED, steps: &[others_write, Stage::sync] },
+    Scenario { name: "rebase", repeats: true, before: SYNCED, steps: &[clash, Stage::sync, Stage::sync] },
+    Scenario {
+        name: "conflicts",
+        repeats: true,
+        before: SYNCED,
+        steps: &[clash, Stage::sync, decide, flip, Stage::sync],
+    },
+    Scenario {
+        name: "undo",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, undo, Stage::sync, undo, Stage::sync],
+    },
+    Scenario {
+        name: "another server",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, restored, Stage::sync, accept, Stage::sync],
+    },
+    Scenario {
+        name: "rebuild",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, fold, rebuild, append, rebuild],
+    },
+    Scenario { name: "compaction", repeats: true, before: WITH_HOLES, steps: &[compact, append, compact] },
+    Scenario {
+        name: "close",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, reopen, append, reopen, reopen],
+    },
+];
+
+const SYNCED: &[Step] = &[create_some, Stage::sync];
+const WITH_HOLES: &[Step] = &[create_some, grow, Stage::sync, empty];
+
+fn create_some(stage: &mut Stage) -> Result<(), Error> {
+    for number in 0..3 + 4 * (stage.variant / 3) {
+        let fields = stage.fields(number);
+        stage.call(|book| book.create(named(&number.to_string())?, fields.clone()))?;
+        stage.call(|book| book.create(named_in("note", &number.to_string())?, fields))?;
+    }
+    Ok(())
+}
+
+/// One op of each kind.
+fn append(stage: &mut Stage) -> Result<(), Error> {
+    let id = format!("new-{}", stage.acks.len());
+    let (fields, other) = (stage.fields(7), stage.fields(8));
+    stage.call(|book| book.create(named(&id)?, fields.clone()))?;
+    stage.call(|book| book.update(named("0")?, other.clone()))?;
+    stage.call(|book| book.replace(named("1")?, Fields::from_iter([("b".to_owned(), json!(id))])))?;
+    stage.call(|book| book.update(named("0")?, Fields::from_iter([("c".to_owned(), json!(id))])))?;
+    stage.call(|book| book.delete(named(&id)?))?;
+    stage.call(|book| book.create(named(&id)?, other))?;
+    Ok(())
+}
+
+fn transaction(stage: &mut Stage) -> Result<(), Error> {
+    let id = format!("t-{}", stage.acks.len());
+    let mutations = vec![
+        Mutation::create(named(&id)?, stage.fields(1)),
+        Mutation::update(named("0")?, Fields::from_iter([("d".to_owned(), json!(id))])),
+        Mutation::create(named_in("note", &id)?, stage.fields(2)),
+        Mutation::update(named_in("note", "0")?, Fields::from_iter([("d".to_owned(), json!(id))])),
+    ];
+    stage.call(|book| book.transaction(mutations))?;
+    stage.call(|book| {
+        book.transaction(vec![Mutation::delete(named(&id)?), Mutation::delete(named_in("note", &id)?)])
+    })?;
+    Ok(())
+}
+
+/// Many entries in one commit.
+fn import(stage: &mut Stage) -> Result<(), Error> {
+    let mutations: Result<Vec<_>, Error> = (100..115)
+        .map(|number| Ok(Mutation::create(named(&number.to_string())?, stage.fields(number))))
+        .collect();
+    let mutations = mutations?;
+    stage.call(|book| book.import(mutations)).map(drop)
+}
+
+/// So much at once that the file grows.
+fn grow(stage: &mut Stage) -> Result<(), Error> {
+    let text = "x".repeat(200_000);
+    let from = stage.acks.len();
+    let mutations: Result<Vec<_>, Error> = (from..from + 3)
+        .map(|number| {
+            let fields = Fields::from_iter([("text".to_owned(), json!(text))]);
+            Ok(Mutation::create(named(&format!("large-{from}-{number}"))?, fields))
+        })
+        .collect();
+    let mutations = mutations?;
+    stage.call(|book| book.import(mutations)).map(drop)
+}
+
+/// Several threads write at the same time: the first one's commit takes long, and the others share the next.
+fn together(stage: &mut Stage) -> Result<(), Error> {
+    let book = stage.book()?.clone();
+    let (gate, fields) = (stage.gate.clone(), stage.fields(5));
+    let from = stage.acks.len();
+    gate.shut();
+    let write = |number: usize| {
+        let (book, fields) = (book.clone(), fields.clone());
+        thread::spawn(move || book.create(named(&format!("together-{number}"))?, fields))
+    };
+    let mut writers = vec![write(from)];
+    gate.await_arrival();
+    writers.extend((1..5).map(|number| write(from + 100 * number)));
+    // Long enough for all to join the round that waits; who comes later has one of its own, which is as good.
+    thread::sleep(Duration::from_millis(20));
+    gate.open();
+    for writer in writers {
+        writer.join().map_err(|_| Error::Interrupted)??;
+    }
+    drop(book);
+    stage.ack();
+    Ok(())
+}
+
+fn plan(stage: &mut Stage) -> Result<(), Error> {
+    stage.prepare(true).map(drop)
+}
+
+/// What left and had no answer leaves again, with what was written since.
+fn plan_again(stage: &mut Stage) -> Result<(), Error> {
+    append(stage)?;
+    stage.prepare(true)?;
+    Stage::sync(stage)
+}
+
+fn answered(stage: &mut Stage, outcome: &Outcome) -> Result<(), Error> {
+    let Some(request) = stage.prepare(true)? else { return Ok(()) };
+    let without = ExchangeRequest { units: Vec::new(), ..request.clone() };
+    let now = stage.now();
+    let mut answer = serve(&mut stage.server, &without, now)?;
+    let outcomes = request.units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() });
+    answer.outcomes.extend(outcomes);
+    stage.call(|book| book.take(&request, answer)).map(drop)
+}
+
+fn not_now(stage: &mut Stage) -> Result<(), Error> {
+    let (code, message) = ("simulated".to_owned(), "not now".to_owned());
+    answered(stage, &Outcome::Transient { code, message, retry_after_milliseconds: None })?;
+    stage.clock.advance(3_600_000);
+    let Some(request) = stage.prepare(true)? else { return Ok(()) };
+    let failure = Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
+    stage.call(|book| book.fail(&request, &failure))?;
+    stage.clock.advance(3_600_000);
+    Ok(())
+}
+
+fn not_allowed(stage: &mut Stage) -> Result<(), Error> {
+    let Some(request) = stage.prepare(true)? else { return Ok(()) };
+    let failure = Failure::Unauthorized { code: "simulated".to_owned() };
+    stage.call(|book| book.fail(&request, &failure))?;
+    stage.call(|book| book.credentials_renewed())
+}
+
+/// The server refuses changes for good.
+fn refused(stage: &mut Stage) -> Result<(), Error> {
+    let id = format!("bad-{}", stage.acks.len());
+    let fields = stage.fields(1);
+    stage.call(|book| book.create(named(&id)?, fields))?;
+    stage.call(|book| {
+        let more = Fields::from_iter([("bad".to_owned(), json!(id))]);
+        book.transaction(vec![
+            Mutation::update(named("0")?, more.clone()),
+            Mutation::update(named("1")?, more),
+        ])
+    })?;
+    answered(stage, &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() })
+}
+
+fn retried(stage: &mut Stage) -> Result<(), Error> {
+    let dead = stage.book()?.dead_letters()?.into_iter().map(|row| row.op.id).collect();
+    stage.call(|book| book.retry(dead))?;
+    answered(stage, &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() })
+}
+
+fn corrected(stage: &mut Stage) -> Result<(), Error> {
+    let dead = stage.book()?.dead_letters()?;
+    let Some(letter) = dead.first() else { return Ok(()) };
+    let better = Fields::from_iter([("better".to_owned(), json!(true))]);
+    stage.call(|book| book.edit_and_retry(letter.op.id, better))?;
+    stage.sync()
+}
+
+fn given_up(stage: &mut Stage) -> Result<(), Error> {
+    let dead = stage.book()?.dead_letters()?.into_iter().map(|row| row.op.id).collect();
+    stage.call(|book| book.discard(dead, "never"))?;
+    stage.sync()
+}
+
+/// More than two pages of changes come from someone else.
+fn others_write(stage: &mut Stage) -> Result<(), Error> {
+    for number in 0..12 {
+        let fields = stage.fields(number);
+        stage.other.create(named(&format!("theirs-{number}"))?, fields)?;
+    }
+    stage.sync_other()
+}
+
+/// Someone else edits the same records, later than we did.
+fn clash(stage: &mut Stage) -> Result<(), Error> {
+    stage.sync_other()?;
+    let edit = |by: &str| Fields::from_iter([("number".to_owned(), json!(by)), (by.to_owned(), json!(1))]);
+    for entity in ["lead", "note"] {
+        for (id, change) in [("0", true), ("1", true), ("2", false)] {
+            stage.call(|book| book.update(named_in(entity, id)?, edit("ours")))?;
+            stage.clock.advance(1_000);
+            if change {
+                stage.other.update(named_in(entity, id)?, edit("theirs"))?;
+            } else {
+                stage.other.delete(named_in(entity, id)?)?;
+            }
+        }
+    }
+    stage.sync_other()
+}
+
+/// A person chooses in every conflict that waits for one.
+fn decide(stage: &mut Stage) -> Result<(), Error> {
+    let conflicts = stage.book()?.conflicts()?;
+    for (number, (id, _)) in conflicts.iter().filter(|(_, row)| row.open).enumerate() {
+        let choice = if number % 2 == 0 { Choice::Mine } else { Choice::Theirs };
+        stage.call(|book| book.resolve(*id, choice))?;
+    }
+    Ok(())
+}
+
+/// A person turns a conflict round.
+fn flip(stage: &mut Stage) -> Result<(), Error> {
+    let conflicts = stage.book()?.conflicts()?;
+    for (id, _) in conflicts.iter().filter(|(_, row)| !row.open).take(2) {
+        match stage.call(|book| book.flip(*id)) {
+            Ok(_) | Err(Error::NotFlippable(_) | Error::Rejected(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The last thing is taken back: before it left, or by another op.
+fn undo(stage: &mut Stage) -> Result<(), Error> {
+    let change = Fields::from_iter([("wrong".to_owned(), json!(stage.acks.len()))]);
+    let written = stage.call(|book| book.update(named("0")?, change))?;
+    if stage.acks.len().is_multiple_of(2) {
+        stage.sync()?;
+    }
+    let Some(op) = written.op() else { return Ok(()) };
+    let place = stage.book()?.find_op(op);
+    let Some(place) = place else { return Ok(()) };
+    stage.call(|book| book.undo(place)).map(drop)
+}
+
+/// The server is another one from now on, with nothing in it.
+fn restored(stage: &mut Stage) -> Result<(), Error> {
+    stage.server.start_epoch(ServerEpoch::from_bytes([3; 16]));
+    Ok(())
+}
+
+fn accept(stage: &mut Stage) -> Result<(), Error> {
+    stage.call(|book| book.accept_server())
+}
+
+fn fold(stage: &mut Stage) -> Result<(), Error> {
+    stage.call(|book| book.fold_lazy())
+}
+
+fn rebuild(stage: &mut Stage) -> Result<(), Error> {
+    stage.call(|book| book.rebuild(|_| {})).map(drop)
+}
+
+/// What is large is taken away, so that the file has holes.
+fn empty(stage: &mut Stage) -> Result<(), Error> {
+    let large = stage.book()?.list(&named("0")?.entity, None, usize::MAX)?;
+    for record in large.items.into_iter().filter(|record| record.json.as_str().len() > 100_000) {
+        stage.call(|book| book.delete(record.key))?;
+    }
+    stage.sync()
+}
+
+fn compact(stage: &mut Stage) -> Result<(), Error> {
+    compacted(stage).map(drop)
+}
+
+fn compacted(stage: &mut Stage) -> Result<bool, Error> {
+    stage.close()?;
+    let options = StoreOptions { cache_bytes: 1024 * 1024, look_only: false };
+    let mut store = Store::with_backend(stage.disk.clone(), &options)?;
+    let did = store.compact()?;
+    store.close()?;
+    stage.open_book()?;
+    Ok(did)
+}
+
+fn reopen(stage: &mut Stage) -> Result<(), Error> {
+    stage.close()?;
+    stage.open_book()
+}
+
+impl std::fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scenario({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Start, stage_of};
+    use super::*;
+
+    #[test]
+    fn there_is_something_to_compact() {
+        let scenario = SCENARIOS.iter().find(|scenario| scenario.name == "compaction").unwrap();
+        let did = (0..3).filter(|variant| {
+            let start = Start::new(scenario, *variant).unwrap();
+            compacted(&mut stage_of(&start).unwrap()).unwrap()
+        });
+        assert!(did.count() > 0);
+    }
+}

@@ -1,0 +1,461 @@
+//! Targets over the rules by themselves: laws that hold for any input.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook::entry::Winner;
+use fieldbook::rows::TailRow;
+use fieldbook::{
+    Actor, EntityRules, Fields, FieldsJson, Granularity, Hlc, MonotonicTime, Mutation, Now, OpId, OpKind,
+    OpPlace, Plan, Policy, RecordKey, Schema, Seq, WallTime, limits,
+};
+use fieldbook_core::rules::Image;
+use fieldbook_core::rules::admit::admit;
+use fieldbook_core::rules::clock::{ServerTime, observe, stamp};
+use fieldbook_core::rules::coalesce::{Folded, Step};
+use fieldbook_core::rules::plan::{PlanInput, plan};
+use fieldbook_core::rules::resolve::{LocalEdit, RemoteEdit, Resolution, resolve};
+use fieldbook_core::tail::Tail;
+use serde_json::{Value, json};
+
+use super::{App, Choices};
+
+/// Fields from text: every way of reading them agrees, and an admitted mutation changes what it says and nothing else.
+pub fn fields_admit(data: &[u8]) {
+    let Some((&choice, rest)) = data.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    let (image, patch) = text.split_once('\n').unwrap_or(("{}", text));
+    let (quick, full) = (FieldsJson::parse(patch), Fields::parse(patch));
+    assert_eq!(quick.is_ok(), full.is_ok(), "BUG: the quick check and the full parse disagree");
+    let (Ok(json), Ok(patch), Ok(image)) = (quick, full, Fields::parse(image)) else { return };
+    assert_eq!(json.to_fields().ok().as_ref(), Some(&patch), "BUG: the same text reads as two things");
+    assert_eq!(FieldsJson::parse(json.as_str()).ok(), Some(json), "BUG: stored text is not read back");
+    let Ok(key) = RecordKey::parse("lead", "1") else { return };
+    let image = (choice & 1 == 1).then(|| image.into_image());
+    let mutation = match choice >> 1 & 3 {
+        0 => Mutation::create(key, patch),
+        1 => Mutation::update(key, patch),
+        2 => Mutation::replace(key, patch),
+        _ => Mutation::delete(key),
+    };
+    let Ok(admitted) = admit(&Schema::open(EntityRules::default()), image.as_ref(), &mutation) else {
+        return;
+    };
+    let asked = applied(image.clone(), mutation.kind, &mutation.fields);
+    match admitted {
+        Some(admitted) => {
+            assert_eq!(
+                applied(image, mutation.kind, &admitted.fields),
+                asked,
+                "BUG: the op does something else"
+            );
+        }
+        None => assert_eq!(image, asked, "BUG: a change was taken for none"),
+    }
+}
+
+fn applied(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
+    let mut image = Image { fields: image, before_deletion: None };
+    image.apply(kind, fields);
+    image.fields
+}
+
+/// Ops of a record: what they come to does what they do one by one.
+pub fn coalesce(data: &[u8]) {
+    let Some((&start, rest)) = data.split_first() else { return };
+    let exists = start & 1 == 1;
+    let start =
+        Image { fields: exists.then(|| small_fields(start >> 1).into_image()), before_deletion: None };
+    let (mut one_by_one, mut folded) = (start.clone(), Folded::Nothing);
+    for (at, bytes) in (1..).zip(rest.chunks_exact(2).take(64)) {
+        let [kind, fields] = *bytes else { return };
+        let kind = match kind & 3 {
+            0 => OpKind::Create,
+            1 => OpKind::Update,
+            2 => OpKind::Delete,
+            _ => OpKind::Replace,
+        };
+        let fields = if kind == OpKind::Delete { Fields::new() } else { small_fields(fields) };
+        one_by_one.apply(kind, &fields);
+        folded = folded.then(Step { kind, fields, edited_at: Hlc::from_bits(at) }, exists);
+    }
+    let mut at_once = start;
+    if let Folded::Change(change) = folded {
+        assert!(
+            change.stamps.values().all(|stamp| *stamp <= change.edited_at),
+            "BUG: a stamp after the last edit"
+        );
+        at_once.apply(change.kind, &change.fields);
+    }
+    assert_eq!(one_by_one.fields, at_once.fields, "BUG: the folded change does something else");
+}
+
+/// Up to three fields, each absent, null or a number.
+pub(super) fn small_fields(bits: u8) -> Fields {
+    let named = ["a", "b", "c"].into_iter().zip([bits & 3, bits >> 2 & 3, bits >> 4 & 3]);
+    let present = named.filter(|(_, choice)| *choice > 0);
+    present
+        .map(|(name, choice)| (name.to_owned(), if choice == 1 { Value::Null } else { json!(choice) }))
+        .collect()
+}
+
+/// Clocks that jump: a device's stamps grow strictly, and none is later than the server's clock allows, unless it counts on
+/// from one that was.
+pub fn clock(data: &[u8]) {
+    let mut choices = Choices(data);
+    let (mut wall, mut monotonic, mut last) = (1_767_225_600_000_i64, 0_u64, Hlc::ZERO);
+    let mut server = None;
+    while !choices.is_empty() {
+        let (what, by) = (choices.below(5), i64::from(choices.byte()));
+        let large = 1_i64 << choices.below(48);
+        match what {
+            0 => wall = wall.saturating_add(by.saturating_mul(large)),
+            1 => wall = wall.saturating_sub(by.saturating_mul(large)),
+            2 => monotonic = monotonic.saturating_add(by.unsigned_abs()),
+            3 => {
+                let heard = MonotonicTime::from_milliseconds(monotonic);
+                let shown = WallTime::from_milliseconds(wall.saturating_sub(by.saturating_mul(large)));
+                server = Some(ServerTime { server: shown, heard });
+                let seen = Hlc::from_bits(by.unsigned_abs().wrapping_mul(large.unsigned_abs()) << 8);
+                let next = observe(last, seen, shown);
+                assert!(next > last, "BUG: having seen something takes the clock back");
+                let bound = Hlc::at(shown.plus(limits::CLOCK_AHEAD)).max(last).next();
+                assert!(next <= bound, "BUG: a stamp of someone else drags ours along");
+                last = next;
+            }
+            _ => {}
+        }
+        let now = Now {
+            wall: WallTime::from_milliseconds(wall),
+            monotonic: MonotonicTime::from_milliseconds(monotonic),
+        };
+        let stamped = stamp(last, now, server);
+        assert!(stamped.hlc > last, "BUG: a stamp does not come after the one before");
+        if let Some(server) = server {
+            let bound = Hlc::at(server.estimate(now).plus(limits::CLOCK_AHEAD));
+            assert!(
+                stamped.hlc <= bound.max(last.next()),
+                "BUG: a stamp is beyond what the server's clock allows"
+            );
+        }
+        last = stamped.hlc;
+    }
+}
+
+/// One device's edit of a record, as it was admitted.
+struct OneEdit {
+    kind: OpKind,
+    fields: Fields,
+    edited: (Hlc, OpId),
+}
+
+/// What a record comes to at the server: its image, and who edited each field last.
+#[derive(Debug, Clone, PartialEq)]
+struct Record {
+    image: Option<Fields>,
+    last: (Hlc, OpId),
+    edits: BTreeMap<String, (Hlc, OpId)>,
+}
+
+impl App {
+    /// Mutations of the app's records: what is admitted does what was asked for, and nothing else.
+    pub fn admit(&self, data: &[u8]) {
+        let mut choices = Choices(data);
+        let mut images: BTreeMap<RecordKey, Fields> = BTreeMap::new();
+        while !choices.is_empty() {
+            let Some(key) = self.key(&mut choices) else { return };
+            let mutation = self.mutation(key.clone(), images.contains_key(&key), &mut choices);
+            let image = images.get(&key).cloned();
+            let asked = applied(image.clone(), mutation.kind, &mutation.fields);
+            let is_valid = image.is_some() != (mutation.kind == OpKind::Create);
+            let admitted = admit(self.schema(), image.as_ref(), &mutation);
+            assert_eq!(admitted.is_ok(), is_valid, "BUG: {admitted:?} is said of a mutation of {key}");
+            match admitted {
+                Ok(Some(admitted)) => {
+                    let done = applied(image, mutation.kind, &admitted.fields);
+                    assert_eq!(done, asked, "BUG: the op does something else");
+                    match done {
+                        Some(fields) => images.insert(key, fields),
+                        None => images.remove(&key),
+                    };
+                }
+                Ok(None) => assert_eq!(image, asked, "BUG: a change was taken for none"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Two edits of one record by two devices: who wins does not depend on whose edit came first, unless the policy says so;
+    /// an edit never conflicts with itself; and nothing that loses is missing from the record of it. Then three: the order
+    /// in which they come makes no difference.
+    pub fn policies(&self, data: &[u8]) {
+        let mut choices = Choices(data);
+        let Some(key) = self.key(&mut choices) else { return };
+        let rules = self.rules(&key.entity);
+        let base = (choices.below(4) > 0).then(|| Self::fields(&rules, &mut choices).into_image());
+        let edits: Vec<_> =
+            (1..=3).filter_map(|number| self.edit(&key, base.as_ref(), number, &mut choices)).collect();
+        if let [one, other, ..] = edits.as_slice() {
+            let first = came_first(&rules, base.as_ref(), one, other);
+            let second = came_first(&rules, base.as_ref(), other, one);
+            // A replaced image does not tell what was meant, so an update that comes after it can still be merged in.
+            let plain = [one, other].iter().all(|edit| edit.kind != OpKind::Replace);
+            if plain && symmetric(&rules, [one, other]) {
+                assert_eq!(
+                    first.as_ref().map(|record| &record.image),
+                    second.as_ref().map(|record| &record.image),
+                    "BUG: the winner depends on whose edit came first: {:?} {:?} and {:?} {:?} on {base:?}",
+                    one.kind,
+                    one.fields.to_json().as_str(),
+                    other.kind,
+                    other.fields.to_json().as_str()
+                );
+            }
+        }
+        for edit in &edits {
+            let there = Record::new(base.as_ref()).with(edit);
+            let again = settle(&rules, base.as_ref(), edit, &there);
+            assert!(
+                !matches!(again, Resolution::Conflict(_)),
+                "BUG: an edit conflicts with itself: {again:?}"
+            );
+        }
+        self.in_any_order(&rules, base.as_ref(), &edits);
+    }
+
+    fn in_any_order(&self, rules: &EntityRules, base: Option<&Fields>, edits: &[OneEdit]) {
+        let [one, two, three] = edits else { return };
+        let updates = edits.iter().all(|edit| matches!(edit.kind, OpKind::Update));
+        let names: Vec<_> = edits.iter().flat_map(|edit| edit.fields.iter()).collect();
+        let total = names.iter().all(|(name, value)| match rules.policy_of(name) {
+            Policy::LastWriteWins => true,
+            Policy::Max | Policy::Min => value.is_number(),
+            _ => false,
+        });
+        // Whoever says the same as another one has nothing to win, and leaves the other's time.
+        let mut said = BTreeSet::new();
+        let distinct = names.iter().all(|(name, value)| said.insert((*name, value.to_string())));
+        let mut times = BTreeSet::new();
+        let timed = edits.iter().all(|edit| times.insert(edit.edited.0));
+        if !(updates && total && distinct && timed && rules.granularity == Granularity::Field) {
+            return;
+        }
+        let come = |order: [&OneEdit; 3]| {
+            let mut record = Record::new(base);
+            for edit in order {
+                record = merged(rules, base, edit, &record).unwrap_or(record);
+            }
+            record.image
+        };
+        let straight = come([one, two, three]);
+        for order in
+            [[one, three, two], [two, one, three], [two, three, one], [three, one, two], [three, two, one]]
+        {
+            assert_eq!(come(order), straight, "BUG: the order in which three edits come decides");
+        }
+    }
+
+    fn edit(
+        &self,
+        key: &RecordKey,
+        base: Option<&Fields>,
+        number: u8,
+        choices: &mut Choices<'_>,
+    ) -> Option<OneEdit> {
+        let mutation = self.mutation(key.clone(), base.is_some(), choices);
+        let fields = admit(self.schema(), base, &mutation).ok()??.fields.into_owned();
+        // A null in a new record is seen by nobody else, so nobody can be in conflict with it.
+        let fields = if mutation.kind == OpKind::Create { fields.into_image() } else { fields };
+        let edited = (Hlc::from_bits(1 + u64::from(choices.byte() % 4)), OpId::from_bytes([number; 16]));
+        Some(OneEdit { kind: mutation.kind, fields, edited })
+    }
+
+    /// A tail from bytes: the plan is the same each time, leaves no op out, breaks no transaction and no order, and keeps to
+    /// the batch.
+    pub fn plan(&self, data: &[u8]) {
+        let mut choices = Choices(data);
+        let Some(ann) = Actor::parse("ann").ok() else { return };
+        let (batch, now) = (1 + choices.below(8), WallTime::from_milliseconds(i64::from(choices.byte())));
+        let tail = self.tail(&ann, &mut choices);
+        let input = PlanInput {
+            tail: &tail,
+            schema: self.schema(),
+            parks: &[],
+            actor: &ann,
+            now,
+            batch_ops: usize::MAX,
+            batch_bytes: usize::MAX,
+            unmetered: true,
+            heed_backoff: true,
+        };
+        let all = plan(&input);
+        assert_eq!(plan(&input), all, "BUG: the same tail is planned in two ways");
+        check_plan(&tail, &all, &ann);
+        let part = plan(&PlanInput { batch_ops: batch, ..input });
+        let changes: usize = part.groups.iter().map(|group| group.records.len()).sum();
+        assert!(changes <= batch || part.groups.len() == 1, "BUG: {changes} changes in a batch of {batch}");
+        let prefix = all.groups.iter().take(part.groups.len());
+        assert!(prefix.eq(&part.groups) || part.more, "BUG: a smaller batch is another plan");
+    }
+
+    fn tail(&self, ann: &Actor, choices: &mut Choices<'_>) -> Tail {
+        let mut tail = Tail::default();
+        let bob = Actor::parse("bob").unwrap_or_else(|_| ann.clone());
+        let mut there: BTreeSet<RecordKey> = BTreeSet::new();
+        for seq in 1..=12_u64 {
+            if choices.is_empty() {
+                break;
+            }
+            let actor = if choices.below(8) == 0 { &bob } else { ann };
+            let ops = if choices.below(4) == 0 { 1 + choices.below(3) } else { 1 };
+            for index in 0..ops {
+                let Some(key) = self.key(choices) else { return tail };
+                let mutation =
+                    self.mutation(key.clone(), there.contains(&key) || choices.below(2) == 0, choices);
+                let kind = if there.insert(key.clone()) { mutation.kind } else { not_create(mutation.kind) };
+                let place = OpPlace { seq: Seq::new(seq), index: u32::try_from(index).unwrap_or(0) };
+                let id = u8::try_from(seq * 8).unwrap_or(0) + u8::try_from(index).unwrap_or(0);
+                let row = TailRow {
+                    op: OpId::from_bytes([id; 16]),
+                    kind,
+                    actor: actor.clone(),
+                    edited_at: Hlc::from_bits(seq),
+                    made_at: WallTime::from_milliseconds(0),
+                    schema_version: 1,
+                    transaction_ops: u32::try_from(ops).unwrap_or(1),
+                    bytes: 10,
+                    references: self.references(&key, &mutation.fields),
+                    key,
+                };
+                tail.insert(place, row);
+                if choices.below(12) == 0 {
+                    tail.set_dead(place, true);
+                }
+            }
+        }
+        tail
+    }
+
+    fn references(&self, key: &RecordKey, fields: &Fields) -> Vec<RecordKey> {
+        let rules = self.rules(&key.entity);
+        let named = rules.references.iter().filter_map(|reference| {
+            let id = fields.get(&reference.field)?.as_str()?;
+            RecordKey::parse(reference.entity.as_str(), id).ok()
+        });
+        named.filter(|target| target != key).collect()
+    }
+}
+
+const fn not_create(kind: OpKind) -> OpKind {
+    match kind {
+        OpKind::Create => OpKind::Update,
+        kind => kind,
+    }
+}
+
+fn check_plan(tail: &Tail, plan: &Plan, actor: &Actor) {
+    let mut planned: BTreeMap<OpPlace, usize> = BTreeMap::new();
+    for (number, group) in plan.groups.iter().enumerate() {
+        assert_eq!(group.actor, *actor, "BUG: another actor's ops are planned");
+        for (key, places) in &group.records {
+            assert!(places.is_sorted() && !places.is_empty(), "BUG: ops of {key} out of order");
+            let waiting: Vec<_> = tail.ops_of(key).filter(|place| !tail.is_dead(*place)).collect();
+            // What was planned before, in this plan, goes first.
+            let before = waiting.iter().filter(|place| planned.contains_key(*place)).count();
+            let rest: Vec<_> = waiting.into_iter().skip(before).take(places.len()).collect();
+            assert_eq!(&rest, places, "BUG: an op of {key} overtakes an earlier one");
+            for place in places {
+                assert!(
+                    tail.op(*place).is_some_and(|row| row.actor == *actor),
+                    "BUG: another actor's op is planned"
+                );
+                assert!(planned.insert(*place, number).is_none(), "BUG: an op is planned twice");
+            }
+        }
+    }
+    for (place, row) in tail.ops().filter(|(place, _)| !tail.is_dead(*place)) {
+        let accounted = planned.contains_key(&place) != plan.holds.contains_key(&place);
+        assert!(accounted, "BUG: op {place} of {} is neither planned nor held, or both", row.key);
+        let mates = tail.ops_of_entry(place.seq).filter(|(mate, _)| !tail.is_dead(*mate));
+        let mut groups: Vec<_> = mates.map(|(mate, _)| planned.get(&mate)).collect();
+        groups.dedup();
+        assert_eq!(groups.len(), 1, "BUG: the transaction {} is torn apart", place.seq);
+    }
+}
+
+impl Record {
+    fn new(base: Option<&Fields>) -> Self {
+        let never = (Hlc::ZERO, OpId::from_bytes([0; 16]));
+        Self { image: base.cloned(), last: never, edits: BTreeMap::new() }
+    }
+
+    /// The record with an edit on top.
+    fn with(&self, edit: &OneEdit) -> Self {
+        let mut record = self.clone();
+        record.put(edit.kind, &edit.fields, edit.edited, None);
+        record
+    }
+
+    fn put(&mut self, kind: OpKind, fields: &Fields, edited: (Hlc, OpId), before: Option<&Fields>) {
+        let mut image = Image { fields: self.image.take(), before_deletion: before.cloned() };
+        image.apply(kind, fields);
+        self.image = image.fields;
+        self.edits.extend(fields.names().map(|name| (name.to_owned(), edited)));
+        self.last = self.last.max(edited);
+    }
+}
+
+fn settle(rules: &EntityRules, base: Option<&Fields>, ours: &OneEdit, theirs: &Record) -> Resolution {
+    let edit_of = |_: &str| ours.edited;
+    let local = LocalEdit { kind: ours.kind, fields: &ours.fields, edited: ours.edited, edit_of: &edit_of };
+    let edited_at_of = |name: &str| theirs.edits.get(name).map_or(theirs.last.0, |(at, _)| *at);
+    let remote = RemoteEdit {
+        op: theirs.last.1,
+        image: theirs.image.as_ref(),
+        edited_at: theirs.last.0,
+        edited_at_of: &edited_at_of,
+    };
+    resolve(rules, base, local, &remote)
+}
+
+fn came_first(
+    rules: &EntityRules,
+    base: Option<&Fields>,
+    first: &OneEdit,
+    second: &OneEdit,
+) -> Option<Record> {
+    merged(rules, base, second, &Record::new(base).with(first))
+}
+
+/// Returns what a record comes to when an edit that was made on `base` meets it; `None` if a person has to choose.
+fn merged(rules: &EntityRules, base: Option<&Fields>, ours: &OneEdit, theirs: &Record) -> Option<Record> {
+    let mut record = theirs.clone();
+    let before = theirs.image.is_none().then_some(base).flatten();
+    match settle(rules, base, ours, theirs) {
+        Resolution::Agreed => {}
+        Resolution::Apart => record.put(ours.kind, &ours.fields, ours.edited, before),
+        Resolution::Conflict(settlement) => {
+            for field in &settlement.fields {
+                let name = &field.name;
+                let kept = settlement.local.get(name).is_some() && settlement.remote.get(name).is_some();
+                assert!(kept, "BUG: what both sides say of `{name}` is not on record");
+            }
+            if settlement.winner == Winner::Undecided {
+                return None;
+            }
+            if !(settlement.fields.is_empty() && settlement.winner == Winner::Remote) {
+                let lost: BTreeSet<_> = settlement.lost().map(str::to_owned).collect();
+                let mut fields = ours.fields.filtered(|name| !lost.contains(name));
+                fields.compose(settlement.merged.clone().unwrap_or_default());
+                record.put(ours.kind, &fields, ours.edited, before);
+            }
+        }
+    }
+    Some(record)
+}
+
+/// Returns whether the policies of two edits leave no say to who came first.
+fn symmetric(rules: &EntityRules, edits: [&OneEdit; 2]) -> bool {
+    let total = |policy| matches!(policy, Policy::LastWriteWins | Policy::Max | Policy::Min);
+    let names = edits.iter().flat_map(|edit| edit.fields.names());
+    total(rules.policy) && names.into_iter().all(|name| total(rules.policy_of(name)))
+}

@@ -1,0 +1,87 @@
+//! The bodies of the fuzz targets: plain functions over bytes, run by libFuzzer in `fuzz/` and over the kept corpora by an
+//! ordinary test. A finding is a panic.
+//!
+//! ```text
+//!   stored     bytes of entries, of a book's file, of an exported log, of rows
+//!   messages   requests and answers of the exchange
+//!   laws       the rules by themselves, over an app's schema: admit, coalesce, policies, plan, clock
+//!   fleet      books and a server, over an app's schema: reorderings, rebase
+//!   small      the whole simulated world with its oracles
+//! ```
+//!
+//! The targets of the rules take an [`App`], made of any [`fieldbook::Schema`], so that an app fuzzes its own entity types and
+//! policies with a few lines: see `docs/fuzzing.md`.
+
+mod app;
+mod fleet;
+mod laws;
+mod messages;
+mod small;
+mod stored;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+pub use app::App;
+pub use laws::{clock, coalesce, fields_admit};
+pub use messages::{exchange_answer, exchange_request};
+pub use small::world;
+pub use stored::{entry_decode, log_export, log_file, rows};
+
+/// A fuzz target's body.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name that its corpus has.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("entry_decode", entry_decode),
+    ("log_file", log_file),
+    ("log_export", log_export),
+    ("rows", rows),
+    ("exchange_answer", exchange_answer),
+    ("exchange_request", exchange_request),
+    ("fields_admit", fields_admit),
+    ("coalesce", coalesce),
+    ("clock", clock),
+    ("admit", |data| App::example().admit(data)),
+    ("policies", |data| App::example().policies(data)),
+    ("plan", |data| App::example().plan(data)),
+    ("rebase", |data| App::example().rebase(data)),
+    ("reorderings", |data| App::example().reorderings(data)),
+    ("world", world),
+];
+
+/// Bytes as a stream of choices; all zeros at its end.
+struct Choices<'a>(&'a [u8]);
+
+impl Choices<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    /// Returns a number below a bound; 0 for a bound of 0.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.byte()) % bound.max(1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Runs something of the product that catches panics of the storage engine by itself. libFuzzer would end at such a panic,
+/// though nobody outside of the product ever sees it; only one that comes out is a finding.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| {
+        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+    }));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    match done {
+        Ok(done) => done,
+        Err(_) => panic!("BUG: came out: {}", LAST.lock().unwrap_or_else(PoisonError::into_inner)),
+    }
+}

@@ -1,0 +1,66 @@
+//! The simulated world from bytes.
+
+use serde_json::{Map, Value};
+
+use super::laws::small_fields;
+use crate::action::{Action, Edit, Kind, Setup};
+use crate::disk::Loss;
+use crate::server::{Trouble, Verdict};
+use crate::world::World;
+
+/// A whole small world: two devices that write, exchange, lose, repeat and reorder as the bytes say, and then agree.
+pub fn world(data: &[u8]) {
+    let Some((&start, rest)) = data.split_first() else { return };
+    let setup = Setup {
+        seed: 1,
+        devices: 2,
+        records: 1,
+        policy: start & 7,
+        whole_record: start & 8 != 0,
+        undo_window: 0,
+        priorities: false,
+        mutual_references: start & 16 != 0,
+        late_answers: start & 32 != 0,
+        clock_errors: Vec::new(),
+    };
+    let Ok(mut world) = World::new(setup) else { return };
+    let actions = rest.chunks_exact(3).take(60).filter_map(|bytes| match *bytes {
+        [what, device, choice] => Some(small_action(what, device, choice)),
+        _ => None,
+    });
+    let mut broken = None;
+    for action in actions {
+        broken = broken.or_else(|| world.step(&action).err());
+    }
+    let broken = broken.or_else(|| world.heal().and_then(|()| world.settle_all()).err());
+    assert!(broken.is_none(), "BUG: {broken:?}");
+}
+
+fn small_action(what: u8, device: u8, choice: u8) -> Action {
+    let (device, message) = (usize::from(device), usize::from(choice));
+    let edit = |kind| {
+        let fields: Map<String, Value> = small_fields(choice).into_map();
+        let fields = if kind == Kind::Delete { Map::new() } else { fields };
+        Edit { kind, note: choice & 64 != 0, record: 0, fields }
+    };
+    let trouble = |verdict| Some(Trouble::Unit { number: message, verdict });
+    match what % 16 {
+        0 => Action::Write { device, edit: edit(Kind::Save) },
+        1 => Action::Write { device, edit: edit(Kind::Update) },
+        2 => Action::Write { device, edit: edit(Kind::Delete) },
+        3 => Action::Write { device, edit: edit(Kind::Replace) },
+        4 => Action::Transaction {
+            device,
+            edits: vec![edit(Kind::Save), edit(Kind::Update), edit(Kind::Delete)],
+        },
+        5 | 6 => Action::Begin { device, push: true, pull: choice & 1 == 0, batch: 4, page: 2 },
+        7 | 8 => Action::Deliver { message, trouble: None },
+        9 => Action::Deliver { message, trouble: trouble(Verdict::Transient) },
+        10 => Action::Deliver { message, trouble: Some(Trouble::AppliedThenBusy) },
+        11 => Action::Deliver { message, trouble: trouble(Verdict::Rejected) },
+        12 => Action::Drop { message },
+        13 => Action::Duplicate { message },
+        14 => Action::Advance { milliseconds: u64::from(choice) * 60_000 },
+        _ => Action::Crash { device, loss: Loss::Everything, killed: choice & 1 == 0 },
+    }
+}
