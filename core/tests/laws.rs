@@ -203,7 +203,7 @@ impl Book {
             lost: Vec::new(),
             merged: None,
             base: None,
-            carried: Vec::new(),
+            attempts: Vec::new(),
             upcast: None,
         });
         self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
@@ -236,6 +236,7 @@ impl Book {
             actor: self.tail.op(first[0]).unwrap().actor.clone(),
             changes: vec![change],
             digest: Hash::from_bytes([0; 32]),
+            replaces: Vec::new(),
             tries: 0,
             code: String::new(),
             first_try: None,
@@ -440,6 +441,7 @@ proptest! {
             });
             let row = UnitRow {
                 planned: seq, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
+                replaces: Vec::new(),
                 tries: 0, code: String::new(), first_try: None, retry_at: None,
             };
             let thawed = thaw(&mut book, unit.id, &row).unwrap();

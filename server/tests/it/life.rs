@@ -59,7 +59,7 @@ async fn a_stale_unit_gets_the_record_as_it_is_with_its_fields() {
     running.sent(1, create("lead/1")).await;
     running.sent(2, change("lead/1", OpKind::Update, Some(1), r#"{"phone":"555"}"#)).await;
     let late = running.sent(3, change("lead/1", OpKind::Update, Some(1), r#"{"phone":"777"}"#)).await;
-    let Outcome::Stale { current } = late else { panic!("not stale: {late:?}") };
+    let Outcome::Stale { current, .. } = late else { panic!("not stale: {late:?}") };
     assert_eq!(current[0].version, Version::new(2));
     let fields = current[0].fields.as_ref().map(FieldsJson::as_str);
     assert_eq!(fields, Some(r#"{"name":"Ann","phone":"555","tags":[1.5,null,{"a":"ü"}]}"#));
