@@ -326,7 +326,6 @@ impl App {
                     upcast: None,
                     transaction_ops: u32::try_from(ops).unwrap_or(1),
                     bytes: 10,
-                    upcast: None,
                     references: self.references(&key, &mutation.fields),
                     key,
                 };
