@@ -255,7 +255,7 @@ fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
 
 /// The large stream of `docs/play.md`, scaled down: its largest transaction is not.
 #[test]
-fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_on_40_devices() {
+fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_everywhere() {
     let folder = TempDir::new().unwrap();
     let (stream, table) = (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
     let play = |more: &[&str]| {
@@ -266,8 +266,9 @@ fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_on_40_devices() {
     let ran = play(&["--json", "--check"]);
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let report = report(&ran);
-    assert_eq!((&report["mutations"], &report["devices"]), (&json!(5_000), &json!(40)));
-    assert_eq!(report["equal_devices"], 40);
+    assert_eq!(report["mutations"], 5_000);
+    assert_eq!(report["devices"], 35, "of 40, those that are drawn to write something");
+    assert_eq!(report["equal_devices"], 35);
     assert_eq!(report["oracle"]["unexplained"], json!([]));
     assert_eq!((&report["pending_ops"], &report["dead_letters"]), (&json!(0), &json!(0)));
     // 1,000 ops are the most that one transaction may have.
