@@ -42,6 +42,7 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
         server: None,
         books: Some(books.clone()),
         seed: 1,
+        faults: false,
         check: args.check,
     })?;
     played.report.write(output)?;

@@ -127,6 +127,29 @@ fn the_shipped_history_ends_equal_everywhere_and_twice_the_same() {
 }
 
 #[test]
+fn the_shipped_history_ends_the_same_whatever_goes_wrong_on_the_way() {
+    let calm = play_history(&["--seed", "7"]);
+    let stormy = play_history(&["--seed", "7", "--faults", "--check"]);
+    let injected = &stormy["injected"];
+    for kind in [
+        "requests_lost",
+        "answers_lost",
+        "requests_doubled",
+        "requests_late",
+        "answers_late",
+        "unavailable",
+        "applied_then_unavailable",
+        "units_put_off",
+        "unauthorized",
+    ] {
+        assert!(injected[kind].as_u64().unwrap() > 0, "{kind} never happened: {injected}");
+    }
+    assert_eq!(stormy["dead_letters"], 0);
+    assert_eq!(stormy["digest"], calm["digest"]);
+    assert!(calm.get("injected").is_none());
+}
+
+#[test]
 fn two_edits_of_the_same_field_are_explained_by_a_conflict() {
     let play = Play::new()
         .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])

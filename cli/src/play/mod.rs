@@ -11,6 +11,7 @@
 mod census;
 mod clock;
 mod compare;
+mod faults;
 mod fleet;
 mod generate;
 mod player;
@@ -69,6 +70,9 @@ pub(crate) struct Args {
     /// What ids and salts are drawn from: the same stream and seed end the same.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Lose, double, delay and refuse what goes between devices and server, as drawn from the seed, until all is played.
+    #[arg(long)]
+    faults: bool,
     /// Verify every book's log and fold its tables anew at the end.
     #[arg(long)]
     check: bool,
@@ -94,6 +98,7 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
         server: args.server.map(|url| (url, args.token)),
         books: args.books,
         seed: args.seed,
+        faults: args.faults,
         check: args.check,
     };
     let report = play(setup)?.report;
@@ -124,6 +129,8 @@ pub(crate) struct Setup {
     pub(crate) server: Option<(String, Option<String>)>,
     pub(crate) books: Option<PathBuf>,
     pub(crate) seed: u64,
+    /// Whether things go wrong on the way to the server.
+    pub(crate) faults: bool,
     pub(crate) check: bool,
 }
 
@@ -162,7 +169,7 @@ async fn play_within(setup: Setup) -> Result<Played, Failure> {
     let mut player = Player {
         fleet: Fleet::new(&stream.authors, &folder, setup.seed),
         syncer: Syncer {
-            link: Link::new(remote, Arc::clone(&world)),
+            link: Link::new(remote, setup.faults.then_some(setup.seed), Arc::clone(&world)),
             traffic: Traffic::default(),
             progress: bar,
         },
@@ -231,6 +238,7 @@ fn report_of(player: &Player, ending: &Ending, checked: bool) -> Report {
         devices,
         writes: player.writes,
         traffic: player.syncer.traffic,
+        injected: player.syncer.link.faults(),
         units: census.units,
         changes: census.changes,
         coalesced_ops: census.coalesced_ops(),

@@ -191,6 +191,7 @@ impl Player {
         let mut ending = Ending::default();
         self.world.advance(Duration::from_secs(60));
         let drained = self.drain(&mut ending).await?;
+        self.syncer.link.heal();
         let Some(reader) = self.stream.authors.first().cloned() else {
             return Err(Failure::new("a play without authors has no end"));
         };

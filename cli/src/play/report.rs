@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::census::ConflictCount;
 use super::compare::Difference;
+use super::faults::FaultCounts;
 use super::sync::Traffic;
 use super::write::Writes;
 use crate::error::Failure;
@@ -25,6 +26,9 @@ pub(crate) struct Report {
     pub(crate) devices: u64,
     pub(crate) writes: Writes,
     pub(crate) traffic: Traffic,
+    /// What was made to go wrong, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) injected: Option<FaultCounts>,
     pub(crate) units: u64,
     pub(crate) changes: u64,
     pub(crate) coalesced_ops: u64,
@@ -161,6 +165,33 @@ impl Report {
             number(traffic.exchanges),
             format!("{} of them failed and were made again", number(traffic.failed_exchanges))
         );
+        if let Some(injected) = &self.injected {
+            row!(
+                listing,
+                "gone wrong",
+                number(injected.sum()),
+                format!(
+                    "requests: {} lost, {} doubled, {} late; answers: {} lost, {} old",
+                    injected.requests_lost,
+                    injected.requests_doubled,
+                    injected.requests_late,
+                    injected.answers_lost,
+                    injected.answers_late
+                )
+            );
+            row!(
+                listing,
+                "",
+                "",
+                format!(
+                    "{} times 503, {} after it took effect; {} units put off; {} times 401",
+                    injected.unavailable + injected.applied_then_unavailable,
+                    injected.applied_then_unavailable,
+                    injected.units_put_off,
+                    injected.unauthorized
+                )
+            );
+        }
         row!(
             listing,
             "bytes",

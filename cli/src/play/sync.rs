@@ -1,13 +1,14 @@
 //! Syncing a device with patience: a server that is away is waited for, a backoff is slept through in virtual time.
 //!
 //! ```text
-//!   Book::sync ─► Link (the virtual world's time) ─► [a faulty remote can stand here] ─► HttpRemote
+//!   Book::sync ─► Link (the virtual world's time) ─► [Faulty, with `--faults`] ─► HttpRemote
 //! ```
 //!
 //! Invariants:
 //! 1. A server that cannot be reached is waited for, for [`PATIENCE`] at most, and the user is told.
 //! 2. What a person would have to settle (credentials, an upgrade, another server) ends the play.
 //! 3. Every loop has a bound.
+//! 4. What was made to go wrong on purpose is not waited for in real time, and expired credentials are renewed at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::clock::VirtualClock;
+use super::faults::{FaultCounts, Faulty};
 use crate::error::Failure;
 
 /// How long a server may be away.
@@ -34,12 +36,37 @@ const RUNS: u32 = 1_000;
 /// of that time, and the same in every play.
 pub(super) struct Link {
     remote: Arc<dyn Remote>,
+    faulty: Option<Arc<Faulty>>,
     world: Arc<VirtualClock>,
 }
 
 impl Link {
-    pub(super) fn new(remote: Arc<dyn Remote>, world: Arc<VirtualClock>) -> Self {
-        Self { remote, world }
+    /// With `faults`, what goes wrong is drawn from that seed.
+    pub(super) fn new(remote: Arc<dyn Remote>, faults: Option<u64>, world: Arc<VirtualClock>) -> Self {
+        let faulty = faults.map(|seed| Arc::new(Faulty::new(Arc::clone(&remote), seed)));
+        Self { remote, faulty, world }
+    }
+
+    /// Ends all trouble.
+    pub(super) fn heal(&self) {
+        self.faulty.iter().for_each(|faulty| faulty.heal());
+    }
+
+    /// Returns what went wrong, if anything was to.
+    pub(super) fn faults(&self) -> Option<FaultCounts> {
+        self.faulty.as_ref().map(|faulty| faulty.counts())
+    }
+
+    /// Returns whether the last exchange was made to go wrong.
+    fn went_wrong(&self) -> bool {
+        self.faulty.as_ref().is_some_and(|faulty| faulty.went_wrong())
+    }
+
+    /// Asks the server itself, whatever goes wrong on the way of others.
+    async fn ask(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
+        let mut received = self.remote.exchange(request).await?;
+        received.answer.server_time = self.world.wall();
+        Ok(received)
     }
 }
 
@@ -49,7 +76,10 @@ impl Remote for Link {
         request: &'a ExchangeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Received, RemoteError>> + Send + 'a>> {
         Box::pin(async move {
-            let mut received = self.remote.exchange(request).await?;
+            let mut received = match &self.faulty {
+                Some(faulty) => faulty.exchange(request).await?,
+                None => self.remote.exchange(request).await?,
+            };
             received.answer.server_time = self.world.wall();
             Ok(received)
         })
@@ -120,7 +150,14 @@ impl Syncer {
             if report.units_acked > 0 || report.changes > 0 {
                 away.is_back();
             }
+            let went_wrong = self.link.went_wrong();
+            if went_wrong && matches!(book.status().state, SyncState::NeedsAuth { .. }) {
+                book.credentials_renewed()
+                    .map_err(|error| Failure::new("a book cannot go on syncing").because(error))?;
+                continue;
+            }
             match report.stopped {
+                Stopped::Failed(_) | Stopped::NoProgress if went_wrong => {}
                 Stopped::Idle => {
                     synced.idle = true;
                     break;
@@ -139,7 +176,7 @@ impl Syncer {
     pub(super) async fn ask(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
         let mut away = Away::default();
         loop {
-            match self.link.exchange(request).await {
+            match self.link.ask(request).await {
                 Ok(received) => {
                     away.came_back(&self.progress);
                     return Ok(received);
