@@ -273,6 +273,10 @@ impl Fleet {
             // It may have gone with the one before.
             drop(book.discard(vec![op], "no longer wanted"));
         }
+        for (place, _) in book.plan().holds.into_iter().filter(|(_, hold)| hold.waits_for_correction()) {
+            // It may have gone with the one before.
+            drop(book.undo(place));
+        }
         for (id, row) in book.conflicts().unwrap_or_default() {
             if row.open {
                 drop(book.resolve(id, Choice::Mine));
