@@ -1,9 +1,7 @@
 # Helpers of .ci/run: headers and times, what is absent, tools. Sourced, never run.
 
 export CARGO_TERM_PROGRESS_WHEN=never
-if [[ "${CI-}" == true ]]; then
-    export CARGO_INCREMENTAL=0 # a clean checkout gains nothing from it
-fi
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0} # a clean checkout gains nothing from it
 
 target_folder=${CARGO_TARGET_DIR:-target}
 tools_folder=$PWD/$target_folder/ci-tools

@@ -29,11 +29,6 @@ use crate::commands::{
 use crate::error::Failure;
 use crate::output::Output;
 
-/// A page of the server is made by one thread, taken in by another and freed by a third. The system's allocator keeps for each
-/// thread what it freed, which over a long play comes to several times what is in use.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Look into a fieldbook's book, write to it, sync it, and serve others that sync.
 #[derive(Parser)]
 #[command(
