@@ -23,6 +23,7 @@ use crate::entry::{
 };
 use crate::fields::FieldsJson;
 use crate::ids::UnitId;
+use crate::limits;
 use crate::numbers::{Hash, Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
@@ -113,6 +114,8 @@ where
             }
         }
         if !changes.is_empty() {
+            // A server takes no longer list; the newest attempts are the likeliest to be unknown.
+            replaces.drain(..replaces.len().saturating_sub(limits::TRANSACTION_OPS));
             let digest = Unit { id, changes: wire, replaces: Vec::new() }.digest();
             let actor = group.actor.clone();
             frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces });
