@@ -78,7 +78,7 @@ where
         let id = UnitId::new(now, random);
         let mut changes = Vec::new();
         let mut wire = Vec::new();
-        let mut replaces: Vec<UnitId> = group.replaces.into_iter().collect();
+        let mut replaces: Vec<UnitId> = Vec::new();
         for (key, places) in &group.records {
             let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
             let (ops, folded) = fold(view, &row, places, group.replaces.is_some())?;
@@ -115,7 +115,8 @@ where
         }
         if !changes.is_empty() {
             // A server takes no longer list; the newest attempts are the likeliest to be unknown.
-            replaces.drain(..replaces.len().saturating_sub(limits::TRANSACTION_OPS));
+            replaces.drain(..replaces.len().saturating_sub(limits::TRANSACTION_OPS - 1));
+            replaces.extend(group.replaces);
             let digest = Unit { id, changes: wire, replaces: Vec::new() }.digest();
             let actor = group.actor.clone();
             frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces });
