@@ -78,6 +78,11 @@ pub fn exchange_request(data: &[u8]) {
         |server: &mut MemoryAuthority| exchange(server, &request, now, &Caller::Anyone, &Quota::default());
     let Ok(first) = treat(&mut server) else { return };
     let commit = server.last_commit();
+    // What was stale is not remembered, and may be meant for what the units behind it made.
+    let all_applied = first
+        .outcomes
+        .iter()
+        .all(|outcome| matches!(outcome.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }));
     let Ok(second) = treat(&mut server) else {
         panic!("BUG: a request was taken once and refused when it came again")
     };
@@ -93,5 +98,7 @@ pub fn exchange_request(data: &[u8]) {
             _ => {}
         }
     }
-    assert_eq!(server.last_commit(), commit, "BUG: a repeated request changed something");
+    if all_applied {
+        assert_eq!(server.last_commit(), commit, "BUG: a repeated request changed something");
+    }
 }
