@@ -91,13 +91,11 @@ fn apply<S: AuthorityState>(
         }
     }
     let before = unit.changes.iter().zip(&rows);
-    if !applied.is_empty() {
-        // Whatever the bases say: what took effect once must not do so again.
-        return Ok(Outcome::Stale { current: shown(before, quota), applied });
-    }
-    if before.clone().any(|(change, row)| !meets(change, row.as_ref())) {
-        let differing = before.filter(|(change, row)| !meets(change, row.as_ref()));
-        return Ok(Outcome::Stale { current: shown(differing, quota), applied });
+    // Whatever the bases say: what took effect once must not do so again.
+    let is_stale =
+        |(change, row): &(&UnitChange, &Option<Row>)| !applied.is_empty() || !meets(change, row.as_ref());
+    if before.clone().any(|pair| is_stale(&pair)) {
+        return Ok(Outcome::Stale { current: shown(before.filter(is_stale), quota), applied });
     }
     let mut after = Vec::with_capacity(rows.len());
     let mut image_bytes = 0;

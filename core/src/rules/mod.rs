@@ -29,6 +29,7 @@ pub mod inspect;
 mod judge;
 mod order;
 pub mod plan;
+mod rebase;
 pub mod resolve;
 pub mod retry;
 pub mod upcast;

@@ -1,0 +1,295 @@
+//! Rebase: what the server said of a record, against what this device has of it.
+//!
+//! ```text
+//!   record named by the answer ─► has it a tail? ─► whose was the server's last edit?
+//!                                     no: done        ours, under way     ─► its unit is acked
+//!                                                     ours, given up      ─► its ops have arrived, and end
+//!                                                     anybody else's      ─► ops that wait, ops that were stale: judged apart
+//! ```
+//!
+//! Invariants:
+//! 1. Only records that the answer names and that have a tail are looked at, each once, against the last version that came.
+//! 2. What is under way is left alone: its outcome tells more, and is on its way.
+//! 3. What arrived is never judged, nor what was made on top of it as if it had not.
+//! 4. A version that is no higher than what is confirmed decides nothing.
+//!
+//! What it is not: the judgement itself ([`super::judge`]) or its policies ([`super::resolve`]).
+
+use std::collections::BTreeMap;
+
+use super::answer::{Reoffer, Taking, Touched};
+use super::base::overlaid;
+use super::judge::{Clash, Edit, EditOp, Verdict, judge};
+use super::resolve::RemoteEdit;
+use super::{View, effective_fields};
+use crate::entry::{Annulled, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
+use crate::fields::{Fields, FieldsJson};
+use crate::ids::UnitId;
+use crate::names::RecordKey;
+use crate::op::OpKind;
+use crate::protocol::Change;
+use crate::rows::{RecordRow, TailRef};
+use crate::schema::EntityRules;
+
+impl<'a, V: View> Taking<'a, V> {
+    /// Decides what becomes of the tails of all records that the answer named.
+    pub(super) fn judge_all(&mut self) -> Result<(), V::Error> {
+        for (key, mut touched) in std::mem::take(&mut self.touched) {
+            touched.changes.sort_by_key(|change| change.version);
+            let Some(row) = self.view.record(&key)? else { continue };
+            self.reoffer(&key, &row, &touched);
+            if row.tail.is_empty() {
+                continue;
+            }
+            self.confirm_own(&row, &touched)?;
+            let Some(rules) = self.schema.rules(&key.entity) else { continue };
+            self.judge(&key, &row, &touched, rules)?;
+        }
+        Ok(())
+    }
+
+    /// After a restore: what the former life of the server had last is offered again if this one has something older.
+    fn reoffer(&mut self, key: &RecordKey, row: &RecordRow, touched: &Touched<'a>) {
+        let Some(former) = row.confirmed.as_ref().filter(|confirmed| confirmed.version.number() == 0) else {
+            return;
+        };
+        let Some(last) = touched.changes.last().filter(|last| last.edited_at < former.edited_at) else {
+            return;
+        };
+        let image = row.confirmed_image().and_then(|fields| fields.to_fields().ok());
+        if image.is_some() || !last.deleted {
+            self.out.reoffers.push(Reoffer { key: key.clone(), image, edited_at: former.edited_at });
+        }
+    }
+
+    /// A change whose last op is one of ours that is under way confirms the unit, if the unit is about this record only;
+    /// for a transaction the outcome tells more, and it is on its way. If the unit was given up, it had reached the server
+    /// before that, and its ops are not sent again. Where several units carried it, these are the ops that each of them did.
+    fn confirm_own(&mut self, row: &RecordRow, touched: &Touched<'a>) -> Result<(), V::Error> {
+        for change in &touched.changes {
+            let Some(own) = row.tail.iter().find(|reference| reference.op == change.op) else { continue };
+            let id = self.view.unit_of(&change.op)?.filter(|_| !own.dead);
+            let Some(id) = id.filter(|id| !self.is_dissolved(*id)) else {
+                let carried_it = |unit: &UnitId, other: &TailRef| other.attempts.contains(unit);
+                self.landed(&change.key, row, |other| {
+                    !own.attempts.is_empty() && own.attempts.iter().all(|unit| carried_it(unit, other))
+                })?;
+                continue;
+            };
+            if self.settled.iter().any(|(settled, _)| *settled == id) {
+                continue;
+            }
+            let Some(unit) = self.view.unit(&id)? else { continue };
+            // An earlier op of it came with a unit that this one took over, whose last word the server does not have.
+            let is_last_word = |ops: &[PlannedOp]| ops.last().is_some_and(|last| last.id == change.op);
+            if let [only] = unit.changes.as_slice()
+                && is_last_word(&only.ops)
+            {
+                self.acked(id, &unit, &BTreeMap::from([(change.key.clone(), change.version)]));
+                self.settled.push((id, unit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the ops of one record's tail that are not under way: those of a stale unit as one edit, those that wait as
+    /// another.
+    fn judge(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+        touched: &Touched<'a>,
+        rules: &EntityRules,
+    ) -> Result<(), V::Error> {
+        let Some(last) = touched.changes.last().copied() else { return Ok(()) };
+        let known = row.confirmed.as_ref().map(|confirmed| confirmed.version);
+        if touched.stale.is_none() && known.is_some_and(|known| known >= last.version) {
+            return Ok(());
+        }
+        let Some(before) = self.confirmed_before(key, row)? else { return Ok(()) };
+        let after = remote_image(row, &touched.changes);
+        let mut stale = Edit { stale: true, ..Edit::default() };
+        let mut waiting = Edit { base: before, ..Edit::default() };
+        let mut under_way = false;
+        // What we made after an edit of ours that is now the server's last word was made on top of it.
+        let own_last = row.tail.iter().find(|own| own.op == last.op && self.landed.contains(&own.op));
+        let to_judge = row.tail.iter().filter(|reference| {
+            !reference.dead && !reference.outdated && own_last.is_none_or(|own| reference.place < own.place)
+        });
+        let mut waits = Vec::new();
+        for reference in to_judge {
+            if self.landed.contains(&reference.op) {
+                continue;
+            }
+            let edit = match self.standing(reference, touched)? {
+                Standing::Waiting => {
+                    waits.push(reference);
+                    &mut waiting
+                }
+                Standing::Stale(base) => {
+                    stale.base = base;
+                    &mut stale
+                }
+                Standing::UnderWayOrDone => {
+                    under_way = true;
+                    continue;
+                }
+            };
+            let content = self.view.op(reference.place)?;
+            edit.ops.push(EditOp {
+                op: PlannedOp { id: reference.op, place: reference.place },
+                kind: content.kind,
+                edited_at: content.edited_at,
+                fields: effective_fields(&content, reference),
+            });
+        }
+        // Bases were made of what was read before; damage would have shown then.
+        waiting.base = overlaid(waiting.base.take(), waits.into_iter()).unwrap_or_default();
+        if own_last.is_none() {
+            stale.base = self.with_landed(row, stale.base)?;
+            waiting.base = self.with_landed(row, waiting.base)?;
+        }
+        let remote = RemoteEdit {
+            op: last.op,
+            image: after.as_ref(),
+            edited_at: last.edited_at,
+            edited_at_of: &|name| last.edited_at_of(name),
+        };
+        if after.is_none() && waiting.ops.last().is_some_and(|last| last.kind == OpKind::Delete) {
+            // Both sides deleted it. Ours ends together with all that it covers, or else that would bring the record back; it
+            // stays for as long as some of that is on its way.
+            if under_way {
+                waiting.ops.clear();
+            } else {
+                stale.ops.append(&mut waiting.ops);
+            }
+        }
+        for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
+            for verdict in judge(key, rules, edit, &remote) {
+                self.follow(key, last, verdict);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a base with what turned out to have taken effect on top: the author of what came after had seen that.
+    fn with_landed(&mut self, row: &RecordRow, base: Option<Fields>) -> Result<Option<Fields>, V::Error> {
+        let (mut image, landed) = (super::Image { fields: base, before_deletion: None }, &self.landed);
+        for reference in row.tail.iter().filter(|reference| landed.contains(&reference.op)) {
+            let content = self.view.op(reference.place)?;
+            image.put(&content, reference);
+        }
+        Ok(image.fields)
+    }
+
+    fn follow(&mut self, key: &RecordKey, last: &Change, verdict: Verdict) {
+        let decision = match verdict {
+            Verdict::Annulled(ops, reason) => Decision::Annulled(Annulled { key: key.clone(), ops, reason }),
+            Verdict::Superseded(op) => Decision::Superseded { key: key.clone(), op },
+            Verdict::Conflicted(clash) => return self.conflicted(key, *clash, last),
+        };
+        self.out.decisions.push(decision);
+    }
+
+    fn conflicted(&mut self, key: &RecordKey, clash: Clash, last: &Change) {
+        let Clash { op, kind, edited_at, settlement } = clash;
+        self.out.tally.conflicts += 1;
+        let items = &mut self.out.decision_items;
+        let base = items.add_fields(&settlement.base.to_json(), self.random);
+        let local = items.add_fields(&settlement.local.to_json(), self.random);
+        let remote = items.add_fields(&settlement.remote.to_json(), self.random);
+        let merged =
+            settlement.merged.as_ref().map(|merged| items.add_fields(&merged.to_json(), self.random));
+        let undecided = settlement.winner == Winner::Undecided;
+        self.out.decisions.push(Decision::Conflicted(Conflicted {
+            key: key.clone(),
+            op,
+            kind,
+            edited_at,
+            version: last.version,
+            extent: if last.deleted { Extent::Deleted } else { Extent::Whole },
+            remote_edited_at: last.edited_at,
+            fields: settlement.fields,
+            winner: settlement.winner,
+            rule: settlement.rule,
+            base,
+            local,
+            remote,
+            merged,
+            functions: settlement.functions,
+        }));
+        if undecided {
+            self.park(ParkScope::Op(op.id), "conflict");
+        }
+    }
+
+    fn standing(&mut self, reference: &TailRef, touched: &Touched<'a>) -> Result<Standing, V::Error> {
+        let Some(id) = self.view.unit_of(&reference.op)? else { return Ok(Standing::Waiting) };
+        match touched.stale {
+            Some((stale, number)) if stale == id => {
+                let unit = self.settled.iter().find(|(settled, _)| *settled == id);
+                let base = unit
+                    .and_then(|(_, unit)| unit.changes.get(number))
+                    .and_then(|change| change.base_fields.as_ref());
+                // Base fields were built by the fold; damage would have shown when the row was read.
+                Ok(Standing::Stale(base.and_then(|fields| fields.to_fields().ok())))
+            }
+            _ => Ok(Standing::UnderWayOrDone),
+        }
+    }
+
+    /// Returns what confirmed is once the units that this answer acks have been counted in; the outer `None` if stored
+    /// text was damaged, in which case the fold will say so.
+    fn confirmed_before(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+    ) -> Result<Option<Option<Fields>>, V::Error> {
+        let mut image = super::Image { fields: None, before_deletion: None };
+        if let Some(confirmed) = row.confirmed_image() {
+            match confirmed.to_fields() {
+                Ok(fields) => image.fields = Some(fields),
+                Err(_) => return Ok(None),
+            }
+        }
+        for decision in &self.out.decisions {
+            let Decision::Acked { unit, .. } = decision else { continue };
+            let Some((_, unit)) = self.settled.iter().find(|(settled, _)| settled == unit) else { continue };
+            for change in unit.changes.iter().filter(|change| change.key == *key) {
+                let fields = self.view.fields(change.fields)?.unwrap_or_default();
+                match fields.to_fields() {
+                    Ok(fields) => image.apply(change.kind, &fields),
+                    Err(_) => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(image.fields))
+    }
+}
+
+enum Standing {
+    /// Not sent: it can be judged.
+    Waiting,
+    /// It came back stale; what the record was when it was planned.
+    Stale(Option<Fields>),
+    /// It was sent and has no answer yet, or was acked just now.
+    UnderWayOrDone,
+}
+
+/// Returns the record's image after these changes, or `None` if it is deleted.
+fn remote_image(row: &RecordRow, changes: &[&Change]) -> Option<Fields> {
+    let mut image = row.confirmed_fields().ok().filter(|_| row.confirmed_image().is_some());
+    let known = row.confirmed.as_ref().map(|confirmed| confirmed.version);
+    for change in changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
+        let fields =
+            change.fields.as_ref().map(FieldsJson::to_fields).and_then(Result::ok).unwrap_or_default();
+        if change.deleted {
+            image = None;
+        } else if change.partial {
+            image.get_or_insert_with(Fields::new).apply(&fields);
+        } else {
+            image = Some(fields.into_image());
+        }
+    }
+    image
+}
