@@ -18,10 +18,10 @@ use super::write::Late;
 use crate::error::Failure;
 
 /// How many books are open at most.
-const OPEN_BOOKS: usize = 4;
+const OPEN_BOOKS: usize = 3;
 /// How much of its file each open book keeps in memory. Few books with some room each do better than many with little: pages
 /// that a commit changes and that do not fit are written, read and written again.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+const CACHE_BYTES: usize = 24 * 1024 * 1024;
 /// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
 /// writes its transactions at least this far apart.
 pub(super) const UNDO_WINDOW: Duration = Duration::from_millis(1);

@@ -64,9 +64,13 @@ impl Link {
 
     /// Asks the server itself, whatever goes wrong on the way of others.
     async fn ask(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
-        let mut received = self.remote.exchange(request).await?;
+        self.remote.exchange(request).await.map(|received| self.in_its_time(received))
+    }
+
+    /// Puts the virtual world's time in the place of the server's.
+    fn in_its_time(&self, mut received: Received) -> Received {
         received.answer.server_time = self.world.wall();
-        Ok(received)
+        received
     }
 }
 
@@ -76,12 +80,11 @@ impl Remote for Link {
         request: &'a ExchangeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Received, RemoteError>> + Send + 'a>> {
         Box::pin(async move {
-            let mut received = match &self.faulty {
+            let received = match &self.faulty {
                 Some(faulty) => faulty.exchange(request).await?,
                 None => self.remote.exchange(request).await?,
             };
-            received.answer.server_time = self.world.wall();
-            Ok(received)
+            Ok(self.in_its_time(received))
         })
     }
 }
