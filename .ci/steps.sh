@@ -115,8 +115,9 @@ step-spec() {
 # The laws of the rules as properties, each over so many drawn cases. FIELDBOOK_LAW_CASES=1000000 .ci/run laws is the long run.
 step-laws() {
     [[ -f core/tests/laws.rs ]] || { absent "there is no core/tests/laws.rs"; return; }
-    PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000} cargo test --release -p fieldbook-core --test laws
-    PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000} cargo test --release -p fieldbook-sim --test laws
+    # In one go: two would build the common crates twice, with other features.
+    PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000} \
+        cargo test --release -p fieldbook-core -p fieldbook-sim --test laws
 }
 
 # A short run of every fuzz target, two at a time. Without a nightly toolchain the stable one is told to pass for it. Without a
