@@ -10,6 +10,7 @@ export PATH=$tools_folder/bin:$PATH
 step=none
 step_began=0
 summary=()
+figures=()
 
 begin() {
     step=$1
@@ -25,6 +26,19 @@ end() {
     step=none
 }
 
+# Runs a command and keeps the lines of its output that match, for the end of the run: `counted PATTERN COMMAND...`.
+counted() {
+    local pattern=$1 log line status=0
+    shift
+    log=$(mktemp)
+    "$@" 2>&1 | tee "$log" || status=$?
+    while IFS= read -r line; do
+        figures+=("$(printf '%-12s %s' "$step" "$line")")
+    done < <(grep -E -- "$pattern" "$log" || true)
+    rm -f "$log"
+    return "$status"
+}
+
 # Whatever ends the run comes through here, so that a failure always names its step.
 finish() {
     local status=$1
@@ -34,6 +48,7 @@ finish() {
     fi
     printf '\n======== summary: %d s ========\n' "$SECONDS"
     printf '%s\n' "${summary[@]}"
+    ((${#figures[@]} == 0)) || printf '%s\n' '' "what was counted (docs/promises.md says what for):" "${figures[@]}"
     exit "$status"
 }
 

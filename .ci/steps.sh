@@ -1,10 +1,17 @@
 # The steps of .ci/run, in its order. Sourced, never run. A step is a function `step-NAME`; `set -e` holds inside.
 
 # The first command of the README, as a reader would run it.
-step-demo() { run_readme demo; }
+step-demo() { counted '^(mutations|equal devices|unexplained) ' run_readme demo; }
 
 # The second.
-step-test() { run_readme test; }
+step-test() {
+    local log
+    log=$(mktemp)
+    run_readme test 2>&1 | tee "$log"
+    figures+=("$(awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { printf "test         %d passed, %d failed, %d ignored", passed, failed, ignored }' "$log")")
+    rm -f "$log"
+}
 
 run_readme() {
     local command
@@ -50,6 +57,11 @@ step-arrows() {
         ! grep "^fieldbook-${pair#* } " <<<"$packages_of" || fail "${pair% *} depends on ${pair#* }"
     done
     echo "the front door's tree: $(wc -l <<<"$packages") packages"
+    packages=$(tree -p fieldbook --no-default-features | cut -d' ' -f1 | sort -u)
+    for banned in reqwest hyper rustls; do
+        ! grep -qx "$banned" <<<"$packages" || fail "$banned is in the front door's tree without the feature http"
+    done
+    echo "without the feature http: $(wc -l <<<"$packages") packages"
 }
 
 # What may stand in tracked files. Comments may say bincode, code outside the codec may not.
@@ -109,15 +121,16 @@ step-spec() {
     compgen -G 'tests/spec/*.jsonl' >/dev/null || { absent "there is no tests/spec/*.jsonl"; return; }
     local files=(tests/spec/*.jsonl)
     [[ ! -f ../shared/spec/examples.jsonl ]] || files+=(../shared/spec/examples.jsonl)
-    cargo run --release -p fieldbook-sim --bin spec -- "${files[@]}"
+    counted '^[0-9]+ passed' cargo run --profile proof -p fieldbook-sim --bin spec -- "${files[@]}"
 }
 
 # The laws of the rules as properties, each over so many drawn cases. FIELDBOOK_LAW_CASES=1000000 .ci/run laws is the long run.
 step-laws() {
     [[ -f core/tests/laws.rs ]] || { absent "there is no core/tests/laws.rs"; return; }
     # In one go: two would build the common crates twice, with other features.
-    PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000} \
-        cargo test --release -p fieldbook-core -p fieldbook-sim --test laws
+    local -x PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000}
+    cargo test --profile proof -p fieldbook-core -p fieldbook-sim --test laws
+    figures+=("laws         $PROPTEST_CASES cases of each")
 }
 
 # A short run of every fuzz target, two at a time. Without a nightly toolchain the stable one is told to pass for it. Without a
@@ -136,7 +149,7 @@ step-fuzz() {
     # What is found goes to a folder of its own, so that the tracked corpus grows only on purpose.
     found=$(mktemp -d)
     export -f fuzz_one
-    xargs -P 2 -I{} bash -c 'fuzz_one "$@"' fuzz_one {} "$found" "${FUZZ_SECONDS:-20}" <<<"$targets"
+    counted ' runs, ' xargs -P 2 -I{} bash -c 'fuzz_one "$@"' fuzz_one {} "$found" "${FUZZ_SECONDS:-20}" <<<"$targets"
     rm -rf "$found"
 }
 
@@ -161,12 +174,14 @@ fuzz_one() {
 # The power goes, and the disk fails, at every point; and a version of the engine that is known to be bad is caught by the same.
 step-crash() {
     has_binary fieldbook-sim crash_points || { absent "fieldbook-sim has no binary 'crash_points'"; return; }
-    cargo run --release -p fieldbook-sim --bin crash_points
-    cargo run --manifest-path tests/known-bad/Cargo.toml --target-dir "$target_folder/known-bad"
+    counted '^(crash points|images|double-crash images|disk failures|lost or damaged|written after error) ' \
+        cargo run --profile proof -p fieldbook-sim --bin crash_points
+    counted '^redb 4' cargo run --manifest-path tests/known-bad/Cargo.toml --target-dir "$target_folder/known-bad"
 }
 
 # Simulated fleets; a failing seed is printed with the command that plays it again.
 step-simulation() {
     has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }
-    cargo run --release -p fieldbook-sim --bin simulate -- --seeds 500
+    counted '^(seeds|device-hours|ops|exchanges|recoveries|fault: .*|failures) ' \
+        cargo run --profile proof -p fieldbook-sim --bin simulate -- --seeds 500
 }

@@ -78,12 +78,13 @@ pub use fieldbook_projections::{
     ProjectionError, ProjectionTable, RecordChange, Snapshot,
 };
 pub use fieldbook_transport::{
-    Activity, Ask, Budget, Credentials, FnRemote, HttpOptions, HttpRemote, InvalidOrigin, Next,
-    NoCredentials, Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport,
-    Taken, WorkerError, WorkerOptions,
+    Activity, Ask, Budget, Credentials, FnRemote, Next, NoCredentials, Received, Remote, RemoteError,
+    RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken, WorkerError, WorkerOptions,
 };
+#[cfg(feature = "http")]
+pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin};
 
 /// The README's example compiles.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -18,6 +18,7 @@
 
 mod background;
 mod credentials;
+#[cfg(feature = "http")]
 mod http;
 mod memory;
 mod remote;
@@ -25,6 +26,7 @@ mod run;
 
 pub use background::{Handle, Worker, WorkerError, WorkerOptions};
 pub use credentials::{Credentials, NoCredentials, Secret, StaticToken};
+#[cfg(feature = "http")]
 pub use http::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable};
 pub use memory::FnRemote;
 pub use remote::{BoxFuture, Received, Remote, RemoteError};

@@ -10,11 +10,11 @@ use fieldbook::{
     SeededRandomness, Seq, ServerEpoch, ServerId, WallTime, limits,
 };
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
+use redb::backends::InMemoryBackend;
 use serde_json::json;
 
 use super::{App, Choices};
 use crate::clock::SimClock;
-use crate::disk::SimDisk;
 
 const BEGINNING: i64 = 1_767_225_600_000;
 /// How many actions there are at most.
@@ -134,7 +134,7 @@ impl Fleet {
                 .clock(Arc::new(clock.clone()))
                 .cache_bytes(1024 * 1024)
                 .randomness(Box::new(SeededRandomness::from_number(number)));
-            Book::on_backend(SimDisk::empty(), options).ok()
+            Book::on_backend(InMemoryBackend::new(), options).ok()
         };
         let books: Option<Vec<_>> = (1..=devices).map(book).collect();
         let server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));

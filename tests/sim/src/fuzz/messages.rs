@@ -9,10 +9,10 @@ use fieldbook::{
     limits,
 };
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
+use redb::backends::InMemoryBackend;
 use serde_json::json;
 
 use crate::clock::SimClock;
-use crate::disk::SimDisk;
 
 /// An answer of a server: what does not parse is refused, and what does leaves a whole book. In text, `$UNIT`, `$REQUEST`
 /// and `$KEY` stand for what the book has just sent.
@@ -46,7 +46,7 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
         .clock(Arc::new(SimClock::new(1_767_225_600_000)))
         .cache_bytes(1024 * 1024)
         .randomness(Box::new(SeededRandomness::from_number(1)));
-    let book = Book::on_backend(SimDisk::empty(), options).ok()?;
+    let book = Book::on_backend(InMemoryBackend::new(), options).ok()?;
     let key = RecordKey::parse("lead", "1").ok()?;
     book.create(key.clone(), Fields::from_iter([("a".to_owned(), json!(1))])).ok()?;
     let ask = Ask {
