@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,7 @@ impl Fleet {
             self.close_oldest()?;
         }
         let device = self.device(number)?;
+        warm(&device.path);
         device.opened += 1;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes()).update(&device.opened.to_le_bytes());
@@ -148,6 +150,13 @@ impl Device {
     pub(super) fn failed(&self, verb: &str, error: fieldbook::Error) -> Failure {
         Failure::new(format!("cannot {verb} the book of {}", self.actor)).because(error)
     }
+}
+
+/// Reads a file once from front to back, so that it is in the system's memory if there is room: a book that was closed for
+/// long is then read in one go rather than page by page from all over the disk.
+fn warm(path: &Path) {
+    // A book that is not there yet, or cannot be read, says so when it is opened.
+    drop(fs::File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink())));
 }
 
 /// What books of a play are opened with, clock and randomness apart.
