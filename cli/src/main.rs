@@ -57,6 +57,8 @@ enum Command {
     Play(play::Args),
     /// Run a sync server
     Serve(serve::Args),
+    /// Say that a server's store was restored from a backup
+    Restored(serve::RestoredArgs),
     /// Make a new book
     Init(write::InitArgs),
     /// Create a record, or replace it
@@ -114,6 +116,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(args, output),
         Command::Play(args) => play::run(args, output),
         Command::Serve(args) => serve::run(args, output),
+        Command::Restored(args) => serve::restored(&args, output),
         Command::Init(args) => write::init(&args, output),
         Command::Put(args) => write::put(args, output),
         Command::Patch(args) => write::patch(args, output),

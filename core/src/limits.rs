@@ -48,6 +48,10 @@ pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The most content digests an exchange carries to extend an anchor.
 pub const ANCHOR_DIGESTS: usize = 1_000;
 
+/// How far a new life of a server numbers its commits beyond those of the backup that it was restored from: more than were made,
+/// and lost, since that backup.
+pub const EPOCH_COMMITS: u64 = 1 << 32;
+
 /// How many classified transient answers make a dead letter.
 pub const TRIES: u32 = 5;
 /// How often a unit may be stale before it is parked as a conflict for a person.

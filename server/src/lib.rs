@@ -16,6 +16,6 @@ mod serve;
 mod store;
 mod tokens;
 
-pub use serve::{ServeError, ServeOptions, Server, serve};
+pub use serve::{ServeError, ServeOptions, Server, declare_restored, serve};
 pub use store::OpenStoreError;
 pub use tokens::TokensError;

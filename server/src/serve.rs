@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::serve::ListenerExt;
 use fieldbook_core::authority::Quota;
-use fieldbook_core::{Clock, MonotonicTime, Now, WallTime};
+use fieldbook_core::{Clock, MonotonicTime, Now, ServerEpoch, WallTime};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -85,6 +85,13 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
+    /// The new epoch could not be written.
+    #[error("the store cannot be given a new epoch: check the disk, then try again")]
+    NotRestored {
+        /// What the store said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The store did not close well; what was answered is in it all the same.
     #[error("the store did not close cleanly: the next start checks it")]
     Close {
@@ -102,6 +109,25 @@ pub struct Server {
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<io::Result<()>>>,
     store: Option<Arc<Store>>,
+}
+
+/// Declares that a store was restored from a backup: it begins a new epoch. Without that, devices which have read or sent more
+/// than the backup has are refused, and others could take a new state for one that they know.
+///
+/// Every device then says that another life of the server answers, and goes on once its user has accepted that; what the backup
+/// lacks is offered again by the devices that have it. Returns the new epoch.
+///
+/// # Errors
+/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it cannot be written; it is then as it was.
+pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
+    // Few pages are touched.
+    const CACHE_BYTES: usize = 4 * 1024 * 1024;
+    let mut store = Store::open_existing(data, CACHE_BYTES)?;
+    let failed = |source| ServeError::NotRestored { source: Box::new(source) };
+    store.start_epoch().map_err(failed)?;
+    let (_, epoch) = store.identity();
+    store.close().map_err(failed)?;
+    Ok(epoch)
 }
 
 /// Starts a server in the background of the present tokio runtime.

@@ -1,10 +1,10 @@
-//! `serve`: a sync server on one file, until it is told to stop.
+//! `serve`: a sync server on one file, until it is told to stop; `restored`: that file came from a backup.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fieldbook_server::{ServeOptions, serve};
+use fieldbook_server::{ServeOptions, declare_restored, serve};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Failure;
@@ -30,6 +30,27 @@ pub(crate) struct Args {
     /// Which token speaks for whom
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+}
+
+/// What `restored` is asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook restored crm.store                  once, before the restored store is served
+  fieldbook sync ann.book --accept-server       then, on each device
+
+Devices say that the server was set back until they are told to accept it. What the backup lacks and a device still has is
+then sent again.")]
+pub(crate) struct RestoredArgs {
+    /// The store's file, while no server has it open
+    data: PathBuf,
+}
+
+/// Declares a store restored from a backup.
+pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), Failure> {
+    let epoch = declare_restored(&args.data).map_err(Failure::caused_by)?;
+    writeln!(output, "{} begins a new epoch, {epoch}", args.data.display())?;
+    writeln!(output, "each device goes on with: fieldbook sync BOOK --accept-server")?;
+    Ok(())
 }
 
 /// Runs the command.

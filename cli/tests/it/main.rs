@@ -9,6 +9,7 @@ mod life;
 mod looks;
 #[cfg(test)]
 mod refusals;
+mod restored;
 #[cfg(test)]
 mod settle;
 #[cfg(test)]

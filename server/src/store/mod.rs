@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook_core::{ServerEpoch, ServerId, WallTime};
-use redb::{Database, DatabaseError, ReadableDatabase};
+use fieldbook_core::{ServerEpoch, ServerId, WallTime, limits};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use state::TenantState;
 
@@ -148,12 +148,42 @@ impl Store {
         if !exists {
             create(path)?;
         }
+        Self::open_existing(path, cache_bytes)
+    }
+
+    /// Opens the store at a path.
+    pub(crate) fn open_existing(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
         let database = redb::Builder::new()
             .set_cache_size(cache_bytes)
             .open(path)
             .map_err(|error| database_error(path, error))?;
         let identity = identify(&database, path)?;
         Ok(Self { database, identity })
+    }
+
+    /// Starts a new life of the store: another epoch, no anchors, and commits numbered from beyond what the former life can
+    /// have given, so that a unit made for a version of that life never meets another state under the same number.
+    pub(crate) fn start_epoch(&mut self) -> Result<(), StateError> {
+        let (server, epoch) = (self.identity.0, ServerEpoch::from_bytes(random_id()?));
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(tables::ANCHORS)?.retain(|_, _| false)?;
+        {
+            let mut tenants = transaction.open_table(tables::TENANTS)?;
+            let mut next = Vec::new();
+            for row in tenants.iter()? {
+                let (tenant, commit) = row?;
+                let commit =
+                    tables::commit_from(commit.value()).ok_or(Damaged { what: "a tenant's last commit" })?;
+                next.push((tenant.value().to_owned(), commit.number().saturating_add(limits::EPOCH_COMMITS)));
+            }
+            for (tenant, commit) in next {
+                tenants.insert(tenant.as_slice(), commit.to_le_bytes().as_slice())?;
+            }
+        }
+        put_identity(&transaction, (server, epoch))?;
+        transaction.commit()?;
+        self.identity = (server, epoch);
+        Ok(())
     }
 
     /// Returns which server this is, and which life of it.
@@ -237,24 +267,33 @@ fn create(path: &Path) -> Result<(), OpenStoreError> {
 
 /// Makes the tables and gives the store its identity.
 fn fill(path: &Path) -> Result<(), StateError> {
-    let (mut server, mut epoch) = ([0; 16], [0; 16]);
-    for id in [&mut server, &mut epoch] {
-        getrandom::fill(id).map_err(|error| redb::StorageError::Io(io::Error::other(error)))?;
-        // The marks of a random UUID (RFC 9562, section 5.4).
-        if let [.., version, _, variant, _, _, _, _, _, _, _] = id.as_mut_slice() {
-            *version = (*version & 0x0f) | 0x40;
-            *variant = (*variant & 0x3f) | 0x80;
-        }
-    }
+    let identity = (ServerId::from_bytes(random_id()?), ServerEpoch::from_bytes(random_id()?));
     let database = redb::Builder::new().create(path)?;
     let transaction = database.begin_write()?;
     for table in [tables::RECORDS, tables::FEED, tables::UNITS, tables::ANCHORS, tables::TENANTS] {
         drop(transaction.open_table(table)?);
     }
-    let row = [[tables::FORMAT].as_slice(), &server, &epoch].concat();
-    transaction.open_table(tables::STORE)?.insert(tables::STORE_KEY, row.as_slice())?;
+    put_identity(&transaction, identity)?;
     transaction.commit()?;
     Ok(database.close()?)
+}
+
+fn put_identity(transaction: &WriteTransaction, identity: (ServerId, ServerEpoch)) -> Result<(), StateError> {
+    let row = [[tables::FORMAT].as_slice(), identity.0.as_bytes(), identity.1.as_bytes()].concat();
+    transaction.open_table(tables::STORE)?.insert(tables::STORE_KEY, row.as_slice())?;
+    Ok(())
+}
+
+/// Draws a random UUID.
+fn random_id() -> Result<[u8; 16], StateError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| redb::StorageError::Io(io::Error::other(error)))?;
+    // The marks of one that is random (RFC 9562, section 5.4).
+    if let [.., version, _, variant, _, _, _, _, _, _, _] = id.as_mut_slice() {
+        *version = (*version & 0x0f) | 0x40;
+        *variant = (*variant & 0x3f) | 0x80;
+    }
+    Ok(id)
 }
 
 #[cfg(unix)]

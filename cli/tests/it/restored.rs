@@ -1,0 +1,69 @@
+//! A server's store comes back from a backup: nothing that a device still has is lost.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Folder, Serving};
+
+#[test]
+fn what_a_restored_server_lacks_comes_back_from_the_devices() {
+    let folder = Folder::new();
+    let serving = Serving::start(&folder, &[]);
+    for (book, lead) in [("ann.book", "lead/1"), ("ben.book", "lead/2")] {
+        folder.ok(&["init", book]);
+        folder.ok(&["put", book, lead, r#"{"stage":"new"}"#]);
+        folder.ok(&["sync", book, "--server", &serving.url]);
+    }
+    assert!(serving.stop("-INT").success());
+    fs::copy(folder.path("server.store"), folder.path("backup")).unwrap();
+
+    let serving = Serving::start(&folder, &[]);
+    folder.ok(&["patch", "ann.book", "lead/1", r#"{"stage":"won"}"#]);
+    folder.ok(&["put", "ann.book", "lead/3", r#"{"stage":"new"}"#]);
+    folder.ok(&["sync", "ann.book", "--server", &serving.url]);
+    let open = folder.run(&["restored", "server.store"]);
+    assert_eq!(open.code, 1);
+    assert!(open.err.contains("is already open"), "{}", open.err);
+    assert!(serving.stop("-INT").success());
+    fs::copy(folder.path("backup"), folder.path("server.store")).unwrap();
+
+    let serving = Serving::start(&folder, &[]);
+    let undeclared = folder.run(&["sync", "ann.book", "--server", &serving.url]);
+    assert_eq!(undeclared.code, 1, "{undeclared:?}");
+    assert!(serving.stop("-INT").success());
+    let declared = folder.ok(&["restored", "server.store"]);
+    assert!(declared.contains("server.store begins a new epoch"), "{declared}");
+
+    let serving = Serving::start(&folder, &[]);
+    for book in ["ann.book", "ben.book"] {
+        let refused = folder.run(&["sync", book, "--server", &serving.url]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("--accept-server"), "{}", refused.err);
+        folder.ok(&["sync", book, "--server", &serving.url, "--accept-server"]);
+    }
+    for book in ["ann.book", "ben.book", "ann.book"] {
+        let report = folder.one_json(&["sync", book, "--server", &serving.url, "--json"]);
+        assert_eq!((&report["stopped"], &report["pending"]), (&json!("idle"), &json!(0)), "{book}: {report}");
+    }
+    for book in ["ann.book", "ben.book"] {
+        let stages: Vec<_> = ["lead/1", "lead/2", "lead/3"]
+            .map(|lead| folder.one_json(&["get", book, lead, "--json"])["fields"]["stage"].clone())
+            .into();
+        assert_eq!(stages, ["won", "new", "new"], "{book}");
+        assert_eq!(folder.one_json(&["verify", book, "--tables", "--json"])["ok"], true);
+    }
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_made_by_declaring_it_restored() {
+    let folder = Folder::new();
+    let ran = folder.run(&["restored", "nowhere.store"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("nowhere.store"), "{}", ran.err);
+    fs::write(folder.path("notes.txt"), "not a store").unwrap();
+    let ran = folder.run(&["restored", "notes.txt"]);
+    assert!(ran.err.contains("is not a fieldbook server's store"), "{}", ran.err);
+    assert_eq!(folder.bytes("notes.txt"), b"not a store");
+    assert_eq!(folder.names(), ["notes.txt"]);
+}
