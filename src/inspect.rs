@@ -10,15 +10,12 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use fieldbook_core::entry::FieldsSource;
-use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{RecordRow, UnitRow};
+use fieldbook_core::rules::View;
 use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refusal};
 use fieldbook_core::rules::plan::{Group, Hold, Plan};
-use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{FieldsJson, OpId, OpPlace, RecordKey, Schema, UnitId};
-use fieldbook_projections::{LogView, Snapshot};
+use fieldbook_core::{RecordKey, Schema};
+use fieldbook_projections::{Snapshot, SnapshotView};
 
 use crate::book::Shared;
 
@@ -44,43 +41,6 @@ where
 
     fn refusal(&self, group: &Group) -> Option<String> {
         refusal(&mut *self.view.borrow_mut(), self.schema, group).ok().flatten()
-    }
-}
-
-/// What the rules read of a snapshot.
-pub(crate) struct SnapshotView<'a, L> {
-    snapshot: &'a Snapshot,
-    log: L,
-    tail: &'a Tail,
-}
-
-impl<'a, L> SnapshotView<'a, L> {
-    pub(crate) const fn new(snapshot: &'a Snapshot, log: L, tail: &'a Tail) -> Self {
-        Self { snapshot, log, tail }
-    }
-}
-
-impl<L: LogView> View for SnapshotView<'_, L> {
-    type Error = StoreError;
-
-    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
-        self.snapshot.record(key)
-    }
-
-    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {
-        self.snapshot.unit(unit)
-    }
-
-    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
-        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
-    }
-
-    fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
-        self.log.op(place)
-    }
-
-    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
-        self.log.fields(source)
     }
 }
 

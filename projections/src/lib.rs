@@ -15,6 +15,7 @@ mod log_view;
 mod memory;
 mod read;
 mod rebuild;
+mod snapshot_view;
 mod sorted;
 mod tables;
 
@@ -31,3 +32,4 @@ pub use log_view::{CachedLog, EntryTable, LogView};
 pub use memory::MemoryTables;
 pub use read::{ConflictId, InvalidConflictId, Snapshot, TableDump};
 pub use rebuild::{Rebuilt, fold, rebuild};
+pub use snapshot_view::SnapshotView;

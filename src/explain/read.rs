@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use fieldbook_core::RecordKey;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan};
-use fieldbook_projections::LogView;
+use fieldbook_projections::{LogView, SnapshotView};
 
 use super::facts::{Facts, OpFacts};
 use crate::book::Book;
 use crate::error::Error;
-use crate::inspect::{Inspector, SnapshotView};
+use crate::inspect::Inspector;
 
 impl Book {
     pub(super) fn facts(&self, key: &RecordKey) -> Result<Facts, Error> {

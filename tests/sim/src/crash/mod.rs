@@ -179,16 +179,23 @@ impl Recorded {
     fn check(&self, point: usize, image: Vec<u8>, tried: &mut Tried) -> Result<(), Broken> {
         let acked = self.acks.iter().rev().find(|ack| ack.changes <= point).map_or(0, |ack| ack.entries);
         let acked = acked.max(self.start.entries);
+        self.reopen(image, acked, tried)?;
+        Ok(())
+    }
+
+    /// Opens what a crash or a failure left, and returns how many entries are there: none if it does not open, which it
+    /// must once something was acknowledged.
+    fn reopen(&self, image: Vec<u8>, acked: u64, tried: &mut Tried) -> Result<u64, Broken> {
         let disk = SimDisk::holding(image);
         match open(&disk, 2) {
             Ok(book) => {
-                self.check_book(&book, acked)?;
+                let there = self.check_book(&book, acked)?;
                 done_with(&disk);
-                Ok(())
+                Ok(there)
             }
             Err(_) if acked == 0 => {
                 tried.unborn += 1;
-                Ok(())
+                Ok(0)
             }
             Err(error) => Err(unopened(error)),
         }
@@ -249,20 +256,9 @@ impl Recorded {
             _ => random_loss(point as u64, point),
         };
         tried.images += 1;
-        let disk = SimDisk::holding(platter.image(loss));
-        match open(&disk, 2) {
-            Ok(book) => {
-                let there = self.check_book(&book, acked)?;
-                tried.ambiguous += u64::from(there > acked);
-                done_with(&disk);
-                Ok(())
-            }
-            Err(_) if acked == 0 => {
-                tried.unborn += 1;
-                Ok(())
-            }
-            Err(error) => Err(unopened(error)),
-        }
+        let there = self.reopen(platter.image(loss), acked, tried)?;
+        tried.ambiguous += u64::from(there > acked);
+        Ok(())
     }
 
     /// S1, S2, S3, S4, and that the book can be used. Returns how many entries it has.

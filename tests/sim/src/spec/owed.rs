@@ -9,16 +9,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::{LogView, OpKind, OpPlace, RecordKey, Schema, Snapshot, StoreError, UnitId, WallTime};
-use fieldbook_core::entry::FieldsSource;
-use fieldbook_core::rows::{RecordRow, TailRow, UnitRow};
+use fieldbook::{OpKind, OpPlace, RecordKey, Schema, Snapshot, StoreError, WallTime};
+use fieldbook_core::rows::{RecordRow, TailRow};
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::freeze::{Preview, preview};
 use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{Group, PlanInput, plan};
-use fieldbook_core::rules::{OpContent, View, effective_fields};
+use fieldbook_core::rules::{View, effective_fields};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{Actor, FieldsJson, OpId};
+use fieldbook_core::{Actor, FieldsJson};
+use fieldbook_projections::SnapshotView;
 use serde_json::{Value, json};
 
 use super::fault::Fault;
@@ -33,12 +33,12 @@ pub(super) struct Owed {
 /// Returns what is owed, oldest first.
 pub(super) fn owed(snapshot: &Snapshot, schema: &Schema) -> Result<Vec<Owed>, Fault> {
     let tail = snapshot.tail(schema)?;
-    let mut reader = Reader { snapshot, log: snapshot.log()?, tail: &tail };
+    let mut reader = SnapshotView::new(snapshot, snapshot.log()?, &tail);
     let mut found: Vec<(OpPlace, Owed)> = Vec::new();
     for (id, unit) in tail.units() {
         let Some(row) = snapshot.unit(id)? else { continue };
         for change in &row.changes {
-            let fields = LogView::fields(&reader.log, change.fields)?;
+            let fields = reader.fields(change.fields)?;
             let shown = shown(change.kind, &change.key, fields.as_ref());
             let first = change.ops.iter().map(|op| op.place).min().unwrap_or_default();
             found.push((first, Owed { key: change.key.clone(), shown, tries: unit.tries }));
@@ -147,39 +147,4 @@ fn folded(
             Some(Preview { kind: change.kind, fields })
         }
     })
-}
-
-/// What the rules read, on one snapshot.
-struct Reader<'a, L> {
-    snapshot: &'a Snapshot,
-    log: L,
-    tail: &'a Tail,
-}
-
-impl<L: LogView> View for Reader<'_, L> {
-    type Error = StoreError;
-
-    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
-        self.snapshot.record(key)
-    }
-
-    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
-        Ok(self.tail.has(key))
-    }
-
-    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {
-        self.snapshot.unit(unit)
-    }
-
-    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
-        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
-    }
-
-    fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
-        self.log.op(place)
-    }
-
-    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
-        self.log.fields(source)
-    }
 }
