@@ -8,8 +8,8 @@ use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef};
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::verbs::{Choice, Compensation, FlipFields, choose, compensate, flip};
 use fieldbook_core::rules::{Image, OpContent, effective_fields};
-use fieldbook_core::{Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordKey, Seq};
-use fieldbook_projections::{CachedLog, ConflictId, Effects, LogView, MemoryTables, Tables, apply};
+use fieldbook_core::{ConflictId, Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordKey, Seq};
+use fieldbook_projections::{CachedLog, Effects, LogView, MemoryTables, Tables, apply};
 
 use crate::book::Book;
 use crate::error::Error;

@@ -49,9 +49,6 @@ pub use book::Book;
 pub use corrections::Undone;
 pub use entity::Entity;
 pub use error::Error;
-pub use explain::{
-    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
-};
 pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
@@ -63,19 +60,22 @@ pub use write::Written;
 
 pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, verify_export};
 pub use fieldbook_core::rules::admit::Rejected;
+pub use fieldbook_core::rules::explain::{
+    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
+};
 pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
 pub use fieldbook_core::rules::verbs::{Choice, NotFlippable};
 pub use fieldbook_core::{
-    Actor, Clock, ConflictFunction, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields, FieldsJson,
-    Granularity, Hash, Hlc, InvalidFields, InvalidName, Meeting, MonotonicTime, Mutation, NetworkClass, Now,
-    OpId, OpKind, OpPlace, Outgoing, Policy, Priorities, Randomness, RecordId, RecordKey, Reference,
-    RequestId, Ruling, Schema, SeededRandomness, Seq, ServerEpoch, ServerId, UnitId, Upcaster, Validator,
-    Version, WallTime, is_json,
+    Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,
+    FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,
+    MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy, Priorities,
+    Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
+    ServerEpoch, ServerId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
 pub use fieldbook_projections::{
-    Broken, ConflictId, InvalidConflictId, InvalidProjection, KeyValue, LogView, MemoryTables, Projection,
-    ProjectionError, ProjectionTable, RecordChange, Snapshot,
+    Broken, InvalidProjection, KeyValue, LogView, MemoryTables, Projection, ProjectionError, ProjectionTable,
+    RecordChange, Snapshot,
 };
 pub use fieldbook_transport::{
     Activity, Ask, Budget, Credentials, FnRemote, Next, NoCredentials, Received, Remote, RemoteError,

@@ -2,8 +2,7 @@
 
 use fieldbook_core::rows::{RecordRow, RecordView};
 use fieldbook_core::rules::plan::Hold;
-use fieldbook_core::{Fields, FieldsJson, RecordKey, Version, WallTime};
-use fieldbook_projections::ConflictId;
+use fieldbook_core::{ConflictId, Fields, FieldsJson, RecordKey, Version, WallTime};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;

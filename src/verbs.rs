@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
-use fieldbook_core::{OpId, OpKind, OpPlace, RecordKey};
-use fieldbook_projections::{ConflictId, Tables};
+use fieldbook_core::{ConflictId, OpId, OpKind, OpPlace, RecordKey};
+use fieldbook_projections::Tables;
 
 use crate::book::Book;
 use crate::corrections::verb;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use common::{Server, TestClock, book, fields, key, options, sync, sync_with};
 use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
 use fieldbook::{
-    Actor, Book, EntityRules, EntityType, Explanation, FnRemote, Held, OpState, ParkedScope, Policy,
-    Reference, Remote, Schema, Seen, Standing,
+    Actor, Book, EntityRules, EntityType, Explanation, FnRemote, Held, Mutation, OpState, ParkedScope,
+    Policy, RecordStatus, Reference, Remote, Schema, Seen, Standing,
 };
 use serde_json::json;
 
@@ -85,6 +85,22 @@ fn a_change_that_waits_for_its_turn() {
             "The server has never answered this device.",
         ]
     );
+}
+
+#[test]
+fn a_change_that_cannot_go_as_one_with_an_earlier_one_names_it() {
+    let clock = TestClock::starting();
+    let book = book("ann", &clock);
+    let create = |record| Mutation::create(key(record), fields(json!({"name": SECRET})));
+    book.transaction(vec![create("lead/1"), create("lead/2")]).unwrap();
+    book.update(key("lead/1"), fields(json!({"stage": SECRET}))).unwrap();
+    let explanation = explain(&book, "lead/1");
+    let states: Vec<_> = explanation.ops.iter().map(|op| op.state.clone()).collect();
+    let first = explanation.ops.first().unwrap().place;
+    assert_eq!(states, [OpState::Pending, OpState::Held(Held::After { op: first })]);
+    assert_eq!(explanation.standing, Standing::Pending);
+    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending, "and so says its status");
+    assert!(explanation.to_string().contains("waits for change 2 of the record, which goes first"));
 }
 
 #[test]

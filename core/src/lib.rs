@@ -31,7 +31,7 @@ pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
 pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator};
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
-pub use numbers::{Cursor, Hash, InvalidCursor, InvalidHash, Seq, Version};
+pub use numbers::{ConflictId, Cursor, Hash, InvalidConflictId, InvalidCursor, InvalidHash, Seq, Version};
 pub use op::{Mutation, Op, OpKind, OpPlace};
 pub use random::{Randomness, SeededRandomness};
 pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Priorities, Reference, Schema};

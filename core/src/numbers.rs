@@ -1,6 +1,7 @@
 //! Numbers with a meaning: each is its own type, so that a place in the log is never taken for a version.
 
 use std::fmt;
+use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,42 @@ impl fmt::Display for Version {
         write!(f, "r{}", self.0)
     }
 }
+
+/// A conflict and where it stands: the entry that recorded it, and its number in there. Written `47.2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConflictId {
+    /// The entry.
+    pub seq: Seq,
+    /// The number of the decision.
+    pub number: u32,
+}
+
+impl fmt::Display for ConflictId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{}", self.seq, self.number))
+    }
+}
+
+impl FromStr for ConflictId {
+    type Err = InvalidConflictId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConflictId> {
+        let (seq, number) = text.split_once('.').ok_or(InvalidConflictId)?;
+        let seq = Seq::new(seq.parse().map_err(|_| InvalidConflictId)?);
+        Ok(Self { seq, number: number.parse().map_err(|_| InvalidConflictId)? })
+    }
+}
+
+impl Serialize for ConflictId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Text that is not the id of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a conflict: expected ENTRY.NUMBER, such as 47.2")]
+pub struct InvalidConflictId;
 
 /// How far a device has read one entity type: opaque bytes of the server, at most 256 of them.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
@@ -167,5 +204,19 @@ impl TryFrom<String> for Hash {
     fn try_from(text: String) -> Result<Self, InvalidHash> {
         let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| InvalidHash)?;
         Ok(Self(bytes.try_into().map_err(|_| InvalidHash)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_conflict_reads_as_it_is_written_and_nothing_else_is_one() {
+        let id = ConflictId { seq: Seq::new(47), number: 2 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "47", "47.", ".2", "47.2.1", "47.-2", "a.b"] {
+            assert_eq!(text.parse::<ConflictId>(), Err(InvalidConflictId), "{text}");
+        }
     }
 }

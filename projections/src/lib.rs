@@ -30,6 +30,6 @@ pub use index::IndexRange;
 pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
 pub use log_view::{CachedLog, EntryTable, LogView};
 pub use memory::MemoryTables;
-pub use read::{ConflictId, InvalidConflictId, Snapshot, TableDump};
+pub use read::{Snapshot, TableDump};
 pub use rebuild::{Rebuilt, fold, rebuild};
 pub use snapshot_view::SnapshotView;

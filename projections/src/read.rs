@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use fieldbook_core::log::{StoreError, entries};
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, RecordView, StateRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
+use fieldbook_core::{ConflictId, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use crate::access::{Which, decode, view};
@@ -32,36 +32,6 @@ pub struct TableDump {
     /// Keys and values, in the order of keys.
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
 }
-
-/// A conflict and where it stands: the entry that recorded it, and its number in there. Written `47.2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConflictId {
-    /// The entry.
-    pub seq: Seq,
-    /// The number of the decision.
-    pub number: u32,
-}
-
-impl std::fmt::Display for ConflictId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(&format!("{}.{}", self.seq, self.number))
-    }
-}
-
-impl std::str::FromStr for ConflictId {
-    type Err = InvalidConflictId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidConflictId> {
-        let (seq, number) = text.split_once('.').ok_or(InvalidConflictId)?;
-        let seq = Seq::new(seq.parse().map_err(|_| InvalidConflictId)?);
-        Ok(Self { seq, number: number.parse().map_err(|_| InvalidConflictId)? })
-    }
-}
-
-/// Text that is not the id of a conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the id of a conflict: expected ENTRY.NUMBER, such as 47.2")]
-pub struct InvalidConflictId;
 
 impl Snapshot {
     /// Reads within this transaction.

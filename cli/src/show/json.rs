@@ -51,6 +51,7 @@ pub(crate) fn hold(hold: &Hold) -> Value {
         Hold::WaitsFor(key) | Hold::Gone(key) => json!({ "reason": reason, "key": key }),
         Hold::Refused { reason: words } => json!({ "reason": reason, "words": words }),
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
+        Hold::After(place) => json!({ "reason": reason, "op": place }),
         Hold::Parked { scope, code } => json!({ "reason": reason, "scope": park(scope), "code": code }),
         Hold::OtherActor(actor) => json!({ "reason": reason, "actor": actor }),
         Hold::NoUpcaster { from, to } => json!({ "reason": reason, "from": from, "to": to }),

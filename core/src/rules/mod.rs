@@ -14,6 +14,7 @@
 //!   resolve   who wins a field that both sides changed?
 //!   retry     when is it tried again?
 //!   verbs     what a person asks for: undo, flip, resolve
+//!   explain   why is a record not synced?                         rows    → words
 //! ```
 //!
 //! Invariants: a rule reads the book only through [`View`] or its arguments, gets time and randomness as arguments, writes
@@ -24,6 +25,7 @@ pub mod answer;
 pub mod base;
 pub mod clock;
 pub mod coalesce;
+pub mod explain;
 pub mod freeze;
 pub mod inspect;
 mod judge;

@@ -264,6 +264,7 @@ fn reason(hold: &Hold) -> String {
         Hold::DeadCreate => "dead_create".to_owned(),
         Hold::BackingOff { code, .. } => format!("backing_off {code}"),
         Hold::Behind(_) => "behind".to_owned(),
+        Hold::After(_) => "after".to_owned(),
         Hold::UnmeteredNetwork => "unmetered_network".to_owned(),
         Hold::Parked { scope, code } => format!("parked {} {code}", park(scope)),
         Hold::OtherActor(actor) => format!("other_actor {actor}"),

@@ -1,29 +1,16 @@
-//! Why a record is not synced, or that it is: in words that a support person can read out, and as data.
-//!
-//! ```text
-//!   read ──► Facts (rows of one snapshot) ──► explain (pure) ──► Explanation ──► sentences (pure)
-//! ```
-//!
-//! Invariants:
-//! 1. Everything is read from one snapshot, so that what is said of the tail and of the record fits together.
-//! 2. No value of a field is in it, only names of fields, ids, codes, and what the server said of a refusal.
-//! 3. Every op of the record's tail has its sentence.
-//!
-//! What it is not: the history ([`Book::timeline`]), or a look at what the server has.
-
-mod facts;
-mod read;
-mod sentences;
+//! An explanation as data: what an app shows, and what the words are made of.
 
 use std::fmt;
 
-use fieldbook_core::entry::Winner;
-use fieldbook_core::{Actor, OpId, OpKind, OpPlace, Policy, RecordKey, Seq, Version, WallTime};
-use fieldbook_projections::ConflictId;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::book::Book;
-use crate::error::Error;
+use crate::entry::Winner;
+use crate::ids::OpId;
+use crate::names::{Actor, RecordKey};
+use crate::numbers::{ConflictId, Seq, Version};
+use crate::op::{OpKind, OpPlace};
+use crate::schema::Policy;
+use crate::time::WallTime;
 
 /// What there is to say of one record. Displayed, it is one sentence a line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,7 +41,7 @@ pub struct Explanation {
 }
 
 /// Where a record stands, in a word: the first of these that is true of any of its ops, from the last up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Standing {
@@ -192,6 +179,11 @@ pub enum Held {
         /// The entry since which it is, if that is still known.
         since: Option<Seq>,
     },
+    /// An earlier change of the record goes first, and the two cannot go as one.
+    After {
+        /// Which one.
+        op: OpPlace,
+    },
     /// It wants an unmetered network.
     UnmeteredNetwork,
     /// Someone else made it.
@@ -211,8 +203,6 @@ pub enum Held {
         /// Why, in the app's words.
         reason: String,
     },
-    /// Something that this version of the explanation has no words for.
-    Other,
 }
 
 /// What stops until something outside changes.
@@ -239,7 +229,6 @@ pub enum ParkedScope {
 #[non_exhaustive]
 pub struct ExplainedConflict {
     /// Which one.
-    #[serde(serialize_with = "as_text")]
     pub id: ConflictId,
     /// When it was found, by the device's clock.
     pub at: WallTime,
@@ -263,25 +252,8 @@ pub struct ExplainedConflict {
     pub open: bool,
 }
 
-impl Book {
-    /// Explains where a record stands: what the user sees, what the server confirmed, why each change that is not synced is
-    /// not, which conflicts there were and who won.
-    ///
-    /// Costs a read of the whole tail, so it is meant for a detail view or a support call, not for each row of a list.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if something does not read.
-    pub fn explain(&self, key: &RecordKey) -> Result<Explanation, Error> {
-        Ok(facts::explain(self.facts(key)?))
-    }
-}
-
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentences.join("\n"))
     }
-}
-
-fn as_text<S: Serializer>(id: &ConflictId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
 }

@@ -1,9 +1,11 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
-use fieldbook_core::entry::Winner;
-use fieldbook_core::{OpKind, Policy, WallTime, limits};
-
 use super::{ExplainedConflict, ExplainedOp, Explanation, Held, OpState, ParkedScope, Seen};
+use crate::entry::Winner;
+use crate::limits;
+use crate::op::OpKind;
+use crate::schema::Policy;
+use crate::time::WallTime;
 
 pub(super) fn sentences(explanation: &Explanation) -> Vec<String> {
     let mut all = vec![seen(explanation)];
@@ -109,6 +111,9 @@ fn held(held: &Held) -> String {
             format!("waits behind an earlier change of the record, which is under way since entry {since}")
         }
         Held::Behind { since: None } => "waits behind an earlier change of the record".to_owned(),
+        Held::After { op } => {
+            format!("waits for change {op} of the record, which goes first: the two cannot go as one")
+        }
         Held::UnmeteredNetwork => "waits for an unmetered network".to_owned(),
         Held::OtherActor { actor } => {
             format!("waits until {actor}, who made it, uses this device again")
@@ -120,7 +125,6 @@ fn held(held: &Held) -> String {
         Held::Refused { reason } => format!(
             "is not sent, since the app would have it corrected first (\"{reason}\"): someone has to edit it, undo it or discard it"
         ),
-        Held::Other => "is held".to_owned(),
     }
 }
 

@@ -1,0 +1,357 @@
+//! Each row of the table, each reason and its words. What real books are explained as is in `tests/explain.rs` of the front
+//! door.
+
+use serde_json::json;
+
+use super::*;
+use crate::entry::{FieldsSource, PlannedOp, SettledBy, Winner};
+use crate::fields::Fields;
+use crate::ids::{ServerEpoch, ServerId, UnitId};
+use crate::names::Actor;
+use crate::numbers::{Hash, Version};
+use crate::op::OpKind;
+use crate::rows::{Confirmed, TailRow, UnitChangeRow, UnitRow};
+use crate::schema::Policy;
+use crate::time::Hlc;
+
+/// A value of a field, which must stand in no explanation.
+const SECRET: &str = "canary-8d1c";
+
+/// What is known of `lead/1`: nothing at first.
+#[derive(Default)]
+struct Known {
+    row: RecordRow,
+    tail: Tail,
+    holds: BTreeMap<OpPlace, Hold>,
+    dead: BTreeMap<OpId, DeadLetterRow>,
+    conflicts: Vec<(ConflictId, ConflictRow)>,
+    kept_aside: bool,
+    book_synced_at: Option<WallTime>,
+    written_at: BTreeMap<Seq, WallTime>,
+}
+
+impl Known {
+    /// A record that was created in entry 1, and updated in those after it.
+    fn with_ops(count: u8) -> Self {
+        let mut known = Self::default();
+        known.row.visible = Visible::Own(secret());
+        for seq in 1..=count {
+            let kind = if seq == 1 { OpKind::Create } else { OpKind::Update };
+            known.row.tail.push(reference(seq, kind));
+            known.tail.insert(place(seq), tail_row(seq, kind));
+        }
+        known
+    }
+
+    fn holding(mut self, seq: u8, hold: Hold) -> Self {
+        self.holds.insert(place(seq), hold);
+        self
+    }
+
+    /// Puts an op into a unit that was planned in entry 9.
+    fn sent(mut self, seq: u8, tries: u32) -> Self {
+        let row = UnitRow { tries, ..unit_row(seq) };
+        self.tail.put_unit(unit(), &row);
+        self.written_at.insert(Seq::new(9), at(9));
+        self
+    }
+
+    fn refused(mut self, seq: u8) -> Self {
+        let letter = DeadLetterRow {
+            key: key(),
+            op: planned(seq),
+            kind: OpKind::Create,
+            actor: actor("ann"),
+            unit: unit(),
+            code: "invalid".to_owned(),
+            message: "a lead needs a name".to_owned(),
+            tries: 3,
+            first_at: at(3),
+            last_at: at(5),
+            recorded: Seq::new(10),
+        };
+        self.dead.insert(letter.op.id, letter);
+        self
+    }
+
+    fn meeting(mut self, open: bool) -> Self {
+        self.conflicts.push((ConflictId { seq: Seq::new(47), number: 2 }, conflict_row(open)));
+        self
+    }
+
+    fn confirmed(mut self, deleted: bool) -> Self {
+        let fields = secret();
+        let edited_at = Hlc::from_bits(0);
+        self.row.confirmed = Some(Confirmed { version: Version::new(7), edited_at, deleted, fields });
+        self
+    }
+
+    #[track_caller]
+    fn explained(&self) -> Explanation {
+        let explanation = explain(&Facts {
+            key: &key(),
+            row: &self.row,
+            tail: &self.tail,
+            holds: &self.holds,
+            dead: &self.dead,
+            conflicts: &self.conflicts,
+            kept_aside: self.kept_aside,
+            entity_synced_at: None,
+            book_synced_at: self.book_synced_at,
+            written_at: &self.written_at,
+        });
+        let shown = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert_eq!(explanation.ops.len(), self.row.tail.len());
+        for op in &explanation.ops {
+            let told = format!("Change {},", op.place);
+            assert!(
+                explanation.sentences.iter().any(|sentence| sentence.starts_with(&told)),
+                "{explanation}"
+            );
+        }
+        explanation
+    }
+
+    #[track_caller]
+    fn says(&self, sentence: &str) {
+        let explanation = self.explained();
+        assert!(explanation.sentences.iter().any(|said| said.contains(sentence)), "{explanation}");
+    }
+}
+
+fn key() -> RecordKey {
+    RecordKey::parse("lead", "1").unwrap()
+}
+
+fn other() -> RecordKey {
+    RecordKey::parse("person", "2").unwrap()
+}
+
+fn actor(name: &str) -> Actor {
+    Actor::parse(name).unwrap()
+}
+
+fn unit() -> UnitId {
+    UnitId::from_bytes([200; 16])
+}
+
+fn place(seq: u8) -> OpPlace {
+    OpPlace { seq: Seq::new(seq.into()), index: 0 }
+}
+
+fn planned(seq: u8) -> PlannedOp {
+    PlannedOp { id: OpId::from_bytes([seq; 16]), place: place(seq) }
+}
+
+/// A time of the first day of all, at so many seconds.
+fn at(seconds: i64) -> WallTime {
+    WallTime::from_milliseconds(seconds * 1_000)
+}
+
+fn secret() -> crate::fields::FieldsJson {
+    Fields::from_value(json!({ "name": SECRET })).unwrap().to_json()
+}
+
+fn reference(seq: u8, kind: OpKind) -> TailRef {
+    TailRef {
+        op: planned(seq).id,
+        place: place(seq),
+        kind,
+        stale: 0,
+        dead: false,
+        outdated: false,
+        lost: Vec::new(),
+        merged: Some(secret()),
+        base: None,
+        attempts: Vec::new(),
+        upcast: None,
+    }
+}
+
+fn tail_row(seq: u8, kind: OpKind) -> TailRow {
+    TailRow {
+        op: planned(seq).id,
+        key: key(),
+        kind,
+        actor: actor("ann"),
+        edited_at: Hlc::from_bits(seq.into()),
+        made_at: at(seq.into()),
+        schema_version: 1,
+        upcast: None,
+        transaction_ops: 1,
+        bytes: 10,
+        references: Vec::new(),
+    }
+}
+
+fn unit_row(seq: u8) -> UnitRow {
+    let change = UnitChangeRow {
+        key: key(),
+        kind: OpKind::Create,
+        ops: vec![planned(seq)],
+        base: None,
+        base_fields: None,
+        edited_at: Hlc::from_bits(seq.into()),
+        older: Vec::new(),
+        schema_version: 1,
+        fields: FieldsSource::Nothing,
+    };
+    UnitRow {
+        planned: Seq::new(9),
+        actor: actor("ann"),
+        changes: vec![change],
+        digest: Hash::default(),
+        replaces: Vec::new(),
+        tries: 0,
+        code: String::new(),
+        first_try: None,
+        retry_at: None,
+    }
+}
+
+/// The first op met version 7: both had changed two fields, one of which the server won by the app's own rule.
+fn conflict_row(open: bool) -> ConflictRow {
+    ConflictRow {
+        key: key(),
+        op: planned(1),
+        kind: OpKind::Update,
+        edited_at: Hlc::from_bits(1),
+        version: Version::new(7),
+        extent: Extent::Partial,
+        remote_edited_at: Hlc::from_bits(2),
+        fields: vec![
+            ("name".to_owned(), Policy::Function, Winner::Remote),
+            ("stage".to_owned(), Policy::LastWriteWins, Winner::Local),
+        ],
+        winner: Winner::Merged,
+        rule: Policy::LastWriteWins,
+        base: secret(),
+        local: secret(),
+        remote: secret(),
+        merged: Some(secret()),
+        functions: vec![SettledBy { field: Some("name".to_owned()), function: "longest".to_owned() }],
+        at: at(60),
+        open,
+    }
+}
+
+fn parked(scope: ParkScope) -> Hold {
+    Hold::Parked { scope, code: "stop".to_owned() }
+}
+
+#[test]
+fn a_record_without_a_tail_is_synced_or_unknown() {
+    let unknown = Known::default().explained();
+    assert_eq!((unknown.standing, unknown.seen), (Standing::Unknown, Seen::Nothing));
+    let synced = Known::default().confirmed(false).explained();
+    assert_eq!((synced.standing, synced.seen), (Standing::Synced, Seen::AsConfirmed));
+    let deleted = Known::default().confirmed(true).explained();
+    assert_eq!((deleted.standing, deleted.seen), (Standing::Synced, Seen::DeletedByServer));
+}
+
+#[test]
+fn each_row_of_the_table_stands_where_it_says() {
+    let dead = || Known::with_ops(2).refused(1).holding(2, Hold::DeadCreate);
+    let op = || parked(ParkScope::Op(planned(1).id));
+    for (known, standing) in [
+        (Known::with_ops(1), Standing::Pending),
+        (Known::with_ops(1).sent(1, 0), Standing::InFlight),
+        (Known::with_ops(1).holding(1, Hold::LocalOnly), Standing::Held),
+        (Known::with_ops(1).holding(1, op()), Standing::Parked),
+        (Known::with_ops(1).holding(1, Hold::NoUpcaster { from: 1, to: 2 }), Standing::Parked),
+        (Known::with_ops(1).holding(1, op()).meeting(false), Standing::Parked),
+        (Known::with_ops(1).holding(1, op()).meeting(true), Standing::InConflict),
+        (Known::with_ops(1).holding(1, parked(ParkScope::Protocol)).meeting(true), Standing::Parked),
+        (dead(), Standing::DeadLettered),
+    ] {
+        assert_eq!(known.explained().standing, standing, "{}", known.explained());
+    }
+}
+
+#[test]
+fn what_waits_behind_its_own_record_stands_where_that_does() {
+    let behind = Known::with_ops(2).sent(1, 0).holding(2, Hold::Behind(unit()));
+    assert_eq!(behind.explained().standing, Standing::InFlight);
+    behind.says("waits behind an earlier change of the record, which is under way since entry 9");
+    let after = Known::with_ops(2).holding(2, Hold::After(place(1)));
+    assert_eq!(after.explained().standing, Standing::Pending, "as the record's status says");
+    after.says("waits for change 1 of the record, which goes first");
+}
+
+#[test]
+fn what_is_refused_for_good_shows_what_the_server_said_and_not_why_it_is_held() {
+    let known = Known::with_ops(1).refused(1).holding(1, Hold::LocalOnly);
+    known.says("was refused by the server for good after 3 tries at 1970-01-01T00:00:05.000Z");
+    known.says("invalid, \"a lead needs a name\"");
+    known.says("someone retries it, corrects it or discards it");
+}
+
+#[test]
+fn what_is_under_way_says_since_when_and_how_often_it_was_put_off() {
+    Known::with_ops(1)
+        .sent(1, 0)
+        .says("since entry 9 (1970-01-01T00:00:09.000Z): the answer has yet to come");
+    Known::with_ops(1).sent(1, 1).says("the server put it off 1 time,");
+    let backing_off = Hold::BackingOff { until: at(30), code: "busy".to_owned() };
+    Known::with_ops(1).sent(1, 2).holding(1, backing_off).says("(busy), and 2 of 5 tries are used");
+}
+
+#[test]
+fn every_reason_to_hold_has_its_own_words() {
+    let holds = [
+        (Hold::UndoWindow { until: at(5) }, "as long as it can still be undone"),
+        (Hold::WaitsFor(other()), "waits for person/2, which has to reach the server first"),
+        (Hold::DeadCreate, "waits for the record's creation, which the server refused"),
+        (Hold::UnmeteredNetwork, "waits for an unmetered network"),
+        (Hold::OtherActor(actor("bob")), "waits until bob, who made it, uses this device again"),
+        (Hold::LocalOnly, "stays on this device"),
+        (Hold::Gone(other()), "refers to person/2, which was deleted"),
+        (Hold::Refused { reason: "no price".to_owned() }, "corrected first (\"no price\")"),
+        (Hold::NoUpcaster { from: 1, to: 2 }, "(schema version 1 of 2)"),
+        (parked(ParkScope::Actor(actor("ann"))), "did not accept the credentials (stop)"),
+        (parked(ParkScope::Entity(key().entity)), "does not take this type of record"),
+        (parked(ParkScope::Op(planned(1).id)), "it met a conflict that waits for a person (stop)"),
+        (
+            parked(ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]))),
+            "the server is not the one that it was",
+        ),
+        (parked(ParkScope::Protocol), "the server speaks another version of the protocol"),
+    ];
+    for (hold, words) in holds {
+        Known::with_ops(1).holding(1, hold).says(words);
+    }
+}
+
+#[test]
+fn what_is_parked_says_when_it_goes_on() {
+    let remedies = [
+        (parked(ParkScope::Actor(actor("ann"))), "when that user has signed in again"),
+        (parked(ParkScope::Entity(key().entity)), "when the app or the server was upgraded"),
+        (parked(ParkScope::Op(planned(1).id)), "when someone has chosen a side"),
+        (parked(ParkScope::Protocol), "when the app was upgraded."),
+        (Hold::NoUpcaster { from: 1, to: 2 }, "to a version that declares the upcaster"),
+    ];
+    for (hold, words) in remedies {
+        Known::with_ops(1).holding(1, hold).says(words);
+    }
+}
+
+#[test]
+fn a_conflict_says_who_won_which_field_and_by_which_rule() {
+    let settled = Known::with_ops(1).meeting(false);
+    settled.says(
+        "Conflict 47.2, found at 1970-01-01T00:01:00.000Z: when change 1 (an update) met version r7, both sides had \
+         changed `name` and `stage`; in `name` the server won (the app's rule \"longest\") and in `stage` this device \
+         won (last_write_wins).",
+    );
+    Known::with_ops(1).meeting(true).says("someone has to choose a side");
+}
+
+#[test]
+fn what_no_one_declares_is_said_to_be_kept_aside() {
+    let known = Known { kept_aside: true, book_synced_at: Some(at(90)), ..Known::default() };
+    known.says("does not declare records of type lead: it is kept aside until it does");
+    known.says("The server last told this device something new at 1970-01-01T00:01:30.000Z.");
+    Known::default().says("The server has never answered this device.");
+}

@@ -1,0 +1,79 @@
+//! Explaining a record: the front door's side of `rules::explain`, which reads what the rule is told.
+//!
+//! Invariants:
+//! 1. Everything is read from one snapshot, so that what is said of the tail and of the record fits together.
+
+use std::collections::BTreeMap;
+
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rules::explain::{Explanation, Facts, explain};
+use fieldbook_core::rules::plan::{PlanInput, plan};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{RecordKey, Seq, WallTime};
+use fieldbook_projections::{LogView, Snapshot, SnapshotView};
+
+use crate::book::Book;
+use crate::error::Error;
+use crate::inspect::Inspector;
+
+impl Book {
+    /// Explains where a record stands: what the user sees, what the server confirmed, why each change that is not synced is
+    /// not, which conflicts there were and who won.
+    ///
+    /// Costs a read of the whole tail, so it is meant for a detail view or a support call, not for each row of a list.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if something does not read.
+    pub fn explain(&self, key: &RecordKey) -> Result<Explanation, Error> {
+        let snapshot = self.snapshot()?;
+        let (row, state) = (snapshot.record(key)?.unwrap_or_default(), snapshot.state()?);
+        let tail = snapshot.tail(self.schema())?;
+        let actor = self.actor();
+        let view = SnapshotView::new(&snapshot, snapshot.log()?, &tail);
+        let plan = plan(&PlanInput {
+            tail: &tail,
+            schema: self.schema(),
+            parks: &state.parks,
+            actor: &actor,
+            now: self.shared.clock.now().wall,
+            batch_ops: usize::MAX,
+            batch_bytes: usize::MAX,
+            unmetered: self.shared.connectivity.is_unmetered(),
+            heed_backoff: true,
+            inspect: &Inspector::new(view, self.schema()),
+        });
+        let mut dead = BTreeMap::new();
+        for reference in row.tail.iter().filter(|reference| reference.dead) {
+            dead.extend(snapshot.dead_letter(&reference.op)?.map(|letter| (reference.op, letter)));
+        }
+        let mut conflicts = snapshot.conflicts()?;
+        conflicts.retain(|(_, conflict)| conflict.key == *key);
+        let cursors = snapshot.cursors()?;
+        Ok(explain(&Facts {
+            key,
+            row: &row,
+            tail: &tail,
+            holds: &plan.holds,
+            dead: &dead,
+            conflicts: &conflicts,
+            kept_aside: snapshot.aside()?.iter().any(|(aside, ..)| aside == key),
+            entity_synced_at: cursors
+                .into_iter()
+                .find(|(entity, _)| *entity == key.entity)
+                .map(|(_, row)| row.synced_at),
+            book_synced_at: state.synced_at,
+            written_at: &written_at(&snapshot, &tail, key)?,
+        }))
+    }
+}
+
+/// Returns when the entries were written since which ops of a record are under way.
+fn written_at(
+    snapshot: &Snapshot,
+    tail: &Tail,
+    key: &RecordKey,
+) -> Result<BTreeMap<Seq, WallTime>, StoreError> {
+    let log = snapshot.log()?;
+    let units = tail.ops_of(key).filter_map(|place| tail.unit(&tail.unit_of(place)?));
+    units.map(|unit| Ok((unit.planned, log.existing(unit.planned)?.header.wall))).collect()
+}
