@@ -179,6 +179,15 @@ step-crash() {
     counted '^redb 4' cargo run --manifest-path tests/known-bad/Cargo.toml --target-dir "$target_folder/known-bad"
 }
 
+# The group commit and the book under thousands of schedules of their threads. A workspace and a folder of its own: there
+# the locks are shuttle's, and all is compiled anew for that.
+step-shuttle() {
+    [[ -f tests/concurrency/Cargo.toml ]] || { absent "there is no tests/concurrency"; return; }
+    local built
+    built=$(realpath -m "$target_folder/concurrency")
+    (cd tests/concurrency && env -u RUSTFLAGS cargo test --locked --target-dir "$built" -- --show-output)
+}
+
 # Simulated fleets; a failing seed is printed with the command that plays it again.
 step-simulation() {
     has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }

@@ -12,10 +12,11 @@
 //! 3. After a storage error every write fails until the book is opened anew.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::{Control, Draft, Opened};
+use fieldbook_core::locks::{AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
 use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
     pub(crate) status: watch::Sender<SyncStatus>,
+    /// Held while what the watchers of the status are told is read and told.
+    pub(crate) telling: Mutex<()>,
     pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::Throttle>>,
     pub(crate) attention: Mutex<Attention>,
 }
@@ -150,6 +153,7 @@ impl Book {
             failed: AtomicBool::new(false),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             status: watch::Sender::new(SyncStatus::default()),
+            telling: Mutex::default(),
             syncing: Arc::default(),
             attention: Mutex::default(),
         };

@@ -1,13 +1,21 @@
 //! The snapshot of the last commit, shared by all reads until the next one: beginning to read costs more than reading a
 //! record.
 //!
+//! ```text
+//!   writer   ·········· begins ── commit ── forgets ── replies
+//!   kept     S0 ─────────┘        none        │ S1, once someone reads
+//!   read     S0              S0, then S1        S1
+//! ```
+//!
 //! Invariants:
 //! 1. Whoever begins to read after a write has returned reads what it wrote.
-//! 2. It is let go with every commit, so it keeps no room in the file that a snapshot taken now would not keep.
+//! 2. Whoever has read something never reads less later, in whatever way: amid a commit nothing is kept, and what is kept
+//!    was begun after the last one.
+//! 3. It is let go with every commit, so it keeps no room in the file that a snapshot taken now would not keep.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use fieldbook_core::locks::RwLock;
 use fieldbook_projections::Snapshot;
 
 use crate::book::{Book, read, write};
@@ -15,28 +23,48 @@ use crate::error::Error;
 
 /// Where the snapshot is kept.
 #[derive(Default)]
-pub(crate) struct Latest {
-    commits: AtomicU64,
-    kept: RwLock<Option<Arc<Snapshot>>>,
+pub(crate) struct Latest(RwLock<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    snapshot: Option<Arc<Snapshot>>,
+    /// How many commits were forgotten.
+    commits: u64,
+    under_way: bool,
 }
 
 impl Latest {
+    /// Lets go of what will be old, and keeps nothing until [`Self::forget`]: what is read meanwhile may be of before or
+    /// after the commit.
+    pub(crate) fn commit_begins(&self) {
+        let mut kept = write(&self.0);
+        kept.snapshot = None;
+        kept.under_way = true;
+    }
+
     /// Lets go of what was before a commit. Called before anyone hears of that commit.
     pub(crate) fn forget(&self) {
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        write(&self.kept).take();
+        let mut kept = write(&self.0);
+        kept.snapshot = None;
+        kept.commits += 1;
+        kept.under_way = false;
     }
 
     fn snapshot(&self, begin: impl FnOnce() -> Result<Snapshot, Error>) -> Result<Arc<Snapshot>, Error> {
-        if let Some(kept) = read(&self.kept).as_ref() {
-            return Ok(Arc::clone(kept));
-        }
-        let commits = self.commits.load(Ordering::SeqCst);
+        let (commits, under_way) = {
+            let kept = read(&self.0);
+            if let Some(snapshot) = &kept.snapshot {
+                return Ok(Arc::clone(snapshot));
+            }
+            (kept.commits, kept.under_way)
+        };
         let fresh = Arc::new(begin()?);
-        let mut kept = write(&self.kept);
-        // If a commit came in between, this may be the state before it: good enough for us, too old to be kept.
-        if self.commits.load(Ordering::SeqCst) == commits {
-            *kept = Some(Arc::clone(&fresh));
+        if !under_way {
+            let mut kept = write(&self.0);
+            // If a commit came in between, this may be the state before it: good enough for us, too old to be kept.
+            if kept.commits == commits && !kept.under_way {
+                kept.snapshot = Some(Arc::clone(&fresh));
+            }
         }
         Ok(fresh)
     }
@@ -46,5 +74,42 @@ impl Book {
     /// Returns the snapshot of the last commit. Not to be held longer than a call.
     pub(crate) fn latest(&self) -> Result<Arc<Snapshot>, Error> {
         self.shared.latest.snapshot(|| self.snapshot())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::options::BookOptions;
+
+    /// Reads, and returns whether that began anew.
+    fn begins(latest: &Latest, book: &Book, meanwhile: impl FnOnce()) -> bool {
+        let mut began = false;
+        let begin = || {
+            began = true;
+            let snapshot = book.snapshot();
+            meanwhile();
+            snapshot
+        };
+        assert!(latest.snapshot(begin).is_ok());
+        began
+    }
+
+    #[test]
+    fn what_was_begun_before_or_amid_a_commit_is_not_kept() {
+        let book = BookOptions::new("ann").map(|options| Book::on_backend(InMemoryBackend::new(), options));
+        let Ok(Ok(book)) = book else { panic!("a book in memory opens") };
+        let latest = Latest::default();
+        assert!(begins(&latest, &book, || {}), "nothing was kept");
+        assert!(!begins(&latest, &book, || {}), "kept until the next commit");
+        latest.commit_begins();
+        assert!(begins(&latest, &book, || {}) && begins(&latest, &book, || {}), "amid a commit nothing is");
+        assert!(begins(&latest, &book, || latest.forget()), "what was begun amid it is not kept after it");
+        assert!(begins(&latest, &book, || latest.commit_begins()), "nor what a commit overtakes");
+        latest.forget();
+        assert!(begins(&latest, &book, || {}));
+        assert!(!begins(&latest, &book, || {}));
     }
 }

@@ -1,8 +1,10 @@
 //! Where the book as a whole, and each record, stands between this device and the server.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use fieldbook_core::entry::ParkScope;
+use fieldbook_core::locks::MutexGuard;
 use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{EntityType, OpId, RecordKey, WallTime};
@@ -176,10 +178,16 @@ impl Shared {
 
     /// Tells the watchers what is owed, keeping what the engine is doing unless something needs attention.
     pub(crate) fn refresh_status(&self) {
-        self.set_state(None);
+        let turn = self.telling();
+        self.tell(&turn, None);
     }
 
-    pub(crate) fn set_state(&self, doing: Option<SyncState>) {
+    /// Waits for one's turn to tell the watchers. What is told is read within it, or it could be told after what is newer.
+    fn telling(&self) -> MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, _turn: &MutexGuard<'_, ()>, doing: Option<SyncState>) {
         let tail = self.tail();
         let (pending, dead_letters) = (tail.len() as u64, tail.dead_letters() as u64);
         drop(tail);
@@ -229,6 +237,7 @@ impl Shared {
     }
 
     pub(crate) fn show(&self, activity: &Activity) {
+        let turn = self.telling();
         let left = self.tail().len() as u64;
         let present = self.status.borrow().state.clone();
         let doing = match activity {
@@ -245,7 +254,7 @@ impl Shared {
             }
             _ => present,
         };
-        self.set_state(Some(doing));
+        self.tell(&turn, Some(doing));
     }
 
     /// Returns the state between two runs of which the last one went well: idle, unless the server put something off.

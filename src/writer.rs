@@ -13,9 +13,10 @@
 //! 3. A round that wrote nothing commits nothing.
 //! 4. A commit that fails is ambiguous: who wrote in it hears [`Error::Unknown`], and the book takes no more writes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::{Draft, Entry, FieldsSource, Meta};
+use fieldbook_core::locks::Mutex;
 use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, commit};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, stamp};
@@ -301,6 +302,7 @@ impl Shared {
         drop(session);
         drop(tail);
         let Ok(transaction) = begun else { return Ok(None) };
+        self.latest.commit_begins();
         commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
         Ok(Some(Done { head, state, effects }))
     }

@@ -10,6 +10,9 @@ pub mod codec;
 pub mod entry;
 pub mod limits;
 #[cfg(feature = "store")]
+#[doc(hidden)]
+pub mod locks;
+#[cfg(feature = "store")]
 pub mod log;
 pub mod protocol;
 pub mod rows;

@@ -18,7 +18,9 @@
 //! not submit to its own group.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+use crate::locks::{Condvar, Mutex, MutexGuard};
 
 /// Where callers meet. `J` is what they want done, `T` what they get for it.
 pub struct GroupCommit<J, T> {

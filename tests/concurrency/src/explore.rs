@@ -1,0 +1,26 @@
+//! Running one scenario under many schedules.
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner};
+
+use crate::stage::Stage;
+
+/// How many schedules there are of each kind, unless the environment says otherwise.
+const SCHEDULES: usize = 2_000;
+/// At how many steps the priorities of a PCT schedule change: the orders of events that a bug may need.
+const DEPTH: usize = 3;
+/// redb goes deeper than the stacks that shuttle gives by default.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// Plays a scenario under random and under PCT schedules.
+pub(crate) fn explore(name: &str, scenario: fn()) {
+    let schedules = std::env::var("FIELDBOOK_SCHEDULES").ok().and_then(|count| count.parse().ok());
+    let schedules: usize = schedules.unwrap_or(SCHEDULES);
+    let mut config = Config::new();
+    config.stack_size = STACK_BYTES;
+    Runner::new(RandomScheduler::new(1), config.clone()).run(Stage::prepare);
+    let started = std::time::Instant::now();
+    let random = Runner::new(RandomScheduler::new(schedules), config.clone()).run(scenario);
+    let pct = Runner::new(PctScheduler::new(DEPTH, schedules), config).run(scenario);
+    println!("{name}: {random} random and {pct} PCT schedules in {} s", started.elapsed().as_secs());
+}

@@ -1,0 +1,167 @@
+//! A book on a simulated disk, and who writes to it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use fieldbook::entry::Meta;
+use fieldbook::{
+    Book, BookOptions, Clock, Error, Fields, MonotonicTime, Now, OpId, RecordKey, SeededRandomness, Seq,
+    WallTime, Written,
+};
+use serde_json::json;
+use shuttle::thread;
+
+use crate::disk::{Change, Loss, SimDisk};
+
+/// A clock that stands still and counts the rounds: the writer looks at it once in each.
+#[derive(Default)]
+pub(crate) struct RoundClock(AtomicUsize);
+
+impl RoundClock {
+    pub(crate) fn rounds(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock for RoundClock {
+    fn now(&self) -> Now {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        // Within a round, after it has begun: others come meanwhile.
+        thread::yield_now();
+        Now {
+            wall: WallTime::from_milliseconds(1_700_000_000_000),
+            monotonic: MonotonicTime::from_milliseconds(0),
+        }
+    }
+}
+
+/// A book, the disk it is on and the clock it looks at.
+pub(crate) struct Stage {
+    pub(crate) book: Book,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: Arc<RoundClock>,
+}
+
+/// What the disk of a new book holds: making one takes ten times as long as opening it.
+static NEW: OnceLock<Vec<u8>> = OnceLock::new();
+
+impl Stage {
+    /// Makes the book that every scenario begins with. Within a schedule of its own, so that it is no part of theirs.
+    pub(crate) fn prepare() {
+        NEW.get_or_init(|| {
+            let stage = Self::on(SimDisk::empty());
+            // The file is made to grow here, not in the schedules, in which each sync is to be that of a commit.
+            let filler = Fields::from_value(json!({ "filler": "-".repeat(200_000) })).unwrap();
+            let filler = RecordKey::parse("filler", "1").map(|key| stage.book.create(key, filler));
+            filler.unwrap().unwrap();
+            let disk = stage.disk.clone();
+            stage.book.close().unwrap();
+            disk.platter().image(Loss::Everything)
+        });
+    }
+
+    /// Opens a new book.
+    pub(crate) fn new() -> Self {
+        Self::on(SimDisk::holding(NEW.get().unwrap().clone()))
+    }
+
+    /// Opens the book that a disk holds, or makes one.
+    pub(crate) fn on(disk: SimDisk) -> Self {
+        let clock = Arc::new(RoundClock::default());
+        let options = BookOptions::new("ann").unwrap();
+        let options = options.clock(clock.clone()).cache_bytes(1 << 20);
+        let options = options.randomness(Box::new(SeededRandomness::from_number(7)));
+        let book = Book::on_backend(disk.clone(), options).unwrap();
+        Self { book, disk, clock }
+    }
+
+    /// Returns how often the disk was synced since it began to record.
+    pub(crate) fn syncs(&self) -> usize {
+        self.disk.recording().iter().filter(|change| matches!(change, Change::Sync)).count()
+    }
+}
+
+/// Orders what happens: each look is later than those before it. Not a lock, so it is no step of a schedule.
+#[derive(Default)]
+pub(crate) struct Order(AtomicU64);
+
+impl Order {
+    pub(crate) fn look(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A write and what came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) key: RecordKey,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+    pub(crate) result: Result<Written, Error>,
+}
+
+/// Has so many threads create so many records each, and returns what came of it.
+pub(crate) struct Writers(Vec<thread::JoinHandle<Vec<Attempt>>>);
+
+impl Writers {
+    pub(crate) fn start(book: &Book, order: &Arc<Order>, threads: u64, each: u64) -> Self {
+        let start = |number| {
+            let (book, order) = (book.clone(), Arc::clone(order));
+            thread::spawn(move || (0..each).map(|index| create(&book, &order, number, index)).collect())
+        };
+        Self((0..threads).map(start).collect())
+    }
+
+    pub(crate) fn join(self) -> Vec<Attempt> {
+        self.0.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    }
+}
+
+fn create(book: &Book, order: &Order, number: u64, index: u64) -> Attempt {
+    let key = key(number, index);
+    let fields = Fields::from_value(json!({ "thread": number, "index": index })).unwrap();
+    let began = order.look();
+    let result = book.create(key.clone(), fields);
+    let ended = order.look();
+    if result.is_ok() {
+        assert!(book.get_record(&key).unwrap().is_some(), "{key} is read at once");
+    }
+    Attempt { key, began, ended, result }
+}
+
+pub(crate) fn key(thread: u64, index: u64) -> RecordKey {
+    RecordKey::parse("lead", &format!("{thread}-{index}")).unwrap()
+}
+
+/// Returns the ops of the log that writers made, in its order.
+pub(crate) fn logged(book: &Book) -> Vec<(Seq, OpId, RecordKey)> {
+    let entries = book.entries(Seq::new(1), usize::MAX).unwrap();
+    let mut ops = Vec::new();
+    for entry in entries {
+        if let Meta::Intent(intent) = &entry.meta {
+            let ops_of_writers = intent.ops.iter().filter(|op| op.key.entity.as_str() == "lead");
+            ops.extend(ops_of_writers.map(|op| (entry.header.seq, op.id, op.key.clone())));
+        }
+    }
+    ops
+}
+
+/// Checks that each confirmed write is in the log once, at the place that it was told, and that whoever was answered before
+/// another began stands before it.
+pub(crate) fn check_confirmed(book: &Book, attempts: &[Attempt]) {
+    let log = logged(book);
+    let mut confirmed = Vec::new();
+    for attempt in attempts {
+        let Ok(written) = &attempt.result else { continue };
+        let Written::Op { id, place } = written else { panic!("{attempt:?}") };
+        let found: Vec<_> = log.iter().filter(|(_, _, key)| *key == attempt.key).collect();
+        assert_eq!(found, [&(place.seq, *id, attempt.key.clone())], "once, where it was told");
+        confirmed.push((attempt, place.seq));
+    }
+    for (earlier, place) in &confirmed {
+        for (later, later_place) in &confirmed {
+            assert!(earlier.ended > later.began || place < later_place, "{earlier:?} before {later:?}");
+        }
+    }
+    assert!(book.verify(|_| {}).unwrap().is_ok());
+}
