@@ -185,7 +185,8 @@ step-shuttle() {
     [[ -f tests/concurrency/Cargo.toml ]] || { absent "there is no tests/concurrency"; return; }
     local built
     built=$(realpath -m "$target_folder/concurrency")
-    (cd tests/concurrency && env -u RUSTFLAGS cargo test --locked --target-dir "$built" -- --show-output)
+    counted ': [0-9]+ random and [0-9]+ PCT schedules ' \
+        env -u RUSTFLAGS -C tests/concurrency cargo test --locked --target-dir "$built" -- --show-output
 }
 
 # Simulated fleets; a failing seed is printed with the command that plays it again.

@@ -6,7 +6,7 @@ use shuttle::{Config, Runner};
 use crate::stage::Stage;
 
 /// How many schedules there are of each kind, unless the environment says otherwise.
-const SCHEDULES: usize = 2_000;
+const SCHEDULES: usize = 1_000;
 /// At how many steps the priorities of a PCT schedule change: the orders of events that a bug may need.
 const DEPTH: usize = 3;
 /// redb goes deeper than the stacks that shuttle gives by default.
