@@ -15,6 +15,7 @@ use std::time::Duration;
 use fieldbook::{Actor, Book, BookOptions, EntityRules, OpId, Schema, SeededRandomness, WallTime};
 
 use super::clock::VirtualClock;
+use super::scratch::Scratch;
 use super::write::Late;
 use crate::error::Failure;
 
@@ -56,14 +57,17 @@ pub(super) struct Owed {
 
 pub(super) struct Fleet {
     pub(super) devices: Vec<Device>,
+    /// Whether the books stay when the play has ended.
+    kept: bool,
     seed: u64,
     uses: u64,
     open: usize,
 }
 
 impl Fleet {
-    /// Gives each author a device in a folder. Books are made when they are first needed.
-    pub(super) fn new(authors: &[Actor], folder: &Path, seed: u64) -> Self {
+    /// Gives each author a device in a folder. Books are made when they are first needed; those that are not `kept` are never
+    /// synced.
+    pub(super) fn new(authors: &[Actor], folder: &Path, kept: bool, seed: u64) -> Self {
         let device = |actor: &Actor| Device {
             actor: actor.clone(),
             path: folder.join(file_name(actor.as_str())),
@@ -76,7 +80,7 @@ impl Fleet {
             opened: 0,
             used: 0,
         };
-        Self { devices: authors.iter().map(device).collect(), seed, uses: 0, open: 0 }
+        Self { devices: authors.iter().map(device).collect(), kept, seed, uses: 0, open: 0 }
     }
 
     pub(super) fn device(&mut self, number: usize) -> Result<&mut Device, Failure> {
@@ -88,7 +92,7 @@ impl Fleet {
     /// Returns a device's book, opened if need be.
     pub(super) fn book(&mut self, number: usize) -> Result<Book, Failure> {
         self.uses += 1;
-        let (seed, uses) = (self.seed, self.uses);
+        let (seed, uses, kept) = (self.seed, self.uses, self.kept);
         let device = self.device(number)?;
         device.used = uses;
         if let Some(book) = &device.book {
@@ -107,8 +111,15 @@ impl Fleet {
         let options = options(&device.actor)?
             .clock(Arc::<VirtualClock>::clone(&device.clock))
             .randomness(Box::new(randomness));
-        let book =
-            Book::open_or_create(&device.path, options).map_err(|error| device.failed("open", error))?;
+        let book = if kept {
+            Book::open_or_create(&device.path, options)
+        } else {
+            let scratch = Scratch::open(&device.path).map_err(|error| {
+                Failure::new(format!("cannot open {}", device.path.display())).because(error)
+            })?;
+            Book::on_backend(scratch, options)
+        };
+        let book = book.map_err(|error| device.failed("open", error))?;
         device.book = Some(book.clone());
         self.open += 1;
         Ok(book)

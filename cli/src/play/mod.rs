@@ -17,6 +17,7 @@ mod generate;
 mod player;
 mod report;
 mod schedule;
+mod scratch;
 mod stream;
 mod sync;
 mod write;
@@ -167,7 +168,7 @@ async fn play_within(setup: Setup) -> Result<Played, Failure> {
     let (server, remote) = connect(setup.server, temporary.path(), &world).await?;
     let bar = progress::bar(stream.ops + stream.authors.len() as u64, "playing");
     let mut player = Player {
-        fleet: Fleet::new(&stream.authors, &folder, setup.seed),
+        fleet: Fleet::new(&stream.authors, &folder, !discard, setup.seed),
         syncer: Syncer {
             link: Link::new(remote, setup.faults.then_some(setup.seed), Arc::clone(&world)),
             traffic: Traffic::default(),
