@@ -273,8 +273,13 @@ impl Shared {
 
     /// The server knows another continuation of this log: the file is a copy. It goes on as a new life, with nothing lost.
     fn start_epoch(&self, anchored: Receipt) -> Result<(), Error> {
-        tracing::warn!("this log is a restored or cloned copy: it goes on in a new epoch");
         self.write_in_turn(move |session| {
+            let known = entries_from(session.entries(), anchored.seq).next().transpose()?;
+            if known.is_some_and(|entry| entry.hash == anchored.hash) {
+                // The head that the server has is of this very log: the verdict is on a request from before that left.
+                return Ok(());
+            }
+            tracing::warn!("this log is a restored or cloned copy: it goes on in a new epoch");
             let epoch = Epoch::new(session.now.wall, session.randomness);
             session.epoch = epoch;
             session.append(
@@ -408,8 +413,12 @@ fn request_with_units(
 fn claim(session: &Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
     let Some(head) = session.head() else { return Ok(None) };
     let Some(anchor) = state.anchor else {
-        // The server takes the first head that it sees of an epoch as given.
-        return Ok(Some(HeadClaim { anchor: None, contents: Vec::new(), seq: head.seq, hash: head.hash }));
+        // The server takes the first head that it sees of an epoch as given. It may have seen one, and its answer was lost.
+        let most = limits::ANCHOR_DIGESTS as u64;
+        let from = head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
+        let entries = entries_from(session.entries(), Seq::new(from));
+        let contents = entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;
+        return Ok(Some(HeadClaim { anchor: None, contents, seq: head.seq, hash: head.hash }));
     };
     let mut contents = Vec::new();
     let mut last = anchor;

@@ -14,7 +14,7 @@ use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
 /// The format of the rows. Raised with every change to a type in this file.
-pub const ROWS_FORMAT: u32 = 5;
+pub const ROWS_FORMAT: u32 = 6;
 
 /// One record. Key: [`RecordKey::to_bytes`].
 ///
@@ -122,6 +122,16 @@ impl RecordRow {
     /// Returns the version on which an edit made now would be based.
     pub fn version(&self) -> Option<Version> {
         self.confirmed.as_ref().map(|confirmed| confirmed.version)
+    }
+
+    /// Forgets the versions of a former server: what it said is to be confirmed by the one that was accepted.
+    pub fn await_confirmation(&mut self) {
+        if let Some(confirmed) = self.confirmed.as_mut() {
+            confirmed.version = Version::default();
+        }
+        for base in self.tail.iter_mut().filter_map(|reference| reference.base.as_mut()) {
+            base.version = base.version.map(|_| Version::default());
+        }
     }
 
     /// Takes from dead letters what a later op of ours said anew, when that op ends: what a person typed first must not come

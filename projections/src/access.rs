@@ -26,6 +26,8 @@ pub trait Tables {
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
     fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError>;
     fn put_unit(&mut self, id: &UnitId, row: Option<UnitRow>) -> Result<(), StoreError>;
+    /// Returns every unit that is under way, in the order of ids.
+    fn units(&mut self) -> Result<Vec<(UnitId, UnitRow)>, StoreError>;
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError>;
     /// Notes what a person chose in the open conflicts of an op.
     fn close_conflicts(
@@ -40,7 +42,8 @@ pub trait Tables {
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
     fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
     fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
-    /// Forgets every cursor, and gives every confirmed record the version 0, below any that a server sends.
+    /// Forgets every cursor and what is kept aside, and gives every confirmed record the version 0, below any that a server
+    /// sends.
     fn await_confirmation(&mut self) -> Result<(), StoreError>;
     /// Returns the live records that still have it.
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError>;
@@ -354,6 +357,21 @@ impl Tables for DiskTables<'_> {
         self.put(Which::Units, &tables::unit_key(id), row.as_ref())
     }
 
+    fn units(&mut self) -> Result<Vec<(UnitId, UnitRow)>, StoreError> {
+        let table = self.which(Which::Units)?;
+        let mut units = Vec::new();
+        for row in table.iter().map_err(StoreError::during("reading units"))? {
+            let (id, stored) = row.map_err(StoreError::during("reading units"))?;
+            let id = id.value().try_into().map(UnitId::from_bytes).map_err(|_| StoreError::Corrupt {
+                what: "a key of a table; run `fieldbook rebuild`",
+                seq: None,
+                source: None,
+            })?;
+            units.push((id, decode(stored.value())?));
+        }
+        Ok(units)
+    }
+
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
         self.put(Which::Conflicts, &tables::conflict_key(seq, number), Some(&row))
     }
@@ -407,11 +425,10 @@ impl Tables for DiskTables<'_> {
     fn await_confirmation(&mut self) -> Result<(), StoreError> {
         let during = StoreError::during::<redb::StorageError>;
         self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
+        self.which(Which::Aside)?.retain(|_, _| false).map_err(during("forgetting what is aside"))?;
         for (key, mut row) in self.all_records()? {
-            if let Some(confirmed) = row.confirmed.as_mut() {
-                confirmed.version = Version::new(0);
-                self.put_record(&key, Some(row))?;
-            }
+            row.await_confirmation();
+            self.put_record(&key, Some(row))?;
         }
         Ok(())
     }

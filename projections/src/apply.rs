@@ -126,7 +126,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
         let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
         row.synced_at = Some(self.entry.header.wall);
-        if row.version().is_none_or(|known| change.version > known) {
+        // That there never was such a record, which has the version 0, is news of a record that a former server had.
+        let is_newer = |known: Version| change.version > known || known == Version::default();
+        if row.version().is_none_or(is_newer) {
             let sent = match change.fields {
                 Some(index) => {
                     sent_by.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
@@ -321,6 +323,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.upcast(key, *op, *schema_version, *fields)
             }
             Decision::ServerAccepted { server } => {
+                // What is under way was made for versions of the former server: it is planned anew, by units that name it.
+                for (id, unit) in self.tables.units()? {
+                    self.end_unit(&id)?;
+                    for change in &unit.changes {
+                        self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(id))?;
+                    }
+                }
                 self.tables.await_confirmation()?;
                 let mut state = self.tables.state()?;
                 state.server = *server;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId, Version};
+use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
 
 use crate::access::{Tables, awaits_confirmation};
 
@@ -56,6 +56,10 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
+    fn units(&mut self) -> Result<Vec<(UnitId, UnitRow)>, StoreError> {
+        Ok(self.units.iter().map(|(id, row)| (*id, row.clone())).collect())
+    }
+
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
         drop(self.conflicts.insert((seq, number), row));
         Ok(())
@@ -102,9 +106,8 @@ impl Tables for MemoryTables {
 
     fn await_confirmation(&mut self) -> Result<(), StoreError> {
         self.cursors.clear();
-        for confirmed in self.records.values_mut().filter_map(|row| row.confirmed.as_mut()) {
-            confirmed.version = Version::new(0);
-        }
+        self.aside.clear();
+        self.records.values_mut().for_each(RecordRow::await_confirmation);
         Ok(())
     }
 

@@ -11,6 +11,9 @@ use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::Version;
 
+/// How far the numbers of a new epoch's commits are beyond those of the backup: more than were lost since that was made.
+const EPOCH_COMMITS: u64 = 1 << 32;
+
 /// A tenant's store in memory. It never fails, so whatever is written to it is committed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryAuthority {
@@ -41,10 +44,12 @@ impl MemoryAuthority {
     }
 
     /// Starts a new life of the store, as an operator does after restoring a backup. What was anchored is forgotten:
-    /// the devices' logs may have grown since.
+    /// the devices' logs may have grown since. Commits are numbered from beyond what the former life can have given, so that a
+    /// unit which was made for a version of that life never meets another state under the same number.
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();
+        self.last_commit = Version::new(self.last_commit.number().saturating_add(EPOCH_COMMITS));
     }
 }
 

@@ -56,6 +56,10 @@ impl<'a, V: View> Taking<'a, V> {
         let Some(last) = touched.changes.last().filter(|last| last.edited_at < former.edited_at) else {
             return;
         };
+        if row.tail.iter().any(|reference| !reference.dead && reference.kind == OpKind::Delete) {
+            // We do not want it either, and say so though the delete may end in this answer.
+            return;
+        }
         let image = row.confirmed_image().and_then(|fields| fields.to_fields().ok());
         if image.is_some() || !last.deleted {
             self.out.reoffers.push(Reoffer { key: key.clone(), image, edited_at: former.edited_at });

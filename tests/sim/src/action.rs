@@ -16,7 +16,7 @@ pub struct Setup {
     pub devices: usize,
     /// How many records of each entity type there can be.
     pub records: usize,
-    /// How conflicts are settled: see [`crate::world::schema`].
+    /// How conflicts are settled: see [`crate::app::schema`].
     pub policy: u8,
     /// Whether the fields of a record win or lose together.
     pub whole_record: bool,
@@ -39,11 +39,28 @@ pub struct Edit {
     pub kind: Kind,
     /// Whether of a note; else of a lead.
     pub note: bool,
+    /// Whether of a task, of which the first version of the app knows nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub task: bool,
     /// Which, counted round.
     pub record: usize,
     /// The fields.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
+}
+
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// What may be denied to someone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// To exchange anything, for who uses this device.
+    Exchange(usize),
+    /// To change records of this entity type, counted round.
+    Change(usize),
 }
 
 /// What an edit does.
@@ -215,6 +232,42 @@ pub enum Action {
         /// Which device's.
         device: usize,
     },
+    /// No message gets through to a device or from it, until one does again.
+    Partition {
+        /// Which device.
+        device: usize,
+        /// Whether it begins.
+        begins: bool,
+    },
+    /// The server denies something, until it grants it again.
+    Permission {
+        /// What.
+        right: Right,
+        /// Whether it is granted.
+        granted: bool,
+    },
+    /// The next version of the app opens the book.
+    Upgrade {
+        /// Which device's.
+        device: usize,
+    },
+    /// The disk is copied to a new device.
+    Clone {
+        /// Which device's.
+        device: usize,
+    },
+    /// A backup of the server's store is made.
+    Backup,
+    /// The server's store goes back to the backup, or to its beginning.
+    Restore {
+        /// Whether the server says so by a new epoch.
+        declared: bool,
+    },
+    /// A person accepts the server that answers.
+    AcceptServer {
+        /// Which device.
+        device: usize,
+    },
 }
 
 /// A run that can be played: what it starts from and what happens.
@@ -241,6 +294,11 @@ impl Action {
             Self::Crash { .. } => "crash between calls",
             Self::CrashAfter { .. } => "crash amid a call",
             Self::DiskError { .. } => "disk error",
+            Self::Partition { begins: true, .. } => "partition",
+            Self::Permission { granted: false, .. } => "permission revoked",
+            Self::Upgrade { .. } => "schema upgrade",
+            Self::Clone { .. } => "disk cloned",
+            Self::Restore { .. } => "server restored",
             _ => return None,
         })
     }

@@ -18,7 +18,7 @@ use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;
 use crate::disk::{Fault, Loss, SimDisk};
 use crate::model::Model;
-use crate::server::Ledger;
+use crate::ledger::Ledger;
 
 /// One device.
 pub struct Device {
@@ -28,6 +28,10 @@ pub struct Device {
     pub clock: SimClock,
     /// What its log means.
     pub model: Model,
+    /// The version of the app on it.
+    pub version: u32,
+    /// Whether no message gets through to it or from it.
+    pub cut_off: bool,
     /// The exchange that it waits for.
     pub open: Option<RequestId>,
     /// The units that ever left it, as they left.
@@ -56,10 +60,43 @@ impl Device {
     /// # Errors
     /// [`Broken`] if the book cannot be made.
     pub fn new(actor: String, clock: SimClock, schema: Schema, seed: u64) -> Result<Self, Broken> {
+        let mut device = Self::off(actor, clock, schema, seed);
+        let book = device.start(device.disk.clone());
+        device.book = Some(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?);
+        device.observe(&Ledger::default())?;
+        Ok(device)
+    }
+
+    /// Copies the disk of another device, as a backup of a phone that is put on a second one does, and opens the book on it.
+    ///
+    /// # Errors
+    /// [`Broken`] if it does not open, or something is missing.
+    pub fn copy_of(other: &Self, seed: u64, ledger: &Ledger) -> Result<Self, Broken> {
+        let clock = SimClock::new(other.clock.wall());
         let mut device = Self {
+            version: other.version,
+            sent: other.sent.clone(),
+            order: other.order.clone(),
+            model: other.model.clone(),
+            floor: other.floor,
+            acknowledged: other.acknowledged.clone(),
+            disk: SimDisk::holding(other.disk.platter().image(Loss::Nothing)),
+            ..Self::off(other.actor.clone(), clock, other.schema.clone(), seed)
+        };
+        let book = device.start(device.disk.clone());
+        device.book = Some(book.map_err(|error| Broken::new("S1", format!("no book from a copy: {error}")))?);
+        device.reopened(ledger)?;
+        Ok(device)
+    }
+
+    /// Describes a device whose book is not open.
+    fn off(actor: String, clock: SimClock, schema: Schema, seed: u64) -> Self {
+        Self {
             actor,
             clock,
             model: Model::default(),
+            version: 1,
+            cut_off: false,
             open: None,
             sent: BTreeMap::new(),
             order: BTreeMap::new(),
@@ -73,11 +110,7 @@ impl Device {
             unsure: false,
             failed: false,
             acknowledged: BTreeSet::new(),
-        };
-        let book = device.start(device.disk.clone());
-        device.book = Some(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?);
-        device.observe(&Ledger::default())?;
-        Ok(device)
+        }
     }
 
     /// Returns the book.
@@ -144,6 +177,7 @@ impl Device {
         for entry in &entries {
             self.model.take(entry, ledger)?;
         }
+        self.model.check_owed()?;
         self.floor = self.model.entries;
         self.unsure = false;
         Ok(())
@@ -241,6 +275,32 @@ impl Device {
         ensure(same, "S5", || "after reopening something else is planned".to_owned())
     }
 
+    /// Closes the book and opens it by another version of the app.
+    ///
+    /// # Errors
+    /// [`Broken`] if something is missing then, or still as the former version had it.
+    pub fn upgrade(&mut self, schema: Schema, version: u32, ledger: &Ledger) -> Result<(), Broken> {
+        let Some(book) = self.book.take() else { return Ok(()) };
+        (self.schema, self.version) = (schema, version);
+        let closed = book.close();
+        let opened = match self.called(closed)? {
+            Some(()) => {
+                let book = self.start(self.disk.clone());
+                self.called(book)?
+            }
+            None => None,
+        };
+        match opened {
+            Some(book) => {
+                self.book = Some(book);
+                self.open = None;
+                self.reopened(ledger)?;
+            }
+            None => self.crash(Loss::Nothing, true, None, ledger)?,
+        }
+        self.model.check_forms(version)
+    }
+
     fn reopened(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let before = std::mem::take(&mut self.model);
         let (floor, unsure) = (self.floor, self.unsure);
@@ -251,7 +311,8 @@ impl Device {
         ensure(now.entries >= floor, "S1", || {
             format!("of {floor} durable entries {} are there after reopening", now.entries)
         })?;
-        ensure(unsure || now.entries == floor, "S17", || {
+        let upkeep = (floor + 1..=now.entries).all(|entry| now.upkeep.contains(&entry));
+        ensure(unsure || upkeep, "S17", || {
             format!("a write that failed is there after reopening: {floor} entries, then {}", now.entries)
         })?;
         let lost = self.acknowledged.iter().find(|op| !now.ops.contains_key(op));

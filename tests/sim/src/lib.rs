@@ -11,12 +11,14 @@
 //! the fault model (S1–S20, L1–L8).
 
 pub mod action;
+pub mod app;
 pub mod broken;
 pub mod clock;
 pub mod crash;
 pub mod dice;
 pub mod disk;
 pub mod fuzz;
+pub mod ledger;
 pub mod model;
 pub mod server;
 pub mod spec;

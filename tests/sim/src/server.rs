@@ -2,21 +2,19 @@
 //! same changes out in its own, plain way.
 //!
 //! Invariants that are checked here, after every request:
-//! - S7: a unit takes effect at most once, on the very versions that it was made for.
+//! - S7: a repeated unit gets its first answer.
 //! - The rows of the store are what the ledger comes to.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use fieldbook::entry::Receipt;
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit};
-use fieldbook::{DeviceId, OpId, OpKind, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime};
-use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
+use fieldbook::{Actor, EntityType, ServerEpoch, ServerId, WallTime};
+use fieldbook_core::authority::{AuthorityRead, Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::broken::{Broken, ensure};
-
-/// A record's fields.
-pub type Image = Map<String, Value>;
+use crate::ledger::{Holdings, Ledger, Overwrite};
 
 /// What the server does to one request out of the ordinary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +57,10 @@ pub enum Verdict {
     Rejected,
     /// Its entity type is not known.
     Unsupported,
-    /// Its actor may not.
+    /// Its actor's credentials do not hold.
     Unauthorized,
+    /// Its actor may not.
+    Forbidden,
 }
 
 /// The server.
@@ -68,46 +68,14 @@ pub struct Server {
     authority: MemoryAuthority,
     /// What was applied, worked out independently.
     pub ledger: Ledger,
-}
-
-/// What was applied.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    /// What each record was at each of its versions; none for a deletion.
-    pub history: BTreeMap<(RecordKey, Version), Option<Image>>,
-    /// What each record is.
-    pub current: BTreeMap<RecordKey, Stored>,
-    /// The units that took effect, with the commit.
-    pub applied: BTreeMap<UnitId, Version>,
-    /// The ops that took effect, with the units they were in.
-    pub ops: BTreeMap<OpId, Vec<UnitId>>,
-    last: Version,
-}
-
-/// A record at the server.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// Its version.
-    pub version: Version,
-    /// Its fields; none if it is deleted.
-    pub image: Option<Image>,
-    /// For each field, and for the record as a whole under the empty name, when it last changed and by whom.
-    writers: BTreeMap<String, (Version, DeviceId)>,
-}
-
-/// An edit of one device that took another device's value away.
-#[derive(Debug, Clone)]
-pub struct Overwrite {
-    /// The record.
-    pub key: RecordKey,
-    /// The field; empty for a deletion that was overridden.
-    pub field: String,
-    /// The other's value; none if it had taken the field away.
-    pub value: Option<Value>,
-    /// Since when it was there.
-    pub since: Version,
-    /// The ops of the edit.
-    pub ops: Vec<OpId>,
+    backup: (MemoryAuthority, Holdings),
+    /// Who may not exchange anything.
+    pub denied_actors: BTreeSet<Actor>,
+    /// Entity types of which nobody may change a record.
+    pub denied_entities: BTreeSet<EntityType>,
+    /// Whether the store was set back and its epoch says nothing of it.
+    pub is_set_back: bool,
+    epochs: u8,
 }
 
 /// What a request came to.
@@ -123,8 +91,52 @@ pub struct Reply {
 impl Server {
     /// Makes an empty server.
     pub fn new() -> Self {
-        let identity = (ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
-        Self { authority: MemoryAuthority::new(identity.0, identity.1), ledger: Ledger::default() }
+        let epoch = ServerEpoch::from_bytes([2; 16]);
+        let authority = MemoryAuthority::new(ServerId::from_bytes([1; 16]), epoch);
+        Self {
+            backup: (authority.clone(), Holdings::default()),
+            authority,
+            ledger: Ledger::new(epoch),
+            denied_actors: BTreeSet::new(),
+            denied_entities: BTreeSet::new(),
+            is_set_back: false,
+            epochs: 2,
+        }
+    }
+
+    /// Keeps what the store holds.
+    pub fn back_up(&mut self) {
+        self.backup = (self.authority.clone(), self.ledger.now.clone());
+    }
+
+    /// Goes back to what was kept; if nobody declares that, under the epoch that the store had then.
+    pub fn restore(&mut self, declared: bool) {
+        let (authority, holdings) = self.backup.clone();
+        let Ok((_, epoch)) = authority.identity();
+        self.authority = authority;
+        self.ledger.restore(holdings, epoch);
+        self.is_set_back = true;
+        if declared {
+            self.declare();
+        }
+    }
+
+    /// Says by a new epoch that the store was set back.
+    pub fn declare(&mut self) {
+        self.is_set_back = false;
+        self.epochs = self.epochs.wrapping_add(1);
+        let epoch = ServerEpoch::from_bytes([self.epochs; 16]);
+        self.authority.start_epoch(epoch);
+        let mut holdings = self.ledger.now.clone();
+        holdings.anchors.clear();
+        self.ledger.restore(holdings, epoch);
+    }
+
+    /// Returns whether a unit changes what nobody may change now. What took effect before is a duplicate, whatever else could
+    /// be said of it.
+    fn is_denied(&self, unit: &Unit) -> bool {
+        let denied = unit.changes.iter().any(|change| self.denied_entities.contains(&change.key.entity));
+        denied && !self.ledger.now.applied.contains_key(&unit.id)
     }
 
     /// Treats a request at a time by the server's clock.
@@ -153,28 +165,33 @@ impl Server {
             Some(Trouble::TooLarge) if !request.units.is_empty() => return failed(Failure::TooLarge),
             _ => {}
         }
+        if self.is_set_back {
+            return self.find_out(request, now);
+        }
         let mut request = request.clone();
         if let Some(Trouble::Skips { number }) = trouble
             && !request.units.is_empty()
         {
             request.units.remove(number % request.units.len());
         }
-        let verdict = match trouble {
-            Some(Trouble::Unit { number, verdict }) if !request.units.is_empty() => {
-                let place = number % request.units.len();
-                // What took effect before is a duplicate, whatever else could be said of it now.
-                let known =
-                    request.units.get(place).is_some_and(|unit| self.ledger.applied.contains_key(&unit.id));
-                (!known).then(|| (request.units.remove(place), verdict))
+        let mut refusals = Vec::new();
+        if let Some(Trouble::Unit { number, verdict }) = trouble
+            && !request.units.is_empty()
+        {
+            let place = number % request.units.len();
+            let known =
+                request.units.get(place).is_some_and(|unit| self.ledger.now.applied.contains_key(&unit.id));
+            if !known {
+                refusals.push(refused(&request.units.remove(place), verdict));
             }
-            _ => None,
-        };
+        }
+        let denied = request.units.iter().filter(|unit| self.is_denied(unit));
+        refusals.extend(denied.map(|unit| refused(unit, Verdict::Forbidden)));
+        request.units.retain(|unit| !self.is_denied(unit));
         let mut reply = self.exchange(&request, now)?;
         let Ok(answer) = &mut reply.result else { return Ok(reply) };
-        if let Some((unit, verdict)) = verdict
-            && answer.forked.is_none()
-        {
-            answer.outcomes.push(refused(&unit, verdict));
+        if answer.forked.is_none() {
+            answer.outcomes.extend(refusals);
         }
         if trouble == Some(Trouble::AppliedThenBusy) {
             reply.result = Err(Failure::Transient { code: code(), retry_after: None, marked: true });
@@ -182,11 +199,30 @@ impl Server {
         Ok(reply)
     }
 
+    /// A store that was set back without a word refuses whoever has seen a later state of it, and its operator hears of that.
+    /// Whoever has not is kept waiting here: what they would do meanwhile is what nobody promises anything about.
+    fn find_out(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
+        let mut authority = self.authority.clone();
+        let now = WallTime::from_milliseconds(now);
+        let answer = exchange(&mut authority, request, now, &Caller::Anyone, &Quota::default());
+        let failure = match answer {
+            Err(ExchangeError::Refused(refusal)) => {
+                ensure(refusal.code == "server_behind", "X2", || format!("refused as {}", refusal.code))?;
+                self.declare();
+                refusal.into()
+            }
+            _ => Failure::Transient { code: "closed".to_owned(), retry_after: None, marked: false },
+        };
+        Ok(Reply { result: Err(failure), applied: Vec::new(), overwrites: Vec::new() })
+    }
+
     fn exchange(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
         // What fails is given up as a transaction would be.
         let mut authority = self.authority.clone();
         let now = WallTime::from_milliseconds(now);
-        let answer = match exchange(&mut authority, request, now, &Caller::Anyone, &Quota::default()) {
+        let denied = self.denied_actors.contains(&request.actor);
+        let caller = if denied { Caller::OneOf(BTreeSet::new()) } else { Caller::Anyone };
+        let answer = match exchange(&mut authority, request, now, &caller, &Quota::default()) {
             Ok(answer) => answer,
             Err(ExchangeError::Refused(refusal)) => {
                 let result = Err(refusal.into());
@@ -195,6 +231,10 @@ impl Server {
             Err(error) => return Err(Broken::new("server", format!("the store failed: {error}"))),
         };
         self.authority = authority;
+        let author = (request.device, request.epoch);
+        if let (Some(claim), None) = (&request.head, answer.forked) {
+            self.ledger.now.anchors.insert(author, Receipt { seq: claim.seq, hash: claim.hash });
+        }
         let mut reply = Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() };
         let Ok(answer) = &reply.result else { return Ok(reply) };
         for outcome in &answer.outcomes {
@@ -205,12 +245,12 @@ impl Server {
             match &outcome.outcome {
                 Outcome::Applied { versions, .. } => {
                     let version = versions.values().next().copied().unwrap_or_default();
-                    let overwritten = self.ledger.apply(unit, version, request.device)?;
+                    let overwritten = self.ledger.apply(unit, version, author, &self.authority)?;
                     reply.overwrites.extend(overwritten);
                     reply.applied.push(unit.clone());
                 }
                 Outcome::Duplicate { versions } => {
-                    let first = self.ledger.applied.get(&unit.id);
+                    let first = self.ledger.now.applied.get(&unit.id);
                     ensure(
                         first.is_some_and(|first| versions.values().all(|version| version == first)),
                         "S7",
@@ -242,6 +282,9 @@ fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::protocol::UnitOutcome {
         },
         (Verdict::Unsupported, Some(entity)) => Outcome::Unsupported { entity, code },
         (Verdict::Unauthorized, _) => Outcome::Unauthorized { code },
+        (Verdict::Forbidden, _) => {
+            Outcome::Rejected { code: "forbidden".to_owned(), message: "not you".to_owned() }
+        }
         (Verdict::Rejected | Verdict::Unsupported, _) => {
             Outcome::Rejected { code, message: "never".to_owned() }
         }
@@ -249,115 +292,9 @@ fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::protocol::UnitOutcome {
     fieldbook::protocol::UnitOutcome { unit: unit.id, outcome }
 }
 
-impl Ledger {
-    fn apply(&mut self, unit: &Unit, version: Version, device: DeviceId) -> Result<Vec<Overwrite>, Broken> {
-        ensure(version > self.last, "S7", || format!("commit {version} does not come after {}", self.last))?;
-        self.last = version;
-        let before = self.applied.insert(unit.id, version);
-        ensure(before.is_none(), "S7", || format!("unit {} took effect twice", unit.id))?;
-        let mut overwrites = Vec::new();
-        for change in &unit.changes {
-            let known = self.current.remove(&change.key);
-            let base = change.base.filter(|base| *base > Version::default());
-            ensure(known.as_ref().map(|stored| stored.version) == base, "S14", || {
-                format!("{} was applied on another version than it was made for", change.key)
-            })?;
-            let fields = match &change.fields {
-                Some(json) => parse(json.as_str())?,
-                None => Image::new(),
-            };
-            let old = known.as_ref().and_then(|stored| stored.image.clone());
-            let image = changed(old.clone(), change.kind, &fields);
-            let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
-            let news = differing(old.as_ref(), image.as_ref());
-            if !news.is_empty() {
-                // What a delete takes over has no effect of its own in it.
-                let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
-                for op in change.ops.iter().rev().take(most) {
-                    self.ops.entry(*op).or_default().push(unit.id);
-                }
-            }
-            for field in news {
-                if let Some((since, writer)) = writers.insert(field.clone(), (version, device))
-                    && writer != device
-                {
-                    let (key, ops) = (change.key.clone(), change.ops.clone());
-                    let value = old.as_ref().and_then(|old| old.get(&field)).cloned();
-                    overwrites.push(Overwrite { key, field, value, since, ops });
-                }
-            }
-            self.history.insert((change.key.clone(), version), image.clone());
-            self.current.insert(change.key.clone(), Stored { version, image, writers });
-        }
-        Ok(overwrites)
-    }
-
-    fn compare(&self, authority: &MemoryAuthority) -> Result<(), Broken> {
-        let mut rows = 0;
-        for (key, row) in authority.records() {
-            rows += 1;
-            let stored = self.current.get(key);
-            let fields = row.fields.as_ref().map(|fields| parse(fields.as_str())).transpose()?;
-            ensure(
-                stored.is_some_and(|stored| stored.version == row.version && stored.image == fields),
-                "server",
-                || format!("{key} is not what the units that were applied come to"),
-            )?;
-        }
-        ensure(rows == self.current.len(), "server", || "the server has other records".to_owned())
-    }
-
-    /// Returns what a record was at a version; `None` if it never had that version.
-    pub fn at(&self, key: &RecordKey, version: Version) -> Option<Option<&Image>> {
-        if version == Version::default() {
-            return Some(None);
-        }
-        self.history.get(&(key.clone(), version)).map(Option::as_ref)
-    }
-}
-
-/// Applies a change the plain way.
-pub fn changed(image: Option<Image>, kind: OpKind, fields: &Image) -> Option<Image> {
-    let mut after = match kind {
-        OpKind::Delete => return None,
-        OpKind::Create | OpKind::Replace => Image::new(),
-        OpKind::Update => image.unwrap_or_default(),
-    };
-    for (name, value) in fields {
-        if value.is_null() {
-            after.remove(name);
-        } else {
-            after.insert(name.clone(), value.clone());
-        }
-    }
-    Some(after)
-}
-
-/// Returns the fields in which two images differ; the empty name stands for whether there is a record at all.
-fn differing(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
-    let nothing = Image::new();
-    let (old, new) = (before.unwrap_or(&nothing), after.unwrap_or(&nothing));
-    let mut names: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
-    names.sort_unstable();
-    names.dedup();
-    names.retain(|name| old.get(name) != new.get(name));
-    if before.is_some() != after.is_some() {
-        names.push(String::new());
-    }
-    names
-}
-
-/// Reads fields.
-///
-/// # Errors
-/// [`Broken`] if they are no JSON object.
-pub fn parse(json: &str) -> Result<Image, Broken> {
-    serde_json::from_str(json).map_err(|error| Broken::new("S11", format!("fields do not read: {error}")))
-}
-
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Server({} records)", self.ledger.current.len())
+        write!(f, "Server({} records)", self.ledger.now.current.len())
     }
 }
 

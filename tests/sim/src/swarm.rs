@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::action::{Action, Edit, Kind, Setup};
+use crate::action::{Action, Edit, Kind, Right, Setup};
 use crate::dice::Dice;
 use crate::disk::Loss;
 use crate::server::{Trouble, Verdict};
@@ -17,10 +17,12 @@ pub struct Swarm {
     troubles: [u64; 9],
     trouble_per_mille: u64,
     in_order_per_mille: u64,
+    /// How many edits in a thousand are of tasks.
+    tasks_per_mille: u64,
     counter: u64,
 }
 
-const ACTIONS: usize = 21;
+const ACTIONS: usize = 28;
 
 impl Swarm {
     /// Draws the rates, and what the world starts from.
@@ -66,6 +68,13 @@ impl Swarm {
             sometimes(20, 400),        // correct
             sometimes(25, 400),        // undo
             sometimes(25, 400),        // decide
+            sometimes(20, 400),        // partition
+            sometimes(15, 350),        // permission
+            sometimes(8, 350),         // upgrade
+            sometimes(4, 250),         // clone
+            sometimes(8, 300),         // backup
+            sometimes(4, 250),         // restore
+            4 + sometimes(20, 500),    // accept the server
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -77,8 +86,17 @@ impl Swarm {
         let troubles = std::array::from_fn(|_| sometimes(20, 400));
         let trouble_per_mille = sometimes(250, 700);
         let in_order_per_mille = sometimes(1_000, 800);
-        let swarm =
-            Self { dice, weights, kinds, troubles, trouble_per_mille, in_order_per_mille, counter: 0 };
+        let tasks_per_mille = sometimes(400, 500);
+        let swarm = Self {
+            dice,
+            weights,
+            kinds,
+            troubles,
+            trouble_per_mille,
+            in_order_per_mille,
+            tasks_per_mille,
+            counter: 0,
+        };
         (setup, swarm)
     }
 
@@ -89,7 +107,7 @@ impl Swarm {
 
     /// Draws the next action.
     pub fn next(&mut self, world: &World) -> Action {
-        let device = self.dice.index(world.setup().devices);
+        let device = self.dice.index(world.devices());
         let letter = self.dice.index(8);
         match self.dice.weighted(&self.weights).unwrap_or(0) {
             0 => Action::Write { device, edit: self.edit(world.setup()) },
@@ -124,7 +142,18 @@ impl Swarm {
             17 => Action::Rebuild { device },
             18 => Action::Correct { device, letter, fields: self.edit(world.setup()).fields },
             19 => Action::Undo { device, back: self.dice.index(6) },
-            _ => Action::Decide { device, back: letter, mine: self.dice.chance(500) },
+            20 => Action::Decide { device, back: letter, mine: self.dice.chance(500) },
+            21 => Action::Partition { device, begins: !world.is_cut_off(device) },
+            22 => {
+                let right =
+                    if self.dice.chance(500) { Right::Exchange(device) } else { Right::Change(letter) };
+                Action::Permission { right, granted: self.dice.chance(550) }
+            }
+            23 => Action::Upgrade { device },
+            24 => Action::Clone { device },
+            25 => Action::Backup,
+            26 => Action::Restore { declared: self.dice.chance(600) },
+            _ => Action::AcceptServer { device },
         }
     }
 
@@ -166,7 +195,8 @@ impl Swarm {
             5 | 6 => Trouble::Skips { number },
             7 => Trouble::Unit { number, verdict: Verdict::Transient },
             _ => {
-                let verdicts = [Verdict::Rejected, Verdict::Unsupported, Verdict::Unauthorized];
+                let verdicts =
+                    [Verdict::Rejected, Verdict::Unsupported, Verdict::Unauthorized, Verdict::Forbidden];
                 let verdict = self.dice.pick(&verdicts).copied().unwrap_or(Verdict::Rejected);
                 Trouble::Unit { number, verdict }
             }
@@ -181,7 +211,8 @@ impl Swarm {
             Some(3) => Kind::Delete,
             _ => Kind::Save,
         };
-        let note = self.dice.chance(400);
+        let task = self.dice.chance(self.tasks_per_mille);
+        let note = !task && self.dice.chance(400);
         let record = self.dice.index(setup.records);
         let mut fields = Map::new();
         if kind != Kind::Delete {
@@ -190,7 +221,7 @@ impl Swarm {
                 fields.insert(name.to_owned(), value);
             }
         }
-        Edit { kind, note, record, fields }
+        Edit { kind, note, task, record, fields }
     }
 
     fn field(&mut self, setup: &Setup, note: bool) -> (&'static str, Value) {

@@ -41,7 +41,7 @@ fn small_action(what: u8, device: u8, choice: u8) -> Action {
     let edit = |kind| {
         let fields: Map<String, Value> = small_fields(choice).into_map();
         let fields = if kind == Kind::Delete { Map::new() } else { fields };
-        Edit { kind, note: choice & 64 != 0, record: 0, fields }
+        Edit { kind, note: choice & 64 != 0, task: false, record: 0, fields }
     };
     let trouble = |verdict| Some(Trouble::Unit { number: message, verdict });
     match what % 16 {

@@ -2,11 +2,12 @@
 
 use fieldbook::limits;
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
-use fieldbook::{Ask, Next};
+use fieldbook::{Ask, Next, Version};
 
 use super::{Message, World, get};
 use crate::broken::{Broken, ensure};
-use crate::server::{Overwrite, Reply, Trouble};
+use crate::ledger::{Image, Overwrite};
+use crate::server::{Reply, Trouble};
 
 impl World {
     pub(super) fn begin(
@@ -27,9 +28,26 @@ impl World {
         };
         if let Some(Next::Exchange(request)) = self.prepare(number, &ask)? {
             let bytes = serde_json::to_vec(&request).unwrap_or_default();
-            self.device(number)?.open = Some(request.request);
+            let device = self.device(number)?;
+            if device.cut_off {
+                return self.not_reached(number, &request);
+            }
+            device.open = Some(request.request);
             self.send(Message::Request { device: number, bytes });
         }
+        Ok(Some(number))
+    }
+
+    /// L5: that nobody was reached is no answer, so nothing is written and nothing is counted.
+    fn not_reached(&mut self, number: usize, request: &ExchangeRequest) -> Result<Option<usize>, Broken> {
+        let device = get(&mut self.devices, number)?;
+        let failed = device.book()?.fail(request, &Failure::Unreachable { code: "connect" });
+        device.called(failed)?;
+        let before = device.model.entries;
+        device.observe(&self.server.ledger)?;
+        ensure(device.model.entries == before, "L5", || {
+            "a server that was not reached left something in the log".to_owned()
+        })?;
         Ok(Some(number))
     }
 
@@ -117,7 +135,11 @@ impl World {
         request: &ExchangeRequest,
         trouble: Option<Trouble>,
     ) -> Result<Result<ExchangeAnswer, Failure>, Broken> {
+        let anchored = self.server.ledger.now.anchors.get(&(request.device, request.epoch)).copied();
         let Reply { result, applied, overwrites } = self.server.treat(request, self.now, trouble)?;
+        if let Ok(answer) = &result {
+            self.check_head(number, request, answer, anchored)?;
+        }
         for unit in &applied {
             self.check_order(number, unit)?;
         }
@@ -151,13 +173,14 @@ impl World {
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
         // Neither is there a conflict if theirs is what it was when the device last looked.
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
-        let looked_at = ops.iter().map(|op| op.base).chain(held.map(Some));
-        let mut looked_at =
-            looked_at.map(|version| version.and_then(|version| ledger.at(key, version)).flatten());
-        let unchanged = looked_at.any(|image| match field.as_str() {
+        let looked_at = ops.iter().filter_map(|op| op.base).chain(held);
+        let mut images = looked_at.flat_map(|version| ledger.at(key, version, None)).map(|it| it.image.as_ref());
+        let saw_none = ops.iter().any(|op| op.base.is_none_or(|base| base == Version::default()));
+        let is_theirs = |image: Option<&Image>| match field.as_str() {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
-        });
+        };
+        let unchanged = images.any(is_theirs) || (saw_none && is_theirs(None));
         // A conflict names the last word that the device had, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {

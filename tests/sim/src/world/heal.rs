@@ -2,9 +2,11 @@
 
 use fieldbook::entry::ParkScope;
 use fieldbook::limits;
-use fieldbook::{Ask, EntityType, Hold, Next};
+use fieldbook::protocol::{ExchangeRequest, Failure};
+use fieldbook::{Ask, Hold, Next};
 
-use super::{World, get, is_image, oracle};
+use super::{World, entity_type, get, is_image, oracle};
+use crate::app::{ENTITIES, knows};
 use crate::broken::{Broken, ensure};
 
 /// How many rounds of everyone syncing may be needed.
@@ -18,6 +20,11 @@ impl World {
     /// # Errors
     /// [`Broken`] if that breaks something.
     pub fn heal(&mut self) -> Result<(), Broken> {
+        self.server.denied_actors.clear();
+        self.server.denied_entities.clear();
+        if self.server.is_set_back {
+            self.server.declare();
+        }
         for number in 0..self.devices.len() {
             let now = self.now;
             let device = self.device(number)?;
@@ -27,6 +34,7 @@ impl World {
             // A call may have met the failure before it was called off.
             self.device(number)?.disk().heal();
         }
+        self.devices.iter_mut().for_each(|device| device.cut_off = false);
         while self.messages() > 0 {
             if let Some(number) = self.deliver(0, None)? {
                 self.settle(number)?;
@@ -34,6 +42,15 @@ impl World {
             }
         }
         self.devices.iter_mut().for_each(|device| device.open = None);
+        // The last version of the app reaches everyone in the end.
+        let version = self.devices.iter().map(|device| device.version).max().unwrap_or(1);
+        for number in 0..self.devices.len() {
+            if self.device(number)?.version < version {
+                self.upgrade_to(number, version)?;
+                self.settle(number)?;
+                self.check(number, false)?;
+            }
+        }
         Ok(())
     }
 
@@ -43,18 +60,20 @@ impl World {
     /// [`Broken`] if that does not come to an end, or not to the same end for all.
     pub fn settle_all(&mut self) -> Result<(), Broken> {
         for round in 0..ROUNDS {
-            let before = self.server.ledger.applied.len();
+            let before = self.server.ledger.now.applied.len();
             for number in 0..self.devices.len() {
                 self.decide_letters(number, round)?;
                 self.decide_conflicts(number, round)?;
                 self.decide_held(number)?;
                 self.renew(number)?;
                 self.settle(number)?;
+                self.accept_server(number)?;
+                self.settle(number)?;
                 self.sync(number)?;
             }
             self.advance(2 * 3_600_000);
             let owed: usize = self.devices.iter().map(|device| device.model.pending()).sum();
-            if owed == 0 && self.server.ledger.applied.len() == before && round > 0 {
+            if owed == 0 && self.server.ledger.now.applied.len() == before && round > 0 {
                 return self.check_agreement();
             }
         }
@@ -126,15 +145,36 @@ impl World {
                 Some(Next::Idle { next_wake }) => return self.check_idle(number, next_wake.is_some()),
                 None => return Err(Broken::new("L1", "a healed device could not prepare an exchange")),
             };
-            let answer = self.serve(number, &request, None)?.map_err(|failure| {
-                Broken::new("L1", format!("a healed server refused a request: {failure:?}"))
-            })?;
-            pull = get(&mut self.devices, number)?.take(&request, answer)?;
+            pull = match self.serve(number, &request, None)? {
+                Ok(answer) => get(&mut self.devices, number)?.take(&request, answer)?,
+                Err(failure) => self.hear_refusal(number, &request, &failure)?,
+            };
             self.settle(number)?;
             self.check(number, false)?;
+            let asks = |scope: &ParkScope| matches!(scope, ParkScope::Server(..));
+            if self.device(number)?.model.parks.iter().any(asks) {
+                self.accept_server(number)?;
+                self.settle(number)?;
+                pull = true;
+            }
         }
         let holds = self.device(number)?.book()?.plan();
         Err(Broken::new("L1", format!("{EXCHANGES} exchanges did not bring a device to rest: {holds:?}")))
+    }
+
+    /// The only refusal of a healed server is that it is another life of what the device has read.
+    fn hear_refusal(
+        &mut self,
+        number: usize,
+        request: &ExchangeRequest,
+        failure: &Failure,
+    ) -> Result<bool, Broken> {
+        let behind = matches!(failure, Failure::Refused { code } if code == "server_behind");
+        let device = self.device(number)?;
+        ensure(behind, "L1", || format!("a healed server refused a request: {failure:?}"))?;
+        let failed = device.book()?.fail(request, failure);
+        device.called(failed)?;
+        Ok(true)
     }
 
     /// L3: a device that rests has nothing to send, knows when to wake, or says whom it waits for.
@@ -163,16 +203,21 @@ impl World {
             let device = get(&mut self.devices, number)?;
             let open = device.model.ops.values().find(|op| op.end.is_none());
             ensure(open.is_none(), "S6", || format!("an op has no end: {open:?}"))?;
-            let twice = self.server.ledger.ops.iter().find(|(_, units)| units.len() > 1);
+            // Of an op that waited when its book was copied nobody can tell that two devices have it.
+            let ops = self.server.ledger.now.ops.iter().filter(|(op, _)| !self.copied.contains(op));
+            let twice = ops.into_iter().find(|(_, units)| units.len() > 1);
             ensure(twice.is_none(), "S7", || format!("an op took effect twice: {twice:?}"))?;
             let mut seen = 0;
-            for entity in ["lead", "note"] {
-                let Ok(entity) = EntityType::parse(entity) else { continue };
+            for entity in ENTITIES.iter().map(|name| entity_type(name)) {
+                let entity = entity?;
+                if !knows(device.version, &entity) {
+                    continue;
+                }
                 let page = device.book()?.list(&entity, None, usize::MAX);
                 let page = page.map_err(|error| Broken::new("L2", format!("no list: {error:?}")))?;
                 for record in page.items {
                     seen += 1;
-                    let stored = self.server.ledger.current.get(&record.key);
+                    let stored = self.server.ledger.now.current.get(&record.key);
                     let image = stored.and_then(|stored| stored.image.as_ref());
                     let same = image.is_some_and(|image| is_image(record.json.as_str(), image));
                     ensure(same, "L2", || {
@@ -180,7 +225,7 @@ impl World {
                     })?;
                 }
             }
-            let there = self.server.ledger.current.values().filter(|stored| stored.image.is_some()).count();
+            let there = self.server.ledger.now.current.values().filter(|stored| stored.image.is_some()).count();
             ensure(seen == there, "L2", || {
                 format!("{} has {seen} records and the server {there}", device.actor)
             })?;

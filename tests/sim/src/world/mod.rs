@@ -4,17 +4,14 @@
 mod exchange;
 mod heal;
 mod oracle;
+mod upheaval;
 mod verbs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
-use std::time::Duration;
 
 use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{
-    EntityRules, EntityType, Error, Fields, Granularity, Mutation, OpId, Policy, RecordKey, Reference,
-    Schema, Seq, Written,
-};
+use fieldbook::{EntityType, Error, Fields, Mutation, OpId, RecordKey, Seq, Written};
 use serde_json::Value;
 
 use crate::action::{Action, Edit, Kind, Setup};
@@ -23,7 +20,9 @@ use crate::clock::SimClock;
 use crate::device::Device;
 use crate::disk::{Fault, Loss};
 use crate::run::Stats;
-use crate::server::{Image, Server, changed};
+use crate::app::{ENTITIES, knows, schema};
+use crate::ledger::{Image, changed};
+use crate::server::Server;
 
 /// When every world begins: 2026-01-01.
 const BEGINNING: i64 = 1_767_225_600_000;
@@ -45,6 +44,8 @@ pub struct World {
     stats: Stats,
     trace: DefaultHasher,
     actions: u64,
+    /// The ops that were waiting in a book that was copied: two devices have them.
+    copied: BTreeSet<OpId>,
 }
 
 /// What is under way.
@@ -52,6 +53,15 @@ pub struct World {
 enum Message {
     Request { device: usize, bytes: Vec<u8> },
     Answer { device: usize, request: Box<ExchangeRequest>, body: Result<Vec<u8>, Failure> },
+}
+
+impl Message {
+    /// Returns the device that it comes from or goes to.
+    const fn device(&self) -> usize {
+        match self {
+            Self::Request { device, .. } | Self::Answer { device, .. } => *device,
+        }
+    }
 }
 
 impl World {
@@ -65,10 +75,10 @@ impl World {
             let error = setup.clock_errors.get(number).copied().unwrap_or(0);
             let clock = SimClock::new(BEGINNING.saturating_add(error));
             let seed = setup.seed.wrapping_mul(1_000_003).wrapping_add(number as u64 * 10_007);
-            devices.push(Device::new(format!("actor-{number}"), clock, schema(&setup)?, seed)?);
+            devices.push(Device::new(format!("actor-{number}"), clock, schema(&setup, 1)?, seed)?);
         }
         let mut keys = Vec::new();
-        for entity in ["lead", "note"] {
+        for entity in ENTITIES {
             for id in 0..setup.records {
                 keys.push(key(entity, id)?);
             }
@@ -83,12 +93,23 @@ impl World {
             stats: Stats::default(),
             trace: DefaultHasher::new(),
             actions: 0,
+            copied: BTreeSet::new(),
         })
     }
 
     /// Returns what the world started from.
     pub const fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// Returns how many devices there are, with copies.
+    pub const fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Returns whether a device is cut off.
+    pub fn is_cut_off(&self, device: usize) -> bool {
+        self.devices.get(device).is_some_and(|device| device.cut_off)
     }
 
     /// Returns how many messages are under way.
@@ -128,7 +149,8 @@ impl World {
 
     /// Does one thing; returns the device that it touched.
     fn act(&mut self, action: &Action) -> Result<Option<usize>, Broken> {
-        let number = |device: &usize| device % self.setup.devices.max(1);
+        let devices = self.devices.len().max(1);
+        let number = |device: &usize| device % devices;
         match action {
             Action::Write { device, edit } => self.write(number(device), std::slice::from_ref(edit), false),
             Action::Transaction { device, edits } => self.write(number(device), edits, true),
@@ -197,6 +219,19 @@ impl World {
                 device.called(rebuilt)?;
                 Ok(Some(number))
             }
+            Action::Partition { device, begins } => self.partition(number(device), *begins),
+            Action::Permission { right, granted } => self.permit(*right, *granted),
+            Action::Upgrade { device } => self.upgrade(number(device)),
+            Action::Clone { device } => self.copy(number(device)),
+            Action::Backup => {
+                self.server.back_up();
+                Ok(None)
+            }
+            Action::Restore { declared } => {
+                self.server.restore(*declared);
+                Ok(None)
+            }
+            Action::AcceptServer { device } => self.accept_server(number(device)),
         }
     }
 
@@ -217,8 +252,10 @@ impl World {
         let mut mutations = Vec::new();
         let (mut valid, mut changes) = (true, 0);
         for edit in edits {
-            let key = key(if edit.note { "note" } else { "lead" }, edit.record % self.setup.records.max(1))?;
+            let entity = if edit.task { "task" } else if edit.note { "note" } else { "lead" };
+            let key = key(entity, edit.record % self.setup.records.max(1))?;
             let device = self.device(number)?;
+            valid &= knows(device.version, &key.entity);
             let image = images.entry(key.clone()).or_insert_with(|| device.model.visible(&key));
             let mutation = mutation(key, edit, image.is_some());
             valid &= image.is_some() != (mutation.kind == fieldbook::OpKind::Create);
@@ -288,6 +325,10 @@ fn get(devices: &mut [Device], number: usize) -> Result<&mut Device, Broken> {
     devices.get_mut(number).ok_or_else(|| Broken::new("harness", "there is no such device"))
 }
 
+fn entity_type(name: &str) -> Result<EntityType, Broken> {
+    EntityType::parse(name).map_err(|error| Broken::new("harness", format!("{name}: {error}")))
+}
+
 fn key(entity: &str, id: usize) -> Result<RecordKey, Broken> {
     RecordKey::parse(entity, &id.to_string()).map_err(|error| Broken::new("harness", error.to_string()))
 }
@@ -302,39 +343,6 @@ fn mutation(key: RecordKey, edit: &Edit, is_there: bool) -> Mutation {
         Kind::Save if is_there => Mutation::update(key, fields),
         Kind::Save => Mutation::create(key, fields),
     }
-}
-
-/// What the world's app declares: leads, and notes that refer to leads.
-///
-/// # Errors
-/// [`Broken`] never, as long as the names are valid.
-pub fn schema(setup: &Setup) -> Result<Schema, Broken> {
-    let entity =
-        |name| EntityType::parse(name).map_err(|error| Broken::new("harness", format!("{name}: {error}")));
-    let policies = [
-        Policy::LastWriteWins,
-        Policy::ServerWins,
-        Policy::DeviceWins,
-        Policy::Max,
-        Policy::Min,
-        Policy::AppendUnique,
-        Policy::Manual,
-    ];
-    let policy = policies.get(usize::from(setup.policy)).copied().unwrap_or_default();
-    let rules = EntityRules {
-        policy,
-        field_policies: BTreeMap::from([("tags".to_owned(), Policy::AppendUnique)]),
-        granularity: if setup.whole_record { Granularity::WholeRecord } else { Granularity::Field },
-        undo_window: Duration::from_millis(setup.undo_window),
-        indexes: vec!["n".to_owned()],
-        ..EntityRules::default()
-    };
-    let refers = |to| Ok(vec![Reference { field: "ref".to_owned(), entity: entity(to)? }]);
-    let notes =
-        EntityRules { references: refers("lead")?, priority: i32::from(setup.priorities), ..rules.clone() };
-    let references = if setup.mutual_references { refers("note")? } else { Vec::new() };
-    let leads = EntityRules { references, ..rules };
-    Ok(Schema::closed().declare(entity("lead")?, leads).declare(entity("note")?, notes))
 }
 
 /// Returns whether a record's fields are these.

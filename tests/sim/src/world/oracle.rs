@@ -8,7 +8,7 @@ use fieldbook::entry::ParkScope;
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
-use crate::server::Ledger;
+use crate::ledger::Ledger;
 
 impl World {
     /// Checks a device: quickly, or thoroughly.
@@ -106,12 +106,18 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     Ok(())
 }
 
-/// S11: whatever the server did up to a cursor is taken in.
+/// S11: whatever the server did up to a cursor is taken in, or kept aside. Of a life of the server that the device has not
+/// accepted yet it can know nothing.
 fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
-    for (key, stored) in &ledger.current {
-        let read = device.model.cursors.get(&key.entity).copied().unwrap_or(0);
-        let known = device.model.records.get(key).and_then(|held| held.version);
-        ensure(stored.version.number() > read || known >= Some(stored.version), "S11", || {
+    let model = &device.model;
+    if model.server_epoch != ledger.epoch() || ledger.is_ambiguous(model.server_epoch) {
+        return Ok(());
+    }
+    for (key, stored) in &ledger.now.current {
+        let read = model.cursors.get(&key.entity).copied().unwrap_or(0);
+        let known = model.records.get(key).and_then(|held| held.version);
+        let kept = || model.aside.values().any(|(kept, version, ..)| kept == key && *version >= stored.version);
+        ensure(stored.version.number() > read || known >= Some(stored.version) || kept(), "S11", || {
             format!("the cursor stands at {read} and {key} at {} was passed over", stored.version)
         })?;
     }

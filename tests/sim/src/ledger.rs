@@ -1,0 +1,297 @@
+//! What the server did, worked out a second time in a plain way: every record at each of its versions, who wrote what, and
+//! which units took effect; over all lives of its store.
+//!
+//! ```text
+//!   life 0  1 2 3 4 5 6          a backup is made at 4
+//!   life 1        └─5'6'7'       restored from it: what life 0 did after 4 is not there, and numbers are used again
+//! ```
+//!
+//! Invariants that are checked here:
+//! - S7: a unit takes effect at most once in a life and those it goes back to, on the very versions that it was made for.
+//! - The rows of the store are what the units that were applied come to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook::entry::Receipt;
+use fieldbook::protocol::Unit;
+use fieldbook::{DeviceId, Epoch, Hlc, OpId, OpKind, RecordKey, ServerEpoch, UnitId, Version};
+use fieldbook_core::authority::MemoryAuthority;
+use serde_json::{Map, Value};
+
+use crate::broken::{Broken, ensure};
+
+/// A record's fields.
+pub type Image = Map<String, Value>;
+/// A device, and which life of its log.
+pub type Author = (DeviceId, Epoch);
+
+/// What was applied.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// What each record was made at each of its versions, in any life.
+    history: BTreeMap<(RecordKey, Version), Vec<Written>>,
+    /// What each unit that ever took effect came to.
+    ever: BTreeMap<UnitId, Vec<(usize, Version)>>,
+    lives: Vec<Life>,
+    /// The ops that took effect in any life.
+    landed: BTreeSet<OpId>,
+    /// What the store holds in its present life.
+    pub now: Holdings,
+}
+
+/// What a backup keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Holdings {
+    /// What each record is.
+    pub current: BTreeMap<RecordKey, Stored>,
+    /// The units that took effect, with the commit.
+    pub applied: BTreeMap<UnitId, Version>,
+    /// The ops that took effect, with the units they were in.
+    pub ops: BTreeMap<OpId, Vec<UnitId>>,
+    /// The last head of each log that was claimed.
+    pub anchors: BTreeMap<Author, Receipt>,
+    last: Version,
+    life: usize,
+}
+
+/// One life of the store.
+#[derive(Debug)]
+struct Life {
+    epoch: ServerEpoch,
+    /// The life that it goes back to, and the last commit that it has of that.
+    before: Option<(usize, Version)>,
+}
+
+/// A record as a unit left it.
+#[derive(Debug)]
+pub struct Written {
+    life: usize,
+    unit: UnitId,
+    /// Its fields; none if it was deleted.
+    pub image: Option<Image>,
+    /// When it was edited.
+    pub edited_at: Hlc,
+}
+
+/// A record at the server.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its version.
+    pub version: Version,
+    /// Its fields; none if it is deleted.
+    pub image: Option<Image>,
+    /// For each field, and for the record as a whole under the empty name, when it last changed and by whom.
+    writers: BTreeMap<String, (Version, Author)>,
+}
+
+/// An edit of one device that took another device's value away.
+#[derive(Debug, Clone)]
+pub struct Overwrite {
+    /// The record.
+    pub key: RecordKey,
+    /// The field; empty for a deletion that was overridden.
+    pub field: String,
+    /// The other's value; none if it had taken the field away.
+    pub value: Option<Value>,
+    /// Since when it was there.
+    pub since: Version,
+    /// The ops of the edit.
+    pub ops: Vec<OpId>,
+}
+
+impl Ledger {
+    /// Begins with an empty store.
+    pub fn new(epoch: ServerEpoch) -> Self {
+        let lives = vec![Life { epoch, before: None }];
+        Self {
+            history: BTreeMap::new(),
+            ever: BTreeMap::new(),
+            lives,
+            landed: BTreeSet::new(),
+            now: Holdings::default(),
+        }
+    }
+
+    /// Takes note of what a unit came to.
+    ///
+    /// # Errors
+    /// [`Broken`] if it must not have been applied.
+    pub fn apply(
+        &mut self,
+        unit: &Unit,
+        version: Version,
+        author: Author,
+        authority: &MemoryAuthority,
+    ) -> Result<Vec<Overwrite>, Broken> {
+        let last = std::mem::replace(&mut self.now.last, version);
+        ensure(version > last, "S7", || format!("commit {version} does not come after {last}"))?;
+        let before = self.now.applied.insert(unit.id, version);
+        ensure(before.is_none(), "S7", || format!("unit {} took effect twice", unit.id))?;
+        self.ever.entry(unit.id).or_default().push((self.now.life, version));
+        let mut overwrites = Vec::new();
+        for change in &unit.changes {
+            let known = self.now.current.remove(&change.key);
+            let base = change.base.filter(|base| *base > Version::default());
+            ensure(known.as_ref().map(|stored| stored.version) == base, "S14", || {
+                format!("{} was applied on another version than it was made for", change.key)
+            })?;
+            let fields = match &change.fields {
+                Some(json) => parse(json.as_str())?,
+                None => Image::new(),
+            };
+            let old = known.as_ref().and_then(|stored| stored.image.clone());
+            let image = changed(old.clone(), change.kind, &fields);
+            let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
+            let news = differing(old.as_ref(), image.as_ref());
+            if !news.is_empty() {
+                // What a delete takes over has no effect of its own in it.
+                let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
+                for op in change.ops.iter().rev().take(most) {
+                    self.now.ops.entry(*op).or_default().push(unit.id);
+                    self.landed.insert(*op);
+                }
+            }
+            for field in news {
+                if let Some((since, writer)) = writers.insert(field.clone(), (version, author))
+                    && writer != author
+                {
+                    let (key, ops) = (change.key.clone(), change.ops.clone());
+                    let value = old.as_ref().and_then(|old| old.get(&field)).cloned();
+                    overwrites.push(Overwrite { key, field, value, since, ops });
+                }
+            }
+            let row = authority.records().find(|(key, _)| **key == change.key);
+            let edited_at = row.map_or(Hlc::ZERO, |(_, row)| row.edited_at);
+            let written = Written { life: self.now.life, unit: unit.id, image: image.clone(), edited_at };
+            self.history.entry((change.key.clone(), version)).or_default().push(written);
+            self.now.current.insert(change.key.clone(), Stored { version, image, writers });
+        }
+        Ok(overwrites)
+    }
+
+    /// Compares with the rows of the store.
+    ///
+    /// # Errors
+    /// [`Broken`] if they are something else.
+    pub fn compare(&self, authority: &MemoryAuthority) -> Result<(), Broken> {
+        let mut rows = 0;
+        for (key, row) in authority.records() {
+            rows += 1;
+            let stored = self.now.current.get(key);
+            let fields = row.fields.as_ref().map(|fields| parse(fields.as_str())).transpose()?;
+            ensure(
+                stored.is_some_and(|stored| stored.version == row.version && stored.image == fields),
+                "server",
+                || format!("{key} is not what the units that were applied come to"),
+            )?;
+        }
+        ensure(rows == self.now.current.len(), "server", || "the server has other records".to_owned())
+    }
+
+    /// Begins another life of the store with what a backup holds.
+    pub fn restore(&mut self, backup: Holdings, epoch: ServerEpoch) {
+        self.lives.push(Life { epoch, before: Some((backup.life, backup.last)) });
+        self.now = Holdings { life: self.lives.len() - 1, ..backup };
+    }
+
+    /// Returns the epoch that the store says it is in.
+    pub fn epoch(&self) -> Option<ServerEpoch> {
+        self.lives.get(self.now.life).map(|life| life.epoch)
+    }
+
+    /// Returns whether several lives of the store go by one epoch.
+    pub fn is_ambiguous(&self, epoch: Option<ServerEpoch>) -> bool {
+        self.lives.iter().filter(|life| Some(life.epoch) == epoch).count() > 1
+    }
+
+    /// Returns whether what was done in a life is there in some life that goes by this epoch.
+    fn is_seen(&self, life: usize, version: Version, epoch: Option<ServerEpoch>) -> bool {
+        let lives = (0..).zip(&self.lives).filter(|(_, life)| epoch.is_none_or(|epoch| life.epoch == epoch));
+        lives.into_iter().any(|(seen, _)| self.descends(seen, life, version))
+    }
+
+    fn descends(&self, mut from: usize, to: usize, version: Version) -> bool {
+        while from != to {
+            match self.lives.get(from).and_then(|life| life.before) {
+                Some((before, cut)) if version <= cut => from = before,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Returns what a record was at a version in lives that go by an epoch, or in any; none if it never had it.
+    pub fn at<'a>(
+        &'a self,
+        key: &RecordKey,
+        version: Version,
+        epoch: Option<ServerEpoch>,
+    ) -> impl Iterator<Item = &'a Written> + use<'a> {
+        let written = self.history.get(&(key.clone(), version)).into_iter().flatten();
+        written.filter(move |written| self.is_seen(written.life, version, epoch))
+    }
+
+    /// Returns what a record was at a version by a unit; by another one if it never had it by that.
+    pub fn by_unit(
+        &self,
+        unit: &UnitId,
+        key: &RecordKey,
+        version: Version,
+        epoch: Option<ServerEpoch>,
+    ) -> Option<&Written> {
+        let by_it = self.at(key, version, epoch).find(|written| written.unit == *unit);
+        by_it.or_else(|| self.at(key, version, epoch).last())
+    }
+
+    /// Returns whether an op took effect in any life.
+    pub fn has_landed(&self, op: &OpId) -> bool {
+        self.landed.contains(op)
+    }
+
+    /// Returns the commits by which a unit took effect, in lives that go by an epoch.
+    pub fn effects(&self, unit: &UnitId, epoch: Option<ServerEpoch>) -> impl Iterator<Item = Version> {
+        let effects = self.ever.get(unit).into_iter().flatten();
+        effects
+            .filter(move |(life, version)| self.is_seen(*life, *version, epoch))
+            .map(|(_, version)| *version)
+    }
+}
+
+/// Applies a change the plain way.
+pub fn changed(image: Option<Image>, kind: OpKind, fields: &Image) -> Option<Image> {
+    let mut after = match kind {
+        OpKind::Delete => return None,
+        OpKind::Create | OpKind::Replace => Image::new(),
+        OpKind::Update => image.unwrap_or_default(),
+    };
+    for (name, value) in fields {
+        if value.is_null() {
+            after.remove(name);
+        } else {
+            after.insert(name.clone(), value.clone());
+        }
+    }
+    Some(after)
+}
+
+/// Returns the fields in which two images differ; the empty name stands for whether there is a record at all.
+fn differing(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
+    let nothing = Image::new();
+    let (old, new) = (before.unwrap_or(&nothing), after.unwrap_or(&nothing));
+    let mut names: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| old.get(name) != new.get(name));
+    if before.is_some() != after.is_some() {
+        names.push(String::new());
+    }
+    names
+}
+
+/// Reads fields.
+///
+/// # Errors
+/// [`Broken`] if they are no JSON object.
+pub fn parse(json: &str) -> Result<Image, Broken> {
+    serde_json::from_str(json).map_err(|error| Broken::new("S11", format!("fields do not read: {error}")))
+}

@@ -1,0 +1,263 @@
+//! Decisions: how ops end, and what becomes of those that do not.
+
+use fieldbook::entry::{
+    Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp, Winner,
+};
+use fieldbook::{OpId, OpKind, OpPlace, RecordKey, UnitId, Version};
+
+use super::{End, Model, Op, Waiting, item_of};
+use crate::broken::{Broken, ensure};
+use crate::app::turned;
+use crate::ledger::Ledger;
+
+impl Model {
+    pub(super) fn decided(&mut self, entry: &Entry, decision: &Decision, ledger: &Ledger) -> Result<(), Broken> {
+        match decision {
+            Decision::Acked { unit, versions, .. } => self.acked(unit, versions, ledger),
+            Decision::Tried { unit, .. } => ensure(self.units.contains_key(unit), "S6", || {
+                format!("unit {unit} was tried and is not under way")
+            }),
+            Decision::Dissolved { unit, .. } => {
+                let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
+                let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
+                ensure(!landed, "S7", || {
+                    format!("unit {unit} took effect and is planned anew")
+                })?;
+                let was = self.units.remove(unit).is_some();
+                ensure(was, "S6", || format!("unit {unit} was dissolved and is not under way"))
+            }
+            Decision::Upcast { key, op, schema_version, fields } => {
+                self.upcast(key, op, *schema_version, &item_of(entry, *fields)?)
+            }
+            Decision::Conflicted(conflict) => self.conflicted(entry, conflict),
+            Decision::Superseded { key, op } => {
+                // What an op of ours had overwritten ends with that op; the conflict names the last word only.
+                let lost =
+                    self.clashed.contains(key) || matches!(entry.meta, Meta::Control(Control::Verb(..)));
+                ensure(lost, "S6", || {
+                    format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
+                })?;
+                self.last_word(&op.id);
+                self.end(key, op, End::Superseded)
+            }
+            Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
+            Decision::Retried { key, op } => {
+                // A person who sends it again means it, whatever the record has become.
+                let seen = self.records.get(key).and_then(|held| held.version);
+                if let Some(op) = self.ops.get_mut(&op.id) {
+                    op.base = op.base.max(seen);
+                }
+                let waiting = self.waiting(key, op)?;
+                let was = std::mem::replace(&mut waiting.dead, false);
+                ensure(was, "S6", || format!("op {} was retried and is no dead letter", op.id))
+            }
+            Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
+            Decision::Annulled(annulled) => self.annulled(annulled, ledger),
+            Decision::Resolved { key, op, lost, merged, .. } => {
+                let merged = merged.map(|item| item_of(entry, item)).transpose()?;
+                self.outdate(key, op.place, lost);
+                let waiting = self.waiting(key, op)?;
+                waiting.lost.extend(lost.iter().cloned());
+                waiting.merged.extend(merged.unwrap_or_default());
+                Ok(())
+            }
+            Decision::ServerAccepted { .. } => {
+                self.server_accepted();
+                Ok(())
+            }
+            Decision::ServerRead => {
+                self.server_read();
+                Ok(())
+            }
+            Decision::TakenIn { key, seq, number } => {
+                let Some((kept, version, image, edited_at)) = self.aside.remove(&(*seq, *number)) else {
+                    return Err(Broken::new("S11", format!("{key} is taken in and was not kept aside")));
+                };
+                ensure(kept == *key, "S11", || format!("{kept} is taken in as {key}"))?;
+                self.confirm(key, version, image, edited_at);
+                Ok(())
+            }
+            Decision::Parked { scope, .. } => {
+                self.parks.insert(scope.clone());
+                Ok(())
+            }
+            Decision::Unparked { scope } => {
+                self.parks.remove(scope);
+                Ok(())
+            }
+        }
+    }
+
+    fn acked(
+        &mut self,
+        unit: &UnitId,
+        versions: &[(RecordKey, Version)],
+        ledger: &Ledger,
+    ) -> Result<(), Broken> {
+        let applied = ledger.effects(unit, self.server_epoch).min();
+        let Some(applied) = applied else {
+            return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
+        };
+        let Some(changes) = self.units.remove(unit) else {
+            return Err(Broken::new("S6", format!("unit {unit} is acked and not under way")));
+        };
+        for (key, ops) in changes {
+            let version = versions.iter().find(|(named, _)| *named == key).map(|(_, version)| *version);
+            let Some(version) = version.filter(|version| *version >= applied) else {
+                return Err(Broken::new("S8", format!("the ack of {unit} has no right version for {key}")));
+            };
+            // The ops leave the tail together with the move of confirmed, so that nothing is seen in between.
+            for op in &ops {
+                self.last_word(op);
+                self.remove(&key, op, End::Acked)?;
+            }
+            let Some(written) = ledger.by_unit(unit, &key, version, self.server_epoch) else {
+                return Err(Broken::new("S8", format!("{key} never had version {version}")));
+            };
+            self.confirm(&key, version, written.image.clone(), written.edited_at);
+        }
+        Ok(())
+    }
+
+    fn dead_lettered(&mut self, unit: &UnitId) -> Result<(), Broken> {
+        let Some(changes) = self.units.remove(unit) else {
+            return Err(Broken::new("S6", format!("unit {unit} is given up and not under way")));
+        };
+        for (key, ops) in changes {
+            let Some(held) = self.records.get_mut(&key) else { continue };
+            for waiting in held.tail.iter_mut().filter(|waiting| ops.contains(&waiting.op)) {
+                waiting.dead = true;
+                if let Some(op) = self.ops.get_mut(&waiting.op) {
+                    op.was_dead = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn conflicted(&mut self, entry: &Entry, conflict: &Conflicted) -> Result<(), Broken> {
+        self.conflicts += 1;
+        let names: Vec<String> = conflict.fields.iter().map(|field| field.name.clone()).collect();
+        if let Some(op) = self.ops.get_mut(&conflict.op.id) {
+            op.conflicts.push((conflict.version, names));
+        }
+        let merged = conflict.merged.map(|item| item_of(entry, item)).transpose()?;
+        let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
+        let lost: Vec<String> = lost.map(|field| field.name.clone()).collect();
+        self.outdate(&conflict.key, conflict.op.place, &lost);
+        let waiting = self.waiting(&conflict.key, &conflict.op)?;
+        waiting.lost.extend(lost);
+        waiting.merged.extend(merged.unwrap_or_default());
+        Ok(())
+    }
+
+    /// S18: what an op is turned into is what the app's functions make of what was left of it.
+    fn upcast(
+        &mut self,
+        key: &RecordKey,
+        op: &PlannedOp,
+        to: u32,
+        fields: &crate::ledger::Image,
+    ) -> Result<(), Broken> {
+        let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
+        ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
+        let made = self.ops.get(&op.id).cloned();
+        let waiting = self.waiting(key, op)?;
+        let said = made.map(|made| waiting.says(&made)).unwrap_or_default();
+        let expected = (waiting.form..to).fold(said, turned);
+        ensure(expected == *fields && waiting.form < to, "S18", || {
+            format!("op {} of version {} was turned into something else", op.place, waiting.form)
+        })?;
+        waiting.form = to;
+        waiting.upcast = Some(expected);
+        waiting.lost.clear();
+        waiting.merged.clear();
+        Ok(())
+    }
+
+    pub(super) fn annulled(&mut self, annulled: &Annulled, ledger: &Ledger) -> Result<(), Broken> {
+        let before = self.visible(&annulled.key);
+        for op in &annulled.ops {
+            if matches!(annulled.reason, AnnulledReason::NoEffect | AnnulledReason::Arrived) {
+                self.last_word(&op.id);
+            }
+            self.end(&annulled.key, op, End::Annulled)?;
+        }
+        let after = self.visible(&annulled.key);
+        // What was created and deleted here says nothing about a record of that name that someone else made meanwhile, if
+        // the author saw nothing of that one.
+        let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
+        let created_on = ops.first().filter(|op| op.kind == OpKind::Create).map(|op| op.base);
+        let was_there = |base| ledger.at(&annulled.key, base, None).any(|written| written.image.is_some());
+        let saw = |op: &&Op| op.base.is_some_and(was_there);
+        let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
+            && ops.iter().all(|op| created_on == Some(op.base) || !saw(op));
+        let arrived = annulled.reason == AnnulledReason::Arrived;
+        let phantom = annulled.ops.iter().find(|op| arrived && !ledger.has_landed(&op.id));
+        ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
+        let explained = unseen || arrived || annulled.reason == AnnulledReason::Undone;
+        ensure(before == after || explained, "S6", || {
+            let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
+            let reason = annulled.reason;
+            format!(
+                "annulling ops changed what the app reads: {reason:?} from {before:?} to {after:?}, {ops:?}"
+            )
+        })
+    }
+
+    /// A dead letter must not come back over what was typed after it: when that ends, it takes from the dead letter what
+    /// it said anew.
+    fn last_word(&mut self, id: &OpId) {
+        let Some(op) = self.ops.get(id).cloned() else { return };
+        if op.kind == OpKind::Update {
+            let tail = self.records.get(&op.key).map(|held| held.tail.as_slice()).unwrap_or_default();
+            let upcast = tail.iter().find(|waiting| waiting.op == *id);
+            let upcast = upcast.and_then(|waiting| waiting.upcast.as_ref());
+            let names: Vec<String> = upcast.unwrap_or(&op.fields).keys().cloned().collect();
+            self.outdate(&op.key, op.place, &names);
+        } else {
+            self.each_dead_before(&op.key, op.place, |waiting| waiting.outdated = true);
+        }
+    }
+
+    fn outdate(&mut self, key: &RecordKey, later: OpPlace, names: &[String]) {
+        self.each_dead_before(key, later, |waiting| waiting.lost.extend(names.iter().cloned()));
+    }
+
+    fn each_dead_before(&mut self, key: &RecordKey, later: OpPlace, change: impl Fn(&mut Waiting)) {
+        let tail = self.records.get_mut(key).map(|held| held.tail.iter_mut()).into_iter().flatten();
+        for waiting in tail.filter(|waiting| waiting.dead) {
+            if self.ops.get(&waiting.op).is_some_and(|op| op.place < later) {
+                change(waiting);
+            }
+        }
+    }
+
+    fn end(&mut self, key: &RecordKey, op: &PlannedOp, end: End) -> Result<(), Broken> {
+        let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
+        ensure(!under_way, "S6", || format!("op {} ended as {end:?} while it was under way", op.id))?;
+        self.remove(key, &op.id, end)
+    }
+
+    fn remove(&mut self, key: &RecordKey, id: &OpId, end: End) -> Result<(), Broken> {
+        let Some(op) = self.ops.get_mut(id) else {
+            return Err(Broken::new("S6", format!("op {id} ended as {end:?} and was never made")));
+        };
+        if let Some(before) = op.end.replace(end) {
+            return Err(Broken::new("S6", format!("op {id} ended as {before:?} and again as {end:?}")));
+        }
+        if let Some(held) = self.records.get_mut(key) {
+            held.tail.retain(|waiting| waiting.op != *id);
+            held.settle();
+        }
+        // What it was parked for is settled with it.
+        self.parks.remove(&ParkScope::Op(*id));
+        Ok(())
+    }
+
+    fn waiting(&mut self, key: &RecordKey, op: &PlannedOp) -> Result<&mut Waiting, Broken> {
+        let tail = self.records.get_mut(key).map(|held| &mut held.tail);
+        let found = tail.and_then(|tail| tail.iter_mut().find(|waiting| waiting.op == op.id));
+        found.ok_or_else(|| Broken::new("S6", format!("a decision on op {}, which does not wait", op.id)))
+    }
+}

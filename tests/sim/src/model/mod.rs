@@ -1,0 +1,397 @@
+//! What a device's log means, worked out a second time: a plain fold that shares no code with the product's own.
+//!
+//! It takes a record's confirmed fields from the server's ledger, by the version that the device claims to have, so a device
+//! that folds its own changes wrongly differs from it at once.
+//!
+//! [`Model::take`] is here with what a record is; plans are in `plans`, decisions in `decisions`.
+//!
+//! Invariants that are checked here, entry by entry:
+//! - S3: places have no gap, and each hash follows from the one before.
+//! - S5, S9, S10: a plan takes ops of the tail, in order, each once, and transactions whole.
+//! - S6: an op ends once, and not while it is under way; ops that are annulled had no effect on what the app reads.
+//! - S8: a unit is acked only if the server applied it, and dissolved only if it did not.
+//! - S11: what was taken in is what the server has at that version.
+//! - S8: what a former life of the server had, and its present one has in an older state or not at all, stays in what the
+//!   app reads, to be offered again.
+//! - S12: cursors do not go back, unless another server was accepted.
+//! - S18: an op that is upcast becomes what the app's function makes of what was left of it; none is left as it was.
+//! - X3: a new epoch begins only if the server knows another way on of this log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook::entry::{
+    Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain,
+};
+use fieldbook::{
+    EntityType, Hash, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version,
+};
+
+mod decisions;
+mod plans;
+
+use crate::app::knows;
+use crate::broken::{Broken, ensure};
+use crate::ledger::{Image, Ledger, changed, parse};
+
+/// A device's book, as its log says it must be.
+#[derive(Debug, Default, Clone)]
+pub struct Model {
+    /// How many entries were read.
+    pub entries: u64,
+    /// The hash of each.
+    pub hashes: Vec<Hash>,
+    /// Each record that was heard of.
+    pub records: BTreeMap<RecordKey, Held>,
+    /// The units under way.
+    pub units: BTreeMap<UnitId, Vec<(RecordKey, Vec<OpId>)>>,
+    /// Every unit that ever was under way.
+    pub ever_planned: BTreeSet<UnitId>,
+    /// Every op ever made.
+    pub ops: BTreeMap<OpId, Op>,
+    /// How far each entity type was read.
+    pub cursors: BTreeMap<EntityType, u64>,
+    /// What is parked.
+    pub parks: BTreeSet<ParkScope>,
+    /// How many conflicts were recorded.
+    pub conflicts: u64,
+    /// The epoch of the server that was last heard.
+    pub server_epoch: Option<ServerEpoch>,
+    /// Whether a server was accepted and has not been read to its end.
+    pub rereading: bool,
+    /// What the accepted server lacks, or has in an older state, and no op of ours stands on top of.
+    pub owed: BTreeMap<RecordKey, Option<Image>>,
+    /// The changes of entity types that nobody has declared yet, by the entry that holds them and the place in it.
+    pub aside: BTreeMap<(Seq, u32), (RecordKey, Version, Option<Image>, Hlc)>,
+    /// The entries that an opening may have added.
+    pub upkeep: BTreeSet<u64>,
+    /// The records of the conflicts in the last entry.
+    clashed: BTreeSet<RecordKey>,
+}
+
+/// One record.
+#[derive(Debug, Default, Clone)]
+pub struct Held {
+    /// The version that is confirmed.
+    pub version: Option<Version>,
+    /// The versions that ever were.
+    pub seen: BTreeSet<Version>,
+    /// What it was at that version.
+    pub confirmed: Option<Image>,
+    /// When that was edited.
+    edited_at: Hlc,
+    /// What it last was before the server deleted it, while something waits on top of it.
+    last: Image,
+    /// The ops on top, oldest first.
+    pub tail: Vec<Waiting>,
+}
+
+/// An op of a tail.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Which.
+    pub op: OpId,
+    /// Whether it is a dead letter.
+    pub dead: bool,
+    /// The schema version of what it says.
+    pub form: u32,
+    /// What it was turned into.
+    upcast: Option<Image>,
+    /// Whether what was typed after it left nothing of it.
+    outdated: bool,
+    lost: BTreeSet<String>,
+    merged: Image,
+}
+
+/// An op.
+#[derive(Debug, Clone)]
+pub struct Op {
+    /// The record.
+    pub key: RecordKey,
+    /// What it does.
+    pub kind: OpKind,
+    /// Its fields.
+    pub fields: Image,
+    /// Where it stands.
+    pub place: OpPlace,
+    /// The version that its author saw.
+    pub base: Option<Version>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// Whether it ever was a dead letter.
+    pub was_dead: bool,
+    /// The conflicts that it had: the server's version that it met, and the fields; none for the whole record.
+    pub conflicts: Vec<(Version, Vec<String>)>,
+}
+
+/// How an op can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server has it.
+    Acked,
+    /// It lost a conflict.
+    Superseded,
+    /// It had no effect.
+    Annulled,
+    /// A person gave it up.
+    Discarded,
+}
+
+impl Model {
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// [`Broken`] for what an entry must not say.
+    pub fn take(&mut self, entry: &Entry, ledger: &Ledger) -> Result<(), Broken> {
+        let seq = entry.header.seq;
+        ensure(seq.number() == self.entries + 1, "S3", || {
+            format!("entry {seq} comes after {} entries", self.entries)
+        })?;
+        let before = self.hashes.last().copied().unwrap_or(Hash::ZERO);
+        ensure(chain::link(&before, &entry.content) == entry.hash, "S3", || {
+            format!("entry {seq} does not follow from the one before")
+        })?;
+        self.entries += 1;
+        self.clashed = clashed(&entry.meta);
+        self.hashes.push(entry.hash);
+        if is_upkeep(&entry.meta) {
+            self.upkeep.insert(seq.number());
+        }
+        match &entry.meta {
+            Meta::Intent(intent) => self.intent(entry, intent),
+            Meta::Upstream(upstream) => self.upstream(entry, upstream, ledger),
+            Meta::Control(Control::Planned(planned)) => self.planned(planned, ledger),
+            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+                decisions.iter().try_for_each(|decision| self.decided(entry, decision, ledger))
+            }
+            Meta::Control(Control::Opened(_)) => Ok(()),
+            Meta::Control(Control::EpochStarted { anchored, .. }) => self.epoch_started(*anchored),
+        }
+    }
+
+    fn intent(&mut self, entry: &Entry, intent: &Intent) -> Result<(), Broken> {
+        for (index, op) in (0..).zip(&intent.ops) {
+            let fields = match op.fields {
+                Some(item) => item_of(entry, item)?,
+                None => Image::new(),
+            };
+            let place = OpPlace { seq: entry.header.seq, index };
+            let made = Op {
+                key: op.key.clone(),
+                kind: op.kind,
+                fields,
+                place,
+                base: op.base,
+                end: None,
+                was_dead: false,
+                conflicts: Vec::new(),
+            };
+            let twice = self.ops.insert(op.id, made).is_some();
+            ensure(!twice, "S6", || format!("op {} was appended twice", op.id))?;
+            let waiting = Waiting {
+                op: op.id,
+                dead: false,
+                form: op.schema_version,
+                upcast: None,
+                outdated: false,
+                lost: BTreeSet::new(),
+                merged: Image::new(),
+            };
+            self.records.entry(op.key.clone()).or_default().tail.push(waiting);
+        }
+        Ok(())
+    }
+
+    fn upstream(&mut self, entry: &Entry, upstream: &Upstream, ledger: &Ledger) -> Result<(), Broken> {
+        self.server_epoch = Some(upstream.epoch);
+        for (number, change) in (0..).zip(&upstream.changes) {
+            let (key, version) = (&change.key, change.version);
+            let sent = match (change.extent, change.fields) {
+                (Extent::Whole, Some(item)) => Some(item_of(entry, item)?),
+                _ => None,
+            };
+            let never = version == Version::default() && sent.is_none();
+            let known = ledger.at(key, version, self.server_epoch).any(|written| written.image == sent);
+            ensure(never || known, "S11", || {
+                format!("{key} at {version} was not stored as the server had it")
+            })?;
+            if change.kept_aside {
+                let held = (key.clone(), version, sent, change.edited_at);
+                self.aside.insert((entry.header.seq, number), held);
+            } else {
+                self.confirm(key, version, sent, change.edited_at);
+            }
+        }
+        for (entity, cursor) in &upstream.cursors {
+            let place = cursor.as_bytes().try_into().map_or(0, u64::from_be_bytes);
+            let before = self.cursors.insert(entity.clone(), place).unwrap_or(0);
+            ensure(place >= before, "S12", || {
+                format!("the cursor of {entity} went back from {before} to {place}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self, key: &RecordKey, version: Version, image: Option<Image>, edited_at: Hlc) {
+        let held = self.records.entry(key.clone()).or_default();
+        let is_newer = |known| version > known || known == Version::default();
+        if held.version.is_none_or(is_newer) {
+            let of_former_life = held.version == Some(Version::default()) && held.tail.is_empty();
+            if of_former_life && edited_at < held.edited_at {
+                self.owed.insert(key.clone(), held.confirmed.clone());
+            }
+            held.version = Some(version);
+            held.seen.insert(version);
+            held.edited_at = edited_at;
+            held.put(image);
+        }
+        held.settle();
+    }
+
+    /// Another server, or another life of it, was accepted: nothing is known to be confirmed by it.
+    fn server_accepted(&mut self) {
+        self.cursors.clear();
+        self.aside.clear();
+        self.units.clear();
+        self.rereading = true;
+        for held in self.records.values_mut().filter(|held| held.version.is_some()) {
+            held.version = Some(Version::default());
+        }
+    }
+
+    /// The accepted server was read to its end: what it did not name is not there.
+    fn server_read(&mut self) {
+        self.rereading = false;
+        for (key, held) in &mut self.records {
+            if held.version == Some(Version::default()) && held.confirmed.is_some() {
+                if held.tail.is_empty() {
+                    self.owed.insert(key.clone(), held.confirmed.clone());
+                }
+                held.put(None);
+                held.settle();
+            }
+        }
+    }
+
+    /// S8: what is owed to an accepted server is what the app goes on reading.
+    ///
+    /// # Errors
+    /// [`Broken`] if something of it is not there.
+    pub fn check_owed(&mut self) -> Result<(), Broken> {
+        for (key, image) in std::mem::take(&mut self.owed) {
+            ensure(self.visible(&key) == image, "S8", || {
+                format!("{key}, which a former life of the server had, is not offered again")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn epoch_started(&self, anchored: Option<Receipt>) -> Result<(), Broken> {
+        let known = |receipt: Receipt| {
+            let place = usize::try_from(receipt.seq.number()).ok().and_then(|place| place.checked_sub(1));
+            place.and_then(|place| self.hashes.get(place)) == Some(&receipt.hash)
+        };
+        ensure(anchored.is_some_and(|receipt| !known(receipt)), "X3", || {
+            format!("a new epoch began, and {anchored:?} is of this very log")
+        })
+    }
+
+    /// S18: whatever waits has the form of the app's version, and nothing is kept aside that it knows.
+    ///
+    /// # Errors
+    /// [`Broken`] if something does not.
+    pub fn check_forms(&self, version: u32) -> Result<(), Broken> {
+        for (key, waiting) in self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op))) {
+            let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&waiting.op));
+            let is_delete = self.ops.get(&waiting.op).is_none_or(|op| op.kind == OpKind::Delete);
+            ensure(under_way || is_delete || waiting.form == version, "S18", || {
+                format!("an op of {key} is of version {}, and the app of {version}", waiting.form)
+            })?;
+        }
+        let kept = self.aside.values().find(|(key, ..)| knows(version, &key.entity));
+        ensure(kept.is_none(), "S18", || format!("{:?} is known now and kept aside", kept.map(|(key, ..)| key)))
+    }
+
+    /// Returns what the app must read of a record.
+    pub fn visible(&self, key: &RecordKey) -> Option<Image> {
+        let held = self.records.get(key)?;
+        let mut image = held.confirmed.clone();
+        let mut last = Some(held.last.clone()).filter(|_| held.confirmed.is_none());
+        for waiting in held.tail.iter().filter(|waiting| !waiting.outdated) {
+            let Some(op) = self.ops.get(&waiting.op) else { continue };
+            let fields = waiting.says(op);
+            if op.kind == OpKind::Update && image.is_none() {
+                image = last.take();
+            }
+            if op.kind == OpKind::Delete {
+                last = None;
+            }
+            // A create on top of what someone else made meanwhile is put on top of theirs.
+            let kind = match op.kind {
+                OpKind::Create if image.is_some() => OpKind::Update,
+                kind => kind,
+            };
+            image = changed(image, kind, &fields);
+        }
+        image
+    }
+
+    /// Returns how many ops have no end.
+    pub fn pending(&self) -> usize {
+        self.records.values().map(|held| held.tail.len()).sum()
+    }
+
+    /// Returns the dead letters.
+    pub fn dead(&self) -> BTreeSet<OpId> {
+        let waiting = self.records.values().flat_map(|held| &held.tail);
+        waiting.filter(|waiting| waiting.dead).map(|waiting| waiting.op).collect()
+    }
+}
+
+impl Waiting {
+    /// Returns what it still says.
+    fn says(&self, op: &Op) -> Image {
+        let mut fields = self.upcast.as_ref().unwrap_or(&op.fields).clone();
+        fields.retain(|name, _| !self.lost.contains(name));
+        fields.extend(self.merged.clone());
+        fields
+    }
+}
+
+impl Held {
+    fn put(&mut self, image: Option<Image>) {
+        let before = std::mem::replace(&mut self.confirmed, image);
+        if let (Some(before), None) = (before, &self.confirmed) {
+            self.last = before;
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.tail.is_empty() {
+            self.last = Image::new();
+        }
+    }
+}
+
+fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
+    let fields = entry.fields(item).ok().flatten();
+    let Some(fields) = fields else {
+        return Err(Broken::new("S1", format!("entry {} lacks an item", entry.header.seq)));
+    };
+    parse(fields.as_str())
+}
+
+/// Returns whether an entry is of the kind that an opening may add: what an upgrade of the app makes of what is there.
+fn is_upkeep(meta: &Meta) -> bool {
+    let Meta::Control(Control::Decided(decisions)) = meta else { return false };
+    decisions.iter().all(|decision| matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. }))
+}
+
+/// Returns the records of the conflicts in an entry.
+fn clashed(meta: &Meta) -> BTreeSet<RecordKey> {
+    let Meta::Control(Control::Decided(decisions)) = meta else { return BTreeSet::new() };
+    let keys = decisions.iter().filter_map(|decision| match decision {
+        Decision::Conflicted(conflict) => Some(conflict.key.clone()),
+        _ => None,
+    });
+    keys.collect()
+}

@@ -1,0 +1,111 @@
+//! What happens to the world at large: a device is cut off, gets another version of the app, or is copied; the server denies
+//! something, is backed up, or goes back to its backup.
+
+use fieldbook::entry::{ParkScope, Receipt};
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::{Actor, SyncState};
+
+use super::{World, entity_type, get};
+use crate::action::Right;
+use crate::app::{ENTITIES, LATEST, schema};
+use crate::broken::{Broken, ensure};
+use crate::device::Device;
+
+/// How many copies of devices there can be.
+const COPIES: usize = 2;
+
+impl World {
+    /// Has no message get through to a device, or lets them through again. Those under way are lost.
+    pub(super) fn partition(&mut self, number: usize, begins: bool) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        device.cut_off = begins;
+        device.open = None;
+        if begins {
+            self.network.retain(|message| message.device() != number);
+        }
+        Ok(None)
+    }
+
+    pub(super) fn permit(&mut self, right: Right, granted: bool) -> Result<Option<usize>, Broken> {
+        match right {
+            Right::Exchange(device) => {
+                let device = get(&mut self.devices, device % self.setup.devices.max(1))?;
+                let Ok(actor) = Actor::parse(&device.actor) else { return Ok(None) };
+                set(&mut self.server.denied_actors, actor, !granted);
+            }
+            Right::Change(number) => {
+                let entity = entity_type(ENTITIES.get(number % ENTITIES.len()).copied().unwrap_or_default())?;
+                set(&mut self.server.denied_entities, entity, !granted);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens a book by the next version of the app.
+    pub(super) fn upgrade(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let version = (self.device(number)?.version + 1).min(LATEST);
+        self.upgrade_to(number, version)
+    }
+
+    pub(super) fn upgrade_to(&mut self, number: usize, version: u32) -> Result<Option<usize>, Broken> {
+        let schema = schema(&self.setup, version)?;
+        get(&mut self.devices, number)?.upgrade(schema, version, &self.server.ledger)?;
+        Ok(Some(number))
+    }
+
+    /// Copies a device's disk to a new device, which from then on is used as the first one is.
+    pub(super) fn copy(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let copy = self.devices.len();
+        if copy >= self.setup.devices + COPIES {
+            return Ok(None);
+        }
+        let seed = self.setup.seed.wrapping_mul(1_000_003).wrapping_add(copy as u64 * 10_007);
+        let original = get(&mut self.devices, number)?;
+        let waiting = original.model.records.values().flat_map(|held| &held.tail).map(|waiting| waiting.op);
+        self.copied.extend(waiting);
+        let device = Device::copy_of(original, seed, &self.server.ledger)?;
+        self.devices.push(device);
+        Ok(Some(copy))
+    }
+
+    /// A person accepts the server that answers, if that is asked.
+    pub(super) fn accept_server(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let asked = device.model.parks.iter().any(|scope| matches!(scope, ParkScope::Server(..)));
+        let book = device.book()?;
+        ensure(!asked || !matches!(book.status().state, SyncState::Idle), "L3", || {
+            "a server waits to be accepted, and the book says that all is well".to_owned()
+        })?;
+        if asked {
+            let accepted = book.accept_server();
+            device.called(accepted)?;
+        }
+        Ok(Some(number))
+    }
+
+    /// X3: a head is anchored only if it goes on from what was anchored before; one that does is not taken for a fork.
+    pub(super) fn check_head(
+        &mut self,
+        number: usize,
+        request: &ExchangeRequest,
+        answer: &ExchangeAnswer,
+        anchored: Option<Receipt>,
+    ) -> Result<(), Broken> {
+        let (Some(claim), Some(anchored)) = (&request.head, anchored) else { return Ok(()) };
+        let hashes = &get(&mut self.devices, number)?.model.hashes;
+        let place = usize::try_from(anchored.seq.number()).ok().and_then(|place| place.checked_sub(1));
+        let is_known = place.and_then(|place| hashes.get(place)) == Some(&anchored.hash);
+        let goes_on = is_known && claim.seq >= anchored.seq;
+        ensure(goes_on != answer.forked.is_some(), "X3", || {
+            format!("a claim of {} over {}: {:?}", claim.seq, anchored.seq, answer.forked)
+        })
+    }
+}
+
+fn set<T: Ord>(denied: &mut std::collections::BTreeSet<T>, what: T, is_denied: bool) {
+    if is_denied {
+        denied.insert(what);
+    } else {
+        denied.remove(&what);
+    }
+}
