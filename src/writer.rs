@@ -128,8 +128,8 @@ impl<'t> Session<'t> {
     /// Lends what the rules may read, together with randomness.
     pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
         let log = CachedLog::new(self.appender.table());
-        let rereading = self.tables.known_state().is_none_or(|state| state.rereading);
-        let (tail, judge_all) = (self.tail, self.appended > 0 || rereading);
+        let former = self.tables.known_state().is_none_or(|state| state.had_other_server);
+        let (tail, judge_all) = (self.tail, self.appended > 0 || former);
         (SessionView { tables: &mut self.tables, log, tail, judge_all }, self.randomness)
     }
 

@@ -432,6 +432,9 @@ pub struct StateRow {
     /// Whether an accepted server has yet to be read to its end; until then confirmed records of version 0 are those that
     /// the former one had.
     pub rereading: bool,
+    /// Whether another server was ever accepted. What its former one had deleted may still be news to it, whenever another
+    /// device offers it the record.
+    pub had_other_server: bool,
     /// How far the table of the tail is folded.
     pub tail_folded: Seq,
     /// How far the table of the history is folded.

@@ -335,6 +335,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 state.server = *server;
                 state.anchor = None;
                 state.rereading = true;
+                state.had_other_server = true;
                 self.put_state(state)
             }
             Decision::ServerRead => {

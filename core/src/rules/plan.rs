@@ -406,16 +406,16 @@ impl Planning<'_> {
         }
     }
 
-    /// Returns why an earlier op of a record keeps a transaction from going.
+    /// Returns why an earlier op of a record keeps a transaction from going, or a later one that is under way: what was given
+    /// up and is sent again may have been overtaken.
     fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
         let tail = self.input.tail;
+        if let Some(unit) = tail.ops_of(key).find_map(|place| tail.unit_of(place)) {
+            return Some(Hold::Behind(unit));
+        }
         let earlier =
             tail.ops_of(key).find(|place| place.seq < first.seq && self.stands_in_the_way(*place))?;
-        Some(match tail.unit_of(earlier) {
-            Some(unit) => Hold::Behind(unit),
-            None if tail.is_dead(earlier) => Hold::DeadCreate,
-            None => Hold::WaitsFor(key.clone()),
-        })
+        Some(if tail.is_dead(earlier) { Hold::DeadCreate } else { Hold::WaitsFor(key.clone()) })
     }
 
     fn stands_in_the_way(&self, place: OpPlace) -> bool {

@@ -75,9 +75,12 @@ impl<'a, V: View> Taking<'a, V> {
             let id = self.view.unit_of(&change.op)?.filter(|_| !own.dead);
             let Some(id) = id.filter(|id| !self.is_dissolved(*id)) else {
                 let carried_it = |unit: &UnitId, other: &TailRef| other.attempts.contains(unit);
-                self.landed(&change.key, row, |other| {
-                    !own.attempts.is_empty() && own.attempts.iter().all(|unit| carried_it(unit, other))
-                })?;
+                // What was made after it did not come with it: then that would be the last word. Another copy of this book may
+                // have sent it by a unit of its own.
+                let came_with_it = |other: &TailRef| {
+                    other.place <= own.place && own.attempts.iter().all(|unit| carried_it(unit, other))
+                };
+                self.landed(&change.key, row, |other| !own.attempts.is_empty() && came_with_it(other))?;
                 continue;
             };
             if self.settled.iter().any(|(settled, _)| *settled == id) {

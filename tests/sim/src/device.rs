@@ -36,8 +36,8 @@ pub struct Device {
     pub open: Option<RequestId>,
     /// The units that ever left it, as they left.
     pub sent: BTreeMap<UnitId, String>,
-    /// For each record the last op of ours that the server applied.
-    pub order: BTreeMap<RecordKey, OpPlace>,
+    /// For each record the last op of ours that the server applied, in each of its lives.
+    pub order: BTreeMap<(usize, RecordKey), OpPlace>,
     /// What is lost when the arranged failure comes, and how far into the recovery the next one comes.
     pub arranged: Option<(Loss, Option<u64>)>,
     disk: SimDisk,
@@ -170,6 +170,11 @@ impl Device {
     /// # Errors
     /// [`Broken`] if it says what it must not.
     pub fn observe(&mut self, ledger: &Ledger) -> Result<(), Broken> {
+        self.read_on(ledger)?;
+        self.model.check_owed()
+    }
+
+    fn read_on(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let from = Seq::new(self.model.entries + 1);
         let entries = self.book()?.entries(from, usize::MAX);
         let entries =
@@ -177,7 +182,6 @@ impl Device {
         for entry in &entries {
             self.model.take(entry, ledger)?;
         }
-        self.model.check_owed()?;
         self.floor = self.model.entries;
         self.unsure = false;
         Ok(())
@@ -304,7 +308,9 @@ impl Device {
     fn reopened(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let before = std::mem::take(&mut self.model);
         let (floor, unsure) = (self.floor, self.unsure);
-        self.observe(ledger)?;
+        self.read_on(ledger)?;
+        // What was owed in between may have been decided on since.
+        self.model.owed.clear();
         let now = &self.model;
         let same = before.hashes.iter().zip(&now.hashes).all(|(before, now)| before == now);
         ensure(same, "S2", || "the log is another one after reopening".to_owned())?;

@@ -35,6 +35,8 @@ pub struct Ledger {
     lives: Vec<Life>,
     /// The ops that took effect in any life.
     landed: BTreeSet<OpId>,
+    /// The ops that were waiting in a book that was copied: two devices have them, and nobody can tell.
+    pub copied: BTreeSet<OpId>,
     /// What the store holds in its present life.
     pub now: Holdings,
 }
@@ -66,7 +68,8 @@ struct Life {
 #[derive(Debug)]
 pub struct Written {
     life: usize,
-    unit: UnitId,
+    /// The unit.
+    pub unit: UnitId,
     /// Its fields; none if it was deleted.
     pub image: Option<Image>,
     /// When it was edited.
@@ -108,6 +111,7 @@ impl Ledger {
             ever: BTreeMap::new(),
             lives,
             landed: BTreeSet::new(),
+            copied: BTreeSet::new(),
             now: Holdings::default(),
         }
     }
@@ -142,13 +146,13 @@ impl Ledger {
             let old = known.as_ref().and_then(|stored| stored.image.clone());
             let image = changed(old.clone(), change.kind, &fields);
             let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
+            self.landed.extend(&change.ops);
             let news = differing(old.as_ref(), image.as_ref());
             if !news.is_empty() {
                 // What a delete takes over has no effect of its own in it.
                 let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
                 for op in change.ops.iter().rev().take(most) {
                     self.now.ops.entry(*op).or_default().push(unit.id);
-                    self.landed.insert(*op);
                 }
             }
             for field in news {
@@ -197,6 +201,11 @@ impl Ledger {
     /// Returns the epoch that the store says it is in.
     pub fn epoch(&self) -> Option<ServerEpoch> {
         self.lives.get(self.now.life).map(|life| life.epoch)
+    }
+
+    /// Returns the number of the store's present life.
+    pub const fn life(&self) -> usize {
+        self.now.life
     }
 
     /// Returns whether several lives of the store go by one epoch.

@@ -151,11 +151,12 @@ impl World {
 
     /// S9: the ops of one record take effect in the order in which they were made.
     fn check_order(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
+        let life = self.server.ledger.life();
         let device = get(&mut self.devices, number)?;
         for change in &unit.changes {
             for op in &change.ops {
                 let Some(op) = device.model.ops.get(op).filter(|op| !op.was_dead) else { continue };
-                let before = device.order.insert(change.key.clone(), op.place);
+                let before = device.order.insert((life, change.key.clone()), op.place);
                 ensure(before.is_none_or(|before| before <= op.place), "S9", || {
                     format!("{}: op {} took effect after {before:?}", change.key, op.place)
                 })?;

@@ -203,8 +203,8 @@ impl World {
             let device = get(&mut self.devices, number)?;
             let open = device.model.ops.values().find(|op| op.end.is_none());
             ensure(open.is_none(), "S6", || format!("an op has no end: {open:?}"))?;
-            // Of an op that waited when its book was copied nobody can tell that two devices have it.
-            let ops = self.server.ledger.now.ops.iter().filter(|(op, _)| !self.copied.contains(op));
+            let ledger = &self.server.ledger;
+            let ops = ledger.now.ops.iter().filter(|(op, _)| !ledger.copied.contains(op));
             let twice = ops.into_iter().find(|(_, units)| units.len() > 1);
             ensure(twice.is_none(), "S7", || format!("an op took effect twice: {twice:?}"))?;
             let mut seen = 0;

@@ -7,7 +7,7 @@ mod oracle;
 mod upheaval;
 mod verbs;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use fieldbook::protocol::{ExchangeRequest, Failure};
@@ -44,8 +44,6 @@ pub struct World {
     stats: Stats,
     trace: DefaultHasher,
     actions: u64,
-    /// The ops that were waiting in a book that was copied: two devices have them.
-    copied: BTreeSet<OpId>,
 }
 
 /// What is under way.
@@ -93,7 +91,6 @@ impl World {
             stats: Stats::default(),
             trace: DefaultHasher::new(),
             actions: 0,
-            copied: BTreeSet::new(),
         })
     }
 
