@@ -35,8 +35,9 @@ pub struct Ledger {
     lives: Vec<Life>,
     /// The ops that took effect in any life.
     landed: BTreeSet<OpId>,
-    /// The ops that were waiting in a book that was copied: two devices have them, and nobody can tell.
-    pub copied: BTreeSet<OpId>,
+    /// The ops that may take effect by more than one unit: those that waited in a book that was copied, which two devices
+    /// have, and those of a unit that was answered in one life and came again in another.
+    pub shared: BTreeSet<OpId>,
     /// What the store holds in its present life.
     pub now: Holdings,
 }
@@ -111,7 +112,7 @@ impl Ledger {
             ever: BTreeMap::new(),
             lives,
             landed: BTreeSet::new(),
-            copied: BTreeSet::new(),
+            shared: BTreeSet::new(),
             now: Holdings::default(),
         }
     }
@@ -238,6 +239,13 @@ impl Ledger {
     ) -> impl Iterator<Item = &'a Written> + use<'a> {
         let written = self.history.get(&(key.clone(), version)).into_iter().flatten();
         written.filter(move |written| self.is_seen(written.life, version, epoch))
+    }
+
+    /// Returns whether one of these units deleted a record after a version.
+    pub fn was_deleted_by(&self, units: &BTreeSet<UnitId>, key: &RecordKey, after: Version) -> bool {
+        let later = (key.clone(), after)..=(key.clone(), Version::new(u64::MAX));
+        let written = self.history.range(later).flat_map(|(_, written)| written);
+        written.into_iter().any(|written| written.image.is_none() && units.contains(&written.unit))
     }
 
     /// Returns what a record was at a version by a unit; by another one if it never had it by that.

@@ -96,7 +96,7 @@ impl Model {
     ) -> Result<(), Broken> {
         // Another copy of the book may have sent the same ops by a unit of its own.
         let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
-        let by_copy = ops.into_iter().all(|op| ledger.copied.contains(op) && ledger.has_landed(op));
+        let by_copy = ops.into_iter().all(|op| ledger.shared.contains(op) && ledger.has_landed(op));
         let applied = ledger.effects(unit, self.server_epoch).min();
         let Some(applied) = applied.or(by_copy.then_some(Version::default())) else {
             return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
@@ -192,14 +192,15 @@ impl Model {
         let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
         let created_on = ops.first().filter(|op| op.kind == OpKind::Create).map(|op| op.base);
         let was_there = |base| {
-            let written = ledger.at(&annulled.key, base, None);
-            written.into_iter().any(|it| it.image.is_some() && !self.ever_planned.contains(&it.unit))
+            let mut written = ledger.at(&annulled.key, base, None);
+            written.any(|it| it.image.is_some() && !self.ever_planned.contains(&it.unit))
+                && !ledger.was_deleted_by(&self.ever_planned, &annulled.key, base)
         };
         let saw = |op: &&Op| op.base.is_some_and(was_there);
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
             && ops.iter().all(|op| created_on == Some(op.base) || !saw(op));
         let arrived = annulled.reason == AnnulledReason::Arrived;
-        let phantom = annulled.ops.iter().find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.copied.contains(&op.id));
+        let phantom = annulled.ops.iter().find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
         ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
         let explained = unseen || arrived || annulled.reason == AnnulledReason::Undone;
         ensure(before == after || explained, "S6", || {

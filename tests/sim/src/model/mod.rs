@@ -218,6 +218,7 @@ impl Model {
                 let held = (key.clone(), version, sent, change.edited_at);
                 self.aside.insert((entry.header.seq, number), held);
             } else {
+                self.owe(key, change.edited_at);
                 self.confirm(key, version, sent, change.edited_at);
             }
         }
@@ -231,14 +232,18 @@ impl Model {
         Ok(())
     }
 
+    /// Takes note that the accepted server has an older state of a record than a former life of it had.
+    fn owe(&mut self, key: &RecordKey, edited_at: Hlc) {
+        let former = self.records.get(key).filter(|held| held.version == Some(Version::default()));
+        if let Some(held) = former.filter(|held| held.tail.is_empty() && edited_at < held.edited_at) {
+            self.owed.insert(key.clone(), held.confirmed.clone());
+        }
+    }
+
     fn confirm(&mut self, key: &RecordKey, version: Version, image: Option<Image>, edited_at: Hlc) {
         let held = self.records.entry(key.clone()).or_default();
         let is_newer = |known| version > known || known == Version::default();
         if held.version.is_none_or(is_newer) {
-            let of_former_life = held.version == Some(Version::default()) && held.tail.is_empty();
-            if of_former_life && edited_at < held.edited_at {
-                self.owed.insert(key.clone(), held.confirmed.clone());
-            }
             held.version = Some(version);
             held.seen.insert(version);
             held.edited_at = edited_at;

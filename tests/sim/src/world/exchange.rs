@@ -141,12 +141,22 @@ impl World {
             self.check_head(number, request, answer, anchored)?;
         }
         for unit in &applied {
+            self.note_stray(number, unit)?;
             self.check_order(number, unit)?;
         }
         for overwrite in &overwrites {
             self.check_on_record(number, overwrite)?;
         }
         Ok(result)
+    }
+
+    /// Takes note of a unit that was answered in a former life of the server and takes effect in this one.
+    fn note_stray(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
+        let is_under_way = get(&mut self.devices, number)?.model.units.contains_key(&unit.id);
+        if !is_under_way && self.server.ledger.life() > 0 {
+            self.server.ledger.shared.extend(unit.changes.iter().flat_map(|change| &change.ops));
+        }
+        Ok(())
     }
 
     /// S9: the ops of one record take effect in the order in which they were made.

@@ -204,7 +204,7 @@ impl World {
             let open = device.model.ops.values().find(|op| op.end.is_none());
             ensure(open.is_none(), "S6", || format!("an op has no end: {open:?}"))?;
             let ledger = &self.server.ledger;
-            let ops = ledger.now.ops.iter().filter(|(op, _)| !ledger.copied.contains(op));
+            let ops = ledger.now.ops.iter().filter(|(op, _)| !ledger.shared.contains(op));
             let twice = ops.into_iter().find(|(_, units)| units.len() > 1);
             ensure(twice.is_none(), "S7", || format!("an op took effect twice: {twice:?}"))?;
             let mut seen = 0;

@@ -62,7 +62,7 @@ impl World {
         let seed = self.setup.seed.wrapping_mul(1_000_003).wrapping_add(copy as u64 * 10_007);
         let original = get(&mut self.devices, number)?;
         let waiting = original.model.records.values().flat_map(|held| &held.tail).map(|waiting| waiting.op);
-        self.server.ledger.copied.extend(waiting);
+        self.server.ledger.shared.extend(waiting);
         let device = Device::copy_of(original, seed, &self.server.ledger)?;
         self.devices.push(device);
         Ok(Some(copy))
