@@ -198,7 +198,7 @@ impl Model {
         };
         let saw = |op: &&Op| op.base.is_some_and(was_there);
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
-            && ops.iter().all(|op| created_on == Some(op.base) || !saw(op));
+            && ops.last().is_none_or(|last| created_on == Some(last.base) || !saw(last));
         let arrived = annulled.reason == AnnulledReason::Arrived;
         let phantom = annulled.ops.iter().find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
         ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
