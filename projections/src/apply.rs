@@ -397,11 +397,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 .map(|fields| was_there.then_some(fields))?,
             before_deletion: before_deletion(row, self.seq())?,
         };
-        let last = row.confirmed.take().map(|confirmed| confirmed.fields).unwrap_or_default();
+        let (last, edited_at) = row.confirmed.take().map_or_else(
+            || (FieldsJson::default(), change.edited_at),
+            // As the server has it: an update that goes late leaves the stamp of what others edited after it was made.
+            |known| match change.kind {
+                OpKind::Update => (known.fields, change.edited_at.max(known.edited_at)),
+                _ => (known.fields, change.edited_at),
+            },
+        );
         image.apply(change.kind, &fields);
         row.confirmed = Some(Confirmed {
             version,
-            edited_at: change.edited_at,
+            edited_at,
             deleted: image.fields.is_none(),
             fields: image.fields.map_or(last, |fields| fields.to_json()),
         });

@@ -10,13 +10,22 @@ use crate::broken::{Broken, ensure};
 use crate::app::turned;
 use crate::ledger::Ledger;
 
+/// The longest time for which a unit waits, whatever a server asks for, in milliseconds.
+const LONGEST_WAIT: i64 = 3_600_000;
+
 impl Model {
     pub(super) fn decided(&mut self, entry: &Entry, decision: &Decision, ledger: &Ledger) -> Result<(), Broken> {
         match decision {
             Decision::Acked { unit, versions, .. } => self.acked(unit, versions, ledger),
-            Decision::Tried { unit, .. } => ensure(self.units.contains_key(unit), "S6", || {
-                format!("unit {unit} was tried and is not under way")
-            }),
+            Decision::Tried { unit, retry_at, .. } => {
+                ensure(self.units.contains_key(unit), "S6", || {
+                    format!("unit {unit} was tried and is not under way")
+                })?;
+                let wait = retry_at.milliseconds().saturating_sub(entry.header.wall.milliseconds());
+                ensure((0..=LONGEST_WAIT).contains(&wait), "L5", || {
+                    format!("unit {unit} is to wait for {wait} ms")
+                })
+            }
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
                 let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();

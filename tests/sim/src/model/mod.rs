@@ -13,6 +13,7 @@
 //! - S11: what was taken in is what the server has at that version.
 //! - S8: what a former life of the server had, and its present one has in an older state or not at all, stays in what the
 //!   app reads, to be offered again.
+//! - L5: what is tried again waits for a bounded time.
 //! - S12: cursors do not go back, unless another server was accepted.
 //! - S18: an op that is upcast becomes what the app's function makes of what was left of it; none is left as it was.
 //! - X3: a new epoch begins only if the server knows another way on of this log.

@@ -138,7 +138,7 @@ impl World {
                 pull,
                 batch_ops: limits::BATCH_OPS,
                 batch_bytes: limits::BATCH_BYTES,
-                page_limit: 10,
+                page_limit: 4,
             };
             let request = match self.prepare(number, &ask)? {
                 Some(Next::Exchange(request)) => request,
@@ -177,9 +177,10 @@ impl World {
         Ok(true)
     }
 
-    /// L3: a device that rests has nothing to send, knows when to wake, or says whom it waits for.
+    /// L3, L2: a device that rests has nothing to send, knows when to wake, or says whom it waits for; and it has read all
+    /// that the server has.
     fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
-        let device = self.device(number)?;
+        let device = get(&mut self.devices, number)?;
         let conflicts = device.book()?.conflicts();
         let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
         let undecided: Vec<_> =
@@ -192,7 +193,8 @@ impl World {
         let excused = excused || holds.values().any(Hold::waits_for_correction);
         ensure(excused && stuck.is_none(), "L3", || {
             format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
-        })
+        })?;
+        oracle::check_read(device, &self.server.ledger)
     }
 
     /// L2, S6: every op has its end, and every device reads what the server has.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::OpId;
+use fieldbook::{OpId, RecordKey};
 use fieldbook::entry::ParkScope;
 
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Stored};
 
 impl World {
     /// Checks a device: quickly, or thoroughly.
@@ -43,7 +43,7 @@ impl World {
 }
 
 /// S15: what the app reads, and what is below it, are what the log comes to.
-fn check_records(device: &Device, keys: &[fieldbook::RecordKey]) -> Result<(), Broken> {
+fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
     let snapshot = device.book()?.snapshot().map_err(unreadable)?;
     for key in keys {
         let row = snapshot.record(key).map_err(|error| unreadable(error.into()))?.unwrap_or_default();
@@ -115,13 +115,27 @@ fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     }
     for (key, stored) in &ledger.now.current {
         let read = model.cursors.get(&key.entity).copied().unwrap_or(0);
-        let known = model.records.get(key).and_then(|held| held.version);
-        let kept = || model.aside.values().any(|(kept, version, ..)| kept == key && *version >= stored.version);
-        ensure(stored.version.number() > read || known >= Some(stored.version) || kept(), "S11", || {
+        ensure(stored.version.number() > read || has(device, key, stored), "S11", || {
             format!("the cursor stands at {read} and {key} at {} was passed over", stored.version)
         })?;
     }
     Ok(())
+}
+
+/// L2: all that the server has is taken in, or kept aside.
+pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
+    let mut stored = ledger.now.current.iter();
+    let missing = stored.find(|(key, stored)| !has(device, key, stored));
+    ensure(missing.is_none(), "L2", || {
+        format!("{} rests and has not read {:?}", device.actor, missing.map(|(key, _)| key))
+    })
+}
+
+fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
+    let model = &device.model;
+    let known = model.records.get(key).and_then(|held| held.version);
+    let kept = || model.aside.values().any(|(kept, version, ..)| kept == key && *version >= stored.version);
+    known >= Some(stored.version) || kept()
 }
 
 /// Returns whether anything is parked that new credentials and an upgrade do not set free.
