@@ -17,8 +17,8 @@ use fieldbook::{
 use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;
 use crate::disk::{Fault, Loss, SimDisk};
-use crate::model::Model;
 use crate::ledger::Ledger;
+use crate::model::Model;
 
 /// One device.
 pub struct Device {

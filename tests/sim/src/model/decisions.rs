@@ -6,15 +6,20 @@ use fieldbook::entry::{
 use fieldbook::{OpId, OpKind, OpPlace, RecordKey, UnitId, Version};
 
 use super::{End, Model, Op, Waiting, item_of};
-use crate::broken::{Broken, ensure};
 use crate::app::turned;
+use crate::broken::{Broken, ensure};
 use crate::ledger::Ledger;
 
 /// The longest time for which a unit waits, whatever a server asks for, in milliseconds.
 const LONGEST_WAIT: i64 = 3_600_000;
 
 impl Model {
-    pub(super) fn decided(&mut self, entry: &Entry, decision: &Decision, ledger: &Ledger) -> Result<(), Broken> {
+    pub(super) fn decided(
+        &mut self,
+        entry: &Entry,
+        decision: &Decision,
+        ledger: &Ledger,
+    ) -> Result<(), Broken> {
         match decision {
             Decision::Acked { unit, versions, .. } => self.acked(unit, versions, ledger),
             Decision::Tried { unit, retry_at, .. } => {
@@ -29,9 +34,7 @@ impl Model {
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
                 let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
-                ensure(!landed, "S7", || {
-                    format!("unit {unit} took effect and is planned anew")
-                })?;
+                ensure(!landed, "S7", || format!("unit {unit} took effect and is planned anew"))?;
                 let was = self.units.remove(unit).is_some();
                 ensure(was, "S6", || format!("unit {unit} was dissolved and is not under way"))
             }
@@ -106,7 +109,9 @@ impl Model {
         // Another copy of the book may have sent the same ops by a unit of its own.
         let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
         let by_copy = ops.into_iter().all(|op| ledger.shared.contains(op) && ledger.has_landed(op));
-        let applied = ledger.effects(unit, self.server_epoch).min();
+        // What it carries may have arrived by a unit that it carries on from.
+        let former = self.replaced.get(unit).into_iter().flatten();
+        let applied = former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
         let Some(applied) = applied.or(by_copy.then_some(Version::default())) else {
             return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
         };
@@ -209,7 +214,10 @@ impl Model {
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
             && ops.last().is_none_or(|last| created_on == Some(last.base) || !saw(last));
         let arrived = annulled.reason == AnnulledReason::Arrived;
-        let phantom = annulled.ops.iter().find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
+        let phantom = annulled
+            .ops
+            .iter()
+            .find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
         ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
         let explained = unseen || arrived || annulled.reason == AnnulledReason::Undone;
         ensure(before == after || explained, "S6", || {

@@ -20,12 +20,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::entry::{
-    Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain,
-};
-use fieldbook::{
-    EntityType, Hash, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version,
-};
+use fieldbook::entry::{Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain};
+use fieldbook::{EntityType, Hash, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
 
 mod decisions;
 mod plans;
@@ -47,6 +43,8 @@ pub struct Model {
     pub units: BTreeMap<UnitId, Vec<(RecordKey, Vec<OpId>)>>,
     /// Every unit that ever was under way.
     pub ever_planned: BTreeSet<UnitId>,
+    /// Those that each unit carries on from.
+    replaced: BTreeMap<UnitId, Vec<UnitId>>,
     /// Every op ever made.
     pub ops: BTreeMap<OpId, Op>,
     /// How far each entity type was read.
@@ -306,7 +304,9 @@ impl Model {
     /// # Errors
     /// [`Broken`] if something does not.
     pub fn check_forms(&self, version: u32) -> Result<(), Broken> {
-        for (key, waiting) in self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op))) {
+        for (key, waiting) in
+            self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op)))
+        {
             let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&waiting.op));
             let is_delete = self.ops.get(&waiting.op).is_none_or(|op| op.kind == OpKind::Delete);
             ensure(under_way || is_delete || waiting.form == version, "S18", || {
@@ -314,7 +314,9 @@ impl Model {
             })?;
         }
         let kept = self.aside.values().find(|(key, ..)| knows(version, &key.entity));
-        ensure(kept.is_none(), "S18", || format!("{:?} is known now and kept aside", kept.map(|(key, ..)| key)))
+        ensure(kept.is_none(), "S18", || {
+            format!("{:?} is known now and kept aside", kept.map(|(key, ..)| key))
+        })
     }
 
     /// Returns what the app must read of a record.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::{OpId, OpKind};
 use fieldbook::entry::{Planned, PlannedUnit};
+use fieldbook::{OpId, OpKind};
 
 use super::Model;
 use crate::broken::{Broken, ensure};
@@ -19,6 +19,7 @@ impl Model {
                     format!("{} replaces a unit that never was", unit.id)
                 })?;
             }
+            self.replaced.insert(unit.id, unit.replaces.clone());
             self.check_plan(unit)?;
             let changes = unit
                 .changes
@@ -43,9 +44,9 @@ impl Model {
             ensure(ours.len() == change.ops.len() && ours.iter().all(|waiting| !waiting.dead), "S5", || {
                 format!("unit {} has ops of {} that do not wait", unit.id, change.key)
             })?;
-            let said = ours.iter().filter(|waiting| {
-                self.ops.get(&waiting.op).is_none_or(|op| op.kind != OpKind::Delete)
-            });
+            let said = ours
+                .iter()
+                .filter(|waiting| self.ops.get(&waiting.op).is_none_or(|op| op.kind != OpKind::Delete));
             let is_delete = change.kind == OpKind::Delete;
             let turned = said.into_iter().all(|waiting| waiting.form == change.schema_version);
             ensure(is_delete || turned, "S18", || {

@@ -185,7 +185,8 @@ impl World {
         // Neither is there a conflict if theirs is what it was when the device last looked.
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
         let looked_at = ops.iter().filter_map(|op| op.base).chain(held);
-        let mut images = looked_at.flat_map(|version| ledger.at(key, version, None)).map(|it| it.image.as_ref());
+        let mut images =
+            looked_at.flat_map(|version| ledger.at(key, version, None)).map(|it| it.image.as_ref());
         let saw_none = ops.iter().any(|op| op.base.is_none_or(|base| base == Version::default()));
         let is_theirs = |image: Option<&Image>| match field.as_str() {
             "" => image.is_none() == value.is_none(),

@@ -227,7 +227,8 @@ impl World {
                     })?;
                 }
             }
-            let there = self.server.ledger.now.current.values().filter(|stored| stored.image.is_some()).count();
+            let there =
+                self.server.ledger.now.current.values().filter(|stored| stored.image.is_some()).count();
             ensure(seen == there, "L2", || {
                 format!("{} has {seen} records and the server {there}", device.actor)
             })?;

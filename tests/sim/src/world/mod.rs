@@ -15,13 +15,13 @@ use fieldbook::{EntityType, Error, Fields, Mutation, OpId, RecordKey, Seq, Writt
 use serde_json::Value;
 
 use crate::action::{Action, Edit, Kind, Setup};
+use crate::app::{ENTITIES, knows, schema};
 use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;
 use crate::device::Device;
 use crate::disk::{Fault, Loss};
-use crate::run::Stats;
-use crate::app::{ENTITIES, knows, schema};
 use crate::ledger::{Image, changed};
+use crate::run::Stats;
 use crate::server::Server;
 
 /// When every world begins: 2026-01-01.
@@ -249,7 +249,13 @@ impl World {
         let mut mutations = Vec::new();
         let (mut valid, mut changes) = (true, 0);
         for edit in edits {
-            let entity = if edit.task { "task" } else if edit.note { "note" } else { "lead" };
+            let entity = if edit.task {
+                "task"
+            } else if edit.note {
+                "note"
+            } else {
+                "lead"
+            };
             let key = key(entity, edit.record % self.setup.records.max(1))?;
             let device = self.device(number)?;
             valid &= knows(device.version, &key.entity);

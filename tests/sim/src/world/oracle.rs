@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::{OpId, RecordKey};
 use fieldbook::entry::ParkScope;
+use fieldbook::{OpId, RecordKey};
 
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
