@@ -82,11 +82,11 @@ impl Model {
                 Ok(())
             }
             Decision::TakenIn { key, seq, number } => {
-                let Some((kept, version, image, edited_at)) = self.aside.remove(&(*seq, *number)) else {
+                let Some(kept) = self.aside.remove(&(*seq, *number)) else {
                     return Err(Broken::new("S11", format!("{key} is taken in and was not kept aside")));
                 };
-                ensure(kept == *key, "S11", || format!("{kept} is taken in as {key}"))?;
-                self.confirm(key, version, image, edited_at);
+                ensure(kept.key == *key, "S11", || format!("{} is taken in as {key}", kept.key))?;
+                self.confirm(key, kept.version, kept.image, kept.edited_at);
                 Ok(())
             }
             Decision::Parked { scope, .. } => {

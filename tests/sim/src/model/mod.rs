@@ -24,6 +24,7 @@ use fieldbook::entry::{Control, Decision, Entry, Extent, Intent, Meta, ParkScope
 use fieldbook::{EntityType, Hash, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
 
 mod decisions;
+mod former;
 mod plans;
 
 use crate::app::knows;
@@ -60,7 +61,7 @@ pub struct Model {
     /// What the accepted server lacks, or has in an older state, and no op of ours stands on top of.
     pub owed: BTreeMap<RecordKey, Option<Image>>,
     /// The changes of entity types that nobody has declared yet, by the entry that holds them and the place in it.
-    pub aside: BTreeMap<(Seq, u32), (RecordKey, Version, Option<Image>, Hlc)>,
+    pub aside: BTreeMap<(Seq, u32), Kept>,
     /// The entries that an opening may have added.
     pub upkeep: BTreeSet<u64>,
     /// The records of the conflicts in the last entry.
@@ -82,6 +83,17 @@ pub struct Held {
     last: Image,
     /// The ops on top, oldest first.
     pub tail: Vec<Waiting>,
+}
+
+/// A change of a record that is kept aside.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The record.
+    pub key: RecordKey,
+    /// Its version.
+    pub version: Version,
+    image: Option<Image>,
+    edited_at: Hlc,
 }
 
 /// An op of a tail.
@@ -214,8 +226,9 @@ impl Model {
                 format!("{key} at {version} was not stored as the server had it")
             })?;
             if change.kept_aside {
-                let held = (key.clone(), version, sent, change.edited_at);
-                self.aside.insert((entry.header.seq, number), held);
+                let (key, edited_at) = (key.clone(), change.edited_at);
+                let kept = Kept { key, version, image: sent, edited_at };
+                self.aside.insert((entry.header.seq, number), kept);
             } else {
                 self.owe(key, change.edited_at);
                 self.confirm(key, version, sent, change.edited_at);
@@ -231,14 +244,6 @@ impl Model {
         Ok(())
     }
 
-    /// Takes note that the accepted server has an older state of a record than a former life of it had.
-    fn owe(&mut self, key: &RecordKey, edited_at: Hlc) {
-        let former = self.records.get(key).filter(|held| held.version == Some(Version::default()));
-        if let Some(held) = former.filter(|held| held.tail.is_empty() && edited_at < held.edited_at) {
-            self.owed.insert(key.clone(), held.confirmed.clone());
-        }
-    }
-
     fn confirm(&mut self, key: &RecordKey, version: Version, image: Option<Image>, edited_at: Hlc) {
         let held = self.records.entry(key.clone()).or_default();
         let is_newer = |known| version > known || known == Version::default();
@@ -249,44 +254,6 @@ impl Model {
             held.put(image);
         }
         held.settle();
-    }
-
-    /// Another server, or another life of it, was accepted: nothing is known to be confirmed by it.
-    fn server_accepted(&mut self) {
-        self.cursors.clear();
-        self.aside.clear();
-        self.units.clear();
-        self.rereading = true;
-        for held in self.records.values_mut().filter(|held| held.version.is_some()) {
-            held.version = Some(Version::default());
-        }
-    }
-
-    /// The accepted server was read to its end: what it did not name is not there.
-    fn server_read(&mut self) {
-        self.rereading = false;
-        for (key, held) in &mut self.records {
-            if held.version == Some(Version::default()) && held.confirmed.is_some() {
-                if held.tail.is_empty() {
-                    self.owed.insert(key.clone(), held.confirmed.clone());
-                }
-                held.put(None);
-                held.settle();
-            }
-        }
-    }
-
-    /// S8: what is owed to an accepted server is what the app goes on reading.
-    ///
-    /// # Errors
-    /// [`Broken`] if something of it is not there.
-    pub fn check_owed(&mut self) -> Result<(), Broken> {
-        for (key, image) in std::mem::take(&mut self.owed) {
-            ensure(self.visible(&key) == image, "S8", || {
-                format!("{key}, which a former life of the server had, is not offered again")
-            })?;
-        }
-        Ok(())
     }
 
     fn epoch_started(&self, anchored: Option<Receipt>) -> Result<(), Broken> {
@@ -313,10 +280,8 @@ impl Model {
                 format!("an op of {key} is of version {}, and the app of {version}", waiting.form)
             })?;
         }
-        let kept = self.aside.values().find(|(key, ..)| knows(version, &key.entity));
-        ensure(kept.is_none(), "S18", || {
-            format!("{:?} is known now and kept aside", kept.map(|(key, ..)| key))
-        })
+        let kept = self.aside.values().map(|kept| &kept.key).find(|key| knows(version, &key.entity));
+        ensure(kept.is_none(), "S18", || format!("{kept:?} is known now and kept aside"))
     }
 
     /// Returns what the app must read of a record.

@@ -134,7 +134,7 @@ pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken>
 fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
     let model = &device.model;
     let known = model.records.get(key).and_then(|held| held.version);
-    let kept = || model.aside.values().any(|(kept, version, ..)| kept == key && *version >= stored.version);
+    let kept = || model.aside.values().any(|kept| kept.key == *key && kept.version >= stored.version);
     known >= Some(stored.version) || kept()
 }
 

@@ -1,0 +1,54 @@
+//! What a device had of a former life of its server, or of another server, when it accepts the one that answers.
+
+use fieldbook::{Hlc, RecordKey, Version};
+
+use super::Model;
+use crate::broken::{Broken, ensure};
+
+impl Model {
+    /// Takes note that the accepted server has an older state of a record than a former life of it had.
+    pub(super) fn owe(&mut self, key: &RecordKey, edited_at: Hlc) {
+        let former = self.records.get(key).filter(|held| held.version == Some(Version::default()));
+        if let Some(held) = former.filter(|held| held.tail.is_empty() && edited_at < held.edited_at) {
+            self.owed.insert(key.clone(), held.confirmed.clone());
+        }
+    }
+
+    /// Another server, or another life of it, was accepted: nothing is known to be confirmed by it.
+    pub(super) fn server_accepted(&mut self) {
+        self.cursors.clear();
+        self.aside.clear();
+        self.units.clear();
+        self.rereading = true;
+        for held in self.records.values_mut().filter(|held| held.version.is_some()) {
+            held.version = Some(Version::default());
+        }
+    }
+
+    /// The accepted server was read to its end: what it did not name is not there.
+    pub(super) fn server_read(&mut self) {
+        self.rereading = false;
+        for (key, held) in &mut self.records {
+            if held.version == Some(Version::default()) && held.confirmed.is_some() {
+                if held.tail.is_empty() {
+                    self.owed.insert(key.clone(), held.confirmed.clone());
+                }
+                held.put(None);
+                held.settle();
+            }
+        }
+    }
+
+    /// S8: what is owed to an accepted server is what the app goes on reading.
+    ///
+    /// # Errors
+    /// [`Broken`] if something of it is not there.
+    pub fn check_owed(&mut self) -> Result<(), Broken> {
+        for (key, image) in std::mem::take(&mut self.owed) {
+            ensure(self.visible(&key) == image, "S8", || {
+                format!("{key}, which a former life of the server had, is not offered again")
+            })?;
+        }
+        Ok(())
+    }
+}
