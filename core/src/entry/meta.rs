@@ -371,7 +371,8 @@ pub enum Decision {
         /// The item with the values that the person gave in place of both.
         merged: Option<ItemIndex>,
     },
-    /// A person accepted another server, or another life of the server: every record is to be confirmed anew.
+    /// A person accepted another server, or another life of the server: every record is to be confirmed anew, and every unit
+    /// under way goes back to the tail as given up.
     ServerAccepted {
         /// The server and its life; none if it has not said yet who it is, so that the next one to answer is meant.
         server: Option<(ServerId, ServerEpoch)>,
