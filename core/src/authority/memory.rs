@@ -8,11 +8,9 @@ use super::row::Row;
 use super::state::{AuthorityRead, AuthorityState, FeedItem, UnitMemory};
 use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
+use crate::limits;
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::Version;
-
-/// How far the numbers of a new epoch's commits are beyond those of the backup: more than were lost since that was made.
-const EPOCH_COMMITS: u64 = 1 << 32;
 
 /// A tenant's store in memory. It never fails, so whatever is written to it is committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +47,7 @@ impl MemoryAuthority {
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();
-        self.last_commit = Version::new(self.last_commit.number().saturating_add(EPOCH_COMMITS));
+        self.last_commit = Version::new(self.last_commit.number().saturating_add(limits::EPOCH_COMMITS));
     }
 }
 
