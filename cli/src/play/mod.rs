@@ -145,8 +145,10 @@ pub(crate) struct Played {
 
 /// Plays a stream to its end.
 pub(crate) fn play(setup: Setup) -> Result<Played, Failure> {
+    // One device syncs at a time. Few threads: each keeps for itself what it once needed for the largest page.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
+        .max_blocking_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::new("cannot start the program's threads").because(error))?;
