@@ -127,8 +127,8 @@ impl Book {
         randomness.fill(&mut seed);
         let mut projections = options.projections;
         // Over a damaged page the engine may panic, which then is the file's fault, not the app's.
-        let read = guarded(|| Ok(read_tables(&store, &options.schema, &mut projections)));
-        let (head, state, tail) = match read.map_err(Error::from).flatten() {
+        let read = guarded(|| read_tables(&store, &options.schema, &mut projections));
+        let (head, state, tail) = match read {
             Ok(read) => read,
             Err(error) => {
                 // It cannot be used, so nothing more must happen to its file, not even a close.

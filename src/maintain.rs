@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
 use fieldbook_core::log::{
-    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export,
+    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, guarded,
     read_head, verify,
 };
 use fieldbook_core::rules::upcast::{is_due, upcast};
@@ -123,8 +123,11 @@ impl Book {
         // The writer's lock keeps every round out while the tables are being replaced.
         let mut writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
         let transaction = self.shared.store.begin_write()?;
-        let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
-        writer.projections.fold_anew(&transaction)?;
+        let state = guarded(|| {
+            let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
+            writer.projections.fold_anew(&transaction)?;
+            Ok::<_, StoreError>(state)
+        })?;
         let committed = commit(transaction);
         self.shared.latest.forget();
         if let Err(error) = committed {
@@ -239,9 +242,11 @@ pub(crate) fn refold(
     progress: impl FnMut(Seq),
 ) -> Result<(), Error> {
     let transaction = store.begin_write()?;
-    rebuild(&transaction, schema, head, progress)?;
-    // The app's own projections are taken away: the app folds them again when it opens the book with them.
-    Projections::default().fold_anew(&transaction)?;
+    guarded(|| {
+        rebuild(&transaction, schema, head, progress)?;
+        // The app's own projections are taken away: the app folds them again when it opens the book with them.
+        Projections::default().fold_anew(&transaction)
+    })?;
     Ok(commit(transaction)?)
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook_core::log::{Appender, Head, StoreError, entries_from};
+use fieldbook_core::log::{Appender, Head, StoreError, entries_from, guarded};
 use fieldbook_core::rows::StateRow;
 use fieldbook_core::{OpPlace, Schema, Seq};
 use redb::{ReadableTable, WriteTransaction};
@@ -151,9 +151,12 @@ pub fn rebuild(
     head: Option<Head>,
     progress: impl FnMut(Seq),
 ) -> Result<StateRow, StoreError> {
-    let appender = Appender::open(transaction, head)?;
     let up_to = head.map_or(Seq::ZERO, |head| head.seq);
-    let rebuilt = fold(appender.table(), schema, up_to, progress)?;
+    let rebuilt = {
+        let appender = Appender::open(transaction, head)?;
+        fold(appender.table(), schema, up_to, progress)?
+        // The log's table is let go here, before damaged tables are touched: see `guarded`.
+    };
     rebuilt.write(transaction, schema, up_to)
 }
 
@@ -171,5 +174,5 @@ fn put_all(
     }
     let mut table =
         transaction.open_table(which.definition()).map_err(StoreError::during("opening a table"))?;
-    write_sorted(&mut table, rows.map(|row| row.map(|(key, value)| SortedRow::new(key, value))))
+    guarded(|| write_sorted(&mut table, rows.map(|row| row.map(|(key, value)| SortedRow::new(key, value)))))
 }

@@ -159,11 +159,14 @@ impl StoreError {
 /// redb trusts the structure of the pages it reads, and may panic over a damaged one. What was being read must not be
 /// used again after an error. The panic's message still goes to the app's panic hook.
 ///
+/// A transaction and its tables belong outside of `read`: redb's locks are poisoned by a panic, and a table or a transaction that
+/// is dropped while that panic unwinds panics too, which ends the process.
+///
 /// # Errors
 /// Those of `read`, and [`StoreError::Corrupt`] if it panics.
-pub fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub fn guarded<T, E: From<StoreError>>(read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
-        Err(StoreError::corrupt("the file's structure", None, "redb panicked over it"))
+        Err(StoreError::corrupt("the file's structure", None, "redb panicked over it").into())
     })
 }
 

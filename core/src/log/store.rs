@@ -204,7 +204,7 @@ impl Store {
             // The first thing that this reads fails, and after a failure redb writes nothing, also when it closes.
             drop(database.check_integrity());
             drop(database);
-            Ok(())
+            Ok::<_, StoreError>(())
         });
         drop(let_go);
     }

@@ -93,7 +93,9 @@ pub fn verify(
     let mut walk = Walk::default();
     let mut rows = guarded(|| table.iter().map_err(StoreError::during(READING)))
         .map_err(|error| walk.unreadable(error))?;
-    while guarded(|| Ok(walk_on(&mut rows, &mut walk))).unwrap_or_else(|error| Err(walk.unreadable(error)))? {
+    while guarded(|| Ok(walk_on(&mut rows, &mut walk)))
+        .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
+    {
         if walk.done.entries.is_multiple_of(PROGRESS_ENTRIES) {
             on_progress(walk.done.entries);
         }
