@@ -9,7 +9,7 @@
 //! | unsupported | its entity type is parked |
 //! | unauthorized | its actor is parked |
 //!
-//! and of a record: confirmed moves on if the version is higher, and its tail is judged anew ([`super::rebase`]).
+//! and of a record: confirmed moves on if the version is higher, and its tail is judged anew (`rules::rebase`).
 //!
 //! Invariants:
 //! 1. Facts ([`Upstream`]) and decisions are separate entries of one commit.
