@@ -120,14 +120,15 @@ impl<'a, V: View> Taking<'a, V> {
         let mut under_way = false;
         // What we made after an edit of ours that is now the server's last word was made on top of it.
         let own_last = row.tail.iter().find(|own| own.op == last.op && self.landed.contains(&own.op));
-        let to_judge = row.tail.iter().filter(|reference| {
-            !reference.dead && !reference.outdated && own_last.is_none_or(|own| reference.place < own.place)
-        });
+        let is_judged = |reference: &&TailRef| {
+            !reference.dead
+                && !reference.outdated
+                && !self.landed.contains(&reference.op)
+                && own_last.is_none_or(|own| reference.place < own.place)
+        };
+        let to_judge: Vec<_> = row.tail.iter().filter(is_judged).collect();
         let mut waits = Vec::new();
         for reference in to_judge {
-            if self.landed.contains(&reference.op) {
-                continue;
-            }
             let edit = match self.standing(reference, touched)? {
                 Standing::Waiting => {
                     waits.push(reference);
@@ -181,8 +182,8 @@ impl<'a, V: View> Taking<'a, V> {
 
     /// Returns a base with what turned out to have taken effect on top: the author of what came after had seen that.
     fn with_landed(&mut self, row: &RecordRow, base: Option<Fields>) -> Result<Option<Fields>, V::Error> {
-        let (mut image, landed) = (super::Image { fields: base, before_deletion: None }, &self.landed);
-        for reference in row.tail.iter().filter(|reference| landed.contains(&reference.op)) {
+        let mut image = super::Image { fields: base, before_deletion: None };
+        for reference in row.tail.iter().filter(|reference| self.landed.contains(&reference.op)) {
             let content = self.view.op(reference.place)?;
             image.put(&content, reference);
         }
