@@ -123,11 +123,8 @@ impl Book {
         // The writer's lock keeps every round out while the tables are being replaced.
         let mut writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
         let transaction = self.shared.store.begin_write()?;
-        let state = guarded(|| {
-            let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
-            writer.projections.fold_anew(&transaction)?;
-            Ok::<_, StoreError>(state)
-        })?;
+        let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
+        writer.projections.fold_anew(&transaction)?;
         let committed = commit(transaction);
         self.shared.latest.forget();
         if let Err(error) = committed {
@@ -242,11 +239,9 @@ pub(crate) fn refold(
     progress: impl FnMut(Seq),
 ) -> Result<(), Error> {
     let transaction = store.begin_write()?;
-    guarded(|| {
-        rebuild(&transaction, schema, head, progress)?;
-        // The app's own projections are taken away: the app folds them again when it opens the book with them.
-        Projections::default().fold_anew(&transaction)
-    })?;
+    rebuild(&transaction, schema, head, progress)?;
+    // The app's own projections are taken away: the app folds them again when it opens the book with them.
+    guarded(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)
 }
 

@@ -153,11 +153,11 @@ pub fn rebuild(
 ) -> Result<StateRow, StoreError> {
     let up_to = head.map_or(Seq::ZERO, |head| head.seq);
     let rebuilt = {
-        let appender = Appender::open(transaction, head)?;
+        let appender = guarded(|| Appender::open(transaction, head))?;
         fold(appender.table(), schema, up_to, progress)?
         // The log's table is let go here, before damaged tables are touched: see `guarded`.
     };
-    rebuilt.write(transaction, schema, up_to)
+    guarded(|| rebuilt.write(transaction, schema, up_to))
 }
 
 type Row = Result<(Vec<u8>, Vec<u8>), StoreError>;
