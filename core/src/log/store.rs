@@ -200,13 +200,13 @@ impl Store {
     fn let_go(&mut self) {
         let (Some(mut database), Some(give_up)) = (self.database.take(), self.give_up.take()) else { return };
         give_up.now();
-        let let_go = guarded(move || {
-            // The first thing that this reads fails, and after a failure redb writes nothing, also when it closes.
-            drop(database.check_integrity());
+        // The first thing that this reads fails, and after a failure redb writes nothing, also when it closes. One guard each: a
+        // database that were dropped while a panic unwinds could panic again, which ends the process.
+        drop(guarded(|| database.check_integrity().map_err(StoreError::during("letting go of the book"))));
+        drop(guarded(move || {
             drop(database);
             Ok::<_, StoreError>(())
-        });
-        drop(let_go);
+        }));
     }
 
     fn database(&self) -> Result<&Database, StoreError> {
@@ -263,25 +263,28 @@ fn open_backend(
     let staged = Staged::new(backend);
     let for_redb = staged.second_hand();
     let builder = builder(options);
-    let (format, database) = guarded(move || {
-        let database = builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path))?;
-        let format = format_of(&database).map_err(StoreError::during("opening the book"))?;
-        Ok((format, database))
-    })?;
-    match format {
-        Some(FORMAT) => {}
-        Some(found) => return Err(StoreError::NewerFormat { found }),
-        None => {
-            return Err(StoreError::NotABook {
-                path: path.to_owned(),
-                why: "it is another program's database",
-            });
-        }
+    let database =
+        guarded(move || builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path)))?;
+    let store =
+        Store { database: Some(database), give_up: Some(staged.give_up()), look_only: options.look_only };
+    // What is refused is let go of, not closed: closing commits once more, which may panic over a damaged file.
+    if let Err(error) = check_format(&store, path) {
+        store.abandon();
+        return Err(error);
     }
     if !options.look_only {
         staged.go_live().map_err(StoreError::disk("opening the book"))?;
     }
-    Ok(Store { database: Some(database), give_up: Some(staged.give_up()), look_only: options.look_only })
+    Ok(store)
+}
+
+fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {
+    let database = store.database()?;
+    match guarded(|| format_of(database).map_err(StoreError::during("opening the book")))? {
+        Some(FORMAT) => Ok(()),
+        Some(found) => Err(StoreError::NewerFormat { found }),
+        None => Err(StoreError::NotABook { path: path.to_owned(), why: "it is another program's database" }),
+    }
 }
 
 fn refused(error: redb::Error, path: &Path) -> StoreError {

@@ -19,6 +19,7 @@ mod messages;
 mod small;
 mod stored;
 
+use std::backtrace::Backtrace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -73,15 +74,18 @@ impl Choices<'_> {
 /// Runs something of the product that catches panics of the storage engine by itself. libFuzzer would end at such a panic,
 /// though nobody outside of the product ever sees it; only one that comes out is a finding.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    static LAST: Mutex<String> = Mutex::new(String::new());
+    static LAST: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
-        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+        let told = (panic.to_string(), Backtrace::force_capture());
+        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }));
     let done = catch_unwind(AssertUnwindSafe(work));
     std::panic::set_hook(hook);
-    match done {
-        Ok(done) => done,
-        Err(_) => panic!("BUG: came out: {}", LAST.lock().unwrap_or_else(PoisonError::into_inner)),
-    }
+    done.unwrap_or_else(|_panic| {
+        let told = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (message, place) =
+            told.map_or_else(Default::default, |(message, place)| (message, place.to_string()));
+        panic!("BUG: came out: {message}\n{place}")
+    })
 }
