@@ -5,8 +5,10 @@ use fieldbook_core::entry::{
     Annulled, AnnulledReason, Control, Decision, Draft, Items, Meta, ParkScope, PlannedOp, Verb, Winner,
 };
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef};
-use fieldbook_core::rules::coalesce::{Folded, Step};
-use fieldbook_core::rules::verbs::{Choice, Compensation, FlipFields, choose, compensate, flip};
+use fieldbook_core::rules::coalesce::Step;
+use fieldbook_core::rules::verbs::{
+    Choice, Compensation, Correction, FlipFields, TailOp, choose, compensate, correct, flip,
+};
 use fieldbook_core::rules::{Image, OpContent, effective_fields};
 use fieldbook_core::{ConflictId, Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordKey, Seq};
 use fieldbook_projections::{CachedLog, Effects, LogView, MemoryTables, Tables, apply};
@@ -116,39 +118,43 @@ impl Book {
     }
 
     /// Corrects a dead letter and sends it again: a new op with the dead one's fields and these on top, which cites and
-    /// supersedes it. Ops that waited for a dead creation become part of the new one.
+    /// supersedes it. Ops that waited for a dead creation become part of the new one. What a later op of the record set anew
+    /// is not brought back.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the op is no dead letter; [`Error::Rejected`] if the corrected op is not valid. Then nothing
-    /// is done.
+    /// [`Error::Misuse`] if the op is no dead letter, or one that deletes; [`Error::Rejected`] if the corrected op is not
+    /// valid. Then nothing is done.
     pub fn edit_and_retry(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
         self.shared.write_in_turn(move |session| {
             let Some(letter) = session.tables.dead_letter(&op)? else {
                 return Err(Error::Misuse("this op is not a dead letter"));
             };
+            if letter.kind == OpKind::Delete {
+                return Err(Error::Misuse("a dead deletion has nothing to correct: retry or discard it"));
+            }
             let record = session.tables.record(&letter.key)?.unwrap_or_default();
-            let takes_all = letter.kind == OpKind::Create;
-            let mut folded = Folded::Nothing;
-            let mut decisions = Vec::new();
-            for reference in record.tail.iter().filter(|reference| takes_all || reference.op == op) {
+            let mut tail = Vec::with_capacity(record.tail.len());
+            for reference in &record.tail {
                 let content: OpContent = session.log_view().op(reference.place)?;
                 let fields = effective_fields(&content, reference);
-                let step = Step { kind: content.kind, fields, edited_at: content.edited_at };
-                folded = folded.then(step, true);
-                let op = PlannedOp { id: reference.op, place: reference.place };
-                decisions.push(Decision::Superseded { key: letter.key.clone(), op });
+                tail.push(TailOp {
+                    op: PlannedOp { id: reference.op, place: reference.place },
+                    step: Step { kind: content.kind, fields, edited_at: content.edited_at },
+                    under_way: session.tail.unit_of(reference.place).is_some(),
+                });
             }
-            let Folded::Change(mut change) = folded else {
+            let Some(Correction { change, taken }) = correct(&tail, op, correction) else {
                 return Err(Error::Misuse("this op is not a dead letter"));
             };
-            change.fields.compose(correction);
             // A job decides before it writes: whether the corrected op fits what will be there without the dead one.
-            let image = image_without(session, &record, |found| takes_all || *found == op)?;
+            let image = image_without(session, &record, |found| taken.iter().any(|op| op.id == *found))?;
             let kind = match (change.kind, &image) {
                 (OpKind::Create | OpKind::Replace, Some(_)) => OpKind::Update,
                 (OpKind::Update | OpKind::Replace, None) => OpKind::Create,
                 (kind, _) => kind,
             };
+            let ended = |op| Decision::Superseded { key: letter.key.clone(), op };
+            let decisions = taken.into_iter().map(ended).collect();
             let mutation = Mutation { key: letter.key, kind, fields: change.fields, cites: Some(op) };
             // The new op comes first, so that it takes over what the author of the dead one had seen.
             let image = image.as_ref().map(Fields::to_json);

@@ -164,6 +164,22 @@ fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
 }
 
 #[test]
+fn a_refused_deletion_cannot_be_corrected_and_stays_as_it_is() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    sync(&book, &server);
+    book.delete(key("lead/1")).unwrap();
+    common::sync_with(&book, &refusing(&server));
+    let letter = book.dead_letters().unwrap().remove(0);
+    let corrected = book.edit_and_retry(letter.op.id, fields(json!({"name": "Anne"})));
+    assert!(matches!(corrected, Err(fieldbook::Error::Misuse(_))), "{corrected:?}");
+    assert_eq!(book.dead_letters().unwrap(), [letter]);
+    assert_sound(&book);
+}
+
+#[test]
 fn a_refused_op_can_be_sent_again_or_given_up() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);

@@ -1,4 +1,4 @@
-//! What a person asks for after the fact: undo an op, flip a settled conflict, choose in an open one.
+//! What a person asks for after the fact: undo an op, flip a settled conflict, choose in an open one, correct a dead letter.
 //!
 //! | undo of → | nothing newer of its record, never planned | anything else |
 //! |---|---|---|
@@ -8,14 +8,21 @@
 //! |---|---|---|---|---|
 //! | is | delete | update back, for fields that nobody changed since | create with the image before | replace with the image before |
 //!
+//! | correction of → | a dead create | any other dead letter |
+//! |---|---|---|
+//! | takes in | the ops of its record that wait, too | nothing else |
+//!
 //! Invariants:
-//! 1. Nothing is erased: what is undone or flipped stays in the log, and the op that corrects it cites it.
+//! 1. Nothing is erased: what is undone, flipped or corrected stays in the log, and the op that does so cites it.
 //! 2. A compensation never takes back what someone did later.
+//! 3. A correction ends no op that is under way, and brings back no value that a later op of the record set anew.
 
 use serde_json::Value;
 
-use crate::entry::Winner;
+use super::coalesce::{Folded, FoldedChange, Step};
+use crate::entry::{PlannedOp, Winner};
 use crate::fields::Fields;
+use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind};
 use crate::rows::ConflictRow;
@@ -187,9 +194,59 @@ pub fn choose(conflict: &ConflictRow, effective: &Fields, choice: &Choice) -> Re
     })
 }
 
+/// An op of a record's tail, as far as correcting a dead letter needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailOp {
+    /// Which.
+    pub op: PlannedOp,
+    /// What is left of it.
+    pub step: Step,
+    /// Whether it was sent and has no answer yet.
+    pub under_way: bool,
+}
+
+/// What a corrected dead letter comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Correction {
+    /// The new op.
+    pub change: FoldedChange,
+    /// The ops that it takes in, oldest first: the dead one, and what waited for a dead creation.
+    pub taken: Vec<PlannedOp>,
+}
+
+/// Works a correction out: what the dead letter says, with `better` on top. `tail` is its record's, oldest first.
+///
+/// Returns nothing if the op is not in the tail.
+pub fn correct(tail: &[TailOp], dead: OpId, better: Fields) -> Option<Correction> {
+    let letter = tail.iter().find(|found| found.op.id == dead)?;
+    let takes_all = letter.step.kind == OpKind::Create;
+    let (mut folded, mut taken) = (Folded::Nothing, Vec::new());
+    for found in tail {
+        if found.op.id == dead || (takes_all && !found.under_way) {
+            folded = folded.then(found.step.clone(), true);
+            taken.push(found.op);
+        } else if let Folded::Change(change) = &mut folded {
+            // It stays, and stands before the new op: what it set anew is its own to say.
+            match found.step.kind {
+                OpKind::Update => {
+                    change.fields = change.fields.filtered(|name| found.step.fields.get(name).is_none());
+                }
+                OpKind::Create | OpKind::Replace => change.fields = Fields::new(),
+                // Who corrects what was deleted since wants it back, with all that it said.
+                OpKind::Delete => {}
+            }
+        }
+    }
+    let Folded::Change(mut change) = folded else { return None };
+    change.fields.compose(better);
+    Some(Correction { change, taken })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::OpPlace;
+    use crate::time::Hlc;
     use serde_json::json;
 
     fn fields(value: Value) -> Fields {
@@ -234,5 +291,59 @@ mod tests {
             ),
             Compensation::Op(Mutation::delete(key()))
         );
+    }
+
+    fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<TailOp> {
+        let ops = (1..).zip(ops).map(|(number, (kind, value, under_way))| TailOp {
+            op: PlannedOp { id: OpId::from_bytes([number; 16]), place: OpPlace::default() },
+            step: Step { kind, fields: fields(value), edited_at: Hlc::from_bits(u64::from(number)) },
+            under_way,
+        });
+        ops.collect()
+    }
+
+    /// Corrects an op, and returns what is sent and the numbers of the ops that it ends.
+    fn corrected(tail: &[TailOp], dead: u8, better: Value) -> (OpKind, Fields, Vec<u8>) {
+        let correction = correct(tail, OpId::from_bytes([dead; 16]), fields(better)).unwrap();
+        let ended = correction.taken.iter().map(|op| op.id.as_bytes()[0]).collect();
+        (correction.change.kind, correction.change.fields, ended)
+    }
+
+    #[test]
+    fn a_corrected_create_takes_in_what_waited_for_it() {
+        let tail = tail(vec![
+            (OpKind::Create, json!({"a": "bad", "b": 1}), false),
+            (OpKind::Update, json!({"b": 2}), false),
+        ]);
+        let expected = (OpKind::Create, fields(json!({"a": "good", "b": 2})), vec![1, 2]);
+        assert_eq!(corrected(&tail, 1, json!({"a": "good"})), expected);
+    }
+
+    #[test]
+    fn a_corrected_create_leaves_alone_what_is_under_way_and_what_that_set() {
+        let tail = tail(vec![
+            (OpKind::Delete, json!({}), false),
+            (OpKind::Create, json!({"a": 1, "b": 1}), false),
+            (OpKind::Replace, json!({"a": 2}), true),
+            (OpKind::Update, json!({"c": 3}), false),
+        ]);
+        let expected = (OpKind::Replace, fields(json!({"b": 9, "c": 3})), vec![1, 2, 4]);
+        assert_eq!(corrected(&tail, 2, json!({"b": 9})), expected);
+    }
+
+    #[test]
+    fn a_correction_does_not_bring_back_what_was_typed_anew_later() {
+        let later = |kind| {
+            tail(vec![(OpKind::Update, json!({"a": 1, "b": 1}), false), (kind, json!({"a": 2}), false)])
+        };
+        let of = |kind| corrected(&later(kind), 1, json!({"c": 1}));
+        assert_eq!(of(OpKind::Update), (OpKind::Update, fields(json!({"b": 1, "c": 1})), vec![1]));
+        assert_eq!(of(OpKind::Replace), (OpKind::Update, fields(json!({"c": 1})), vec![1]));
+        assert_eq!(of(OpKind::Delete), (OpKind::Update, fields(json!({"a": 1, "b": 1, "c": 1})), vec![1]));
+    }
+
+    #[test]
+    fn only_what_is_there_is_corrected() {
+        assert_eq!(correct(&[], OpId::from_bytes([1; 16]), Fields::new()), None);
     }
 }

@@ -35,8 +35,12 @@ impl Model {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
                 let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
                 ensure(!landed, "S7", || format!("unit {unit} took effect and is planned anew"))?;
-                let was = self.units.remove(unit).is_some();
-                ensure(was, "S6", || format!("unit {unit} was dissolved and is not under way"))
+                let was = self.units.remove(unit);
+                if ledger.now.applied.contains_key(unit) {
+                    let ops = was.iter().flatten().flat_map(|(_, ops)| ops);
+                    self.strays.extend(ops);
+                }
+                ensure(was.is_some(), "S6", || format!("unit {unit} was dissolved and is not under way"))
             }
             Decision::Upcast { key, op, schema_version, fields } => {
                 self.upcast(key, op, *schema_version, &item_of(entry, *fields)?)
@@ -202,13 +206,14 @@ impl Model {
         }
         let after = self.visible(&annulled.key);
         // What was created and deleted here says nothing about a record of that name that someone else made meanwhile, if
-        // the author saw nothing of that one.
+        // the author saw nothing of that one; nor about one that was made once the deletion had nothing left to delete.
         let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
         let created_on = ops.first().filter(|op| op.kind == OpKind::Create).map(|op| op.base);
         let was_there = |base| {
             let mut written = ledger.at(&annulled.key, base, None);
             written.any(|it| it.image.is_some() && !self.ever_planned.contains(&it.unit))
                 && !ledger.was_deleted_by(&self.ever_planned, &annulled.key, base)
+                && !self.has_seen_gone(&annulled.key, base, ledger)
         };
         let saw = |op: &&Op| op.base.is_some_and(was_there);
         let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
@@ -227,6 +232,12 @@ impl Model {
                 "annulling ops changed what the app reads: {reason:?} from {before:?} to {after:?}, {ops:?}"
             )
         })
+    }
+
+    /// Returns whether this device was told, after a version, that a record was deleted.
+    fn has_seen_gone(&self, key: &RecordKey, after: Version, ledger: &Ledger) -> bool {
+        let seen = self.records.get(key).map(|held| held.seen.range(after..)).into_iter().flatten();
+        seen.flat_map(|version| ledger.at(key, *version, None)).any(|written| written.image.is_none())
     }
 
     /// A dead letter must not come back over what was typed after it: when that ends, it takes from the dead letter what

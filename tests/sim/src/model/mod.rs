@@ -64,6 +64,8 @@ pub struct Model {
     pub aside: BTreeMap<(Seq, u32), Kept>,
     /// The entries that an opening may have added.
     pub upkeep: BTreeSet<u64>,
+    /// The ops of units that were planned anew after an answer of one life of the server, and took effect in another one.
+    pub strays: BTreeSet<OpId>,
     /// The records of the conflicts in the last entry.
     clashed: BTreeSet<RecordKey>,
 }

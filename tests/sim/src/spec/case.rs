@@ -283,6 +283,9 @@ pub(super) enum Step {
         key: RecordKey,
         /// What is to be different.
         payload: Fields,
+        /// Which of the record's dead letters, from 0.
+        #[serde(default)]
+        nth: usize,
     },
     /// The server is another life of itself from now on, as after a backup was restored.
     Server {

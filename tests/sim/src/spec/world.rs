@@ -232,8 +232,8 @@ impl World {
                 };
                 Ok(self.book()?.resolve(id, choice)?)
             }
-            Step::Correct { key, payload } => {
-                let op = self.dead_letters(std::slice::from_ref(&key))?.into_iter().next();
+            Step::Correct { key, payload, nth } => {
+                let op = self.dead_letters(std::slice::from_ref(&key))?.into_iter().nth(nth);
                 let op = op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
                 Ok(self.book()?.edit_and_retry(op, payload).map(drop)?)
             }

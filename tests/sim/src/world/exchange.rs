@@ -150,22 +150,26 @@ impl World {
         Ok(result)
     }
 
-    /// Takes note of a unit that was answered in a former life of the server and takes effect in this one.
+    /// Takes note of units that were answered in one life of the server and took effect in another one.
     fn note_stray(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
-        let is_under_way = get(&mut self.devices, number)?.model.units.contains_key(&unit.id);
-        if !is_under_way && self.server.ledger.life() > 0 {
+        let model = &mut get(&mut self.devices, number)?.model;
+        self.server.ledger.shared.append(&mut model.strays);
+        if !model.units.contains_key(&unit.id) && self.server.ledger.life() > 0 {
             self.server.ledger.shared.extend(unit.changes.iter().flat_map(|change| &change.ops));
         }
         Ok(())
     }
 
-    /// S9: the ops of one record take effect in the order in which they were made.
+    /// S9: the ops of one record take effect in the order in which they were made. What may take effect twice may do so late.
     fn check_order(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
         let life = self.server.ledger.life();
         let device = get(&mut self.devices, number)?;
         for change in &unit.changes {
             for op in &change.ops {
-                let Some(op) = device.model.ops.get(op).filter(|op| !op.was_dead) else { continue };
+                let shared = self.server.ledger.shared.contains(op);
+                let Some(op) = device.model.ops.get(op).filter(|op| !op.was_dead && !shared) else {
+                    continue;
+                };
                 let before = device.order.insert((life, change.key.clone()), op.place);
                 ensure(before.is_none_or(|before| before <= op.place), "S9", || {
                     format!("{}: op {} took effect after {before:?}", change.key, op.place)
