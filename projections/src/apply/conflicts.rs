@@ -1,0 +1,140 @@
+//! What ops lose and get: by conflicts, by what a person chose in one, by upcasters.
+
+use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{ConflictRow, TailRef, TailRow, Upcast};
+use fieldbook_core::{FieldsJson, OpKind, RecordKey};
+
+use super::Applying;
+use super::tail_rows::tail_row;
+use crate::access::Tables;
+use crate::effects::TailEffect;
+use crate::log_view::{LogView, op_meta};
+
+impl<T: Tables, L: LogView> Applying<'_, T, L> {
+    pub(super) fn conflicted(&mut self, number: u32, conflict: &Conflicted) -> Result<(), StoreError> {
+        let values = |index| {
+            self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
+        };
+        let merged = conflict.merged.map(values).transpose()?;
+        let row = ConflictRow {
+            key: conflict.key.clone(),
+            op: conflict.op,
+            kind: conflict.kind,
+            edited_at: conflict.edited_at,
+            version: conflict.version,
+            extent: conflict.extent,
+            remote_edited_at: conflict.remote_edited_at,
+            fields: conflict
+                .fields
+                .iter()
+                .map(|field| (field.name.clone(), field.rule, field.winner))
+                .collect(),
+            winner: conflict.winner,
+            rule: conflict.rule,
+            base: values(conflict.base)?,
+            local: values(conflict.local)?,
+            remote: values(conflict.remote)?,
+            merged: merged.clone(),
+            functions: conflict.functions.clone(),
+            at: self.entry.header.wall,
+            open: conflict.winner == Winner::Undecided,
+        };
+        self.tables.put_conflict(self.seq(), number, row)?;
+        let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
+        let lost: Vec<_> = lost.map(|field| field.name.clone()).collect();
+        self.learn(conflict)?;
+        self.lose(&conflict.key, conflict.op, &lost, |reference| {
+            if let Some(merged) = &merged {
+                reference.merged = Some(
+                    match reference.merged.take().map(|before| (before.to_fields(), merged.to_fields())) {
+                        Some((Ok(mut before), Ok(more))) => {
+                            before.compose(more);
+                            before.to_json()
+                        }
+                        _ => merged.clone(),
+                    },
+                );
+            }
+        })
+    }
+
+    /// What theirs is has been judged: ops that go again are not judged against it a second time.
+    fn learn(&mut self, conflict: &Conflicted) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(&conflict.key)? else { return Ok(()) };
+        let theirs = self.entry.fields(conflict.remote).map_err(|fault| self.damaged(fault))?;
+        let theirs = theirs.unwrap_or_default().to_fields().map_err(|fault| self.damaged(fault))?;
+        for reference in row.tail.iter_mut().filter(|reference| !reference.dead) {
+            let Some(base) = reference.base.as_mut().filter(|_| !conflict.fields.is_empty()) else {
+                reference.base = None;
+                continue;
+            };
+            let known = base.fields.as_ref().map(FieldsJson::to_fields).transpose();
+            let mut known = known.map_err(|fault| self.damaged(fault))?.unwrap_or_default();
+            known.compose(theirs.clone());
+            base.fields = Some(known.to_json());
+        }
+        self.put(&conflict.key, row)
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        winner: Winner,
+        lost: &[String],
+        merged: Option<ItemIndex>,
+    ) -> Result<(), StoreError> {
+        let merged = match merged {
+            Some(index) => self.entry.fields(index).map_err(|fault| self.damaged(fault))?,
+            None => None,
+        };
+        self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())?;
+        self.lose(key, op, lost, |reference| {
+            if merged.is_some() {
+                reference.merged.clone_from(&merged);
+            }
+        })
+    }
+
+    /// Gives an op the fields that an upcaster made of what was left of it.
+    pub(super) fn upcast(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        schema_version: u32,
+        fields: ItemIndex,
+    ) -> Result<(), StoreError> {
+        let fields = self.entry.fields(fields).map_err(|fault| self.damaged(fault))?.unwrap_or_default();
+        let made = self.log.existing(op.place.seq)?;
+        let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
+        let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, op.place)?, Some(&fields))?;
+        let tail_row = TailRow { upcast: Some(schema_version), ..tail_row };
+        self.effects.tail.push(TailEffect::Replace(op.place, tail_row));
+        self.each_ref(key, &[op], |reference| {
+            reference.upcast = Some(Upcast { schema_version, fields: fields.clone() });
+            reference.lost.clear();
+            reference.merged = None;
+        })
+    }
+
+    /// Takes fields from an op, and from the dead letters that it had come after.
+    fn lose(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        lost: &[String],
+        change: impl Fn(&mut TailRef),
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        row.outdate(op.place, OpKind::Update, lost);
+        for reference in row.tail.iter_mut().filter(|reference| reference.op == op.id) {
+            let news = lost.iter().filter(|name| !reference.lost.contains(name));
+            let news: Vec<_> = news.cloned().collect();
+            reference.lost.extend(news);
+            change(reference);
+        }
+        self.see(&mut row)?;
+        self.put(key, row)
+    }
+}

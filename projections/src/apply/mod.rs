@@ -1,0 +1,253 @@
+//! The one write path: what an entry does to the tables.
+//!
+//! ```text
+//!   intent              each op joins its record's tail; visible moves on
+//!   upstream            each change moves confirmed on, if its version is higher; cursors, anchor
+//!   control: planned    units begin; ops that need not be sent end
+//!   control: decided    as it says
+//! ```
+//!
+//! Invariants:
+//! 1. Total and deterministic: the same entries over the same tables give the same tables, byte for byte. No clock, no
+//!    randomness, no rule: what was decided is in the entries.
+//! 2. Confirmed never goes back: a change whose version is not higher than confirmed's is recorded and changes nothing.
+//! 3. After every entry, `visible` is `confirmed` with the tail folded on top, for each record it touched.
+//!
+//! Here are the kinds of entry and what every part needs to see a record anew; the rest by subject:
+//!
+//! ```text
+//!   upstream    what the server said: changes, cursors, another server
+//!   units       a unit's life: planned, tried, acked, dissolved, dead-lettered
+//!   conflicts   what ops lose and get: conflicts, choices, upcasts
+//!   ends        how ops leave the tail
+//!   tail_rows   the rows that the ops of an intent have in the tail
+//! ```
+//!
+//! What it is not: the two tables that are folded later (`lazy`), and the tail in memory, which follows the effects.
+
+mod conflicts;
+mod ends;
+mod tail_rows;
+mod units;
+mod upstream;
+
+use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{ROWS_FORMAT, RecordRow, TailRef, Visible};
+use fieldbook_core::rules::{Image, apply_to_text};
+use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpPlace, RecordKey, Schema, Seq};
+
+use crate::access::Tables;
+use crate::effects::{Effects, TailEffect};
+use crate::log_view::{LogView, op_meta};
+
+use tail_rows::tail_row;
+pub use tail_rows::tail_rows;
+
+/// Applies one entry to the tables and notes what changed.
+///
+/// # Errors
+/// [`StoreError`] if a table or the log cannot be read or written, or what an entry names is missing.
+pub fn apply(
+    tables: &mut impl Tables,
+    log: &impl LogView,
+    schema: &Schema,
+    entry: &Entry,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut applying = Applying { tables, log, schema, entry, effects };
+    match &entry.meta {
+        Meta::Intent(intent) => {
+            for index in 0..intent.ops.len() {
+                applying
+                    .op(OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) })?;
+            }
+            Ok(())
+        }
+        Meta::Upstream(upstream) => applying.upstream(upstream),
+        Meta::Control(control) => applying.control(control),
+    }
+}
+
+struct Applying<'a, T, L> {
+    tables: &'a mut T,
+    log: &'a L,
+    schema: &'a Schema,
+    entry: &'a Entry,
+    effects: &'a mut Effects,
+}
+
+impl<T: Tables, L: LogView> Applying<'_, T, L> {
+    fn seq(&self) -> Seq {
+        self.entry.header.seq
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<(), StoreError> {
+        let Meta::Intent(intent) = &self.entry.meta else { return Ok(()) };
+        let meta = op_meta(self.entry, place)?;
+        let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
+        let text = text.map_err(|fault| self.damaged(fault))?.flatten();
+        let tail_row = tail_row(self.schema, self.entry, intent.ops.len(), meta, text.as_ref())?;
+        let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
+        let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
+        let before_deletion = deleted.map(|confirmed| &confirmed.fields);
+        let image = apply_to_text(row.image(), before_deletion, meta.kind, text.unwrap_or_default());
+        row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
+        // What is written in place of a dead letter is judged as that would have been.
+        let corrected = row.tail.iter().find(|reference| reference.dead && Some(reference.op) == meta.cites);
+        let base = corrected.and_then(|reference| reference.base.clone());
+        row.tail.push(TailRef {
+            op: meta.id,
+            place,
+            kind: meta.kind,
+            stale: 0,
+            dead: false,
+            outdated: false,
+            lost: Vec::new(),
+            merged: None,
+            attempts: Vec::new(),
+            base,
+            upcast: None,
+        });
+        self.effects.tail.push(TailEffect::Insert(place, tail_row));
+        self.put(&meta.key, row)
+    }
+
+    fn control(&mut self, control: &Control) -> Result<(), StoreError> {
+        match control {
+            Control::Opened(opened) => {
+                let mut state = self.tables.state()?;
+                state.format = ROWS_FORMAT;
+                state.device = Some(opened.device);
+                state.epoch = Some(self.entry.header.epoch);
+                state.epoch_from = self.seq();
+                self.put_state(state)
+            }
+            Control::EpochStarted { epoch, .. } => {
+                let mut state = self.tables.state()?;
+                state.epoch = Some(*epoch);
+                state.epoch_from = self.seq();
+                state.anchor = None;
+                self.put_state(state)
+            }
+            Control::Planned(planned) => {
+                planned.units.iter().try_for_each(|unit| self.planned(unit))?;
+                planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled))
+            }
+            Control::Decided(decisions) | Control::Verb(_, decisions) => {
+                for (number, decision) in decisions.iter().enumerate() {
+                    self.decision(u32::try_from(number).unwrap_or(u32::MAX), decision)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn decision(&mut self, number: u32, decision: &Decision) -> Result<(), StoreError> {
+        match decision {
+            Decision::Acked { unit, versions, .. } => self.acked(unit, versions),
+            Decision::Tried { unit, tries, code, retry_at, .. } => self.tried(unit, *tries, code, *retry_at),
+            Decision::Dissolved { unit, .. } => self.dissolved(unit),
+            Decision::Conflicted(conflict) => self.conflicted(number, conflict),
+            Decision::Superseded { key, op } => {
+                self.last_word(key, &[*op])?;
+                self.end(key, &[*op])
+            }
+            Decision::Discarded { key, op } => self.end(key, &[*op]),
+            Decision::DeadLettered { unit, tries, code, message, .. } => {
+                let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
+                let message = String::from_utf8_lossy(message).into_owned();
+                self.dead_lettered(unit, *tries, code, &message)
+            }
+            Decision::Retried { key, op } => self.retried(key, *op),
+            Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Parked { scope, code } => {
+                let mut state = self.tables.state()?;
+                if !state.parks.iter().any(|(parked, _)| parked == scope) {
+                    state.parks.push((scope.clone(), code.clone()));
+                    self.put_state(state)?;
+                }
+                Ok(())
+            }
+            Decision::Resolved { key, op, winner, lost, merged } => {
+                self.resolved(key, *op, *winner, lost, *merged)
+            }
+            Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
+            Decision::Upcast { key, op, schema_version, fields } => {
+                self.upcast(key, *op, *schema_version, *fields)
+            }
+            Decision::ServerAccepted { server } => self.server_accepted(*server),
+            Decision::ServerRead => self.server_read(),
+            Decision::Unparked { scope } => {
+                let mut state = self.tables.state()?;
+                state.parks.retain(|(parked, _)| parked != scope);
+                self.put_state(state)
+            }
+        }
+    }
+
+    fn each_ref(
+        &mut self,
+        key: &RecordKey,
+        ops: &[PlannedOp],
+        change: impl Fn(&mut TailRef),
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        for reference in row.tail.iter_mut().filter(|reference| ops.iter().any(|op| op.id == reference.op)) {
+            change(reference);
+        }
+        self.see(&mut row)?;
+        self.put(key, row)
+    }
+
+    /// Folds the tail over confirmed.
+    fn see(&mut self, row: &mut RecordRow) -> Result<(), StoreError> {
+        if row.tail.is_empty() {
+            row.visible = Visible::AsConfirmed;
+            return Ok(());
+        }
+        let was_there = row.confirmed_image().is_some();
+        let confirmed = row.confirmed_fields().map_err(|fault| self.damaged(fault))?;
+        let mut image = Image {
+            fields: was_there.then_some(confirmed),
+            before_deletion: before_deletion(row, self.seq())?,
+        };
+        for reference in &row.tail {
+            let content = self.log.op(reference.place)?;
+            image.put(&content, reference);
+        }
+        row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
+        Ok(())
+    }
+
+    fn put(&mut self, key: &RecordKey, mut row: RecordRow) -> Result<(), StoreError> {
+        if row.tail.is_empty() {
+            row.visible = Visible::AsConfirmed;
+            if let Some(confirmed) = row.confirmed.as_mut().filter(|confirmed| confirmed.deleted) {
+                confirmed.fields = FieldsJson::default();
+            }
+        }
+        self.effects.records.push(key.clone());
+        self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
+    }
+
+    /// Notes that a record's status changed while its row did not.
+    fn touched(&mut self, key: &RecordKey) {
+        self.effects.records.push(key.clone());
+    }
+
+    fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {
+        self.effects.state = true;
+        self.tables.put_state(state)
+    }
+
+    fn damaged(&self, fault: InvalidFields) -> StoreError {
+        StoreError::corrupt("stored fields", self.seq(), fault)
+    }
+}
+
+fn before_deletion(row: &RecordRow, seq: Seq) -> Result<Option<Fields>, StoreError> {
+    let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
+    let fields = deleted.map(|confirmed| confirmed.fields.to_fields()).transpose();
+    fields.map_err(|fault| StoreError::corrupt("stored fields", seq, fault))
+}

@@ -1,0 +1,217 @@
+//! A unit's life: planned, tried, and then acked, dissolved or dead-lettered.
+
+use fieldbook_core::entry::{PlannedChange, PlannedOp, PlannedUnit};
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{
+    AuthorBase, Confirmed, DeadLetterRow, RecordRow, TailRef, UnitChangeRow, UnitRow,
+};
+use fieldbook_core::rules::Image;
+use fieldbook_core::rules::base::overlaid;
+use fieldbook_core::{Fields, FieldsJson, OpKind, RecordKey, UnitId, Version, WallTime};
+
+use super::{Applying, before_deletion};
+use crate::access::Tables;
+use crate::effects::TailEffect;
+use crate::log_view::LogView;
+
+impl<T: Tables, L: LogView> Applying<'_, T, L> {
+    pub(super) fn planned(&mut self, unit: &PlannedUnit) -> Result<(), StoreError> {
+        for id in &unit.replaces {
+            // Those that were given up are there no more.
+            let Some(former) = self.tables.unit(id)? else { continue };
+            self.end_unit(id)?;
+            for change in &former.changes {
+                self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(*id))?;
+            }
+        }
+        let changes =
+            unit.changes.iter().map(|change| self.planned_change(change)).collect::<Result<Vec<_>, _>>()?;
+        let row = UnitRow {
+            planned: self.seq(),
+            actor: unit.actor.clone(),
+            changes,
+            digest: unit.digest,
+            replaces: unit.replaces.clone(),
+            tries: 0,
+            code: String::new(),
+            first_try: None,
+            retry_at: None,
+        };
+        self.effects.tail.push(TailEffect::Unit(unit.id, row.clone()));
+        self.tables.put_unit(&unit.id, Some(row))
+    }
+
+    fn planned_change(&mut self, change: &PlannedChange) -> Result<UnitChangeRow, StoreError> {
+        let row = self.tables.record(&change.key)?.unwrap_or_default();
+        let base = row
+            .confirmed_image()
+            .map(FieldsJson::to_fields)
+            .transpose()
+            .map_err(|fault| self.damaged(fault))?;
+        let base = match (change.kind, base) {
+            (OpKind::Update, Some(base)) => {
+                let touched = self.log.fields(change.fields)?.unwrap_or_default();
+                let touched = touched.to_fields().map_err(|fault| self.damaged(fault))?;
+                let was = |name: &str| base.get(name).cloned().unwrap_or(serde_json::Value::Null);
+                Some(touched.names().map(|name| (name.to_owned(), was(name))).collect())
+            }
+            (_, base) => base,
+        };
+        let absorbed = |reference: &&TailRef| change.ops.iter().any(|op| op.id == reference.op);
+        let base = overlaid(base, row.tail.iter().filter(absorbed)).map_err(|fault| self.damaged(fault))?;
+        let base_fields = base.map(|base: Fields| base.to_json());
+        self.touched(&change.key);
+        Ok(UnitChangeRow {
+            key: change.key.clone(),
+            kind: change.kind,
+            ops: change.ops.clone(),
+            base: change.base,
+            base_fields,
+            edited_at: change.edited_at,
+            older: change.older.clone(),
+            schema_version: change.schema_version,
+            fields: change.fields,
+        })
+    }
+
+    pub(super) fn tried(
+        &mut self,
+        unit: &UnitId,
+        tries: u32,
+        code: &str,
+        retry_at: WallTime,
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.unit(unit)? else { return Ok(()) };
+        row.tries = tries;
+        code.clone_into(&mut row.code);
+        row.first_try = row.first_try.or(Some(self.entry.header.wall));
+        row.retry_at = Some(retry_at);
+        for change in &row.changes {
+            self.touched(&change.key);
+        }
+        self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
+        self.tables.put_unit(unit, Some(row))
+    }
+
+    pub(super) fn acked(&mut self, id: &UnitId, versions: &[(RecordKey, Version)]) -> Result<(), StoreError> {
+        let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
+        self.end_unit(id)?;
+        for change in &unit.changes {
+            let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
+            row.synced_at = Some(self.entry.header.wall);
+            let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
+            if let Some(version) =
+                version.filter(|version| row.version().is_none_or(|known| *version > known))
+            {
+                self.confirm(&mut row, change, version)?;
+            }
+            self.outdate(&mut row, &change.ops)?;
+            row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
+            self.ended(&change.key, &change.ops)?;
+            self.see(&mut row)?;
+            self.put(&change.key, row)?;
+        }
+        Ok(())
+    }
+
+    /// Moves confirmed on to what the server has by our own change.
+    fn confirm(
+        &mut self,
+        row: &mut RecordRow,
+        change: &UnitChangeRow,
+        version: Version,
+    ) -> Result<(), StoreError> {
+        let fields = self.log.fields(change.fields)?.unwrap_or_default();
+        let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
+        let was_there = row.confirmed_image().is_some();
+        let mut image = Image {
+            fields: row
+                .confirmed_fields()
+                .map_err(|fault| self.damaged(fault))
+                .map(|fields| was_there.then_some(fields))?,
+            before_deletion: before_deletion(row, self.seq())?,
+        };
+        let (last, edited_at) = row.confirmed.take().map_or_else(
+            || (FieldsJson::default(), change.edited_at),
+            // As the server has it: an update that goes late leaves the stamp of what others edited after it was made.
+            |known| match change.kind {
+                OpKind::Update => (known.fields, change.edited_at.max(known.edited_at)),
+                _ => (known.fields, change.edited_at),
+            },
+        );
+        image.apply(change.kind, &fields);
+        row.confirmed = Some(Confirmed {
+            version,
+            edited_at,
+            deleted: image.fields.is_none(),
+            fields: image.fields.map_or(last, |fields| fields.to_json()),
+        });
+        Ok(())
+    }
+
+    pub(super) fn dissolved(&mut self, unit: &UnitId) -> Result<(), StoreError> {
+        let Some(row) = self.tables.unit(unit)? else { return Ok(()) };
+        self.end_unit(unit)?;
+        for change in &row.changes {
+            self.each_ref(&change.key, &change.ops, |reference| {
+                reference.stale = reference.stale.saturating_add(1);
+                // It was judged against what the server has now, conflict or not.
+                reference.base = None;
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn dead_lettered(
+        &mut self,
+        id: &UnitId,
+        tries: u32,
+        code: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
+        self.end_unit(id)?;
+        let wall = self.entry.header.wall;
+        for change in &unit.changes {
+            for op in &change.ops {
+                let kind = self.log.op(op.place)?.kind;
+                let row = DeadLetterRow {
+                    key: change.key.clone(),
+                    op: *op,
+                    kind,
+                    actor: unit.actor.clone(),
+                    unit: *id,
+                    code: code.to_owned(),
+                    message: message.to_owned(),
+                    tries,
+                    first_at: unit.first_try.unwrap_or(wall),
+                    last_at: wall,
+                    recorded: self.seq(),
+                };
+                self.tables.put_dead_letter(&op.id, Some(row))?;
+                self.effects.tail.push(TailEffect::Dead(op.place, true));
+            }
+            let base = AuthorBase { version: change.base, fields: change.base_fields.clone() };
+            self.each_ref(&change.key, &change.ops, |reference| {
+                reference.dead = true;
+                reference.base = Some(base.clone());
+                reference.attempts.push(*id);
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn retried(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
+        self.tables.put_dead_letter(&op.id, None)?;
+        self.effects.tail.push(TailEffect::Dead(op.place, false));
+        self.each_ref(key, &[op], |reference| {
+            reference.dead = false;
+            reference.stale = 0;
+        })
+    }
+
+    pub(super) fn end_unit(&mut self, id: &UnitId) -> Result<(), StoreError> {
+        self.effects.tail.push(TailEffect::UnitGone(*id));
+        self.tables.put_unit(id, None)
+    }
+}

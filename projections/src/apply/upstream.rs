@@ -1,0 +1,109 @@
+//! What the server said: changes of records, cursors, and that it is another one than before.
+
+use fieldbook_core::entry::{ChangeMeta, Entry, Extent, Meta, Upstream};
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{Confirmed, CursorRow};
+use fieldbook_core::{FieldsJson, RecordKey, Seq, ServerEpoch, ServerId, Version};
+
+use super::Applying;
+use crate::access::Tables;
+use crate::log_view::LogView;
+
+impl<T: Tables, L: LogView> Applying<'_, T, L> {
+    pub(super) fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
+        for (number, change) in upstream.changes.iter().enumerate() {
+            if change.kept_aside {
+                self.tables.put_aside(&change.key, self.seq(), u32::try_from(number).unwrap_or(u32::MAX))?;
+            } else {
+                self.change(change, self.entry)?;
+            }
+        }
+        let wall = self.entry.header.wall;
+        for (entity, cursor) in &upstream.cursors {
+            self.tables.put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
+        }
+        let mut state = self.tables.state()?;
+        state.server = Some((upstream.server, upstream.epoch));
+        state.server_time = Some((upstream.server_time, wall));
+        state.synced_at = Some(wall);
+        state.anchor = upstream.receipt.or(state.anchor);
+        self.put_state(state)
+    }
+
+    fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
+        let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
+        row.synced_at = Some(self.entry.header.wall);
+        // That there never was such a record, which has the version 0, is news of a record that a former server had.
+        let is_newer = |known: Version| change.version > known || known == Version::default();
+        if row.version().is_none_or(is_newer) {
+            let sent = match change.fields {
+                Some(index) => {
+                    sent_by.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
+                }
+                None => FieldsJson::default(),
+            };
+            let fields = match change.extent {
+                Extent::Whole => sent.into_image(),
+                Extent::Partial => {
+                    let mut image = row.confirmed_fields().map_err(|fault| self.damaged(fault))?;
+                    image.apply(&sent.to_fields().map_err(|fault| self.damaged(fault))?);
+                    Ok(image.to_json())
+                }
+                // What the record last was is kept for an edit that may survive the deletion; `put` drops it without one.
+                Extent::Deleted => {
+                    Ok(row.confirmed.take().map(|confirmed| confirmed.fields).unwrap_or_default())
+                }
+            };
+            row.confirmed = Some(Confirmed {
+                version: change.version,
+                edited_at: change.edited_at,
+                deleted: change.extent == Extent::Deleted,
+                fields: fields.map_err(|fault| self.damaged(fault))?,
+            });
+            self.see(&mut row)?;
+        }
+        self.put(&change.key, row)
+    }
+
+    pub(super) fn taken_in(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+        let entry = self.log.existing(seq)?;
+        self.tables.remove_aside(key, seq, number)?;
+        let Meta::Upstream(upstream) = &entry.meta else { return Ok(()) };
+        let change = usize::try_from(number).ok().and_then(|number| upstream.changes.get(number));
+        change.map_or(Ok(()), |change| self.change(change, &entry))
+    }
+
+    pub(super) fn server_accepted(
+        &mut self,
+        server: Option<(ServerId, ServerEpoch)>,
+    ) -> Result<(), StoreError> {
+        // What is under way was made for versions of the former server: it is planned anew, by units that name it.
+        for (id, unit) in self.tables.units()? {
+            self.end_unit(&id)?;
+            for change in &unit.changes {
+                self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(id))?;
+            }
+        }
+        self.tables.await_confirmation()?;
+        let mut state = self.tables.state()?;
+        state.server = server;
+        state.anchor = None;
+        state.rereading = true;
+        state.had_other_server = true;
+        self.put_state(state)
+    }
+
+    pub(super) fn server_read(&mut self) -> Result<(), StoreError> {
+        for key in self.tables.unconfirmed()? {
+            let mut row = self.tables.take_record(&key)?.unwrap_or_default();
+            if let Some(confirmed) = row.confirmed.as_mut() {
+                confirmed.deleted = true;
+            }
+            self.see(&mut row)?;
+            self.put(&key, row)?;
+        }
+        let mut state = self.tables.state()?;
+        state.rereading = false;
+        self.put_state(state)
+    }
+}
