@@ -14,7 +14,7 @@ use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
 /// The format of the rows. Raised with every change to a type in this file.
-pub const ROWS_FORMAT: u32 = 6;
+pub const ROWS_FORMAT: u32 = 7;
 
 /// One record. Key: [`RecordKey::to_bytes`].
 ///

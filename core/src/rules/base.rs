@@ -4,6 +4,7 @@
 //! |---|---|
 //! | waits for the first time | what is confirmed: a page that changed it was judged against it |
 //! | was a dead letter, and is sent again | what was confirmed when it was sent first; pages passed it by |
+//! | an upcaster gave a field of another name | nothing of that field: no page was judged against it under that name |
 //!
 //! Invariants:
 //! 1. An op that goes again keeps the base that it had, until it was judged against what the server has.
@@ -34,6 +35,42 @@ pub fn overlaid<'a>(
         }
     }
     Ok(base)
+}
+
+/// Returns what the author of an op has seen once an upcaster turned what it `said` into `fields`: of a field that it did not
+/// name before, and that the server has with another value, nothing. `base` is what it was known to have seen.
+///
+/// # Errors
+/// [`InvalidFields`] if stored text was damaged.
+pub fn upcast(
+    row: &RecordRow,
+    kind: OpKind,
+    base: Option<AuthorBase>,
+    said: &Fields,
+    fields: &Fields,
+) -> Result<Option<AuthorBase>, InvalidFields> {
+    let Some(confirmed) = row.confirmed_image().map(FieldsJson::to_fields).transpose()? else {
+        return Ok(base);
+    };
+    let is_news = |(name, ours): &(&str, &Value)| {
+        said.get(name).is_none() && confirmed.get(name).is_some_and(|theirs| theirs != *ours)
+    };
+    let news: Vec<_> = fields.iter().filter(is_news).map(|(name, _)| name.to_owned()).collect();
+    if news.is_empty() {
+        return Ok(base);
+    }
+    // 0 is no version that the server gives: it is asked in any case.
+    let (version, mut seen) = match base {
+        Some(AuthorBase { version, fields: Some(seen) }) => (version, seen.to_fields()?),
+        // Nothing at all.
+        Some(AuthorBase { fields: None, .. }) => return Ok(base),
+        None if kind == OpKind::Update => (Some(Version::default()), Fields::new()),
+        None => (Some(Version::default()), confirmed),
+    };
+    for name in news {
+        seen.set(name, Value::Null);
+    }
+    Ok(Some(AuthorBase { version, fields: Some(seen.to_json()) }))
 }
 
 /// Returns the version for which ops of a record are sent, each with the fields it still has.
@@ -75,6 +112,8 @@ fn differs(kind: OpKind, fields: &Fields, seen: Option<&Fields>, confirmed: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Confirmed;
+    use crate::time::Hlc;
     use serde_json::json;
 
     fn fields(value: Value) -> Fields {
@@ -104,6 +143,35 @@ mod tests {
             expect(kind, json!({}), Some(json!({"a": 0})), Some(json!({"a": 0})), false);
             expect(kind, json!({}), Some(json!({"a": 0})), Some(json!({"a": 0, "b": 1})), true);
         }
+    }
+
+    #[test]
+    fn of_a_field_that_an_upcaster_named_its_author_had_seen_nothing() {
+        let text = |value: Value| fields(value).to_json();
+        let row = |theirs: Value| RecordRow {
+            confirmed: Some(Confirmed {
+                version: Version::new(7),
+                edited_at: Hlc::ZERO,
+                deleted: false,
+                fields: text(theirs),
+            }),
+            ..RecordRow::default()
+        };
+        let turned = |theirs: Value, kind, base: Option<AuthorBase>| {
+            let (said, now) = (fields(json!({"old": 1, "same": 1})), fields(json!({"new": 1, "same": 1})));
+            upcast(&row(theirs), kind, base, &said, &now).unwrap()
+        };
+        let unseen =
+            |seen: Value| Some(AuthorBase { version: Some(Version::default()), fields: Some(text(seen)) });
+        let theirs = json!({"new": 2, "same": 2});
+        assert_eq!(turned(theirs.clone(), OpKind::Update, None), unseen(json!({"new": null})));
+        assert_eq!(turned(theirs.clone(), OpKind::Create, None), unseen(json!({"new": null, "same": 2})));
+        assert_eq!(turned(json!({"new": 1, "same": 2}), OpKind::Update, None), None, "they say the same");
+        assert_eq!(turned(json!({"same": 2}), OpKind::Update, None), None, "they have no such field");
+        let seen =
+            |seen: Value| Some(AuthorBase { version: Some(Version::new(3)), fields: Some(text(seen)) });
+        let known = turned(theirs, OpKind::Update, seen(json!({"old": 0})));
+        assert_eq!(known, seen(json!({"old": 0, "new": null})));
     }
 
     #[test]

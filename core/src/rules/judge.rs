@@ -11,10 +11,12 @@
 //!
 //! Invariants:
 //! 1. A value of ours that a later op of ours set anew never comes back: not when the later one loses, nor while a person has
-//!    yet to choose about it.
+//!    yet to choose about it, nor when theirs came to the same as the later one.
 //! 2. What a replace or a delete of ours covered ends with it.
 //! 3. What was made after a unit had left is judged apart from that unit, by its own time.
 //! 4. Every value that loses as our last word is in a conflict; values that we had overwritten ourselves are in the log.
+
+use serde_json::Value;
 
 use super::coalesce::{Folded, Step};
 use super::resolve::{LocalEdit, RemoteEdit, Resolution, Settlement, resolve};
@@ -103,16 +105,23 @@ pub(super) fn judge(
     let kind = if replaces { OpKind::Replace } else { change.kind };
     let local =
         LocalEdit { kind, fields: &change.fields, edited: (change.edited_at, last.op.id), edit_of: &edit_of };
+    let passed =
+        if kind == OpKind::Replace { Vec::new() } else { passed(&edit, &change.fields, remote.image) };
     match resolve(key, rules, edit.base.as_ref(), local, remote) {
         Resolution::Agreed if edit.stale || kind == OpKind::Delete => {
             let ops = edit.ops.iter().map(|op| op.op).collect();
             verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
         }
-        Resolution::Apart | Resolution::Agreed => {}
+        Resolution::Apart | Resolution::Agreed if passed.is_empty() => {}
+        Resolution::Apart | Resolution::Agreed => {
+            deal_fields(&edit, kind, Settlement::nothing(rules), rules, &passed, &mut verdicts);
+        }
         Resolution::Conflict(settlement) if settlement.fields.is_empty() => {
             deal_whole(&edit, kind, settlement, &mut verdicts);
         }
-        Resolution::Conflict(settlement) => deal_fields(&edit, kind, &settlement, &mut verdicts),
+        Resolution::Conflict(settlement) => {
+            deal_fields(&edit, kind, settlement, rules, &passed, &mut verdicts);
+        }
     }
     verdicts
 }
@@ -120,6 +129,29 @@ pub(super) fn judge(
 /// Returns the op that set a field last.
 fn holder<'a>(edit: &'a Edit, name: &str) -> Option<&'a EditOp> {
     edit.ops.iter().rev().find(|op| op.fields.get(name).is_some())
+}
+
+/// A field that theirs changed to the very value that our last word is, while an earlier op of ours says something else.
+/// That one may leave by itself, and must not take theirs away unseen.
+#[derive(Debug)]
+struct Passed {
+    name: String,
+    base: Value,
+    value: Value,
+}
+
+fn passed(edit: &Edit, last_words: &Fields, theirs: Option<&Fields>) -> Vec<Passed> {
+    let Some(theirs) = theirs else { return Vec::new() };
+    let of_base =
+        |name: &str| edit.base.as_ref().and_then(|base| base.get(name)).cloned().unwrap_or(Value::Null);
+    let value_of = |name: &str| theirs.get(name).cloned().unwrap_or(Value::Null);
+    let differs = |name: &str, value: &Value| {
+        edit.ops.iter().filter_map(|op| op.fields.get(name)).any(|earlier| earlier != value)
+    };
+    let found = last_words.iter().map(|(name, ours)| (name, ours, value_of(name)));
+    let found =
+        found.filter(|(name, ours, value)| *ours == value && differs(name, value) && of_base(name) != *value);
+    found.map(|(name, _, value)| Passed { name: name.to_owned(), base: of_base(name), value }).collect()
 }
 
 /// Deals out a conflict with one winner for the whole change.
@@ -138,28 +170,45 @@ fn deal_whole(edit: &Edit, kind: OpKind, settlement: Settlement, verdicts: &mut 
 }
 
 /// Deals out a conflict that was settled field by field.
-fn deal_fields(edit: &Edit, kind: OpKind, settlement: &Settlement, verdicts: &mut Vec<Verdict>) {
+fn deal_fields(
+    edit: &Edit,
+    kind: OpKind,
+    mut settlement: Settlement,
+    rules: &EntityRules,
+    passed: &[Passed],
+    verdicts: &mut Vec<Verdict>,
+) {
+    for Passed { name, base, value } in passed {
+        settlement.base.set(name, base.clone());
+        settlement.remote.set(name, value.clone());
+    }
     for op in edit.ops.iter().rev() {
         let is_last_word = |name: &str| holder(edit, name).is_some_and(|holder| holder.op == op.op);
         let own = settlement.fields.iter().filter(|field| op.fields.get(&field.name).is_some());
-        let mut last_words = Vec::new();
+        let mut told = Vec::new();
         let mut overwritten = Vec::new();
         for field in own {
             match field.winner {
-                _ if is_last_word(&field.name) => last_words.push(field.clone()),
+                _ if is_last_word(&field.name) => told.push(field.clone()),
                 Winner::Remote | Winner::Undecided => {
                     overwritten.push(ConflictedField { winner: Winner::Remote, ..field.clone() });
                 }
                 Winner::Local | Winner::Merged => {}
             }
         }
+        let loses = |passed: &&Passed| op.fields.get(&passed.name).is_some_and(|ours| *ours != passed.value);
+        told.extend(passed.iter().filter(loses).map(|passed| ConflictedField {
+            name: passed.name.clone(),
+            rule: rules.policy_of(&passed.name),
+            winner: Winner::Remote,
+        }));
         let is_lost = |name: &str| {
-            let lost = last_words.iter().chain(&overwritten).find(|field| field.name == name);
+            let lost = told.iter().chain(&overwritten).find(|field| field.name == name);
             lost.is_some_and(|field| field.winner == Winner::Remote)
         };
         let ends =
             settlement.winner == Winner::Remote || (!op.fields.is_empty() && op.fields.names().all(is_lost));
-        let mut fields = last_words;
+        let mut fields = told;
         if !ends || !fields.is_empty() {
             fields.append(&mut overwritten);
         }
@@ -168,7 +217,7 @@ fn deal_fields(edit: &Edit, kind: OpKind, settlement: &Settlement, verdicts: &mu
                 op: op.op,
                 kind,
                 edited_at: op.edited_at,
-                settlement: part(settlement, op, fields),
+                settlement: part(&settlement, op, fields),
             })));
         }
         if ends {
@@ -201,7 +250,7 @@ mod tests {
     use crate::ids::OpId;
     use crate::op::OpPlace;
     use crate::schema::Policy;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn fields(value: Value) -> Fields {
         Fields::from_value(value).unwrap()
@@ -271,6 +320,21 @@ mod tests {
         let verdicts =
             against(&EntityRules::default(), edit(Some(json!({"a": 0})), ops), Some(json!({"a": 9})), 5);
         assert_eq!(summary(&verdicts), (vec![2], vec![(2, vec!["a"]), (1, vec!["a"])]));
+    }
+
+    #[test]
+    fn an_earlier_value_of_ours_gives_way_where_theirs_is_what_we_said_last() {
+        let ops = |first| vec![(OpKind::Update, first), (OpKind::Update, json!({"a": 2}))];
+        let theirs = || Some(json!({"a": 2}));
+        let judged = |base, first| {
+            let verdicts = against(&EntityRules::default(), edit(Some(base), ops(first)), theirs(), 1);
+            let (ended, lost) = summary(&verdicts);
+            (ended, lost.into_iter().map(|(op, _)| op).collect::<Vec<_>>())
+        };
+        assert_eq!(judged(json!({"a": 0}), json!({"a": 1})), (vec![1], vec![1]));
+        assert_eq!(judged(json!({"a": 0}), json!({"a": 1, "b": 1})), (vec![], vec![1]));
+        assert_eq!(judged(json!({"a": 0}), json!({"a": 2})), (vec![], vec![]), "all say the same");
+        assert_eq!(judged(json!({"a": 2}), json!({"a": 1})), (vec![], vec![]), "they changed nothing");
     }
 
     #[test]

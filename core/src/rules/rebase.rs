@@ -118,13 +118,8 @@ impl<'a, V: View> Taking<'a, V> {
         let mut stale = Edit { stale: true, ..Edit::default() };
         let mut waiting = Edit { base: before, ..Edit::default() };
         let mut under_way = false;
-        // What we made after an edit of ours that is now the server's last word was made on top of it.
-        let own_last = row.tail.iter().find(|own| own.op == last.op && self.landed.contains(&own.op));
         let is_judged = |reference: &&TailRef| {
-            !reference.dead
-                && !reference.outdated
-                && !self.landed.contains(&reference.op)
-                && own_last.is_none_or(|own| reference.place < own.place)
+            !reference.dead && !reference.outdated && !self.landed.contains(&reference.op)
         };
         let to_judge: Vec<_> = row.tail.iter().filter(is_judged).collect();
         let mut waits = Vec::new();
@@ -153,10 +148,8 @@ impl<'a, V: View> Taking<'a, V> {
         }
         // Bases were made of what was read before; damage would have shown then.
         waiting.base = overlaid(waiting.base.take(), waits.into_iter()).unwrap_or_default();
-        if own_last.is_none() {
-            stale.base = self.with_landed(row, stale.base)?;
-            waiting.base = self.with_landed(row, waiting.base)?;
-        }
+        stale.base = self.with_landed(row, stale.base)?;
+        waiting.base = self.with_landed(row, waiting.base)?;
         let remote = RemoteEdit {
             op: last.op,
             image: after.as_ref(),

@@ -83,6 +83,20 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// Makes a settlement of no field.
+    pub(super) fn nothing(rules: &EntityRules) -> Self {
+        Self {
+            fields: Vec::new(),
+            winner: Winner::Local,
+            rule: if rules.function.is_some() { Policy::Function } else { rules.policy },
+            base: Fields::new(),
+            local: Fields::new(),
+            remote: Fields::new(),
+            merged: None,
+            functions: Vec::new(),
+        }
+    }
+
     /// Returns the fields that our op loses.
     pub fn lost(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().filter(|field| field.winner == Winner::Remote).map(|field| field.name.as_str())
@@ -167,16 +181,7 @@ fn by_field(
     let rules_of = rules.declared;
     let as_one = rules_of.granularity == Granularity::WholeRecord;
     let together = as_one.then(|| later(local.edited, (remote.edited_at, remote.op)));
-    let mut settlement = Settlement {
-        fields: Vec::new(),
-        winner: Winner::Local,
-        rule: if rules_of.function.is_some() { Policy::Function } else { rules_of.policy },
-        base: Fields::new(),
-        local: Fields::new(),
-        remote: Fields::new(),
-        merged: None,
-        functions: Vec::new(),
-    };
+    let mut settlement = Settlement::nothing(rules_of);
     for (name, ours) in local.fields.iter().filter(|(name, ours)| as_one || differs(name, ours)) {
         let theirs = image.get(name).unwrap_or(&null);
         let rule = rules_of.policy_of(name);

@@ -3,6 +3,7 @@
 use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, TailRef, TailRow, Upcast};
+use fieldbook_core::rules::{base, effective_fields};
 use fieldbook_core::{FieldsJson, OpKind, RecordKey};
 
 use super::Applying;
@@ -111,10 +112,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, op.place)?, Some(&fields))?;
         let tail_row = TailRow { upcast: Some(schema_version), ..tail_row };
         self.effects.tail.push(TailEffect::Replace(op.place, tail_row));
+        let Some(row) = self.tables.record(key)? else { return Ok(()) };
+        let Some(before) = row.tail.iter().find(|reference| reference.op == op.id) else { return Ok(()) };
+        let said = effective_fields(&self.log.op(op.place)?, before);
+        let turned = fields.to_fields().map_err(|fault| self.damaged(fault))?;
+        let base = base::upcast(&row, before.kind, before.base.clone(), &said, &turned);
+        let base = base.map_err(|fault| self.damaged(fault))?;
         self.each_ref(key, &[op], |reference| {
             reference.upcast = Some(Upcast { schema_version, fields: fields.clone() });
             reference.lost.clear();
             reference.merged = None;
+            reference.base.clone_from(&base);
         })
     }
 

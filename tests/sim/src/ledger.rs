@@ -84,8 +84,8 @@ pub struct Stored {
     pub version: Version,
     /// Its fields; none if it is deleted.
     pub image: Option<Image>,
-    /// For each field, and for the record as a whole under the empty name, when it last changed and by whom.
-    writers: BTreeMap<String, (Version, Author)>,
+    /// For each field, and for the record as a whole under the empty name, when it last changed, by whom and by which ops.
+    writers: BTreeMap<String, (Version, Author, Vec<OpId>)>,
 }
 
 /// An edit of one device that took another device's value away.
@@ -99,6 +99,8 @@ pub struct Overwrite {
     pub value: Option<Value>,
     /// Since when it was there.
     pub since: Version,
+    /// The ops by which it came.
+    pub by: Vec<OpId>,
     /// The ops of the edit.
     pub ops: Vec<OpId>,
 }
@@ -157,12 +159,13 @@ impl Ledger {
                 }
             }
             for field in news {
-                if let Some((since, writer)) = writers.insert(field.clone(), (version, author))
+                let written = (version, author, change.ops.clone());
+                if let Some((since, writer, by)) = writers.insert(field.clone(), written)
                     && writer != author
                 {
                     let (key, ops) = (change.key.clone(), change.ops.clone());
                     let value = old.as_ref().and_then(|old| old.get(&field)).cloned();
-                    overwrites.push(Overwrite { key, field, value, since, ops });
+                    overwrites.push(Overwrite { key, field, value, since, by, ops });
                 }
             }
             let row = authority.records().find(|(key, _)| **key == change.key);

@@ -182,13 +182,18 @@ impl World {
     /// S14: an edit takes another device's value away only if its author had seen it, or a conflict says so.
     fn check_on_record(&mut self, number: usize, overwrite: &Overwrite) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
-        let Overwrite { key, field, value, since, ops } = overwrite;
+        let Overwrite { key, field, value, since, by, ops } = overwrite;
+        // What a copy of this very book sent is our own.
+        if by.iter().any(|op| device.model.ops.contains_key(op)) {
+            return Ok(());
+        }
         let ledger = &self.server.ledger;
         let ops: Vec<_> = ops.iter().filter_map(|op| device.model.ops.get(op)).collect();
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
         // Neither is there a conflict if theirs is what it was when the device last looked.
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
         let looked_at = ops.iter().filter_map(|op| op.base).chain(held);
+        let looked_at = looked_at.filter(|version| version < since);
         let mut images =
             looked_at.flat_map(|version| ledger.at(key, version, None)).map(|it| it.image.as_ref());
         let saw_none = ops.iter().any(|op| op.base.is_none_or(|base| base == Version::default()));
