@@ -1,0 +1,150 @@
+//! Why something cannot be sent now: a unit under way, an op by itself, a transaction, a whole group.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Group, Hold, Planning};
+use crate::entry::ParkScope;
+use crate::limits;
+use crate::names::RecordKey;
+use crate::op::{OpKind, OpPlace};
+use crate::rules::inspect::referred;
+use crate::schema::{EntityRules, NetworkClass};
+use crate::tail::TailUnit;
+use crate::time::WallTime;
+
+impl Planning<'_> {
+    pub(super) fn hold_of_unit(&self, unit: &TailUnit) -> Option<Hold> {
+        if let Some(hold) = self.parked(|scope| match scope {
+            ParkScope::Actor(actor) => *actor == unit.actor,
+            ParkScope::Entity(entity) => unit.records.iter().any(|key| key.entity == *entity),
+            ParkScope::Op(op) => self.input.tail.place_of(op).is_some_and(|place| unit.ops.contains(&place)),
+            ParkScope::Server(..) | ParkScope::Protocol => true,
+        }) {
+            return Some(hold);
+        }
+        if unit.actor != *self.input.actor {
+            return Some(Hold::OtherActor(unit.actor.clone()));
+        }
+        let until =
+            unit.retry_at.filter(|at| self.input.heed_backoff && self.is_ahead(*at, limits::BACKOFF_MOST))?;
+        Some(Hold::BackingOff { until, code: unit.code.clone() })
+    }
+
+    /// Returns why a group would only be sent to fail.
+    pub(super) fn objection(&self, group: &Group) -> Option<Hold> {
+        let Self { input, .. } = self;
+        let is_inspected =
+            |key: &RecordKey| input.schema.rules(&key.entity).is_some_and(EntityRules::is_inspected);
+        if !group.records.iter().any(|(key, _)| is_inspected(key)) {
+            return None;
+        }
+        for (_, places) in &group.records {
+            let ops = places.iter().filter_map(|place| input.tail.op(*place));
+            if let Some(gone) = referred(ops).into_iter().find(|target| input.inspect.is_gone(target)) {
+                return Some(Hold::Gone(gone.clone()));
+            }
+        }
+        input.inspect.refusal(group).map(|reason| Hold::Refused { reason })
+    }
+
+    /// Returns why an earlier op of a record keeps a transaction from going, or a later one that is under way: what was given
+    /// up and is sent again may have been overtaken.
+    pub(super) fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
+        let tail = self.input.tail;
+        if let Some(unit) = tail.ops_of(key).find_map(|place| tail.unit_of(place)) {
+            return Some(Hold::Behind(unit));
+        }
+        let earlier =
+            tail.ops_of(key).find(|place| place.seq < first.seq && self.stands_in_the_way(*place))?;
+        Some(if tail.is_dead(earlier) { Hold::DeadCreate } else { Hold::WaitsFor(key.clone()) })
+    }
+
+    fn stands_in_the_way(&self, place: OpPlace) -> bool {
+        let created = || self.input.tail.op(place).is_some_and(|row| row.kind == OpKind::Create);
+        !self.input.tail.is_dead(place) || created()
+    }
+
+    /// Returns why an op cannot be sent now, looking at the op alone.
+    pub(super) fn bars(&self, place: OpPlace) -> Option<Hold> {
+        let row = self.input.tail.op(place)?;
+        let rules = self.input.schema.rules(&row.key.entity);
+        let parked = self.parked(|scope| match scope {
+            ParkScope::Actor(actor) => *actor == row.actor,
+            ParkScope::Entity(entity) => row.key.entity == *entity,
+            ParkScope::Op(op) => row.op == *op,
+            ParkScope::Server(..) | ParkScope::Protocol => true,
+        });
+        if parked.is_some() {
+            return parked;
+        }
+        if row.actor != *self.input.actor {
+            return Some(Hold::OtherActor(row.actor.clone()));
+        }
+        let rules = rules?;
+        if rules.local_only {
+            return Some(Hold::LocalOnly);
+        }
+        if let Some(declared) = crate::rules::upcast::outgrown(self.input.schema, row)
+            && !declared.can_upcast(row.form())
+        {
+            return Some(Hold::NoUpcaster { from: row.form(), to: declared.schema_version });
+        }
+        let until = row.made_at.plus(rules.undo_window);
+        if self.is_ahead(until, rules.undo_window) {
+            return Some(Hold::UndoWindow { until });
+        }
+        let unmetered_only = match rules.network {
+            NetworkClass::Any => false,
+            NetworkClass::Unmetered => true,
+            NetworkClass::UnmeteredAbove(bytes) => row.bytes > bytes as u64,
+        };
+        if unmetered_only && !self.input.unmetered {
+            return Some(Hold::UnmeteredNetwork);
+        }
+        row.targets()
+            .find(|target| self.is_unborn(target, &row.key, place))
+            .map(|target| Hold::WaitsFor(target.clone()))
+    }
+
+    /// Returns whether a record that is referred to has yet to be created at the server, so that the op at `place` waits for
+    /// it. Where records wait for each other, the op that was made first does not.
+    fn is_unborn(&self, target: &RecordKey, from: &RecordKey, place: OpPlace) -> bool {
+        let tail = self.input.tail;
+        let is_create = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
+        let created = if target == from { None } else { tail.ops_of(target).find(is_create) };
+        created.is_some_and(|created| created < place || !self.leads_back(target, from))
+    }
+
+    /// Returns whether anything of one record may wait for another one: by a reference, in a transaction, and so on from
+    /// there.
+    fn leads_back(&self, target: &RecordKey, from: &RecordKey) -> bool {
+        let tail = self.input.tail;
+        let (mut known, mut next) = (HashSet::from([target]), vec![target]);
+        while let Some(key) = next.pop() {
+            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
+                let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
+                for key in row.targets().chain(together) {
+                    if key == from {
+                        return true;
+                    }
+                    if known.insert(key) {
+                        next.push(key);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Returns whether a wait goes on. One that would take longer than the longest there is was begun by a clock that has
+    /// been set back since, and is over.
+    fn is_ahead(&self, until: WallTime, longest: Duration) -> bool {
+        until > self.input.now && until <= self.input.now.plus(longest)
+    }
+
+    fn parked(&self, concerns: impl Fn(&ParkScope) -> bool) -> Option<Hold> {
+        let (scope, code) = self.input.parks.iter().find(|(scope, _)| concerns(scope))?;
+        Some(Hold::Parked { scope: scope.clone(), code: code.clone() })
+    }
+}

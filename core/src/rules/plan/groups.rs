@@ -1,0 +1,136 @@
+//! Which ops go together: the run of a record, a whole transaction, a delete that takes over what was attempted.
+
+use std::collections::BTreeSet;
+
+use super::{Group, Hold, Planning, size};
+use crate::entry::ParkScope;
+use crate::ids::UnitId;
+use crate::names::RecordKey;
+use crate::op::{OpKind, OpPlace};
+use crate::rows::TailRow;
+use crate::rules::order::{Candidate, comes_to};
+use crate::tail::TailUnit;
+
+impl Planning<'_> {
+    /// A delete behind an attempted unit of the same record takes its ops over: whatever became of the attempt, the record
+    /// is to go. Returns whether it did.
+    pub(super) fn takes_over(&mut self, id: UnitId, unit: &TailUnit) -> bool {
+        let [key] = unit.records.as_slice() else { return false };
+        if unit.tries == 0 || self.hold_of_unit(&TailUnit { retry_at: None, ..unit.clone() }).is_some() {
+            return false;
+        }
+        let behind: Vec<_> = self.input.tail.ops_of(key).filter(|place| !unit.ops.contains(place)).collect();
+        let Some(last) = behind.last().and_then(|place| self.input.tail.op(*place)) else { return false };
+        if last.kind != OpKind::Delete || behind.iter().any(|place| self.bars(*place).is_some()) {
+            return false;
+        }
+        let ops: Vec<_> = unit.ops.iter().chain(&behind).copied().collect();
+        if ops.iter().filter_map(|place| self.input.tail.op(*place)).any(|row| row.transaction_ops > 1) {
+            return false;
+        }
+        self.visited.insert(key.clone());
+        let bytes = size(last);
+        if self.fits(1, bytes) {
+            let records = vec![(key.clone(), ops)];
+            self.plan.groups.push(Group { records, actor: unit.actor.clone(), replaces: Some(id) });
+        } else {
+            self.plan.more = true;
+        }
+        true
+    }
+
+    /// Finds the group that begins with the first waiting op of a record, or holds what cannot be sent.
+    pub(super) fn candidate(&mut self, first: OpPlace, row: &TailRow) -> Option<Candidate> {
+        let places = if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
+        let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
+        let mut bytes = 0;
+        for place in places {
+            let Some(row) = self.input.tail.op(place) else { continue };
+            bytes += size(row);
+            match records.iter_mut().find(|(key, _)| *key == row.key) {
+                Some((_, places)) => places.push(place),
+                None => records.push((row.key.clone(), vec![place])),
+            }
+        }
+        let of_record = |(key, places): &(RecordKey, Vec<OpPlace>)| {
+            let kind = comes_to(places.iter().filter_map(|place| self.input.tail.op(*place)));
+            self.input.schema.rules(&key.entity).map_or(0, |rules| rules.priority_of(kind))
+        };
+        let priority = records.iter().map(of_record).max().unwrap_or_default();
+        let group = Group { records, actor: row.actor.clone(), replaces: None };
+        if let Some(hold) = self.objection(&group) {
+            for (_, places) in &group.records {
+                self.hold_all(places, &hold);
+            }
+            return None;
+        }
+        Some(Candidate { priority, first, group, bytes })
+    }
+
+    /// The ops of one record that can go as one, from the first waiting one on.
+    fn run(&mut self, first: OpPlace, row: &TailRow) -> Option<Vec<OpPlace>> {
+        self.visited.insert(row.key.clone());
+        let tail = self.input.tail;
+        let waiting: Vec<_> = tail.ops_of(&row.key).filter(|place| !tail.is_dead(*place)).collect();
+        let dead_create =
+            tail.ops_of(&row.key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
+        if dead_create.is_some_and(|dead| dead.kind == OpKind::Create) {
+            self.hold_all(&waiting, &Hold::DeadCreate);
+            return None;
+        }
+        if let Some(hold) = self.bars(first) {
+            self.hold_all(&waiting, &hold);
+            return None;
+        }
+        let mut run = vec![first];
+        for place in waiting.iter().copied().filter(|place| *place > first) {
+            let joins = tail.op(place).is_some_and(|next| {
+                next.transaction_ops == 1
+                    && next.actor == row.actor
+                    && next.schema_version == row.schema_version
+            });
+            let bar = if joins { self.bars(place) } else { None };
+            if let Some(hold @ Hold::Parked { scope: ParkScope::Op(_), .. }) = bar {
+                // They are one change, and a person has yet to choose about it.
+                self.hold_all(&waiting, &hold);
+                return None;
+            }
+            if !joins || bar.is_some() {
+                break;
+            }
+            run.push(place);
+        }
+        for place in waiting.into_iter().filter(|place| !run.contains(place)) {
+            let hold = self.bars(place).unwrap_or(Hold::After(first));
+            self.plan.holds.insert(place, hold);
+        }
+        Some(run)
+    }
+
+    /// All ops of one transaction, if each can go: all or none.
+    fn transaction(&mut self, first: OpPlace) -> Option<Vec<OpPlace>> {
+        let tail = self.input.tail;
+        let ops = tail.ops_of_entry(first.seq).map(|(place, _)| place);
+        let places: Vec<_> = ops.filter(|place| !tail.is_dead(*place)).collect();
+        let keys: BTreeSet<_> =
+            places.iter().filter_map(|place| tail.op(*place)).map(|row| row.key.clone()).collect();
+        let hold = keys.iter().find_map(|key| self.blocked_before(key, first)).or_else(|| {
+            places.iter().find_map(|place| match self.bars(*place) {
+                Some(Hold::WaitsFor(key)) if keys.contains(&key) => None,
+                hold => hold,
+            })
+        });
+        for key in &keys {
+            let behind = tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
+            self.plan.holds.extend(behind.map(|place| (place, Hold::After(first))));
+        }
+        self.visited.extend(keys);
+        match hold {
+            Some(hold) => {
+                self.hold_all(&places, &hold);
+                None
+            }
+            None => Some(places),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Why an op is not sent now: the words of a plan that an app, and a support person, get to read.
+
+use crate::entry::ParkScope;
+use crate::ids::UnitId;
+use crate::names::{Actor, RecordKey};
+use crate::op::OpPlace;
+use crate::time::WallTime;
+
+/// Why an op is not sent now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hold {
+    /// It can still be undone.
+    UndoWindow {
+        /// When the window closes.
+        until: WallTime,
+    },
+    /// A record that it refers to is not at the server yet.
+    WaitsFor(RecordKey),
+    /// The record's creation was refused: it waits for a person to decide on that dead letter.
+    DeadCreate,
+    /// It was not taken, and is tried again later.
+    BackingOff {
+        /// When.
+        until: WallTime,
+        /// The server's code.
+        code: String,
+    },
+    /// An earlier op of its record is under way.
+    Behind(UnitId),
+    /// An earlier op of its record goes first, and the two cannot go as one.
+    After(OpPlace),
+    /// It wants an unmetered network.
+    UnmeteredNetwork,
+    /// Something is parked.
+    Parked {
+        /// What.
+        scope: ParkScope,
+        /// The server's code.
+        code: String,
+    },
+    /// Someone else made it, whose credentials are not at hand.
+    OtherActor(Actor),
+    /// Its entity type never leaves the device.
+    LocalOnly,
+    /// It was made under another schema version than the app declares, and no upcasters lead from there.
+    NoUpcaster {
+        /// The version of its fields.
+        from: u32,
+        /// The version that the app declares.
+        to: u32,
+    },
+    /// It refers to a record that was deleted: it would be refused. Someone has to correct it, unless the record is made
+    /// again.
+    Gone(RecordKey),
+    /// The app's validator refuses it: someone has to correct it.
+    Refused {
+        /// Why, in the app's words.
+        reason: String,
+    },
+}
+
+impl Hold {
+    /// Returns whether it lasts until a person corrects what is held.
+    pub const fn waits_for_correction(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Refused { .. })
+    }
+
+    /// Returns when the hold ends by itself.
+    pub const fn until(&self) -> Option<WallTime> {
+        match self {
+            Self::UndoWindow { until } | Self::BackingOff { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+}

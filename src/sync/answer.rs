@@ -1,0 +1,147 @@
+//! Answers: the page, the outcomes and what follows from them, in one commit; and the log's new life if its file is a copy.
+
+use fieldbook_core::entry::{Control, Decision, Draft, Meta, Receipt, Upstream};
+use fieldbook_core::log::entries_from;
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
+use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
+use fieldbook_core::rules::clock::observe;
+use fieldbook_core::{Epoch, FieldsJson, Hlc, Mutation};
+use fieldbook_projections::Tables;
+use fieldbook_transport::Taken;
+
+use crate::book::Shared;
+use crate::error::Error;
+use crate::write::reoffer;
+use crate::writer::Session;
+
+impl Shared {
+    /// A page that begins elsewhere than where this book now stands is late: its records are taken by their versions, but it
+    /// moves no cursor, since nobody but the server knows whether that would be forward.
+    pub(super) fn drop_late_cursors(
+        &self,
+        request: &ExchangeRequest,
+        answer: &mut ExchangeAnswer,
+    ) -> Result<(), Error> {
+        if !answer.cursors.is_empty() {
+            let known = self.cursors()?;
+            answer.cursors.retain(|entity, _| request.cursors.get(entity) == known.get(entity));
+        }
+        Ok(())
+    }
+
+    /// Returns whether an answer says anything that is not known.
+    pub(super) fn is_news(&self, answer: &ExchangeAnswer) -> bool {
+        let anchored = self.state().anchor;
+        !answer.outcomes.is_empty()
+            || !answer.changes.is_empty()
+            || !answer.cursors.is_empty()
+            || answer.receipt.is_some_and(|receipt| anchored != Some(receipt))
+            || (self.state().rereading && !answer.more)
+    }
+
+    /// The server knows another continuation of this log: the file is a copy. It goes on as a new life, with nothing lost.
+    pub(super) fn start_epoch(&self, anchored: Receipt) -> Result<(), Error> {
+        self.write_in_turn(move |session| {
+            let known = entries_from(session.entries(), anchored.seq).next().transpose()?;
+            if known.is_some_and(|entry| entry.hash == anchored.hash) {
+                // The head that the server has is of this very log: the verdict is on a request from before that left.
+                return Ok(());
+            }
+            tracing::warn!("this log is a restored or cloned copy: it goes on in a new epoch");
+            let epoch = Epoch::new(session.now.wall, session.randomness);
+            session.epoch = epoch;
+            session.append(
+                Draft::control(Control::EpochStarted { epoch, anchored: Some(anchored) }),
+                Hlc::ZERO,
+            )?;
+            Ok(())
+        })
+    }
+}
+
+/// Takes an answer in: facts first, then what follows from them.
+pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Error> {
+    let (schema, now, last) =
+        (session.schema, session.now.wall, session.head().map_or(Hlc::ZERO, |head| head.hlc));
+    let mut answered = {
+        let (mut view, randomness) = session.view();
+        take_answer(&mut view, schema, answer, now, randomness)?
+    };
+    if passes_over(answer, &answered.upstream) {
+        answered.upstream.cursors.clear();
+    }
+    if answered.upstream.receipt == session.tables.state()?.anchor {
+        answered.upstream.receipt = None;
+    }
+    let read_to_end = session.tables.state()?.rereading && !answer.more;
+    let (is_empty, tally) = (answered.is_empty(), answered.tally);
+    if is_empty && !read_to_end {
+        return Ok(tally);
+    }
+    let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
+    let hlc = observe(last, seen, answer.server_time);
+    if !is_empty {
+        let draft = Draft { meta: Meta::Upstream(answered.upstream), items: answered.upstream_items };
+        session.append(draft, hlc)?;
+    }
+    if !answered.decisions.is_empty() {
+        let _span = tracing::debug_span!("rebase", decisions = answered.decisions.len()).entered();
+        let meta = Meta::Control(Control::Decided(answered.decisions));
+        session.append(Draft { meta, items: answered.decision_items }, Hlc::ZERO)?;
+    }
+    offer_again(session, answered.reoffers, read_to_end)?;
+    Ok(tally)
+}
+
+/// After a server was restored: what its former life had confirmed and this one lacks is written as ops of ours, under the
+/// stamps it had, so that it is sent again and nothing is dropped.
+fn offer_again(session: &mut Session<'_>, reoffers: Vec<Reoffer>, read_to_end: bool) -> Result<(), Error> {
+    for Reoffer { key, image, edited_at } in reoffers {
+        let row = session.tables.record(&key)?.unwrap_or_default();
+        let now = row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)?;
+        let mutation = match (image, now) {
+            (Some(image), Some(now)) if row.tail.is_empty() => Mutation::update(key, now.patch_to(&image)),
+            (Some(image), None) if row.tail.is_empty() => Mutation::create(key, image),
+            (None, Some(_)) if row.tail.is_empty() => Mutation::delete(key),
+            // What stands in the tail is newer than what is offered again.
+            _ => continue,
+        };
+        reoffer(session, mutation, edited_at)?;
+    }
+    if !read_to_end {
+        return Ok(());
+    }
+    let mut lost = Vec::new();
+    for key in session.tables.unconfirmed()? {
+        let Some(row) = session.tables.record(&key)? else { continue };
+        if let (true, Some(confirmed)) = (row.tail.is_empty(), row.confirmed.as_ref()) {
+            let image = confirmed.fields.to_fields().map_err(Error::damaged)?;
+            lost.push((Mutation::create(key, image), confirmed.edited_at));
+        }
+    }
+    session.append(Draft::control(Control::Decided(vec![Decision::ServerRead])), Hlc::ZERO)?;
+    lost.into_iter().try_for_each(|(mutation, edited_at)| reoffer(session, mutation, edited_at))
+}
+
+/// Returns whether an answer that comes late tells of a unit that is no longer under way. The page passes over what its own
+/// units changed, so that it reads on only for who takes their outcomes.
+fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
+    answer.outcomes.iter().any(|told| {
+        matches!(told.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
+            && !upstream.outcomes.iter().any(|taken| taken.unit == told.unit)
+    })
+}
+
+pub(super) fn taken(tally: &Tally) -> Taken {
+    Taken {
+        units_acked: tally.units_acked,
+        ops_acked: tally.ops_acked,
+        units_stale: tally.units_stale,
+        units_tried_again: tally.units_tried,
+        ops_dead: tally.ops_dead,
+        conflicts: tally.conflicts,
+        changes: tally.changes,
+        more: false,
+        parked: tally.parked,
+    }
+}

@@ -1,0 +1,206 @@
+//! Syncing: the book's side of the exchange. What is decided here is decided by core's rules; this file reads what they
+//! need, appends what they decide, and builds requests.
+//!
+//! ```text
+//!   prepare   plan (rule) ─► freeze (rule) ─► append Planned, durable ─► request
+//!   accept    answer ─► take_answer (rule) ─► append Upstream, Decided, one commit
+//!   fail      what must be durable of a failed exchange ─► append Decided
+//! ```
+//!
+//! `request` builds requests, `answer` takes answers in, `failure` what comes of an exchange without one.
+//!
+//! Invariants:
+//! 1. The first byte of a unit leaves after its `Planned` entry is durable; what leaves again is checked by its digest.
+//! 2. An answer is one commit: the page, the cursors, the outcomes and what follows.
+//! 3. An answer with nothing new writes nothing.
+
+mod answer;
+mod failure;
+mod request;
+
+use std::sync::Arc;
+
+use fieldbook_core::entry::{Control, Decision, Draft, Items, ParkScope};
+use fieldbook_core::log::StoreError;
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::rows::StateRow;
+use fieldbook_core::rules::plan::Plan;
+use fieldbook_core::{DeviceId, Epoch, Hlc, RequestId, Seq};
+use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, run};
+
+use self::answer::{take, taken};
+use self::request::request_with_units;
+use crate::book::{Book, Shared, read};
+use crate::error::Error;
+use crate::writer::Session;
+
+impl Book {
+    /// Syncs until nothing is left to send or to fetch, or something stops it; the report says which.
+    ///
+    /// Two syncs of one book take turns. Dropping the future at any point loses nothing.
+    ///
+    /// # Errors
+    /// [`Error`] if the book itself fails. A server that cannot be reached or refuses is in the report, not an error.
+    pub async fn sync(&self, remote: &dyn Remote, options: &RunOptions) -> Result<SyncReport, Error> {
+        let mut throttle = self.shared.syncing.lock().await;
+        let clock = Arc::clone(&self.shared.clock);
+        run(&self.shared, remote, clock.as_ref(), options, &mut throttle).await.map_err(|error| match error {
+            RunError::Desk { source } => source,
+            _ => Error::Interrupted,
+        })
+    }
+
+    /// Plans and freezes what would be sent now and returns the request, without sending it. With [`Self::take`] it drives
+    /// an exchange by hand: for tests, and for transports of an app's own.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+        self.shared.prepare(ask)
+    }
+
+    /// Takes an answer in.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn take(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+        self.shared.accept(request, answer)
+    }
+
+    /// Takes note that an exchange failed as a whole: the third call for whoever drives exchanges by hand.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+        self.shared.fail_exchange(request, failure)
+    }
+}
+
+impl Desk for Shared {
+    type Error = Error;
+
+    fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+        let _span = tracing::debug_span!("plan").entered();
+        self.check_alive()?;
+        let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
+        loop {
+            let plan = if ask.push {
+                self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true)
+            } else {
+                Plan::default()
+            };
+            self.review_plan(&plan);
+            let cursors = self.cursors()?;
+            if plan.groups.is_empty() && plan.again.is_empty() {
+                return if ask.pull && !self.is_parked() {
+                    Ok(Next::Exchange(self.empty_request(cursors, page_limit)?))
+                } else {
+                    Ok(Next::Idle { next_wake: plan.wake })
+                };
+            }
+            let (ask, unmetered) = (ask.clone(), self.connectivity.is_unmetered());
+            let request = self.write_in_turn(move |session| {
+                request_with_units(session, &ask, unmetered, cursors, page_limit)
+            })?;
+            if !request.units.is_empty() {
+                return Ok(Next::Exchange(request));
+            }
+            // Nothing of what was planned need be sent: it has ended, and what waited behind it may go.
+        }
+    }
+
+    fn accept(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {
+        let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
+            .entered();
+        self.check_alive()?;
+        if answer.request != request.request {
+            return Ok(Taken::default());
+        }
+        let more = answer.more;
+        self.hear_server(answer.server_time, self.clock.now());
+        let known = self.state().server;
+        let taken = if known.is_some_and(|known| known != (answer.server, answer.server_epoch)) {
+            let scope = ParkScope::Server(answer.server, answer.server_epoch);
+            self.decide(vec![Decision::Parked { scope, code: "other_server".to_owned() }])?;
+            Taken { parked: true, ..Taken::default() }
+        } else if let Some(anchored) = answer.forked {
+            self.start_epoch(anchored)?;
+            Taken { units_stale: 1, ..Taken::default() }
+        } else if self.is_news(&answer) {
+            self.drop_late_cursors(request, &mut answer)?;
+            let tally = self.write_in_turn(move |session| take(session, &answer))?;
+            Taken { more, ..taken(&tally) }
+        } else {
+            Taken { more, ..Taken::default() }
+        };
+        Ok(taken)
+    }
+
+    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+        let mut cursors = request.cursors.clone();
+        cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
+        let request_id = RequestId::new(self.clock.now().wall, &mut *self.ids());
+        Some(ExchangeRequest {
+            request: request_id,
+            head: None,
+            units: Vec::new(),
+            cursors,
+            ..request.clone()
+        })
+    }
+
+    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+        self.fail_exchange(request, failure)
+    }
+
+    fn report(&self, activity: &Activity) {
+        self.show(activity);
+    }
+}
+
+impl Shared {
+    fn is_parked(&self) -> bool {
+        let actor = read(&self.actor).clone();
+        self.state().parks.iter().any(|(scope, _)| match scope {
+            ParkScope::Server(..) | ParkScope::Protocol => true,
+            ParkScope::Actor(parked) => *parked == actor,
+            _ => false,
+        })
+    }
+
+    /// Appends decisions that are not decided already.
+    pub(crate) fn decide(&self, decisions: Vec<Decision>) -> Result<(), Error> {
+        let news: Vec<_> = {
+            let state = self.state();
+            let is_known = |decision: &Decision| match decision {
+                Decision::Parked { scope, .. } => state.parks.iter().any(|(parked, _)| parked == scope),
+                Decision::Unparked { scope } => !state.parks.iter().any(|(parked, _)| parked == scope),
+                _ => false,
+            };
+            decisions.into_iter().filter(|decision| !is_known(decision)).collect()
+        };
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.write_in_turn(move |session| {
+            session.append(Draft::control(Control::Decided(news)), Hlc::ZERO)?;
+            Ok(())
+        })
+    }
+}
+
+fn identity(state: &StateRow) -> Result<(DeviceId, Epoch), Error> {
+    let missing = || StoreError::Corrupt {
+        what: "the book does not know which device it is",
+        seq: Some(Seq::ZERO),
+        source: None,
+    };
+    Ok((state.device.ok_or_else(missing)?, state.epoch.ok_or_else(missing)?))
+}
+
+/// Makes an entry's erasable text, for verbs.
+pub(crate) fn text_item(session: &mut Session<'_>, text: &str) -> (Items, u32) {
+    let mut items = Items::default();
+    let index = items.add(text, session.randomness);
+    (items, index)
+}

@@ -1,0 +1,155 @@
+//! Requests: units frozen by a durable `Planned` before they leave, cursors, and the head of the log that is claimed.
+
+use std::collections::BTreeMap;
+
+use fieldbook_core::entry::{Control, Draft, Meta, ParkScope, Receipt};
+use fieldbook_core::limits;
+use fieldbook_core::log::entries_from;
+use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, PROTOCOL, Unit};
+use fieldbook_core::rows::StateRow;
+use fieldbook_core::rules::View;
+use fieldbook_core::rules::freeze::{freeze, thaw};
+use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
+use fieldbook_core::rules::upcast::is_due;
+use fieldbook_core::{Cursor, EntityType, Hlc, OpId, RequestId, Seq};
+use fieldbook_projections::Tables;
+use fieldbook_transport::Ask;
+
+use super::identity;
+use crate::book::{Shared, read};
+use crate::error::Error;
+use crate::inspect::Inspector;
+use crate::maintain::upcast_ops;
+use crate::writer::Session;
+
+impl Shared {
+    pub(super) fn cursors(&self) -> Result<BTreeMap<EntityType, Cursor>, Error> {
+        let snapshot = fieldbook_projections::Snapshot::new(self.store.begin_read()?);
+        Ok(snapshot.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect())
+    }
+
+    pub(super) fn empty_request(
+        &self,
+        cursors: BTreeMap<EntityType, Cursor>,
+        page_limit: u32,
+    ) -> Result<ExchangeRequest, Error> {
+        let (device, epoch) = identity(&self.state())?;
+        let now = self.clock.now().wall;
+        let request = RequestId::new(now, &mut *self.ids());
+        let actor = read(&self.actor).clone();
+        Ok(ExchangeRequest {
+            protocol: PROTOCOL,
+            request,
+            device,
+            epoch,
+            actor,
+            head: None,
+            units: Vec::new(),
+            cursors,
+            page_limit,
+        })
+    }
+}
+
+/// Plans again on the tail as this round has it (what was planned on may have been undone meanwhile), freezes new units,
+/// finds those under way again, and builds the request.
+pub(super) fn request_with_units(
+    session: &mut Session<'_>,
+    ask: &Ask,
+    unmetered: bool,
+    cursors: BTreeMap<EntityType, Cursor>,
+    page_limit: u32,
+) -> Result<ExchangeRequest, Error> {
+    let state = session.tables.state()?;
+    let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
+    let inspector = Inspector::new(session.view().0, schema);
+    let input = PlanInput {
+        tail,
+        schema,
+        parks: &state.parks,
+        actor: &actor,
+        now,
+        batch_ops: ask.batch_ops,
+        batch_bytes: ask.batch_bytes,
+        unmetered,
+        heed_backoff: true,
+        inspect: &inspector,
+    };
+    let Plan { mut groups, again, .. } = plan(&input);
+    drop(inspector);
+    // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out.
+    groups.retain(|group| {
+        !group.records.iter().flat_map(|(_, places)| places).any(|place| session.has_touched(*place))
+    });
+    // What was made under an older schema version, and was under way when the book was opened.
+    let places = groups.iter().flat_map(|group| &group.records);
+    let places = places.flat_map(|(key, places)| places.iter().map(|place| (key.clone(), *place)));
+    let old: Vec<_> = places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
+    if !old.is_empty() {
+        upcast_ops(session, &old)?;
+        let parks = session.tables.state()?.parks;
+        let is_parked = |op: &OpId| parks.iter().any(|(scope, _)| *scope == ParkScope::Op(*op));
+        groups.retain(|group| {
+            let places = group.records.iter().flat_map(|(_, places)| places);
+            !places.filter_map(|place| session.tail.op(*place)).any(|row| is_parked(&row.op))
+        });
+    }
+    let mut ids = again;
+    let (seq, now) = (session.next_seq(), session.now.wall);
+    let frozen = {
+        let (mut view, randomness) = session.view();
+        freeze(&mut view, &groups, seq, now, randomness)?
+    };
+    if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
+        ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
+        let meta = Meta::Control(Control::Planned(frozen.planned));
+        session.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
+    }
+    let mut units = Vec::with_capacity(ids.len());
+    {
+        let (mut view, _) = session.view();
+        for id in ids {
+            if let Some(row) = view.unit(&id)? {
+                let unit: Unit = thaw(&mut view, id, &row)?;
+                units.push(unit);
+            }
+        }
+    }
+    let state = session.tables.state()?;
+    let (device, epoch) = identity(&state)?;
+    let head = if units.is_empty() { None } else { claim(session, &state)? };
+    let request = RequestId::new(session.now.wall, session.randomness);
+    let actor = session.actor.clone();
+    Ok(ExchangeRequest {
+        protocol: PROTOCOL,
+        request,
+        device,
+        epoch,
+        actor,
+        head,
+        units,
+        cursors,
+        page_limit,
+    })
+}
+
+/// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.
+fn claim(session: &Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
+    let Some(head) = session.head() else { return Ok(None) };
+    let Some(anchor) = state.anchor else {
+        // The server takes the first head that it sees of an epoch as given. It may have seen one, and its answer was lost.
+        let most = limits::ANCHOR_DIGESTS as u64;
+        let from = head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
+        let entries = entries_from(session.entries(), Seq::new(from));
+        let contents = entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;
+        return Ok(Some(HeadClaim { anchor: None, contents, seq: head.seq, hash: head.hash }));
+    };
+    let mut contents = Vec::new();
+    let mut last = anchor;
+    for entry in entries_from(session.entries(), anchor.seq.next()).take(limits::ANCHOR_DIGESTS) {
+        let entry = entry?;
+        contents.push(entry.content);
+        last = Receipt { seq: entry.header.seq, hash: entry.hash };
+    }
+    Ok(Some(HeadClaim { anchor: Some(anchor), contents, seq: last.seq, hash: last.hash }))
+}
