@@ -118,7 +118,7 @@ impl Book {
         Self::start(store, options)
     }
 
-    fn start(store: Store, options: BookOptions) -> Result<Self, Error> {
+    fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
             None => Box::new(system::randomness()?),
@@ -127,7 +127,7 @@ impl Book {
         randomness.fill(&mut seed);
         let mut projections = options.projections;
         // Over a damaged page the engine may panic, which then is the file's fault, not the app's.
-        let read = guarded(|| read_tables(&store, &options.schema, &mut projections));
+        let read = guarded(|| read_tables(&mut store, &options.schema, &mut projections));
         let (head, state, tail) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -243,7 +243,7 @@ impl Book {
 
 /// Reads what is kept in memory; folds the tables anew first if their rows are of another format.
 fn read_tables(
-    store: &Store,
+    store: &mut Store,
     schema: &Schema,
     projections: &mut Projections,
 ) -> Result<(Option<Head>, StateRow, Tail), Error> {
@@ -252,6 +252,10 @@ fn read_tables(
     // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
     if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == ROWS_FORMAT) {
         drop(snapshot);
+        if store.is_look_only() {
+            // Over damaged pages a commit can end the process, which who only looks must not risk: `rebuild` is for them.
+            store.check_pages()?;
+        }
         refold(store, schema, head, |_| {})?;
         snapshot = Snapshot::new(store.begin_read()?);
     }

@@ -74,3 +74,40 @@ fn an_edit_that_waits_when_the_server_changes_reaches_the_new_one_with_its_whole
     assert_eq!(ann.status().pending, 0);
     assert_sound(&ann);
 }
+
+#[test]
+fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_one_of_its_own_life() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let backup = server.authority.lock().unwrap().clone();
+    let restore = |epoch: u8| {
+        *server.authority.lock().unwrap() = backup.clone();
+        server.authority.lock().unwrap().start_epoch(ServerEpoch::from_bytes([epoch; 16]));
+    };
+    let (ann, ben) = (book("ann", &clock), book("ben", &clock));
+    restore(98);
+    ann.create(key("lead/1"), fields(json!({"by": "ann"}))).unwrap();
+    sync(&ann, &server);
+    clock.advance(1_000);
+    ann.update(key("lead/1"), fields(json!({"by": "ann again"}))).unwrap();
+    // In the second life the record gets the very version that it had in the first.
+    restore(99);
+    ben.create(key("lead/1"), fields(json!({"by": "ben"}))).unwrap();
+    sync(&ben, &server);
+    sync(&ann, &server);
+    assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
+    assert_eq!(server.record("lead/1"), Some(json!({"by": "ben"})), "nothing of the former life was applied");
+    ann.accept_server().unwrap();
+    for _ in 0..3 {
+        sync(&ann, &server);
+        sync(&ben, &server);
+    }
+    assert_eq!(server.record("lead/1"), Some(json!({"by": "ann again"})), "hers was later");
+    let conflicts = ann.conflicts().unwrap();
+    assert!(conflicts.iter().any(|(_, row)| row.remote.as_str().contains("ben")), "and that is on record");
+    assert_eq!(view(&ben, "lead/1"), Some(json!({"by": "ann again"})));
+    assert_eq!((ann.status().pending, ben.status().pending), (0, 0));
+    for book in [&ann, &ben] {
+        assert_sound(book);
+    }
+}

@@ -37,6 +37,10 @@ pub struct ExchangeRequest {
     pub epoch: Epoch,
     /// Whose changes these are.
     pub actor: Actor,
+    /// The life of the server that its versions and cursors are of; none if it knows none yet. Another one takes nothing from
+    /// this request, and only says which it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_epoch: Option<ServerEpoch>,
     /// The head of its log, if it wants one anchored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadClaim>,

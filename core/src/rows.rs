@@ -134,10 +134,11 @@ impl RecordRow {
         }
     }
 
-    /// Takes from dead letters what a later op of ours said anew, when that op ends: what a person typed first must not come
-    /// back over what was typed last.
+    /// Takes from dead letters, and from those that are sent again, what a later op of ours said anew, when that op ends: what
+    /// a person typed first must not come back over what was typed last.
     pub fn outdate(&mut self, later: OpPlace, kind: OpKind, names: &[String]) {
-        for reference in self.tail.iter_mut().filter(|reference| reference.dead && reference.place < later) {
+        let was_given_up = |reference: &TailRef| reference.dead || !reference.attempts.is_empty();
+        for reference in self.tail.iter_mut().filter(|found| found.place < later && was_given_up(found)) {
             if kind == OpKind::Update {
                 let news = names.iter().filter(|name| !reference.lost.contains(name));
                 let news: Vec<_> = news.cloned().collect();

@@ -267,6 +267,7 @@ impl Reader {
             device: self.device,
             epoch: self.epoch,
             actor: self.actor.clone(),
+            server_epoch: None,
             head: None,
             units: Vec::new(),
             cursors: self.cursors.clone(),

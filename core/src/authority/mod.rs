@@ -13,6 +13,8 @@
 //! 3. A page ends where a commit ends. A cursor never passes a change that was not sent, unless its device made it.
 //! 4. Every record of the feed stands in it once, at its latest change; a deleted one as a tombstone.
 //! 5. A head that does not extend what is anchored for its device and epoch changes nothing.
+//! 6. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
+//!    says of versions and cursors would mean something else here.
 //!
 //! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
 //! an app's entity types. Tombstones and unit ids are kept for ever.
@@ -119,6 +121,8 @@ pub struct Accepted {
     pub receipt: Option<Receipt>,
     /// What is anchored, if the claimed head does not extend it.
     pub forked: Option<Receipt>,
+    /// Whether the request was made for another life of this store.
+    pub for_another_life: bool,
     /// Whether the state was written to, so that it needs a commit.
     pub wrote: bool,
     /// The records that the units changed, now or before, and the version each got by that.
@@ -151,9 +155,12 @@ pub fn accept<S: AuthorityState>(
     caller: &Caller,
     quota: &Quota,
 ) -> Result<Accepted, ExchangeError<S::Error>> {
-    check(state, request, caller, quota)?;
+    let mut accepted =
+        Accepted { for_another_life: check(state, request, caller, quota)?, ..Accepted::default() };
+    if accepted.for_another_life {
+        return Ok(accepted);
+    }
     let verdict = judge_head(state, request)?;
-    let mut accepted = Accepted::default();
     match verdict {
         Some(head::Verdict::Forked(anchored)) => {
             accepted.forked = Some(anchored);
@@ -181,7 +188,9 @@ pub fn accept_without_writing<S: AuthorityRead>(
     caller: &Caller,
     quota: &Quota,
 ) -> Result<Option<Accepted>, ExchangeError<S::Error>> {
-    check(state, request, caller, quota)?;
+    if check(state, request, caller, quota)? {
+        return Ok(Some(Accepted { for_another_life: true, ..Accepted::default() }));
+    }
     Ok(match judge_head(state, request)? {
         Some(head::Verdict::Forked(anchored)) => {
             Some(Accepted { forked: Some(anchored), ..Accepted::default() })
@@ -207,7 +216,7 @@ pub fn answer<S: AuthorityRead>(
     accepted: Accepted,
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
     // Whoever holds a forked log has to decide first which life of it this is.
-    let page = if accepted.forked.is_some() {
+    let page = if accepted.forked.is_some() || accepted.for_another_life {
         page::Page::default()
     } else {
         page::read(state, request, quota, &accepted.own)?
@@ -229,13 +238,13 @@ pub fn answer<S: AuthorityRead>(
     })
 }
 
-/// Refuses what no unit of which should be looked at.
+/// Refuses what no unit of which should be looked at, and returns whether the request was made for another life of the store.
 fn check<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,
     caller: &Caller,
     quota: &Quota,
-) -> Result<(), ExchangeError<S::Error>> {
+) -> Result<bool, ExchangeError<S::Error>> {
     if request.protocol != PROTOCOL {
         return Err(Refusal::upgrade_required(request.protocol).into());
     }
@@ -246,13 +255,17 @@ fn check<S: AuthorityRead>(
     if request.units.len() > quota.units || changes > quota.changes {
         return Err(Refusal::too_large(quota).into());
     }
+    let (_, epoch) = state.identity().map_err(ExchangeError::State)?;
+    if request.server_epoch.is_some_and(|meant| meant != epoch) {
+        return Ok(true);
+    }
     let last = state.last_commit().map_err(ExchangeError::State)?;
     for cursor in request.cursors.values() {
         if page::position(cursor)? > last {
             return Err(Refusal::server_behind().into());
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 fn judge_head<S: AuthorityRead>(

@@ -158,6 +158,21 @@ impl Store {
         database.compact().map_err(StoreError::during("compacting"))
     }
 
+    /// Checks every page of the file against its checksum. Takes as long as reading the whole file.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if one is damaged; [`StoreError::InUse`] while a transaction is open.
+    pub fn check_pages(&mut self) -> Result<(), StoreError> {
+        let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
+        guarded(|| database.check_integrity().map_err(StoreError::during("checking the book's pages")))
+            .map(drop)
+    }
+
+    /// Returns whether the file is only looked at.
+    pub const fn is_look_only(&self) -> bool {
+        self.look_only
+    }
+
     /// Returns how the file is used. Waits for writers and walks every table.
     ///
     /// # Errors

@@ -360,6 +360,11 @@ impl<'a, V: View> Taking<'a, V> {
         Ok(())
     }
 
+    pub(super) fn is_acked(&self, id: UnitId) -> bool {
+        let acks = |decision: &Decision| matches!(decision, Decision::Acked { unit, .. } if *unit == id);
+        self.out.decisions.iter().any(acks)
+    }
+
     pub(super) fn is_dissolved(&self, id: UnitId) -> bool {
         let dissolves =
             |decision: &Decision| matches!(decision, Decision::Dissolved { unit, .. } if *unit == id);

@@ -69,6 +69,21 @@ pub(super) struct Clash {
     pub(super) settlement: Settlement,
 }
 
+/// Returns whether ops come to what the server has as a whole: both sides deleted the record, or set it to the same.
+pub(super) fn comes_to(ops: &[EditOp], theirs: Option<&Fields>) -> bool {
+    let folded = ops.iter().fold(Folded::Nothing, |folded, op| {
+        let step = Step { kind: op.kind, fields: op.fields.clone(), edited_at: op.edited_at };
+        folded.then(step, true)
+    });
+    match (folded, theirs) {
+        (Folded::Change(change), None) => change.kind == OpKind::Delete,
+        (Folded::Change(change), Some(theirs)) => {
+            change.kind == OpKind::Replace && change.fields.into_image() == *theirs
+        }
+        (Folded::Nothing, _) => false,
+    }
+}
+
 /// Judges an edit. Verdicts come newest op first.
 pub(super) fn judge(
     key: &RecordKey,

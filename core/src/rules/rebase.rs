@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use super::answer::{Reoffer, Taking, Touched};
 use super::base::overlaid;
-use super::judge::{Clash, Edit, EditOp, Verdict, judge};
+use super::judge::{Clash, Edit, EditOp, Verdict, comes_to, judge};
 use super::resolve::RemoteEdit;
 use super::{View, effective_fields};
 use crate::entry::{Annulled, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
@@ -133,10 +133,11 @@ impl<'a, V: View> Taking<'a, V> {
                     stale.base = base;
                     &mut stale
                 }
-                Standing::UnderWayOrDone => {
+                Standing::UnderWay => {
                     under_way = true;
                     continue;
                 }
+                Standing::Done => continue,
             };
             let content = self.view.op(reference.place)?;
             edit.ops.push(EditOp {
@@ -156,9 +157,9 @@ impl<'a, V: View> Taking<'a, V> {
             edited_at: last.edited_at,
             edited_at_of: &|name| last.edited_at_of(name),
         };
-        if after.is_none() && waiting.ops.last().is_some_and(|last| last.kind == OpKind::Delete) {
-            // Both sides deleted it. Ours ends together with all that it covers, or else that would bring the record back; it
-            // stays for as long as some of that is on its way.
+        if comes_to(&waiting.ops, after.as_ref()) {
+            // Both sides deleted it, or set it to the same. Ours ends together with all that it covers, or else that would
+            // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way.
             if under_way {
                 waiting.ops.clear();
             } else {
@@ -235,7 +236,8 @@ impl<'a, V: View> Taking<'a, V> {
                 // Base fields were built by the fold; damage would have shown when the row was read.
                 Ok(Standing::Stale(base.and_then(|fields| fields.to_fields().ok())))
             }
-            _ => Ok(Standing::UnderWayOrDone),
+            _ if self.is_acked(id) => Ok(Standing::Done),
+            _ => Ok(Standing::UnderWay),
         }
     }
 
@@ -273,8 +275,10 @@ enum Standing {
     Waiting,
     /// It came back stale; what the record was when it was planned.
     Stale(Option<Fields>),
-    /// It was sent and has no answer yet, or was acked just now.
-    UnderWayOrDone,
+    /// It was sent and has no answer yet.
+    UnderWay,
+    /// It is acked by this answer.
+    Done,
 }
 
 /// Returns the record's image after these changes, or `None` if it is deleted.

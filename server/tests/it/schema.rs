@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fieldbook_core::entry::{Receipt, chain};
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, UnitChange};
-use fieldbook_core::{Hash, Hlc, OpKind, Seq};
+use fieldbook_core::{Hash, Hlc, OpKind, Seq, ServerEpoch};
 use jsonschema::Validator;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -69,7 +69,12 @@ fn full_request() -> ExchangeRequest {
 async fn requests_and_answers_of_every_kind_are_as_documented() {
     let (requests, answers) = (validator("ExchangeRequest"), validator("ExchangeAnswer"));
     let running = start().await;
-    let full = full_request();
+    let mut full = full_request();
+    full.server_epoch = Some(ServerEpoch::from_bytes([9; 16]));
+    let (_, elsewhere) = running.post(serde_json::to_vec(&full).unwrap()).await;
+    assert_valid(&answers, &elsewhere);
+    assert_eq!(elsewhere.as_object().unwrap().len(), 6, "no more than who answers: {elsewhere:#}");
+    full.server_epoch = Some(serde_json::from_value(elsewhere["server_epoch"].clone()).unwrap());
     let body = serde_json::to_value(&full).unwrap();
     // The one fault that the schema can tell is left out for it: unit 5 names no op.
     let mut checked = body.clone();

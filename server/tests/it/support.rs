@@ -113,6 +113,7 @@ pub(crate) fn request(units: Vec<Unit>) -> ExchangeRequest {
         device: DeviceId::from_bytes([4; 16]),
         epoch: Epoch::from_bytes([5; 16]),
         actor: Actor::parse("ann").unwrap(),
+        server_epoch: None,
         head: None,
         units,
         cursors: BTreeMap::new(),

@@ -244,6 +244,28 @@ impl Ledger {
         written.filter(move |written| self.is_seen(written.life, version, epoch))
     }
 
+    /// Returns what a record was before a version of the present life: at one of these versions, or as one of these units left it.
+    pub fn known_before<'a>(
+        &'a self,
+        key: &RecordKey,
+        since: Version,
+        versions: &'a BTreeSet<Version>,
+        units: &'a BTreeSet<UnitId>,
+    ) -> impl Iterator<Item = Option<&'a Image>> {
+        let all = (key.clone(), Version::default())..=(key.clone(), Version::new(u64::MAX));
+        let written = self
+            .history
+            .range(all)
+            .flat_map(|((_, version), written)| written.iter().map(move |written| (*version, written)));
+        let before = move |version, written: &Written| {
+            version < since || !self.is_seen(written.life, version, self.epoch())
+        };
+        written
+            .filter(move |(version, it)| versions.contains(version) || units.contains(&it.unit))
+            .filter(move |(version, written)| before(*version, written))
+            .map(|(_, written)| written.image.as_ref())
+    }
+
     /// Returns whether one of these units deleted a record after a version.
     pub fn was_deleted_by(&self, units: &BTreeSet<UnitId>, key: &RecordKey, after: Version) -> bool {
         let later = (key.clone(), after)..=(key.clone(), Version::new(u64::MAX));

@@ -190,7 +190,7 @@ impl Server {
         request.units.retain(|unit| !self.is_denied(unit));
         let mut reply = self.exchange(&request, now)?;
         let Ok(answer) = &mut reply.result else { return Ok(reply) };
-        if answer.forked.is_none() {
+        if answer.forked.is_none() && is_meant(&request, answer) {
             answer.outcomes.extend(refusals);
         }
         if trouble == Some(Trouble::AppliedThenBusy) {
@@ -232,7 +232,7 @@ impl Server {
         };
         self.authority = authority;
         let author = (request.device, request.epoch);
-        if let (Some(claim), None) = (&request.head, answer.forked) {
+        if let (Some(claim), None, true) = (&request.head, answer.forked, is_meant(request, &answer)) {
             self.ledger.now.anchors.insert(author, Receipt { seq: claim.seq, hash: claim.hash });
         }
         let mut reply = Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() };
@@ -269,6 +269,11 @@ impl Default for Server {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns whether a request was made for the life of the store that answers it.
+pub fn is_meant(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
+    request.server_epoch.is_none_or(|meant| meant == answer.server_epoch)
 }
 
 fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::protocol::UnitOutcome {

@@ -54,6 +54,7 @@ fn request(units: Vec<Unit>) -> ExchangeRequest {
         device: DeviceId::from_bytes(id(4)),
         epoch: Epoch::from_bytes(id(5)),
         actor: Actor::parse("ann").unwrap(),
+        server_epoch: None,
         head: None,
         units,
         cursors: BTreeMap::new(),

@@ -56,6 +56,33 @@ fn a_page_ends_after_its_bytes_but_never_inside_a_commit() {
 }
 
 #[test]
+fn a_request_made_for_another_life_of_the_store_changes_nothing_and_learns_only_which_life_this_is() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let before = state.clone();
+    // Its cursor and its head mean nothing here either, so they are no reason to refuse it.
+    let cursors = BTreeMap::from([(EntityType::parse("lead").unwrap(), Cursor::new(vec![255; 8]).unwrap())]);
+    let head =
+        HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(9), hash: Hash::from_bytes([9; 32]) };
+    let meant = ExchangeRequest {
+        server_epoch: Some(ServerEpoch::from_bytes([9; 16])),
+        head: Some(head),
+        ..ExchangeRequest { units: vec![unit(2, vec![create("lead/2")])], ..pull(cursors, 10) }
+    };
+    let answer = answered(&mut state, &meant);
+    assert_eq!(state, before);
+    let told =
+        (answer.outcomes.len(), answer.changes.len(), answer.cursors.len(), answer.receipt, answer.forked);
+    assert_eq!(told, (0, 0, 0, None, None));
+    let (server, epoch) = state.identity().unwrap();
+    assert_eq!((answer.server, answer.server_epoch), (server, epoch));
+
+    let here =
+        ExchangeRequest { server_epoch: Some(epoch), ..request(vec![unit(2, vec![create("lead/2")])]) };
+    assert_eq!(answered(&mut state, &here).outcomes.len(), 1);
+}
+
+#[test]
 fn cursors_that_this_store_did_not_hand_out_are_refused() {
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);

@@ -147,7 +147,7 @@ impl Model {
         for (key, ops) in changes {
             let Some(held) = self.records.get_mut(&key) else { continue };
             for waiting in held.tail.iter_mut().filter(|waiting| ops.contains(&waiting.op)) {
-                waiting.dead = true;
+                (waiting.dead, waiting.given_up) = (true, true);
                 if let Some(op) = self.ops.get_mut(&waiting.op) {
                     op.was_dead = true;
                 }
@@ -251,17 +251,17 @@ impl Model {
             let names: Vec<String> = upcast.unwrap_or(&op.fields).keys().cloned().collect();
             self.outdate(&op.key, op.place, &names);
         } else {
-            self.each_dead_before(&op.key, op.place, |waiting| waiting.outdated = true);
+            self.each_given_up_before(&op.key, op.place, |waiting| waiting.outdated = true);
         }
     }
 
     fn outdate(&mut self, key: &RecordKey, later: OpPlace, names: &[String]) {
-        self.each_dead_before(key, later, |waiting| waiting.lost.extend(names.iter().cloned()));
+        self.each_given_up_before(key, later, |waiting| waiting.lost.extend(names.iter().cloned()));
     }
 
-    fn each_dead_before(&mut self, key: &RecordKey, later: OpPlace, change: impl Fn(&mut Waiting)) {
+    fn each_given_up_before(&mut self, key: &RecordKey, later: OpPlace, change: impl Fn(&mut Waiting)) {
         let tail = self.records.get_mut(key).map(|held| held.tail.iter_mut()).into_iter().flatten();
-        for waiting in tail.filter(|waiting| waiting.dead) {
+        for waiting in tail.filter(|waiting| waiting.given_up) {
             if self.ops.get(&waiting.op).is_some_and(|op| op.place < later) {
                 change(waiting);
             }

@@ -18,7 +18,8 @@ impl Model {
     pub(super) fn server_accepted(&mut self) {
         self.cursors.clear();
         self.aside.clear();
-        self.units.clear();
+        let under_way = std::mem::take(&mut self.units);
+        self.given_up(under_way.into_values().flatten());
         self.rereading = true;
         for held in self.records.values_mut().filter(|held| held.version.is_some()) {
             held.version = Some(Version::default());

@@ -105,6 +105,8 @@ pub struct Waiting {
     pub op: OpId,
     /// Whether it is a dead letter.
     pub dead: bool,
+    /// Whether a unit that carried it was given up.
+    pub given_up: bool,
     /// The schema version of what it says.
     pub form: u32,
     /// What it was turned into.
@@ -128,6 +130,8 @@ pub struct Op {
     pub place: OpPlace,
     /// The version that its author saw.
     pub base: Option<Version>,
+    /// The one that its author saw when it was made; `base` is a later one if it was sent again.
+    pub made_on: Option<Version>,
     /// How it ended.
     pub end: Option<End>,
     /// Whether it ever was a dead letter.
@@ -194,6 +198,7 @@ impl Model {
                 fields,
                 place,
                 base: op.base,
+                made_on: op.base,
                 end: None,
                 was_dead: false,
                 conflicts: Vec::new(),
@@ -203,6 +208,7 @@ impl Model {
             let waiting = Waiting {
                 op: op.id,
                 dead: false,
+                given_up: false,
                 form: op.schema_version,
                 upcast: None,
                 outdated: false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fieldbook::entry::{Planned, PlannedUnit};
-use fieldbook::{OpId, OpKind};
+use fieldbook::{OpId, OpKind, RecordKey};
 
 use super::Model;
 use crate::broken::{Broken, ensure};
@@ -14,7 +14,8 @@ impl Model {
         planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled, ledger))?;
         for unit in &planned.units {
             for former in &unit.replaces {
-                self.units.remove(former);
+                let carried = self.units.remove(former);
+                self.given_up(carried.into_iter().flatten());
                 ensure(self.ever_planned.contains(former), "S5", || {
                     format!("{} replaces a unit that never was", unit.id)
                 })?;
@@ -31,6 +32,14 @@ impl Model {
             })?;
         }
         Ok(())
+    }
+
+    /// Takes note that a unit which carried these ops was given up.
+    pub(super) fn given_up(&mut self, carried: impl Iterator<Item = (RecordKey, Vec<OpId>)>) {
+        for (key, ops) in carried {
+            let tail = self.records.get_mut(&key).map(|held| held.tail.iter_mut()).into_iter().flatten();
+            tail.filter(|waiting| ops.contains(&waiting.op)).for_each(|waiting| waiting.given_up = true);
+        }
     }
 
     fn check_plan(&self, unit: &PlannedUnit) -> Result<(), Broken> {

@@ -129,6 +129,7 @@ impl World {
             device: book.device().ok_or_else(unknown)?,
             epoch: book.epoch().ok_or_else(unknown)?,
             actor: book.actor(),
+            server_epoch: None,
             head: None,
             units: Vec::new(),
             cursors,

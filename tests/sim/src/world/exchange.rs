@@ -141,7 +141,7 @@ impl World {
             self.check_head(number, request, answer, anchored)?;
         }
         for unit in &applied {
-            self.note_stray(number, unit)?;
+            self.note_stray(number, request, unit)?;
             self.check_order(number, unit)?;
         }
         for overwrite in &overwrites {
@@ -150,11 +150,15 @@ impl World {
         Ok(result)
     }
 
-    /// Takes note of units that were answered in one life of the server and took effect in another one.
-    fn note_stray(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
+    /// Takes note of units that were answered in one life of the server and took effect in another one, which only a request
+    /// can bring about that was made before its device knew any.
+    fn note_stray(&mut self, number: usize, request: &ExchangeRequest, unit: &Unit) -> Result<(), Broken> {
         let model = &mut get(&mut self.devices, number)?.model;
         self.server.ledger.shared.append(&mut model.strays);
-        if !model.units.contains_key(&unit.id) && self.server.ledger.life() > 0 {
+        if request.server_epoch.is_none()
+            && !model.units.contains_key(&unit.id)
+            && self.server.ledger.life() > 0
+        {
             self.server.ledger.shared.extend(unit.changes.iter().flat_map(|change| &change.ops));
         }
         Ok(())
@@ -192,11 +196,9 @@ impl World {
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
         // Neither is there a conflict if theirs is what it was when the device last looked.
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
-        let looked_at = ops.iter().filter_map(|op| op.base).chain(held);
-        let looked_at = looked_at.filter(|version| version < since);
-        let mut images =
-            looked_at.flat_map(|version| ledger.at(key, version, None)).map(|it| it.image.as_ref());
-        let saw_none = ops.iter().any(|op| op.base.is_none_or(|base| base == Version::default()));
+        let looked_at = ops.iter().flat_map(|op| [op.base, op.made_on]).flatten().chain(held).collect();
+        let mut images = ledger.known_before(key, *since, &looked_at, &device.model.ever_planned);
+        let saw_none = ops.iter().any(|op| op.made_on.is_none_or(|base| base == Version::default()));
         let is_theirs = |image: Option<&Image>| match field.as_str() {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),

@@ -10,6 +10,7 @@ use crate::action::Right;
 use crate::app::{ENTITIES, LATEST, schema};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
+use crate::server::is_meant;
 
 /// How many copies of devices there can be.
 const COPIES: usize = 2;
@@ -91,6 +92,12 @@ impl World {
         answer: &ExchangeAnswer,
         anchored: Option<Receipt>,
     ) -> Result<(), Broken> {
+        // Versions, cursors and a head of another life of the server mean nothing to this one.
+        if !is_meant(request, answer) {
+            let says_nothing =
+                answer.outcomes.is_empty() && answer.changes.is_empty() && answer.forked.is_none();
+            return ensure(says_nothing, "X2", || format!("{answer:?} to a request for another life"));
+        }
         let (Some(claim), Some(anchored)) = (&request.head, anchored) else { return Ok(()) };
         let hashes = &get(&mut self.devices, number)?.model.hashes;
         let place = usize::try_from(anchored.seq.number()).ok().and_then(|place| place.checked_sub(1));
