@@ -200,4 +200,12 @@ mod tests {
         let deep = Fields::from_iter([("a".to_owned(), deep)]);
         assert!(matches!(decide(None, &Mutation::create(key(), deep)), Err(Rejected::Fields { .. })));
     }
+
+    #[test]
+    fn a_transaction_may_be_as_large_as_its_limits_and_no_larger() {
+        let (ops, bytes) = (limits::TRANSACTION_OPS, limits::TRANSACTION_BYTES);
+        assert_eq!(admit_transaction(ops, bytes), Ok(()));
+        assert_eq!(admit_transaction(ops + 1, bytes), Err(Rejected::TooManyOps { ops: ops + 1 }));
+        assert_eq!(admit_transaction(ops, bytes + 1), Err(Rejected::TooManyBytes { bytes: bytes + 1 }));
+    }
 }

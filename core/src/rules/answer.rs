@@ -406,3 +406,6 @@ pub(super) fn cut(text: &str, bytes: usize) -> String {
     }
     text.get(..end).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,4 +103,13 @@ mod tests {
         let near = Hlc::at(WallTime::from_milliseconds(1_000_500));
         assert_eq!(observe(Hlc::at(server), near, server), near.next());
     }
+
+    #[test]
+    fn a_clock_is_believed_up_to_the_bound() {
+        let server = WallTime::from_milliseconds(1_000);
+        let bound = Duration::from_millis(500);
+        let of = |wall| believable(WallTime::from_milliseconds(wall), Some(server), bound);
+        assert_eq!(of(1_500), (WallTime::from_milliseconds(1_500), false));
+        assert_eq!(of(1_501), (WallTime::from_milliseconds(1_500), true));
+    }
 }
