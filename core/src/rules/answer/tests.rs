@@ -282,3 +282,24 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
         "a copy of this book sent it: this one ends what it sees of its own only"
     );
 }
+
+#[test]
+fn both_sides_deleted_and_ours_ends_whole_though_an_earlier_op_was_acked_by_the_same_answer() {
+    let mut desk = Desk::default().with("a", 1, 1, 2);
+    let row = desk.records.get_mut(&key("a")).unwrap();
+    let (covered, delete) = (row.tail[1].op, &mut row.tail[2]);
+    delete.kind = OpKind::Delete;
+    let (place, delete) = (delete.place, delete.op);
+    let content = desk.ops.get_mut(&place).unwrap();
+    (content.kind, content.fields) = (OpKind::Delete, Fields::new());
+    let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
+    let answered = desk.take(vec![(1, applied("a"))], vec![deleted]);
+    let ends = answered.decisions.iter().filter_map(|decision| match decision {
+        Decision::Annulled(annulled) => {
+            Some((annulled.reason, annulled.ops.iter().map(|op| op.id).collect()))
+        }
+        _ => None,
+    });
+    let expected: Vec<(_, Vec<_>)> = vec![(AnnulledReason::NoEffect, vec![covered, delete])];
+    assert_eq!(ends.collect::<Vec<_>>(), expected);
+}
