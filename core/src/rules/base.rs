@@ -181,4 +181,61 @@ mod tests {
         expect(OpKind::Create, json!({"a": 1}), None, Some(json!({"a": 2})), true);
         expect(OpKind::Create, json!({"a": 1}), Some(json!({"a": 2})), Some(json!({"a": 2})), false);
     }
+
+    fn reference(kind: OpKind, base: Option<AuthorBase>) -> TailRef {
+        TailRef {
+            op: crate::ids::OpId::from_bytes([1; 16]),
+            place: crate::op::OpPlace::default(),
+            kind,
+            stale: 0,
+            dead: false,
+            outdated: false,
+            lost: Vec::new(),
+            merged: None,
+            base,
+            attempts: Vec::new(),
+            upcast: None,
+        }
+    }
+
+    fn seen(version: u64, value: Option<Value>) -> Option<AuthorBase> {
+        let fields = value.map(|value| fields(value).to_json());
+        Some(AuthorBase { version: Some(Version::new(version)), fields })
+    }
+
+    #[test]
+    fn what_authors_had_seen_stands_in_the_base_and_the_earlier_author_counts() {
+        let base = || Some(fields(json!({"a": 9, "b": 9})));
+        let of = |references: &[TailRef]| overlaid(base(), references.iter()).unwrap();
+        assert_eq!(of(&[reference(OpKind::Update, None)]), base());
+        let earlier = reference(OpKind::Update, seen(1, Some(json!({"a": 1}))));
+        let later = reference(OpKind::Update, seen(2, Some(json!({"a": 2, "b": 2}))));
+        assert_eq!(of(&[earlier, later]), Some(fields(json!({"a": 1, "b": 2}))));
+        let whole = reference(OpKind::Delete, seen(1, Some(json!({"x": 1}))));
+        assert_eq!(of(&[whole]), Some(fields(json!({"x": 1}))));
+        assert_eq!(of(&[reference(OpKind::Create, seen(1, None))]), None, "there was no record");
+    }
+
+    #[test]
+    fn an_op_that_goes_again_is_sent_for_what_its_author_had_seen_only_if_that_is_another_thing_now() {
+        let confirmed = Confirmed {
+            version: Version::new(7),
+            edited_at: Hlc::ZERO,
+            deleted: false,
+            fields: fields(json!({"a": 5, "b": 0})).to_json(),
+        };
+        let row = RecordRow { confirmed: Some(confirmed), ..RecordRow::default() };
+        let of = |base, ours| {
+            let reference = reference(OpKind::Update, base);
+            version(&row, &[(&reference, fields(ours))]).unwrap().map(Version::number)
+        };
+        assert_eq!(of(None, json!({"a": 1})), Some(7), "never sent before");
+        assert_eq!(of(seen(3, Some(json!({"a": 0}))), json!({"a": 1})), Some(3), "theirs is another");
+        assert_eq!(of(seen(3, Some(json!({"a": 5}))), json!({"a": 1})), Some(7), "theirs is as it was");
+        assert_eq!(of(seen(3, Some(json!({"a": 0}))), json!({"a": 5})), Some(7), "both say the same");
+        for version in [7, 8] {
+            assert_eq!(of(seen(version, Some(json!({"a": 0}))), json!({"a": 1})), Some(7), "of another life");
+        }
+        assert_eq!(version(&RecordRow::default(), &[]).unwrap(), None);
+    }
 }

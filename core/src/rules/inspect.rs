@@ -93,3 +93,18 @@ pub(super) fn referred<'a>(ops: impl Iterator<Item = &'a TailRow>) -> Vec<&'a Re
     }
     fields.into_values().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::OpPlace;
+
+    #[test]
+    fn nothing_is_wrong_for_who_does_not_look() {
+        let key = RecordKey::parse("lead", "1").unwrap();
+        let actor = crate::names::Actor::parse("ann").unwrap();
+        let records = vec![(key.clone(), vec![OpPlace::default()])];
+        assert!(!NoInspection.is_gone(&key));
+        assert_eq!(NoInspection.refusal(&Group { records, actor, replaces: None }), None);
+    }
+}

@@ -127,7 +127,6 @@ pub(super) fn judge(
             let ops = edit.ops.iter().map(|op| op.op).collect();
             verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
         }
-        Resolution::Apart | Resolution::Agreed if passed.is_empty() => {}
         Resolution::Apart | Resolution::Agreed => {
             deal_fields(&edit, kind, Settlement::nothing(rules), rules, &passed, &mut verdicts);
         }
@@ -146,8 +145,8 @@ fn holder<'a>(edit: &'a Edit, name: &str) -> Option<&'a EditOp> {
     edit.ops.iter().rev().find(|op| op.fields.get(name).is_some())
 }
 
-/// A field that theirs changed to the very value that our last word is, while an earlier op of ours says something else.
-/// That one may leave by itself, and must not take theirs away unseen.
+/// A field that theirs changed to the very value that our last word is. An earlier op of ours that says something else may
+/// leave by itself, and must not take theirs away unseen.
 #[derive(Debug)]
 struct Passed {
     name: String,
@@ -160,12 +159,8 @@ fn passed(edit: &Edit, last_words: &Fields, theirs: Option<&Fields>) -> Vec<Pass
     let of_base =
         |name: &str| edit.base.as_ref().and_then(|base| base.get(name)).cloned().unwrap_or(Value::Null);
     let value_of = |name: &str| theirs.get(name).cloned().unwrap_or(Value::Null);
-    let differs = |name: &str, value: &Value| {
-        edit.ops.iter().filter_map(|op| op.fields.get(name)).any(|earlier| earlier != value)
-    };
     let found = last_words.iter().map(|(name, ours)| (name, ours, value_of(name)));
-    let found =
-        found.filter(|(name, ours, value)| *ours == value && differs(name, value) && of_base(name) != *value);
+    let found = found.filter(|(name, ours, value)| *ours == value && of_base(name) != *value);
     found.map(|(name, _, value)| Passed { name: name.to_owned(), base: of_base(name), value }).collect()
 }
 
@@ -350,6 +345,32 @@ mod tests {
         assert_eq!(judged(json!({"a": 0}), json!({"a": 1, "b": 1})), (vec![], vec![1]));
         assert_eq!(judged(json!({"a": 0}), json!({"a": 2})), (vec![], vec![]), "all say the same");
         assert_eq!(judged(json!({"a": 2}), json!({"a": 1})), (vec![], vec![]), "they changed nothing");
+    }
+
+    #[test]
+    fn what_may_have_reached_the_server_is_not_taken_back_as_if_nobody_had_heard_of_it() {
+        let ops = || vec![(OpKind::Create, json!({"a": 1})), (OpKind::Delete, json!({}))];
+        let stale = Edit { stale: true, ..edit(None, ops()) };
+        let verdicts = against(&EntityRules::default(), stale, Some(json!({"a": 9})), 1);
+        assert!(matches!(&verdicts[..], [Verdict::Conflicted(clash)] if clash.kind == OpKind::Delete));
+        let verdicts = against(&EntityRules::default(), edit(None, ops()), Some(json!({"a": 9})), 1);
+        assert!(matches!(&verdicts[..], [Verdict::Annulled(_, AnnulledReason::CreatedAndDeleted)]));
+    }
+
+    #[test]
+    fn both_sides_come_to_the_same_if_both_deleted_or_set_the_record_to_the_same() {
+        let come = |ops: Vec<(OpKind, Value)>, theirs: Option<Value>| {
+            comes_to(&edit(None, ops).ops, theirs.map(fields).as_ref())
+        };
+        let delete = || (OpKind::Delete, json!({}));
+        let create = |value| (OpKind::Create, json!({"a": value, "gone": null}));
+        assert!(come(vec![delete()], None));
+        assert!(!come(vec![delete()], Some(json!({"a": 1}))));
+        assert!(come(vec![delete(), create(1)], Some(json!({"a": 1}))));
+        assert!(!come(vec![delete(), create(1)], Some(json!({"a": 2}))));
+        assert!(!come(vec![delete(), create(1)], None));
+        assert!(!come(vec![create(1)], Some(json!({"a": 1}))), "a create is put on top of theirs");
+        assert!(!come(Vec::new(), None));
     }
 
     #[test]
