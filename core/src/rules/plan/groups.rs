@@ -19,7 +19,10 @@ impl Planning<'_> {
         if unit.tries == 0 || self.hold_of_unit(&TailUnit { retry_at: None, ..unit.clone() }).is_some() {
             return false;
         }
-        let behind: Vec<_> = self.input.tail.ops_of(key).filter(|place| !unit.ops.contains(place)).collect();
+        let tail = self.input.tail;
+        let is_later = |place: &OpPlace| unit.ops.iter().all(|sent| sent < place);
+        let behind: Vec<_> =
+            tail.ops_of(key).filter(|place| is_later(place) && !tail.is_dead(*place)).collect();
         let Some(last) = behind.last().and_then(|place| self.input.tail.op(*place)) else { return false };
         if last.kind != OpKind::Delete || behind.iter().any(|place| self.bars(*place).is_some()) {
             return false;
