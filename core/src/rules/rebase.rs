@@ -26,6 +26,7 @@ use crate::entry::{Annulled, Conflicted, Decision, Extent, ParkScope, PlannedOp,
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
 use crate::names::RecordKey;
+use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::protocol::Change;
 use crate::rows::{RecordRow, TailRef};
@@ -157,7 +158,12 @@ impl<'a, V: View> Taking<'a, V> {
             edited_at: last.edited_at,
             edited_at_of: &|name| last.edited_at_of(name),
         };
-        if comes_to(&waiting.ops, after.as_ref()) {
+        // One that was given up, and is sent again, may have been made before what left meanwhile.
+        let comes_last = match (stale.ops.last(), waiting.ops.first()) {
+            (Some(sent), Some(first)) => sent.op.place < first.op.place,
+            _ => true,
+        };
+        if comes_last && comes_to(&waiting.ops, after.as_ref()) {
             // Both sides deleted it, or set it to the same. Ours ends together with all that it covers, or else that would
             // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way.
             if under_way {
@@ -256,7 +262,14 @@ impl<'a, V: View> Taking<'a, V> {
             }
         }
         for decision in &self.out.decisions {
-            let Decision::Acked { unit, .. } = decision else { continue };
+            let Decision::Acked { unit, versions, .. } = decision else { continue };
+            // What a page brought since has it in it.
+            let is_newer = |(of, version): &(RecordKey, Version)| {
+                of == key && row.version().is_none_or(|known| *version > known)
+            };
+            if !versions.iter().any(is_newer) {
+                continue;
+            }
             let Some((_, unit)) = self.settled.iter().find(|(settled, _)| settled == unit) else { continue };
             for change in unit.changes.iter().filter(|change| change.key == *key) {
                 let fields = self.view.fields(change.fields)?.unwrap_or_default();

@@ -132,6 +132,8 @@ pub struct Op {
     pub base: Option<Version>,
     /// The one that its author saw when it was made; `base` is a later one if it was sent again.
     pub made_on: Option<Version>,
+    /// What was confirmed then.
+    pub saw: Option<Image>,
     /// How it ended.
     pub end: Option<End>,
     /// Whether it ever was a dead letter.
@@ -199,6 +201,7 @@ impl Model {
                 place,
                 base: op.base,
                 made_on: op.base,
+                saw: self.records.get(&op.key).and_then(|held| held.confirmed.clone()),
                 end: None,
                 was_dead: false,
                 conflicts: Vec::new(),

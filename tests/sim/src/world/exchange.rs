@@ -203,7 +203,8 @@ impl World {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
         };
-        let unchanged = images.any(is_theirs) || (saw_none && is_theirs(None));
+        let saw_it = ops.iter().any(|op| op.saw.is_some() && is_theirs(op.saw.as_ref()));
+        let unchanged = saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
         // A conflict names the last word that the device had, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {
