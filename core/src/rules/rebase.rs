@@ -109,7 +109,8 @@ impl<'a, V: View> Taking<'a, V> {
         touched: &Touched<'a>,
         rules: &EntityRules,
     ) -> Result<(), V::Error> {
-        let Some(last) = touched.changes.last().copied() else { return Ok(()) };
+        let Some(last) = touched.changes.last() else { return Ok(()) };
+        let last = &as_confirmed(row, last);
         let known = row.confirmed.as_ref().map(|confirmed| confirmed.version);
         if touched.stale.is_none() && known.is_some_and(|known| known >= last.version) {
             return Ok(());
@@ -292,6 +293,21 @@ enum Standing {
     UnderWay,
     /// It is acked by this answer.
     Done,
+}
+
+/// Returns the last change that an answer tells of, or what is confirmed if that is newer: an answer can come late. Of what is
+/// confirmed only the record's last edit is known, which then stands for each field's.
+fn as_confirmed(row: &RecordRow, last: &Change) -> Change {
+    match row.confirmed.as_ref().filter(|confirmed| confirmed.version > last.version) {
+        Some(confirmed) => Change {
+            version: confirmed.version,
+            edited_at: confirmed.edited_at,
+            older: BTreeMap::new(),
+            deleted: confirmed.deleted,
+            ..last.clone()
+        },
+        None => last.clone(),
+    }
 }
 
 /// Returns the record's image after these changes, or `None` if it is deleted.
