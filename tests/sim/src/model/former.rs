@@ -34,6 +34,7 @@ impl Model {
                 if held.tail.is_empty() {
                     self.owed.insert(key.clone(), held.confirmed.clone());
                 }
+                held.read_gone = true;
                 held.put(None);
                 held.settle();
             }

@@ -83,6 +83,8 @@ pub struct Held {
     edited_at: Hlc,
     /// What it last was before the server deleted it, while something waits on top of it.
     last: Image,
+    /// Whether an accepted server was read to its end without it.
+    pub read_gone: bool,
     /// The ops on top, oldest first.
     pub tail: Vec<Waiting>,
 }

@@ -198,7 +198,10 @@ impl World {
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
         let looked_at = ops.iter().flat_map(|op| [op.base, op.made_on]).flatten().chain(held).collect();
         let mut images = ledger.known_before(key, *since, &looked_at, &device.model.ever_planned);
-        let saw_none = ops.iter().any(|op| op.made_on.is_none_or(|base| base == Version::default()));
+        // What waited when the accepted server turned out to lack the record is judged as on one that is not there.
+        let read_gone = device.model.records.get(key).is_some_and(|held| held.read_gone);
+        let saw_none =
+            read_gone || ops.iter().any(|op| op.made_on.is_none_or(|base| base == Version::default()));
         let is_theirs = |image: Option<&Image>| match field.as_str() {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
