@@ -134,7 +134,7 @@ pub struct Op {
     pub base: Option<Version>,
     /// The one that its author saw when it was made; `base` is a later one if it was sent again.
     pub made_on: Option<Version>,
-    /// What was confirmed then.
+    /// What the app read then.
     pub saw: Option<Image>,
     /// How it ended.
     pub end: Option<End>,
@@ -203,7 +203,7 @@ impl Model {
                 place,
                 base: op.base,
                 made_on: op.base,
-                saw: self.records.get(&op.key).and_then(|held| held.confirmed.clone()),
+                saw: self.visible(&op.key),
                 end: None,
                 was_dead: false,
                 conflicts: Vec::new(),

@@ -2,7 +2,7 @@
 
 use fieldbook::limits;
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
-use fieldbook::{Ask, Next, Version};
+use fieldbook::{Ask, Next, OpKind, Version};
 
 use super::{Message, World, get};
 use crate::broken::{Broken, ensure};
@@ -207,7 +207,10 @@ impl World {
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
         };
         let saw_it = ops.iter().any(|op| op.saw.is_some() && is_theirs(op.saw.as_ref()));
-        let unchanged = saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
+        // Nobody can tell that a field was taken away under a name that an older version of the app did not know.
+        let named_anew = value.is_none() && !ops.iter().any(|op| op.fields.contains_key(field));
+        let taken_unknown = named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
+        let unchanged = taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
         // A conflict names the last word that the device had, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {
