@@ -55,7 +55,6 @@ pub(crate) struct Shared {
     pub(crate) latest: Latest,
     pub(crate) store: Store,
     pub(crate) schema: Schema,
-    pub(crate) look_only: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
@@ -140,7 +139,6 @@ impl Book {
             latest: Latest::default(),
             store,
             schema: options.schema,
-            look_only: options.store.look_only,
             clock: options.clock,
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
@@ -161,7 +159,7 @@ impl Book {
         if head.is_none() {
             book.shared.write_in_turn(Shared::begin_log)?;
         }
-        if !book.shared.look_only {
+        if !book.shared.store.is_look_only() {
             book.take_in_what_is_declared_now()?;
             book.upcast_what_waits()?;
             book.shared.fold_new_projections()?;

@@ -333,7 +333,7 @@ impl Shared {
             ops: Vec::new(),
             fold_tail: false,
             fold_history: false,
-            look_only: self.look_only,
+            look_only: self.store.is_look_only(),
         })
     }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, sync, view};
-use fieldbook::{ServerEpoch, SyncState};
+use fieldbook::SyncState;
 use serde_json::json;
 
 #[test]
@@ -27,8 +27,7 @@ fn what_a_restored_server_has_lost_is_offered_again_by_whoever_has_it() {
     ben.update(key("lead/1"), fields(json!({"n": 4}))).unwrap();
     sync(&ben, &server);
 
-    *server.authority.lock().unwrap() = backup;
-    server.authority.lock().unwrap().start_epoch(ServerEpoch::from_bytes([99; 16]));
+    server.restore(&backup, 99);
     let head = ann.head().unwrap().unwrap().seq;
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
@@ -63,8 +62,7 @@ fn an_edit_that_waits_when_the_server_changes_reaches_the_new_one_with_its_whole
     sync(&ann, &server);
     clock.advance(1_000);
     ann.update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
-    *server.authority.lock().unwrap() = empty;
-    server.authority.lock().unwrap().start_epoch(ServerEpoch::from_bytes([99; 16]));
+    server.restore(&empty, 99);
     sync(&ann, &server);
     ann.accept_server().unwrap();
     for _ in 0..3 {
@@ -80,18 +78,14 @@ fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_on
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let backup = server.authority.lock().unwrap().clone();
-    let restore = |epoch: u8| {
-        *server.authority.lock().unwrap() = backup.clone();
-        server.authority.lock().unwrap().start_epoch(ServerEpoch::from_bytes([epoch; 16]));
-    };
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-    restore(98);
+    server.restore(&backup, 98);
     ann.create(key("lead/1"), fields(json!({"by": "ann"}))).unwrap();
     sync(&ann, &server);
     clock.advance(1_000);
     ann.update(key("lead/1"), fields(json!({"by": "ann again"}))).unwrap();
     // In the second life the record gets the very version that it had in the first.
-    restore(99);
+    server.restore(&backup, 99);
     ben.create(key("lead/1"), fields(json!({"by": "ben"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);

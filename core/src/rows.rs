@@ -85,6 +85,30 @@ pub struct TailRef {
     pub upcast: Option<Upcast>,
 }
 
+impl TailRef {
+    /// Refers to an op that waits and was never sent.
+    pub const fn new(op: OpId, place: OpPlace, kind: OpKind) -> Self {
+        Self {
+            op,
+            place,
+            kind,
+            stale: 0,
+            dead: false,
+            outdated: false,
+            lost: Vec::new(),
+            merged: None,
+            base: None,
+            attempts: Vec::new(),
+            upcast: None,
+        }
+    }
+
+    /// Returns whether it is a dead letter, or a unit that carried it was given up.
+    pub const fn was_given_up(&self) -> bool {
+        self.dead || !self.attempts.is_empty()
+    }
+}
+
 /// An op's fields, turned into those of another schema version.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Upcast {
@@ -124,6 +148,11 @@ impl RecordRow {
         self.confirmed.as_ref().map(|confirmed| confirmed.version)
     }
 
+    /// Returns whether a version of the record is newer than what is confirmed.
+    pub fn is_behind(&self, version: Version) -> bool {
+        self.version().is_none_or(|known| version > known)
+    }
+
     /// Forgets the versions of a former server: what it said is to be confirmed by the one that was accepted.
     pub fn await_confirmation(&mut self) {
         if let Some(confirmed) = self.confirmed.as_mut() {
@@ -137,8 +166,7 @@ impl RecordRow {
     /// Takes from dead letters, and from those that are sent again, what a later op of ours said anew, when that op ends: what
     /// a person typed first must not come back over what was typed last.
     pub fn outdate(&mut self, later: OpPlace, kind: OpKind, names: &[String]) {
-        let was_given_up = |reference: &TailRef| reference.dead || !reference.attempts.is_empty();
-        for reference in self.tail.iter_mut().filter(|found| found.place < later && was_given_up(found)) {
+        for reference in self.tail.iter_mut().filter(|found| found.place < later && found.was_given_up()) {
             if kind == OpKind::Update {
                 let news = names.iter().filter(|name| !reference.lost.contains(name));
                 let news: Vec<_> = news.cloned().collect();
@@ -449,19 +477,8 @@ mod tests {
     use crate::numbers::Seq;
 
     fn dead(seq: u64) -> TailRef {
-        TailRef {
-            op: OpId::from_bytes([0; 16]),
-            place: OpPlace { seq: Seq::new(seq), index: 0 },
-            kind: OpKind::Update,
-            stale: 0,
-            dead: true,
-            outdated: false,
-            lost: Vec::new(),
-            merged: None,
-            attempts: Vec::new(),
-            base: None,
-            upcast: None,
-        }
+        let place = OpPlace { seq: Seq::new(seq), index: 0 };
+        TailRef { dead: true, ..TailRef::new(OpId::from_bytes([0; 16]), place, OpKind::Update) }
     }
 
     #[test]

@@ -193,19 +193,7 @@ impl Book {
         self.tail.set_dead(place, drawn.dead);
         let row = self.rows.entry(key.clone()).or_default();
         row.visible = Visible::Absent;
-        row.tail.push(TailRef {
-            op,
-            place,
-            kind,
-            stale: 0,
-            dead: drawn.dead,
-            outdated: false,
-            lost: Vec::new(),
-            merged: None,
-            base: None,
-            attempts: Vec::new(),
-            upcast: None,
-        });
+        row.tail.push(TailRef { dead: drawn.dead, ..TailRef::new(op, place, kind) });
         self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
     }
 

@@ -11,7 +11,7 @@ use fieldbook_core::rules::View;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::upcast::is_due;
-use fieldbook_core::{Cursor, EntityType, Hlc, OpId, RequestId, Seq};
+use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RequestId, Seq};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Ask;
 
@@ -33,23 +33,32 @@ impl Shared {
         cursors: BTreeMap<EntityType, Cursor>,
         page_limit: u32,
     ) -> Result<ExchangeRequest, Error> {
-        let (device, epoch) = identity(&self.state())?;
-        let now = self.clock.now().wall;
-        let request = RequestId::new(now, &mut *self.ids());
+        let request = RequestId::new(self.clock.now().wall, &mut *self.ids());
         let actor = read(&self.actor).clone();
-        Ok(ExchangeRequest {
-            protocol: PROTOCOL,
-            request,
-            device,
-            epoch,
-            actor,
-            server_epoch: self.state().server.map(|(_, epoch)| epoch),
-            head: None,
-            units: Vec::new(),
-            cursors,
-            page_limit,
-        })
+        without_units(&self.state(), request, actor, cursors, page_limit)
     }
+}
+
+fn without_units(
+    state: &StateRow,
+    request: RequestId,
+    actor: Actor,
+    cursors: BTreeMap<EntityType, Cursor>,
+    page_limit: u32,
+) -> Result<ExchangeRequest, Error> {
+    let (device, epoch) = identity(state)?;
+    Ok(ExchangeRequest {
+        protocol: PROTOCOL,
+        request,
+        device,
+        epoch,
+        actor,
+        server_epoch: state.server.map(|(_, epoch)| epoch),
+        head: None,
+        units: Vec::new(),
+        cursors,
+        page_limit,
+    })
 }
 
 /// Plans again on the tail as this round has it (what was planned on may have been undone meanwhile), freezes new units,
@@ -117,22 +126,10 @@ pub(super) fn request_with_units(
         }
     }
     let state = session.tables.state()?;
-    let (device, epoch) = identity(&state)?;
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
-    let actor = session.actor.clone();
-    Ok(ExchangeRequest {
-        protocol: PROTOCOL,
-        request,
-        device,
-        epoch,
-        actor,
-        server_epoch: state.server.map(|(_, epoch)| epoch),
-        head,
-        units,
-        cursors,
-        page_limit,
-    })
+    let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
+    Ok(ExchangeRequest { head, units, ..empty })
 }
 
 /// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.

@@ -58,6 +58,13 @@ impl Server {
         }
     }
 
+    /// Sets the server back to a backup, and says so by a new epoch.
+    pub(crate) fn restore(&self, backup: &MemoryAuthority, epoch: u8) {
+        let mut authority = self.authority.lock().unwrap();
+        authority.clone_from(backup);
+        authority.start_epoch(ServerEpoch::from_bytes([epoch; 16]));
+    }
+
     pub(crate) fn answer(&self, request: &ExchangeRequest) -> ExchangeAnswer {
         self.try_answer(request).unwrap()
     }

@@ -216,7 +216,7 @@ impl Store {
         let (Some(mut database), Some(give_up)) = (self.database.take(), self.give_up.take()) else { return };
         give_up.now();
         // The first thing that this reads fails, and after a failure redb writes nothing, also when it closes. One guard each: a
-        // database that were dropped while a panic unwinds could panic again, which ends the process.
+        // database that was dropped while a panic unwinds could panic again, which ends the process.
         drop(guarded(|| database.check_integrity().map_err(StoreError::during("letting go of the book"))));
         drop(guarded(move || {
             drop(database);

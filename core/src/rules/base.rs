@@ -183,19 +183,8 @@ mod tests {
     }
 
     fn reference(kind: OpKind, base: Option<AuthorBase>) -> TailRef {
-        TailRef {
-            op: crate::ids::OpId::from_bytes([1; 16]),
-            place: crate::op::OpPlace::default(),
-            kind,
-            stale: 0,
-            dead: false,
-            outdated: false,
-            lost: Vec::new(),
-            merged: None,
-            base,
-            attempts: Vec::new(),
-            upcast: None,
-        }
+        let op = crate::ids::OpId::from_bytes([1; 16]);
+        TailRef { base, ..TailRef::new(op, crate::op::OpPlace::default(), kind) }
     }
 
     fn seen(version: u64, value: Option<Value>) -> Option<AuthorBase> {

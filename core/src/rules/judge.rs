@@ -69,19 +69,22 @@ pub(super) struct Clash {
     pub(super) settlement: Settlement,
 }
 
-/// Returns whether ops come to what the server has as a whole: both sides deleted the record, or set it to the same.
-pub(super) fn comes_to(ops: &[EditOp], theirs: Option<&Fields>) -> bool {
-    let folded = ops.iter().fold(Folded::Nothing, |folded, op| {
-        let step = Step { kind: op.kind, fields: op.fields.clone(), edited_at: op.edited_at };
-        folded.then(step, true)
-    });
-    match (folded, theirs) {
-        (Folded::Change(change), None) => change.kind == OpKind::Delete,
-        (Folded::Change(change), Some(theirs)) => {
-            change.kind == OpKind::Replace && change.fields.into_image() == *theirs
-        }
-        (Folded::Nothing, _) => false,
+impl EditOp {
+    fn step(&self) -> Step {
+        Step { kind: self.kind, fields: self.fields.clone(), edited_at: self.edited_at }
     }
+}
+
+/// Returns whether ops come to what the server has as a whole: both sides deleted the record, or set it to the same.
+pub(super) fn agrees_as_a_whole(ops: &[EditOp], theirs: Option<&Fields>) -> bool {
+    let Some(theirs) = theirs else { return ops.last().is_some_and(|last| last.kind == OpKind::Delete) };
+    // Without either they come to a patch, or to a create, which is put on top of theirs.
+    if !ops.iter().any(|op| matches!(op.kind, OpKind::Delete | OpKind::Replace)) {
+        return false;
+    }
+    let folded = ops.iter().fold(Folded::Nothing, |folded, op| folded.then(op.step(), true));
+    let Folded::Change(change) = folded else { return false };
+    change.kind == OpKind::Replace && change.fields.into_image() == *theirs
 }
 
 /// Judges an edit. Verdicts come newest op first.
@@ -95,8 +98,7 @@ pub(super) fn judge(
     let mut folded = Folded::Nothing;
     let mut annulled = 0;
     for (number, op) in (1..).zip(&edit.ops) {
-        folded = folded
-            .then(Step { kind: op.kind, fields: op.fields.clone(), edited_at: op.edited_at }, attempted);
+        folded = folded.then(op.step(), attempted);
         if folded == Folded::Nothing {
             annulled = number;
         }
@@ -360,7 +362,7 @@ mod tests {
     #[test]
     fn both_sides_come_to_the_same_if_both_deleted_or_set_the_record_to_the_same() {
         let come = |ops: Vec<(OpKind, Value)>, theirs: Option<Value>| {
-            comes_to(&edit(None, ops).ops, theirs.map(fields).as_ref())
+            agrees_as_a_whole(&edit(None, ops).ops, theirs.map(fields).as_ref())
         };
         let delete = || (OpKind::Delete, json!({}));
         let create = |value| (OpKind::Create, json!({"a": value, "gone": null}));

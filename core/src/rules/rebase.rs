@@ -15,18 +15,18 @@
 //!
 //! What it is not: the judgement itself ([`super::judge`]) or its policies ([`super::resolve`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::answer::{Reoffer, Taking, Touched};
 use super::base::overlaid;
-use super::judge::{Clash, Edit, EditOp, Verdict, comes_to, judge};
+use super::judge::{Clash, Edit, EditOp, Verdict, agrees_as_a_whole, judge};
 use super::resolve::RemoteEdit;
 use super::{View, effective_fields};
 use crate::entry::{Annulled, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
 use crate::names::RecordKey;
-use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::protocol::Change;
 use crate::rows::{RecordRow, TailRef};
@@ -110,9 +110,8 @@ impl<'a, V: View> Taking<'a, V> {
         rules: &EntityRules,
     ) -> Result<(), V::Error> {
         let Some(last) = touched.changes.last() else { return Ok(()) };
-        let last = &as_confirmed(row, last);
-        let known = row.confirmed.as_ref().map(|confirmed| confirmed.version);
-        if touched.stale.is_none() && known.is_some_and(|known| known >= last.version) {
+        let last = &*as_confirmed(row, last);
+        if touched.stale.is_none() && !row.is_behind(last.version) {
             return Ok(());
         }
         let Some(before) = self.confirmed_before(key, row)? else { return Ok(()) };
@@ -164,7 +163,7 @@ impl<'a, V: View> Taking<'a, V> {
             (Some(sent), Some(first)) => sent.op.place < first.op.place,
             _ => true,
         };
-        if comes_last && comes_to(&waiting.ops, after.as_ref()) {
+        if comes_last && agrees_as_a_whole(&waiting.ops, after.as_ref()) {
             // Both sides deleted it, or set it to the same. Ours ends together with all that it covers, or else that would
             // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way.
             if under_way {
@@ -265,10 +264,7 @@ impl<'a, V: View> Taking<'a, V> {
         for decision in &self.out.decisions {
             let Decision::Acked { unit, versions, .. } = decision else { continue };
             // What a page brought since has it in it.
-            let is_newer = |(of, version): &(RecordKey, Version)| {
-                of == key && row.version().is_none_or(|known| *version > known)
-            };
-            if !versions.iter().any(is_newer) {
+            if !versions.iter().any(|(of, version)| of == key && row.is_behind(*version)) {
                 continue;
             }
             let Some((_, unit)) = self.settled.iter().find(|(settled, _)| settled == unit) else { continue };
@@ -297,16 +293,16 @@ enum Standing {
 
 /// Returns the last change that an answer tells of, or what is confirmed if that is newer: an answer can come late. Of what is
 /// confirmed only the record's last edit is known, which then stands for each field's.
-fn as_confirmed(row: &RecordRow, last: &Change) -> Change {
+fn as_confirmed<'c>(row: &RecordRow, last: &'c Change) -> Cow<'c, Change> {
     match row.confirmed.as_ref().filter(|confirmed| confirmed.version > last.version) {
-        Some(confirmed) => Change {
+        Some(confirmed) => Cow::Owned(Change {
             version: confirmed.version,
             edited_at: confirmed.edited_at,
             older: BTreeMap::new(),
             deleted: confirmed.deleted,
             ..last.clone()
-        },
-        None => last.clone(),
+        }),
+        None => Cow::Borrowed(last),
     }
 }
 

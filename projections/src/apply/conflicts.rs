@@ -112,18 +112,20 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, op.place)?, Some(&fields))?;
         let tail_row = TailRow { upcast: Some(schema_version), ..tail_row };
         self.effects.tail.push(TailEffect::Replace(op.place, tail_row));
-        let Some(row) = self.tables.record(key)? else { return Ok(()) };
-        let Some(before) = row.tail.iter().find(|reference| reference.op == op.id) else { return Ok(()) };
-        let said = effective_fields(&self.log.op(op.place)?, before);
-        let turned = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-        let base = base::upcast(&row, before.kind, before.base.clone(), &said, &turned);
-        let base = base.map_err(|fault| self.damaged(fault))?;
-        self.each_ref(key, &[op], |reference| {
-            reference.upcast = Some(Upcast { schema_version, fields: fields.clone() });
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        if let Some(at) = row.tail.iter().position(|reference| reference.op == op.id) {
+            let mut reference = row.tail.remove(at);
+            let said = effective_fields(&self.log.op(op.place)?, &reference);
+            let turned = fields.to_fields().map_err(|fault| self.damaged(fault))?;
+            let base = base::upcast(&row, reference.kind, reference.base, &said, &turned);
+            reference.base = base.map_err(|fault| self.damaged(fault))?;
+            reference.upcast = Some(Upcast { schema_version, fields });
             reference.lost.clear();
             reference.merged = None;
-            reference.base.clone_from(&base);
-        })
+            row.tail.insert(at, reference);
+        }
+        self.see(&mut row)?;
+        self.put(key, row)
     }
 
     /// Takes fields from an op, and from the dead letters that it had come after.

@@ -40,7 +40,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     pub(super) fn outdate(&self, row: &mut RecordRow, ops: &[PlannedOp]) -> Result<(), StoreError> {
-        if row.tail.iter().any(|reference| reference.dead || !reference.attempts.is_empty()) {
+        if row.tail.iter().any(TailRef::was_given_up) {
             for op in ops {
                 let content = self.log.op(op.place)?;
                 let upcast = row.tail.iter().find(|reference| reference.op == op.id);

@@ -96,19 +96,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         // What is written in place of a dead letter is judged as that would have been.
         let corrected = row.tail.iter().find(|reference| reference.dead && Some(reference.op) == meta.cites);
         let base = corrected.and_then(|reference| reference.base.clone());
-        row.tail.push(TailRef {
-            op: meta.id,
-            place,
-            kind: meta.kind,
-            stale: 0,
-            dead: false,
-            outdated: false,
-            lost: Vec::new(),
-            merged: None,
-            attempts: Vec::new(),
-            base,
-            upcast: None,
-        });
+        row.tail.push(TailRef { base, ..TailRef::new(meta.id, place, meta.kind) });
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)
     }

@@ -19,10 +19,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for id in &unit.replaces {
             // Those that were given up are there no more.
             let Some(former) = self.tables.unit(id)? else { continue };
-            self.end_unit(id)?;
-            for change in &former.changes {
-                self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(*id))?;
-            }
+            self.give_up(*id, &former)?;
         }
         let changes =
             unit.changes.iter().map(|change| self.planned_change(change)).collect::<Result<Vec<_>, _>>()?;
@@ -100,9 +97,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
             row.synced_at = Some(self.entry.header.wall);
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
-            if let Some(version) =
-                version.filter(|version| row.version().is_none_or(|known| *version > known))
-            {
+            if let Some(version) = version.filter(|version| row.is_behind(*version)) {
                 self.confirm(&mut row, change, version)?;
             }
             self.outdate(&mut row, &change.ops)?;
@@ -210,7 +205,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    pub(super) fn end_unit(&mut self, id: &UnitId) -> Result<(), StoreError> {
+    /// Ends a unit of which nobody knows whether it took effect: its ops remember that it carried them.
+    pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
+        self.end_unit(&id)?;
+        for change in &unit.changes {
+            self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(id))?;
+        }
+        Ok(())
+    }
+
+    fn end_unit(&mut self, id: &UnitId) -> Result<(), StoreError> {
         self.effects.tail.push(TailEffect::UnitGone(*id));
         self.tables.put_unit(id, None)
     }

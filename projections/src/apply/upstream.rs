@@ -79,10 +79,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     ) -> Result<(), StoreError> {
         // What is under way was made for versions of the former server: it is planned anew, by units that name it.
         for (id, unit) in self.tables.units()? {
-            self.end_unit(&id)?;
-            for change in &unit.changes {
-                self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(id))?;
-            }
+            self.give_up(id, &unit)?;
         }
         self.tables.await_confirmation()?;
         let mut state = self.tables.state()?;

@@ -252,15 +252,10 @@ impl Ledger {
         versions: &'a BTreeSet<Version>,
         units: &'a BTreeSet<UnitId>,
     ) -> impl Iterator<Item = Option<&'a Image>> {
-        let all = (key.clone(), Version::default())..=(key.clone(), Version::new(u64::MAX));
-        let written = self
-            .history
-            .range(all)
-            .flat_map(|((_, version), written)| written.iter().map(move |written| (*version, written)));
         let before = move |version, written: &Written| {
             version < since || !self.is_seen(written.life, version, self.epoch())
         };
-        written
+        self.written_from(key, Version::default())
             .filter(move |(version, it)| versions.contains(version) || units.contains(&it.unit))
             .filter(move |(version, written)| before(*version, written))
             .map(|(_, written)| written.image.as_ref())
@@ -268,9 +263,19 @@ impl Ledger {
 
     /// Returns whether one of these units deleted a record after a version.
     pub fn was_deleted_by(&self, units: &BTreeSet<UnitId>, key: &RecordKey, after: Version) -> bool {
-        let later = (key.clone(), after)..=(key.clone(), Version::new(u64::MAX));
-        let written = self.history.range(later).flat_map(|(_, written)| written);
-        written.into_iter().any(|written| written.image.is_none() && units.contains(&written.unit))
+        let mut written = self.written_from(key, after);
+        written.any(|(_, written)| written.image.is_none() && units.contains(&written.unit))
+    }
+
+    /// Returns what a record was made from a version on, in any life.
+    fn written_from<'a>(
+        &'a self,
+        key: &RecordKey,
+        first: Version,
+    ) -> impl Iterator<Item = (Version, &'a Written)> + use<'a> {
+        let range = (key.clone(), first)..=(key.clone(), Version::new(u64::MAX));
+        let history = self.history.range(range);
+        history.flat_map(|((_, version), written)| written.iter().map(move |written| (*version, written)))
     }
 
     /// Returns what a record was at a version by a unit; by another one if it never had it by that.

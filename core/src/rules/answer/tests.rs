@@ -75,19 +75,7 @@ impl Desk {
     fn with(mut self, record: &str, unit: u8, carried: u8, waiting: u8) -> Self {
         let place = |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
         let id = |number: u8| op_id(unit * 10 + number);
-        let reference = |number: u8| TailRef {
-            op: id(number),
-            place: place(number),
-            kind: OpKind::Update,
-            stale: 0,
-            dead: false,
-            outdated: false,
-            lost: Vec::new(),
-            merged: None,
-            base: None,
-            attempts: Vec::new(),
-            upcast: None,
-        };
+        let reference = |number: u8| TailRef::new(id(number), place(number), OpKind::Update);
         for number in 0..carried + waiting {
             let edited_at = Hlc::from_bits(1_000 + u64::from(number));
             let fields = fields(json!({ "n": number }));
@@ -178,6 +166,17 @@ fn rejected(message: &str) -> Outcome {
     Outcome::Rejected { code: "no".to_owned(), message: message.to_owned() }
 }
 
+/// Returns the ops that are annulled, and why.
+fn annulled(answered: &Answered) -> Vec<(AnnulledReason, Vec<OpId>)> {
+    let ends = answered.decisions.iter().filter_map(|decision| match decision {
+        Decision::Annulled(annulled) => {
+            Some((annulled.reason, annulled.ops.iter().map(|op| op.id).collect()))
+        }
+        _ => None,
+    });
+    ends.collect()
+}
+
 #[test]
 fn an_answer_is_told_in_numbers() {
     let stale =
@@ -264,13 +263,7 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
     }
     let (sent, waits) = (row.tail[0].op, row.tail[1].op);
     let ended = |desk: &mut Desk| {
-        let answered = desk.take(Vec::new(), vec![Change { op: waits, ..theirs("a", 2, json!({"n": 1})) }]);
-        let ends = answered.decisions.into_iter().filter_map(|decision| match decision {
-            Decision::Annulled(annulled) => Some((annulled.reason, annulled.ops)),
-            _ => None,
-        });
-        ends.map(|(reason, ops)| (reason, ops.into_iter().map(|op| op.id).collect::<Vec<_>>()))
-            .collect::<Vec<_>>()
+        annulled(&desk.take(Vec::new(), vec![Change { op: waits, ..theirs("a", 2, json!({"n": 1})) }]))
     };
     assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![waits])], "the first is under way again");
     desk.units.clear();
@@ -294,12 +287,5 @@ fn both_sides_deleted_and_ours_ends_whole_though_an_earlier_op_was_acked_by_the_
     (content.kind, content.fields) = (OpKind::Delete, Fields::new());
     let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
     let answered = desk.take(vec![(1, applied("a"))], vec![deleted]);
-    let ends = answered.decisions.iter().filter_map(|decision| match decision {
-        Decision::Annulled(annulled) => {
-            Some((annulled.reason, annulled.ops.iter().map(|op| op.id).collect()))
-        }
-        _ => None,
-    });
-    let expected: Vec<(_, Vec<_>)> = vec![(AnnulledReason::NoEffect, vec![covered, delete])];
-    assert_eq!(ends.collect::<Vec<_>>(), expected);
+    assert_eq!(annulled(&answered), [(AnnulledReason::NoEffect, vec![covered, delete])]);
 }

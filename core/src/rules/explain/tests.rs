@@ -154,19 +154,7 @@ fn secret() -> crate::fields::FieldsJson {
 }
 
 fn reference(seq: u8, kind: OpKind) -> TailRef {
-    TailRef {
-        op: planned(seq).id,
-        place: place(seq),
-        kind,
-        stale: 0,
-        dead: false,
-        outdated: false,
-        lost: Vec::new(),
-        merged: Some(secret()),
-        base: None,
-        attempts: Vec::new(),
-        upcast: None,
-    }
+    TailRef { merged: Some(secret()), ..TailRef::new(planned(seq).id, place(seq), kind) }
 }
 
 fn tail_row(seq: u8, kind: OpKind) -> TailRow {

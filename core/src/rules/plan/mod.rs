@@ -92,7 +92,7 @@ pub struct Group {
 
 /// Makes a send plan.
 pub fn plan(input: &PlanInput<'_>) -> Plan {
-    let mut planning = Planning { input, plan: Plan::default(), ops: 0, bytes: 0, visited: HashSet::new() };
+    let mut planning = Planning::of(input);
     planning.units_under_way();
     planning.new_groups();
     let plan = &mut planning.plan;
@@ -102,7 +102,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
 
 /// Plans as [`plan`] does, but for one record only: for who wants to know why that one is held.
 pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
-    let mut planning = Planning { input, plan: Plan::default(), ops: 0, bytes: 0, visited: HashSet::new() };
+    let mut planning = Planning::of(input);
     planning.units_under_way();
     let tail = input.tail;
     let first = tail.ops_of(key).find(|place| !tail.is_dead(*place));
@@ -122,7 +122,11 @@ struct Planning<'a> {
     visited: HashSet<RecordKey>,
 }
 
-impl Planning<'_> {
+impl<'a> Planning<'a> {
+    fn of(input: &'a PlanInput<'a>) -> Self {
+        Self { input, plan: Plan::default(), ops: 0, bytes: 0, visited: HashSet::new() }
+    }
+
     fn units_under_way(&mut self) {
         let mut units: Vec<_> = self.input.tail.units().collect();
         units.sort_by_key(|(id, unit)| (unit.planned, **id));
