@@ -13,6 +13,7 @@ mod exchange_loop;
 mod fault_server;
 mod http_faults;
 mod http_statuses;
+mod http_tls;
 mod scripted_desk;
 mod support;
 mod worker;

@@ -1,0 +1,66 @@
+//! Servers whose certificate is not to be trusted: nothing is sent to them, and why is told apart.
+
+use std::sync::Arc;
+
+use fieldbook_core::protocol::Failure;
+use fieldbook_transport::{HttpOptions, HttpRemote, NoCredentials, Remote};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::support::request;
+
+/// Exchanges with a server that shows a certificate of its own making, valid from one year to another. Returns how that failed,
+/// and how many bytes of a request the server got.
+async fn exchange_with_a_certificate_of(from: i32, until: i32) -> (Failure, usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let acceptor = acceptor(from, until);
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        if let Ok(mut stream) = acceptor.accept(stream).await {
+            let _closed = stream.read_to_end(&mut received).await;
+        }
+        received.len()
+    });
+    let remote = HttpRemote::new(&origin, Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let failure = remote.exchange(&request()).await.expect_err("no answer").into_failure();
+    (failure, server.await.unwrap())
+}
+
+fn acceptor(from: i32, until: i32) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(from, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_is_over_may_as_well_be_a_clock_that_is_wrong() {
+    let (failure, received) = exchange_with_a_certificate_of(2001, 2002).await;
+    assert_eq!(failure, Failure::Unreachable { code: "clock_or_tls" });
+    assert_eq!(received, 0);
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_has_not_come_may_as_well_be_a_clock_that_is_wrong() {
+    let (failure, received) = exchange_with_a_certificate_of(4001, 4002).await;
+    assert_eq!(failure, Failure::Unreachable { code: "clock_or_tls" });
+    assert_eq!(received, 0);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_gets_no_request() {
+    let (failure, received) = exchange_with_a_certificate_of(2001, 4001).await;
+    assert_eq!(failure, Failure::Unreachable { code: "tls" });
+    assert_eq!(received, 0);
+}
