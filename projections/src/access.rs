@@ -13,8 +13,10 @@ use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitI
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
+use crate::gap::{Absent, gap_around};
+use crate::index;
 use crate::sorted::{BytesTable, SortedRow, write_sorted};
-use crate::{index, tables};
+use crate::tables::{self, Which};
 
 /// The tables that [`crate::apply`] reads and writes. `None` as a row takes it away.
 ///
@@ -63,30 +65,6 @@ pub struct DiskTables<'t> {
     /// Where each of them is.
     places: HashMap<RecordKey, usize>,
     absent: Absent,
-}
-
-/// Where the table of records has none: new records come in runs, and one look at the keys on both sides of the first of
-/// them spares looking for each of the others. Holds as long as the table is not written.
-#[derive(Default)]
-struct Absent {
-    gap: Option<Gap>,
-    /// Whether the last record that was looked for was not there.
-    missed: bool,
-}
-
-/// The stored keys on both sides of some that are not; none at an end of the table.
-struct Gap {
-    before: Option<Vec<u8>>,
-    after: Option<Vec<u8>>,
-}
-
-impl Absent {
-    fn has(&self, key: &[u8]) -> bool {
-        self.gap.as_ref().is_some_and(|gap| {
-            gap.before.as_ref().is_none_or(|before| before.as_slice() < key)
-                && gap.after.as_ref().is_none_or(|after| key < after.as_slice())
-        })
-    }
 }
 
 /// A record's row as this transaction has it.
@@ -260,76 +238,6 @@ impl<'t> DiskTables<'t> {
             None => drop(table.remove(key).map_err(StoreError::during("taking a row away"))?),
         }
         Ok(())
-    }
-}
-
-/// Returns the gap in which a key lies that the table does not have.
-fn gap_around(table: &BytesTable<'_>, key: &[u8]) -> Result<Gap, StoreError> {
-    let during = StoreError::during::<redb::StorageError>;
-    let before = table.range(..key).map_err(during("reading rows"))?.next_back();
-    let before = before.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
-    let after = table.range(key..).map_err(during("reading rows"))?.next();
-    let after = after.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
-    Ok(Gap { before, after })
-}
-
-/// A table by its place in the source, so that a name and its definition cannot be mixed up.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Which {
-    Records,
-    Units,
-    Conflicts,
-    DeadLetters,
-    Cursors,
-    State,
-    Tail,
-    History,
-    Aside,
-    Indexes,
-}
-
-impl Which {
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Records,
-        Self::Units,
-        Self::Conflicts,
-        Self::DeadLetters,
-        Self::Cursors,
-        Self::State,
-        Self::Tail,
-        Self::History,
-        Self::Aside,
-        Self::Indexes,
-    ];
-
-    pub(crate) const fn definition(self) -> redb::TableDefinition<'static, &'static [u8], &'static [u8]> {
-        match self {
-            Self::Records => tables::RECORDS,
-            Self::Units => tables::UNITS,
-            Self::Conflicts => tables::CONFLICTS,
-            Self::DeadLetters => tables::DEAD_LETTERS,
-            Self::Cursors => tables::CURSORS,
-            Self::State => tables::STATE,
-            Self::Tail => tables::TAIL,
-            Self::History => tables::HISTORY,
-            Self::Aside => tables::ASIDE,
-            Self::Indexes => tables::INDEXES,
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Records => "records",
-            Self::Units => "units",
-            Self::Conflicts => "conflicts",
-            Self::DeadLetters => "dead letters",
-            Self::Cursors => "cursors",
-            Self::State => "state",
-            Self::Tail => "tail",
-            Self::History => "history",
-            Self::Aside => "aside",
-            Self::Indexes => "indexes",
-        }
     }
 }
 

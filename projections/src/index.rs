@@ -9,7 +9,8 @@ use fieldbook_core::log::StoreError;
 use fieldbook_core::{EntityType, FieldsJson, RecordId, RecordKey};
 use serde_json::Value;
 
-use crate::access::{DiskTables, Which};
+use crate::access::DiskTables;
+use crate::tables::Which;
 use crate::tables::after_prefix;
 
 /// Brings the indexes in line with a record's change.

@@ -18,11 +18,12 @@ use fieldbook_core::tail::Tail;
 use fieldbook_core::{OpPlace, RecordKey, Seq, UnitId};
 use redb::ReadableTable;
 
-use crate::access::{DiskTables, Tables, Which, encode};
+use crate::access::{DiskTables, Tables, encode};
 use crate::effects::TailEffect;
 use crate::log_view::LogView;
 use crate::sorted::{SortedRow, write_sorted};
 use crate::tables;
+use crate::tables::Which;
 
 /// Returns whether so many entries were appended since the tail was folded that it should be.
 pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {

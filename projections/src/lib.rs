@@ -9,6 +9,7 @@ mod access;
 mod apply;
 mod custom;
 mod effects;
+mod gap;
 mod index;
 mod lazy;
 mod log_view;

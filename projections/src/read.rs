@@ -9,9 +9,10 @@ use fieldbook_core::tail::Tail;
 use fieldbook_core::{ConflictId, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
-use crate::access::{Which, decode, view};
+use crate::access::{decode, view};
 use crate::index::IndexRange;
 use crate::log_view::CachedLog;
+use crate::tables::Which;
 use crate::{index, lazy, tables};
 
 type Bytes = &'static [u8];

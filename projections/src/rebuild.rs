@@ -8,12 +8,13 @@ use fieldbook_core::rows::StateRow;
 use fieldbook_core::{OpPlace, Schema, Seq};
 use redb::{ReadableTable, WriteTransaction};
 
-use crate::access::{Which, encode};
+use crate::access::encode;
 use crate::apply::apply;
 use crate::effects::{Effects, TailEffect};
 use crate::log_view::CachedLog;
 use crate::memory::MemoryTables;
 use crate::sorted::{SortedRow, write_sorted};
+use crate::tables::Which;
 use crate::{index, lazy, tables};
 
 /// What a fold of the whole log comes to, in memory.

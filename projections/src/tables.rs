@@ -165,3 +165,63 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     }
     None
 }
+
+/// A table by its place in the source, so that a name and its definition cannot be mixed up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Which {
+    Records,
+    Units,
+    Conflicts,
+    DeadLetters,
+    Cursors,
+    State,
+    Tail,
+    History,
+    Aside,
+    Indexes,
+}
+
+impl Which {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Records,
+        Self::Units,
+        Self::Conflicts,
+        Self::DeadLetters,
+        Self::Cursors,
+        Self::State,
+        Self::Tail,
+        Self::History,
+        Self::Aside,
+        Self::Indexes,
+    ];
+
+    pub(crate) const fn definition(self) -> Definition {
+        match self {
+            Self::Records => RECORDS,
+            Self::Units => UNITS,
+            Self::Conflicts => CONFLICTS,
+            Self::DeadLetters => DEAD_LETTERS,
+            Self::Cursors => CURSORS,
+            Self::State => STATE,
+            Self::Tail => TAIL,
+            Self::History => HISTORY,
+            Self::Aside => ASIDE,
+            Self::Indexes => INDEXES,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Units => "units",
+            Self::Conflicts => "conflicts",
+            Self::DeadLetters => "dead letters",
+            Self::Cursors => "cursors",
+            Self::State => "state",
+            Self::Tail => "tail",
+            Self::History => "history",
+            Self::Aside => "aside",
+            Self::Indexes => "indexes",
+        }
+    }
+}

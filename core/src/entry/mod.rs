@@ -15,6 +15,7 @@
 //! `docs/log-format.md` for what anchors add.
 
 pub mod chain;
+mod decision;
 pub mod frame;
 mod meta;
 
@@ -26,10 +27,12 @@ use crate::numbers::{Hash, Seq};
 use crate::random::Randomness;
 use crate::time::{Hlc, WallTime};
 
+pub use decision::{
+    Annulled, AnnulledReason, Conflicted, ConflictedField, Decision, ParkScope, SettledBy, Verb, Winner,
+};
 pub use meta::{
-    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Extent,
-    FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb, Winner,
+    ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened, OutcomeClass,
+    OutcomeMeta, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream,
 };
 
 /// The version of the entry format that this program writes.

@@ -138,6 +138,17 @@ mod tests {
     }
 
     #[test]
+    fn a_create_that_was_replaced_is_still_one_that_nobody_heard_of_unless_it_was_attempted() {
+        let steps =
+            || vec![step(OpKind::Create, json!({"a": 1}), 1), step(OpKind::Replace, json!({"b": 1}), 2)];
+        assert_eq!(expect_change(folded(steps(), false)).kind, OpKind::Create);
+        assert_eq!(expect_change(folded(steps(), true)).kind, OpKind::Replace);
+        let deleted = || steps().into_iter().chain([step(OpKind::Delete, json!({}), 3)]).collect();
+        assert_eq!(folded(deleted(), false), Folded::Nothing);
+        assert_eq!(expect_change(folded(deleted(), true)).kind, OpKind::Delete);
+    }
+
+    #[test]
     fn delete_then_create_replaces_and_no_old_field_survives() {
         let change = expect_change(folded(
             vec![

@@ -24,7 +24,7 @@ use crate::entry::{
 use crate::fields::FieldsJson;
 use crate::ids::UnitId;
 use crate::limits;
-use crate::numbers::{Hash, Seq, Version};
+use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
@@ -203,11 +203,6 @@ where
     Ok(Some(Sent { kind: fitted.kind, fields, image: image.fields }))
 }
 
-/// Returns the hash of a unit whose bytes were just read.
-pub fn digest(unit: &Unit) -> Hash {
-    unit.digest()
-}
-
 fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
     UnitChange {
         key: change.key.clone(),
@@ -320,3 +315,6 @@ fn before_deletion(row: &RecordRow) -> Result<Option<crate::fields::Fields>, cra
         .map(|confirmed| confirmed.fields.to_fields())
         .transpose()
 }
+
+#[cfg(test)]
+mod tests;

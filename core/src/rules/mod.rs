@@ -25,6 +25,8 @@ pub mod answer;
 pub mod base;
 pub mod clock;
 pub mod coalesce;
+#[cfg(test)]
+mod desk;
 pub mod explain;
 pub mod freeze;
 pub mod inspect;

@@ -323,3 +323,6 @@ fn remote_image(row: &RecordRow, changes: &[&Change]) -> Option<Fields> {
     }
     image
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,45 @@ pub fn upcast<V: View>(
         Err(_) => Decision::Parked { scope: ParkScope::Op(op.id), code: PARK_CODE.to_owned() },
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::desk::{Desk, key, unit_id};
+    use crate::time::{Hlc, WallTime};
+
+    #[test]
+    fn an_op_is_turned_while_it_waits_and_not_once_it_is_under_way() {
+        let rules = |upcasts: bool| {
+            let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
+            let rules = if upcasts { rules.upcast_from(1, |_, fields| fields) } else { rules };
+            Schema::closed().declare(key("a").entity, rules)
+        };
+        let desk = Desk::default().with("a", 1, 1, 0);
+        let (unit, reference) = (&desk.units[&unit_id(1)], &desk.records[&key("a")].tail[0]);
+        let row = |kind| TailRow {
+            op: reference.op,
+            key: key("a"),
+            kind,
+            actor: unit.actor.clone(),
+            edited_at: Hlc::ZERO,
+            made_at: WallTime::default(),
+            schema_version: 1,
+            upcast: None,
+            transaction_ops: 1,
+            bytes: 10,
+            references: Vec::new(),
+        };
+        let due = |schema: &Schema, kind, under_way: bool| {
+            let mut tail = Tail::of(vec![(reference.place, row(kind))]);
+            if under_way {
+                tail.put_unit(unit_id(1), unit);
+            }
+            is_due(schema, &tail, reference.place)
+        };
+        assert!(due(&rules(true), OpKind::Update, false));
+        assert!(!due(&rules(true), OpKind::Update, true));
+        assert!(!due(&rules(true), OpKind::Delete, false), "it has no fields");
+        assert!(!due(&rules(false), OpKind::Update, false), "nothing leads to the declared version");
+    }
+}

@@ -41,7 +41,7 @@ compile_error!(
 #[path = "../../sim/src/dice.rs"]
 #[expect(dead_code, reason = "the disk needs a part of it")]
 mod dice;
-#[path = "../../sim/src/disk.rs"]
+#[path = "../../sim/src/disk/mod.rs"]
 #[expect(dead_code, reason = "it can do more than is needed here")]
 mod disk;
 

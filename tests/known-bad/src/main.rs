@@ -5,7 +5,7 @@
 
 #[path = "../../sim/src/dice.rs"]
 mod dice;
-#[path = "../../sim/src/disk.rs"]
+#[path = "../../sim/src/disk/mod.rs"]
 mod disk;
 mod engine;
 

@@ -1,180 +1,14 @@
 //! What one answer with an outcome of each kind comes to: the counts of the report, and what is kept of the server's words.
 
-use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::entry::FieldsSource;
-use crate::fields::Fields;
-use crate::ids::{RequestId, ServerEpoch, ServerId};
-use crate::numbers::{Hash, Seq, Version};
-use crate::op::{OpKind, OpPlace};
-use crate::protocol::{MARKER, PROTOCOL, UnitOutcome};
-use crate::random::SeededRandomness;
-use crate::rows::{Confirmed, UnitChangeRow, Visible};
-use crate::rules::OpContent;
-use crate::schema::EntityRules;
+use crate::numbers::Version;
+use crate::rules::desk::{Desk, annulled, applied, theirs, unit_id};
 use crate::time::Hlc;
-
-/// A book in memory: rows, units and ops as they are put in.
-#[derive(Default)]
-struct Desk {
-    records: HashMap<RecordKey, RecordRow>,
-    units: BTreeMap<UnitId, UnitRow>,
-    ops: HashMap<OpPlace, OpContent>,
-}
-
-impl View for Desk {
-    type Error = Infallible;
-
-    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Infallible> {
-        Ok(self.records.get(key).cloned())
-    }
-
-    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Infallible> {
-        Ok(self.units.get(unit).cloned())
-    }
-
-    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Infallible> {
-        let holds = |unit: &UnitRow| {
-            unit.changes.iter().flat_map(|change| &change.ops).any(|planned| planned.id == *op)
-        };
-        Ok(self.units.iter().find(|(_, unit)| holds(unit)).map(|(id, _)| *id))
-    }
-
-    fn op(&mut self, place: OpPlace) -> Result<OpContent, Infallible> {
-        Ok(self.ops[&place].clone())
-    }
-
-    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Infallible> {
-        let FieldsSource::OfOp(place) = source else { return Ok(None) };
-        Ok(Some(self.ops[&place].fields.to_json()))
-    }
-}
-
-fn key(id: &str) -> RecordKey {
-    RecordKey::parse("lead", id).unwrap()
-}
-
-fn unit_id(number: u8) -> UnitId {
-    UnitId::from_bytes([number; 16])
-}
-
-fn op_id(number: u8) -> OpId {
-    OpId::from_bytes([100 + number; 16])
-}
-
-fn fields(value: Value) -> Fields {
-    Fields::from_value(value).unwrap()
-}
-
-impl Desk {
-    /// Puts in a confirmed record with updates that set `n` to their numbers, and a unit that carries the first of them.
-    fn with(mut self, record: &str, unit: u8, carried: u8, waiting: u8) -> Self {
-        let place = |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
-        let id = |number: u8| op_id(unit * 10 + number);
-        let reference = |number: u8| TailRef::new(id(number), place(number), OpKind::Update);
-        for number in 0..carried + waiting {
-            let edited_at = Hlc::from_bits(1_000 + u64::from(number));
-            let fields = fields(json!({ "n": number }));
-            let content =
-                OpContent { id: id(number), kind: OpKind::Update, edited_at, schema_version: 1, fields };
-            self.ops.insert(place(number), content);
-        }
-        let confirmed = Confirmed {
-            version: Version::new(1),
-            edited_at: Hlc::ZERO,
-            deleted: false,
-            fields: fields(json!({"n": "before"})).to_json(),
-        };
-        let row = RecordRow {
-            confirmed: Some(confirmed),
-            visible: Visible::AsConfirmed,
-            tail: (0..carried + waiting).map(reference).collect(),
-            ..RecordRow::default()
-        };
-        self.records.insert(key(record), row);
-        let change = UnitChangeRow {
-            key: key(record),
-            kind: OpKind::Update,
-            ops: (0..carried).map(|number| PlannedOp { id: id(number), place: place(number) }).collect(),
-            base: Some(Version::new(1)),
-            base_fields: Some(fields(json!({"n": "before"})).to_json()),
-            edited_at: Hlc::from_bits(1_000),
-            older: Vec::new(),
-            schema_version: 1,
-            fields: FieldsSource::OfOp(place(carried.saturating_sub(1))),
-        };
-        let unit_row = UnitRow {
-            planned: Seq::new(u64::from(unit)),
-            actor: crate::names::Actor::parse("ann").unwrap(),
-            changes: vec![change],
-            digest: Hash::ZERO,
-            replaces: Vec::new(),
-            tries: 0,
-            code: String::new(),
-            first_try: None,
-            retry_at: None,
-        };
-        self.units.insert(unit_id(unit), unit_row);
-        self
-    }
-
-    fn take(&mut self, outcomes: Vec<(u8, Outcome)>, changes: Vec<Change>) -> Answered {
-        let outcomes =
-            outcomes.into_iter().map(|(unit, outcome)| UnitOutcome { unit: unit_id(unit), outcome });
-        let answer = ExchangeAnswer {
-            marker: MARKER.to_owned(),
-            protocol: PROTOCOL,
-            request: RequestId::from_bytes([1; 16]),
-            server: ServerId::from_bytes([2; 16]),
-            server_epoch: ServerEpoch::from_bytes([3; 16]),
-            server_time: WallTime::default(),
-            outcomes: outcomes.collect(),
-            changes,
-            cursors: BTreeMap::new(),
-            more: false,
-            receipt: None,
-            forked: None,
-        };
-        let schema = Schema::open(EntityRules::default());
-        let mut random = SeededRandomness::from_number(1);
-        take_answer(self, &schema, &answer, WallTime::default(), &mut random).unwrap()
-    }
-}
-
-fn theirs(record: &str, version: u64, value: Value) -> Change {
-    Change {
-        key: key(record),
-        version: Version::new(version),
-        edited_at: Hlc::from_bits(5_000),
-        op: op_id(99),
-        older: BTreeMap::new(),
-        deleted: false,
-        partial: false,
-        fields: Some(fields(value).to_json()),
-    }
-}
-
-fn applied(record: &str) -> Outcome {
-    Outcome::Applied { versions: BTreeMap::from([(key(record), Version::new(2))]), current: Vec::new() }
-}
 
 fn rejected(message: &str) -> Outcome {
     Outcome::Rejected { code: "no".to_owned(), message: message.to_owned() }
-}
-
-/// Returns the ops that are annulled, and why.
-fn annulled(answered: &Answered) -> Vec<(AnnulledReason, Vec<OpId>)> {
-    let ends = answered.decisions.iter().filter_map(|decision| match decision {
-        Decision::Annulled(annulled) => {
-            Some((annulled.reason, annulled.ops.iter().map(|op| op.id).collect()))
-        }
-        _ => None,
-    });
-    ends.collect()
 }
 
 #[test]
@@ -256,7 +90,7 @@ fn what_the_server_says_to_people_is_kept_beside_its_code_and_cut_at_a_character
 #[test]
 fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_under_way() {
     let mut desk = Desk::default().with("a", 1, 1, 1);
-    let row = desk.records.get_mut(&key("a")).unwrap();
+    let row = desk.row("a");
     let lost = unit_id(50);
     for reference in &mut row.tail {
         reference.attempts.push(lost);
@@ -268,7 +102,7 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
     assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![waits])], "the first is under way again");
     desk.units.clear();
     assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![sent, waits])]);
-    desk.records.get_mut(&key("a")).unwrap().tail[1].attempts.clear();
+    desk.row("a").tail[1].attempts.clear();
     assert_eq!(
         ended(&mut desk),
         [],
@@ -279,13 +113,45 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
 #[test]
 fn both_sides_deleted_and_ours_ends_whole_though_an_earlier_op_was_acked_by_the_same_answer() {
     let mut desk = Desk::default().with("a", 1, 1, 2);
-    let row = desk.records.get_mut(&key("a")).unwrap();
-    let (covered, delete) = (row.tail[1].op, &mut row.tail[2]);
-    delete.kind = OpKind::Delete;
-    let (place, delete) = (delete.place, delete.op);
-    let content = desk.ops.get_mut(&place).unwrap();
-    (content.kind, content.fields) = (OpKind::Delete, Fields::new());
-    let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
-    let answered = desk.take(vec![(1, applied("a"))], vec![deleted]);
+    let (covered, delete) = (desk.row("a").tail[1].op, desk.turn_into_delete("a", 2));
+    let deleted = || Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
+    assert_eq!(annulled(&desk.take(Vec::new(), vec![deleted()])), [], "one of ours is under way");
+    let answered = desk.take(vec![(1, applied("a"))], vec![deleted()]);
     assert_eq!(annulled(&answered), [(AnnulledReason::NoEffect, vec![covered, delete])]);
+}
+
+#[test]
+fn what_an_earlier_unit_turns_out_to_have_brought_ends_as_arrived_when_its_later_one_is_stale() {
+    let mut desk = Desk::default().with("a", 1, 1, 0);
+    let reference = &mut desk.row("a").tail[0];
+    reference.attempts.push(unit_id(50));
+    let own = reference.op;
+    let current = vec![Change { op: own, ..theirs("a", 2, json!({"n": 0})) }];
+    let answered = desk.take(vec![(1, Outcome::Stale { current, applied: Vec::new() })], Vec::new());
+    assert_eq!(annulled(&answered), [(AnnulledReason::Arrived, vec![own])]);
+}
+
+#[test]
+fn a_restored_server_is_offered_what_its_former_life_had_last() {
+    let offered = |edited_at: u64, prepare: &dyn Fn(&mut Desk)| {
+        let mut desk = Desk::default().with("a", 1, 0, 1);
+        desk.units.clear();
+        let confirmed = desk.row("a").confirmed.as_mut().unwrap();
+        (confirmed.version, confirmed.edited_at) = (Version::default(), Hlc::from_bits(5_000));
+        prepare(&mut desk);
+        let change = Change { edited_at: Hlc::from_bits(edited_at), ..theirs("a", 1, json!({"n": "old"})) };
+        desk.take(Vec::new(), vec![change]).reoffers.len()
+    };
+    let nothing = |_: &mut Desk| {};
+    assert_eq!(offered(4_999, &nothing), 1, "an edit of ours that waits does not stand in its place");
+    assert_eq!(offered(5_000, &nothing), 0, "it is the same edit");
+    let deleted = |desk: &mut Desk| {
+        desk.turn_into_delete("a", 0);
+    };
+    assert_eq!(offered(4_999, &deleted), 0, "we do not want it either");
+    let given_up = |desk: &mut Desk| {
+        desk.turn_into_delete("a", 0);
+        desk.row("a").tail[0].dead = true;
+    };
+    assert_eq!(offered(4_999, &given_up), 1, "the delete was refused");
 }

@@ -239,6 +239,14 @@ fn a_record_without_a_tail_is_synced_or_unknown() {
 }
 
 #[test]
+fn an_explanation_prints_its_sentences_each_on_its_line() {
+    let explanation = Known::with_ops(2).explained();
+    let printed = explanation.to_string();
+    assert!(explanation.sentences.len() > 1, "{printed}");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), explanation.sentences);
+}
+
+#[test]
 fn each_row_of_the_table_stands_where_it_says() {
     let dead = || Known::with_ops(2).refused(1).holding(2, Hold::DeadCreate);
     let op = || parked(ParkScope::Op(planned(1).id));

@@ -2,6 +2,7 @@ use super::*;
 use crate::ids::OpId;
 use crate::numbers::Seq;
 use crate::op::OpKind;
+use crate::rules::desk::{Desk, unit_id};
 use crate::schema::EntityRules;
 use crate::time::Hlc;
 use std::time::Duration;
@@ -16,11 +17,16 @@ fn op(seq: u8) -> OpId {
 
 /// Updates of one record, in entries 1, 2, 3, …
 fn tail(updates: u8) -> Tail {
+    tail_of(updates, |_| 1)
+}
+
+/// Updates of records, in entries 1, 2, 3, …
+fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
     let mut tail = Tail::default();
     for seq in 1..=updates {
         let row = TailRow {
             op: op(seq),
-            key: RecordKey::parse("lead", "1").unwrap(),
+            key: RecordKey::parse("lead", &record(seq).to_string()).unwrap(),
             kind: OpKind::Update,
             actor: Actor::parse("user-1").unwrap(),
             edited_at: Hlc::from_bits(seq.into()),
@@ -37,6 +43,10 @@ fn tail(updates: u8) -> Tail {
 }
 
 fn planned(tail: &Tail, parks: &[(ParkScope, String)]) -> Plan {
+    planned_within(tail, parks, 1_000_000)
+}
+
+fn planned_within(tail: &Tail, parks: &[(ParkScope, String)], batch_bytes: usize) -> Plan {
     let rules = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
     plan(&PlanInput {
         tail,
@@ -45,7 +55,7 @@ fn planned(tail: &Tail, parks: &[(ParkScope, String)]) -> Plan {
         actor: &Actor::parse("user-1").unwrap(),
         now: WallTime::default(),
         batch_ops: 50,
-        batch_bytes: 1_000_000,
+        batch_bytes,
         unmetered: true,
         heed_backoff: true,
         inspect: &crate::rules::inspect::NoInspection,
@@ -67,4 +77,31 @@ fn what_would_be_one_change_with_an_op_that_waits_for_a_person_waits_with_it() {
     assert_eq!(plan.groups, []);
     assert_eq!(plan.holds.len(), 3);
     assert!(plan.holds.values().all(|hold| matches!(hold, Hold::Parked { .. })));
+}
+
+#[test]
+fn a_batch_takes_what_fits_to_the_last_byte_and_one_unit_whatever_its_size() {
+    let tail = tail_of(2, |seq| seq);
+    let whole: usize = tail.ops().map(|(_, row)| size(row)).sum();
+    let taken = |batch_bytes| {
+        let plan = planned_within(&tail, &[], batch_bytes);
+        (plan.groups.len(), plan.more)
+    };
+    assert_eq!(taken(whole), (2, false));
+    assert_eq!(taken(whole - 1), (1, true));
+    assert_eq!(taken(1), (1, true));
+}
+
+#[test]
+fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
+    let mut desk = Desk::default().with("1", 1, 1, 0);
+    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
+    unit.actor = Actor::parse("user-1").unwrap();
+    (unit.tries, unit.retry_at) = (1, Some(WallTime::from_milliseconds(60_000)));
+    let mut rows: Vec<_> = tail(2).ops().map(|(place, row)| (place, row.clone())).collect();
+    rows[1].1.kind = OpKind::Delete;
+    let mut tail = Tail::of(rows);
+    tail.put_unit(unit_id(1), &desk.units[&unit_id(1)]);
+    let plan = planned(&tail, &[]);
+    assert_eq!(plan.groups.iter().map(|group| group.replaces).collect::<Vec<_>>(), [Some(unit_id(1))]);
 }

@@ -1,0 +1,126 @@
+//! [`FieldsJson`]: fields as text, in the one form in which they are stored, sent and hashed.
+
+use std::fmt;
+
+use serde::de::DeserializeSeed;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::form::{FormCheck, is_compact};
+use super::{Fields, InvalidFields, not_an_object, text};
+use crate::codec::{Decode, Encode};
+use crate::limits;
+
+/// Fields as stored and sent: compact JSON text that was checked when it was made.
+#[derive(Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct FieldsJson(pub(super) Box<str>);
+
+impl FieldsJson {
+    /// Checks the text of a record's image or patch, and brings it to the one form that invariant 3 names.
+    ///
+    /// Text that already has that form is taken as it is, without building values.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] as for [`Fields::parse`].
+    pub fn parse(text: &str) -> Result<Self, InvalidFields> {
+        if text.len() > 2 * limits::OP_BYTES {
+            return Err(InvalidFields::TooLarge { bytes: text.len() });
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let orderly =
+            FormCheck::TopLevel.deserialize(&mut deserializer).map_err(|error| not_an_object(&error))?;
+        deserializer.end().map_err(|error| not_an_object(&error))?;
+        if orderly && text.len() <= limits::OP_BYTES && is_compact(text) {
+            return Ok(Self(text.into()));
+        }
+        Ok(Fields::parse(text)?.to_json())
+    }
+
+    /// Takes stored bytes that were checked when they were written.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if they are not even UTF-8. Text that is not JSON shows when it is read as [`Fields`].
+    pub fn from_stored(bytes: &[u8]) -> Result<Self, InvalidFields> {
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| InvalidFields::NotAnObject { line: 0, column: 0 })?;
+        Ok(Self(text.into()))
+    }
+
+    /// Takes stored text that was checked when it was written.
+    pub(crate) fn from_stored_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Returns the JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the JSON text as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// Builds the values.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn to_fields(&self) -> Result<Fields, InvalidFields> {
+        let members = serde_json::from_str(&self.0).map_err(|error| not_an_object(&error))?;
+        Ok(Fields(members))
+    }
+
+    /// Applies a patch to this image, as [`Fields::apply`] does to values.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn patched(&self, patch: &Self) -> Result<Self, InvalidFields> {
+        if let Some(text) = text::apply(&self.0, &patch.0) {
+            return Ok(Self(text.into()));
+        }
+        let mut image = self.to_fields()?;
+        image.apply(&patch.to_fields()?);
+        Ok(image.to_json())
+    }
+
+    /// Returns whether a top-level member may be null. Never wrongly says no.
+    pub fn may_have_null(&self) -> bool {
+        self.0.contains("null")
+    }
+
+    /// Returns the image these fields leave: the same text unless a member is null.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn into_image(self) -> Result<Self, InvalidFields> {
+        if !self.may_have_null() {
+            return Ok(self);
+        }
+        Ok(self.to_fields()?.into_image().to_json())
+    }
+}
+
+impl Default for FieldsJson {
+    fn default() -> Self {
+        Self("{}".into())
+    }
+}
+
+impl fmt::Debug for FieldsJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FieldsJson({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for FieldsJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for FieldsJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Self::parse(raw.get()).map_err(serde::de::Error::custom)
+    }
+}

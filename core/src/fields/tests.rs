@@ -1,0 +1,138 @@
+//! Patches and images as values and as text: both ways come to the same.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn fields(value: Value) -> Fields {
+    Fields::from_value(value).unwrap()
+}
+
+#[test]
+fn a_null_in_a_patch_takes_the_field_away() {
+    let mut image = fields(json!({"name": "Ann", "phone": "1"}));
+    image.apply(&fields(json!({"phone": null, "stage": "hot"})));
+    assert_eq!(image, fields(json!({"name": "Ann", "stage": "hot"})));
+}
+
+#[test]
+fn values_are_set_whole_and_never_merged_inside() {
+    let mut image = fields(json!({"address": {"street": "x", "town": "y"}}));
+    image.apply(&fields(json!({"address": {"town": "z"}})));
+    assert_eq!(image, fields(json!({"address": {"town": "z"}})));
+}
+
+#[test]
+fn text_that_nests_too_deep_is_refused_before_it_is_built() {
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(Fields::parse(&deep).unwrap_err(), InvalidFields::TooDeep);
+    assert_eq!(FieldsJson::parse(&deep).unwrap_err(), InvalidFields::TooDeep);
+}
+
+#[test]
+fn every_way_to_write_the_same_object_becomes_one_text() {
+    let plain = FieldsJson::parse(r#"{"a":1,"b":[1.5,"x y"]}"#).unwrap();
+    for other in
+        [r#"{ "a": 1, "b": [1.5, "x y"] }"#, r#"{"b":[1.5,"x y"],"a":1}"#, r#"{"\u0061":1,"b":[1.50,"x y"]}"#]
+    {
+        assert_eq!(FieldsJson::parse(other).unwrap(), plain, "{other}");
+    }
+    assert_eq!(FieldsJson::parse(r#"{"a":2,"a":1}"#).unwrap().as_str(), r#"{"a":1}"#);
+}
+
+#[test]
+fn what_is_not_an_object_is_refused_with_its_place() {
+    for bad in ["", "[]", "null", "{", "{\"a\":}", "{} x", "{\"a\":1e999}", "\u{feff}{}"] {
+        assert!(FieldsJson::parse(bad).is_err(), "{bad}");
+        assert!(Fields::parse(bad).is_err(), "{bad}");
+    }
+    assert_eq!(Fields::parse("{\n  x").unwrap_err(), InvalidFields::NotAnObject { line: 2, column: 3 });
+}
+
+#[test]
+fn debug_output_shows_no_value() {
+    assert_eq!(format!("{:?}", fields(json!({"secret": "canary"}))), "Fields(1 fields)");
+    assert_eq!(format!("{:?}", fields(json!({"a": 1})).to_json()), "FieldsJson(7 bytes)");
+}
+
+prop_compose! {
+    fn some_fields()(members in prop::collection::btree_map("[a-d]", prop_oneof![
+        Just(Value::Null), (0..3u8).prop_map(|n| json!(n)), Just(json!({"x": 1})), Just(json!({"y": null})),
+    ], 0..4)) -> Fields {
+        members.into_iter().collect()
+    }
+}
+
+/// Fields with all that text can hold: escapes in names and values, brackets in strings, nesting, nulls inside.
+fn any_fields() -> impl Strategy<Value = Fields> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-c\"\\\\{}\\[\\],:né\n ]{0,6}".prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::btree_map("[a-b\"}é]{1,2}", inner, 0..3).prop_map(Value::from_iter),
+        ]
+    });
+    prop::collection::btree_map("[a-d]|[a-b\"\\\\}é\n]{1,2}", value, 0..5)
+        .prop_map(|members| members.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn a_patch_of_the_text_is_the_text_of_the_patched_values(image in any_fields(), patch in any_fields()) {
+        let image = image.into_image();
+        let text = image.to_json().patched(&patch.to_json()).unwrap();
+        let mut values = image;
+        values.apply(&patch);
+        prop_assert_eq!(text, values.to_json());
+    }
+
+    #[test]
+    fn damaged_text_never_panics(image in r#"\{?[\{\}\[\]",:a-c0\\nul é]{0,24}"#, patch in r#"\{"[ab]":[01"\\\[,}]{0,9}"#) {
+        drop(FieldsJson(image.into()).patched(&FieldsJson(patch.into())));
+    }
+}
+
+#[test]
+fn text_in_the_usual_form_is_patched_as_text() {
+    assert_eq!(
+        text::apply(r#"{"a":{"x":[1,"}"]},"b":"\\\"","d":1}"#, r#"{"a":null,"c":[],"d":"n"}"#).unwrap(),
+        r#"{"b":"\\\"","c":[],"d":"n"}"#
+    );
+    assert_eq!(text::apply("{}", r#"{"a":null}"#).unwrap(), "{}");
+    assert_eq!(text::apply(r#"{"a\n":1}"#, "{}"), None, "an escaped name is left to the values");
+    assert_eq!(text::apply(r#"{"b":1,"a":1}"#, "{}"), None);
+}
+
+proptest! {
+    #[test]
+    fn composing_patches_equals_applying_them_in_order(image in some_fields(), p in some_fields(), q in some_fields()) {
+        let image = image.into_image();
+        let mut one_by_one = image.clone();
+        one_by_one.apply(&p);
+        one_by_one.apply(&q);
+        let mut composed = p;
+        composed.compose(q);
+        let mut at_once = image;
+        at_once.apply(&composed);
+        prop_assert_eq!(one_by_one, at_once);
+    }
+
+    #[test]
+    fn a_patch_between_two_images_makes_one_of_the_other(a in some_fields(), b in some_fields()) {
+        let (mut a, b) = (a.into_image(), b.into_image());
+        let patch = a.patch_to(&b);
+        a.apply(&patch);
+        prop_assert_eq!(a, b);
+    }
+
+    #[test]
+    fn the_quick_check_and_the_full_parse_agree(text in r#"[\{\}\[\]",:a0-9\\nul .e-]{0,24}"#) {
+        prop_assert_eq!(FieldsJson::parse(&text).is_ok(), Fields::parse(&text).is_ok());
+    }
+}

@@ -1,0 +1,202 @@
+//! The exchange: one request and its answer, as JSON. `docs/protocol.md` tells what they mean.
+//!
+//! Invariants:
+//! 1. A unit's content never changes under its id: [`Unit::digest`] is the same each time it is sent.
+//! 2. Absent optional members mean the default named at the field; unknown members are ignored, unknown outcomes are not.
+//!
+//! What it is not: HTTP. Status codes, headers and time-outs are the transport's; it hands [`Failure`]s over.
+
+mod outcome;
+mod unit;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::Receipt;
+use crate::fields::FieldsJson;
+use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId};
+use crate::names::{Actor, EntityType, RecordKey};
+use crate::numbers::{Cursor, Hash, Seq, Version};
+use crate::time::{Hlc, WallTime};
+
+pub use outcome::{Outcome, UnitOutcome};
+pub use unit::{Unit, UnitChange};
+
+/// The version of the protocol.
+pub const PROTOCOL: u32 = 1;
+/// What every answer of a fieldbook server carries, so that a captive portal's page is not taken for one.
+pub const MARKER: &str = "fieldbook";
+
+/// What a device sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExchangeRequest {
+    /// The version of the protocol, [`PROTOCOL`].
+    pub protocol: u32,
+    /// Names this request; the answer repeats it.
+    pub request: RequestId,
+    /// The device.
+    pub device: DeviceId,
+    /// The present life of its log.
+    pub epoch: Epoch,
+    /// Whose changes these are.
+    pub actor: Actor,
+    /// The life of the server that its versions and cursors are of; none if it knows none yet. Another one takes nothing from
+    /// this request, and only says which it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_epoch: Option<ServerEpoch>,
+    /// The head of its log, if it wants one anchored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadClaim>,
+    /// What is to be applied, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+    /// How far it has read each entity type; types that are not named are read from their beginning.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cursors: BTreeMap<EntityType, Cursor>,
+    /// How many changes it takes; 0 for none.
+    pub page_limit: u32,
+}
+
+/// That the log's head extends what the server knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadClaim {
+    /// What the server is believed to have anchored; none in a new epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Receipt>,
+    /// The content hashes of the entries after the anchor, oldest first; at most [`crate::limits::ANCHOR_DIGESTS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<Hash>,
+    /// The entry that the last of them is.
+    pub seq: Seq,
+    /// Its hash in the chain.
+    pub hash: Hash,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExchangeAnswer {
+    /// [`MARKER`].
+    pub marker: String,
+    /// The version of the protocol.
+    pub protocol: u32,
+    /// The request that is answered.
+    pub request: RequestId,
+    /// Which server this is.
+    pub server: ServerId,
+    /// Which life of it.
+    pub server_epoch: ServerEpoch,
+    /// Its clock.
+    pub server_time: WallTime,
+    /// What became of the units; one that is missing was not treated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<UnitOutcome>,
+    /// What changed after the cursors, in the order of commits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// The cursors after that page; only those that moved.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cursors: BTreeMap<EntityType, Cursor>,
+    /// Whether more changes wait behind the page.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// That the claimed head is anchored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
+    /// That the claimed head does not extend what is anchored: what is. No unit was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Receipt>,
+}
+
+/// One record as the server has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The record.
+    pub key: RecordKey,
+    /// The server's version of it.
+    pub version: Version,
+    /// When it was last edited.
+    pub edited_at: Hlc,
+    /// The op that last edited it.
+    pub op: OpId,
+    /// The fields whose last edit is older.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub older: BTreeMap<String, Hlc>,
+    /// Whether it was deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// Whether `fields` are only some of its fields.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// Its image, or some of its fields; none if it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<FieldsJson>,
+}
+
+impl Change {
+    /// Returns when a field was last edited.
+    pub fn edited_at_of(&self, field: &str) -> Hlc {
+        self.older.get(field).copied().unwrap_or(self.edited_at)
+    }
+}
+
+/// The body of an answer that is not 200.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// [`MARKER`].
+    pub marker: String,
+    /// Why, for machines.
+    pub code: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// How an exchange as a whole failed: no unit of it was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// No server was reached, or something that is not our server answered.
+    Unreachable {
+        /// What stood in the way.
+        code: &'static str,
+    },
+    /// The credentials are missing, expired or refused.
+    Unauthorized {
+        /// The server's code.
+        code: String,
+    },
+    /// The server said: not now.
+    Transient {
+        /// The server's code.
+        code: String,
+        /// Its lower bound for the next attempt.
+        retry_after: Option<Duration>,
+        /// Whether it was our server that said so.
+        marked: bool,
+    },
+    /// The request is too large as a whole.
+    TooLarge,
+    /// The server speaks another protocol, or refuses this client's version.
+    UpgradeRequired {
+        /// The server's code.
+        code: String,
+    },
+    /// The server refused the request as a whole, and would again.
+    Refused {
+        /// The server's code.
+        code: String,
+    },
+    /// The connection broke after the request began to leave: the units may have been applied.
+    Unknown {
+        /// What broke.
+        code: &'static str,
+    },
+    /// The answer is not one: it does not parse, or answers something else.
+    Misbehaved {
+        /// What is wrong with it.
+        code: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests;

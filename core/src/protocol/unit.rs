@@ -1,0 +1,112 @@
+//! A unit as it is sent, and the digest by which it is held to what was frozen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fields::FieldsJson;
+use crate::ids::{OpId, UnitId};
+use crate::names::RecordKey;
+use crate::numbers::{Hash, Version};
+use crate::op::OpKind;
+use crate::time::Hlc;
+
+/// What is applied whole or not at all, under one id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unit {
+    /// The idempotency key.
+    pub id: UnitId,
+    /// The changes, each of another record.
+    pub changes: Vec<UnitChange>,
+    /// Earlier units that carried some of these ops and had no final answer. If one of them took effect after all, this one is
+    /// stale, and the answer says which. Not part of the digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<UnitId>,
+}
+
+/// What a unit does to one record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitChange {
+    /// The record.
+    pub key: RecordKey,
+    /// What is done.
+    pub kind: OpKind,
+    /// The version it is meant for; none for a record that the device does not know the server to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Version>,
+    /// The ops it stands for, oldest first, at least one.
+    pub ops: Vec<OpId>,
+    /// The last edit among them.
+    pub edited_at: Hlc,
+    /// The fields that were edited earlier than that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub older: BTreeMap<String, Hlc>,
+    /// The app's schema version of the fields.
+    pub schema_version: u32,
+    /// An image for create and replace, a patch for update; none for delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<FieldsJson>,
+}
+
+impl Unit {
+    /// Returns the hash of the unit's content, over a written-down framing (`docs/protocol.md`), never over JSON.
+    pub fn digest(&self) -> Hash {
+        let mut framing = Framing(blake3::Hasher::new());
+        framing.0.update(b"fieldbook unit 1");
+        framing.0.update(self.id.as_bytes());
+        framing.number(self.changes.len() as u64);
+        for change in &self.changes {
+            framing.text(change.key.entity.as_str());
+            framing.text(change.key.id.as_str());
+            framing.text(change.kind.as_str());
+            framing.number(change.base.map_or(0, |version| version.number().saturating_add(1)));
+            framing.number(change.ops.len() as u64);
+            for op in &change.ops {
+                framing.0.update(op.as_bytes());
+            }
+            framing.number(change.edited_at.to_bits());
+            framing.number(change.older.len() as u64);
+            for (name, edited_at) in &change.older {
+                framing.text(name);
+                framing.number(edited_at.to_bits());
+            }
+            framing.number(u64::from(change.schema_version));
+            framing.number(u64::from(change.fields.is_some()));
+            framing.text(change.fields.as_ref().map_or("", FieldsJson::as_str));
+        }
+        Hash::from_bytes(*framing.0.finalize().as_bytes())
+    }
+
+    /// Returns about how many bytes the unit takes in a request.
+    pub fn size(&self) -> usize {
+        self.changes.iter().map(UnitChange::size).sum::<usize>() + 40 * self.replaces.len() + 64
+    }
+}
+
+impl UnitChange {
+    /// Returns about how many bytes the change takes in a request.
+    pub fn size(&self) -> usize {
+        let fields = self.fields.as_ref().map_or(0, |fields| fields.as_str().len());
+        let older: usize = self.older.keys().map(|name| name.len() + 24).sum();
+        160 + self.key.id.as_str().len() + 40 * self.ops.len() + older + fields
+    }
+
+    /// Returns when a field was edited.
+    pub fn edited_at_of(&self, field: &str) -> Hlc {
+        self.older.get(field).copied().unwrap_or(self.edited_at)
+    }
+}
+
+/// Length-prefixed little-endian framing.
+struct Framing(blake3::Hasher);
+
+impl Framing {
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+    }
+}

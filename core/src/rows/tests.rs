@@ -1,0 +1,100 @@
+//! What rows do of themselves; what is folded into them is tested where that is done.
+
+use super::*;
+use crate::codec;
+use crate::numbers::Seq;
+use crate::op::OpPlace;
+
+fn dead(seq: u64) -> TailRef {
+    let place = OpPlace { seq: Seq::new(seq), index: 0 };
+    TailRef { dead: true, ..TailRef::new(OpId::from_bytes([0; 16]), place, OpKind::Update) }
+}
+
+#[test]
+fn dead_letters_lose_what_a_later_op_said_anew() {
+    let mut row = RecordRow { tail: vec![dead(1), dead(9)], ..RecordRow::default() };
+    let later = OpPlace { seq: Seq::new(5), index: 0 };
+    row.outdate(later, OpKind::Update, &["a".to_owned()]);
+    assert_eq!((row.tail[0].lost.as_slice(), row.tail[1].lost.len()), (["a".to_owned()].as_slice(), 0));
+    row.outdate(later, OpKind::Create, &[]);
+    assert_eq!((row.tail[0].outdated, row.tail[1].outdated), (true, false));
+}
+
+#[test]
+fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
+    let op = PlannedOp { id: OpId::from_bytes([0; 16]), place: OpPlace::default() };
+    let mut row = ConflictRow {
+        key: RecordKey::parse("lead", "1").unwrap(),
+        op,
+        kind: OpKind::Update,
+        edited_at: Hlc::ZERO,
+        version: Version::default(),
+        extent: Extent::Whole,
+        remote_edited_at: Hlc::ZERO,
+        fields: vec![
+            ("a".to_owned(), Policy::Manual, Winner::Undecided),
+            ("b".to_owned(), Policy::LastWriteWins, Winner::Local),
+        ],
+        winner: Winner::Undecided,
+        rule: Policy::Manual,
+        base: FieldsJson::default(),
+        local: FieldsJson::default(),
+        remote: FieldsJson::default(),
+        merged: None,
+        functions: Vec::new(),
+        at: WallTime::default(),
+        open: true,
+    };
+    row.close(Winner::Remote, None);
+    row.close(Winner::Local, None);
+    let winners: Vec<_> = row.fields.iter().map(|(.., winner)| *winner).collect();
+    assert_eq!((row.open, row.winner, winners), (false, Winner::Remote, vec![Winner::Remote, Winner::Local]));
+}
+
+#[test]
+fn a_view_says_what_the_row_says() {
+    let fields = |text: &str| FieldsJson::parse(text).unwrap();
+    let confirmed = |deleted| Confirmed {
+        version: Version::new(300),
+        edited_at: Hlc::from_bits(70_000),
+        deleted,
+        fields: fields(r#"{"a":"é"}"#),
+    };
+    let reference = TailRef {
+        op: OpId::from_bytes([7; 16]),
+        place: OpPlace { seq: Seq::new(9), index: 2 },
+        kind: OpKind::Update,
+        stale: 1,
+        dead: true,
+        outdated: false,
+        lost: vec!["b".to_owned()],
+        merged: Some(fields("{}")),
+        attempts: vec![UnitId::from_bytes([7; 16])],
+        base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
+        upcast: Some(Upcast { schema_version: 2, fields: fields("{}") }),
+    };
+    let rows = [
+        RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },
+        RecordRow { confirmed: Some(confirmed(true)), ..RecordRow::default() },
+        RecordRow {
+            confirmed: Some(confirmed(false)),
+            visible: Visible::Absent,
+            tail: vec![reference.clone()],
+            synced_at: Some(WallTime::from_milliseconds(5)),
+        },
+        RecordRow {
+            confirmed: None,
+            visible: Visible::Own(fields(r#"{"b":1}"#)),
+            tail: vec![reference.clone(), reference],
+            synced_at: None,
+        },
+    ];
+    for row in rows {
+        let bytes = codec::encode(&row).unwrap();
+        let view: RecordView<'_> = codec::view(&bytes).unwrap();
+        assert_eq!(view.image().as_ref(), row.image());
+        assert_eq!(view.version(), row.version());
+        assert_eq!((view.pending(), view.synced_at), (row.tail.len(), row.synced_at));
+        assert!(codec::view::<RecordView<'_>>(&bytes[..bytes.len() - 1]).is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! A book in memory, for the tests of the rules that read one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+
+use serde_json::{Value, json};
+
+use super::answer::{Answered, take_answer};
+use super::{OpContent, View};
+use crate::entry::{AnnulledReason, Decision, FieldsSource, PlannedOp};
+use crate::fields::{Fields, FieldsJson};
+use crate::ids::{OpId, RequestId, ServerEpoch, ServerId, UnitId};
+use crate::names::RecordKey;
+use crate::numbers::{Hash, Seq, Version};
+use crate::op::{OpKind, OpPlace};
+use crate::protocol::{Change, ExchangeAnswer, MARKER, Outcome, PROTOCOL, UnitOutcome};
+use crate::random::SeededRandomness;
+use crate::rows::{Confirmed, RecordRow, TailRef, UnitChangeRow, UnitRow, Visible};
+use crate::schema::{EntityRules, Schema};
+use crate::time::{Hlc, WallTime};
+
+/// A book in memory: rows, units and ops as they are put in.
+#[derive(Default)]
+pub(super) struct Desk {
+    pub(super) records: HashMap<RecordKey, RecordRow>,
+    pub(super) units: BTreeMap<UnitId, UnitRow>,
+    pub(super) ops: HashMap<OpPlace, OpContent>,
+}
+
+impl View for Desk {
+    type Error = Infallible;
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Infallible> {
+        Ok(self.records.get(key).cloned())
+    }
+
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Infallible> {
+        Ok(self.units.get(unit).cloned())
+    }
+
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Infallible> {
+        let holds = |unit: &UnitRow| {
+            unit.changes.iter().flat_map(|change| &change.ops).any(|planned| planned.id == *op)
+        };
+        Ok(self.units.iter().find(|(_, unit)| holds(unit)).map(|(id, _)| *id))
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, Infallible> {
+        Ok(self.ops[&place].clone())
+    }
+
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Infallible> {
+        let FieldsSource::OfOp(place) = source else { return Ok(None) };
+        Ok(Some(self.ops[&place].fields.to_json()))
+    }
+}
+
+pub(super) fn key(id: &str) -> RecordKey {
+    RecordKey::parse("lead", id).unwrap()
+}
+
+pub(super) fn unit_id(number: u8) -> UnitId {
+    UnitId::from_bytes([number; 16])
+}
+
+pub(super) fn op_id(number: u8) -> OpId {
+    OpId::from_bytes([100 + number; 16])
+}
+
+pub(super) fn fields(value: Value) -> Fields {
+    Fields::from_value(value).unwrap()
+}
+
+impl Desk {
+    /// Puts in a confirmed record with updates that set `n` to their numbers, and a unit that carries the first of them.
+    pub(super) fn with(mut self, record: &str, unit: u8, carried: u8, waiting: u8) -> Self {
+        let place = |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
+        let id = |number: u8| op_id(unit * 10 + number);
+        let reference = |number: u8| TailRef::new(id(number), place(number), OpKind::Update);
+        for number in 0..carried + waiting {
+            let edited_at = Hlc::from_bits(1_000 + u64::from(number));
+            let fields = fields(json!({ "n": number }));
+            let content =
+                OpContent { id: id(number), kind: OpKind::Update, edited_at, schema_version: 1, fields };
+            self.ops.insert(place(number), content);
+        }
+        let confirmed = Confirmed {
+            version: Version::new(1),
+            edited_at: Hlc::ZERO,
+            deleted: false,
+            fields: fields(json!({"n": "before"})).to_json(),
+        };
+        let row = RecordRow {
+            confirmed: Some(confirmed),
+            visible: Visible::AsConfirmed,
+            tail: (0..carried + waiting).map(reference).collect(),
+            ..RecordRow::default()
+        };
+        self.records.insert(key(record), row);
+        let change = UnitChangeRow {
+            key: key(record),
+            kind: OpKind::Update,
+            ops: (0..carried).map(|number| PlannedOp { id: id(number), place: place(number) }).collect(),
+            base: Some(Version::new(1)),
+            base_fields: Some(fields(json!({"n": "before"})).to_json()),
+            edited_at: Hlc::from_bits(1_000),
+            older: Vec::new(),
+            schema_version: 1,
+            fields: FieldsSource::OfOp(place(carried.saturating_sub(1))),
+        };
+        let unit_row = UnitRow {
+            planned: Seq::new(u64::from(unit)),
+            actor: crate::names::Actor::parse("ann").unwrap(),
+            changes: vec![change],
+            digest: Hash::ZERO,
+            replaces: Vec::new(),
+            tries: 0,
+            code: String::new(),
+            first_try: None,
+            retry_at: None,
+        };
+        self.units.insert(unit_id(unit), unit_row);
+        self
+    }
+
+    pub(super) fn row(&mut self, record: &str) -> &mut RecordRow {
+        self.records.get_mut(&key(record)).unwrap()
+    }
+
+    /// Makes an op of a record's tail a delete, and returns it.
+    pub(super) fn turn_into_delete(&mut self, record: &str, number: usize) -> OpId {
+        let reference = &mut self.row(record).tail[number];
+        reference.kind = OpKind::Delete;
+        let (op, place) = (reference.op, reference.place);
+        let content = self.ops.get_mut(&place).unwrap();
+        (content.kind, content.fields) = (OpKind::Delete, Fields::new());
+        op
+    }
+
+    pub(super) fn take(&mut self, outcomes: Vec<(u8, Outcome)>, changes: Vec<Change>) -> Answered {
+        let outcomes =
+            outcomes.into_iter().map(|(unit, outcome)| UnitOutcome { unit: unit_id(unit), outcome });
+        let answer = ExchangeAnswer {
+            marker: MARKER.to_owned(),
+            protocol: PROTOCOL,
+            request: RequestId::from_bytes([1; 16]),
+            server: ServerId::from_bytes([2; 16]),
+            server_epoch: ServerEpoch::from_bytes([3; 16]),
+            server_time: WallTime::default(),
+            outcomes: outcomes.collect(),
+            changes,
+            cursors: BTreeMap::new(),
+            more: false,
+            receipt: None,
+            forked: None,
+        };
+        let schema = Schema::open(EntityRules::default());
+        let mut random = SeededRandomness::from_number(1);
+        take_answer(self, &schema, &answer, WallTime::default(), &mut random).unwrap()
+    }
+}
+
+pub(super) fn theirs(record: &str, version: u64, value: Value) -> Change {
+    Change {
+        key: key(record),
+        version: Version::new(version),
+        edited_at: Hlc::from_bits(5_000),
+        op: op_id(99),
+        older: BTreeMap::new(),
+        deleted: false,
+        partial: false,
+        fields: Some(fields(value).to_json()),
+    }
+}
+
+pub(super) fn applied(record: &str) -> Outcome {
+    Outcome::Applied { versions: BTreeMap::from([(key(record), Version::new(2))]), current: Vec::new() }
+}
+
+/// Returns the ops that are annulled, and why.
+pub(super) fn annulled(answered: &Answered) -> Vec<(AnnulledReason, Vec<OpId>)> {
+    let ends = answered.decisions.iter().filter_map(|decision| match decision {
+        Decision::Annulled(annulled) => {
+            Some((annulled.reason, annulled.ops.iter().map(|op| op.id).collect()))
+        }
+        _ => None,
+    });
+    ends.collect()
+}

@@ -1,0 +1,78 @@
+//! What is left of ops that a later one made outdated, and which units a new one names as those that it replaces. What ops
+//! are frozen as otherwise is in the spec cases.
+
+use super::*;
+use crate::names::Actor;
+use crate::random::SeededRandomness;
+use crate::rules::desk::{Desk, key, unit_id};
+
+/// Freezes all that waits for one record.
+fn frozen(desk: &mut Desk, taken_over: Option<UnitId>) -> Frozen {
+    let places = desk.row("a").tail.iter().map(|reference| reference.place).collect();
+    let group = Group {
+        records: vec![(key("a"), places)],
+        actor: Actor::parse("ann").unwrap(),
+        replaces: taken_over,
+    };
+    let mut random = SeededRandomness::from_number(1);
+    freeze(desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap()
+}
+
+fn replaces(desk: &mut Desk, taken_over: Option<UnitId>) -> Vec<UnitId> {
+    frozen(desk, taken_over).planned.units.into_iter().flat_map(|unit| unit.replaces).collect()
+}
+
+fn reasons(frozen: &Frozen) -> Vec<AnnulledReason> {
+    frozen.planned.annulled.iter().map(|annulled| annulled.reason).collect()
+}
+
+#[test]
+fn an_outdated_op_says_nothing_beside_the_later_one() {
+    let mut desk = Desk::default().with("a", 1, 0, 2);
+    desk.row("a").tail[0].outdated = true;
+    let frozen = frozen(&mut desk, None);
+    let change = &frozen.planned.units[0].changes[0];
+    assert_eq!((change.ops.len(), change.edited_at), (2, Hlc::from_bits(1_001)));
+    let items: Vec<crate::entry::Item> = frozen.items.into();
+    assert_eq!(items[0].bytes(), Some(br#"{"n":1}"#.as_slice()));
+}
+
+#[test]
+fn ops_that_are_all_outdated_end_without_effect_and_not_as_created_and_deleted() {
+    let mut desk = Desk::default().with("a", 1, 0, 1);
+    desk.row("a").tail[0].outdated = true;
+    assert_eq!(reasons(&frozen(&mut desk, None)), [AnnulledReason::NoEffect]);
+}
+
+#[test]
+fn a_delete_of_what_is_not_there_is_sent_only_if_it_may_have_been() {
+    let mut desk = Desk::default().with("a", 1, 0, 1);
+    desk.turn_into_delete("a", 0);
+    desk.row("a").confirmed = None;
+    assert_eq!(reasons(&frozen(&mut desk, None)), [AnnulledReason::NoEffect]);
+    let again = frozen(&mut desk, Some(unit_id(200)));
+    assert_eq!(again.planned.units[0].changes[0].kind, OpKind::Delete);
+}
+
+#[test]
+fn a_unit_names_each_attempt_of_its_ops_once() {
+    let mut desk = Desk::default().with("a", 1, 0, 2);
+    let row = desk.row("a");
+    row.tail[0].attempts.extend([unit_id(7), unit_id(8)]);
+    row.tail[1].attempts.extend([unit_id(8), unit_id(9)]);
+    assert_eq!(replaces(&mut desk, None), [unit_id(7), unit_id(8), unit_id(9)]);
+}
+
+#[test]
+fn of_too_many_attempts_the_newest_are_named_and_the_one_that_is_taken_over() {
+    let attempt = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        UnitId::from_bytes([high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    };
+    let mut desk = Desk::default().with("a", 1, 0, 1);
+    desk.row("a").tail[0].attempts.extend((0..1_200).map(attempt));
+    let named = replaces(&mut desk, Some(unit_id(200)));
+    assert_eq!(named.len(), limits::TRANSACTION_OPS);
+    assert_eq!(named.first(), Some(&attempt(201)));
+    assert_eq!(named[named.len() - 2..], [attempt(1_199), unit_id(200)]);
+}

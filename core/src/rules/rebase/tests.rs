@@ -1,0 +1,100 @@
+//! What the ops of a record's tail are judged against: what an answer acks, what a page overtook, what came before what.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::entry::AnnulledReason;
+use crate::numbers::Version;
+use crate::protocol::Outcome;
+use crate::rules::answer::Answered;
+use crate::rules::desk::{Desk, annulled, applied, fields, theirs, unit_id};
+use crate::time::Hlc;
+
+/// Returns the conflict that an answer led to, with what stood in the field before.
+fn conflict(answered: Answered) -> (Conflicted, Value) {
+    let found = answered.decisions.into_iter().find_map(|decision| match decision {
+        Decision::Conflicted(conflicted) => Some(conflicted),
+        _ => None,
+    });
+    let found = found.expect("a conflict");
+    let items: Vec<crate::entry::Item> = answered.decision_items.into();
+    let base = items[usize::try_from(found.base).unwrap()].bytes().unwrap();
+    let base: Value = serde_json::from_slice(base).unwrap();
+    (found, base["n"].clone())
+}
+
+fn stale(current: Change) -> Vec<(u8, Outcome)> {
+    vec![(1, Outcome::Stale { current: vec![current], applied: Vec::new() })]
+}
+
+#[test]
+fn what_the_same_answer_acks_is_what_a_later_op_was_made_on() {
+    let mut desk = Desk::default().with("a", 1, 1, 1);
+    let answered = desk.take(vec![(1, applied("a"))], vec![theirs("a", 3, json!({"n": "theirs"}))]);
+    assert_eq!(conflict(answered).1, json!(0));
+}
+
+#[test]
+fn an_ack_that_a_page_has_overtaken_is_in_what_the_page_brought() {
+    let mut desk = Desk::default().with("a", 1, 1, 1);
+    let confirmed = desk.row("a").confirmed.as_mut().unwrap();
+    (confirmed.version, confirmed.fields) = (Version::new(4), fields(json!({"n": "later"})).to_json());
+    let answered = desk.take(vec![(1, applied("a"))], vec![theirs("a", 5, json!({"n": "theirs"}))]);
+    assert_eq!(conflict(answered).1, json!("later"));
+}
+
+#[test]
+fn a_stale_answer_that_a_page_has_overtaken_is_judged_against_what_the_page_brought() {
+    let met = |deleted: bool| {
+        let mut desk = Desk::default().with("a", 1, 1, 0);
+        let row = desk.row("a");
+        let place = row.tail[0].place;
+        let confirmed = row.confirmed.as_mut().unwrap();
+        (confirmed.version, confirmed.edited_at) = (Version::new(5), Hlc::from_bits(9_000));
+        confirmed.fields = fields(json!({"n": "newest"})).to_json();
+        desk.ops.get_mut(&place).unwrap().edited_at = Hlc::from_bits(6_000);
+        let older = BTreeMap::from([("n".to_owned(), Hlc::from_bits(10))]);
+        let current = Change { deleted, older, ..theirs("a", 3, json!({"n": "old"})) };
+        conflict(desk.take(stale(current), Vec::new())).0
+    };
+    for deleted in [false, true] {
+        let met = met(deleted);
+        assert_eq!((met.version, met.remote_edited_at), (Version::new(5), Hlc::from_bits(9_000)));
+        assert_eq!((met.winner, met.extent), (Winner::Remote, Extent::Whole));
+        assert_eq!(met.fields.iter().map(|field| field.winner).collect::<Vec<_>>(), [Winner::Remote]);
+    }
+}
+
+#[test]
+fn a_delete_made_before_what_is_on_its_way_does_not_end_together_with_that() {
+    let ends = |swapped: bool| {
+        let mut desk = Desk::default().with("a", 1, 1, 1);
+        let row = desk.row("a");
+        let (mut sent, mut waits) = (row.tail[0].clone(), row.tail[1].clone());
+        if swapped {
+            (sent.op, sent.place, waits.op, waits.place) = (waits.op, waits.place, sent.op, sent.place);
+            let mut unit = desk.units.pop_first().unwrap();
+            unit.1.changes[0].ops = vec![PlannedOp { id: sent.op, place: sent.place }];
+            desk.units.extend([unit]);
+        }
+        let delete = desk.turn_into_delete("a", usize::from(!swapped));
+        let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
+        (annulled(&desk.take(stale(deleted), Vec::new())), sent.op, delete)
+    };
+    let (ended, sent, delete) = ends(false);
+    assert_eq!(ended, [(AnnulledReason::NoEffect, vec![sent, delete])]);
+    let (ended, sent, delete) = ends(true);
+    assert!(!ended.iter().any(|(_, ops)| ops.contains(&sent) && ops.contains(&delete)), "{ended:?}");
+}
+
+#[test]
+fn what_came_to_the_server_by_another_unit_than_the_last_word_did_not_come_with_it() {
+    let mut desk = Desk::default().with("a", 1, 0, 2);
+    desk.units.clear();
+    let row = desk.row("a");
+    row.tail[0].attempts.push(unit_id(50));
+    row.tail[1].attempts.push(unit_id(51));
+    let last = row.tail[1].op;
+    let news = Change { op: last, ..theirs("a", 2, json!({"n": 1})) };
+    assert_eq!(annulled(&desk.take(Vec::new(), vec![news])), [(AnnulledReason::Arrived, vec![last])]);
+}
