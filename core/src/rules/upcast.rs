@@ -77,16 +77,18 @@ pub fn upcast<V: View>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::SeededRandomness;
     use crate::rules::desk::{Desk, key, unit_id};
     use crate::time::{Hlc, WallTime};
 
+    fn declared(schema_version: u32, upcasts: bool) -> Schema {
+        let rules = EntityRules { schema_version, ..EntityRules::default() };
+        let rules = if upcasts { rules.upcast_from(1, |_, fields| fields) } else { rules };
+        Schema::closed().declare(key("a").entity, rules)
+    }
+
     #[test]
     fn an_op_is_turned_while_it_waits_and_not_once_it_is_under_way() {
-        let rules = |upcasts: bool| {
-            let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
-            let rules = if upcasts { rules.upcast_from(1, |_, fields| fields) } else { rules };
-            Schema::closed().declare(key("a").entity, rules)
-        };
         let desk = Desk::default().with("a", 1, 1, 0);
         let (unit, reference) = (&desk.units[&unit_id(1)], &desk.records[&key("a")].tail[0]);
         let row = |kind| TailRow {
@@ -109,9 +111,23 @@ mod tests {
             }
             is_due(schema, &tail, reference.place)
         };
-        assert!(due(&rules(true), OpKind::Update, false));
-        assert!(!due(&rules(true), OpKind::Update, true));
-        assert!(!due(&rules(true), OpKind::Delete, false), "it has no fields");
-        assert!(!due(&rules(false), OpKind::Update, false), "nothing leads to the declared version");
+        assert!(due(&declared(2, true), OpKind::Update, false));
+        assert!(!due(&declared(2, true), OpKind::Update, true));
+        assert!(!due(&declared(2, true), OpKind::Delete, false), "it has no fields");
+        assert!(!due(&declared(2, false), OpKind::Update, false), "nothing leads to the declared version");
+    }
+
+    #[test]
+    fn what_has_the_declared_version_or_no_fields_is_left_as_it_is() {
+        let turned = |desk: &mut Desk, schema: &Schema| {
+            let place = desk.row("a").tail[0].place;
+            let mut random = SeededRandomness::from_number(1);
+            upcast(desk, schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
+        };
+        let mut desk = Desk::default().with("a", 1, 0, 1);
+        assert_eq!(turned(&mut desk, &declared(1, true)), None);
+        assert!(matches!(turned(&mut desk, &declared(2, true)), Some(Decision::Upcast { .. })));
+        desk.turn_into_delete("a", 0);
+        assert_eq!(turned(&mut desk, &declared(2, true)), None);
     }
 }

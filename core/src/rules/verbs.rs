@@ -19,6 +19,7 @@
 
 use serde_json::Value;
 
+use super::Image;
 use super::coalesce::{Folded, FoldedChange, Step};
 use crate::entry::{PlannedOp, Winner};
 use crate::fields::Fields;
@@ -123,7 +124,7 @@ pub fn flip(
             (OpKind::Replace, false, Some(_)) if !remote_deleted => {
                 Mutation::replace(key, fields.remote.clone())
             }
-            (_, true, None) if remote_deleted => Mutation::create(key, fields.last_with_ours()),
+            (kind, true, None) if remote_deleted => Mutation::create(key, fields.last_with_ours(kind)),
             (_, false, Some(_)) if remote_deleted => Mutation::delete(key),
             _ => return Ok(None),
         }
@@ -143,10 +144,11 @@ pub struct FlipFields {
 }
 
 impl FlipFields {
-    fn last_with_ours(&self) -> Fields {
-        let mut image = self.last.clone();
-        image.apply(&self.local);
-        image
+    /// What our op makes of a record that was deleted: an update stands on the last image, anything else on its own.
+    fn last_with_ours(&self, kind: OpKind) -> Fields {
+        let mut image = Image { fields: None, before_deletion: Some(self.last.clone()) };
+        image.apply(kind, &self.local);
+        image.fields.unwrap_or_default()
     }
 }
 
@@ -243,107 +245,4 @@ pub fn correct(tail: &[TailOp], dead: OpId, better: Fields) -> Option<Correction
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::op::OpPlace;
-    use crate::time::Hlc;
-    use serde_json::json;
-
-    fn fields(value: Value) -> Fields {
-        Fields::from_value(value).unwrap()
-    }
-
-    fn key() -> RecordKey {
-        RecordKey::parse("lead", "1").unwrap()
-    }
-
-    #[test]
-    fn an_update_is_taken_back_field_by_field() {
-        let (before, now) = (fields(json!({"a": 1, "b": 1})), fields(json!({"a": 2, "b": 2, "c": 2})));
-        let op = fields(json!({"a": 2, "c": 2}));
-        assert_eq!(
-            compensate(&key(), OpKind::Update, &op, Some(&before), Some(&now)),
-            Compensation::Op(Mutation::update(key(), fields(json!({"a": 1, "c": null}))))
-        );
-    }
-
-    #[test]
-    fn what_someone_changed_since_is_left_alone() {
-        let (before, now) = (fields(json!({"a": 1})), fields(json!({"a": 3})));
-        let undone = compensate(&key(), OpKind::Update, &fields(json!({"a": 2})), Some(&before), Some(&now));
-        assert_eq!(undone, Compensation::Nothing);
-    }
-
-    #[test]
-    fn a_delete_is_taken_back_with_the_whole_image() {
-        let before = fields(json!({"a": 1}));
-        assert_eq!(
-            compensate(&key(), OpKind::Delete, &Fields::new(), Some(&before), None),
-            Compensation::Op(Mutation::create(key(), before))
-        );
-        assert_eq!(
-            compensate(
-                &key(),
-                OpKind::Create,
-                &fields(json!({"a": 1})),
-                None,
-                Some(&fields(json!({"a": 1})))
-            ),
-            Compensation::Op(Mutation::delete(key()))
-        );
-    }
-
-    fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<TailOp> {
-        let ops = (1..).zip(ops).map(|(number, (kind, value, under_way))| TailOp {
-            op: PlannedOp { id: OpId::from_bytes([number; 16]), place: OpPlace::default() },
-            step: Step { kind, fields: fields(value), edited_at: Hlc::from_bits(u64::from(number)) },
-            under_way,
-        });
-        ops.collect()
-    }
-
-    /// Corrects an op, and returns what is sent and the numbers of the ops that it ends.
-    fn corrected(tail: &[TailOp], dead: u8, better: Value) -> (OpKind, Fields, Vec<u8>) {
-        let correction = correct(tail, OpId::from_bytes([dead; 16]), fields(better)).unwrap();
-        let ended = correction.taken.iter().map(|op| op.id.as_bytes()[0]).collect();
-        (correction.change.kind, correction.change.fields, ended)
-    }
-
-    #[test]
-    fn a_corrected_create_takes_in_what_waited_for_it() {
-        let tail = tail(vec![
-            (OpKind::Create, json!({"a": "bad", "b": 1}), false),
-            (OpKind::Update, json!({"b": 2}), false),
-        ]);
-        let expected = (OpKind::Create, fields(json!({"a": "good", "b": 2})), vec![1, 2]);
-        assert_eq!(corrected(&tail, 1, json!({"a": "good"})), expected);
-    }
-
-    #[test]
-    fn a_corrected_create_leaves_alone_what_is_under_way_and_what_that_set() {
-        let tail = tail(vec![
-            (OpKind::Delete, json!({}), false),
-            (OpKind::Create, json!({"a": 1, "b": 1}), false),
-            (OpKind::Replace, json!({"a": 2}), true),
-            (OpKind::Update, json!({"c": 3}), false),
-        ]);
-        let expected = (OpKind::Replace, fields(json!({"b": 9, "c": 3})), vec![1, 2, 4]);
-        assert_eq!(corrected(&tail, 2, json!({"b": 9})), expected);
-    }
-
-    #[test]
-    fn a_correction_does_not_bring_back_what_was_typed_anew_later() {
-        let later = |kind| {
-            tail(vec![(OpKind::Update, json!({"a": 1, "b": 1}), false), (kind, json!({"a": 2}), false)])
-        };
-        let of = |kind| corrected(&later(kind), 1, json!({"c": 1}));
-        assert_eq!(of(OpKind::Update), (OpKind::Update, fields(json!({"b": 1, "c": 1})), vec![1]));
-        assert_eq!(of(OpKind::Replace), (OpKind::Update, fields(json!({"c": 1})), vec![1]));
-        assert_eq!(of(OpKind::Delete), (OpKind::Update, fields(json!({"a": 1, "b": 1, "c": 1})), vec![1]));
-    }
-
-    #[test]
-    fn only_what_is_there_is_corrected() {
-        assert_eq!(correct(&[], OpId::from_bytes([1; 16]), Fields::new()), None);
-    }
-}
+mod tests;

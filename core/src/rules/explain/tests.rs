@@ -247,6 +247,50 @@ fn an_explanation_prints_its_sentences_each_on_its_line() {
 }
 
 #[test]
+fn an_explanation_begins_with_what_the_user_sees_and_what_the_server_confirmed() {
+    let begins = |known: Known, sentences: &[&str]| {
+        let explanation = known.explained();
+        let told = explanation.sentences.iter().take(sentences.len());
+        assert!(told.zip(sentences).all(|(told, begin)| told.starts_with(begin)), "{explanation}");
+        explanation
+    };
+    let unknown = begins(Known::default(), &["This device knows no record lead/1."]);
+    assert!(!unknown.to_string().contains("confirmed"), "{unknown}");
+    begins(
+        Known::default().confirmed(false),
+        &["The user sees lead/1 as the server has it.", "The server confirmed version r7, edited at "],
+    );
+    begins(
+        Known::default().confirmed(true),
+        &[
+            "The user does not see lead/1: it is deleted at the server.",
+            "The server confirmed its deletion as version r7",
+        ],
+    );
+    begins(
+        Known::with_ops(2),
+        &[
+            "The user sees lead/1 with 2 changes of this device that the server has not confirmed.",
+            "The server has not confirmed any version of it yet.",
+        ],
+    );
+    let mut refused = Known::with_ops(1).confirmed(false);
+    refused.row.visible = Visible::AsConfirmed;
+    begins(refused, &["The user sees lead/1 as the server confirmed it."]);
+}
+
+#[test]
+fn fields_that_were_settled_alike_are_told_together() {
+    let mut known = Known::with_ops(1).meeting(false);
+    let (_, conflict) = known.conflicts.first_mut().unwrap();
+    conflict.functions.clear();
+    for (_, rule, winner) in &mut conflict.fields {
+        (*rule, *winner) = (Policy::Max, Winner::Remote);
+    }
+    known.says("both sides had changed `name` and `stage`; the server won (max)");
+}
+
+#[test]
 fn each_row_of_the_table_stands_where_it_says() {
     let dead = || Known::with_ops(2).refused(1).holding(2, Hold::DeadCreate);
     let op = || parked(ParkScope::Op(planned(1).id));

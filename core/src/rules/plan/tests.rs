@@ -98,10 +98,29 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
     let unit = desk.units.get_mut(&unit_id(1)).unwrap();
     unit.actor = Actor::parse("user-1").unwrap();
     (unit.tries, unit.retry_at) = (1, Some(WallTime::from_milliseconds(60_000)));
-    let mut rows: Vec<_> = tail(2).ops().map(|(place, row)| (place, row.clone())).collect();
-    rows[1].1.kind = OpKind::Delete;
-    let mut tail = Tail::of(rows);
-    tail.put_unit(unit_id(1), &desk.units[&unit_id(1)]);
-    let plan = planned(&tail, &[]);
-    assert_eq!(plan.groups.iter().map(|group| group.replaces).collect::<Vec<_>>(), [Some(unit_id(1))]);
+    let unit = &desk.units[&unit_id(1)];
+    let taken_over = |transaction_ops: u32| {
+        let mut rows: Vec<_> = tail(2).ops().map(|(place, row)| (place, row.clone())).collect();
+        (rows[1].1.kind, rows[1].1.transaction_ops) = (OpKind::Delete, transaction_ops);
+        let mut tail = Tail::of(rows);
+        tail.put_unit(unit_id(1), unit);
+        planned(&tail, &[]).groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>()
+    };
+    assert_eq!(taken_over(1), [unit_id(1)]);
+    assert_eq!(taken_over(2), [], "a transaction arrives whole");
+}
+
+#[test]
+fn a_hold_says_whether_it_ends_by_itself_or_by_a_person() {
+    let until = WallTime::from_milliseconds(7);
+    let code = "busy".to_owned();
+    for (hold, ends, by_a_person) in [
+        (Hold::UndoWindow { until }, Some(until), false),
+        (Hold::BackingOff { until, code }, Some(until), false),
+        (Hold::DeadCreate, None, false),
+        (Hold::Gone(RecordKey::parse("lead", "1").unwrap()), None, true),
+        (Hold::Refused { reason: String::new() }, None, true),
+    ] {
+        assert_eq!((hold.until(), hold.waits_for_correction()), (ends, by_a_person), "{hold:?}");
+    }
 }
