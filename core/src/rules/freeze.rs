@@ -240,7 +240,7 @@ where
     let attempted = attempted || row.confirmed_image().is_some();
     let mut folded = Folded::Nothing;
     let mut ops = Vec::with_capacity(places.len());
-    let (mut schema_version, mut as_written, mut says_something) = (1, places.len() == 1, false);
+    let (mut schema_version, mut as_written, mut says_something) = (1, true, false);
     let mut based = Vec::new();
     for place in places {
         let content = view.op(*place).map_err(FreezeError::View)?;

@@ -45,6 +45,35 @@ fn ops_that_are_all_outdated_end_without_effect_and_not_as_created_and_deleted()
 }
 
 #[test]
+fn what_an_op_says_is_not_written_a_second_time_unless_it_changed() {
+    let source = |desk: &mut Desk| frozen(desk, None).planned.units[0].changes[0].fields;
+    let mut desk = Desk::default().with("a", 1, 0, 1);
+    let place = desk.row("a").tail[0].place;
+    assert_eq!(source(&mut desk), FieldsSource::OfOp(place));
+    desk.row("a").tail[0].merged = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
+    assert_eq!(source(&mut desk), FieldsSource::Item(Seq::new(9), 0));
+    assert_eq!(source(&mut Desk::default().with("a", 1, 0, 2)), FieldsSource::Item(Seq::new(9), 0));
+}
+
+#[test]
+fn created_and_deleted_is_nothing_unless_there_is_or_may_be_such_a_record() {
+    let desk = |is_there: bool| {
+        let mut desk = Desk::default().with("a", 1, 0, 2);
+        desk.row("a").tail[0].kind = OpKind::Create;
+        let place = desk.row("a").tail[0].place;
+        desk.ops.get_mut(&place).unwrap().kind = OpKind::Create;
+        desk.turn_into_delete("a", 1);
+        if !is_there {
+            desk.row("a").confirmed = None;
+        }
+        desk
+    };
+    assert_eq!(reasons(&frozen(&mut desk(false), None)), [AnnulledReason::CreatedAndDeleted]);
+    assert_eq!(reasons(&frozen(&mut desk(true), None)), []);
+    assert_eq!(reasons(&frozen(&mut desk(false), Some(unit_id(200)))), []);
+}
+
+#[test]
 fn a_delete_of_what_is_not_there_is_sent_only_if_it_may_have_been() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
     desk.turn_into_delete("a", 0);
