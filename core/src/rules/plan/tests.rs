@@ -2,8 +2,9 @@ use super::*;
 use crate::ids::OpId;
 use crate::numbers::Seq;
 use crate::op::OpKind;
+use crate::rows::FieldReference;
 use crate::rules::desk::{Desk, unit_id};
-use crate::schema::EntityRules;
+use crate::schema::{EntityRules, NetworkClass};
 use crate::time::Hlc;
 use std::time::Duration;
 
@@ -42,29 +43,48 @@ fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
     tail
 }
 
-fn planned(tail: &Tail, parks: &[(ParkScope, String)]) -> Plan {
-    planned_within(tail, parks, 1_000_000)
+/// How a plan is asked for.
+struct Asked<'a> {
+    parks: &'a [(ParkScope, String)],
+    batch_bytes: usize,
+    network: NetworkClass,
+    unmetered: bool,
 }
 
-fn planned_within(tail: &Tail, parks: &[(ParkScope, String)], batch_bytes: usize) -> Plan {
-    let rules = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
-    plan(&PlanInput {
-        tail,
-        schema: &Schema::open(rules),
-        parks,
-        actor: &Actor::parse("user-1").unwrap(),
-        now: WallTime::default(),
-        batch_ops: 50,
-        batch_bytes,
-        unmetered: true,
-        heed_backoff: true,
-        inspect: &crate::rules::inspect::NoInspection,
-    })
+impl Default for Asked<'_> {
+    fn default() -> Self {
+        Self { parks: &[], batch_bytes: 1_000_000, network: NetworkClass::Any, unmetered: true }
+    }
+}
+
+impl Asked<'_> {
+    fn plan(self, tail: &Tail) -> Plan {
+        let rules =
+            EntityRules { undo_window: Duration::ZERO, network: self.network, ..EntityRules::default() };
+        plan(&PlanInput {
+            tail,
+            schema: &Schema::open(rules),
+            parks: self.parks,
+            actor: &Actor::parse("user-1").unwrap(),
+            now: WallTime::default(),
+            batch_ops: 50,
+            batch_bytes: self.batch_bytes,
+            unmetered: self.unmetered,
+            heed_backoff: true,
+            inspect: &crate::rules::inspect::NoInspection,
+        })
+    }
+}
+
+/// The records of each group of a plan.
+fn records(plan: &Plan) -> Vec<Vec<String>> {
+    let of = |group: &Group| group.records.iter().map(|(key, _)| key.to_string()).collect();
+    plan.groups.iter().map(of).collect()
 }
 
 #[test]
 fn ops_of_a_record_leave_as_one_group() {
-    let plan = planned(&tail(3), &[]);
+    let plan = Asked::default().plan(&tail(3));
     let places: Vec<_> =
         plan.groups.iter().flat_map(|group| &group.records).map(|(_, places)| places.clone()).collect();
     assert_eq!(places, [[place(1), place(2), place(3)]]);
@@ -73,7 +93,7 @@ fn ops_of_a_record_leave_as_one_group() {
 #[test]
 fn what_would_be_one_change_with_an_op_that_waits_for_a_person_waits_with_it() {
     let parks = [(ParkScope::Op(op(2)), "conflict".to_owned())];
-    let plan = planned(&tail(3), &parks);
+    let plan = Asked { parks: &parks, ..Asked::default() }.plan(&tail(3));
     assert_eq!(plan.groups, []);
     assert_eq!(plan.holds.len(), 3);
     assert!(plan.holds.values().all(|hold| matches!(hold, Hold::Parked { .. })));
@@ -84,7 +104,7 @@ fn a_batch_takes_what_fits_to_the_last_byte_and_one_unit_whatever_its_size() {
     let tail = tail_of(2, |seq| seq);
     let whole: usize = tail.ops().map(|(_, row)| size(row)).sum();
     let taken = |batch_bytes| {
-        let plan = planned_within(&tail, &[], batch_bytes);
+        let plan = Asked { batch_bytes, ..Asked::default() }.plan(&tail);
         (plan.groups.len(), plan.more)
     };
     assert_eq!(taken(whole), (2, false));
@@ -104,7 +124,7 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
         (rows[1].1.kind, rows[1].1.transaction_ops) = (OpKind::Delete, transaction_ops);
         let mut tail = Tail::of(rows);
         tail.put_unit(unit_id(1), unit);
-        planned(&tail, &[]).groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>()
+        Asked::default().plan(&tail).groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>()
     };
     assert_eq!(taken_over(1), [unit_id(1)]);
     assert_eq!(taken_over(2), [], "a transaction arrives whole");
@@ -123,4 +143,47 @@ fn a_hold_says_whether_it_ends_by_itself_or_by_a_person() {
     ] {
         assert_eq!((hold.until(), hold.waits_for_correction()), (ends, by_a_person), "{hold:?}");
     }
+}
+
+#[test]
+fn an_op_that_is_larger_than_the_rule_says_waits_for_an_unmetered_network() {
+    let tail = tail(1);
+    let held = |most: usize, unmetered: bool| {
+        let network = NetworkClass::UnmeteredAbove(most);
+        Asked { network, unmetered, ..Asked::default() }.plan(&tail).holds.into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(held(9, false), [Hold::UnmeteredNetwork], "it takes 10 bytes");
+    assert_eq!(held(10, false), []);
+    assert_eq!(held(11, false), []);
+    assert_eq!(held(9, true), []);
+}
+
+#[test]
+fn a_refused_creation_stands_in_the_way_of_a_transaction_and_a_refused_update_does_not() {
+    let planned = |refused: OpKind| {
+        let mut rows: Vec<_> = tail(3).ops().map(|(place, row)| (place, row.clone())).collect();
+        rows[0].1.kind = refused;
+        rows[1].1.key = RecordKey::parse("lead", "2").unwrap();
+        (rows[1].1.transaction_ops, rows[2].1.transaction_ops) = (2, 2);
+        rows[2].0 = OpPlace { seq: Seq::new(2), index: 1 };
+        let mut tail = Tail::of(rows);
+        tail.set_dead(place(1), true);
+        Asked::default().plan(&tail)
+    };
+    assert_eq!(records(&planned(OpKind::Update)), [["lead/2", "lead/1"]]);
+    let held = planned(OpKind::Create);
+    assert_eq!(records(&held), [[""; 0]; 0]);
+    assert!(held.holds.values().all(|hold| *hold == Hold::DeadCreate), "{held:?}");
+}
+
+#[test]
+fn of_two_new_records_that_refer_to_each_other_the_one_that_was_made_first_does_not_wait() {
+    let mut rows: Vec<_> = tail_of(2, |seq| seq).ops().map(|(place, row)| (place, row.clone())).collect();
+    let keys = [rows[0].1.key.clone(), rows[1].1.key.clone()];
+    for ((_, row), target) in rows.iter_mut().zip(keys.into_iter().rev()) {
+        row.kind = OpKind::Create;
+        row.references = vec![FieldReference { field: "other".to_owned(), target: Some(target) }];
+    }
+    let first = Asked::default().plan(&Tail::of(rows));
+    assert_eq!(records(&first).first(), Some(&vec!["lead/1".to_owned()]), "{first:?}");
 }
