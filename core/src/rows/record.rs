@@ -7,7 +7,7 @@ use crate::numbers::Version;
 use crate::op::{OpKind, OpPlace};
 use crate::time::{Hlc, WallTime};
 
-/// One record. Key: [`RecordKey::to_bytes`].
+/// One record. Key: [`RecordKey::to_bytes`](crate::names::RecordKey::to_bytes).
 ///
 /// Invariants:
 /// 1. `visible` is [`Visible::AsConfirmed`] if and only if `tail` is empty.
