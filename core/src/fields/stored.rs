@@ -83,6 +83,11 @@ impl FieldsJson {
         Ok(image.to_json())
     }
 
+    /// Returns whether there is no field at all.
+    pub fn is_empty(&self) -> bool {
+        &*self.0 == "{}"
+    }
+
     /// Returns whether a top-level member may be null. Never wrongly says no.
     pub fn may_have_null(&self) -> bool {
         self.0.contains("null")

@@ -226,8 +226,8 @@ struct FoldedOps {
     base: Option<Version>,
 }
 
-/// Folds the ops. A create and a delete come to nothing only if nobody else has such a record: what was seen when it was
-/// deleted may be someone else's.
+/// Folds the ops. A create and a delete come to nothing only if nobody else ever had such a record: what was seen when it was
+/// deleted may be someone else's, and no later update brings that back.
 fn fold<V: View>(
     view: &mut V,
     row: &RecordRow,
@@ -237,7 +237,7 @@ fn fold<V: View>(
 where
     V::Error: std::error::Error,
 {
-    let attempted = attempted || row.confirmed_image().is_some();
+    let attempted = attempted || row.confirmed.is_some();
     let mut folded = Folded::Nothing;
     let mut ops = Vec::with_capacity(places.len());
     let (mut schema_version, mut as_written, mut says_something) = (1, true, false);

@@ -36,6 +36,8 @@ pub(super) struct Edit {
     pub(super) stale: bool,
     /// What the record was when both sides were last the same.
     pub(super) base: Option<Fields>,
+    /// Whether it makes the record anew on top of a deletion that is a dead letter: the app reads no field of theirs.
+    pub(super) hides_theirs: bool,
 }
 
 /// One of these ops.
@@ -125,7 +127,8 @@ pub(super) fn judge(
     let passed =
         if kind == OpKind::Replace { Vec::new() } else { passed(&edit, &change.fields, remote.image) };
     match resolve(key, rules, edit.base.as_ref(), local, remote) {
-        Resolution::Agreed if edit.stale || kind == OpKind::Delete => {
+        // Where the app does not read theirs it would by an end of ours; by an ack it may.
+        Resolution::Agreed if kind == OpKind::Delete || (edit.stale && !edit.hides_theirs) => {
             let ops = edit.ops.iter().map(|op| op.op).collect();
             verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
         }

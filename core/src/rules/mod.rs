@@ -136,6 +136,8 @@ impl Image {
                 self.fields = None;
                 self.before_deletion = None;
             }
+            // An update that says nothing brings no record back.
+            OpKind::Update if fields.is_empty() => {}
             OpKind::Update => {
                 let mut image =
                     self.fields.take().or_else(|| self.before_deletion.take()).unwrap_or_default();
@@ -160,6 +162,7 @@ pub fn apply_to_text(
         OpKind::Delete => return Ok(None),
         OpKind::Replace => None,
         OpKind::Create => image,
+        OpKind::Update if fields.is_empty() => return Ok(image.cloned()),
         OpKind::Update => image.or(before_deletion),
     };
     match beneath {

@@ -158,20 +158,22 @@ impl<'a, V: View> Taking<'a, V> {
             edited_at: last.edited_at,
             edited_at_of: &|name| last.edited_at_of(name),
         };
-        // One that was given up, and is sent again, may have been made before what left meanwhile.
-        let comes_last = match (stale.ops.last(), waiting.ops.first()) {
-            (Some(sent), Some(first)) => sent.op.place < first.op.place,
-            _ => true,
-        };
-        if comes_last && agrees_as_a_whole(&waiting.ops, after.as_ref()) {
+        if covers_and_agrees(&stale.ops, &waiting.ops, after.as_ref()) {
             // Both sides deleted it, or set it to the same. Ours ends together with all that it covers, or else that would
             // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way.
             if under_way {
                 waiting.ops.clear();
             } else {
                 stale.ops.append(&mut waiting.ops);
+                stale.ops.sort_by_key(|op| op.op.place);
             }
         }
+        stale.hides_theirs = stale.ops.first().is_some_and(|first| {
+            let is_beneath = |reference: &&TailRef| reference.dead && reference.place < first.op.place;
+            let beneath = row.tail.iter().filter(is_beneath);
+            first.kind == OpKind::Create
+                && beneath.filter(|reference| !reference.outdated).any(|dead| dead.kind == OpKind::Delete)
+        });
         for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
             for verdict in judge(key, rules, edit, &remote) {
                 self.follow(key, last, verdict);
@@ -278,6 +280,18 @@ impl<'a, V: View> Taking<'a, V> {
         }
         Ok(Some(image.fields))
     }
+}
+
+/// Returns whether what waits comes after what was stale, covers it, and agrees with what the server has as a whole.
+fn covers_and_agrees(stale: &[EditOp], waiting: &[EditOp], theirs: Option<&Fields>) -> bool {
+    let (Some(sent), Some(first), Some(last)) = (stale.last(), waiting.first(), waiting.last()) else {
+        return agrees_as_a_whole(waiting, theirs);
+    };
+    if sent.op.place < first.op.place {
+        return agrees_as_a_whole(waiting, theirs);
+    }
+    // One that was given up, and is sent again, was made before what left meanwhile; a deletion after that covers both.
+    theirs.is_none() && last.kind == OpKind::Delete && sent.op.place < last.op.place
 }
 
 enum Standing {

@@ -305,6 +305,10 @@ impl Model {
         for waiting in held.tail.iter().filter(|waiting| !waiting.outdated) {
             let Some(op) = self.ops.get(&waiting.op) else { continue };
             let fields = waiting.says(op);
+            // What says nothing brings nothing back.
+            if op.kind == OpKind::Update && fields.is_empty() {
+                continue;
+            }
             if op.kind == OpKind::Update && image.is_none() {
                 image = last.take();
             }
