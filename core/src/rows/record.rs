@@ -68,7 +68,8 @@ pub struct TailRef {
     pub lost: Vec<String>,
     /// Fields that a conflict's rule or a person gave it in place of its own.
     pub merged: Option<FieldsJson>,
-    /// What its author had seen, if the op is or was a dead letter: pages have passed it by since.
+    /// What its author had seen, if the op is or was a dead letter, or a unit that carried it was given up: pages have passed it by
+    /// since.
     pub base: Option<AuthorBase>,
     /// The units that carried it and were given up without knowing whether they took effect.
     pub attempts: Vec<UnitId>,

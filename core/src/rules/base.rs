@@ -3,7 +3,7 @@
 //! | an op that → | its author had seen |
 //! |---|---|
 //! | waits for the first time | what is confirmed: a page that changed it was judged against it |
-//! | was a dead letter, and is sent again | what was confirmed when it was sent first; pages passed it by |
+//! | was a dead letter, or in a unit that was given up, and is sent again | what was confirmed when it was sent first; pages passed it by |
 //! | an upcaster gave a field of another name | nothing of that field: no page was judged against it under that name |
 //!
 //! Invariants:
@@ -18,20 +18,33 @@ use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::rows::{AuthorBase, RecordRow, TailRef};
 
-/// Returns `base`, which is what is confirmed, with what the authors of ops that go again had seen in its place. Where two of
-/// them had seen the same field differently, the earlier one counts.
+/// Returns `base`, which is what is confirmed, with what the authors of ops that go again had seen in its place; each op
+/// comes with the fields it still has. Where two of them had seen the same field differently, the earlier one counts. Whoever
+/// made a record that nobody had yet has seen nothing of the fields that the op says; what came after it may have.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
-pub fn overlaid<'a>(
+pub fn overlaid(
     mut base: Option<Fields>,
-    references: impl DoubleEndedIterator<Item = &'a TailRef>,
+    ops: &[(&TailRef, Fields)],
 ) -> Result<Option<Fields>, InvalidFields> {
-    for (reference, seen) in references.rev().filter_map(|found| Some((found, found.base.as_ref()?))) {
-        let fields = seen.fields.as_ref().map(FieldsJson::to_fields).transpose()?;
-        match (reference.kind, &mut base, fields) {
-            (OpKind::Update, Some(base), Some(fields)) => base.compose(fields),
-            (_, base, fields) => *base = fields,
+    let mut later_saw = false;
+    for (reference, said) in ops.iter().rev().filter(|(reference, _)| !reference.outdated) {
+        let Some(seen) = &reference.base else {
+            later_saw = true;
+            continue;
+        };
+        let seen = seen.fields.as_ref().map(FieldsJson::to_fields).transpose()?;
+        let says_fields = matches!(reference.kind, OpKind::Create | OpKind::Update);
+        later_saw |= seen.is_some();
+        match &mut base {
+            Some(base) if says_fields && later_saw => {
+                // Of what it did not touch when it was sent, such as what a correction added, it had seen what is confirmed.
+                let seen =
+                    seen.unwrap_or_else(|| said.names().map(|name| (name.to_owned(), Value::Null)).collect());
+                base.compose(seen);
+            }
+            base => *base = seen,
         }
     }
     Ok(base)
@@ -78,6 +91,10 @@ pub fn upcast(
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
 pub(super) fn version(row: &RecordRow, ops: &[(&TailRef, Fields)]) -> Result<Option<Version>, InvalidFields> {
+    if row.version() == Some(Version::default()) {
+        // What is confirmed is of a former server: no version of that says anything to this one, which is asked in any case.
+        return Ok(row.version());
+    }
     let confirmed = row.confirmed_image().map(FieldsJson::to_fields).transpose()?;
     for (reference, fields) in ops {
         let Some(AuthorBase { version, fields: seen }) = &reference.base else { continue };
@@ -195,14 +212,37 @@ mod tests {
     #[test]
     fn what_authors_had_seen_stands_in_the_base_and_the_earlier_author_counts() {
         let base = || Some(fields(json!({"a": 9, "b": 9})));
-        let of = |references: &[TailRef]| overlaid(base(), references.iter()).unwrap();
-        assert_eq!(of(&[reference(OpKind::Update, None)]), base());
+        let of = |ops: &[(TailRef, Value)]| {
+            let ops: Vec<_> = ops.iter().map(|(op, said)| (op, fields(said.clone()))).collect();
+            overlaid(base(), &ops).unwrap()
+        };
+        let both = || json!({"a": 0, "b": 0});
+        assert_eq!(of(&[(reference(OpKind::Update, None), both())]), base());
         let earlier = reference(OpKind::Update, seen(1, Some(json!({"a": 1}))));
         let later = reference(OpKind::Update, seen(2, Some(json!({"a": 2, "b": 2}))));
-        assert_eq!(of(&[earlier, later]), Some(fields(json!({"a": 1, "b": 2}))));
-        let whole = reference(OpKind::Delete, seen(1, Some(json!({"x": 1}))));
-        assert_eq!(of(&[whole]), Some(fields(json!({"x": 1}))));
-        assert_eq!(of(&[reference(OpKind::Create, seen(1, None))]), None, "there was no record");
+        assert_eq!(of(&[(earlier, json!({"a": 0})), (later, both())]), Some(fields(json!({"a": 1, "b": 2}))));
+        let whole = || reference(OpKind::Delete, seen(1, Some(json!({"x": 1}))));
+        assert_eq!(of(&[(whole(), json!({}))]), Some(fields(json!({"x": 1}))));
+        let outdated = TailRef { outdated: true, ..whole() };
+        assert_eq!(of(&[(outdated, json!({}))]), base(), "it says nothing any more");
+    }
+
+    #[test]
+    fn who_made_the_record_had_seen_nothing_of_it_and_who_changed_it_later_may_have() {
+        let of = |later: Option<AuthorBase>| {
+            let create = reference(OpKind::Create, seen(1, None));
+            let update = reference(OpKind::Update, later);
+            let ops = [(&create, fields(json!({"b": 1}))), (&update, fields(json!({"a": 1, "c": 1})))];
+            overlaid(Some(fields(json!({"a": 9, "b": 9, "c": 9}))), &ops).unwrap()
+        };
+        assert_eq!(
+            of(None),
+            Some(fields(json!({"a": 9, "b": null, "c": 9}))),
+            "it had seen what is confirmed"
+        );
+        let something = seen(2, Some(json!({"a": 2})));
+        assert_eq!(of(something), Some(fields(json!({"a": 2, "b": null, "c": 9}))));
+        assert_eq!(of(seen(2, None)), None, "there was no record for either");
     }
 
     #[test]
@@ -226,5 +266,10 @@ mod tests {
             assert_eq!(of(seen(version, Some(json!({"a": 0}))), json!({"a": 1})), Some(7), "of another life");
         }
         assert_eq!(version(&RecordRow::default(), &[]).unwrap(), None);
+        let mut former = row.clone();
+        former.await_confirmation();
+        let create = reference(OpKind::Create, seen(1, None));
+        let asked = version(&former, &[(&create, fields(json!({"a": 1})))]).unwrap();
+        assert_eq!(asked, Some(Version::default()), "a version that no server gives");
     }
 }

@@ -186,6 +186,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_update_that_says_nothing_brings_no_deleted_record_back() {
+        let mut image = Image { fields: None, before_deletion: Some(Fields::new()) };
+        image.apply(OpKind::Update, &Fields::new());
+        assert_eq!(image.fields, None);
+        image.apply(OpKind::Update, &std::iter::once(("a".to_owned(), json!(1))).collect());
+        assert!(image.fields.is_some());
+    }
+
     proptest! {
         #[test]
         fn an_op_means_the_same_to_text_as_to_values(

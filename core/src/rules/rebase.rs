@@ -149,7 +149,8 @@ impl<'a, V: View> Taking<'a, V> {
             });
         }
         // Bases were made of what was read before; damage would have shown then.
-        waiting.base = overlaid(waiting.base.take(), waits.into_iter()).unwrap_or_default();
+        let waits: Vec<_> = waits.into_iter().zip(waiting.ops.iter().map(|op| op.fields.clone())).collect();
+        waiting.base = overlaid(waiting.base.take(), &waits).unwrap_or_default();
         stale.base = self.with_landed(row, stale.base)?;
         waiting.base = self.with_landed(row, waiting.base)?;
         let remote = RemoteEdit {

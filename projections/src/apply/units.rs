@@ -5,8 +5,8 @@ use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
     AuthorBase, Confirmed, DeadLetterRow, RecordRow, TailRef, UnitChangeRow, UnitRow,
 };
-use fieldbook_core::rules::Image;
 use fieldbook_core::rules::base::overlaid;
+use fieldbook_core::rules::{Image, effective_fields};
 use fieldbook_core::{Fields, FieldsJson, OpKind, RecordKey, UnitId, Version, WallTime};
 
 use super::{Applying, before_deletion};
@@ -55,7 +55,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             (_, base) => base,
         };
         let absorbed = |reference: &&TailRef| change.ops.iter().any(|op| op.id == reference.op);
-        let base = overlaid(base, row.tail.iter().filter(absorbed)).map_err(|fault| self.damaged(fault))?;
+        let mut ops = Vec::new();
+        if row.tail.iter().filter(absorbed).any(|reference| reference.base.is_some()) {
+            for reference in row.tail.iter().filter(absorbed) {
+                ops.push((reference, effective_fields(&self.log.op(reference.place)?, reference)));
+            }
+        }
+        let base = overlaid(base, &ops).map_err(|fault| self.damaged(fault))?;
         let base_fields = base.map(|base: Fields| base.to_json());
         self.touched(&change.key);
         Ok(UnitChangeRow {
@@ -205,11 +211,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    /// Ends a unit of which nobody knows whether it took effect: its ops remember that it carried them.
+    /// Ends a unit of which nobody knows whether it took effect: its ops remember that it carried them, and what it was made
+    /// for, since pages passed it by.
     pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
         self.end_unit(&id)?;
         for change in &unit.changes {
-            self.each_ref(&change.key, &change.ops, |reference| reference.attempts.push(id))?;
+            let base = AuthorBase { version: change.base, fields: change.base_fields.clone() };
+            self.each_ref(&change.key, &change.ops, |reference| {
+                reference.base = Some(base.clone());
+                reference.attempts.push(id);
+            })?;
         }
         Ok(())
     }

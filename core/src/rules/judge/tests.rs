@@ -22,7 +22,7 @@ fn edit(base: Option<Value>, ops: Vec<(OpKind, Value)>) -> Edit {
         edited_at: Hlc::from_bits(u64::from(number)),
         fields: fields(value),
     });
-    Edit { ops: ops.collect(), stale: false, base: base.map(fields) }
+    Edit { ops: ops.collect(), stale: false, base: base.map(fields), hides_theirs: false }
 }
 
 fn against(rules: &EntityRules, edit: Edit, theirs: Option<Value>, at: u64) -> Vec<Verdict> {

@@ -125,6 +125,8 @@ impl Planning<'_> {
         });
         for key in &keys {
             let behind = tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
+            // What is under way waits for its own answer, and knows when to ask.
+            let behind = behind.filter(|place| tail.unit_of(*place).is_none());
             self.plan.holds.extend(behind.map(|place| (place, Hold::After(first))));
         }
         self.visited.extend(keys);

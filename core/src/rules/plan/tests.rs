@@ -187,3 +187,24 @@ fn of_two_new_records_that_refer_to_each_other_the_one_that_was_made_first_does_
     let first = Asked::default().plan(&Tail::of(rows));
     assert_eq!(records(&first).first(), Some(&vec!["lead/1".to_owned()]), "{first:?}");
 }
+
+#[test]
+fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_for_that() {
+    let mut desk = Desk::default().with("1", 1, 1, 0);
+    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
+    unit.actor = Actor::parse("user-1").unwrap();
+    let until = WallTime::from_milliseconds(60_000);
+    (unit.tries, unit.retry_at) = (1, Some(until));
+    // The transaction changes records 1 and 2; an update of record 1 came after it, and left while it was a dead letter.
+    let mut rows: Vec<_> = tail(3).ops().map(|(place, row)| (place, row.clone())).collect();
+    rows[0].1.key = RecordKey::parse("lead", "2").unwrap();
+    (rows[0].1.transaction_ops, rows[1].1.transaction_ops) = (2, 2);
+    rows[1].0 = OpPlace { seq: Seq::new(1), index: 1 };
+    let sent = rows[2].0;
+    unit.changes[0].ops = vec![crate::entry::PlannedOp { id: rows[2].1.op, place: sent }];
+    let mut tail = Tail::of(rows);
+    tail.put_unit(unit_id(1), unit);
+    let plan = Asked::default().plan(&tail);
+    assert_eq!(plan.holds[&sent], Hold::BackingOff { until, code: String::new() });
+    assert_eq!((plan.holds[&place(1)].clone(), plan.wake), (Hold::Behind(unit_id(1)), Some(until)));
+}

@@ -98,3 +98,34 @@ fn what_came_to_the_server_by_another_unit_than_the_last_word_did_not_come_with_
     let news = Change { op: last, ..theirs("a", 2, json!({"n": 1})) };
     assert_eq!(annulled(&desk.take(Vec::new(), vec![news])), [(AnnulledReason::Arrived, vec![last])]);
 }
+
+#[test]
+fn a_delete_ends_with_what_goes_again_before_it_and_with_what_left_between_them() {
+    let mut desk = Desk::default().with("a", 1, 1, 2);
+    let row = desk.row("a");
+    // The first op of the tail goes again; the second one is in the unit.
+    let (again, sent) = (row.tail[0].op, row.tail[1].clone());
+    desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops =
+        vec![PlannedOp { id: sent.op, place: sent.place }];
+    let delete = desk.turn_into_delete("a", 2);
+    let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
+    let answered = desk.take(stale(deleted), Vec::new());
+    assert_eq!(annulled(&answered), [(AnnulledReason::NoEffect, vec![again, sent.op, delete])]);
+}
+
+#[test]
+fn a_creation_that_agrees_stands_where_a_refused_deletion_hides_what_theirs_has_besides() {
+    let ended = |dead: OpKind, outdated: bool| {
+        let mut desk = Desk::default().with("a", 1, 1, 1);
+        let row = desk.row("a");
+        (row.tail[0].dead, row.tail[0].outdated, row.tail[0].kind) = (true, outdated, dead);
+        row.tail[1].kind = OpKind::Create;
+        let sent = PlannedOp { id: row.tail[1].op, place: row.tail[1].place };
+        desk.ops.get_mut(&sent.place).unwrap().kind = OpKind::Create;
+        desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops = vec![sent];
+        !annulled(&desk.take(stale(theirs("a", 3, json!({"n": 1, "more": 1}))), Vec::new())).is_empty()
+    };
+    assert!(!ended(OpKind::Delete, false), "the app would read `more` by an end");
+    assert!(ended(OpKind::Delete, true), "the deletion says nothing any more");
+    assert!(ended(OpKind::Update, false), "the app reads `more` already");
+}

@@ -7,6 +7,7 @@ use fieldbook::{Ask, Next, OpKind, Version};
 use super::{Message, World, get};
 use crate::broken::{Broken, ensure};
 use crate::ledger::{Image, Overwrite};
+use crate::model::{Held, Op};
 use crate::server::{Reply, Trouble};
 
 impl World {
@@ -199,14 +200,17 @@ impl World {
         let looked_at = ops.iter().flat_map(|op| [op.base, op.made_on]).flatten().chain(held).collect();
         let mut images = ledger.known_before(key, *since, &looked_at, &device.model.ever_planned);
         // What waited when the accepted server turned out to lack the record is judged as on one that is not there.
-        let read_gone = device.model.records.get(key).is_some_and(|held| held.read_gone);
+        let is_lacking = |held: &Held| held.read_gone || held.seen.contains(&Version::default());
+        let read_gone = device.model.records.get(key).is_some_and(is_lacking);
         let saw_none =
             read_gone || ops.iter().any(|op| op.made_on.is_none_or(|base| base == Version::default()));
         let is_theirs = |image: Option<&Image>| match field.as_str() {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
         };
-        let saw_it = ops.iter().any(|op| op.saw.is_some() && is_theirs(op.saw.as_ref()));
+        // Who makes a record anew has seen that it is gone, by whomever.
+        let makes_anew = |op: &Op| op.kind == OpKind::Create && op.made_on.is_some() && field.is_empty();
+        let saw_it = ops.iter().any(|op| (op.saw.is_some() || makes_anew(op)) && is_theirs(op.saw.as_ref()));
         // Nobody can tell that a field was taken away under a name that an older version of the app did not know.
         let named_anew = value.is_none() && !ops.iter().any(|op| op.fields.contains_key(field));
         let taken_unknown = named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
