@@ -20,17 +20,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{View, retry};
-use crate::entry::{
-    Annulled, AnnulledReason, ChangeMeta, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope,
-    PlannedOp, Upstream,
-};
+use crate::entry::{ChangeMeta, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope, Upstream};
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::{OpId, UnitId};
 use crate::limits;
 use crate::names::RecordKey;
 use crate::protocol::{Change, ExchangeAnswer, Outcome};
 use crate::random::Randomness;
-use crate::rows::{RecordRow, TailRef, UnitRow};
+use crate::rows::{TailRef, UnitRow};
 use crate::schema::Schema;
 use crate::time::WallTime;
 
@@ -151,8 +148,8 @@ pub fn take_answer<V: View>(
 pub(super) struct Touched<'a> {
     /// What the server sent of it, lowest version first.
     pub(super) changes: Vec<&'a Change>,
-    /// The unit of ours that turned out stale, with its number among that unit's changes.
-    pub(super) stale: Option<(UnitId, usize)>,
+    /// Whether a unit of ours turned out to be made for another version of it.
+    pub(super) stale: bool,
 }
 
 /// An answer as it is being taken: outcomes and changes are read here, tails are judged in [`super::rebase`].
@@ -266,10 +263,9 @@ impl<'a, V: View> Taking<'a, V> {
         self.out.tally.units_stale += 1;
         self.out.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
         for change in current {
-            let number = unit.changes.iter().position(|ours| ours.key == change.key);
             self.change(change)?;
-            if let (Some(number), Some(touched)) = (number, self.touched.get_mut(&change.key)) {
-                touched.stale = Some((id, number));
+            if let Some(touched) = self.touched.get_mut(&change.key) {
+                touched.stale |= unit.changes.iter().any(|ours| ours.key == change.key);
             }
         }
         for change in &unit.changes {
@@ -356,39 +352,6 @@ impl<'a, V: View> Taking<'a, V> {
         self.out.tally.changes += 1;
         if !kept_aside && self.view.may_need_judging(&change.key)? {
             self.touched.entry(change.key.clone()).or_default().changes.push(change);
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_acked(&self, id: UnitId) -> bool {
-        let acks = |decision: &Decision| matches!(decision, Decision::Acked { unit, .. } if *unit == id);
-        self.out.decisions.iter().any(acks)
-    }
-
-    pub(super) fn is_dissolved(&self, id: UnitId) -> bool {
-        let dissolves =
-            |decision: &Decision| matches!(decision, Decision::Dissolved { unit, .. } if *unit == id);
-        self.out.decisions.iter().any(dissolves)
-    }
-
-    /// Ends ops of units that were given up and turn out to have been applied.
-    pub(super) fn landed(
-        &mut self,
-        key: &RecordKey,
-        row: &RecordRow,
-        has_landed: impl Fn(&TailRef) -> bool,
-    ) -> Result<(), V::Error> {
-        let mut ops = Vec::new();
-        for reference in row.tail.iter().filter(|reference| has_landed(reference)) {
-            let unit = self.view.unit_of(&reference.op)?;
-            let under_way = unit.is_some_and(|unit| !reference.dead && !self.is_dissolved(unit));
-            if !under_way && self.landed.insert(reference.op) {
-                ops.push(PlannedOp { id: reference.op, place: reference.place });
-            }
-        }
-        if !ops.is_empty() {
-            let reason = AnnulledReason::Arrived;
-            self.out.decisions.push(Decision::Annulled(Annulled { key: key.clone(), ops, reason }));
         }
         Ok(())
     }

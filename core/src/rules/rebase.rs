@@ -23,7 +23,7 @@ use super::base::overlaid;
 use super::judge::{Clash, Edit, EditOp, Verdict, agrees_as_a_whole, judge};
 use super::resolve::RemoteEdit;
 use super::{View, effective_fields};
-use crate::entry::{Annulled, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
+use crate::entry::{Annulled, AnnulledReason, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
 use crate::names::RecordKey;
@@ -74,7 +74,7 @@ impl<'a, V: View> Taking<'a, V> {
         for change in &touched.changes {
             let Some(own) = row.tail.iter().find(|reference| reference.op == change.op) else { continue };
             let id = self.view.unit_of(&change.op)?.filter(|_| !own.dead);
-            let Some(id) = id.filter(|id| !self.is_dissolved(*id)) else {
+            let Some(id) = id.filter(|id| !self.is_sent_in_vain(*id)) else {
                 let carried_it = |unit: &UnitId, other: &TailRef| other.attempts.contains(unit);
                 // What was made after it did not come with it: then that would be the last word. Another copy of this book may
                 // have sent it by a unit of its own.
@@ -111,7 +111,7 @@ impl<'a, V: View> Taking<'a, V> {
     ) -> Result<(), V::Error> {
         let Some(last) = touched.changes.last() else { return Ok(()) };
         let last = &*as_confirmed(row, last);
-        if touched.stale.is_none() && !row.is_behind(last.version) {
+        if !touched.stale && !row.is_behind(last.version) {
             return Ok(());
         }
         let Some(before) = self.confirmed_before(key, row)? else { return Ok(()) };
@@ -125,7 +125,7 @@ impl<'a, V: View> Taking<'a, V> {
         let to_judge: Vec<_> = row.tail.iter().filter(is_judged).collect();
         let mut waits = Vec::new();
         for reference in to_judge {
-            let edit = match self.standing(reference, touched)? {
+            let edit = match self.standing(reference, key)? {
                 Standing::Waiting => {
                     waits.push(reference);
                     &mut waiting
@@ -161,9 +161,12 @@ impl<'a, V: View> Taking<'a, V> {
         };
         if covers_and_agrees(&stale.ops, &waiting.ops, after.as_ref()) {
             // Both sides deleted it, or set it to the same. Ours ends together with all that it covers, or else that would
-            // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way.
+            // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way. What it covers may
+            // leave before it, and is judged.
             if under_way {
-                waiting.ops.clear();
+                let covers = |op: &EditOp| matches!(op.kind, OpKind::Delete | OpKind::Replace);
+                let last = waiting.ops.iter().rposition(covers);
+                waiting.ops.truncate(last.unwrap_or_default());
             } else {
                 stale.ops.append(&mut waiting.ops);
                 stale.ops.sort_by_key(|op| op.op.place);
@@ -234,20 +237,55 @@ impl<'a, V: View> Taking<'a, V> {
         }
     }
 
-    fn standing(&mut self, reference: &TailRef, touched: &Touched<'a>) -> Result<Standing, V::Error> {
-        let Some(id) = self.view.unit_of(&reference.op)? else { return Ok(Standing::Waiting) };
-        match touched.stale {
-            Some((stale, number)) if stale == id => {
-                let unit = self.settled.iter().find(|(settled, _)| *settled == id);
-                let base = unit
-                    .and_then(|(_, unit)| unit.changes.get(number))
-                    .and_then(|change| change.base_fields.as_ref());
-                // Base fields were built by the fold; damage would have shown when the row was read.
-                Ok(Standing::Stale(base.and_then(|fields| fields.to_fields().ok())))
+    /// Returns what this answer has decided on a unit.
+    fn end_of(&self, id: UnitId) -> Option<UnitEnd> {
+        self.out.decisions.iter().find_map(|decision| match decision {
+            Decision::Acked { unit, .. } if *unit == id => Some(UnitEnd::Acked),
+            Decision::Dissolved { unit, .. } if *unit == id => Some(UnitEnd::Dissolved),
+            Decision::DeadLettered { unit, .. } if *unit == id => Some(UnitEnd::DeadLettered),
+            _ => None,
+        })
+    }
+
+    /// Ends ops of units that were given up and turn out to have been applied.
+    pub(super) fn landed(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+        has_landed: impl Fn(&TailRef) -> bool,
+    ) -> Result<(), V::Error> {
+        let mut ops = Vec::new();
+        for reference in row.tail.iter().filter(|reference| has_landed(reference)) {
+            let unit = self.view.unit_of(&reference.op)?;
+            let under_way = unit.is_some_and(|unit| !reference.dead && !self.is_sent_in_vain(unit));
+            if !under_way && self.landed.insert(reference.op) {
+                ops.push(PlannedOp { id: reference.op, place: reference.place });
             }
-            _ if self.is_acked(id) => Ok(Standing::Done),
-            _ => Ok(Standing::UnderWay),
         }
+        if !ops.is_empty() {
+            let reason = AnnulledReason::Arrived;
+            self.out.decisions.push(Decision::Annulled(Annulled { key: key.clone(), ops, reason }));
+        }
+        Ok(())
+    }
+    /// Returns whether this answer says that a unit did not take effect; its ops may have by another one.
+    fn is_sent_in_vain(&self, id: UnitId) -> bool {
+        matches!(self.end_of(id), Some(UnitEnd::Dissolved | UnitEnd::DeadLettered))
+    }
+
+    fn standing(&mut self, reference: &TailRef, key: &RecordKey) -> Result<Standing, V::Error> {
+        let Some(id) = self.view.unit_of(&reference.op)? else { return Ok(Standing::Waiting) };
+        Ok(match self.end_of(id) {
+            Some(UnitEnd::Acked | UnitEnd::DeadLettered) => Standing::Done,
+            Some(UnitEnd::Dissolved) => {
+                let changes = self.settled.iter().filter(|(settled, _)| *settled == id);
+                let change = changes.flat_map(|(_, unit)| &unit.changes).find(|change| change.key == *key);
+                let base = change.and_then(|change| change.base_fields.as_ref());
+                // Base fields were built by the fold; damage would have shown when the row was read.
+                Standing::Stale(base.and_then(|fields| fields.to_fields().ok()))
+            }
+            None => Standing::UnderWay,
+        })
     }
 
     /// Returns what confirmed is once the units that this answer acks have been counted in; the outer `None` if stored
@@ -295,6 +333,17 @@ fn covers_and_agrees(stale: &[EditOp], waiting: &[EditOp], theirs: Option<&Field
     theirs.is_none() && last.kind == OpKind::Delete && sent.op.place < last.op.place
 }
 
+/// How a unit ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UnitEnd {
+    /// The server has it.
+    Acked,
+    /// It was made for another version: its ops are planned anew.
+    Dissolved,
+    /// Its ops are dead letters.
+    DeadLettered,
+}
+
 enum Standing {
     /// Not sent: it can be judged.
     Waiting,
@@ -302,7 +351,7 @@ enum Standing {
     Stale(Option<Fields>),
     /// It was sent and has no answer yet.
     UnderWay,
-    /// It is acked by this answer.
+    /// It is acked by this answer, or a dead letter.
     Done,
 }
 

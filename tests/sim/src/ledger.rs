@@ -93,9 +93,9 @@ pub struct Stored {
 pub struct Overwrite {
     /// The record.
     pub key: RecordKey,
-    /// The field; empty for a deletion that was overridden.
+    /// The field; empty for whether there is a record at all.
     pub field: String,
-    /// The other's value; none if it had taken the field away.
+    /// The other's value; none if it had taken the field, or the record, away.
     pub value: Option<Value>,
     /// Since when it was there.
     pub since: Version,
@@ -164,7 +164,10 @@ impl Ledger {
                     && writer != author
                 {
                     let (key, ops) = (change.key.clone(), change.ops.clone());
-                    let value = old.as_ref().and_then(|old| old.get(&field)).cloned();
+                    let value = old.as_ref().and_then(|old| match field.as_str() {
+                        "" => Some(Value::Bool(true)),
+                        name => old.get(name).cloned(),
+                    });
                     overwrites.push(Overwrite { key, field, value, since, by, ops });
                 }
             }

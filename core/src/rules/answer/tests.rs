@@ -1,5 +1,6 @@
 //! What one answer with an outcome of each kind comes to: the counts of the report, and what is kept of the server's words.
 
+use crate::entry::AnnulledReason;
 use serde_json::json;
 
 use super::*;

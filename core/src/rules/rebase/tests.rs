@@ -129,3 +129,32 @@ fn a_creation_that_agrees_stands_where_a_refused_deletion_hides_what_theirs_has_
     assert!(ended(OpKind::Delete, true), "the deletion says nothing any more");
     assert!(ended(OpKind::Update, false), "the app reads `more` already");
 }
+
+#[test]
+fn what_a_deletion_covers_is_judged_where_it_may_leave_before_it() {
+    let deleted = || Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
+    let mut desk = Desk::default().with("a", 1, 1, 2);
+    let row = desk.row("a");
+    let (covered, sent) = (row.tail[1].op, row.tail[0].op);
+    let delete = desk.turn_into_delete("a", 2);
+    // The unit has no answer yet: the deletion stays on top of it.
+    let answered = desk.take(Vec::new(), vec![deleted()]);
+    assert_eq!(annulled(&answered), []);
+    assert_eq!(conflict(answered).0.op.id, covered);
+    // It is refused: nothing is on its way any more, and the dead letter is left to a person.
+    let refused = Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() };
+    let ended = annulled(&desk.take(vec![(1, refused)], vec![deleted()]));
+    assert_eq!(ended, [(AnnulledReason::NoEffect, vec![covered, delete])]);
+    assert!(!ended.iter().any(|(_, ops)| ops.contains(&sent)));
+}
+
+#[test]
+fn a_record_of_a_dissolved_transaction_is_judged_though_another_one_was_stale() {
+    let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
+    let other = desk.units.remove(&unit_id(2)).unwrap();
+    desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
+    let stale = stale(theirs("a", 3, json!({"n": 0})));
+    let answered = desk.take(stale, vec![theirs("b", 4, json!({"n": "theirs"}))]);
+    let (conflict, base) = conflict(answered);
+    assert_eq!((conflict.key, base), (crate::rules::desk::key("b"), json!("before")));
+}
