@@ -197,6 +197,10 @@ step-shuttle() {
 # Simulated fleets; a failing seed is printed with the command that plays it again.
 step-simulation() {
     has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }
+    # Fresh seeds for each state of the tree, and the same ones whenever that state is checked: what is red stays red.
+    local tree from=0
+    tree=$(git rev-parse 'HEAD^{tree}' 2>/dev/null) && from=$((16#${tree:0:7}))
+    echo "seeds from $from on"
     counted '^(seeds|device-hours|ops|exchanges|recoveries|fault: .*|failures) ' \
-        cargo run --profile proof -p fieldbook-sim --bin simulate -- --seeds 500
+        cargo run --profile proof -p fieldbook-sim --bin simulate -- --seeds 500 --from "$from"
 }

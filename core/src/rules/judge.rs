@@ -36,7 +36,7 @@ pub(super) struct Edit {
     pub(super) stale: bool,
     /// What the record was when both sides were last the same.
     pub(super) base: Option<Fields>,
-    /// Whether it makes the record anew on top of a deletion that is a dead letter: the app reads no field of theirs.
+    /// Whether it makes the record anew on top of a deletion that is a dead letter, or goes again: the app reads no field of theirs.
     pub(super) hides_theirs: bool,
 }
 

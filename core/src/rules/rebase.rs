@@ -173,10 +173,9 @@ impl<'a, V: View> Taking<'a, V> {
             }
         }
         stale.hides_theirs = stale.ops.first().is_some_and(|first| {
-            let is_beneath = |reference: &&TailRef| reference.dead && reference.place < first.op.place;
-            let beneath = row.tail.iter().filter(is_beneath);
-            first.kind == OpKind::Create
-                && beneath.filter(|reference| !reference.outdated).any(|dead| dead.kind == OpKind::Delete)
+            let is_beneath = |reference: &&TailRef| !reference.outdated && reference.place < first.op.place;
+            let mut beneath = row.tail.iter().filter(is_beneath);
+            first.kind == OpKind::Create && beneath.any(|reference| reference.kind == OpKind::Delete)
         });
         for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
             for verdict in judge(key, rules, edit, &remote) {

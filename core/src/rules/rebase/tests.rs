@@ -115,19 +115,22 @@ fn a_delete_ends_with_what_goes_again_before_it_and_with_what_left_between_them(
 
 #[test]
 fn a_creation_that_agrees_stands_where_a_refused_deletion_hides_what_theirs_has_besides() {
-    let ended = |dead: OpKind, outdated: bool| {
+    let ended = |beneath: OpKind, dead: bool, outdated: bool| {
         let mut desk = Desk::default().with("a", 1, 1, 1);
         let row = desk.row("a");
-        (row.tail[0].dead, row.tail[0].outdated, row.tail[0].kind) = (true, outdated, dead);
+        (row.tail[0].dead, row.tail[0].outdated, row.tail[0].kind) = (dead, outdated, beneath);
         row.tail[1].kind = OpKind::Create;
         let sent = PlannedOp { id: row.tail[1].op, place: row.tail[1].place };
         desk.ops.get_mut(&sent.place).unwrap().kind = OpKind::Create;
         desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops = vec![sent];
-        !annulled(&desk.take(stale(theirs("a", 3, json!({"n": 1, "more": 1}))), Vec::new())).is_empty()
+        desk.ops.get_mut(&desk.records[&crate::rules::desk::key("a")].tail[0].place).unwrap().kind = beneath;
+        let ended = annulled(&desk.take(stale(theirs("a", 3, json!({"n": 1, "more": 1}))), Vec::new()));
+        ended.iter().any(|(_, ops)| ops.contains(&sent.id))
     };
-    assert!(!ended(OpKind::Delete, false), "the app would read `more` by an end");
-    assert!(ended(OpKind::Delete, true), "the deletion says nothing any more");
-    assert!(ended(OpKind::Update, false), "the app reads `more` already");
+    assert!(!ended(OpKind::Delete, true, false), "the app would read `more` by an end");
+    assert!(!ended(OpKind::Delete, false, false), "together they are a replacement");
+    assert!(ended(OpKind::Delete, true, true), "the deletion says nothing any more");
+    assert!(ended(OpKind::Update, true, false), "the app reads `more` already");
 }
 
 #[test]

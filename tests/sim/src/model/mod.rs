@@ -130,6 +130,8 @@ pub struct Op {
     pub fields: Image,
     /// Where it stands.
     pub place: OpPlace,
+    /// The op that it corrects, or takes back.
+    pub cites: Option<OpId>,
     /// The version that its author saw.
     pub base: Option<Version>,
     /// The one that its author saw when it was made; `base` is a later one if it was sent again.
@@ -201,6 +203,7 @@ impl Model {
                 kind: op.kind,
                 fields,
                 place,
+                cites: op.cites,
                 base: op.base,
                 made_on: op.base,
                 saw: self.visible(&op.key),

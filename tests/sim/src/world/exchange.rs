@@ -194,6 +194,9 @@ impl World {
         }
         let ledger = &self.server.ledger;
         let ops: Vec<_> = ops.iter().filter_map(|op| device.model.ops.get(op)).collect();
+        // What is written in place of a dead letter is judged as that would have been.
+        let cited = ops.iter().filter_map(|op| device.model.ops.get(&op.cites?));
+        let ops: Vec<_> = cited.filter(|op| op.was_dead).chain(ops.iter().copied()).collect();
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
         // Neither is there a conflict if theirs is what it was when the device last looked.
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
