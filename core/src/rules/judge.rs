@@ -126,9 +126,10 @@ pub(super) fn judge(
         LocalEdit { kind, fields: &change.fields, edited: (change.edited_at, last.op.id), edit_of: &edit_of };
     let passed =
         if kind == OpKind::Replace { Vec::new() } else { passed(&edit, &change.fields, remote.image) };
+    // Where the app does not read theirs it would by an end of ours; by an ack it may.
+    let stands = kind == OpKind::Create && edit.hides_theirs;
     match resolve(key, rules, edit.base.as_ref(), local, remote) {
-        // Where the app does not read theirs it would by an end of ours; by an ack it may.
-        Resolution::Agreed if kind == OpKind::Delete || (edit.stale && !edit.hides_theirs) => {
+        Resolution::Agreed if !stands && (edit.stale || kind == OpKind::Delete) => {
             let ops = edit.ops.iter().map(|op| op.op).collect();
             verdicts.push(Verdict::Annulled(ops, AnnulledReason::NoEffect));
         }

@@ -9,7 +9,9 @@
 //!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
-//!   judge     what becomes of a record's own edits then?
+//!   rebase    whose was the server's last edit?
+//!   edits     which ops of the record's tail are judged?
+//!   judge     what becomes of those then?
 //!   base      against what are they judged?
 //!   resolve   who wins a field that both sides changed?
 //!   retry     when is it tried again?
@@ -27,6 +29,7 @@ pub mod clock;
 pub mod coalesce;
 #[cfg(test)]
 mod desk;
+mod edits;
 pub mod explain;
 pub mod freeze;
 pub mod inspect;

@@ -13,16 +13,16 @@
 //! 3. What arrived is never judged, nor what was made on top of it as if it had not.
 //! 4. A version that is no higher than what is confirmed decides nothing.
 //!
-//! What it is not: the judgement itself ([`super::judge`]) or its policies ([`super::resolve`]).
+//! What it is not: what is judged together ([`super::edits`]), the judgement itself ([`super::judge`]) or its policies
+//! ([`super::resolve`]).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::View;
 use super::answer::{Reoffer, Taking, Touched};
-use super::base::overlaid;
-use super::judge::{Clash, Edit, EditOp, Verdict, agrees_as_a_whole, judge};
+use super::judge::{Clash, Verdict, judge};
 use super::resolve::RemoteEdit;
-use super::{View, effective_fields};
 use crate::entry::{Annulled, AnnulledReason, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
@@ -100,8 +100,7 @@ impl<'a, V: View> Taking<'a, V> {
         Ok(())
     }
 
-    /// Judges the ops of one record's tail that are not under way: those of a stale unit as one edit, those that wait as
-    /// another.
+    /// Judges the ops of one record's tail that are not under way.
     fn judge(
         &mut self,
         key: &RecordKey,
@@ -114,85 +113,21 @@ impl<'a, V: View> Taking<'a, V> {
         if !touched.stale && !row.is_behind(last.version) {
             return Ok(());
         }
-        let Some(before) = self.confirmed_before(key, row)? else { return Ok(()) };
+        let Some(mut edits) = self.edits(key, row)? else { return Ok(()) };
         let after = remote_image(row, &touched.changes);
-        let mut stale = Edit { stale: true, ..Edit::default() };
-        let mut waiting = Edit { base: before, ..Edit::default() };
-        let mut under_way = false;
-        let is_judged = |reference: &&TailRef| {
-            !reference.dead && !reference.outdated && !self.landed.contains(&reference.op)
-        };
-        let to_judge: Vec<_> = row.tail.iter().filter(is_judged).collect();
-        let mut waits = Vec::new();
-        for reference in to_judge {
-            let edit = match self.standing(reference, key)? {
-                Standing::Waiting => {
-                    waits.push(reference);
-                    &mut waiting
-                }
-                Standing::Stale(base) => {
-                    stale.base = base;
-                    &mut stale
-                }
-                Standing::UnderWay => {
-                    under_way = true;
-                    continue;
-                }
-                Standing::Done => continue,
-            };
-            let content = self.view.op(reference.place)?;
-            edit.ops.push(EditOp {
-                op: PlannedOp { id: reference.op, place: reference.place },
-                kind: content.kind,
-                edited_at: content.edited_at,
-                fields: effective_fields(&content, reference),
-            });
-        }
-        // Bases were made of what was read before; damage would have shown then.
-        let waits: Vec<_> = waits.into_iter().zip(waiting.ops.iter().map(|op| op.fields.clone())).collect();
-        waiting.base = overlaid(waiting.base.take(), &waits).unwrap_or_default();
-        stale.base = self.with_landed(row, stale.base)?;
-        waiting.base = self.with_landed(row, waiting.base)?;
+        edits.meet(after.as_ref());
         let remote = RemoteEdit {
             op: last.op,
             image: after.as_ref(),
             edited_at: last.edited_at,
             edited_at_of: &|name| last.edited_at_of(name),
         };
-        if covers_and_agrees(&stale.ops, &waiting.ops, after.as_ref()) {
-            // Both sides deleted it, or set it to the same. Ours ends together with all that it covers, or else that would
-            // come back, or take theirs away meanwhile; it stays for as long as some of that is on its way. What it covers may
-            // leave before it, and is judged.
-            if under_way {
-                let covers = |op: &EditOp| matches!(op.kind, OpKind::Delete | OpKind::Replace);
-                let last = waiting.ops.iter().rposition(covers);
-                waiting.ops.truncate(last.unwrap_or_default());
-            } else {
-                stale.ops.append(&mut waiting.ops);
-                stale.ops.sort_by_key(|op| op.op.place);
-            }
-        }
-        stale.hides_theirs = stale.ops.first().is_some_and(|first| {
-            let is_beneath = |reference: &&TailRef| !reference.outdated && reference.place < first.op.place;
-            let mut beneath = row.tail.iter().filter(is_beneath);
-            first.kind == OpKind::Create && beneath.any(|reference| reference.kind == OpKind::Delete)
-        });
-        for edit in [waiting, stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
+        for edit in [edits.waiting, edits.stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
             for verdict in judge(key, rules, edit, &remote) {
                 self.follow(key, last, verdict);
             }
         }
         Ok(())
-    }
-
-    /// Returns a base with what turned out to have taken effect on top: the author of what came after had seen that.
-    fn with_landed(&mut self, row: &RecordRow, base: Option<Fields>) -> Result<Option<Fields>, V::Error> {
-        let mut image = super::Image { fields: base, before_deletion: None };
-        for reference in row.tail.iter().filter(|reference| self.landed.contains(&reference.op)) {
-            let content = self.view.op(reference.place)?;
-            image.put(&content, reference);
-        }
-        Ok(image.fields)
     }
 
     fn follow(&mut self, key: &RecordKey, last: &Change, verdict: Verdict) {
@@ -236,16 +171,6 @@ impl<'a, V: View> Taking<'a, V> {
         }
     }
 
-    /// Returns what this answer has decided on a unit.
-    fn end_of(&self, id: UnitId) -> Option<UnitEnd> {
-        self.out.decisions.iter().find_map(|decision| match decision {
-            Decision::Acked { unit, .. } if *unit == id => Some(UnitEnd::Acked),
-            Decision::Dissolved { unit, .. } if *unit == id => Some(UnitEnd::Dissolved),
-            Decision::DeadLettered { unit, .. } if *unit == id => Some(UnitEnd::DeadLettered),
-            _ => None,
-        })
-    }
-
     /// Ends ops of units that were given up and turn out to have been applied.
     pub(super) fn landed(
         &mut self,
@@ -267,91 +192,6 @@ impl<'a, V: View> Taking<'a, V> {
         }
         Ok(())
     }
-    /// Returns whether this answer says that a unit did not take effect; its ops may have by another one.
-    fn is_sent_in_vain(&self, id: UnitId) -> bool {
-        matches!(self.end_of(id), Some(UnitEnd::Dissolved | UnitEnd::DeadLettered))
-    }
-
-    fn standing(&mut self, reference: &TailRef, key: &RecordKey) -> Result<Standing, V::Error> {
-        let Some(id) = self.view.unit_of(&reference.op)? else { return Ok(Standing::Waiting) };
-        Ok(match self.end_of(id) {
-            Some(UnitEnd::Acked | UnitEnd::DeadLettered) => Standing::Done,
-            Some(UnitEnd::Dissolved) => {
-                let changes = self.settled.iter().filter(|(settled, _)| *settled == id);
-                let change = changes.flat_map(|(_, unit)| &unit.changes).find(|change| change.key == *key);
-                let base = change.and_then(|change| change.base_fields.as_ref());
-                // Base fields were built by the fold; damage would have shown when the row was read.
-                Standing::Stale(base.and_then(|fields| fields.to_fields().ok()))
-            }
-            None => Standing::UnderWay,
-        })
-    }
-
-    /// Returns what confirmed is once the units that this answer acks have been counted in; the outer `None` if stored
-    /// text was damaged, in which case the fold will say so.
-    fn confirmed_before(
-        &mut self,
-        key: &RecordKey,
-        row: &RecordRow,
-    ) -> Result<Option<Option<Fields>>, V::Error> {
-        let mut image = super::Image { fields: None, before_deletion: None };
-        if let Some(confirmed) = row.confirmed_image() {
-            match confirmed.to_fields() {
-                Ok(fields) => image.fields = Some(fields),
-                Err(_) => return Ok(None),
-            }
-        }
-        for decision in &self.out.decisions {
-            let Decision::Acked { unit, versions, .. } = decision else { continue };
-            // What a page brought since has it in it.
-            if !versions.iter().any(|(of, version)| of == key && row.is_behind(*version)) {
-                continue;
-            }
-            let Some((_, unit)) = self.settled.iter().find(|(settled, _)| settled == unit) else { continue };
-            for change in unit.changes.iter().filter(|change| change.key == *key) {
-                let fields = self.view.fields(change.fields)?.unwrap_or_default();
-                match fields.to_fields() {
-                    Ok(fields) => image.apply(change.kind, &fields),
-                    Err(_) => return Ok(None),
-                }
-            }
-        }
-        Ok(Some(image.fields))
-    }
-}
-
-/// Returns whether what waits comes after what was stale, covers it, and agrees with what the server has as a whole.
-fn covers_and_agrees(stale: &[EditOp], waiting: &[EditOp], theirs: Option<&Fields>) -> bool {
-    let (Some(sent), Some(first), Some(last)) = (stale.last(), waiting.first(), waiting.last()) else {
-        return agrees_as_a_whole(waiting, theirs);
-    };
-    if sent.op.place < first.op.place {
-        return agrees_as_a_whole(waiting, theirs);
-    }
-    // One that was given up, and is sent again, was made before what left meanwhile; a deletion after that covers both.
-    theirs.is_none() && last.kind == OpKind::Delete && sent.op.place < last.op.place
-}
-
-/// How a unit ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum UnitEnd {
-    /// The server has it.
-    Acked,
-    /// It was made for another version: its ops are planned anew.
-    Dissolved,
-    /// Its ops are dead letters.
-    DeadLettered,
-}
-
-enum Standing {
-    /// Not sent: it can be judged.
-    Waiting,
-    /// It came back stale; what the record was when it was planned.
-    Stale(Option<Fields>),
-    /// It was sent and has no answer yet.
-    UnderWay,
-    /// It is acked by this answer, or a dead letter.
-    Done,
 }
 
 /// Returns the last change that an answer tells of, or what is confirmed if that is newer: an answer can come late. Of what is
