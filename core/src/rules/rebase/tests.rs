@@ -161,3 +161,56 @@ fn a_record_of_a_dissolved_transaction_is_judged_though_another_one_was_stale() 
     let (conflict, base) = conflict(answered);
     assert_eq!((conflict.key, base), (crate::rules::desk::key("b"), json!("before")));
 }
+
+#[test]
+fn an_answer_to_one_unit_says_nothing_of_another_that_is_on_its_way() {
+    for outcome in [
+        Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() },
+        Outcome::Stale { current: vec![theirs("a", 3, json!({"n": 0}))], applied: Vec::new() },
+    ] {
+        let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 1);
+        desk.turn_into_delete("b", 1);
+        let deleted = Change { deleted: true, fields: None, ..theirs("b", 4, json!({})) };
+        let answered = desk.take(vec![(1, outcome)], vec![deleted]);
+        let key = crate::rules::desk::key("b");
+        let on_b = answered.decisions.iter().filter(|decision| match decision {
+            Decision::Annulled(annulled) => annulled.key == key,
+            Decision::Conflicted(conflict) => conflict.key == key,
+            _ => false,
+        });
+        assert_eq!(on_b.count(), 0);
+    }
+}
+
+/// What ends of three ops of a record of which one, by number, comes back stale and the others wait; the last op is of this
+/// kind, and sets what theirs has, if it sets anything.
+fn ended(sent: usize, last: OpKind, deleted: bool) -> String {
+    let mut desk = Desk::default().with("a", 1, 1, 2);
+    let tail = desk.row("a").tail.clone();
+    let of_sent = PlannedOp { id: tail[sent].op, place: tail[sent].place };
+    desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops = vec![of_sent];
+    if last == OpKind::Delete {
+        desk.turn_into_delete("a", 2);
+    } else {
+        desk.row("a").tail[2].kind = last;
+        desk.ops.get_mut(&tail[2].place).unwrap().kind = last;
+    }
+    let current = Change { deleted, ..theirs("a", 3, json!({"n": 2})) };
+    let ended: Vec<_> =
+        annulled(&desk.take(stale(current), Vec::new())).into_iter().flat_map(|(_, ops)| ops).collect();
+    (0..3).filter(|number| ended.contains(&tail[*number].op)).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn what_waits_ends_with_what_was_stale_only_if_it_covers_that_and_agrees_as_a_whole() {
+    assert_eq!(ended(0, OpKind::Replace, false), "012", "set to the same, after what was stale");
+    assert_eq!(
+        ended(1, OpKind::Delete, true),
+        "012",
+        "deleted by both, though one was made before what was stale"
+    );
+    assert_eq!(ended(1, OpKind::Replace, true), "", "they deleted it, and we did not");
+    assert_eq!(ended(1, OpKind::Delete, false), "", "we deleted it, and they did not");
+    assert_eq!(ended(2, OpKind::Replace, false), "2", "what was stale came last, and agrees by itself");
+    assert_eq!(ended(2, OpKind::Delete, true), "2", "what waits says something else");
+}
