@@ -182,9 +182,9 @@ fn an_answer_to_one_unit_says_nothing_of_another_that_is_on_its_way() {
     }
 }
 
-/// What ends of three ops of a record of which one, by number, comes back stale and the others wait; the last op is of this
-/// kind, and sets what theirs has, if it sets anything.
-fn ended(sent: usize, last: OpKind, deleted: bool) -> String {
+/// Which ops end, and how many conflicts there are, of three ops of a record of which one, by number, comes back stale and
+/// the others wait; the last op is of this kind, and sets what theirs has, if it sets anything.
+fn met(sent: usize, last: OpKind, deleted: bool) -> (String, u32) {
     let mut desk = Desk::default().with("a", 1, 1, 2);
     let tail = desk.row("a").tail.clone();
     let of_sent = PlannedOp { id: tail[sent].op, place: tail[sent].place };
@@ -196,21 +196,26 @@ fn ended(sent: usize, last: OpKind, deleted: bool) -> String {
         desk.ops.get_mut(&tail[2].place).unwrap().kind = last;
     }
     let current = Change { deleted, ..theirs("a", 3, json!({"n": 2})) };
-    let ended: Vec<_> =
-        annulled(&desk.take(stale(current), Vec::new())).into_iter().flat_map(|(_, ops)| ops).collect();
-    (0..3).filter(|number| ended.contains(&tail[*number].op)).map(|number| number.to_string()).collect()
+    let answered = desk.take(stale(current), Vec::new());
+    let ended: Vec<_> = annulled(&answered).into_iter().flat_map(|(_, ops)| ops).collect();
+    let numbers = (0..3).filter(|number| ended.contains(&tail[*number].op));
+    (numbers.map(|number| number.to_string()).collect(), answered.tally.conflicts)
 }
 
 #[test]
 fn what_waits_ends_with_what_was_stale_only_if_it_covers_that_and_agrees_as_a_whole() {
-    assert_eq!(ended(0, OpKind::Replace, false), "012", "set to the same, after what was stale");
-    assert_eq!(
-        ended(1, OpKind::Delete, true),
+    let expect = |found: (String, u32), ended: &str, conflicts: u32, why: &str| {
+        assert_eq!(found, (ended.to_owned(), conflicts), "{why}");
+    };
+    expect(met(0, OpKind::Replace, false), "012", 0, "set to the same, after what was stale");
+    expect(
+        met(1, OpKind::Delete, true),
         "012",
-        "deleted by both, though one was made before what was stale"
+        0,
+        "deleted by both, though one was made before what was stale",
     );
-    assert_eq!(ended(1, OpKind::Replace, true), "", "they deleted it, and we did not");
-    assert_eq!(ended(1, OpKind::Delete, false), "", "we deleted it, and they did not");
-    assert_eq!(ended(2, OpKind::Replace, false), "2", "what was stale came last, and agrees by itself");
-    assert_eq!(ended(2, OpKind::Delete, true), "2", "what waits says something else");
+    expect(met(1, OpKind::Replace, true), "", 2, "they deleted it, and we did not");
+    expect(met(1, OpKind::Delete, false), "", 2, "we deleted it, and they did not");
+    expect(met(2, OpKind::Replace, false), "2", 1, "what was stale came last, and agrees by itself");
+    expect(met(2, OpKind::Delete, true), "2", 1, "what waits says something else");
 }
