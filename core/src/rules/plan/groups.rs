@@ -20,9 +20,12 @@ impl Planning<'_> {
             return false;
         }
         let tail = self.input.tail;
-        let is_later = |place: &OpPlace| unit.ops.iter().all(|sent| sent < place);
-        let behind: Vec<_> =
-            tail.ops_of(key).filter(|place| is_later(place) && !tail.is_dead(*place)).collect();
+        let waits = |place: &OpPlace| !tail.is_dead(*place) && !unit.ops.contains(place);
+        let behind: Vec<_> = tail.ops_of(key).filter(waits).collect();
+        // What goes again though it was made before has its turn after the unit, not after the delete.
+        if behind.iter().any(|place| unit.ops.iter().any(|sent| sent > place)) {
+            return false;
+        }
         let Some(last) = behind.last().and_then(|place| self.input.tail.op(*place)) else { return false };
         if last.kind != OpKind::Delete || behind.iter().any(|place| self.bars(*place).is_some()) {
             return false;

@@ -131,6 +131,28 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
 }
 
 #[test]
+fn a_delete_takes_nothing_over_while_an_earlier_op_goes_again() {
+    let mut desk = Desk::default().with("1", 1, 1, 0);
+    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
+    unit.actor = Actor::parse("user-1").unwrap();
+    (unit.tries, unit.retry_at) = (1, Some(WallTime::from_milliseconds(60_000)));
+    unit.changes[0].ops = vec![crate::entry::PlannedOp { id: op(2), place: place(2) }];
+    let planned = |dead: bool| {
+        let mut rows: Vec<_> = tail(3).ops().map(|(place, row)| (place, row.clone())).collect();
+        rows[2].1.kind = OpKind::Delete;
+        let mut tail = Tail::of(rows);
+        tail.put_unit(unit_id(1), &desk.units[&unit_id(1)]);
+        tail.set_dead(place(1), dead);
+        Asked::default().plan(&tail)
+    };
+    let taken_over = planned(true);
+    assert_eq!(taken_over.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
+    let held = planned(false);
+    assert_eq!((held.groups.len(), held.holds[&place(1)].clone()), (0, Hold::Behind(unit_id(1))));
+    assert!(held.wake.is_some());
+}
+
+#[test]
 fn a_hold_says_whether_it_ends_by_itself_or_by_a_person() {
     let until = WallTime::from_milliseconds(7);
     let code = "busy".to_owned();
