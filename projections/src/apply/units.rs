@@ -171,7 +171,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         message: &str,
     ) -> Result<(), StoreError> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
-        self.end_unit(id)?;
+        self.give_up(*id, &unit)?;
         let wall = self.entry.header.wall;
         for change in &unit.changes {
             for op in &change.ops {
@@ -192,12 +192,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tables.put_dead_letter(&op.id, Some(row))?;
                 self.effects.tail.push(TailEffect::Dead(op.place, true));
             }
-            let base = AuthorBase { version: change.base, fields: change.base_fields.clone() };
-            self.each_ref(&change.key, &change.ops, |reference| {
-                reference.dead = true;
-                reference.base = Some(base.clone());
-                reference.attempts.push(*id);
-            })?;
+            self.each_ref(&change.key, &change.ops, |reference| reference.dead = true)?;
         }
         Ok(())
     }

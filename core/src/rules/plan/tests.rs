@@ -43,6 +43,13 @@ fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
     tail
 }
 
+/// A unit of record 1 that was tried once and waits for a minute.
+fn attempted() -> crate::rows::UnitRow {
+    let unit = Desk::default().with("1", 1, 1, 0).units.remove(&unit_id(1)).unwrap();
+    let retry_at = Some(WallTime::from_milliseconds(60_000));
+    crate::rows::UnitRow { actor: Actor::parse("user-1").unwrap(), tries: 1, retry_at, ..unit }
+}
+
 /// How a plan is asked for.
 struct Asked<'a> {
     parks: &'a [(ParkScope, String)],
@@ -114,16 +121,12 @@ fn a_batch_takes_what_fits_to_the_last_byte_and_one_unit_whatever_its_size() {
 
 #[test]
 fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
-    let mut desk = Desk::default().with("1", 1, 1, 0);
-    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
-    unit.actor = Actor::parse("user-1").unwrap();
-    (unit.tries, unit.retry_at) = (1, Some(WallTime::from_milliseconds(60_000)));
-    let unit = &desk.units[&unit_id(1)];
+    let unit = attempted();
     let taken_over = |transaction_ops: u32| {
         let mut rows: Vec<_> = tail(2).ops().map(|(place, row)| (place, row.clone())).collect();
         (rows[1].1.kind, rows[1].1.transaction_ops) = (OpKind::Delete, transaction_ops);
         let mut tail = Tail::of(rows);
-        tail.put_unit(unit_id(1), unit);
+        tail.put_unit(unit_id(1), &unit);
         Asked::default().plan(&tail).groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>()
     };
     assert_eq!(taken_over(1), [unit_id(1)]);
@@ -132,16 +135,13 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
 
 #[test]
 fn a_delete_takes_nothing_over_while_an_earlier_op_goes_again() {
-    let mut desk = Desk::default().with("1", 1, 1, 0);
-    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
-    unit.actor = Actor::parse("user-1").unwrap();
-    (unit.tries, unit.retry_at) = (1, Some(WallTime::from_milliseconds(60_000)));
+    let mut unit = attempted();
     unit.changes[0].ops = vec![crate::entry::PlannedOp { id: op(2), place: place(2) }];
     let planned = |dead: bool| {
         let mut rows: Vec<_> = tail(3).ops().map(|(place, row)| (place, row.clone())).collect();
         rows[2].1.kind = OpKind::Delete;
         let mut tail = Tail::of(rows);
-        tail.put_unit(unit_id(1), &desk.units[&unit_id(1)]);
+        tail.put_unit(unit_id(1), &unit);
         tail.set_dead(place(1), dead);
         Asked::default().plan(&tail)
     };
@@ -212,11 +212,8 @@ fn of_two_new_records_that_refer_to_each_other_the_one_that_was_made_first_does_
 
 #[test]
 fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_for_that() {
-    let mut desk = Desk::default().with("1", 1, 1, 0);
-    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
-    unit.actor = Actor::parse("user-1").unwrap();
-    let until = WallTime::from_milliseconds(60_000);
-    (unit.tries, unit.retry_at) = (1, Some(until));
+    let mut unit = attempted();
+    let until = unit.retry_at.unwrap();
     // The transaction changes records 1 and 2; an update of record 1 came after it, and left while it was a dead letter.
     let mut rows: Vec<_> = tail(3).ops().map(|(place, row)| (place, row.clone())).collect();
     rows[0].1.key = RecordKey::parse("lead", "2").unwrap();
@@ -225,7 +222,7 @@ fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_fo
     let sent = rows[2].0;
     unit.changes[0].ops = vec![crate::entry::PlannedOp { id: rows[2].1.op, place: sent }];
     let mut tail = Tail::of(rows);
-    tail.put_unit(unit_id(1), unit);
+    tail.put_unit(unit_id(1), &unit);
     let plan = Asked::default().plan(&tail);
     assert_eq!(plan.holds[&sent], Hold::BackingOff { until, code: String::new() });
     assert_eq!((plan.holds[&place(1)].clone(), plan.wake), (Hold::Behind(unit_id(1)), Some(until)));
