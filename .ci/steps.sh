@@ -154,23 +154,28 @@ step-fuzz() {
     # What is found goes to a folder of its own, so that the tracked corpus grows only on purpose.
     found=$(mktemp -d)
     export -f fuzz_one
-    counted ' runs, ' xargs -P 2 -I{} bash -c 'fuzz_one "$@"' fuzz_one {} "$found" "${FUZZ_SECONDS:-20}" <<<"$targets"
+    counted ' runs, ' xargs -P 2 -I{} bash -c 'fuzz_one "$@"' fuzz_one {} "$found" "${FUZZ_SECONDS:-20}" "$(seed_of_tree)" \
+        <<<"$targets"
     rm -rf "$found"
 }
 
-# Runs one built target: its name, where to put what it finds, for how many seconds.
+# Runs one built target: its name, where to put what it finds, for how many seconds, the seed. A finding is printed as text,
+# so that it can be run again where only the output is left: `base64 -d >FILE`, then `inputs --target NAME --file FILE`.
 fuzz_one() {
-    local name=$1 found=$2/$1 log=$2/$1.log corpus program
+    local name=$1 found=$2/$1 log=$2/$1.log corpus program input
     mkdir -p "$found"
     corpus=("$found")
     [[ ! -d fuzz/corpus/$name ]] || corpus+=("fuzz/corpus/$name")
     program=$(find fuzz/target -path "*/release/$name" -type f | head -n 1)
     mkdir -p "fuzz/artifacts/$name"
-    if "$program" "${corpus[@]}" -artifact_prefix="fuzz/artifacts/$name/" -max_total_time="$3" -timeout=30 \
+    if "$program" "${corpus[@]}" -artifact_prefix="fuzz/artifacts/$name/" -max_total_time="$3" -seed="$4" -timeout=30 \
         -rss_limit_mb=4096 -print_final_stats=1 >"$log" 2>&1; then
         printf '%-18s %12s runs, 0 findings\n' "$name" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
     else
         tail -n 60 "$log"
+        for input in "fuzz/artifacts/$name"/*; do
+            [[ ! -f $input ]] || { echo "$input, in base64:"; base64 "$input"; }
+        done
         echo "$name FAILED: see fuzz/artifacts/$name"
         return 1
     fi
@@ -197,10 +202,20 @@ step-shuttle() {
 # Simulated fleets; a failing seed is printed with the command that plays it again.
 step-simulation() {
     has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }
-    # Fresh seeds for each state of the tree, and the same ones whenever that state is checked: what is red stays red.
-    local tree from=0
-    tree=$(git rev-parse 'HEAD^{tree}' 2>/dev/null) && from=$((16#${tree:0:7}))
+    local from target
+    from=$(seed_of_tree)
     echo "seeds from $from on"
     counted '^(seeds|device-hours|ops|exchanges|recoveries|fault: .*|failures) ' \
         cargo run --profile proof -p fieldbook-sim --bin simulate -- --seeds 500 --from "$from"
+    # The fuzz targets over whole books: libFuzzer makes a few hundred runs of them while these are thousands.
+    for target in rebase reorderings world; do
+        counted ' runs, ' cargo run --profile proof -p fieldbook-sim --bin inputs -- --target "$target" --seeds 2000 --from "$from"
+    done
+}
+
+# Fresh seeds for each state of the tree, and the same ones whenever that state is checked: what is red stays red.
+seed_of_tree() {
+    local tree=0
+    tree=$(git rev-parse 'HEAD^{tree}' 2>/dev/null) || true
+    echo "$((16#${tree:0:7}))"
 }

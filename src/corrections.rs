@@ -25,7 +25,8 @@ pub enum Undone {
     Annulled,
     /// It had left, or others stand on it: this op takes back what it did.
     Compensated(OpId),
-    /// There was nothing left to take back: the same fields were changed since.
+    /// There was nothing left to take back: the same fields were changed since. An op that is held until someone corrects it
+    /// stays held: give it up with [`Book::discard`].
     Nothing,
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
 use fieldbook::{
-    Book, EntityRules, EntityType, Hold, Outgoing, RecordStatus, Reference, RunOptions, Schema, SyncState,
+    Book, EntityRules, EntityType, Hold, Mutation, Outgoing, RecordStatus, Reference, RunOptions, Schema,
+    SyncState, Undone,
 };
 use serde_json::json;
 
@@ -113,6 +114,36 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     let op = book.snapshot().unwrap().tail(book.schema()).unwrap().ops().next().unwrap().1.op;
     assert!(book.discard(vec![op], "no").is_err(), "nothing is wrong with it");
+    assert_sound(&book);
+}
+
+/// A lead of a company that is gone waits for correction; then it was deleted together with something else. Undoing its
+/// creation has nothing to take back, and no edit can join it across the transaction: who only ever undid waited for ever.
+#[test]
+fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
+    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
+    let server = Server::new(&clock);
+    let (book, other) =
+        (open(&folder.path().join("a.book"), &clock, Duration::ZERO), common::book("ben", &clock));
+    other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
+    sync(&other, &server);
+    other.delete(key("company/1")).unwrap();
+    sync(&other, &server);
+    sync(&book, &server);
+    book.create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
+    let also = Mutation::create(key("lead/2"), fields(json!({"name": "Ben"})));
+    book.transaction(vec![Mutation::delete(key("lead/1")), also]).unwrap();
+    sync(&book, &server);
+    let tail = book.snapshot().unwrap().tail(book.schema()).unwrap();
+    let (place, held) = tail.ops().next().map(|(place, row)| (place, row.op)).unwrap();
+    assert_eq!(book.plan().holds[&place], Hold::Gone(key("company/1")));
+    assert_eq!(book.undo(place).unwrap(), Undone::Nothing);
+    assert_eq!(book.status().state, attention(1), "and says so");
+
+    book.discard(vec![held], "the company is gone").unwrap();
+    sync(&book, &server);
+    assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
+    assert_eq!(book.status().state, SyncState::Idle);
     assert_sound(&book);
 }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fieldbook_sim::dice::Dice;
-use fieldbook_sim::fuzz::TARGETS;
+use fieldbook_sim::fuzz::{TARGETS, drawn};
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
@@ -41,18 +41,12 @@ fn every_target_holds_over_changed_inputs() {
     }
 }
 
-/// Random bytes reach less than libFuzzer does, but need no other toolchain. `FIELDBOOK_FUZZ_RUNS` says how many there are for
-/// each target, `FIELDBOOK_FUZZ_TARGET` which one is run.
+/// A few; the program `inputs` draws as many as one wants.
 #[test]
-fn every_target_holds_over_random_bytes() {
-    let runs = std::env::var("FIELDBOOK_FUZZ_RUNS").map_or(20, |runs| runs.parse().unwrap());
-    let only = std::env::var("FIELDBOOK_FUZZ_TARGET").ok();
-    for (name, target) in TARGETS.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
-    {
-        for seed in 0..runs {
-            let mut dice = Dice::new(seed);
-            let length = dice.between(1, 200);
-            let data: Vec<u8> = (0..length).map(|_| u8::try_from(dice.below(256)).unwrap()).collect();
+fn every_target_holds_over_drawn_inputs() {
+    for (name, target) in TARGETS {
+        for seed in 0..20 {
+            let data = drawn(seed);
             let failed = std::panic::catch_unwind(|| target(&data)).is_err();
             assert!(!failed, "{name} fails with seed {seed}: {data:?}");
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fieldbook::entry::{Control, Decision, Meta, PlannedOp};
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
 use fieldbook::{
-    Ask, Book, BookOptions, Choice, Error, Fields, FieldsJson, Granularity, Mutation, Next, OpId, RecordKey,
-    SeededRandomness, Seq, ServerEpoch, ServerId, WallTime, limits,
+    Ask, Book, BookOptions, Choice, Error, Fields, FieldsJson, Granularity, Mutation, Next, OpId, OpPlace,
+    RecordKey, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime, limits,
 };
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
@@ -250,10 +250,10 @@ impl Fleet {
     fn settle(&mut self) {
         self.requests.clear();
         self.answers.clear();
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let before = self.server.records().map(|(_, row)| row.version).max();
             for device in 0..self.books.len() {
-                self.decide(device);
+                self.decide(device, round);
                 self.sync(device);
             }
             self.clock.advance(3_600_000);
@@ -266,22 +266,37 @@ impl Fleet {
         panic!("BUG: {ROUNDS} rounds did not bring everyone to rest: {holds:?}");
     }
 
-    fn decide(&self, device: usize) {
+    fn decide(&self, device: usize, round: usize) {
         let book = self.book(device);
         let dead: Vec<_> = book.dead_letters().unwrap_or_default().into_iter().map(|row| row.op.id).collect();
         for op in dead {
             // It may have gone with the one before.
             drop(book.discard(vec![op], "no longer wanted"));
         }
-        for (place, _) in book.plan().holds.into_iter().filter(|(_, hold)| hold.waits_for_correction()) {
-            // It may have gone with the one before.
-            drop(book.undo(place));
+        let holds = book.plan().holds;
+        let held = holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
+        for place in held {
+            if round.is_multiple_of(2) {
+                // It may have gone with the one before.
+                drop(book.undo(place));
+            } else {
+                // Where something stands on it, undoing may come to nothing, or to an op that waits behind it.
+                self.give_up(device, place);
+            }
         }
         for (id, row) in book.conflicts().unwrap_or_default() {
             if row.open {
                 drop(book.resolve(id, Choice::Mine));
             }
         }
+    }
+
+    fn give_up(&self, device: usize, place: OpPlace) {
+        let book = self.book(device);
+        let tail = book.snapshot().and_then(|snapshot| Ok(snapshot.tail(book.schema())?));
+        let held = tail.ok().and_then(|tail| tail.op(place).map(|row| row.op));
+        // It may have gone with the one before.
+        drop(held.map(|op| book.discard(vec![op], "it cannot be sent")));
     }
 
     /// Everyone reads what the server has, nothing is owed, and each book is sound.
