@@ -38,16 +38,17 @@ pub(super) struct Edits {
 
 impl Edits {
     /// Joins the two if both sides deleted the record, or set it to the same. Ours ends together with all that it covers, or
-    /// else that would come back, or take theirs away meanwhile; it stays for as long as some of that is on its way. What it
-    /// covers may leave before it, and is judged.
+    /// else that would come back, or take theirs away meanwhile; it stays for as long as some of that is on its way. What
+    /// may leave before our last word is judged: what that covers, and a deletion or replacement that it stands on.
     pub(super) fn meet(&mut self, theirs: Option<&Fields>) {
         if !covers_and_agrees(&self.stale.ops, &self.waiting.ops, theirs) {
             return;
         }
         if self.under_way {
             let covers = |op: &EditOp| matches!(op.kind, OpKind::Delete | OpKind::Replace);
-            let last = self.waiting.ops.iter().rposition(covers);
-            self.waiting.ops.truncate(last.unwrap_or_default());
+            let cover = self.waiting.ops.iter().rposition(covers).unwrap_or_default();
+            let is_last_word = cover + 1 == self.waiting.ops.len();
+            self.waiting.ops.truncate(if is_last_word { cover } else { cover + 1 });
         } else {
             self.stale.ops.append(&mut self.waiting.ops);
             self.stale.ops.sort_by_key(|op| op.op.place);
@@ -88,7 +89,7 @@ impl<V: View> Taking<'_, V> {
         waiting.base = overlaid(waiting.base.take(), &waits).unwrap_or_default();
         stale.base = self.with_landed(row, stale.base)?;
         waiting.base = self.with_landed(row, waiting.base)?;
-        stale.hides_theirs = makes_anew(row, &stale.ops);
+        stale.hides_theirs = makes_anew(row, &stale.ops) || is_above(&waits, &stale.ops);
         Ok(Some(Edits { stale, waiting, under_way }))
     }
 
@@ -182,6 +183,16 @@ fn makes_anew(row: &RecordRow, ops: &[EditOp]) -> bool {
     let Some(first) = ops.first().filter(|first| first.kind == OpKind::Create) else { return false };
     let is_beneath = |reference: &&TailRef| !reference.outdated && reference.place < first.op.place;
     row.tail.iter().filter(is_beneath).any(|reference| reference.kind == OpKind::Delete)
+}
+
+/// Returns whether something that waits beneath ops, since it goes again, would take their place if they ended.
+fn is_above(waits: &[(&TailRef, Fields)], ops: &[EditOp]) -> bool {
+    let Some(first) = ops.first() else { return false };
+    let says = |name: &str| ops.iter().any(|op| op.fields.get(name).is_some());
+    let beneath = waits.iter().filter(|(reference, _)| reference.place < first.op.place);
+    beneath
+        .into_iter()
+        .any(|(reference, fields)| reference.kind != OpKind::Update || fields.names().any(says))
 }
 
 /// How a unit ends.

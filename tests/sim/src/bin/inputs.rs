@@ -2,7 +2,8 @@
 //! times as many runs, and a failure that its seed brings back.
 //!
 //! `inputs --target rebase --seeds 100000` runs a range of one target; without a target each has its turn; `--keep DIR` cuts
-//! what fails down and keeps it as an input for the corpus; `--file FILE` runs one and lets its panic be seen.
+//! what fails down and keeps it as an input for the corpus; `--file FILE` runs one and lets its panic be seen; with `--case` it is
+//! printed instead as a case of the simulated world, for `simulate --case`.
 
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
@@ -12,9 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use fieldbook_sim::fuzz::{TARGETS, Target, drawn};
+use fieldbook_sim::fuzz::{TARGETS, Target, drawn, small_case};
 
-const USAGE: &str = "usage: inputs [--target NAME] [--seeds N] [--from N] [--keep DIR] [--file FILE]";
+const USAGE: &str =
+    "usage: inputs [--target NAME] [--seeds N] [--from N] [--keep DIR] [--file FILE [--case]]";
 
 struct Options {
     target: Option<String>,
@@ -22,6 +24,7 @@ struct Options {
     seeds: u64,
     keep: Option<PathBuf>,
     file: Option<PathBuf>,
+    case: bool,
 }
 
 fn main() -> ExitCode {
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options = Options { target: None, from: 1, seeds: 1_000, keep: None, file: None };
+    let mut options = Options { target: None, from: 1, seeds: 1_000, keep: None, file: None, case: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
@@ -47,6 +50,7 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
             "--from" => options.from = value()?.parse()?,
             "--keep" => options.keep = Some(value()?.into()),
             "--file" => options.file = Some(value()?.into()),
+            "--case" => options.case = true,
             other => return Err(format!("{other} is no option").into()),
         }
     }
@@ -63,6 +67,14 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     }
     if let Some(path) = &options.file {
         let data = std::fs::read(path)?;
+        if options.case {
+            writeln!(
+                out,
+                "{}",
+                serde_json::to_string_pretty(&small_case(&data).ok_or("the file is empty")?)?
+            )?;
+            return Ok(true);
+        }
         targets.iter().for_each(|(_, target)| target(&data));
         writeln!(out, "holds")?;
         return Ok(true);

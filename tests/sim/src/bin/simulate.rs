@@ -1,8 +1,9 @@
 //! Runs simulated worlds, many seeds or one, and says what broke.
 //!
 //! `simulate --seeds 500 --from 1` runs a range on all cores; `simulate --seed 7 --trace` shows one; `--keep DIR` cuts what
-//! fails down and keeps it as a case.
+//! fails down and keeps it as a case; `--case FILE` plays a kept one.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +63,9 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         let ran = play(&case.setup, &case.actions);
         show_actions(&mut out, &ran, usize::MAX)?;
         write!(out, "{}", ran.logs)?;
+        if ran.broken.is_some() {
+            keep(&mut out, options, &ran, path.file_name().unwrap_or_default())?;
+        }
         writeln!(out, "{}", ran.broken.as_ref().map_or_else(|| "holds".to_owned(), ToString::to_string))?;
         return Ok(ran.broken.is_none());
     }
@@ -70,12 +74,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         let what = ran.broken.as_ref().map_or_else(String::new, ToString::to_string);
         writeln!(out, "seed {seed} FAILED  {what}")?;
         show_actions(&mut out, ran, SHOWN_ACTIONS)?;
-        if let Some(folder) = &options.keep {
-            let path = folder.join(format!("seed-{seed}.json"));
-            let case = shrink(ran);
-            std::fs::write(&path, serde_json::to_vec_pretty(&case)?)?;
-            writeln!(out, "  cut down to {} actions in {}", case.actions.len(), path.display())?;
-        }
+        keep(&mut out, options, ran, format!("seed-{seed}.json").as_ref())?;
     }
     if options.trace && options.seeds == 1 && failures.is_empty() {
         let ran = run_seed(options.from);
@@ -85,6 +84,21 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     show_stats(&mut out, options.seeds, &stats)?;
     writeln!(out, "failures              {}", failures.len())?;
     Ok(failures.is_empty())
+}
+
+/// Cuts a failing run down and keeps it as a case, if that is wanted.
+fn keep(
+    out: &mut impl Write,
+    options: &Options,
+    ran: &Ran,
+    name: &OsStr,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let Some(folder) = &options.keep else { return Ok(()) };
+    let path = folder.join(name);
+    let case = shrink(ran);
+    std::fs::write(&path, serde_json::to_vec_pretty(&case)?)?;
+    writeln!(out, "  cut down to {} actions in {}", case.actions.len(), path.display())?;
+    Ok(())
 }
 
 /// Runs the seeds on all cores.

@@ -26,7 +26,7 @@ use std::sync::{Mutex, PoisonError};
 pub use app::App;
 pub use laws::{clock, coalesce, fields_admit};
 pub use messages::{exchange_answer, exchange_request};
-pub use small::world;
+pub use small::{small_case, world};
 pub use stored::{entry_decode, log_export, log_file, rows};
 
 use crate::dice::Dice;

@@ -3,14 +3,21 @@
 use serde_json::{Map, Value};
 
 use super::laws::small_fields;
-use crate::action::{Action, Edit, Kind, Setup};
+use crate::action::{Action, Case, Edit, Kind, Setup};
 use crate::disk::Loss;
+use crate::run::play;
 use crate::server::{Trouble, Verdict};
-use crate::world::World;
 
 /// A whole small world: two devices that write, exchange, lose, repeat and reorder as the bytes say, and then agree.
 pub fn world(data: &[u8]) {
-    let Some((&start, rest)) = data.split_first() else { return };
+    let Some(Case { setup, actions, .. }) = small_case(data) else { return };
+    let broken = play(&setup, &actions).broken;
+    assert!(broken.is_none(), "BUG: {broken:?}");
+}
+
+/// Returns what the bytes say as a case that `simulate` plays and cuts down.
+pub fn small_case(data: &[u8]) -> Option<Case> {
+    let (&start, rest) = data.split_first()?;
     let setup = Setup {
         seed: 1,
         devices: 2,
@@ -23,17 +30,11 @@ pub fn world(data: &[u8]) {
         late_answers: start & 32 != 0,
         clock_errors: Vec::new(),
     };
-    let Ok(mut world) = World::new(setup) else { return };
     let actions = rest.chunks_exact(3).take(60).filter_map(|bytes| match *bytes {
         [what, device, choice] => Some(small_action(what, device, choice)),
         _ => None,
     });
-    let mut broken = None;
-    for action in actions {
-        broken = broken.or_else(|| world.step(&action).err());
-    }
-    let broken = broken.or_else(|| world.heal().and_then(|()| world.settle_all()).err());
-    assert!(broken.is_none(), "BUG: {broken:?}");
+    Some(Case { story: String::new(), setup, actions: actions.collect() })
 }
 
 fn small_action(what: u8, device: u8, choice: u8) -> Action {
