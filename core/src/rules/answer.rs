@@ -27,7 +27,7 @@ use crate::limits;
 use crate::names::RecordKey;
 use crate::protocol::{Change, ExchangeAnswer, Outcome};
 use crate::random::Randomness;
-use crate::rows::{TailRef, UnitRow};
+use crate::rows::{RecordRow, TailRef, UnitChangeRow, UnitRow};
 use crate::schema::Schema;
 use crate::time::WallTime;
 
@@ -146,7 +146,7 @@ pub fn take_answer<V: View>(
 /// A record that the answer names.
 #[derive(Default)]
 pub(super) struct Touched<'a> {
-    /// What the server sent of it, lowest version first.
+    /// What the server sent of it, lowest version first; nothing where a page had sent it before.
     pub(super) changes: Vec<&'a Change>,
     /// Whether a unit of ours turned out to be made for another version of it.
     pub(super) stale: bool,
@@ -270,6 +270,9 @@ impl<'a, V: View> Taking<'a, V> {
         }
         for change in &unit.changes {
             let Some(row) = self.view.record(&change.key)? else { continue };
+            if is_overtaken(change, &row) {
+                self.touched.entry(change.key.clone()).or_default().stale = true;
+            }
             self.landed(&change.key, &row, |own| own.attempts.iter().any(|unit| applied.contains(unit)))?;
             let worn_out = |reference: &&TailRef| {
                 reference.stale.saturating_add(1) >= limits::STALE_TRIES
@@ -355,6 +358,13 @@ impl<'a, V: View> Taking<'a, V> {
         }
         Ok(())
     }
+}
+
+/// Returns whether a page had brought another version of a record while a change of ours was under way. What was under way
+/// was left alone then, and the answer need not name the record: of a transaction another one can have been stale.
+fn is_overtaken(change: &UnitChangeRow, row: &RecordRow) -> bool {
+    let known = row.version().filter(|known| known.number() > 0);
+    known.is_some_and(|known| change.base.is_none_or(|base| known > base))
 }
 
 fn count(unit: &UnitRow) -> u32 {

@@ -25,11 +25,11 @@ use super::judge::{Clash, Verdict, judge};
 use super::resolve::RemoteEdit;
 use crate::entry::{Annulled, AnnulledReason, Conflicted, Decision, Extent, ParkScope, PlannedOp, Winner};
 use crate::fields::{Fields, FieldsJson};
-use crate::ids::UnitId;
+use crate::ids::{OpId, UnitId};
 use crate::names::RecordKey;
 use crate::op::OpKind;
 use crate::protocol::Change;
-use crate::rows::{RecordRow, TailRef};
+use crate::rows::{Confirmed, RecordRow, TailRef};
 use crate::schema::EntityRules;
 
 impl<'a, V: View> Taking<'a, V> {
@@ -108,8 +108,7 @@ impl<'a, V: View> Taking<'a, V> {
         touched: &Touched<'a>,
         rules: &EntityRules,
     ) -> Result<(), V::Error> {
-        let Some(last) = touched.changes.last() else { return Ok(()) };
-        let last = &*as_confirmed(row, last);
+        let Some(last) = last_change(key, row, touched) else { return Ok(()) };
         if !touched.stale && !row.is_behind(last.version) {
             return Ok(());
         }
@@ -124,7 +123,7 @@ impl<'a, V: View> Taking<'a, V> {
         };
         for edit in [edits.waiting, edits.stale].into_iter().filter(|edit| !edit.ops.is_empty()) {
             for verdict in judge(key, rules, edit, &remote) {
-                self.follow(key, last, verdict);
+                self.follow(key, &last, verdict);
             }
         }
         Ok(())
@@ -194,18 +193,23 @@ impl<'a, V: View> Taking<'a, V> {
     }
 }
 
-/// Returns the last change that an answer tells of, or what is confirmed if that is newer: an answer can come late. Of what is
-/// confirmed only the record's last edit is known, which then stands for each field's.
-fn as_confirmed<'c>(row: &RecordRow, last: &'c Change) -> Cow<'c, Change> {
-    match row.confirmed.as_ref().filter(|confirmed| confirmed.version > last.version) {
-        Some(confirmed) => Cow::Owned(Change {
+/// Returns the last change that an answer tells of, or what is confirmed if that is newer, or if it tells of none: an answer can
+/// come late. Of what is confirmed only the record's last edit is known, which then stands for each field's.
+fn last_change<'c>(key: &RecordKey, row: &RecordRow, touched: &Touched<'c>) -> Option<Cow<'c, Change>> {
+    let told = touched.changes.last().copied();
+    let newer = |confirmed: &&Confirmed| told.is_none_or(|told| confirmed.version > told.version);
+    match (row.confirmed.as_ref().filter(newer), told) {
+        (Some(confirmed), _) => Some(Cow::Owned(Change {
+            key: key.clone(),
             version: confirmed.version,
             edited_at: confirmed.edited_at,
+            op: told.map_or(OpId::from_bytes([0; 16]), |told| told.op),
             older: BTreeMap::new(),
             deleted: confirmed.deleted,
-            ..last.clone()
-        }),
-        None => Cow::Borrowed(last),
+            partial: false,
+            fields: None,
+        })),
+        (None, told) => told.map(Cow::Borrowed),
     }
 }
 

@@ -195,6 +195,24 @@ fn a_record_of_a_dissolved_transaction_is_judged_though_another_one_was_stale() 
     assert_eq!((conflict.key, base), (crate::rules::desk::key("b"), json!("before")));
 }
 
+/// The page came while the transaction was on its way, and the answer was from before it: another record was stale.
+#[test]
+fn a_record_of_a_dissolved_transaction_is_judged_though_only_an_earlier_page_had_its_news() {
+    let judged = |version: u64| {
+        let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
+        let other = desk.units.remove(&unit_id(2)).unwrap();
+        desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
+        let confirmed = desk.row("b").confirmed.as_mut().unwrap();
+        (confirmed.version, confirmed.edited_at) = (Version::new(version), Hlc::from_bits(5_000));
+        confirmed.fields = fields(json!({"n": "theirs"})).to_json();
+        desk.take(stale(theirs("a", 3, json!({"n": 0}))), Vec::new())
+    };
+    let (conflict, base) = conflict(judged(4));
+    assert_eq!((conflict.key, base), (crate::rules::desk::key("b"), json!("before")));
+    assert_eq!((conflict.version, conflict.winner), (Version::new(4), Winner::Remote));
+    assert_eq!(judged(1).tally.conflicts, 0, "it was made for that version");
+}
+
 #[test]
 fn an_answer_to_one_unit_says_nothing_of_another_that_is_on_its_way() {
     for outcome in [
