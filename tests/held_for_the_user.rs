@@ -117,6 +117,32 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     assert_sound(&book);
 }
 
+/// Ann pointed a lead at a company that is gone by now, and noted a phone; Ben's later word on the company won. What she said of
+/// it counts no more, and still her phone was held for it.
+#[test]
+fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
+    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
+    let server = Server::new(&clock);
+    let (book, other) =
+        (open(&folder.path().join("a.book"), &clock, Duration::ZERO), common::book("ben", &clock));
+    other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
+    other.create(key("company/2"), fields(json!({"name": "Beta"}))).unwrap();
+    other.create(key("lead/1"), fields(json!({"name": "Ann", "company": null}))).unwrap();
+    sync(&other, &server);
+    sync(&book, &server);
+    book.update(key("lead/1"), fields(json!({"company": "2", "phone": "5"}))).unwrap();
+    clock.advance(1_000);
+    other.update(key("lead/1"), fields(json!({"company": "1"}))).unwrap();
+    other.delete(key("company/2")).unwrap();
+    sync(&other, &server);
+    pull(&book, &server);
+    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
+    sync(&book, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "company": "1", "phone": "5"})));
+    assert_eq!(book.status().state, SyncState::Idle);
+    assert_sound(&book);
+}
+
 /// A lead of a company that is gone waits for correction; then it was deleted together with something else. Undoing its
 /// creation has nothing to take back, and no edit can join it across the transaction: who only ever undid waited for ever.
 #[test]

@@ -18,7 +18,7 @@ use crate::time::{Hlc, WallTime};
 pub use record::{AuthorBase, Confirmed, RecordRow, RecordView, TailRef, Upcast, Visible};
 
 /// The format of the rows. Raised with every change to a type of this folder.
-pub const ROWS_FORMAT: u32 = 8;
+pub const ROWS_FORMAT: u32 = 9;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

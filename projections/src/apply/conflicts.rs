@@ -2,9 +2,9 @@
 
 use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ConflictRow, TailRef, TailRow, Upcast};
+use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef, TailRow, Upcast};
 use fieldbook_core::rules::{base, effective_fields};
-use fieldbook_core::{FieldsJson, OpKind, RecordKey};
+use fieldbook_core::{FieldsJson, OpKind, OpPlace, RecordKey};
 
 use super::Applying;
 use super::tail_rows::tail_row;
@@ -107,11 +107,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         fields: ItemIndex,
     ) -> Result<(), StoreError> {
         let fields = self.entry.fields(fields).map_err(|fault| self.damaged(fault))?.unwrap_or_default();
-        let made = self.log.existing(op.place.seq)?;
-        let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
-        let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, op.place)?, Some(&fields))?;
-        let tail_row = TailRow { upcast: Some(schema_version), ..tail_row };
-        self.effects.tail.push(TailEffect::Replace(op.place, tail_row));
+        self.refer_anew(op.place, Some(&fields), Some(schema_version))?;
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
         if let Some(at) = row.tail.iter().position(|reference| reference.op == op.id) {
             let mut reference = row.tail.remove(at);
@@ -144,7 +140,44 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             reference.lost.extend(news);
             change(reference);
         }
+        let concerned =
+            |found: &TailRef| found.op == op.id || (found.place < op.place && found.was_given_up());
+        self.refer_by_what_is_left(key, &row, concerned)?;
         self.see(&mut row)?;
         self.put(key, row)
+    }
+
+    /// Has the tail know to which records ops still refer once they lost fields, or were given others: what was taken from an
+    /// op must not hold it.
+    pub(super) fn refer_by_what_is_left(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+        concerned: impl Fn(&TailRef) -> bool,
+    ) -> Result<(), StoreError> {
+        if self.schema.rules(&key.entity).is_none_or(|rules| rules.references.is_empty()) {
+            return Ok(());
+        }
+        for reference in row.tail.iter().filter(|reference| concerned(reference)) {
+            let left = (!reference.outdated).then(|| self.log.op(reference.place)).transpose()?;
+            let left = left.map(|content| effective_fields(&content, reference).to_json());
+            let upcast = reference.upcast.as_ref().map(|upcast| upcast.schema_version);
+            self.refer_anew(reference.place, left.as_ref(), upcast)?;
+        }
+        Ok(())
+    }
+
+    /// Has the tail know an op as it is with other fields.
+    fn refer_anew(
+        &mut self,
+        place: OpPlace,
+        fields: Option<&FieldsJson>,
+        upcast: Option<u32>,
+    ) -> Result<(), StoreError> {
+        let made = self.log.existing(place.seq)?;
+        let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
+        let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, place)?, fields)?;
+        self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, ..tail_row }));
+        Ok(())
     }
 }

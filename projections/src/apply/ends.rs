@@ -34,12 +34,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// Takes from a record's dead letters what later ops, which end now, said anew.
     pub(super) fn last_word(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        self.outdate(&mut row, ops)?;
+        self.outdate(key, &mut row, ops)?;
         self.see(&mut row)?;
         self.put(key, row)
     }
 
-    pub(super) fn outdate(&self, row: &mut RecordRow, ops: &[PlannedOp]) -> Result<(), StoreError> {
+    pub(super) fn outdate(
+        &mut self,
+        key: &RecordKey,
+        row: &mut RecordRow,
+        ops: &[PlannedOp],
+    ) -> Result<(), StoreError> {
         if row.tail.iter().any(TailRef::was_given_up) {
             for op in ops {
                 let content = self.log.op(op.place)?;
@@ -50,6 +55,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 let names: Vec<_> = said.names().map(str::to_owned).collect();
                 row.outdate(op.place, content.kind, &names);
             }
+            let last = ops.iter().map(|op| op.place).max().unwrap_or_default();
+            self.refer_by_what_is_left(key, row, |found| found.place < last && found.was_given_up())?;
         }
         Ok(())
     }

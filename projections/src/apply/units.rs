@@ -106,7 +106,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             if let Some(version) = version.filter(|version| row.is_behind(*version)) {
                 self.confirm(&mut row, change, version)?;
             }
-            self.outdate(&mut row, &change.ops)?;
+            self.outdate(&change.key, &mut row, &change.ops)?;
             row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
             self.ended(&change.key, &change.ops)?;
             self.see(&mut row)?;
