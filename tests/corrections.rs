@@ -203,6 +203,30 @@ fn a_refused_op_can_be_sent_again_or_given_up() {
     assert_sound(&book);
 }
 
+/// A form was saved whole and refused; a note that was typed after it arrived. Sending the form again took the note away: at
+/// the server, and on her own screen as soon as the note had arrived.
+#[test]
+fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let book = book("ann", &clock);
+    book.create(key("lead/1"), fields(json!({"name": "Ann", "town": "Graz"}))).unwrap();
+    sync(&book, &server);
+    book.replace(key("lead/1"), fields(json!({"name": "Anna"}))).unwrap();
+    common::sync_with(&book, &refusing(&server));
+    book.update(key("lead/1"), fields(json!({"note": "call back"}))).unwrap();
+    sync(&book, &server);
+    let noted = Some(json!({"name": "Ann", "town": "Graz", "note": "call back"}));
+    assert_eq!(server.record("lead/1"), noted);
+    let both = Some(json!({"name": "Anna", "note": "call back"}));
+    assert_eq!(view(&book, "lead/1"), both);
+    let letters: Vec<_> = book.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect();
+    book.retry(letters).unwrap();
+    sync(&book, &server);
+    assert_eq!((server.record("lead/1"), view(&book, "lead/1")), (both.clone(), both));
+    assert_sound(&book);
+}
+
 /// Ann's edit was refused; while it lay there as a dead letter, Ben changed the same field, and her book read that. Her retry
 /// went out for Ben's version, as if she had seen it: his value was gone, and no conflict said so.
 #[test]

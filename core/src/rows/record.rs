@@ -99,6 +99,35 @@ impl TailRef {
     pub const fn was_given_up(&self) -> bool {
         self.dead || !self.attempts.is_empty()
     }
+
+    /// Gives it values, on top of those that it was given before.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn merge(&mut self, values: &Fields) -> Result<(), InvalidFields> {
+        let known = self.merged.as_ref().map(FieldsJson::to_fields).transpose()?;
+        let mut merged = known.unwrap_or_default();
+        merged.compose(values.clone());
+        self.merged = Some(merged.to_json());
+        Ok(())
+    }
+
+    /// Counts values as seen by who made it.
+    fn learn(&mut self, values: &Fields) -> Result<(), InvalidFields> {
+        if let Some(seen) = self.base.as_mut().and_then(|base| base.fields.as_mut()) {
+            let mut fields = seen.to_fields()?;
+            fields.apply(values);
+            *seen = fields.to_json();
+        }
+        Ok(())
+    }
+
+    fn keep_merged(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), InvalidFields> {
+        let Some(merged) = self.merged.as_ref() else { return Ok(()) };
+        let kept = merged.to_fields()?.filtered(keep);
+        self.merged = (!kept.is_empty()).then(|| kept.to_json());
+        Ok(())
+    }
 }
 
 /// An op's fields, turned into those of another schema version.
@@ -157,16 +186,43 @@ impl RecordRow {
 
     /// Takes from dead letters, and from those that are sent again, what a later op of ours said anew, when that op ends: what
     /// a person typed first must not come back over what was typed last.
-    pub fn outdate(&mut self, later: OpPlace, kind: OpKind, names: &[String]) {
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn outdate(&mut self, later: OpPlace, kind: OpKind, names: &[String]) -> Result<(), InvalidFields> {
         for reference in self.tail.iter_mut().filter(|found| found.place < later && found.was_given_up()) {
             if kind == OpKind::Update {
                 let news = names.iter().filter(|name| !reference.lost.contains(name));
                 let news: Vec<_> = news.cloned().collect();
                 reference.lost.extend(news);
+                reference.keep_merged(|name| !names.iter().any(|lost| lost == name))?;
             } else {
                 reference.outdated = true;
             }
         }
+        Ok(())
+    }
+
+    /// Gives what a later update of ours said, when it ends, to dead letters and to what is sent again that set the whole
+    /// record: they were typed first, and would take it away. Nor does its author meet there what is our own.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn hand_down(&mut self, later: OpPlace, said: &Fields) -> Result<(), InvalidFields> {
+        let mut is_over_deletion = false;
+        for reference in self.tail.iter_mut().filter(|found| found.place < later && !found.outdated) {
+            let sets_all = match reference.kind {
+                OpKind::Replace => true,
+                OpKind::Create => is_over_deletion,
+                OpKind::Update | OpKind::Delete => false,
+            };
+            is_over_deletion |= reference.kind == OpKind::Delete;
+            if sets_all && reference.was_given_up() {
+                reference.merge(said)?;
+                reference.learn(said)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether nothing is known of the record any more, so that it needs no row.

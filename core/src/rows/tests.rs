@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::codec;
+use crate::fields::Fields;
 use crate::numbers::Seq;
 use crate::op::OpPlace;
 
@@ -14,10 +15,36 @@ fn dead(seq: u64) -> TailRef {
 fn dead_letters_lose_what_a_later_op_said_anew() {
     let mut row = RecordRow { tail: vec![dead(1), dead(9)], ..RecordRow::default() };
     let later = OpPlace { seq: Seq::new(5), index: 0 };
-    row.outdate(later, OpKind::Update, &["a".to_owned()]);
+    row.outdate(later, OpKind::Update, &["a".to_owned()]).unwrap();
     assert_eq!((row.tail[0].lost.as_slice(), row.tail[1].lost.len()), (["a".to_owned()].as_slice(), 0));
-    row.outdate(later, OpKind::Create, &[]);
+    row.outdate(later, OpKind::Create, &[]).unwrap();
     assert_eq!((row.tail[0].outdated, row.tail[1].outdated), (true, false));
+}
+
+#[test]
+fn what_a_later_update_said_is_handed_down_to_what_sets_the_whole_record() {
+    let handed = |beneath: OpKind, kind: OpKind| {
+        let mut row = RecordRow { tail: vec![dead(1), dead(2)], ..RecordRow::default() };
+        (row.tail[0].kind, row.tail[1].kind) = (beneath, kind);
+        let later = OpPlace { seq: Seq::new(5), index: 0 };
+        let said = Fields::from_value(serde_json::json!({"a": 4})).unwrap();
+        row.hand_down(later, &said).unwrap();
+        row.tail.iter().map(|reference| reference.merged == Some(said.to_json())).collect::<Vec<_>>()
+    };
+    assert_eq!(handed(OpKind::Update, OpKind::Replace), [false, true]);
+    assert_eq!(handed(OpKind::Delete, OpKind::Create), [false, true], "the two are sent as a replace");
+    assert_eq!(handed(OpKind::Update, OpKind::Create), [false, false], "that is put on top of theirs");
+}
+
+#[test]
+fn what_was_handed_down_is_taken_back_by_a_later_word() {
+    let mut row = RecordRow { tail: vec![dead(1)], ..RecordRow::default() };
+    row.tail[0].kind = OpKind::Replace;
+    let place = |seq| OpPlace { seq: Seq::new(seq), index: 0 };
+    row.hand_down(place(5), &Fields::from_value(serde_json::json!({"a": 4, "b": 4})).unwrap()).unwrap();
+    row.outdate(place(6), OpKind::Update, &["a".to_owned()]).unwrap();
+    let left = Fields::from_value(serde_json::json!({"b": 4})).unwrap();
+    assert_eq!(row.tail[0].merged, Some(left.to_json()));
 }
 
 #[test]

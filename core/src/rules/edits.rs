@@ -89,7 +89,7 @@ impl<V: View> Taking<'_, V> {
         waiting.base = overlaid(waiting.base.take(), &waits).unwrap_or_default();
         stale.base = self.with_landed(row, stale.base)?;
         waiting.base = self.with_landed(row, waiting.base)?;
-        stale.hides_theirs = makes_anew(row, &stale.ops) || is_above(&waits, &stale.ops);
+        stale.hides_theirs = makes_anew(row, &stale.ops);
         Ok(Some(Edits { stale, waiting, under_way }))
     }
 
@@ -183,16 +183,6 @@ fn makes_anew(row: &RecordRow, ops: &[EditOp]) -> bool {
     let Some(first) = ops.first().filter(|first| first.kind == OpKind::Create) else { return false };
     let is_beneath = |reference: &&TailRef| !reference.outdated && reference.place < first.op.place;
     row.tail.iter().filter(is_beneath).any(|reference| reference.kind == OpKind::Delete)
-}
-
-/// Returns whether something that waits beneath ops, since it goes again, would take their place if they ended.
-fn is_above(waits: &[(&TailRef, Fields)], ops: &[EditOp]) -> bool {
-    let Some(first) = ops.first() else { return false };
-    let says = |name: &str| ops.iter().any(|op| op.fields.get(name).is_some());
-    let beneath = waits.iter().filter(|(reference, _)| reference.place < first.op.place);
-    beneath
-        .into_iter()
-        .any(|(reference, fields)| reference.kind != OpKind::Update || fields.names().any(says))
 }
 
 /// How a unit ends.

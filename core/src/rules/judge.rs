@@ -36,8 +36,7 @@ pub(super) struct Edit {
     pub(super) stale: bool,
     /// What the record was when both sides were last the same.
     pub(super) base: Option<Fields>,
-    /// Whether the app would not read theirs if it ended: it makes the record anew on top of a deletion that is a dead letter or
-    /// goes again, or something that goes again beneath it says something else.
+    /// Whether it makes the record anew on top of a deletion that is a dead letter, or goes again: the app reads no field of theirs.
     pub(super) hides_theirs: bool,
 }
 
@@ -128,7 +127,7 @@ pub(super) fn judge(
     let passed =
         if kind == OpKind::Replace { Vec::new() } else { passed(&edit, &change.fields, remote.image) };
     // Where the app does not read theirs it would by an end of ours; by an ack it may.
-    let stands = kind != OpKind::Delete && edit.hides_theirs;
+    let stands = kind == OpKind::Create && edit.hides_theirs;
     match resolve(key, rules, edit.base.as_ref(), local, remote) {
         Resolution::Agreed if !stands && (edit.stale || kind == OpKind::Delete) => {
             let ops = edit.ops.iter().map(|op| op.op).collect();

@@ -4,7 +4,7 @@ use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef, TailRow, Upcast};
 use fieldbook_core::rules::{base, effective_fields};
-use fieldbook_core::{FieldsJson, OpKind, OpPlace, RecordKey};
+use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey};
 
 use super::Applying;
 use super::tail_rows::tail_row;
@@ -46,17 +46,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let lost: Vec<_> = lost.map(|field| field.name.clone()).collect();
         self.learn(conflict)?;
         self.lose(&conflict.key, conflict.op, &lost, |reference| {
-            if let Some(merged) = &merged {
-                reference.merged = Some(
-                    match reference.merged.take().map(|before| (before.to_fields(), merged.to_fields())) {
-                        Some((Ok(mut before), Ok(more))) => {
-                            before.compose(more);
-                            before.to_json()
-                        }
-                        _ => merged.clone(),
-                    },
-                );
-            }
+            merged.as_ref().map_or(Ok(()), |merged| reference.merge(&merged.to_fields()?))
         })
     }
 
@@ -92,9 +82,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         };
         self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())?;
         self.lose(key, op, lost, |reference| {
-            if merged.is_some() {
-                reference.merged.clone_from(&merged);
-            }
+            merged.as_ref().map_or(Ok(()), |merged| reference.merge(&merged.to_fields()?))
         })
     }
 
@@ -130,15 +118,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         key: &RecordKey,
         op: PlannedOp,
         lost: &[String],
-        change: impl Fn(&mut TailRef),
+        change: impl Fn(&mut TailRef) -> Result<(), InvalidFields>,
     ) -> Result<(), StoreError> {
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        row.outdate(op.place, OpKind::Update, lost);
+        row.outdate(op.place, OpKind::Update, lost).map_err(|fault| self.damaged(fault))?;
         for reference in row.tail.iter_mut().filter(|reference| reference.op == op.id) {
             let news = lost.iter().filter(|name| !reference.lost.contains(name));
             let news: Vec<_> = news.cloned().collect();
             reference.lost.extend(news);
-            change(reference);
+            change(reference).map_err(|fault| self.damaged(fault))?;
         }
         let concerned =
             |found: &TailRef| found.op == op.id || (found.place < op.place && found.was_given_up());

@@ -1,9 +1,10 @@
 //! How ops leave the tail, and what they take from the dead letters before them.
 
-use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Annulled, AnnulledReason, ParkScope, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{RecordRow, TailRef};
+use fieldbook_core::rules::effective_fields;
+use fieldbook_core::{OpKind, RecordKey};
 
 use super::Applying;
 use crate::access::Tables;
@@ -48,12 +49,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         if row.tail.iter().any(TailRef::was_given_up) {
             for op in ops {
                 let content = self.log.op(op.place)?;
-                let upcast = row.tail.iter().find(|reference| reference.op == op.id);
-                let upcast = upcast.and_then(|reference| reference.upcast.as_ref());
+                let own = row.tail.iter().find(|reference| reference.op == op.id).cloned();
+                let upcast = own.as_ref().and_then(|own| own.upcast.as_ref());
                 let upcast = upcast.map(|upcast| upcast.fields.to_fields()).transpose();
-                let said = upcast.map_err(|fault| self.damaged(fault))?.unwrap_or(content.fields);
+                let upcast = upcast.map_err(|fault| self.damaged(fault))?;
+                let said = upcast.as_ref().unwrap_or(&content.fields);
                 let names: Vec<_> = said.names().map(str::to_owned).collect();
-                row.outdate(op.place, content.kind, &names);
+                row.outdate(op.place, content.kind, &names).map_err(|fault| self.damaged(fault))?;
+                if let Some(own) = own.filter(|_| content.kind == OpKind::Update) {
+                    let left = effective_fields(&content, &own);
+                    row.hand_down(op.place, &left).map_err(|fault| self.damaged(fault))?;
+                }
             }
             let last = ops.iter().map(|op| op.place).max().unwrap_or_default();
             self.refer_by_what_is_left(key, row, |found| found.place < last && found.was_given_up())?;

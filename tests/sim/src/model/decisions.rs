@@ -249,14 +249,33 @@ impl Model {
             let upcast = tail.iter().find(|waiting| waiting.op == *id);
             let upcast = upcast.and_then(|waiting| waiting.upcast.as_ref());
             let names: Vec<String> = upcast.unwrap_or(&op.fields).keys().cloned().collect();
+            let left = tail.iter().find(|waiting| waiting.op == *id).map(|waiting| waiting.says(&op));
             self.outdate(&op.key, op.place, &names);
+            self.hand_down(&op.key, op.place, &left.unwrap_or_default());
         } else {
             self.each_given_up_before(&op.key, op.place, |waiting| waiting.outdated = true);
         }
     }
 
     fn outdate(&mut self, key: &RecordKey, later: OpPlace, names: &[String]) {
-        self.each_given_up_before(key, later, |waiting| waiting.lost.extend(names.iter().cloned()));
+        self.each_given_up_before(key, later, |waiting| {
+            waiting.lost.extend(names.iter().cloned());
+            waiting.merged.retain(|name, _| !names.contains(name));
+        });
+    }
+
+    /// What replaces the whole record and goes again would take away what was typed after it.
+    fn hand_down(&mut self, key: &RecordKey, later: OpPlace, said: &super::Image) {
+        let Some(held) = self.records.get_mut(key) else { return };
+        let mut is_deleted = false;
+        for waiting in held.tail.iter_mut().filter(|waiting| !waiting.outdated) {
+            let Some(op) = self.ops.get(&waiting.op).filter(|op| op.place < later) else { continue };
+            let replaces = op.kind == OpKind::Replace || (op.kind == OpKind::Create && is_deleted);
+            is_deleted |= op.kind == OpKind::Delete;
+            if replaces && waiting.given_up {
+                waiting.merged.extend(said.clone());
+            }
+        }
     }
 
     fn each_given_up_before(&mut self, key: &RecordKey, later: OpPlace, change: impl Fn(&mut Waiting)) {
