@@ -34,6 +34,23 @@ fn open(path: &Path, clock: &Arc<TestClock>, undo_window: Duration) -> Book {
     Book::open_or_create(path, options("ann", clock).schema(schema(undo_window))).unwrap()
 }
 
+/// A book of the app, another of somebody who knows no rules, and their server.
+struct Two {
+    clock: Arc<TestClock>,
+    server: Server,
+    book: Book,
+    other: Book,
+    _folder: tempfile::TempDir,
+}
+
+fn two() -> Two {
+    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
+    let server = Server::new(&clock);
+    let book = open(&folder.path().join("a.book"), &clock, Duration::ZERO);
+    let other = common::book("ben", &clock);
+    Two { clock, server, book, other, _folder: folder }
+}
+
 const fn attention(held: u64) -> SyncState {
     SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, held }
 }
@@ -69,32 +86,29 @@ fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
 
 #[test]
 fn a_reference_to_a_deleted_record_is_held_until_that_is_there_again() {
-    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
-    let server = Server::new(&clock);
-    let (book, other) =
-        (open(&folder.path().join("a.book"), &clock, Duration::ZERO), common::book("ben", &clock));
+    let Two { server, book, other, .. } = &two();
     other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
-    sync(&other, &server);
-    sync(&book, &server);
+    sync(other, server);
+    sync(book, server);
     book.create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
     assert_eq!(book.status().state, SyncState::Idle);
     other.delete(key("company/1")).unwrap();
-    sync(&other, &server);
-    pull(&book, &server);
+    sync(other, server);
+    pull(book, server);
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Held(Hold::Gone(key("company/1"))));
     assert_eq!(book.status().state, attention(1));
-    sync(&book, &server);
+    sync(book, server);
     assert_eq!(server.record("lead/1"), None);
     let said = book.explain(&key("lead/1")).unwrap().to_string();
     assert!(said.contains("company/1, which was deleted"), "{said}");
 
     other.create(key("company/1"), fields(json!({"name": "Acme again"}))).unwrap();
-    sync(&other, &server);
-    sync(&book, &server);
-    sync(&book, &server);
+    sync(other, server);
+    sync(book, server);
+    sync(book, server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "company": "1"})));
     assert_eq!(book.status().state, SyncState::Idle);
-    assert_sound(&book);
+    assert_sound(book);
 }
 
 #[test]
@@ -121,45 +135,39 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
 /// it counts no more, and still her phone was held for it.
 #[test]
 fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
-    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
-    let server = Server::new(&clock);
-    let (book, other) =
-        (open(&folder.path().join("a.book"), &clock, Duration::ZERO), common::book("ben", &clock));
+    let Two { clock, server, book, other, .. } = &two();
     other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
     other.create(key("company/2"), fields(json!({"name": "Beta"}))).unwrap();
     other.create(key("lead/1"), fields(json!({"name": "Ann", "company": null}))).unwrap();
-    sync(&other, &server);
-    sync(&book, &server);
+    sync(other, server);
+    sync(book, server);
     book.update(key("lead/1"), fields(json!({"company": "2", "phone": "5"}))).unwrap();
     clock.advance(1_000);
     other.update(key("lead/1"), fields(json!({"company": "1"}))).unwrap();
     other.delete(key("company/2")).unwrap();
-    sync(&other, &server);
-    pull(&book, &server);
+    sync(other, server);
+    pull(book, server);
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
-    sync(&book, &server);
+    sync(book, server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "company": "1", "phone": "5"})));
     assert_eq!(book.status().state, SyncState::Idle);
-    assert_sound(&book);
+    assert_sound(book);
 }
 
 /// A lead of a company that is gone waits for correction; then it was deleted together with something else. Undoing its
 /// creation has nothing to take back, and no edit can join it across the transaction: who only ever undid waited for ever.
 #[test]
 fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
-    let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
-    let server = Server::new(&clock);
-    let (book, other) =
-        (open(&folder.path().join("a.book"), &clock, Duration::ZERO), common::book("ben", &clock));
+    let Two { server, book, other, .. } = &two();
     other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
-    sync(&other, &server);
+    sync(other, server);
     other.delete(key("company/1")).unwrap();
-    sync(&other, &server);
-    sync(&book, &server);
+    sync(other, server);
+    sync(book, server);
     book.create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
     let also = Mutation::create(key("lead/2"), fields(json!({"name": "Ben"})));
     book.transaction(vec![Mutation::delete(key("lead/1")), also]).unwrap();
-    sync(&book, &server);
+    sync(book, server);
     let tail = book.snapshot().unwrap().tail(book.schema()).unwrap();
     let (place, held) = tail.ops().next().map(|(place, row)| (place, row.op)).unwrap();
     assert_eq!(book.plan().holds[&place], Hold::Gone(key("company/1")));
@@ -167,10 +175,10 @@ fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
     assert_eq!(book.status().state, attention(1), "and says so");
 
     book.discard(vec![held], "the company is gone").unwrap();
-    sync(&book, &server);
+    sync(book, server);
     assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
     assert_eq!(book.status().state, SyncState::Idle);
-    assert_sound(&book);
+    assert_sound(book);
 }
 
 /// Takes a page and sends nothing.

@@ -20,6 +20,7 @@ pub mod disk;
 pub mod fuzz;
 pub mod ledger;
 pub mod model;
+pub mod seeds;
 pub mod server;
 pub mod spec;
 pub mod swarm;

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::action::{Action, Case, Setup};
 use crate::broken::Broken;
+use crate::seeds::words_of;
 use crate::swarm::Swarm;
 use crate::world::World;
 
@@ -121,11 +122,8 @@ impl Outcome {
 
 fn guarded(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {
     // A world is used up by its run, so a broken state within it cannot be seen afterwards.
-    catch_unwind(AssertUnwindSafe(|| run(setup, source))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Outcome::not_run(Broken::new("panic", text))
-    })
+    catch_unwind(AssertUnwindSafe(|| run(setup, source)))
+        .unwrap_or_else(|panic| Outcome::not_run(Broken::new("panic", words_of(&*panic))))
 }
 
 fn run(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {

@@ -9,11 +9,9 @@ use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use fieldbook_sim::fuzz::{TARGETS, Target, drawn, small_case};
+use fieldbook_sim::seeds::{on_all_cores, words_of};
 
 const USAGE: &str =
     "usage: inputs [--target NAME] [--seeds N] [--from N] [--keep DIR] [--file FILE [--case]]";
@@ -83,7 +81,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     panic::set_hook(Box::new(|_| {}));
     let mut holds = true;
     for (name, target) in targets {
-        let failures = run_all(*target, options);
+        let failures = on_all_cores(options.from, options.seeds, |seed| failure(*target, &drawn(seed)));
         writeln!(out, "{name:<18} {:>12} runs, {} findings", options.seeds, failures.len())?;
         for (seed, said) in &failures {
             holds = false;
@@ -100,36 +98,10 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(holds)
 }
 
-/// Runs the seeds on all cores, and returns those that fail with what they said.
-fn run_all(target: Target, options: &Options) -> Vec<(u64, String)> {
-    let (next, end) = (AtomicU64::new(options.from), options.from.saturating_add(options.seeds));
-    let failures = Mutex::new(Vec::new());
-    let workers = thread::available_parallelism().map_or(2, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
-                    if let Some(said) = failure(target, &drawn(seed)) {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push((seed, said));
-                    }
-                }
-            });
-        }
-    });
-    let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failures.sort();
-    failures
-}
-
 /// Returns what a target says of an input that it fails on.
 fn failure(target: Target, data: &[u8]) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| target(data))).err()?;
-    let said = panic.downcast_ref::<String>().cloned();
-    Some(said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default())
+    Some(words_of(&*panic).to_owned())
 }
 
 /// Takes bytes away, and makes others zero, as long as what is left fails in the same words up to the first figure.

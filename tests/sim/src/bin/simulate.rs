@@ -7,10 +7,9 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 
+use fieldbook_sim::seeds::on_all_cores;
 use fieldbook_sim::{Ran, Stats, play, run_seed, shrink};
 
 const USAGE: &str = "usage: simulate [--seeds N] [--from N] [--seed N] [--trace] [--keep DIR] [--case FILE]";
@@ -103,33 +102,16 @@ fn keep(
 
 /// Runs the seeds on all cores.
 fn run_all(options: &Options) -> (Stats, Vec<(u64, Ran)>) {
-    let (next, end) = (AtomicU64::new(options.from), options.from.saturating_add(options.seeds));
-    let sums = Mutex::new((Stats::default(), Vec::new()));
-    let workers = thread::available_parallelism().map_or(2, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
-                    let mut ran = run_seed(seed);
-                    if seed.is_multiple_of(TWICE_EVERY) && ran.broken.is_none() {
-                        check_same(&mut ran, &run_seed(seed));
-                    }
-                    let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    sums.0.add(&ran.stats);
-                    if ran.broken.is_some() {
-                        sums.1.push((seed, ran));
-                    }
-                }
-            });
+    let stats = Mutex::new(Stats::default());
+    let failures = on_all_cores(options.from, options.seeds, |seed| {
+        let mut ran = run_seed(seed);
+        if seed.is_multiple_of(TWICE_EVERY) && ran.broken.is_none() {
+            check_same(&mut ran, &run_seed(seed));
         }
+        stats.lock().unwrap_or_else(PoisonError::into_inner).add(&ran.stats);
+        ran.broken.is_some().then_some(ran)
     });
-    let (stats, mut failures) = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    failures.sort_by_key(|(seed, _)| *seed);
-    (stats, failures)
+    (stats.into_inner().unwrap_or_else(PoisonError::into_inner), failures)
 }
 
 fn check_same(ran: &mut Ran, again: &Ran) {

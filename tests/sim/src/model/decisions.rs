@@ -246,10 +246,10 @@ impl Model {
         let Some(op) = self.ops.get(id).cloned() else { return };
         if op.kind == OpKind::Update {
             let tail = self.records.get(&op.key).map(|held| held.tail.as_slice()).unwrap_or_default();
-            let upcast = tail.iter().find(|waiting| waiting.op == *id);
-            let upcast = upcast.and_then(|waiting| waiting.upcast.as_ref());
+            let own = tail.iter().find(|waiting| waiting.op == *id);
+            let upcast = own.and_then(|own| own.upcast.as_ref());
             let names: Vec<String> = upcast.unwrap_or(&op.fields).keys().cloned().collect();
-            let left = tail.iter().find(|waiting| waiting.op == *id).map(|waiting| waiting.says(&op));
+            let left = own.map(|own| own.says(&op));
             self.outdate(&op.key, op.place, &names);
             self.hand_down(&op.key, op.place, &left.unwrap_or_default());
         } else {
