@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use fieldbook_sim::fuzz::TARGETS;
 
-/// The fault tables and the invariants of the fault model: a letter, and how many rows it has.
+/// The fault tables and the invariants of the fault model, and what trying the product found: a letter, and how many rows
+/// it has.
 const ROWS: &[(&str, u32)] =
-    &[("F", 12), ("N", 19), ("V", 9), ("C", 8), ("M", 12), ("S", 20), ("X", 8), ("L", 8)];
+    &[("F", 12), ("N", 19), ("V", 9), ("C", 8), ("M", 12), ("S", 20), ("X", 8), ("L", 8), ("T", 28)];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
