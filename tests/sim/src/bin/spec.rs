@@ -3,45 +3,104 @@
 //! Exits with 0 if every line of every file is a case that passed or is of a kind that is not run, else with 1; with 2 if the
 //! call makes no sense.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use fieldbook_sim::spec::{FileReport, Manner, run_file};
+use fieldbook_sim::spec::{FailedCase, FileReport, Manner, run_file};
 
-const USAGE: &str = "usage: spec [--reopening] FILE...\n\n  \
-    FILE         spec cases, one JSON object a line (tests/spec/README.md)\n  \
-    --reopening  close the book and open it again after every step, which must make no difference\n";
+const USAGE: &str = "usage: spec [OPTION...] FILE...\n\n  \
+    FILE             spec cases, one JSON object a line (tests/spec/README.md)\n\n\
+    Each of these must make no difference:\n  \
+    --seeds N        run every case with the seeds 0 to N-1 for ids and jitter (default: with 0)\n  \
+    --seed N         run every case with this one seed\n  \
+    --reopening      close the book and open it again after every step\n  \
+    --lost-requests  lose a request before every push, so that everything is sent twice\n  \
+    --one-shot       make every exchange in a process of its own, with nothing remembered in memory\n  \
+    --every-manner   all of these, alone and together, one after the other\n";
+
+/// What is to be run.
+struct Options {
+    manners: Vec<Manner>,
+    seeds: Range<u64>,
+    files: Vec<PathBuf>,
+}
+
+/// What there is to say instead of running.
+enum Instead {
+    Help,
+    Wrong(String),
+}
 
 fn main() -> ExitCode {
+    match options(std::env::args_os().skip(1)) {
+        Ok(options) => run(&options),
+        Err(Instead::Help) => say(&mut io::stdout(), USAGE, ExitCode::SUCCESS),
+        Err(Instead::Wrong(why)) => say(&mut io::stderr(), &format!("{why}\n{USAGE}"), ExitCode::from(2)),
+    }
+}
+
+fn options(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Instead> {
     let mut manner = Manner::default();
-    let mut files: Vec<PathBuf> = Vec::new();
-    for argument in std::env::args_os().skip(1) {
+    let mut options = Options { manners: Vec::new(), seeds: 0..1, files: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        let mut number = |word: &str| {
+            let value = arguments.next().and_then(|value| value.to_str()?.parse::<u64>().ok());
+            value.ok_or_else(|| Instead::Wrong(format!("{word} needs a number")))
+        };
         match argument.to_str() {
-            Some("--reopening") => manner.reopening = true,
-            Some("--help" | "-h") => return say(&mut io::stdout(), USAGE, ExitCode::SUCCESS),
-            Some(word) if word.starts_with('-') => {
-                return say(&mut io::stderr(), &format!("unknown option {word}\n{USAGE}"), ExitCode::from(2));
+            Some(word @ "--seeds") => options.seeds = 0..number(word)?.max(1),
+            Some(word @ "--seed") => {
+                let seed = number(word)?;
+                options.seeds = seed..seed.saturating_add(1);
             }
-            _ => files.push(argument.into()),
+            Some("--reopening") => manner.reopening = true,
+            Some("--lost-requests") => manner.lost_requests = true,
+            Some("--one-shot") => manner.one_shot = true,
+            Some("--every-manner") => options.manners = Manner::ALL.to_vec(),
+            Some("--help" | "-h") => return Err(Instead::Help),
+            Some(word) if word.starts_with('-') => {
+                return Err(Instead::Wrong(format!("unknown option {word}")));
+            }
+            _ => options.files.push(argument.into()),
         }
     }
-    if files.is_empty() {
-        return say(&mut io::stderr(), USAGE, ExitCode::from(2));
+    if options.manners.is_empty() {
+        options.manners.push(manner);
     }
-    let (mut passed, mut failed, mut skipped, mut good) = (0, 0, 0, true);
+    if options.files.is_empty() {
+        return Err(Instead::Wrong("there is no file to run".to_owned()));
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> ExitCode {
+    let mut is_good = true;
+    for manner in &options.manners {
+        let (text, all_passed) = run_in(*manner, options);
+        let was_said = say(&mut io::stdout(), &text, ExitCode::SUCCESS) == ExitCode::SUCCESS;
+        is_good &= was_said && all_passed;
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs all files in one manner. Returns what came of it in words, and whether all is well.
+fn run_in(manner: Manner, options: &Options) -> (String, bool) {
+    let (mut passed, mut failed, mut skipped, mut is_good) = (0, 0, 0, true);
     let mut text = String::new();
-    for file in &files {
-        match run_file(file, manner) {
+    for file in &options.files {
+        match run_file(file, manner, options.seeds.clone()) {
             Ok(report) => {
-                good &= report.is_good();
+                is_good &= report.is_good();
                 passed += report.passed;
                 failed += report.failed.len();
                 skipped += report.skipped;
-                text.push_str(&shown(&file.display().to_string(), &report));
+                text.push_str(&shown(&file.display().to_string(), &report, manner, options));
             }
             Err(error) => {
-                good = false;
+                is_good = false;
                 text.push_str(&format!("{}: cannot be read: {error}\n", file.display()));
             }
         }
@@ -50,11 +109,15 @@ fn main() -> ExitCode {
     if skipped > 0 {
         text.push_str(&format!(", {skipped} skipped"));
     }
+    let seeds = options.seeds.end - options.seeds.start;
+    if seeds > 1 || manner != Manner::default() {
+        text.push_str(&format!(": spec --seeds {seeds}{manner}"));
+    }
     text.push('\n');
-    say(&mut io::stdout(), &text, if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    (text, is_good)
 }
 
-fn shown(file: &str, report: &FileReport) -> String {
+fn shown(file: &str, report: &FileReport, manner: Manner, options: &Options) -> String {
     let mut text = String::new();
     for (line, fault) in &report.unreadable {
         text.push_str(&format!("{file}: line {line} does not parse: {fault}\n"));
@@ -64,8 +127,20 @@ fn shown(file: &str, report: &FileReport) -> String {
         for difference in &case.differences {
             text.push_str(&format!("    {difference}\n"));
         }
+        text.push_str(&again(file, case, manner, options));
     }
     text
+}
+
+/// Returns how a failure is seen again, if it takes more than naming the file.
+fn again(file: &str, case: &FailedCase, manner: Manner, options: &Options) -> String {
+    let seeds = options.seeds.end - options.seeds.start;
+    match case.seeds.first() {
+        Some(first) if seeds > 1 => {
+            format!("    with {} of {seeds} seeds: spec --seed {first}{manner} {file}\n", case.seeds.len())
+        }
+        _ => String::new(),
+    }
 }
 
 fn say(to: &mut dyn Write, text: &str, code: ExitCode) -> ExitCode {

@@ -32,9 +32,9 @@ pub(super) struct Case {
     pub(super) steps: Vec<Step>,
     /// What must be so at the end.
     pub(super) expect: Expect,
-    /// Whether the case is about one run of the app, so that ending it after every step would be another case.
+    /// Why the case is about one run of the app, if it is, so that ending that between its steps would be another case.
     #[serde(default)]
-    pub(super) one_run: bool,
+    pub(super) one_run: Option<String>,
     /// For people.
     #[serde(default, rename = "note")]
     _note: Option<String>,

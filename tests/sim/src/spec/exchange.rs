@@ -1,42 +1,124 @@
 //! The exchanges of a case: what leaves the book, and what the scripted server says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, Unit};
+use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, Unit};
 use fieldbook::{Ask, Cursor, Next, OpId, RecordKey, RequestId, ServerEpoch, ServerId, UnitId, limits};
 use serde_json::{Value, json};
 
 use super::answer;
 use super::case::{Answered, Pulled};
+use super::clock::CaseClock;
 use super::fault::Fault;
 use super::world::World;
 
+/// How much a push carries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch {
+    pub(super) ops: usize,
+    pub(super) bytes: usize,
+}
+
+impl Batch {
+    /// Returns what a case says, or what the product does of itself.
+    pub(super) fn of(ops: Option<usize>, bytes: Option<usize>) -> Self {
+        Self { ops: ops.unwrap_or(limits::BATCH_OPS), bytes: bytes.unwrap_or(limits::BATCH_BYTES) }
+    }
+}
+
+/// What the scripted server makes its answers from.
+pub(super) struct Answering {
+    pub(super) clock: Arc<CaseClock>,
+    pub(super) server_epoch: u8,
+}
+
 impl World {
-    pub(super) fn begin_push(
+    /// Sends what would be sent now and takes the answer in.
+    pub(super) fn push(
         &mut self,
-        (ops, bytes): (Option<usize>, Option<usize>),
+        results: &[Answered],
+        batch: Batch,
         heed_backoff: bool,
     ) -> Result<(), Fault> {
+        if self.manner.one_shot && self.in_flight.is_empty() {
+            if !heed_backoff {
+                self.wait_for_backoff()?;
+            }
+            return self.push_in_one_shot(results, batch);
+        }
+        self.begin_push(batch, heed_backoff)?;
+        self.clock.advance(1);
+        self.end_push(results)
+    }
+
+    pub(super) fn begin_push(&mut self, batch: Batch, heed_backoff: bool) -> Result<(), Fault> {
         if !heed_backoff {
             self.wait_for_backoff()?;
         }
         if self.would_overtake()? {
             return Ok(());
         }
+        let Some(mut request) = self.next_request(batch)? else { return Ok(()) };
+        if let Some(failure) = self.next_loss() {
+            self.book()?.fail(&request, &failure)?;
+            if self.manner.opens_anew() {
+                self.reopen_as_it_is()?;
+            }
+            let again = self.next_request(batch)?;
+            Self::check_resend(&request, again.as_ref())?;
+            request = again.unwrap_or(request);
+        }
+        self.leaves(&request)?;
+        self.in_flight.push(request);
+        Ok(())
+    }
+
+    /// Has the book prepare what would be sent now, but for what is in flight.
+    fn next_request(&self, batch: Batch) -> Result<Option<ExchangeRequest>, Fault> {
         let ask = Ask {
             first: true,
             push: true,
             pull: false,
-            batch_ops: ops.unwrap_or(limits::BATCH_OPS),
-            batch_bytes: bytes.unwrap_or(limits::BATCH_BYTES),
+            batch_ops: batch.ops,
+            batch_bytes: batch.bytes,
             page_limit: 0,
         };
-        let Next::Exchange(mut request) = self.book()?.prepare(&ask)? else { return Ok(()) };
+        let Next::Exchange(mut request) = self.book()?.prepare(&ask)? else { return Ok(None) };
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         request.units.retain(|unit| !travelling.contains(&unit.id));
-        if request.units.is_empty() {
+        Ok((!request.units.is_empty()).then_some(request))
+    }
+
+    /// Returns how the next request is lost, if it is: nobody is reached, or nobody knows how far it came.
+    pub(super) fn next_loss(&mut self) -> Option<Failure> {
+        if !self.manner.lost_requests {
+            return None;
+        }
+        self.lost += 1;
+        Some(if self.lost.is_multiple_of(2) {
+            Failure::Unreachable { code: "connect" }
+        } else {
+            Failure::Unknown { code: "connection_broke" }
+        })
+    }
+
+    /// What was lost is sent again: the same units with the same bytes, in the order in which they went the first time.
+    pub(super) fn check_resend(lost: &ExchangeRequest, again: Option<&ExchangeRequest>) -> Result<(), Fault> {
+        let units = again.map_or(&[][..], |again| &again.units);
+        if units == lost.units {
             return Ok(());
         }
+        let words = |units: &[Unit]| json!(units.iter().flat_map(shown).collect::<Vec<_>>());
+        Err(Fault::Broken(format!(
+            "a request was lost and came again as another one: {}, then {}",
+            words(&lost.units),
+            words(units)
+        )))
+    }
+
+    /// Takes note of what leaves.
+    pub(super) fn leaves(&mut self, request: &ExchangeRequest) -> Result<(), Fault> {
         for unit in &request.units {
             match self.units.iter().find(|before| before.id == unit.id) {
                 Some(before) if before != unit => {
@@ -47,7 +129,6 @@ impl World {
             }
         }
         self.sent.push(request.units.iter().flat_map(shown).collect());
-        self.in_flight.push(request);
         Ok(())
     }
 
@@ -79,6 +160,19 @@ impl World {
     }
 
     pub(super) fn pull(&mut self, changes: &[Pulled], cursor: Option<u64>) -> Result<(), Fault> {
+        let (known, changes) = (self.cursor()?, self.changes(changes)?);
+        let cursors = match cursor {
+            Some(cursor) => {
+                let bytes = Cursor::new(cursor.to_string().into_bytes())
+                    .map_err(|fault| Fault::Case(format!("cursor: {fault}")))?;
+                self.entities().iter().map(|entity| (entity.clone(), bytes.clone())).collect()
+            }
+            None => Vec::new(),
+        };
+        let is_late = cursor < known;
+        if self.manner.one_shot && !is_late && self.pull_in_one_shot(&changes, &cursors)? {
+            return Ok(());
+        }
         let ask = Ask {
             first: true,
             push: false,
@@ -92,22 +186,24 @@ impl World {
             // It asks for none while everything is parked, but a page that was under way arrives all the same.
             Next::Idle { .. } => self.request_for_page()?,
         };
-        if cursor < self.cursor()? {
+        if is_late {
             request.cursors.clear();
         }
         let mut answer = self.empty_answer(&request);
-        for change in changes {
-            let own = if change.own { Some(self.own_op(&change.key)?) } else { None };
-            let drawn = self.draw();
-            answer.changes.push(answer::change(change, own, &self.clock, drawn)?);
-        }
-        if let Some(cursor) = cursor {
-            let bytes = Cursor::new(cursor.to_string().into_bytes())
-                .map_err(|fault| Fault::Case(format!("cursor: {fault}")))?;
-            answer.cursors = self.entities().iter().map(|entity| (entity.clone(), bytes.clone())).collect();
-        }
+        answer.changes = changes;
+        answer.cursors = cursors.into_iter().collect();
         self.book()?.take(&request, answer)?;
         Ok(())
+    }
+
+    fn changes(&mut self, pulled: &[Pulled]) -> Result<Vec<Change>, Fault> {
+        let mut changes = Vec::with_capacity(pulled.len());
+        for change in pulled {
+            let own = if change.own { Some(self.own_op(&change.key)?) } else { None };
+            let drawn = self.draw();
+            changes.push(answer::change(change, own, &self.clock, drawn)?);
+        }
+        Ok(changes)
     }
 
     /// Returns how far the device has read, if it has read anything.
@@ -138,6 +234,27 @@ impl World {
     }
 
     fn empty_answer(&self, request: &ExchangeRequest) -> ExchangeAnswer {
+        self.answering().nothing(request)
+    }
+
+    /// Returns what answers are made from.
+    pub(super) fn answering(&self) -> Answering {
+        Answering { clock: Arc::clone(&self.clock), server_epoch: self.server_epoch }
+    }
+
+    /// Returns our last op on a record that left, and when it was made.
+    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::Hlc), Fault> {
+        let changes = self.units.iter().rev().flat_map(|unit| &unit.changes);
+        let own = changes.filter(|change| change.key == *key);
+        own.filter_map(|change| Some((*change.ops.last()?, change.edited_at)))
+            .next()
+            .ok_or_else(|| Fault::Case(format!("{key}: `own`, but nothing of it was ever sent")))
+    }
+}
+
+impl Answering {
+    /// Returns the answer that says nothing.
+    pub(super) fn nothing(&self, request: &ExchangeRequest) -> ExchangeAnswer {
         ExchangeAnswer {
             marker: MARKER.to_owned(),
             protocol: PROTOCOL,
@@ -152,15 +269,6 @@ impl World {
             receipt: None,
             forked: None,
         }
-    }
-
-    /// Returns our last op on a record that left, and when it was made.
-    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::Hlc), Fault> {
-        let changes = self.units.iter().rev().flat_map(|unit| &unit.changes);
-        let own = changes.filter(|change| change.key == *key);
-        own.filter_map(|change| Some((*change.ops.last()?, change.edited_at)))
-            .next()
-            .ok_or_else(|| Fault::Case(format!("{key}: `own`, but nothing of it was ever sent")))
     }
 }
 

@@ -3,30 +3,37 @@
 //! ```text
 //!   case.rs     the language           world.rs      a book driven by hand     compare.rs   expected against seen
 //!   answer.rs   what the server says   exchange.rs   what goes between them    owed.rs      what is still owed
-//!                                                                              fate.rs      what became of each op
+//!   manner.rs   how cases are run      one_shot.rs   a process an exchange     fate.rs      what became of each op
+//!   declared.rs what the app declares
 //! ```
 //!
-//! After every step, whatever the case expects at its end:
+//! After every step (with further seeds: at the end), whatever the case expects:
 //! 1. the tables are what the log comes to when it is folded anew, and so is the plan;
 //! 2. every hash of the log is right;
-//! 3. every op has ended at most once, and the tail is exactly what has not ended.
+//! 3. every op has ended at most once, and the tail is exactly what has not ended;
+//! 4. what was lost on the way is sent again as it was: the same units, the same bytes, the same order.
 
 mod answer;
 mod case;
 mod clock;
 mod compare;
+mod declared;
 mod disk;
 mod exchange;
 mod fate;
 mod fault;
+mod manner;
+mod one_shot;
 mod owed;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use fieldbook::{EntityType, RecordKey};
+use serde::Deserialize;
 use serde_json::Value;
 
 use case::{Case, TRACE};
@@ -34,12 +41,9 @@ use fate::Fates;
 use fault::Fault;
 use world::World;
 
-/// How cases are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Manner {
-    /// Whether the book is closed and opened again after every step, which must make no difference.
-    pub reopening: bool,
-}
+use crate::seeds::on_all_cores;
+
+pub use manner::Manner;
 
 /// What came of a file.
 #[derive(Debug, Default)]
@@ -61,7 +65,9 @@ pub struct FailedCase {
     pub id: String,
     /// Its title.
     pub title: String,
-    /// Each difference, in words.
+    /// The seeds with which it failed.
+    pub seeds: Vec<u64>,
+    /// Each difference, in words, with the first of them.
     pub differences: Vec<String>,
 }
 
@@ -72,18 +78,49 @@ impl FileReport {
     }
 }
 
-/// Runs a file of cases, one a line.
+/// A line that is a case to be run.
+struct Line {
+    id: String,
+    title: String,
+    value: Value,
+    is_repeated: bool,
+}
+
+/// Runs a file of cases, one a line, each with all of the seeds.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn run_file(path: &Path, manner: Manner) -> io::Result<FileReport> {
-    Ok(run_text(&std::fs::read_to_string(path)?, manner))
+pub fn run_file(path: &Path, manner: Manner, seeds: Range<u64>) -> io::Result<FileReport> {
+    Ok(run_text(&std::fs::read_to_string(path)?, manner, seeds))
 }
 
-/// Runs cases, one a line. Empty lines are passed over.
-pub fn run_text(text: &str, manner: Manner) -> FileReport {
+/// Runs cases, one a line, each with all of the seeds. Empty lines are passed over.
+pub fn run_text(text: &str, manner: Manner, seeds: Range<u64>) -> FileReport {
     let mut report = FileReport::default();
-    let mut seen = BTreeSet::new();
+    let lines = read_lines(text, &mut report);
+    let each = seeds.end.saturating_sub(seeds.start).max(1);
+    let of = |run: u64| (usize::try_from(run / each).unwrap_or(usize::MAX), seeds.start + run % each);
+    let failures = on_all_cores(0, each * lines.len() as u64, |run| {
+        let (line, seed) = of(run);
+        let differences = run_case(lines.get(line)?, manner, seed, seed == seeds.start);
+        (!differences.is_empty()).then_some(differences)
+    });
+    let mut failed: BTreeMap<usize, FailedCase> = BTreeMap::new();
+    for (run, differences) in failures {
+        let (number, seed) = of(run);
+        let Some(line) = lines.get(number) else { continue };
+        let (id, title) = (line.id.clone(), line.title.clone());
+        let case = || FailedCase { id, title, seeds: Vec::new(), differences };
+        failed.entry(number).or_insert_with(case).seeds.push(seed);
+    }
+    report.passed = lines.len() - failed.len();
+    report.failed = failed.into_values().collect();
+    report
+}
+
+/// Reads the lines that are cases of a kind that is run, and takes note of the others.
+fn read_lines(text: &str, report: &mut FileReport) -> Vec<Line> {
+    let (mut lines, mut seen) = (Vec::new(), BTreeSet::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let value = match serde_json::from_str::<Value>(line) {
             Ok(value) => value,
@@ -99,52 +136,53 @@ pub fn run_text(text: &str, manner: Manner) -> FileReport {
         };
         let title = member("title").unwrap_or_default();
         let is_repeated = !seen.insert(id.clone());
-        if kind != TRACE {
-            report.skipped += 1;
-            continue;
-        }
-        let mut differences = run_case(value, manner);
-        if is_repeated {
-            differences.push("another case of this file has the same id".to_owned());
-        }
-        if differences.is_empty() {
-            report.passed += 1;
+        if kind == TRACE {
+            lines.push(Line { id, title, value, is_repeated });
         } else {
-            report.failed.push(FailedCase { id, title, differences });
+            report.skipped += 1;
         }
     }
-    report
+    lines
 }
 
-/// Runs one case and returns every difference.
-fn run_case(value: Value, manner: Manner) -> Vec<String> {
+/// Runs one case and returns every difference. What holds after every step is checked then or, as it costs more than the step, at
+/// the end only.
+fn run_case(line: &Line, manner: Manner, seed: u64, after_every_step: bool) -> Vec<String> {
     let mut entities = BTreeSet::new();
-    collect_entities(&value, &mut entities);
-    let case: Case = match serde_json::from_value(value) {
+    collect_entities(&line.value, &mut entities);
+    let case = match Case::deserialize(&line.value) {
         Ok(case) => case,
         Err(error) => return vec![format!("not a case: {error}")],
     };
-    let mut world = match World::new(case.given, entities) {
+    let manner = match case.one_run {
+        Some(_) => Manner { reopening: false, one_shot: false, ..manner },
+        None => manner,
+    };
+    let mut world = match World::new(case.given, entities, manner, seed) {
         Ok(world) => world,
         Err(fault) => return vec![format!("given: {fault}")],
     };
     for (number, step) in (1..).zip(case.steps) {
         let done = world.step(step).and_then(|()| {
-            if manner.reopening && !case.one_run {
-                world.reopen(std::collections::BTreeMap::new())?;
+            if manner.reopening {
+                world.reopen_as_it_is()?;
             }
-            check_promises(&world)
+            if after_every_step { check_promises(&world) } else { Ok(()) }
         });
         if let Err(fault) = done {
             return vec![format!("step {number}: {fault}")];
         }
     }
-    let mut differences = match compare::differences(&case.expect, &world) {
+    let compared = check_promises(&world).and_then(|()| compare::differences(&case.expect, &world));
+    let mut differences = match compared {
         Ok(differences) => differences,
         Err(fault) => vec![format!("at the end: {fault}")],
     };
     if !differences.is_empty() {
         differences.extend(world.refusals.iter().map(|refusal| format!("(an edit was refused: {refusal})")));
+    }
+    if line.is_repeated {
+        differences.push("another case of this file has the same id".to_owned());
     }
     differences
 }

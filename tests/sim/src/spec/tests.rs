@@ -7,7 +7,7 @@ use super::{FileReport, Manner, run_text};
 const EXAMPLES: &str = include_str!("../../../spec/examples.jsonl");
 
 fn run(case: &Value) -> FileReport {
-    run_text(&case.to_string(), Manner::default())
+    run_text(&case.to_string(), Manner::default(), 0..1)
 }
 
 #[track_caller]
@@ -152,7 +152,7 @@ fn a_case_of_another_kind_is_skipped() {
 #[test]
 fn a_line_that_is_no_case_makes_the_file_bad_and_the_others_still_run() {
     let text = format!("{}\n{{\"id\": \n\n[1]\n{{\"id\": \"x\"}}\n", case());
-    let report = run_text(&text, Manner::default());
+    let report = run_text(&text, Manner::default(), 0..1);
     assert_eq!((report.passed, report.is_good()), (1, false));
     assert_eq!(report.unreadable.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4, 5]);
 }
@@ -160,7 +160,7 @@ fn a_line_that_is_no_case_makes_the_file_bad_and_the_others_still_run() {
 #[test]
 fn an_id_that_stands_twice_fails() {
     let text = format!("{}\n{}", case(), case());
-    let report = run_text(&text, Manner::default());
+    let report = run_text(&text, Manner::default(), 0..1);
     assert_eq!((report.passed, report.failed.len()), (1, 1));
 }
 

@@ -18,18 +18,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fieldbook::protocol::{ExchangeRequest, Unit};
 use fieldbook::rows::ConflictRow;
 use fieldbook::{
-    Actor, Book, BookOptions, Choice, Clock, ConflictFunction, ConflictId, Connectivity, EntityRules,
-    EntityType, Error, Fields, Mutation, NetworkClass, OpId, OpKind, Priorities, RecordKey, Reference,
-    Rejected, Ruling, Schema, SeededRandomness, Undone, Upcaster, Validator, Version,
+    Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules,
+    EntityType, Error, Fields, Mutation, OpId, OpKind, RecordKey
+    Rejected, Schema, SeededRandomness, Undone, Version,
 };
 use serde_json::Value;
 
 use super::answer;
 use super::case::{Declared, Edit, Given, Pulled, Queued, Side, Step};
 use super::clock::CaseClock;
+use super::declared::rules;
 use super::disk::MemoryDisk;
+use super::exchange::Batch;
 use super::fate::Fates;
 use super::fault::Fault;
+use super::manner::Manner;
 
 /// How long a loaded op can be undone, so that only those that are to be tried leave while a queue is loaded.
 const LOADING_WINDOW_MS: i64 = 60 * 60 * 1_000;
@@ -53,8 +56,14 @@ pub(super) struct World {
     pub(super) sent: Vec<Vec<Value>>,
     /// Edits that the book refused though the case did not say so.
     pub(super) refusals: Vec<String>,
+    /// How cases are run.
+    pub(super) manner: Manner,
+    /// How many requests were lost.
+    pub(super) lost: u64,
+    /// Where ids, salts and jitter come from.
+    seed: u64,
     /// Drawn for ids that only the server knows.
-    drawn: u128,
+    pub(super) drawn: u128,
 }
 
 /// A network that may cost by the byte.
@@ -69,7 +78,12 @@ impl Connectivity for Network {
 
 impl World {
     /// Opens a book and brings in what the case gives.
-    pub(super) fn new(given: Given, entities: BTreeSet<EntityType>) -> Result<Self, Fault> {
+    pub(super) fn new(
+        given: Given,
+        entities: BTreeSet<EntityType>,
+        manner: Manner,
+        seed: u64,
+    ) -> Result<Self, Fault> {
         let mut world = Self {
             disk: MemoryDisk::new(),
             book: None,
@@ -84,6 +98,10 @@ impl World {
             units: Vec::new(),
             sent: Vec::new(),
             refusals: Vec::new(),
+            // What a case gives is there already: how it came is not looked at.
+            manner: Manner::default(),
+            lost: 0,
+            seed,
             drawn: 0,
         };
         let tried = given.local.queue.iter().any(|queued| queued.tries > 0);
@@ -106,8 +124,9 @@ impl World {
         world.load(given.local.queue)?;
         if tried {
             world.clock.advance(24 * LOADING_WINDOW_MS);
-            world.reopen(BTreeMap::new())?;
+            world.reopen_as_it_is()?;
         }
+        world.manner = manner;
         Ok(world)
     }
 
@@ -128,7 +147,7 @@ impl World {
         }
         self.clock.advance(if most > 0 { 2 * LOADING_WINDOW_MS } else { 0 });
         for round in 0..most {
-            self.begin_push((None, None), false)?;
+            self.begin_push(Batch::of(None, None), false)?;
             let due = tried.iter().filter(|(_, tries)| *tries > round);
             let results: Vec<_> = due.map(|(key, _)| answer::put_off(key.clone())).collect();
             self.end_push(&results)?;
@@ -171,6 +190,11 @@ impl World {
         self.open(false)
     }
 
+    /// Closes the book and opens it again, with the declarations that it had.
+    pub(super) fn reopen_as_it_is(&mut self) -> Result<(), Fault> {
+        self.reopen(BTreeMap::new())
+    }
+
     pub(super) fn book(&self) -> Result<&Book, Fault> {
         self.book.as_ref().ok_or_else(|| Fault::Case("the book is closed".to_owned()))
     }
@@ -187,13 +211,11 @@ impl World {
             Step::Edit { op, key, payload, refused } => self.edit(mutation(op, key, payload), refused),
             Step::EditAll { edits, refused } => self.edit_all(edits, refused),
             Step::BeginPush { limit, limit_bytes, heed_backoff } => {
-                self.begin_push((limit, limit_bytes), heed_backoff)
+                self.begin_push(Batch::of(limit, limit_bytes), heed_backoff)
             }
             Step::EndPush { results } => self.end_push(&results),
             Step::Push { results, limit, limit_bytes, heed_backoff } => {
-                self.begin_push((limit, limit_bytes), heed_backoff)?;
-                self.clock.advance(1);
-                self.end_push(&results)
+                self.push(&results, Batch::of(limit, limit_bytes), heed_backoff)
             }
             Step::Pull { changes, cursor } => self.pull(&changes, cursor),
             Step::TokenRefreshed {} => Ok(self.book()?.credentials_renewed()?),
@@ -339,9 +361,10 @@ impl World {
         Ok(rows.map(|row| row.op).collect())
     }
 
+    /// Draws a number that no other opening of any seed has.
     fn drawn_number(&mut self) -> u64 {
         self.drawn += 1;
-        u64::try_from(self.drawn).unwrap_or(u64::MAX)
+        u64::try_from(self.drawn).unwrap_or(u64::MAX).wrapping_add(self.seed << 32)
     }
 
     /// Draws an id that nobody else has.
@@ -366,78 +389,6 @@ fn word(rejected: &Rejected) -> &'static str {
         Rejected::TooManyBytes { .. } => "too_many_bytes",
         _ => "other",
     }
-}
-
-fn rules(declared: &Declared) -> EntityRules {
-    let references = declared
-        .references
-        .iter()
-        .map(|(field, entity)| Reference { field: field.clone(), entity: entity.clone() });
-    let upcasters = declared
-        .upcasters
-        .iter()
-        .filter_map(|(from, names)| Some((from.parse().ok()?, renaming(names.clone()))));
-    let functions = declared.field_functions.iter().map(|(field, name)| (field.clone(), function(name)));
-    EntityRules {
-        schema_version: declared.schema_version.unwrap_or(1),
-        priority: declared.priority,
-        priorities: Priorities {
-            create: declared.priorities.get(&OpKind::Create).copied(),
-            update: declared.priorities.get(&OpKind::Update).copied(),
-            delete: declared.priorities.get(&OpKind::Delete).copied(),
-        },
-        references: references.collect(),
-        policy: declared.policy,
-        field_policies: declared.field_policies.clone(),
-        function: declared.function.as_deref().map(function),
-        field_functions: functions.collect(),
-        granularity: declared.granularity(),
-        undo_window: std::time::Duration::from_millis(declared.undo_window_ms),
-        network: if declared.unmetered { NetworkClass::Unmetered } else { NetworkClass::Any },
-        local_only: declared.local_only,
-        indexes: Vec::new(),
-        upcasters: upcasters.collect(),
-        validator: (!declared.required.is_empty()).then(|| requiring(declared.required.clone())),
-    }
-}
-
-fn requiring(fields: Vec<String>) -> Validator {
-    Validator::new(move |outgoing| {
-        let missing = |image: &Fields| fields.iter().find(|name| image.get(name).is_none()).cloned();
-        outgoing.image.and_then(missing).map_or(Ok(()), |name| Err(format!("{name} is missing")))
-    })
-}
-
-/// The functions that a case can name: `longest`, `joined`, and what asks a person.
-fn function(name: &str) -> ConflictFunction {
-    let length = |value: &Value| match value {
-        Value::Null => 0,
-        Value::Object(members) => members.len(),
-        value => value.to_string().len(),
-    };
-    match name {
-        "longest" => ConflictFunction::new(name, move |meeting| {
-            let (mine, theirs) = (length(meeting.mine), length(meeting.theirs));
-            let wins = mine > theirs || (mine == theirs && meeting.mine_is_later);
-            if wins { Ruling::Mine } else { Ruling::Theirs }
-        }),
-        "joined" => ConflictFunction::new(name, |meeting| match (meeting.mine, meeting.theirs) {
-            (Value::String(mine), Value::String(theirs)) => {
-                let mut both = [mine.as_str(), theirs.as_str()];
-                both.sort_unstable();
-                Ruling::Merged(both.join("+").into())
-            }
-            _ => Ruling::Ask,
-        }),
-        name => ConflictFunction::new(name, |_| Ruling::Ask),
-    }
-}
-
-fn renaming(names: BTreeMap<String, String>) -> Upcaster {
-    Upcaster::new(move |_, fields| {
-        let renamed = |name: &str| names.get(name).map_or(name, String::as_str).to_owned();
-        fields.iter().map(|(name, value)| (renamed(name), value.clone())).collect()
-    })
 }
 
 /// Returns a version as the server counts.

@@ -1,0 +1,112 @@
+//! Exchanges as a process makes them that lives for one of them: it opens the book, lets the loop run, and ends. Nothing that is
+//! only remembered in memory helps it.
+//!
+//! What it is not: a push whose answer comes in a later step of the case, or a page that comes late. No such process is there any
+//! more by then, so these are driven by hand.
+
+use std::sync::{Mutex, PoisonError};
+
+use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook::{Cursor, EntityType, FnRemote, RunOptions, limits};
+
+use super::answer;
+use super::case::Answered;
+use super::exchange::Batch;
+use super::fault::Fault;
+use super::world::World;
+
+impl World {
+    /// Sends what would be sent now, once, in a process of its own; in another one before, if requests are lost.
+    pub(super) fn push_in_one_shot(&mut self, results: &[Answered], batch: Batch) -> Result<(), Fault> {
+        let options = RunOptions {
+            push_only: true,
+            page_limit: 0,
+            batch_ops: batch.ops,
+            batch_bytes: batch.bytes,
+            max_exchanges: 1,
+            ..RunOptions::default()
+        };
+        let lost = match self.next_loss() {
+            Some(failure) => self.run_once(&options, |_, _| Ok(Err(failure.clone())))?,
+            None => None,
+        };
+        let answering = self.answering();
+        let sent = self.run_once(&options, |request, draw| {
+            answering.clock.advance(1);
+            let outcomes = answer::outcomes(request, results, draw)?;
+            Ok(Ok(ExchangeAnswer { outcomes, ..answering.nothing(request) }))
+        })?;
+        if let Some(lost) = lost {
+            Self::check_resend(&lost, sent.as_ref())?;
+        }
+        match sent {
+            Some(sent) => self.leaves(&sent),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a page in a process of its own. Returns whether it asked for one.
+    pub(super) fn pull_in_one_shot(
+        &mut self,
+        changes: &[Change],
+        cursors: &[(EntityType, Cursor)],
+    ) -> Result<bool, Fault> {
+        let options = RunOptions {
+            pull_only: true,
+            page_limit: limits::PAGE_CHANGES,
+            max_exchanges: 1,
+            ..RunOptions::default()
+        };
+        let answering = self.answering();
+        let asked = self.run_once(&options, |request, _| {
+            let cursors = cursors.iter().cloned().collect();
+            Ok(Ok(ExchangeAnswer { changes: changes.to_vec(), cursors, ..answering.nothing(request) }))
+        })?;
+        Ok(asked.is_some())
+    }
+
+    /// Opens the book, lets the loop make one exchange that is answered by a function, and closes it. Returns the request, if
+    /// there was any.
+    fn run_once(
+        &mut self,
+        options: &RunOptions,
+        answer: impl Fn(
+            &ExchangeRequest,
+            &mut dyn FnMut() -> [u8; 16],
+        ) -> Result<Result<ExchangeAnswer, Failure>, Fault>
+        + Sync
+        + Send,
+    ) -> Result<Option<ExchangeRequest>, Fault> {
+        self.reopen_as_it_is()?;
+        let seen: Mutex<(u128, Option<ExchangeRequest>, Option<Fault>)> =
+            Mutex::new((self.drawn, None, None));
+        let remote = FnRemote::new(|request: &ExchangeRequest| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.1 = Some(request.clone());
+            let drawn = &mut seen.0;
+            let answered = answer(request, &mut || {
+                *drawn += 1;
+                drawn.to_be_bytes()
+            });
+            match answered {
+                Ok(answered) => Ok(answered?),
+                Err(fault) => {
+                    seen.2 = Some(fault);
+                    Err(Failure::Unreachable { code: "connect" }.into())
+                }
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| Fault::Case(format!("no runtime: {error}")))?;
+        let ran = runtime.block_on(self.book()?.sync(&remote, options));
+        drop(runtime);
+        let (drawn, request, fault) = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.drawn = drawn;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        ran?;
+        self.reopen_as_it_is()?;
+        Ok(request)
+    }
+}
