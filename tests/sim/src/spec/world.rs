@@ -18,9 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fieldbook::protocol::{ExchangeRequest, Unit};
 use fieldbook::rows::ConflictRow;
 use fieldbook::{
-    Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules,
-    EntityType, Error, Fields, Mutation, OpId, OpKind, RecordKey
-    Rejected, Schema, SeededRandomness, Undone, Version,
+    Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules, EntityType, Error,
+    Fields, Mutation, OpId, OpKind, RecordKey, Rejected, Schema, SeededRandomness, Undone, Version,
 };
 use serde_json::Value;
 
