@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use fieldbook_core::rules::View;
-use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refusal};
+use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refers, refusal};
 use fieldbook_core::rules::plan::{Group, Hold, Plan};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{RecordKey, Schema};
@@ -41,6 +41,10 @@ where
 
     fn refusal(&self, group: &Group) -> Option<String> {
         refusal(&mut *self.view.borrow_mut(), self.schema, group).ok().flatten()
+    }
+
+    fn refers(&self, from: &RecordKey, to: &RecordKey) -> bool {
+        refers(&mut *self.view.borrow_mut(), self.schema, from, to).unwrap_or(false)
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Tail {
     units: BTreeMap<UnitId, TailUnit>,
     unit_of: HashMap<OpPlace, UnitId>,
     referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
+    leavers: HashMap<RecordKey, BTreeSet<OpPlace>>,
 }
 
 /// A unit without a final answer, as far as planning needs it.
@@ -34,6 +35,8 @@ pub struct Tail {
 pub struct TailUnit {
     /// The entry that planned it.
     pub planned: Seq,
+    /// Which of that entry's units it is.
+    pub number: u32,
     /// Whose credentials it may be sent with.
     pub actor: Actor,
     /// Its ops.
@@ -103,14 +106,9 @@ impl Tail {
     }
 
     fn forget_references(&mut self, place: OpPlace) {
-        for target in self.ops.get(&place).into_iter().flat_map(TailRow::targets) {
-            if let Some(places) = self.referrers.get_mut(target) {
-                places.remove(&place);
-                if places.is_empty() {
-                    self.referrers.remove(target);
-                }
-            }
-        }
+        let Some(row) = self.ops.get(&place) else { return };
+        row.targets().for_each(|target| forget(&mut self.referrers, target, place));
+        row.led_away.iter().for_each(|target| forget(&mut self.leavers, target, place));
     }
 
     /// Takes out an op that ended.
@@ -134,6 +132,9 @@ impl Tail {
         for target in row.targets() {
             self.referrers.entry(target.clone()).or_default().insert(place);
         }
+        for target in &row.led_away {
+            self.leavers.entry(target.clone()).or_default().insert(place);
+        }
     }
 
     /// Marks an op as dead-lettered, or no longer so.
@@ -155,6 +156,7 @@ impl Tail {
         let records = row.changes.iter().map(|change| change.key.clone()).collect();
         let unit = TailUnit {
             planned: row.planned,
+            number: row.number,
             actor: row.actor.clone(),
             ops,
             records,
@@ -213,6 +215,21 @@ impl Tail {
         places.filter_map(|place| Some((*place, self.ops.get(place)?)))
     }
 
+    /// Returns the ops made before a place that lead a reference to a record away, oldest first.
+    pub fn leavers_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
+        self.leavers.get(key).into_iter().flat_map(move |places| places.range(..place)).copied()
+    }
+
+    /// Returns the ops made before a place that refer to a record, oldest first.
+    pub fn referrers_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
+        self.referrers.get(key).into_iter().flat_map(move |places| places.range(..place)).copied()
+    }
+
+    /// Returns whether any op refers to a record, or leads a reference away.
+    pub fn has_references(&self) -> bool {
+        !self.referrers.is_empty() || !self.leavers.is_empty()
+    }
+
     /// Returns whether a record has a tail.
     pub fn has(&self, key: &RecordKey) -> bool {
         self.records.contains_key(key)
@@ -233,9 +250,17 @@ impl Tail {
         self.units.get(id)
     }
 
-    /// Returns all units in the order of their ids, which is the order in which they were planned.
+    /// Returns all units in the order of their ids. Ids drawn in one millisecond are in no order that means anything:
+    /// [`Self::units_in_order`] has that of the plans.
     pub fn units(&self) -> impl Iterator<Item = (&UnitId, &TailUnit)> {
         self.units.iter()
+    }
+
+    /// Returns all units in the order in which they were planned.
+    pub fn units_in_order(&self) -> Vec<(UnitId, &TailUnit)> {
+        let mut units: Vec<_> = self.units.iter().map(|(id, unit)| (*id, unit)).collect();
+        units.sort_by_key(|(id, unit)| (unit.planned, unit.number, *id));
+        units
     }
 
     /// Returns how many ops there are, dead letters included.
@@ -251,6 +276,15 @@ impl Tail {
     /// Returns how many dead letters there are.
     pub fn dead_letters(&self) -> usize {
         self.dead.len()
+    }
+}
+
+fn forget(index: &mut HashMap<RecordKey, BTreeSet<OpPlace>>, target: &RecordKey, place: OpPlace) {
+    if let Some(places) = index.get_mut(target) {
+        places.remove(&place);
+        if places.is_empty() {
+            index.remove(target);
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 //! 3. Every op of a plan is named by it once, and what was frozen is found again with the same digest.
 //! 4. A plan overtakes neither a dependency nor the record's own order, whatever the priorities.
 //! 5. Every op of the tail is in a unit, in a group, or held.
-//! 6. Edits are in a total order, in which all devices agree; a rule that is applied again changes nothing.
+//! 6. A request as a whole, what is sent again and what is new, takes no deletion past what was made before it and refers to
+//!    its record, and sends again in the order in which it was planned.
+//! 7. Edits are in a total order, in which all devices agree; a rule that is applied again changes nothing.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,7 +22,7 @@ use fieldbook_core::rows::{
 };
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Group, Hold, Plan, PlanInput, plan};
 use fieldbook_core::rules::resolve::{LocalEdit, RemoteEdit, Resolution, Settlement, resolve};
 use fieldbook_core::rules::{Image, OpContent, View};
 use fieldbook_core::tail::Tail;
@@ -48,7 +50,18 @@ struct Drawn {
     fresh: bool,
     dead: bool,
     refers: Option<usize>,
+    leaves: Option<usize>,
     fields: Fields,
+}
+
+/// A unit of the first ops of a record, as it is drawn.
+#[derive(Debug, Clone)]
+struct DrawnUnit {
+    ops: usize,
+    planned: u64,
+    number: u32,
+    tries: u32,
+    backs_off: bool,
 }
 
 /// A tail with all that planning and freezing read.
@@ -82,9 +95,10 @@ prop_compose! {
         kind in 0..4usize, record in 0..RECORDS,
         (other_actor, new_version, joins) in (rarely(), rarely(), rarely()),
         (fresh, dead) in (rarely(), rarely()),
-        refers in prop::option::weighted(0.3, 0..RECORDS), fields in some_fields(),
+        refers in prop::option::weighted(0.3, 0..RECORDS), leaves in prop::option::weighted(0.3, 0..RECORDS),
+        fields in some_fields(),
     ) -> Drawn {
-        Drawn { kind, record, other_actor, new_version, joins, fresh, dead, refers, fields }
+        Drawn { kind, record, other_actor, new_version, joins, fresh, dead, refers, leaves, fields }
     }
 }
 
@@ -169,6 +183,10 @@ impl Book {
         if let Some(target) = refers {
             fields.set("about", target.to_string());
         }
+        let is_other = |target: &usize| (*target < RECORDS / 2) != (drawn.record < RECORDS / 2);
+        let leaves = drawn
+            .leaves
+            .filter(|target| is_other(target) && kind != OpKind::Create && refers != Some(*target));
         // Notes are declared by name, so that their version counts; only leads have ops of two versions.
         let schema_version = if drawn.new_version && drawn.record < RECORDS / 2 { 2 } else { 1 };
         let edited_at = Hlc::from_bits(u64::from(number) + 10);
@@ -188,6 +206,7 @@ impl Book {
                 transaction_ops: u32::try_from(transaction_ops).unwrap(),
                 bytes: 10,
                 references: references.into_iter().collect(),
+                led_away: leaves.map(self::key).into_iter().collect(),
             },
         );
         self.tail.set_dead(place, drawn.dead);
@@ -199,8 +218,18 @@ impl Book {
 
     /// Puts the first ops of the first record under way, if none of them is in a transaction.
     fn send(&mut self, count: usize) {
-        let first: Vec<_> =
-            self.tail.ops_of(&key(0)).filter(|place| !self.tail.is_dead(*place)).take(count).collect();
+        let unit = DrawnUnit { ops: count, planned: 1_000, number: 0, tries: 0, backs_off: false };
+        self.send_of(0, &unit);
+    }
+
+    /// Puts the first ops of a record under way, if none of them is in a transaction.
+    fn send_of(&mut self, record: usize, drawn: &DrawnUnit) {
+        let first: Vec<_> = self
+            .tail
+            .ops_of(&key(record))
+            .filter(|place| !self.tail.is_dead(*place))
+            .take(drawn.ops)
+            .collect();
         if first.is_empty() || first.iter().any(|place| self.tail.op(*place).unwrap().transaction_ops > 1) {
             return;
         }
@@ -209,7 +238,7 @@ impl Book {
             place: *place,
         });
         let change = UnitChangeRow {
-            key: key(0),
+            key: key(record),
             kind: OpKind::Update,
             ops: ops.collect(),
             base: None,
@@ -220,17 +249,19 @@ impl Book {
             fields: FieldsSource::Nothing,
         };
         let unit = UnitRow {
-            planned: Seq::new(1_000),
+            planned: Seq::new(drawn.planned),
+            number: drawn.number,
             actor: self.tail.op(first[0]).unwrap().actor.clone(),
             changes: vec![change],
             digest: Hash::from_bytes([0; 32]),
             replaces: Vec::new(),
-            tries: 0,
+            tries: drawn.tries,
             code: String::new(),
             first_try: None,
-            retry_at: None,
+            retry_at: drawn.backs_off.then(|| NOW.plus(WINDOW)),
         };
-        self.tail.put_unit(UnitId::from_bytes([9; 16]), &unit);
+        // In another order than that of the plans.
+        self.tail.put_unit(UnitId::from_bytes([9 - u8::try_from(record).unwrap(); 16]), &unit);
     }
 
     fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
@@ -296,6 +327,39 @@ fn any_book() -> impl Strategy<Value = Book> {
     let confirmed = prop::collection::vec(prop::option::of(some_fields()), RECORDS);
     (confirmed, prop::collection::vec(drawn(), 0..12), 0..3usize)
         .prop_map(|(confirmed, ops, under_way)| Book::new(confirmed, ops, under_way))
+}
+
+prop_compose! {
+    fn drawn_unit()(
+        ops in 0..3usize, planned in 1_000..1_002u64, number in 0..3u32, tries in 0..2u32, backs_off in any::<bool>(),
+    ) -> DrawnUnit {
+        DrawnUnit { ops, planned, number, tries, backs_off }
+    }
+}
+
+/// A book with units of several records under way, some of which back off.
+fn any_book_under_way() -> impl Strategy<Value = Book> {
+    (any_book(), prop::collection::vec(drawn_unit(), RECORDS)).prop_map(|(mut book, units)| {
+        for (record, unit) in units.iter().enumerate().skip(1) {
+            book.send_of(record, unit);
+        }
+        book
+    })
+}
+
+/// A unit of a request: its records with their ops, and the first op of what is sent again.
+type Sent = (Vec<(RecordKey, Vec<OpPlace>)>, Option<OpPlace>);
+
+/// The units of a request, in order.
+fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
+    let again = plan.again.iter().map(|id| {
+        let unit = book.tail.unit(id).unwrap();
+        let of =
+            |key: &RecordKey| unit.ops.iter().copied().filter(|place| book.op(*place).key == *key).collect();
+        let records = unit.records.iter().map(|key| (key.clone(), of(key))).collect();
+        (records, unit.ops.iter().min().copied())
+    });
+    again.chain(plan.groups.iter().map(|group| (group.records.clone(), None))).collect()
 }
 
 /// Worked out a second time: what ops of one record come to.
@@ -392,6 +456,68 @@ proptest! {
     }
 
     #[test]
+    fn a_request_takes_no_deletion_past_what_refers_to_its_record_and_repeats_the_order_of_its_plans(
+        book in any_book_under_way(), priorities in priorities(), batch in 1..12usize,
+    ) {
+        let plan = book.planned(&schema(priorities), batch);
+        let places: Vec<_> = plan.again.iter().map(|id| book.tail.unit(id).unwrap()).map(|unit| (unit.planned, unit.number)).collect();
+        prop_assert!(places.is_sorted(), "again in the order of the plans");
+        let request = request(&book, &plan);
+        let mut gone: BTreeSet<OpPlace> = BTreeSet::new();
+        for (records, again_from) in &request {
+            let along: BTreeSet<_> = records.iter().map(|(key, _)| key.clone()).collect();
+            for (key, places) in records {
+                let (first, last) = (book.op(places[0]), *places.last().unwrap());
+                let made_here = again_from.is_none() && first.kind == OpKind::Create;
+                if book.op(last).kind != OpKind::Delete || made_here {
+                    continue;
+                }
+                let before = again_from.unwrap_or(last);
+                for (place, row) in book.tail.ops().filter(|(place, _)| *place < before && !gone.contains(place)) {
+                    let refers = row.targets().chain(&row.led_away).any(|target| target == key);
+                    let together = book.tail.ops_of_entry(place.seq).any(|(_, row)| along.contains(&row.key))
+                        && row.transaction_ops > 1;
+                    let waits_for_a_person = book.tail.is_dead(place) || {
+                        let dead = book.tail.ops_of(&row.key).find(|place| book.tail.is_dead(*place));
+                        dead.is_some_and(|dead| book.op(dead).kind == OpKind::Create)
+                    };
+                    prop_assert!(
+                        !refers || together || waits_for_a_person || along.contains(&row.key),
+                        "{} refers to {}, which goes before it", place, key,
+                    );
+                }
+            }
+            gone.extend(records.iter().flat_map(|(_, places)| places));
+        }
+    }
+
+    #[test]
+    fn every_op_of_a_tail_under_way_is_sent_or_held(book in any_book_under_way(), priorities in priorities()) {
+        let plan = book.planned(&schema(priorities), usize::MAX);
+        let request = request(&book, &plan);
+        let sent: Vec<_> = request.iter().flat_map(|(records, _)| records).flat_map(|(_, places)| places.clone()).collect();
+        for (place, _) in book.tail.ops().filter(|(place, _)| !book.tail.is_dead(*place)) {
+            let times = usize::from(plan.holds.contains_key(&place)) + sent.iter().filter(|found| **found == place).count();
+            prop_assert_eq!(times, 1, "{}", place);
+        }
+        prop_assert!(!plan.more);
+    }
+
+    #[test]
+    fn a_tail_that_nobody_holds_from_outside_always_sends_something(book in any_book_under_way(), priorities in priorities()) {
+        let mut tail = Tail::default();
+        for (place, row) in book.tail.ops() {
+            tail.insert(place, TailRow { made_at: WallTime::from_milliseconds(0), actor: actor(false), ..row.clone() });
+        }
+        let schema = schema(priorities);
+        let input = Book { tail, ..Book::default() };
+        let plan = input.planned(&schema, usize::MAX);
+        let waits = |hold: &Hold| matches!(hold, Hold::WaitsFor(_) | Hold::After(_) | Hold::Behind(_) | Hold::DeadCreate);
+        prop_assume!(plan.holds.values().all(waits));
+        prop_assert!(input.tail.is_empty() || !plan.groups.is_empty(), "everything waits for something else: {:?}", plan.holds);
+    }
+
+    #[test]
     fn every_op_of_the_tail_is_sent_or_held(book in any_book(), priorities in priorities()) {
         let plan = book.planned(&schema(priorities), usize::MAX);
         let sent: Vec<_> = plan.groups.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places.clone()).collect();
@@ -428,7 +554,7 @@ proptest! {
                 edited_at: change.edited_at, older: change.older.clone(), schema_version: change.schema_version, fields: change.fields,
             });
             let row = UnitRow {
-                planned: seq, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
+                planned: seq, number: 0, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
                 replaces: Vec::new(),
                 tries: 0, code: String::new(), first_try: None, retry_at: None,
             };

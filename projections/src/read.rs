@@ -314,9 +314,10 @@ impl Snapshot {
         let folded = self.table(Which::Tail)?.map_or_else(|| Ok(Vec::new()), |table| lazy::read_tail(&table));
         let mut tail = Tail::of(folded?);
         let mark = self.state()?.tail_folded;
+        let log = self.log()?;
         for entry in fieldbook_core::log::entries_from(&self.entries()?, mark.next()) {
             let entry = entry?;
-            for (place, row) in crate::apply::tail_rows(schema, &entry)? {
+            for (place, row) in crate::apply::tail_rows(schema, &entry, &log, |key| self.record(key))? {
                 tail.insert(place, row);
             }
         }

@@ -9,7 +9,7 @@ use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, PROTOCOL, Unit};
 use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::View;
 use fieldbook_core::rules::freeze::{freeze, thaw};
-use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
 use fieldbook_core::rules::upcast::is_due;
 use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RequestId, Seq};
 use fieldbook_projections::Tables;
@@ -87,8 +87,9 @@ pub(super) fn request_with_units(
     };
     let Plan { mut groups, again, .. } = plan(&input);
     drop(inspector);
-    // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out.
-    groups.retain(|group| {
+    // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out, and what stands
+    // behind it waits for the next plan.
+    keep_up_to_the_first_that_goes_out(&mut groups, |group| {
         !group.records.iter().flat_map(|(_, places)| places).any(|place| session.has_touched(*place))
     });
     // What was made under an older schema version, and was under way when the book was opened.
@@ -99,7 +100,7 @@ pub(super) fn request_with_units(
         upcast_ops(session, &old)?;
         let parks = session.tables.state()?.parks;
         let is_parked = |op: &OpId| parks.iter().any(|(scope, _)| *scope == ParkScope::Op(*op));
-        groups.retain(|group| {
+        keep_up_to_the_first_that_goes_out(&mut groups, |group| {
             let places = group.records.iter().flat_map(|(_, places)| places);
             !places.filter_map(|place| session.tail.op(*place)).any(|row| is_parked(&row.op))
         });
@@ -130,6 +131,12 @@ pub(super) fn request_with_units(
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
     Ok(ExchangeRequest { head, units, ..empty })
+}
+
+/// Leaves out groups from the first on that is not to go: what stands behind it may have to go after it, and is planned anew.
+fn keep_up_to_the_first_that_goes_out(groups: &mut Vec<Group>, stays: impl Fn(&Group) -> bool) {
+    let most = groups.iter().position(|group| !stays(group)).unwrap_or(groups.len());
+    groups.truncate(most);
 }
 
 /// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.

@@ -39,7 +39,7 @@ pub(crate) const fn record_status_name(status: &RecordStatus) -> &'static str {
 pub(crate) fn hold(hold: &Hold) -> String {
     match hold {
         Hold::UndoWindow { until } => format!("can still be undone, until {}", time::local(*until)),
-        Hold::WaitsFor(key) => format!("refers to {key}, which is not at the server yet"),
+        Hold::WaitsFor(key) => format!("waits for {key}, which has to reach the server first"),
         Hold::DeadCreate => "the record's creation was refused and waits for a person".to_owned(),
         Hold::BackingOff { until, code } => format!("not taken ({code}), again at {}", time::local(*until)),
         Hold::Behind(_) => "behind an earlier change of the record, which is under way".to_owned(),

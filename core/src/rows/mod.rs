@@ -18,13 +18,15 @@ use crate::time::{Hlc, WallTime};
 pub use record::{AuthorBase, Confirmed, RecordRow, RecordView, TailRef, Upcast, Visible};
 
 /// The format of the rows. Raised with every change to a type of this folder.
-pub const ROWS_FORMAT: u32 = 9;
+pub const ROWS_FORMAT: u32 = 10;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct UnitRow {
     /// The entry that planned it.
     pub planned: Seq,
+    /// Which of that entry's units it is, from 0: the place that the plan gave it, which it keeps when it is sent again.
+    pub number: u32,
     /// Whose credentials it may be sent with.
     pub actor: Actor,
     /// Its changes.
@@ -182,6 +184,8 @@ pub struct TailRow {
     pub bytes: u64,
     /// The declared references that it sets.
     pub references: Vec<FieldReference>,
+    /// The records that its record referred to when it was made, and by this op does no longer.
+    pub led_away: Vec<RecordKey>,
 }
 
 /// A declared reference that an op sets.

@@ -110,6 +110,7 @@ impl Desk {
         };
         let unit_row = UnitRow {
             planned: Seq::new(u64::from(unit)),
+            number: 0,
             actor: crate::names::Actor::parse("ann").unwrap(),
             changes: vec![change],
             digest: Hash::ZERO,

@@ -32,6 +32,9 @@ pub trait Inspect {
 
     /// Returns why the app refuses to send a group.
     fn refusal(&self, group: &Group) -> Option<String>;
+
+    /// Returns whether a record refers to another one as the server has it.
+    fn refers(&self, from: &RecordKey, to: &RecordKey) -> bool;
 }
 
 /// Finds nothing wrong.
@@ -46,6 +49,10 @@ impl Inspect for NoInspection {
     fn refusal(&self, _: &Group) -> Option<String> {
         None
     }
+
+    fn refers(&self, _: &RecordKey, _: &RecordKey) -> bool {
+        false
+    }
 }
 
 /// Returns whether the server deleted a record, and nothing waits here that would make it again.
@@ -55,6 +62,30 @@ impl Inspect for NoInspection {
 pub fn is_gone<V: View>(view: &mut V, key: &RecordKey) -> Result<bool, V::Error> {
     let row = view.record(key)?;
     Ok(row.is_some_and(|row| row.tail.is_empty() && row.confirmed.is_some_and(|confirmed| confirmed.deleted)))
+}
+
+/// Returns whether a record, as the server has it, refers to another one by a declared reference.
+///
+/// # Errors
+/// [`FreezeError`] if the book cannot be read or is damaged.
+pub fn refers<V: View>(
+    view: &mut V,
+    schema: &Schema,
+    from: &RecordKey,
+    to: &RecordKey,
+) -> Result<bool, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let row = view.record(from).map_err(FreezeError::View)?;
+    let Some(image) = row.as_ref().and_then(|row| row.confirmed_image()) else { return Ok(false) };
+    let image = image.to_fields()?;
+    let declared = schema.rules(&from.entity).map_or(&[][..], |rules| rules.references.as_slice());
+    let is_it = |reference: &crate::schema::Reference| {
+        let id = image.get(&reference.field).and_then(serde_json::Value::as_str);
+        reference.entity == to.entity && id == Some(to.id.as_str())
+    };
+    Ok(declared.iter().any(is_it))
 }
 
 /// Returns why a validator of the app refuses a group.
@@ -105,6 +136,7 @@ mod tests {
         let actor = crate::names::Actor::parse("ann").unwrap();
         let records = vec![(key.clone(), vec![OpPlace::default()])];
         assert!(!NoInspection.is_gone(&key));
+        assert!(!NoInspection.refers(&key, &key));
         assert_eq!(NoInspection.refusal(&Group { records, actor, replaces: None }), None);
     }
 }

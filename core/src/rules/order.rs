@@ -1,8 +1,8 @@
 //! What goes first of what could be sent: by priority of the entity type and the operation, then by age.
 //!
 //! Invariants:
-//! 1. A delete goes no earlier than what was made before it and refers to its record, nor than an earlier delete of an entity
-//!    type whose records may have referred to it: the server would refuse what comes after.
+//! 1. A delete goes no earlier than what was made before it and refers to its record, or leads a reference away from it, nor
+//!    than an earlier delete of an entity type whose records may have referred to it: the server would refuse what comes after.
 //! 2. The order is total, and depends on nothing but the ops.
 //!
 //! What it is not: what waits for what. Ops that depend on a record which is not at the server are no candidates
@@ -43,8 +43,8 @@ pub(super) fn comes_to<'a>(ops: impl Iterator<Item = &'a TailRow>) -> OpKind {
     ops.fold(None, |kind, row| Some(together(kind, row))).unwrap_or(OpKind::Update)
 }
 
-/// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record, nor than an
-/// earlier delete of an entity type whose records may have referred to it.
+/// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record or leads a
+/// reference away from it, nor than an earlier delete of an entity type whose records may have referred to it.
 fn heed_references<'a>(schema: &'a Schema, tail: &'a Tail, candidates: &mut [Candidate]) {
     candidates.sort_by_key(|candidate| candidate.first);
     let mut referring: HashMap<&RecordKey, i32> = HashMap::new();
@@ -63,7 +63,7 @@ fn heed_references<'a>(schema: &'a Schema, tail: &'a Tail, candidates: &mut [Can
         }
         let known = *priority;
         let lower = |noted: &mut i32| *noted = (*noted).min(known);
-        for target in records.iter().flatten().flat_map(|row| row.targets()) {
+        for target in records.iter().flatten().flat_map(|row| row.targets().chain(&row.led_away)) {
             referring.entry(target).and_modify(lower).or_insert(known);
         }
         for key in deleted {

@@ -103,6 +103,7 @@ mod tests {
             transaction_ops: 1,
             bytes: 10,
             references: Vec::new(),
+            led_away: Vec::new(),
         };
         let due = |schema: &Schema, kind, under_way: bool| {
             let mut tail = Tail::of(vec![(reference.place, row(kind))]);

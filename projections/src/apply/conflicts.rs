@@ -7,7 +7,7 @@ use fieldbook_core::rules::{base, effective_fields};
 use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey};
 
 use super::Applying;
-use super::tail_rows::tail_row;
+use super::tail_rows::{Made, image_before};
 use crate::access::Tables;
 use crate::effects::TailEffect;
 use crate::log_view::{LogView, op_meta};
@@ -95,8 +95,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         fields: ItemIndex,
     ) -> Result<(), StoreError> {
         let fields = self.entry.fields(fields).map_err(|fault| self.damaged(fault))?.unwrap_or_default();
-        self.refer_anew(op.place, Some(&fields), Some(schema_version))?;
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        self.refer_anew(&row, op.place, Some(&fields), Some(schema_version))?;
         if let Some(at) = row.tail.iter().position(|reference| reference.op == op.id) {
             let mut reference = row.tail.remove(at);
             let said = effective_fields(&self.log.op(op.place)?, &reference);
@@ -150,7 +150,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let left = (!reference.outdated).then(|| self.log.op(reference.place)).transpose()?;
             let left = left.map(|content| effective_fields(&content, reference).to_json());
             let upcast = reference.upcast.as_ref().map(|upcast| upcast.schema_version);
-            self.refer_anew(reference.place, left.as_ref(), upcast)?;
+            self.refer_anew(row, reference.place, left.as_ref(), upcast)?;
         }
         Ok(())
     }
@@ -158,13 +158,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// Has the tail know an op as it is with other fields.
     fn refer_anew(
         &mut self,
+        row: &RecordRow,
         place: OpPlace,
         fields: Option<&FieldsJson>,
         upcast: Option<u32>,
     ) -> Result<(), StoreError> {
         let made = self.log.existing(place.seq)?;
         let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
-        let tail_row = tail_row(self.schema, &made, ops, op_meta(&made, place)?, fields)?;
+        let made = Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
+        let tail_row = made.tail_row(fields, || image_before(row, self.log, place))?;
         self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, ..tail_row }));
         Ok(())
     }

@@ -41,7 +41,7 @@ use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
 use crate::log_view::{LogView, op_meta};
 
-use tail_rows::tail_row;
+use tail_rows::Made;
 pub use tail_rows::tail_rows;
 
 /// Applies one entry to the tables and notes what changed.
@@ -87,8 +87,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let meta = op_meta(self.entry, place)?;
         let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
         let text = text.map_err(|fault| self.damaged(fault))?.flatten();
-        let tail_row = tail_row(self.schema, self.entry, intent.ops.len(), meta, text.as_ref())?;
         let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
+        let made = Made { schema: self.schema, entry: self.entry, ops: intent.ops.len(), meta };
+        let tail_row = made.tail_row(text.as_ref(), || Ok(row.image().cloned()))?;
         let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
         let before_deletion = deleted.map(|confirmed| &confirmed.fields);
         let image = apply_to_text(row.image(), before_deletion, meta.kind, text.unwrap_or_default());
@@ -119,7 +120,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.put_state(state)
             }
             Control::Planned(planned) => {
-                planned.units.iter().try_for_each(|unit| self.planned(unit))?;
+                (0..).zip(&planned.units).try_for_each(|(number, unit)| self.planned(number, unit))?;
                 planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled))
             }
             Control::Decided(decisions) | Control::Verb(_, decisions) => {

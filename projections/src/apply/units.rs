@@ -15,7 +15,7 @@ use crate::effects::TailEffect;
 use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
-    pub(super) fn planned(&mut self, unit: &PlannedUnit) -> Result<(), StoreError> {
+    pub(super) fn planned(&mut self, number: u32, unit: &PlannedUnit) -> Result<(), StoreError> {
         for id in &unit.replaces {
             // Those that were given up are there no more.
             let Some(former) = self.tables.unit(id)? else { continue };
@@ -25,6 +25,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             unit.changes.iter().map(|change| self.planned_change(change)).collect::<Result<Vec<_>, _>>()?;
         let row = UnitRow {
             planned: self.seq(),
+            number,
             actor: unit.actor.clone(),
             changes,
             digest: unit.digest,

@@ -170,6 +170,7 @@ fn tail_row(seq: u8, kind: OpKind) -> TailRow {
         transaction_ops: 1,
         bytes: 10,
         references: Vec::new(),
+        led_away: Vec::new(),
     }
 }
 
@@ -187,6 +188,7 @@ fn unit_row(seq: u8) -> UnitRow {
     };
     UnitRow {
         planned: Seq::new(9),
+        number: 0,
         actor: actor("ann"),
         changes: vec![change],
         digest: Hash::default(),

@@ -27,8 +27,11 @@ impl Planning<'_> {
             return Some(Hold::OtherActor(unit.actor.clone()));
         }
         let until =
-            unit.retry_at.filter(|at| self.input.heed_backoff && self.is_ahead(*at, limits::BACKOFF_MOST))?;
-        Some(Hold::BackingOff { until, code: unit.code.clone() })
+            unit.retry_at.filter(|at| self.input.heed_backoff && self.is_ahead(*at, limits::BACKOFF_MOST));
+        if let Some(until) = until {
+            return Some(Hold::BackingOff { until, code: unit.code.clone() });
+        }
+        self.is_sent_too_early(unit).map(Hold::WaitsFor)
     }
 
     /// Returns why a group would only be sent to fail.
@@ -58,6 +61,13 @@ impl Planning<'_> {
         let earlier =
             tail.ops_of(key).find(|place| place.seq < first.seq && self.stands_in_the_way(*place))?;
         Some(if tail.is_dead(earlier) { Hold::DeadCreate } else { Hold::WaitsFor(key.clone()) })
+    }
+
+    /// Returns whether the server refused to make a record, so that what was done to it since waits for a person.
+    pub(super) fn has_dead_create(&self, key: &RecordKey) -> bool {
+        let tail = self.input.tail;
+        let dead = tail.ops_of(key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
+        dead.is_some_and(|dead| dead.kind == OpKind::Create)
     }
 
     fn stands_in_the_way(&self, place: OpPlace) -> bool {
@@ -113,18 +123,24 @@ impl Planning<'_> {
         let tail = self.input.tail;
         let is_create = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
         let created = if target == from { None } else { tail.ops_of(target).find(is_create) };
-        created.is_some_and(|created| created < place || !self.leads_back(target, from))
+        // What is deleted and made again behind the op is there until then.
+        let is_there = |created: OpPlace| tail.ops_of(target).any(|known| known > place && known < created);
+        created
+            .is_some_and(|created| created < place || (!is_there(created) && !self.leads_back(target, from)))
     }
 
-    /// Returns whether anything of one record may wait for another one: by a reference, in a transaction, and so on from
-    /// there.
+    /// Returns whether anything of one record may wait for another one: by a reference, in a transaction, by a deletion of what
+    /// refers to it, and so on from there.
     fn leads_back(&self, target: &RecordKey, from: &RecordKey) -> bool {
         let tail = self.input.tail;
         let (mut known, mut next) = (HashSet::from([target]), vec![target]);
         while let Some(key) = next.pop() {
             for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
                 let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
-                for key in row.targets().chain(together) {
+                let deletes = row.kind == OpKind::Delete;
+                let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();
+                let earlier = earlier.filter_map(|place| Some(&tail.op(place)?.key));
+                for key in row.targets().chain(together).chain(earlier) {
                     if key == from {
                         return true;
                     }

@@ -26,8 +26,14 @@ impl Planning<'_> {
         if behind.iter().any(|place| unit.ops.iter().any(|sent| sent > place)) {
             return false;
         }
-        let Some(last) = behind.last().and_then(|place| self.input.tail.op(*place)) else { return false };
+        let Some((place, last)) = behind.last().and_then(|place| Some((*place, self.input.tail.op(*place)?)))
+        else {
+            return false;
+        };
         if last.kind != OpKind::Delete || behind.iter().any(|place| self.bars(*place).is_some()) {
+            return false;
+        }
+        if self.heeds_references && self.awaited(key, place, |known| known == key).is_some() {
             return false;
         }
         let ops: Vec<_> = unit.ops.iter().chain(&behind).copied().collect();
@@ -37,6 +43,7 @@ impl Planning<'_> {
         self.visited.insert(key.clone());
         let bytes = size(last);
         if self.fits(1, bytes) {
+            self.note_going(ops.iter().copied());
             let records = vec![(key.clone(), ops)];
             self.plan.groups.push(Group { records, actor: unit.actor.clone(), replaces: Some(id) });
         } else {
@@ -78,9 +85,7 @@ impl Planning<'_> {
         self.visited.insert(row.key.clone());
         let tail = self.input.tail;
         let waiting: Vec<_> = tail.ops_of(&row.key).filter(|place| !tail.is_dead(*place)).collect();
-        let dead_create =
-            tail.ops_of(&row.key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
-        if dead_create.is_some_and(|dead| dead.kind == OpKind::Create) {
+        if self.has_dead_create(&row.key) {
             self.hold_all(&waiting, &Hold::DeadCreate);
             return None;
         }
@@ -101,7 +106,10 @@ impl Planning<'_> {
                 self.hold_all(&waiting, &hold);
                 return None;
             }
-            if !joins || bar.is_some() {
+            let deletes = tail.op(place).is_some_and(|next| next.kind == OpKind::Delete);
+            let is_overtaking =
+                deletes && row.kind != OpKind::Create && self.is_referred_to_between(&row.key, first, place);
+            if !joins || bar.is_some() || is_overtaking {
                 break;
             }
             run.push(place);

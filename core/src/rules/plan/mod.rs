@@ -12,20 +12,23 @@
 //!    undo window, a reference to a record that is created later in the tail.
 //! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
 //! 4. An op whose declared reference is itself not at the server waits for it, unless that waits for the op. Priority orders
-//!    what is left, and so never overtakes a dependency; nor does a delete overtake what refers to its record.
+//!    what is left, and so never overtakes a dependency; nor does a delete overtake what refers to its record (`deletes`).
 //! 5. Ops that would be one change wait together if a person has yet to choose about one of them.
 //! 6. What would only be sent to fail ([`super::inspect`]) is held, looked at as it would be sent.
 //! 7. Every op of the tail is in a unit, in a group, or held with a reason.
+//! 8. What is sent again keeps the place that its plan gave it, and nothing passes what did not fit the batch.
 //!
-//! Here are the steps of a plan; `groups` finds the ops that go together, `bars` why something cannot go now, `hold` has the words.
+//! Here are the steps of a plan; `groups` finds the ops that go together, `bars` why something cannot go now, `deletes` what a
+//! deletion waits for, `hold` has the words.
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
 mod bars;
+mod deletes;
 mod groups;
 mod hold;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 pub use hold::Hold;
 
@@ -34,7 +37,7 @@ use super::order::{Candidate, order};
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
 use crate::names::{Actor, RecordKey};
-use crate::op::OpPlace;
+use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;
 use crate::schema::Schema;
 use crate::tail::{Tail, TailUnit};
@@ -94,7 +97,7 @@ pub struct Group {
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut planning = Planning::of(input);
     planning.units_under_way();
-    planning.new_groups();
+    planning.new_groups(input.tail.ops());
     let plan = &mut planning.plan;
     plan.wake = plan.holds.values().filter_map(Hold::until).min();
     planning.plan
@@ -104,13 +107,9 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
 pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
     let mut planning = Planning::of(input);
     planning.units_under_way();
-    let tail = input.tail;
-    let first = tail.ops_of(key).find(|place| !tail.is_dead(*place));
-    let first = first.filter(|_| !planning.visited.contains(key));
-    let first = first.and_then(|place| Some((place, tail.op(place)?)));
-    if let Some(candidate) = first.and_then(|(place, row)| planning.candidate(place, row)) {
-        planning.take(candidate);
-    }
+    let places = planning.concerned_with(key);
+    let ops = places.into_iter().filter_map(|place| Some((place, input.tail.op(place)?)));
+    planning.new_groups(ops);
     planning.plan
 }
 
@@ -120,27 +119,40 @@ struct Planning<'a> {
     ops: usize,
     bytes: usize,
     visited: HashSet<RecordKey>,
+    /// Whether anything in the tail refers to a record. Where nothing does, deletions wait for nothing.
+    heeds_references: bool,
+    /// The ops that this plan sends; only kept if deletions have to know.
+    going: HashSet<OpPlace>,
 }
 
 impl<'a> Planning<'a> {
     fn of(input: &'a PlanInput<'a>) -> Self {
-        Self { input, plan: Plan::default(), ops: 0, bytes: 0, visited: HashSet::new() }
+        Self {
+            input,
+            plan: Plan::default(),
+            ops: 0,
+            bytes: 0,
+            visited: HashSet::new(),
+            heeds_references: input.tail.has_references(),
+            going: HashSet::new(),
+        }
     }
 
     fn units_under_way(&mut self) {
-        let mut units: Vec<_> = self.input.tail.units().collect();
-        units.sort_by_key(|(id, unit)| (unit.planned, **id));
-        for (id, unit) in units {
-            if self.takes_over(*id, unit) {
+        for (id, unit) in self.input.tail.units_in_order() {
+            if self.takes_over(id, unit) {
                 continue;
             }
             self.visited.extend(unit.records.iter().cloned());
-            self.hold_behind(*id, unit);
+            self.hold_behind(id, unit);
             let hold = self.hold_of_unit(unit);
             let bytes = unit.ops.iter().filter_map(|place| self.input.tail.op(*place)).map(size).sum();
             match hold {
                 Some(hold) => self.hold_all(&unit.ops, &hold),
-                None if self.fits(unit.records.len(), bytes) => self.plan.again.push(*id),
+                None if self.fits(unit.records.len(), bytes) => {
+                    self.plan.again.push(id);
+                    self.note_going(unit.ops.iter().copied());
+                }
                 None => self.plan.more = true,
             }
         }
@@ -158,11 +170,12 @@ impl<'a> Planning<'a> {
         }
     }
 
-    fn new_groups(&mut self) {
+    /// Finds the groups that begin with one of these ops, given oldest first.
+    fn new_groups<'t>(&mut self, ops: impl Iterator<Item = (OpPlace, &'t TailRow)>) {
         let tail = self.input.tail;
         let in_order = self.input.schema.has_one_priority();
         let mut candidates = Vec::new();
-        for (place, row) in tail.ops() {
+        for (place, row) in ops {
             if self.visited.contains(&row.key) || tail.is_dead(place) {
                 continue;
             }
@@ -182,9 +195,39 @@ impl<'a> Planning<'a> {
         }
     }
 
+    /// The ops that decide whether what waits of a record can go: its own, and those that its deletion has to wait for.
+    fn concerned_with(&self, key: &RecordKey) -> BTreeSet<OpPlace> {
+        let tail = self.input.tail;
+        let (mut places, mut known, mut next) = (BTreeSet::new(), HashSet::from([key]), vec![key]);
+        while let Some(key) = next.pop() {
+            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
+                places.insert(place);
+                let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
+                let deletes = self.heeds_references && row.kind == OpKind::Delete;
+                let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();
+                let earlier = earlier.filter_map(|place| Some(&tail.op(place)?.key));
+                next.extend(together.chain(earlier).filter(|key| known.insert(key)));
+            }
+        }
+        places
+    }
+
+    fn note_going(&mut self, places: impl Iterator<Item = OpPlace>) {
+        if self.heeds_references {
+            self.going.extend(places);
+        }
+    }
+
     fn take(&mut self, candidate: Candidate) {
+        if let Some(earlier) = self.deletes_too_early(&candidate.group) {
+            for (_, places) in &candidate.group.records {
+                self.hold_all(places, &Hold::WaitsFor(earlier.clone()));
+            }
+            return;
+        }
         let changes = candidate.group.records.len();
-        if !self.plan.more && self.fits(changes, candidate.bytes) {
+        if self.fits(changes, candidate.bytes) {
+            self.note_going(candidate.group.records.iter().flat_map(|(_, places)| places).copied());
             self.plan.groups.push(candidate.group);
         } else {
             self.plan.more = true;
@@ -197,8 +240,11 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Counts a unit in if the batch has room; the first one always has.
+    /// Counts a unit in if the batch has room and nothing before it was left out; the first one always has.
     fn fits(&mut self, changes: usize, bytes: usize) -> bool {
+        if self.plan.more {
+            return false;
+        }
         let empty = self.ops == 0;
         if !empty
             && (self.ops + changes > self.input.batch_ops || self.bytes + bytes > self.input.batch_bytes)

@@ -37,6 +37,7 @@ fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
             transaction_ops: 1,
             bytes: 10,
             references: Vec::new(),
+            led_away: Vec::new(),
         };
         tail.insert(place(seq.into()), row);
     }

@@ -327,6 +327,7 @@ impl App {
                     transaction_ops: u32::try_from(ops).unwrap_or(1),
                     bytes: 10,
                     references: self.references(&key, &mutation.fields),
+                    led_away: Vec::new(),
                     key,
                 };
                 tail.insert(place, row);

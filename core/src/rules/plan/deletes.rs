@@ -1,0 +1,100 @@
+//! What a deletion waits for: whatever was made before it and refers to its record, or leads a reference away from it.
+//!
+//! A server that heeds references refuses to delete what something refers to, and refuses a reference to what it deleted. So a
+//! deletion goes behind all of that, in the same request or a later one, whatever keeps it back: a backoff, a park, an undo
+//! window, the network, another actor.
+//!
+//! | an earlier op that refers to the record | is waited for |
+//! |---|---|
+//! | waits, or is under way | yes, unless it stands before the deletion in the same request |
+//! | never leaves the device | no |
+//! | is of a record that leaves in the same unit | no: the unit is taken whole |
+//! | is a dead letter, or waits for a dead creation | only while the server's record still refers to what is to be deleted |
+//!
+//! The last line has a way out: a person retries the dead letter, corrects it or gives it up. A dead letter that would only
+//! *set* a reference is not waited for: the server has no such reference, and nobody may ever send it again.
+//!
+//! Invariants:
+//! 1. Waits of this kind lead to earlier ops only, so they never close a circle: a run that would end in a deletion is cut before
+//!    it if something that refers to the record was made within the run.
+//! 2. The cost is the number of ops that refer to what is deleted; the tail is not searched.
+
+use super::{Group, Planning};
+use crate::names::RecordKey;
+use crate::op::{OpKind, OpPlace};
+use crate::rows::TailRow;
+use crate::tail::TailUnit;
+
+impl Planning<'_> {
+    /// Returns the record that a group of new ops has to wait for, because the group deletes what that one refers to.
+    pub(super) fn deletes_too_early(&self, group: &Group) -> Option<RecordKey> {
+        if !self.heeds_references {
+            return None;
+        }
+        let goes_along = |key: &RecordKey| group.records.iter().any(|(known, _)| known == key);
+        group.records.iter().find_map(|(key, places)| {
+            let (first, last) = (self.row(*places.first()?)?, *places.last()?);
+            // What is created and deleted in one go never was at the server.
+            let deletes = self.row(last)?.kind == OpKind::Delete && first.kind != OpKind::Create;
+            if deletes { self.awaited(key, last, goes_along) } else { None }
+        })
+    }
+
+    /// Returns the record that a unit under way has to wait for before it is sent again: what it was planned behind may have come
+    /// back stale, or be tried later than it.
+    pub(super) fn is_sent_too_early(&self, unit: &TailUnit) -> Option<RecordKey> {
+        let first = *unit.ops.iter().min().filter(|_| self.heeds_references)?;
+        let last_of = |key: &RecordKey| {
+            unit.ops.iter().rev().filter_map(|place| self.row(*place)).find(|row| row.key == *key)
+        };
+        let deleted =
+            unit.records.iter().filter(|key| last_of(key).is_some_and(|row| row.kind == OpKind::Delete));
+        deleted.into_iter().find_map(|key| self.awaited(key, first, |known| unit.records.contains(known)))
+    }
+
+    /// Returns the first record with an op, made before a place, that refers to a record or leads a reference away from it, and
+    /// is not sent before it.
+    pub(super) fn awaited(
+        &self,
+        key: &RecordKey,
+        place: OpPlace,
+        goes_along: impl Fn(&RecordKey) -> bool,
+    ) -> Option<RecordKey> {
+        let mut earlier = self.referring(key, place).filter(|place| !self.going.contains(place));
+        let awaited = earlier.find(|place| self.holds_up(key, *place, &goes_along))?;
+        self.row(awaited).map(|row| row.key.clone())
+    }
+
+    /// Returns whether something that refers to a record was made between two places, so that what is before it and the deletion
+    /// behind it cannot go as one.
+    pub(super) fn is_referred_to_between(&self, key: &RecordKey, first: OpPlace, last: OpPlace) -> bool {
+        self.heeds_references
+            && self
+                .referring(key, last)
+                .any(|place| place > first && self.holds_up(key, place, &|known| known == key))
+    }
+
+    pub(super) fn referring(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> {
+        let tail = self.input.tail;
+        tail.leavers_before(key, place).chain(tail.referrers_before(key, place))
+    }
+
+    fn holds_up(&self, key: &RecordKey, place: OpPlace, goes_along: &impl Fn(&RecordKey) -> bool) -> bool {
+        let Some(row) = self.row(place) else { return false };
+        let together = row.transaction_ops > 1
+            && self.input.tail.ops_of_entry(place.seq).any(|(_, row)| goes_along(&row.key));
+        if together || goes_along(&row.key) || self.stays_here(row) {
+            return false;
+        }
+        let waits_for_a_person = self.input.tail.is_dead(place) || self.has_dead_create(&row.key);
+        !waits_for_a_person || self.input.inspect.refers(&row.key, key)
+    }
+
+    fn stays_here(&self, row: &TailRow) -> bool {
+        self.input.schema.rules(&row.key.entity).is_none_or(|rules| rules.local_only)
+    }
+
+    fn row(&self, place: OpPlace) -> Option<&TailRow> {
+        self.input.tail.op(place)
+    }
+}
