@@ -14,8 +14,10 @@ pub const FIELD_NAME_BYTES: usize = 255;
 pub const CURSOR_BYTES: usize = 256;
 /// The largest fields of one op, in bytes of JSON.
 pub const OP_BYTES: usize = 1024 * 1024;
-/// The deepest nesting of a field's value. It is also where `serde_json` stops by itself.
+/// The depth at which `serde_json` stops reading by itself.
 pub const JSON_DEPTH: usize = 128;
+/// The deepest nesting of lists and objects in a field's value: with the object of the fields around it, what can be read.
+pub const FIELD_LEVELS: usize = JSON_DEPTH - 2;
 /// The most ops of one transaction.
 pub const TRANSACTION_OPS: usize = 1_000;
 /// The largest transaction, in bytes of JSON.

@@ -84,6 +84,37 @@ fn json_that_does_not_read_is_named_with_its_place() {
     refused(&folder, &["put", "a.book", "lead/2", &deep], 2, &["nests deeper"]);
 }
 
+/// Numbers beyond 64 bits or 17 digits were rounded, and nobody was told; what is no number or no character was "not JSON".
+#[test]
+fn a_number_is_kept_as_it_was_written_or_refused_by_that_word() {
+    let folder = with_a_lead();
+    for (id, (number, is_kept)) in (1..).zip([
+        ("9223372036854775808", true),
+        ("-9223372036854775808", true),
+        ("0.1", true),
+        ("1.7976931348623157e308", true),
+        ("12345678901234567890123", false),
+        ("-9223372036854775809", false),
+        ("9007199254740993.0", false),
+        ("0.12345678901234567890", false),
+        ("1e-400", false),
+        ("1e400", false),
+    ]) {
+        let key = format!("number/{id}");
+        let put = ["put", "a.book", &key, &format!("{{\"list\":[{number}]}}")];
+        if is_kept {
+            folder.ok(&put);
+            let read = folder.ok(&["get", "a.book", &key, "--json"]);
+            let read: String = read.split_whitespace().collect();
+            assert!(read.replace("e+", "e").contains(&format!("[{number}]")), "{number}: {read}");
+        } else {
+            refused(&folder, &put, 2, &["the number at `list[0]`", "write it as text"]);
+        }
+    }
+    refused(&folder, &["put", "a.book", "text/1", r#"{"t":"\ud800"}"#], 2, &["`t`", "surrogate"]);
+    refused(&folder, &["put", "a.book", "text/1", r#"{"t":{"a":1,"a":1}}"#], 2, &["`t.a`", "twice"]);
+}
+
 #[test]
 fn what_the_line_itself_gets_wrong_is_wrong_usage() {
     let folder = with_a_lead();

@@ -80,6 +80,9 @@ fn apply<S: AuthorityState>(
     if let Some((code, message)) = fault(unit) {
         return Ok(rejected(code, message));
     }
+    if let Some(unfit) = unit.changes.iter().find_map(|change| change.fields.as_ref()?.unfit()) {
+        return Ok(rejected(unfit.code(), &unfit.to_string()));
+    }
     let mut rows = Vec::with_capacity(unit.changes.len());
     for change in &unit.changes {
         rows.push(state.record(&change.key).map_err(ExchangeError::State)?);

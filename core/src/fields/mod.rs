@@ -11,11 +11,15 @@
 //! 1. `apply(apply(image, p), q) == apply(image, compose(p, q))` for all images and patches.
 //! 2. A field is a *top-level* member and is set whole: values are never merged inside
 //!    (`docs/decisions/0002-fields-are-top-level-members.md` says why RFC 7396's recursion would break invariant 1).
-//! 3. [`FieldsJson`] is compact, its member names ascend strictly, and it nests at most [`limits::JSON_DEPTH`] deep.
+//! 3. [`FieldsJson`] has the one form that `form` names, at every depth, and its values nest at most [`limits::FIELD_LEVELS`] deep.
+//! 4. No number is rounded: what is not kept exactly is refused.
 //!
 //! What it is not: a schema. Any JSON value may stand in a field.
 
+mod fault;
 mod form;
+mod number;
+mod rewrite;
 mod stored;
 mod text;
 
@@ -26,34 +30,9 @@ use serde_json::{Map, Value};
 
 use crate::limits;
 
+pub use fault::InvalidFields;
 pub use form::is_json;
 pub use stored::FieldsJson;
-
-/// JSON that cannot be the fields of a record. Names the field where one is at fault, never its value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidFields {
-    /// Not a JSON object, or not JSON at all.
-    #[error("fields are not a JSON object such as {{\"name\":\"Ann\"}} (line {line}, column {column})")]
-    NotAnObject {
-        /// Line of the fault, from 1; 0 if the text was JSON of another kind.
-        line: usize,
-        /// Column of the fault, from 1.
-        column: usize,
-    },
-    /// More bytes than [`limits::OP_BYTES`].
-    #[error("fields take {bytes} bytes, more than the {} that one op may have", limits::OP_BYTES)]
-    TooLarge {
-        /// How many bytes the fields take.
-        bytes: usize,
-    },
-    /// Deeper than [`limits::JSON_DEPTH`].
-    #[error("a field nests deeper than {} levels", limits::JSON_DEPTH)]
-    TooDeep,
-    /// A field's name is empty or longer than [`limits::FIELD_NAME_BYTES`].
-    #[error("a field's name is empty or longer than {} bytes", limits::FIELD_NAME_BYTES)]
-    FieldName,
-}
 
 /// Fields as values: an image of a record or a patch of one.
 #[derive(Clone, PartialEq, Default, Serialize)]
@@ -82,33 +61,36 @@ impl Fields {
     /// Checks the limits, which fields built member by member may break, and returns the JSON form.
     ///
     /// # Errors
-    /// [`InvalidFields`] if they nest too deep, are too large, or have an impossible name.
+    /// [`InvalidFields`] if they nest too deep, are too large, have an impossible name or a number that is not kept exactly.
     pub fn checked(&self) -> Result<FieldsJson, InvalidFields> {
-        if self.0.values().any(|value| !is_shallower_than(value, limits::JSON_DEPTH - 1)) {
-            return Err(InvalidFields::TooDeep);
-        }
         if self.0.keys().any(|name| name.is_empty() || name.len() > limits::FIELD_NAME_BYTES) {
             return Err(InvalidFields::FieldName);
         }
-        let json = self.to_json();
-        let bytes = json.as_str().len();
-        if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(json) }
+        match rewrite::of_members(&self.0) {
+            (_, Some(fault)) => Err(fault),
+            (json, None) if json.len() > limits::OP_BYTES => {
+                Err(InvalidFields::TooLarge { bytes: json.len() })
+            }
+            (json, None) => Ok(FieldsJson(json.into())),
+        }
     }
 
-    /// Parses and checks JSON text.
+    /// Parses and checks JSON text. Numbers keep their value exactly, or are refused.
     ///
     /// # Errors
     /// [`InvalidFields`], with the place of the fault where the text is not JSON.
     pub fn parse(text: &str) -> Result<Self, InvalidFields> {
-        if text.len() > 2 * limits::OP_BYTES {
-            return Err(InvalidFields::TooLarge { bytes: text.len() });
-        }
-        Self::from_value(serde_json::from_str(text).map_err(|error| not_an_object(&error))?)
+        FieldsJson::parse(text)?.to_fields()
     }
 
     /// Returns the value of a field.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
+    }
+
+    /// Returns whether there is such a field, a null too.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Sets a field, to null too.
@@ -181,10 +163,9 @@ impl Fields {
         Self(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    /// Returns the compact JSON form with ascending names.
+    /// Returns the one form as text, for fields that were checked, or are made of such.
     pub fn to_json(&self) -> FieldsJson {
-        // Writing a map of values to memory has no way to fail.
-        FieldsJson(serde_json::to_string(&self.0).unwrap_or_else(|_| "{}".to_owned()).into())
+        FieldsJson(rewrite::of_members(&self.0).0.into())
     }
 
     /// Returns the members.
@@ -212,21 +193,7 @@ impl fmt::Debug for Fields {
 }
 
 fn not_an_object(error: &serde_json::Error) -> InvalidFields {
-    // serde_json reports its own depth guard as a syntax error with this text and no code of its own.
-    if error.to_string().starts_with("recursion limit exceeded") {
-        return InvalidFields::TooDeep;
-    }
     InvalidFields::NotAnObject { line: error.line(), column: error.column() }
-}
-
-fn is_shallower_than(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels > 0 && items.iter().all(|item| is_shallower_than(item, levels - 1)),
-        Value::Object(members) => {
-            levels > 0 && members.values().all(|item| is_shallower_than(item, levels - 1))
-        }
-        _ => true,
-    }
 }
 
 #[cfg(test)]

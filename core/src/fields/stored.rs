@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use serde::de::DeserializeSeed;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::form::{FormCheck, is_compact};
+use super::form::rewritten;
 use super::{Fields, InvalidFields, not_an_object, text};
 use crate::codec::{Decode, Encode};
 use crate::limits;
@@ -26,14 +25,20 @@ impl FieldsJson {
         if text.len() > 2 * limits::OP_BYTES {
             return Err(InvalidFields::TooLarge { bytes: text.len() });
         }
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let orderly =
-            FormCheck::TopLevel.deserialize(&mut deserializer).map_err(|error| not_an_object(&error))?;
-        deserializer.end().map_err(|error| not_an_object(&error))?;
-        if orderly && text.len() <= limits::OP_BYTES && is_compact(text) {
-            return Ok(Self(text.into()));
-        }
-        Ok(Fields::parse(text)?.to_json())
+        let json: Box<str> = rewritten(text)?.map_or_else(|| text.into(), String::into_boxed_str);
+        let bytes = json.len();
+        if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(Self(json)) }
+    }
+
+    /// Takes the fields of a message as they were sent, fit or not, so that one unit that cannot be taken does not make the
+    /// whole message unreadable. Whoever takes the unit asks [`Self::unfit`].
+    pub(crate) fn as_sent(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| Self(format!("{UNFIT}{text}").into()))
+    }
+
+    /// Returns why fields that were taken as they were sent cannot be used.
+    pub(crate) fn unfit(&self) -> Option<InvalidFields> {
+        self.0.strip_prefix(UNFIT).and_then(|text| Self::parse(text).err())
     }
 
     /// Takes stored bytes that were checked when they were written.
@@ -104,6 +109,9 @@ impl FieldsJson {
         Ok(self.to_fields()?.into_image().to_json())
     }
 }
+
+/// What no JSON begins with: marks text that is kept though it is not fit to be fields.
+const UNFIT: char = '!';
 
 impl Default for FieldsJson {
     fn default() -> Self {

@@ -32,17 +32,94 @@ fn text_that_nests_too_deep_is_refused_before_it_is_built() {
 #[test]
 fn every_way_to_write_the_same_object_becomes_one_text() {
     let plain = FieldsJson::parse(r#"{"a":1,"b":[1.5,"x y"]}"#).unwrap();
-    for other in
-        [r#"{ "a": 1, "b": [1.5, "x y"] }"#, r#"{"b":[1.5,"x y"],"a":1}"#, r#"{"\u0061":1,"b":[1.50,"x y"]}"#]
-    {
+    for other in [
+        r#"{ "a": 1, "b": [1.5, "x y"] }"#,
+        r#"{"b":[1.5,"x y"],"a":1}"#,
+        r#"{"\u0061":1,"b":[1.50,"x y"]}"#,
+        r#"{"a":1,"b":[15e-1,"\u0078\u0020y"]}"#,
+    ] {
         assert_eq!(FieldsJson::parse(other).unwrap(), plain, "{other}");
     }
-    assert_eq!(FieldsJson::parse(r#"{"a":2,"a":1}"#).unwrap().as_str(), r#"{"a":1}"#);
+}
+
+/// The order of names inside of values, names that stood twice in there, and escapes were kept as they came: the same unit,
+/// sent again by a program that writes JSON in another way, was "another unit with this id".
+#[test]
+fn the_one_form_goes_all_the_way_down() {
+    for (text, form) in [
+        (r#"{"a":{"y":1,"x":{"d":[],"c":{}}}}"#, r#"{"a":{"x":{"c":{},"d":[]},"y":1}}"#),
+        (r#"{"a":[{"y":1,"x":2}]}"#, r#"{"a":[{"x":2,"y":1}]}"#),
+        (r#"{"a":"\u00e9\/\u002F\u0007\u000A\u001F"}"#, "{\"a\":\"é//\\u0007\\n\\u001f\"}"),
+        (r#"{"a":"\ud83d\uDE00"}"#, "{\"a\":\"😀\"}"),
+        (r#"{"a":{"\u0062":1,"a":2}}"#, r#"{"a":{"a":2,"b":1}}"#),
+        (r#"{"a\n":1,"a\u0009":2}"#, r#"{"a\t":2,"a\n":1}"#),
+        (r#"{"a":[1E5,-0,100e-2, 2 ]}"#, r#"{"a":[100000.0,-0.0,1.0,2]}"#),
+    ] {
+        let parsed = FieldsJson::parse(text).unwrap();
+        assert_eq!(parsed.as_str(), form, "{text}");
+        assert_eq!(FieldsJson::parse(form).unwrap().as_str(), form, "{text}");
+        assert_eq!(parsed.to_fields().unwrap().to_json().as_str(), form, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_without_a_loss_is_refused_with_its_place_and_not_its_value() {
+    let number = |at: &str| InvalidFields::Number { at: at.to_owned() };
+    let half = |at: &str| InvalidFields::Surrogate { at: at.to_owned() };
+    let twice = |at: &str| InvalidFields::Duplicate { at: at.to_owned() };
+    for (text, fault) in [
+        (r#"{"n":12345678901234567890123}"#, number("n")),
+        (r#"{"n":1e400}"#, number("n")),
+        (r#"{"a":{"b":[1,{"c":1e-400}]}}"#, number("a.b[1].c")),
+        (r#"{"a":[[0.12345678901234567890]]}"#, number("a[0][0]")),
+        (r#"{"a":"\ud800"}"#, half("a")),
+        (r#"{"a":["x","\udc00\ud800"]}"#, half("a[1]")),
+        (r#"{"a":"\ud800\u0041"}"#, half("a")),
+        (r#"{"a":1,"a":1}"#, twice("a")),
+        (r#"{"a":1,"b":2,"a":1}"#, twice("a")),
+        (r#"{"a":{"x":1,"b":{"c":1,"b":1,"\u0063":1}}}"#, twice("a.b.c")),
+    ] {
+        assert_eq!(FieldsJson::parse(text).unwrap_err(), fault, "{text}");
+        assert_eq!(Fields::parse(text).unwrap_err(), fault, "{text}");
+        assert!(!fault.to_string().contains("1234"), "{fault}");
+    }
+    assert!(number("n").to_string().contains("number") && half("n").to_string().contains("surrogate"));
+    let hostile = Fields::parse("{\"a\u{202e}b\":1e400}").unwrap_err().to_string();
+    assert!(hostile.contains("a\\u{202e}b"), "{hostile}");
+}
+
+/// The deepest value that was let in could not be read again.
+#[test]
+fn the_deepest_value_that_is_let_in_can_be_read() {
+    let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    let deepest = limits::FIELD_LEVELS;
+    let fields = Fields::parse(&nested(deepest)).unwrap();
+    assert_eq!(fields.checked().unwrap().to_fields().unwrap(), fields);
+    assert_eq!(Fields::parse(&nested(deepest + 1)).unwrap_err(), InvalidFields::TooDeep);
+    let mut value = Value::Null;
+    for _ in 0..=deepest {
+        value = Value::Array(vec![value]);
+    }
+    assert_eq!(Fields::from_value(json!({ "a": value })).unwrap_err(), InvalidFields::TooDeep);
 }
 
 #[test]
 fn what_is_not_an_object_is_refused_with_its_place() {
-    for bad in ["", "[]", "null", "{", "{\"a\":}", "{} x", "{\"a\":1e999}", "\u{feff}{}"] {
+    for bad in [
+        "",
+        "[]",
+        "null",
+        "{",
+        "{\"a\":}",
+        "{} x",
+        "{\"a\":1e999}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":\"\t\"}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":1,}",
+        "\u{feff}{}",
+    ] {
         assert!(FieldsJson::parse(bad).is_err(), "{bad}");
         assert!(Fields::parse(bad).is_err(), "{bad}");
     }
@@ -82,7 +159,36 @@ fn any_fields() -> impl Strategy<Value = Fields> {
         .prop_map(|members| members.into_iter().collect())
 }
 
+/// Writes a value in another way than the one form: spaces, members backwards, escapes where none are needed.
+fn otherwise(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            format!("[ {} ]", items.iter().map(otherwise).collect::<Vec<_>>().join(" ,\n"))
+        }
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| {
+                format!("{} : {}", otherwise(&Value::from(name.as_str())), otherwise(value))
+            };
+            format!("{{\t{}}}", members.iter().rev().map(member).collect::<Vec<_>>().join(","))
+        }
+        Value::String(text) => {
+            let units = text.encode_utf16().map(|unit| format!("\\u{unit:04X}"));
+            format!("\"{}\"", units.collect::<String>())
+        }
+        Value::Number(number) if number.is_f64() => format!("{:E}", number.as_f64().unwrap()),
+        other => other.to_string(),
+    }
+}
+
 proptest! {
+    #[test]
+    fn the_same_values_have_one_form_whoever_writes_them(fields in any_fields()) {
+        let form = fields.to_json();
+        let other = otherwise(&Value::Object(fields.into_map()));
+        prop_assert_eq!(FieldsJson::parse(&other).unwrap(), form.clone(), "{}", other);
+        prop_assert_eq!(FieldsJson::parse(form.as_str()).unwrap(), form);
+    }
+
     #[test]
     fn a_patch_of_the_text_is_the_text_of_the_patched_values(image in any_fields(), patch in any_fields()) {
         let image = image.into_image();

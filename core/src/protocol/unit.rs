@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::fields::FieldsJson;
 use crate::ids::{OpId, UnitId};
@@ -43,8 +44,9 @@ pub struct UnitChange {
     pub older: BTreeMap<String, Hlc>,
     /// The app's schema version of the fields.
     pub schema_version: u32,
-    /// An image for create and replace, a patch for update; none for delete.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// An image for create and replace, a patch for update; none for delete. Fields that cannot be taken are read all the same:
+    /// the server refuses that unit alone, and says why.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "as_sent")]
     pub fields: Option<FieldsJson>,
 }
 
@@ -95,6 +97,11 @@ impl UnitChange {
     pub fn edited_at_of(&self, field: &str) -> Hlc {
         self.older.get(field).copied().unwrap_or(self.edited_at)
     }
+}
+
+fn as_sent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FieldsJson>, D::Error> {
+    let sent = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    Ok(sent.map(|sent| FieldsJson::as_sent(sent.get())))
 }
 
 /// Length-prefixed little-endian framing.

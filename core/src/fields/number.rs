@@ -1,0 +1,139 @@
+//! Numbers: the one way to write each, and which of them are kept at all.
+//!
+//! | written as | is kept if | and is written |
+//! |---|---|---|
+//! | a whole number: digits only | it is within 64 bits (-2⁶³ to 2⁶⁴ - 1) | as it is; `-0` as `-0.0` |
+//! | with a fraction or an exponent | a double says the same decimal digits when it is printed | as the shortest such digits: `1.50` as `1.5`, `1E5` as `100000.0` |
+//!
+//! Invariants: what is written back has the very value that was written; nothing is rounded. `1` and `1.0` stay two
+//! different values, as the types of an app tell them apart.
+
+use std::borrow::Cow;
+
+/// Returns the one way to write a number, or `None` if it cannot be kept exactly. `token` follows JSON's grammar.
+pub(super) fn canonical(token: &str) -> Option<Cow<'_, str>> {
+    if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        return whole(token);
+    }
+    let number: f64 = token.parse().ok().filter(|number: &f64| number.is_finite())?;
+    let printed = serde_json::to_string(&number).ok()?;
+    if printed == token {
+        return Some(Cow::Borrowed(token));
+    }
+    (Decimal::of(&printed) == Decimal::of(token)).then_some(Cow::Owned(printed))
+}
+
+/// Numbers of up to 18 digits fit without being read.
+fn whole(token: &str) -> Option<Cow<'_, str>> {
+    if token == "-0" {
+        return Some(Cow::Borrowed("-0.0"));
+    }
+    let fits = token.len() <= 18 || token.parse::<i64>().is_ok() || token.parse::<u64>().is_ok();
+    fits.then_some(Cow::Borrowed(token))
+}
+
+/// The value of a decimal literal: `0.digits × 10^scale`, without zeros on either side of the digits.
+#[derive(Debug, PartialEq, Eq)]
+struct Decimal {
+    digits: Vec<u8>,
+    scale: i64,
+}
+
+impl Decimal {
+    /// Reads a literal without its sign: two that are compared have the same one.
+    fn of(token: &str) -> Self {
+        let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let whole = whole.trim_start_matches('-');
+        let zeros = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+        let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+        let leading = digits.iter().take_while(|digit| **digit == b'0').count();
+        digits.drain(..leading);
+        while digits.last() == Some(&b'0') {
+            digits.pop();
+        }
+        if digits.is_empty() {
+            return Self { digits, scale: 0 };
+        }
+        // An exponent beyond 64 bits belongs to no number that a double holds, but for zero.
+        let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
+        let leading = i64::try_from(leading).unwrap_or(i64::MAX);
+        Self { digits, scale: exponent.saturating_add(zeros(whole)).saturating_sub(leading) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_number_keeps_its_value_and_gets_one_spelling() {
+        for (token, written) in [
+            ("0", "0"),
+            ("-7", "-7"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("1.0", "1.0"),
+            ("1.50", "1.5"),
+            ("15e-1", "1.5"),
+            ("0.150E+1", "1.5"),
+            ("1E5", "100000.0"),
+            ("-0", "-0.0"),
+            ("-0.0", "-0.0"),
+            ("0e999999999999999999999", "0.0"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("9007199254740992.0", "9007199254740992.0"),
+        ] {
+            let kept = canonical(token).unwrap_or_else(|| panic!("{token} is kept"));
+            assert_eq!(Decimal::of(&kept), Decimal::of(written), "{token}");
+            assert_eq!(canonical(&kept).as_deref(), Some(&*kept), "{token}: written once, it stays");
+        }
+    }
+
+    #[test]
+    fn a_number_that_would_be_rounded_is_not_kept() {
+        for token in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "100000000000000000000",
+            "12345678901234567890123",
+            "9007199254740993.0",
+            "0.12345678901234567890",
+            "0.10000000000000001",
+            "1e-400",
+            "-1e-400",
+            "1e400",
+            "-1e400",
+            "1e99999999999999999999",
+            "1e-99999999999999999999",
+            "4.9406564584124654e-324",
+        ] {
+            assert_eq!(canonical(token), None, "{token}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_double_and_every_whole_number_of_64_bits_is_kept(double in any::<f64>(), signed: i64, unsigned: u64) {
+            if double.is_finite() {
+                let token = serde_json::to_string(&double).unwrap();
+                prop_assert_eq!(canonical(&token), Some(Cow::Borrowed(&*token)));
+                // The digits of the standard library's printer are the same, in another spelling.
+                let other = format!("{double:e}");
+                prop_assert_eq!(canonical(&other).as_deref().map(str::parse), Some(Ok(double)));
+            }
+            for token in [signed.to_string(), unsigned.to_string()] {
+                prop_assert_eq!(canonical(&token), Some(Cow::Borrowed(&*token)));
+            }
+        }
+
+        #[test]
+        fn what_is_kept_has_the_very_value(token in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?") {
+            if let Some(kept) = canonical(&token) {
+                prop_assert_eq!(Decimal::of(&kept), Decimal::of(&token));
+            }
+        }
+    }
+}
