@@ -54,14 +54,19 @@ pub trait Entity: Serialize + DeserializeOwned {
 
 impl Book {
     /// Writes a typed record: creates it if there is none for the app, else updates just the fields that differ. Writes
-    /// nothing if none does. Fields of the record that the type does not know are taken away.
+    /// nothing if none does.
+    ///
+    /// What the record holds and the type does not know stays as it is, at the top and inside of objects, so that an older
+    /// version of the app takes nothing away from a newer one. (Inside of a list that changed nothing stays: its items have
+    /// no names.) A field that the type knows and leaves out (an `Option` that is `None`) is taken away. To take away what a
+    /// type does not know, give the record a whole new image with [`Book::replace`].
     ///
     /// # Errors
     /// [`Error::Type`] if it does not go into a JSON object; else as for [`Book::update`].
     pub fn save<E: Entity>(&self, id: &RecordId, record: &E) -> Result<Written, Error> {
         let key = RecordKey::new(E::entity_type(), id.clone());
-        let fields = to_fields(&key, record)?.into_image();
-        self.write_whole(key, fields)
+        let fields = to_fields(&key, record)?;
+        self.write_typed(key, fields, round_trip::<E>)
     }
 
     /// Returns a record as an app's type, or `None` if there is none for the app.
@@ -79,6 +84,12 @@ impl Book {
     pub fn remove<E: Entity>(&self, id: &RecordId) -> Result<Written, Error> {
         self.write(Mutation::delete(RecordKey::new(E::entity_type(), id.clone())))
     }
+}
+
+/// Has a type read fields and write them again.
+fn round_trip<E: Entity>(fields: &Fields) -> Option<Fields> {
+    let record: E = serde_json::from_str(fields.to_json().as_str()).ok()?;
+    Fields::from_value(serde_json::to_value(&record).ok()?).ok()
 }
 
 fn to_fields<T: Serialize>(key: &RecordKey, record: &T) -> Result<Fields, Error> {

@@ -10,6 +10,7 @@ use fieldbook_core::entry::{Draft, Intent, Items, Meta, OpMeta};
 use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::admit::{Rejected, admit, admit_transaction};
 use fieldbook_core::rules::apply_to_text;
+use fieldbook_core::rules::save::save;
 use fieldbook_core::{
     Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordId, RecordKey, Version,
 };
@@ -90,14 +91,19 @@ impl Book {
         self.shared.write_in_turn(move |session| write_in(session, mutation))
     }
 
-    /// Brings a record to a whole image: creates it if there is none for the app, else updates just the fields that differ.
-    /// Read and written within one commit, so that no write in between is undone.
-    pub(crate) fn write_whole(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
+    /// Brings a record to what a type says: creates it if there is none for the app, else updates just the fields that differ
+    /// of those that the type knows. Read and written within one commit, so that no write in between is undone.
+    pub(crate) fn write_typed(
+        &self,
+        key: RecordKey,
+        fields: Fields,
+        round_trip: fn(&Fields) -> Option<Fields>,
+    ) -> Result<Written, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
             let mutation = match images.look(session, &key)?.fields()? {
-                Some(before) => Mutation::update(key, before.patch_to(&fields)),
-                None => Mutation::create(key, fields),
+                Some(before) => Mutation::update(key, save(&before, &fields, &round_trip)),
+                None => Mutation::create(key, fields.into_image()),
             };
             let Some(op) = images.admit(session, mutation)? else { return Ok(Written::Unchanged) };
             append(session, vec![op]).map(|places| written(&places))

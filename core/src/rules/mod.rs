@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   admit     may this mutation be written?                       app     → ops
+//!   save      what does a typed record change of what is there?   type    → patch
 //!   clock     which stamp does it get?
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
 //!   order     what goes first of what could be sent?
@@ -39,6 +40,7 @@ pub mod plan;
 mod rebase;
 pub mod resolve;
 pub mod retry;
+pub mod save;
 pub mod upcast;
 pub mod verbs;
 

@@ -1,0 +1,217 @@
+//! Saving typed records: an older version of the app, which does not know a field, must not take it away from everybody.
+//!
+//! It did: a save was a whole new image, so every field that the type did not name was deleted, for all devices, without a
+//! conflict.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::collections::{BTreeMap, HashSet};
+
+use common::{Server, TestClock, book, fields, key, sync};
+use fieldbook::{Book, Entity, RecordId, Written};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Serialize, Deserialize)]
+struct Old {
+    name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct New {
+    name: String,
+    phone: Option<String>,
+}
+
+impl Entity for Old {
+    const ENTITY: &'static str = "lead";
+}
+
+impl Entity for New {
+    const ENTITY: &'static str = "lead";
+}
+
+fn id() -> RecordId {
+    "1".parse().unwrap()
+}
+
+/// Makes `lead/1`, has a type read it, changes what it read and saves it; returns what is there then.
+fn edited<E: Entity>(before: Value, change: impl FnOnce(&mut E)) -> (Value, Written) {
+    let ann = book("ann", &TestClock::starting());
+    ann.create(key("lead/1"), fields(before)).unwrap();
+    let mut record: E = ann.get(&id()).unwrap().unwrap();
+    change(&mut record);
+    let written = ann.save(&id(), &record).unwrap();
+    // What was saved can be read by the type that saved it.
+    assert!(ann.get::<E>(&id()).unwrap().is_some());
+    (image(&ann), written)
+}
+
+fn image(book: &Book) -> Value {
+    let record = book.get_record(&key("lead/1")).unwrap().unwrap();
+    Value::Object(record.fields().unwrap().into_map())
+}
+
+#[test]
+fn a_field_that_a_type_does_not_know_outlives_its_save() {
+    let clock = TestClock::starting();
+    let (server, old, new) = (Server::new(&clock), book("old", &clock), book("new", &clock));
+    new.save(&id(), &New { name: "Ann".into(), phone: Some("555".into()) }).unwrap();
+    sync(&new, &server);
+    sync(&old, &server);
+    let mut lead: Old = old.get(&id()).unwrap().unwrap();
+    lead.name = "Anna".into();
+    old.save(&id(), &lead).unwrap();
+    sync(&old, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Anna", "phone": "555"})));
+}
+
+#[test]
+fn a_field_that_came_between_reading_and_saving_outlives_the_save() {
+    let clock = TestClock::starting();
+    let (server, old, new) = (Server::new(&clock), book("old", &clock), book("new", &clock));
+    old.save(&id(), &Old { name: "Ann".into() }).unwrap();
+    sync(&old, &server);
+    sync(&new, &server);
+    let lead: Old = old.get(&id()).unwrap().unwrap();
+    new.save(&id(), &New { name: "Ann".into(), phone: Some("555".into()) }).unwrap();
+    sync(&new, &server);
+    sync(&old, &server);
+    assert_eq!(old.save(&id(), &lead).unwrap(), Written::Unchanged);
+    assert_eq!(image(&old), json!({"name": "Ann", "phone": "555"}));
+}
+
+#[test]
+fn a_field_that_the_type_knows_is_taken_away_by_none() {
+    let before = || json!({"name": "Ann", "phone": "555", "stage": "hot"});
+    let (after, _) = edited::<New>(before(), |lead| lead.phone = None);
+    assert_eq!(after, json!({"name": "Ann", "stage": "hot"}));
+
+    #[derive(Serialize, Deserialize)]
+    struct Skips {
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phone: Option<String>,
+    }
+    impl Entity for Skips {
+        const ENTITY: &'static str = "lead";
+    }
+    let (after, _) = edited::<Skips>(before(), |lead| lead.phone = None);
+    assert_eq!(after, json!({"name": "Ann", "stage": "hot"}), "left out, though the type knows it");
+}
+
+#[test]
+fn what_a_type_does_not_know_inside_of_a_field_outlives_its_save() {
+    #[derive(Serialize, Deserialize)]
+    struct Address {
+        street: String,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Lead {
+        name: String,
+        address: Address,
+        #[serde(default)]
+        tags: Vec<Address>,
+    }
+    impl Entity for Lead {
+        const ENTITY: &'static str = "lead";
+    }
+    let before =
+        || json!({"name": "Ann", "address": {"street": "x", "zip": 1}, "tags": [{"street": "t", "zip": 2}]});
+    let (after, _) = edited::<Lead>(before(), |lead| lead.name = "Anna".into());
+    assert_eq!(
+        after,
+        json!({"name": "Anna", "address": {"street": "x", "zip": 1}, "tags": [{"street": "t", "zip": 2}]})
+    );
+    let (after, _) = edited::<Lead>(before(), |lead| lead.address.street = "y".into());
+    assert_eq!(after["address"], json!({"street": "y", "zip": 1}));
+}
+
+#[test]
+fn a_flattened_type_keeps_what_it_collects_and_what_it_does_not() {
+    #[derive(Serialize, Deserialize)]
+    struct Collects {
+        name: String,
+        #[serde(flatten)]
+        rest: BTreeMap<String, Value>,
+    }
+    impl Entity for Collects {
+        const ENTITY: &'static str = "lead";
+    }
+    let (after, _) = edited::<Collects>(json!({"name": "Ann", "phone": 1, "stage": 2}), |lead| {
+        lead.rest.remove("phone");
+    });
+    assert_eq!(after, json!({"name": "Ann", "stage": 2}), "who knows every field can take each away");
+
+    #[derive(Serialize, Deserialize)]
+    struct Part {
+        city: String,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Nests {
+        name: String,
+        #[serde(flatten)]
+        part: Part,
+        kinds: HashSet<String>,
+    }
+    impl Entity for Nests {
+        const ENTITY: &'static str = "lead";
+    }
+    let before = json!({"name": "Ann", "city": "x", "phone": 1, "kinds": ["a", "b", "c", "d", "e"]});
+    let (after, _) = edited::<Nests>(before, |lead| lead.part.city = "y".into());
+    assert_eq!((&after["city"], &after["phone"]), (&json!("y"), &json!(1)));
+}
+
+#[test]
+fn a_field_that_was_renamed_moves_to_its_new_name() {
+    #[derive(Serialize, Deserialize)]
+    struct Renamed {
+        #[serde(alias = "name")]
+        title: String,
+    }
+    impl Entity for Renamed {
+        const ENTITY: &'static str = "lead";
+    }
+    let (after, _) = edited::<Renamed>(json!({"name": "Ann", "phone": 1}), |lead| lead.title = "Anna".into());
+    assert_eq!(after, json!({"title": "Anna", "phone": 1}));
+}
+
+#[test]
+fn saving_what_was_read_writes_nothing() {
+    let (_, written) = edited::<Old>(json!({"name": "Ann", "phone": 1}), |_| {});
+    assert_eq!(written, Written::Unchanged);
+}
+
+#[test]
+fn what_a_type_cannot_read_is_not_emptied_by_its_save() {
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        name: String,
+    }
+    impl Entity for Strict {
+        const ENTITY: &'static str = "lead";
+    }
+    let ann = book("ann", &TestClock::starting());
+    ann.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    ann.save(&id(), &Strict { name: "Anna".into() }).unwrap();
+    assert_eq!(image(&ann), json!({"name": "Anna", "phone": "5"}));
+}
+
+#[test]
+fn a_record_that_is_made_anew_has_nothing_of_the_deleted_one() {
+    let ann = book("ann", &TestClock::starting());
+    ann.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    ann.remove::<Old>(&id()).unwrap();
+    ann.save(&id(), &Old { name: "Bob".into() }).unwrap();
+    assert_eq!(image(&ann), json!({"name": "Bob"}));
+}
+
+#[test]
+fn taking_away_what_a_type_does_not_know_is_a_verb_of_its_own() {
+    let ann = book("ann", &TestClock::starting());
+    ann.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    ann.replace(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    assert_eq!(image(&ann), json!({"name": "Ann"}));
+}
