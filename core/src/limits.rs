@@ -45,6 +45,29 @@ pub const PAGE_CHANGES_MOST: u32 = 10_000;
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The largest request a server reads, in bytes.
 pub const REQUEST_BYTES: usize = 16 * 1024 * 1024;
+/// The most units of one request.
+pub const REQUEST_UNITS: usize = 1_000;
+/// The most changes of all units of one request together.
+pub const REQUEST_CHANGES: usize = 10_000;
+/// The most stamps of fields (`older`) of all changes of one request together.
+pub const REQUEST_STAMPS: usize = 100_000;
+/// The most entity types that one request names a cursor for.
+pub const REQUEST_CURSORS: usize = 10_000;
+/// The most work of one request at the server, in bytes: those that are read and written of records, and something for each
+/// change and each look-up. What is left of a request then is sent again.
+pub const WORK_BYTES: usize = 64 * 1024 * 1024;
+/// The largest commit, in bytes of the answer that brings it: a commit is never split.
+pub const COMMIT_BYTES: usize = 16 * 1024 * 1024;
+/// How many of those bytes may be something else than fields.
+pub const COMMIT_HEAD_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes of something else than fields end a page, and the list of outcomes.
+pub const PAGE_HEAD_BYTES: usize = 3 * 1024 * 1024;
+/// The most fields of one record at a server. What was taken away counts while its stamp is kept.
+pub const RECORD_FIELDS: usize = 10_000;
+/// The most stamps that a server keeps of a record's fields that were taken away.
+pub const REMOVED_STAMPS: usize = 64;
+/// The most entity types of one tenant.
+pub const ENTITY_TYPES: usize = 1_000;
 /// The largest answer a device reads, in bytes.
 pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The most content digests an exchange carries to extend an anchor.
@@ -72,8 +95,24 @@ pub const LAZY_LAG: u64 = 1_024;
 const _: () = assert!(ENTITY_TYPE_BYTES <= RECORD_ID_BYTES, "any name fits where an id does");
 const _: () = assert!(OP_BYTES <= TRANSACTION_BYTES);
 const _: () = assert!(TRANSACTION_BYTES < REQUEST_BYTES, "a whole transaction fits one request");
+// Whatever a server accepts, every device can read. An answer is a page and one more commit, outcomes and those of one more
+// unit, a cursor for each entity type, and little else.
+const _: () = assert!(
+    2 * (PAGE_BYTES + COMMIT_BYTES) + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20) + 1024 * 1024 < ANSWER_BYTES,
+    "a page, the outcomes, and one more of each fit an answer"
+);
+const _: () = assert!(
+    2 * (PAGE_HEAD_BYTES + COMMIT_HEAD_BYTES) + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20) + 1024 * 1024
+        < META_BYTES,
+    "what an answer brings besides fields fits the meta part of one entry"
+);
+// The names of fields are part of the record's fields; those that were taken away may be of characters that JSON escapes.
+const RECORD_HEAD_BYTES: usize =
+    OP_BYTES + RECORD_FIELDS * 24 + REMOVED_STAMPS * (6 * FIELD_NAME_BYTES + 24) + 6 * RECORD_ID_BYTES + 1024;
+const _: () = assert!(RECORD_HEAD_BYTES < COMMIT_HEAD_BYTES, "the largest record fits a commit of its own");
 const _: () =
-    assert!(PAGE_BYTES + TRANSACTION_BYTES < ANSWER_BYTES, "a page and one more transaction fit an answer");
+    assert!(RECORD_HEAD_BYTES + OP_BYTES < COMMIT_BYTES, "the largest record fits a commit of its own");
+const _: () = assert!(TRANSACTION_OPS <= REQUEST_CHANGES && BATCH_OPS <= REQUEST_UNITS);
 const _: () = assert!(ANSWER_BYTES <= ENTRY_BYTES, "what one answer brings fits one entry");
 const _: () = assert!(BATCH_OPS <= TRANSACTION_OPS);
 const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_MOST.as_millis());

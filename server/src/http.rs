@@ -20,10 +20,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fieldbook_core::authority::{Quota, Refusal, RefusalClass};
-use fieldbook_core::protocol::{ErrorAnswer, ExchangeRequest, MARKER, PROTOCOL};
+use fieldbook_core::protocol::{ErrorAnswer, MARKER, PROTOCOL, UnreadableRequest, read_request};
 use fieldbook_core::{Clock, limits};
 use http_body_util::BodyExt;
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
@@ -220,7 +219,7 @@ async fn drain(mut body: Body) {
 
 /// Reads the request, applies it and writes the answer. Blocks.
 fn treat(app: &App, grant: &Grant, body: &[u8]) -> Result<Vec<u8>, Problem> {
-    let request: ExchangeRequest = serde_json::from_slice(body).map_err(|error| unreadable(body, &error))?;
+    let request = read_request(body).map_err(|error| unreadable(&error))?;
     let span = tracing::Span::current();
     span.record("device", tracing::field::display(&request.device));
     span.record("request", tracing::field::display(&request.request));
@@ -257,20 +256,12 @@ fn refused(refusal: Refusal) -> Problem {
     Problem::new(status, refusal.code, refusal.message)
 }
 
-/// Tells where a body is wrong, without repeating any of it; or that it is of another protocol altogether.
-fn unreadable(body: &[u8], error: &serde_json::Error) -> Problem {
-    #[derive(Deserialize)]
-    struct Version {
-        protocol: u32,
-    }
-    if let Ok(Version { protocol }) = serde_json::from_slice(body)
-        && protocol != PROTOCOL
-    {
-        let message =
-            format!("this server speaks protocol {PROTOCOL}, not {protocol}: upgrade the older side");
-        return Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message);
-    }
-    let what = if error.is_data() { "not an exchange request" } else { "not JSON" };
-    let message = format!("the body is {what}: line {}, column {}", error.line(), error.column());
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+/// Tells why a body is not looked at, without repeating any of it.
+fn unreadable(error: &UnreadableRequest) -> Problem {
+    let (status, code) = match error {
+        UnreadableRequest::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        UnreadableRequest::OtherProtocol { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+        _ => (StatusCode::BAD_REQUEST, "bad_request"),
+    };
+    Problem::new(status, code, error.to_string())
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ops::Bound;
 
 use super::row::Row;
-use super::state::{AuthorityRead, AuthorityState, FeedItem, UnitMemory};
+use super::state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
+use super::usage::Usage;
 use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
 use crate::limits;
@@ -21,6 +21,7 @@ pub struct MemoryAuthority {
     feeds: BTreeMap<EntityType, BTreeMap<(Version, u32), RecordId>>,
     units: BTreeMap<UnitId, UnitMemory>,
     anchors: BTreeMap<(DeviceId, Epoch), Receipt>,
+    usage: Usage,
 }
 
 impl MemoryAuthority {
@@ -33,6 +34,7 @@ impl MemoryAuthority {
             feeds: BTreeMap::new(),
             units: BTreeMap::new(),
             anchors: BTreeMap::new(),
+            usage: Usage { records: 0, bytes: 0, entity_types: 0 },
         }
     }
 
@@ -66,6 +68,14 @@ impl AuthorityRead for MemoryAuthority {
         Ok(self.records.get(key).cloned())
     }
 
+    fn place(&self, key: &RecordKey) -> Result<Option<RowPlace>, Infallible> {
+        Ok(self.records.get(key).map(|row| row.place(&key.id)))
+    }
+
+    fn has_records(&self, entity: &EntityType) -> Result<bool, Infallible> {
+        Ok(self.feeds.contains_key(entity))
+    }
+
     fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, Infallible> {
         Ok(self.units.get(id).copied())
     }
@@ -81,10 +91,9 @@ impl AuthorityRead for MemoryAuthority {
     fn feed(
         &self,
         entity: &EntityType,
-        after: Version,
+        from: (Version, u32),
     ) -> Result<impl Iterator<Item = Result<FeedItem, Infallible>>, Infallible> {
-        let after = (Bound::Excluded((after, u32::MAX)), Bound::Unbounded);
-        let ids = self.feeds.get(entity).into_iter().flat_map(move |feed| feed.range(after));
+        let ids = self.feeds.get(entity).into_iter().flat_map(move |feed| feed.range(from..));
         let rows = ids.filter_map(move |(_, id)| {
             let row = self.records.get(&RecordKey::new(entity.clone(), id.clone()))?;
             Some(Ok(FeedItem { id: id.clone(), row: row.clone() }))
@@ -99,13 +108,27 @@ impl AuthorityState for MemoryAuthority {
         Ok(())
     }
 
-    fn set_record(&mut self, key: &RecordKey, before: Option<&Row>, row: &Row) -> Result<(), Infallible> {
+    fn set_record(
+        &mut self,
+        key: &RecordKey,
+        before: Option<&RowPlace>,
+        row: &Row,
+    ) -> Result<(), Infallible> {
         let feed = self.feeds.entry(key.entity.clone()).or_default();
         if let Some(before) = before {
             feed.remove(&(before.version, before.index));
         }
         feed.insert((row.version, row.index), key.id.clone());
         self.records.insert(key.clone(), row.clone());
+        Ok(())
+    }
+
+    fn usage(&self) -> Result<Usage, Infallible> {
+        Ok(self.usage)
+    }
+
+    fn set_usage(&mut self, usage: &Usage) -> Result<(), Infallible> {
+        self.usage = *usage;
         Ok(())
     }
 

@@ -13,12 +13,15 @@
 //! 3. A page ends where a commit ends. A cursor never passes a change that was not sent, unless its device made it.
 //! 4. Every record of the feed stands in it once, at its latest change; a deleted one as a tombstone.
 //! 5. A head that does not extend what is anchored for its device and epoch changes nothing.
-//! 6. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
+//! 6. What a request costs is counted before it is done, and is bounded. Whatever is accepted, every device can read: sizes
+//!    count every byte that travels.
+//! 7. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
 //!    says of versions and cursors would mean something else here.
 //!
 //! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
 //! an app's entity types. Tombstones and unit ids are kept for ever.
 
+mod fault;
 mod head;
 mod memory;
 mod page;
@@ -26,6 +29,8 @@ mod refusal;
 mod row;
 mod state;
 mod unit;
+mod usage;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +48,8 @@ use crate::time::WallTime;
 pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
 pub use row::Row;
-pub use state::{AuthorityRead, AuthorityState, FeedItem, UnitMemory};
+pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
+pub use usage::Usage;
 
 /// Who asks, as far as the credentials tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,7 +71,7 @@ impl Caller {
     }
 }
 
-/// What one exchange may ask for.
+/// What one exchange may ask for, and how much a tenant may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// The most units of a request.
@@ -74,29 +80,35 @@ pub struct Quota {
     pub changes: usize,
     /// The most changes of a page; a last whole commit may go over it.
     pub page_changes: u32,
-    /// The bytes after which a page ends, and after which no further unit is treated once so many were sent back stale.
+    /// The bytes after which a page ends, and after which no further unit is treated once the outcomes take so many.
     pub page_bytes: usize,
-    /// The most bytes of the images that one unit leaves: a commit is never split, and must fit an answer.
-    pub unit_image_bytes: usize,
+    /// The most bytes that one unit's records take in an answer: a commit is never split, and must fit one.
+    pub commit_bytes: usize,
+    /// The most work of one request: the bytes of records that are read and written.
+    pub work_bytes: usize,
+    /// The most entity types of a tenant.
+    pub entity_types: u64,
+    /// The most records of a tenant, deleted ones too.
+    pub records: Option<u64>,
+    /// The most bytes that a tenant's records may take.
+    pub bytes: Option<u64>,
 }
 
 impl Default for Quota {
     fn default() -> Self {
         Self {
-            units: 1_000,
-            changes: 10_000,
+            units: limits::REQUEST_UNITS,
+            changes: limits::REQUEST_CHANGES,
             page_changes: limits::PAGE_CHANGES_MOST,
             page_bytes: limits::PAGE_BYTES,
-            unit_image_bytes: UNIT_IMAGE_BYTES,
+            commit_bytes: limits::COMMIT_BYTES,
+            work_bytes: limits::WORK_BYTES,
+            entity_types: limits::ENTITY_TYPES as u64,
+            records: None,
+            bytes: None,
         }
     }
 }
-
-/// The most bytes of the images that one unit leaves.
-const UNIT_IMAGE_BYTES: usize = 16 * 1024 * 1024;
-
-// A full page and one more commit, and the stale records of units up to the bound and those of one more.
-const _: () = assert!(2 * (limits::PAGE_BYTES + UNIT_IMAGE_BYTES) < limits::ANSWER_BYTES);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

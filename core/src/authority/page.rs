@@ -7,9 +7,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{AuthorityRead, ExchangeError, FeedItem, Quota, Refusal};
+use crate::limits;
 use crate::names::{EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
-use crate::protocol::{Change, ExchangeRequest};
+use crate::protocol::{Change, ExchangeRequest, RecordSize};
 
 /// What one answer brings of the feed.
 #[derive(Debug, Default)]
@@ -42,16 +43,17 @@ pub(super) fn read<S: AuthorityRead>(
         return Ok(page);
     }
     let entities = state.entities().map_err(ExchangeError::State)?;
-    let mut feeds = Vec::with_capacity(entities.len());
+    let open = |state, entity, from| S::feed(state, entity, from);
+    let mut merged = Merged::new(state, open, entities.len());
     for entity in &entities {
         let after = request.cursors.get(entity).map_or(Ok(Version::default()), position)?;
-        feeds.push((entity, state.feed(entity, after).map_err(ExchangeError::State)?));
+        merged.begin(entity, after).map_err(ExchangeError::State)?;
     }
-    let mut merged = Merged::start(&mut feeds).map_err(ExchangeError::State)?;
-    let (mut bytes, mut commit) = (0, Version::default());
+    let (mut size, mut commit) = (RecordSize::default(), Version::default());
     let mut positions = BTreeMap::new();
     while let Some(next) = merged.commit() {
-        if next != commit && (page.changes.len() >= limit || bytes >= quota.page_bytes) {
+        let is_full = page.changes.len() >= limit || is_full(size, quota);
+        if next != commit && is_full {
             page.more = true;
             break;
         }
@@ -62,8 +64,14 @@ pub(super) fn read<S: AuthorityRead>(
         positions.insert(entity, commit);
         let key = RecordKey::new(entity.clone(), id);
         if own.get(&key) != Some(&row.version) {
-            bytes += row.size(&key);
-            page.changes.push(row.into_change(key));
+            let mut change = row.into_change(key);
+            let with = size + change.size();
+            if is_full && is_over(with, quota) {
+                // Only a commit from before the stamps were counted is that large. A record without them can be read.
+                change.older.clear();
+            }
+            size += change.size();
+            page.changes.push(change);
         }
     }
     for (entity, commit) in positions {
@@ -72,56 +80,105 @@ pub(super) fn read<S: AuthorityRead>(
     Ok(page)
 }
 
-/// The feeds of several entity types as one, in the order of commits.
-struct Merged<'a, 'e, I> {
-    feeds: &'a mut [(&'e EntityType, I)],
-    /// The next item of each feed that has one.
-    heads: BinaryHeap<Reverse<Head>>,
+/// Returns whether a page ends with the commit that it has come to.
+const fn is_full(size: RecordSize, quota: &Quota) -> bool {
+    size.all() >= quota.page_bytes || size.head >= limits::PAGE_HEAD_BYTES
 }
 
-impl<'a, 'e, E, I: Iterator<Item = Result<FeedItem, E>>> Merged<'a, 'e, I> {
-    fn start(feeds: &'a mut [(&'e EntityType, I)]) -> Result<Self, E> {
-        let mut merged = Self { heads: BinaryHeap::with_capacity(feeds.len()), feeds };
-        for feed in 0..merged.feeds.len() {
-            merged.advance(feed)?;
+/// Returns whether a page has more than any commit that is accepted now can bring it to.
+const fn is_over(size: RecordSize, quota: &Quota) -> bool {
+    size.all() > quota.page_bytes + quota.commit_bytes
+        || size.head > limits::PAGE_HEAD_BYTES + limits::COMMIT_HEAD_BYTES
+}
+
+/// How many entity types may each keep a row that waits for its turn, whatever its size.
+const FEW: usize = 16;
+/// The largest row that waits for its turn where there are more; a larger one is read again when its turn comes.
+const KEPT_BYTES: usize = 16 * 1024;
+
+/// A place in a feed: the commit, and which change of it.
+type Place = (Version, u32);
+
+/// The feeds of several entity types as one, in the order of commits.
+struct Merged<'s, 'e, S, O, I> {
+    state: &'s S,
+    /// Opens a feed at a place.
+    open: O,
+    /// Each entity type and what is read of it; nothing while its next row is not kept.
+    feeds: Vec<(&'e EntityType, Option<I>)>,
+    /// The next item of each feed that has one.
+    heads: BinaryHeap<Reverse<Head>>,
+    kept_bytes: usize,
+}
+
+impl<'s, 'e, S, O, I> Merged<'s, 'e, S, O, I>
+where
+    S: AuthorityRead,
+    O: Fn(&'s S, &'e EntityType, Place) -> Result<I, S::Error>,
+    I: Iterator<Item = Result<FeedItem, S::Error>>,
+{
+    fn new(state: &'s S, open: O, feeds: usize) -> Self {
+        let kept_bytes = if feeds > FEW { KEPT_BYTES } else { usize::MAX };
+        Self {
+            state,
+            open,
+            feeds: Vec::with_capacity(feeds),
+            heads: BinaryHeap::with_capacity(feeds),
+            kept_bytes,
         }
-        Ok(merged)
+    }
+
+    /// Adds the feed of an entity type, after a commit.
+    fn begin(&mut self, entity: &'e EntityType, after: Version) -> Result<(), S::Error> {
+        let feed = self.feeds.len();
+        self.feeds.push((
+            entity,
+            Some((self.open)(self.state, entity, (Version::new(after.number().saturating_add(1)), 0))?),
+        ));
+        self.advance(feed)
     }
 
     /// Returns the commit of the next item.
     fn commit(&self) -> Option<Version> {
-        self.heads.peek().map(|Reverse(head)| head.item.row.version)
+        self.heads.peek().map(|Reverse(head)| head.place.0)
     }
 
-    fn next(&mut self) -> Result<Option<(&'e EntityType, FeedItem)>, E> {
+    fn next(&mut self) -> Result<Option<(&'e EntityType, FeedItem)>, S::Error> {
         let Some(Reverse(head)) = self.heads.pop() else { return Ok(None) };
+        let Some((entity, items)) = self.feeds.get_mut(head.feed) else { return Ok(None) };
+        let entity = *entity;
+        let item = match head.item {
+            Some(item) => Some(item),
+            None => items.insert((self.open)(self.state, entity, head.place)?).next().transpose()?,
+        };
         self.advance(head.feed)?;
-        Ok(self.feeds.get(head.feed).map(|(entity, _)| (*entity, head.item)))
+        Ok(item.map(|item| (entity, item)))
     }
 
-    fn advance(&mut self, feed: usize) -> Result<(), E> {
-        if let Some(item) = self.feeds.get_mut(feed).and_then(|(_, items)| items.next()) {
-            self.heads.push(Reverse(Head { item: item?, feed }));
+    fn advance(&mut self, feed: usize) -> Result<(), S::Error> {
+        let Some((_, items)) = self.feeds.get_mut(feed) else { return Ok(()) };
+        let Some(item) = items.as_mut().and_then(Iterator::next).transpose()? else { return Ok(()) };
+        let place = (item.row.version, item.row.index);
+        let is_kept = item.row.stored_bytes(&item.id) <= self.kept_bytes;
+        if !is_kept {
+            *items = None;
         }
+        self.heads.push(Reverse(Head { place, feed, item: is_kept.then_some(item) }));
         Ok(())
     }
 }
 
 /// The next item of one feed, ordered by its place.
 struct Head {
-    item: FeedItem,
+    place: Place,
     feed: usize,
-}
-
-impl Head {
-    const fn place(&self) -> (Version, u32) {
-        (self.item.row.version, self.item.row.index)
-    }
+    /// The item, if it is kept.
+    item: Option<FeedItem>,
 }
 
 impl PartialEq for Head {
     fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
+        self.place == other.place
     }
 }
 
@@ -135,6 +192,6 @@ impl PartialOrd for Head {
 
 impl Ord for Head {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.place().cmp(&other.place())
+        self.place.cmp(&other.place)
     }
 }

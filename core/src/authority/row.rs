@@ -5,17 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::state::RowPlace;
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::OpId;
-use crate::names::RecordKey;
+use crate::limits;
+use crate::names::{RecordId, RecordKey};
 use crate::numbers::Version;
 use crate::op::OpKind;
-use crate::protocol::{Change, UnitChange};
+use crate::protocol::{Change, Measured, RecordSize, UnitChange};
 use crate::time::Hlc;
-
-/// The most stamps that are kept of fields that were taken away. The oldest go first; such a field then counts as taken
-/// away when the record was last edited.
-const REMOVED_STAMPS: usize = 64;
 
 /// One record at the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,11 +68,34 @@ impl Row {
         }
     }
 
-    /// Returns about how many bytes the row takes in an answer.
-    pub(super) fn size(&self, key: &RecordKey) -> usize {
-        let stamps: usize = self.stamps.keys().map(|name| name.len() + 24).sum();
+    /// Returns how many bytes the row takes in an answer.
+    pub(super) fn size(&self, key: &RecordKey) -> RecordSize {
+        let older = self.stamps.iter().filter(|(_, stamp)| **stamp < self.edited_at);
+        let measured = Measured {
+            key,
+            version: self.version,
+            edited_at: self.edited_at,
+            older: older.map(|(name, stamp)| (name.as_str(), *stamp)),
+            fields: self.fields.as_ref().map(|fields| fields.as_str().len()),
+        };
+        measured.size()
+    }
+
+    /// Returns how many bytes the row takes where it is kept.
+    pub fn stored_bytes(&self, id: &RecordId) -> usize {
+        let stamps: usize = self.stamps.keys().map(|name| name.len() + 9).sum();
         let fields = self.fields.as_ref().map_or(0, |fields| fields.as_str().len());
-        120 + key.entity.as_str().len() + key.id.as_str().len() + stamps + fields
+        30 + id.as_str().len() + stamps + fields
+    }
+
+    /// Returns where the row stands.
+    pub fn place(&self, id: &RecordId) -> RowPlace {
+        RowPlace {
+            version: self.version,
+            index: self.index,
+            is_deleted: self.is_deleted(),
+            bytes: self.stored_bytes(id),
+        }
     }
 
     fn edited_at_of(&self, field: &str) -> Hlc {
@@ -155,10 +176,12 @@ fn last_op(change: &UnitChange) -> OpId {
     change.ops.last().copied().unwrap_or(OpId::from_bytes([0; 16]))
 }
 
+/// Of the stamps of fields that were taken away, the oldest go first; such a field then counts as taken away when the record
+/// was last edited.
 fn forget_oldest_removed(stamps: &mut BTreeMap<String, Hlc>, removed: impl Fn(&str) -> bool) {
     let mut by_age: Vec<_> =
         stamps.iter().filter(|(name, _)| removed(name)).map(|(name, stamp)| (*stamp, name.clone())).collect();
-    let surplus = by_age.len().saturating_sub(REMOVED_STAMPS);
+    let surplus = by_age.len().saturating_sub(limits::REMOVED_STAMPS);
     if surplus > 0 {
         by_age.sort_unstable();
         for (_, name) in by_age.into_iter().take(surplus) {
@@ -238,7 +261,7 @@ mod tests {
         }
         let row = after(&changes);
         let removed = row.older.keys().filter(|name| name.starts_with("gone")).count();
-        assert!(removed <= REMOVED_STAMPS, "{removed}");
+        assert!(removed <= limits::REMOVED_STAMPS, "{removed}");
         assert!(row.older.contains_key("gone78") && !row.older.contains_key("gone3"));
     }
 

@@ -1,6 +1,7 @@
 //! What the rules need of a store: one tenant's part of it, inside one transaction.
 
 use super::row::Row;
+use super::usage::Usage;
 use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
 use crate::names::{EntityType, RecordId, RecordKey};
@@ -29,6 +30,18 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn record(&self, key: &RecordKey) -> Result<Option<Row>, Self::Error>;
 
+    /// Returns where a record's row stands, without reading the row.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn place(&self, key: &RecordKey) -> Result<Option<RowPlace>, Self::Error>;
+
+    /// Returns whether there is or was a record of an entity type.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn has_records(&self, entity: &EntityType) -> Result<bool, Self::Error>;
+
     /// Returns what is remembered of a unit.
     ///
     /// # Errors
@@ -47,15 +60,15 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn entities(&self) -> Result<Vec<EntityType>, Self::Error>;
 
-    /// Returns the records of an entity type that changed after a commit, each once, at its latest change, in the order
-    /// of commits and within a commit in the order of its changes.
+    /// Returns the records of an entity type that changed in a commit or after it, from one of its changes on, each once, at
+    /// its latest change, in the order of commits and within a commit in the order of its changes.
     ///
     /// # Errors
     /// If the store failed; the iterator too.
     fn feed(
         &self,
         entity: &EntityType,
-        after: Version,
+        from: (Version, u32),
     ) -> Result<impl Iterator<Item = Result<FeedItem, Self::Error>>, Self::Error>;
 }
 
@@ -69,11 +82,28 @@ pub trait AuthorityState: AuthorityRead {
 
     /// Sets a record's row and moves the record to the row's place in the feed.
     ///
-    /// `before` is what [`AuthorityRead::record`] returned for it.
+    /// `before` is what [`AuthorityRead::place`] returned for it.
     ///
     /// # Errors
     /// If the store failed.
-    fn set_record(&mut self, key: &RecordKey, before: Option<&Row>, row: &Row) -> Result<(), Self::Error>;
+    fn set_record(
+        &mut self,
+        key: &RecordKey,
+        before: Option<&RowPlace>,
+        row: &Row,
+    ) -> Result<(), Self::Error>;
+
+    /// Returns how much the tenant keeps.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn usage(&self) -> Result<Usage, Self::Error>;
+
+    /// Sets how much the tenant keeps.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_usage(&mut self, usage: &Usage) -> Result<(), Self::Error>;
 
     /// Remembers a unit.
     ///
@@ -96,6 +126,19 @@ pub struct UnitMemory {
     pub digest: Hash,
     /// The commit in which it was applied.
     pub commit: Version,
+}
+
+/// Where a record's row stands, and how large it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowPlace {
+    /// The record's version.
+    pub version: Version,
+    /// Which change of that commit it was.
+    pub index: u32,
+    /// Whether it is a tombstone.
+    pub is_deleted: bool,
+    /// How many bytes the row takes, as [`Row::stored_bytes`] tells it.
+    pub bytes: usize,
 }
 
 /// One record of the feed.

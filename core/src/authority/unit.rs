@@ -10,21 +10,41 @@
 //!
 //! A unit that replaces others, one of which took effect, is stale whatever its bases are.
 //!
+//! Costs are counted before the work ([`super::work`]). Whether a unit is stale is found out without reading a record, and
+//! building ends with the first record that is too much, so that the memory of one unit is that of the largest commit.
+//!
 //! A base names the state that the device has seen, so a matching one is all that create and replace need: they set the
 //! whole image. An update patches an image, so it needs one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::fault::{self, Fault};
 use super::row::{Placing, Row, changed};
+use super::state::RowPlace;
+use super::usage::{Counted, Growth, Over};
+use super::work::{Spent, Work};
 use super::{Accepted, AuthorityState, ExchangeError, Quota, UnitMemory};
 use crate::limits;
 use crate::names::RecordKey;
 use crate::numbers::Version;
 use crate::op::OpKind;
-use crate::protocol::{Change, Outcome, Unit, UnitChange, UnitOutcome};
+use crate::protocol::{Change, Outcome, RecordSize, Unit, UnitChange, UnitOutcome};
 use crate::time::{Hlc, WallTime};
 
-/// Applies units in order. A unit is left without an outcome, to be sent again, once the answer is full of stale records.
+/// After how long a unit that found no room is tried again.
+const ROOM_AGAIN: u64 = 15 * 60 * 1000;
+
+/// What the units of one request share.
+struct Round<'a> {
+    quota: &'a Quota,
+    /// The latest stamp that is taken.
+    latest: Hlc,
+    work: Work,
+    counted: Counted,
+}
+
+/// Applies units in order. A unit is left without an outcome, to be sent again, once the answer is full of outcomes or the
+/// work of one request is done.
 pub(super) fn apply_all<S: AuthorityState>(
     state: &mut S,
     units: &[Unit],
@@ -37,55 +57,61 @@ pub(super) fn apply_all<S: AuthorityState>(
     }
     let first = state.last_commit().map_err(ExchangeError::State)?;
     let latest = Hlc::at(now.plus(limits::CLOCK_AHEAD));
+    let mut round = Round { quota, latest, work: Work::new(quota), counted: Counted::default() };
     let mut last = first;
-    let mut stale_bytes = 0;
+    let mut told = RecordSize::default();
     for unit in units {
-        if stale_bytes >= quota.page_bytes {
+        if told.all() >= quota.page_bytes || told.head >= limits::PAGE_HEAD_BYTES {
             break;
         }
         let next = Version::new(last.number().saturating_add(1));
-        let outcome = apply(state, unit, next, latest, quota)?;
-        match &outcome {
-            Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } => {
-                last = last.max(versions.values().copied().max().unwrap_or_default());
-                accepted.own.extend(versions.iter().map(|(key, version)| (key.clone(), *version)));
-            }
-            Outcome::Stale { current, .. } => stale_bytes += current.iter().map(change_size).sum::<usize>(),
-            _ => {}
+        let outcome = match apply(state, unit, next, &mut round)? {
+            Ok(outcome) => outcome,
+            Err(Spent) if !accepted.outcomes.is_empty() => break,
+            // It had all that a request may have.
+            Err(Spent) => fault::TOO_COSTLY.into(),
+        };
+        if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } = &outcome {
+            last = last.max(versions.values().copied().max().unwrap_or_default());
+            accepted.own.extend(versions.iter().map(|(key, version)| (key.clone(), *version)));
         }
-        accepted.outcomes.push(UnitOutcome { unit: unit.id, outcome });
+        let outcome = UnitOutcome { unit: unit.id, outcome };
+        told += outcome.size();
+        accepted.outcomes.push(outcome);
     }
     if last > first {
         state.set_last_commit(last).map_err(ExchangeError::State)?;
+        round.counted.store(state)?;
         accepted.wrote = true;
     }
     Ok(())
 }
 
+/// What came of a unit, unless there was no work left for it.
+type Treated<T, E> = Result<Result<T, Spent>, ExchangeError<E>>;
+
 fn apply<S: AuthorityState>(
     state: &mut S,
     unit: &Unit,
     commit: Version,
-    latest: Hlc,
-    quota: &Quota,
-) -> Result<Outcome, ExchangeError<S::Error>> {
+    round: &mut Round<'_>,
+) -> Treated<Outcome, S::Error> {
+    if round.work.look_at(unit).is_err() {
+        return Ok(Err(Spent));
+    }
     let digest = unit.digest();
     if let Some(memory) = state.unit(&unit.id).map_err(ExchangeError::State)? {
-        return Ok(if memory.digest == digest {
+        return Ok(Ok(if memory.digest == digest {
             Outcome::Duplicate { versions: versions(unit, memory.commit) }
         } else {
-            rejected("unit_reused", "another unit had this id: send the change under a new one")
-        });
+            fault::UNIT_REUSED.into()
+        }));
     }
-    if let Some((code, message)) = fault(unit) {
-        return Ok(rejected(code, message));
+    if let Some(fault) = fault::of(unit) {
+        return Ok(Ok(fault.into()));
     }
     if let Some(unfit) = unit.changes.iter().find_map(|change| change.fields.as_ref()?.unfit()) {
-        return Ok(rejected(unfit.code(), &unfit.to_string()));
-    }
-    let mut rows = Vec::with_capacity(unit.changes.len());
-    for change in &unit.changes {
-        rows.push(state.record(&change.key).map_err(ExchangeError::State)?);
+        return Ok(Ok(fault::rejected(unfit.code(), &unfit.to_string())));
     }
     let mut applied = Vec::new();
     for former in &unit.replaces {
@@ -93,83 +119,126 @@ fn apply<S: AuthorityState>(
             applied.push(*former);
         }
     }
-    let before = unit.changes.iter().zip(&rows);
-    // Whatever the bases say: what took effect once must not do so again.
-    let is_stale =
-        |(change, row): &(&UnitChange, &Option<Row>)| !applied.is_empty() || !meets(change, row.as_ref());
-    if before.clone().any(|pair| is_stale(&pair)) {
-        return Ok(Outcome::Stale { current: shown(before.filter(is_stale), quota), applied });
-    }
-    let mut after = Vec::with_capacity(rows.len());
-    let mut image_bytes = 0;
-    for (index, (change, row)) in (0..).zip(before) {
-        let placing = Placing { version: commit, index, latest };
-        let next = changed(row.as_ref(), change, placing).map_err(ExchangeError::Damaged)?;
-        let bytes = next.fields.as_ref().map_or(0, |fields| fields.as_str().len());
-        if bytes > limits::OP_BYTES {
-            // A device reads no image that is larger, so that one record would stop every device.
-            return Ok(rejected("record_too_large", "the record's fields would be over 1 MiB"));
-        }
-        image_bytes += bytes;
-        after.push(next);
-    }
-    if image_bytes > quota.unit_image_bytes {
-        return Ok(rejected("unit_too_large", "the unit's records are too large together: send fewer"));
-    }
-    write(state, unit, digest, &rows, &after)?;
-    let versions = versions(unit, commit);
-    let capped = unit.changes.iter().zip(after).filter(|(change, _)| change.edited_at > latest);
-    let current = capped.map(|(change, row)| row.into_change(change.key.clone())).collect();
-    Ok(Outcome::Applied { versions, current })
-}
-
-fn write<S: AuthorityState>(
-    state: &mut S,
-    unit: &Unit,
-    digest: crate::numbers::Hash,
-    before: &[Option<Row>],
-    after: &[Row],
-) -> Result<(), ExchangeError<S::Error>> {
-    let Some(commit) = after.first().map(|row| row.version) else { return Ok(()) };
-    for ((change, before), after) in unit.changes.iter().zip(before).zip(after) {
-        state.set_record(&change.key, before.as_ref(), after).map_err(ExchangeError::State)?;
-    }
-    state.set_unit(&unit.id, &UnitMemory { digest, commit }).map_err(ExchangeError::State)
-}
-
-/// Returns what is wrong with a unit whatever the store holds.
-fn fault(unit: &Unit) -> Option<(&'static str, &'static str)> {
-    if unit.changes.is_empty() {
-        return Some(("no_changes", "a unit has at least one change"));
-    }
-    if unit.changes.len() > limits::TRANSACTION_OPS {
-        return Some(("too_many_changes", "a unit has at most 1,000 changes"));
-    }
-    if unit.replaces.len() > limits::TRANSACTION_OPS {
-        return Some(("too_many_replaced", "a unit replaces at most 1,000 others"));
-    }
-    let mut keys = BTreeSet::new();
+    let mut places = Vec::with_capacity(unit.changes.len());
     for change in &unit.changes {
-        if !keys.insert(&change.key) {
-            return Some(("duplicate_key", "each change of a unit is of another record"));
-        }
-        if change.ops.is_empty() {
-            return Some(("no_ops", "a change names at least one op"));
-        }
-        match (change.kind, &change.fields) {
-            (OpKind::Delete, Some(_)) => return Some(("fields_present", "a delete has no fields")),
-            (OpKind::Create | OpKind::Update | OpKind::Replace, None) => {
-                return Some(("fields_missing", "create, update and replace have fields"));
-            }
-            _ => {}
+        places.push((change, state.place(&change.key).map_err(ExchangeError::State)?));
+    }
+    // Whatever the bases say: what took effect once must not do so again.
+    let is_stale = |(change, place): &&(&UnitChange, Option<RowPlace>)| {
+        !applied.is_empty() || !meets(change, place.as_ref())
+    };
+    if places.iter().any(|change| is_stale(&change)) {
+        let shown = show(state, places.iter().filter(is_stale), round)?;
+        return Ok(shown.map(|current| Outcome::Stale { current, applied }));
+    }
+    let mut draft = match draft(state, &places, commit, round)? {
+        Ok(draft) => draft,
+        Err(Ended::Spent) => return Ok(Err(Spent)),
+        Err(Ended::Fault(fault)) => return Ok(Ok(fault.into())),
+    };
+    match round.counted.take(state, std::mem::take(&mut draft.growth), round.quota)? {
+        Ok(()) => {}
+        Err(Over::EntityTypes) => return Ok(Ok(fault::TOO_MANY_ENTITY_TYPES.into())),
+        Err(Over::Room) => {
+            return Ok(Ok(Outcome::Transient {
+                code: "quota_exceeded".to_owned(),
+                message:
+                    "there is no room left for this tenant: delete what is not needed, or ask the operator"
+                        .to_owned(),
+                retry_after_milliseconds: Some(ROOM_AGAIN),
+            }));
         }
     }
-    None
+    for ((change, place), row) in places.iter().zip(&draft.rows) {
+        state.set_record(&change.key, place.as_ref(), row).map_err(ExchangeError::State)?;
+    }
+    state.set_unit(&unit.id, &UnitMemory { digest, commit }).map_err(ExchangeError::State)?;
+    let versions = versions(unit, commit);
+    let capped = unit.changes.iter().zip(draft.rows).filter(|(change, _)| change.edited_at > round.latest);
+    let current = capped.map(|(change, row)| row.into_change(change.key.clone())).collect();
+    Ok(Ok(Outcome::Applied { versions, current }))
+}
+
+/// The rows that a unit makes.
+#[derive(Default)]
+struct Draft {
+    rows: Vec<Row>,
+    growth: Growth,
+}
+
+/// Why a unit's rows are not built to the end.
+enum Ended {
+    /// The work of the request is done.
+    Spent,
+    /// The unit cannot be taken.
+    Fault(Fault),
+}
+
+/// Builds the rows that a unit makes, up to the first thing that speaks against it.
+fn draft<S: AuthorityState>(
+    state: &S,
+    places: &[(&UnitChange, Option<RowPlace>)],
+    commit: Version,
+    round: &mut Round<'_>,
+) -> Result<Result<Draft, Ended>, ExchangeError<S::Error>> {
+    let mut draft = Draft::default();
+    let mut size = RecordSize::default();
+    for (index, (change, place)) in (0..).zip(places) {
+        if round.work.change(change, place.as_ref()).is_err() {
+            return Ok(Err(Ended::Spent));
+        }
+        // Only an update needs what was there.
+        let before = match change.kind {
+            OpKind::Update => state.record(&change.key).map_err(ExchangeError::State)?,
+            _ => None,
+        };
+        let placing = Placing { version: commit, index, latest: round.latest };
+        let row = changed(before.as_ref(), change, placing).map_err(ExchangeError::Damaged)?;
+        drop(before);
+        size += row.size(&change.key);
+        let fault = fault::of_row(&row).map_err(ExchangeError::Damaged)?;
+        if let Some(fault) = fault.or_else(|| fault::of_commit(size, round.quota)) {
+            return Ok(Err(Ended::Fault(fault)));
+        }
+        let bytes = row.stored_bytes(&change.key.id);
+        round.counted.grow(state, &mut draft.growth, &change.key, (place.as_ref(), bytes))?;
+        draft.rows.push(row);
+    }
+    Ok(Ok(draft))
+}
+
+/// Returns records as they are, for a unit that was made for others: so many as fit a commit, at least one.
+fn show<'a, S: AuthorityState>(
+    state: &S,
+    places: impl Iterator<Item = &'a (&'a UnitChange, Option<RowPlace>)>,
+    round: &mut Round<'_>,
+) -> Treated<Vec<Change>, S::Error> {
+    let (mut current, mut size) = (Vec::new(), RecordSize::default());
+    for (change, place) in places {
+        if round.work.show(place.as_ref()).is_err() {
+            break;
+        }
+        let key = change.key.clone();
+        let row = match place {
+            Some(_) => state.record(&key).map_err(ExchangeError::State)?,
+            None => None,
+        };
+        let change = match row {
+            Some(row) => row.into_change(key),
+            None => Row::never(key),
+        };
+        size += change.size();
+        if !current.is_empty() && fault::of_commit(size, round.quota).is_some() {
+            break;
+        }
+        current.push(change);
+    }
+    Ok(if current.is_empty() { Err(Spent) } else { Ok(current) })
 }
 
 /// Returns whether a change is meant for the record as it is.
-fn meets(change: &UnitChange, row: Option<&Row>) -> bool {
-    let live = row.is_some_and(|row| !row.is_deleted());
+fn meets(change: &UnitChange, row: Option<&RowPlace>) -> bool {
+    let live = row.is_some_and(|row| !row.is_deleted);
     // Version 0 is how a device was told that there never was such a record.
     let base = change.base.filter(|version| *version > Version::default());
     base == row.map(|row| row.version)
@@ -180,32 +249,6 @@ fn meets(change: &UnitChange, row: Option<&Row>) -> bool {
         }
 }
 
-/// Returns records as they are; so many as fit an answer, at least one.
-fn shown<'a>(before: impl Iterator<Item = (&'a UnitChange, &'a Option<Row>)>, quota: &Quota) -> Vec<Change> {
-    let mut current = Vec::new();
-    let mut bytes = 0;
-    for (change, row) in before {
-        let key: RecordKey = change.key.clone();
-        bytes += row.as_ref().map_or(0, |row| row.size(&key));
-        if bytes > quota.unit_image_bytes && !current.is_empty() {
-            break;
-        }
-        current.push(match row {
-            Some(row) => row.clone().into_change(key),
-            None => Row::never(key),
-        });
-    }
-    current
-}
-
-fn change_size(change: &Change) -> usize {
-    120 + change.fields.as_ref().map_or(0, |fields| fields.as_str().len())
-}
-
 fn versions(unit: &Unit, commit: Version) -> BTreeMap<RecordKey, Version> {
     unit.changes.iter().map(|change| (change.key.clone(), commit)).collect()
-}
-
-fn rejected(code: &str, message: &str) -> Outcome {
-    Outcome::Rejected { code: code.to_owned(), message: message.to_owned() }
 }

@@ -7,6 +7,8 @@
 //! What it is not: HTTP. Status codes, headers and time-outs are the transport's; it hands [`Failure`]s over.
 
 mod outcome;
+mod request;
+mod size;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,9 @@ use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::time::{Hlc, WallTime};
 
 pub use outcome::{Outcome, UnitOutcome};
+pub use request::{UnreadableRequest, read_request};
+pub(crate) use size::Measured;
+pub use size::RecordSize;
 pub use unit::{Unit, UnitChange};
 
 /// The version of the protocol.

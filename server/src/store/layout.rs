@@ -34,6 +34,18 @@ pub(super) fn write(id: &RecordId, row: &Row) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Reads of a row whether it is a tombstone, and nothing more.
+///
+/// # Errors
+/// [`Damaged`] for bytes that are no row.
+pub(super) fn is_deleted(bytes: &[u8]) -> Result<bool, Damaged> {
+    match bytes.first() {
+        Some(0) => Ok(false),
+        Some(&DELETED) => Ok(true),
+        _ => Err(DAMAGED),
+    }
+}
+
 /// Reads a row.
 ///
 /// # Errors
@@ -110,6 +122,7 @@ mod tests {
         for fields in [None, Some("{}"), Some(r#"{"a":1,"b":"ü"}"#)] {
             let (id, row) = row(fields);
             let bytes = write(&id, &row).unwrap();
+            assert_eq!((bytes.len(), is_deleted(&bytes)), (row.stored_bytes(&id), Ok(fields.is_none())));
             assert_eq!(read(row.version, row.index, &bytes).unwrap(), FeedItem { id, row });
         }
     }

@@ -1,9 +1,9 @@
 //! One tenant's part of the store, as the rules read and write it, inside one transaction.
 
-use fieldbook_core::authority::{AuthorityRead, AuthorityState, FeedItem, Row, UnitMemory};
+use fieldbook_core::authority::{AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{DeviceId, EntityType, Epoch, RecordKey, ServerEpoch, ServerId, UnitId, Version};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, WriteTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
 
 use super::{Damaged, StateError, Tenant, layout, tables};
 
@@ -16,6 +16,8 @@ pub(super) struct TenantState<T> {
     units: T,
     anchors: T,
     tenants: T,
+    /// Missing for readers of a store that an earlier version of the program made and nobody has written to since.
+    usage: Option<T>,
 }
 
 impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
@@ -32,6 +34,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
             units: transaction.open_table(tables::UNITS)?,
             anchors: transaction.open_table(tables::ANCHORS)?,
             tenants: transaction.open_table(tables::TENANTS)?,
+            usage: if_there(transaction.open_table(tables::USAGE))?,
         })
     }
 }
@@ -50,7 +53,43 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             units: transaction.open_table(tables::UNITS)?,
             anchors: transaction.open_table(tables::ANCHORS)?,
             tenants: transaction.open_table(tables::TENANTS)?,
+            usage: Some(transaction.open_table(tables::USAGE)?),
         })
+    }
+}
+
+impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
+    /// Counts what a tenant keeps, once: a store of an earlier version of the program has not counted.
+    fn count_usage(&self) -> Result<Usage, StateError> {
+        let mut usage = Usage::default();
+        let mut entity = Vec::new();
+        for row in self.feed.range(self.tenant.as_slice()..)? {
+            let (key, value) = row?;
+            let Some(rest) = key.value().strip_prefix(self.tenant.as_slice()) else { break };
+            let of = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+            if of != entity {
+                entity = of.to_owned();
+                usage.entity_types += 1;
+            }
+            usage.records += 1;
+            usage.bytes = usage.bytes.saturating_add(value.value().len() as u64);
+        }
+        for row in self.units.range(self.tenant.as_slice()..)? {
+            if !row?.0.value().starts_with(&self.tenant) {
+                break;
+            }
+            usage.remember_unit();
+        }
+        Ok(usage)
+    }
+}
+
+/// Takes a missing table for none.
+fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, StateError> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -92,6 +131,22 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
         }
     }
 
+    fn place(&self, key: &RecordKey) -> Result<Option<RowPlace>, StateError> {
+        let place_key = tables::record_key(&self.tenant, key);
+        let place = read_with(&self.records, &place_key, "a record's place", tables::place_from)?;
+        let Some((version, index)) = place else { return Ok(None) };
+        let feed_key = tables::feed_key(&self.tenant, &key.entity, version, index);
+        let value = self.feed.get(feed_key.as_slice())?;
+        let value = value.ok_or(Damaged { what: "the feed: a record is not at its place" })?;
+        let is_deleted = layout::is_deleted(value.value())?;
+        Ok(Some(RowPlace { version, index, is_deleted, bytes: value.value().len() }))
+    }
+
+    fn has_records(&self, entity: &EntityType) -> Result<bool, StateError> {
+        let (from, to) = (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
+        Ok(self.feed.range(from.as_slice()..to.as_slice())?.next().transpose()?.is_some())
+    }
+
     fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, StateError> {
         let key = tables::unit_key(&self.tenant, id);
         read_with(&self.units, &key, "what is remembered of a unit", tables::unit_from)
@@ -121,9 +176,9 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
     fn feed(
         &self,
         entity: &EntityType,
-        after: Version,
+        (version, index): (Version, u32),
     ) -> Result<impl Iterator<Item = Result<FeedItem, StateError>>, StateError> {
-        let from = tables::feed_key(&self.tenant, entity, Version::new(after.number().saturating_add(1)), 0);
+        let from = tables::feed_key(&self.tenant, entity, version, index);
         let to = tables::feed_end(&self.tenant, entity);
         let rows = self.feed.range(from.as_slice()..to.as_slice())?;
         Ok(rows.map(|row| {
@@ -140,7 +195,12 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
         Ok(())
     }
 
-    fn set_record(&mut self, key: &RecordKey, before: Option<&Row>, row: &Row) -> Result<(), StateError> {
+    fn set_record(
+        &mut self,
+        key: &RecordKey,
+        before: Option<&RowPlace>,
+        row: &Row,
+    ) -> Result<(), StateError> {
         if let Some(before) = before {
             let former = tables::feed_key(&self.tenant, &key.entity, before.version, before.index);
             self.feed.remove(former.as_slice())?;
@@ -150,6 +210,19 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
         self.feed.insert(feed_key.as_slice(), value.as_slice())?;
         let place = tables::place_bytes(row.version, row.index);
         self.records.insert(tables::record_key(&self.tenant, key).as_slice(), place.as_slice())?;
+        Ok(())
+    }
+
+    fn usage(&self) -> Result<Usage, StateError> {
+        let Some(table) = &self.usage else { return self.count_usage() };
+        let known = read_with(table, &self.tenant, "a tenant's usage", tables::usage_from)?;
+        known.map_or_else(|| self.count_usage(), Ok)
+    }
+
+    fn set_usage(&mut self, usage: &Usage) -> Result<(), StateError> {
+        if let Some(table) = &mut self.usage {
+            table.insert(self.tenant.as_slice(), tables::usage_bytes(usage).as_slice())?;
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Numbers in keys are big-endian, so that keys stand in their order; numbers in values are little-endian.
 
-use fieldbook_core::authority::UnitMemory;
+use fieldbook_core::authority::{UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version};
 use redb::TableDefinition;
@@ -36,6 +36,11 @@ pub(super) const ANCHORS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 ///
 /// Key: tenant, 0. Value: last commit (u64).
 pub(super) const TENANTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tenants-1");
+
+/// How much each tenant keeps. Made by the first write; a tenant without a row is counted once.
+///
+/// Key: tenant, 0. Value: records, bytes, entity types (u64 each).
+pub(super) const USAGE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("usage-1");
 
 /// What the store is. One row.
 ///
@@ -129,4 +134,15 @@ pub(super) fn anchor_from(bytes: &[u8]) -> Option<Receipt> {
 
 pub(super) fn commit_from(bytes: &[u8]) -> Option<Version> {
     Some(Version::new(u64::from_le_bytes(bytes.try_into().ok()?)))
+}
+
+pub(super) fn usage_bytes(usage: &Usage) -> Vec<u8> {
+    [usage.records, usage.bytes, usage.entity_types].map(u64::to_le_bytes).concat()
+}
+
+pub(super) fn usage_from(bytes: &[u8]) -> Option<Usage> {
+    let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+    let [records, bytes, entity_types] = numbers.try_into().ok()?;
+    let number = |bytes: [u8; 8]| u64::from_le_bytes(bytes);
+    Some(Usage { records: number(records), bytes: number(bytes), entity_types: number(entity_types) })
 }

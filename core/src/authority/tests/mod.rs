@@ -1,3 +1,4 @@
+mod bounds;
 mod forms;
 mod pages;
 mod properties;

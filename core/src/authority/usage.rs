@@ -1,0 +1,120 @@
+//! How much a tenant keeps at the server, and whether it may keep more.
+//!
+//! Invariants:
+//! 1. The counts follow each change in its own transaction; nothing is counted anew.
+//! 2. Whoever is over a limit can read, and can write whatever takes no more room than what it is written over.
+
+use std::collections::BTreeSet;
+
+use super::state::RowPlace;
+use super::{AuthorityState, ExchangeError, Quota};
+use crate::names::{EntityType, RecordKey};
+
+/// What remembering a unit takes, in bytes.
+const UNIT_BYTES: u64 = 56;
+
+/// How much a tenant keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Its records, deleted ones too.
+    pub records: u64,
+    /// The bytes that its records take, and what is remembered of its units.
+    pub bytes: u64,
+    /// Its entity types.
+    pub entity_types: u64,
+}
+
+impl Usage {
+    /// Counts a unit that is remembered.
+    pub fn remember_unit(&mut self) {
+        self.bytes = self.bytes.saturating_add(UNIT_BYTES);
+    }
+}
+
+/// Which limit a unit would go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The tenant's room.
+    Room,
+    /// The number of entity types.
+    EntityTypes,
+}
+
+/// What the units of one request make of a tenant's usage.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// As it is now; none as long as nothing was written.
+    usage: Option<Usage>,
+    /// Entity types that are known to have records.
+    known: BTreeSet<EntityType>,
+}
+
+/// What one unit adds.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    records: u64,
+    /// What its records take more than before, and what others take less.
+    more: u64,
+    less: u64,
+    entity_types: BTreeSet<EntityType>,
+}
+
+impl Counted {
+    /// Adds one record to what a unit makes grow.
+    pub(super) fn grow<S: AuthorityState>(
+        &self,
+        state: &S,
+        growth: &mut Growth,
+        key: &RecordKey,
+        (before, after): (Option<&RowPlace>, usize),
+    ) -> Result<(), ExchangeError<S::Error>> {
+        let before_bytes = before.map_or(0, |row| row.bytes);
+        growth.more = growth.more.saturating_add(after.saturating_sub(before_bytes) as u64);
+        growth.less = growth.less.saturating_add(before_bytes.saturating_sub(after) as u64);
+        if before.is_some() {
+            return Ok(());
+        }
+        growth.records += 1;
+        let is_known = self.known.contains(&key.entity) || growth.entity_types.contains(&key.entity);
+        if !is_known && !state.has_records(&key.entity).map_err(ExchangeError::State)? {
+            growth.entity_types.insert(key.entity.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes a unit's growth, unless it goes over a limit.
+    pub(super) fn take<S: AuthorityState>(
+        &mut self,
+        state: &S,
+        growth: Growth,
+        quota: &Quota,
+    ) -> Result<Result<(), Over>, ExchangeError<S::Error>> {
+        let present = match self.usage {
+            Some(usage) => usage,
+            None => state.usage().map_err(ExchangeError::State)?,
+        };
+        let mut usage = Usage {
+            records: present.records.saturating_add(growth.records),
+            bytes: present.bytes.saturating_add(growth.more).saturating_sub(growth.less),
+            entity_types: present.entity_types.saturating_add(growth.entity_types.len() as u64),
+        };
+        if !growth.entity_types.is_empty() && usage.entity_types > quota.entity_types {
+            return Ok(Err(Over::EntityTypes));
+        }
+        let is_over = |most: Option<u64>, used: u64| most.is_some_and(|most| used > most);
+        if growth.records > 0 && is_over(quota.records, usage.records)
+            || usage.bytes > present.bytes && is_over(quota.bytes, usage.bytes)
+        {
+            return Ok(Err(Over::Room));
+        }
+        usage.remember_unit();
+        self.known.extend(growth.entity_types);
+        self.usage = Some(usage);
+        Ok(Ok(()))
+    }
+
+    /// Writes what came of it.
+    pub(super) fn store<S: AuthorityState>(self, state: &mut S) -> Result<(), ExchangeError<S::Error>> {
+        self.usage.map_or(Ok(()), |usage| state.set_usage(&usage).map_err(ExchangeError::State))
+    }
+}

@@ -1,0 +1,59 @@
+//! What one request may cost, counted before it is done.
+//!
+//! A request is small beside what it may ask for: a few bytes of an update make a whole record be read and written. So what is
+//! read, built and looked up is counted, in bytes, before; once the budget is spent, the units behind are left untreated and
+//! come again. The first unit of a request has all of the budget, so that each request gets on; a unit for which all of it is
+//! not enough is rejected.
+//!
+//! What it is not: fair. Whose request comes next is the server's.
+
+use super::Quota;
+use super::state::RowPlace;
+use crate::protocol::{Unit, UnitChange};
+
+/// What every change costs, whatever is in it: finding its record, and three rows that are written.
+const CHANGE: usize = 4 * 1024;
+/// What a look-up costs.
+const LOOKUP: usize = 1024;
+
+/// The budget is spent. Nothing of what was asked for was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spent;
+
+/// What is left of a request's budget.
+#[derive(Debug)]
+pub(super) struct Work {
+    left: usize,
+}
+
+impl Work {
+    pub(super) const fn new(quota: &Quota) -> Self {
+        Self { left: quota.work_bytes }
+    }
+
+    /// Takes what it costs to look at a unit at all.
+    pub(super) fn look_at(&mut self, unit: &Unit) -> Result<(), Spent> {
+        let lookups = unit.replaces.len().saturating_add(1).saturating_mul(LOOKUP);
+        self.spend(
+            unit.changes.len().saturating_mul(CHANGE).saturating_add(lookups).saturating_add(unit.size()),
+        )
+    }
+
+    /// Takes what it costs to make a change of a record: an update reads the whole record and writes it.
+    pub(super) fn change(&mut self, change: &UnitChange, before: Option<&RowPlace>) -> Result<(), Spent> {
+        let patches = change.kind == crate::op::OpKind::Update;
+        self.spend(before.filter(|_| patches).map_or(0, |row| row.bytes.saturating_mul(2)))
+    }
+
+    /// Takes what it costs to show a record.
+    pub(super) fn show(&mut self, row: Option<&RowPlace>) -> Result<(), Spent> {
+        self.spend(row.map_or(0, |row| row.bytes))
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Spent> {
+        // A refusal takes what is left too: whoever comes behind a unit that waits must not overtake it.
+        let left = self.left.checked_sub(bytes);
+        self.left = left.unwrap_or(0);
+        left.map(drop).ok_or(Spent)
+    }
+}

@@ -1,0 +1,214 @@
+//! How many bytes a record takes in an answer, to the byte and without writing it.
+//!
+//! Invariants:
+//! 1. [`RecordSize::all`] is what `serde_json` writes of the [`Change`], and the comma after it.
+//! 2. [`RecordSize::head`] is all of that but the fields. What a device keeps of it apart from the fields takes no more
+//!    bytes in the meta part of its log than it takes here as JSON.
+//!
+//! What it is not: an estimate. A limit that is held to an estimate is found out by whoever looks for the difference.
+
+use std::ops::{Add, AddAssign};
+
+use super::{Change, Outcome, UnitOutcome};
+use crate::names::RecordKey;
+use crate::numbers::Version;
+use crate::time::Hlc;
+
+/// How many bytes something takes in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecordSize {
+    /// Everything but the fields: the key, numbers, ids, the stamps of fields.
+    pub head: usize,
+    /// The fields.
+    pub fields: usize,
+}
+
+impl RecordSize {
+    /// Returns the sum.
+    pub const fn all(self) -> usize {
+        self.head.saturating_add(self.fields)
+    }
+}
+
+impl Add for RecordSize {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { head: self.head.saturating_add(other.head), fields: self.fields.saturating_add(other.fields) }
+    }
+}
+
+impl AddAssign for RecordSize {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl std::iter::Sum for RecordSize {
+    fn sum<I: Iterator<Item = Self>>(sizes: I) -> Self {
+        sizes.fold(Self::default(), Add::add)
+    }
+}
+
+/// What of a record has a size, wherever it is kept.
+pub(crate) struct Measured<'a, I> {
+    pub(crate) key: &'a RecordKey,
+    pub(crate) version: Version,
+    pub(crate) edited_at: Hlc,
+    /// The fields with stamps of their own.
+    pub(crate) older: I,
+    /// The length of the fields' text; none for a deleted record.
+    pub(crate) fields: Option<usize>,
+}
+
+impl<'a, I: Iterator<Item = (&'a str, Hlc)>> Measured<'a, I> {
+    pub(crate) fn size(self) -> RecordSize {
+        /// `{"key":,"version":,"edited_at":,"op":"…"},` with the 36 characters of an id.
+        const FRAME: usize = r#"{"key":,"version":,"edited_at":,"op":""},"#.len() + 36;
+        let mut head =
+            FRAME + key(self.key) + number(self.version.number()) + number(self.edited_at.to_bits());
+        let mut stamps = 0;
+        for (name, stamp) in self.older {
+            stamps += string(name) + number(stamp.to_bits()) + r#":,"#.len();
+        }
+        if stamps > 0 {
+            // One comma too many stands for the closing brace.
+            head += r#","older":{"#.len() + stamps;
+        }
+        match self.fields {
+            None => RecordSize { head: head + r#","deleted":true"#.len(), fields: 0 },
+            Some(fields) => RecordSize { head: head + r#","fields":"#.len(), fields },
+        }
+    }
+}
+
+impl Change {
+    /// Returns how many bytes it takes in an answer.
+    pub fn size(&self) -> RecordSize {
+        let sized = Measured {
+            key: &self.key,
+            version: self.version,
+            edited_at: self.edited_at,
+            older: self.older.iter().map(|(name, stamp)| (name.as_str(), *stamp)),
+            fields: self.fields.as_ref().map(|fields| fields.as_str().len()),
+        };
+        let mut size = sized.size();
+        if self.partial {
+            size.head += r#","partial":true"#.len();
+        }
+        if self.deleted && self.fields.is_some() {
+            size.head += r#","deleted":true"#.len();
+        } else if !self.deleted && self.fields.is_none() {
+            size.head -= r#","deleted":true"#.len();
+        }
+        size
+    }
+}
+
+impl UnitOutcome {
+    /// Returns how many bytes it takes in an answer; a little more where there are texts.
+    pub fn size(&self) -> RecordSize {
+        /// Everything that has one length, of the class that has most of it.
+        const FRAME: usize = 160;
+        let frame = RecordSize { head: FRAME, fields: 0 };
+        let plus = |head| frame + RecordSize { head, fields: 0 };
+        match &self.outcome {
+            Outcome::Applied { versions, current } => {
+                let versions =
+                    versions.iter().map(|(name, version)| key(name) + number(version.number()) + 2);
+                plus(versions.sum()) + current.iter().map(Change::size).sum()
+            }
+            Outcome::Duplicate { versions } => {
+                plus(versions.iter().map(|(name, version)| key(name) + number(version.number()) + 2).sum())
+            }
+            Outcome::Stale { current, applied } => {
+                plus(39 * applied.len()) + current.iter().map(Change::size).sum()
+            }
+            Outcome::Transient { code, message, .. } | Outcome::Rejected { code, message } => {
+                plus(string(code) + string(message))
+            }
+            Outcome::Unsupported { entity, code } => plus(string(entity.as_str()) + string(code)),
+            Outcome::Unauthorized { code } => plus(string(code)),
+        }
+    }
+}
+
+fn key(key: &RecordKey) -> usize {
+    string(key.entity.as_str()) + string(key.id.as_str()) - 1
+}
+
+/// Returns how long a number is in digits.
+fn number(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |digits| digits as usize + 1)
+}
+
+/// Returns how long a text is as JSON, with its quotes.
+fn string(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fields::FieldsJson;
+    use crate::ids::{OpId, UnitId};
+
+    fn names() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z]{1,4}", any::<String>(), Just("\u{1}\u{8}\t\n\u{c}\r\"\\/\u{7f}é😀".to_owned())]
+    }
+
+    fn changes() -> impl Strategy<Value = Change> {
+        let stamps = prop::collection::btree_map(names(), any::<u64>().prop_map(Hlc::from_bits), 0..5);
+        let id = r#"[a-z"\\é/]{1,20}"#;
+        (id, any::<u64>(), any::<u64>(), stamps, any::<[bool; 3]>(), 0..40usize).prop_map(
+            |(id, version, edited_at, older, [deleted, partial, has_fields], length)| Change {
+                key: RecordKey::parse("lead", &id).unwrap(),
+                version: Version::new(version >> (version % 64)),
+                edited_at: Hlc::from_bits(edited_at >> (edited_at % 64)),
+                op: OpId::from_bytes([7; 16]),
+                older,
+                deleted,
+                partial,
+                fields: has_fields
+                    .then(|| FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(length))).unwrap()),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_of_a_record_is_what_is_written_of_it(change in changes()) {
+            let written = serde_json::to_string(&change).unwrap();
+            let fields = change.fields.as_ref().map_or(0, |fields| fields.as_str().len());
+            prop_assert_eq!(change.size(), RecordSize { head: written.len() + 1 - fields, fields });
+        }
+
+        #[test]
+        fn an_outcome_takes_no_more_than_its_size(changes in prop::collection::vec(changes(), 0..4)) {
+            let unit = UnitId::from_bytes([7; 16]);
+            let versions: BTreeMap<_, _> = changes.iter().map(|c| (c.key.clone(), c.version)).collect();
+            let code = "a_code".to_owned();
+            let message = "\"quoted\"\n".to_owned();
+            for outcome in [
+                Outcome::Applied { versions: versions.clone(), current: changes.clone() },
+                Outcome::Duplicate { versions },
+                Outcome::Stale { applied: vec![unit; changes.len()], current: changes },
+                Outcome::Rejected { code: code.clone(), message: message.clone() },
+                Outcome::Transient { code, message, retry_after_milliseconds: Some(u64::MAX) },
+            ] {
+                let outcome = UnitOutcome { unit, outcome };
+                let written = serde_json::to_string(&outcome).unwrap().len();
+                let size = outcome.size().all();
+                prop_assert!(written < size && size < written + 160, "{written} {size}");
+            }
+        }
+    }
+}
