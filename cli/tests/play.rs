@@ -261,6 +261,55 @@ fn a_create_of_what_is_there_replaces_it_whole() {
     assert_eq!(play.holds()["writes"]["creates_as_replaces"], 1);
 }
 
+/// Found in a history that is kept apart: bob deletes what ann made, and eve, who has seen that, makes it again with the same
+/// fields, before bob's deletion arrives by the positions. Her base position has ann's record, so her create was turned into a
+/// replacement that changes nothing, and the record ended deleted.
+#[test]
+fn a_create_by_who_had_seen_a_deletion_that_the_base_position_lacks_makes_the_record_again() {
+    let fields = json!({"name": "Ann", "role": "mayor"});
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", fields.clone())])
+        .writes(From("bob", 1, 3, "02T10"), &[("delete", "1", Value::Null)])
+        .writes(From("eve", 2, 4, "03T10"), &[("create", "1", fields.clone())])
+        .comes_to("1", fields);
+    let report = play.holds();
+    assert_eq!(report["oracle"]["explained"], json!([]));
+    assert_eq!((&report["writes"]["late"], &report["writes"]["creates_as_replaces"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn what_follows_a_late_create_in_its_transaction_is_late_too() {
+    let play = Play::new()
+        .writes(
+            From("ann", 0, 1, "01T10"),
+            &[("create", "1", json!({"a": 1})), ("create", "2", json!({"a": 1}))],
+        )
+        .writes(From("bob", 1, 2, "02T10"), &[("delete", "1", Value::Null), ("delete", "2", Value::Null)])
+        .writes(
+            From("eve", 1, 3, "03T10"),
+            &[
+                ("create", "1", json!({"a": 1})),
+                ("update", "1", json!({"a": 2, "b": 3})),
+                ("create", "2", json!({"a": 1})),
+                ("delete", "2", Value::Null),
+            ],
+        )
+        .comes_to("1", json!({"a": 2, "b": 3}));
+    let report = play.holds();
+    assert_eq!(report["oracle"]["explained"], json!([]));
+    assert_eq!(report["writes"]["late"], 4);
+}
+
+#[test]
+fn a_create_that_arrives_with_the_deletion_that_it_stands_on_makes_the_record_again() {
+    let play = Play::new()
+        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"a": 1, "b": 1}))])
+        .writes(From("bob", 1, 2, "02T10"), &[("delete", "1", Value::Null)])
+        .writes(From("eve", 1, 2, "02T11"), &[("create", "1", json!({"a": 1}))])
+        .comes_to("1", json!({"a": 1}));
+    assert_eq!(play.holds()["oracle"]["explained"], json!([]));
+}
+
 #[test]
 fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
     let mutations: Vec<_> =

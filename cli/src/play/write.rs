@@ -2,14 +2,16 @@
 //!
 //! | the stream asks for ↓ / the device has → | the record | no such record |
 //! |---|---|---|
-//! | create | a replace, so that the content arrives whole | create |
+//! | create | late | create |
+//! | replace | replace | create |
 //! | update | update; a member that changes nothing is late | late |
 //! | delete | delete | late |
 //!
-//! An author who changes what the device does not have, or sets what it has already, has seen more than the base position
-//! shows: a colleague's change that arrives together with this one. Such changes are *late*: they are written at the
-//! transaction's own position, once its author has pulled. A late update of a record that is not even there then becomes a
-//! create, a late delete is left out. Each adaptation is counted and reported.
+//! An author who changes what the device does not have, or makes or sets what it has already, has seen more than the base
+//! position shows: a colleague's change that arrives together with this one. Such changes are *late*: they are written at the
+//! transaction's own position, once its author has pulled, and so is what the transaction does to the same record behind them. A
+//! late create of what is there even then becomes a replace, so that its content arrives whole; a late update of a record that is
+//! not even there becomes a create, a late delete is left out. Each adaptation is counted and reported.
 
 use std::collections::{HashMap, HashSet};
 
@@ -59,18 +61,27 @@ pub(super) fn write(
 ) -> Result<(Vec<OpId>, Vec<Late>), WriteError> {
     let mut images = Images::of(book, &mutations)?;
     let (mut adapted, mut late) = (Vec::with_capacity(mutations.len()), Vec::new());
+    let (mut late_records, nothing) = (HashSet::new(), Fields::new());
     for (number, mutation) in mutations.into_iter().enumerate() {
         let line = mutation.line;
         let image = images.get(&mutation.key).map_err(|error| (line, error))?;
+        let is_early = match mutation.kind {
+            OpKind::Create => image.is_some(),
+            OpKind::Update | OpKind::Delete => image.is_none(),
+            OpKind::Replace => false,
+        };
+        if is_early || late_records.contains(&mutation.key) {
+            late.push(Late { mutation: number, members: None });
+            late_records.insert(mutation.key);
+            continue;
+        }
         let key = mutation.key.clone();
         let asked = match (mutation.kind, image.as_ref()) {
             (OpKind::Create | OpKind::Replace, None) => Mutation::create(key, mutation.fields),
-            (OpKind::Create | OpKind::Replace, Some(_)) => {
-                writes.creates_as_replaces += 1;
-                Mutation::replace(key, mutation.fields)
-            }
-            (OpKind::Delete, Some(_)) => Mutation::delete(key),
-            (OpKind::Update, Some(image)) => {
+            (OpKind::Create | OpKind::Replace, Some(_)) => Mutation::replace(key, mutation.fields),
+            (OpKind::Delete, _) => Mutation::delete(key),
+            (OpKind::Update, image) => {
+                let image = image.unwrap_or(&nothing);
                 let same = |name: &str| is_same(image, name, &mutation.fields);
                 let members: HashSet<_> =
                     mutation.fields.names().filter(|name| same(name)).map(str::to_owned).collect();
@@ -82,10 +93,6 @@ pub(super) fn write(
                     continue;
                 }
                 Mutation::update(key, changed)
-            }
-            (OpKind::Update | OpKind::Delete, None) => {
-                late.push(Late { mutation: number, members: None });
-                continue;
             }
         };
         apply(image, &asked);
@@ -118,15 +125,25 @@ pub(super) fn write_late(
             }
             (OpKind::Delete, Some(_), Newer::Nothing) => Mutation::delete(key),
             (_, None, Newer::Nothing) => {
-                writes.updates_as_creates += 1;
+                writes.updates_as_creates += u64::from(mutation.kind == OpKind::Update);
                 Mutation::create(key, mutation.fields.into_image())
+            }
+            (OpKind::Create, Some(image), Newer::Nothing)
+                if *image != mutation.fields.clone().into_image() =>
+            {
+                writes.creates_as_replaces += 1;
+                Mutation::replace(key, mutation.fields)
             }
             (_, Some(image), Newer::Nothing | Newer::Members(_)) if mutation.kind != OpKind::Delete => {
                 let is_asked = |name: &str| members.as_ref().is_none_or(|members| members.contains(name));
                 let is_open = |name: &str| !matches!(&newer, Newer::Members(names) if names.contains(name));
-                let changed = mutation.fields.filtered(|name| {
-                    is_asked(name) && is_open(name) && !is_same(image, name, &mutation.fields)
-                });
+                let asked = match mutation.kind {
+                    // A create says what the whole record is.
+                    OpKind::Create => image.patch_to(&mutation.fields.into_image()),
+                    _ => mutation.fields,
+                };
+                let changed =
+                    asked.filtered(|name| is_asked(name) && is_open(name) && !is_same(image, name, &asked));
                 if changed.is_empty() {
                     writes.without_effect += 1;
                     continue;
