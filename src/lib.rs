@@ -29,6 +29,7 @@ mod book;
 mod corrections;
 mod entity;
 mod error;
+mod examine;
 mod explain;
 mod inspect;
 mod latest;
@@ -49,6 +50,7 @@ pub use book::Book;
 pub use corrections::Undone;
 pub use entity::Entity;
 pub use error::Error;
+pub use examine::{Examination, Finding, examine_book};
 pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
@@ -58,7 +60,7 @@ pub use status::{SyncState, SyncStatus};
 pub use system::SystemClock;
 pub use write::Written;
 
-pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, verify_export};
+pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, survey_export, verify_export};
 pub use fieldbook_core::rules::admit::Rejected;
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,

@@ -10,7 +10,9 @@ use fieldbook_core::log::{
 };
 use fieldbook_core::rules::upcast::{is_due, upcast};
 use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
-use fieldbook_projections::{LogView, MemoryTables, Projections, Rebuilt, Tables, fold, rebuild};
+use fieldbook_projections::{
+    LogView, MemoryTables, Projections, Rebuilt, Snapshot, TableDump, Tables, fold, rebuild,
+};
 use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
@@ -65,20 +67,35 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if the log or a table does not read.
     pub fn check_tables(&self) -> Result<Option<&'static str>, Error> {
+        Ok(self.differing_tables(false)?.into_iter().next())
+    }
+
+    /// Returns the tables that are not what the log comes to, and folds them anew. What depends on what the app declares may be
+    /// left out, for programs that do not know it.
+    pub(crate) fn differing_tables(&self, leave_out_declared: bool) -> Result<Vec<&'static str>, Error> {
         self.fold_lazy()?;
+        let dump = |snapshot: &Snapshot| -> Result<Vec<TableDump>, StoreError> {
+            let all = snapshot.dump()?;
+            if leave_out_declared {
+                all.into_iter().map(TableDump::without_declared).collect()
+            } else {
+                Ok(all)
+            }
+        };
         let (before, projected) = {
             let snapshot = self.snapshot()?;
-            (snapshot.dump()?, self.sound_projections(&snapshot)?)
+            (dump(&snapshot)?, self.sound_projections(&snapshot)?)
         };
         self.rebuild(|_| {})?;
         let snapshot = self.snapshot()?;
-        let after = snapshot.dump()?;
-        if let Some((before, _)) = before.iter().zip(&after).find(|(before, after)| before != after) {
-            return Ok(Some(before.name));
-        }
+        let after = dump(&snapshot)?;
+        let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
+        let mut differing: Vec<_> = pairs.map(|(before, _)| before.name).collect();
         let folded = self.sound_projections(&snapshot)?;
-        let is_same = projected.iter().all(|(name, table)| folded.get(name) == Some(table));
-        Ok((!is_same).then_some("app projections"))
+        if !projected.iter().all(|(name, table)| folded.get(name) == Some(table)) {
+            differing.push("app projections");
+        }
+        Ok(differing)
     }
 
     /// Takes in records that were kept aside because their entity type was not declared, and is now.

@@ -13,8 +13,10 @@ use crate::error::Failure;
 use crate::output::Output;
 use crate::play::{self, Played, Setup, Source};
 use crate::show::history::Follower;
+use crate::show::table::cut;
 use crate::show::table::{Listing, row};
-use crate::show::{time, words};
+use crate::show::{name, plain, time, words};
+use crate::stopped::take_away_when_stopped;
 
 /// What `demo` is asked.
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,7 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     output.finish()?;
     let folder = TempDir::with_prefix("fieldbook-demo-")
         .map_err(|error| Failure::new("cannot make a temporary folder").because(error))?;
+    take_away_when_stopped(folder.path().to_owned())?;
     let books = folder.path().join("books");
     let played = play::play(Setup {
         stream: Source::Shipped { name: "the shipped history", bytes: STREAM },
@@ -65,12 +68,14 @@ Next: `fieldbook init ann.book`, `fieldbook put ann.book lead/42 '{\"name\":\"An
 
 fn ending(played: &Played) -> String {
     let report = &played.report;
+    let but_for = match report.oracle.as_ref().map_or(0, |oracle| oracle.explained.len()) {
+        0 => String::new(),
+        1 => ", but for 1 that a recorded conflict explains".to_owned(),
+        explained => format!(", but for {explained} that recorded conflicts explain"),
+    };
     format!(
-        "All {} devices show the same {} records as the server, and the same as the history's own last state, but for {} \
-         that a recorded conflict explains.",
-        report.devices,
-        report.records,
-        report.oracle.as_ref().map_or(0, |oracle| oracle.explained.len())
+        "All {} devices show the same {} records as the server, and the same as the history's own last state{but_for}.",
+        report.devices, report.records
     )
 }
 
@@ -116,11 +121,11 @@ impl Meeting {
         let failed =
             |error: fieldbook::Error| Failure::new("a book of the demo does not read").because(error);
         let Self { book, author, key, conflict } = self;
-        let fields: Vec<_> = conflict.fields.iter().map(|(name, ..)| name.as_str()).collect();
-        writeln!(output, "One record that two of them changed without hearing of each other: {key}")?;
+        let fields: Vec<_> = conflict.fields.iter().map(|(field, ..)| name(field)).collect();
+        writeln!(output, "One record that two of them changed without hearing of each other: {}", name(key))?;
         let what =
             if fields.is_empty() { "as a whole".to_owned() } else { format!("field {}", fields.join(", ")) };
-        writeln!(output, "  found by  the device of {author}, {what}")?;
+        writeln!(output, "  found by  the device of {}, {what}", name(author))?;
         writeln!(output, "  before    {}", clip(&conflict.base))?;
         let (mine, theirs) = match conflict.winner {
             Winner::Remote => ("lost", "won"),
@@ -128,8 +133,8 @@ impl Meeting {
             Winner::Merged | Winner::Undecided => ("met", "met"),
         };
         let (local, remote) = (conflict.edited_at.wall(), conflict.remote_edited_at.wall());
-        writeln!(output, "  {author}   {} ({}, {mine})", clip(&conflict.local), time::utc(local))?;
-        writeln!(output, "  server    {} ({}, {theirs})", clip(&conflict.remote), time::utc(remote))?;
+        writeln!(output, "  device    {} ({}, {mine})", clip(&conflict.local), time::local(local))?;
+        writeln!(output, "  server    {} ({}, {theirs})", clip(&conflict.remote), time::local(remote))?;
         writeln!(output, "  rule      {}", words::policy(conflict.rule))?;
         let status = book.record_status(key).map_err(failed)?;
         writeln!(output, "  status    {}", words::record_status(&status).0)?;
@@ -138,7 +143,13 @@ impl Meeting {
         let mut follower = Follower::new(key);
         for entry in book.timeline(key).map_err(failed)? {
             for event in follower.events(&entry) {
-                row!(listing, entry.header.seq, time::utc(entry.header.wall), event.what, cut(&event.detail));
+                row!(
+                    listing,
+                    entry.header.seq,
+                    time::local(entry.header.wall),
+                    event.what,
+                    cut(&event.detail, SHOWN)
+                );
             }
         }
         listing.write(output)
@@ -146,9 +157,5 @@ impl Meeting {
 }
 
 fn clip(fields: &FieldsJson) -> String {
-    cut(fields.as_str())
-}
-
-fn cut(text: &str) -> String {
-    console::truncate_str(text, SHOWN, "…").into_owned()
+    cut(&plain(fields.as_str()), SHOWN)
 }

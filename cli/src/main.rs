@@ -14,11 +14,15 @@
 mod commands;
 mod demo;
 mod error;
+mod files;
 mod output;
 mod panic;
 mod play;
 mod show;
+mod stopped;
 
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +32,7 @@ use crate::commands::{
 };
 use crate::error::Failure;
 use crate::output::Output;
+use crate::show::plain;
 
 /// Look into a fieldbook's book, write to it, sync it, and serve others that sync.
 #[derive(Parser)]
@@ -98,16 +103,65 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_understood(&error),
+    };
     let mut output = Output::new();
-    let done = panic::caught(|| run(arguments.command, &mut output).and_then(|()| output.finish()));
-    match done {
+    let book = arguments.command.book().map(Path::to_owned);
+    let run = || run(arguments.command, &mut output).and_then(|()| output.finish());
+    match panic::caught(book.clone(), run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // What was found before the failure still counts.
             drop(output.finish());
-            failure.report()
+            failure.report(book.as_deref())
         }
+    }
+}
+
+/// Says why the arguments make no sense, or the help that was asked for. What was typed is shown so that it hides nothing.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let mut text = error.render().to_string();
+    for word in std::env::args_os() {
+        let word = word.to_string_lossy();
+        if plain(&word) != word {
+            text = text.replace(&*word, &plain(&word));
+        }
+    }
+    let lines = text.lines().map(plain).collect::<Vec<_>>().join("\n");
+    // If standard error is gone, the exit code still tells.
+    drop(writeln!(std::io::stderr().lock(), "{lines}"));
+    ExitCode::from(2)
+}
+
+impl Command {
+    /// Returns the book that the command is about.
+    fn book(&self) -> Option<&Path> {
+        Some(match self {
+            Self::Demo(_) | Self::Play(_) | Self::Serve(_) | Self::Restored(_) => return None,
+            Self::Init(args) => &args.book,
+            Self::Put(args) => &args.book,
+            Self::Patch(args) => &args.book,
+            Self::Rm(args) => &args.book,
+            Self::Undo(args) => &args.book,
+            Self::Get(args) => &args.book,
+            Self::Ls(args) => &args.book,
+            Self::Log(args) => &args.book,
+            Self::History(args) => &args.book,
+            Self::Status(args) => &args.book,
+            Self::Explain(args) => &args.book,
+            Self::Queue(args) => &args.book,
+            Self::Plan(args) => &args.book,
+            Self::Sync(args) => &args.book,
+            Self::DeadLetters(args) => args.book(),
+            Self::Conflicts(args) => args.book(),
+            Self::Verify(args) => &args.file,
+            Self::Rebuild(args) => &args.book,
+        })
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 
 use crate::error::Failure;
+use crate::files::{may_be_written, shown};
+use crate::show::Visible;
 
 /// Where results go. Written with `write!` and `writeln!`.
 pub(crate) struct Output {
@@ -32,9 +34,11 @@ impl Output {
         console::colors_enabled()
     }
 
-    /// Writes a value as JSON, one line.
+    /// Writes a value as JSON, one line, in which nothing is hidden.
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.writer, value).map_err(io::Error::from)?;
+        value
+            .serialize(&mut serde_json::Serializer::with_formatter(&mut self.writer, Visible))
+            .map_err(io::Error::from)?;
         self.writer.write_all(b"\n")?;
         Ok(())
     }
@@ -61,26 +65,19 @@ pub(crate) fn write_whole<T>(
     overwrite: bool,
     write: impl FnOnce(&mut File) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    refuse_to_overwrite(path, overwrite)?;
-    let failed = |error| Failure::new(format!("cannot write {}", path.display())).because(error);
+    may_be_written(path, overwrite)?;
+    let failed = |error| Failure::new(format!("cannot write {}", shown(path))).because(error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::Builder::new().prefix(".fieldbook-").tempfile_in(folder).map_err(failed)?;
     let written = write(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(failed)?;
     let moved = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
     moved.map_err(|refused| match refused.error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
+        // It came to be meanwhile.
+        io::ErrorKind::AlreadyExists => {
+            may_be_written(path, overwrite).err().unwrap_or_else(|| failed(refused.error))
+        }
         _ => failed(refused.error),
     })?;
     Ok(written)
-}
-
-/// Checks that nothing stands at a path, unless it may be overwritten.
-pub(crate) fn refuse_to_overwrite(path: &Path, overwrite: bool) -> Result<(), Failure> {
-    if !overwrite && path.symlink_metadata().is_ok() { Err(exists(path)) } else { Ok(()) }
-}
-
-fn exists(path: &Path) -> Failure {
-    Failure::new(format!("{} exists already", path.display()))
-        .hint("choose another file, or add --force to overwrite it")
 }

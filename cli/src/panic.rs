@@ -1,28 +1,57 @@
 //! Panics: a damaged file can make the storage engine panic, and the store turns such a panic into an error. So a panic is
 //! not printed where it happens; one that nobody turned into an error ends the program as a failure that says where.
 //!
-//! It never prints a panic's message, which may hold what was being read.
+//! 1. A panic's message is never printed: it may hold what was being read.
+//! 2. A panic of the storage engine is damage of the book, and is told as that.
+//! 3. A second panic, while the first one is being cleaned up after, would end the process at once. It is told like any other.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::Failure;
+use crate::error::{Failure, damaged_pages};
+use crate::show::advice::{Advice, BOOK};
 
 /// Where the last panic happened.
 static PLACE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Runs the program and turns a panic into a failure. `RUST_BACKTRACE` leaves panics as they are.
-pub(crate) fn caught(run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn caught(
+    book: Option<PathBuf>,
+    run: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     if std::env::var_os("RUST_BACKTRACE").is_none() {
-        panic::set_hook(Box::new(|info| {
-            let place = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
-            *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = place;
-        }));
+        panic::set_hook(Box::new(move |info| heard(info, book.as_deref())));
     }
     panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_message| {
         let place = PLACE.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        Err(Failure::new("the program stopped at something that it does not know how to handle")
-            .because(format!("it panicked at {place}"))
-            .hint("`fieldbook verify` says whether the book is damaged; if it is not, please report this"))
+        Err(failure(&place))
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the process ends in any case, and this way it says why")]
+fn heard(info: &PanicHookInfo<'_>, book: Option<&Path>) {
+    let mut first = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_last(info) {
+        let failure = failure(first.as_deref().unwrap_or_default());
+        let _code = failure.report(book);
+        std::process::exit(i32::from(failure.code()));
+    }
+    *first = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
+}
+
+/// Returns whether the process ends with this panic, whatever anybody does.
+fn is_last(info: &PanicHookInfo<'_>) -> bool {
+    let message = info.payload().downcast_ref::<&str>().copied().unwrap_or_default();
+    message.contains("panic in a destructor during cleanup") || message.contains("cannot unwind")
+}
+
+fn failure(place: &str) -> Failure {
+    if place.contains("redb-") {
+        return damaged_pages();
+    }
+    Failure::new("the program stopped at something that it does not know how to handle")
+        .because(format!("it panicked at {place}"))
+        .hint("please report this, with what this says of the book:")
+        .advise(Advice::default().run(["verify", BOOK]))
 }

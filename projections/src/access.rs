@@ -211,7 +211,7 @@ impl<'t> DiskTables<'t> {
         for row in table.iter().map_err(StoreError::during("reading rows"))? {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
             let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
-                what: "a key of a table; run `fieldbook rebuild`",
+                what: "a key of a table that is folded from the log",
                 seq: None,
                 source: None,
             })?;
@@ -271,7 +271,7 @@ impl Tables for DiskTables<'_> {
         for row in table.iter().map_err(StoreError::during("reading units"))? {
             let (id, stored) = row.map_err(StoreError::during("reading units"))?;
             let id = id.value().try_into().map(UnitId::from_bytes).map_err(|_| StoreError::Corrupt {
-                what: "a key of a table; run `fieldbook rebuild`",
+                what: "a key of a table that is folded from the log",
                 seq: None,
                 source: None,
             })?;
@@ -366,11 +366,12 @@ pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
 }
 
 pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
-    codec::decode(bytes).map_err(|fault| StoreError::corrupt("a row; run `fieldbook rebuild`", None, fault))
+    codec::decode(bytes)
+        .map_err(|fault| StoreError::corrupt("a row that is folded from the log", None, fault))
 }
 
 pub(crate) fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
-    codec::view(bytes).map_err(|fault| StoreError::corrupt("a row; run `fieldbook rebuild`", None, fault))
+    codec::view(bytes).map_err(|fault| StoreError::corrupt("a row that is folded from the log", None, fault))
 }
 
 pub(crate) fn encode<T: Stored>(row: &T) -> Result<Vec<u8>, StoreError> {

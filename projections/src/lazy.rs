@@ -160,7 +160,7 @@ pub(crate) fn read_tail(
     for row in table.iter().map_err(StoreError::during("reading the tail"))? {
         let (key, stored) = row.map_err(StoreError::during("reading the tail"))?;
         let place = tables::place_from_key(key.value()).ok_or(StoreError::Corrupt {
-            what: "a key of the tail; run `fieldbook rebuild`",
+            what: "a key of the tail that is folded from the log",
             seq: None,
             source: None,
         })?;

@@ -9,6 +9,7 @@ mod access;
 mod apply;
 mod custom;
 mod effects;
+mod examine;
 mod gap;
 mod index;
 mod lazy;
@@ -27,6 +28,7 @@ pub use custom::{
     ProjectionError, ProjectionRow, ProjectionTable, Projections, RecordChange,
 };
 pub use effects::{Effects, RecordEffect, TailEffect};
+pub use examine::{TableFault, TableFaultKind, examine_tables};
 pub use index::IndexRange;
 pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
 pub use log_view::{CachedLog, EntryTable, LogView};

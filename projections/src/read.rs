@@ -357,5 +357,5 @@ fn first_id() -> RecordId {
 }
 
 fn damaged_key() -> StoreError {
-    StoreError::Corrupt { what: "a key of a table; run `fieldbook rebuild`", seq: None, source: None }
+    StoreError::Corrupt { what: "a key of a table that is folded from the log", seq: None, source: None }
 }

@@ -1,18 +1,19 @@
 //! `conflicts`: where both sides changed the same thing, how it was settled, and what a person decides about it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fieldbook::entry::{Extent, Winner};
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Choice, ConflictId, Fields, FieldsJson, Written};
+use fieldbook::{Book, Choice, ConflictId, Fields, FieldsJson, Written};
 
 use super::write::read_fields;
-use super::{Writer, look, open_as};
+use super::{Writer, look};
 use crate::error::Failure;
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{json, some, time, words};
+use crate::show::{json, name, some, time, words};
 
 /// What `conflicts` is asked.
 #[derive(Debug, clap::Args)]
@@ -55,6 +56,9 @@ struct ShowArgs {
     book: PathBuf,
     /// The conflict, as ENTRY.NUMBER
     id: ConflictId,
+    /// Show long values whole
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -87,6 +91,18 @@ struct FlipArgs {
     writer: Writer,
 }
 
+impl Args {
+    /// Returns the book that the command is about.
+    pub(crate) fn book(&self) -> &Path {
+        match &self.verb {
+            Verb::List(args) => &args.book,
+            Verb::Show(args) => &args.book,
+            Verb::Keep(args) => &args.book,
+            Verb::Flip(args) => &args.book,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     match &args.verb {
@@ -111,7 +127,7 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
         listing.row([
             Text::from(id),
             time::local(conflict.at).into(),
-            (&conflict.key).into(),
+            Text::name(&conflict.key),
             about(conflict).into(),
             Text::toned(words::outcome(conflict), tone(conflict)),
         ]);
@@ -124,14 +140,15 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let found = book.conflicts()?.into_iter().find(|(id, _)| *id == args.id);
     let Some((id, conflict)) = found else {
         return Err(Failure::new(format!("there is no conflict {}", args.id))
-            .hint("`fieldbook conflicts list` shows those there are"));
+            .hint("these are those that there are:")
+            .advise(Advice::default().run(["conflicts", "list", BOOK])));
     };
     if args.json {
         return output.json(&json::conflict(id, &conflict));
     }
-    let mut listing = Listing::new(&["conflict", ""]);
+    let mut listing = Listing::new(&["conflict", ""]).wrapped();
     row!(listing, "id", id);
-    row!(listing, "record", &conflict.key);
+    row!(listing, "record", Text::name(&conflict.key));
     row!(listing, "found", time::local(conflict.at));
     let mine = format!(
         "{} ({}), made at {}",
@@ -150,19 +167,46 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let base = values(&conflict.base)?;
     let (local, remote) = (values(&conflict.local)?, values(&conflict.remote)?);
     let merged = conflict.merged.as_ref().map(values).transpose()?;
-    let mut fields = Listing::new(&["field", "was", "mine", "theirs", "rule", "outcome"]);
+    let mut fields = Listing::new(&["field", "was", "mine", "theirs", "rule", "outcome"]).full(args.full);
     for (name, rule, winner) in &conflict.fields {
         let outcome = match (winner, &merged) {
             (Winner::Merged, Some(merged)) => format!("merged: {}", value(merged, name)),
             _ => words::winner(*winner).to_owned(),
         };
         let (was, mine, theirs) = (value(&base, name), value(&local, name), value(&remote, name));
-        row!(fields, name, was, mine, theirs, words::rule(*rule, conflict.function_of(Some(name))), outcome);
+        let name_shown = Text::name(name);
+        row!(
+            fields,
+            name_shown,
+            was,
+            mine,
+            theirs,
+            words::rule(*rule, conflict.function_of(Some(name))),
+            outcome
+        );
     }
     if fields.len() > 0 {
         writeln!(output)?;
     }
-    fields.write(output)
+    fields.write(output)?;
+    let advice = choices(id, &conflict);
+    if !advice.is_empty() {
+        writeln!(output)?;
+        advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
+    }
+    Ok(())
+}
+
+/// Returns what a person can decide about a conflict, each on a line that does nothing until it is chosen.
+fn choices(id: ConflictId, conflict: &ConflictRow) -> Advice {
+    let id = id.to_string();
+    if conflict.open {
+        return Advice::default()
+            .words("it waits for one of these:")
+            .choose(["conflicts", "keep", BOOK, &id, "mine"])
+            .choose(["conflicts", "keep", BOOK, &id, "theirs"]);
+    }
+    Advice::default()
 }
 
 fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
@@ -171,7 +215,7 @@ fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
         "theirs" => Choice::Theirs,
         fields => Choice::Merged(read_fields(fields, &format_args!("conflict {}", args.id))?),
     };
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = open_for(&args.book, args.id, &args.writer)?;
     book.resolve(args.id, choice)?;
     let settled = book.conflicts()?.into_iter().find(|(id, _)| *id == args.id);
     let outcome = settled.map(|(_, row)| words::outcome(&row)).unwrap_or_default();
@@ -181,7 +225,7 @@ fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = open_for(&args.book, args.id, &args.writer)?;
     let written = book.flip(args.id)?;
     book.close()?;
     match written {
@@ -193,12 +237,22 @@ fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Opens a book to settle one of its conflicts, as whoever made the change that is in it.
+fn open_for(path: &Path, id: ConflictId, writer: &Writer) -> Result<Book, Failure> {
+    let book = writer.open(path)?;
+    let found = book.conflicts()?.into_iter().find(|(found, _)| *found == id);
+    if let Some((_, conflict)) = found {
+        writer.act_for(&book, conflict.op.place)?;
+    }
+    Ok(book)
+}
+
 fn about(conflict: &ConflictRow) -> String {
     if conflict.fields.is_empty() {
         let remote = if conflict.extent == Extent::Deleted { "delete" } else { "change" };
         return format!("my {}, their {remote}", conflict.kind);
     }
-    some(conflict.fields.iter().map(|(name, ..)| name.clone()))
+    some(conflict.fields.iter().map(|(field, ..)| name(field)))
 }
 
 const fn tone(conflict: &ConflictRow) -> Tone {

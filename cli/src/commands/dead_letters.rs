@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fieldbook::rows::DeadLetterRow;
-use fieldbook::{Book, Hold, OpId, OpPlace, Written};
+use fieldbook::{Book, FieldsJson, Hold, OpId, OpKind, OpPlace, Written};
+use serde::Serialize;
 
 use super::queue::{Queued, State, queued};
 use super::write::read_fields;
-use super::{OpName, Writer, look, open_as};
+use super::{OpName, Writer, look};
 use crate::error::Failure;
+use crate::files::shown;
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, count_of, json, some, time};
+use crate::show::{Visible, count, count_of, json, name, some, time};
 
 /// What `dead-letters` is asked.
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,9 @@ struct ShowArgs {
     book: PathBuf,
     /// The op, by its place (41 or 41+3) or its id
     op: OpName,
+    /// Show long values whole
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -124,6 +130,20 @@ struct Which {
     all: bool,
 }
 
+impl Args {
+    /// Returns the book that the command is about.
+    pub(crate) fn book(&self) -> &Path {
+        match &self.verb {
+            Verb::List(args) => &args.book,
+            Verb::Show(args) => &args.book,
+            Verb::Retry(args) => &args.which.book,
+            Verb::Discard(args) => &args.which.book,
+            Verb::Edit(args) => &args.book,
+            Verb::Export(args) => &args.book,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     match &args.verb {
@@ -151,7 +171,8 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
         let waiting = dependants(letter, &queued).len();
         let code = Text::toned(&letter.code, Tone::Bad);
         let at = time::local(letter.last_at);
-        row!(listing, letter.op.place, &letter.key, letter.kind, at, code, waiting, &letter.message);
+        let key = Text::name(&letter.key);
+        row!(listing, letter.op.place, key, letter.kind, at, code, waiting, &letter.message);
     }
     listing.write(output)
 }
@@ -164,9 +185,9 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     if args.json {
         return output.json(&as_json(&book, letter, &queued)?);
     }
-    let mut listing = Listing::new(&["dead letter", ""]);
+    let mut listing = Listing::new(&["dead letter", ""]).wrapped();
     row!(listing, "op", format!("{} ({})", letter.op.place, letter.op.id));
-    row!(listing, "what", format!("{} {} by {}", letter.kind, letter.key, letter.actor));
+    row!(listing, "what", format!("{} {} by {}", letter.kind, name(&letter.key), name(&letter.actor)));
     row!(listing, "code", Text::toned(&letter.code, Tone::Bad));
     row!(listing, "message", &letter.message);
     row!(
@@ -180,18 +201,35 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
         if waiting.is_empty() { "nothing".to_owned() } else { some(waiting.iter().map(ToString::to_string)) };
     row!(listing, "waiting for it", waiting);
     listing.write(output)?;
-    let mut fields = Listing::new(&["field", "value"]);
-    for (name, value) in book.op(letter.op.place)?.fields.iter() {
-        row!(fields, name, value);
+    let mut fields = Listing::new(&["field", "value"]).full(args.full);
+    for (field, value) in book.op(letter.op.place)?.fields.iter() {
+        row!(fields, Text::name(field), value);
     }
     if fields.len() > 0 {
         writeln!(output)?;
     }
-    fields.write(output)
+    fields.write(output)?;
+    writeln!(output)?;
+    let advice = choices(letter, &book.op(letter.op.place)?.fields.to_json());
+    advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
+    Ok(())
+}
+
+/// Returns what a person can decide about a dead letter, each on a line that does nothing until it is chosen.
+fn choices(letter: &DeadLetterRow, fields: &FieldsJson) -> Advice {
+    let op = letter.op.place.to_string();
+    let all = Advice::default()
+        .words("it waits for one of these:")
+        .choose(["dead-letters", "retry", BOOK, &op])
+        .choose(["dead-letters", "discard", BOOK, &op, "--reason", "not needed"]);
+    if letter.kind == OpKind::Delete || fields.as_str().len() > EDITED_BYTES {
+        return all;
+    }
+    all.words("or, with its fields corrected:").choose(["dead-letters", "edit", BOOK, &op, fields.as_str()])
 }
 
 fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_as(&args.which.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.which.book)?;
     let ops = args.which.ops(&book)?;
     let number = ops.len();
     if number > 0 {
@@ -203,7 +241,7 @@ fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_as(&args.which.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.which.book)?;
     let ops = args.which.ops(&book)?;
     let before = book.status().pending;
     if !ops.is_empty() {
@@ -217,9 +255,10 @@ fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
     let correction = read_fields(&args.fields, &format_args!("dead letter {}", args.op))?;
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.book)?;
     let letters = book.dead_letters()?;
     let letter = find(&letters, args.op)?;
+    args.writer.act_for(&book, letter.op.place)?;
     let written = book.edit_and_retry(letter.op.id, correction)?;
     book.close()?;
     match written {
@@ -240,13 +279,14 @@ fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
     crate::output::write_whole(&args.file, args.force, |file| {
         let mut writer = BufWriter::new(file);
         for letter in &letters {
-            serde_json::to_writer(&mut writer, &as_json(&book, letter, &queued)?)
+            as_json(&book, letter, &queued)?
+                .serialize(&mut serde_json::Serializer::with_formatter(&mut writer, Visible))
                 .map_err(|error| Failure::new("cannot write the file").because(error))?;
             writer.write_all(b"\n").map_err(|error| Failure::new("cannot write the file").because(error))?;
         }
         writer.flush().map_err(|error| Failure::new("cannot write the file").because(error))
     })?;
-    writeln!(output, "{} to {}", count_of(&letters, "dead letter"), args.file.display())?;
+    writeln!(output, "{} to {}", count_of(&letters, "dead letter"), shown(&args.file))?;
     Ok(())
 }
 
@@ -269,7 +309,8 @@ fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failu
     };
     letters.iter().find(is_it).ok_or_else(|| {
         Failure::new(format!("op {name} is not a dead letter"))
-            .hint("`fieldbook dead-letters list` shows those there are, `fieldbook queue` all that is owed")
+            .hint("these are those that there are, and all that is owed to the server:")
+            .advise(Advice::default().run(["dead-letters", "list", BOOK]).run(["queue", BOOK]))
     })
 }
 
@@ -282,6 +323,9 @@ fn dependants(letter: &DeadLetterRow, queued: &[Queued]) -> Vec<OpPlace> {
     };
     queued.iter().filter(waits).map(|op| op.place).collect()
 }
+
+/// Fields that are longer are corrected in a file.
+const EDITED_BYTES: usize = 400;
 
 fn as_json(book: &Book, letter: &DeadLetterRow, queued: &[Queued]) -> Result<serde_json::Value, Failure> {
     let fields = book.op(letter.op.place)?.fields;

@@ -8,10 +8,12 @@ use fieldbook::{Book, RecordKey, Seq};
 
 use super::{head_of, look};
 use crate::error::Failure;
-use crate::output::{Output, refuse_to_overwrite, write_whole};
+use crate::files::{may_be_written, shown};
+use crate::output::{Output, write_whole};
+use crate::show::advice::{Advice, BOOK};
 use crate::show::history::Follower;
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, entry, json, progress, time};
+use crate::show::{count, entry, json, name, progress, time};
 
 /// What `log` is asked.
 #[derive(Debug, clap::Args)]
@@ -22,13 +24,16 @@ use crate::show::{count, entry, json, progress, time};
   fieldbook log ann.book --export ann.log       for another program to verify")]
 pub(crate) struct LogArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The first entry to show; without it the last ones are shown
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
     /// The most entries to show, 0 for all
     #[arg(long, value_name = "N", default_value_t = 40)]
     limit: u64,
+    /// Show long values whole
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -47,9 +52,12 @@ pub(crate) struct LogArgs {
   fieldbook history ann.book lead/42 --json      the entries, one JSON object a line, as `log --json`")]
 pub(crate) struct HistoryArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
+    /// Show long values whole
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -74,7 +82,7 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
         if args.json {
             entries.iter().try_for_each(|entry| output.json(&json::entry(entry)))?;
         } else {
-            table(&entries, output)?;
+            table(&entries, args.full, output)?;
         }
     }
     if !args.json && (from > 1 || to < head) {
@@ -93,11 +101,12 @@ pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Fai
     let book = look(&args.book)?;
     let entries = book.timeline(&args.key)?;
     if entries.is_empty() {
-        return Err(Failure::new(format!("nothing ever happened to {} in this book", args.key))
-            .hint("`fieldbook ls` shows what there is"));
+        return Err(Failure::new(format!("nothing ever happened to {} in this book", name(&args.key)))
+            .hint("this is what there is:")
+            .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()])));
     }
     let mut follower = Follower::new(&args.key);
-    let mut listing = Listing::new(&[">entry", "time", "actor", "what", "detail"]);
+    let mut listing = Listing::new(&[">entry", "time", "actor", "what", "detail"]).full(args.full);
     for entry in &entries {
         if args.json {
             output.json(&json::entry(entry))?;
@@ -105,18 +114,20 @@ pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Fai
         }
         for event in follower.events(entry) {
             let header = &entry.header;
-            row!(listing, header.seq, time::local(header.wall), &header.actor, event.what, event.detail);
+            let actor = Text::name(&header.actor);
+            row!(listing, header.seq, time::local(header.wall), actor, event.what, event.detail);
         }
     }
     listing.write(output)
 }
 
-fn table(entries: &[Entry], output: &mut Output) -> Result<(), Failure> {
-    let mut listing = Listing::new(&[">entry", "time", "actor", "kind", "what"]);
+fn table(entries: &[Entry], full: bool, output: &mut Output) -> Result<(), Failure> {
+    let mut listing = Listing::new(&[">entry", "time", "actor", "kind", "what"]).full(full);
     for entry in entries {
         let header = &entry.header;
         let kind = Text::toned(header.kind.as_str(), tone(header.kind));
-        row!(listing, header.seq, time::local(header.wall), &header.actor, kind, entry::summary(entry));
+        let actor = Text::name(&header.actor);
+        row!(listing, header.seq, time::local(header.wall), actor, kind, entry::summary(entry));
     }
     listing.write(output)
 }
@@ -131,7 +142,7 @@ const fn tone(kind: EntryKind) -> Tone {
 
 /// Verifies the log and writes it to a file.
 fn export(book: &Book, file: &Path, force: bool, output: &mut Output) -> Result<(), Failure> {
-    refuse_to_overwrite(file, force)?;
+    may_be_written(file, force)?;
     let bar = progress::bar(head_of(book)?, "verifying");
     let verified = book.verify(|done| bar.set_position(done))?;
     bar.finish_and_clear();
@@ -144,7 +155,7 @@ fn export(book: &Book, file: &Path, force: bool, output: &mut Output) -> Result<
     })?;
     spinner.finish_and_clear();
     let head = verified.head.map(|head| head.hash.to_string()).unwrap_or_default();
-    writeln!(output, "{} to {}, head {head}", count(entries, "entry"), file.display())?;
+    writeln!(output, "{} to {}, head {head}", count(entries, "entry"), shown(file))?;
     Ok(())
 }
 

@@ -4,19 +4,20 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{ExplainedOp, Explanation, Held, OpState, ParkedScope, RecordKey, Seen};
+use fieldbook::{Actor, ExplainedOp, Explanation, Held, OpState, ParkedScope, RecordKey, Seen};
 
-use super::Viewer;
+use super::{Viewer, as_actor};
 use crate::error::Failure;
 use crate::output::Output;
-use crate::show::{plain, time};
+use crate::show::advice::{Advice, BOOK, SERVER};
+use crate::show::{name, plain, time};
 
 /// What `explain` is asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook explain ann.book lead/42")]
 pub(crate) struct Args {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
     /// Print one JSON object
@@ -31,8 +32,9 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
     let explanation = book.explain(&args.key)?;
     if explanation.seen == Seen::Nothing && explanation.ops.is_empty() && !explanation.kept_aside {
-        return Err(Failure::new(format!("nothing is known of {} in this book", args.key))
-            .hint("`fieldbook ls` shows what there is, `fieldbook history` what there was"));
+        return Err(Failure::new(format!("nothing is known of {} in this book", name(&args.key)))
+            .hint("this is what there is:")
+            .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()])));
     }
     if args.json {
         return output.json(&explanation);
@@ -40,43 +42,60 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     for sentence in &explanation.sentences {
         writeln!(output, "{}", plain(&time::localised(sentence)))?;
     }
-    let mut advice: Vec<String> =
-        explanation.ops.iter().filter_map(|op| advise(args, &explanation, op)).collect();
-    advice.dedup();
-    if !advice.is_empty() {
-        writeln!(output, "\nWhat to do:")?;
+    let each = explanation.ops.iter().filter_map(|op| advise(&explanation, op));
+    let advice = each.fold(Advice::default(), Advice::and);
+    if advice.is_empty() {
+        return Ok(());
     }
-    advice.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
+    writeln!(output, "\nWhat to do:")?;
+    let lines = advice.lines(Some(&args.book));
+    if std::env::var_os("FIELDBOOK_SERVER").is_none() && lines.iter().any(|line| line.contains(SERVER)) {
+        writeln!(output, "  # FIELDBOOK_SERVER has to hold the address of the server")?;
+    }
+    lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
     Ok(())
 }
 
-/// Returns the command that helps an op on, if one does.
-fn advise(args: &Args, explanation: &Explanation, op: &ExplainedOp) -> Option<String> {
-    let book = args.book.display();
+/// Returns the commands that help an op on, if any does.
+fn advise(explanation: &Explanation, op: &ExplainedOp) -> Option<Advice> {
+    let place = op.place.to_string();
     Some(match &op.state {
         OpState::Pending | OpState::InFlight { .. } | OpState::Held(Held::BackingOff { .. }) => {
-            format!("fieldbook sync {book}")
+            Advice::default().run(sync(None, &[]))
         }
-        OpState::DeadLettered { .. } => {
-            format!("fieldbook dead-letters retry|edit|discard {book} {}", op.place)
+        OpState::DeadLettered { .. } => Advice::default().run(["dead-letters", "show", BOOK, &place]),
+        OpState::Held(Held::OtherActor { actor }) => Advice::default().run(sync(Some(actor), &[])),
+        OpState::Held(Held::WaitsFor { record } | Held::Gone { record }) => {
+            Advice::default().run(["explain", BOOK, &record.to_string()])
         }
-        OpState::Held(Held::OtherActor { actor }) => format!("fieldbook sync {book} --actor {actor}"),
-        OpState::Held(Held::WaitsFor { record }) => format!("fieldbook explain {book} {record}"),
-        OpState::Parked { scope: ParkedScope::Actor, .. } => {
-            let actor = op.actor.as_ref().map_or("ACTOR", |actor| actor.as_str());
-            format!("fieldbook sync {book} --actor {actor} --token-file FILE")
-        }
+        OpState::Parked { scope: ParkedScope::Actor, .. } => Advice::default()
+            .words("with a fresh token on standard input:")
+            .run(sync(op.actor.as_ref(), &["--token-file", "-"])),
         OpState::Parked { scope: ParkedScope::Entity | ParkedScope::Protocol, .. } => {
-            format!("fieldbook sync {book} --resume      once upgraded")
+            Advice::default().words("once the app or the server is upgraded:").run(sync(None, &["--resume"]))
         }
         OpState::Parked { scope: ParkedScope::Op, .. } => {
             let open =
                 explanation.conflicts.iter().find(|conflict| conflict.open && conflict.op == op.place)?;
-            format!("fieldbook conflicts keep {book} {} mine|theirs|JSON", open.id)
+            let id = open.id.to_string();
+            Advice::default()
+                .run(["conflicts", "show", BOOK, &id])
+                .words("then one of these decides it:")
+                .choose(["conflicts", "keep", BOOK, &id, "mine"])
+                .choose(["conflicts", "keep", BOOK, &id, "theirs"])
         }
-        OpState::Parked { scope: ParkedScope::Server, .. } => {
-            format!("fieldbook sync {book} --accept-server      if it is meant to be that server")
-        }
+        OpState::Parked { scope: ParkedScope::Server, .. } => Advice::default()
+            .words("if it is meant to be that server:")
+            .choose(sync(None, &["--accept-server"])),
         _ => return None,
     })
+}
+
+/// Returns a call of `sync`. Which server it is only the environment can know: the book has no address.
+fn sync(actor: Option<&Actor>, more: &[&str]) -> Vec<String> {
+    let mut call = vec!["sync".to_owned(), BOOK.to_owned()];
+    call.extend(actor.into_iter().flat_map(as_actor));
+    call.extend(more.iter().map(|option| (*option).to_owned()));
+    call.extend(["--server".to_owned(), SERVER.to_owned()]);
+    call
 }

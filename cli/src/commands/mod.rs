@@ -14,6 +14,7 @@ pub(crate) mod write;
 
 use std::path::Path;
 
+use fieldbook::entry::{Control, Entry, Meta};
 use fieldbook::{Actor, Book, BookOptions, OpId, OpPlace, Seq};
 
 use crate::error::Failure;
@@ -21,15 +22,27 @@ use crate::error::Failure;
 /// Who makes a change.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Writer {
-    /// Who makes the change: an opaque id of a user
-    #[arg(
-        long,
-        value_name = "ACTOR",
-        env = "FIELDBOOK_ACTOR",
-        default_value = "local",
-        hide_env_values = true
-    )]
-    pub(crate) actor: Actor,
+    /// Who makes the change: an opaque id of a user [default: whoever used the book last]
+    #[arg(long, value_name = "ACTOR", env = "FIELDBOOK_ACTOR", hide_env_values = true)]
+    pub(crate) actor: Option<Actor>,
+}
+
+impl Writer {
+    /// Opens a book to write to it.
+    pub(crate) fn open(&self, path: &Path) -> Result<Book, Failure> {
+        let book = open(path)?;
+        self.actor.iter().for_each(|actor| book.act_as(actor.clone()));
+        Ok(book)
+    }
+
+    /// Goes on as whoever made an op, unless someone else was named: what is done about the op stays its author's.
+    pub(crate) fn act_for(&self, book: &Book, op: OpPlace) -> Result<(), Failure> {
+        let made = book.entries(op.seq, 1)?.pop().filter(|entry| entry.header.seq == op.seq);
+        if let (None, Some(made)) = (&self.actor, made) {
+            book.act_as(made.header.actor);
+        }
+        Ok(())
+    }
 }
 
 /// Whose credentials count for what may be sent.
@@ -56,9 +69,12 @@ impl Viewer {
     }
 }
 
-/// Opens a book that is there, as someone.
-pub(crate) fn open_as(path: &Path, actor: &Actor) -> Result<Book, Failure> {
-    Ok(Book::open(path, options(actor.as_str())?)?)
+/// Returns the option that names who acts. An actor may begin with a hyphen.
+pub(crate) fn as_actor(actor: &Actor) -> Vec<String> {
+    if actor.as_str().starts_with('-') {
+        return vec![format!("--actor={actor}")];
+    }
+    vec!["--actor".to_owned(), actor.to_string()]
 }
 
 /// Opens a book that is there, as whoever used it last.
@@ -71,13 +87,27 @@ pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
     as_last_user(Book::open(path, options("local")?.look_only())?)
 }
 
+/// Who decided something about others' changes is not who uses the book, so such entries are passed over.
 fn as_last_user(book: Book) -> Result<Book, Failure> {
-    let last = book.head()?.map_or(Seq::ZERO, |head| head.seq);
-    if let Some(entry) = book.entries(last, 1)?.pop() {
-        book.act_as(entry.header.actor);
+    let head = book.head()?.map_or(0, |head| head.seq.number());
+    let mut last = None;
+    for from in (1..=head).rev().step_by(LOOKED_BACK).take(LOOKS_BACK) {
+        let from = from.saturating_sub(LOOKED_BACK as u64 - 1).max(1);
+        let entries = book.entries(Seq::new(from), LOOKED_BACK)?;
+        last = last.or_else(|| entries.last().map(|entry| entry.header.actor.clone()));
+        let is_use = |entry: &&Entry| !matches!(entry.meta, Meta::Control(Control::Verb(..)));
+        if let Some(entry) = entries.iter().rev().find(is_use) {
+            last = Some(entry.header.actor.clone());
+            break;
+        }
     }
+    last.into_iter().for_each(|actor| book.act_as(actor));
     Ok(book)
 }
+
+/// How many entries are read at a time to find who used the book last, and how many times.
+const LOOKED_BACK: usize = 16;
+const LOOKS_BACK: usize = 64;
 
 /// Returns what books are opened with here: no schema, so every entity type is taken under the default rules.
 pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {

@@ -21,7 +21,7 @@ use crate::show::{count, json, some, time, words};
   fieldbook queue ann.book --json | jq -r 'select(.state == \"held\") | .key'")]
 pub(crate) struct QueueArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -37,7 +37,7 @@ pub(crate) struct QueueArgs {
 Nothing is sent or written.")]
 pub(crate) struct PlanArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -119,11 +119,12 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     if queued.is_empty() {
         return Ok(writeln!(output, "nothing is owed to the server")?);
     }
-    let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]);
+    let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]).wrapped();
     for op in &queued {
         let (said, tone) = op.state.words();
         let made = time::local(op.row.made_at);
-        row!(listing, op.place, made, &op.row.actor, op.row.kind, &op.row.key, Text::toned(said, tone));
+        let (actor, key) = (Text::name(&op.row.actor), Text::name(&op.row.key));
+        row!(listing, op.place, made, actor, op.row.kind, key, Text::toned(said, tone));
     }
     listing.write(output)
 }
@@ -158,14 +159,14 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
     for unit in &plan.again {
         number += 1;
         for (key, ops) in again_records(unit, &queued) {
-            row!(sending, number, key, places(&ops), "sent again, the same bytes");
+            row!(sending, number, Text::name(key), places(&ops), "sent again, the same bytes");
         }
     }
     for group in &plan.groups {
         number += 1;
         for (key, ops) in &group.records {
             let kinds = ops.iter().filter_map(|place| by_place.get(place)).map(|op| op.row.kind.to_string());
-            row!(sending, number, key, places(ops), kinds.collect::<Vec<_>>().join(" + "));
+            row!(sending, number, Text::name(key), places(ops), kinds.collect::<Vec<_>>().join(" + "));
         }
     }
     if sending.len() == 0 {
@@ -186,10 +187,10 @@ fn held(
     by_place: &BTreeMap<OpPlace, &Queued>,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut listing = Listing::new(&[">op", "record", "held because"]);
+    let mut listing = Listing::new(&[">op", "record", "held because"]).wrapped();
     for (place, hold) in holds {
         let key = by_place.get(place).map(|op| op.row.key.to_string()).unwrap_or_default();
-        row!(listing, place, key, Text::toned(words::hold(hold), Tone::Waiting));
+        row!(listing, place, Text::name(key), Text::toned(words::hold(hold), Tone::Waiting));
     }
     if listing.len() > 0 {
         writeln!(

@@ -9,8 +9,9 @@ use serde_json::json;
 use super::{Viewer, look};
 use crate::error::Failure;
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK, quoted};
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, json, time, words};
+use crate::show::{count, json, name, time, words};
 
 /// What `get` is asked.
 #[derive(Debug, clap::Args)]
@@ -19,15 +20,18 @@ use crate::show::{count, json, time, words};
   fieldbook get ann.book lead/42 --json | jq .fields
   fieldbook get ann.book lead/42 --at 40      as the app read it after entry 40
 
-On a terminal long values are cut: --json, or a pipe, shows all of them.")]
+Long values are cut: --full and --json show all of them.")]
 pub(crate) struct GetArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
     /// Read it as it was after this entry
     #[arg(long, value_name = "SEQ")]
     at: Option<u64>,
+    /// Show long values whole
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -43,7 +47,7 @@ pub(crate) struct GetArgs {
   fieldbook ls ann.book lead --after 61 --json      one JSON object a line")]
 pub(crate) struct LsArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The entity type; without it the entity types are listed
     entity: Option<EntityType>,
     /// The most records to list, 0 for all
@@ -52,6 +56,9 @@ pub(crate) struct LsArgs {
     /// Begin after this id
     #[arg(long, value_name = "ID", requires = "entity")]
     after: Option<RecordId>,
+    /// Show long records whole
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -66,23 +73,28 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
     };
     let Some(record) = record else {
         let then = args.at.map_or_else(String::new, |seq| format!(" after entry {seq}"));
-        return Err(Failure::new(format!("there is no {}{then}", args.key))
-            .hint("`fieldbook history` shows what became of a record, `fieldbook ls` what there is"));
+        return Err(Failure::new(format!("there is no {}{then}", name(&args.key)))
+            .hint("this is what there is, and what there was of it:")
+            .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()]).run([
+                "history",
+                BOOK,
+                &args.key.to_string(),
+            ])));
     };
     if args.json {
         return output.json(&json::record(&record, status.as_ref()));
     }
     let version =
         record.version.map_or_else(|| "not at the server yet".to_owned(), |version| version.to_string());
-    write!(output, "{}  {version}", record.key)?;
+    write!(output, "{}  {version}", name(&record.key))?;
     if let Some(status) = &status {
         let (words, _) = words::record_status(status);
         write!(output, "  {}", crate::show::plain(&words))?;
     }
     writeln!(output)?;
-    let mut fields = Listing::new(&["field", "value"]);
-    for (name, value) in record.fields()?.iter() {
-        row!(fields, name, value);
+    let mut fields = Listing::new(&["field", "value"]).full(args.full);
+    for (field, value) in record.fields()?.iter() {
+        row!(fields, Text::name(field), value);
     }
     fields.write(output)
 }
@@ -102,13 +114,14 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
     let mut shown = 0u64;
     loop {
         let page = book.list(entity, after.as_ref(), left.min(PAGE))?;
-        let mut listing = Listing::new(&["id", ">version", "pending", "fields"]);
+        let mut listing = Listing::new(&["id", ">version", "pending", "fields"]).full(args.full);
         for record in &page.items {
             if args.json {
                 output.json(&json::record(record, None))?;
             } else {
                 let version = record.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
-                row!(listing, &record.key.id, version, pending(record), record.json.as_str());
+                let id = Text::name(&record.key.id);
+                row!(listing, id, version, pending(record), record.json.as_str());
             }
         }
         listing.write(output)?;
@@ -124,7 +137,7 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
     }
     match after {
         Some(after) if !book.list(entity, Some(&after), 1)?.items.is_empty() => {
-            writeln!(output, "{}; more with --after {after}", count(shown, "record"))?;
+            writeln!(output, "{}; more with --after {}", count(shown, "record"), quoted(after.as_str()))?;
         }
         _ if shown == 0 => writeln!(output, "no {entity} in this book")?,
         _ => {}

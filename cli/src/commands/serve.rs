@@ -48,8 +48,8 @@ pub(crate) struct RestoredArgs {
 /// Declares a store restored from a backup.
 pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), Failure> {
     let epoch = declare_restored(&args.data).map_err(Failure::caused_by)?;
-    writeln!(output, "{} begins a new epoch, {epoch}", args.data.display())?;
-    writeln!(output, "each device goes on with: fieldbook sync BOOK --accept-server")?;
+    writeln!(output, "{} begins a new epoch, {epoch}", crate::files::shown(&args.data))?;
+    writeln!(output, "each device says so at its next sync, and goes on once it is told to accept that")?;
     Ok(())
 }
 

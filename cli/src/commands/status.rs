@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::{Viewer, head_of};
 use crate::error::Failure;
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, json, time, words};
+use crate::show::{count, json, name, time, words};
 
 /// What `status` is asked.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ use crate::show::{count, json, time, words};
   fieldbook status ann.book --json | jq .pending")]
 pub(crate) struct Args {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// A record, as ENTITY/ID; without it the book as a whole
     key: Option<RecordKey>,
     /// Print one JSON object
@@ -42,8 +43,9 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> Result<(), Failure> {
     let row = book.snapshot()?.record(key)?;
     let Some(row) = row else {
-        return Err(Failure::new(format!("nothing is known of {key} in this book"))
-            .hint("`fieldbook ls` shows what there is"));
+        return Err(Failure::new(format!("nothing is known of {} in this book", name(key)))
+            .hint("this is what there is:")
+            .advise(Advice::default().run(["ls", BOOK, key.entity.as_str()])));
     };
     let status = book.record_status(key)?;
     if as_json {
@@ -61,7 +63,7 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
     let said = if row.image().is_some() { said } else { format!("{said}, deleted") };
     let version = row.version().map_or_else(|| "-".to_owned(), |version| version.to_string());
     let synced = time::local_or(row.synced_at, "never");
-    row!(listing, key, Text::toned(said, tone), version, row.tail.len(), synced);
+    row!(listing, Text::name(key), Text::toned(said, tone), version, row.tail.len(), synced);
     listing.write(output)
 }
 
@@ -102,14 +104,14 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
             "parks": parks,
         }));
     }
-    let mut listing = Listing::new(&["book", ""]);
+    let mut listing = Listing::new(&["book", ""]).wrapped();
     let (said, tone) = match status.state {
         SyncState::Idle if status.pending > 0 => ("changes wait to be sent".to_owned(), Tone::Waiting),
         state => words::sync_state(&state),
     };
     row!(listing, "file", path.display());
     row!(listing, "device", book.device().map(|device| device.to_string()).unwrap_or_default());
-    row!(listing, "last used by", book.actor());
+    row!(listing, "last used by", Text::name(book.actor()));
     row!(listing, "state", Text::toned(said, tone));
     row!(listing, "ops owed", number(status.pending, Tone::Waiting));
     row!(listing, "dead letters", number(status.dead_letters, Tone::Bad));

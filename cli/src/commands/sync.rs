@@ -1,5 +1,7 @@
 //! `sync`: sends what is owed and fetches what is new, until nothing is left or something stops it.
 
+use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +13,11 @@ use fieldbook::{
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::Viewer;
+use super::{Viewer, as_actor};
 use crate::error::Failure;
+use crate::files::{self, shown};
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, progress, time};
 
@@ -26,11 +30,11 @@ use crate::show::{count, json, progress, time};
 What cannot be sent stays in the book; sync again at any time.")]
 pub(crate) struct Args {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The server: https://HOST[:PORT], or http:// for one on this machine
     #[arg(long, value_name = "URL", env = "FIELDBOOK_SERVER", hide_env_values = true)]
     server: String,
-    /// A file that holds the actor's token and nothing else
+    /// A file that holds the actor's token and nothing else, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Fetch only
@@ -58,7 +62,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let remote = HttpRemote::new(&args.server, Arc::new(NoCredentials), HttpOptions::default())
-        .map_err(|error| Failure::usage("cannot use this --server").because(error))?;
+        .map_err(|error| unusable(&args.server, error))?;
     let token = args.token_file.as_deref().map(token).transpose()?;
     let book = args.viewer.open(&args.book)?;
     let remote = match token {
@@ -89,23 +93,43 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         spinner.finish_and_clear();
         report
     })?;
+    let verdict = verdict(args, &book, &report);
     if args.json {
         output.json(&report_json(&book, &report))?;
     } else if report.bytes_received > 0 || report.stopped == Stopped::Idle {
-        table(&book, &report, output)?;
+        table(&book, &report, verdict.is_ok(), output)?;
     }
     output.finish()?;
-    verdict(args, &book, &report)
+    if let Some((text, advice)) = verdict? {
+        crate::error::note(&text, &advice, &args.book);
+    }
+    Ok(())
+}
+
+fn unusable(server: &str, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    let failure = Failure::usage("cannot use this --server").because(error);
+    if server.trim().is_empty() {
+        return failure.hint("it is empty: pass the server's address, or set FIELDBOOK_SERVER to it");
+    }
+    failure
 }
 
 fn token(path: &Path) -> Result<Secret, Failure> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Secret::new(text.trim())),
-        Err(error) => {
-            Err(Failure::new(format!("cannot read the token file {}", path.display())).because(error))
-        }
+    let what = || format!("cannot read the token file {}", shown(path));
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin().lock().take(TOKEN_BYTES))
+    } else {
+        std::io::read_to_string(files::open(path).map_err(|failure| failure.of(what()))?.take(TOKEN_BYTES))
+    };
+    let text = text.map_err(|error| Failure::new(what()).because(error))?;
+    match text.trim() {
+        "" => Err(Failure::new(what()).because("there is no token in it")),
+        token => Ok(Secret::new(token)),
     }
 }
+
+/// More than any token has.
+const TOKEN_BYTES: u64 = 64 * 1024;
 
 async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
     let mut status = book.watch_status();
@@ -116,8 +140,13 @@ async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
     }
 }
 
-fn table(book: &Book, report: &SyncReport, output: &mut Output) -> Result<(), Failure> {
-    let mut listing = Listing::new(&["synced", ""]);
+fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output) -> Result<(), Failure> {
+    let left = book.status().pending;
+    let mut listing = Listing::new(match (went_well, left) {
+        (false, _) => &["sync ended early", ""],
+        (true, 0) => &["synced", ""],
+        (true, _) => &["synced in part", ""],
+    });
     let sent = match report.ops_sent {
         0 => "nothing".to_owned(),
         sent => {
@@ -144,19 +173,20 @@ fn table(book: &Book, report: &SyncReport, output: &mut Output) -> Result<(), Fa
     }
     let bytes = format!("{} out, {} in", HumanBytes(report.bytes_sent), HumanBytes(report.bytes_received));
     row!(listing, "exchanges", format!("{} ({bytes})", report.exchanges));
-    let left = book.status().pending;
     let tone = if left == 0 { Tone::Good } else { Tone::Waiting };
     row!(listing, "still owed", Text::toned(if left == 0 { "nothing".to_owned() } else { ops(left) }, tone));
     listing.write(output)
 }
 
-/// Says what keeps the run from being a success.
-fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<(), Failure> {
+/// Says what keeps the run from being a success, or what is to be noted of one.
+fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(String, Advice)>, Failure> {
     let server = args.server.trim().trim_end_matches('/');
+    let again = |more: &[&str]| Advice::default().run(again(args, more));
     let cut_short = |why: &str| {
         Failure::new(format!("the sync with {server} ended early"))
             .because(why.to_owned())
             .hint("what is left stays in the book: sync again")
+            .advise(again(&[]))
     };
     match &report.stopped {
         Stopped::Idle => {}
@@ -169,7 +199,6 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<(), Failure>
         Stopped::BudgetSpent(_) | Stopped::Cancelled => return Err(cut_short("it was stopped")),
         _ => return Err(cut_short("it stopped for a reason that this program does not know")),
     }
-    let path = args.book.display();
     match book.status().state {
         SyncState::NeedsAuth { code } => Err(Failure::new("the server wants new credentials")
             .because(code)
@@ -177,26 +206,38 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<(), Failure>
         SyncState::NeedsUpgrade { code } => {
             Err(Failure::new("something waits for an upgrade of the app or the server")
                 .because(code)
-                .hint("once upgraded, sync again with --resume; your changes are kept"))
+                .hint("your changes are kept; once upgraded:")
+                .advise(again(&["--resume"])))
         }
         SyncState::NeedsServerConfirmed => {
             Err(Failure::new(format!("{server} is not the server that this book knows"))
                 .because("it is another server, or it was restored from a backup")
-                .hint("check the address; if it is meant to be that server, sync again with --accept-server"))
+                .hint("check the address; only if it is meant to be that server:")
+                .advise(Advice::default().choose(self::again(args, &["--accept-server"]))))
         }
-        SyncState::NeedsAttention { .. } => {
-            let words = format!(
-                "see `fieldbook dead-letters list {path}` and `fieldbook conflicts list {path} --open`"
-            );
-            crate::error::note(&format!("something needs a person: {words}"));
-            Ok(())
-        }
-        _ if book.status().pending > 0 => {
-            crate::error::note(&format!("some of it is held: `fieldbook plan {path}` says why"));
-            Ok(())
-        }
-        _ => Ok(()),
+        SyncState::NeedsAttention { .. } => Ok(Some((
+            "something needs a person:".to_owned(),
+            Advice::default().run(["dead-letters", "list", BOOK]).run(["conflicts", "list", BOOK, "--open"]),
+        ))),
+        _ if book.status().pending > 0 => Ok(Some((
+            "some of it is held, and this says why:".to_owned(),
+            Advice::default().run(["plan", BOOK]),
+        ))),
+        _ => Ok(None),
     }
+}
+
+/// Returns the same call, with some options besides.
+fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
+    let mut call: Vec<OsString> = ["sync", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
+    if let Some(actor) = &args.viewer.actor {
+        call.extend(as_actor(actor).into_iter().map(OsString::from));
+    }
+    if let Some(file) = args.token_file.as_ref().filter(|file| *file != Path::new("-")) {
+        call.extend(["--token-file".into(), file.as_os_str().to_owned()]);
+    }
+    call.extend(more.iter().map(OsString::from));
+    call
 }
 
 /// Returns why an exchange failed, and what to do about it.

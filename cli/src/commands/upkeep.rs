@@ -1,15 +1,17 @@
 //! `verify` and `rebuild`: is the log what it was, and are the tables what follows from it?
 
-use std::fs::File;
+use std::error::Error;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Damage, Hash, Seq, Verified, rebuild_book, verify_book, verify_export};
-use serde_json::json;
+use fieldbook::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
+use serde_json::{Value, json};
 
-use super::{look, open, options};
+use super::options;
 use crate::error::Failure;
+use crate::files;
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
 use crate::show::{count, progress};
 
 /// What `verify` is asked.
@@ -18,15 +20,17 @@ use crate::show::{count, progress};
   fieldbook verify ann.book
   fieldbook verify ann.log --head 5f0c...        a log written by `log --export`
 
-An intact chain shows that nothing was changed by accident. Whoever can write the file can forge all of it: only a head
-that someone else knows tells (--head, and what the server knows, which is checked for a book).")]
+Of a book everything is looked at: the log, every row of every table, every page, and whether it opens. Not a byte changes.
+
+An intact chain shows that nothing was changed by accident. Whoever can write the file can forge all of it, also what it says
+that the server knows: only a head that someone else kept tells (--head), or the server, which every sync asks.")]
 pub(crate) struct VerifyArgs {
     /// A book, or a log exported from one
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The hash that the last entry must have
     #[arg(long, value_name = "HASH", value_parser = hash)]
     head: Option<Hash>,
-    /// Fold the tables of the book anew too and say whether they were what follows from the log
+    /// Fold the tables of the book anew too, in memory, and say whether they are what follows from the log
     #[arg(long)]
     tables: bool,
     /// Print one JSON object
@@ -43,57 +47,52 @@ The log is only read. This program does not know which indexes an app declares, 
 tables itself afterwards (`Book::rebuild`).")]
 pub(crate) struct RebuildArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
 }
 
-/// Checks every hash.
+/// Looks at everything.
 pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failure> {
+    files::is_file(&args.file)?;
     let exported = is_export(&args.file)?;
     if exported && args.tables {
         return Err(
             Failure::usage("an exported log has no tables").hint("leave --tables out, or name a book")
         );
     }
-    let found = if exported { verify_file(&args.file)? } else { verify_log(&args.file)? };
-    let verified = match found {
-        Ok(verified) => verified,
-        Err(damage) => {
-            if args.json {
-                output
-                    .json(&json!({ "ok": false, "entry": damage.seq, "fault": damage.kind.to_string() }))?;
-                output.finish()?;
-            }
-            return Err(damaged(damage, exported));
-        }
-    };
-    let hash = verified.head.map(|head| head.hash);
+    let found = if exported { look_at_export(&args.file)? } else { look_at_book(&args.file, args.tables)? };
+    let hash = found.log.head.map(|head| head.hash);
+    if args.json {
+        output.json(&as_json(&found))?;
+        output.finish()?;
+    }
+    if !found.is_sound() {
+        return Err(damaged(&found, exported));
+    }
     if let Some(expected) = args.head.filter(|expected| hash != Some(*expected)) {
         return Err(Failure::new("the log does not end as expected")
             .because(format!("its head is {}, not {expected}", hash.unwrap_or(Hash::ZERO)))
             .hint("it was cut off, went on since, or is another log"));
     }
-    let anchored = if exported { None } else { check_anchor(&args.file)? };
-    if args.tables {
-        check_tables(&args.file)?;
-    }
     if args.json {
-        return output.json(&json!({
-            "ok": true,
-            "entries": verified.entries,
-            "erased_items": verified.erased_items,
-            "head": hash,
-            "anchored": anchored,
-        }));
+        return Ok(());
     }
-    writeln!(output, "intact: {}, head {}", count(verified.entries, "entry"), hash.unwrap_or(Hash::ZERO))?;
-    if verified.erased_items > 0 {
-        writeln!(output, "{} erased, their commitments hold", count(verified.erased_items, "item"))?;
+    writeln!(output, "intact: {}, head {}", count(found.log.entries, "entry"), hash.unwrap_or(Hash::ZERO))?;
+    if found.log.erased_items > 0 {
+        writeln!(output, "{} erased, their commitments hold", count(found.log.erased_items, "item"))?;
     }
-    if let Some(seq) = anchored {
-        writeln!(output, "the server knows it up to entry {seq}, and this is the same log")?;
+    if !exported {
+        writeln!(output, "every page and every row of every table reads")?;
     }
     if args.tables {
         writeln!(output, "the tables are what follows from the log")?;
+    }
+    if let Some(anchor) = found.anchor {
+        writeln!(
+            output,
+            "the file says that the server knows it up to entry {}: that is the file's own word, and only the server can \
+             confirm it, which the next sync asks it to",
+            anchor.seq
+        )?;
     }
     Ok(())
 }
@@ -113,24 +112,27 @@ pub(crate) fn rebuild(args: &RebuildArgs, output: &mut Output) -> Result<(), Fai
 /// Returns whether a file begins as exported logs do.
 fn is_export(path: &Path) -> Result<bool, Failure> {
     // What cannot be read is told of by whoever opens it as a book.
-    let Ok(file) = File::open(path) else { return Ok(false) };
+    let Ok(file) = files::open(path) else { return Ok(false) };
     let mut beginning = Vec::with_capacity(EXPORT_BEGINS.len());
     let read = file.take(EXPORT_BEGINS.len() as u64).read_to_end(&mut beginning);
     Ok(read.is_ok() && beginning == EXPORT_BEGINS)
 }
 
-fn verify_file(path: &Path) -> Result<Result<Verified, Damage>, Failure> {
-    let failed = |error| Failure::new(format!("cannot read {}", path.display())).because(error);
-    let file = File::open(path).map_err(failed)?;
-    let bar = progress::bytes(file.metadata().map_err(failed)?.len(), "verifying");
-    let found = verify_export(&mut bar.wrap_read(BufReader::new(file)));
+fn look_at_export(path: &Path) -> Result<Examination, Failure> {
+    let file = files::open(path)?;
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let bar = progress::bytes(length, "verifying");
+    let mut found = Examination::default();
+    let log =
+        survey_export(&mut bar.wrap_read(BufReader::new(file)), |damage| found.find(Finding::from(damage)));
+    found.log = log;
     bar.finish_and_clear();
     Ok(found)
 }
 
-fn verify_log(path: &Path) -> Result<Result<Verified, Damage>, Failure> {
+fn look_at_book(path: &Path, tables: bool) -> Result<Examination, Failure> {
     let bar = progress::bar(0, "verifying");
-    let found = verify_book(path, |done, total| {
+    let found = examine_book(path, options("local")?, tables, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
@@ -138,38 +140,77 @@ fn verify_log(path: &Path) -> Result<Result<Verified, Damage>, Failure> {
     Ok(found)
 }
 
-/// Compares the log with what the server said it knows of it, and returns up to where.
-fn check_anchor(path: &Path) -> Result<Option<Seq>, Failure> {
-    let book = look(path)?;
-    let Some(anchor) = book.snapshot()?.state()?.anchor else { return Ok(None) };
-    let here = book.entries(anchor.seq, 1)?.pop().filter(|entry| entry.header.seq == anchor.seq);
-    if here.is_some_and(|entry| entry.hash == anchor.hash) {
-        return Ok(Some(anchor.seq));
+fn as_json(found: &Examination) -> Value {
+    let findings = found.findings.iter().map(|finding| {
+        let (what, why) = said(finding);
+        json!({ "entry": finding.entry(), "what": what, "why": why })
+    });
+    let mut value = json!({
+        "ok": found.is_sound(),
+        "entries": found.log.entries,
+        "erased_items": found.log.erased_items,
+        "head": found.log.head.map(|head| head.hash),
+        "anchored": found.anchor.map(|anchor| anchor.seq),
+        "findings": findings.collect::<Vec<_>>(),
+        "unlisted": found.unlisted,
+    });
+    if let (Some(first), Some(members)) = (found.findings.first(), value.as_object_mut()) {
+        let (what, why) = said(first);
+        members.insert("entry".to_owned(), json!(first.entry()));
+        members.insert("fault".to_owned(), json!(why.unwrap_or(what)));
     }
-    Err(Failure::new(format!("entry {} is not the one that the server knows", anchor.seq))
-        .because("the chain holds, so the log was written anew, or the file is a copy of another state")
-        .hint("keep the file as it is and ask whoever runs the server"))
+    value
 }
 
-fn check_tables(path: &Path) -> Result<(), Failure> {
-    let book = open(path)?;
-    let spinner = progress::spinner("folding the tables anew");
-    let differs = book.check_tables()?;
-    spinner.finish_and_clear();
-    match differs {
-        None => Ok(()),
-        Some(table) => Err(Failure::new(format!("the table `{table}` was not what follows from the log"))
-            .hint("the log is intact, and the tables have just been folded anew from it")),
+/// Returns what was found, and why it is wrong.
+fn said(finding: &Finding) -> (String, Option<String>) {
+    if let Finding::Entry(damage) = finding {
+        return (format!("entry {} is damaged", damage.seq), Some(chain_of(&damage.kind)));
     }
+    (finding.to_string(), finding.source().map(chain_of))
 }
 
-fn damaged(damage: Damage, exported: bool) -> Failure {
-    let what = format!("entry {} is damaged", damage.seq);
-    let failure = Failure::new(what).because(damage.kind);
+/// Returns an error with its causes, in one line.
+fn chain_of(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !said.ends_with(&words) {
+            said = format!("{said}: {words}");
+        }
+        cause = error.source();
+    }
+    said
+}
+
+fn damaged(found: &Examination, exported: bool) -> Failure {
+    let mut said = found.findings.iter().map(said);
+    let (what, why) = said.next().unwrap_or_default();
+    let mut failure = Failure::new(what);
+    if let Some(why) = why {
+        failure = failure.because(why);
+    }
+    let others = said.map(|(what, why)| why.map_or_else(|| what.clone(), |why| format!("{what}: {why}")));
+    let unlisted =
+        (found.unlisted > 0).then(|| format!("{} that are not listed", count(found.unlisted, "thing")));
+    let failure = failure.also(others.chain(unlisted));
     if exported {
         return failure.hint("export the log again; if that fails too, the book itself is damaged");
     }
-    failure.hint("keep the file as it is; everything before that entry is as it was written")
+    let log_is_sound = found.log.head.is_some()
+        && !found.findings.iter().any(|finding| {
+            matches!(finding, Finding::Entry(_) | Finding::NotAnchored { .. }) || finding.is_cut()
+        });
+    if log_is_sound {
+        return failure
+            .hint(
+                "keep a copy of the file as it is. The log itself is sound, and the tables can be folded anew from it; an app \
+                 that declares indexes has to do that itself:",
+            )
+            .advise(Advice::default().choose(["rebuild", BOOK]));
+    }
+    failure.hint("keep the file as it is; every entry that is not named is as it was sealed")
 }
 
 fn hash(text: &str) -> Result<Hash, String> {

@@ -1,24 +1,33 @@
 //! `init`, `put`, `patch`, `rm`, `undo`: making a book and writing to it. Each write is durable when the program says so.
 
 use std::fmt::Display;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use fieldbook::{Book, Fields, InvalidFields, RecordKey, Undone, Written, limits};
+use fieldbook::{Actor, Book, Fields, InvalidFields, RecordKey, Undone, Written, limits};
 
-use super::{OpName, Writer, open_as, options};
+use super::{OpName, Writer, options};
 use crate::error::Failure;
+use crate::files::{self, shown};
 use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
+use crate::show::name;
 
 /// What `init` is asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook init ann.book\n  fieldbook init ann.book --actor ann")]
 pub(crate) struct InitArgs {
     /// Where the book is to stand; its folder must be there, the file must not
-    book: PathBuf,
-    #[command(flatten)]
-    writer: Writer,
+    pub(crate) book: PathBuf,
+    /// Who uses the book: an opaque id of a user
+    #[arg(
+        long,
+        value_name = "ACTOR",
+        env = "FIELDBOOK_ACTOR",
+        default_value = "local",
+        hide_env_values = true
+    )]
+    actor: Actor,
 }
 
 /// What `put` is asked.
@@ -29,7 +38,7 @@ pub(crate) struct InitArgs {
   curl -s https://example.com/lead.json | fieldbook put ann.book lead/43 -")]
 pub(crate) struct PutArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
     /// Its fields: a JSON object, `@FILE`, or `-` for standard input
@@ -49,7 +58,7 @@ pub(crate) struct PutArgs {
   fieldbook patch ann.book lead/42 '{\"phone\":null}'      a null takes the field away")]
 pub(crate) struct PatchArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
     /// The fields that change: a JSON object, `@FILE`, or `-` for standard input
@@ -64,7 +73,7 @@ pub(crate) struct PatchArgs {
 #[command(after_help = "Examples:\n  fieldbook rm ann.book lead/42")]
 pub(crate) struct RmArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
     #[command(flatten)]
@@ -76,7 +85,7 @@ pub(crate) struct RmArgs {
 #[command(after_help = "Examples:\n  fieldbook undo ann.book 41")]
 pub(crate) struct UndoArgs {
     /// The book's file
-    book: PathBuf,
+    pub(crate) book: PathBuf,
     /// The op, by its place: 41, or 41+3
     op: OpName,
     #[command(flatten)]
@@ -85,17 +94,17 @@ pub(crate) struct UndoArgs {
 
 /// Makes a book.
 pub(crate) fn init(args: &InitArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = Book::create_new(&args.book, options(args.writer.actor.as_str())?)?;
+    let book = Book::create_new(&args.book, options(args.actor.as_str())?)?;
     let device = book.device().map(|device| device.to_string()).unwrap_or_default();
     book.close()?;
-    writeln!(output, "made {}, device {device}", args.book.display())?;
+    writeln!(output, "made {}, device {device}", shown(&args.book))?;
     Ok(())
 }
 
 /// Makes a record, or replaces it.
 pub(crate) fn put(args: PutArgs, output: &mut Output) -> Result<(), Failure> {
     let fields = read_fields(&args.fields, &args.key)?;
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.book)?;
     let there = args.replace && book.get_record(&args.key)?.is_some();
     let (written, done) = if there {
         (book.replace(args.key.clone(), fields)?, "replaced")
@@ -108,30 +117,33 @@ pub(crate) fn put(args: PutArgs, output: &mut Output) -> Result<(), Failure> {
 /// Changes some fields of a record.
 pub(crate) fn patch(args: PatchArgs, output: &mut Output) -> Result<(), Failure> {
     let fields = read_fields(&args.fields, &args.key)?;
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.book)?;
     let written = book.update(args.key.clone(), fields)?;
     finish(book, &args.key, written, "updated", output)
 }
 
 /// Takes a record away.
 pub(crate) fn rm(args: RmArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.book)?;
     let written = book.delete(args.key.clone())?;
     finish(book, &args.key, written, "deleted", output)
 }
 
 /// Takes an op back.
 pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = open_as(&args.book, &args.writer.actor)?;
+    let book = args.writer.open(&args.book)?;
     let place = match args.op {
         OpName::Place(place) => Some(place),
         OpName::Id(id) => book.find_op(id),
     };
     let unknown = || {
         Failure::new(format!("op {} is not among those that are owed to the server", args.op))
-            .hint("name it by its place, which `fieldbook log` and `fieldbook history` show")
+            .hint("name it by its place, which the log shows:")
+            .advise(Advice::default().run(["log", BOOK]))
     };
-    let undone = book.undo(place.ok_or_else(unknown)?)?;
+    let place = place.ok_or_else(unknown)?;
+    args.writer.act_for(&book, place)?;
+    let undone = book.undo(place)?;
     let place = match undone {
         Undone::Compensated(id) => book.find_op(id),
         Undone::Annulled | Undone::Nothing => None,
@@ -155,8 +167,8 @@ fn finish(
 ) -> Result<(), Failure> {
     book.close()?;
     match written {
-        Written::Op { place, .. } => writeln!(output, "{done} {key} ({place})")?,
-        Written::Unchanged => writeln!(output, "{key} is so already, nothing was written")?,
+        Written::Op { place, .. } => writeln!(output, "{done} {} ({place})", name(key))?,
+        Written::Unchanged => writeln!(output, "{} is so already, nothing was written", name(key))?,
     }
     Ok(())
 }
@@ -166,9 +178,12 @@ pub(crate) fn read_fields(argument: &str, of: &impl Display) -> Result<Fields, F
     let text = match (argument, argument.strip_prefix('@')) {
         ("-", _) => read_text(io::stdin().lock())
             .map_err(|error| Failure::new("cannot read the fields from standard input").because(error))?,
-        (_, Some(path)) => File::open(path)
-            .and_then(read_text)
-            .map_err(|error| Failure::new(format!("cannot read the fields from {path}")).because(error))?,
+        (_, Some(path)) => {
+            let file = files::open(path.as_ref())
+                .map_err(|failure| failure.of(format!("cannot read the fields from {path}")))?;
+            read_text(file)
+                .map_err(|error| Failure::new(format!("cannot read the fields from {path}")).because(error))?
+        }
         (text, None) => text.to_owned(),
     };
     Fields::parse(&text).map_err(|fault| not_fields(fault, of))

@@ -6,7 +6,7 @@ use fieldbook::entry::{
 };
 use fieldbook::{OpPlace, RecordKey, Version};
 
-use super::{count_of, some, time, words};
+use super::{count_of, name, some, time, words};
 
 /// Returns what an entry says.
 pub(crate) fn summary(entry: &Entry) -> String {
@@ -37,13 +37,15 @@ pub(crate) fn places(ops: &[PlannedOp]) -> String {
 /// Returns what a unit does to each of its records.
 pub(crate) fn unit(unit: &PlannedUnit) -> String {
     some(
-        unit.changes.iter().map(|change| format!("{} {} ({})", change.kind, change.key, places(&change.ops))),
+        unit.changes
+            .iter()
+            .map(|change| format!("{} {} ({})", change.kind, name(&change.key), places(&change.ops))),
     )
 }
 
 /// Returns the versions that records got.
 pub(crate) fn versions(versions: &[(RecordKey, Version)]) -> String {
-    some(versions.iter().map(|(key, version)| format!("{key} {version}")))
+    some(versions.iter().map(|(key, version)| format!("{} {version}", name(key))))
 }
 
 /// Returns what the server sent of a record.
@@ -54,7 +56,7 @@ pub(crate) fn change(change: &ChangeMeta) -> String {
         Extent::Deleted => " deleted",
     };
     let aside = if change.kept_aside { ", kept aside: its entity type is not known here" } else { "" };
-    format!("{} {}{extent}{aside}", change.key, change.version)
+    format!("{} {}{extent}{aside}", name(&change.key), change.version)
 }
 
 /// Returns the word for an outcome class.
@@ -94,29 +96,34 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         }
         Decision::Dissolved { .. } => "stale: to be planned anew".to_owned(),
         Decision::Conflicted(conflict) => {
-            format!("conflict on {}: {}", conflict.key, settled(conflict))
+            format!("conflict on {}: {}", name(&conflict.key), settled(conflict))
         }
-        Decision::Superseded { key, op } => format!("{key} ({}) superseded", op.place),
+        Decision::Superseded { key, op } => format!("{} ({}) superseded", name(key), op.place),
         Decision::DeadLettered { tries, code, message, .. } => {
             format!("dead letter after try {tries}: {code}{}", said(message))
         }
-        Decision::Retried { key, op } => format!("{key} ({}) to be sent again", op.place),
-        Decision::Discarded { key, op } => format!("{key} ({}) given up", op.place),
+        Decision::Retried { key, op } => format!("{} ({}) to be sent again", name(key), op.place),
+        Decision::Discarded { key, op } => format!("{} ({}) given up", name(key), op.place),
         Decision::Annulled(annulled) => {
-            format!("{} ({}) {}", annulled.key, places(&annulled.ops), words::annulled(annulled.reason))
+            format!(
+                "{} ({}) {}",
+                name(&annulled.key),
+                places(&annulled.ops),
+                words::annulled(annulled.reason)
+            )
         }
         Decision::Parked { scope, code } => format!("parked: {} ({code})", words::park(scope)),
         Decision::Unparked { scope } => format!("goes on, no longer: {}", words::park(scope)),
         Decision::Resolved { key, op, winner, .. } => {
-            format!("conflict on {key} ({}) settled by hand: {}", op.place, words::winner(*winner))
+            format!("conflict on {} ({}) settled by hand: {}", name(key), op.place, words::winner(*winner))
         }
         Decision::ServerAccepted { server: Some((server, _)) } => format!("server {server} accepted"),
         Decision::ServerAccepted { server: None } => "whichever server answers next accepted".to_owned(),
         Decision::ServerRead => "the accepted server is read to its end".to_owned(),
         Decision::Upcast { key, op, schema_version, .. } => {
-            format!("{key} ({}) turned into schema version {schema_version}", op.place)
+            format!("{} ({}) turned into schema version {schema_version}", name(key), op.place)
         }
-        Decision::TakenIn { key, seq, .. } => format!("{key}, kept aside at {seq}, taken in"),
+        Decision::TakenIn { key, seq, .. } => format!("{}, kept aside at {seq}, taken in", name(key)),
     }
 }
 
@@ -132,7 +139,7 @@ pub(crate) fn settled(conflict: &Conflicted) -> String {
     some(conflict.fields.iter().map(|field| {
         format!(
             "{}: {} ({})",
-            field.name,
+            name(&field.name),
             words::winner(field.winner),
             words::rule(field.rule, function_of(conflict, Some(&field.name)))
         )
@@ -155,9 +162,9 @@ pub(crate) fn placed<'e>(
 
 fn intent_summary(entry: &Entry, intent: &Intent) -> String {
     match intent.ops.as_slice() {
-        [op] => format!("{} {} {}", op.kind, op.key, op_detail(entry, op)),
+        [op] => format!("{} {} {}", op.kind, name(&op.key), op_detail(entry, op)),
         ops => {
-            let each = ops.iter().map(|op| format!("{} {}", op.kind, op.key));
+            let each = ops.iter().map(|op| format!("{} {}", op.kind, name(&op.key)));
             format!("{}: {}", count_of(ops, "op"), some(each))
         }
     }
@@ -204,7 +211,12 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
                 parts.push(format!("to be sent, {}: {units}", count_of(&planned.units, "unit")));
             }
             parts.extend(planned.annulled.iter().map(|annulled| {
-                format!("{} ({}) {}", annulled.key, places(&annulled.ops), words::annulled(annulled.reason))
+                format!(
+                    "{} ({}) {}",
+                    name(&annulled.key),
+                    places(&annulled.ops),
+                    words::annulled(annulled.reason)
+                )
             }));
             some(parts)
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use fieldbook::entry::{Conflicted, Control, Decision, Entry, FieldsSource, Meta, Planned, Upstream};
 use fieldbook::{RecordKey, UnitId};
 
-use super::{entry as show, words};
+use super::{entry as show, name, words};
 
 /// One thing that happened to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl<'k> Follower<'k> {
         let changes = upstream.changes.iter().filter(|change| change.key == *self.key).map(|change| {
             let fields = change.fields.map(|index| show::item(entry, index)).unwrap_or_default();
             let shown = show::change(change);
-            let version = shown.strip_prefix(&self.key.to_string()).unwrap_or(&shown).trim_start();
+            let version = shown.strip_prefix(&name(self.key)).unwrap_or(&shown).trim_start();
             event(format!("server has {version}"), fields)
         });
         // What came with an outcome often comes with the page again.

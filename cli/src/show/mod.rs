@@ -1,28 +1,16 @@
 //! How things look to a person: tables, progress, times, entries and states in words; and, for machines, as JSON.
 
+pub(crate) mod advice;
 pub(crate) mod entry;
 pub(crate) mod history;
 pub(crate) mod json;
+mod plain;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod words;
 
-/// Returns the text with control characters written out, so that what a server or a file says cannot steer the terminal.
-pub(crate) fn plain(text: &str) -> String {
-    if !text.contains(char::is_control) {
-        return text.to_owned();
-    }
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
+pub(crate) use plain::{Visible, name, plain};
 
 /// Returns a number with the word for what is counted; a `y` at its end becomes `ies`.
 pub(crate) fn count(number: impl Into<u64>, one: &str) -> String {
@@ -55,12 +43,6 @@ pub(crate) fn some(items: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_are_written_out() {
-        assert_eq!(plain("a\u{1b}[31mb\nc"), "a\\u{1b}[31mb\\nc");
-        assert_eq!(plain("naïve ✓"), "naïve ✓");
-    }
 
     #[test]
     fn a_long_enumeration_is_cut_and_says_so() {

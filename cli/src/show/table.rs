@@ -1,9 +1,14 @@
-//! Tables: a dim header and aligned columns, no lines. On a terminal the last column is cut to what fits; whatever else
-//! reads gets everything.
+//! Tables: a dim header and aligned columns, no lines.
+//!
+//! 1. A cell that is very long is cut and says how long it is, wherever it is read; `--full` shows all of it.
+//! 2. On a terminal the last column is cut, or broken into lines, to what fits. If too little fits, each row becomes lines of
+//!    its own: its short cells, and the last one below them.
+//! 3. No line ends in blanks, and widths are those of what is shown.
 
 use std::io::Write;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use indicatif::HumanCount;
 
 use super::plain;
 use crate::error::Failure;
@@ -13,6 +18,8 @@ use crate::output::Output;
 pub(crate) struct Listing {
     headers: &'static [&'static str],
     rows: Vec<Vec<Text>>,
+    full: bool,
+    wrapped: bool,
 }
 
 /// What a cell's colour says.
@@ -28,7 +35,7 @@ pub(crate) enum Tone {
     Bad,
 }
 
-/// What stands in one cell, on one line.
+/// What stands in one cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     text: String,
@@ -38,7 +45,19 @@ pub(crate) struct Text {
 impl Listing {
     /// Starts a table. A header that begins with `>` makes a right-aligned column, for numbers.
     pub(crate) const fn new(headers: &'static [&'static str]) -> Self {
-        Self { headers, rows: Vec::new() }
+        Self { headers, rows: Vec::new(), full: false, wrapped: false }
+    }
+
+    /// Shows cells whole, however long they are.
+    pub(crate) const fn full(mut self, full: bool) -> Self {
+        self.full = full;
+        self
+    }
+
+    /// Breaks the last column into lines on a terminal instead of cutting it: for sentences.
+    pub(crate) const fn wrapped(mut self) -> Self {
+        self.wrapped = true;
+        self
     }
 
     /// Adds a row.
@@ -52,10 +71,22 @@ impl Listing {
     }
 
     /// Writes the table; of an empty one not even the header.
-    pub(crate) fn write(self, output: &mut Output) -> Result<(), Failure> {
+    pub(crate) fn write(mut self, output: &mut Output) -> Result<(), Failure> {
         if self.rows.is_empty() {
             return Ok(());
         }
+        if !self.full {
+            self.rows.iter_mut().flatten().for_each(|cell| cell.text = cut(&cell.text, LONGEST));
+        }
+        let Some(width) = output.width().map(usize::from) else { return self.write_aligned(output, None) };
+        let room = width.saturating_sub(self.taken());
+        if room < LEAST.min(self.widest(self.last())) {
+            return self.write_stacked(output, width.max(LEAST));
+        }
+        self.write_aligned(output, Some(room.max(1)))
+    }
+
+    fn write_aligned(self, output: &mut Output, room: Option<usize>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if output.colours() {
@@ -65,19 +96,23 @@ impl Listing {
         } else {
             table.force_no_tty();
         }
-        table.set_header(self.headers.iter().map(|header| {
-            Cell::new(header.trim_start_matches('>').to_uppercase()).add_attribute(Attribute::Dim)
-        }));
+        table.set_header(
+            self.headers.iter().map(|header| Cell::new(title(header)).add_attribute(Attribute::Dim)),
+        );
         for (column, header) in table.column_iter_mut().zip(self.headers) {
             column.set_padding((0, GAP));
             if header.starts_with('>') {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        let room = output.width().map(|width| self.room_for_last(usize::from(width)));
         for mut row in self.rows {
             if let (Some(room), Some(last)) = (room, row.last_mut()) {
-                last.text = console::truncate_str(&last.text, room, "…").into_owned();
+                last.text = match (self.full || self.wrapped, console::measure_text_width(&last.text) > room)
+                {
+                    (_, false) => std::mem::take(&mut last.text),
+                    (true, true) => wrap(&last.text, room).join("\n"),
+                    (false, true) => cut(&last.text, room),
+                };
             }
             table.add_row(row.into_iter().map(Cell::from).collect::<Vec<_>>());
         }
@@ -87,16 +122,54 @@ impl Listing {
         Ok(())
     }
 
-    fn room_for_last(&self, width: usize) -> usize {
-        let others = self.headers.len().saturating_sub(1);
-        let taken: usize = (0..others)
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
-                let widest = cells.chain(self.headers.get(column).copied()).map(console::measure_text_width);
-                widest.max().unwrap_or(0) + usize::from(GAP)
-            })
-            .sum();
-        width.saturating_sub(taken).max(LEAST)
+    /// Writes each row as lines of its own, for a terminal that is too narrow for columns.
+    fn write_stacked(self, output: &mut Output, width: usize) -> Result<(), Failure> {
+        let indented = width.saturating_sub(usize::from(INDENT));
+        let indent = " ".repeat(usize::from(INDENT));
+        let named = self.headers.iter().map(|header| title(header)).filter(|header| !header.is_empty());
+        writeln!(output, "{}", console::style(named.collect::<Vec<_>>().join(" · ")).dim())?;
+        for mut row in self.rows {
+            let last = row.pop();
+            let mut used = 0;
+            for cell in row.iter().filter(|cell| !cell.text.is_empty()) {
+                let wide = console::measure_text_width(&cell.text);
+                if used > 0 && used + usize::from(GAP) + wide > width {
+                    write!(output, "\n{indent}")?;
+                    used = usize::from(INDENT);
+                } else if used > 0 {
+                    write!(output, "{:1$}", "", usize::from(GAP))?;
+                    used += usize::from(GAP);
+                }
+                write!(output, "{}", cell.styled(&cell.text))?;
+                used += wide;
+            }
+            writeln!(output)?;
+            let Some(last) = last.filter(|last| !last.text.is_empty()) else { continue };
+            let shown = if self.full || self.wrapped {
+                last.text.clone()
+            } else {
+                cut(&last.text, indented * STACKED_LINES)
+            };
+            for line in wrap(&shown, indented) {
+                writeln!(output, "{indent}{}", last.styled(line.trim_end()))?;
+            }
+        }
+        Ok(())
+    }
+
+    const fn last(&self) -> usize {
+        self.headers.len().saturating_sub(1)
+    }
+
+    /// Returns how many columns of the terminal all but the last column take.
+    fn taken(&self) -> usize {
+        (0..self.last()).map(|column| self.widest(column) + usize::from(GAP)).sum()
+    }
+
+    fn widest(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
+        let header = self.headers.get(column).map(|header| header.trim_start_matches('>'));
+        cells.chain(header).map(console::measure_text_width).max().unwrap_or(0)
     }
 }
 
@@ -104,6 +177,21 @@ impl Text {
     /// Makes a cell in a colour that says how things stand.
     pub(crate) fn toned(text: impl ToString, tone: Tone) -> Self {
         Self { text: plain(&text.to_string()), tone }
+    }
+
+    /// Makes a cell of a name, in which nothing is hidden.
+    pub(crate) fn name(name: impl ToString) -> Self {
+        Self { text: super::name(&name.to_string()), tone: Tone::Plain }
+    }
+
+    fn styled(&self, text: &str) -> console::StyledObject<String> {
+        let style = console::style(text.to_owned());
+        match self.tone {
+            Tone::Plain => style,
+            Tone::Good => style.green(),
+            Tone::Waiting => style.yellow(),
+            Tone::Bad => style.red(),
+        }
     }
 }
 
@@ -133,7 +221,74 @@ macro_rules! row {
 }
 pub(crate) use row;
 
+fn title(header: &str) -> String {
+    header.trim_start_matches('>').to_uppercase()
+}
+
+/// Cuts a text to a width, and says how long it is if it was cut.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    // Most are short, and a byte is at least as much as a column.
+    if text.len() <= width || console::measure_text_width(text) <= width {
+        return text.to_owned();
+    }
+    let size = format!("… {} bytes", HumanCount(text.len() as u64));
+    let mark = if width >= size.len() * 2 { size } else { "…".to_owned() };
+    console::truncate_str(text, width, &mark).into_owned()
+}
+
+/// Breaks a text into lines of a width, between words where there are any.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let wide = console::measure_text_width(word.trim_end());
+        if used > 0 && used + wide > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        for character in word.chars() {
+            let wide = console::measure_text_width(character.encode_utf8(&mut [0; 4]));
+            if used + wide > width && character != ' ' {
+                lines.push(String::new());
+                used = 0;
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push(character);
+            }
+            used += wide;
+        }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// Blanks between columns.
 const GAP: u16 = 2;
-/// What the last column gets however narrow the terminal is.
-const LEAST: usize = 16;
+/// What the last column gets at least: with less, rows become lines of their own.
+const LEAST: usize = 32;
+/// Blanks before what continues a row.
+const INDENT: u16 = 4;
+/// How many lines the last cell of such a row gets.
+const STACKED_LINES: usize = 3;
+/// How much of a cell is shown.
+const LONGEST: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_says_how_long_it_is() {
+        assert_eq!(cut("short", 5), "short");
+        let shown = cut(&"x".repeat(60_000), 400);
+        assert!(shown.ends_with("x… 60,000 bytes"), "{shown}");
+        assert_eq!(console::measure_text_width(&shown), 400);
+        assert_eq!(cut("日本語日本語", 5), "日本…", "by what it takes on the screen");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_and_else_where_they_end() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("日本語", 4), ["日本", "語"]);
+    }
+}

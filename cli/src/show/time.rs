@@ -24,7 +24,7 @@ pub(crate) fn utc(time: WallTime) -> String {
 /// Returns a sentence with the times in it as people read them.
 pub(crate) fn localised(sentence: &str) -> String {
     let words = sentence.split(' ').map(|word| {
-        let time = word.trim_end_matches(|last: char| !last.is_ascii_alphanumeric());
+        let time = word.trim_matches(|edge: char| !edge.is_ascii_alphanumeric());
         match WallTime::parse(time) {
             Some(at) => word.replacen(time, &local(at), 1),
             None => word.to_owned(),
@@ -41,6 +41,10 @@ mod tests {
     fn times_in_a_sentence_are_shown_in_the_readers_zone() {
         let at = WallTime::from_milliseconds(1_772_355_600_000);
         assert_eq!(localised(&format!("edited at {at}, r3.")), format!("edited at {}, r3.", local(at)));
+        assert_eq!(
+            localised(&format!("since entry 3 ({at}): x")),
+            format!("since entry 3 ({}): x", local(at))
+        );
         assert_eq!(localised("no  time, 41+3."), "no  time, 41+3.");
     }
 }

@@ -5,7 +5,7 @@ use fieldbook::rows::ConflictRow;
 use fieldbook::{Hold, Policy, RecordStatus, SyncState};
 
 use super::table::Tone;
-use super::{count, time};
+use super::{count, name, time};
 
 /// Returns where a record stands, and how that is.
 pub(crate) fn record_status(status: &RecordStatus) -> (String, Tone) {
@@ -39,19 +39,19 @@ pub(crate) const fn record_status_name(status: &RecordStatus) -> &'static str {
 pub(crate) fn hold(hold: &Hold) -> String {
     match hold {
         Hold::UndoWindow { until } => format!("can still be undone, until {}", time::local(*until)),
-        Hold::WaitsFor(key) => format!("waits for {key}, which has to reach the server first"),
+        Hold::WaitsFor(key) => format!("waits for {}, which has to reach the server first", name(key)),
         Hold::DeadCreate => "the record's creation was refused and waits for a person".to_owned(),
         Hold::BackingOff { until, code } => format!("not taken ({code}), again at {}", time::local(*until)),
         Hold::Behind(_) => "behind an earlier change of the record, which is under way".to_owned(),
         Hold::After(place) => format!("after change {place} of the record, which goes first"),
         Hold::UnmeteredNetwork => "wants an unmetered network".to_owned(),
         Hold::Parked { scope, code } => format!("{} ({code})", park(scope)),
-        Hold::OtherActor(actor) => format!("{actor} made it, and it is only sent as {actor}"),
+        Hold::OtherActor(actor) => format!("only goes out when {} syncs", name(actor)),
         Hold::LocalOnly => "never leaves this device".to_owned(),
         Hold::NoUpcaster { from, to } => {
             format!("made under schema version {from}, and the app has no way from there to its {to}")
         }
-        Hold::Gone(key) => format!("refers to {key}, which was deleted: it has to be corrected"),
+        Hold::Gone(key) => format!("refers to {}, which was deleted: it has to be corrected", name(key)),
         Hold::Refused { reason } => format!("has to be corrected: {reason}"),
         other => format!("{other:?}"),
     }
@@ -80,7 +80,7 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
 /// Returns what is parked and until when.
 pub(crate) fn park(scope: &ParkScope) -> String {
     match scope {
-        ParkScope::Actor(actor) => format!("{actor} needs new credentials"),
+        ParkScope::Actor(actor) => format!("{} needs new credentials", name(actor)),
         ParkScope::Entity(entity) => format!("{entity} waits for an upgrade of the app or the server"),
         ParkScope::Op(op) => format!("op {op} waits for a person to settle its conflict"),
         ParkScope::Server(..) => "another server, or another life of it, answered".to_owned(),

@@ -2,6 +2,12 @@
 
 // `cfg(test)` tells clippy that helpers in these files are tests too.
 #[cfg(test)]
+mod advice;
+#[cfg(test)]
+mod damaged;
+#[cfg(test)]
+mod hidden;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod life;

@@ -23,6 +23,24 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The file, its folder or its file system cannot be written to. Nothing was written.
+    #[error("{during} has to write, but the file, its folder or its file system is read-only")]
+    ReadOnly {
+        /// What was being done.
+        during: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The user of this process may not use the file or its folder.
+    #[error("{during} is not permitted to this user")]
+    Denied {
+        /// What was being done.
+        during: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// There is nothing at the path.
     #[error("there is no {}", .path.display())]
     NotFound {
@@ -126,6 +144,8 @@ impl StoreError {
             // redb reads only where its own header says that there is something.
             io::ErrorKind::UnexpectedEof => Self::corrupt("the file ends too early", None, source),
             io::ErrorKind::InvalidData => Self::corrupt("the file's structure", None, source),
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { during, source },
+            io::ErrorKind::PermissionDenied => Self::Denied { during, source },
             _ => Self::Disk { during, source: Box::new(source) },
         }
     }

@@ -13,7 +13,7 @@ use redb::ReadableTable;
 
 use super::error::StoreError;
 use super::verify::{Damage, DamageKind, Verified, Walk};
-use crate::entry::EntryError;
+use crate::entry::{EntryError, frame::Frame};
 use crate::limits;
 use crate::numbers::Seq;
 
@@ -51,27 +51,58 @@ pub fn export(
 pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
     let mut buffer = Vec::new();
-    fill(reader, EXPORT_MAGIC.len(), &mut buffer).map_err(|error| walk.unreadable(error))?;
-    if buffer != EXPORT_MAGIC {
-        return Err(walk.unreadable("this is not an exported log: it does not begin with `fieldbook-log 1`"));
-    }
-    loop {
-        fill(reader, LENGTH_BYTES, &mut buffer).map_err(|error| walk.unreadable(error))?;
-        let Ok(length) = <[u8; LENGTH_BYTES]>::try_from(buffer.as_slice()) else {
-            if buffer.is_empty() {
-                return Ok(walk.done);
-            }
-            return Err(walk.unreadable(CUT_OFF));
-        };
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        checked_length(length)
-            .map_err(|source| Damage { seq: walk.next(), kind: DamageKind::Unframed { source } })?;
-        fill(reader, length, &mut buffer).map_err(|error| walk.unreadable(error))?;
-        if buffer.len() < length {
-            return Err(walk.unreadable(CUT_OFF));
-        }
+    begin(reader, &mut buffer, &walk)?;
+    while read_entry(reader, &mut buffer, &walk)? {
         walk.step(None, &buffer)?;
     }
+    Ok(walk.done)
+}
+
+/// Looks at a whole exported log and tells `on_damage` of everything that is wrong with it. What it returns counts every entry
+/// that is there. Ends early where the stream does, or where it does not say how long the next entry is.
+pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) -> Verified {
+    let mut walk = Walk::default();
+    let mut buffer = Vec::new();
+    if let Err(damage) = begin(reader, &mut buffer, &walk) {
+        on_damage(damage);
+        return walk.done;
+    }
+    loop {
+        match read_entry(reader, &mut buffer, &walk) {
+            Ok(true) => {
+                // Entries that were taken out are told once, not of every entry behind them.
+                let named = Frame::parse(&buffer).map(|frame| frame.header.seq);
+                let place = named.ok().filter(|named| *named > walk.next()).unwrap_or_else(|| walk.next());
+                walk.step_over(place, &buffer, &mut on_damage);
+            }
+            Ok(false) => return walk.done,
+            Err(damage) => {
+                on_damage(damage);
+                return walk.done;
+            }
+        }
+    }
+}
+
+fn begin(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Result<(), Damage> {
+    fill(reader, EXPORT_MAGIC.len(), buffer).map_err(|error| walk.unreadable(error))?;
+    if buffer == EXPORT_MAGIC {
+        return Ok(());
+    }
+    Err(walk.unreadable("this is not an exported log: it does not begin with `fieldbook-log 1`"))
+}
+
+/// Reads the next entry into the buffer, and returns whether there was one.
+fn read_entry(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Result<bool, Damage> {
+    fill(reader, LENGTH_BYTES, buffer).map_err(|error| walk.unreadable(error))?;
+    let Ok(length) = <[u8; LENGTH_BYTES]>::try_from(buffer.as_slice()) else {
+        return if buffer.is_empty() { Ok(false) } else { Err(walk.unreadable(CUT_OFF)) };
+    };
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    checked_length(length)
+        .map_err(|source| Damage { seq: walk.next(), kind: DamageKind::Unframed { source } })?;
+    fill(reader, length, buffer).map_err(|error| walk.unreadable(error))?;
+    if buffer.len() < length { Err(walk.unreadable(CUT_OFF)) } else { Ok(true) }
 }
 
 /// Reads so many bytes, or as many as there are; takes no memory for bytes that are not.

@@ -13,7 +13,8 @@
 //! 1. Before [`Staged::go_live`] the disk is only read; after it every call goes straight through.
 //! 2. What is read is what was written last, in both states.
 //! 3. Once it is given up ([`GiveUp`]), every call fails and the disk hears of nothing more.
-//! 4. Going live replays the very calls, so a crash amid it leaves what a crash amid redb's own opening would leave.
+//! 4. A stage that never goes live keeps what is to be read only, not how it came about.
+//! 5. Going live replays the very calls, so a crash amid it leaves what a crash amid redb's own opening would leave.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -52,7 +53,8 @@ struct Inner<B> {
 
 #[derive(Default)]
 struct Stage {
-    journal: Vec<Change>,
+    /// What to do on the disk when it goes live; none if it never does.
+    journal: Option<Vec<Change>>,
     /// The blocks that differ from the disk, by their number.
     blocks: BTreeMap<u64, Box<[u8]>>,
     /// The staged length; the disk's own until it is first asked for.
@@ -68,9 +70,11 @@ enum Change {
 }
 
 impl<B: StorageBackend> Staged<B> {
-    pub(super) fn new(disk: B) -> Self {
+    /// Stages a disk. One that is only looked at never goes live.
+    pub(super) fn new(disk: B, look_only: bool) -> Self {
         let (given_up, live) = (GiveUp::default(), AtomicBool::new(false));
-        Self(Arc::new(Inner { disk, given_up, live, stage: Mutex::default() }))
+        let stage = Stage { journal: (!look_only).then(Vec::new), ..Stage::default() };
+        Self(Arc::new(Inner { disk, given_up, live, stage: Mutex::new(stage) }))
     }
 
     pub(super) fn give_up(&self) -> GiveUp {
@@ -84,7 +88,10 @@ impl<B: StorageBackend> Staged<B> {
     /// Does on the disk what was done to the stage, and stops staging.
     pub(super) fn go_live(&self) -> io::Result<()> {
         let mut stage = self.stage();
-        for change in stage.journal.drain(..) {
+        let Some(journal) = stage.journal.take() else {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        };
+        for change in journal {
             match change {
                 Change::Write { offset, bytes } => self.0.disk.write(offset, &bytes)?,
                 Change::SetLength(length) => self.0.disk.set_len(length)?,
@@ -154,7 +161,9 @@ impl Stage {
         }
         let length = self.length(disk)?;
         self.length = Some(length.max(end));
-        self.journal.push(Change::Write { offset, bytes: bytes.to_vec() });
+        if let Some(journal) = &mut self.journal {
+            journal.push(Change::Write { offset, bytes: bytes.to_vec() });
+        }
         Ok(())
     }
 
@@ -168,7 +177,7 @@ impl Stage {
             }
         }
         self.length = Some(length);
-        self.journal.push(Change::SetLength(length));
+        self.journal.iter_mut().for_each(|journal| journal.push(Change::SetLength(length)));
         Ok(())
     }
 }
@@ -211,7 +220,7 @@ impl<B: StorageBackend> StorageBackend for Staged<B> {
         match self.live() {
             Some(disk) => disk.sync_data(),
             None => {
-                self.stage().journal.push(Change::Sync);
+                self.stage().journal.iter_mut().for_each(|journal| journal.push(Change::Sync));
                 Ok(())
             }
         }
@@ -311,7 +320,7 @@ mod tests {
             play(&plain, &before);
             let disk = InMemoryBackend::new();
             play(&disk, &before);
-            let stage = Staged::new(disk);
+            let stage = Staged::new(disk, false);
 
             let untouched = whole(&stage.0.disk);
             play(&plain, &staged);

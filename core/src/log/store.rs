@@ -5,7 +5,8 @@
 //! 2. Nothing that exists is ever overwritten by [`Store::create`].
 //! 3. [`Store::open`] writes to a file only once it has shown that it is a book that opens (see `staged`), and never if it
 //!    is opened to be looked at only.
-//! 4. A store that is only looked at, or given up, is not closed as others are: redb would commit once more for that, which
+//! 4. A store that is only looked at is opened for reading, so that a file which cannot be written to can be looked at.
+//! 5. A store that is only looked at, or given up, is not closed as others are: redb would commit once more for that, which
 //!    over a damaged file can end the process.
 //!
 //! What it is not: an error-proof reader of damaged pages. redb checks pages when it repairs, not each time it reads them;
@@ -20,6 +21,7 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 
 use super::entries::ENTRIES;
 use super::error::{StoreError, guarded};
+use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
 
 /// How a store is opened.
@@ -91,11 +93,12 @@ impl Store {
         Self::open(path, options)
     }
 
-    /// Opens a book. A file that is refused keeps its bytes.
+    /// Opens a book. A file that is refused keeps its bytes. To be looked at only, it is opened for reading, beside others who
+    /// look at it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::NotABook`], [`StoreError::AlreadyOpen`], [`StoreError::NewerFormat`],
-    /// [`StoreError::Corrupt`], [`StoreError::Disk`].
+    /// [`StoreError::ReadOnly`], [`StoreError::Denied`], [`StoreError::Corrupt`], [`StoreError::Disk`].
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let not_a_book = |why| StoreError::NotABook { path: path.to_owned(), why };
         let metadata = fs::metadata(path).map_err(|error| not_found_or(error, path, "opening the book"))?;
@@ -103,11 +106,7 @@ impl Store {
         if !metadata.is_file() {
             return Err(not_a_book("it is not a file"));
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| not_found_or(error, path, "opening the book"))?;
+        let mut file = open_file(path, options.look_only)?;
         let mut magic = Vec::with_capacity(REDB_MAGIC.len());
         let length = file.by_ref().take(REDB_MAGIC.len() as u64).read_to_end(&mut magic);
         length.map_err(StoreError::disk("reading the book's first bytes"))?;
@@ -117,6 +116,9 @@ impl Store {
             _ => {}
         }
         let backend = FileBackend::new(file).map_err(StoreError::during("opening the book"))?;
+        if options.look_only {
+            return open_backend(Looking::new(backend), path, options);
+        }
         open_backend(backend, path, options)
     }
 
@@ -164,8 +166,13 @@ impl Store {
     /// [`StoreError::Corrupt`] if one is damaged; [`StoreError::InUse`] while a transaction is open.
     pub fn check_pages(&mut self) -> Result<(), StoreError> {
         let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
-        guarded(|| database.check_integrity().map_err(StoreError::during("checking the book's pages")))
-            .map(drop)
+        let is_whole =
+            guarded(|| database.check_integrity().map_err(StoreError::during("checking the book's pages")))?;
+        if is_whole {
+            Ok(())
+        } else {
+            Err(StoreError::corrupt(PAGES, None, "which pages are in use is not so"))
+        }
     }
 
     /// Returns whether the file is only looked at.
@@ -275,7 +282,7 @@ fn open_backend(
     path: &Path,
     options: &StoreOptions,
 ) -> Result<Store, StoreError> {
-    let staged = Staged::new(backend);
+    let staged = Staged::new(backend, options.look_only);
     let for_redb = staged.second_hand();
     let builder = builder(options);
     let database =
@@ -329,6 +336,18 @@ fn builder(options: &StoreOptions) -> Builder {
     builder
 }
 
+/// Opens a file that is there, for writing too unless it is only looked at.
+fn open_file(path: &Path, look_only: bool) -> Result<File, StoreError> {
+    let opened = OpenOptions::new().read(true).write(!look_only).open(path);
+    opened.map_err(|error| match error.kind() {
+        // Who may read it is told that it cannot be written to, which is another thing than a disk that fails.
+        io::ErrorKind::PermissionDenied if !look_only && File::open(path).is_ok() => {
+            StoreError::ReadOnly { during: "opening the book", source: error }
+        }
+        _ => not_found_or(error, path, "opening the book"),
+    })
+}
+
 fn not_found_or(error: io::Error, path: &Path, during: &'static str) -> StoreError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -364,3 +383,5 @@ const FORMAT: u32 = 1;
 
 /// What a redb file begins with. redb would make a database of an empty file, so this is looked at before it is asked.
 const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+const PAGES: &str = "the file's structure";

@@ -1,11 +1,15 @@
 //! Verifying: every hash computed anew from the stored bytes.
 //!
-//! Checks, in this order, entry by entry; the first that fails is reported:
+//! Checks, in this order, entry by entry; the first that fails is what is said of the entry:
 //! 1. seqs run from 1 without gaps;
 //! 2. the bytes have the frame of a known format;
 //! 3. the header names the place where the entry stands;
 //! 4. the clock grows;
-//! 5. the stored hash is the one that follows from the entry before and from this entry's bytes.
+//! 5. the stored hash is the one that follows from the entry before and from this entry's bytes;
+//! 6. the bytes read as an entry that this program knows.
+//!
+//! [`verify`] ends at the first damage. [`survey`] goes on behind it: the next entry is held against the hash that the damaged
+//! one carries, so that one damage is told once; where even that does not read, the next entry is taken at its word.
 //!
 //! What it is not: proof against whoever can write the file. They can build another chain that verifies; only a head that
 //! someone else knows tells the two apart (`docs/log-format.md`).
@@ -14,8 +18,10 @@ use redb::ReadableTable;
 
 use super::entries::Head;
 use super::error::{StoreError, guarded};
-use crate::entry::{EntryError, chain, frame::Frame};
+use crate::entry::{Entry, EntryError, chain, frame::Frame};
+use crate::ids::Epoch;
 use crate::numbers::{Hash, Seq};
+use crate::time::Hlc;
 
 /// A log that verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +79,13 @@ pub enum DamageKind {
         /// The hash that follows from the bytes.
         computed: Hash,
     },
+    /// Its bytes are those that were sealed, but this program cannot read them as an entry.
+    #[error("its bytes are those that were sealed, but they do not read as an entry")]
+    Undecodable {
+        /// How that shows.
+        #[source]
+        source: EntryError,
+    },
     /// It could not be read at all.
     #[error("it could not be read")]
     Unreadable {
@@ -104,6 +117,45 @@ pub fn verify(
     Ok(walk.done)
 }
 
+/// Looks at a whole log and tells `on_damage` of everything that is wrong with it, in the order of entries. What it returns
+/// counts every entry that is there. Ends early where the table itself does not read, which is told last.
+///
+/// `on_progress` hears the number of entries looked at, every thousand or so and at the end.
+pub fn survey(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    mut on_progress: impl FnMut(u64),
+    mut on_damage: impl FnMut(Damage),
+) -> Verified {
+    let mut walk = Walk::default();
+    let mut rows = match guarded(|| table.iter().map_err(StoreError::during(READING))) {
+        Ok(rows) => rows,
+        Err(error) => {
+            on_damage(walk.unreadable(error));
+            return walk.done;
+        }
+    };
+    loop {
+        let next = guarded(|| {
+            let Some(row) = rows.next() else { return Ok(false) };
+            let (key, stored) = row.map_err(StoreError::during(READING))?;
+            walk.step_over(Seq::new(key.value()), stored.value(), &mut on_damage);
+            Ok(true)
+        });
+        match next {
+            Ok(true) if walk.done.entries.is_multiple_of(PROGRESS_ENTRIES) => on_progress(walk.done.entries),
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                let error: StoreError = error;
+                on_damage(walk.unreadable(error));
+                break;
+            }
+        }
+    }
+    on_progress(walk.done.entries);
+    walk.done
+}
+
 /// Checks the next entry, and returns whether there was one.
 fn walk_on(rows: &mut redb::Range<'_, u64, &'static [u8]>, walk: &mut Walk) -> Result<bool, Damage> {
     let Some(row) = rows.next() else {
@@ -118,6 +170,8 @@ fn walk_on(rows: &mut redb::Range<'_, u64, &'static [u8]>, walk: &mut Walk) -> R
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     pub(super) done: Verified,
+    /// The hash of the entry before is not known, since that one does not read.
+    unlinked: bool,
 }
 
 impl Walk {
@@ -138,13 +192,53 @@ impl Walk {
         }
         let previous = before.map_or(Hash::ZERO, |before| before.hash);
         let computed = chain::link(&previous, &frame.content());
-        if frame.hash != computed {
+        if frame.hash != computed && !self.unlinked {
             return Err(damage(DamageKind::HashDiffers { stored: frame.hash, computed }));
         }
+        Entry::decode(stored).map_err(|source| damage(DamageKind::Undecodable { source }))?;
+        self.unlinked = false;
         self.done.entries += 1;
         self.done.erased_items += frame.erased() as u64;
-        self.done.head = Some(Head { seq, hash: computed, hlc: frame.header.hlc, epoch: frame.header.epoch });
+        self.done.head =
+            Some(Head { seq, hash: frame.hash, hlc: frame.header.hlc, epoch: frame.header.epoch });
         Ok(())
+    }
+
+    /// Checks the next entry, tells of what is wrong with it, and goes on behind it.
+    pub(super) fn step_over(&mut self, place: Seq, stored: &[u8], on_damage: &mut impl FnMut(Damage)) {
+        let mut checked = self.step(Some(place), stored);
+        if let Err(Damage { kind: DamageKind::Missing { .. }, .. }) = &checked {
+            // What is there is looked at all the same, without the hash of an entry that is not.
+            if let Some(damage) = checked.err() {
+                on_damage(damage);
+            }
+            self.go_on_behind(Seq::new(place.number().saturating_sub(1)), None);
+            checked = self.step(Some(place), stored);
+        }
+        if let Err(damage) = checked {
+            on_damage(damage);
+            self.done.entries += 1;
+            self.go_on_behind(place, Frame::parse(stored).ok().filter(|frame| frame.header.seq == place));
+        }
+    }
+
+    /// Goes on as if this entry were what it says of itself.
+    fn go_on_behind(&mut self, seq: Seq, frame: Option<Frame<'_>>) {
+        self.unlinked = frame.is_none();
+        let before = self.done.head;
+        self.done.head = match (frame, before) {
+            (Some(frame), before) => Some(Head {
+                seq,
+                hash: frame.hash,
+                // A clock that leapt is told once, not of every entry behind it.
+                hlc: frame.header.hlc.min(before.map_or(frame.header.hlc, |before| before.hlc)),
+                epoch: frame.header.epoch,
+            }),
+            (None, Some(before)) => Some(Head { seq, ..before }),
+            (None, None) => {
+                Some(Head { seq, hash: Hash::ZERO, hlc: Hlc::ZERO, epoch: Epoch::from_bytes([0; 16]) })
+            }
+        };
     }
 
     /// Returns the place of the entry to come.

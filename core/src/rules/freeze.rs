@@ -42,7 +42,7 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     #[error(transparent)]
     Fields(#[from] crate::fields::InvalidFields),
     /// The frozen bytes are no longer what was planned.
-    #[error("unit {unit} no longer has the content that was planned; run `fieldbook verify`")]
+    #[error("unit {unit} no longer has the content that was planned: its bytes were altered since")]
     DigestDiffers {
         /// The unit.
         unit: UnitId,

@@ -275,7 +275,7 @@ impl Projections {
         for row in records.iter().map_err(StoreError::during("reading rows"))? {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
             let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
-                what: "a key of a table; run `fieldbook rebuild`",
+                what: "a key of a table that is folded from the log",
                 seq: None,
                 source: None,
             })?;

@@ -193,6 +193,11 @@ pub enum Held {
     },
     /// Records of its entity type never leave the device.
     LocalOnly,
+    /// Another change met a conflict that waits for a person, and goes before it or with it.
+    BehindConflict {
+        /// Which one.
+        op: OpPlace,
+    },
     /// It refers to a record that was deleted, and would be refused.
     Gone {
         /// Which one.

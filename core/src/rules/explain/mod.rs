@@ -11,7 +11,7 @@
 //! | is stopped by anything else (a park, a missing upcaster) | parked | parked |
 //! | is held for a reason of its own | held | held |
 //! | is in a unit, and nothing holds it | in flight | in flight |
-//! | waits behind an earlier op of the record | held | pending |
+//! | waits behind an earlier op of the record, or one that met a conflict | held | pending, or in conflict |
 //! | is in no unit, and nothing holds it | pending | pending |
 //!
 //! Of several, the upper one counts. Without a tail a record is synced, or unknown.
@@ -114,6 +114,7 @@ fn standing(seen: Seen, ops: &[ExplainedOp], conflicts: &[ExplainedConflict]) ->
         OpState::DeadLettered { .. } => Standing::DeadLettered,
         OpState::Parked { scope: ParkedScope::Op, .. } if is_open => Standing::InConflict,
         OpState::Parked { .. } => Standing::Parked,
+        OpState::Held(Held::BehindConflict { .. }) if is_open => Standing::InConflict,
         OpState::Pending | OpState::Held(Held::Behind { .. } | Held::After { .. }) => Standing::Pending,
         OpState::Held(_) => Standing::Held,
         OpState::InFlight { .. } => Standing::InFlight,
@@ -146,6 +147,13 @@ impl Facts<'_> {
         }
         let unit = self.tail.unit_of(reference.place).and_then(|unit| self.tail.unit(&unit));
         match self.holds.get(&reference.place) {
+            Some(Hold::Parked { scope: ParkScope::Op(stopped), .. }) if *stopped != reference.op => {
+                // What stopped is another change; if that one is gone meanwhile, the next plan lifts this too.
+                match self.tail.place_of(stopped) {
+                    Some(op) => OpState::Held(Held::BehindConflict { op }),
+                    None => OpState::Held(Held::Behind { since: None }),
+                }
+            }
             Some(hold) => self.held(hold, unit.map_or(0, |unit| unit.tries)),
             None => unit.map_or(OpState::Pending, |unit| OpState::InFlight {
                 since: unit.planned,

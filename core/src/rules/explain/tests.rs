@@ -346,7 +346,12 @@ fn every_reason_to_hold_has_its_own_words() {
         (Hold::WaitsFor(other()), "waits for person/2, which has to reach the server first"),
         (Hold::DeadCreate, "waits for the record's creation, which the server refused"),
         (Hold::UnmeteredNetwork, "waits for an unmetered network"),
-        (Hold::OtherActor(actor("bob")), "waits until bob, who made it, uses this device again"),
+        (Hold::OtherActor(actor("ann")), "waits until ann, who made it, uses this device again"),
+        // Seen once: "an update by bob waits until ann, who made it".
+        (
+            Hold::OtherActor(actor("bob")),
+            "waits until bob uses this device again, whose change goes before it",
+        ),
         (Hold::LocalOnly, "stays on this device"),
         (Hold::Gone(other()), "refers to person/2, which was deleted"),
         (Hold::Refused { reason: "no price".to_owned() }, "corrected first (\"no price\")"),
@@ -363,6 +368,17 @@ fn every_reason_to_hold_has_its_own_words() {
     for (hold, words) in holds {
         Known::with_ops(1).holding(1, hold).says(words);
     }
+}
+
+/// What waited behind a change in conflict was said to have met one itself, and so was looked for where there was none.
+#[test]
+fn what_waits_behind_a_conflict_names_the_change_that_met_it() {
+    let behind = Known::with_ops(2).holding(2, parked(ParkScope::Op(planned(1).id)));
+    behind.says("waits behind change 1, which met a conflict that waits for a person");
+    assert!(!behind.explained().to_string().contains("since it met"), "{}", behind.explained());
+    assert_eq!(behind.explained().standing, Standing::Held);
+    let open = Known::with_ops(2).holding(2, parked(ParkScope::Op(planned(1).id))).meeting(true);
+    assert_eq!(open.explained().standing, Standing::InConflict);
 }
 
 #[test]

@@ -50,14 +50,16 @@ fn confirmed(explanation: &Explanation) -> String {
         return "The server has not confirmed any version of it yet.".to_owned();
     };
     let what = if confirmed.deleted { "its deletion as version" } else { "version" };
-    let heard = explanation.synced_at.map_or_else(String::new, |at| format!(", as it last said at {at}"));
+    // Each time is told once: when the server last said anything at all stands at the end.
+    let heard = explanation.synced_at.filter(|at| Some(*at) != explanation.book_synced_at);
+    let heard = heard.map_or_else(String::new, |at| format!(", as it last said at {at}"));
     format!("The server confirmed {what} {}, edited at {}{heard}.", confirmed.version, confirmed.edited_at)
 }
 
 fn op(op: &ExplainedOp) -> Vec<String> {
     let by = op.actor.as_ref().map_or_else(String::new, |actor| format!(" by {actor}"));
     let at = op.made_at.map_or_else(String::new, |at| format!(" at {at}"));
-    let mut all = vec![format!("Change {}, {}{by}{at}, {}.", op.place, kind(op.kind), state(&op.state))];
+    let mut all = vec![format!("Change {}, {}{by}{at}, {}.", op.place, kind(op.kind), state(op))];
     match &op.state {
         OpState::DeadLettered { .. } => all.push(
             "It stays on the user's screen until someone retries it, corrects it or discards it.".to_owned(),
@@ -68,8 +70,8 @@ fn op(op: &ExplainedOp) -> Vec<String> {
     all
 }
 
-fn state(state: &OpState) -> String {
-    match state {
+fn state(op: &ExplainedOp) -> String {
+    match &op.state {
         OpState::Pending => "waits for its turn: the next sync sends it".to_owned(),
         OpState::InFlight { since, since_at, tries: 0 } => format!(
             "is under way since entry {since}{}: the answer has yet to come, and the next sync asks for it again",
@@ -80,6 +82,9 @@ fn state(state: &OpState) -> String {
             bracketed(*since_at),
             counted(usize::try_from(*tries).unwrap_or(usize::MAX), "time")
         ),
+        OpState::Held(Held::OtherActor { actor }) if op.actor.as_ref() == Some(actor) => {
+            format!("waits until {actor}, who made it, uses this device again")
+        }
         OpState::Held(held) => self::held(held),
         OpState::Parked { scope, code } => format!("is stopped, since {} ({})", stopped(*scope), shown(code)),
         OpState::DeadLettered { code, message, tries, last_at } => {
@@ -116,7 +121,10 @@ fn held(held: &Held) -> String {
         }
         Held::UnmeteredNetwork => "waits for an unmetered network".to_owned(),
         Held::OtherActor { actor } => {
-            format!("waits until {actor}, who made it, uses this device again")
+            format!("waits until {actor} uses this device again, whose change goes before it or with it")
+        }
+        Held::BehindConflict { op } => {
+            format!("waits behind change {op}, which met a conflict that waits for a person")
         }
         Held::LocalOnly => "stays on this device: the app never sends records of this type".to_owned(),
         Held::Gone { record } => format!(
@@ -215,9 +223,9 @@ fn synced(explanation: &Explanation) -> Vec<String> {
         return vec!["The server has never answered this device.".to_owned()];
     };
     let mut all = Vec::new();
-    if let Some(at) = explanation.entity_synced_at {
+    if let Some(entity_at) = explanation.entity_synced_at.filter(|entity_at| *entity_at != at) {
         let entity = &explanation.key.entity;
-        all.push(format!("The server last sent something of records of type {entity} at {at}."));
+        all.push(format!("The server last sent something of records of type {entity} at {entity_at}."));
     }
     all.push(format!("The server last told this device something new at {at}."));
     all

@@ -1,0 +1,96 @@
+//! Files that a person names: what may be read, and what may be written over.
+//!
+//! 1. A pipe, a device or a folder is refused at once where a file is meant: opening a pipe waits until somebody writes to it.
+//! 2. A file that holds a book, a server's store or any other database is never replaced, by whichever name it is called.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::error::Failure;
+use crate::show::plain;
+
+/// What the storage engine's files begin with: books and servers' stores.
+const DATABASE_BEGINS: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Returns a path as it is shown.
+pub(crate) fn shown(path: &Path) -> String {
+    plain(&path.display().to_string())
+}
+
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> Result<File, Failure> {
+    let failed = |error| Failure::new(format!("cannot read {}", shown(path))).because(error);
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() && !is_handed_over(path) {
+        return Err(Failure::new(format!("cannot read {}", shown(path)))
+            .because(format!("it is {}, not a file", kind(&metadata))));
+    }
+    File::open(path).map_err(failed)
+}
+
+/// Checks that a path leads to a file, if it leads anywhere.
+pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(Failure::new(format!("cannot read {}", shown(path)))
+            .because(format!("it is {}, not a file", kind(&metadata)))),
+        // What is not there, or may not be asked for, is told of by whoever opens it.
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a path may be written to: nothing stands there, or what stands there may be replaced and is no database.
+pub(crate) fn may_be_written(path: &Path, overwrite: bool) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if !overwrite {
+        return Err(Failure::new(format!("{} exists already", shown(path)))
+            .hint("choose another file, or add --force to overwrite it"));
+    }
+    let refused = |why: String| {
+        Failure::new(format!("{} is not overwritten", shown(path))).because(why).hint("choose another file")
+    };
+    // A link that leads nowhere is as good as nothing.
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    if !metadata.is_file() {
+        return Err(refused(format!("it is {}, not a file", kind(&metadata))));
+    }
+    match begins_like_a_database(path) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(refused("it is a book, a server's store or another database".to_owned())),
+        Err(error) => Err(refused(format!("what it holds cannot be read: {error}"))),
+    }
+}
+
+fn begins_like_a_database(path: &Path) -> io::Result<bool> {
+    let mut beginning = Vec::with_capacity(DATABASE_BEGINS.len());
+    File::open(path)?.take(DATABASE_BEGINS.len() as u64).read_to_end(&mut beginning)?;
+    Ok(beginning == DATABASE_BEGINS)
+}
+
+/// Returns whether the shell handed this over: somebody stands at the other end already.
+fn is_handed_over(path: &Path) -> bool {
+    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
+}
+
+fn kind(metadata: &fs::Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return "a folder";
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    "something else"
+}

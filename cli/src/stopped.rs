@@ -1,0 +1,78 @@
+//! What a program that is stopped in the middle takes away: temporary folders.
+//!
+//! Ctrl-C, and being asked to end, stop a program without giving it the time to tidy up. Who makes a temporary folder for long
+//! work says so here, and it goes with the program.
+
+use std::path::PathBuf;
+
+use crate::error::Failure;
+
+/// How often the folder is tried: books that are being written to can make a file in it meanwhile.
+const TRIES: u32 = 20;
+/// What a shell says of a program that ctrl-C stopped.
+const STOPPED: i32 = 130;
+
+/// Takes a folder away and ends the program, should it be stopped from now on.
+#[expect(clippy::disallowed_methods, reason = "whoever was stopped has nothing left to close")]
+pub(crate) fn take_away_when_stopped(folder: PathBuf) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new("cannot wait for signals").because(error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::new().map_err(failed)?
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(signals.first());
+        let is_gone = (0..TRIES).any(|_| std::fs::remove_dir_all(&folder).is_ok() || !folder.exists());
+        if !is_gone {
+            crate::error::note(
+                &format!("{} could not be taken away", folder.display()),
+                &crate::show::advice::Advice::default(),
+                &folder,
+            );
+        }
+        std::process::exit(STOPPED);
+    });
+    Ok(())
+}
+
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn first(mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn first(self) {
+        // Without a way to hear of it the program goes on.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Advice runs as it is printed, and pasting it decides nothing.
+
+use std::process::{Command, Stdio};
+
+use crate::looks::with_a_conflict;
+use crate::settle::{with_a_dead_letter, with_an_open_conflict};
+use crate::support::{Folder, Ran, Serving};
+
+/// Runs a line in a shell, as a person pastes it.
+fn paste(folder: &Folder, line: &str, server: &str) -> Ran {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_fieldbook"));
+    let mut folders = vec![program.parent().unwrap().to_owned()];
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(folder.path(".")).stdin(Stdio::null());
+    shell.env("PATH", std::env::join_paths(folders).unwrap()).env("TZ", "UTC").env("NO_COLOR", "1");
+    shell.env("FIELDBOOK_SERVER", server).env_remove("FIELDBOOK_ACTOR").env_remove("RUST_BACKTRACE");
+    shell.output().unwrap().into()
+}
+
+/// Returns the lines that are to be pasted: those that begin a command, whether it is run or to be chosen.
+fn commands(said: &str) -> Vec<String> {
+    let lines = said.lines().map(|line| line.trim());
+    lines.filter(|line| line.starts_with("fieldbook ") || line.starts_with("# ")).map(str::to_owned).collect()
+}
+
+/// `keep BOOK 8.3 mine|theirs|JSON`, pasted, ran a pipe and decided the conflict.
+#[test]
+fn pasting_all_of_an_advice_decides_nothing() {
+    let folder = with_an_open_conflict();
+    let before = folder.bytes("ann.book");
+    let id = folder.json(&["conflicts", "list", "ann.book", "--json"])[0]["id"].as_str().unwrap().to_owned();
+    for args in [&["explain", "ann.book", "lead/1"][..], &["conflicts", "show", "ann.book", &id]] {
+        let said = folder.ok(args);
+        let lines = commands(&said);
+        assert!(lines.iter().any(|line| line.contains("conflicts keep ann.book")), "{said}");
+        for line in &lines {
+            let ran = paste(&folder, line, "http://127.0.0.1:1");
+            assert_eq!(ran.code, 0, "{line}: {ran:?}");
+        }
+        assert!(folder.bytes("ann.book") == before, "{said}");
+    }
+    // What is chosen runs as it stands behind its mark.
+    let chosen = format!("fieldbook conflicts keep ann.book {id} theirs");
+    assert!(folder.ok(&["explain", "ann.book", "lead/1"]).contains(&format!("# {chosen}\n")));
+    assert_eq!(paste(&folder, &chosen, "").code, 0);
+    assert!(folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]).is_empty());
+}
+
+#[test]
+fn each_way_to_settle_a_dead_letter_runs_as_it_is_printed() {
+    for (word, left) in [("retry", 2), ("discard", 0), ("edit", 1)] {
+        let folder = with_a_dead_letter();
+        let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
+        let shown = commands(&explained).into_iter().find(|line| line.starts_with("fieldbook ")).unwrap();
+        let ran = paste(&folder, &shown, "");
+        let line = format!("# fieldbook dead-letters {word} ");
+        let chosen = commands(&ran.out).into_iter().find(|found| found.starts_with(&line)).unwrap();
+        let ran = paste(&folder, chosen.trim_start_matches("# "), "");
+        assert_eq!(ran.code, 0, "{chosen}: {ran:?}");
+        assert_eq!(folder.json(&["queue", "ann.book", "--json"]).len(), left, "{word}");
+    }
+}
+
+/// A book by a name that a shell takes apart, a record by one that a terminal does: what is advised names them all the same.
+#[test]
+fn advice_names_books_and_records_as_they_are() {
+    let folder = Folder::new();
+    let server = Serving::start(&folder, &[]);
+    for (book, id) in
+        [("ann's book; $(x).book", "it's|`1`"), ("-rf", "a\u{202e}b"), ("b&c.book", "100% \\o/")]
+    {
+        let key = format!("lead/{id}");
+        let book_path = format!("./{book}");
+        folder.ok(&["init", &book_path]);
+        folder.ok(&["put", &book_path, &key, "{}"]);
+        let missing = format!("{key}?");
+        for args in [
+            &["explain", &book_path, &key][..],
+            &["get", &book_path, &missing],
+            &["put", &book_path, &key, "{}"],
+            &["patch", &book_path, &missing, r#"{"a":1}"#],
+            &["rm", &book_path, &missing],
+            &["history", &book_path, &missing],
+            &["status", &book_path, &missing],
+            &["conflicts", "show", &book_path, "9.9"],
+            &["dead-letters", "show", &book_path, "99"],
+            &["undo", &book_path, "0192f0c1-8f5e-7c3a-9b1d-2f6a3c4d5e6f"],
+        ] {
+            let ran = folder.run(args);
+            let lines = commands(&format!("{}{}", ran.out, ran.err));
+            assert!(lines.iter().any(|line| line.starts_with("fieldbook ")), "{args:?}: {ran:?}");
+            for line in lines {
+                let pasted = paste(&folder, &line, &server.url);
+                // A record that was never there has no history: the command is sound and says so.
+                assert!(
+                    pasted.code == 0 || pasted.err.contains("nothing ever happened"),
+                    "{line}: {pasted:?}"
+                );
+            }
+        }
+        assert_eq!(
+            folder.one_json(&["status", &book_path, "--json"])["pending"],
+            0,
+            "the sync ran as advised"
+        );
+    }
+}
+
+#[test]
+fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
+    let folder = Folder::new();
+    let server = Serving::start(&folder, &[]);
+    folder.ok(&["init", "a.book", "--actor", "ann"]);
+    folder.ok(&["put", "a.book", "lead/1", "{}"]);
+    assert!(folder.ok(&["sync", "a.book", "--server", &server.url]).starts_with("SYNCED\n"));
+    folder.ok(&["put", "a.book", "lead/2", "{}", "--actor", "ben"]);
+    let held = folder.run(&["sync", "a.book", "--server", &server.url, "--actor", "ann"]);
+    assert!(held.code == 0 && held.out.starts_with("SYNCED IN PART\n"), "{held:?}");
+    let lines = commands(&held.err);
+    assert_eq!(lines, ["fieldbook plan a.book"], "{held:?}");
+    assert_eq!(paste(&folder, &lines[0], "").code, 0);
+    let explained = folder.ok(&["explain", "a.book", "lead/2", "--actor", "ann"]);
+    let line = commands(&explained).into_iter().find(|line| line.starts_with("fieldbook sync")).unwrap();
+    assert_eq!(paste(&folder, &line, &server.url).code, 0, "{line}");
+    assert_eq!(folder.one_json(&["status", "a.book", "--json"])["pending"], 0);
+    let nowhere = paste(&folder, &line, "");
+    assert!(nowhere.code == 2 && nowhere.err.contains("set FIELDBOOK_SERVER"), "{nowhere:?}");
+    drop(server);
+    let other = Folder::new();
+    let server = Serving::start(&other, &[]);
+    let refused = folder.run(&["sync", "a.book", "--server", &server.url]);
+    assert!(refused.code == 1 && !refused.out.contains("SYNCED"), "{refused:?}");
+}
+
+/// `dead-letters edit` wrote as `local`, a user who does not exist, so that what was corrected was never sent.
+#[test]
+fn what_is_done_about_a_change_stays_its_authors() {
+    let actor =
+        |folder: &Folder| folder.json(&["log", "ann.book", "--limit", "1", "--json"])[0]["actor"].clone();
+    let folder = with_a_dead_letter();
+    folder.ok(&["dead-letters", "edit", "ann.book", "2", r#"{"name":"Ann"}"#]);
+    assert_eq!(folder.json(&["queue", "ann.book", "--json"])[0]["actor"], "ann");
+    let folder = with_a_dead_letter();
+    folder.ok(&["dead-letters", "retry", "ann.book", "2", "--actor", "support"]);
+    assert_eq!(actor(&folder), "support", "who decided is on record");
+    folder.ok(&["put", "ann.book", "lead/9", "{}"]);
+    assert_eq!(actor(&folder), "ann", "who decided about others' changes does not use the book");
+    folder.ok(&["undo", "ann.book", "2"]);
+    assert_eq!(actor(&folder), "ann");
+    let folder = with_a_conflict();
+    folder.ok(&["put", "ann.book", "lead/9", "{}", "--actor", "ben"]);
+    folder.ok(&["conflicts", "flip", "ann.book", "9.1"]);
+    assert_eq!(actor(&folder), "ann");
+    let folder = with_an_open_conflict();
+    folder.ok(&["conflicts", "keep", "ann.book", "9.1", "mine"]);
+    assert_eq!(actor(&folder), "ann");
+}

@@ -1,0 +1,278 @@
+//! Damaged, cut, altered, read-only and foreign files: what is said of them is true, and looking changes no byte.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+
+use redb::{ReadableTable, TableDefinition};
+
+use crate::looks::with_a_conflict;
+use crate::support::{Folder, Ran};
+
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries-1");
+const PAGE: usize = 4096;
+
+fn changed(folder: &Folder, name: &str) -> (Vec<u8>, SystemTime) {
+    (folder.bytes(name), folder.path(name).metadata().unwrap().modified().unwrap())
+}
+
+/// Says whether a run ended as runs end: with an exit code of its own, and without a word of the engine's.
+#[track_caller]
+fn ended_well(ran: &Ran, args: &[&str]) {
+    assert!((0..=2).contains(&ran.code), "{args:?}: {ran:?}");
+    assert!(!ran.err.contains("panicked at"), "{args:?}: {ran:?}");
+    assert!(ran.code == 0 || ran.err.starts_with("error: "), "{args:?}: {ran:?}");
+}
+
+/// `verify` said "intact" of 16 of 60 books with one damaged page that could not be opened, and reading them ended in a panic of
+/// the engine whose hint was to run `verify`.
+#[test]
+fn a_book_that_cannot_be_read_is_never_called_intact() {
+    let folder = with_a_conflict();
+    let whole = folder.bytes("ann.book");
+    let pages = whole.len() / PAGE;
+    let mut unreadable = 0;
+    for number in 0..48 {
+        let page = number * pages / 48;
+        let mut bytes = whole.clone();
+        let (from, to) = (page * PAGE, (page + 1) * PAGE);
+        bytes[from.max(10)..to].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(folder.path("ann.book"), &bytes).unwrap();
+        let before = changed(&folder, "ann.book");
+        let reading = [
+            &["status", "ann.book"][..],
+            &["log", "ann.book", "--limit", "0"],
+            &["get", "ann.book", "lead/42"],
+            &["conflicts", "list", "ann.book"],
+        ];
+        let failed = reading.iter().filter(|args| {
+            let ran = folder.run(args);
+            ended_well(&ran, args);
+            ran.code != 0
+        });
+        let failed = failed.count();
+        let ran = folder.run(&["verify", "ann.book"]);
+        ended_well(&ran, &["verify"]);
+        assert!(failed == 0 || ran.code == 1, "page {page}: {failed} reads failed, but {ran:?}");
+        assert!(!ran.err.contains("fieldbook verify"), "advice that leads back to itself: {ran:?}");
+        unreadable += usize::from(failed > 0);
+        assert!(changed(&folder, "ann.book") == before, "looking changed page {page}");
+    }
+    assert!(unreadable > 0, "no page that was damaged is needed");
+}
+
+#[test]
+fn every_damage_is_listed_and_none_hides_another() {
+    let folder = Folder::new();
+    folder.ok(&["init", "a.book"]);
+    for name in ["Zanzibar", "Cleopatra", "Archimedes"] {
+        folder.ok(&["put", "a.book", &format!("lead/{name}"), &format!(r#"{{"name":"{name}"}}"#)]);
+    }
+    folder.ok(&["log", "a.book", "--export", "a.log"]);
+    for file in ["a.book", "a.log"] {
+        let mut bytes = folder.bytes(file);
+        for needle in [&b"\"Zanzibar\""[..], b"\"Archimedes\""] {
+            let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+            places.iter().for_each(|at| bytes[at + 1] = b'X');
+        }
+        std::fs::write(folder.path(file), bytes).unwrap();
+        let ran = folder.run(&["verify", file]);
+        assert!(ran.code == 1 && ran.err.starts_with("error: entry 2 is damaged"), "{ran:?}");
+        assert!(ran.err.contains("also entry 4 is damaged") && !ran.err.contains("entry 3"), "{ran:?}");
+        let json = folder.run(&["verify", file, "--json"]);
+        let found: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        assert!(found["findings"].as_array().unwrap().len() >= 2, "{found}");
+    }
+}
+
+/// A log that was cut between two entries verified as a shorter one.
+#[test]
+fn a_log_whose_end_is_missing_is_told_by_what_the_tables_know() {
+    let folder = with_a_conflict();
+    let database = redb::Database::open(folder.path("ann.book")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(ENTRIES).unwrap();
+        let last = table.last().unwrap().unwrap().0.value();
+        (last - 2..=last).for_each(|seq| drop(table.remove(seq).unwrap()));
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let ran = folder.run(&["verify", "ann.book"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("knows of entry 13, but the log ends at entry 10"), "{ran:?}");
+    assert!(!ran.err.contains("rebuild"), "folding what is left would hide that: {ran:?}");
+}
+
+#[test]
+fn a_row_that_does_not_read_is_found_and_rebuilding_mends_it() {
+    let folder = with_a_conflict();
+    let table = TableDefinition::<&[u8], &[u8]>::new("conflicts-1");
+    let database = redb::Database::open(folder.path("ann.book")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(table).unwrap();
+        let key = table.first().unwrap().unwrap().0.value().to_vec();
+        table.insert(key.as_slice(), [0xff; 3].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let ran = folder.run(&["verify", "ann.book"]);
+    assert!(ran.code == 1 && ran.err.contains("the table of conflicts: 1 row does not read"), "{ran:?}");
+    assert!(ran.err.contains("# fieldbook rebuild ann.book"), "{ran:?}");
+    folder.ok(&["rebuild", "ann.book"]);
+    folder.ok(&["verify", "ann.book", "--tables"]);
+}
+
+/// A table that was changed so that every row still reads is found by folding, which happens in memory.
+#[test]
+fn folding_the_tables_to_verify_them_changes_not_a_byte() {
+    let folder = with_a_conflict();
+    let before = changed(&folder, "ann.book");
+    let said = folder.ok(&["verify", "ann.book", "--tables"]);
+    assert!(said.contains("the tables are what follows from the log"), "{said}");
+    assert!(changed(&folder, "ann.book") == before);
+    let table = TableDefinition::<&[u8], &[u8]>::new("conflicts-1");
+    let database = redb::Database::open(folder.path("ann.book")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(table).unwrap().pop_first().unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let before = changed(&folder, "ann.book");
+    folder.ok(&["verify", "ann.book"]);
+    let ran = folder.run(&["verify", "ann.book", "--tables"]);
+    assert!(ran.code == 1 && ran.err.contains("the table of conflicts is not what follows"), "{ran:?}");
+    assert!(changed(&folder, "ann.book") == before);
+}
+
+/// Of a book that was altered, sealed anew and had its receipts rewritten, `verify` said that the server knew it and that it was
+/// the same log.
+#[test]
+fn what_the_file_says_of_the_server_is_told_as_the_files_own_word() {
+    let folder = with_a_conflict();
+    let said = folder.ok(&["verify", "ann.book"]);
+    assert!(said.contains("the file says that the server knows it up to entry 10"), "{said}");
+    assert!(said.contains("the file's own word") && !said.contains("this is the same log"), "{said}");
+}
+
+/// A book of mode 0444 or in a folder that nobody may write to could not be looked at at all.
+#[test]
+fn a_book_that_cannot_be_written_to_can_be_looked_at() {
+    let folder = with_a_conflict();
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(folder.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("ann.book", 0o444);
+    mode(".", 0o555);
+    let before = changed(&folder, "ann.book");
+    for args in [
+        &["status", "ann.book"][..],
+        &["ls", "ann.book", "lead"],
+        &["log", "ann.book"],
+        &["history", "ann.book", "lead/42"],
+        &["explain", "ann.book", "task/7"],
+        &["queue", "ann.book"],
+        &["plan", "ann.book"],
+        &["verify", "ann.book", "--tables"],
+        &["conflicts", "list", "ann.book"],
+    ] {
+        folder.ok(args);
+    }
+    // Whoever runs the tests may be someone whom no mode keeps from writing.
+    let may_write = std::fs::OpenOptions::new().append(true).open(folder.path("ann.book")).is_ok();
+    if !may_write {
+        let ran = folder.run(&["put", "ann.book", "lead/1", "{}"]);
+        assert!(
+            ran.code == 1 && ran.err.contains("read-only") && !ran.err.contains("disk failed"),
+            "{ran:?}"
+        );
+    }
+    assert!(changed(&folder, "ann.book") == before);
+    mode(".", 0o755);
+}
+
+#[test]
+fn two_may_look_at_a_book_at_once_and_nobody_while_it_is_written_to() {
+    let folder = with_a_conflict();
+    let look = |at: &Path| {
+        let options = fieldbook::BookOptions::new("support").unwrap();
+        fieldbook::Book::open(at, options.look_only())
+    };
+    let looking = look(&folder.path("ann.book")).unwrap();
+    folder.ok(&["status", "ann.book"]);
+    let refused = folder.run(&["put", "ann.book", "lead/1", "{}"]);
+    assert!(refused.code == 1 && refused.err.contains("is open already"), "{refused:?}");
+    assert!(
+        !refused.err.contains("look at a copy"),
+        "a copy of what is being written is damaged: {refused:?}"
+    );
+    drop(looking);
+    folder.ok(&["put", "ann.book", "lead/1", "{}"]);
+}
+
+/// `log BOOK --export BOOK --force` replaced the book by its export.
+#[test]
+fn no_output_ever_replaces_a_book_by_whichever_name() {
+    let folder = with_a_conflict();
+    std::os::unix::fs::symlink("ann.book", folder.path("link")).unwrap();
+    std::fs::hard_link(folder.path("ann.book"), folder.path("twin")).unwrap();
+    std::fs::create_dir(folder.path("sub")).unwrap();
+    let before = folder.bytes("ann.book");
+    let whole = folder.path("ann.book");
+    for target in
+        ["ann.book", "./ann.book", "sub/../ann.book", "link", "twin", "ben.book", whole.to_str().unwrap()]
+    {
+        for args in [
+            &["log", "ann.book", "--export", target, "--force"][..],
+            &["dead-letters", "export", "ann.book", target, "--force"],
+        ] {
+            let ran = folder.run(args);
+            assert!(ran.code == 1 && ran.err.contains("is not overwritten"), "{args:?}: {ran:?}");
+        }
+    }
+    assert!(folder.bytes("ann.book") == before);
+    assert_eq!(folder.names(), ["ann.book", "ben.book", "link", "sub", "twin"]);
+    folder.ok(&["log", "ann.book", "--export", "a.log"]);
+    folder.ok(&["log", "ann.book", "--export", "a.log", "--force"]);
+}
+
+/// `verify` of a pipe waited for ever.
+#[test]
+fn a_pipe_a_device_or_a_folder_is_refused_at_once() {
+    let folder = with_a_conflict();
+    assert!(std::process::Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
+    for odd in ["pipe", "/dev/zero", "."] {
+        let fields = format!("@{odd}");
+        for args in [
+            &["verify", odd][..],
+            &["status", odd],
+            &["rebuild", odd],
+            &["put", odd, "lead/1", "{}"],
+            &["put", "ann.book", "lead/7", &fields],
+            &["patch", "ann.book", "lead/42", &fields],
+            &["conflicts", "keep", "ann.book", "9.1", &fields],
+            &["sync", "ann.book", "--server", "http://127.0.0.1:1", "--token-file", odd],
+            &["log", "ann.book", "--export", odd, "--force"],
+        ] {
+            let mut child = folder
+                .command(args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut looks = 0;
+            while child.try_wait().unwrap().is_none() {
+                looks += 1;
+                if looks > 12_000 {
+                    child.kill().unwrap();
+                    panic!("{args:?} waits");
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let ran: Ran = child.wait_with_output().unwrap().into();
+            assert!(ran.code != 0 && ran.err.contains("not a file"), "{args:?}: {ran:?}");
+        }
+    }
+}

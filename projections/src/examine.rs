@@ -1,0 +1,258 @@
+//! Looking at every row of every table of a book, to tell which do not read: for `verify`.
+//!
+//! Invariants:
+//! 1. Every row of every table is read: its key, its value, and the fields within it.
+//! 2. A row that names an entry behind the end of the log is told of: the log was longer when the row was written.
+//! 3. What does not read is told, not returned: the next table is looked at all the same.
+//!
+//! What it is not: a comparison with what the log folds to, which `rebuild` is for.
+
+use std::fmt;
+
+use fieldbook_core::codec::Stored;
+use fieldbook_core::log::{StoreError, guarded};
+use fieldbook_core::rows::{
+    ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, StateRow, TailRow, UnitRow,
+};
+use fieldbook_core::{EntityType, FieldsJson, RecordKey, Seq};
+use redb::{ReadTransaction, ReadableTable, TableHandle};
+
+use crate::access::{decode, encode};
+use crate::read::TableDump;
+use crate::tables::{self, Which};
+
+/// Something that is wrong with a table.
+#[derive(Debug, thiserror::Error)]
+#[error("the table of {table}: {what}")]
+pub struct TableFault {
+    /// What the table is called.
+    pub table: String,
+    /// What is wrong with it.
+    pub what: TableFaultKind,
+}
+
+/// What is wrong with a table.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TableFaultKind {
+    /// It, or what is left of it, could not be read.
+    Unreadable {
+        /// How many rows were read before.
+        rows: u64,
+    },
+    /// Rows that do not read.
+    Rows {
+        /// How many.
+        count: u64,
+    },
+    /// It names an entry that the log does not have.
+    BehindTheLog {
+        /// The entry.
+        named: Seq,
+        /// The last one that there is.
+        last: Seq,
+    },
+}
+
+impl fmt::Display for TableFaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { rows: 0 } => f.write_str("it could not be read"),
+            Self::Unreadable { rows } => write!(f, "it could not be read beyond row {rows}"),
+            Self::Rows { count: 1 } => f.write_str("1 row does not read"),
+            Self::Rows { count } => write!(f, "{count} rows do not read"),
+            Self::BehindTheLog { named, last } => {
+                write!(f, "it knows of entry {named}, but the log ends at entry {last}: its end is missing")
+            }
+        }
+    }
+}
+
+impl TableDump {
+    /// Returns the table without what depends on what the app declares: indexes, and what ops refer to.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn without_declared(mut self) -> Result<Self, StoreError> {
+        if self.name == Which::Indexes.name() {
+            self.rows.clear();
+        }
+        if self.name == Which::Tail.name() {
+            for (_, value) in &mut self.rows {
+                *value = encode(&TailRow { references: Vec::new(), ..decode(value)? })?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Looks at every row of every table. `begin` opens the book anew: after a table that could not be read nothing else must be
+/// read from where it was opened. `last` is the last entry of the log.
+///
+/// # Errors
+/// Those of `begin`.
+pub fn examine_tables(
+    mut begin: impl FnMut() -> Result<ReadTransaction, StoreError>,
+    last: Seq,
+    mut on_fault: impl FnMut(TableFault),
+) -> Result<(), StoreError> {
+    let mut transaction = begin()?;
+    // Rows of an older format are folded anew by whoever opens the book, so they need not read.
+    let mut is_present = true;
+    let others: Vec<String> = guarded(|| app_tables(&transaction)).unwrap_or_default();
+    let folded =
+        [Which::State].into_iter().chain(Which::ALL.into_iter().filter(|which| *which != Which::State));
+    let tables = folded.map(|which| (which.name().to_owned(), Some(which)));
+    for (name, which) in tables.chain(others.into_iter().map(|name| (name, None))) {
+        let mut looked = Looked { last, ..Looked::default() };
+        let whole = guarded(|| match which {
+            Some(which) => look_at(&transaction, which, is_present, &mut looked),
+            None => look_at_app_table(&transaction, &name, &mut looked),
+        });
+        if which == Some(Which::State) {
+            is_present = looked.format.is_none_or(|format| format == ROWS_FORMAT);
+        }
+        let is_whole = whole.is_ok();
+        looked.faults(is_whole).for_each(|what| on_fault(TableFault { table: name.clone(), what }));
+        if !is_whole {
+            let damaged = std::mem::replace(&mut transaction, begin()?);
+            drop(guarded(|| {
+                drop(damaged);
+                Ok::<_, StoreError>(())
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// What was seen of a table.
+#[derive(Default)]
+struct Looked {
+    last: Seq,
+    rows: u64,
+    unreadable: u64,
+    named: Seq,
+    format: Option<u32>,
+}
+
+impl Looked {
+    fn names(&mut self, seq: Seq) {
+        self.named = self.named.max(seq);
+    }
+
+    fn faults(self, is_whole: bool) -> impl Iterator<Item = TableFaultKind> {
+        let unreadable = (!is_whole).then_some(TableFaultKind::Unreadable { rows: self.rows });
+        let rows = (self.unreadable > 0).then_some(TableFaultKind::Rows { count: self.unreadable });
+        let (named, last) = (self.named, self.last);
+        let behind = (named > last).then_some(TableFaultKind::BehindTheLog { named, last });
+        unreadable.into_iter().chain(rows).chain(behind)
+    }
+}
+
+fn look_at(
+    transaction: &ReadTransaction,
+    which: Which,
+    is_present: bool,
+    looked: &mut Looked,
+) -> Result<(), StoreError> {
+    let table = match transaction.open_table(which.definition()) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(StoreError::during(READING)(error)),
+    };
+    for row in table.iter().map_err(StoreError::during(READING))? {
+        let (key, value) = row.map_err(StoreError::during(READING))?;
+        looked.rows += 1;
+        if is_present && look_at_row(which, key.value(), value.value(), looked).is_none() {
+            looked.unreadable += 1;
+        }
+    }
+    Ok(())
+}
+
+fn app_tables(transaction: &ReadTransaction) -> Result<Vec<String>, StoreError> {
+    let all = transaction.list_tables().map_err(StoreError::during(READING))?;
+    let names = all.map(|table| table.name().to_owned());
+    Ok(names.filter(|name| name.starts_with("app-") || name.starts_with("projections-")).collect())
+}
+
+/// An app's own projection: its rows are its own business, but they have to be there.
+fn look_at_app_table(
+    transaction: &ReadTransaction,
+    name: &str,
+    looked: &mut Looked,
+) -> Result<(), StoreError> {
+    let table = transaction.open_table(tables::app(name)).map_err(StoreError::during(READING))?;
+    for row in table.iter().map_err(StoreError::during(READING))? {
+        let (key, value) = row.map_err(StoreError::during(READING))?;
+        looked.rows += u64::from(!key.value().is_empty() || !value.value().is_empty());
+    }
+    Ok(())
+}
+
+/// Reads a row; `None` if it does not read.
+fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> Option<()> {
+    match which {
+        Which::Records => {
+            RecordKey::from_bytes(key)?;
+            let row: RecordRow = read(value)?;
+            row.tail.iter().for_each(|reference| looked.names(reference.place.seq));
+            row.image().map_or(Some(()), is_fields)
+        }
+        Which::Units => {
+            <[u8; 16]>::try_from(key).ok()?;
+            let row: UnitRow = read(value)?;
+            looked.names(row.planned);
+            row.changes.iter().flat_map(|change| &change.ops).for_each(|op| looked.names(op.place.seq));
+            Some(())
+        }
+        Which::Conflicts => {
+            let (seq, _) = tables::numbers(key)?;
+            looked.names(seq);
+            let row: ConflictRow = read(value)?;
+            [&row.base, &row.local, &row.remote].into_iter().chain(&row.merged).try_for_each(is_fields)
+        }
+        Which::DeadLetters => {
+            <[u8; 16]>::try_from(key).ok()?;
+            let row: DeadLetterRow = read(value)?;
+            looked.names(row.recorded);
+            Some(())
+        }
+        Which::Cursors => {
+            EntityType::parse(std::str::from_utf8(key).ok()?).ok()?;
+            read::<CursorRow>(value).map(drop)
+        }
+        Which::State => {
+            let row: StateRow = read(value)?;
+            looked.format = Some(row.format);
+            let folded = [row.epoch_from, row.tail_folded, row.history_folded];
+            folded.into_iter().for_each(|seq| looked.names(seq));
+            Some(())
+        }
+        Which::Tail => {
+            looked.names(tables::place_from_key(key)?.seq);
+            read::<TailRow>(value).map(drop)
+        }
+        Which::History => {
+            let (record, seq) = key.split_at_checked(key.len().checked_sub(8)?)?;
+            RecordKey::from_bytes(record.strip_suffix(&[0])?)?;
+            looked.names(Seq::new(u64::from_be_bytes(seq.try_into().ok()?)));
+            Some(())
+        }
+        Which::Aside => {
+            looked.names(tables::aside_from_key(key)?.1);
+            Some(())
+        }
+        Which::Indexes => (!key.is_empty()).then_some(()),
+    }
+}
+
+fn read<T: Stored>(value: &[u8]) -> Option<T> {
+    decode(value).ok()
+}
+
+fn is_fields(fields: &FieldsJson) -> Option<()> {
+    fields.to_fields().ok().map(drop)
+}
+
+const READING: &str = "looking at a table";
