@@ -5,6 +5,7 @@ use fieldbook_core::entry::{
     Annulled, AnnulledReason, Control, Decision, Draft, Items, Meta, ParkScope, PlannedOp, Verb, Winner,
 };
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef};
+use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::coalesce::Step;
 use fieldbook_core::rules::verbs::{
     Choice, Compensation, Correction, FlipFields, TailOp, choose, compensate, correct, flip,
@@ -88,8 +89,9 @@ impl Book {
                 reference.map_or_else(Fields::new, |reference| effective_fields(&content, reference));
             let chosen = choose(&row, &effective, &choice).map_err(Error::NotFlippable)?;
             let mut items = Items::default();
-            let merged =
-                chosen.merged.as_ref().map(|merged| items.add_fields(&merged.to_json(), session.randomness));
+            let merged = chosen.merged.as_ref().map(Fields::checked).transpose();
+            let merged = merged.map_err(|fault| Rejected::Fields { key: row.key.clone(), fault })?;
+            let merged = merged.map(|merged| items.add_fields(&merged, session.randomness));
             let winner = match choice {
                 Choice::Mine => Winner::Local,
                 Choice::Theirs => Winner::Remote,

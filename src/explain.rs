@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. Everything is read from one snapshot, so that what is said of the tail and of the record fits together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rules::explain::{Explanation, Facts, explain};
@@ -40,7 +40,7 @@ impl Book {
             batch_bytes: usize::MAX,
             unmetered: self.shared.connectivity.is_unmetered(),
             heed_backoff: true,
-            inspect: &Inspector::new(view, self.schema()),
+            inspect: &Inspector::new(view, self.schema(), &BTreeSet::from([key.clone()])),
         });
         let mut dead = BTreeMap::new();
         for reference in row.tail.iter().filter(|reference| reference.dead) {

@@ -2,7 +2,8 @@
 //! by it.
 //!
 //! Invariants:
-//! 1. A book whose schema declares no reference, no validator and no schema version pays nothing.
+//! 1. A book whose schema declares no reference, no validator and no schema version pays nothing, but for records that are
+//!    near the limit of size.
 //! 2. What waits is counted by record, and looked at again when the record or one that it refers to changes, and with
 //!    every plan.
 
@@ -13,6 +14,7 @@ use std::sync::PoisonError;
 use fieldbook_core::rules::View;
 use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refers, refusal};
 use fieldbook_core::rules::plan::{Group, Hold, Plan};
+use fieldbook_core::rules::size::excess;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{RecordKey, Schema};
 use fieldbook_projections::{Snapshot, SnapshotView};
@@ -23,11 +25,45 @@ use crate::book::Shared;
 pub(crate) struct Inspector<'a, V> {
     view: RefCell<V>,
     schema: &'a Schema,
+    suspects: &'a BTreeSet<RecordKey>,
 }
 
 impl<'a, V: View> Inspector<'a, V> {
-    pub(crate) const fn new(view: V, schema: &'a Schema) -> Self {
-        Self { view: RefCell::new(view), schema }
+    /// Looks through a view. `suspects` are the records that were found to be too large before.
+    pub(crate) const fn new(view: V, schema: &'a Schema, suspects: &'a BTreeSet<RecordKey>) -> Self {
+        Self { view: RefCell::new(view), schema, suspects }
+    }
+}
+
+/// Looks at sizes only, through a snapshot that is taken when there is something to look at.
+struct Sizes<'a> {
+    shared: &'a Shared,
+    tail: &'a Tail,
+    suspects: &'a BTreeSet<RecordKey>,
+}
+
+impl Inspect for Sizes<'_> {
+    fn is_gone(&self, _: &RecordKey) -> bool {
+        false
+    }
+
+    fn refusal(&self, _: &Group) -> Option<String> {
+        None
+    }
+
+    fn refers(&self, _: &RecordKey, _: &RecordKey) -> bool {
+        false
+    }
+
+    fn was_too_large(&self, key: &RecordKey) -> bool {
+        self.suspects.contains(key)
+    }
+
+    fn excess(&self, group: &Group) -> Option<usize> {
+        // Planning says nothing of the disk; whoever sends will hear of it.
+        let snapshot = Snapshot::new(self.shared.store.begin_read().ok()?);
+        let log = snapshot.log().ok()?;
+        excess(&mut SnapshotView::new(&snapshot, log, self.tail), group).ok().flatten()
     }
 }
 
@@ -43,6 +79,14 @@ where
         refusal(&mut *self.view.borrow_mut(), self.schema, group).ok().flatten()
     }
 
+    fn was_too_large(&self, key: &RecordKey) -> bool {
+        self.suspects.contains(key)
+    }
+
+    fn excess(&self, group: &Group) -> Option<usize> {
+        excess(&mut *self.view.borrow_mut(), group).ok().flatten()
+    }
+
     fn refers(&self, from: &RecordKey, to: &RecordKey) -> bool {
         refers(&mut *self.view.borrow_mut(), self.schema, from, to).unwrap_or(false)
     }
@@ -53,6 +97,8 @@ where
 pub(crate) struct Attention {
     held: BTreeSet<RecordKey>,
     outgrown: BTreeSet<RecordKey>,
+    /// Found to be over the limit of size when they were to be sent; not all of them still are.
+    too_large: BTreeSet<RecordKey>,
 }
 
 /// How many they are.
@@ -80,15 +126,26 @@ fn set(keys: &mut BTreeSet<RecordKey>, key: &RecordKey, is_in: bool) {
 }
 
 impl Shared {
-    /// Lends who looks at what would be sent, if anything is declared that asks for it.
+    /// Returns the records that were found to be too large.
+    pub(crate) fn too_large(&self) -> BTreeSet<RecordKey> {
+        self.attention.lock().unwrap_or_else(PoisonError::into_inner).too_large.clone()
+    }
+
+    /// Takes note that nothing of these records could be sent, since they would be too large.
+    pub(crate) fn note_too_large(&self, keys: Vec<RecordKey>) {
+        self.attention.lock().unwrap_or_else(PoisonError::into_inner).too_large.extend(keys);
+    }
+
+    /// Lends who looks at what would be sent.
     pub(crate) fn inspecting<T>(&self, tail: &Tail, use_it: impl FnOnce(&dyn Inspect) -> T) -> T {
+        let suspects = self.too_large();
         if !self.schema.inspects() {
-            return use_it(&NoInspection);
+            return use_it(&Sizes { shared: self, tail, suspects: &suspects });
         }
         let snapshot = self.store.begin_read().map(Snapshot::new);
         match snapshot.as_ref().map(|snapshot| (snapshot, snapshot.log())) {
             Ok((snapshot, Ok(log))) => {
-                use_it(&Inspector::new(SnapshotView::new(snapshot, log, tail), &self.schema))
+                use_it(&Inspector::new(SnapshotView::new(snapshot, log, tail), &self.schema, &suspects))
             }
             // Planning says nothing of the disk; whoever sends will hear of it.
             _ => use_it(&NoInspection),
@@ -122,7 +179,7 @@ impl Shared {
             let attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
             let is_noted = |key: &RecordKey| attention.held.contains(key) || attention.outgrown.contains(key);
             let inspects = self.schema.inspects();
-            if !inspects && attention.outgrown.is_empty() {
+            if !inspects && attention.outgrown.is_empty() && attention.held.is_empty() {
                 return;
             }
             let tail = self.tail();

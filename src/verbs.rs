@@ -1,6 +1,6 @@
 //! What a person decides: retry, discard, resume, confirm another server. Each is an entry with the actor who decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
@@ -172,7 +172,8 @@ fn given_up(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<(RecordKey, O
 fn waits_for_correction(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<bool, Error> {
     let state = session.tables.state()?;
     let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
-    let inspector = Inspector::new(session.view().0, schema);
+    let suspects = BTreeSet::from([key.clone()]);
+    let inspector = Inspector::new(session.view().0, schema, &suspects);
     let plan = plan_record(
         &PlanInput {
             tail,

@@ -29,7 +29,7 @@ use fieldbook_core::{DeviceId, Epoch, Hlc, RequestId, Seq};
 use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, run};
 
 use self::answer::{take, taken};
-use self::request::request_with_units;
+use self::request::{Planned, request_with_units};
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
 use crate::writer::Session;
@@ -98,10 +98,11 @@ impl Desk for Shared {
                     Ok(Next::Idle { next_wake: plan.wake })
                 };
             }
-            let (ask, unmetered) = (ask.clone(), self.connectivity.is_unmetered());
-            let request = self.write_in_turn(move |session| {
-                request_with_units(session, &ask, unmetered, cursors, page_limit)
+            let (ask, unmetered, known) = (ask.clone(), self.connectivity.is_unmetered(), self.too_large());
+            let Planned { request, too_large } = self.write_in_turn(move |session| {
+                request_with_units(session, &ask, unmetered, cursors, page_limit, &known)
             })?;
+            self.note_too_large(too_large);
             if !request.units.is_empty() {
                 return Ok(Next::Exchange(request));
             }

@@ -1,6 +1,6 @@
 //! Requests: units frozen by a durable `Planned` before they leave, cursors, and the head of the log that is claimed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Control, Draft, Meta, ParkScope, Receipt};
 use fieldbook_core::limits;
@@ -11,7 +11,7 @@ use fieldbook_core::rules::View;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
 use fieldbook_core::rules::upcast::is_due;
-use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RequestId, Seq};
+use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RecordKey, RequestId, Seq};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Ask;
 
@@ -61,6 +61,13 @@ fn without_units(
     })
 }
 
+/// A request, and what was found while making it.
+pub(super) struct Planned {
+    pub(super) request: ExchangeRequest,
+    /// Records of which nothing can be sent, since they would be too large.
+    pub(super) too_large: Vec<RecordKey>,
+}
+
 /// Plans again on the tail as this round has it (what was planned on may have been undone meanwhile), freezes new units,
 /// finds those under way again, and builds the request.
 pub(super) fn request_with_units(
@@ -69,10 +76,11 @@ pub(super) fn request_with_units(
     unmetered: bool,
     cursors: BTreeMap<EntityType, Cursor>,
     page_limit: u32,
-) -> Result<ExchangeRequest, Error> {
+    too_large: &BTreeSet<RecordKey>,
+) -> Result<Planned, Error> {
     let state = session.tables.state()?;
     let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
-    let inspector = Inspector::new(session.view().0, schema);
+    let inspector = Inspector::new(session.view().0, schema, too_large);
     let input = PlanInput {
         tail,
         schema,
@@ -116,22 +124,30 @@ pub(super) fn request_with_units(
         let meta = Meta::Control(Control::Planned(frozen.planned));
         session.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
     }
-    let mut units = Vec::with_capacity(ids.len());
+    let (mut units, mut bytes) = (Vec::with_capacity(ids.len()), 0);
     {
         let (mut view, _) = session.view();
         for id in ids {
-            if let Some(row) = view.unit(&id)? {
-                let unit: Unit = thaw(&mut view, id, &row)?;
-                units.push(unit);
+            let Some(row) = view.unit(&id)? else { continue };
+            let unit: Unit = thaw(&mut view, id, &row)?;
+            bytes += unit.size();
+            // The rest is under way all the same, and goes with the next exchange.
+            if bytes > UNITS_BYTES && !units.is_empty() {
+                break;
             }
+            units.push(unit);
         }
     }
     let state = session.tables.state()?;
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
-    Ok(ExchangeRequest { head, units, ..empty })
+    Ok(Planned { request: ExchangeRequest { head, units, ..empty }, too_large: frozen.too_large })
 }
+
+/// How many bytes of units a request has, whatever the app says; one unit may go over it alone. The rest of what a server reads
+/// is for the head claim and the cursors.
+const UNITS_BYTES: usize = limits::REQUEST_BYTES - limits::REQUEST_BYTES / 4;
 
 /// Leaves out groups from the first on that is not to go: what stands behind it may have to go after it, and is planned anew.
 fn keep_up_to_the_first_that_goes_out(groups: &mut Vec<Group>, stays: impl Fn(&Group) -> bool) {

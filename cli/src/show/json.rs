@@ -49,6 +49,7 @@ pub(crate) fn hold(hold: &Hold) -> Value {
             json!({ "reason": reason, "until": time::utc(*until), "code": code })
         }
         Hold::WaitsFor(key) | Hold::Gone(key) => json!({ "reason": reason, "key": key }),
+        Hold::TooLarge { bytes } => json!({ "reason": reason, "bytes": bytes }),
         Hold::Refused { reason: words } => json!({ "reason": reason, "words": words }),
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
         Hold::After(place) => json!({ "reason": reason, "op": place }),

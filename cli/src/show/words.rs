@@ -2,7 +2,7 @@
 
 use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Hold, Policy, RecordStatus, SyncState};
+use fieldbook::{Hold, Policy, RecordStatus, SyncState, limits};
 
 use super::table::Tone;
 use super::{count, name, time};
@@ -53,6 +53,10 @@ pub(crate) fn hold(hold: &Hold) -> String {
         }
         Hold::Gone(key) => format!("refers to {}, which was deleted: it has to be corrected", name(key)),
         Hold::Refused { reason } => format!("has to be corrected: {reason}"),
+        Hold::TooLarge { bytes } => format!(
+            "the record would take {bytes} bytes of at most {}: it has to be made smaller",
+            limits::OP_BYTES
+        ),
         other => format!("{other:?}"),
     }
 }
@@ -73,6 +77,7 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
         Hold::NoUpcaster { .. } => "no_upcaster",
         Hold::Gone(_) => "gone",
         Hold::Refused { .. } => "refused",
+        Hold::TooLarge { .. } => "too_large",
         _ => "other",
     }
 }

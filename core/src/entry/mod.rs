@@ -148,6 +148,21 @@ impl Items {
         ItemIndex::try_from(self.0.len() - 1).unwrap_or(ItemIndex::MAX)
     }
 
+    /// Returns how many there are.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes away those that were added last, down to so many.
+    pub fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
     /// Adds fields and returns where they are.
     pub fn add_fields(&mut self, fields: &FieldsJson, random: &mut dyn Randomness) -> ItemIndex {
         self.add(fields.as_bytes(), random)

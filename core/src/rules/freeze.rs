@@ -17,6 +17,7 @@
 
 use super::coalesce::{Folded, FoldedChange, Step};
 use super::plan::Group;
+use super::size::{Excess, fitting, over};
 use super::{Image, View, effective_fields};
 use crate::entry::{
     Annulled, AnnulledReason, FieldsSource, Items, Planned, PlannedChange, PlannedOp, PlannedUnit,
@@ -24,6 +25,7 @@ use crate::entry::{
 use crate::fields::FieldsJson;
 use crate::ids::UnitId;
 use crate::limits;
+use crate::names::RecordKey;
 use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
@@ -49,13 +51,15 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     },
 }
 
-/// What a group comes to.
+/// What groups come to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frozen {
     /// The plan's entry.
     pub planned: Planned,
     /// The values of that entry.
     pub items: Items,
+    /// Records that would be over the limit of size, of which nothing is in the plan.
+    pub too_large: Vec<RecordKey>,
 }
 
 /// Freezes groups into one plan. `seq` is the place that the plan's entry will have.
@@ -72,10 +76,39 @@ pub fn freeze<V: View>(
 where
     V::Error: std::error::Error,
 {
-    let mut frozen =
-        Frozen { planned: Planned { units: Vec::new(), annulled: Vec::new() }, items: Items::default() };
+    let planned = Planned { units: Vec::new(), annulled: Vec::new() };
+    let frozen = Frozen { planned, items: Items::default(), too_large: Vec::new() };
+    let mut freezing = Freezing { frozen, seq, now, random };
     for group in groups {
-        let id = UnitId::new(now, random);
+        if freezing.group(view, group)? {
+            continue;
+        }
+        match fitting(view, group) {
+            Ok(first) if freezing.group(view, &first)? => {}
+            Ok(_) | Err(Excess::Over(_)) => {
+                freezing.frozen.too_large.extend(group.records.iter().map(|(key, _)| key.clone()));
+            }
+            Err(Excess::Unread(error)) => return Err(error),
+        }
+    }
+    Ok(freezing.frozen)
+}
+
+struct Freezing<'a> {
+    frozen: Frozen,
+    seq: Seq,
+    now: WallTime,
+    random: &'a mut dyn Randomness,
+}
+
+impl Freezing<'_> {
+    /// Freezes a group, or leaves everything as it was and returns false: a record would be over the limit of size.
+    fn group<V: View>(&mut self, view: &mut V, group: &Group) -> Result<bool, FreezeError<V::Error>>
+    where
+        V::Error: std::error::Error,
+    {
+        let (items, annulled) = (self.frozen.items.len(), self.frozen.planned.annulled.len());
+        let id = UnitId::new(self.now, self.random);
         let mut changes = Vec::new();
         let mut wire = Vec::new();
         let mut replaces: Vec<UnitId> = Vec::new();
@@ -89,29 +122,24 @@ where
                     replaces.push(*former);
                 }
             }
-            match fit(&row, folded, group.replaces.is_some())? {
-                Err(reason) => frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason }),
-                Ok(fitted) => {
-                    let json = fitted.fields.as_ref().map(crate::fields::Fields::to_json);
-                    let source = match (&json, ops.as_slice(), fitted.as_written) {
-                        (None, ..) => FieldsSource::Nothing,
-                        (Some(_), [op], true) => FieldsSource::OfOp(op.place),
-                        (Some(json), ..) => FieldsSource::Item(seq, frozen.items.add_fields(json, random)),
-                    };
-                    let change = PlannedChange {
-                        key: key.clone(),
-                        kind: fitted.kind,
-                        ops,
-                        base,
-                        edited_at: fitted.edited_at,
-                        older: fitted.older,
-                        schema_version: fitted.schema_version,
-                        fields: source,
-                    };
-                    wire.push(wire_change(&change, json));
-                    changes.push(change);
+            let fitted = match fit(&row, folded, group.replaces.is_some())? {
+                Ok(fitted) => fitted,
+                Err(reason) => {
+                    self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
+                    continue;
                 }
+            };
+            let json = fitted.fields.as_ref().map(crate::fields::Fields::to_json);
+            if let Some(json) = &json
+                && over(&row, fitted.kind, json)?.is_some()
+            {
+                self.frozen.items.truncate(items);
+                self.frozen.planned.annulled.truncate(annulled);
+                return Ok(false);
             }
+            let change = self.change(key, fitted, ops, base, json.as_ref());
+            wire.push(wire_change(&change, json));
+            changes.push(change);
         }
         if !changes.is_empty() {
             // A server takes no longer list; the newest attempts are the likeliest to be unknown.
@@ -119,10 +147,35 @@ where
             replaces.extend(group.replaces);
             let digest = Unit { id, changes: wire, replaces: Vec::new() }.digest();
             let actor = group.actor.clone();
-            frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces });
+            self.frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces });
+        }
+        Ok(true)
+    }
+
+    fn change(
+        &mut self,
+        key: &RecordKey,
+        fitted: Fitted,
+        ops: Vec<PlannedOp>,
+        base: Option<Version>,
+        json: Option<&FieldsJson>,
+    ) -> PlannedChange {
+        let fields = match (json, ops.as_slice(), fitted.as_written) {
+            (None, ..) => FieldsSource::Nothing,
+            (Some(_), [op], true) => FieldsSource::OfOp(op.place),
+            (Some(json), ..) => FieldsSource::Item(self.seq, self.frozen.items.add_fields(json, self.random)),
+        };
+        PlannedChange {
+            key: key.clone(),
+            kind: fitted.kind,
+            ops,
+            base,
+            edited_at: fitted.edited_at,
+            older: fitted.older,
+            schema_version: fitted.schema_version,
+            fields,
         }
     }
-    Ok(frozen)
 }
 
 /// Finds a planned unit's frozen bytes again.
@@ -216,7 +269,7 @@ fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
     }
 }
 
-struct FoldedOps {
+pub(super) struct FoldedOps {
     folded: Folded,
     schema_version: u32,
     as_written: bool,
@@ -228,7 +281,7 @@ struct FoldedOps {
 
 /// Folds the ops. A create and a delete come to nothing only if nobody else ever had such a record: what was seen when it was
 /// deleted may be someone else's, and no later update brings that back.
-fn fold<V: View>(
+pub(super) fn fold<V: View>(
     view: &mut V,
     row: &RecordRow,
     places: &[OpPlace],
@@ -265,9 +318,9 @@ where
     Ok((ops, FoldedOps { folded, schema_version, as_written, says_something, base }))
 }
 
-struct Fitted {
-    kind: OpKind,
-    fields: Option<crate::fields::Fields>,
+pub(super) struct Fitted {
+    pub(super) kind: OpKind,
+    pub(super) fields: Option<crate::fields::Fields>,
     edited_at: Hlc,
     older: Vec<(String, Hlc)>,
     schema_version: u32,
@@ -275,7 +328,7 @@ struct Fitted {
 }
 
 /// Makes the folded change one that the record, as it is confirmed now, can take; or says why nothing need be sent.
-fn fit(
+pub(super) fn fit(
     row: &RecordRow,
     ops: FoldedOps,
     attempted: bool,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | refers, once folded, to a record that the server is known to have deleted | gone |
 //! | the app's validator refuses, as it would be sent | refused |
+//! | would make the record larger than a server takes ([`super::size`]) | too large |
 //!
 //! Invariants:
 //! 1. Looked at anew with every plan, and never written down: it wakes when the ops say something else (an edit, an undo, a
@@ -32,6 +33,16 @@ pub trait Inspect {
 
     /// Returns why the app refuses to send a group.
     fn refusal(&self, group: &Group) -> Option<String>;
+
+    /// Returns whether a record was found to be over the limit of size before, so that it is worth to look again.
+    fn was_too_large(&self, _: &RecordKey) -> bool {
+        false
+    }
+
+    /// Returns with how many bytes a record would be over the limit of size, if nothing of a group can go for that.
+    fn excess(&self, _: &Group) -> Option<usize> {
+        None
+    }
 
     /// Returns whether a record refers to another one as the server has it.
     fn refers(&self, from: &RecordKey, to: &RecordKey) -> bool;

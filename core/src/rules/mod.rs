@@ -6,6 +6,7 @@
 //!   clock     which stamp does it get?
 //!   plan      what is sent next, what is held and why?            tail    → units, holds
 //!   order     what goes first of what could be sent?
+//!   size      how much of it can go as one?
 //!   inspect   what would only be sent to fail?
 //!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
@@ -41,6 +42,7 @@ mod rebase;
 pub mod resolve;
 pub mod retry;
 pub mod save;
+pub mod size;
 pub mod upcast;
 pub mod verbs;
 

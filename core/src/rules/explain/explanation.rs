@@ -208,6 +208,13 @@ pub enum Held {
         /// Why, in the app's words.
         reason: String,
     },
+    /// The record would be larger than a server takes.
+    TooLarge {
+        /// How many bytes its fields would take.
+        bytes: usize,
+        /// How many they may take.
+        most: usize,
+    },
 }
 
 /// What stops until something outside changes.

@@ -38,6 +38,7 @@ pub use explanation::{
 use super::plan::Hold;
 use crate::entry::{Extent, ParkScope};
 use crate::ids::OpId;
+use crate::limits;
 use crate::names::RecordKey;
 use crate::numbers::{ConflictId, Seq};
 use crate::op::OpPlace;
@@ -184,6 +185,7 @@ impl Facts<'_> {
             Hold::LocalOnly => Held::LocalOnly,
             Hold::Gone(record) => Held::Gone { record: record.clone() },
             Hold::Refused { reason } => Held::Refused { reason: reason.clone() },
+            Hold::TooLarge { bytes } => Held::TooLarge { bytes: *bytes, most: limits::OP_BYTES },
         })
     }
 }

@@ -355,6 +355,7 @@ fn every_reason_to_hold_has_its_own_words() {
         (Hold::LocalOnly, "stays on this device"),
         (Hold::Gone(other()), "refers to person/2, which was deleted"),
         (Hold::Refused { reason: "no price".to_owned() }, "corrected first (\"no price\")"),
+        (Hold::TooLarge { bytes: 1_200_000 }, "would take 1200000 bytes of at most 1048576"),
         (Hold::NoUpcaster { from: 1, to: 2 }, "(schema version 1 of 2)"),
         (parked(ParkScope::Actor(actor("ann"))), "did not accept the credentials (stop)"),
         (parked(ParkScope::Entity(key().entity)), "does not take this type of record"),

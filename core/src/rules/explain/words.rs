@@ -133,6 +133,9 @@ fn held(held: &Held) -> String {
         Held::Refused { reason } => format!(
             "is not sent, since the app would have it corrected first (\"{reason}\"): someone has to edit it, undo it or discard it"
         ),
+        Held::TooLarge { bytes, most } => format!(
+            "is not sent, since the record's fields would take {bytes} bytes of at most {most}: someone has to make the record smaller, undo it or discard it"
+        ),
     }
 }
 

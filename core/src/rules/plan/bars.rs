@@ -9,6 +9,7 @@ use crate::limits;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
 use crate::rules::inspect::referred;
+use crate::rules::size::is_bulky;
 use crate::schema::{EntityRules, NetworkClass};
 use crate::tail::TailUnit;
 use crate::time::WallTime;
@@ -49,6 +50,20 @@ impl Planning<'_> {
             }
         }
         input.inspect.refusal(group).map(|reason| Hold::Refused { reason })
+    }
+
+    /// Returns with how many bytes a record is over the limit of size, if a group cannot go for that. Looked at only where there
+    /// is reason to, and where there is room for the group.
+    pub(super) fn excess(&self, group: &Group) -> Option<usize> {
+        let Self { input, .. } = self;
+        let is_suspect = |(key, places): &(RecordKey, Vec<OpPlace>)| {
+            is_bulky(places.iter().filter_map(|place| input.tail.op(*place)))
+                || input.inspect.was_too_large(key)
+        };
+        if group.replaces.is_some() || !group.records.iter().any(is_suspect) {
+            return None;
+        }
+        input.inspect.excess(group)
     }
 
     /// Returns why an earlier op of a record keeps a transaction from going, or a later one that is under way: what was given

@@ -9,6 +9,7 @@ use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;
 use crate::rules::order::{Candidate, comes_to};
+use crate::rules::size::barrier;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
@@ -114,6 +115,7 @@ impl Planning<'_> {
             }
             run.push(place);
         }
+        run.truncate(barrier(run.iter().filter_map(|place| tail.op(*place))));
         for place in waiting.into_iter().filter(|place| !run.contains(place)) {
             let hold = self.bars(place).unwrap_or(Hold::After(first));
             self.plan.holds.insert(place, hold);

@@ -58,12 +58,17 @@ pub enum Hold {
         /// Why, in the app's words.
         reason: String,
     },
+    /// The record would be larger than a server takes: someone has to make it smaller.
+    TooLarge {
+        /// How many bytes its fields would take.
+        bytes: usize,
+    },
 }
 
 impl Hold {
     /// Returns whether it lasts until a person corrects what is held.
     pub const fn waits_for_correction(&self) -> bool {
-        matches!(self, Self::Gone(_) | Self::Refused { .. })
+        matches!(self, Self::Gone(_) | Self::Refused { .. } | Self::TooLarge { .. })
     }
 
     /// Returns when the hold ends by itself.

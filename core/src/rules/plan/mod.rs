@@ -9,7 +9,7 @@
 //! Invariants:
 //! 1. A record is in at most one unit that has no final answer; what is behind it waits.
 //! 2. A group never reaches across: an op under way, a transaction's edge, another actor, another schema version, an open
-//!    undo window, a reference to a record that is created later in the tail.
+//!    undo window, a reference to a record that is created later in the tail, the limit of size ([`super::size`]).
 //! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
 //! 4. An op whose declared reference is itself not at the server waits for it, unless that waits for the op. Priority orders
 //!    what is left, and so never overtakes a dependency; nor does a delete overtake what refers to its record (`deletes`).
@@ -222,6 +222,14 @@ impl<'a> Planning<'a> {
         if let Some(earlier) = self.deletes_too_early(&candidate.group) {
             for (_, places) in &candidate.group.records {
                 self.hold_all(places, &Hold::WaitsFor(earlier.clone()));
+            }
+            return;
+        }
+        if !self.plan.more
+            && let Some(bytes) = self.excess(&candidate.group)
+        {
+            for (_, places) in &candidate.group.records {
+                self.hold_all(places, &Hold::TooLarge { bytes });
             }
             return;
         }

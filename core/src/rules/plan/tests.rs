@@ -163,6 +163,7 @@ fn a_hold_says_whether_it_ends_by_itself_or_by_a_person() {
         (Hold::DeadCreate, None, false),
         (Hold::Gone(RecordKey::parse("lead", "1").unwrap()), None, true),
         (Hold::Refused { reason: String::new() }, None, true),
+        (Hold::TooLarge { bytes: 0 }, None, true),
     ] {
         assert_eq!((hold.until(), hold.waits_for_correction()), (ends, by_a_person), "{hold:?}");
     }

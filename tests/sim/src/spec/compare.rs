@@ -271,6 +271,7 @@ fn reason(hold: &Hold) -> String {
         Hold::LocalOnly => "local_only".to_owned(),
         Hold::Gone(key) => format!("gone {key}"),
         Hold::Refused { reason } => format!("refused {reason}"),
+        Hold::TooLarge { bytes } => format!("too_large {bytes}"),
         Hold::NoUpcaster { from, to } => format!("no_upcaster {from} {to}"),
         _ => "other".to_owned(),
     }

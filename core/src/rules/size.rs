@@ -1,0 +1,204 @@
+//! How much of what waits can go as one change.
+//!
+//! A server takes fields of [`limits::OP_BYTES`] in a change, and no record that would be larger after it. Several changes that
+//! are each within the limit may be over it together, and a record may get over it by what others wrote.
+//!
+//! | the ops of a record, in their order | go |
+//! |---|---|
+//! | all of them together are within the limit | as one change |
+//! | only the first few are | these as one change, the others after them |
+//! | not even the first is, nor all together | not: they are held until someone makes the record smaller |
+//!
+//! Invariants:
+//! 1. There is one measure, the bytes of the one form of fields, here as at the server.
+//! 2. Ops are never put into another order to make them fit, and a transaction is never divided.
+
+use super::View;
+use super::freeze::{FreezeError, fit, fold};
+use super::plan::Group;
+use crate::fields::{FieldsJson, InvalidFields};
+use crate::limits;
+use crate::op::{OpKind, OpPlace};
+use crate::rows::{RecordRow, TailRow};
+
+/// Returns how many bytes the fields of a change, or of the record after it, are over the limit with; `None` if within it.
+///
+/// # Errors
+/// [`InvalidFields`] if stored text was damaged.
+pub(super) fn over(
+    row: &RecordRow,
+    kind: OpKind,
+    fields: &FieldsJson,
+) -> Result<Option<usize>, InvalidFields> {
+    let bytes = fields.as_str().len();
+    if bytes > limits::OP_BYTES {
+        return Ok(Some(bytes));
+    }
+    let confirmed = row.confirmed_image().filter(|_| kind == OpKind::Update);
+    let Some(confirmed) = confirmed.filter(|image| image.as_str().len() + bytes > limits::OP_BYTES) else {
+        return Ok(None);
+    };
+    let bytes = confirmed.patched(fields)?.as_str().len();
+    Ok((bytes > limits::OP_BYTES).then_some(bytes))
+}
+
+/// Returns how many bytes some ops are over the limit with if they go as one change.
+fn over_together<V: View>(
+    view: &mut V,
+    row: &RecordRow,
+    places: &[OpPlace],
+) -> Result<Option<usize>, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let (_, folded) = fold(view, row, places, false)?;
+    let Ok(fitted) = fit(row, folded, false)? else { return Ok(None) };
+    let Some(fields) = fitted.fields else { return Ok(None) };
+    Ok(over(row, fitted.kind, &fields.to_json())?)
+}
+
+/// Returns how many of a group's ops can go as one change: all, the first few of a lone record, or none.
+pub(super) fn fitting<V: View>(view: &mut V, group: &Group) -> Result<Group, Excess<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    let mut largest = 0;
+    for (key, places) in &group.records {
+        let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
+        let Some(bytes) = over_together(view, &row, places)? else { continue };
+        largest = largest.max(bytes);
+        let is_run = group.records.len() == 1 && places.windows(2).all(is_apart);
+        let shorter = if is_run { 1..places.len() } else { 0..0 };
+        for count in shorter.rev() {
+            let first = places.get(..count).unwrap_or_default();
+            if over_together(view, &row, first)?.is_none() {
+                return Ok(Group { records: vec![(key.clone(), first.to_vec())], ..group.clone() });
+            }
+        }
+    }
+    if largest > 0 { Err(Excess::Over(largest)) } else { Ok(group.clone()) }
+}
+
+/// Why nothing of a group can go.
+pub(super) enum Excess<E: std::error::Error + 'static> {
+    /// A record would be over the limit with so many bytes.
+    Over(usize),
+    /// That could not be found out.
+    Unread(FreezeError<E>),
+}
+
+impl<E: std::error::Error> From<FreezeError<E>> for Excess<E> {
+    fn from(error: FreezeError<E>) -> Self {
+        Self::Unread(error)
+    }
+}
+
+impl<E: std::error::Error> From<InvalidFields> for Excess<E> {
+    fn from(fault: InvalidFields) -> Self {
+        Self::Unread(fault.into())
+    }
+}
+
+/// Ops of one transaction stand in one entry.
+fn is_apart(pair: &[OpPlace]) -> bool {
+    matches!(pair, [one, next] if one.seq != next.seq)
+}
+
+/// Returns with how many bytes a record would be over the limit, if nothing of a group can go for that.
+///
+/// # Errors
+/// [`FreezeError`] if the book cannot be read or is damaged.
+pub fn excess<V: View>(view: &mut V, group: &Group) -> Result<Option<usize>, FreezeError<V::Error>>
+where
+    V::Error: std::error::Error,
+{
+    match fitting(view, group) {
+        Ok(_) => Ok(None),
+        Err(Excess::Over(bytes)) => Ok(Some(bytes)),
+        Err(Excess::Unread(error)) => Err(error),
+    }
+}
+
+/// Returns how many of a record's ops, from the first, go as one change by their own sizes: all, if what they come to is within
+/// the limit. What a later op sets or deletes as a whole makes what came before it no larger.
+pub(super) fn barrier<'a>(ops: impl Iterator<Item = &'a TailRow>) -> usize {
+    let (mut bytes, mut all, mut within) = (0_u64, 0, 0);
+    for row in ops {
+        bytes = match row.kind {
+            OpKind::Delete => 0,
+            OpKind::Replace => row.bytes,
+            OpKind::Create | OpKind::Update => bytes.saturating_add(row.bytes),
+        };
+        all += 1;
+        if bytes <= limits::OP_BYTES as u64 {
+            within = all;
+        }
+    }
+    within.max(1).min(all.max(1))
+}
+
+/// Returns whether ops have so many bytes that it is worth to look whether they can go at all.
+pub(super) fn is_bulky<'a>(ops: impl Iterator<Item = &'a TailRow>) -> bool {
+    ops.map(|row| row.bytes).fold(0, u64::saturating_add) > limits::OP_BYTES as u64 / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Actor;
+    use crate::rules::desk::{Desk, key};
+    use crate::time::{Hlc, WallTime};
+
+    fn row(kind: OpKind, bytes: usize) -> TailRow {
+        TailRow {
+            op: crate::ids::OpId::from_bytes([0; 16]),
+            key: key("a"),
+            kind,
+            actor: Actor::parse("ann").unwrap(),
+            edited_at: Hlc::ZERO,
+            made_at: WallTime::default(),
+            schema_version: 1,
+            upcast: None,
+            transaction_ops: 1,
+            bytes: bytes as u64,
+            references: Vec::new(),
+            led_away: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn together(ops: &[(OpKind, usize)], expected: usize) {
+        let rows: Vec<_> = ops.iter().map(|(kind, bytes)| row(*kind, *bytes)).collect();
+        assert_eq!(barrier(rows.iter()), expected, "{ops:?}");
+    }
+
+    #[test]
+    fn ops_that_are_over_the_limit_together_go_one_after_the_other() {
+        use OpKind::{Create, Delete, Replace, Update};
+        let most = limits::OP_BYTES;
+        together(&[(Create, most)], 1);
+        together(&[(Create, most / 2), (Update, most / 2)], 2);
+        together(&[(Create, most / 2), (Update, most / 2), (Update, 2)], 2);
+        together(&[(Create, most), (Update, 1), (Update, 1)], 1);
+        together(&[(Create, most), (Update, most), (Delete, 0)], 3);
+        together(&[(Create, most), (Update, most), (Replace, most)], 3);
+        together(&[(Create, most), (Delete, 0), (Create, most), (Update, most)], 3);
+        together(&[(Update, 2 * most), (Update, 1)], 1);
+    }
+
+    #[test]
+    fn the_record_after_an_update_counts_and_what_an_update_takes_away() {
+        let desk = Desk::default().with("a", 1, 0, 1);
+        let mut row = desk.records[&key("a")].clone();
+        let text = |bytes: usize| "x".repeat(bytes);
+        let image = FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, text(limits::OP_BYTES - 20))).unwrap();
+        if let Some(confirmed) = &mut row.confirmed {
+            confirmed.fields = image;
+        }
+        let over = |kind, fields: &str| over(&row, kind, &FieldsJson::parse(fields).unwrap()).unwrap();
+        assert_eq!(over(OpKind::Update, r#"{"b":1}"#), None);
+        assert_eq!(over(OpKind::Update, r#"{"b":"0123456789012"}"#), Some(limits::OP_BYTES + 8));
+        assert_eq!(over(OpKind::Update, &format!(r#"{{"a":null,"b":"{}"}}"#, text(1_000_000))), None);
+        assert_eq!(over(OpKind::Replace, &format!(r#"{{"b":"{}"}}"#, text(1_000_000))), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! Two changes that are each within the limit must not become one that is over it.
+//!
+//! Coalescing knew no size: a photo and a signature of 600 kB each, on one record, went as one change of 1.2 MB, which the
+//! server could not read. Both were refused for good; in a larger batch everything behind them was stuck as well.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Server, TestClock, book, fields, key, options, sync};
+use fieldbook::protocol::{ExchangeRequest, Failure};
+use fieldbook::{
+    Book, Choice, EntityRules, Error, Fields, FnRemote, Hold, Mutation, Policy, RecordStatus, RunOptions,
+    Schema, SyncState, limits,
+};
+use serde_json::{Value, json};
+
+/// Syncs eight times, an hour apart. The server answers 400 to a body that does not read or is larger than it takes.
+fn settle(book: &Book, server: &Server, clock: &Arc<TestClock>, batch_bytes: usize) {
+    let to = server.clone();
+    let remote = FnRemote::new(move |request: &ExchangeRequest| {
+        let body = serde_json::to_string(request).unwrap();
+        if body.len() > limits::REQUEST_BYTES {
+            return Err(Failure::TooLarge.into());
+        }
+        match serde_json::from_str::<ExchangeRequest>(&body) {
+            Ok(read) => Ok(to.try_answer(&read)?),
+            Err(_) => Err(Failure::Refused { code: "bad_request".into() }.into()),
+        }
+    });
+    let options = RunOptions { batch_bytes, ..RunOptions::default() };
+    for _ in 0..8 {
+        clock.advance(3_600_000);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(book.sync(&remote, &options)).unwrap();
+    }
+    assert_eq!(book.status().dead_letters, 0);
+}
+
+fn text(letter: &str, bytes: usize) -> String {
+    letter.repeat(bytes)
+}
+
+#[track_caller]
+fn held(book: &Book, name: &str) -> usize {
+    match book.record_status(&key(name)).unwrap() {
+        RecordStatus::Held(Hold::TooLarge { bytes }) => bytes,
+        other => panic!("{name} is not held for its size: {other:?}"),
+    }
+}
+
+/// How many records wait for someone to correct them.
+fn waiting(book: &Book) -> u64 {
+    match book.status().state {
+        SyncState::NeedsAttention { held, .. } => held,
+        _ => 0,
+    }
+}
+
+fn a_record_gets_over_the_limit(batch_bytes: usize) {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    ann.update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
+    ann.create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
+    settle(&ann, &server, &clock, batch_bytes);
+    assert!(server.record("note/1").is_some(), "what stands behind goes");
+    let form = server.record("form/1").unwrap();
+    assert_eq!(form, json!({"photo": text("x", 600_000)}), "the creation is within the limit");
+    // The rest waits, with the reason, and someone can do something about it.
+    assert!(held(&ann, "form/1") > limits::OP_BYTES);
+    assert_eq!(waiting(&ann), 1);
+    let explanation = ann.explain(&key("form/1")).unwrap().sentences.join(" ");
+    assert!(explanation.contains("of at most 1048576"), "{explanation}");
+    ann.update(key("form/1"), fields(json!({"photo": null}))).unwrap();
+    settle(&ann, &server, &clock, batch_bytes);
+    assert_eq!(server.record("form/1"), Some(json!({"sign": text("y", 600_000)})));
+    assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
+    assert_eq!(waiting(&ann), 0);
+}
+
+#[test]
+fn a_change_that_makes_a_record_too_large_waits_and_the_others_go() {
+    a_record_gets_over_the_limit(1 << 20);
+}
+
+#[test]
+fn a_change_that_makes_a_record_too_large_waits_in_a_larger_batch_too() {
+    a_record_gets_over_the_limit(4 << 20);
+    a_record_gets_over_the_limit(usize::MAX);
+}
+
+#[test]
+fn changes_of_one_field_that_are_over_the_limit_together_go_one_after_the_other() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    for letter in ["y", "z"] {
+        ann.update(key("form/1"), fields(json!({"photo": text(letter, 600_000)}))).unwrap();
+    }
+    settle(&ann, &server, &clock, 1 << 20);
+    assert_eq!(server.record("form/1"), Some(json!({"photo": text("z", 600_000)})));
+}
+
+/// The limit is one of bytes as they are stored and sent: a quote takes two, a control character six.
+#[test]
+fn characters_that_are_escaped_count_as_they_are_sent() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    ann.create(key("form/1"), fields(json!({"a": text("\u{1}", 100_000)}))).unwrap();
+    ann.update(key("form/1"), fields(json!({"b": text("\"", 300_000)}))).unwrap();
+    let alone = ann.update(key("form/1"), unchecked(json!({"c": text("\u{1}", 200_000)})));
+    assert!(matches!(alone, Err(Error::Rejected(_))), "{alone:?}");
+    settle(&ann, &server, &clock, 4 << 20);
+    assert_eq!(server.record("form/1"), Some(json!({"a": text("\u{1}", 100_000)})));
+    assert!(held(&ann, "form/1") > limits::OP_BYTES);
+}
+
+#[test]
+fn what_two_people_wrote_does_not_become_a_record_that_is_too_large() {
+    let clock = TestClock::starting();
+    let (server, ann, bob) = (Server::new(&clock), book("ann", &clock), book("bob", &clock));
+    ann.create(key("form/1"), fields(json!({"t": 1}))).unwrap();
+    clock.advance(10_000);
+    sync(&ann, &server);
+    sync(&bob, &server);
+    ann.update(key("form/1"), fields(json!({"a": text("x", 1_000_000)}))).unwrap();
+    clock.advance(10_000);
+    sync(&ann, &server);
+    // Two of them still fit; neither is large by itself.
+    bob.update(key("form/1"), fields(json!({"b": text("y", 30_000)}))).unwrap();
+    bob.update(key("form/1"), fields(json!({"c": text("z", 30_000)}))).unwrap();
+    bob.create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
+    settle(&bob, &server, &clock, 1 << 20);
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&server.record("form/1").unwrap()), ["a", "b", "t"]);
+    assert!(server.record("note/1").is_some());
+    assert!(held(&bob, "form/1") > limits::OP_BYTES);
+    // Someone else makes room, and it goes by itself.
+    sync(&ann, &server);
+    ann.update(key("form/1"), fields(json!({"a": "small"}))).unwrap();
+    clock.advance(10_000);
+    sync(&ann, &server);
+    settle(&bob, &server, &clock, 1 << 20);
+    assert_eq!(names(&server.record("form/1").unwrap()), ["a", "b", "c", "t"]);
+    assert_eq!(waiting(&bob), 0);
+}
+
+#[test]
+fn a_transaction_with_a_record_that_is_too_large_waits_as_a_whole() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    ann.transaction(vec![
+        Mutation::create(key("note/1"), fields(json!({"t": "with it"}))),
+        Mutation::update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))),
+    ])
+    .unwrap();
+    ann.create(key("note/2"), fields(json!({"t": "behind"}))).unwrap();
+    settle(&ann, &server, &clock, 4 << 20);
+    assert!(server.record("note/2").is_some() && server.record("form/1").is_some());
+    assert_eq!(server.record("note/1"), None);
+    assert!(held(&ann, "note/1") > limits::OP_BYTES);
+}
+
+#[test]
+fn what_is_held_for_its_size_can_be_given_up() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    let large = ann.update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
+    settle(&ann, &server, &clock, 1 << 20);
+    ann.discard(vec![large.op().unwrap()], "too large").unwrap();
+    assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
+}
+
+/// A request is never larger than a server reads, whatever batch the app asks for.
+#[test]
+fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    for number in 0..20 {
+        let photo = fields(json!({"photo": text("x", 1_000_000)}));
+        ann.create(key(&format!("form/{number}")), photo).unwrap();
+    }
+    settle(&ann, &server, &clock, usize::MAX);
+    assert!((0..20).all(|number| server.record(&format!("form/{number}")).is_some()));
+    assert!(ann.plan().holds.is_empty());
+}
+
+#[test]
+fn a_choice_that_is_too_large_is_refused_when_it_is_made() {
+    let clock = TestClock::starting();
+    let rules = EntityRules { policy: Policy::Manual, ..EntityRules::default() };
+    let backend = redb::backends::InMemoryBackend::new();
+    let ann = Book::on_backend(backend, options("ann", &clock).schema(Schema::open(rules))).unwrap();
+    let (server, bob) = (Server::new(&clock), book("bob", &clock));
+    ann.create(key("form/1"), fields(json!({"t": 1}))).unwrap();
+    clock.advance(10_000);
+    sync(&ann, &server);
+    sync(&bob, &server);
+    for (book, value) in [(&bob, 2), (&ann, 3)] {
+        book.update(key("form/1"), fields(json!({"t": value}))).unwrap();
+    }
+    clock.advance(10_000);
+    sync(&bob, &server);
+    sync(&ann, &server);
+    let (conflict, _) = ann.conflicts().unwrap().into_iter().find(|(_, row)| row.open).unwrap();
+    let large = unchecked(json!({"t": text("x", limits::OP_BYTES)}));
+    let refused = ann.resolve(conflict, Choice::Merged(large));
+    assert!(matches!(refused, Err(Error::Rejected(_))), "{refused:?}");
+    ann.resolve(conflict, Choice::Mine).unwrap();
+}
+
+fn unchecked(value: Value) -> Fields {
+    value.as_object().unwrap().clone().into_iter().collect()
+}
