@@ -1,46 +1,57 @@
 //! Requests and answers: who asks, what they ask for, and which status says what.
 //!
+//! ```text
+//!   admit ──► a place among the requests ──► body, in its share of memory ──► a turn ──► treat ──► answer, in its share
+//! ```
+//!
 //! Invariants:
 //! 1. Every answer carries the protocol's marker, so that a proxy's page is never taken for one.
 //! 2. Memory is taken for a body only after its sender's credentials were found to hold, and never over the limit.
-//! 3. What a log line shows of a request is its ids, its counts and its status; never a payload or a token.
+//! 3. A turn to work is taken once the request is there as a whole, and given back when the work is done, whether or not the
+//!    client is still there: who sends or reads slowly holds up nobody.
+//! 4. Each end of a request is one log line ([`line`]).
+
+mod body;
+mod line;
+mod problem;
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::{get, post};
-use fieldbook_core::authority::{Quota, Refusal, RefusalClass};
-use fieldbook_core::protocol::{ErrorAnswer, MARKER, PROTOCOL, UnreadableRequest, read_request};
+use axum::{Extension, Router};
+use fieldbook_core::authority::Quota;
+use fieldbook_core::protocol::{MARKER, PROTOCOL, read_request};
 use fieldbook_core::{Clock, limits};
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
-use tracing::Instrument;
+use tokio::time::timeout;
 
-use crate::store::{Store, StoreExchangeError};
+use self::line::{Line, Notes};
+use self::problem::{Problem, json, refused, unreadable};
+use crate::door::{Guest, Share, Shares, Turns, UnderWay};
+use crate::limits::DoorLimits;
+use crate::store::{Keeper, StateError, StoreExchangeError};
 use crate::tokens::{Credentials, Denied, Grant};
 
-/// How long a request's body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(60);
-/// How much of a body is read only to be dropped, so that its sender gets to see why it was refused.
-const DRAIN_BYTES: usize = 4 * limits::REQUEST_BYTES;
+/// What is taken for an answer before it is there: a full page and a little more. Then it is settled.
+const ANSWER_BYTES: usize = limits::PAGE_BYTES + 1024 * 1024;
 
 /// What the handlers share.
 pub(crate) struct App {
-    pub(crate) store: Arc<Store>,
-    pub(crate) credentials: Credentials,
+    pub(crate) store: Arc<Keeper>,
+    pub(crate) credentials: Arc<RwLock<Credentials>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) quota: Quota,
-    pub(crate) permits: Semaphore,
+    pub(crate) limits: DoorLimits,
+    pub(crate) requests: Arc<Shares>,
+    pub(crate) request_bytes: Arc<Shares>,
+    pub(crate) answer_bytes: Arc<Shares>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// Returns everything that the server answers.
@@ -48,114 +59,132 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/exchange", post(exchange))
         .route("/v1/health", get(health))
-        .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "see docs/protocol.md")
+        .route("/v1/ready", get(ready))
+        .method_not_allowed_fallback(async |Extension(guest): Extension<Arc<Guest>>| {
+            let problem =
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "see docs/protocol.md");
+            Line::begin("another method", guest.address()).refused(problem)
         })
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such address here"))
+        .fallback(async |Extension(guest): Extension<Arc<Guest>>| {
+            let problem = Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such address here");
+            Line::begin("another address", guest.address()).refused(problem)
+        })
         .with_state(Arc::new(app))
 }
 
-/// An answer that is not 200.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
+async fn health(Extension(guest): Extension<Arc<Guest>>) -> Response {
+    let body = serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ok" }).to_string();
+    let bytes = body.len();
+    Line::begin("health", guest.address()).answered(json(StatusCode::OK, body), bytes)
 }
 
-impl Problem {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+/// Says whether exchanges can be answered and written; [`health`] only that the process lives.
+async fn ready(State(app): State<Arc<App>>, Extension(guest): Extension<Arc<Guest>>) -> Response {
+    let line = Line::begin("ready", guest.address());
+    if !app.store.is_ready() {
+        return line.refused(problem::store_failed());
     }
+    let body = serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ready" }).to_string();
+    let bytes = body.len();
+    line.answered(json(StatusCode::OK, body), bytes)
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let Self { status, code, message } = self;
-        let answer = ErrorAnswer { marker: MARKER.to_owned(), code: code.to_owned(), message };
-        // Three strings have no way not to be written.
-        let body = serde_json::to_vec(&answer).unwrap_or_default();
-        let mut response = json(status, body);
-        let headers = response.headers_mut();
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        response
-    }
-}
-
-fn json(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = (status, body.into()).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-async fn health() -> Response {
-    let body = serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ok" });
-    json(StatusCode::OK, body.to_string())
-}
-
-async fn exchange(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn exchange(
+    State(app): State<Arc<App>>,
+    Extension(guest): Extension<Arc<Guest>>,
+    request: Request,
+) -> Response {
+    let line = Line::begin("exchange", guest.address());
     let (head, body) = request.into_parts();
-    let grant = match admit(&app, &head.headers) {
-        Ok(grant) => grant,
+    let admitted = admit(&app, &head.headers, &line.notes()).and_then(|grant| {
+        let mut place = app.requests.share(&grant);
+        let placed = place.take(1);
+        let crowded = || Problem::busy("too many exchanges are under way at the same time");
+        if placed { Ok((grant, place)) } else { Err(crowded()) }
+    });
+    let (grant, place) = match admitted {
+        Ok(admitted) => admitted,
         Err(problem) => {
-            drain(body).await;
-            return problem.into_response();
+            // Who asks before it sends has nothing on the way yet.
+            if !head.headers.contains_key(EXPECT) {
+                body::drain(body).await;
+            }
+            return line.refused(problem);
         }
     };
-    // The permits are never closed, so there is always one to come.
-    let _permit = app.permits.acquire().await;
-    let body = match tokio::time::timeout(BODY_TIME, collect(body)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(problem)) => return problem.into_response(),
-        Err(_) => {
-            let message = "the request did not arrive within 60 seconds: send less at a time";
-            return Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_request", message).into_response();
+    let held = Held { _place: place, _under_way: guest.begin() };
+    match exchanged(&app, &grant, body, held, &line.notes()).await {
+        Ok(bytes) => {
+            let length = bytes.len();
+            line.answered(json(StatusCode::OK, bytes), length)
         }
-    };
-    let span = tracing::info_span!(
-        "exchange",
-        device = tracing::field::Empty,
-        request = tracing::field::Empty,
-        units = tracing::field::Empty,
-        changes = tracing::field::Empty,
-    );
+        Err(problem) => line.refused(problem),
+    }
+}
+
+/// What an exchange holds until its answer is sent.
+struct Held {
+    _place: Share,
+    _under_way: UnderWay,
+}
+
+/// An answer and what it holds; both end when the last of its bytes has left.
+struct Answer {
+    bytes: Vec<u8>,
+    _share: Share,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a request's body, waits for its turn, and works on it.
+async fn exchanged(
+    app: &Arc<App>,
+    grant: &Arc<Grant>,
+    body: axum::body::Body,
+    held: Held,
+    notes: &Notes,
+) -> Result<Bytes, Problem> {
+    let mut memory = app.request_bytes.share(grant);
+    let body = body::collect(body, &mut memory, &app.limits).await?;
+    notes.lock().received = body.len();
+    let turn = timeout(app.limits.turn_within, app.turns.take(&grant.tenant)).await;
+    let turn = turn.map_err(|_| Problem::busy("the server has too much to do"))?;
+    let mut share = app.answer_bytes.share(grant);
+    if !share.take(ANSWER_BYTES) {
+        return Err(Problem::busy("too many answers have not been read yet"));
+    }
     let work = {
-        let (app, span) = (Arc::clone(&app), span.clone());
-        move || span.in_scope(|| treat(&app, &grant, &body))
+        let (app, grant, notes) = (Arc::clone(app), Arc::clone(grant), notes.clone());
+        move || {
+            let answer = treat(&app, &grant, &body, &notes).map(|bytes| {
+                share.settle(bytes.capacity());
+                Bytes::from_owner(Answer { bytes, _share: share, _held: held })
+            });
+            drop((body, memory, turn));
+            answer
+        }
     };
-    let treated = tokio::task::spawn_blocking(work).instrument(span.clone()).await;
-    let treated = treated.unwrap_or_else(|_| {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
         let message = "the server failed: send the same again";
         Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server_failed", message))
-    });
-    let _entered = span.entered();
-    match treated {
-        Ok(body) => {
-            tracing::info!(bytes = body.len(), "answered");
-            json(StatusCode::OK, body)
-        }
-        Err(problem) => {
-            tracing::warn!(status = problem.status.as_u16(), code = problem.code, "refused");
-            problem.into_response()
-        }
-    }
+    })
 }
 
 /// Checks everything that can be checked before the body.
-fn admit(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {
-    if matches!(app.credentials, Credentials::Open(_)) && !names_this_machine(headers) {
+fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Problem> {
+    let credentials = app.credentials.read().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*credentials, Credentials::Open(_)) && !names_this_machine(headers) {
         let message = "without a token file this server answers to localhost and 127.0.0.1 only";
         return Err(Problem::new(StatusCode::FORBIDDEN, "wrong_host", message));
     }
-    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let grant = app.credentials.grant(authorization, app.clock.now().wall).map_err(|denied| {
+    let authorization = headers.get(AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
+    let grant = credentials.grant(authorization, app.clock.now().wall).map_err(|denied| {
         let (code, message) = match denied {
             Denied::Missing => ("token_missing", "send the header Authorization: Bearer TOKEN"),
             Denied::Unknown => ("token_unknown", "this token is not known here: sign in again"),
@@ -163,14 +192,24 @@ fn admit(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {
         };
         Problem::new(StatusCode::UNAUTHORIZED, code, message)
     })?;
+    drop(credentials);
+    notes.granted(&grant);
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     // This also keeps web pages of other origins out: they may not send this type unasked.
-    if !kind.eq_ignore_ascii_case("application/json") || headers.contains_key(CONTENT_ENCODING) {
+    if !kind.eq_ignore_ascii_case("application/json") || !is_plain(headers) {
         let message = "send an uncompressed body of Content-Type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
     }
     Ok(grant)
+}
+
+/// Returns whether a body is not encoded: there is no encoding, or each of those named is `identity`.
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|value| {
+        let names = value.to_str().unwrap_or("unreadable");
+        names.split(',').map(str::trim).all(|name| name.is_empty() || name.eq_ignore_ascii_case("identity"))
+    })
 }
 
 /// Returns whether a request was addressed to this machine by a name that always means it. A web page can give its own
@@ -182,48 +221,10 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Reads a body up to the limit, and to its end even if it is over, so that the sender sees the answer.
-async fn collect(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "broken_body", "the request broke off"));
-        };
-        let Some(data) = frame.data_ref() else { continue };
-        if bytes.len() + data.len() > limits::REQUEST_BYTES {
-            drop(bytes);
-            drain(body).await;
-            let message =
-                format!("a request has at most {} bytes: send less at a time", limits::REQUEST_BYTES);
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
-        }
-        bytes.extend_from_slice(data);
-    }
-    Ok(bytes)
-}
-
-/// Reads what a refused sender still sends, within bounds.
-async fn drain(mut body: Body) {
-    let all = async {
-        let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if read > DRAIN_BYTES {
-                break;
-            }
-        }
-    };
-    // Whoever is slower than that does not get to see the answer.
-    drop(tokio::time::timeout(Duration::from_secs(10), all).await);
-}
-
 /// Reads the request, applies it and writes the answer. Blocks.
-fn treat(app: &App, grant: &Grant, body: &[u8]) -> Result<Vec<u8>, Problem> {
+fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes) -> Result<Vec<u8>, Problem> {
     let request = read_request(body).map_err(|error| unreadable(&error))?;
-    let span = tracing::Span::current();
-    span.record("device", tracing::field::display(&request.device));
-    span.record("request", tracing::field::display(&request.request));
-    span.record("units", request.units.len());
+    notes.read(&request);
     let now = app.clock.now().wall;
     let answer =
         app.store.exchange(&grant.tenant, &request, now, &grant.caller, &app.quota).map_err(|error| {
@@ -231,37 +232,16 @@ fn treat(app: &App, grant: &Grant, body: &[u8]) -> Result<Vec<u8>, Problem> {
                 StoreExchangeError::Refused(refusal) => refused(refusal),
                 StoreExchangeError::State(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-                    let message = "the server's store failed: its operator has to look at it";
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", message)
+                    match error {
+                        StateError::Storage(_) => problem::store_failed(),
+                        StateError::Damaged(damaged) => problem::store_damaged(damaged.what),
+                    }
                 }
+                StoreExchangeError::OutOfReach => problem::store_failed(),
             }
         })?;
-    span.record("changes", answer.changes.len());
+    notes.lock().changes = Some(answer.changes.len());
     let mut bytes = Vec::with_capacity(512 + 400 * answer.changes.len());
-    serde_json::to_writer(&mut bytes, &answer).map_err(|_| {
-        let message = "the server's store holds a record that does not read";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_damaged", message)
-    })?;
+    serde_json::to_writer(&mut bytes, &answer).map_err(|_| problem::store_damaged("a record's fields"))?;
     Ok(bytes)
-}
-
-fn refused(refusal: Refusal) -> Problem {
-    let status = match refusal.class {
-        RefusalClass::BadRequest => StatusCode::BAD_REQUEST,
-        RefusalClass::Forbidden => StatusCode::FORBIDDEN,
-        RefusalClass::Behind => StatusCode::CONFLICT,
-        RefusalClass::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        RefusalClass::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-    };
-    Problem::new(status, refusal.code, refusal.message)
-}
-
-/// Tells why a body is not looked at, without repeating any of it.
-fn unreadable(error: &UnreadableRequest) -> Problem {
-    let (status, code) = match error {
-        UnreadableRequest::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-        UnreadableRequest::OtherProtocol { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
-        _ => (StatusCode::BAD_REQUEST, "bad_request"),
-    };
-    Problem::new(status, code, error.to_string())
 }

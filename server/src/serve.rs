@@ -3,18 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use axum::serve::ListenerExt;
 use fieldbook_core::authority::Quota;
 use fieldbook_core::{Clock, MonotonicTime, Now, ServerEpoch, WallTime};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::door::{Door, Shares, Turns};
 use crate::http::{self, App};
-use crate::store::{OpenStoreError, Store};
+use crate::limits::DoorLimits;
+use crate::store::{Keeper, OpenStoreError, Store};
 use crate::tokens::{Credentials, TokensError};
 
 /// How the server is to run.
@@ -29,8 +30,8 @@ pub struct ServeOptions {
     pub clock: Option<Arc<dyn Clock>>,
     /// How much of the store it keeps in memory.
     pub cache_bytes: usize,
-    /// How many exchanges it treats at the same time; further ones wait.
-    pub exchanges: usize,
+    /// What it takes on at the same time, and how slow a client may be.
+    pub limits: DoorLimits,
 }
 
 impl ServeOptions {
@@ -42,7 +43,7 @@ impl ServeOptions {
             tokens: None,
             clock: None,
             cache_bytes: 64 * 1024 * 1024,
-            exchanges: 32,
+            limits: DoorLimits::default(),
         }
     }
 }
@@ -107,8 +108,12 @@ pub enum ServeError {
 pub struct Server {
     local_addr: SocketAddr,
     stop: watch::Sender<bool>,
-    task: Option<JoinHandle<io::Result<()>>>,
-    store: Option<Arc<Store>>,
+    task: Option<JoinHandle<()>>,
+    store: Option<Arc<Keeper>>,
+    keeping: Option<JoinHandle<()>>,
+    stop_within: Duration,
+    tokens: Option<PathBuf>,
+    credentials: Arc<RwLock<Credentials>>,
 }
 
 /// Declares that a store was restored from a backup: it begins a new epoch. Without that, devices which have read or sent more
@@ -135,39 +140,56 @@ pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
 /// # Errors
 /// [`ServeError`] if it cannot start.
 pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
-    let ServeOptions { listen, data, tokens, clock, cache_bytes, exchanges } = options;
+    let ServeOptions { listen, data, tokens, clock, cache_bytes, limits } = options;
     let credentials = match &tokens {
         Some(path) => Credentials::read(path)?,
         None if listen.ip().is_loopback() => Credentials::open(),
         None => return Err(ServeError::OpenToAll { listen }),
     };
+    let credentials = Arc::new(RwLock::new(credentials));
     let listener = TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { listen, source })?;
     let local_addr = listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
-    let opened = tokio::task::spawn_blocking(move || Store::open(&data, cache_bytes)).await;
+    let opened = tokio::task::spawn_blocking(move || Keeper::open(&data, cache_bytes)).await;
     let store = Arc::new(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+    let door = Door::new(limits);
+    let limits = *door.limits();
     let app = App {
         store: Arc::clone(&store),
-        credentials,
+        credentials: Arc::clone(&credentials),
         clock: clock.unwrap_or_else(|| Arc::new(SystemClock::start())),
         quota: Quota::default(),
-        permits: Semaphore::new(exchanges.max(1)),
+        limits,
+        requests: Shares::new(limits.requests),
+        request_bytes: Shares::new(limits.request_bytes),
+        answer_bytes: Shares::new(limits.answer_bytes),
+        turns: Turns::new(limits.exchanges),
     };
-    let (stop, mut stopped) = watch::channel(false);
-    // Small answers must not wait for more to send.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
-        drop(stopped.wait_for(|stopped| *stopped).await);
-    });
-    let task = tokio::spawn(async move { serving.await });
+    let (stop, stopped) = watch::channel(false);
+    let keeping = {
+        let (store, mut stopped) = (Arc::clone(&store), stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = store.keep() => {}
+            }
+        })
+    };
+    let task = tokio::spawn(door.stand(listener, http::router(app), stopped));
     let (server, epoch) = store.identity();
-    tracing::info!(%local_addr, %server, %epoch, tokens = tokens.is_some(), "serving");
-    Ok(Server { local_addr, stop, task: Some(task), store: Some(store) })
+    tracing::info!(%local_addr, %server, %epoch, tokens = tokens.is_some(), ?limits, "serving");
+    Ok(Server {
+        local_addr,
+        stop,
+        task: Some(task),
+        store: Some(store),
+        keeping: Some(keeping),
+        stop_within: limits.stop_within,
+        tokens,
+        credentials,
+    })
 }
 
 impl Server {
-    /// How long running exchanges may still take once the server is to stop.
-    const GRACE: Duration = Duration::from_secs(10);
-
     /// Returns where it listens.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -178,19 +200,51 @@ impl Server {
         format!("http://{}", self.local_addr)
     }
 
-    /// Stops: takes no more requests, finishes those under way, and closes the store.
+    /// Reads the token file again, and logs how that went. From then on its tokens hold, and no others.
+    ///
+    /// # Errors
+    /// [`ServeError::Tokens`] if the file cannot be used; the tokens that were read before go on to hold.
+    pub fn reload_tokens(&self) -> Result<(), ServeError> {
+        let Some(path) = &self.tokens else {
+            tracing::warn!("there is no token file to be read again");
+            return Ok(());
+        };
+        match Credentials::read(path) {
+            Ok(read) => {
+                *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = read;
+                tracing::warn!("the token file was read again: its tokens hold from now on");
+                Ok(())
+            }
+            Err(error) => {
+                let cause: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error = cause,
+                    "the token file cannot be used: the former tokens go on to hold"
+                );
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Stops: takes no more requests, finishes those under way if they end within [`DoorLimits::stop_within`], and closes the
+    /// store.
     ///
     /// # Errors
     /// [`ServeError::Close`] if the store did not close well.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.stop.send_replace(true);
-        if let Some(mut task) = self.task.take()
-            && tokio::time::timeout(Self::GRACE, &mut task).await.is_err()
-        {
-            task.abort();
+        // Both end within their time, whatever clients do.
+        for task in [self.task.take(), self.keeping.take()].into_iter().flatten() {
             drop(task.await);
         }
         let Some(store) = self.store.take() else { return Ok(()) };
+        // What is being worked on ends by itself, though nobody waits for its answer any more.
+        let ended = async {
+            while Arc::strong_count(&store) > 1 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        drop(tokio::time::timeout(self.stop_within, ended).await);
         let closed = tokio::task::spawn_blocking(move || match Arc::into_inner(store) {
             Some(store) => store.close(),
             // A transaction that outlived the grace closes the store when it ends.

@@ -11,14 +11,18 @@
 //! 1. No token is kept, shown or logged: tokens are hashed with a key of this process as soon as they are read, and found
 //!    by that hash, so that how long a comparison takes tells nothing about them.
 //! 2. An error about the file names the entry by its number, never by its token.
+//! 3. A file that is not what its writer can have meant is refused: a token that stands in it twice, no token at all, a
+//!    member that nobody reads, or one that others on the machine may read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldbook_core::authority::Caller;
 use fieldbook_core::{Actor, WallTime};
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::store::Tenant;
 
@@ -38,6 +42,32 @@ pub enum TokensError {
         #[source]
         source: std::io::Error,
     },
+    /// It is a folder, a pipe or a device.
+    #[error(
+        "the token file {path:?} is not a regular file: it is read again at each SIGHUP, so write it to a file"
+    )]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others than its owner may read or write it.
+    #[error(
+        "the token file {path:?} is open to other users of this machine (mode {mode:03o}): run chmod 600 on it"
+    )]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It has no entry.
+    #[error(
+        "the token file {path:?} names no token, so nobody could sync: add an entry, or serve without a token file"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not JSON of the expected form.
     #[error(
         "the token file {path:?} is not of the form {{\"TOKEN\": {{\"tenant\": \"acme\", \"actor\": \"ann\"}}}} \
@@ -56,10 +86,10 @@ pub enum TokensError {
     Entry {
         /// The file.
         path: PathBuf,
-        /// Which entry, from 1, in the order of tokens.
+        /// Which entry, from 1, in the order of the file.
         number: usize,
         /// What is wrong with it.
-        fault: &'static str,
+        fault: String,
     },
     /// The system gives no randomness to hash tokens with.
     #[error("the system gives no randomness")]
@@ -71,6 +101,8 @@ pub enum TokensError {
 pub(crate) struct Grant {
     pub(crate) tenant: Tenant,
     pub(crate) caller: Caller,
+    /// Which token it is, to tell it from others of the tenant; its place in the file.
+    pub(crate) number: usize,
     expires: Option<WallTime>,
 }
 
@@ -90,7 +122,16 @@ pub(crate) enum Credentials {
     Tokens { key: [u8; 32], grants: HashMap<[u8; 32], Arc<Grant>> },
 }
 
-#[derive(Deserialize)]
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(_) => f.write_str("Open"),
+            Self::Tokens { grants, .. } => f.debug_struct("Tokens").field("count", &grants.len()).finish(),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenEntry {
     tenant: String,
@@ -100,30 +141,72 @@ struct TokenEntry {
     expires: Option<String>,
 }
 
+/// The members of the file in its order, also those that stand in it twice, which a map would swallow.
+struct Entries(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tokens")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
 impl Credentials {
     /// Lets everyone in who reaches the server.
     pub(crate) fn open() -> Self {
-        Self::Open(Arc::new(Grant { tenant: Tenant::local(), caller: Caller::Anyone, expires: None }))
+        let grant = Grant { tenant: Tenant::local(), caller: Caller::Anyone, number: 0, expires: None };
+        Self::Open(Arc::new(grant))
     }
 
     /// Reads a token file.
     pub(crate) fn read(path: &Path) -> Result<Self, TokensError> {
         let path = path.to_owned();
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| TokensError::Unreadable { path: path.clone(), source })?;
-        let entries: BTreeMap<String, TokenEntry> = serde_json::from_str(&text).map_err(|error| {
-            TokensError::NotTokens { path: path.clone(), line: error.line(), column: error.column() }
+        let unreadable = |source| TokensError::Unreadable { path: path.clone(), source };
+        let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(TokensError::NotAFile { path });
+        }
+        check_mode(&path, &metadata)?;
+        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        if text.trim().is_empty() {
+            return Err(TokensError::Empty { path });
+        }
+        let Entries(entries) = serde_json::from_str(&text).map_err(|error| TokensError::NotTokens {
+            path: path.clone(),
+            line: error.line(),
+            column: error.column(),
         })?;
+        if entries.is_empty() {
+            return Err(TokensError::Empty { path });
+        }
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|_| TokensError::NoRandomness)?;
-        let mut grants = HashMap::with_capacity(entries.len());
+        let mut grants: HashMap<_, Arc<Grant>> = HashMap::with_capacity(entries.len());
         for (number, (token, entry)) in (1..).zip(entries) {
-            let entry_error = |fault| TokensError::Entry { path: path.clone(), number, fault };
-            if token.len() < TOKEN_BYTES {
-                return Err(entry_error("a token has at least 16 characters, drawn at random"));
+            let faulty = |fault: String| TokensError::Entry { path: path.clone(), number, fault };
+            check_token(&token).map_err(|fault| faulty(fault.to_owned()))?;
+            let entry: TokenEntry = serde_json::from_str(entry.get()).map_err(|_| faulty(FORM.to_owned()))?;
+            let grant = entry.grant(number).map_err(|fault| faulty(fault.to_owned()))?;
+            if let Some(first) = grants.insert(hash(&key, token.as_bytes()), Arc::new(grant)) {
+                let fault =
+                    format!("its token is that of entry {} already: take one of them out", first.number);
+                return Err(faulty(fault));
             }
-            let grant = entry.grant().map_err(entry_error)?;
-            grants.insert(hash(&key, token.as_bytes()), Arc::new(grant));
         }
         Ok(Self::Tokens { key, grants })
     }
@@ -144,8 +227,55 @@ impl Credentials {
     }
 }
 
+impl Grant {
+    /// Returns the actor of a token that holds for one only.
+    pub(crate) fn only_actor(&self) -> Option<&Actor> {
+        match &self.caller {
+            Caller::OneOf(actors) if actors.len() == 1 => actors.first(),
+            _ => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(tenant: &str, number: usize) -> Arc<Self> {
+        let tenant = Tenant::parse(tenant).unwrap();
+        Arc::new(Self { tenant, caller: Caller::Anyone, number, expires: None })
+    }
+}
+
+/// What an entry is made of.
+const FORM: &str =
+    "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
+
+fn check_token(token: &str) -> Result<(), &'static str> {
+    if token.len() < TOKEN_BYTES {
+        return Err("a token has at least 16 characters, drawn at random");
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a token has no spaces and only ASCII characters: no header could carry it");
+    }
+    Ok(())
+}
+
+/// Refuses a file that other users may read or change.
+#[cfg(unix)]
+fn check_mode(path: &Path, metadata: &std::fs::Metadata) -> Result<(), TokensError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(TokensError::OpenToOthers { path: path.to_owned(), mode })
+}
+
+/// Other systems say who may read a file in other ways.
+#[cfg(not(unix))]
+fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), TokensError> {
+    Ok(())
+}
+
 impl TokenEntry {
-    fn grant(self) -> Result<Grant, &'static str> {
+    fn grant(self, number: usize) -> Result<Grant, &'static str> {
         let tenant = Tenant::parse(&self.tenant)
             .ok_or("a tenant is a lower-case letter, then lower-case letters, digits, - or _")?;
         let actors: BTreeSet<_> = self.actors.into_iter().chain(self.actor).collect();
@@ -158,7 +288,7 @@ impl TokenEntry {
             }
             None => None,
         };
-        Ok(Grant { tenant, caller: Caller::OneOf(actors), expires })
+        Ok(Grant { tenant, caller: Caller::OneOf(actors), number, expires })
     }
 }
 
@@ -180,6 +310,7 @@ mod tests {
     const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
 
     fn read(text: &str) -> Result<Credentials, TokensError> {
+        // The file of the crate is for its owner only.
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         Credentials::read(file.path())
@@ -222,5 +353,57 @@ mod tests {
             let Err(error) = read(bad) else { panic!("taken: {bad}") };
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
+    }
+
+    /// The second entry silently replaced the first, whichever was meant.
+    #[test]
+    fn a_token_that_stands_in_the_file_twice_is_refused() {
+        let error = read(
+            r#"{"0123456789abcdef": {"tenant": "acme", "actor": "ann"},
+                "fedcba9876543210": {"tenant": "acme", "actor": "eve"},
+                "0123456789abcdef": {"tenant": "other", "actor": "bob"}}"#,
+        );
+        let Err(error) = error else { panic!("taken") };
+        let text = error.to_string();
+        assert!(text.contains("entry 3") && text.contains("entry 1 already"), "{text}");
+        assert!(!text.contains("0123456789abcdef"), "{text}");
+    }
+
+    /// A server with an empty file let nobody in, and did not say so.
+    #[test]
+    fn a_file_without_a_token_is_refused() {
+        for empty in ["", " \n", "{}"] {
+            assert!(matches!(read(empty), Err(TokensError::Empty { .. })), "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_is_refused() {
+        for token in ["with a space in it", "umlaut-ünter-allen", "tab\\tbed-0123456789"] {
+            let text = format!(r#"{{"{token}": {{"tenant": "acme", "actor": "ann"}}}}"#);
+            assert!(matches!(read(&text), Err(TokensError::Entry { number: 1, .. })), "{token}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_may_read_is_refused_and_so_is_a_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"0123456789abcdef": {"tenant": "acme", "actor": "ann"}}"#).unwrap();
+        for (mode, taken) in
+            [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false), (0o620, false)]
+        {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let read = Credentials::read(file.path());
+            assert_eq!(read.is_ok(), taken, "{mode:o}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains("chmod 600"), "{error}");
+            }
+        }
+        assert!(matches!(
+            Credentials::read(std::env::temp_dir().as_path()),
+            Err(TokensError::NotAFile { .. })
+        ));
     }
 }

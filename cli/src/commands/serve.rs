@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fieldbook_server::{ServeOptions, declare_restored, serve};
+use fieldbook_server::{DoorLimits, ServeOptions, declare_restored, serve};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Failure;
@@ -18,8 +18,10 @@ use crate::output::Output;
   fieldbook serve --data crm.store --listen 0.0.0.0:7070 --tokens tokens.json
 
 The token file: {\"a-long-random-token\": {\"tenant\": \"acme\", \"actor\": \"ann\"}}
+Only its owner may read it (chmod 600). After a change, kill -HUP PID has it read again.
 Without one the server takes everyone on this machine, and nobody else. It speaks plain HTTP: put a proxy that ends TLS
-in front. FIELDBOOK_LOG=debug says more (the filter language of tracing-subscriber).")]
+in front. FIELDBOOK_LOG=info writes a line for each exchange (the filter language of tracing-subscriber).
+GET /v1/health: it runs. GET /v1/ready: it can read and write its store.")]
 pub(crate) struct Args {
     /// The store's file; it is made if it is not there
     #[arg(long, value_name = "FILE")]
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// Which token speaks for whom
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// The most open connections
+    #[arg(long, value_name = "NUMBER", default_value_t = DoorLimits::default().connections)]
+    connections: usize,
 }
 
 /// What `restored` is asked.
@@ -56,13 +61,23 @@ pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), F
 /// Runs the command.
 pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     start_logging()?;
-    let options = ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
+    let mut options = ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
+    options.limits.connections = args.connections;
     super::runtime()?.block_on(async {
-        let server = serve(options).await.map_err(Failure::caused_by)?;
+        // From here on no signal ends the process amid something.
+        let mut signals = Signals::listen()?;
+        let server = tokio::select! {
+            server = serve(options) => server.map_err(Failure::caused_by)?,
+            // What is being opened is closed before the program ends.
+            () = signals.stop() => return Ok(()),
+        };
         writeln!(output, "listening on {}", server.url())?;
         // Whoever started it waits for this line.
         output.finish()?;
-        stop_signal().await?;
+        while signals.next().await == Asked::ToReload {
+            // Its log tells how that went; a file that cannot be used ends nothing.
+            drop(server.reload_tokens());
+        }
         writeln!(output, "stopping")?;
         output.finish()?;
         server.shutdown().await.map_err(Failure::caused_by)
@@ -83,18 +98,69 @@ fn start_logging() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until someone presses ctrl-c or the system asks the program to end.
-async fn stop_signal() -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new("cannot wait for signals").because(error);
-    #[cfg(unix)]
-    {
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    ToReload,
+    ToStop,
+}
+
+/// The signals that the server understands.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Takes the signals from the system, which would end the process.
+    fn listen() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let take =
+            |kind| signal(kind).map_err(|error| Failure::new("cannot wait for signals").because(error));
+        Ok(Self {
+            interrupt: take(SignalKind::interrupt())?,
+            terminate: take(SignalKind::terminate())?,
+            hangup: take(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            pressed = tokio::signal::ctrl_c() => pressed.map_err(failed),
-            _ = terminate.recv() => Ok(()),
+            _ = self.interrupt.recv() => Asked::ToStop,
+            _ = self.terminate.recv() => Asked::ToStop,
+            _ = self.hangup.recv() => Asked::ToReload,
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map_err(failed)
+
+    /// Waits until someone presses ctrl-c or the system asks the program to end.
+    async fn stop(&mut self) {
+        while self.next().await != Asked::ToStop {}
+    }
+}
+
+/// Elsewhere there is only ctrl-c.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Asked {
+        self.stop().await;
+        Asked::ToStop
+    }
+
+    async fn stop(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without signals it runs until it is killed.
+            std::future::pending().await
+        }
+    }
 }

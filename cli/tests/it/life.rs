@@ -75,7 +75,7 @@ fn a_token_lets_its_actor_in_and_nobody_else() {
     let folder = Folder::new();
     let token = "a-long-random-token-9f27";
     let tokens = json!({ token: {"tenant": "acme", "actor": "ann"} }).to_string();
-    std::fs::write(folder.path("tokens.json"), tokens).unwrap();
+    folder.write_tokens(&tokens);
     std::fs::write(folder.path("ann.token"), format!("{token}\n")).unwrap();
     let serving = Serving::start(&folder, &["--tokens", "tokens.json"]);
     folder.ok(&["init", "ann.book", "--actor", "ann"]);

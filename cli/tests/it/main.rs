@@ -17,6 +17,8 @@ mod looks;
 mod refusals;
 mod restored;
 #[cfg(test)]
+mod serving;
+#[cfg(test)]
 mod settle;
 #[cfg(test)]
 mod support;

@@ -1,10 +1,11 @@
 //! What the tests share: running the program, a server that runs, a clock that stands still.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fieldbook::{
@@ -32,6 +33,17 @@ impl Folder {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// Writes a token file that only its owner may read.
+    pub(crate) fn write_tokens(&self, text: &str) {
+        let path = self.path("tokens.json");
+        std::fs::write(&path, text).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
 
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
@@ -108,22 +120,43 @@ impl From<Output> for Ran {
 pub(crate) struct Serving {
     child: Child,
     pub(crate) url: String,
+    said: Option<JoinHandle<String>>,
 }
 
 impl Serving {
     pub(crate) fn start(folder: &Folder, args: &[&str]) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0", "--data", "server.store"], args].concat();
-        let mut child = folder.command(&all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = folder.command(&all);
+        let command = command.env("FIELDBOOK_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-        Self { child, url }
+        Self { child, url, said: Some(said) }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let asked = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+    }
+
+    /// Has it end well, and returns its log.
+    pub(crate) fn log(mut self) -> String {
+        self.signal("-TERM");
+        assert!(self.child.wait().unwrap().success());
+        self.said.take().unwrap().join().unwrap()
     }
 
     /// Asks it to end, as a terminal or a service manager does, and waits.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
-        let asked = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success());
+        self.signal(signal);
         self.child.wait().unwrap()
     }
 }

@@ -8,20 +8,26 @@
 //!
 //! What it is not: a history. It holds each record as it is now; who changed what is in the devices' logs.
 
+mod keeper;
 mod layout;
 mod state;
 mod tables;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{ServerEpoch, ServerId, WallTime, limits};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, WriteTransaction};
 
+pub(crate) use keeper::Keeper;
 use state::TenantState;
+
+use crate::door::Turns;
 
 /// One customer's part of the store; no exchange ever sees two.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +76,18 @@ pub enum OpenStoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It was a store, or is a part of one.
+    #[error(
+        "{path:?} is a damaged or incomplete copy of a fieldbook server's store, and was not changed: \
+         restore a whole copy (made while the server was stopped), then run: fieldbook restored STORE"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A newer program made it.
     #[error("the store {path:?} has format {found}; this program knows {}: use a newer one", tables::FORMAT)]
     NewerFormat {
@@ -111,6 +129,9 @@ pub(crate) enum StoreExchangeError {
     Refused(Refusal),
     #[error(transparent)]
     State(StateError),
+    /// The store failed a moment ago, and cannot be read or written yet.
+    #[error("the store is being opened again, or waits for room")]
+    OutOfReach,
 }
 
 impl From<ExchangeError<StateError>> for StoreExchangeError {
@@ -133,6 +154,8 @@ impl From<StateError> for StoreExchangeError {
 pub(crate) struct Store {
     database: Database,
     identity: (ServerId, ServerEpoch),
+    /// Whose turn it is to write: the engine's own lock knows nothing of tenants.
+    writer: Arc<Turns>,
 }
 
 impl std::fmt::Debug for Store {
@@ -151,14 +174,27 @@ impl Store {
         Self::open_existing(path, cache_bytes)
     }
 
-    /// Opens the store at a path.
+    /// Opens the store at a path. All of it is read and checked: damage is found before it is served.
     pub(crate) fn open_existing(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
+        // The engine panics on some damage.
+        catch_unwind(|| Self::open_checked(path, cache_bytes)).unwrap_or_else(|_| {
+            let source = Box::new(Damaged { what: "a page" });
+            Err(OpenStoreError::Damaged { path: path.to_owned(), source })
+        })
+    }
+
+    fn open_checked(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
         let database = redb::Builder::new()
             .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(true)
             .open(path)
             .map_err(|error| database_error(path, error))?;
+        Self::on_database(database, path)
+    }
+
+    fn on_database(database: Database, path: &Path) -> Result<Self, OpenStoreError> {
         let identity = identify(&database, path)?;
-        Ok(Self { database, identity })
+        Ok(Self { database, identity, writer: Turns::new(1) })
     }
 
     /// Starts a new life of the store: another epoch, no anchors, and commits numbered from beyond what the former life can
@@ -229,6 +265,7 @@ impl Store {
         caller: &Caller,
         quota: &Quota,
     ) -> Result<Accepted, StoreExchangeError> {
+        let _turn = self.writer.take_blocking(tenant);
         let transaction = self.database.begin_write().map_err(StateError::from)?;
         let mut state = TenantState::write(&transaction, tenant, self.identity)?;
         let accepted = authority::accept(&mut state, request, now, caller, quota)?;
@@ -249,7 +286,7 @@ impl Store {
 
 /// Makes the file under another name and moves it to its own, so that a crash never leaves half a store there.
 fn create(path: &Path) -> Result<(), OpenStoreError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let temporary = tempfile::Builder::new()
         .prefix(".fieldbook-server-")
         .tempfile_in(folder)
@@ -263,6 +300,10 @@ fn create(path: &Path) -> Result<(), OpenStoreError> {
         Err(error) => return Err(io_error(path, error.error)),
     }
     sync_folder(folder).map_err(|source| io_error(path, source))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the tables and gives the store its identity.
@@ -318,13 +359,18 @@ fn identify(database: &Database, path: &Path) -> Result<(ServerId, ServerEpoch),
     };
     let row = table.get(tables::STORE_KEY).map_err(|error| storage_error(path, error.into()))?;
     let row = row.ok_or_else(not_a_store)?;
-    let (format, ids) = row.value().split_first().ok_or_else(not_a_store)?;
+    let unreadable = || damaged(path, Damaged { what: "what the store is" });
+    let (format, ids) = row.value().split_first().ok_or_else(unreadable)?;
     if *format != tables::FORMAT {
         return Err(OpenStoreError::NewerFormat { path: path.to_owned(), found: *format });
     }
-    let (server, epoch) = ids.split_first_chunk::<16>().ok_or_else(not_a_store)?;
-    let epoch = epoch.try_into().map_err(|_| not_a_store())?;
+    let (server, epoch) = ids.split_first_chunk::<16>().ok_or_else(unreadable)?;
+    let epoch = epoch.try_into().map_err(|_| unreadable())?;
     Ok((ServerId::from_bytes(*server), ServerEpoch::from_bytes(epoch)))
+}
+
+fn damaged(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenStoreError {
+    OpenStoreError::Damaged { path: path.to_owned(), source: source.into() }
 }
 
 fn io_error(path: &Path, source: io::Error) -> OpenStoreError {
@@ -338,15 +384,32 @@ fn storage_error(path: &Path, source: StateError) -> OpenStoreError {
 fn database_error(path: &Path, error: DatabaseError) -> OpenStoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenStoreError::AlreadyOpen { path: path.to_owned() },
-        DatabaseError::Storage(redb::StorageError::Corrupted(_)) | DatabaseError::UpgradeRequired(_) => {
-            OpenStoreError::NotAStore { path: path.to_owned() }
-        }
-        // redb reports a file without its magic number in this way.
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() == io::ErrorKind::InvalidData =>
-        {
-            OpenStoreError::NotAStore { path: path.to_owned() }
-        }
+        error if tells_of_damage(&error) && begins_as_a_store(path) => damaged(path, error),
+        error if tells_of_damage(&error) => OpenStoreError::NotAStore { path: path.to_owned() },
         error => storage_error(path, error.into()),
     }
+}
+
+/// Returns whether the engine says that the bytes of a file are wrong, rather than that it could not have them.
+fn tells_of_damage(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Storage(redb::StorageError::Corrupted(_))
+        | DatabaseError::UpgradeRequired(_)
+        | DatabaseError::RepairAborted => true,
+        // A file without the magic number, and one that ends too early.
+        DatabaseError::Storage(redb::StorageError::Io(error)) => {
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    }
+}
+
+/// The first bytes of each file of the engine.
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// Returns whether a file begins as one of the engine does, however short it is.
+fn begins_as_a_store(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
+    read.is_ok() && !start.is_empty() && MAGIC.starts_with(&start)
 }

@@ -146,6 +146,8 @@ async fn errors_and_health_are_as_documented() {
     assert!(documented.as_str().unwrap().contains(&format!("`{}`", answer["code"].as_str().unwrap())));
     let response = running.client().get(format!("{}/v1/health", running.url())).send().await.unwrap();
     assert_valid(&health, &answer_of(response).await.1);
+    let response = running.client().get(format!("{}/v1/ready", running.url())).send().await.unwrap();
+    assert_valid(&validator("Ready"), &answer_of(response).await.1);
 }
 
 #[test]

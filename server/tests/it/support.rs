@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, PROTOCOL, Unit, UnitChange};
@@ -32,21 +32,56 @@ pub(crate) async fn start() -> Running {
 
 /// Starts a server with this text as its token file.
 pub(crate) async fn start_with(tokens: Option<&str>) -> Running {
+    start_changed(tokens, |_| ()).await
+}
+
+/// Starts a server whose options are changed before.
+pub(crate) async fn start_changed(tokens: Option<&str>, change: impl FnOnce(&mut ServeOptions)) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut options = ServeOptions::new(loopback(), folder.path().join("server.redb"));
     if let Some(text) = tokens {
         let path = folder.path().join("tokens.json");
-        std::fs::write(&path, text).unwrap();
+        write_tokens(&path, text);
         options.tokens = Some(path);
     }
+    change(&mut options);
     let server = serve(options).await.unwrap();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap();
     Running { server, folder, client, token: None }
 }
 
+/// Writes a token file that only its owner may read.
+pub(crate) fn write_tokens(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
 impl Running {
     pub(crate) fn url(&self) -> String {
         self.server.url()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Replaces the token file.
+    pub(crate) fn write_tokens(&self, text: &str) {
+        write_tokens(&self.folder.path().join("tokens.json"), text);
+    }
+
+    /// Stops the server and returns the folder of its store.
+    pub(crate) async fn stopped(self) -> tempfile::TempDir {
+        self.server.shutdown().await.unwrap();
+        self.folder
     }
 
     pub(crate) fn data(&self) -> PathBuf {

@@ -1,0 +1,183 @@
+//! What `serve` says and how it ends.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::*;
+
+const TOKEN: &str = "canary-long-random-token-9f27";
+
+fn tokens() -> String {
+    json!({ TOKEN: {"tenant": "acme", "actor": "ann"} }).to_string()
+}
+
+/// Sends a request as it stands here and returns the status.
+fn asked(serving: &Serving, head: &str, body: &str) -> u16 {
+    let mut stream = TcpStream::connect(serving.url.trim_start_matches("http://")).unwrap();
+    let text = format!(
+        "{head}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// 401, 408, 413 and 415 left no line, and no line said whose request it was.
+#[test]
+fn each_end_of_a_request_is_one_line_that_says_whose_it_was_and_shows_nothing_secret() {
+    let folder = Folder::new();
+    folder.write_tokens(&tokens());
+    let serving = Serving::start(&folder, &["--tokens", "tokens.json"]);
+    let post = "POST /v1/exchange HTTP/1.1";
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let plain = format!("{post}\r\nContent-Type: application/json\r\n{token}");
+    let good = json!({
+        "protocol": 1, "request": "018f3a2b-7c00-7000-8000-000000000001",
+        "device": "018f3a00-0000-7000-8000-0000000000d1", "epoch": "018f3a00-0000-7000-8000-0000000000e1",
+        "actor": "ann", "page_limit": 0
+    });
+    let other = good.to_string().replace("\"ann\"", "\"canary\\u202e-actor\"");
+    for (status, head, body) in [
+        (200, plain.clone(), good.to_string()),
+        (400, plain.clone(), "{\"canary\"".to_owned()),
+        (401, post.to_owned(), good.to_string()),
+        (401, format!("{post}\r\nAuthorization: Bearer canary-canary-canary"), String::new()),
+        (403, plain.clone(), other),
+        (404, "GET /canary HTTP/1.1".to_owned(), String::new()),
+        (405, "GET /v1/exchange HTTP/1.1".to_owned(), String::new()),
+        (413, plain.clone(), " ".repeat(17 * 1024 * 1024)),
+        (415, format!("{post}\r\n{token}"), good.to_string()),
+        (415, format!("{plain}\r\nContent-Encoding: gzip"), good.to_string()),
+    ] {
+        assert_eq!(asked(&serving, &head, &body), status, "{head}");
+    }
+    let log = serving.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("milliseconds=")).collect();
+    assert_eq!(lines.len(), 10, "{log}");
+    let line = |code: &str| {
+        let found: Vec<_> = lines.iter().filter(|line| line.contains(&format!("code=\"{code}\""))).collect();
+        assert!(!found.is_empty(), "{code}: {log}");
+        found[0].to_string()
+    };
+    let done = line("ok");
+    for part in ["tenant=\"acme\"", "actor=\"ann\"", "device=018f3a00-", "status=200", "milliseconds="] {
+        assert!(done.contains(part), "{part}: {done}");
+    }
+    for code in ["token_missing", "token_unknown", "not_found", "method_not_allowed", "wrong_actor"] {
+        line(code);
+    }
+    for code in ["bad_request", "too_large", "not_json"] {
+        assert!(line(code).contains("tenant=\"acme\"") && line(code).contains("actor=\"ann\""), "{log}");
+    }
+    assert!(!log.contains(TOKEN) && !log.contains("canary-canary") && !log.contains('\u{202e}'), "{log}");
+}
+
+/// A hangup ended the server, also one without a token file; tokens were read once only.
+#[cfg(unix)]
+#[test]
+fn a_hangup_has_the_tokens_read_again_and_a_bad_file_keeps_the_former_ones() {
+    let folder = Folder::new();
+    folder.write_tokens(&tokens());
+    std::fs::write(folder.path("ann.token"), TOKEN).unwrap();
+    let serving = Serving::start(&folder, &["--tokens", "tokens.json"]);
+    folder.ok(&["init", "ann.book", "--actor", "ann"]);
+    let url = serving.url.clone();
+    let sync = ["sync", "ann.book", "--server", &url, "--token-file", "ann.token"];
+    folder.ok(&sync);
+    folder.write_tokens("{}");
+    serving.signal("-HUP");
+    folder.ok(&sync);
+    let other = json!({ "another-long-random-token": {"tenant": "acme", "actor": "ann"} }).to_string();
+    folder.write_tokens(&other);
+    serving.signal("-HUP");
+    let refused = (0..200).any(|_| folder.run(&sync).code != 0);
+    assert!(refused, "the former token goes on to hold");
+    let log = serving.log();
+    assert!(log.contains("names no token") && log.contains("former tokens"), "{log}");
+
+    let open = Serving::start(&folder, &[]);
+    open.signal("-HUP");
+    folder.ok(&["init", "ben.book"]);
+    folder.ok(&["sync", "ben.book", "--server", &open.url]);
+    assert!(open.log().contains("no token file"));
+}
+
+/// A signal that came before the server listened killed it amid opening its store.
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_store() {
+    let folder = Folder::new();
+    let mut early = 0;
+    for pause in [10, 15, 20, 30, 40, 60, 100, 200] {
+        let args = ["serve", "--listen", "127.0.0.1:0", "--data", "server.store"];
+        let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Long enough for the program to have begun, which is when it takes its signals.
+        wait_for_signals(child.id());
+        std::thread::sleep(std::time::Duration::from_micros(pause * 100));
+        let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        let mut out = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        early += usize::from(out.is_empty());
+    }
+    println!("{early} of 8 ended before they listened");
+    Serving::start(&folder, &[]).log();
+}
+
+/// Waits until a process catches the signal that asks it to end.
+#[cfg(unix)]
+fn wait_for_signals(process: u32) {
+    const TERMINATE: u64 = 1 << 14;
+    for _ in 0..5_000 {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        match caught {
+            Some(mask) if mask & TERMINATE != 0 => return,
+            Some(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            // There is no such file on this system: the program has begun after a while.
+            None => return std::thread::sleep(std::time::Duration::from_millis(300)),
+        }
+    }
+    panic!("the program takes no signals");
+}
+
+#[test]
+fn a_token_file_that_cannot_be_meant_is_refused_at_start_with_what_to_do() {
+    let folder = Folder::new();
+    let serve = ["serve", "--data", "s.store", "--listen", "127.0.0.1:0", "--tokens", "tokens.json"];
+    let twice = format!(
+        "{{\"{TOKEN}\":{{\"tenant\":\"acme\",\"actor\":\"ann\"}},\"{TOKEN}\":{{\"tenant\":\"other\",\"actor\":\"bob\"}}}}"
+    );
+    let unknown = format!(
+        "{{\"{TOKEN}\":{{\"tenant\":\"acme\",\"actor\":\"ann\",\"expire\":\"2030-01-01T00:00:00Z\"}}}}"
+    );
+    for (text, words) in [
+        (twice.as_str(), "entry 2"),
+        (unknown.as_str(), "no other"),
+        ("{}", "names no token"),
+        ("", "names no token"),
+        ("[", "is not of the form"),
+    ] {
+        folder.write_tokens(text);
+        let refused = folder.run(&serve);
+        assert!(refused.code == 1 && refused.err.contains(words), "{}", refused.err);
+        assert!(!refused.err.contains(TOKEN), "{}", refused.err);
+        assert!(!folder.path("s.store").exists());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        folder.write_tokens(&tokens());
+        std::fs::set_permissions(folder.path("tokens.json"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = folder.run(&serve);
+        assert!(refused.code == 1 && refused.err.contains("chmod 600"), "{}", refused.err);
+    }
+}

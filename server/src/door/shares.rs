@@ -1,0 +1,176 @@
+//! A number of things (bytes, requests) divided between tenants and, within a tenant, between its tokens.
+//!
+//! Invariants:
+//! 1. What is held never exceeds the capacity, but for what was [settled](Share::settle) above what had been taken.
+//! 2. A tenant holds at most as much as is left free. So one tenant gets half of all, two a third each, and there is always
+//!    room for one more: whoever takes all they can get keeps nobody else out.
+//! 3. A token holds at most as much as is left free for its tenant: one device does not keep its tenant's others out.
+//!
+//! It does not wait: who does not get something is told so at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::tokens::Grant;
+
+/// What is divided.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    capacity: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    total: usize,
+    tenants: HashMap<String, HeldByTenant>,
+}
+
+#[derive(Debug, Default)]
+struct HeldByTenant {
+    total: usize,
+    tokens: HashMap<usize, usize>,
+}
+
+/// What one request holds; it is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    shares: Arc<Shares>,
+    grant: Arc<Grant>,
+    amount: usize,
+}
+
+/// Returns whether `more` fits the shares of a tenant and a token that hold so much of a total.
+const fn fits(capacity: usize, total: usize, tenant: usize, token: usize, more: usize) -> bool {
+    let Some(free) = capacity.checked_sub(total.saturating_add(more)) else { return false };
+    let Some(free_for_tenant) = free.checked_sub(tenant.saturating_add(more)) else { return false };
+    token.saturating_add(more) <= free_for_tenant
+}
+
+impl Shares {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { capacity, held: Mutex::default() })
+    }
+
+    /// Returns a share that holds nothing yet.
+    pub(crate) fn share(self: &Arc<Self>, grant: &Arc<Grant>) -> Share {
+        Share { shares: Arc::clone(self), grant: Arc::clone(grant), amount: 0 }
+    }
+
+    fn add(&self, grant: &Grant, more: usize, anyway: bool) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tenant, token) = match held.tenants.get(grant.tenant.as_str()) {
+            Some(tenant) => (tenant.total, tenant.tokens.get(&grant.number).copied().unwrap_or_default()),
+            None => (0, 0),
+        };
+        if !anyway && !fits(self.capacity, held.total, tenant, token, more) {
+            return false;
+        }
+        held.total = held.total.saturating_add(more);
+        let tenant = held.tenants.entry(grant.tenant.as_str().to_owned()).or_default();
+        tenant.total = tenant.total.saturating_add(more);
+        *tenant.tokens.entry(grant.number).or_default() += more;
+        true
+    }
+
+    fn remove(&self, grant: &Grant, amount: usize) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.total = held.total.saturating_sub(amount);
+        let Some(tenant) = held.tenants.get_mut(grant.tenant.as_str()) else { return };
+        tenant.total = tenant.total.saturating_sub(amount);
+        if let Some(token) = tenant.tokens.get_mut(&grant.number) {
+            *token = token.saturating_sub(amount);
+            if *token == 0 {
+                tenant.tokens.remove(&grant.number);
+            }
+        }
+        if tenant.total == 0 {
+            held.tenants.remove(grant.tenant.as_str());
+        }
+    }
+}
+
+impl Share {
+    /// Takes more, if that fits.
+    pub(crate) fn take(&mut self, more: usize) -> bool {
+        let taken = self.shares.add(&self.grant, more, false);
+        if taken {
+            self.amount = self.amount.saturating_add(more);
+        }
+        taken
+    }
+
+    /// Holds exactly so much from now on, whether it fits or not: it is there already.
+    pub(crate) fn settle(&mut self, amount: usize) {
+        if amount > self.amount {
+            self.shares.add(&self.grant, amount - self.amount, true);
+        } else {
+            self.shares.remove(&self.grant, self.amount - amount);
+        }
+        self.amount = amount;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.amount > 0 {
+            self.shares.remove(&self.grant, self.amount);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes one at a time for as long as it gets some.
+    fn take_all(shares: &Arc<Shares>, grant: &Arc<Grant>) -> Share {
+        let mut share = shares.share(grant);
+        while share.take(1) {}
+        share
+    }
+
+    #[test]
+    fn whoever_takes_all_they_can_get_leaves_room_for_the_next_one() {
+        let shares = Shares::new(1_200);
+        let (mut held, mut least) = (Vec::new(), usize::MAX);
+        for tenant in 0..8 {
+            for token in 0..8 {
+                let share = take_all(&shares, &Grant::for_test(&format!("t{tenant}"), 10 * tenant + token));
+                least = least.min(share.amount);
+                held.push(share);
+            }
+        }
+        let mut late = shares.share(&Grant::for_test("late", 1_000));
+        assert!(late.take(1), "there is room for one more tenant");
+        let first: usize = held.iter().take(8).map(|share| share.amount).sum();
+        assert!((300..=600).contains(&first), "one tenant has at most half: {first}");
+        assert_eq!(held[0].amount, 400, "one token has at most a third");
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back() {
+        let shares = Shares::new(300);
+        let grant = Grant::for_test("acme", 1);
+        for _ in 0..3 {
+            let mut share = shares.share(&grant);
+            assert!(share.take(100) && !share.take(1));
+            share.settle(1_000);
+            assert!(!share.take(1));
+            share.settle(10);
+            assert!(share.take(1));
+        }
+        let held = shares.held.lock().unwrap();
+        assert!(held.total == 0 && held.tenants.is_empty(), "{held:?}");
+    }
+
+    #[test]
+    fn no_amount_overflows() {
+        let shares = Shares::new(usize::MAX);
+        let grant = Grant::for_test("acme", 1);
+        let mut share = shares.share(&grant);
+        assert!(!share.take(usize::MAX));
+        share.settle(usize::MAX);
+        assert!(!share.take(usize::MAX));
+    }
+}

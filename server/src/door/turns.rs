@@ -1,0 +1,185 @@
+//! Permits to work, of which there are a few. Who waits is served tenant by tenant in turn, whoever came first.
+//!
+//! Invariants:
+//! 1. At most so many permits are out as there are.
+//! 2. A tenant takes a permit only while it holds fewer than are free, so that another one finds a free one.
+//! 3. Tenants that wait are served in turn, and within a tenant who came first: a tenant with a hundred requests waits for
+//!    its second until every other one has had its first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::store::Tenant;
+
+/// The permits.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    permits: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    out: usize,
+    held: HashMap<Tenant, usize>,
+    /// A line for each tenant that waits; whose turn is next stands first.
+    lines: VecDeque<(Tenant, VecDeque<oneshot::Sender<Turn>>)>,
+}
+
+/// A permit; it is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn(Option<(Arc<Turns>, Tenant)>);
+
+impl Turns {
+    pub(crate) fn new(permits: usize) -> Arc<Self> {
+        Arc::new(Self { permits: permits.max(1), state: Mutex::default() })
+    }
+
+    /// Waits for a permit. Dropping the future leaves the line.
+    pub(crate) async fn take(self: &Arc<Self>, tenant: &Tenant) -> Turn {
+        // A line is only left with a permit, so there is always an answer.
+        self.stand_in_line(tenant).await.unwrap_or(Turn(None))
+    }
+
+    /// Blocks until there is a permit.
+    pub(crate) fn take_blocking(self: &Arc<Self>, tenant: &Tenant) -> Turn {
+        self.stand_in_line(tenant).blocking_recv().unwrap_or(Turn(None))
+    }
+
+    fn stand_in_line(self: &Arc<Self>, tenant: &Tenant) -> oneshot::Receiver<Turn> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        match state.lines.iter_mut().find(|(of, _)| of == tenant) {
+            Some((_, line)) => line.push_back(sender),
+            None => state.lines.push_back((tenant.clone(), VecDeque::from([sender]))),
+        }
+        self.hand_out(&mut state);
+        receiver
+    }
+
+    /// Gives what is free to those whose turn it is.
+    fn hand_out(self: &Arc<Self>, state: &mut State) {
+        while let Some(place) = state.next(self.permits) {
+            let Some((tenant, mut line)) = state.lines.remove(place) else { return };
+            let mut given = false;
+            while let Some(waiting) = line.pop_front() {
+                match waiting.send(Turn(Some((Arc::clone(self), tenant.clone())))) {
+                    Ok(()) => {
+                        given = true;
+                        break;
+                    }
+                    // This one has left the line. Its permit is not given back, since it was never counted.
+                    Err(mut turn) => drop(turn.0.take()),
+                }
+            }
+            if given {
+                state.out += 1;
+                *state.held.entry(tenant.clone()).or_default() += 1;
+            }
+            if !line.is_empty() {
+                state.lines.push_back((tenant, line));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns the place of the first line whose tenant may have a permit.
+    fn next(&self, permits: usize) -> Option<usize> {
+        let free = permits.saturating_sub(self.out);
+        self.lines.iter().position(|(tenant, _)| self.held.get(tenant).copied().unwrap_or_default() < free)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some((turns, tenant)) = self.0.take() else { return };
+        let mut state = turns.lock();
+        state.out = state.out.saturating_sub(1);
+        if let Some(held) = state.held.get_mut(&tenant) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                state.held.remove(&tenant);
+            }
+        }
+        // Its tenant has had a turn: it is behind those that wait for theirs.
+        if let Some(place) = state.lines.iter().position(|(of, _)| *of == tenant)
+            && let Some(line) = state.lines.remove(place)
+        {
+            state.lines.push_back(line);
+        }
+        turns.hand_out(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::parse(name).unwrap()
+    }
+
+    /// Takes everything out of the lines that has been given a permit.
+    fn given(lines: &mut Vec<(&'static str, oneshot::Receiver<Turn>)>) -> Vec<(&'static str, Turn)> {
+        let mut given = Vec::new();
+        lines.retain_mut(|(name, receiver)| match receiver.try_recv() {
+            Ok(turn) => {
+                given.push((*name, turn));
+                false
+            }
+            Err(_) => true,
+        });
+        given
+    }
+
+    #[test]
+    fn one_tenant_has_at_most_half_and_another_one_finds_a_free_permit() {
+        let turns = Turns::new(4);
+        let mut lines: Vec<_> = (0..10).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
+        let held = given(&mut lines);
+        assert_eq!(held.len(), 2);
+        lines.push(("good", turns.stand_in_line(&tenant("good"))));
+        assert_eq!(given(&mut lines).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["good"]);
+    }
+
+    #[test]
+    fn who_waits_is_served_tenant_by_tenant() {
+        let turns = Turns::new(1);
+        let first = turns.take_blocking(&tenant("busy"));
+        let mut lines: Vec<_> = (0..4).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
+        for name in ["ann", "ann", "bob"] {
+            lines.push((name, turns.stand_in_line(&tenant(name))));
+        }
+        let (mut order, mut held) = (Vec::new(), vec![("", first)]);
+        while let Some((name, turn)) = held.pop() {
+            order.push(name);
+            drop(turn);
+            held.extend(given(&mut lines));
+            assert!(held.len() <= 1, "there is one permit");
+        }
+        assert_eq!(order, ["", "ann", "bob", "busy", "ann", "busy", "busy", "busy"]);
+    }
+
+    #[test]
+    fn who_left_the_line_costs_nothing() {
+        let turns = Turns::new(1);
+        let held = turns.take_blocking(&tenant("busy"));
+        drop(turns.stand_in_line(&tenant("gone")));
+        let after = turns.stand_in_line(&tenant("good"));
+        // One leaves after the permit was given to it, and before it has looked.
+        let given_to = turns.stand_in_line(&tenant("gone"));
+        drop(held);
+        drop(given_to);
+        drop(after.blocking_recv().unwrap());
+        drop(turns.take_blocking(&tenant("good")));
+        let state = turns.lock();
+        assert!(state.out == 0 && state.held.is_empty() && state.lines.is_empty(), "{state:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! The one log line of a request, whatever its end.
+//!
+//! It shows whose request it was, its ids, its counts, and what became of it; never a payload, a token or an unknown path.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use fieldbook_core::protocol::ExchangeRequest;
+use fieldbook_core::{Actor, DeviceId, RequestId};
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use crate::tokens::Grant;
+
+/// What is known of a request so far.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) tenant: Option<String>,
+    pub(super) actor: Option<Actor>,
+    device: Option<DeviceId>,
+    request: Option<RequestId>,
+    units: Option<usize>,
+    pub(super) changes: Option<usize>,
+    pub(super) received: usize,
+    sent: usize,
+}
+
+/// A request that is not answered yet. Dropped without an end, it says that its sender has gone.
+#[derive(Debug)]
+pub(super) struct Line {
+    route: &'static str,
+    address: IpAddr,
+    began: Instant,
+    facts: Arc<Mutex<Facts>>,
+    ended: bool,
+}
+
+/// The facts of a line, for whoever works on its request.
+#[derive(Debug, Clone)]
+pub(super) struct Notes(Arc<Mutex<Facts>>);
+
+impl Notes {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whose request it is.
+    pub(super) fn granted(&self, grant: &Grant) {
+        let mut facts = self.lock();
+        facts.tenant = Some(grant.tenant.as_str().to_owned());
+        facts.actor = grant.only_actor().cloned();
+    }
+
+    /// Notes what the request is.
+    pub(super) fn read(&self, request: &ExchangeRequest) {
+        let mut facts = self.lock();
+        facts.actor = Some(request.actor.clone());
+        facts.device = Some(request.device);
+        facts.request = Some(request.request);
+        facts.units = Some(request.units.len());
+    }
+}
+
+impl Line {
+    pub(super) fn begin(route: &'static str, address: IpAddr) -> Self {
+        Self { route, address, began: Instant::now(), facts: Arc::default(), ended: false }
+    }
+
+    pub(super) fn notes(&self) -> Notes {
+        Notes(Arc::clone(&self.facts))
+    }
+
+    /// Refuses the request.
+    pub(super) fn refused(mut self, problem: Problem) -> Response {
+        self.write(Some(problem.status), problem.code);
+        problem.into_response()
+    }
+
+    /// Answers the request.
+    pub(super) fn answered(mut self, response: Response, bytes: usize) -> Response {
+        self.notes().lock().sent = bytes;
+        self.write(Some(response.status()), "ok");
+        response
+    }
+
+    fn write(&mut self, status: Option<StatusCode>, code: &'static str) {
+        self.ended = true;
+        let Self { route, address, began, .. } = *self;
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Facts { tenant, actor, device, request, units, changes, received, sent } = &*facts;
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let status = status.map(|status| status.as_u16());
+        macro_rules! line {
+            ($level:ident) => {
+                // What others wrote, such as an actor, is escaped.
+                tracing::$level!(
+                    tenant,
+                    actor = actor.as_ref().map(|actor| tracing::field::debug(actor.as_str())),
+                    device = device.as_ref().map(tracing::field::display),
+                    request = request.as_ref().map(tracing::field::display),
+                    units,
+                    changes,
+                    received,
+                    sent,
+                    status,
+                    code,
+                    milliseconds,
+                    %address,
+                    "{route}"
+                )
+            };
+        }
+        match status {
+            Some(200) if route != "exchange" => line!(debug),
+            Some(200) => line!(info),
+            _ => line!(warn),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.write(None, "client_gone");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Keeps the store open: after a failure it is opened again, and written to once there is room.
+//!
+//! ```text
+//!             failure                  closed, opened again             room
+//!   Writable ─────────► Out of reach ──────────────────────► Read only ──────► Writable
+//! ```
+//!
+//! After a failed write the engine takes no other: what is on disk is not known until the file is opened anew, which repairs
+//! it. Reading goes on as soon as it is open, writing once a file of some size could be written beside it.
+//!
+//! Invariants:
+//! 1. A failure is told to whoever met it, and to everyone until the store is open again. Nothing is answered from a store
+//!    whose state is in doubt.
+//! 2. The file that is opened again is the same store, of the same life.
+//! 3. What is opened again is read from the disk, not from what the system still has in memory of writes that failed.
+//! 4. Opening again costs at most a part of the time ([`PAUSES`]), however often it fails.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fieldbook_core::authority::{Caller, Quota};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::{ServerEpoch, ServerId, WallTime};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Damaged, OpenStoreError, StateError, Store, StoreExchangeError, Tenant, folder_of};
+
+/// How long at least before it is tried again whether the store can be opened, or written to.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How many times as long as the last opening took.
+const PAUSES: u32 = 4;
+/// How long at most.
+const PAUSE_MOST: Duration = Duration::from_secs(60);
+/// How often it is looked whether the last one has left a store that failed.
+const LEAVING: Duration = Duration::from_millis(10);
+/// How much room there has to be before the store is written to again, in bytes.
+const ROOM: usize = 1024 * 1024;
+
+/// Opens the store; a seam, so that tests can put a disk of their own below it.
+type Opener = dyn Fn() -> Result<Store, OpenStoreError> + Send + Sync;
+/// Tells whether there is room to write.
+type Prober = dyn Fn() -> io::Result<()> + Send + Sync;
+
+/// A store that comes back after a failure.
+pub(crate) struct Keeper {
+    open: Box<Opener>,
+    probe: Box<Prober>,
+    identity: (ServerId, ServerEpoch),
+    state: Mutex<State>,
+    failed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    store: Option<Arc<Store>>,
+    /// The store that failed, as long as somebody may still be in it.
+    leaving: Option<Arc<Store>>,
+    writable: bool,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    /// Opens the store at a path; makes it if there is no file.
+    pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
+        let store = Store::open(path, cache_bytes)?;
+        let (to_open, to_probe) = (path.to_owned(), folder_of(path).to_owned());
+        let open = move || reopen(&to_open, cache_bytes);
+        let probe = move || write_some(&to_probe);
+        Ok(Self::with(store, Box::new(open), Box::new(probe)))
+    }
+
+    fn with(store: Store, open: Box<Opener>, probe: Box<Prober>) -> Self {
+        let identity = store.identity();
+        let state = State { store: Some(Arc::new(store)), leaving: None, writable: true };
+        Self { open, probe, identity, state: Mutex::new(state), failed: Notify::new() }
+    }
+
+    /// Returns which server this is, and which life of it.
+    pub(crate) const fn identity(&self) -> (ServerId, ServerEpoch) {
+        self.identity
+    }
+
+    /// Returns whether the store can be read and written, as far as is known.
+    pub(crate) fn is_ready(&self) -> bool {
+        let state = self.lock();
+        state.store.is_some() && state.writable
+    }
+
+    /// Applies one request and answers it; see [`Store::exchange`]. While nothing can be written, a request without units is
+    /// answered all the same: its head is anchored another time.
+    pub(crate) fn exchange(
+        &self,
+        tenant: &Tenant,
+        request: &ExchangeRequest,
+        now: WallTime,
+        caller: &Caller,
+        quota: &Quota,
+    ) -> Result<ExchangeAnswer, StoreExchangeError> {
+        let (store, writable) = {
+            let state = self.lock();
+            (state.store.clone().ok_or(StoreExchangeError::OutOfReach)?, state.writable)
+        };
+        let without_head;
+        let request = match (writable, request.units.is_empty()) {
+            (true, _) => request,
+            (false, true) => {
+                without_head = ExchangeRequest { head: None, ..request.clone() };
+                &without_head
+            }
+            (false, false) => return Err(StoreExchangeError::OutOfReach),
+        };
+        // The engine panics on some damage.
+        let done = catch_unwind(AssertUnwindSafe(|| store.exchange(tenant, request, now, caller, quota)));
+        let done = done.unwrap_or_else(|_| {
+            self.give_up(&store);
+            Err(StateError::from(Damaged { what: "a page" }).into())
+        });
+        if let Err(StoreExchangeError::State(StateError::Storage(_))) = &done {
+            self.give_up(&store);
+        }
+        done
+    }
+
+    /// Takes a store that failed out of use.
+    fn give_up(&self, store: &Arc<Store>) {
+        let mut state = self.lock();
+        // Whoever was in it at the same time comes here too.
+        if state.store.as_ref().is_some_and(|present| Arc::ptr_eq(present, store)) {
+            state.leaving = state.store.take();
+            state.writable = false;
+            self.failed.notify_one();
+        }
+    }
+
+    /// Opens the store again whenever it has failed. Ends when dropped.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        loop {
+            self.failed.notified().await;
+            tracing::error!("the store failed: it is closed and opened again");
+            let took = self.open_again().await;
+            tracing::warn!("the store is open again, to be read: it is written to once there is room");
+            let pause = (took * PAUSES).clamp(PAUSE, PAUSE_MOST);
+            loop {
+                tokio::time::sleep(pause).await;
+                let keeper = Arc::clone(&self);
+                let resumed = tokio::task::spawn_blocking(move || keeper.resume()).await;
+                if resumed.unwrap_or(false) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Opens the store again, however often that takes. Returns how long the last opening took.
+    async fn open_again(self: &Arc<Self>) -> Duration {
+        while self.lock().leaving.as_ref().is_some_and(|store| Arc::strong_count(store) > 1) {
+            tokio::time::sleep(LEAVING).await;
+        }
+        loop {
+            let began = Instant::now();
+            let keeper = Arc::clone(self);
+            let opened = tokio::task::spawn_blocking(move || keeper.try_to_open()).await.unwrap_or(false);
+            let took = began.elapsed();
+            if opened {
+                return took;
+            }
+            tokio::time::sleep((took * PAUSES).clamp(PAUSE, PAUSE_MOST)).await;
+        }
+    }
+
+    /// Closes what failed and opens the store anew. Blocks.
+    fn try_to_open(&self) -> bool {
+        // It is closed, with an error that is no news, outside the lock.
+        let leaving = self.lock().leaving.take();
+        drop(leaving);
+        match (self.open)() {
+            Ok(store) if store.identity() == self.identity => {
+                self.lock().store = Some(Arc::new(store));
+                true
+            }
+            Ok(_) => {
+                tracing::error!("another store stands in the place of the one that failed: put it back");
+                false
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the store cannot be opened again");
+                false
+            }
+        }
+    }
+
+    /// Lets the store be written to if there is room. Returns whether nothing is left to be done: it may have failed anew.
+    fn resume(&self) -> bool {
+        let room = (self.probe)();
+        let mut state = self.lock();
+        match room {
+            Ok(()) if state.store.is_some() => {
+                state.writable = true;
+                tracing::warn!("the store is written to again");
+                true
+            }
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "nothing can be written beside the store yet"
+                );
+                state.store.is_none()
+            }
+        }
+    }
+
+    /// Closes the file, which makes the next opening instant.
+    pub(crate) fn close(self) -> Result<(), StateError> {
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.store.take().and_then(Arc::into_inner) {
+            Some(store) => store.close(),
+            // A store that failed is repaired by the next opening.
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the store as it is on disk.
+fn reopen(path: &Path, cache_bytes: usize) -> Result<Store, OpenStoreError> {
+    forget_cached_pages(path);
+    Store::open_existing(path, cache_bytes)
+}
+
+/// Has the system forget what it keeps of a file. After a failed sync it may have pages that never reached the disk, which
+/// would pass for stored and be gone after the next loss of power.
+#[cfg(target_os = "linux")]
+fn forget_cached_pages(path: &Path) {
+    let forgotten = std::fs::File::open(path)
+        .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?));
+    if let Err(error) = forgotten {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the cached pages of the store stay");
+    }
+}
+
+/// Other systems have no call for it.
+#[cfg(not(target_os = "linux"))]
+fn forget_cached_pages(_: &Path) {}
+
+/// Writes a file without a name, to see whether there is room.
+fn write_some(folder: &Path) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&vec![b'x'; ROOM])?;
+    file.sync_all()
+}
