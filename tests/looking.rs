@@ -1,7 +1,10 @@
 //! A book that is opened only to look at it: for support, and for damaged books.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use fieldbook::{Book, BookOptions, Error, Fields, Seq, SyncState, rebuild_book, verify_book};
+use fieldbook::{
+    Book, BookOptions, EntityRules, Error, Fields, Reference, Schema, Seq, SyncState, examine_book,
+    rebuild_book, verify_book,
+};
 use fieldbook::{RunOptions, protocol::Failure};
 use redb::{ReadableTable, TableDefinition, TableHandle};
 use serde_json::json;
@@ -90,4 +93,27 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     let book = Book::open(&path, options()).unwrap();
     assert_eq!(book.status().pending, 1);
     assert_eq!(book.check_tables().unwrap(), None);
+}
+
+/// `verify --tables` opened the book for writing and folded its tables anew in place, without the indexes that the app declares.
+#[test]
+fn a_program_that_does_not_know_what_an_app_declares_finds_no_fault_in_its_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ann.book");
+    let to_person = Reference { field: "person".to_owned(), entity: "person".parse().unwrap() };
+    let rules = EntityRules {
+        indexes: vec!["name".to_owned()],
+        references: vec![to_person],
+        ..EntityRules::default()
+    };
+    let book = Book::create_new(&path, options().schema(Schema::open(rules))).unwrap();
+    let fields = Fields::from_value(json!({"name": "Ann", "person": "7"})).unwrap();
+    book.create("lead/1".parse().unwrap(), fields).unwrap();
+    book.create("person/7".parse().unwrap(), Fields::new()).unwrap();
+    book.close().unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let found = examine_book(&path, options(), true, |_, _| {}).unwrap();
+    assert!(found.is_sound(), "{:?}", found.findings);
+    assert_eq!((found.log.entries, found.anchor), (3, None));
+    assert!(std::fs::read(&path).unwrap() == before, "not a byte changes");
 }

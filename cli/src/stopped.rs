@@ -4,17 +4,28 @@
 //! work says so here, and it goes with the program.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-use crate::error::Failure;
+use crate::error::{Failure, note};
+use crate::show::advice::Advice;
 
 /// How often the folder is tried: books that are being written to can make a file in it meanwhile.
 const TRIES: u32 = 20;
 /// What a shell says of a program that ctrl-C stopped.
 const STOPPED: i32 = 130;
 
+/// What is taken away; none while nobody waits for signals yet.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
 /// Takes a folder away and ends the program, should it be stopped from now on.
-#[expect(clippy::disallowed_methods, reason = "whoever was stopped has nothing left to close")]
 pub(crate) fn take_away_when_stopped(folder: PathBuf) -> Result<(), Failure> {
+    let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    folders.push(folder);
+    if folders.len() == 1 { wait() } else { Ok(()) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "whoever was stopped has nothing left to close")]
+fn wait() -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new("cannot wait for signals").because(error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let signals = {
@@ -23,13 +34,13 @@ pub(crate) fn take_away_when_stopped(folder: PathBuf) -> Result<(), Failure> {
     };
     std::thread::spawn(move || {
         runtime.block_on(signals.first());
-        let is_gone = (0..TRIES).any(|_| std::fs::remove_dir_all(&folder).is_ok() || !folder.exists());
-        if !is_gone {
-            crate::error::note(
-                &format!("{} could not be taken away", folder.display()),
-                &crate::show::advice::Advice::default(),
-                &folder,
-            );
+        let folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        for folder in folders.iter().rev() {
+            let is_gone = (0..TRIES).any(|_| std::fs::remove_dir_all(folder).is_ok() || !folder.exists());
+            if !is_gone {
+                let told = format!("{} could not be taken away", folder.display());
+                note(&told, &Advice::default(), folder);
+            }
         }
         std::process::exit(STOPPED);
     });

@@ -10,6 +10,7 @@ use super::{Viewer, as_actor};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK, SERVER};
+use crate::show::table::wrap;
 use crate::show::{name, plain, time};
 
 /// What `explain` is asked.
@@ -40,7 +41,13 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         return output.json(&explanation);
     }
     for sentence in &explanation.sentences {
-        writeln!(output, "{}", plain(&time::localised(sentence)))?;
+        let sentence = plain(&time::localised(sentence));
+        match output.width() {
+            Some(width) => wrap(&sentence, usize::from(width).max(20))
+                .iter()
+                .try_for_each(|line| writeln!(output, "{line}"))?,
+            None => writeln!(output, "{sentence}")?,
+        }
     }
     let each = explanation.ops.iter().filter_map(|op| advise(&explanation, op));
     let advice = each.fold(Advice::default(), Advice::and);

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook restored crm.store                  once, before the restored store is served
-  fieldbook sync ann.book --accept-server       then, on each device
+  fieldbook sync ann.book --server https://sync.example.com --accept-server     then, on each device
 
 Devices say that the server was set back until they are told to accept it. What the backup lacks and a device still has is
 then sent again.")]
@@ -93,7 +93,7 @@ fn start_logging() -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(console::colors_enabled_stderr())
-        .with_writer(std::io::stderr)
+        .with_writer(crate::show::Log::default)
         .init();
     Ok(())
 }

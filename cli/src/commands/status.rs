@@ -128,8 +128,10 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     let log =
         format!("{}, {} in use", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
     row!(listing, "log", log);
-    let anchor =
-        state.anchor.map_or_else(|| "nothing yet".to_owned(), |anchor| format!("up to entry {}", anchor.seq));
+    let anchor = state.anchor.map_or_else(
+        || "nothing yet".to_owned(),
+        |anchor| format!("up to entry {}, by what this file says", anchor.seq),
+    );
     row!(listing, "server knows", anchor);
     listing.write(output)?;
     if !cursors.is_empty() {

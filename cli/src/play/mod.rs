@@ -37,6 +37,7 @@ use tempfile::TempDir;
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::progress;
+use crate::stopped::take_away_when_stopped;
 use census::InConflict;
 use clock::VirtualClock;
 use compare::ServerTable;
@@ -160,6 +161,7 @@ async fn play_within(setup: Setup) -> Result<Played, Failure> {
     let began = Instant::now();
     let temporary = TempDir::with_prefix("fieldbook-play-")
         .map_err(|error| Failure::new("cannot make a temporary folder").because(error))?;
+    take_away_when_stopped(temporary.path().to_owned())?;
     let discard = setup.books.is_none();
     let folder = match &setup.books {
         Some(folder) => own_folder(folder)?,

@@ -10,7 +10,7 @@ pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod words;
 
-pub(crate) use plain::{Visible, name, plain};
+pub(crate) use plain::{Log, Visible, name, plain};
 
 /// Returns a number with the word for what is counted; a `y` at its end becomes `ies`.
 pub(crate) fn count(number: impl Into<u64>, one: &str) -> String {

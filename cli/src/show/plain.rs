@@ -194,6 +194,33 @@ impl serde_json::ser::Formatter for Visible {
     }
 }
 
+/// Standard error for lines of a log, in which nothing is hidden. Colours stay: what the lines quote has lost its own already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Log;
+
+impl Log {
+    fn shown(bytes: &[u8]) -> String {
+        let text = String::from_utf8_lossy(bytes);
+        let mut shown = String::with_capacity(text.len());
+        for character in text.chars() {
+            let kept = matches!(character, '\n' | '\u{1b}') || !is_hidden(character);
+            put(&mut shown, character, kept);
+        }
+        shown
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().lock().write_all(Self::shown(bytes).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
@@ -247,6 +274,12 @@ mod tests {
         assert_eq!(plain("\u{301}a"), "\\u{301}a");
         assert_eq!(plain(&format!("a{}", "\u{301}".repeat(5))), "a\u{301}\u{301}\u{301}\u{301}\\u{301}");
         assert_eq!(name("\u{202e}\u{301}"), "\\u{202e}\u{301}", "it stands on the brace, where it is seen");
+    }
+
+    #[test]
+    fn a_line_of_a_log_hides_nothing_and_keeps_its_colours() {
+        let line = "\u{1b}[33mWARN\u{1b}[0m actor=\u{202e}nna\u{9b}\n";
+        assert_eq!(Log::shown(line.as_bytes()), "\u{1b}[33mWARN\u{1b}[0m actor=\\u{202e}nna\\u{9b}\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!    its own: its short cells, and the last one below them.
 //! 3. No line ends in blanks, and widths are those of what is shown.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use indicatif::HumanCount;
@@ -71,25 +71,30 @@ impl Listing {
     }
 
     /// Writes the table; of an empty one not even the header.
-    pub(crate) fn write(mut self, output: &mut Output) -> Result<(), Failure> {
+    pub(crate) fn write(self, output: &mut Output) -> Result<(), Failure> {
+        let (width, colours) = (output.width().map(usize::from), output.colours());
+        Ok(self.write_to(output, width, colours)?)
+    }
+
+    fn write_to(mut self, writer: &mut impl Write, width: Option<usize>, colours: bool) -> io::Result<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
         if !self.full {
             self.rows.iter_mut().flatten().for_each(|cell| cell.text = cut(&cell.text, LONGEST));
         }
-        let Some(width) = output.width().map(usize::from) else { return self.write_aligned(output, None) };
+        let Some(width) = width else { return self.write_aligned(writer, None, colours) };
         let room = width.saturating_sub(self.taken());
         if room < LEAST.min(self.widest(self.last())) {
-            return self.write_stacked(output, width.max(LEAST));
+            return self.write_stacked(writer, width.max(LEAST));
         }
-        self.write_aligned(output, Some(room.max(1)))
+        self.write_aligned(writer, Some(room.max(1)), colours)
     }
 
-    fn write_aligned(self, output: &mut Output, room: Option<usize>) -> Result<(), Failure> {
+    fn write_aligned(self, writer: &mut impl Write, room: Option<usize>, colours: bool) -> io::Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        if output.colours() {
+        if colours {
             table.enforce_styling();
             // Blanks at the end of a line are cut off, which they cannot be within a style.
             table.style_text_only();
@@ -117,42 +122,42 @@ impl Listing {
             table.add_row(row.into_iter().map(Cell::from).collect::<Vec<_>>());
         }
         for line in table.lines() {
-            writeln!(output, "{}", line.trim_end())?;
+            writeln!(writer, "{}", line.trim_end())?;
         }
         Ok(())
     }
 
-    /// Writes each row as lines of its own, for a terminal that is too narrow for columns.
-    fn write_stacked(self, output: &mut Output, width: usize) -> Result<(), Failure> {
-        let indented = width.saturating_sub(usize::from(INDENT));
-        let indent = " ".repeat(usize::from(INDENT));
+    /// Writes each row as lines of its own, for a terminal that is too narrow for columns: its short cells, and the last one
+    /// behind them if it fits, else below.
+    fn write_stacked(self, writer: &mut impl Write, width: usize) -> io::Result<()> {
+        let indented = width.saturating_sub(INDENT);
         let named = self.headers.iter().map(|header| title(header)).filter(|header| !header.is_empty());
-        writeln!(output, "{}", console::style(named.collect::<Vec<_>>().join(" · ")).dim())?;
-        for mut row in self.rows {
-            let last = row.pop();
+        writeln!(writer, "{}", console::style(named.collect::<Vec<_>>().join(" · ")).dim())?;
+        for row in self.rows {
+            let cells: Vec<_> = row.iter().filter(|cell| !cell.text.is_empty()).collect();
+            let last = row.last();
             let mut used = 0;
-            for cell in row.iter().filter(|cell| !cell.text.is_empty()) {
+            for cell in cells {
                 let wide = console::measure_text_width(&cell.text);
-                if used > 0 && used + usize::from(GAP) + wide > width {
-                    write!(output, "\n{indent}")?;
-                    used = usize::from(INDENT);
-                } else if used > 0 {
-                    write!(output, "{:1$}", "", usize::from(GAP))?;
+                let is_last = last.is_some_and(|last| std::ptr::eq(last, cell));
+                if used == 0 {
+                    write!(writer, "{}", cell.styled(&cell.text))?;
+                } else if used + usize::from(GAP) + wide <= width {
+                    write!(writer, "{:2$}{}", "", cell.styled(&cell.text), usize::from(GAP))?;
                     used += usize::from(GAP);
+                } else {
+                    let whole = self.full || self.wrapped || !is_last;
+                    let shown =
+                        if whole { cell.text.clone() } else { cut(&cell.text, indented * STACKED_LINES) };
+                    for line in wrap(&shown, indented) {
+                        write!(writer, "\n{:2$}{}", "", cell.styled(&line), INDENT)?;
+                        used = INDENT + console::measure_text_width(&line);
+                    }
+                    continue;
                 }
-                write!(output, "{}", cell.styled(&cell.text))?;
                 used += wide;
             }
-            writeln!(output)?;
-            let Some(last) = last.filter(|last| !last.text.is_empty()) else { continue };
-            let shown = if self.full || self.wrapped {
-                last.text.clone()
-            } else {
-                cut(&last.text, indented * STACKED_LINES)
-            };
-            for line in wrap(&shown, indented) {
-                writeln!(output, "{indent}{}", last.styled(line.trim_end()))?;
-            }
+            writeln!(writer)?;
         }
         Ok(())
     }
@@ -232,12 +237,13 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let size = format!("… {} bytes", HumanCount(text.len() as u64));
-    let mark = if width >= size.len() * 2 { size } else { "…".to_owned() };
+    let is_worth_telling = text.len() >= LARGE && width >= size.len() * 2;
+    let mark = if is_worth_telling { size } else { "…".to_owned() };
     console::truncate_str(text, width, &mark).into_owned()
 }
 
 /// Breaks a text into lines of a width, between words where there are any.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for word in text.split_inclusive(' ') {
@@ -266,9 +272,11 @@ const GAP: u16 = 2;
 /// What the last column gets at least: with less, rows become lines of their own.
 const LEAST: usize = 32;
 /// Blanks before what continues a row.
-const INDENT: u16 = 4;
+const INDENT: usize = 4;
 /// How many lines the last cell of such a row gets.
 const STACKED_LINES: usize = 3;
+/// From how many bytes on a cell that is cut says how many it has.
+const LARGE: usize = 200;
 /// How much of a cell is shown.
 const LONGEST: usize = 400;
 
@@ -283,6 +291,69 @@ mod tests {
         assert!(shown.ends_with("x… 60,000 bytes"), "{shown}");
         assert_eq!(console::measure_text_width(&shown), 400);
         assert_eq!(cut("日本語日本語", 5), "日本…", "by what it takes on the screen");
+    }
+
+    fn shown(listing: Listing, width: Option<usize>) -> String {
+        let mut bytes = Vec::new();
+        listing.write_to(&mut bytes, width, false).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn of_a_log() -> Listing {
+        let mut listing = Listing::new(&[">entry", "time", "actor", "kind", "what"]);
+        let at = "2026-03-01 09:00:00 +00:00";
+        row!(
+            listing,
+            9,
+            at,
+            "ann",
+            "intent",
+            format!("create note/1 {{\"text\":\"{}\"}}", "word ".repeat(12_000))
+        );
+        row!(listing, 10, at, "ann", "control", "acked note/1 r1");
+        listing
+    }
+
+    /// One value of 60,000 bytes padded each line of a `log` to 65,586 characters.
+    #[test]
+    fn no_line_is_padded_and_a_long_value_is_cut_unless_it_is_asked_for() {
+        let piped = shown(of_a_log(), None);
+        assert!(piped.lines().all(|line| line.len() < 500 && line.trim_end() == line), "{piped}");
+        assert!(piped.contains("… 60,025 bytes"), "{piped}");
+        let full = shown(of_a_log().full(true), None);
+        let lengths: Vec<_> = full.lines().map(str::len).collect();
+        assert!(
+            lengths.len() == 3 && lengths[0] < 100 && lengths[1] > 60_000 && lengths[2] < 100,
+            "{lengths:?}"
+        );
+    }
+
+    /// At 60 columns 15 were left for what an entry says.
+    #[test]
+    fn what_a_row_says_has_room_however_narrow_the_terminal_is() {
+        for width in [40, 60, 80, 120] {
+            let shown = shown(of_a_log(), Some(width));
+            let widest = shown.lines().map(console::measure_text_width).max().unwrap();
+            assert!(widest <= width, "{widest} of {width}: {shown}");
+            let said: usize = shown.lines().filter(|line| line.contains("word")).map(str::len).sum();
+            assert!(said >= 60, "{width}: {shown}");
+        }
+        let narrow = shown(of_a_log(), Some(60));
+        assert!(
+            narrow.contains("10  2026-03-01 09:00:00 +00:00  ann  control\n    acked note/1 r1\n"),
+            "{narrow}"
+        );
+        let wide = shown(of_a_log(), Some(120));
+        assert!(wide.contains("ann    control  acked note/1 r1\n"), "{wide}");
+    }
+
+    #[test]
+    fn sentences_are_broken_into_lines_and_never_cut() {
+        let mut listing = Listing::new(&["field", "value"]).wrapped();
+        let sentence = "held: it refers to person/2, which was deleted, and someone has to correct it first";
+        row!(listing, "state", sentence);
+        let lines = shown(listing, Some(40));
+        assert_eq!(lines.split_whitespace().skip(3).collect::<Vec<_>>().join(" "), sentence);
     }
 
     #[test]

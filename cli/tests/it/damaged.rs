@@ -52,12 +52,19 @@ fn a_book_that_cannot_be_read_is_never_called_intact() {
             ran.code != 0
         });
         let failed = failed.count();
+        let log = ["log", "ann.book", "--export", "ann.log", "--force"];
+        ended_well(&folder.run(&log), &log);
         let ran = folder.run(&["verify", "ann.book"]);
         ended_well(&ran, &["verify"]);
         assert!(failed == 0 || ran.code == 1, "page {page}: {failed} reads failed, but {ran:?}");
         assert!(!ran.err.contains("fieldbook verify"), "advice that leads back to itself: {ran:?}");
         unreadable += usize::from(failed > 0);
         assert!(changed(&folder, "ann.book") == before, "looking changed page {page}");
+        for args in
+            [&["put", "ann.book", "lead/77", "{}"][..], &["rebuild", "ann.book"], &["status", "ann.book"]]
+        {
+            ended_well(&folder.run(args), args);
+        }
     }
     assert!(unreadable > 0, "no page that was damaged is needed");
 }

@@ -1,6 +1,9 @@
 //! What others wrote is seen as it is: nothing in it reorders, hides or breaks what a person reads.
 
-use crate::support::Folder;
+use fieldbook::Fields;
+
+use crate::settle::refusing_with;
+use crate::support::{Folder, StillClock, book, sync};
 
 /// What has no place on a screen as it is: reordering, invisible, breaking, steering.
 const HIDDEN: [char; 18] = [
@@ -65,6 +68,41 @@ fn nothing_that_is_hidden_or_reorders_reaches_what_a_person_reads() {
     ] {
         seen_as_it_is(&folder.ok(args));
     }
+}
+
+/// What a server says reaches a person too: codes, messages, and what a person answers.
+#[test]
+fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
+    let folder = Folder::new();
+    let clock = StillClock::new();
+    let ann = book(&folder.path("ann.book"), "ann", &clock);
+    ann.create("lead/1".parse().unwrap(), Fields::new()).unwrap();
+    ann.create("lead/2".parse().unwrap(), Fields::new()).unwrap();
+    sync(
+        &ann,
+        &refusing_with(&clock, "cod\u{202e}e\u{200b}", "mess\u{2066}age\u{2028}\u{9b}31m\u{e0041}\u{feff}"),
+    );
+    ann.close().unwrap();
+    folder.ok(&["dead-letters", "discard", "ann.book", "3", "--reason", "why\u{202e}\u{200b}"]);
+    for args in [
+        &["status", "ann.book"][..],
+        &["status", "ann.book", "lead/1"],
+        &["get", "ann.book", "lead/1"],
+        &["explain", "ann.book", "lead/1"],
+        &["explain", "ann.book", "lead/1", "--json"],
+        &["history", "ann.book", "lead/1"],
+        &["history", "ann.book", "lead/2", "--json"],
+        &["log", "ann.book"],
+        &["log", "ann.book", "--json"],
+        &["queue", "ann.book"],
+        &["dead-letters", "list", "ann.book"],
+        &["dead-letters", "list", "ann.book", "--json"],
+        &["dead-letters", "show", "ann.book", "2"],
+    ] {
+        seen_as_it_is(&folder.ok(args));
+    }
+    folder.ok(&["dead-letters", "export", "ann.book", "dead.jsonl"]);
+    seen_as_it_is(std::str::from_utf8(&folder.bytes("dead.jsonl")).unwrap());
 }
 
 /// What is typed wrong comes back in the error, and so do names of files.

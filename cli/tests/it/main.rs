@@ -21,4 +21,6 @@ mod serving;
 #[cfg(test)]
 mod settle;
 #[cfg(test)]
+mod stopped;
+#[cfg(test)]
 mod support;

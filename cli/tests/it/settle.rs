@@ -12,14 +12,20 @@ use crate::support::{Folder, StillClock, book, book_with, fields, key, sync};
 
 /// A server that refuses every unit for good.
 fn refusing(clock: &Arc<StillClock>) -> impl Remote + use<> {
+    refusing_with(clock, "validation", "a name\nis \u{1b}[31mneeded")
+}
+
+/// A server that refuses every unit for good, in its own words.
+pub(crate) fn refusing_with(
+    clock: &Arc<StillClock>,
+    code: &'static str,
+    message: &'static str,
+) -> impl Remote + use<> {
     let clock = Arc::clone(clock);
     FnRemote::new(move |request: &ExchangeRequest| {
         let refuse = |unit: &fieldbook::protocol::Unit| UnitOutcome {
             unit: unit.id,
-            outcome: Outcome::Rejected {
-                code: "validation".into(),
-                message: "a name\nis \u{1b}[31mneeded".into(),
-            },
+            outcome: Outcome::Rejected { code: code.into(), message: message.into() },
         };
         Ok(ExchangeAnswer {
             marker: MARKER.to_owned(),

@@ -253,3 +253,43 @@ impl Walk {
 
 const PROGRESS_ENTRIES: u64 = 1024;
 const READING: &str = "verifying the log";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Control, Draft, FORMAT, Header, Meta, Opened, seal};
+    use crate::ids::DeviceId;
+    use crate::time::WallTime;
+
+    /// An answer was stored that could never be read back, and `verify`, which looked at hashes only, called it intact.
+    #[test]
+    fn an_entry_that_was_sealed_but_does_not_read_is_damage() {
+        let device = DeviceId::from_bytes([1; 16]);
+        let opened = Opened { device, made_by: "somebody".to_owned() };
+        let draft = Draft::control(Control::Opened(opened));
+        let header = Header {
+            format: FORMAT,
+            kind: Meta::kind(&draft.meta),
+            epoch: Epoch::from_bytes([2; 16]),
+            seq: Seq::new(1),
+            hlc: Hlc::ZERO,
+            wall: WallTime::from_milliseconds(0),
+            actor: "ann".parse().unwrap(),
+        };
+        let mut bytes = seal(&header, &draft, &Hash::ZERO).unwrap().bytes;
+        Walk::default().step(None, &bytes).unwrap();
+        let (meta, hash) = {
+            let frame = Frame::parse(&bytes).unwrap();
+            (frame.meta.to_vec(), frame.hash)
+        };
+        let place = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|at| at == part).unwrap();
+        let at = place(&bytes, &meta);
+        bytes[at] = 0xfe;
+        // Sealed as it is, by whoever wrote it.
+        let at = place(&bytes, hash.as_bytes());
+        let sealed = chain::link(&Hash::ZERO, &Frame::parse(&bytes).unwrap().content());
+        bytes[at..at + 32].copy_from_slice(sealed.as_bytes());
+        let damage = Walk::default().step(None, &bytes).unwrap_err();
+        assert!(matches!(damage.kind, DamageKind::Undecodable { .. }), "{damage:?}");
+    }
+}

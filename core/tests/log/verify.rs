@@ -3,7 +3,7 @@ use fieldbook_core::entry::{Draft, Entry, Items};
 use fieldbook_core::limits;
 use fieldbook_core::log::{
     Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
-    read_entry, read_head, verify, verify_export,
+    read_entry, read_head, survey, survey_export, verify, verify_export,
 };
 
 use super::samples;
@@ -112,6 +112,58 @@ fn every_flipped_byte_of_every_entry_is_found_and_the_right_entry_is_named() {
             }
         }
     }
+}
+
+/// Looks at the whole of a changed log, and of the same as an exported one, and returns which entries are damaged.
+fn survey_changed(store: &Store, rows: &[(u64, Option<&[u8]>)]) -> (u64, Vec<(u64, String)>) {
+    let transaction = store.begin_write().unwrap();
+    let mut table = transaction.open_table(ENTRIES).unwrap();
+    for (seq, bytes) in rows {
+        match bytes {
+            Some(bytes) => drop(table.insert(seq, bytes).unwrap()),
+            None => drop(table.remove(seq).unwrap()),
+        }
+    }
+    let told = |found: &mut Vec<_>, damage: fieldbook_core::log::Damage| {
+        found.push((damage.seq.number(), damage.kind.to_string()));
+    };
+    let (mut found, mut exported) = (Vec::new(), Vec::new());
+    let seen = survey(&table, |_| {}, |damage| told(&mut found, damage));
+    let mut bytes = Vec::new();
+    export(&table, &mut bytes).unwrap();
+    let seen_exported = survey_export(&mut bytes.as_slice(), |damage| told(&mut exported, damage));
+    assert_eq!((seen, &found), (seen_exported, &exported), "an exported log is looked at in the same way");
+    drop(table);
+    transaction.abort().unwrap();
+    (seen.entries, found)
+}
+
+/// `verify` ended at the first damage, so that what else was damaged came to light one by one, if at all.
+#[test]
+fn every_damage_of_a_log_is_told_and_each_once() {
+    let store = store_of((1..=9).map(samples::intent).collect());
+    let rows = stored(&store);
+    let flipped = |at: usize, byte: usize| {
+        let mut row = rows[at - 1].clone();
+        let byte = if byte == usize::MAX { row.len() / 2 } else { byte };
+        row[byte] ^= 1;
+        row
+    };
+    assert_eq!(survey_changed(&store, &[]), (9, vec![]));
+    let (two, five, six) = (flipped(2, usize::MAX), flipped(5, usize::MAX), flipped(6, usize::MAX));
+    let damaged = [(2, Some(two.as_slice())), (5, Some(&five)), (6, Some(&six))];
+    let (entries, found) = survey_changed(&store, &damaged);
+    assert_eq!(
+        (entries, found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>()),
+        (9, vec![2, 5, 6]),
+        "{found:?}"
+    );
+    let (entries, found) = survey_changed(&store, &[(3, None), (4, None), (8, Some(b"no entry"))]);
+    assert_eq!(entries, 7);
+    assert_eq!(
+        found,
+        [(3, "it is missing; the next one is entry 5".to_owned()), (8, "its bytes do not read".to_owned())]
+    );
 }
 
 #[test]
