@@ -16,6 +16,7 @@ use crate::effects::RecordEffect;
 use crate::gap::{Absent, gap_around};
 use crate::index;
 use crate::sorted::{BytesTable, SortedRow, write_sorted};
+use crate::sum;
 use crate::tables::{self, Which};
 
 /// The tables that [`crate::apply`] reads and writes. `None` as a row takes it away.
@@ -365,15 +366,25 @@ pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
     row.confirmed.as_ref().is_some_and(|confirmed| confirmed.version == Version::new(0) && !confirmed.deleted)
 }
 
-pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
-    codec::decode(bytes)
-        .map_err(|fault| StoreError::corrupt("a row that is folded from the log", None, fault))
+/// Reads a stored row that fits its sum.
+pub(crate) fn decode<T: Stored>(stored: &[u8]) -> Result<T, StoreError> {
+    codec::decode(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
-pub(crate) fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
-    codec::view(bytes).map_err(|fault| StoreError::corrupt("a row that is folded from the log", None, fault))
+/// Reads a stored row that fits its sum, where it lies.
+pub(crate) fn view<'a, T: StoredView<'a>>(stored: &'a [u8]) -> Result<T, StoreError> {
+    codec::view(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
+/// Returns what is stored for a row.
 pub(crate) fn encode<T: Stored>(row: &T) -> Result<Vec<u8>, StoreError> {
-    codec::encode(row).map_err(|fault| StoreError::corrupt("a row is too large to be stored", None, fault))
+    let row = codec::encode(row);
+    row.map(sum::put).map_err(|fault| StoreError::corrupt("a row is too large to be stored", None, fault))
 }
+
+fn summed(stored: &[u8]) -> Result<&[u8], StoreError> {
+    let damaged = || StoreError::corrupt(DAMAGED_ROW, None, "its bytes are not those that were written");
+    sum::take(stored).ok_or_else(damaged)
+}
+
+const DAMAGED_ROW: &str = "a row that is folded from the log";

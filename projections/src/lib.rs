@@ -19,6 +19,7 @@ mod read;
 mod rebuild;
 mod snapshot_view;
 mod sorted;
+mod sum;
 mod tables;
 
 pub use access::{DiskTables, Tables};

@@ -7,9 +7,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fieldbook_core::entry::{Entry, FieldsSource, ItemIndex, Meta};
-use fieldbook_core::log::{StoreError, read_entry};
+use fieldbook_core::log::{StoreError, read_entry_after};
 use fieldbook_core::rules::OpContent;
-use fieldbook_core::{Fields, FieldsJson, OpPlace, Seq};
+use fieldbook_core::{Fields, FieldsJson, Hash, OpPlace, Seq};
 use redb::ReadableTable;
 
 /// Where folds and rules find what ops and items hold.
@@ -99,22 +99,22 @@ pub(crate) fn op_meta(entry: &Entry, place: OpPlace) -> Result<&fieldbook_core::
 
 /// A table of entries, owned or borrowed.
 pub trait EntryTable {
-    /// Reads an entry.
+    /// Reads an entry, given the hash of the one before if that is known.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
-    fn read(&self, seq: Seq) -> Result<Option<Entry>, StoreError>;
+    /// [`StoreError`] if it does not read, or is not as it was sealed.
+    fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError>;
 }
 
 impl<T: ReadableTable<u64, &'static [u8]>> EntryTable for &T {
-    fn read(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
-        read_entry(*self, seq)
+    fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
+        read_entry_after(*self, seq, previous)
     }
 }
 
 impl EntryTable for redb::ReadOnlyTable<u64, &'static [u8]> {
-    fn read(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
-        read_entry(self, seq)
+    fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
+        read_entry_after(self, seq, previous)
     }
 }
 
@@ -139,7 +139,9 @@ impl<T: EntryTable> LogView for CachedLog<T> {
         if let Some((_, entry)) = self.recent.borrow().iter().find(|(kept, _)| *kept == seq) {
             return Ok(Some(Rc::clone(entry)));
         }
-        let Some(entry) = self.table.read(seq)?.map(Rc::new) else { return Ok(None) };
+        let before = |(kept, entry): &(Seq, Rc<Entry>)| (kept.next() == seq).then_some(entry.hash);
+        let previous = self.recent.borrow().iter().find_map(before);
+        let Some(entry) = self.table.read(seq, previous)?.map(Rc::new) else { return Ok(None) };
         let mut recent = self.recent.borrow_mut();
         if recent.len() >= KEPT {
             recent.remove(0);

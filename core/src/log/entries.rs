@@ -1,10 +1,14 @@
 //! The table of entries: reading it and adding to it.
+//!
+//! Invariants:
+//! 1. What is read is checked: an entry is handed out only if its bytes, with the hash of the entry before, make the hash
+//!    that it was sealed with. Whoever sends, shows or builds upon an entry need not ask.
 
 use redb::{ReadableTable, TableDefinition};
 
 use super::error::{StoreError, guarded};
 use crate::entry::frame::Frame;
-use crate::entry::{Draft, Entry, FORMAT, Header, seal};
+use crate::entry::{Draft, Entry, FORMAT, Header, chain, seal};
 use crate::ids::Epoch;
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq};
@@ -54,15 +58,64 @@ pub fn entries(
 /// Reads one entry; `None` if the log has none at that place.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] if it does not read or names another place.
+/// [`StoreError::Corrupt`] if it does not read, names another place, or is not as it was sealed.
 pub fn read_entry(
     table: &impl ReadableTable<u64, &'static [u8]>,
     seq: Seq,
 ) -> Result<Option<Entry>, StoreError> {
+    read_entry_after(table, seq, None)
+}
+
+/// Reads one entry as [`read_entry`] does, given the hash of the entry before if that was read already.
+///
+/// # Errors
+/// As for [`read_entry`].
+pub fn read_entry_after(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    seq: Seq,
+    previous: Option<Hash>,
+) -> Result<Option<Entry>, StoreError> {
     guarded(|| {
-        let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
-        stored.map(|stored| decode(seq, stored.value())).transpose()
+        let Some(stored) = table.get(seq.number()).map_err(StoreError::during(READING))? else {
+            return Ok(None);
+        };
+        let entry = decode(seq, stored.value())?;
+        let previous = previous.map_or_else(|| hash_before(table, seq), Ok)?;
+        checked(table, entry, previous).map(Some)
     })
+}
+
+/// Returns an entry if its bytes are those that were sealed after the entry with this hash.
+fn checked(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    entry: Entry,
+    previous: Hash,
+) -> Result<Entry, StoreError> {
+    if chain::link(&previous, &entry.content) == entry.hash {
+        return Ok(entry);
+    }
+    // Where the hash of the entry before is what was altered, that one is to be named.
+    let seq = entry.header.seq;
+    let before = Seq::new(seq.number().saturating_sub(1));
+    let culprit = match table.get(before.number()).map_err(StoreError::during(READING))? {
+        Some(stored) => match decode(before, stored.value()) {
+            Ok(found) if chain::link(&hash_before(table, before)?, &found.content) == found.hash => seq,
+            _ => before,
+        },
+        None => seq,
+    };
+    Err(StoreError::altered(culprit))
+}
+
+/// Returns the hash that the entry before a place carries.
+fn hash_before(table: &impl ReadableTable<u64, &'static [u8]>, seq: Seq) -> Result<Hash, StoreError> {
+    let before = Seq::new(seq.number().saturating_sub(1));
+    if before == Seq::ZERO {
+        return Ok(Hash::ZERO);
+    }
+    let stored = table.get(before.number()).map_err(StoreError::during(READING))?;
+    let hash = stored.as_ref().and_then(|stored| stored.value().last_chunk().copied());
+    hash.map(Hash::from_bytes).ok_or(StoreError::Corrupt { what: MISSING, seq: Some(before), source: None })
 }
 
 /// Reads the head; `None` for an empty log.
@@ -82,7 +135,8 @@ pub fn read_head(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Optio
     })
 }
 
-/// Reads the entries from a place on, in order. A gap is an error; nothing comes after an error.
+/// Reads the entries from a place on, in order. A gap is an error, and so is an entry that is not as it was sealed; nothing
+/// comes after an error.
 pub fn entries_from(
     table: &impl ReadableTable<u64, &'static [u8]>,
     from: Seq,
@@ -90,14 +144,20 @@ pub fn entries_from(
     let mut expected = from.max(Seq::ZERO.next());
     let first = expected.number();
     let mut rows = Some(guarded(|| table.range(first..).map_err(StoreError::during(READING))));
+    let mut previous = None;
     std::iter::from_fn(move || {
         let entry = match rows.as_mut()? {
-            Ok(rows) => {
-                guarded(|| rows.next().map(|row| decode_row(row, expected)).transpose()).transpose()?
-            }
+            Ok(rows) => guarded(|| {
+                let Some(row) = rows.next() else { return Ok(None) };
+                let entry = decode_row(row, expected)?;
+                let before = previous.map_or_else(|| hash_before(table, expected), Ok)?;
+                checked(table, entry, before).map(Some)
+            })
+            .transpose()?,
             Err(_) => Err(rows.take()?.err()?),
         };
         expected = expected.next();
+        previous = entry.as_ref().ok().map(|entry| entry.hash);
         if entry.is_err() {
             rows = None;
         }
@@ -111,7 +171,7 @@ fn decode_row(row: Result<Row<'_>, redb::StorageError>, expected: Seq) -> Result
     let (key, stored) = row.map_err(StoreError::during(READING))?;
     let seq = Seq::new(key.value());
     if seq != expected {
-        return Err(StoreError::Corrupt { what: "an entry is missing", seq: Some(expected), source: None });
+        return Err(StoreError::Corrupt { what: MISSING, seq: Some(expected), source: None });
     }
     decode(seq, stored.value())
 }
@@ -203,3 +263,4 @@ fn check_place(key: Seq, header: Seq) -> Result<(), StoreError> {
 }
 
 const READING: &str = "reading the log";
+const MISSING: &str = "an entry is missing";

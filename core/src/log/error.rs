@@ -127,6 +127,13 @@ impl StoreError {
         Self::Corrupt { what, seq: seq.into(), source: Some(source.into()) }
     }
 
+    /// Says that an entry's bytes, or those of the entry before it, are not those that were sealed.
+    pub(super) const fn altered(seq: Seq) -> Self {
+        let what = "its bytes are not those that were written, so nothing of it is used: restore the book from a copy \
+                    that verifies";
+        Self::Corrupt { what, seq: Some(seq), source: None }
+    }
+
     /// Says that a stored entry does not read.
     pub fn corrupt_entry(seq: Seq, source: EntryError) -> Self {
         match source {

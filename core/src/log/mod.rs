@@ -27,7 +27,9 @@ mod store;
 mod verify;
 
 pub use commit::{Abandoned, GroupCommit, Reply};
-pub use entries::{Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_head};
+pub use entries::{
+    Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_entry_after, read_head,
+};
 pub use error::{StoreError, guarded};
 pub use export::{EXPORT_MAGIC, export, survey_export, verify_export};
 pub use store::{Store, StoreOptions, StoreStats, commit};

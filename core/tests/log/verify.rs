@@ -248,6 +248,46 @@ fn reading_names_the_damaged_entry_and_stops_there() {
     assert!(matches!(read_head(&table), Err(StoreError::NewerFormat { found: 2 })));
 }
 
+/// Only verifying computed the hashes anew: an entry whose bytes were altered on the disk was read, and sent, as if it were true.
+#[test]
+fn no_entry_is_read_of_which_a_byte_was_altered() {
+    let store = small();
+    let rows = stored(&store);
+    let transaction = store.begin_write().unwrap();
+    let mut table = transaction.open_table(ENTRIES).unwrap();
+    for (seq, row) in (1..).zip(&rows) {
+        for at in 0..row.len() {
+            let mut altered = row.clone();
+            altered[at] ^= 0x10;
+            table.insert(seq, altered.as_slice()).unwrap();
+            let one = read_entry(&table, Seq::new(seq)).map(drop);
+            let named = |error| match error {
+                StoreError::Corrupt { seq, .. } => seq,
+                StoreError::NewerFormat { .. } => Some(Seq::new(seq)),
+                other => panic!("{other}"),
+            };
+            assert_eq!(one.map_err(named), Err(Some(Seq::new(seq))), "byte {at} of entry {seq}");
+            let all = entries_from(&table, Seq::ZERO).find_map(Result::err).map(named);
+            assert_eq!(all, Some(Some(Seq::new(seq))), "byte {at} of entry {seq}");
+            let from = entries_from(&table, Seq::new(seq)).next().unwrap().map(drop);
+            assert_eq!(from.map_err(named), Err(Some(Seq::new(seq))), "byte {at} of entry {seq}");
+        }
+        // The entry after one whose hash was altered cannot be checked; what is named is the altered one.
+        let mut altered = row.clone();
+        *altered.last_mut().unwrap() ^= 1;
+        table.insert(seq, altered.as_slice()).unwrap();
+        if seq < rows.len() as u64 {
+            let error = read_entry(&table, Seq::new(seq + 1)).unwrap_err();
+            assert!(
+                matches!(error, StoreError::Corrupt { seq: Some(named), .. } if named == Seq::new(seq)),
+                "{error}"
+            );
+        }
+        table.insert(seq, row.as_slice()).unwrap();
+        assert!(read_entry(&table, Seq::new(seq)).unwrap().is_some());
+    }
+}
+
 #[test]
 fn an_entry_over_the_limit_is_refused_and_nothing_is_added() {
     let store = small();

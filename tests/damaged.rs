@@ -1,0 +1,209 @@
+//! A book whose bytes were altered on the disk: nothing of that is sent, and nothing of it is shown as if it were true.
+//!
+//! It was: 1000 in the log became 9000, the entry was sent and acked, and everyone read 9000. Only `verify` could tell,
+//! afterwards.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::{Server, TestClock, book, fields, key, options, sync, view};
+use fieldbook::protocol::Failure;
+use fieldbook::{Ask, Book, Error, FnRemote, Next, RunOptions, Seq, StoreError};
+use serde_json::json;
+
+struct Disk {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    clock: Arc<TestClock>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.book");
+        Self { _folder: folder, path, clock: TestClock::starting() }
+    }
+
+    fn open(&self) -> Result<Book, Error> {
+        Book::open_or_create(&self.path, options("ann", &self.clock))
+    }
+}
+
+/// Alters text in a file wherever it stands within an entry (behind a salt: before it are the item's length) or in a row.
+fn alter(path: &Path, from: &str, to: &str, in_entry: bool) {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = std::fs::read(path).unwrap();
+    let whole = format!("{{{from}}}");
+    let length = u32::try_from(whole.len()).unwrap().to_le_bytes();
+    let mut altered = 0;
+    for at in 4..bytes.len() - whole.len() {
+        if bytes[at..].starts_with(whole.as_bytes()) && (bytes[at - 4..at] == length) == in_entry {
+            bytes[at + 1..at + 1 + to.len()].copy_from_slice(to.as_bytes());
+            altered += 1;
+        }
+    }
+    assert!(altered > 0, "{from} is nowhere");
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[track_caller]
+fn damaged_entry<T: std::fmt::Debug>(result: Result<T, Error>) -> Seq {
+    let error = result.unwrap_err();
+    let shown = error.to_string();
+    assert!(!shown.contains("9000"), "{shown}");
+    match error {
+        Error::Store(store) => match &*store {
+            StoreError::Corrupt { seq: Some(seq), .. } => *seq,
+            other => panic!("{other}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+fn synced(book: &Book, server: &Server) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(book.sync(&server.remote(), &RunOptions::default())).map(drop)
+}
+
+fn ask(push: bool) -> Ask {
+    Ask { first: true, push, pull: true, batch_ops: 50, batch_bytes: 1_000_000, page_limit: 1_000 }
+}
+
+#[test]
+fn an_entry_that_was_altered_is_not_sent() {
+    let disk = Disk::new();
+    let server = Server::new(&disk.clock);
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"amount": 1000}))).unwrap();
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
+    disk.clock.advance(10_000);
+    let seq = damaged_entry(disk.open().and_then(|ann| synced(&ann, &server)));
+    assert_eq!(seq, Seq::new(2));
+    assert_eq!(server.record("order/1"), None);
+}
+
+#[test]
+fn a_unit_under_way_whose_entry_was_altered_is_not_sent_again() {
+    let disk = Disk::new();
+    let server = Server::new(&disk.clock);
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"a": 1}))).unwrap();
+    ann.update(key("order/1"), fields(json!({"b": 1000}))).unwrap();
+    disk.clock.advance(10_000);
+    // Two ops make one unit, whose fields stand in the plan's entry.
+    let Next::Exchange(request) = ann.prepare(&ask(true)).unwrap() else { panic!("there is something") };
+    assert_eq!(request.units.len(), 1);
+    ann.close().unwrap();
+    alter(&disk.path, r#""a":1,"b":1000"#, r#""a":1,"b":9000"#, true);
+    damaged_entry(disk.open().and_then(|ann| synced(&ann, &server)));
+    assert_eq!(server.record("order/1"), None);
+}
+
+#[test]
+fn a_row_that_was_altered_is_neither_shown_nor_sent_and_can_be_folded_anew() {
+    let disk = Disk::new();
+    let server = Server::new(&disk.clock);
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"amount": 1000}))).unwrap();
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, false);
+    let ann = disk.open().unwrap();
+    let error = ann.get_record(&key("order/1")).unwrap_err();
+    assert!(error.to_string().contains("folded from the log"), "{error}");
+    assert!(ann.list(&key("order/1").entity, None, 10).is_err());
+    assert!(ann.update(key("order/1"), fields(json!({"more": 1}))).is_err(), "nothing is built upon it");
+    drop(ann);
+    let ann = disk.open().unwrap();
+    disk.clock.advance(10_000);
+    assert!(synced(&ann, &server).is_err());
+    assert_eq!(server.record("order/1"), None);
+    ann.rebuild(|_| {}).unwrap();
+    assert_eq!(view(&ann, "order/1"), Some(json!({"amount": 1000})));
+    synced(&ann, &server).unwrap();
+    assert_eq!(server.record("order/1"), Some(json!({"amount": 1000})));
+}
+
+#[test]
+fn what_an_altered_entry_would_be_judged_by_is_not_used() {
+    let disk = Disk::new();
+    let (server, bob) = (Server::new(&disk.clock), book("bob", &disk.clock));
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"t": 1}))).unwrap();
+    disk.clock.advance(10_000);
+    sync(&ann, &server);
+    sync(&bob, &server);
+    ann.update(key("order/1"), fields(json!({"amount": 1000}))).unwrap();
+    bob.update(key("order/1"), fields(json!({"amount": 2000}))).unwrap();
+    disk.clock.advance(10_000);
+    sync(&bob, &server);
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
+    let result = disk.open().and_then(|ann| {
+        // Only reading, so that the page meets the altered op.
+        let Next::Exchange(request) = ann.prepare(&ask(false))? else { panic!("there is a page") };
+        ann.take(&request, server.answer(&request)).map(drop)
+    });
+    damaged_entry(result);
+    assert_eq!(server.record("order/1"), Some(json!({"t": 1, "amount": 2000})));
+}
+
+#[test]
+fn the_history_and_an_undo_do_not_tell_what_was_altered() {
+    let disk = Disk::new();
+    let ann = disk.open().unwrap();
+    let made = ann.create(key("order/1"), fields(json!({"amount": 1000}))).unwrap();
+    for number in 0..3 {
+        ann.update(key("order/1"), fields(json!({"n": number}))).unwrap();
+    }
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
+    let place = match made {
+        fieldbook::Written::Op { place, .. } => place,
+        fieldbook::Written::Unchanged => panic!("it was written"),
+    };
+    damaged_entry(disk.open().and_then(|ann| ann.op(place)));
+    damaged_entry(disk.open().and_then(|ann| ann.undo(place)));
+    damaged_entry(disk.open().and_then(|ann| ann.rebuild(|_| {})));
+}
+
+/// Looking at what cannot be reached costs nothing: a book whose damage lies far back goes on.
+#[test]
+fn what_nobody_has_to_read_stops_nobody() {
+    let disk = Disk::new();
+    let server = Server::new(&disk.clock);
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"amount": 1000}))).unwrap();
+    disk.clock.advance(10_000);
+    sync(&ann, &server);
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
+    let ann = disk.open().unwrap();
+    ann.create(key("order/2"), fields(json!({"amount": 5}))).unwrap();
+    disk.clock.advance(10_000);
+    synced(&ann, &server).unwrap();
+    assert_eq!(server.record("order/2"), Some(json!({"amount": 5})));
+    assert_eq!(view(&ann, "order/1"), Some(json!({"amount": 1000})), "the row is what it was");
+}
+
+#[test]
+fn a_failure_is_no_reason_to_hide_the_damage() {
+    let disk = Disk::new();
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"amount": 1000}))).unwrap();
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
+    disk.clock.advance(10_000);
+    let never = FnRemote::new(|_: &fieldbook::protocol::ExchangeRequest| {
+        Err(Failure::Unreachable { code: "refused" }.into())
+    });
+    let result = disk.open().and_then(|ann| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(ann.sync(&never, &RunOptions::default())).map(drop)
+    });
+    damaged_entry(result);
+}
