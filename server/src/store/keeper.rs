@@ -261,3 +261,6 @@ fn write_some(folder: &Path) -> io::Result<()> {
     file.write_all(&vec![b'x'; ROOM])?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,15 +308,19 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Makes the tables and gives the store its identity.
 fn fill(path: &Path) -> Result<(), StateError> {
-    let identity = (ServerId::from_bytes(random_id()?), ServerEpoch::from_bytes(random_id()?));
     let database = redb::Builder::new().create(path)?;
+    fill_database(&database)?;
+    Ok(database.close()?)
+}
+
+fn fill_database(database: &Database) -> Result<(), StateError> {
+    let identity = (ServerId::from_bytes(random_id()?), ServerEpoch::from_bytes(random_id()?));
     let transaction = database.begin_write()?;
     for table in [tables::RECORDS, tables::FEED, tables::UNITS, tables::ANCHORS, tables::TENANTS] {
         drop(transaction.open_table(table)?);
     }
     put_identity(&transaction, identity)?;
-    transaction.commit()?;
-    Ok(database.close()?)
+    Ok(transaction.commit()?)
 }
 
 fn put_identity(transaction: &WriteTransaction, identity: (ServerId, ServerEpoch)) -> Result<(), StateError> {

@@ -2,6 +2,8 @@
 
 // `cfg(test)` tells clippy that helpers in these files are tests too.
 #[cfg(test)]
+mod damaged;
+#[cfg(test)]
 mod door;
 #[cfg(test)]
 mod largest;
