@@ -22,7 +22,7 @@ use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
-    Actor, Clock, DeviceId, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
+    Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
 };
 use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
     pub(crate) writer: Mutex<WriterState>,
     ids: Mutex<SeededRandomness>,
+    /// None for a book that was made before there were keys: copies of it could not agree on one.
+    pub(crate) device_key: Option<DeviceKey>,
     pub(crate) tail: RwLock<Tail>,
     pub(crate) state: RwLock<StateRow>,
     pub(crate) actor: RwLock<Actor>,
@@ -127,7 +129,7 @@ impl Book {
         let mut projections = options.projections;
         // Over a damaged page the engine may panic, which then is the file's fault, not the app's.
         let read = guarded(|| read_tables(&mut store, &options.schema, &mut projections));
-        let (head, state, tail) = match read {
+        let (head, state, tail, known_key) = match read {
             Ok(read) => read,
             Err(error) => {
                 // It cannot be used, so nothing more must happen to its file, not even a close.
@@ -135,6 +137,8 @@ impl Book {
                 return Err(error);
             }
         };
+        // Made with the book, so that every copy of it has the same.
+        let device_key = if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { known_key };
         let shared = Shared {
             latest: Latest::default(),
             store,
@@ -143,6 +147,7 @@ impl Book {
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
             ids: Mutex::new(SeededRandomness::new(seed)),
+            device_key,
             writer: Mutex::new(WriterState { head, randomness, projections }),
             tail: RwLock::new(tail),
             state: RwLock::new(state),
@@ -157,7 +162,12 @@ impl Book {
         };
         let book = Self { shared: Arc::new(shared) };
         if head.is_none() {
-            book.shared.write_in_turn(Shared::begin_log)?;
+            book.shared.write_in_turn(move |session| {
+                if let Some(key) = &device_key {
+                    session.tables.set_device_key(key)?;
+                }
+                Shared::begin_log(session)
+            })?;
         }
         if !book.shared.store.is_look_only() {
             book.take_in_what_is_declared_now()?;
@@ -244,7 +254,7 @@ fn read_tables(
     store: &mut Store,
     schema: &Schema,
     projections: &mut Projections,
-) -> Result<(Option<Head>, StateRow, Tail), Error> {
+) -> Result<(Option<Head>, StateRow, Tail, Option<DeviceKey>), Error> {
     let mut snapshot = Snapshot::new(store.begin_read()?);
     let head = read_head(&snapshot.entries()?)?;
     // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
@@ -260,7 +270,8 @@ fn read_tables(
     let state = snapshot.state()?;
     let tail = snapshot.tail(schema)?;
     projections.settle(&snapshot)?;
-    Ok((head, state, tail))
+    let device_key = snapshot.device_key()?;
+    Ok((head, state, tail, device_key))
 }
 
 impl std::fmt::Debug for Book {

@@ -20,6 +20,7 @@ pub mod rules;
 
 pub mod tail;
 
+mod device_key;
 mod fields;
 mod hooks;
 mod ids;
@@ -30,6 +31,7 @@ mod random;
 mod schema;
 mod time;
 
+pub use device_key::DeviceKey;
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
 pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator};
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};

@@ -73,6 +73,9 @@ pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The most content digests an exchange carries to extend an anchor.
 pub const ANCHOR_DIGESTS: usize = 1_000;
 
+/// How many of the newest heads a server keeps of one life of a device's log, beside the first.
+pub const ANCHORS_KEPT: usize = 32;
+
 /// How far a new life of a server numbers its commits beyond those of the backup that it was restored from: more than were made,
 /// and lost, since that backup.
 pub const EPOCH_COMMITS: u64 = 1 << 32;

@@ -9,7 +9,7 @@ use fieldbook_core::codec::{self, Stored, StoredView};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
+use fieldbook_core::{DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
@@ -100,6 +100,18 @@ impl<'t> DiskTables<'t> {
     /// Returns the book's state row if this transaction knows it.
     pub const fn known_state(&self) -> Option<&StateRow> {
         self.state.as_ref()
+    }
+
+    /// Stores the key by which a server knows this device again.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be written.
+    pub fn set_device_key(&mut self, key: &DeviceKey) -> Result<(), StoreError> {
+        let table = self.transaction.open_table(tables::DEVICE_KEY);
+        let mut table = table.map_err(StoreError::during("opening a table"))?;
+        let nothing: &[u8] = &[];
+        table.insert(nothing, key.as_bytes().as_slice()).map_err(StoreError::during("writing a row"))?;
+        Ok(())
     }
 
     /// Returns a record's row without copying it.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use fieldbook_core::log::{StoreError, entries};
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, RecordView, StateRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{ConflictId, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
+use fieldbook_core::{ConflictId, DeviceKey, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use crate::access::{decode, view};
@@ -54,6 +54,27 @@ impl Snapshot {
     /// [`StoreError`] if the table cannot be opened.
     pub fn entries(&self) -> Result<ReadOnlyTable<u64, Bytes>, StoreError> {
         entries(&self.transaction)
+    }
+
+    /// Returns the key by which a server knows this device again; none in a book that was made before there were keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn device_key(&self) -> Result<Option<DeviceKey>, StoreError> {
+        let table = match self.transaction.open_table(tables::DEVICE_KEY) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(StoreError::during("opening a table")(error)),
+        };
+        let nothing: &[u8] = &[];
+        let stored = table.get(nothing).map_err(StoreError::during("reading a row"))?;
+        let Some(stored) = stored else { return Ok(None) };
+        let bytes = stored.value().try_into().map_err(|_| StoreError::Corrupt {
+            what: "the device's key does not read",
+            seq: None,
+            source: None,
+        })?;
+        Ok(Some(DeviceKey::from_bytes(bytes)))
     }
 
     fn table(&self, which: Which) -> Result<Option<BytesTable>, StoreError> {

@@ -66,6 +66,12 @@ pub(crate) const ALL: [Definition; 10] =
 /// A table whose name is not known beforehand.
 pub(crate) type Named<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
 
+/// The device's key, made with the book. Not among [`ALL`]: it is in no log, so that nobody reads it there, and folding the
+/// tables anew leaves it.
+///
+/// Key: nothing. Value: the 32 bytes of the key.
+pub(crate) const DEVICE_KEY: Definition = TableDefinition::new("device-key-1");
+
 /// The app's own projections that the book holds. Not among [`ALL`]: they are folded from the records, not from the log.
 ///
 /// Key: name. Value: `ProjectionRow` as JSON.

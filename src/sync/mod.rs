@@ -104,7 +104,7 @@ impl Desk for Shared {
             })?;
             self.note_too_large(too_large);
             if !request.units.is_empty() {
-                return Ok(Next::Exchange(request));
+                return Ok(Next::Exchange(ExchangeRequest { device_key: self.device_key, ..request }));
             }
             // Nothing of what was planned need be sent: it has ended, and what waited behind it may go.
         }

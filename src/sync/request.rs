@@ -52,6 +52,8 @@ fn without_units(
         request,
         device,
         epoch,
+        // A request that only reads needs none, and a secret travels no more often than it must.
+        device_key: None,
         actor,
         server_epoch: state.server.map(|(_, epoch)| epoch),
         head: None,

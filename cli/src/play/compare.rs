@@ -267,6 +267,7 @@ impl Reader {
             device: self.device,
             epoch: self.epoch,
             actor: self.actor.clone(),
+            device_key: None,
             server_epoch: None,
             head: None,
             units: Vec::new(),

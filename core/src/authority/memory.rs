@@ -10,7 +10,7 @@ use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
 use crate::limits;
 use crate::names::{EntityType, RecordId, RecordKey};
-use crate::numbers::Version;
+use crate::numbers::{Hash, Version};
 
 /// A tenant's store in memory. It never fails, so whatever is written to it is committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,8 @@ pub struct MemoryAuthority {
     records: BTreeMap<RecordKey, Row>,
     feeds: BTreeMap<EntityType, BTreeMap<(Version, u32), RecordId>>,
     units: BTreeMap<UnitId, UnitMemory>,
-    anchors: BTreeMap<(DeviceId, Epoch), Receipt>,
+    anchors: BTreeMap<(DeviceId, Epoch), Vec<Receipt>>,
+    device_keys: BTreeMap<DeviceId, Hash>,
     usage: Usage,
 }
 
@@ -34,6 +35,7 @@ impl MemoryAuthority {
             feeds: BTreeMap::new(),
             units: BTreeMap::new(),
             anchors: BTreeMap::new(),
+            device_keys: BTreeMap::new(),
             usage: Usage { records: 0, bytes: 0, entity_types: 0 },
         }
     }
@@ -81,7 +83,15 @@ impl AuthorityRead for MemoryAuthority {
     }
 
     fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Infallible> {
-        Ok(self.anchors.get(&(*device, *epoch)).copied())
+        Ok(self.anchors.get(&(*device, *epoch)).and_then(|kept| kept.last().copied()))
+    }
+
+    fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, Infallible> {
+        Ok(self.device_keys.get(device).copied())
+    }
+
+    fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Infallible> {
+        Ok(self.anchors.get(&(*device, *epoch)).cloned().unwrap_or_default())
     }
 
     fn entities(&self) -> Result<Vec<EntityType>, Infallible> {
@@ -138,7 +148,16 @@ impl AuthorityState for MemoryAuthority {
     }
 
     fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Infallible> {
-        self.anchors.insert((*device, *epoch), *anchor);
+        let kept = self.anchors.entry((*device, *epoch)).or_default();
+        kept.push(*anchor);
+        if kept.len() > limits::ANCHORS_KEPT + 1 {
+            kept.remove(1);
+        }
+        Ok(())
+    }
+
+    fn set_device_key(&mut self, device: &DeviceId, fingerprint: &Hash) -> Result<(), Infallible> {
+        self.device_keys.insert(*device, *fingerprint);
         Ok(())
     }
 }

@@ -13,14 +13,16 @@
 //! 3. A page ends where a commit ends. A cursor never passes a change that was not sent, unless its device made it.
 //! 4. Every record of the feed stands in it once, at its latest change; a deleted one as a tombstone.
 //! 5. A head that does not extend what is anchored for its device and epoch changes nothing.
-//! 6. What a request costs is counted before it is done, and is bounded. Whatever is accepted, every device can read: sizes
+//! 6. Changes and heads of a device are taken only with the key that it came with first, if it came with one.
+//! 7. What a request costs is counted before it is done, and is bounded. Whatever is accepted, every device can read: sizes
 //!    count every byte that travels.
-//! 7. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
+//! 8. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
 //!    says of versions and cursors would mean something else here.
 //!
 //! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
 //! an app's entity types. Tombstones and unit ids are kept for ever.
 
+mod device;
 mod fault;
 mod head;
 mod memory;
@@ -45,6 +47,7 @@ use crate::numbers::Version;
 use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, UnitOutcome};
 use crate::time::WallTime;
 
+use device::Device;
 pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
 pub use row::Row;
@@ -172,6 +175,10 @@ pub fn accept<S: AuthorityState>(
     if accepted.for_another_life {
         return Ok(accepted);
     }
+    if let Device::New(fingerprint) = device::know(state, request)? {
+        state.set_device_key(&request.device, &fingerprint).map_err(ExchangeError::State)?;
+        accepted.wrote = true;
+    }
     let verdict = judge_head(state, request)?;
     match verdict {
         Some(head::Verdict::Forked(anchored)) => {
@@ -202,6 +209,9 @@ pub fn accept_without_writing<S: AuthorityRead>(
 ) -> Result<Option<Accepted>, ExchangeError<S::Error>> {
     if check(state, request, caller, quota)? {
         return Ok(Some(Accepted { for_another_life: true, ..Accepted::default() }));
+    }
+    if device::know(state, request)? != Device::Known {
+        return Ok(None);
     }
     Ok(match judge_head(state, request)? {
         Some(head::Verdict::Forked(anchored)) => {

@@ -22,6 +22,8 @@ pub enum RefusalClass {
     BadRequest,
     /// The credentials do not hold for the request's actor.
     Forbidden,
+    /// The device is known by another key than the request has.
+    DeviceOfAnother,
     /// The device has seen a later state of this store than the store has.
     Behind,
     /// More than one request may ask for: ask for less at a time.
@@ -46,6 +48,14 @@ impl Refusal {
             class: RefusalClass::Forbidden,
             code: "wrong_actor",
             message: "the token does not hold for this actor: sign in as the one who made the changes".into(),
+        }
+    }
+
+    pub(super) fn device_of_another() -> Self {
+        Self {
+            class: RefusalClass::DeviceOfAnother,
+            code: "device_of_another",
+            message: "another book has this device's id: make a new book, or ask who answers for the server to look at it".into(),
         }
     }
 
@@ -91,7 +101,9 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code.to_owned();
         match refusal.class {
-            RefusalClass::BadRequest | RefusalClass::Behind => Self::Refused { code },
+            RefusalClass::BadRequest | RefusalClass::Behind | RefusalClass::DeviceOfAnother => {
+                Self::Refused { code }
+            }
             RefusalClass::Forbidden => Self::Unauthorized { code },
             RefusalClass::TooLarge => Self::TooLarge,
             RefusalClass::UpgradeRequired => Self::UpgradeRequired { code },

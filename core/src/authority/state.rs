@@ -54,6 +54,18 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Self::Error>;
 
+    /// Returns what is remembered of the key of a device.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, Self::Error>;
+
+    /// Returns the heads that are kept of one life of a device's log, oldest first: its first one and the newest.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Self::Error>;
+
     /// Returns the entity types that the tenant has records of.
     ///
     /// # Errors
@@ -111,7 +123,14 @@ pub trait AuthorityState: AuthorityRead {
     /// If the store failed.
     fn set_unit(&mut self, id: &UnitId, memory: &UnitMemory) -> Result<(), Self::Error>;
 
-    /// Sets the known head of one life of a device's log.
+    /// Remembers the key of a device.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_device_key(&mut self, device: &DeviceId, fingerprint: &Hash) -> Result<(), Self::Error>;
+
+    /// Sets the known head of one life of a device's log. The heads before it are kept: the first, and
+    /// [`crate::limits::ANCHORS_KEPT`] of the newest.
     ///
     /// # Errors
     /// If the store failed.

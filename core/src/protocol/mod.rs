@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device_key::DeviceKey;
 use crate::entry::Receipt;
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId};
@@ -45,6 +46,9 @@ pub struct ExchangeRequest {
     pub device: DeviceId,
     /// The present life of its log.
     pub epoch: Epoch,
+    /// The secret by which the server knows the device again; none for books that were made before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_key: Option<DeviceKey>,
     /// Whose changes these are.
     pub actor: Actor,
     /// The life of the server that its versions and cursors are of; none if it knows none yet. Another one takes nothing from

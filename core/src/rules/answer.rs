@@ -286,7 +286,7 @@ impl<'a, V: View> Taking<'a, V> {
     }
 
     fn tried(&mut self, id: UnitId, unit: &UnitRow, code: &str, message: &str, retry_after: Option<u64>) {
-        let tries = unit.tries.saturating_add(1);
+        let tries = unit.tries.saturating_add(u32::from(retry::counts(code)));
         if tries >= limits::TRIES {
             return self.dead_lettered(id, unit, code, message);
         }

@@ -21,6 +21,15 @@ pub fn backoff(tries: u32, asked: Option<Duration>, random: &mut dyn Randomness)
     asked.map_or(jittered, |asked| jittered.max(clamp(asked)))
 }
 
+/// The code of a server that has no room for a tenant.
+const NO_ROOM: &str = "quota_exceeded";
+
+/// Returns whether an answer counts as a try of its unit, of which there are so many until it is given up. That a server has no
+/// room says nothing of the unit: it waits for as long as that takes.
+pub fn counts(code: &str) -> bool {
+    code != NO_ROOM
+}
+
 /// Brings a server's wish into bounds.
 pub fn clamp(asked: Duration) -> Duration {
     asked.clamp(limits::BACKOFF_FIRST, limits::BACKOFF_MOST)

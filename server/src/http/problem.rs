@@ -69,7 +69,7 @@ pub(super) fn store_damaged(what: &str) -> Problem {
 pub(super) fn refused(refusal: Refusal) -> Problem {
     let status = match refusal.class {
         RefusalClass::BadRequest => StatusCode::BAD_REQUEST,
-        RefusalClass::Forbidden => StatusCode::FORBIDDEN,
+        RefusalClass::Forbidden | RefusalClass::DeviceOfAnother => StatusCode::FORBIDDEN,
         RefusalClass::Behind => StatusCode::CONFLICT,
         RefusalClass::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RefusalClass::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,

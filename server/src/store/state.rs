@@ -2,7 +2,9 @@
 
 use fieldbook_core::authority::{AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
-use fieldbook_core::{DeviceId, EntityType, Epoch, RecordKey, ServerEpoch, ServerId, UnitId, Version};
+use fieldbook_core::{
+    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, UnitId, Version, limits,
+};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
 
 use super::{Damaged, StateError, Tenant, layout, tables};
@@ -18,6 +20,8 @@ pub(super) struct TenantState<T> {
     tenants: T,
     /// Missing for readers of a store that an earlier version of the program made and nobody has written to since.
     usage: Option<T>,
+    devices: Option<T>,
+    witnessed: Option<T>,
 }
 
 impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
@@ -35,6 +39,8 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
             anchors: transaction.open_table(tables::ANCHORS)?,
             tenants: transaction.open_table(tables::TENANTS)?,
             usage: if_there(transaction.open_table(tables::USAGE))?,
+            devices: if_there(transaction.open_table(tables::DEVICES))?,
+            witnessed: if_there(transaction.open_table(tables::WITNESSED))?,
         })
     }
 }
@@ -54,6 +60,8 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             anchors: transaction.open_table(tables::ANCHORS)?,
             tenants: transaction.open_table(tables::TENANTS)?,
             usage: Some(transaction.open_table(tables::USAGE)?),
+            devices: Some(transaction.open_table(tables::DEVICES)?),
+            witnessed: Some(transaction.open_table(tables::WITNESSED)?),
         })
     }
 }
@@ -157,6 +165,23 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
         read_with(&self.anchors, &key, "an anchor", tables::anchor_from)
     }
 
+    fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, StateError> {
+        let Some(table) = &self.devices else { return Ok(None) };
+        read_with(table, &tables::device_key(&self.tenant, device), "a device's key", tables::hash_from)
+    }
+
+    fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, StateError> {
+        let Some(table) = &self.witnessed else { return Ok(Vec::new()) };
+        let (from, to) = tables::witnessed_range(&self.tenant, device, epoch);
+        let mut heads = Vec::new();
+        for row in table.range(from.as_slice()..=to.as_slice())? {
+            let (key, hash) = row?;
+            let head = tables::witnessed_from(key.value(), hash.value());
+            heads.push(head.ok_or(Damaged { what: "a head that was known" })?);
+        }
+        Ok(heads)
+    }
+
     /// Skips from each entity type's first row to where the next type's must begin.
     fn entities(&self) -> Result<Vec<EntityType>, StateError> {
         let mut entities = Vec::new();
@@ -235,6 +260,23 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
     fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), StateError> {
         let key = tables::anchor_key(&self.tenant, device, epoch);
         self.anchors.insert(key.as_slice(), tables::anchor_bytes(anchor).as_slice())?;
+        let kept = self.anchors(device, epoch)?;
+        let Some(witnessed) = &mut self.witnessed else { return Ok(()) };
+        let place = |seq| tables::witnessed_key(&self.tenant, device, epoch, seq);
+        if let [_, second, rest @ ..] = kept.as_slice()
+            && rest.len() + 1 >= limits::ANCHORS_KEPT
+        {
+            witnessed.remove(place(second.seq).as_slice())?;
+        }
+        witnessed.insert(place(anchor.seq).as_slice(), anchor.hash.as_bytes().as_slice())?;
+        Ok(())
+    }
+
+    fn set_device_key(&mut self, device: &DeviceId, fingerprint: &Hash) -> Result<(), StateError> {
+        if let Some(table) = &mut self.devices {
+            let key = tables::device_key(&self.tenant, device);
+            table.insert(key.as_slice(), fingerprint.as_bytes().as_slice())?;
+        }
         Ok(())
     }
 }

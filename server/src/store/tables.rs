@@ -42,6 +42,17 @@ pub(super) const TENANTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 /// Key: tenant, 0. Value: records, bytes, entity types (u64 each).
 pub(super) const USAGE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("usage-1");
 
+/// What is remembered of the keys of devices. Made by the first write.
+///
+/// Key: tenant, 0, device. Value: the key's fingerprint.
+pub(super) const DEVICES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("devices-1");
+
+/// The heads of the devices' logs that were known before, and the present one: the first of each epoch and the newest. Made by
+/// the first write.
+///
+/// Key: tenant, 0, device, epoch, seq (u64). Value: hash.
+pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("witnessed-1");
+
 /// What the store is. One row.
 ///
 /// Key: `store`. Value: format (u8), server id, server epoch.
@@ -120,6 +131,30 @@ pub(super) fn unit_from(bytes: &[u8]) -> Option<UnitMemory> {
 
 pub(super) fn anchor_key(tenant: &[u8], device: &DeviceId, epoch: &Epoch) -> Vec<u8> {
     [tenant, device.as_bytes(), epoch.as_bytes()].concat()
+}
+
+pub(super) fn device_key(tenant: &[u8], device: &DeviceId) -> Vec<u8> {
+    [tenant, device.as_bytes()].concat()
+}
+
+pub(super) fn hash_from(bytes: &[u8]) -> Option<Hash> {
+    Some(Hash::from_bytes(bytes.try_into().ok()?))
+}
+
+/// Returns the range of keys under which the heads of one life of a log are kept.
+pub(super) fn witnessed_range(tenant: &[u8], device: &DeviceId, epoch: &Epoch) -> (Vec<u8>, Vec<u8>) {
+    let prefix = anchor_key(tenant, device, epoch);
+    ([prefix.as_slice(), &[0; 8]].concat(), [prefix.as_slice(), &[0xff; 8]].concat())
+}
+
+pub(super) fn witnessed_key(tenant: &[u8], device: &DeviceId, epoch: &Epoch, seq: Seq) -> Vec<u8> {
+    [anchor_key(tenant, device, epoch).as_slice(), &seq.number().to_be_bytes()].concat()
+}
+
+/// Reads the head that a row of [`WITNESSED`] tells.
+pub(super) fn witnessed_from(key: &[u8], hash: &[u8]) -> Option<Receipt> {
+    let seq = Seq::new(u64::from_be_bytes(*key.last_chunk()?));
+    Some(Receipt { seq, hash: hash_from(hash)? })
 }
 
 pub(super) fn anchor_bytes(anchor: &Receipt) -> Vec<u8> {

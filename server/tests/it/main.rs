@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod damaged;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod door;
 #[cfg(test)]
 mod largest;

@@ -148,6 +148,7 @@ pub(crate) fn request(units: Vec<Unit>) -> ExchangeRequest {
         device: DeviceId::from_bytes([4; 16]),
         epoch: Epoch::from_bytes([5; 16]),
         actor: Actor::parse("ann").unwrap(),
+        device_key: None,
         server_epoch: None,
         head: None,
         units,

@@ -168,6 +168,7 @@ async fn fill(url: &str, count: usize) -> Result<(), Failure> {
             device,
             epoch,
             actor: actor.clone(),
+            device_key: None,
             server_epoch: None,
             head: None,
             units: records.iter().map(&mut unit).collect::<Result<_, _>>()?,

@@ -22,6 +22,7 @@ pub fn request() -> ExchangeRequest {
         device: DeviceId::from_bytes([1; 16]),
         epoch: Epoch::from_bytes([2; 16]),
         actor: actor("ann"),
+        device_key: None,
         server_epoch: None,
         head: None,
         units: Vec::new(),

@@ -57,6 +57,14 @@ impl AuthorityRead for Counting {
         self.inner.anchor(device, epoch)
     }
 
+    fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, Infallible> {
+        self.inner.device_key(device)
+    }
+
+    fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Infallible> {
+        self.inner.anchors(device, epoch)
+    }
+
     fn entities(&self) -> Result<Vec<EntityType>, Infallible> {
         self.inner.entities()
     }
@@ -95,6 +103,10 @@ impl AuthorityState for Counting {
 
     fn set_unit(&mut self, id: &UnitId, memory: &UnitMemory) -> Result<(), Infallible> {
         self.inner.set_unit(id, memory)
+    }
+
+    fn set_device_key(&mut self, device: &DeviceId, fingerprint: &Hash) -> Result<(), Infallible> {
+        self.inner.set_device_key(device, fingerprint)
     }
 
     fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Infallible> {

@@ -1,4 +1,5 @@
 mod bounds;
+mod devices;
 mod forms;
 mod pages;
 mod properties;
@@ -56,6 +57,7 @@ fn request(units: Vec<Unit>) -> ExchangeRequest {
         device: DeviceId::from_bytes(id(4)),
         epoch: Epoch::from_bytes(id(5)),
         actor: Actor::parse("ann").unwrap(),
+        device_key: None,
         server_epoch: None,
         head: None,
         units,

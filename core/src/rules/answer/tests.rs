@@ -156,3 +156,26 @@ fn a_restored_server_is_offered_what_its_former_life_had_last() {
     };
     assert_eq!(offered(4_999, &given_up), 1, "the delete was refused");
 }
+
+/// A disk that is too small is nobody's edit's fault: it was refused for good after five answers.
+#[test]
+fn a_unit_for_which_a_tenant_has_no_room_waits_however_long_that_takes() {
+    let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
+    desk.units.values_mut().for_each(|unit| unit.tries = limits::TRIES - 1);
+    let told = |code: &str| Outcome::Transient {
+        code: code.to_owned(),
+        message: String::new(),
+        retry_after_milliseconds: Some(900_000),
+    };
+    // The server's wish is longer than any backoff after so many tries.
+    let answered = desk.take(vec![(1, told("quota_exceeded")), (2, told("busy"))], Vec::new());
+    let waits = answered.decisions.iter().filter_map(|decision| match decision {
+        Decision::Tried { unit, tries, retry_at, .. } => Some((*unit, *tries, *retry_at)),
+        _ => None,
+    });
+    assert_eq!(
+        waits.collect::<Vec<_>>(),
+        [(unit_id(1), limits::TRIES - 1, WallTime::from_milliseconds(900_000))]
+    );
+    assert_eq!(answered.tally.ops_dead, 1);
+}

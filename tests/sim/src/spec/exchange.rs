@@ -225,6 +225,7 @@ impl World {
             device: book.device().ok_or_else(unknown)?,
             epoch: book.epoch().ok_or_else(unknown)?,
             actor: book.actor(),
+            device_key: None,
             server_epoch: None,
             head: None,
             units: Vec::new(),
