@@ -230,11 +230,7 @@ impl Shared {
             Ok(Some(done)) => self.follow_commit(&mut writer, done),
             Ok(None) => {}
             Err(failure) => {
-                tracing::error!(
-                    during = "commit",
-                    "the store failed; no more writes until the book is opened anew"
-                );
-                self.fail();
+                self.note_failure(&failure);
                 for (_, answer, ops) in &mut answers {
                     if answer.is_ok() {
                         *answer = Err(match &failure {
@@ -249,6 +245,19 @@ impl Shared {
         }
         drop(writer);
         answers.into_iter().for_each(|(reply, answer, _)| reply.send(answer));
+    }
+
+    /// A failed store takes no more writes. A job that met damaged bytes says so to whoever asked for it; what it wrote is taken
+    /// back, and who writes elsewhere goes on.
+    fn note_failure(&self, failure: &Failed) {
+        if let Failed::Before(Error::Store(error)) = failure
+            && matches!(**error, StoreError::Corrupt { .. })
+        {
+            tracing::error!(during = "round", "the book is damaged: what was to be written was taken back");
+            return;
+        }
+        tracing::error!(during = "commit", "the store failed; no more writes until the book is opened anew");
+        self.fail();
     }
 
     fn work(

@@ -191,6 +191,30 @@ fn what_nobody_has_to_read_stops_nobody() {
 }
 
 #[test]
+fn who_writes_goes_on_beside_a_sync_that_meets_damage() {
+    let disk = Disk::new();
+    let (server, bob) = (Server::new(&disk.clock), book("bob", &disk.clock));
+    let ann = disk.open().unwrap();
+    ann.create(key("order/1"), fields(json!({"t": 1}))).unwrap();
+    disk.clock.advance(10_000);
+    sync(&ann, &server);
+    bob.create(key("order/2"), fields(json!({"amount": 1000}))).unwrap();
+    disk.clock.advance(10_000);
+    sync(&bob, &server);
+    // A page comes behind what the server knows of the log, and its entry is altered.
+    sync(&ann, &server);
+    ann.close().unwrap();
+    alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
+    let ann = disk.open().unwrap();
+    ann.create(key("order/3"), fields(json!({"t": 3}))).unwrap();
+    disk.clock.advance(10_000);
+    damaged_entry(synced(&ann, &server));
+    ann.create(key("order/4"), fields(json!({"t": 4}))).unwrap();
+    assert_eq!(view(&ann, "order/2"), Some(json!({"amount": 1000})));
+    assert_eq!(server.record("order/3"), None, "a head that nobody can vouch for is not claimed");
+}
+
+#[test]
 fn a_failure_is_no_reason_to_hide_the_damage() {
     let disk = Disk::new();
     let ann = disk.open().unwrap();

@@ -11,7 +11,7 @@ use fieldbook_core::rules::View;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
 use fieldbook_core::rules::upcast::is_due;
-use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RecordKey, RequestId, Seq};
+use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RecordKey, RequestId, Seq, UnitId};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Ask;
 
@@ -97,6 +97,9 @@ pub(super) fn request_with_units(
     };
     let Plan { mut groups, again, .. } = plan(&input);
     drop(inspector);
+    // Found again before anything is written: if one of them is damaged, this round has nothing to take back.
+    let mut sending = Sending::default();
+    sending.add(session, &again)?;
     // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out, and what stands
     // behind it waits for the next plan.
     keep_up_to_the_first_that_goes_out(&mut groups, |group| {
@@ -115,36 +118,53 @@ pub(super) fn request_with_units(
             !places.filter_map(|place| session.tail.op(*place)).any(|row| is_parked(&row.op))
         });
     }
-    let mut ids = again;
+    let mut new = Vec::new();
     let (seq, now) = (session.next_seq(), session.now.wall);
     let frozen = {
         let (mut view, randomness) = session.view();
         freeze(&mut view, &groups, seq, now, randomness)?
     };
     if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
-        ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
+        new.extend(frozen.planned.units.iter().map(|unit| unit.id));
         let meta = Meta::Control(Control::Planned(frozen.planned));
         session.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
     }
-    let (mut units, mut bytes) = (Vec::with_capacity(ids.len()), 0);
-    {
-        let (mut view, _) = session.view();
-        for id in ids {
-            let Some(row) = view.unit(&id)? else { continue };
-            let unit: Unit = thaw(&mut view, id, &row)?;
-            bytes += unit.size();
-            // The rest is under way all the same, and goes with the next exchange.
-            if bytes > UNITS_BYTES && !units.is_empty() {
-                break;
-            }
-            units.push(unit);
-        }
-    }
+    sending.add(session, &new)?;
+    let units = sending.units;
     let state = session.tables.state()?;
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
     Ok(Planned { request: ExchangeRequest { head, units, ..empty }, too_large: frozen.too_large })
+}
+
+/// The units of a request that is being made.
+#[derive(Default)]
+struct Sending {
+    units: Vec<Unit>,
+    bytes: usize,
+    is_full: bool,
+}
+
+impl Sending {
+    /// Adds planned units, with their frozen bytes, as long as the request has room. The rest is under way all the same, and
+    /// goes with the next exchange.
+    fn add(&mut self, session: &mut Session<'_>, ids: &[UnitId]) -> Result<(), Error> {
+        let (mut view, _) = session.view();
+        for id in ids {
+            if self.is_full {
+                break;
+            }
+            let Some(row) = view.unit(id)? else { continue };
+            let unit = thaw(&mut view, *id, &row)?;
+            self.bytes += unit.size();
+            self.is_full = self.bytes > UNITS_BYTES && !self.units.is_empty();
+            if !self.is_full {
+                self.units.push(unit);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How many bytes of units a request has, whatever the app says; one unit may go over it alone. The rest of what a server reads
