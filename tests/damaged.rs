@@ -3,7 +3,7 @@
 //! It was: 1000 in the log became 9000, the entry was sent and acked, and everyone read 9000. Only `verify` could tell,
 //! afterwards.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 mod common;
 
