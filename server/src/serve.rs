@@ -32,6 +32,11 @@ pub struct ServeOptions {
     pub cache_bytes: usize,
     /// What it takes on at the same time, and how slow a client may be.
     pub limits: DoorLimits,
+    /// The most records that a tenant may keep, deleted ones too; none for any number. Whoever is over it reads, deletes and
+    /// writes whatever takes no more room.
+    pub tenant_records: Option<u64>,
+    /// The most bytes that a tenant's records and what is remembered of its units may take; none for any number.
+    pub tenant_bytes: Option<u64>,
 }
 
 impl ServeOptions {
@@ -44,6 +49,8 @@ impl ServeOptions {
             clock: None,
             cache_bytes: 64 * 1024 * 1024,
             limits: DoorLimits::default(),
+            tenant_records: None,
+            tenant_bytes: None,
         }
     }
 }
@@ -140,7 +147,8 @@ pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
 /// # Errors
 /// [`ServeError`] if it cannot start.
 pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
-    let ServeOptions { listen, data, tokens, clock, cache_bytes, limits } = options;
+    let ServeOptions { listen, data, tokens, clock, cache_bytes, limits, tenant_records, tenant_bytes } =
+        options;
     let credentials = match &tokens {
         Some(path) => Credentials::read(path)?,
         None if listen.ip().is_loopback() => Credentials::open(),
@@ -157,7 +165,7 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
         store: Arc::clone(&store),
         credentials: Arc::clone(&credentials),
         clock: clock.unwrap_or_else(|| Arc::new(SystemClock::start())),
-        quota: Quota::default(),
+        quota: Quota { records: tenant_records, bytes: tenant_bytes, ..Quota::default() },
         limits,
         requests: Shares::new(limits.requests),
         request_bytes: Shares::new(limits.request_bytes),

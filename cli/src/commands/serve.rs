@@ -35,6 +35,12 @@ pub(crate) struct Args {
     /// The most open connections
     #[arg(long, value_name = "NUMBER", default_value_t = DoorLimits::default().connections)]
     connections: usize,
+    /// The most records a tenant may keep, deleted ones too
+    #[arg(long, value_name = "NUMBER")]
+    tenant_records: Option<u64>,
+    /// The most bytes a tenant's records may take
+    #[arg(long, value_name = "BYTES")]
+    tenant_bytes: Option<u64>,
 }
 
 /// What `restored` is asked.
@@ -63,6 +69,7 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     start_logging()?;
     let mut options = ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
     options.limits.connections = args.connections;
+    (options.tenant_records, options.tenant_bytes) = (args.tenant_records, args.tenant_bytes);
     super::runtime()?.block_on(async {
         // From here on no signal ends the process amid something.
         let mut signals = Signals::listen()?;

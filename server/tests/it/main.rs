@@ -14,6 +14,8 @@ mod life;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod room;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod support;

@@ -99,8 +99,14 @@ impl Running {
 
     /// Stops the server and starts another on the same store.
     pub(crate) async fn restarted(self) -> Self {
+        self.restarted_changed(|_| ()).await
+    }
+
+    /// Stops the server and starts another on the same store, whose options are changed before.
+    pub(crate) async fn restarted_changed(self, change: impl FnOnce(&mut ServeOptions)) -> Self {
         self.server.shutdown().await.unwrap();
-        let options = ServeOptions::new(loopback(), self.folder.path().join("server.redb"));
+        let mut options = ServeOptions::new(loopback(), self.folder.path().join("server.redb"));
+        change(&mut options);
         let server = serve(options).await.unwrap();
         Self { server, ..self }
     }
