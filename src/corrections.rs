@@ -122,12 +122,14 @@ impl Book {
 
     /// Corrects a dead letter and sends it again: a new op with the dead one's fields and these on top, which cites and
     /// supersedes it. Ops that waited for a dead creation become part of the new one. What a later op of the record set anew
-    /// is not brought back.
+    /// is not brought back. What does not get through while others do can be corrected in the same way: it becomes a dead
+    /// letter first, and stays one if the correction is not valid.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the op is no dead letter, or one that deletes; [`Error::Rejected`] if the corrected op is not
-    /// valid. Then nothing is done.
+    /// [`Error::Misuse`] if the op is neither, or one that deletes; [`Error::Rejected`] if the corrected op is not valid.
+    /// Then nothing is done to a dead letter.
     pub fn edit_and_retry(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
+        self.give_up_isolated(op)?;
         self.shared.write_in_turn(move |session| {
             let Some(letter) = session.tables.dead_letter(&op)? else {
                 return Err(Error::Misuse("this op is not a dead letter"));

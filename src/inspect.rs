@@ -168,6 +168,9 @@ impl Shared {
                     rows.insert(row.key.clone());
                 }
             }
+            // Those that do not get through, as they were when the book was closed.
+            let isolated = tail.units().filter(|(_, unit)| unit.isolated().is_some());
+            rows.extend(isolated.flat_map(|(_, unit)| unit.records.iter().cloned()));
             rows
         };
         keys.iter().for_each(|key| self.review_record(key));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::locks::MutexGuard;
 use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
-use fieldbook_core::tail::Tail;
+use fieldbook_core::tail::{Tail, TailUnit};
 use fieldbook_core::{EntityType, OpId, RecordKey, WallTime};
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
@@ -261,7 +261,9 @@ impl Shared {
     fn resting(&self) -> SyncState {
         let now = self.clock.now().wall;
         let tail = self.tail();
-        let put_off = tail.units().filter_map(|(_, unit)| unit.retry_at).filter(|at| *at > now).min();
+        let isolated = |unit: &TailUnit| unit.isolated().and_then(|known| known.retry_at);
+        let until = tail.units().filter_map(|(_, unit)| unit.retry_at.or_else(|| isolated(unit)));
+        let put_off = until.filter(|at| *at > now).min();
         put_off.map_or(SyncState::Idle, |until| SyncState::BackingOff { until })
     }
 }

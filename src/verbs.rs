@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
-use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
+use fieldbook_core::rows::{ConflictRow, DeadLetterRow, UnitRow};
+use fieldbook_core::rules::failure::again_at;
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
-use fieldbook_core::{ConflictId, OpId, OpKind, OpPlace, RecordKey};
+use fieldbook_core::rules::verbs::take_out;
+use fieldbook_core::{ConflictId, OpId, OpKind, OpPlace, RecordKey, UnitId};
 use fieldbook_projections::Tables;
 
 use crate::book::Book;
@@ -32,12 +34,19 @@ impl Book {
         Ok(self.snapshot()?.conflicts()?)
     }
 
-    /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them.
+    /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What
+    /// does not get through while others do is tried again at once, as it is.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if one of them is no dead letter; then nothing is done.
+    /// [`Error::Misuse`] if one of them is neither; then nothing is done.
     pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
         self.shared.write_in_turn(move |session| {
+            let (isolated, ops) = isolated(session, &ops)?;
+            let now = session.now.wall;
+            let at_once = isolated.iter().filter_map(|(unit, row, _)| {
+                Some(again_at(*unit, row.planned, row.suspicion.as_ref()?, now))
+            });
+            let at_once: Vec<_> = at_once.collect();
             let mut places = BTreeMap::new();
             for letter in dead(session, &ops)? {
                 let siblings = session.tail.ops_of_entry(letter.op.place.seq);
@@ -46,12 +55,12 @@ impl Book {
                 places.insert(letter.op.place, (letter.key, letter.op.id));
             }
             let retried = |(place, (key, id))| Decision::Retried { key, op: PlannedOp { id, place } };
-            let decisions = places.into_iter().map(retried).collect();
+            let decisions = at_once.into_iter().chain(places.into_iter().map(retried)).collect();
             verb(session, Verb::Retry, decisions, Items::default())
         })
     }
 
-    /// Gives dead letters up, or ops that are held until someone corrects them: what the app reads falls back to what stands
+    /// Gives dead letters up, or ops that are held until someone corrects them, or that do not get through: what the app reads falls back to what stands
     /// without them. The reason is kept. An op that waits behind a given-up creation is given up with it, since there is no
     /// record that it could change.
     ///
@@ -62,6 +71,9 @@ impl Book {
         self.shared.write_in_turn(move |session| {
             let mut discarded: Vec<PlannedOp> = Vec::new();
             let mut decisions = Vec::new();
+            for (unit, row, is_transaction) in isolated(session, &ops)?.0 {
+                decisions.extend(take_out(unit, &row, &ops, is_transaction));
+            }
             for (key, place, kind) in given_up(session, &ops)? {
                 let row = session.tables.record(&key)?.unwrap_or_default();
                 let goes_with_it = kind == OpKind::Create && row.confirmed_image().is_none();
@@ -130,6 +142,32 @@ impl Book {
         })
     }
 
+    /// Makes a dead letter of an op that does not get through, for who corrects it; does nothing to any other op.
+    pub(crate) fn give_up_isolated(&self, op: OpId) -> Result<(), Error> {
+        let place = self.shared.tail().place_of(&op);
+        let is_isolated = |unit| self.shared.tail().unit(&unit).is_some_and(|unit| unit.isolated().is_some());
+        let unit = place.and_then(|place| self.shared.tail().unit_of(place));
+        if !unit.is_some_and(is_isolated) {
+            return Ok(());
+        }
+        self.shared.write_in_turn(move |session| {
+            let kind = place.and_then(|place| session.tail.op(place)).map(|row| row.kind);
+            if kind == Some(OpKind::Delete) {
+                return Err(Error::Misuse("a deletion has nothing to correct: retry or discard it"));
+            }
+            let mut decisions = Vec::new();
+            for (unit, row, is_transaction) in isolated(session, &[op])?.0 {
+                // Who corrects a creation takes in what went with it.
+                let stays = is_transaction || kind == Some(OpKind::Create);
+                decisions.extend(take_out(unit, &row, &[op], stays));
+            }
+            if decisions.is_empty() {
+                return Ok(());
+            }
+            verb(session, Verb::Retry, decisions, Items::default())
+        })
+    }
+
     fn resume(&self, concerns: impl Fn(&ParkScope, &str) -> bool, word: Verb) -> Result<(), Error> {
         let scopes: Vec<_> = {
             let state = self.shared.state();
@@ -153,7 +191,31 @@ fn dead(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<DeadLetterRow>, E
     rows.collect()
 }
 
-/// Finds the ops that may be given up: dead letters, and what is held until someone corrects it.
+/// A unit that does not get through, and whether it is a transaction.
+type Isolated = (UnitId, UnitRow, bool);
+
+/// Finds the units of ops that do not get through, each once; and the other ops.
+fn isolated(session: &mut Session<'_>, ops: &[OpId]) -> Result<(Vec<Isolated>, Vec<OpId>), Error> {
+    let (mut units, mut others): (Vec<Isolated>, _) = (Vec::new(), Vec::new());
+    for op in ops {
+        let place = session.tail.place_of(op).filter(|place| !session.has_touched(*place));
+        let unit = place.and_then(|place| session.tail.unit_of(place));
+        let unit = unit.filter(|unit| session.tail.unit(unit).is_some_and(|unit| unit.isolated().is_some()));
+        let Some(unit) = unit else {
+            others.push(*op);
+            continue;
+        };
+        let row = place.and_then(|place| session.tail.op(place));
+        let is_transaction = row.is_some_and(|row| row.transaction_ops > 1);
+        if !units.iter().any(|(known, ..)| *known == unit) {
+            let row = session.tables.unit(&unit)?;
+            units.extend(row.map(|row| (unit, row, is_transaction)));
+        }
+    }
+    Ok((units, others))
+}
+
+/// Finds the ops that may be given up: dead letters, what is held until someone corrects it, and what does not get through.
 fn given_up(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<(RecordKey, OpPlace, OpKind)>, Error> {
     let mut found = Vec::with_capacity(ops.len());
     for op in ops {
@@ -161,8 +223,12 @@ fn given_up(session: &mut Session<'_>, ops: &[OpId]) -> Result<Vec<(RecordKey, O
         let place = tail.place_of(op).filter(|place| !session.has_touched(*place));
         let row = place.and_then(|place| Some((place, tail.op(place)?)));
         let (place, row) = row.ok_or(Error::Misuse("this op is not a dead letter"))?;
-        if !tail.is_dead(place) && !waits_for_correction(session, &row.key, place)? {
-            return Err(Error::Misuse("this op is neither a dead letter nor held until someone corrects it"));
+        let under_way = tail.unit_of(place).and_then(|unit| tail.unit(&unit));
+        let is_isolated = under_way.is_some_and(|unit| unit.isolated().is_some());
+        if !tail.is_dead(place) && !is_isolated && !waits_for_correction(session, &row.key, place)? {
+            return Err(Error::Misuse(
+                "this op is neither a dead letter nor held until someone corrects it, nor one that does not get through",
+            ));
         }
         found.push((row.key.clone(), place, row.kind));
     }

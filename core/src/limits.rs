@@ -82,6 +82,8 @@ pub const EPOCH_COMMITS: u64 = 1 << 32;
 
 /// How many classified transient answers make a dead letter.
 pub const TRIES: u32 = 5;
+/// How many requests with units fail in a row, while those without units are answered, before the units are suspected.
+pub const STRIKES: u32 = 2;
 /// How often a unit may be stale before it is parked as a conflict for a person.
 pub const STALE_TRIES: u32 = 20;
 /// The first backoff's upper bound.

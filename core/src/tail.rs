@@ -14,7 +14,7 @@ use crate::ids::{OpId, UnitId};
 use crate::names::{Actor, RecordKey};
 use crate::numbers::Seq;
 use crate::op::OpPlace;
-use crate::rows::{TailRow, UnitRow};
+use crate::rows::{Suspicion, TailRow, UnitRow};
 use crate::time::WallTime;
 
 /// The tail of a book.
@@ -49,6 +49,15 @@ pub struct TailUnit {
     pub code: String,
     /// Not to be sent again before this.
     pub retry_at: Option<WallTime>,
+    /// That a request with it did not get through, while one without units did.
+    pub suspicion: Option<Suspicion>,
+}
+
+impl TailUnit {
+    /// Returns what is known of it if it alone is what does not get through.
+    pub fn isolated(&self) -> Option<&Suspicion> {
+        self.suspicion.as_ref().filter(|suspicion| suspicion.retry_at.is_some())
+    }
 }
 
 /// The places of a record's ops, in order: nearly always one, which takes no memory of its own.
@@ -163,6 +172,7 @@ impl Tail {
             tries: row.tries,
             code: row.code.clone(),
             retry_at: row.retry_at,
+            suspicion: row.suspicion.clone(),
         };
         self.units.insert(id, unit);
     }

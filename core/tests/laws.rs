@@ -259,6 +259,7 @@ impl Book {
             code: String::new(),
             first_try: None,
             retry_at: drawn.backs_off.then(|| NOW.plus(WINDOW)),
+            suspicion: None,
         };
         // In another order than that of the plans.
         self.tail.put_unit(UnitId::from_bytes([9 - u8::try_from(record).unwrap(); 16]), &unit);
@@ -556,7 +557,7 @@ proptest! {
             let row = UnitRow {
                 planned: seq, number: 0, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
                 replaces: Vec::new(),
-                tries: 0, code: String::new(), first_try: None, retry_at: None,
+                tries: 0, code: String::new(), first_try: None, retry_at: None, suspicion: None,
             };
             let thawed = thaw(&mut book, unit.id, &row).unwrap();
             for change in thawed.changes {

@@ -131,6 +131,10 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         | Decision::Tried { unit, planned, .. }
         | Decision::Dissolved { unit, planned }
         | Decision::DeadLettered { unit, planned, .. } => keys_of_unit(unit, *planned, log),
+        Decision::Suspected { units, .. } => {
+            let each = units.iter().map(|(unit, planned)| keys_of_unit(unit, *planned, log));
+            Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
+        }
         Decision::Conflicted(conflict) => Ok(vec![conflict.key.clone()]),
         Decision::Superseded { key, .. }
         | Decision::Retried { key, .. }

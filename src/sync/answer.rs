@@ -5,6 +5,7 @@ use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
 use fieldbook_core::rules::clock::observe;
+use fieldbook_core::rules::failure::freed;
 use fieldbook_core::{Epoch, FieldsJson, Hlc, Mutation};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
@@ -84,6 +85,7 @@ pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result
         let draft = Draft { meta: Meta::Upstream(answered.upstream), items: answered.upstream_items };
         session.append(draft, hlc)?;
     }
+    answered.decisions.extend(freed(session.tail, &answered.decisions, now));
     if !answered.decisions.is_empty() {
         let _span = tracing::debug_span!("rebase", decisions = answered.decisions.len()).entered();
         let meta = Meta::Control(Control::Decided(answered.decisions));
@@ -138,6 +140,8 @@ pub(super) fn taken(tally: &Tally) -> Taken {
         ops_acked: tally.ops_acked,
         units_stale: tally.units_stale,
         units_tried_again: tally.units_tried,
+        units_isolated: 0,
+        units_suspected: 0,
         ops_dead: tally.ops_dead,
         conflicts: tally.conflicts,
         changes: tally.changes,

@@ -1,79 +1,71 @@
-//! Exchanges that failed as a whole: what of that must be durable. Most of it need not be: nobody reached is no answer.
+//! Exchanges that failed as a whole: what `rules::failure` decides of them is appended. Most of them decide nothing.
 
-use fieldbook_core::entry::{Control, Decision, Draft, ParkScope};
-use fieldbook_core::limits;
+use fieldbook_core::Hlc;
+use fieldbook_core::entry::{Control, Decision, Draft};
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
-use fieldbook_core::rules::retry;
-use fieldbook_core::{Hlc, UnitId};
+use fieldbook_core::rules::failure::{Doubted, isolate, parks, refused_for_good};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
 
 use crate::book::Shared;
 use crate::error::Error;
+use crate::writer::Session;
 
 impl Shared {
-    /// Decides what must be durable of a failed exchange.
+    /// Decides what a failed exchange stops.
     pub(super) fn fail_exchange(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
-        let alone = match request.units.as_slice() {
-            [unit] => Some(unit.id),
-            _ => None,
-        };
-        let actor = request.actor.clone();
-        let park = |scope, code: &str| vec![Decision::Parked { scope, code: code.to_owned() }];
-        let decisions = match (failure, alone) {
-            (Failure::Unauthorized { code }, _) => park(ParkScope::Actor(actor), code),
-            (Failure::UpgradeRequired { code }, _) => park(ParkScope::Protocol, code),
-            (Failure::TooLarge, Some(unit)) => return self.give_up(unit, "too_large".to_owned()),
-            // Of what a server refuses as a whole, only this can be the fault of a lone unit.
-            (Failure::Refused { code }, Some(unit)) if code == "bad_request" => {
-                return self.give_up(unit, code.clone());
-            }
-            (Failure::Refused { code }, _) if code == "server_behind" => match self.state().server {
-                Some((server, epoch)) => park(ParkScope::Server(server, epoch), code),
-                None => return Ok(Taken::default()),
-            },
-            (Failure::Transient { code, retry_after, marked: true }, Some(unit)) => {
-                return self.count_try(unit, code.clone(), *retry_after);
-            }
-            _ => return Ok(Taken::default()),
-        };
-        self.decide(decisions)?;
+        if request.units.len() == 1 && refused_for_good(failure).is_some() {
+            return self.isolate_units(request, failure, 1);
+        }
+        let known = self.state().server;
+        let Some((scope, code)) = parks(failure, &request.actor, known) else { return Ok(Taken::default()) };
+        self.decide(vec![Decision::Parked { scope, code }])?;
         Ok(Taken { parked: true, ..Taken::default() })
     }
 
-    fn give_up(&self, unit: UnitId, code: String) -> Result<Taken, Error> {
-        self.write_in_turn(move |session| {
-            let Some(row) = session.tables.unit(&unit)? else { return Ok(Taken::default()) };
-            let tries = row.tries.saturating_add(1);
-            let decision = Decision::DeadLettered { unit, planned: row.planned, tries, code, message: None };
-            session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
-            let ops = row.changes.iter().map(|change| change.ops.len()).sum::<usize>();
-            Ok(Taken { ops_dead: u32::try_from(ops).unwrap_or(u32::MAX), ..Taken::default() })
-        })
-    }
-
-    /// A whole exchange with one unit that our server could not treat counts as that unit's try, so that a unit which
-    /// brings the server down does not hold up the others for ever.
-    fn count_try(
+    /// Decides which units are what does not get through.
+    pub(super) fn isolate_units(
         &self,
-        unit: UnitId,
-        code: String,
-        asked: Option<std::time::Duration>,
+        request: &ExchangeRequest,
+        failure: &Failure,
+        strikes: u32,
     ) -> Result<Taken, Error> {
-        let tries = {
-            let tail = self.tail();
-            let Some(unit) = tail.unit(&unit) else { return Ok(Taken::default()) };
-            unit.tries.saturating_add(1)
-        };
-        if tries >= limits::TRIES {
-            return self.give_up(unit, code);
-        }
+        let (ids, failure) = (request.units.iter().map(|unit| unit.id).collect::<Vec<_>>(), failure.clone());
         self.write_in_turn(move |session| {
-            let Some(row) = session.tables.unit(&unit)? else { return Ok(Taken::default()) };
-            let retry_at = session.now.wall.plus(retry::backoff(tries, asked, session.randomness));
-            let decision = Decision::Tried { unit, planned: row.planned, tries, code, retry_at };
-            session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
-            Ok(Taken { units_tried_again: 1, ..Taken::default() })
+            let mut units = Vec::with_capacity(ids.len());
+            for unit in ids {
+                // One that was given up meanwhile is nobody's any more.
+                let Some(row) = session.tables.unit(&unit)? else { continue };
+                let (planned, tries, suspicion) = (row.planned, row.tries, row.suspicion);
+                units.push(Doubted { unit, planned, tries, suspicion });
+            }
+            let decisions = isolate(&failure, &units, strikes, session.now.wall, session.randomness);
+            if decisions.is_empty() {
+                return Ok(Taken::default());
+            }
+            let taken = taken(session, &decisions)?;
+            session.append(Draft::control(Control::Decided(decisions)), Hlc::ZERO)?;
+            Ok(taken)
         })
     }
+}
+
+fn taken(session: &mut Session<'_>, decisions: &[Decision]) -> Result<Taken, Error> {
+    let mut taken = Taken::default();
+    for decision in decisions {
+        match decision {
+            Decision::DeadLettered { unit, .. } => {
+                let row = session.tables.unit(unit)?;
+                let changes = row.iter().flat_map(|row| &row.changes);
+                let ops = changes.map(|change| change.ops.len()).sum::<usize>();
+                taken.ops_dead += u32::try_from(ops).unwrap_or(u32::MAX);
+            }
+            Decision::Suspected { retry_at: Some(_), .. } => taken.units_isolated += 1,
+            Decision::Suspected { units, .. } => {
+                taken.units_suspected += u32::try_from(units.len()).unwrap_or(u32::MAX);
+            }
+            _ => {}
+        }
+    }
+    Ok(taken)
 }

@@ -4,7 +4,8 @@
 //! ```text
 //!   prepare   plan (rule) ─► freeze (rule) ─► append Planned, durable ─► request
 //!   accept    answer ─► take_answer (rule) ─► append Upstream, Decided, one commit
-//!   fail      what must be durable of a failed exchange ─► append Decided
+//!   fail      failure (rule) ─► append Decided, if it stops something
+//!   isolate   failure (rule) ─► append Decided: which units are suspected
 //! ```
 //!
 //! `request` builds requests, `answer` takes answers in, `failure` what comes of an exchange without one.
@@ -24,9 +25,13 @@ use fieldbook_core::entry::{Control, Decision, Draft, Items, ParkScope};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::rows::StateRow;
+use fieldbook_core::rules::failure::refutes;
 use fieldbook_core::rules::plan::Plan;
-use fieldbook_core::{DeviceId, Epoch, Hlc, RequestId, Seq};
-use fieldbook_transport::{Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, run};
+use fieldbook_core::tail::TailUnit;
+use fieldbook_core::{Actor, DeviceId, Epoch, Hlc, RequestId, Seq};
+use fieldbook_transport::{
+    Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, Unanswered, run,
+};
 
 use self::answer::{take, taken};
 use self::request::{Planned, request_with_units};
@@ -74,6 +79,21 @@ impl Book {
     pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
         self.shared.fail_exchange(request, failure)
     }
+
+    /// Takes note that an exchange with units failed while one without units was answered, so that the units may be what does
+    /// not get through: the fourth call for whoever drives exchanges by hand. `strikes` is how many with units have failed so
+    /// in a row; the first one decides nothing yet.
+    ///
+    /// # Errors
+    /// [`Error`] if the book fails.
+    pub fn isolate(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+        strikes: u32,
+    ) -> Result<Taken, Error> {
+        self.shared.isolate_units(request, failure, strikes)
+    }
 }
 
 impl Desk for Shared {
@@ -92,7 +112,7 @@ impl Desk for Shared {
             self.review_plan(&plan);
             let cursors = self.cursors()?;
             if plan.groups.is_empty() && plan.again.is_empty() {
-                return if ask.pull && !self.is_parked() {
+                return if ask.pull && !self.is_parked(ask.first) {
                     Ok(Next::Exchange(self.empty_request(cursors, page_limit)?))
                 } else {
                     Ok(Next::Idle { next_wake: plan.wake })
@@ -134,6 +154,9 @@ impl Desk for Shared {
         } else {
             Taken { more, ..Taken::default() }
         };
+        if !taken.parked {
+            self.unpark(&request.actor)?;
+        }
         Ok(taken)
     }
 
@@ -154,19 +177,48 @@ impl Desk for Shared {
         self.fail_exchange(request, failure)
     }
 
+    fn isolate(&self, request: &ExchangeRequest, failure: &Failure, strikes: u32) -> Result<Taken, Error> {
+        self.isolate_units(request, failure, strikes)
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        let (now, actor) = (self.clock.now().wall, read(&self.actor).clone());
+        let is_due = |unit: &TailUnit| unit.isolated().is_none_or(|known| known.retry_at <= Some(now));
+        let tail = self.tail();
+        let sent = tail
+            .units()
+            .map(|(_, unit)| unit)
+            .filter(|unit| unit.tries == 0 && unit.actor == actor && is_due(unit));
+        let known = sent.map(|unit| match unit.suspicion {
+            Some(_) => Unanswered::Suspected,
+            None => Unanswered::Sent,
+        });
+        known.max().unwrap_or_default()
+    }
+
     fn report(&self, activity: &Activity) {
         self.show(activity);
     }
 }
 
 impl Shared {
-    fn is_parked(&self) -> bool {
+    /// Returns whether the server is not to be asked for pages. What it said of credentials or of the protocol is asked about
+    /// once a run: an answer lifts it.
+    fn is_parked(&self, first: bool) -> bool {
         let actor = read(&self.actor).clone();
         self.state().parks.iter().any(|(scope, _)| match scope {
-            ParkScope::Server(..) | ParkScope::Protocol => true,
-            ParkScope::Actor(parked) => *parked == actor,
-            _ => false,
+            ParkScope::Server(..) => true,
+            scope => !first && refutes(scope, &actor),
         })
+    }
+
+    /// An answer shows that the credentials of who asked, and the protocol, are accepted by now.
+    fn unpark(&self, actor: &Actor) -> Result<(), Error> {
+        let state = self.state();
+        let refuted = state.parks.iter().map(|(scope, _)| scope).filter(|scope| refutes(scope, actor));
+        let decisions: Vec<_> = refuted.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
+        drop(state);
+        if decisions.is_empty() { Ok(()) } else { self.decide(decisions) }
     }
 
     /// Appends decisions that are not decided already.

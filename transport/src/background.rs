@@ -22,7 +22,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook_core::protocol::Failure;
+use fieldbook_core::protocol::{Failure, UNMARKED};
 use fieldbook_core::rules::retry;
 use fieldbook_core::{Clock, Now, Randomness, limits};
 use tokio::sync::{Mutex, Notify, watch};
@@ -262,6 +262,10 @@ impl<D: Desk> Task<D> {
         };
         *failures = failures.saturating_add(1);
         let length = match failure {
+            // Something that is not our server asks for a login of its own: whoever uses the device may be at it.
+            Some(Failure::Unauthorized { code }) if code.starts_with(UNMARKED) => {
+                self.backoff(*failures, None).min(OFFLINE_MOST)
+            }
             // Time alone will not help, but some finite look must remain.
             Some(
                 Failure::Unauthorized { .. } | Failure::UpgradeRequired { .. } | Failure::Refused { .. },

@@ -32,5 +32,5 @@ pub use memory::FnRemote;
 pub use remote::{BoxFuture, Received, Remote, RemoteError};
 pub use run::{
     Activity, Ask, Budget, Desk, Limit, MOST_EXCHANGES, Next, RunError, RunOptions, Stopped, SyncReport,
-    Taken, Throttle, run,
+    Taken, Throttle, Unanswered, run,
 };

@@ -165,6 +165,10 @@ fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output)
     if report.conflicts > 0 {
         row!(listing, "conflicts", Text::toned(report.conflicts, Tone::Waiting));
     }
+    if report.units_isolated > 0 {
+        let units = count(report.units_isolated, "unit");
+        row!(listing, "not let through", Text::toned(units, Tone::Waiting));
+    }
     if report.ops_dead > 0 {
         row!(listing, "refused", Text::toned(ops(report.ops_dead), Tone::Bad));
     }
@@ -299,6 +303,7 @@ fn report_json(book: &Book, report: &SyncReport) -> Value {
         "ops_acked": report.ops_acked,
         "units_stale": report.units_stale,
         "units_tried_again": report.units_tried_again,
+        "units_isolated": report.units_isolated,
         "ops_dead": report.ops_dead,
         "conflicts": report.conflicts,
         "changes": report.changes,

@@ -6,7 +6,7 @@ use fieldbook::entry::{
 };
 use fieldbook::{OpPlace, RecordKey, Version};
 
-use super::{count_of, name, some, time, words};
+use super::{count, count_of, name, some, time, words};
 
 /// Returns what an entry says.
 pub(crate) fn summary(entry: &Entry) -> String {
@@ -93,6 +93,16 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::Acked { versions: got, .. } => format!("acked {}", versions(got)),
         Decision::Tried { tries, code, retry_at, .. } => {
             format!("not taken ({code}), try {tries}, again at {}", time::local(*retry_at))
+        }
+        Decision::Suspected { units, times: 0, code, .. } => {
+            format!(
+                "not let through together ({code}): {}, sent by themselves after all others",
+                count_of(units, "unit")
+            )
+        }
+        Decision::Suspected { times, code, retry_at, .. } => {
+            let again = retry_at.map_or_else(|| "after all others".to_owned(), time::local);
+            format!("not let through alone ({code}, {}), again at {again}", count(*times, "time"))
         }
         Decision::Dissolved { .. } => "stale: to be planned anew".to_owned(),
         Decision::Conflicted(conflict) => {

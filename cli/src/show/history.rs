@@ -99,6 +99,9 @@ impl<'k> Follower<'k> {
                 event("acked", version.map(|(_, version)| version.to_string()).unwrap_or_default())
             }
             Decision::Tried { unit, .. } if sent(unit) => event("tried", shown()),
+            Decision::Suspected { units, .. } if units.iter().any(|(unit, _)| sent(unit)) => {
+                event("held up", shown())
+            }
             Decision::Dissolved { unit, .. } if sent(unit) => event("stale", "to be planned anew"),
             Decision::DeadLettered { unit, .. } if sent(unit) => {
                 event("dead letter", shown().trim_start_matches("dead letter ").to_owned())

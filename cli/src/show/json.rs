@@ -48,6 +48,9 @@ pub(crate) fn hold(hold: &Hold) -> Value {
         Hold::BackingOff { until, code } => {
             json!({ "reason": reason, "until": time::utc(*until), "code": code })
         }
+        Hold::NotLetThrough { until, code, times } => {
+            json!({ "reason": reason, "until": until.map(time::utc), "code": code, "times": times })
+        }
         Hold::WaitsFor(key) | Hold::Gone(key) => json!({ "reason": reason, "key": key }),
         Hold::TooLarge { bytes } => json!({ "reason": reason, "bytes": bytes }),
         Hold::Refused { reason: words } => json!({ "reason": reason, "words": words }),
@@ -248,6 +251,10 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         }
         Decision::Tried { unit, tries, code, retry_at, .. } => json!({
             "decision": "tried", "unit": unit, "tries": tries, "code": code, "retry_at": time::utc(*retry_at),
+        }),
+        Decision::Suspected { units, times, code, retry_at } => json!({
+            "decision": "suspected", "units": units.iter().map(|(unit, _)| unit).collect::<Vec<_>>(), "times": times,
+            "code": code, "retry_at": retry_at.map(time::utc),
         }),
         Decision::Dissolved { unit, .. } => json!({ "decision": "dissolved", "unit": unit }),
         Decision::Conflicted(conflict) => conflicted(entry, number, conflict),

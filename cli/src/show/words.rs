@@ -42,6 +42,13 @@ pub(crate) fn hold(hold: &Hold) -> String {
         Hold::WaitsFor(key) => format!("waits for {}, which has to reach the server first", name(key)),
         Hold::DeadCreate => "the record's creation was refused and waits for a person".to_owned(),
         Hold::BackingOff { until, code } => format!("not taken ({code}), again at {}", time::local(*until)),
+        Hold::NotLetThrough { times: 0, code, .. } => {
+            format!("after all others: a request with it and others was not let through ({code})")
+        }
+        Hold::NotLetThrough { until, code, times } => {
+            let again = until.map_or_else(|| "after all others".to_owned(), time::local);
+            format!("not let through on the way ({code}, {}), again at {again}", count(*times, "time"))
+        }
         Hold::Behind(_) => "behind an earlier change of the record, which is under way".to_owned(),
         Hold::After(place) => format!("after change {place} of the record, which goes first"),
         Hold::UnmeteredNetwork => "wants an unmetered network".to_owned(),
@@ -68,6 +75,7 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
         Hold::WaitsFor(_) => "waits_for",
         Hold::DeadCreate => "dead_create",
         Hold::BackingOff { .. } => "backing_off",
+        Hold::NotLetThrough { .. } => "not_let_through",
         Hold::Behind(_) => "behind",
         Hold::After(_) => "after",
         Hold::UnmeteredNetwork => "unmetered_network",

@@ -8,6 +8,8 @@ mod damaged;
 #[cfg(test)]
 mod hidden;
 #[cfg(test)]
+mod hotspot;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod life;

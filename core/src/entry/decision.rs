@@ -159,6 +159,18 @@ pub enum Decision {
         /// The item with the fields.
         fields: ItemIndex,
     },
+    /// A request with these units did not get through, while one without units did: something between device and server, or
+    /// the server, fails over what they hold. They are sent after everything else, and by themselves.
+    Suspected {
+        /// The units, each with the entry that planned it.
+        units: Vec<(UnitId, Seq)>,
+        /// How often it has not got through alone; 0 where they are several.
+        times: u32,
+        /// What came in place of an answer.
+        code: String,
+        /// Not to be sent again before this; none where they are several, which go as soon as nothing else is left to send.
+        retry_at: Option<WallTime>,
+    },
 }
 
 /// What a park stops.

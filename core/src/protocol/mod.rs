@@ -207,5 +207,23 @@ pub enum Failure {
     },
 }
 
+/// What the code of a failure begins with if something without our marker answered: the status follows. No code of a marked
+/// answer begins so.
+pub const UNMARKED: &str = "http_";
+
+impl Failure {
+    /// Returns what it is called by machines.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Unreachable { code } | Self::Unknown { code } | Self::Misbehaved { code } => code,
+            Self::Unauthorized { code }
+            | Self::Transient { code, .. }
+            | Self::UpgradeRequired { code }
+            | Self::Refused { code } => code,
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

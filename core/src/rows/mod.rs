@@ -43,6 +43,21 @@ pub struct UnitRow {
     pub first_try: Option<WallTime>,
     /// Not to be sent again before this.
     pub retry_at: Option<WallTime>,
+    /// That a request with it did not get through, while one without units did.
+    pub suspicion: Option<Suspicion>,
+}
+
+/// What is known of a unit that may be the one that does not get through.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Suspicion {
+    /// What it is sent together with: the entry that says so, and the number of the decision in it.
+    pub group: (Seq, u32),
+    /// How often it has not got through alone.
+    pub times: u32,
+    /// What came in place of an answer.
+    pub code: String,
+    /// Not to be sent again before this; only for a unit that was found by itself.
+    pub retry_at: Option<WallTime>,
 }
 
 /// What a planned unit does to one record.

@@ -119,6 +119,7 @@ impl Desk {
             code: String::new(),
             first_try: None,
             retry_at: None,
+            suspicion: None,
         };
         self.units.insert(unit_id(unit), unit_row);
         self

@@ -11,6 +11,7 @@
 //!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
 //!   answer    what follows from the server's answer?              answer  → decisions
+//!   failure   what follows from an exchange without one?          failure → decisions
 //!   rebase    whose was the server's last edit?
 //!   edits     which ops of the record's tail are judged?
 //!   judge     what becomes of those then?
@@ -33,6 +34,7 @@ pub mod coalesce;
 mod desk;
 mod edits;
 pub mod explain;
+pub mod failure;
 pub mod freeze;
 pub mod inspect;
 mod judge;

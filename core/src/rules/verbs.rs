@@ -21,12 +21,12 @@ use serde_json::Value;
 
 use super::Image;
 use super::coalesce::{Folded, FoldedChange, Step};
-use crate::entry::{PlannedOp, Winner};
+use crate::entry::{Decision, PlannedOp, Winner};
 use crate::fields::Fields;
-use crate::ids::OpId;
+use crate::ids::{OpId, UnitId};
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind};
-use crate::rows::ConflictRow;
+use crate::rows::{ConflictRow, UnitRow};
 
 /// What undoing an op comes to now that it may have left.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,6 +194,19 @@ pub fn choose(conflict: &ConflictRow, effective: &Fields, choice: &Choice) -> Re
             Chosen { lost: names, merged: None, superseded }
         }
     })
+}
+
+/// Works out what a person's word on some ops of a unit that does not get through comes to: the unit is given up, as one of
+/// which nobody knows whether it arrived, and what else it carried goes again without them. Of a transaction the rest stays
+/// where it is, for a person to decide on.
+pub fn take_out(id: UnitId, unit: &UnitRow, ops: &[OpId], is_transaction: bool) -> Vec<Decision> {
+    let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
+    let given_up =
+        Decision::DeadLettered { unit: id, planned: unit.planned, tries: unit.tries, code, message: None };
+    let all = unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| (&change.key, *op)));
+    let others = all.filter(|(_, op)| !is_transaction && !ops.contains(&op.id));
+    let again = others.map(|(key, op)| Decision::Retried { key: key.clone(), op });
+    std::iter::once(given_up).chain(again).collect()
 }
 
 /// An op of a record's tail, as far as correcting a dead letter needs it.

@@ -118,7 +118,7 @@ variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
 variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
 variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
-    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast);
+    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
 variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);

@@ -266,6 +266,14 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         schema_version: 2,
         fields: message,
     });
+    let units = vec![(unit, planned), (UnitId::from_bytes([0x12; 16]), Seq::new(70_000))];
+    decisions.push(Decision::Suspected { units, times: 0, code: code.clone(), retry_at: None });
+    decisions.push(Decision::Suspected {
+        units: vec![(unit, planned)],
+        times: 3,
+        code,
+        retry_at: Some(START),
+    });
     decisions
 }
 

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //!   upstream    what the server said: changes, cursors, another server
-//!   units       a unit's life: planned, tried, acked, dissolved, dead-lettered
+//!   units       a unit's life: planned, tried, suspected, acked, dissolved, dead-lettered
 //!   conflicts   what ops lose and get: conflicts, choices, upcasts
 //!   ends        how ops leave the tail
 //!   tail_rows   the rows that the ops of an intent have in the tail
@@ -33,7 +33,7 @@ mod upstream;
 
 use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ROWS_FORMAT, RecordRow, TailRef, Visible};
+use fieldbook_core::rows::{ROWS_FORMAT, RecordRow, Suspicion, TailRef, Visible};
 use fieldbook_core::rules::{Image, apply_to_text};
 use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpPlace, RecordKey, Schema, Seq};
 
@@ -136,6 +136,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         match decision {
             Decision::Acked { unit, versions, .. } => self.acked(unit, versions),
             Decision::Tried { unit, tries, code, retry_at, .. } => self.tried(unit, *tries, code, *retry_at),
+            Decision::Suspected { units, times, code, retry_at } => {
+                let group = (self.seq(), number);
+                let what = Suspicion { group, times: *times, code: code.clone(), retry_at: *retry_at };
+                self.suspected(units, &what)
+            }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
             Decision::Superseded { key, op } => {

@@ -3,11 +3,11 @@
 use fieldbook_core::entry::{PlannedChange, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
-    AuthorBase, Confirmed, DeadLetterRow, RecordRow, TailRef, UnitChangeRow, UnitRow,
+    AuthorBase, Confirmed, DeadLetterRow, RecordRow, Suspicion, TailRef, UnitChangeRow, UnitRow,
 };
 use fieldbook_core::rules::base::overlaid;
 use fieldbook_core::rules::{Image, effective_fields};
-use fieldbook_core::{Fields, FieldsJson, OpKind, RecordKey, UnitId, Version, WallTime};
+use fieldbook_core::{Fields, FieldsJson, OpKind, RecordKey, Seq, UnitId, Version, WallTime};
 
 use super::{Applying, before_deletion};
 use crate::access::Tables;
@@ -34,6 +34,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             code: String::new(),
             first_try: None,
             retry_at: None,
+            suspicion: None,
         };
         self.effects.tail.push(TailEffect::Unit(unit.id, row.clone()));
         self.tables.put_unit(&unit.id, Some(row))
@@ -90,11 +91,27 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         code.clone_into(&mut row.code);
         row.first_try = row.first_try.or(Some(self.entry.header.wall));
         row.retry_at = Some(retry_at);
+        // It was answered.
+        row.suspicion = None;
         for change in &row.changes {
             self.touched(&change.key);
         }
         self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
         self.tables.put_unit(unit, Some(row))
+    }
+
+    /// Notes of each unit what was decided; one that has ended meanwhile is left out.
+    pub(super) fn suspected(&mut self, units: &[(UnitId, Seq)], what: &Suspicion) -> Result<(), StoreError> {
+        for (unit, _) in units {
+            let Some(mut row) = self.tables.unit(unit)? else { continue };
+            row.suspicion = Some(what.clone());
+            for change in &row.changes {
+                self.touched(&change.key);
+            }
+            self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
+            self.tables.put_unit(unit, Some(row))?;
+        }
+        Ok(())
     }
 
     pub(super) fn acked(&mut self, id: &UnitId, versions: &[(RecordKey, Version)]) -> Result<(), StoreError> {

@@ -7,16 +7,20 @@
 //! | 200 otherwise, other 1xx and 2xx | `Misbehaved` |
 //! | 401; 403 `wrong_actor` of our server | `Unauthorized` |
 //! | 408, 425, 429, 5xx | `Transient` |
-//! | 413 | `TooLarge` |
-//! | 426 | `UpgradeRequired` |
+//! | 413 of our server | `TooLarge` |
+//! | 426 of our server | `UpgradeRequired` |
 //! | other 4xx of our server | `Refused` |
-//! | other 4xx of something else | `Unreachable`: not our server |
+//! | other 4xx of something else, 413 and 426 too | `Unreachable`: not our server |
 //!
-//! Invariant: no text of a response gets into an error, except a code of at most [`limits::CODE_BYTES`] plain characters.
+//! "Of our server" is what carries its marker, whatever its media type.
+//!
+//! Invariants:
+//! 1. No text of a response gets into an error, except a code of at most [`limits::CODE_BYTES`] plain characters.
+//! 2. The code of what has no marker begins with [`UNMARKED`], or is one of ours; no code of a marked answer begins so.
 
 use std::time::Duration;
 
-use fieldbook_core::protocol::{ErrorAnswer, ExchangeAnswer, Failure, MARKER, PROTOCOL};
+use fieldbook_core::protocol::{ErrorAnswer, ExchangeAnswer, Failure, MARKER, PROTOCOL, UNMARKED};
 use fieldbook_core::{RequestId, limits};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -80,12 +84,12 @@ impl Refusal<'_> {
             .filter(|error| error.marker == MARKER)
             .map(|error| plain_code(error.code));
         let ours = marked.is_some();
-        let code = marked.unwrap_or_else(|| format!("http_{}", self.status.as_u16()));
+        let code = marked.unwrap_or_else(|| format!("{UNMARKED}{}", self.status.as_u16()));
         match self.status.as_u16() {
             401 => Failure::Unauthorized { code },
             403 if ours && code == "wrong_actor" => Failure::Unauthorized { code },
-            413 => Failure::TooLarge,
-            426 => Failure::UpgradeRequired { code },
+            413 if ours => Failure::TooLarge,
+            426 if ours => Failure::UpgradeRequired { code },
             511 => Failure::Unreachable { code: "captive_portal" },
             408 | 425 | 429 | 500..=599 => {
                 Failure::Transient { code, retry_after: self.retry_after, marked: ours }
@@ -105,7 +109,8 @@ fn misbehaved(code: &'static str) -> RemoteError {
 /// Returns the code if it is one: short, and of plain characters. It ends up in errors and logs.
 fn plain_code(code: String) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if !code.is_empty() && code.len() <= limits::CODE_BYTES && code.bytes().all(plain) {
+    let is_code = !code.is_empty() && code.len() <= limits::CODE_BYTES && code.bytes().all(plain);
+    if is_code && !code.starts_with(UNMARKED) {
         return code;
     }
     "unreadable_code".to_owned()

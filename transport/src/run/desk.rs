@@ -31,12 +31,31 @@ pub trait Desk: Send + Sync + 'static {
     /// not block. `None` makes the loop take the answer in first and [`Self::prepare`] the next request.
     fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest>;
 
-    /// Takes note that an exchange failed as a whole, and returns what that settled: a unit that was alone in its request
-    /// and [`Failure::TooLarge`] will never get through.
+    /// Takes note that an exchange failed as a whole, and returns what that settled.
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.
     fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Self::Error>;
+
+    /// Takes note that an exchange with units failed while one without units was answered: the units may be what does not get
+    /// through. `strikes` is how many with units have failed so in a row.
+    ///
+    /// # Errors
+    /// If the book cannot be read or written. The run ends.
+    fn isolate(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+        _strikes: u32,
+    ) -> Result<Taken, Self::Error> {
+        self.fail(request, failure)
+    }
+
+    /// Returns what is known of the units that would be sent now and were sent before, by an earlier run. The run then begins
+    /// with an exchange without units. It reads nothing durable and does not block.
+    fn unanswered(&self) -> Unanswered {
+        Unanswered::No
+    }
 
     /// Tells the app what the loop is doing. It must not block.
     fn report(&self, activity: &Activity);
@@ -72,6 +91,18 @@ pub enum Next {
     },
 }
 
+/// What is known of units that an earlier run sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Unanswered {
+    /// There are none, or the server answered for them.
+    #[default]
+    No,
+    /// They have had no answer.
+    Sent,
+    /// They have had none, and some are known not to get through.
+    Suspected,
+}
+
 /// What taking an answer in did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Taken {
@@ -83,6 +114,10 @@ pub struct Taken {
     pub units_stale: u32,
     /// Units the server will take later.
     pub units_tried_again: u32,
+    /// Units that do not get through and were found: they are tried again by themselves.
+    pub units_isolated: u32,
+    /// Units of a request that did not get through, one or more of which are meant: they are sent in parts.
+    pub units_suspected: u32,
     /// Ops that became dead letters.
     pub ops_dead: u32,
     /// Conflicts that were resolved, or parked for a person.
@@ -102,6 +137,8 @@ impl Taken {
             self.units_acked,
             self.units_stale,
             self.units_tried_again,
+            self.units_isolated,
+            self.units_suspected,
             self.ops_acked,
             self.ops_dead,
             self.conflicts,

@@ -9,20 +9,23 @@
 //!
 //! Invariants:
 //! 1. Answers are taken in in the order they were asked for, one at a time; at most one page is in hand and one on the way.
-//! 2. It ends. Every exchange settles or puts off a unit, moves a cursor, or shrinks the batch after "too large"; two in a
-//!    row that do none of these end the run, and so does [`MOST_EXCHANGES`].
+//! 2. It ends. Every exchange settles or puts off a unit, moves a cursor, shrinks the batch after "too large", or says whether
+//!    units are what does not get through ([`doubt`]); two in a row that do none of these end the run, and so does
+//!    [`MOST_EXCHANGES`].
 //! 3. The future may be dropped at any await. What was prepared stays frozen in the book and is sent again under the same
 //!    ids; a call into the book that has begun runs to its end on its own thread.
-//! 4. A failure of an exchange ends the run, except "too large", which is answered by sending less. Waiting is the
-//!    worker's.
+//! 4. A failure of an exchange ends the run, except "too large", which is answered by sending less, and what may be the fault
+//!    of the units that were sent: then the page is asked for without any, so that reading never stops because of sending.
+//!    Waiting is the worker's.
 //!
 //! What it is not: it never looks into an outcome or a change. That is the book's, in [`Desk::accept`].
 
 mod desk;
+mod doubt;
 mod report;
 mod throttle;
 
-pub use desk::{Activity, Ask, Desk, Next, Taken};
+pub use desk::{Activity, Ask, Desk, Next, Taken, Unanswered};
 pub use report::{Budget, Limit, RunOptions, Stopped, SyncReport};
 pub use throttle::Throttle;
 
@@ -31,11 +34,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::rules::failure::{Blame, blame};
 use fieldbook_core::{Clock, MonotonicTime};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::remote::{Received, Remote, RemoteError};
+use doubt::{Doubt, comes_back_later};
 use throttle::Size;
 
 /// The most exchanges of one run, whatever its options say.
@@ -88,8 +93,19 @@ pub(crate) async fn run_until<D: Desk>(
     throttle.begin();
     let began = clock.now().monotonic;
     let report = SyncReport::new();
-    let mut run =
-        Run { desk, remote, clock, options, throttle, stop, began, report, fruitless: 0, refused: None };
+    let mut run = Run {
+        desk,
+        remote,
+        clock,
+        options,
+        throttle,
+        stop,
+        began,
+        report,
+        fruitless: 0,
+        refused: None,
+        doubt: Doubt::default(),
+    };
     desk.report(&Activity::Started);
     let stopped = run.drive().await;
     let mut report = run.report;
@@ -115,6 +131,8 @@ struct Run<'a, D: Desk> {
     fruitless: u32,
     /// How many units the last request had, if it was too large.
     refused: Option<usize>,
+    /// Whether units are what does not get through.
+    doubt: Doubt,
 }
 
 /// What came of sending a request.
@@ -128,20 +146,34 @@ enum Sent {
 impl<D: Desk> Run<'_, D> {
     async fn drive(&mut self) -> Result<Stopped, RunError<D::Error>> {
         let (mut first, mut pull) = (true, !self.options.push_only);
+        // A run of one exchange has none to spare for that.
+        let may_ask = !self.options.pull_only && self.options.max_exchanges > 1;
+        let before = if may_ask { self.desk.unanswered() } else { Unanswered::No };
+        if before != Unanswered::No {
+            self.doubt.begin();
+        }
+        // Whether the way is open is all that is asked then: what had no answer is sent again before pages speak of it. Where
+        // sending is known to fail, reading comes first.
+        let mut only_asks = before == Unanswered::Sent;
         loop {
             if let Some(stopped) = self.spent() {
                 return Ok(stopped);
             }
-            let ask = self.ask(first, pull);
+            let ask = match self.ask(first, pull) {
+                ask if only_asks => Ask { push: false, pull: true, page_limit: 0, ..ask },
+                ask if self.doubt.wants_page() => Ask { push: false, pull: true, ..ask },
+                ask => ask,
+            };
             first = false;
             let request = match self.on_desk(move |desk| desk.prepare(&ask)).await? {
                 Next::Exchange(request) => request,
                 Next::Idle { next_wake } => {
                     self.report.next_wake = next_wake;
-                    return Ok(Stopped::Idle);
+                    return Ok(self.doubt.failure().map_or(Stopped::Idle, Stopped::Failed));
                 }
             };
             match self.exchange(request, pull).await? {
+                ControlFlow::Continue(_) if std::mem::take(&mut only_asks) => {}
                 ControlFlow::Continue(more) => pull = more && !self.options.push_only,
                 ControlFlow::Break(stopped) => return Ok(stopped),
             }
@@ -227,6 +259,7 @@ impl<D: Desk> Run<'_, D> {
         next: Option<&ExchangeRequest>,
     ) -> Result<(Taken, Option<Sent>), RunError<D::Error>> {
         let (had_units, moved) = (!request.units.is_empty(), moves_a_cursor(&request, &answer));
+        let proves = self.doubt.wants_page();
         let desk = Arc::clone(self.desk);
         let taking = spawn_blocking(move || desk.accept(&request, answer));
         let arriving = match next {
@@ -235,10 +268,18 @@ impl<D: Desk> Run<'_, D> {
         };
         let taken = settled(taking.await)?;
         self.report.add(&taken);
-        self.count(moved || taken.progressed());
+        let progressed = moved || taken.progressed();
+        // What says whose fault something was need not bring anything else.
+        if progressed || !proves {
+            self.count(progressed);
+        }
         if had_units {
             self.throttle.succeeded(self.options);
             self.refused = None;
+        }
+        let doubted = self.doubt.answered(had_units).filter(|_| !taken.parked);
+        if let Some((request, failure)) = doubted {
+            self.settle(request, failure).await?;
         }
         self.desk.report(&Activity::Progress(self.report.clone()));
         Ok((taken, arriving))
@@ -271,30 +312,65 @@ impl<D: Desk> Run<'_, D> {
         tracing::debug!(failure = ?error.failure(), "exchange failed");
         let failure = error.into_failure();
         let units = request.units.len();
-        let bytes = request.units.iter().map(|unit| unit.size()).sum();
-        let carried = Size { ops: ops_of(&request), bytes };
-        let (noted, what) = (failure.clone(), request);
-        let settled = self.on_desk(move |desk| desk.fail(&what, &noted)).await?;
-        self.report.add(&settled);
-        match failure {
-            Failure::TooLarge if units > 0 => {
-                let shrunk = units > 1 && self.refused.replace(units).is_none_or(|before| units < before);
-                if units > 1 {
-                    self.throttle.too_large(carried, self.options);
-                } else {
-                    self.throttle.culprit_found();
-                    self.refused = None;
+        let may_be_theirs = units > 0 && blame(&failure) == Blame::Request;
+        if units > 1 && failure == Failure::TooLarge {
+            return Ok(self.send_less(&request, pull));
+        }
+        let (noted, ends) = (failure.clone(), failure.clone());
+        let next = if may_be_theirs { self.doubt.failed(&request, &failure) } else { doubt::Next::End };
+        match next {
+            doubt::Next::Ask => return Ok(Flow::Continue(pull)),
+            doubt::Next::Settle => {
+                let is_decided = self.settle(request, failure).await?;
+                if is_decided && !comes_back_later(&ends) && !self.doubt.is_enough() {
+                    return Ok(Flow::Continue(pull));
                 }
-                self.count(shrunk || settled.progressed());
-                let wedged = self.fruitless >= FRUITLESS_MOST;
-                return Ok(if wedged { Flow::Break(Stopped::NoProgress) } else { Flow::Continue(pull) });
             }
-            Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } => {
-                self.throttle.failed(self.options);
+            doubt::Next::End => {
+                let settled = self.on_desk(move |desk| desk.fail(&request, &noted)).await?;
+                self.report.add(&settled);
             }
+        }
+        // Where units had failed before, that is what there was too much of.
+        let cause = self.doubt.failure().unwrap_or_else(|| ends.clone());
+        if let Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } = cause {
+            self.throttle.failed(self.options);
+        }
+        Ok(Flow::Break(Stopped::Failed(ends)))
+    }
+
+    /// Goes on with less at a time after a request of several units was too large.
+    fn send_less(&mut self, request: &ExchangeRequest, pull: bool) -> Flow {
+        let units = request.units.len();
+        let shrunk = self.refused.replace(units).is_none_or(|before| units < before);
+        self.throttle.too_large(carried(request), self.options);
+        self.count(shrunk);
+        if self.fruitless >= FRUITLESS_MOST {
+            return Flow::Break(Stopped::NoProgress);
+        }
+        Flow::Continue(pull)
+    }
+
+    /// Has the book decide about units that do not get through while others do, and returns whether it did.
+    async fn settle(
+        &mut self,
+        request: ExchangeRequest,
+        failure: Failure,
+    ) -> Result<bool, RunError<D::Error>> {
+        let (carried, units, strikes) = (carried(&request), request.units.len(), self.doubt.strikes());
+        let settled = self.on_desk(move |desk| desk.isolate(&request, &failure, strikes)).await?;
+        self.report.add(&settled);
+        let is_decided = settled.progressed();
+        match units {
+            0 | 1 if is_decided => {
+                self.throttle.culprit_found();
+                self.refused = None;
+            }
+            // It may have been too much at once.
+            2.. if is_decided => self.throttle.too_large(carried, self.options),
             _ => {}
         }
-        Ok(Flow::Break(Stopped::Failed(failure)))
+        Ok(is_decided)
     }
 
     fn count(&mut self, progressed: bool) {
@@ -322,6 +398,10 @@ fn settled<T, E: Error + 'static>(
 
 fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
     answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor))
+}
+
+fn carried(request: &ExchangeRequest) -> Size {
+    Size { ops: ops_of(request), bytes: request.units.iter().map(|unit| unit.size()).sum() }
 }
 
 fn ops_of(request: &ExchangeRequest) -> usize {

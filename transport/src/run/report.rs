@@ -23,7 +23,8 @@ pub struct RunOptions {
     pub push_only: bool,
     /// What the run may cost.
     pub budget: Budget,
-    /// The most exchanges of the run, failed ones included; at most [`MOST_EXCHANGES`] whatever stands here.
+    /// The most exchanges of the run, failed ones included; at most [`MOST_EXCHANGES`] whatever stands here. What never gets
+    /// through is only found by runs of two or more.
     pub max_exchanges: u32,
 }
 
@@ -74,6 +75,8 @@ pub struct SyncReport {
     pub units_stale: u64,
     /// Units the server will take later.
     pub units_tried_again: u64,
+    /// Units that do not get through, though others do; one that is tried in vain twice counts twice.
+    pub units_isolated: u64,
     /// Ops that became dead letters.
     pub ops_dead: u64,
     /// Conflicts.
@@ -129,6 +132,7 @@ impl SyncReport {
             ops_acked: 0,
             units_stale: 0,
             units_tried_again: 0,
+            units_isolated: 0,
             ops_dead: 0,
             conflicts: 0,
             changes: 0,
@@ -143,6 +147,7 @@ impl SyncReport {
         self.ops_acked += u64::from(taken.ops_acked);
         self.units_stale += u64::from(taken.units_stale);
         self.units_tried_again += u64::from(taken.units_tried_again);
+        self.units_isolated += u64::from(taken.units_isolated);
         self.ops_dead += u64::from(taken.ops_dead);
         self.conflicts += u64::from(taken.conflicts);
         self.changes += u64::from(taken.changes);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_transport::{
     Activity, BoxFuture, Budget, FnRemote, Limit, Received, Remote, RemoteError, RunError, RunOptions,
-    Stopped, SyncReport, Throttle, run,
+    Stopped, SyncReport, Throttle, Unanswered, run,
 };
 
 use crate::scripted_desk::{DiskFailed, ScriptedDesk, ScriptedServer};
@@ -111,8 +111,46 @@ async fn a_unit_that_is_too_large_alone_does_not_keep_the_others() {
 #[tokio::test]
 async fn a_book_that_keeps_offering_what_is_too_large_alone_ends_the_run() {
     let desk = Arc::new(ScriptedDesk { buries: false, ..ScriptedDesk::with_units(1) });
+    let server = Arc::new(ScriptedServer::with_pages(0));
+    let report = run_with(&desk, &narrow(&server, |request| request.units.is_empty()), &options()).await;
+    assert_eq!((report.stopped, report.exchanges), (Stopped::Failed(Failure::TooLarge), 3));
+}
+
+/// A request without units was too large as well, by its cursors, and the small unit that was sent along with them became a
+/// dead letter.
+#[tokio::test]
+async fn a_lone_unit_is_not_what_is_too_large_if_the_request_without_it_is_as_well() {
+    let desk = Arc::new(ScriptedDesk::with_units(1));
     let report = run_with(&desk, &always_failing(Failure::TooLarge), &options()).await;
-    assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
+    assert_eq!((report.stopped, report.exchanges), (Stopped::Failed(Failure::TooLarge), 2));
+    assert!(desk.state().dead.is_empty());
+}
+
+#[tokio::test]
+async fn what_had_no_answer_is_sent_again_after_the_way_was_found_open_and_before_pages_are_read() {
+    let server = Arc::new(ScriptedServer::with_pages(1));
+    let desk = Arc::new(ScriptedDesk { unanswered: Unanswered::Sent, ..ScriptedDesk::with_units(5) });
+    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    assert_eq!((report.stopped, report.units_acked, report.changes), (Stopped::Idle, 5, 1));
+    let asked: Vec<_> =
+        server.seen().requests.iter().map(|request| (request.units.len(), request.page_limit > 0)).collect();
+    assert_eq!(asked, [(0, false), (5, true)]);
+}
+
+/// Pages travelled with what was sent, so a unit that something on the way refused kept the device from reading, too.
+#[tokio::test]
+async fn pages_are_read_though_what_is_sent_fails_every_time() {
+    let server = Arc::new(ScriptedServer::with_pages(3));
+    let desk = Arc::new(ScriptedDesk { unanswered: Unanswered::Suspected, ..ScriptedDesk::with_units(5) });
+    let there = Arc::clone(&server);
+    let remote = FnRemote::new(move |request: &ExchangeRequest| match request.units.is_empty() {
+        true => Ok(there.answer(request)),
+        false => Err(Failure::Unreachable { code: "not_our_server" }.into()),
+    });
+    let report = run_with(&desk, &remote, &options()).await;
+    assert_eq!((report.changes, report.units_acked), (3, 0));
+    assert_eq!(report.stopped, Stopped::Failed(Failure::Unreachable { code: "not_our_server" }));
+    assert!(report.exchanges <= 5, "{} exchanges", report.exchanges);
 }
 
 #[tokio::test]

@@ -62,11 +62,20 @@ async fn what_something_else_says_is_not_taken_for_our_servers_word() {
         (404, not_ours()),
         (405, not_ours()),
         (407, Failure::Unreachable { code: "proxy" }),
-        (413, Failure::TooLarge),
+        (402, not_ours()),
+        (404, not_ours()),
+        (406, not_ours()),
+        (409, not_ours()),
+        (410, not_ours()),
+        (413, not_ours()),
+        (414, not_ours()),
         (415, not_ours()),
         (422, not_ours()),
-        (426, Failure::UpgradeRequired { code: "http_426".to_owned() }),
+        (425, transient("http_425", false)),
+        (426, not_ours()),
         (429, transient("http_429", false)),
+        (431, not_ours()),
+        (451, not_ours()),
         (500, transient("http_500", false)),
         (502, transient("http_502", false)),
         (504, transient("http_504", false)),
@@ -87,7 +96,8 @@ async fn another_actors_token_is_a_matter_of_credentials() {
 
 #[tokio::test]
 async fn a_code_that_is_none_is_replaced() {
-    for code in ["", "two words", "line\\nbreak", "ü", &"x".repeat(limits::CODE_BYTES + 1)] {
+    // A code that begins as those of foreign answers do would pass for one.
+    for code in ["", "http_401", "two words", "line\\nbreak", "ü", &"x".repeat(limits::CODE_BYTES + 1)] {
         let failure = failure_when_sent(json("400 Bad Request", &marked(code))).await;
         assert_eq!(failure, Failure::Refused { code: "unreadable_code".to_owned() }, "{code}");
     }

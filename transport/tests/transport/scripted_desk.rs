@@ -7,7 +7,7 @@ use fieldbook_core::protocol::{
     Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome,
 };
 use fieldbook_core::{Cursor, Hlc, OpId, RecordKey, RequestId, UnitId, Version, WallTime};
-use fieldbook_transport::{Activity, Ask, Desk, Next, Taken};
+use fieldbook_transport::{Activity, Ask, Desk, Next, Taken, Unanswered};
 
 use crate::support::{answer, cursor, lead, request, unit};
 
@@ -25,6 +25,8 @@ pub struct ScriptedDesk {
     pub reads_ahead: bool,
     /// Whether a unit that is too large alone becomes a dead letter.
     pub buries: bool,
+    /// Whether its units were sent before.
+    pub unanswered: Unanswered,
 }
 
 #[derive(Default)]
@@ -44,7 +46,13 @@ pub struct State {
 impl ScriptedDesk {
     pub fn with_units(count: u8) -> Self {
         let state = State { tail: (0..count).map(unit).collect(), ..State::default() };
-        Self { state: Mutex::new(state), on_accept: Box::new(|_| {}), reads_ahead: true, buries: true }
+        Self {
+            state: Mutex::new(state),
+            on_accept: Box::new(|_| {}),
+            reads_ahead: true,
+            buries: true,
+            unanswered: Unanswered::No,
+        }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -115,6 +123,10 @@ impl Desk for ScriptedDesk {
         state.tail.retain(|unit| unit.id != alone);
         state.dead.push(alone);
         Ok(Taken { ops_dead: 1, ..Taken::default() })
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        self.unanswered
     }
 
     fn report(&self, activity: &Activity) {

@@ -167,6 +167,15 @@ pub enum Held {
         /// How often it was tried.
         tries: u32,
     },
+    /// Requests with it have not got through, while others have.
+    NotLetThrough {
+        /// When it is tried again; none if it waits for its turn after everything else.
+        until: Option<WallTime>,
+        /// What came in place of an answer.
+        code: String,
+        /// How often it was sent alone.
+        times: u32,
+    },
     /// Another record has to reach the server first.
     WaitsFor {
         /// Which one.

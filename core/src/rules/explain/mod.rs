@@ -178,6 +178,9 @@ impl Facts<'_> {
             Hold::WaitsFor(record) => Held::WaitsFor { record: record.clone() },
             Hold::DeadCreate => Held::DeadCreate,
             Hold::BackingOff { until, code } => Held::BackingOff { until: *until, code: code.clone(), tries },
+            Hold::NotLetThrough { until, code, times } => {
+                Held::NotLetThrough { until: *until, code: code.clone(), times: *times }
+            }
             Hold::Behind(unit) => Held::Behind { since: self.tail.unit(unit).map(|unit| unit.planned) },
             Hold::After(op) => Held::After { op: *op },
             Hold::UnmeteredNetwork => Held::UnmeteredNetwork,

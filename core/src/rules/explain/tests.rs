@@ -197,6 +197,7 @@ fn unit_row(seq: u8) -> UnitRow {
         code: String::new(),
         first_try: None,
         retry_at: None,
+        suspicion: None,
     }
 }
 

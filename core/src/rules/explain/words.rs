@@ -107,6 +107,21 @@ fn held(held: &Held) -> String {
             shown(code),
             limits::TRIES
         ),
+        Held::NotLetThrough { times: 0, code, .. } => format!(
+            "waits for its turn after all others: a request with it and others was not let through ({}), and each half is \
+             sent by itself until it is known which one is meant",
+            shown(code)
+        ),
+        Held::NotLetThrough { until, code, times } => format!(
+            "is {}: something between this device and the server does not let this change through, or the server fails \
+             over it ({}, {} alone); the others are sent, and someone can correct it or discard it",
+            until.map_or_else(
+                || "tried again after all others".to_owned(),
+                |until| format!("held until {until}")
+            ),
+            shown(code),
+            counted(usize::try_from(*times).unwrap_or(usize::MAX), "time")
+        ),
         Held::WaitsFor { record } => format!("waits for {record}, which has to reach the server first"),
         Held::DeadCreate => {
             "waits for the record's creation, which the server refused: someone has to decide on that first"

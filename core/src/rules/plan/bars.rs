@@ -170,7 +170,7 @@ impl Planning<'_> {
 
     /// Returns whether a wait goes on. One that would take longer than the longest there is was begun by a clock that has
     /// been set back since, and is over.
-    fn is_ahead(&self, until: WallTime, longest: Duration) -> bool {
+    pub(super) fn is_ahead(&self, until: WallTime, longest: Duration) -> bool {
         until > self.input.now && until <= self.input.now.plus(longest)
     }
 

@@ -14,10 +14,12 @@ use crate::tail::TailUnit;
 
 impl Planning<'_> {
     /// A delete behind an attempted unit of the same record takes its ops over: whatever became of the attempt, the record
-    /// is to go. Returns whether it did.
+    /// is to go. So it does behind one that does not get through: the delete holds nothing of it. Returns whether it did.
     pub(super) fn takes_over(&mut self, id: UnitId, unit: &TailUnit) -> bool {
         let [key] = unit.records.as_slice() else { return false };
-        if unit.tries == 0 || self.hold_of_unit(&TailUnit { retry_at: None, ..unit.clone() }).is_some() {
+        if (unit.tries == 0 && unit.isolated().is_none())
+            || self.hold_of_unit(&TailUnit { retry_at: None, ..unit.clone() }).is_some()
+        {
             return false;
         }
         let tail = self.input.tail;

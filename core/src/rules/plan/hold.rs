@@ -2,6 +2,7 @@
 
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
+use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::op::OpPlace;
 use crate::time::WallTime;
@@ -25,6 +26,15 @@ pub enum Hold {
         until: WallTime,
         /// The server's code.
         code: String,
+    },
+    /// Requests with it have not got through, while others have.
+    NotLetThrough {
+        /// When it is tried again; none if it waits for its turn after everything else.
+        until: Option<WallTime>,
+        /// What came in place of an answer.
+        code: String,
+        /// How often it was sent alone; 0 while it is one of several that may be meant.
+        times: u32,
     },
     /// An earlier op of its record is under way.
     Behind(UnitId),
@@ -66,15 +76,21 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// Returns whether it lasts until a person corrects what is held.
+    /// Returns whether it lasts until a person corrects what is held, or may last so long.
     pub const fn waits_for_correction(&self) -> bool {
-        matches!(self, Self::Gone(_) | Self::Refused { .. } | Self::TooLarge { .. })
+        match self {
+            Self::Gone(_) | Self::Refused { .. } | Self::TooLarge { .. } => true,
+            // By then it is no glitch any more.
+            Self::NotLetThrough { times, .. } => *times >= limits::TRIES,
+            _ => false,
+        }
     }
 
     /// Returns when the hold ends by itself.
     pub const fn until(&self) -> Option<WallTime> {
         match self {
             Self::UndoWindow { until } | Self::BackingOff { until, .. } => Some(*until),
+            Self::NotLetThrough { until, .. } => *until,
             _ => None,
         }
     }

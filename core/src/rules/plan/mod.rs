@@ -17,9 +17,10 @@
 //! 6. What would only be sent to fail ([`super::inspect`]) is held, looked at as it would be sent.
 //! 7. Every op of the tail is in a unit, in a group, or held with a reason.
 //! 8. What is sent again keeps the place that its plan gave it, and nothing passes what did not fit the batch.
+//! 9. A unit that may be the one that does not get through goes after everything else, and never together with it.
 //!
 //! Here are the steps of a plan; `groups` finds the ops that go together, `bars` why something cannot go now, `deletes` what a
-//! deletion waits for, `hold` has the words.
+//! deletion waits for, `suspects` what goes last, `hold` has the words.
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
 
@@ -27,6 +28,7 @@ mod bars;
 mod deletes;
 mod groups;
 mod hold;
+mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -42,6 +44,7 @@ use crate::rows::TailRow;
 use crate::schema::Schema;
 use crate::tail::{Tail, TailUnit};
 use crate::time::WallTime;
+use suspects::Suspect;
 
 /// What planning looks at.
 pub struct PlanInput<'a> {
@@ -98,6 +101,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut planning = Planning::of(input);
     planning.units_under_way();
     planning.new_groups(input.tail.ops());
+    planning.suspects();
     let plan = &mut planning.plan;
     plan.wake = plan.holds.values().filter_map(Hold::until).min();
     planning.plan
@@ -110,6 +114,7 @@ pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
     let places = planning.concerned_with(key);
     let ops = places.into_iter().filter_map(|place| Some((place, input.tail.op(place)?)));
     planning.new_groups(ops);
+    planning.suspects();
     planning.plan
 }
 
@@ -123,6 +128,8 @@ struct Planning<'a> {
     heeds_references: bool,
     /// The ops that this plan sends; only kept if deletions have to know.
     going: HashSet<OpPlace>,
+    /// The suspected units that nothing else holds.
+    suspects: Vec<Suspect<'a>>,
 }
 
 impl<'a> Planning<'a> {
@@ -135,6 +142,7 @@ impl<'a> Planning<'a> {
             visited: HashSet::new(),
             heeds_references: input.tail.has_references(),
             going: HashSet::new(),
+            suspects: Vec::new(),
         }
     }
 
@@ -147,13 +155,14 @@ impl<'a> Planning<'a> {
             self.hold_behind(id, unit);
             let hold = self.hold_of_unit(unit);
             let bytes = unit.ops.iter().filter_map(|place| self.input.tail.op(*place)).map(size).sum();
-            match hold {
-                Some(hold) => self.hold_all(&unit.ops, &hold),
-                None if self.fits(unit.records.len(), bytes) => {
+            match (hold, &unit.suspicion) {
+                (Some(hold), _) => self.hold_all(&unit.ops, &hold),
+                (None, Some(suspicion)) => self.suspects.push((id, unit, suspicion)),
+                (None, None) if self.fits(unit.records.len(), bytes) => {
                     self.plan.again.push(id);
                     self.note_going(unit.ops.iter().copied());
                 }
-                None => self.plan.more = true,
+                (None, None) => self.plan.more = true,
             }
         }
     }

@@ -229,3 +229,94 @@ fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_fo
     assert_eq!(plan.holds[&sent], Hold::BackingOff { until, code: String::new() });
     assert_eq!((plan.holds[&place(1)].clone(), plan.wake), (Hold::Behind(unit_id(1)), Some(until)));
 }
+
+/// Units of records 1, 2, …, one each, of which some are suspected in a group, and others were found alone and wait until
+/// a time in milliseconds.
+fn suspected(groups: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
+    let count = u8::try_from(groups.len()).unwrap();
+    let mut tail = tail_of(count, |seq| seq);
+    for ((number, group), alone) in (1..).zip(groups).zip(alone) {
+        let unit =
+            Desk::default().with(&number.to_string(), number, 1, 0).units.remove(&unit_id(number)).unwrap();
+        let mut unit = crate::rows::UnitRow { actor: Actor::parse("user-1").unwrap(), ..unit };
+        unit.changes[0].ops = vec![crate::entry::PlannedOp { id: op(number), place: place(number.into()) }];
+        unit.suspicion = group.map(|group| crate::rows::Suspicion {
+            group: (Seq::new(group), 0),
+            times: alone.map_or(0, |_| 2),
+            code: "http_502".to_owned(),
+            retry_at: alone.map(WallTime::from_milliseconds),
+        });
+        tail.put_unit(unit_id(number), &unit);
+    }
+    tail
+}
+
+fn not_let_through(until: Option<i64>, times: u32) -> Hold {
+    let until = until.map(WallTime::from_milliseconds);
+    Hold::NotLetThrough { until, code: "http_502".to_owned(), times }
+}
+
+#[test]
+fn what_may_not_get_through_waits_until_everything_else_is_sent() {
+    let tail = suspected(&[Some(9), None, Some(9)], &[None; 3]);
+    let plan = Asked::default().plan(&tail);
+    assert_eq!((plan.again.clone(), plan.more), (vec![unit_id(2)], true));
+    assert_eq!(
+        (&plan.holds[&place(1)], &plan.holds[&place(3)]),
+        (&not_let_through(None, 0), &not_let_through(None, 0))
+    );
+    let tail = suspected(&[Some(9)], &[None]);
+    let with_a_new_op = {
+        let mut rows: Vec<_> = tail_of(2, |seq| seq).ops().map(|(place, row)| (place, row.clone())).collect();
+        rows.retain(|(at, _)| *at == place(2));
+        let mut tail = tail;
+        tail.insert(rows[0].0, rows[0].1.clone());
+        tail
+    };
+    let plan = Asked::default().plan(&with_a_new_op);
+    assert_eq!((records(&plan), plan.again.len()), (vec![vec!["lead/2".to_owned()]], 0));
+}
+
+#[test]
+fn one_group_of_what_may_not_get_through_goes_at_a_time_the_one_that_was_suspected_first() {
+    let tail = suspected(&[Some(9), Some(8), Some(9), Some(8), Some(7)], &[None, None, None, None, Some(0)]);
+    let plan = Asked::default().plan(&tail);
+    assert_eq!(plan.again, [unit_id(2), unit_id(4)]);
+    assert_eq!(plan.holds[&place(1)], not_let_through(None, 0));
+    assert_eq!(plan.holds[&place(5)], not_let_through(None, 2), "it is due, and goes after the groups");
+}
+
+#[test]
+fn what_was_found_alone_waits_for_its_own_time_and_says_so() {
+    let tail = suspected(&[Some(9), Some(8)], &[Some(500), Some(400)]);
+    let plan = Asked::default().plan(&tail);
+    assert_eq!((plan.again.len(), plan.more), (0, false));
+    assert_eq!(plan.holds[&place(1)], not_let_through(Some(500), 2));
+    assert_eq!(plan.wake, Some(WallTime::from_milliseconds(400)));
+    let tail = suspected(&[Some(9), Some(8)], &[Some(0), Some(-1)]);
+    assert_eq!(Asked::default().plan(&tail).again, [unit_id(2)], "alone, and the one that is due first");
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_keep_what_was_found_alone_for_ever() {
+    let beyond = i64::try_from(crate::limits::BACKOFF_MOST.as_millis()).unwrap() + 1;
+    let tail = suspected(&[Some(9)], &[Some(beyond)]);
+    assert_eq!(Asked::default().plan(&tail).again, [unit_id(1)]);
+}
+
+#[test]
+fn what_does_not_get_through_is_for_a_person_once_it_is_no_glitch_any_more() {
+    let waits =
+        |times| Hold::NotLetThrough { until: None, code: String::new(), times }.waits_for_correction();
+    assert!(!waits(0) && !waits(crate::limits::TRIES - 1) && waits(crate::limits::TRIES));
+}
+
+#[test]
+fn a_delete_takes_over_what_does_not_get_through() {
+    let mut tail = suspected(&[Some(9)], &[Some(500)]);
+    let mut row = tail.op(place(1)).unwrap().clone();
+    (row.op, row.kind) = (op(2), OpKind::Delete);
+    tail.insert(place(2), row);
+    let plan = Asked::default().plan(&tail);
+    assert_eq!(plan.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
+}

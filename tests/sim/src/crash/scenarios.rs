@@ -200,6 +200,8 @@ fn not_now(stage: &mut Stage) -> Result<(), Error> {
     let Some(request) = stage.prepare(true)? else { return Ok(()) };
     let failure = Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
     stage.call(|book| book.fail(&request, &failure))?;
+    // Alone it is isolated, several are split: either is one decision.
+    stage.call(|book| book.isolate(&request, &failure, fieldbook::limits::STRIKES))?;
     stage.clock.advance(3_600_000);
     Ok(())
 }

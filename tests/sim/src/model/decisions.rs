@@ -31,6 +31,14 @@ impl Model {
                     format!("unit {unit} is to wait for {wait} ms")
                 })
             }
+            Decision::Suspected { units, retry_at, .. } => {
+                // One that it names may have been given up while it travelled; it is nobody's then.
+                let wait = retry_at
+                    .map_or(0, |at| at.milliseconds().saturating_sub(entry.header.wall.milliseconds()));
+                ensure(!units.is_empty() && (0..=LONGEST_WAIT).contains(&wait), "L5", || {
+                    format!("{} units are to wait for {wait} ms", units.len())
+                })
+            }
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
                 let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();

@@ -263,6 +263,7 @@ fn reason(hold: &Hold) -> String {
         Hold::WaitsFor(key) => format!("waits_for {key}"),
         Hold::DeadCreate => "dead_create".to_owned(),
         Hold::BackingOff { code, .. } => format!("backing_off {code}"),
+        Hold::NotLetThrough { code, .. } => format!("not_let_through {code}"),
         Hold::Behind(_) => "behind".to_owned(),
         Hold::After(_) => "after".to_owned(),
         Hold::UnmeteredNetwork => "unmetered_network".to_owned(),
