@@ -17,7 +17,7 @@ use std::path::Path;
 use fieldbook_core::Seq;
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::log::{
-    Damage, Store, StoreError, StoreOptions, Verified, entries, guarded, read_entry, survey,
+    Damage, DamageKind, Store, StoreError, StoreOptions, Verified, entries, guarded, read_entry, survey,
 };
 use fieldbook_projections::{Snapshot, TableFault, TableFaultKind, examine_tables};
 
@@ -96,6 +96,14 @@ impl Finding {
             Self::NotAnchored { seq } => Some(*seq),
             _ => None,
         }
+    }
+
+    /// Returns whether there may be entries that could not be looked at for it.
+    pub const fn hides_entries(&self) -> bool {
+        matches!(
+            self,
+            Self::Entry(Damage { kind: DamageKind::Unreadable { .. } | DamageKind::Missing { .. }, .. })
+        ) || self.is_cut()
     }
 
     /// Returns whether it shows that the end of the log is missing.

@@ -15,14 +15,19 @@ use crate::show::advice::{Advice, BOOK};
 /// Where the last panic happened.
 static PLACE: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs the program and turns a panic into a failure. `RUST_BACKTRACE` leaves panics as they are.
+/// Runs the program and turns a panic into a failure. With `RUST_BACKTRACE` a panic of this program's own is printed as well.
 pub(crate) fn caught(
     book: Option<PathBuf>,
     run: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if std::env::var_os("RUST_BACKTRACE").is_none() {
-        panic::set_hook(Box::new(move |info| heard(info, book.as_deref())));
-    }
+    let usual = std::env::var_os("RUST_BACKTRACE").map(|_| panic::take_hook());
+    panic::set_hook(Box::new(move |info| {
+        heard(info, book.as_deref());
+        let place = info.location().map(|at| at.file()).unwrap_or_default();
+        if let Some(usual) = usual.as_ref().filter(|_| !is_of_the_engine(place)) {
+            usual(info);
+        }
+    }));
     panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_message| {
         let place = PLACE.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         Err(failure(&place))
@@ -46,8 +51,12 @@ fn is_last(info: &PanicHookInfo<'_>) -> bool {
     message.contains("panic in a destructor during cleanup") || message.contains("cannot unwind")
 }
 
+fn is_of_the_engine(place: &str) -> bool {
+    place.contains("redb-")
+}
+
 fn failure(place: &str) -> Failure {
-    if place.contains("redb-") {
+    if is_of_the_engine(place) {
         return damaged_pages();
     }
     Failure::new("the program stopped at something that it does not know how to handle")

@@ -19,6 +19,7 @@ use redb::{ReadTransaction, ReadableTable, TableHandle};
 
 use crate::access::{decode, encode};
 use crate::read::TableDump;
+use crate::sum;
 use crate::tables::{self, Which};
 
 /// Something that is wrong with a table.
@@ -223,7 +224,10 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
             read::<CursorRow>(value).map(drop)
         }
         Which::State => {
-            let row: StateRow = read(value)?;
+            let Some(row) = read::<StateRow>(value) else {
+                looked.format = StateRow::format_of(sum::take(value).unwrap_or(value));
+                return looked.format.filter(|format| *format != ROWS_FORMAT).map(drop);
+            };
             looked.format = Some(row.format);
             let folded = [row.epoch_from, row.tail_folded, row.history_folded];
             folded.into_iter().for_each(|seq| looked.names(seq));

@@ -14,7 +14,7 @@ pub(crate) mod write;
 
 use std::path::Path;
 
-use fieldbook::entry::{Control, Entry, Meta};
+use fieldbook::entry::{Control, Meta};
 use fieldbook::{Actor, Book, BookOptions, OpId, OpPlace, Seq};
 
 use crate::error::Failure;
@@ -87,17 +87,20 @@ pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
     as_last_user(Book::open(path, options("local")?.look_only())?)
 }
 
-/// Who decided something about others' changes is not who uses the book, so such entries are passed over.
+/// Who decided something about others' changes is not who uses the book, so such entries are passed over. So is one that does
+/// not read: what is asked of the book may not need it.
 fn as_last_user(book: Book) -> Result<Book, Failure> {
     let head = book.head()?.map_or(0, |head| head.seq.number());
     let mut last = None;
-    for from in (1..=head).rev().step_by(LOOKED_BACK).take(LOOKS_BACK) {
-        let from = from.saturating_sub(LOOKED_BACK as u64 - 1).max(1);
-        let entries = book.entries(Seq::new(from), LOOKED_BACK)?;
-        last = last.or_else(|| entries.last().map(|entry| entry.header.actor.clone()));
-        let is_use = |entry: &&Entry| !matches!(entry.meta, Meta::Control(Control::Verb(..)));
-        if let Some(entry) = entries.iter().rev().find(is_use) {
-            last = Some(entry.header.actor.clone());
+    for seq in (1..=head).rev().take(LOOKS_BACK) {
+        let Some(entry) = book.entries(Seq::new(seq), 1).ok().and_then(|mut entries| entries.pop()) else {
+            continue;
+        };
+        let is_use = !matches!(entry.meta, Meta::Control(Control::Verb(..)));
+        if is_use || last.is_none() {
+            last = Some(entry.header.actor);
+        }
+        if is_use {
             break;
         }
     }
@@ -105,9 +108,8 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
     Ok(book)
 }
 
-/// How many entries are read at a time to find who used the book last, and how many times.
-const LOOKED_BACK: usize = 16;
-const LOOKS_BACK: usize = 64;
+/// How many entries are looked at to find who used the book last.
+const LOOKS_BACK: usize = 1_000;
 
 /// Returns what books are opened with here: no schema, so every entity type is taken under the default rules.
 pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {

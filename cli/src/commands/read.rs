@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Viewer, look};
 use crate::error::Failure;
 use crate::output::Output;
-use crate::show::advice::{Advice, BOOK, quoted};
+use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, name, time, words};
 
@@ -51,7 +51,7 @@ pub(crate) struct LsArgs {
     /// The entity type; without it the entity types are listed
     entity: Option<EntityType>,
     /// The most records to list, 0 for all
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = RECORDS)]
     limit: usize,
     /// Begin after this id
     #[arg(long, value_name = "ID", requires = "entity")]
@@ -137,12 +137,26 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
     }
     match after {
         Some(after) if !book.list(entity, Some(&after), 1)?.items.is_empty() => {
-            writeln!(output, "{}; more with --after {}", count(shown, "record"), quoted(after.as_str()))?;
+            writeln!(output, "{}, and more:", count(shown, "record"))?;
+            let lines = further(args, entity, &after).lines(Some(&args.book));
+            lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
         }
         _ if shown == 0 => writeln!(output, "no {entity} in this book")?,
         _ => {}
     }
     Ok(())
+}
+
+/// Returns the call that lists the records that follow.
+fn further(args: &LsArgs, entity: &EntityType, after: &RecordId) -> Advice {
+    let mut call = vec!["ls".to_owned(), BOOK.to_owned(), entity.to_string(), format!("--after={after}")];
+    if args.limit != RECORDS {
+        call.push(format!("--limit={}", args.limit));
+    }
+    if args.full {
+        call.push("--full".to_owned());
+    }
+    Advice::default().run(call)
 }
 
 fn entity_types(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
@@ -179,5 +193,7 @@ fn pending(record: &Record) -> Text {
     }
 }
 
+/// How many records are listed.
+const RECORDS: usize = 100;
 /// How many records are read at a time.
 const PAGE: usize = 1_000;

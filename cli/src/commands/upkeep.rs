@@ -210,6 +210,10 @@ fn damaged(found: &Examination, exported: bool) -> Failure {
             )
             .advise(Advice::default().choose(["rebuild", BOOK]));
     }
+    let is_seen = found.log.head.is_some() && !found.findings.iter().any(Finding::hides_entries);
+    if !is_seen {
+        return failure.hint("keep the file as it is, and restore the book from a copy that verifies; not all of it can be read");
+    }
     failure.hint("keep the file as it is; every entry that is not named is as it was sealed")
 }
 

@@ -108,6 +108,22 @@ fn advice_names_books_and_records_as_they_are() {
 }
 
 #[test]
+fn what_comes_next_in_a_list_is_listed_as_advised() {
+    let folder = Folder::new();
+    folder.ok(&["init", "a.book"]);
+    for id in ["-a", "b c", "d"] {
+        folder.ok(&["put", "a.book", &format!("lead/{id}"), "{}"]);
+    }
+    let mut said = folder.ok(&["ls", "a.book", "lead", "--limit", "1"]);
+    for id in ["b c", "d"] {
+        let next = commands(&said).pop().unwrap();
+        said = paste(&folder, &next, "").out;
+        assert!(said.contains(&format!("\n{id} ")), "{next}: {said}");
+    }
+    assert!(commands(&said).is_empty(), "{said}");
+}
+
+#[test]
 fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
     let folder = Folder::new();
     let server = Serving::start(&folder, &[]);

@@ -141,7 +141,10 @@ fn lists_are_read_in_parts_and_nothing_is_left_out() {
     }
     folder.ok(&["put", "a.book", "task/1", "{}"]);
     let first = folder.ok(&["ls", "a.book", "lead", "--limit", "2"]);
-    assert!(first.ends_with("2 records; more with --after 2\n"), "{first}");
+    assert!(
+        first.ends_with("2 records, and more:\n  fieldbook ls a.book lead --after=2 --limit=2\n"),
+        "{first}"
+    );
     let ids = |args: &[&str]| -> Vec<_> {
         folder.json(args).iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
     };

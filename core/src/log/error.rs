@@ -193,7 +193,8 @@ impl StoreError {
 /// Those of `read`, and [`StoreError::Corrupt`] if it panics.
 pub fn guarded<T, E: From<StoreError>>(read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
-        Err(StoreError::corrupt("the file's structure", None, "redb panicked over it").into())
+        Err(StoreError::corrupt("the file's structure", None, "the storage engine cannot make sense of it")
+            .into())
     })
 }
 

@@ -266,5 +266,13 @@ pub struct StateRow {
     pub history_folded: Seq,
 }
 
+impl StateRow {
+    /// Returns the format that a row names whose other members may be of any format: it comes first in each of them.
+    pub fn format_of(stored: &[u8]) -> Option<u32> {
+        // So small a number is one byte; larger ones begin with a byte that says how long they are.
+        stored.first().copied().filter(|first| (1..=250).contains(first)).map(u32::from)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -125,3 +125,12 @@ fn a_view_says_what_the_row_says() {
         assert!(codec::view::<RecordView<'_>>(&bytes[..bytes.len() - 1]).is_err());
     }
 }
+
+#[test]
+fn a_state_row_of_any_format_names_its_format_first() {
+    for format in [1, 9, ROWS_FORMAT, 250] {
+        let stored = codec::encode(&StateRow { format, ..StateRow::default() }).unwrap();
+        assert_eq!(StateRow::format_of(&stored), Some(format));
+    }
+    assert_eq!(StateRow::format_of(&[]), None);
+}
