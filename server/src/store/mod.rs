@@ -10,21 +10,24 @@
 
 mod keeper;
 mod layout;
+mod opening;
 mod state;
 mod tables;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::panic::catch_unwind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{ServerEpoch, ServerId, WallTime, limits};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub(crate) use keeper::Keeper;
+pub use opening::OpenStoreError;
+use opening::{damaged, database_error, io_error, storage_error};
 use state::TenantState;
 
 use crate::door::Turns;
@@ -58,53 +61,6 @@ impl Tenant {
 #[error("the store is damaged: {what} does not read")]
 pub(crate) struct Damaged {
     pub(crate) what: &'static str,
-}
-
-/// Why a store cannot be opened or made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenStoreError {
-    /// Another process has it.
-    #[error("the store {path:?} is already open: stop the other server first")]
-    AlreadyOpen {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is something else.
-    #[error("{path:?} is not a fieldbook server's store: choose another path")]
-    NotAStore {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It was a store, or is a part of one.
-    #[error(
-        "{path:?} is a damaged or incomplete copy of a fieldbook server's store, and was not changed: \
-         restore a whole copy (made while the server was stopped), then run: fieldbook restored STORE"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A newer program made it.
-    #[error("the store {path:?} has format {found}; this program knows {}: use a newer one", tables::FORMAT)]
-    NewerFormat {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u8,
-    },
-    /// The file or its folder cannot be read or written.
-    #[error("cannot open the store {path:?}: check that its folder exists and may be written to")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
 }
 
 /// What a transaction fails with.
@@ -371,49 +327,4 @@ fn identify(database: &Database, path: &Path) -> Result<(ServerId, ServerEpoch),
     let (server, epoch) = ids.split_first_chunk::<16>().ok_or_else(unreadable)?;
     let epoch = epoch.try_into().map_err(|_| unreadable())?;
     Ok((ServerId::from_bytes(*server), ServerEpoch::from_bytes(epoch)))
-}
-
-fn damaged(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenStoreError {
-    OpenStoreError::Damaged { path: path.to_owned(), source: source.into() }
-}
-
-fn io_error(path: &Path, source: io::Error) -> OpenStoreError {
-    OpenStoreError::Io { path: path.to_owned(), source: Box::new(source) }
-}
-
-fn storage_error(path: &Path, source: StateError) -> OpenStoreError {
-    OpenStoreError::Io { path: path.to_owned(), source: Box::new(source) }
-}
-
-fn database_error(path: &Path, error: DatabaseError) -> OpenStoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenStoreError::AlreadyOpen { path: path.to_owned() },
-        error if tells_of_damage(&error) && begins_as_a_store(path) => damaged(path, error),
-        error if tells_of_damage(&error) => OpenStoreError::NotAStore { path: path.to_owned() },
-        error => storage_error(path, error.into()),
-    }
-}
-
-/// Returns whether the engine says that the bytes of a file are wrong, rather than that it could not have them.
-fn tells_of_damage(error: &DatabaseError) -> bool {
-    match error {
-        DatabaseError::Storage(redb::StorageError::Corrupted(_))
-        | DatabaseError::UpgradeRequired(_)
-        | DatabaseError::RepairAborted => true,
-        // A file without the magic number, and one that ends too early.
-        DatabaseError::Storage(redb::StorageError::Io(error)) => {
-            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        }
-        _ => false,
-    }
-}
-
-/// The first bytes of each file of the engine.
-const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
-
-/// Returns whether a file begins as one of the engine does, however short it is.
-fn begins_as_a_store(path: &Path) -> bool {
-    let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
-    read.is_ok() && !start.is_empty() && MAGIC.starts_with(&start)
 }

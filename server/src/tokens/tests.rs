@@ -1,0 +1,100 @@
+//! What a token file may say, and what a header allows.
+
+use super::*;
+
+const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
+
+fn read(text: &str) -> Result<Credentials, TokensError> {
+    // The file of the crate is for its owner only.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Credentials::read(file.path())
+}
+
+#[test]
+fn a_token_allows_its_actors_until_it_expires() {
+    let credentials = read(
+        r#"{"0123456789abcdef": {"tenant": "acme", "actors": ["ann", "bob"]},
+            "fedcba9876543210": {"tenant": "acme", "actor": "eve", "expires": "2020-01-01T00:00:00Z"}}"#,
+    )
+    .unwrap();
+    let grant = credentials.grant(Some(b"bearer  0123456789abcdef"), NOW).unwrap();
+    assert_eq!(grant.tenant.as_str(), "acme");
+    assert!(grant.caller.may_be(&Actor::parse("bob").unwrap()));
+    assert!(!grant.caller.may_be(&Actor::parse("eve").unwrap()));
+    assert_eq!(credentials.grant(Some(b"Bearer fedcba9876543210"), NOW).unwrap_err(), Denied::Expired);
+    for (header, denied) in [
+        (None, Denied::Missing),
+        (Some(&b"Basic 0123456789abcdef"[..]), Denied::Missing),
+        (Some(b"Bearer"), Denied::Missing),
+        (Some(b"Bearer 0123456789abcdeg"), Denied::Unknown),
+    ] {
+        assert_eq!(credentials.grant(header, NOW).unwrap_err(), denied);
+    }
+}
+
+#[test]
+fn a_faulty_token_file_is_refused_without_showing_a_token() {
+    for bad in [
+        "",
+        "[]",
+        r#"{"canary-canary-canary": {"tenant": "acme"}}"#,
+        r#"{"canary-canary-canary": {"tenant": "Acme", "actor": "ann"}}"#,
+        r#"{"canary-canary-canary": {"tenant": "acme", "actor": ""}}"#,
+        r#"{"canary-canary-canary": {"tenant": "acme", "actor": "ann", "expires": "soon"}}"#,
+        r#"{"canary-canary-canary": {"tenant": "acme", "actor": "ann", "expire": "2027-01-01T00:00:00Z"}}"#,
+        r#"{"canary": {"tenant": "acme", "actor": "ann"}}"#,
+    ] {
+        let Err(error) = read(bad) else { panic!("taken: {bad}") };
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+    }
+}
+
+/// The second entry silently replaced the first, whichever was meant.
+#[test]
+fn a_token_that_stands_in_the_file_twice_is_refused() {
+    let error = read(
+        r#"{"0123456789abcdef": {"tenant": "acme", "actor": "ann"},
+            "fedcba9876543210": {"tenant": "acme", "actor": "eve"},
+            "0123456789abcdef": {"tenant": "other", "actor": "bob"}}"#,
+    );
+    let Err(error) = error else { panic!("taken") };
+    let text = error.to_string();
+    assert!(text.contains("entry 3") && text.contains("entry 1 already"), "{text}");
+    assert!(!text.contains("0123456789abcdef"), "{text}");
+}
+
+/// A server with an empty file let nobody in, and did not say so.
+#[test]
+fn a_file_without_a_token_is_refused() {
+    for empty in ["", " \n", "{}"] {
+        assert!(matches!(read(empty), Err(TokensError::Empty { .. })), "{empty:?}");
+    }
+}
+
+#[test]
+fn a_token_that_no_header_can_carry_is_refused() {
+    for token in ["with a space in it", "umlaut-ünter-allen", "tab\\tbed-0123456789"] {
+        let text = format!(r#"{{"{token}": {{"tenant": "acme", "actor": "ann"}}}}"#);
+        assert!(matches!(read(&text), Err(TokensError::Entry { number: 1, .. })), "{token}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_read_is_refused_and_so_is_a_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"0123456789abcdef": {"tenant": "acme", "actor": "ann"}}"#).unwrap();
+    for (mode, taken) in
+        [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false), (0o620, false)]
+    {
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let read = Credentials::read(file.path());
+        assert_eq!(read.is_ok(), taken, "{mode:o}");
+        if let Err(error) = read {
+            assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+    }
+    assert!(matches!(Credentials::read(std::env::temp_dir().as_path()), Err(TokensError::NotAFile { .. })));
+}
