@@ -257,9 +257,9 @@ fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
     let correction = read_fields(&args.fields, &format_args!("dead letter {}", args.op))?;
     let book = args.writer.open(&args.book)?;
     let letters = book.dead_letters()?;
-    let letter = find(&letters, args.op)?;
-    args.writer.act_for(&book, letter.op.place)?;
-    let written = book.edit_and_retry(letter.op.id, correction)?;
+    let (op, place) = decided_on(&book, &letters, args.op)?;
+    args.writer.act_for(&book, place)?;
+    let written = book.edit_and_retry(op, correction)?;
     book.close()?;
     match written {
         Written::Op { place, .. } => {
@@ -297,9 +297,25 @@ impl Which {
             return Ok(letters.iter().map(|letter| letter.op.id).collect());
         }
         let found: Result<BTreeSet<_>, _> =
-            self.ops.iter().map(|name| find(&letters, *name).map(|letter| letter.op.id)).collect();
+            self.ops.iter().map(|name| decided_on(book, &letters, *name).map(|(op, _)| op)).collect();
         Ok(found?.into_iter().collect())
     }
+}
+
+/// Finds what a person may decide on: a dead letter, or an op that does not get through though others do.
+fn decided_on(book: &Book, letters: &[DeadLetterRow], name: OpName) -> Result<(OpId, OpPlace), Failure> {
+    let found = find(letters, name).map(|letter| (letter.op.id, letter.op.place));
+    if found.is_ok() {
+        return found;
+    }
+    let is_it = |op: &Queued| match name {
+        OpName::Place(place) => op.place == place,
+        OpName::Id(id) => op.row.op == id,
+    };
+    let held = queued(book)?
+        .into_iter()
+        .find(|op| is_it(op) && matches!(&op.state, State::Held(Hold::NotLetThrough { times: 1.., .. })));
+    held.map_or(found, |op| Ok((op.row.op, op.place)))
 }
 
 fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failure> {

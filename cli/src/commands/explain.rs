@@ -70,6 +70,10 @@ fn advise(explanation: &Explanation, op: &ExplainedOp) -> Option<Advice> {
         OpState::Pending | OpState::InFlight { .. } | OpState::Held(Held::BackingOff { .. }) => {
             Advice::default().run(sync(None, &[]))
         }
+        OpState::Held(Held::NotLetThrough { times: 1.., .. }) => Advice::default()
+            .words("it waits for its time, or for one of these:")
+            .choose(["dead-letters", "retry", BOOK, &place])
+            .choose(["dead-letters", "discard", BOOK, &place, "--reason", "not needed"]),
         OpState::DeadLettered { .. } => Advice::default().run(["dead-letters", "show", BOOK, &place]),
         OpState::Held(Held::OtherActor { actor }) => Advice::default().run(sync(Some(actor), &[])),
         OpState::Held(Held::WaitsFor { record } | Held::Gone { record }) => {

@@ -346,6 +346,15 @@ fn every_reason_to_hold_has_its_own_words() {
         (Hold::UndoWindow { until: at(5) }, "as long as it can still be undone"),
         (Hold::WaitsFor(other()), "waits for person/2, which has to reach the server first"),
         (Hold::DeadCreate, "waits for the record's creation, which the server refused"),
+        (
+            Hold::NotLetThrough { until: None, code: "http_502".to_owned(), times: 0 },
+            "a request with it and others was not let through (http_502)",
+        ),
+        (
+            Hold::NotLetThrough { until: Some(at(30)), code: "http_502".to_owned(), times: 3 },
+            "is held until 1970-01-01T00:00:30.000Z: something between this device and the server does not let this change \
+             through, or the server fails over it (http_502, 3 times alone)",
+        ),
         (Hold::UnmeteredNetwork, "waits for an unmetered network"),
         (Hold::OtherActor(actor("ann")), "waits until ann, who made it, uses this device again"),
         // Seen once: "an update by bob waits until ann, who made it".
