@@ -139,6 +139,7 @@ impl Book {
         };
         // Made with the book, so that every copy of it has the same.
         let device_key = if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { known_key };
+        let server_time = state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
         let shared = Shared {
             latest: Latest::default(),
             store,
@@ -152,7 +153,7 @@ impl Book {
             tail: RwLock::new(tail),
             state: RwLock::new(state),
             actor: RwLock::new(options.actor),
-            server_time: Mutex::new(None),
+            server_time: Mutex::new(server_time),
             failed: AtomicBool::new(false),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             status: watch::Sender::new(SyncStatus::default()),
@@ -300,7 +301,7 @@ impl Shared {
 
     /// Remembers the server's clock, to correct ours by.
     pub(crate) fn hear_server(&self, server: fieldbook_core::WallTime, now: Now) {
-        let heard = ServerTime { server, heard: now.monotonic };
+        let heard = ServerTime::heard(server, now);
         *self.server_time.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
 

@@ -144,7 +144,7 @@ impl Book {
                 let fields = effective_fields(&content, reference);
                 tail.push(TailOp {
                     op: PlannedOp { id: reference.op, place: reference.place },
-                    step: Step { kind: content.kind, fields, edited_at: content.edited_at },
+                    step: Step { kind: content.kind, fields, edited_at: reference.edited_at(&content) },
                     under_way: session.tail.unit_of(reference.place).is_some(),
                 });
             }

@@ -18,7 +18,7 @@ use fieldbook_projections::LogView;
 
 use crate::book::Book;
 use crate::error::Error;
-use crate::writer::Session;
+use crate::writer::{Session, Stamps};
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +190,8 @@ struct AdmittedOp {
     mutation: Mutation,
     json: Option<FieldsJson>,
     base: Option<Version>,
+    /// The latest stamp of the record that its author read.
+    read: Hlc,
     schema_version: u32,
 }
 
@@ -207,6 +209,7 @@ struct Images(HashMap<RecordKey, Seen>);
 struct Seen {
     image: Option<FieldsJson>,
     base: Option<Version>,
+    stamp: Hlc,
 }
 
 impl Seen {
@@ -231,7 +234,9 @@ impl Images {
             Entry::Vacant(unseen) => {
                 let row = session.tables.look(key)?;
                 let image = row.and_then(RecordRow::image).cloned();
-                unseen.insert(Seen { image, base: row.and_then(RecordRow::version) })
+                let (base, read) =
+                    (row.and_then(RecordRow::version), row.map(Stamps::of).unwrap_or_default());
+                unseen.insert(Seen { image, base, stamp: session.read_stamp(read)? })
             }
         })
     }
@@ -247,7 +252,7 @@ impl Images {
         let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
         let schema_version = rules.schema_version;
         let json = (mutation.kind != OpKind::Delete).then_some(json);
-        Ok(Some(AdmittedOp { mutation, json, base: seen.base, schema_version }))
+        Ok(Some(AdmittedOp { mutation, json, base: seen.base, read: seen.stamp, schema_version }))
     }
 }
 
@@ -270,12 +275,10 @@ fn append_stamped(
     edited_at: Option<Hlc>,
 ) -> Result<Vec<(OpId, OpPlace)>, Error> {
     let mut items = Items::default();
-    let mut last = Hlc::ZERO;
     let ops: Vec<OpMeta> = ops
         .into_iter()
         .map(|op| {
-            let stamped = session.stamp();
-            last = stamped.hlc;
+            let stamped = session.stamp(&op.mutation.key, op.read);
             OpMeta {
                 id: OpId::new(session.now.wall, session.randomness),
                 key: op.mutation.key,
@@ -290,7 +293,7 @@ fn append_stamped(
         })
         .collect();
     let ids: Vec<_> = ops.iter().map(|op| op.id).collect();
-    let entry = session.append(Draft { meta: Meta::Intent(Intent { ops }), items }, last)?;
+    let entry = session.append(Draft { meta: Meta::Intent(Intent { ops }), items }, Hlc::ZERO)?;
     let seq = entry.header.seq;
     Ok(ids.into_iter().zip(0..).map(|(id, index)| (id, OpPlace { seq, index })).collect())
 }

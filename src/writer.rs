@@ -13,13 +13,14 @@
 //! 3. A round that wrote nothing commits nothing.
 //! 4. A commit that fails is ambiguous: who wrote in it hears [`Error::Unknown`], and the book takes no more writes.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::{Draft, Entry, FieldsSource, Meta};
 use fieldbook_core::locks::Mutex;
 use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, commit};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
-use fieldbook_core::rules::clock::{ServerTime, Stamped, stamp};
+use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
@@ -49,6 +50,8 @@ pub(crate) struct Session<'t> {
     appender: Appender<'t>,
     server_time: Option<ServerTime>,
     last_stamp: Hlc,
+    /// The stamps of this round's edits by record, of those that had to go beyond the clock.
+    beyond: HashMap<RecordKey, Hlc>,
     effects: Effects,
     appended: u64,
     ops: Vec<OpId>,
@@ -58,11 +61,27 @@ pub(crate) struct Session<'t> {
 }
 
 impl<'t> Session<'t> {
-    /// Draws the stamp of the next edit.
-    pub(crate) fn stamp(&mut self) -> Stamped {
-        let stamped = stamp(self.last_stamp, self.now, self.server_time);
-        self.last_stamp = stamped.hlc;
+    /// Draws the stamp of the next edit of a record. `read` is the latest stamp that its author read of it.
+    pub(crate) fn stamp(&mut self, key: &RecordKey, read: Hlc) -> Stamped {
+        let read = self.beyond.get(key).map_or(read, |known| read.max(*known));
+        let stamped = stamp(self.last_stamp, read, self.now, self.server_time);
+        let by_the_clock = stamp(self.last_stamp, Hlc::ZERO, self.now, self.server_time).hlc;
+        self.last_stamp = by_the_clock;
+        if stamped.hlc > by_the_clock {
+            self.beyond.insert(key.clone(), stamped.hlc);
+        }
         stamped
+    }
+
+    /// Returns the latest stamp of a record that whoever reads it now has read.
+    pub(crate) fn read_stamp(&self, stamps: Stamps) -> Result<Hlc, Error> {
+        let Some((place, restamped)) = stamps.last else { return Ok(stamps.confirmed) };
+        let last = match (restamped, self.tail.op(place)) {
+            (Some(restamped), _) => restamped,
+            (None, Some(known)) => known.edited_at,
+            (None, None) => self.log_view().op(place)?.edited_at,
+        };
+        Ok(stamps.confirmed.max(last))
     }
 
     /// Appends an entry and applies it. Its clock is at least `hlc`.
@@ -73,9 +92,7 @@ impl<'t> Session<'t> {
             ));
         }
         let head = self.appender.head().map_or(Hlc::ZERO, |head| head.hlc);
-        let hlc =
-            if hlc > head { hlc } else { stamp(self.last_stamp.max(head), self.now, self.server_time).hlc };
-        self.last_stamp = self.last_stamp.max(hlc);
+        let hlc = if hlc > head { hlc } else { entry_stamp(head, self.now, self.server_time) };
         if let Meta::Intent(intent) = &draft.meta {
             self.ops.extend(intent.ops.iter().map(|op| op.id));
         } else {
@@ -144,6 +161,24 @@ impl<'t> Session<'t> {
             fold_tail(&mut self.tables, self.tail, &self.effects.tail, head)?;
         }
         Ok(())
+    }
+}
+
+/// What a record's row says of its stamps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stamps {
+    confirmed: Hlc,
+    /// The last op that waits, and its stamp if that is another than it was made with. Ops of a record are stamped one above
+    /// the other.
+    last: Option<(OpPlace, Option<Hlc>)>,
+}
+
+impl Stamps {
+    pub(crate) fn of(row: &RecordRow) -> Self {
+        Self {
+            confirmed: row.confirmed.as_ref().map_or(Hlc::ZERO, |confirmed| confirmed.edited_at),
+            last: row.tail.last().map(|reference| (reference.place, reference.restamped)),
+        }
     }
 }
 
@@ -337,6 +372,7 @@ impl Shared {
             projections: &mut writer.projections,
             server_time: self.server_time(),
             last_stamp: head.map_or(Hlc::ZERO, |head| head.hlc),
+            beyond: HashMap::new(),
             effects: Effects::default(),
             appended: 0,
             ops: Vec::new(),

@@ -15,7 +15,7 @@ use crate::names::{Actor, RecordKey};
 use crate::numbers::Seq;
 use crate::op::OpPlace;
 use crate::rows::{Suspicion, TailRow, UnitRow};
-use crate::time::WallTime;
+use crate::time::{Hlc, WallTime};
 
 /// The tail of a book.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,7 @@ pub struct Tail {
     unit_of: HashMap<OpPlace, UnitId>,
     referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
     leavers: HashMap<RecordKey, BTreeSet<OpPlace>>,
+    latest_stamp: Hlc,
 }
 
 /// A unit without a final answer, as far as planning needs it.
@@ -133,6 +134,7 @@ impl Tail {
     }
 
     fn note(&mut self, place: OpPlace, row: &TailRow) {
+        self.latest_stamp = self.latest_stamp.max(row.edited_at);
         match self.records.entry(row.key.clone()) {
             Entry::Occupied(places) => places.into_mut().insert(place),
             Entry::Vacant(vacant) => drop(vacant.insert(Places { first: place, more: Vec::new() })),
@@ -271,6 +273,11 @@ impl Tail {
         let mut units: Vec<_> = self.units.iter().map(|(id, unit)| (*id, unit)).collect();
         units.sort_by_key(|(id, unit)| (unit.planned, unit.number, *id));
         units
+    }
+
+    /// Returns a stamp that none of its ops was ever made after.
+    pub const fn latest_stamp(&self) -> Hlc {
+        self.latest_stamp
     }
 
     /// Returns how many ops there are, dead letters included.

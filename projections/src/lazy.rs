@@ -142,6 +142,7 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         | Decision::Upcast { key, .. } => Ok(vec![key.clone()]),
         Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
         Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
+        Decision::Restamped { ops, .. } => Ok(ops.iter().map(|restamp| restamp.key.clone()).collect()),
         Decision::Parked { .. }
         | Decision::Unparked { .. }
         | Decision::ServerAccepted { .. }

@@ -6,7 +6,8 @@ use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::failure::freed;
-use fieldbook_core::{Epoch, FieldsJson, Hlc, Mutation};
+use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
+use fieldbook_core::{Epoch, FieldsJson, Hlc, Mutation, Seq};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
 
@@ -28,6 +29,37 @@ impl Shared {
             answer.cursors.retain(|entity, _| request.cursors.get(entity) == known.get(entity));
         }
         Ok(())
+    }
+
+    /// Lowers the stamps of what has yet to leave, if they are ahead of the server's time. It is a commit of its own, before
+    /// anything of the answer is judged by them.
+    pub(super) fn lower_stamps(&self, answer: &ExchangeAnswer) -> Result<(), Error> {
+        if !may_be_ahead(&self.tail(), answer.server_time) {
+            return Ok(());
+        }
+        let is_sent_back = |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
+        let sent_back = answer.outcomes.iter().filter(|told| is_sent_back(&told.outcome));
+        let (sent_back, server) = (sent_back.map(|told| told.unit).collect(), answer.server_time);
+        self.write_in_turn(move |session| {
+            let before = match session.tables.state()?.server_time {
+                Some((server, _)) => Some(server),
+                None => entries_from(session.entries(), Seq::ZERO)
+                    .next()
+                    .transpose()?
+                    .map(|entry| entry.header.wall),
+            };
+            let (tail, told) = (session.tail, Told { server, now: session.now, before });
+            let ops = restamp(&mut session.view().0, tail, &told, &sent_back)?;
+            if !ops.is_empty() {
+                tracing::warn!(
+                    ops = ops.len(),
+                    "edits were made by a clock that stood ahead: their stamps are lowered"
+                );
+                let decision = Decision::Restamped { server_time: server, ops };
+                session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns whether an answer says anything that is not known.

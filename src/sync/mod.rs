@@ -140,6 +140,9 @@ impl Desk for Shared {
         let more = answer.more;
         self.hear_server(answer.server_time, self.clock.now());
         let known = self.state().server;
+        if known.is_none_or(|known| known == (answer.server, answer.server_epoch)) {
+            self.lower_stamps(&answer)?;
+        }
         let taken = if known.is_some_and(|known| known != (answer.server, answer.server_epoch)) {
             let scope = ParkScope::Server(answer.server, answer.server_epoch);
             self.decide(vec![Decision::Parked { scope, code: "other_server".to_owned() }])?;

@@ -69,6 +69,7 @@ pub(crate) const fn class(class: OutcomeClass) -> &'static str {
         OutcomeClass::Rejected => "rejected",
         OutcomeClass::Unsupported => "unsupported",
         OutcomeClass::Unauthorized => "unauthorized",
+        OutcomeClass::Ahead => "ahead",
     }
 }
 
@@ -130,6 +131,17 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::ServerAccepted { server: Some((server, _)) } => format!("server {server} accepted"),
         Decision::ServerAccepted { server: None } => "whichever server answers next accepted".to_owned(),
         Decision::ServerRead => "the accepted server is read to its end".to_owned(),
+        Decision::Restamped { server_time, ops } => {
+            let each: Vec<_> = ops
+                .iter()
+                .map(|restamp| {
+                    let at = time::local(restamp.edited_at.wall());
+                    format!("{} ({}) counts as made at {at}", restamp.key, restamp.op.place)
+                })
+                .collect();
+            let server = time::local(*server_time);
+            format!("the clock stood ahead, the server's shows {server}: {}", each.join(", "))
+        }
         Decision::Upcast { key, op, schema_version, .. } => {
             format!("{} ({}) turned into schema version {schema_version}", name(key), op.place)
         }

@@ -281,6 +281,13 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             "server": server.map(|(server, _)| server), "server_epoch": server.map(|(_, epoch)| epoch),
         }),
         Decision::ServerRead => json!({ "decision": "server_read" }),
+        Decision::Restamped { server_time, ops } => json!({
+            "decision": "restamped", "server_time": time::utc(*server_time),
+            "ops": ops.iter().map(|restamp| json!({
+                "key": restamp.key, "place": restamp.op.place, "op": restamp.op.id,
+                "edited_at": time::utc(restamp.edited_at.wall()),
+            })).collect::<Vec<_>>(),
+        }),
         Decision::Upcast { key, op, schema_version, fields } => json!({
             "decision": "upcast", "key": key, "place": op.place, "op": op.id, "schema_version": schema_version,
             "fields": item(entry, *fields),

@@ -11,12 +11,14 @@ use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
 use crate::limits;
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
+use crate::time::WallTime;
 
 /// A tenant's store in memory. It never fails, so whatever is written to it is committed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryAuthority {
     identity: (ServerId, ServerEpoch),
     last_commit: Version,
+    newest_time: Option<WallTime>,
     records: BTreeMap<RecordKey, Row>,
     feeds: BTreeMap<EntityType, BTreeMap<(Version, u32), RecordId>>,
     units: BTreeMap<UnitId, UnitMemory>,
@@ -31,6 +33,7 @@ impl MemoryAuthority {
         Self {
             identity: (server, epoch),
             last_commit: Version::new(0),
+            newest_time: None,
             records: BTreeMap::new(),
             feeds: BTreeMap::new(),
             units: BTreeMap::new(),
@@ -64,6 +67,10 @@ impl AuthorityRead for MemoryAuthority {
 
     fn last_commit(&self) -> Result<Version, Infallible> {
         Ok(self.last_commit)
+    }
+
+    fn newest_time(&self) -> Result<Option<WallTime>, Infallible> {
+        Ok(self.newest_time)
     }
 
     fn record(&self, key: &RecordKey) -> Result<Option<Row>, Infallible> {
@@ -115,6 +122,11 @@ impl AuthorityRead for MemoryAuthority {
 impl AuthorityState for MemoryAuthority {
     fn set_last_commit(&mut self, commit: Version) -> Result<(), Infallible> {
         self.last_commit = commit;
+        Ok(())
+    }
+
+    fn set_newest_time(&mut self, time: WallTime) -> Result<(), Infallible> {
+        self.newest_time = Some(time);
         Ok(())
     }
 

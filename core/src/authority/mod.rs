@@ -18,6 +18,8 @@
 //!    count every byte that travels.
 //! 8. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
 //!    says of versions and cursors would mean something else here.
+//! 8. A stamp is taken as it is, or its unit not at all. What the server says of the time never goes back behind its newest
+//!    commit, so that a stamp that was taken once is not ahead later.
 //!
 //! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
 //! an app's entity types. Tombstones and unit ids are kept for ever.
@@ -193,6 +195,7 @@ pub fn accept<S: AuthorityState>(
         }
         None => {}
     }
+    let now = server_time(state, now)?;
     unit::apply_all(state, &request.units, now, quota, &mut accepted)?;
     Ok(accepted)
 }
@@ -244,6 +247,7 @@ pub fn answer<S: AuthorityRead>(
         page::read(state, request, quota, &accepted.own)?
     };
     let (server, server_epoch) = state.identity().map_err(ExchangeError::State)?;
+    let now = server_time(state, now)?;
     Ok(ExchangeAnswer {
         marker: MARKER.to_owned(),
         protocol: PROTOCOL,
@@ -258,6 +262,12 @@ pub fn answer<S: AuthorityRead>(
         receipt: accepted.receipt,
         forked: accepted.forked,
     })
+}
+
+/// Returns what the server says of the time: what its clock shows, unless that has gone back behind its newest commit.
+fn server_time<S: AuthorityRead>(state: &S, now: WallTime) -> Result<WallTime, ExchangeError<S::Error>> {
+    let newest = state.newest_time().map_err(ExchangeError::State)?;
+    Ok(newest.map_or(now, |newest| now.max(newest)))
 }
 
 /// Refuses what no unit of which should be looked at, and returns whether the request was made for another life of the store.

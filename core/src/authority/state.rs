@@ -6,6 +6,7 @@ use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
+use crate::time::WallTime;
 
 /// What the rules read.
 pub trait AuthorityRead {
@@ -47,6 +48,12 @@ pub trait AuthorityRead {
     /// # Errors
     /// If the store failed.
     fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, Self::Error>;
+
+    /// Returns the time of the tenant's newest commit, by the server's clock; none if it is not known.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn newest_time(&self) -> Result<Option<WallTime>, Self::Error>;
 
     /// Returns the known head of one life of a device's log.
     ///
@@ -91,6 +98,12 @@ pub trait AuthorityState: AuthorityRead {
     /// # Errors
     /// If the store failed.
     fn set_last_commit(&mut self, commit: Version) -> Result<(), Self::Error>;
+
+    /// Sets the time of the tenant's newest commit.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_newest_time(&mut self, time: WallTime) -> Result<(), Self::Error>;
 
     /// Sets a record's row and moves the record to the row's place in the feed.
     ///

@@ -8,6 +8,9 @@
 //!   anything else          differs   stale             stale     stale
 //! ```
 //!
+//! Whatever the bases say, a unit with a stamp that is further ahead of the server's time than the bound is not looked at: it is
+//! answered `ahead`. Stamps that the server lowered would make devices differ after a lost answer.
+//!
 //! A unit that replaces others, one of which took effect, is stale whatever its bases are.
 //!
 //! Costs are counted before the work ([`super::work`]). Whether a unit is stale is found out without reading a record, and
@@ -56,7 +59,7 @@ pub(super) fn apply_all<S: AuthorityState>(
         return Ok(());
     }
     let first = state.last_commit().map_err(ExchangeError::State)?;
-    let latest = Hlc::at(now.plus(limits::CLOCK_AHEAD));
+    let latest = Hlc::at(now.plus(limits::STAMP_AHEAD));
     let mut round = Round { quota, latest, work: Work::new(quota), counted: Counted::default() };
     let mut last = first;
     let mut told = RecordSize::default();
@@ -81,6 +84,7 @@ pub(super) fn apply_all<S: AuthorityState>(
     }
     if last > first {
         state.set_last_commit(last).map_err(ExchangeError::State)?;
+        state.set_newest_time(now).map_err(ExchangeError::State)?;
         round.counted.store(state)?;
         accepted.wrote = true;
     }
@@ -112,6 +116,9 @@ fn apply<S: AuthorityState>(
     }
     if let Some(unfit) = unit.changes.iter().find_map(|change| change.fields.as_ref()?.unfit()) {
         return Ok(Ok(fault::rejected(unfit.code(), &unfit.to_string())));
+    }
+    if unit.changes.iter().any(|change| change.latest_stamp() > round.latest) {
+        return Ok(Ok(Outcome::Ahead));
     }
     let mut applied = Vec::new();
     for former in &unit.replaces {
@@ -153,10 +160,7 @@ fn apply<S: AuthorityState>(
         state.set_record(&change.key, place.as_ref(), row).map_err(ExchangeError::State)?;
     }
     state.set_unit(&unit.id, &UnitMemory { digest, commit }).map_err(ExchangeError::State)?;
-    let versions = versions(unit, commit);
-    let capped = unit.changes.iter().zip(draft.rows).filter(|(change, _)| change.edited_at > round.latest);
-    let current = capped.map(|(change, row)| row.into_change(change.key.clone())).collect();
-    Ok(Ok(Outcome::Applied { versions, current }))
+    Ok(Ok(Outcome::Applied { versions: versions(unit, commit), current: Vec::new() }))
 }
 
 /// The rows that a unit makes.
@@ -192,7 +196,7 @@ fn draft<S: AuthorityState>(
             OpKind::Update => state.record(&change.key).map_err(ExchangeError::State)?,
             _ => None,
         };
-        let placing = Placing { version: commit, index, latest: round.latest };
+        let placing = Placing { version: commit, index };
         let row = changed(before.as_ref(), change, placing).map_err(ExchangeError::Damaged)?;
         drop(before);
         size += row.size(&change.key);

@@ -171,6 +171,24 @@ pub enum Decision {
         /// Not to be sent again before this; none where they are several, which go as soon as nothing else is left to send.
         retry_at: Option<WallTime>,
     },
+    /// Pending ops get earlier stamps: the ones that they were made with are ahead of the server's time.
+    Restamped {
+        /// What the server's clock showed.
+        server_time: WallTime,
+        /// The ops, oldest first.
+        ops: Vec<Restamp>,
+    },
+}
+
+/// An op's new stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Restamp {
+    /// The record.
+    pub key: RecordKey,
+    /// The op.
+    pub op: PlannedOp,
+    /// When it counts as made.
+    pub edited_at: Hlc,
 }
 
 /// What a park stops.

@@ -112,6 +112,8 @@ pub enum OutcomeClass {
     Unsupported,
     /// The credentials no longer hold.
     Unauthorized,
+    /// A stamp is too far ahead of the server's time.
+    Ahead,
 }
 
 /// One record as the server sent it.

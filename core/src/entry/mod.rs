@@ -28,7 +28,8 @@ use crate::random::Randomness;
 use crate::time::{Hlc, WallTime};
 
 pub use decision::{
-    Annulled, AnnulledReason, Conflicted, ConflictedField, Decision, ParkScope, SettledBy, Verb, Winner,
+    Annulled, AnnulledReason, Conflicted, ConflictedField, Decision, ParkScope, Restamp, SettledBy, Verb,
+    Winner,
 };
 pub use meta::{
     ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened, OutcomeClass,

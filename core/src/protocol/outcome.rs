@@ -45,6 +45,8 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         applied: Vec<UnitId>,
     },
+    /// A stamp is further ahead of the server's time, which the answer tells, than any may be. Nothing was applied.
+    Ahead,
     /// Not now. Nothing was applied.
     Transient {
         /// Why, for machines.
@@ -117,6 +119,7 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
             "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
             "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)? },
             "stale" => Outcome::Stale { current, applied },
+            "ahead" => Outcome::Ahead,
             "transient" => {
                 Outcome::Transient { code: code.ok_or(InvalidOutcome)?, message, retry_after_milliseconds }
             }

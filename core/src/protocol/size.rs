@@ -123,6 +123,7 @@ impl UnitOutcome {
             Outcome::Stale { current, applied } => {
                 plus(39 * applied.len()) + current.iter().map(Change::size).sum()
             }
+            Outcome::Ahead => frame,
             Outcome::Transient { code, message, .. } | Outcome::Rejected { code, message } => {
                 plus(string(code) + string(message))
             }
@@ -201,6 +202,7 @@ mod tests {
                 Outcome::Applied { versions: versions.clone(), current: changes.clone() },
                 Outcome::Duplicate { versions },
                 Outcome::Stale { applied: vec![unit; changes.len()], current: changes },
+                Outcome::Ahead,
                 Outcome::Rejected { code: code.clone(), message: message.clone() },
                 Outcome::Transient { code, message, retry_after_milliseconds: Some(u64::MAX) },
             ] {

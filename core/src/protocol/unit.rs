@@ -93,6 +93,11 @@ impl UnitChange {
         160 + self.key.id.as_str().len() + 40 * self.ops.len() + older + fields
     }
 
+    /// Returns the latest of its stamps.
+    pub fn latest_stamp(&self) -> Hlc {
+        self.older.values().copied().fold(self.edited_at, Hlc::max)
+    }
+
     /// Returns when a field was edited.
     pub fn edited_at_of(&self, field: &str) -> Hlc {
         self.older.get(field).copied().unwrap_or(self.edited_at)

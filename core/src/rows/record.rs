@@ -5,6 +5,7 @@ use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
 use crate::numbers::Version;
 use crate::op::{OpKind, OpPlace};
+use crate::rules::OpContent;
 use crate::time::{Hlc, WallTime};
 
 /// One record. Key: [`RecordKey::to_bytes`](crate::names::RecordKey::to_bytes).
@@ -75,6 +76,8 @@ pub struct TailRef {
     pub attempts: Vec<UnitId>,
     /// Its fields under a later schema version than that under which it was made. `lost` and `merged` are of that version.
     pub upcast: Option<Upcast>,
+    /// When it counts as made, if the stamp that it was made with was ahead of the server's time.
+    pub restamped: Option<Hlc>,
 }
 
 impl TailRef {
@@ -92,7 +95,13 @@ impl TailRef {
             base: None,
             attempts: Vec::new(),
             upcast: None,
+            restamped: None,
         }
+    }
+
+    /// Returns when an op counts as made.
+    pub fn edited_at(&self, content: &OpContent) -> Hlc {
+        self.restamped.unwrap_or(content.edited_at)
     }
 
     /// Returns whether it is a dead letter, or a unit that carried it was given up.

@@ -98,6 +98,7 @@ fn a_view_says_what_the_row_says() {
         merged: Some(fields("{}")),
         attempts: vec![UnitId::from_bytes([7; 16])],
         base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
+        restamped: Some(Hlc::from_bits(3)),
         upcast: Some(Upcast { schema_version: 2, fields: fields("{}") }),
     };
     let rows = [

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | applied, duplicate | acked |
 //! | stale | dissolved; each of its ops is judged against the current record; what is left is planned anew |
+//! | ahead | dissolved, with the stamps that [`super::restamp`] gave its ops before; planned anew |
 //! | transient | tried; the fifth time dead-lettered |
 //! | rejected | dead-lettered |
 //! | unsupported | its entity type is parked |
@@ -198,7 +199,12 @@ impl<'a, V: View> Taking<'a, V> {
             }
             Outcome::Stale { current, applied } => {
                 meta.class = OutcomeClass::Stale;
-                self.stale(id, &unit, current, applied)?;
+                self.stale(id, &unit, current, applied, "stale")?;
+            }
+            // Its ops were given other stamps before the answer was looked at. A page may have passed them by.
+            Outcome::Ahead => {
+                meta.class = OutcomeClass::Ahead;
+                self.stale(id, &unit, &[], &[], "ahead")?;
             }
             Outcome::Transient { code, message, retry_after_milliseconds } => {
                 meta.class = OutcomeClass::Transient;
@@ -259,6 +265,7 @@ impl<'a, V: View> Taking<'a, V> {
         unit: &UnitRow,
         current: &'a [Change],
         applied: &[UnitId],
+        code: &str,
     ) -> Result<(), V::Error> {
         self.out.tally.units_stale += 1;
         self.out.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
@@ -279,7 +286,7 @@ impl<'a, V: View> Taking<'a, V> {
                     && change.ops.iter().any(|op| op.id == reference.op)
             };
             for reference in row.tail.iter().filter(worn_out) {
-                self.park(ParkScope::Op(reference.op), "stale");
+                self.park(ParkScope::Op(reference.op), code);
             }
         }
         Ok(())

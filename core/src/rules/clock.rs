@@ -1,33 +1,60 @@
 //! Which stamp an edit gets.
 //!
 //! ```text
-//!   stamp = max(device's wall clock, last stamp + 1), but at most  server's estimated time + bound
+//!   believed = the device's wall clock, at least the server's time as far as it is known, at most a minute after it
+//!   stamp    = max(believed, above every stamp of the record that its author read)
 //! ```
 //!
+//! | the server's time was heard | it is now, as far as can be told | a wall clock is believed |
+//! |---|---|---|
+//! | in this process | what was heard, and the monotonic clock since | from there to a minute after it |
+//! | before the last start | what was heard, and the wall clock since, as if it went on as it did | from there to a minute after it |
+//! | before the last start, and the wall clock has gone back since | at least what was heard | from there on |
+//! | never | unknown | as it is |
+//!
 //! Invariants:
-//! 1. Stamps of one device grow strictly, through restarts and clock jumps: the last one is read from the log's head.
-//! 2. Once a server's time is known, a wall clock that stands too far ahead moves no stamp beyond the bound, except by
-//!    counting on from a stamp that is already there.
+//! 1. An edit is stamped above every stamp of its record that its author read, whatever the clock or its bounds say.
+//! 2. An op's stamp is bounded on its own: one that was drawn by a bad clock moves no later one of another record.
 //! 3. An edit is never refused for a bad clock.
-
-use std::time::Duration;
+//! 4. Entries of a log are stamped in growing order. That order is the log's, not that of the edits in it.
+//!
+//! What it is not: the lowering of stamps that turn out to be ahead ([`super::restamp`]).
 
 use crate::limits;
 use crate::time::{Hlc, MonotonicTime, Now, WallTime};
 
-/// A server's time, and the device's monotonic time when it was heard.
+/// A server's time, and what the device's clocks showed when it was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTime {
-    /// What the server's clock showed.
-    pub server: WallTime,
-    /// What the device's monotonic clock showed then.
-    pub heard: MonotonicTime,
+    server: WallTime,
+    wall: WallTime,
+    /// None if that was before this process began.
+    monotonic: Option<MonotonicTime>,
 }
 
 impl ServerTime {
-    /// Returns what the server's clock shows now, as far as can be told.
+    /// A time that the server told now.
+    pub const fn heard(server: WallTime, now: Now) -> Self {
+        Self { server, wall: now.wall, monotonic: Some(now.monotonic) }
+    }
+
+    /// A time that the server told before this process began, when the device's wall clock showed `wall`.
+    pub const fn remembered(server: WallTime, wall: WallTime) -> Self {
+        Self { server, wall, monotonic: None }
+    }
+
+    /// Returns what the server's clock shows now, as far as can be told: at least that.
     pub fn estimate(&self, now: Now) -> WallTime {
-        self.server.plus(now.monotonic.since(self.heard))
+        match self.monotonic {
+            Some(heard) => self.server.plus(now.monotonic.since(heard)),
+            None => self.server.plus(now.wall.since(self.wall)),
+        }
+    }
+
+    /// Returns the latest time that a clock may show to be believed; none if nothing can be said.
+    fn latest(&self, now: Now) -> Option<WallTime> {
+        let is_known = self.monotonic.is_some() || now.wall >= self.wall;
+        is_known.then(|| self.estimate(now).plus(limits::CLOCK_AHEAD))
     }
 }
 
@@ -40,22 +67,33 @@ pub struct Stamped {
     pub capped: bool,
 }
 
-/// Draws the next stamp of a device.
-pub fn stamp(last: Hlc, now: Now, server: Option<ServerTime>) -> Stamped {
-    let (wall, capped) = believable(now.wall, server.map(|server| server.estimate(now)), limits::CLOCK_AHEAD);
-    Stamped { hlc: Hlc::at(wall).max(last.next()), capped }
+/// Draws the stamp of an edit. `read` is the latest stamp of its record that its author read, `last` the last one that this
+/// device drew: edits of one moment are told apart by it, unless it is ahead itself.
+pub fn stamp(last: Hlc, read: Hlc, now: Now, server: Option<ServerTime>) -> Stamped {
+    let (wall, capped) = believable(now, server);
+    let near = Hlc::at(wall.plus(limits::CLOCK_AHEAD));
+    let most = server.and_then(|server| server.latest(now)).map_or(near, |most| near.min(Hlc::at(most)));
+    let counted_on = if last < most { last.next() } else { Hlc::ZERO };
+    Stamped { hlc: Hlc::at(wall).max(counted_on).max(read.next()), capped }
 }
 
-/// Returns the stamp after having seen a stamp of someone else: later than both, but not dragged beyond the bound.
+/// Draws the stamp of an entry: after that of the entry before it.
+pub fn entry_stamp(last: Hlc, now: Now, server: Option<ServerTime>) -> Hlc {
+    Hlc::at(believable(now, server).0).max(last.next())
+}
+
+/// Returns the stamp of an entry after having seen a stamp of someone else: later than both, but not dragged beyond the bound.
 pub fn observe(last: Hlc, seen: Hlc, server: WallTime) -> Hlc {
     let bound = Hlc::at(server.plus(limits::CLOCK_AHEAD));
     last.max(seen.min(bound)).next()
 }
 
-fn believable(wall: WallTime, server: Option<WallTime>, bound: Duration) -> (WallTime, bool) {
-    match server.map(|server| server.plus(bound)) {
-        Some(most) if wall > most => (most, true),
-        _ => (wall, false),
+/// Returns what a wall clock is believed to show, and whether it stands too far ahead.
+fn believable(now: Now, server: Option<ServerTime>) -> (WallTime, bool) {
+    let Some(server) = server else { return (now.wall, false) };
+    match server.latest(now) {
+        Some(most) if now.wall > most => (most, true),
+        _ => (now.wall.max(server.estimate(now)), false),
     }
 }
 
@@ -70,23 +108,72 @@ mod tests {
         }
     }
 
+    fn wall(milliseconds: i64) -> WallTime {
+        WallTime::from_milliseconds(milliseconds)
+    }
+
+    const YEARS: i64 = 441_504_000_000;
+
     #[test]
-    fn stamps_grow_when_the_wall_clock_goes_back() {
-        let first = stamp(Hlc::ZERO, at(5_000, 0), None).hlc;
-        let second = stamp(first, at(-60_000, 1), None).hlc;
-        assert!(second > first);
-        assert_eq!(second.wall(), first.wall());
+    fn an_edit_comes_after_what_its_author_read_however_the_wall_clock_jumps() {
+        let first = stamp(Hlc::ZERO, Hlc::ZERO, at(5_000, 0), None).hlc;
+        let second = stamp(first, first, at(-60_000, 1), None).hlc;
+        assert_eq!(second, first.next());
+    }
+
+    #[test]
+    fn edits_of_one_moment_are_told_apart() {
+        let first = stamp(Hlc::ZERO, Hlc::ZERO, at(5_000, 0), None).hlc;
+        assert_eq!(stamp(first, Hlc::ZERO, at(5_000, 0), None).hlc, first.next());
+    }
+
+    /// One edit was made while the clock stood 14 years ahead, and the device won every conflict from then on.
+    #[test]
+    fn a_stamp_of_a_bad_minute_moves_no_later_edit_of_another_record() {
+        let bad = stamp(Hlc::ZERO, Hlc::ZERO, at(YEARS, 0), None).hlc;
+        assert_eq!(stamp(bad, Hlc::ZERO, at(5_000, 10), None).hlc, Hlc::at(wall(5_000)));
+        let server = Some(ServerTime::heard(wall(5_000), at(5_000, 0)));
+        assert_eq!(stamp(bad, Hlc::ZERO, at(5_010, 10), server).hlc, Hlc::at(wall(5_010)));
+        // The log's own order goes on from there.
+        assert_eq!(entry_stamp(bad, at(5_010, 10), server), bad.next());
     }
 
     #[test]
     fn a_clock_in_2040_is_capped_by_the_server_and_flagged() {
-        let server = ServerTime {
-            server: WallTime::from_milliseconds(1_000_000),
-            heard: MonotonicTime::from_milliseconds(10),
-        };
-        let stamped = stamp(Hlc::ZERO, at(2_208_988_800_000, 5_010), Some(server));
+        let server = ServerTime::heard(wall(1_000_000), at(0, 10));
+        let stamped = stamp(Hlc::ZERO, Hlc::ZERO, at(2_208_988_800_000, 5_010), Some(server));
         assert!(stamped.capped);
-        assert_eq!(stamped.hlc.wall(), WallTime::from_milliseconds(1_000_000 + 5_000 + 60_000));
+        assert_eq!(stamped.hlc.wall(), wall(1_000_000 + 5_000 + 60_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_put_right_by_the_server() {
+        let server = ServerTime::heard(wall(1_000_000), at(0, 10));
+        let stamped = stamp(Hlc::ZERO, Hlc::ZERO, at(-YEARS, 5_010), Some(server));
+        assert_eq!((stamped.hlc.wall(), stamped.capped), (wall(1_005_000), false));
+    }
+
+    #[test]
+    fn after_a_restart_a_clock_is_taken_to_be_as_wrong_as_it_was() {
+        let hours = 3 * 3_600_000;
+        let now = hours + 10_000_000;
+        let behind = ServerTime::remembered(wall(now), wall(now - hours));
+        assert_eq!(
+            stamp(Hlc::ZERO, Hlc::ZERO, at(now - hours + 7, 0), Some(behind)).hlc.wall(),
+            wall(now + 7)
+        );
+        let ahead = ServerTime::remembered(wall(now), wall(now + hours));
+        let stamped = stamp(Hlc::ZERO, Hlc::ZERO, at(now + hours + 7, 0), Some(ahead));
+        assert_eq!((stamped.hlc.wall(), stamped.capped), (wall(now + 7 + 60_000), true));
+    }
+
+    #[test]
+    fn after_a_restart_a_clock_that_went_back_is_not_believed_below_what_the_server_told() {
+        let server = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000)));
+        assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(-YEARS, 0), server).hlc.wall(), wall(10_000_000));
+        // How long ago that was, nobody can say.
+        let ahead = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000 + YEARS)));
+        assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(90_000_000, 0), ahead).hlc.wall(), wall(90_000_000));
     }
 
     #[test]
@@ -97,19 +184,18 @@ mod tests {
 
     #[test]
     fn a_stamp_seen_from_the_far_future_does_not_drag_ours_along() {
-        let server = WallTime::from_milliseconds(1_000_000);
-        let after = observe(Hlc::at(server), Hlc::at(WallTime::from_milliseconds(i64::MAX / 2)), server);
+        let server = wall(1_000_000);
+        let after = observe(Hlc::at(server), Hlc::at(wall(i64::MAX / 2)), server);
         assert_eq!(after.wall(), server.plus(limits::CLOCK_AHEAD));
-        let near = Hlc::at(WallTime::from_milliseconds(1_000_500));
+        let near = Hlc::at(wall(1_000_500));
         assert_eq!(observe(Hlc::at(server), near, server), near.next());
     }
 
     #[test]
     fn a_clock_is_believed_up_to_the_bound() {
-        let server = WallTime::from_milliseconds(1_000);
-        let bound = Duration::from_millis(500);
-        let of = |wall| believable(WallTime::from_milliseconds(wall), Some(server), bound);
-        assert_eq!(of(1_500), (WallTime::from_milliseconds(1_500), false));
-        assert_eq!(of(1_501), (WallTime::from_milliseconds(1_500), true));
+        let server = Some(ServerTime::heard(wall(1_000), at(1_000, 0)));
+        let most = 1_000 + 60_000;
+        assert_eq!(believable(at(most, 0), server), (wall(most), false));
+        assert_eq!(believable(at(most + 1, 0), server), (wall(most), true));
     }
 }

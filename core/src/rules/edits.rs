@@ -83,7 +83,12 @@ impl<V: View> Taking<'_, V> {
                 &mut waiting
             };
             let op = PlannedOp { id: reference.op, place: reference.place };
-            edit.ops.push(EditOp { op, kind: content.kind, edited_at: content.edited_at, fields });
+            edit.ops.push(EditOp {
+                op,
+                kind: content.kind,
+                edited_at: reference.edited_at(&content),
+                fields,
+            });
         }
         // Bases were made of what was read before; damage would have shown then.
         waiting.base = overlaid(waiting.base.take(), &waits).unwrap_or_default();

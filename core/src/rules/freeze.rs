@@ -312,7 +312,8 @@ where
         if let Some(reference) = reference.filter(|reference| reference.base.is_some()) {
             based.push((reference, fields.clone()));
         }
-        folded = folded.then(Step { kind: content.kind, fields, edited_at: content.edited_at }, attempted);
+        let edited_at = reference.map_or(content.edited_at, |reference| reference.edited_at(&content));
+        folded = folded.then(Step { kind: content.kind, fields, edited_at }, attempted);
     }
     let base = super::base::version(row, &based)?;
     Ok((ops, FoldedOps { folded, schema_version, as_written, says_something, base }))

@@ -42,6 +42,7 @@ mod order;
 pub mod plan;
 mod rebase;
 pub mod resolve;
+pub mod restamp;
 pub mod retry;
 pub mod save;
 pub mod size;

@@ -113,12 +113,12 @@ macro_rules! variants {
 variants!(of_meta, METAS, Meta: Intent, Upstream, Control);
 variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, Verb, EpochStarted);
 variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
-variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient, Rejected, Unsupported, Unauthorized);
+variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient, Rejected, Unsupported, Unauthorized, Ahead);
 variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
 variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
 variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
-    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected);
+    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
 variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);

@@ -5,7 +5,7 @@
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
     FieldsSource, Intent, Item, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb, Winner,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy, Upstream, Verb, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::{
@@ -181,6 +181,7 @@ fn every_answer(random: &mut SeededRandomness) -> Draft {
         OutcomeClass::Rejected,
         OutcomeClass::Unsupported,
         OutcomeClass::Unauthorized,
+        OutcomeClass::Ahead,
     ];
     let outcomes = classes.map(|class| {
         let (accepted, rejected) = (class == OutcomeClass::Applied, class == OutcomeClass::Rejected);
@@ -274,6 +275,9 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         code,
         retry_at: Some(START),
     });
+    let edited_at = Hlc::at(START);
+    let restamp = Restamp { key: lead("42"), op: planned_op(3, 1, random), edited_at };
+    decisions.push(Decision::Restamped { server_time: START, ops: vec![restamp] });
     decisions
 }
 

@@ -1,6 +1,6 @@
-//! What ops lose and get: by conflicts, by what a person chose in one, by upcasters.
+//! What ops lose and get: by conflicts, by what a person chose in one, by upcasters, by a server that tells its time.
 
-use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
+use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Restamp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef, TailRow, Upcast};
 use fieldbook_core::rules::{base, effective_fields};
@@ -146,6 +146,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         if self.schema.rules(&key.entity).is_none_or(|rules| rules.references.is_empty()) {
             return Ok(());
         }
+        self.know_anew(row, concerned)
+    }
+
+    /// Has the tail know ops as their record has them now.
+    fn know_anew(&mut self, row: &RecordRow, concerned: impl Fn(&TailRef) -> bool) -> Result<(), StoreError> {
         for reference in row.tail.iter().filter(|reference| concerned(reference)) {
             let left = (!reference.outdated).then(|| self.log.op(reference.place)).transpose()?;
             let left = left.map(|content| effective_fields(&content, reference).to_json());
@@ -167,7 +172,20 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
         let made = Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
         let tail_row = made.tail_row(fields, || image_before(row, self.log, place))?;
-        self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, ..tail_row }));
+        let restamped = row.tail.iter().find(|reference| reference.place == place);
+        let restamped = restamped.and_then(|reference| reference.restamped);
+        let edited_at = restamped.unwrap_or(tail_row.edited_at);
+        self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
         Ok(())
+    }
+
+    /// Gives an op another stamp. What the app reads is the same.
+    pub(super) fn restamped(&mut self, restamp: &Restamp) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.take_record(&restamp.key)? else { return Ok(()) };
+        for reference in row.tail.iter_mut().filter(|reference| reference.op == restamp.op.id) {
+            reference.restamped = Some(restamp.edited_at);
+        }
+        self.know_anew(&row, |reference| reference.op == restamp.op.id)?;
+        self.put(&restamp.key, row)
     }
 }

@@ -18,7 +18,7 @@
 //! ```text
 //!   upstream    what the server said: changes, cursors, another server
 //!   units       a unit's life: planned, tried, suspected, acked, dissolved, dead-lettered
-//!   conflicts   what ops lose and get: conflicts, choices, upcasts
+//!   conflicts   what ops lose and get: conflicts, choices, upcasts, other stamps
 //!   ends        how ops leave the tail
 //!   tail_rows   the rows that the ops of an intent have in the tail
 //! ```
@@ -170,6 +170,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Decision::Upcast { key, op, schema_version, fields } => {
                 self.upcast(key, *op, *schema_version, *fields)
             }
+            Decision::Restamped { ops, .. } => ops.iter().try_for_each(|restamp| self.restamped(restamp)),
             Decision::ServerAccepted { server } => self.server_accepted(*server),
             Decision::ServerRead => self.server_read(),
             Decision::Unparked { scope } => {

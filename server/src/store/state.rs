@@ -3,7 +3,7 @@
 use fieldbook_core::authority::{AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{
-    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, UnitId, Version, limits,
+    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime, limits,
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
 
@@ -22,6 +22,8 @@ pub(super) struct TenantState<T> {
     usage: Option<T>,
     devices: Option<T>,
     witnessed: Option<T>,
+    /// As `usage`.
+    times: Option<T>,
 }
 
 impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
@@ -41,6 +43,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
             usage: if_there(transaction.open_table(tables::USAGE))?,
             devices: if_there(transaction.open_table(tables::DEVICES))?,
             witnessed: if_there(transaction.open_table(tables::WITNESSED))?,
+            times: if_there(transaction.open_table(tables::TIMES))?,
         })
     }
 }
@@ -62,6 +65,7 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             usage: Some(transaction.open_table(tables::USAGE)?),
             devices: Some(transaction.open_table(tables::DEVICES)?),
             witnessed: Some(transaction.open_table(tables::WITNESSED)?),
+            times: Some(transaction.open_table(tables::TIMES)?),
         })
     }
 }
@@ -122,6 +126,11 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
     fn last_commit(&self) -> Result<Version, StateError> {
         let last = read_with(&self.tenants, &self.tenant, "a tenant's last commit", tables::commit_from)?;
         Ok(last.unwrap_or_default())
+    }
+
+    fn newest_time(&self) -> Result<Option<WallTime>, StateError> {
+        let Some(table) = &self.times else { return Ok(None) };
+        read_with(table, &self.tenant, "the time of a tenant's newest commit", tables::time_from)
     }
 
     fn record(&self, key: &RecordKey) -> Result<Option<Row>, StateError> {
@@ -217,6 +226,13 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
 impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
     fn set_last_commit(&mut self, commit: Version) -> Result<(), StateError> {
         self.tenants.insert(self.tenant.as_slice(), commit.number().to_le_bytes().as_slice())?;
+        Ok(())
+    }
+
+    fn set_newest_time(&mut self, time: WallTime) -> Result<(), StateError> {
+        if let Some(table) = &mut self.times {
+            table.insert(self.tenant.as_slice(), time.milliseconds().to_le_bytes().as_slice())?;
+        }
         Ok(())
     }
 

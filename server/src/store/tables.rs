@@ -4,7 +4,7 @@
 
 use fieldbook_core::authority::{UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
-use fieldbook_core::{DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version};
+use fieldbook_core::{DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version, WallTime};
 use redb::TableDefinition;
 
 use super::{Damaged, Tenant};
@@ -52,6 +52,11 @@ pub(super) const DEVICES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 ///
 /// Key: tenant, 0, device, epoch, seq (u64). Value: hash.
 pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("witnessed-1");
+
+/// When each tenant's newest commit was. Made by the first write.
+///
+/// Key: tenant, 0. Value: milliseconds since 1970 by the server's clock (i64).
+pub(super) const TIMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("times-1");
 
 /// What the store is. One row.
 ///
@@ -169,6 +174,10 @@ pub(super) fn anchor_from(bytes: &[u8]) -> Option<Receipt> {
 
 pub(super) fn commit_from(bytes: &[u8]) -> Option<Version> {
     Some(Version::new(u64::from_le_bytes(bytes.try_into().ok()?)))
+}
+
+pub(super) fn time_from(bytes: &[u8]) -> Option<WallTime> {
+    Some(WallTime::from_milliseconds(i64::from_le_bytes(bytes.try_into().ok()?)))
 }
 
 pub(super) fn usage_bytes(usage: &Usage) -> Vec<u8> {

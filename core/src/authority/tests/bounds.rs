@@ -33,6 +33,10 @@ impl AuthorityRead for Counting {
         self.inner.last_commit()
     }
 
+    fn newest_time(&self) -> Result<Option<WallTime>, Infallible> {
+        self.inner.newest_time()
+    }
+
     fn record(&self, key: &RecordKey) -> Result<Option<Row>, Infallible> {
         let row = self.inner.record(key)?;
         row.iter().for_each(|row| self.count(&key.id, row));
@@ -81,6 +85,10 @@ impl AuthorityRead for Counting {
 impl AuthorityState for Counting {
     fn set_last_commit(&mut self, commit: Version) -> Result<(), Infallible> {
         self.inner.set_last_commit(commit)
+    }
+
+    fn set_newest_time(&mut self, time: WallTime) -> Result<(), Infallible> {
+        self.inner.set_newest_time(time)
     }
 
     fn set_record(
@@ -283,7 +291,7 @@ fn a_commit_of_wide_records_is_rejected_before_it_locks_everybody_out() {
 fn a_commit_from_before_stamps_were_counted_can_be_read_all_the_same() {
     let mut state = store();
     let wide = wide("lead/0", None, 90_000);
-    let placing = row::Placing { version: Version::new(1), index: 0, latest: Hlc::at(NOW) };
+    let placing = row::Placing { version: Version::new(1), index: 0 };
     let row = row::changed(None, &wide, placing).unwrap();
     for n in 0..18 {
         state.set_record(&key(&format!("lead/{n}")), None, &Row { index: n, ..row.clone() }).unwrap();

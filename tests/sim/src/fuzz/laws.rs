@@ -10,7 +10,7 @@ use fieldbook::{
 };
 use fieldbook_core::rules::Image;
 use fieldbook_core::rules::admit::admit;
-use fieldbook_core::rules::clock::{ServerTime, observe, stamp};
+use fieldbook_core::rules::clock::{ServerTime, entry_stamp, observe, stamp};
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{PlanInput, plan};
@@ -99,23 +99,26 @@ pub(super) fn small_fields(bits: u8) -> Fields {
         .collect()
 }
 
-/// Clocks that jump: a device's stamps grow strictly, and none is later than the server's clock allows, unless it counts on
-/// from one that was.
+/// Clocks that jump: an edit comes after what its author read, no stamp is later than the server's clock allows unless what was
+/// read is, and the entries of a log are stamped in order.
 pub fn clock(data: &[u8]) {
     let mut choices = Choices(data);
     let (mut wall, mut monotonic, mut last) = (1_767_225_600_000_i64, 0_u64, Hlc::ZERO);
-    let mut server = None;
+    let (mut server, mut read, mut drawn) = (None, Hlc::ZERO, Hlc::ZERO);
     while !choices.is_empty() {
-        let (what, by) = (choices.below(5), i64::from(choices.byte()));
+        let (what, by) = (choices.below(6), i64::from(choices.byte()));
         let large = 1_i64 << choices.below(48);
         match what {
             0 => wall = wall.saturating_add(by.saturating_mul(large)),
             1 => wall = wall.saturating_sub(by.saturating_mul(large)),
             2 => monotonic = monotonic.saturating_add(by.unsigned_abs()),
             3 => {
-                let heard = MonotonicTime::from_milliseconds(monotonic);
+                let now = Now {
+                    wall: WallTime::from_milliseconds(wall),
+                    monotonic: MonotonicTime::from_milliseconds(monotonic),
+                };
                 let shown = WallTime::from_milliseconds(wall.saturating_sub(by.saturating_mul(large)));
-                server = Some(ServerTime { server: shown, heard });
+                server = Some(ServerTime::heard(shown, now));
                 let seen = Hlc::from_bits(by.unsigned_abs().wrapping_mul(large.unsigned_abs()) << 8);
                 let next = observe(last, seen, shown);
                 assert!(next > last, "BUG: having seen something takes the clock back");
@@ -123,22 +126,26 @@ pub fn clock(data: &[u8]) {
                 assert!(next <= bound, "BUG: a stamp of someone else drags ours along");
                 last = next;
             }
+            4 => read = Hlc::from_bits(by.unsigned_abs().wrapping_mul(large.unsigned_abs()) << 8),
             _ => {}
         }
         let now = Now {
             wall: WallTime::from_milliseconds(wall),
             monotonic: MonotonicTime::from_milliseconds(monotonic),
         };
-        let stamped = stamp(last, now, server);
-        assert!(stamped.hlc > last, "BUG: a stamp does not come after the one before");
+        let stamped = stamp(drawn, read, now, server);
+        assert!(stamped.hlc > read, "BUG: a stamp does not come after what was read");
         if let Some(server) = server {
             let bound = Hlc::at(server.estimate(now).plus(limits::CLOCK_AHEAD));
             assert!(
-                stamped.hlc <= bound.max(last.next()),
+                stamped.hlc <= bound.max(read.next()),
                 "BUG: a stamp is beyond what the server's clock allows"
             );
         }
-        last = stamped.hlc;
+        drawn = stamped.hlc;
+        let entry = entry_stamp(last, now, server);
+        assert!(entry > last, "BUG: an entry is not stamped after the one before");
+        last = entry;
     }
 }
 

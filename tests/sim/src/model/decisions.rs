@@ -1,5 +1,7 @@
 //! Decisions: how ops end, and what becomes of those that do not.
 
+use std::collections::BTreeMap;
+
 use fieldbook::entry::{
     Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp, Winner,
 };
@@ -87,6 +89,17 @@ impl Model {
             }
             Decision::ServerAccepted { .. } => {
                 self.server_accepted();
+                Ok(())
+            }
+            Decision::Restamped { ops, .. } => {
+                let mut last = BTreeMap::new();
+                for restamp in ops {
+                    self.waiting(&restamp.key, &restamp.op)?;
+                    let former = last.insert(&restamp.key, restamp.edited_at);
+                    ensure(former.is_none_or(|former| former < restamp.edited_at), "S6", || {
+                        format!("op {} of {} is stamped before an earlier one", restamp.op.id, restamp.key)
+                    })?;
+                }
                 Ok(())
             }
             Decision::ServerRead => {

@@ -87,6 +87,7 @@ fn outcome(
             }
             Outcome::Stale { current: rows, applied: Vec::new() }
         }
+        Verdict::Ahead => Outcome::Ahead,
         Verdict::Rejected => Outcome::Rejected { code: code("rejected"), message: String::new() },
         Verdict::Retryable => Outcome::Transient {
             code: code("503"),

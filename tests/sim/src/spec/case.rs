@@ -379,6 +379,8 @@ pub(super) enum Verdict {
     AuthExpired,
     /// The server does not know the entity type.
     Unsupported,
+    /// A stamp of the unit is too far ahead of the server's time.
+    Ahead,
 }
 
 /// When something was edited, compared with the ops of this device that it meets.

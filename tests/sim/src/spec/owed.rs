@@ -137,7 +137,8 @@ fn folded(
         }
         let fields = reference
             .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
-        let step = Step { kind: content.kind, fields, edited_at: content.edited_at };
+        let edited_at = reference.map_or(content.edited_at, |reference| reference.edited_at(&content));
+        let step = Step { kind: content.kind, fields, edited_at };
         folded = folded.then(step, true);
     }
     Ok(match folded {

@@ -1,0 +1,95 @@
+//! Stamps and the server's own clock: taken as they are, or not at all.
+
+use std::time::Duration;
+
+use super::*;
+
+fn at(now: WallTime, state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> ExchangeAnswer {
+    let request = request(vec![unit(number, changes)]);
+    exchange(state, &request, now, &Caller::Anyone, &Quota::default()).unwrap()
+}
+
+fn is_ahead(answer: &ExchangeAnswer) -> bool {
+    matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Ahead, .. }])
+}
+
+fn is_applied(answer: &ExchangeAnswer) -> bool {
+    matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Applied { current, .. }, .. }] if current.is_empty())
+}
+
+const BOUND: Duration = limits::STAMP_AHEAD;
+
+/// The server cut such stamps. A device that never got the answer then had another one than everybody else.
+#[test]
+fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
+    let mut state = store();
+    let latest = Hlc::at(NOW.plus(BOUND));
+    assert!(is_applied(&at(NOW, &mut state, 1, vec![UnitChange { edited_at: latest, ..create("lead/1") }])));
+    assert_eq!(state.record(&key("lead/1")).unwrap().unwrap().edited_at, latest);
+    let before = state.clone();
+    let answer = at(
+        NOW,
+        &mut state,
+        2,
+        vec![create("lead/2"), UnitChange { edited_at: latest.next(), ..create("lead/3") }],
+    );
+    assert!(is_ahead(&answer));
+    assert_eq!((answer.server_time, &state), (NOW, &before));
+    // The same change under an earlier stamp, in another unit, is taken.
+    assert!(is_applied(&at(NOW, &mut state, 3, vec![create("lead/2"), create("lead/3")])));
+}
+
+#[test]
+fn a_fields_own_stamp_is_bounded_too() {
+    let mut state = store();
+    let older = BTreeMap::from([("a".to_owned(), Hlc::at(NOW.plus(BOUND)).next())]);
+    assert!(is_ahead(&at(NOW, &mut state, 1, vec![UnitChange { older, ..create("lead/1") }])));
+}
+
+#[test]
+fn whoever_is_stale_and_ahead_is_told_that_it_is_ahead_so_that_it_is_not_judged_by_such_a_stamp() {
+    let mut state = store();
+    at(NOW, &mut state, 1, vec![create("lead/1")]);
+    let far = Hlc::at(NOW.plus(Duration::from_secs(3_600)));
+    let stale = UnitChange { edited_at: far, ..change("lead/1", OpKind::Update, Some(77), r#"{"a":2}"#) };
+    assert!(is_ahead(&at(NOW, &mut state, 2, vec![stale])));
+}
+
+#[test]
+fn a_unit_that_was_taken_is_a_duplicate_for_ever_whatever_the_clock_shows() {
+    let mut state = store();
+    let changes = vec![create("lead/1")];
+    at(NOW, &mut state, 1, changes.clone());
+    let years_ago = WallTime::from_milliseconds(1_000_000_000_000);
+    let answer = at(years_ago, &mut state, 1, changes);
+    assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Duplicate { .. }, .. }]));
+}
+
+/// A server whose clock was set back wrote that into stamps, and an older edit overwrote the newer one.
+#[test]
+fn the_servers_time_never_falls_behind_its_newest_commit() {
+    let mut state = store();
+    at(NOW, &mut state, 1, vec![create("lead/1")]);
+    let years_ago = WallTime::from_milliseconds(1_000_000_000_000);
+    let answer =
+        at(years_ago, &mut state, 2, vec![UnitChange { edited_at: Hlc::at(NOW).next(), ..create("lead/2") }]);
+    assert!(is_applied(&answer));
+    assert_eq!(answer.server_time, NOW);
+    let pulled =
+        exchange(&mut state, &pull(BTreeMap::new(), 10), years_ago, &Caller::Anyone, &Quota::default());
+    assert_eq!(pulled.unwrap().server_time, NOW);
+    // It does not creep either: what is stored is its own time, not that of the stamps it took.
+    let latest = Hlc::at(NOW.plus(BOUND));
+    assert!(is_applied(&at(
+        years_ago,
+        &mut state,
+        3,
+        vec![UnitChange { edited_at: latest, ..create("lead/3") }]
+    )));
+    assert!(is_ahead(&at(
+        years_ago,
+        &mut state,
+        4,
+        vec![UnitChange { edited_at: latest.next(), ..create("lead/4") }]
+    )));
+}
