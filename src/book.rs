@@ -33,6 +33,7 @@ use crate::latest::Latest;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
 use crate::status::SyncStatus;
+use crate::sync::Others;
 use crate::system;
 use crate::writer::{Job, Session};
 
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     ids: Mutex<SeededRandomness>,
     /// None for a book that was made before there were keys: copies of it could not agree on one.
     pub(crate) device_key: Option<DeviceKey>,
+    pub(crate) others: Others,
     pub(crate) tail: RwLock<Tail>,
     pub(crate) state: RwLock<StateRow>,
     pub(crate) actor: RwLock<Actor>,
@@ -149,6 +151,7 @@ impl Book {
             group: GroupCommit::new(ROUND_JOBS),
             ids: Mutex::new(SeededRandomness::new(seed)),
             device_key,
+            others: Others::default(),
             writer: Mutex::new(WriterState { head, randomness, projections }),
             tail: RwLock::new(tail),
             state: RwLock::new(state),

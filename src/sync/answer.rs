@@ -22,9 +22,15 @@ impl Shared {
     pub(super) fn drop_late_cursors(
         &self,
         request: &ExchangeRequest,
+        began_here: bool,
         answer: &mut ExchangeAnswer,
     ) -> Result<(), Error> {
-        if !answer.cursors.is_empty() {
+        if request.others.as_ref().is_some_and(|others| !others.as_bytes().is_empty()) {
+            // One cursor stood for all.
+            if !began_here {
+                answer.cursors.clear();
+            }
+        } else if !answer.cursors.is_empty() {
             let known = self.cursors()?;
             answer.cursors.retain(|entity, _| request.cursors.get(entity) == known.get(entity));
         }
@@ -92,15 +98,23 @@ impl Shared {
     }
 }
 
+/// What an answer came to.
+pub(super) struct Took {
+    pub(super) tally: Tally,
+    /// Whether its page passes over what units changed that are no longer under way, so that it reads on for nobody.
+    pub(super) passed_over: bool,
+}
+
 /// Takes an answer in: facts first, then what follows from them.
-pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Tally, Error> {
+pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Took, Error> {
     let (schema, now, last) =
         (session.schema, session.now.wall, session.head().map_or(Hlc::ZERO, |head| head.hlc));
     let mut answered = {
         let (mut view, randomness) = session.view();
         take_answer(&mut view, schema, answer, now, randomness)?
     };
-    if passes_over(answer, &answered.upstream) {
+    let passed_over = passes_over(answer, &answered.upstream);
+    if passed_over {
         answered.upstream.cursors.clear();
     }
     if answered.upstream.receipt == session.tables.state()?.anchor {
@@ -109,7 +123,7 @@ pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result
     let read_to_end = session.tables.state()?.rereading && !answer.more;
     let (is_empty, tally) = (answered.is_empty(), answered.tally);
     if is_empty && !read_to_end {
-        return Ok(tally);
+        return Ok(Took { tally, passed_over });
     }
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     let hlc = observe(last, seen, answer.server_time);
@@ -124,7 +138,7 @@ pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result
         session.append(Draft { meta, items: answered.decision_items }, Hlc::ZERO)?;
     }
     offer_again(session, answered.reoffers, read_to_end)?;
-    Ok(tally)
+    Ok(Took { tally, passed_over })
 }
 
 /// After a server was restored: what its former life had confirmed and this one lacks is written as ops of ours, under the

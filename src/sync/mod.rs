@@ -17,14 +17,17 @@
 
 mod answer;
 mod failure;
+mod position;
 mod request;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, ParkScope};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::rows::StateRow;
+use fieldbook_core::rules::answer::Tally;
 use fieldbook_core::rules::failure::refutes;
 use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
@@ -34,6 +37,7 @@ use fieldbook_transport::{
 };
 
 use self::answer::{take, taken};
+pub(crate) use self::position::Others;
 use self::request::{Planned, request_with_units};
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
@@ -110,10 +114,11 @@ impl Desk for Shared {
                 Plan::default()
             };
             self.review_plan(&plan);
-            let cursors = self.cursors()?;
+            let (cursors, others) = self.position()?;
             if plan.groups.is_empty() && plan.again.is_empty() {
                 return if ask.pull && !self.is_parked(ask.first) {
-                    Ok(Next::Exchange(self.empty_request(cursors, page_limit)?))
+                    let request = self.empty_request(cursors, page_limit)?;
+                    Ok(Next::Exchange(ExchangeRequest { others: Some(others), ..request }))
                 } else {
                     Ok(Next::Idle { next_wake: plan.wake })
                 };
@@ -124,7 +129,8 @@ impl Desk for Shared {
             })?;
             self.note_too_large(too_large);
             if !request.units.is_empty() {
-                return Ok(Next::Exchange(ExchangeRequest { device_key: self.device_key, ..request }));
+                let (device_key, others) = (self.device_key, Some(others));
+                return Ok(Next::Exchange(ExchangeRequest { device_key, others, ..request }));
             }
             // Nothing of what was planned need be sent: it has ended, and what waited behind it may go.
         }
@@ -150,12 +156,21 @@ impl Desk for Shared {
         } else if let Some(anchored) = answer.forked {
             self.start_epoch(anchored)?;
             Taken { units_stale: 1, ..Taken::default() }
-        } else if self.is_news(&answer) {
-            self.drop_late_cursors(request, &mut answer)?;
-            let tally = self.write_in_turn(move |session| take(session, &answer))?;
-            Taken { more, ..taken(&tally) }
         } else {
-            Taken { more, ..Taken::default() }
+            self.forget_others_while_rereading();
+            let began_here = self.began_here(request);
+            let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
+            let (tally, passed_over) = if self.is_news(&answer) {
+                self.drop_late_cursors(request, began_here, &mut answer)?;
+                let took = self.write_in_turn(move |session| take(session, &answer))?;
+                (took.tally, took.passed_over)
+            } else {
+                (Tally::default(), false)
+            };
+            if began_here && !passed_over {
+                self.read_on(server, others);
+            }
+            Taken { more, ..taken(&tally) }
         };
         if !taken.parked {
             self.unpark(&request.actor)?;
@@ -164,14 +179,20 @@ impl Desk for Shared {
     }
 
     fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
-        let mut cursors = request.cursors.clone();
-        cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
+        // One cursor for everything takes the place of all that were named.
+        let others = answer.others.clone().or_else(|| request.others.clone());
+        let mut cursors = BTreeMap::new();
+        if answer.others.is_none() {
+            cursors.clone_from(&request.cursors);
+            cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
+        }
         let request_id = RequestId::new(self.clock.now().wall, &mut *self.ids());
         Some(ExchangeRequest {
             request: request_id,
             head: None,
             units: Vec::new(),
             cursors,
+            others,
             ..request.clone()
         })
     }

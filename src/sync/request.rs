@@ -54,6 +54,7 @@ fn without_units(
         epoch,
         // A request that only reads needs none, and a secret travels no more often than it must.
         device_key: None,
+        others: None,
         actor,
         server_epoch: state.server.map(|(_, epoch)| epoch),
         head: None,

@@ -268,6 +268,7 @@ impl Reader {
             epoch: self.epoch,
             actor: self.actor.clone(),
             device_key: None,
+            others: None,
             server_epoch: None,
             head: None,
             units: Vec::new(),

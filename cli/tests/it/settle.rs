@@ -38,6 +38,7 @@ pub(crate) fn refusing_with(
             changes: Vec::new(),
             cursors: std::collections::BTreeMap::default(),
             more: false,
+            others: None,
             receipt: None,
             forked: None,
         })

@@ -258,6 +258,7 @@ pub fn answer<S: AuthorityRead>(
         outcomes: accepted.outcomes,
         changes: page.changes,
         cursors: page.cursors,
+        others: page.others,
         more: page.more,
         receipt: accepted.receipt,
         forked: accepted.forked,
@@ -292,7 +293,8 @@ fn check<S: AuthorityRead>(
         return Ok(true);
     }
     let last = state.last_commit().map_err(ExchangeError::State)?;
-    for cursor in request.cursors.values() {
+    let others = request.others.iter().filter(|cursor| !cursor.as_bytes().is_empty());
+    for cursor in request.cursors.values().chain(others) {
         if page::position(cursor)? > last {
             return Err(Refusal::server_behind().into());
         }

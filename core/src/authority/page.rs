@@ -17,6 +17,7 @@ use crate::protocol::{Change, ExchangeRequest, RecordSize};
 pub(super) struct Page {
     pub(super) changes: Vec<Change>,
     pub(super) cursors: BTreeMap<EntityType, Cursor>,
+    pub(super) others: Option<Cursor>,
     pub(super) more: bool,
 }
 
@@ -43,10 +44,14 @@ pub(super) fn read<S: AuthorityRead>(
         return Ok(page);
     }
     let entities = state.entities().map_err(ExchangeError::State)?;
+    let others = match &request.others {
+        Some(cursor) if !cursor.as_bytes().is_empty() => position(cursor)?,
+        _ => Version::default(),
+    };
     let open = |state, entity, from| S::feed(state, entity, from);
     let mut merged = Merged::new(state, open, entities.len());
     for entity in &entities {
-        let after = request.cursors.get(entity).map_or(Ok(Version::default()), position)?;
+        let after = request.cursors.get(entity).map_or(Ok(others), position)?;
         merged.begin(entity, after).map_err(ExchangeError::State)?;
     }
     let (mut size, mut commit) = (RecordSize::default(), Version::default());
@@ -73,6 +78,11 @@ pub(super) fn read<S: AuthorityRead>(
             size += change.size();
             page.changes.push(change);
         }
+    }
+    if request.others.is_some() {
+        // The feeds are merged in the order of commits, so all of them were read as far as the page goes.
+        let read_to = if page.more { commit } else { state.last_commit().map_err(ExchangeError::State)? };
+        page.others = Some(cursor(read_to)?).filter(|told| request.others.as_ref() != Some(told));
     }
     for (entity, commit) in positions {
         page.cursors.insert(entity.clone(), cursor(commit)?);

@@ -64,6 +64,9 @@ pub struct ExchangeRequest {
     /// How far it has read each entity type; types that are not named are read from their beginning.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cursors: BTreeMap<EntityType, Cursor>,
+    /// How far it has read every type that is not named; empty for the beginning. None from a device that names all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<Cursor>,
     /// How many changes it takes; 0 for none.
     pub page_limit: u32,
 }
@@ -107,6 +110,9 @@ pub struct ExchangeAnswer {
     /// The cursors after that page; only those that moved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cursors: BTreeMap<EntityType, Cursor>,
+    /// How far every entity type was read by that page, at least; only for who asked with `others`, and only if it is elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<Cursor>,
     /// Whether more changes wait behind the page.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,

@@ -153,6 +153,7 @@ impl Desk {
             changes,
             cursors: BTreeMap::new(),
             more: false,
+            others: None,
             receipt: None,
             forked: None,
         };

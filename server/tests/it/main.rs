@@ -12,6 +12,8 @@ mod largest;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod others;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod room;

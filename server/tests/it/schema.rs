@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fieldbook_core::entry::{Receipt, chain};
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, UnitChange};
-use fieldbook_core::{Hash, Hlc, OpKind, Seq, ServerEpoch};
+use fieldbook_core::{Cursor, Hash, Hlc, OpKind, Seq, ServerEpoch};
 use jsonschema::Validator;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -87,6 +87,7 @@ async fn requests_and_answers_of_every_kind_are_as_documented() {
         full.clone(),
         pull(BTreeMap::new(), 2),
         pull(BTreeMap::new(), 0),
+        ExchangeRequest { others: Some(Cursor::default()), ..pull(BTreeMap::new(), 2) },
         ExchangeRequest {
             head: Some(HeadClaim { hash: Hash::ZERO, ..full.head.clone().unwrap() }),
             ..request(Vec::new())
@@ -105,9 +106,18 @@ async fn requests_and_answers_of_every_kind_are_as_documented() {
             assert_valid(&requests, &serde_json::to_value(&next).unwrap());
         }
     }
-    for expected in
-        ["applied", "duplicate", "stale", "rejected", "changes", "cursors", "more", "receipt", "forked"]
-    {
+    for expected in [
+        "applied",
+        "duplicate",
+        "stale",
+        "rejected",
+        "changes",
+        "cursors",
+        "others",
+        "more",
+        "receipt",
+        "forked",
+    ] {
         assert!(seen.contains(expected), "{expected} was never seen, only {seen:?}");
     }
 }

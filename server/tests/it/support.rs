@@ -155,6 +155,7 @@ pub(crate) fn request(units: Vec<Unit>) -> ExchangeRequest {
         epoch: Epoch::from_bytes([5; 16]),
         actor: Actor::parse("ann").unwrap(),
         device_key: None,
+        others: None,
         server_epoch: None,
         head: None,
         units,

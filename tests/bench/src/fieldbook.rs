@@ -191,6 +191,7 @@ fn answer(
         changes: changes.collect::<Result<_, Failure>>()?,
         cursors: [(leads.clone(), cursor)].into(),
         more: true,
+        others: None,
         receipt: None,
         forked: None,
     })

@@ -169,6 +169,7 @@ async fn fill(url: &str, count: usize) -> Result<(), Failure> {
             epoch,
             actor: actor.clone(),
             device_key: None,
+            others: None,
             server_epoch: None,
             head: None,
             units: records.iter().map(&mut unit).collect::<Result<_, _>>()?,

@@ -397,7 +397,13 @@ fn settled<T, E: Error + 'static>(
 }
 
 fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
-    answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor))
+    match &request.others {
+        // Where one cursor stands for all entity types, it is the one that has to move.
+        Some(asked) if !asked.as_bytes().is_empty() => {
+            answer.others.as_ref().is_some_and(|told| told != asked)
+        }
+        _ => answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor)),
+    }
 }
 
 fn carried(request: &ExchangeRequest) -> Size {

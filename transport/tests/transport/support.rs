@@ -23,6 +23,7 @@ pub fn request() -> ExchangeRequest {
         epoch: Epoch::from_bytes([2; 16]),
         actor: actor("ann"),
         device_key: None,
+        others: None,
         server_epoch: None,
         head: None,
         units: Vec::new(),
@@ -43,6 +44,7 @@ pub fn answer(request: &ExchangeRequest) -> ExchangeAnswer {
         changes: Vec::new(),
         cursors: BTreeMap::new(),
         more: false,
+        others: None,
         receipt: None,
         forked: None,
     }

@@ -59,6 +59,7 @@ fn request(units: Vec<Unit>) -> ExchangeRequest {
         epoch: Epoch::from_bytes(id(5)),
         actor: Actor::parse("ann").unwrap(),
         device_key: None,
+        others: None,
         server_epoch: None,
         head: None,
         units,

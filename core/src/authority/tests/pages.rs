@@ -96,3 +96,39 @@ fn cursors_that_this_store_did_not_hand_out_are_refused() {
     assert_eq!((ahead.code, ahead.class), ("server_behind", RefusalClass::Behind));
     assert!(answered(&mut state, &with(&1u64.to_be_bytes())).changes.is_empty());
 }
+
+/// Every request named a cursor for each entity type, and grew with them: 212,000 types were more than a request may have.
+#[test]
+fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
+    let mut state = store();
+    applied(&mut state, 1, vec![create("lead/1")]);
+    applied(&mut state, 2, vec![create("note/1"), create("task/1")]);
+    let all =
+        |others: Cursor, limit| ExchangeRequest { others: Some(others), ..pull(BTreeMap::new(), limit) };
+    let first = answered(&mut state, &all(Cursor::default(), 1));
+    let keys = |answer: &ExchangeAnswer| {
+        answer.changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((keys(&first), first.more), (vec!["lead/1".to_owned()], true));
+    let second = answered(&mut state, &all(first.others.unwrap(), 10));
+    assert_eq!((keys(&second), second.more), (vec!["note/1".to_owned(), "task/1".to_owned()], false));
+    // A type that nobody knew of is read from there, too.
+    applied(&mut state, 3, vec![create("visit/1")]);
+    let third = answered(&mut state, &all(second.others.unwrap(), 10));
+    assert_eq!(keys(&third), ["visit/1"]);
+    let end = third.others.unwrap();
+    assert_eq!(answered(&mut state, &all(end.clone(), 10)).others, None, "nothing moved");
+    // Types that are named begin where they are named; the answer says how far all were read.
+    let entity = EntityType::parse("lead").unwrap();
+    let named = BTreeMap::from([(entity, Cursor::new(0u64.to_be_bytes().to_vec()).unwrap())]);
+    let mixed = answered(&mut state, &ExchangeRequest { cursors: named, ..all(end, 10) });
+    assert_eq!((keys(&mixed), mixed.others), (vec!["lead/1".to_owned()], None));
+    // Who names all of them is answered as ever.
+    assert_eq!(answered(&mut state, &pull(BTreeMap::new(), 10)).others, None);
+    let ahead = Cursor::new(9u64.to_be_bytes().to_vec()).unwrap();
+    assert_eq!(refused(&mut state, &all(ahead, 10), &Caller::Anyone).code, "server_behind");
+    assert_eq!(
+        refused(&mut state, &all(Cursor::new(vec![1]).unwrap(), 10), &Caller::Anyone).code,
+        "bad_cursor"
+    );
+}

@@ -86,6 +86,7 @@ fn request(units: Vec<Unit>) -> ExchangeRequest {
         epoch: Epoch::from_bytes([5; 16]),
         actor: Actor::parse("ann").unwrap(),
         device_key: None,
+        others: None,
         server_epoch: None,
         head: None,
         units,

@@ -226,6 +226,7 @@ impl World {
             epoch: book.epoch().ok_or_else(unknown)?,
             actor: book.actor(),
             device_key: None,
+            others: None,
             server_epoch: None,
             head: None,
             units: Vec::new(),
@@ -267,6 +268,7 @@ impl Answering {
             changes: Vec::new(),
             cursors: BTreeMap::new(),
             more: false,
+            others: None,
             receipt: None,
             forked: None,
         }
