@@ -199,6 +199,12 @@ step-shuttle() {
         env -u RUSTFLAGS -C tests/concurrency cargo test --locked --target-dir "$built" -- --show-output
 }
 
+# A device of one tenant while another tenant does what it can to be in the way: its times alone and then, and the server's memory.
+step-door() {
+    [[ -f server/examples/door/main.rs ]] || { absent "there is no server/examples/door"; return; }
+    counted ' MiB|^door ' cargo run --profile proof -p fieldbook-server --example door
+}
+
 # Simulated fleets; a failing seed is printed with the command that plays it again.
 step-simulation() {
     has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }
