@@ -5,7 +5,8 @@
 //! | a whole number: digits only | it is within 64 bits (-2⁶³ to 2⁶⁴ - 1) | as it is; `-0` as `-0.0` |
 //! | with a fraction or an exponent | a double says the same decimal digits when it is printed | as the shortest such digits: `1.50` as `1.5`, `1E5` as `100000.0` |
 //!
-//! Invariants: what is written back has the very value that was written; nothing is rounded. `1` and `1.0` stay two
+//! Invariants: what is written back has the very value that was written; nothing is rounded. (A double such as
+//! 2132540895234988.25 lies in the middle of two shortest decimals, and programs print either: both are taken for it.) `1` and `1.0` stay two
 //! different values, as the types of an app tell them apart.
 
 use std::borrow::Cow;
@@ -15,12 +16,34 @@ pub(super) fn canonical(token: &str) -> Option<Cow<'_, str>> {
     if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return whole(token);
     }
+    if is_plain(token) {
+        return Some(Cow::Borrowed(token));
+    }
+    reread(token)
+}
+
+/// Finds out by reading a number and writing it again.
+fn reread(token: &str) -> Option<Cow<'_, str>> {
     let number: f64 = token.parse().ok().filter(|number: &f64| number.is_finite())?;
     let printed = serde_json::to_string(&number).ok()?;
     if printed == token {
         return Some(Cow::Borrowed(token));
     }
-    (Decimal::of(&printed) == Decimal::of(token)).then_some(Cow::Owned(printed))
+    let written = Decimal::of(token);
+    // A double that lies in the middle of two shortest decimals is printed as either, depending on the program.
+    let is_same = Decimal::of(&printed) == written || Decimal::of(&format!("{number:e}")) == written;
+    is_same.then_some(Cow::Owned(printed))
+}
+
+/// Returns whether a number has so few digits that every double gives them back, and is written as that would be: most are.
+fn is_plain(token: &str) -> bool {
+    let unsigned = token.strip_prefix('-').unwrap_or(token);
+    let Some((whole, fraction)) = unsigned.split_once('.') else { return false };
+    let is_small = whole == "0" && fraction.starts_with("000");
+    whole.len() + fraction.len() <= 15
+        && !is_small
+        && (fraction == "0" || !fraction.ends_with('0'))
+        && fraction.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Numbers of up to 18 digits fit without being read.
@@ -93,6 +116,14 @@ mod tests {
     }
 
     #[test]
+    fn a_double_between_two_decimals_is_taken_from_whoever_prints_it() {
+        let kept = |token| canonical(token).map(Cow::into_owned);
+        assert_eq!(kept("2132540895234988.2"), kept("2132540895234988.3"));
+        assert!(kept("2132540895234988.3").is_some());
+        assert_eq!(kept("2132540895234988.25"), None);
+    }
+
+    #[test]
     fn a_number_that_would_be_rounded_is_not_kept() {
         for token in [
             "18446744073709551616",
@@ -130,9 +161,18 @@ mod tests {
         }
 
         #[test]
+        fn a_plain_number_is_what_reading_and_writing_it_makes(token in "-?(0|[1-9][0-9]{0,14})\\.[0-9]{1,14}") {
+            if is_plain(&token) {
+                prop_assert_eq!(reread(&token), Some(Cow::Borrowed(&*token)));
+            }
+        }
+
+        #[test]
         fn what_is_kept_has_the_very_value(token in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?") {
             if let Some(kept) = canonical(&token) {
-                prop_assert_eq!(Decimal::of(&kept), Decimal::of(&token));
+                prop_assert_eq!(kept.parse::<f64>(), token.parse::<f64>());
+                let digits = Decimal::of(&token).digits.len();
+                prop_assert!(Decimal::of(&kept) == Decimal::of(&token) || digits >= 16, "{} {}", kept, token);
             }
         }
     }

@@ -3,8 +3,10 @@
 //! What it is not: a check of text. `form` has found that it is JSON, and not too deep, before it is taken apart here.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
+use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::{InvalidFields, number};
 use crate::limits;
@@ -149,10 +151,15 @@ impl<'a> Rewrite<'a> {
 /// Writes values, and finds the first that cannot be kept: one that nests too deep, or a number that would be rounded (a
 /// [`Value`] holds such a one only where an app has `serde_json` built with `arbitrary_precision`).
 pub(super) fn of_members(members: &Map<String, Value>) -> (String, Option<InvalidFields>) {
-    let mut writing = Writing { out: String::new(), fault: None };
+    let mut writing = Writing { out: String::with_capacity(32 * members.len() + 2), fault: None };
     writing.members(members, limits::FIELD_LEVELS);
     (writing.out, writing.fault)
 }
+
+/// Whether an app has `serde_json` built so that its numbers keep the digits that they were read from. Else they are 64 bits,
+/// and are written in the one form already.
+static KEEPS_DIGITS: LazyLock<bool> =
+    LazyLock::new(|| serde_json::from_str::<Number>("1.50").is_ok_and(|number| number.to_string() != "1.5"));
 
 struct Writing {
     out: String,
@@ -165,6 +172,8 @@ impl Writing {
             Value::Null => self.out.push_str("null"),
             Value::Bool(true) => self.out.push_str("true"),
             Value::Bool(false) => self.out.push_str("false"),
+            // Writing to a string has no way to fail.
+            Value::Number(number) if !*KEEPS_DIGITS => drop(write!(self.out, "{number}")),
             Value::Number(number) => self.number(&number.to_string()),
             Value::String(text) => write_text(&mut self.out, text),
             Value::Array(items) => {
