@@ -7,9 +7,18 @@ use std::thread;
 
 /// Runs so many seeds from one on, on all cores, and returns what each that came to something came to, by seed.
 pub fn on_all_cores<T: Send>(from: u64, seeds: u64, run: impl Fn(u64) -> Option<T> + Sync) -> Vec<(u64, T)> {
+    on_threads(thread::available_parallelism().map_or(2, usize::from), from, seeds, run)
+}
+
+/// The same on so many threads, for what waits more than it works.
+pub fn on_threads<T: Send>(
+    workers: usize,
+    from: u64,
+    seeds: u64,
+    run: impl Fn(u64) -> Option<T> + Sync,
+) -> Vec<(u64, T)> {
     let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
     let found = Mutex::new(Vec::new());
-    let workers = thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {

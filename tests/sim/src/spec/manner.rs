@@ -9,7 +9,7 @@ pub struct Manner {
     pub reopening: bool,
     /// Whether a request is lost before every push, so that what the case has sent once is sent a second time.
     pub lost_requests: bool,
-    /// Whether each exchange is a run of the loop in a process of its own: the book is opened for it and closed behind it.
+    /// Whether each exchange is a run of the loop in a process of its own, which has just opened the book.
     pub one_shot: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Exchanges as a process makes them that lives for one of them: it opens the book, lets the loop run, and ends. Nothing that is
-//! only remembered in memory helps it.
+//! Exchanges as a process makes them that lives for one of them: it opens the book and lets the loop run. Nothing that was only
+//! remembered in memory by the one before helps it.
 //!
 //! What it is not: a push whose answer comes in a later step of the case, or a page that comes late. No such process is there any
 //! more by then, so these are driven by hand.
@@ -15,34 +15,45 @@ use super::exchange::Batch;
 use super::fault::Fault;
 use super::world::World;
 
+/// How many exchanges a process makes at most until it has sent something.
+const MOST_EXCHANGES: u32 = 3;
+
 impl World {
     /// Sends what would be sent now, once, in a process of its own; in another one before, if requests are lost.
     pub(super) fn push_in_one_shot(&mut self, results: &[Answered], batch: Batch) -> Result<(), Fault> {
-        let options = RunOptions {
+        let options = |exchanges| RunOptions {
             push_only: true,
             page_limit: 0,
             batch_ops: batch.ops,
             batch_bytes: batch.bytes,
-            max_exchanges: 1,
+            max_exchanges: exchanges,
             ..RunOptions::default()
         };
         let lost = match self.next_loss() {
-            Some(failure) => self.run_once(&options, |_, _| Ok(Err(failure.clone())))?,
+            Some(failure) => self.run_once(&options(1), |_, _| Ok(Err(failure.clone())))?,
             None => None,
         };
         let answering = self.answering();
-        let sent = self.run_once(&options, |request, draw| {
-            answering.clock.advance(1);
-            let outcomes = answer::outcomes(request, results, draw)?;
-            Ok(Ok(ExchangeAnswer { outcomes, ..answering.nothing(request) }))
-        })?;
-        if let Some(lost) = lost {
-            Self::check_resend(&lost, sent.as_ref())?;
+        for exchanges in 1..=MOST_EXCHANGES {
+            let sent = self.run_once(&options(exchanges), |request, draw| {
+                answering.clock.advance(1);
+                let outcomes = match request.units.as_slice() {
+                    [] => Vec::new(),
+                    _ => answer::outcomes(request, results, draw)?,
+                };
+                Ok(Ok(ExchangeAnswer { outcomes, ..answering.nothing(request) }))
+            })?;
+            let Some(sent) = sent else { return Ok(()) };
+            if sent.units.is_empty() {
+                // It asked first whether anybody is there. The next process does so too, and then sends.
+                continue;
+            }
+            if let Some(lost) = lost.filter(|lost| !lost.units.is_empty()) {
+                Self::check_resend(&lost, Some(&sent))?;
+            }
+            return self.leaves(&sent);
         }
-        match sent {
-            Some(sent) => self.leaves(&sent),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Reads a page in a process of its own. Returns whether it asked for one.
@@ -65,8 +76,8 @@ impl World {
         Ok(asked.is_some())
     }
 
-    /// Opens the book, lets the loop make one exchange that is answered by a function, and closes it. Returns the request, if
-    /// there was any.
+    /// Opens the book anew and lets the loop make its exchanges, which are answered by a function. Returns the last request, if there
+    /// was any.
     fn run_once(
         &mut self,
         options: &RunOptions,
@@ -106,7 +117,6 @@ impl World {
             return Err(fault);
         }
         ran?;
-        self.reopen_as_it_is()?;
         Ok(request)
     }
 }
