@@ -62,6 +62,7 @@ pub use write::Written;
 
 pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, survey_export, verify_export};
 pub use fieldbook_core::rules::admit::Rejected;
+pub use fieldbook_core::rules::belonging::{InvalidServerIdentity, OTHER_TENANT, ServerIdentity};
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
 };
@@ -72,7 +73,7 @@ pub use fieldbook_core::{
     FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,
     MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy, Priorities,
     Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
-    ServerEpoch, ServerId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
+    ServerEpoch, ServerId, TenantId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};
 pub use fieldbook_projections::{

@@ -221,7 +221,10 @@ impl Shared {
         if find(&|scope| matches!(scope, ParkScope::Server(..))).is_some() {
             return Some(SyncState::NeedsServerConfirmed);
         }
-        if let Some(code) = find(&|scope| *scope == ParkScope::Actor(actor.clone())) {
+        let wants_others = |scope: &ParkScope| {
+            matches!(scope, ParkScope::Tenant(_)) || *scope == ParkScope::Actor(actor.clone())
+        };
+        if let Some(code) = find(&wants_others) {
             return Some(SyncState::NeedsAuth { code });
         }
         if let Some(code) = find(&|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_))) {
@@ -271,7 +274,11 @@ impl Shared {
 /// Returns the state after a run that failed as a whole.
 fn ended(stopped: &Stopped) -> Option<SyncState> {
     use fieldbook_core::protocol::Failure;
-    let Stopped::Failed(failure) = stopped else { return None };
+    let failure = match stopped {
+        Stopped::Failed(failure) => failure,
+        Stopped::NoProgress => return Some(SyncState::Failed { code: "no_progress".to_owned() }),
+        _ => return None,
+    };
     Some(match failure {
         Failure::Unreachable { code } | Failure::Unknown { code } => {
             SyncState::Offline { code: (*code).to_owned() }

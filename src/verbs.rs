@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Decision, Items, ParkScope, PlannedOp, Verb};
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow, UnitRow};
+use fieldbook_core::rules::belonging::{ServerIdentity, accept, candidates};
 use fieldbook_core::rules::failure::again_at;
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
 use fieldbook_core::rules::verbs::take_out;
@@ -115,31 +116,38 @@ impl Book {
         self.resume(waits, Verb::Resume)
     }
 
-    /// Accepts the server that answered last as the one this book belongs to from now on: the same one restored from a
-    /// backup, or another one. Everything is fetched anew; what the former one had confirmed and this one lacks is offered
-    /// to it again, never dropped.
+    /// Returns who answered in place of the server that this book knows: another server, another life of it, or another tenant.
+    /// While there is one, every sync asks who is there, and goes on by itself once the known one answers.
+    pub fn servers_to_accept(&self) -> Vec<ServerIdentity> {
+        candidates(&self.shared.state())
+    }
+
+    /// Accepts a server as the one this book belongs to from now on: the same one restored from a backup, or another one, or
+    /// another tenant of it. Everything is fetched anew; what the former one had confirmed and this one lacks is offered to it
+    /// again, never dropped.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if no other server has answered.
-    pub fn accept_server(&self) -> Result<(), Error> {
-        let other = self.shared.state().parks.iter().rev().find_map(|(scope, _)| match scope {
-            ParkScope::Server(server, epoch) => Some((*server, *epoch)),
-            _ => None,
-        });
-        let Some((server, epoch)) = other else {
-            return Err(Error::Misuse("no other server has answered, so there is none to accept"));
-        };
+    /// [`Error::Misuse`] if it is none of [`Self::servers_to_accept`].
+    pub fn accept_this_server(&self, accepted: ServerIdentity) -> Result<(), Error> {
         self.shared.write_in_turn(move |session| {
             let state = session.tables.state()?;
-            // A server that merely said it was set back has not said who it is now.
-            let accepted = Some((server, epoch)).filter(|accepted| state.server != Some(*accepted));
-            let parks = state.parks;
-            let unparked = parks.into_iter().map(|(scope, _)| scope);
-            let unparked = unparked.filter(|scope| matches!(scope, ParkScope::Server(..)));
-            let mut decisions: Vec<_> = unparked.map(|scope| Decision::Unparked { scope }).collect();
-            decisions.push(Decision::ServerAccepted { server: accepted });
+            let Some(decisions) = accept(&state, &accepted) else {
+                return Err(Error::Misuse("this server has not answered, so it cannot be accepted"));
+            };
             verb(session, Verb::AcceptServer, decisions, Items::default())
         })
+    }
+
+    /// Accepts the only one of [`Self::servers_to_accept`], as [`Self::accept_this_server`] does.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if no other server has answered, or several have: then one has to be named.
+    pub fn accept_server(&self) -> Result<(), Error> {
+        match self.servers_to_accept().as_slice() {
+            [] => Err(Error::Misuse("no other server has answered, so there is none to accept")),
+            [only] => self.accept_this_server(*only),
+            _ => Err(Error::Misuse("several other servers have answered: name the one that is meant")),
+        }
     }
 
     /// Makes a dead letter of an op that does not get through, for who corrects it; does nothing to any other op.

@@ -24,7 +24,7 @@ use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
-    Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
+    Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId, Version,
 };
 use fieldbook_projections::{
     CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply, fold_history, fold_tail,
@@ -195,6 +195,10 @@ impl View for SessionView<'_, '_> {
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
         self.tables.record(key)
+    }
+
+    fn confirmed_version(&mut self, key: &RecordKey) -> Result<Option<Version>, StoreError> {
+        Ok(self.tables.look(key)?.and_then(RecordRow::version))
     }
 
     fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {

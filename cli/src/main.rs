@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    conflicts, dead_letters, entries, explain, queue, read, serve, status, sync, upkeep, write,
+    accept, conflicts, dead_letters, entries, explain, queue, read, serve, status, sync, upkeep, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -92,6 +92,8 @@ enum Command {
     Plan(queue::PlanArgs),
     /// Send what is owed and fetch what is new
     Sync(sync::Args),
+    /// Say which server a book belongs to, after another one has answered
+    AcceptServer(accept::Args),
     /// List and settle what the server refused for good
     DeadLetters(dead_letters::Args),
     /// List and settle where both sides changed the same thing
@@ -157,6 +159,7 @@ impl Command {
             Self::Queue(args) => &args.book,
             Self::Plan(args) => &args.book,
             Self::Sync(args) => &args.book,
+            Self::AcceptServer(args) => &args.book,
             Self::DeadLetters(args) => args.book(),
             Self::Conflicts(args) => args.book(),
             Self::Verify(args) => &args.file,
@@ -185,6 +188,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Queue(args) => queue::queue(&args, output),
         Command::Plan(args) => queue::plan(&args, output),
         Command::Sync(args) => sync::run(&args, output),
+        Command::AcceptServer(args) => accept::run(&args, output),
         Command::DeadLetters(args) => dead_letters::run(&args, output),
         Command::Conflicts(args) => conflicts::run(&args, output),
         Command::Verify(args) => upkeep::verify(&args, output),

@@ -33,6 +33,21 @@ pub struct CodecError {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// From this size on, what was written is read back before it is stored. Smaller values always read: no part of a stored type
+/// takes more than [`PART_BYTES`] of memory, and none less than a byte of its stored form.
+const READ_BACK_FROM: usize = 64 * 1024;
+/// The most memory of one part of a stored type.
+const PART_BYTES: usize = 512;
+
+const _: () = assert!(READ_BACK_FROM * PART_BYTES < 2 * limits::ROW_BYTES);
+const _: () = assert!(size_of::<crate::entry::Decision>() <= PART_BYTES);
+const _: () = assert!(size_of::<crate::entry::ChangeMeta>() <= PART_BYTES);
+const _: () = assert!(size_of::<crate::entry::OpMeta>() <= PART_BYTES);
+const _: () = assert!(size_of::<crate::entry::PlannedUnit>() <= PART_BYTES);
+const _: () = assert!(size_of::<crate::entry::PlannedChange>() <= PART_BYTES);
+const _: () = assert!(size_of::<crate::rows::UnitChangeRow>() <= PART_BYTES);
+const _: () = assert!(size_of::<crate::rows::TailRef>() <= PART_BYTES);
+
 /// A value that has a stored form. Implemented here and nowhere else.
 pub trait Stored: Encode + Decode<()> {
     /// What the value is called in errors.
@@ -44,12 +59,16 @@ pub trait Stored: Encode + Decode<()> {
 /// Writes the stored form.
 ///
 /// # Errors
-/// [`CodecError`] if the value is over its limit.
+/// [`CodecError`] if the value is over its limit, or over what reading it would take.
 pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = bincode::encode_to_vec(value, config::standard())
         .map_err(|source| CodecError { what: T::WHAT, source: Some(Box::new(source)) })?;
     if bytes.len() > T::LIMIT {
         return Err(CodecError { what: T::WHAT, source: None });
+    }
+    // Reading counts the memory that it takes, not the bytes: many small parts take far more than they are long.
+    if bytes.len() > READ_BACK_FROM {
+        decode::<T>(&bytes)?;
     }
     Ok(bytes)
 }

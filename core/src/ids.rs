@@ -103,9 +103,25 @@ id!(
     ServerEpoch, "server epoch"
 );
 id!(
+    /// Names one tenant of a server store: what a token gives access to. It does not tell the tenant's name.
+    TenantId, "tenant id"
+);
+id!(
     /// Names one request, so that a late answer to another one is not taken for its answer.
     RequestId, "request id"
 );
+
+impl TenantId {
+    /// Returns the id of the tenant of that name at a server: the same through every life of its store, and another one at
+    /// every other server.
+    pub fn derive(server: &ServerId, name: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("fieldbook 2026 tenant id");
+        hasher.update(server.as_bytes()).update(name.as_bytes());
+        let mut bytes = [0; 16];
+        hasher.finalize_xof().fill(&mut bytes);
+        Self(bytes)
+    }
+}
 
 /// Makes a UUIDv7 from a time and 80 random bits.
 ///

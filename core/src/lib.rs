@@ -34,7 +34,7 @@ mod time;
 pub use device_key::DeviceKey;
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
 pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator};
-pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, UnitId};
+pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, TenantId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
 pub use numbers::{ConflictId, Cursor, Hash, InvalidConflictId, InvalidCursor, InvalidHash, Seq, Version};
 pub use op::{Mutation, Op, OpKind, OpPlace};

@@ -80,6 +80,35 @@ pub const ANCHORS_KEPT: usize = 32;
 /// and lost, since that backup.
 pub const EPOCH_COMMITS: u64 = 1 << 32;
 
+/// The latest time that a clock, a server's time or a stamp is believed to show: the beginning of the year 2200, in
+/// milliseconds since 1970. It keeps stamps so far from their largest value that counting on from one never ends.
+pub const LATEST_MILLISECONDS: i64 = 7_258_118_400_000;
+/// The highest version that a device takes. Every JSON reader keeps such a number, and a million restores fit below it.
+pub const VERSION_MOST: u64 = (1 << 53) - 1;
+/// How far a version may stand above the highest that is known of the same life of a server. A device cannot have been away
+/// while so many commits were made, and a restored server is another life, of which nothing is known yet.
+pub const VERSION_LEAP: u64 = 1 << 40;
+/// The most records of one answer, those of its outcomes included.
+pub const ANSWER_CHANGES: usize = 100_000;
+/// The most cursors of one answer, and the most parts of a device's state that it can make grow.
+pub const ANSWER_CURSORS: usize = 10_000;
+/// The most bytes that the names and stamps of a record's older fields may take.
+pub const OLDER_BYTES: usize = 4 * 1024 * 1024;
+/// The size of a meta part from which an answer goes on in a further entry.
+pub const META_SPLIT_BYTES: usize = 2 * 1024 * 1024;
+/// The size of the values from which an answer goes on in a further entry.
+pub const ITEMS_SPLIT_BYTES: usize = 16 * 1024 * 1024;
+/// How many rows that were set aside a device knows again.
+pub const SET_ASIDE_KNOWN: usize = 256;
+/// The most bytes of a row that is set aside.
+pub const SET_ASIDE_BYTES: usize = OP_BYTES + 64 * 1024;
+/// The longest name of a row or an entity type outside our rule that is kept, in bytes.
+pub const FOREIGN_NAME_BYTES: usize = 256;
+/// How many entity types outside our rule a device reads on from where it was.
+pub const FOREIGN_CURSORS: usize = 64;
+/// How many pages in a row may move a cursor without bringing anything that is new.
+pub const EMPTY_PAGES: u32 = 16;
+
 /// How many classified transient answers make a dead letter.
 pub const TRIES: u32 = 5;
 /// How many requests with units fail in a row, while those without units are answered, before the units are suspected.
@@ -122,5 +151,17 @@ const _: () =
     assert!(RECORD_HEAD_BYTES + OP_BYTES < COMMIT_BYTES, "the largest record fits a commit of its own");
 const _: () = assert!(TRANSACTION_OPS <= REQUEST_CHANGES && BATCH_OPS <= REQUEST_UNITS);
 const _: () = assert!(ANSWER_BYTES <= ENTRY_BYTES, "what one answer brings fits one entry");
+const _: () = assert!(
+    META_SPLIT_BYTES + OLDER_BYTES < META_BYTES,
+    "an entry that is split when it is large, and one more record, fit the meta part"
+);
+const _: () = assert!(ITEMS_SPLIT_BYTES + REQUEST_BYTES < ENTRY_BYTES);
+const _: () = assert!(PAGE_CHANGES_MOST as usize <= ANSWER_CHANGES);
+const _: () = assert!(RECORD_HEAD_BYTES < OLDER_BYTES, "what a server accepts of a record is taken");
+const _: () = assert!(ENTITY_TYPES <= ANSWER_CURSORS);
+const _: () = assert!(EPOCH_COMMITS < VERSION_LEAP, "a declared restore is no leap");
+const _: () = assert!(VERSION_LEAP < VERSION_MOST / 1_000);
+const _: () = assert!(VERSION_MOST / EPOCH_COMMITS > 1_000_000, "a million restores fit");
+const _: () = assert!(LATEST_MILLISECONDS < 1 << 43, "a stamp has room to be counted on from, for ever");
 const _: () = assert!(BATCH_OPS <= TRANSACTION_OPS);
 const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_MOST.as_millis());

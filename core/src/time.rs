@@ -10,6 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
+use crate::limits;
 
 /// Milliseconds since 1970-01-01T00:00:00Z by some wall clock. For people and for rough bounds, never for order.
 #[derive(
@@ -32,6 +33,11 @@ impl WallTime {
     /// Returns the time `duration` later, at most the largest representable one.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns whether a server's clock can show this: a time from 1970 to [`limits::LATEST_MILLISECONDS`].
+    pub const fn is_plausible(self) -> bool {
+        0 <= self.0 && self.0 <= limits::LATEST_MILLISECONDS
     }
 
     /// Returns how long after `earlier` this time is; zero if it is not after it.
@@ -109,9 +115,15 @@ impl Hlc {
     /// The stamp before every other.
     pub const ZERO: Self = Self(0);
 
-    /// Builds the first stamp of a millisecond.
+    /// Builds the first stamp of a millisecond. A time before 1970 or after [`limits::LATEST_MILLISECONDS`] counts as that bound:
+    /// a clock that shows the end of days must not use up the stamps.
     pub fn at(wall: WallTime) -> Self {
-        Self(u64::try_from(wall.milliseconds()).unwrap_or(0).min((1 << 48) - 1) << 16)
+        Self(u64::try_from(wall.milliseconds().min(limits::LATEST_MILLISECONDS)).unwrap_or(0) << 16)
+    }
+
+    /// Returns whether any clock can have shown this: whether it is at most [`limits::LATEST_MILLISECONDS`].
+    pub fn is_plausible(self) -> bool {
+        self.wall().milliseconds() <= limits::LATEST_MILLISECONDS
     }
 
     /// Takes the packed form.

@@ -146,7 +146,10 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         Decision::Parked { .. }
         | Decision::Unparked { .. }
         | Decision::ServerAccepted { .. }
-        | Decision::ServerRead => Ok(Vec::new()),
+        | Decision::ServerRead
+        | Decision::BelongsTo { .. }
+        | Decision::SetAside { .. }
+        | Decision::ReadForeign { .. } => Ok(Vec::new()),
     }
 }
 

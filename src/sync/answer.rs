@@ -1,13 +1,15 @@
 //! Answers: the page, the outcomes and what follows from them, in one commit; and the log's new life if its file is a copy.
 
+use std::collections::BTreeMap;
+
 use fieldbook_core::entry::{Control, Decision, Draft, Meta, Receipt, Upstream};
 use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
-use fieldbook_core::rules::answer::{Reoffer, Tally, take_answer};
+use fieldbook_core::rules::answer::{Answered, Reoffer, Tally, set_aside, split, take_answer};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::failure::freed;
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
-use fieldbook_core::{Epoch, FieldsJson, Hlc, Mutation, Seq};
+use fieldbook_core::{Cursor, Epoch, FieldsJson, Hlc, Mutation, Seq};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
 
@@ -18,7 +20,8 @@ use crate::writer::Session;
 
 impl Shared {
     /// A page that begins elsewhere than where this book now stands is late: its records are taken by their versions, but it
-    /// moves no cursor, since nobody but the server knows whether that would be forward.
+    /// moves no cursor, since nobody but the server knows whether that would be forward. A cursor that says where the book stands
+    /// anyway is no news.
     pub(super) fn drop_late_cursors(
         &self,
         request: &ExchangeRequest,
@@ -32,7 +35,10 @@ impl Shared {
             }
         } else if !answer.cursors.is_empty() {
             let known = self.cursors()?;
-            answer.cursors.retain(|entity, _| request.cursors.get(entity) == known.get(entity));
+            answer.cursors.retain(|entity, cursor| {
+                let place = known.get(entity);
+                request.cursors.get(entity) == place && place != Some(&*cursor)
+            });
         }
         Ok(())
     }
@@ -75,7 +81,9 @@ impl Shared {
             || !answer.changes.is_empty()
             || !answer.cursors.is_empty()
             || answer.receipt.is_some_and(|receipt| anchored != Some(receipt))
+            || !answer.set_aside.is_empty()
             || (self.state().rereading && !answer.more)
+            || (answer.tenant.is_some() && self.state().tenant.is_none() && self.state().server.is_some())
     }
 
     /// The server knows another continuation of this log: the file is a copy. It goes on as a new life, with nothing lost.
@@ -100,45 +108,60 @@ impl Shared {
 
 /// What an answer came to.
 pub(super) struct Took {
-    pub(super) tally: Tally,
+    pub(super) taken: Taken,
     /// Whether its page passes over what units changed that are no longer under way, so that it reads on for nobody.
     pub(super) passed_over: bool,
 }
 
-/// Takes an answer in: facts first, then what follows from them.
-pub(super) fn take(session: &mut Session<'_>, answer: &ExchangeAnswer) -> Result<Took, Error> {
+/// Takes an answer in: facts first, then what follows from them. All of it is one commit, so whether it can be stored is known
+/// before the first entry of it is appended.
+pub(super) fn take(
+    session: &mut Session<'_>,
+    asked: &BTreeMap<String, Cursor>,
+    answer: &ExchangeAnswer,
+) -> Result<Took, Error> {
     let (schema, now, last) =
         (session.schema, session.now.wall, session.head().map_or(Hlc::ZERO, |head| head.hlc));
     let mut answered = {
         let (mut view, randomness) = session.view();
         take_answer(&mut view, schema, answer, now, randomness)?
     };
+    let state = session.tables.state()?;
     let passed_over = passes_over(answer, &answered.upstream);
     if passed_over {
         answered.upstream.cursors.clear();
     }
-    if answered.upstream.receipt == session.tables.state()?.anchor {
+    if answered.upstream.receipt == state.anchor {
         answered.upstream.receipt = None;
     }
-    let read_to_end = session.tables.state()?.rereading && !answer.more;
-    let (is_empty, tally) = (answered.is_empty(), answered.tally);
-    if is_empty && !read_to_end {
-        return Ok(Took { tally, passed_over });
+    let (aside, rows_aside) = set_aside(&state, asked, answer, session.randomness);
+    let read_to_end = state.rereading && !answer.more;
+    let tells = !answered.is_empty() || !aside.is_empty();
+    let taken = Taken { set_aside: rows_aside + answered.tally.set_aside, ..taken(&answered.tally) };
+    let tenant = answer.tenant.filter(|_| state.tenant.is_none() && (tells || state.server.is_some()));
+    answered.decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
+    answered.decisions.extend(freed(session.tail, &answered.decisions, now));
+    let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } = answered;
+    let mut drafts = Vec::new();
+    if tells {
+        let parts = split(upstream, upstream_items).into_iter();
+        drafts.extend(parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }));
+    }
+    drafts.extend(aside);
+    if !decisions.is_empty() {
+        drafts.push(Draft { meta: Meta::Control(Control::Decided(decisions)), items: decision_items });
+    }
+    if drafts.iter().any(|draft| draft.check().is_err()) {
+        let taken = Taken { misbehaved: Some("too_much_to_store"), ..Taken::default() };
+        return Ok(Took { taken, passed_over: true });
     }
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
-    let hlc = observe(last, seen, answer.server_time);
-    if !is_empty {
-        let draft = Draft { meta: Meta::Upstream(answered.upstream), items: answered.upstream_items };
+    for (number, draft) in drafts.into_iter().enumerate() {
+        let hlc = if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };
         session.append(draft, hlc)?;
     }
-    answered.decisions.extend(freed(session.tail, &answered.decisions, now));
-    if !answered.decisions.is_empty() {
-        let _span = tracing::debug_span!("rebase", decisions = answered.decisions.len()).entered();
-        let meta = Meta::Control(Control::Decided(answered.decisions));
-        session.append(Draft { meta, items: answered.decision_items }, Hlc::ZERO)?;
-    }
-    offer_again(session, answered.reoffers, read_to_end)?;
-    Ok(Took { tally, passed_over })
+    offer_again(session, reoffers, read_to_end)?;
+    Ok(Took { taken, passed_over })
 }
 
 /// After a server was restored: what its former life had confirmed and this one lacks is written as ops of ours, under the
@@ -180,7 +203,7 @@ fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
     })
 }
 
-pub(super) fn taken(tally: &Tally) -> Taken {
+fn taken(tally: &Tally) -> Taken {
     Taken {
         units_acked: tally.units_acked,
         ops_acked: tally.ops_acked,
@@ -191,7 +214,7 @@ pub(super) fn taken(tally: &Tally) -> Taken {
         ops_dead: tally.ops_dead,
         conflicts: tally.conflicts,
         changes: tally.changes,
-        more: false,
         parked: tally.parked,
+        ..Taken::default()
     }
 }

@@ -13,7 +13,8 @@
 //! Invariants:
 //! 1. The first byte of a unit leaves after its `Planned` entry is durable; what leaves again is checked by its digest.
 //! 2. An answer is one commit: the page, the cursors, the outcomes and what follows.
-//! 3. An answer with nothing new writes nothing.
+//! 3. An answer with nothing new writes nothing, and of one that is not the owner's, or that cannot be true, nothing is taken.
+//! 4. While the book waits for its owner, a run asks who is there, and sends nothing else.
 
 mod answer;
 mod failure;
@@ -27,7 +28,8 @@ use fieldbook_core::entry::{Control, Decision, Draft, Items, ParkScope};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::rows::StateRow;
-use fieldbook_core::rules::answer::Tally;
+use fieldbook_core::rules::belonging::{lifted, stranger, waits_for_owner};
+use fieldbook_core::rules::credible::{KnownOfServer, credible, drop_unasked};
 use fieldbook_core::rules::failure::refutes;
 use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
@@ -36,7 +38,7 @@ use fieldbook_transport::{
     Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, Unanswered, run,
 };
 
-use self::answer::{take, taken};
+use self::answer::take;
 pub(crate) use self::position::Others;
 use self::request::{Planned, request_with_units};
 use crate::book::{Book, Shared, read};
@@ -68,7 +70,7 @@ impl Book {
         self.shared.prepare(ask)
     }
 
-    /// Takes an answer in.
+    /// Takes an answer in. One that says what cannot be is not taken: [`Taken::misbehaved`] says so, and the exchange has failed.
     ///
     /// # Errors
     /// [`Error`] if the book fails.
@@ -106,6 +108,9 @@ impl Desk for Shared {
     fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
         let _span = tracing::debug_span!("plan").entered();
         self.check_alive()?;
+        if ask.first && waits_for_owner(&self.state()) {
+            return Ok(Next::Exchange(self.probe()?));
+        }
         let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
         loop {
             let plan = if ask.push {
@@ -143,39 +148,45 @@ impl Desk for Shared {
         if answer.request != request.request {
             return Ok(Taken::default());
         }
-        let more = answer.more;
-        self.hear_server(answer.server_time, self.clock.now());
-        let known = self.state().server;
-        if known.is_none_or(|known| known == (answer.server, answer.server_epoch)) {
-            self.lower_stamps(&answer)?;
+        let state = self.state().clone();
+        let stranger = stranger(&state, &answer);
+        if !stranger.is_empty() {
+            self.decide(stranger)?;
+            return Ok(Taken { parked: true, ..Taken::default() });
         }
-        let taken = if known.is_some_and(|known| known != (answer.server, answer.server_epoch)) {
-            let scope = ParkScope::Server(answer.server, answer.server_epoch);
-            self.decide(vec![Decision::Parked { scope, code: "other_server".to_owned() }])?;
-            Taken { parked: true, ..Taken::default() }
-        } else if let Some(anchored) = answer.forked {
+        if let Err(code) = credible(request, &answer, &known_of_server(&state)) {
+            tracing::warn!(code, "the server's answer says what cannot be: nothing of it is taken");
+            return Ok(Taken { misbehaved: Some(code), ..Taken::default() });
+        }
+        drop_unasked(request, &mut answer);
+        self.hear_server(answer.server_time, self.clock.now());
+        self.lower_stamps(&answer)?;
+        let resumed = self.resume_with_owner(&state)?;
+        let more = answer.more || resumed;
+        let taken = if let Some(anchored) = answer.forked {
             self.start_epoch(anchored)?;
             Taken { units_stale: 1, ..Taken::default() }
         } else {
             self.forget_others_while_rereading();
             let began_here = self.began_here(request);
             let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
-            let (tally, passed_over) = if self.is_news(&answer) {
+            let (taken, passed_over) = if self.is_news(&answer) {
                 self.drop_late_cursors(request, began_here, &mut answer)?;
-                let took = self.write_in_turn(move |session| take(session, &answer))?;
-                (took.tally, took.passed_over)
+                let asked = request.foreign_cursors.clone();
+                let took = self.write_in_turn(move |session| take(session, &asked, &answer))?;
+                (took.taken, took.passed_over)
             } else {
-                (Tally::default(), false)
+                (Taken::default(), false)
             };
             if began_here && !passed_over {
                 self.read_on(server, others);
             }
-            Taken { more, ..taken(&tally) }
+            Taken { more, ..taken }
         };
         if !taken.parked {
             self.unpark(&request.actor)?;
         }
-        Ok(taken)
+        Ok(Taken { resumed, ..taken })
     }
 
     fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
@@ -186,6 +197,8 @@ impl Desk for Shared {
             cursors.clone_from(&request.cursors);
             cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
         }
+        let mut foreign_cursors = request.foreign_cursors.clone();
+        foreign_cursors.extend(answer.set_aside.cursors.clone());
         let request_id = RequestId::new(self.clock.now().wall, &mut *self.ids());
         Some(ExchangeRequest {
             request: request_id,
@@ -193,6 +206,7 @@ impl Desk for Shared {
             units: Vec::new(),
             cursors,
             others,
+            foreign_cursors,
             ..request.clone()
         })
     }
@@ -231,7 +245,7 @@ impl Shared {
     fn is_parked(&self, first: bool) -> bool {
         let actor = read(&self.actor).clone();
         self.state().parks.iter().any(|(scope, _)| match scope {
-            ParkScope::Server(..) => true,
+            ParkScope::Server(..) | ParkScope::Tenant(_) => true,
             scope => !first && refutes(scope, &actor),
         })
     }
@@ -243,6 +257,17 @@ impl Shared {
         let decisions: Vec<_> = refuted.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
         drop(state);
         if decisions.is_empty() { Ok(()) } else { self.decide(decisions) }
+    }
+
+    /// Lets go on what waited for the book's owner, since that has answered; returns whether anything did.
+    fn resume_with_owner(&self, state: &StateRow) -> Result<bool, Error> {
+        let lifted = lifted(state);
+        let resumed = !lifted.is_empty();
+        if resumed {
+            tracing::info!("the server that this book knows has answered: what was stopped goes on");
+            self.decide(lifted)?;
+        }
+        Ok(resumed)
     }
 
     /// Appends decisions that are not decided already.
@@ -263,6 +288,15 @@ impl Shared {
             session.append(Draft::control(Control::Decided(news)), Hlc::ZERO)?;
             Ok(())
         })
+    }
+}
+
+fn known_of_server(state: &StateRow) -> KnownOfServer {
+    KnownOfServer {
+        anchor: state.anchor,
+        highest: state.highest,
+        epoch: state.epoch,
+        epoch_from: state.epoch_from,
     }
 }
 

@@ -8,6 +8,7 @@ use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, PROTOCOL, Unit};
 use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::View;
+use fieldbook_core::rules::belonging::is_behind;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
 use fieldbook_core::rules::upcast::is_due;
@@ -39,6 +40,22 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Asks who answers, and nothing else: no unit, no page. A server that said it was set back is asked with what this device
+    /// has read of it and with the head that it claims, since only these show whether it still is.
+    pub(super) fn probe(&self) -> Result<ExchangeRequest, Error> {
+        if !is_behind(&self.state()) {
+            return self.empty_request(BTreeMap::new(), 0);
+        }
+        let cursors = self.cursors()?;
+        let head = self.write_in_turn(|session| {
+            let state = session.tables.state()?;
+            claim(session, &state)
+        })?;
+        Ok(ExchangeRequest { head, device_key: self.device_key, ..self.empty_request(cursors, 0)? })
+    }
+}
+
 fn without_units(
     state: &StateRow,
     request: RequestId,
@@ -57,8 +74,10 @@ fn without_units(
         others: None,
         actor,
         server_epoch: state.server.map(|(_, epoch)| epoch),
+        tenant: state.tenant,
         head: None,
         units: Vec::new(),
+        foreign_cursors: state.foreign_cursors.iter().cloned().collect(),
         cursors,
         page_limit,
     })

@@ -1,5 +1,6 @@
 //! The commands, one file a group, and what they share: which book, who acts, how much is shown.
 
+pub(crate) mod accept;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
 pub(crate) mod entries;

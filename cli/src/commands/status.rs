@@ -99,6 +99,9 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
             "synced_at": json::moment(status.synced_at),
             "server": state.server.map(|(server, _)| server),
             "server_epoch": state.server.map(|(_, epoch)| epoch),
+            "tenant": state.tenant,
+            "servers_to_accept": book.servers_to_accept().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "set_aside": state.set_aside.len(),
             "anchored": state.anchor,
             "entities": entities,
             "parks": parks,
@@ -124,6 +127,13 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     row!(listing, "last synced", time::local_or(status.synced_at, "never"));
     for (scope, code) in &state.parks {
         row!(listing, "parked", Text::toned(format!("{} ({code})", words::park(scope)), Tone::Bad));
+    }
+    for other in book.servers_to_accept() {
+        row!(listing, "may be accepted", other);
+    }
+    if !state.set_aside.is_empty() {
+        let rows = count(state.set_aside.len() as u64, "record");
+        row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
     }
     let log =
         format!("{}, {} in use", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));

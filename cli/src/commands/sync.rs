@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use fieldbook::protocol::Failure as ExchangeFailure;
 use fieldbook::{
-    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, Secret, StaticToken, Stopped, SyncReport,
-    SyncState, limits,
+    Book, HttpOptions, HttpRemote, NoCredentials, OTHER_TENANT, RunOptions, Secret, StaticToken, Stopped,
+    SyncReport, SyncState, limits,
 };
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -49,7 +49,8 @@ pub(crate) struct Args {
     /// Let what was stopped for an upgrade of the app or the server go on
     #[arg(long)]
     resume: bool,
-    /// Accept the server that answered last as the one this book belongs to: restored from a backup, or another one
+    /// Accept the other server that has answered as the one this book belongs to: restored from a backup, or another one. Of
+    /// several, `fieldbook accept-server` takes the one that is named
     #[arg(long)]
     accept_server: bool,
     /// Print one JSON object
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         None => remote,
     };
     if args.accept_server {
-        book.accept_server()?;
+        super::accept::accept(&book, None)?;
     }
     if args.resume {
         book.upgraded()?;
@@ -159,6 +160,10 @@ fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output)
         "received",
         if report.changes == 0 { "nothing".to_owned() } else { count(report.changes, "change") }
     );
+    if report.set_aside > 0 {
+        let rows = format!("{}: this program cannot hold them", count(report.set_aside, "record"));
+        row!(listing, "set aside", Text::toned(rows, Tone::Waiting));
+    }
     if report.units_stale > 0 {
         row!(listing, "rebased", count(report.units_stale, "unit"));
     }
@@ -198,12 +203,21 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
             let (why, hint) = exchange_failure(failure);
             return Err(Failure::new(format!("cannot sync with {server}")).because(why).hint(hint));
         }
-        Stopped::NoProgress => return Err(cut_short("two exchanges in a row changed nothing")),
+        Stopped::NoProgress => {
+            return Err(cut_short("the server goes on and on, and nothing changes by what it says"));
+        }
         Stopped::ExchangesSpent => return Err(cut_short("it took as many exchanges as one run may make")),
         Stopped::BudgetSpent(_) | Stopped::Cancelled => return Err(cut_short("it was stopped")),
         _ => return Err(cut_short("it stopped for a reason that this program does not know")),
     }
     match book.status().state {
+        SyncState::NeedsAuth { code } if code == OTHER_TENANT => Err(Failure::new(
+            "these credentials belong to another tenant of this server",
+        )
+        .because("nothing was sent to it and nothing was taken from it")
+        .hint(
+            "sign in to the tenant that this book belongs to: pass its --token-file; your changes are kept",
+        )),
         SyncState::NeedsAuth { code } => Err(Failure::new("the server wants new credentials")
             .because(code)
             .hint("pass a fresh token with --token-file; your changes are kept")),
@@ -216,8 +230,11 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
         SyncState::NeedsServerConfirmed => {
             Err(Failure::new(format!("{server} is not the server that this book knows"))
                 .because("it is another server, or it was restored from a backup")
-                .hint("check the address; only if it is meant to be that server:")
-                .advise(Advice::default().choose(self::again(args, &["--accept-server"]))))
+                .hint(
+                    "check the address: once the server that the book knows answers, it goes on by itself; only if it is \
+                     meant to be another one:",
+                )
+                .advise(accepting(args, book)))
         }
         SyncState::NeedsAttention { .. } => Ok(Some((
             "something needs a person:".to_owned(),
@@ -228,6 +245,14 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
             Advice::default().run(["plan", BOOK]),
         ))),
         _ => Ok(None),
+    }
+}
+
+/// Returns what accepts one of the servers that have answered: with the only one it goes on at once.
+fn accepting(args: &Args, book: &Book) -> Advice {
+    match book.servers_to_accept().as_slice() {
+        [_] => Advice::default().choose(again(args, &["--accept-server"])),
+        several => super::accept::choices(several),
     }
 }
 
@@ -307,6 +332,7 @@ fn report_json(book: &Book, report: &SyncReport) -> Value {
         "ops_dead": report.ops_dead,
         "conflicts": report.conflicts,
         "changes": report.changes,
+        "set_aside": report.set_aside,
         "parked": report.parked,
         "next_wake": json::moment(report.next_wake),
         "pending": book.status().pending,

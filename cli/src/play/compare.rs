@@ -262,6 +262,8 @@ impl Reader {
 
     fn request(&mut self) -> ExchangeRequest {
         ExchangeRequest {
+            tenant: None,
+            foreign_cursors: BTreeMap::new(),
             protocol: PROTOCOL,
             request: RequestId::new(WallTime::default(), &mut self.random),
             device: self.device,

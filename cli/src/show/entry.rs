@@ -128,7 +128,9 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::Resolved { key, op, winner, .. } => {
             format!("conflict on {} ({}) settled by hand: {}", name(key), op.place, words::winner(*winner))
         }
-        Decision::ServerAccepted { server: Some((server, _)) } => format!("server {server} accepted"),
+        Decision::ServerAccepted { server: Some((server, epoch)) } => {
+            format!("server {server} accepted, in its life {epoch}")
+        }
         Decision::ServerAccepted { server: None } => "whichever server answers next accepted".to_owned(),
         Decision::ServerRead => "the accepted server is read to its end".to_owned(),
         Decision::Restamped { server_time, ops } => {
@@ -146,6 +148,14 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
             format!("{} ({}) turned into schema version {schema_version}", name(key), op.place)
         }
         Decision::TakenIn { key, seq, .. } => format!("{}, kept aside at {seq}, taken in", name(key)),
+        Decision::BelongsTo { tenant } => format!("the book belongs to tenant {tenant} of its server"),
+        Decision::SetAside { fault, version, name, .. } => {
+            let version = version.map_or_else(String::new, |version| format!(" {version}"));
+            // The name is the server's as it came: whatever stands in it is written so that it shows.
+            let name = entry.item(*name).map(String::from_utf8_lossy).unwrap_or_default();
+            format!("set aside {name:?}{version}: this program cannot hold its {fault}")
+        }
+        Decision::ReadForeign { entity, .. } => format!("read on in {entity:?}, whose records are set aside"),
     }
 }
 

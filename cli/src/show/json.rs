@@ -72,6 +72,7 @@ pub(crate) fn park(scope: &ParkScope) -> Value {
         ParkScope::Op(op) => json!({ "what": what, "op": op }),
         ParkScope::Server(server, epoch) => json!({ "what": what, "server": server, "server_epoch": epoch }),
         ParkScope::Protocol => json!({ "what": what }),
+        ParkScope::Tenant(tenant) => json!({ "what": what, "tenant": tenant }),
     }
 }
 
@@ -293,6 +294,14 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             "fields": item(entry, *fields),
         }),
         Decision::TakenIn { key, seq, .. } => json!({ "decision": "taken_in", "key": key, "seq": seq }),
+        Decision::BelongsTo { tenant } => json!({ "decision": "belongs_to", "tenant": tenant }),
+        Decision::SetAside { fault, version, name, row } => json!({
+            "decision": "set_aside", "name": show::item(entry, *name), "version": version, "fault": fault,
+            "row": row.map(|index| show::item(entry, index)),
+        }),
+        Decision::ReadForeign { entity, cursor } => {
+            json!({ "decision": "read_foreign", "entity": entity, "cursor": cursor })
+        }
     }
 }
 

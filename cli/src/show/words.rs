@@ -97,6 +97,7 @@ pub(crate) fn park(scope: &ParkScope) -> String {
         ParkScope::Entity(entity) => format!("{entity} waits for an upgrade of the app or the server"),
         ParkScope::Op(op) => format!("op {op} waits for a person to settle its conflict"),
         ParkScope::Server(..) => "another server, or another life of it, answered".to_owned(),
+        ParkScope::Tenant(_) => "the credentials are of another tenant than this book's".to_owned(),
         ParkScope::Protocol => "the app has to be upgraded to the server's protocol".to_owned(),
     }
 }
@@ -109,6 +110,7 @@ pub(crate) const fn park_name(scope: &ParkScope) -> &'static str {
         ParkScope::Op(_) => "op",
         ParkScope::Server(..) => "server",
         ParkScope::Protocol => "protocol",
+        ParkScope::Tenant(_) => "tenant",
     }
 }
 

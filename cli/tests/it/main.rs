@@ -25,4 +25,6 @@ mod settle;
 #[cfg(test)]
 mod stopped;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod support;

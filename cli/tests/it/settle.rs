@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, Outcome, PROTOCOL, UnitOutcome};
+use fieldbook::protocol::{
+    ExchangeAnswer, ExchangeRequest, MARKER, Outcome, PROTOCOL, SetAside, UnitOutcome,
+};
 use fieldbook::{Clock, EntityRules, FnRemote, Policy, Remote, Schema, ServerEpoch, ServerId};
 use serde_json::json;
 
@@ -28,6 +30,8 @@ pub(crate) fn refusing_with(
             outcome: Outcome::Rejected { code: code.into(), message: message.into() },
         };
         Ok(ExchangeAnswer {
+            tenant: None,
+            set_aside: SetAside::default(),
             marker: MARKER.to_owned(),
             protocol: PROTOCOL,
             request: request.request,

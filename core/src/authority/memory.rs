@@ -7,7 +7,7 @@ use super::row::Row;
 use super::state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
 use super::usage::Usage;
 use crate::entry::Receipt;
-use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
+use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::limits;
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
@@ -17,6 +17,7 @@ use crate::time::WallTime;
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryAuthority {
     identity: (ServerId, ServerEpoch),
+    tenant: Option<TenantId>,
     last_commit: Version,
     newest_time: Option<WallTime>,
     records: BTreeMap<RecordKey, Row>,
@@ -32,6 +33,7 @@ impl MemoryAuthority {
     pub const fn new(server: ServerId, epoch: ServerEpoch) -> Self {
         Self {
             identity: (server, epoch),
+            tenant: None,
             last_commit: Version::new(0),
             newest_time: None,
             records: BTreeMap::new(),
@@ -41,6 +43,13 @@ impl MemoryAuthority {
             device_keys: BTreeMap::new(),
             usage: Usage { records: 0, bytes: 0, entity_types: 0 },
         }
+    }
+
+    /// Makes it the store of one of several tenants, which its answers name.
+    #[must_use]
+    pub const fn of_tenant(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
+        self
     }
 
     /// Returns every record with its row, in the order of keys; deleted ones too.
@@ -63,6 +72,10 @@ impl AuthorityRead for MemoryAuthority {
 
     fn identity(&self) -> Result<(ServerId, ServerEpoch), Infallible> {
         Ok(self.identity)
+    }
+
+    fn tenant(&self) -> Result<Option<TenantId>, Infallible> {
+        Ok(self.tenant)
     }
 
     fn last_commit(&self) -> Result<Version, Infallible> {

@@ -16,9 +16,9 @@
 //! 6. Changes and heads of a device are taken only with the key that it came with first, if it came with one.
 //! 7. What a request costs is counted before it is done, and is bounded. Whatever is accepted, every device can read: sizes
 //!    count every byte that travels.
-//! 8. A request that was made for another life of the store changes nothing and is told nothing but which life this is: what it
-//!    says of versions and cursors would mean something else here.
-//! 8. A stamp is taken as it is, or its unit not at all. What the server says of the time never goes back behind its newest
+//! 8. A request that was made for another life of the store, or for another tenant, changes nothing and is told nothing but which
+//!    life and tenant this is: what it says of versions and cursors would mean something else here.
+//! 9. A stamp is taken as it is, or its unit not at all. What the server says of the time never goes back behind its newest
 //!    commit, so that a stamp that was taken once is not ahead later.
 //!
 //! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
@@ -46,7 +46,7 @@ use crate::fields::InvalidFields;
 use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::Version;
-use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, UnitOutcome};
+use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome};
 use crate::time::WallTime;
 
 use device::Device;
@@ -138,7 +138,7 @@ pub struct Accepted {
     pub receipt: Option<Receipt>,
     /// What is anchored, if the claimed head does not extend it.
     pub forked: Option<Receipt>,
-    /// Whether the request was made for another life of this store.
+    /// Whether the request was made for another life of this store, or for another tenant.
     pub for_another_life: bool,
     /// Whether the state was written to, so that it needs a commit.
     pub wrote: bool,
@@ -254,6 +254,7 @@ pub fn answer<S: AuthorityRead>(
         request: request.request,
         server,
         server_epoch,
+        tenant: state.tenant().map_err(ExchangeError::State)?,
         server_time: now,
         outcomes: accepted.outcomes,
         changes: page.changes,
@@ -262,6 +263,7 @@ pub fn answer<S: AuthorityRead>(
         more: page.more,
         receipt: accepted.receipt,
         forked: accepted.forked,
+        set_aside: SetAside::default(),
     })
 }
 
@@ -290,6 +292,11 @@ fn check<S: AuthorityRead>(
     }
     let (_, epoch) = state.identity().map_err(ExchangeError::State)?;
     if request.server_epoch.is_some_and(|meant| meant != epoch) {
+        return Ok(true);
+    }
+    if let Some(meant) = request.tenant
+        && state.tenant().map_err(ExchangeError::State)?.is_some_and(|tenant| tenant != meant)
+    {
         return Ok(true);
     }
     let last = state.last_commit().map_err(ExchangeError::State)?;

@@ -3,7 +3,7 @@
 use super::row::Row;
 use super::usage::Usage;
 use crate::entry::Receipt;
-use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, UnitId};
+use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
 use crate::time::WallTime;
@@ -18,6 +18,14 @@ pub trait AuthorityRead {
     /// # Errors
     /// If the store failed.
     fn identity(&self) -> Result<(ServerId, ServerEpoch), Self::Error>;
+
+    /// Returns which tenant's part of the store this is; none for a store that is not shared.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn tenant(&self) -> Result<Option<TenantId>, Self::Error> {
+        Ok(None)
+    }
 
     /// Returns the number of the tenant's last commit; 0 before the first.
     ///

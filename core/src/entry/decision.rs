@@ -3,9 +3,9 @@
 
 use super::meta::{Extent, ItemIndex, PlannedOp};
 use crate::codec::{Decode, Encode};
-use crate::ids::{OpId, ServerEpoch, ServerId, UnitId};
+use crate::ids::{OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{Actor, EntityType, RecordKey};
-use crate::numbers::{Seq, Version};
+use crate::numbers::{Cursor, Seq, Version};
 use crate::op::OpKind;
 use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
@@ -178,6 +178,29 @@ pub enum Decision {
         /// The ops, oldest first.
         ops: Vec<Restamp>,
     },
+    /// The book belongs to this tenant of its server from now on.
+    BelongsTo {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// The server sent a row that this program cannot hold: it is kept here as it came, and the rest was read.
+    SetAside {
+        /// What of it does not read.
+        fault: String,
+        /// The version that it names, if it names one.
+        version: Option<Version>,
+        /// The item with the name of its record as the server writes it; empty if it has none.
+        name: ItemIndex,
+        /// The item with the whole row as it came; none if it is too large to be kept.
+        row: Option<ItemIndex>,
+    },
+    /// A page read an entity type so far whose name this program cannot hold.
+    ReadForeign {
+        /// The entity type as the server writes it.
+        entity: String,
+        /// The server's cursor.
+        cursor: Cursor,
+    },
 }
 
 /// An op's new stamp.
@@ -204,6 +227,8 @@ pub enum ParkScope {
     Server(ServerId, ServerEpoch),
     /// Everything, until the app is upgraded to a protocol that the server speaks.
     Protocol,
+    /// Everything, until there are credentials of the tenant that the book belongs to: these are of this one.
+    Tenant(TenantId),
 }
 
 /// A conflict as it was found and settled. The values are items of the same entry.

@@ -192,6 +192,19 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Checks that the entry can be stored and read back, without storing it.
+    ///
+    /// # Errors
+    /// [`EntryError`] if a part is over its limit.
+    pub fn check(&self) -> Result<(), EntryError> {
+        codec::encode(&self.meta)?;
+        let bytes: usize = self.items.0.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
+        if bytes > crate::limits::ENTRY_BYTES - crate::limits::META_BYTES {
+            return Err(EntryError::TooLarge { bytes });
+        }
+        Ok(())
+    }
+
     /// Makes a control entry without items.
     pub fn control(control: Control) -> Self {
         Self { meta: Meta::Control(control), items: Items::default() }
@@ -286,6 +299,9 @@ pub enum EntryError {
     /// The meta part does not read.
     #[error(transparent)]
     Meta(#[from] codec::CodecError),
+    /// The entry's clock is not after that of the entry before, as when no later stamp exists.
+    #[error("the log's clock does not go on from its last entry: export what waits and begin a new book")]
+    ClockEnded,
     /// The entry would be over [`crate::limits::ENTRY_BYTES`].
     #[error("an entry of {bytes} bytes is over the limit of {}", crate::limits::ENTRY_BYTES)]
     TooLarge {

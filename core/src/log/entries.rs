@@ -8,7 +8,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::error::{StoreError, guarded};
 use crate::entry::frame::Frame;
-use crate::entry::{Draft, Entry, FORMAT, Header, chain, seal};
+use crate::entry::{Draft, Entry, EntryError, FORMAT, Header, chain, seal};
 use crate::ids::Epoch;
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq};
@@ -202,17 +202,16 @@ impl<'t> Appender<'t> {
     /// Seals an entry, stores it, and returns it as it will be read.
     ///
     /// # Errors
-    /// [`StoreError::Unstorable`] if it is over a limit; nothing was added then. Else [`StoreError`] of the disk.
-    ///
-    /// # Panics
-    /// If the stamp's clock is not after the head's.
+    /// [`StoreError::Unstorable`] if it is over a limit, or the stamp's clock is not after the head's; nothing was added then.
+    /// Else [`StoreError`] of the disk.
     pub fn append(&mut self, draft: Draft, stamp: Stamp) -> Result<Entry, StoreError> {
         let Stamp { epoch, hlc, wall, actor } = stamp;
         let (seq, previous) = match &self.head {
-            Some(head) => {
-                assert!(hlc > head.hlc, "BUG: the log's clock must grow from entry to entry");
-                (head.seq.next(), head.hash)
+            // What a clock or a server says is bounded long before this, but it is theirs, so it must not be asserted.
+            Some(head) if hlc <= head.hlc => {
+                return Err(StoreError::Unstorable { source: EntryError::ClockEnded });
             }
+            Some(head) => (head.seq.next(), head.hash),
             None => (Seq::ZERO.next(), Hash::ZERO),
         };
         let header = Header { format: FORMAT, kind: draft.meta.kind(), epoch, seq, hlc, wall, actor };

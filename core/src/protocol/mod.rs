@@ -7,6 +7,7 @@
 //! What it is not: HTTP. Status codes, headers and time-outs are the transport's; it hands [`Failure`]s over.
 
 mod outcome;
+mod reading;
 mod request;
 mod size;
 mod unit;
@@ -19,12 +20,13 @@ use serde::{Deserialize, Serialize};
 use crate::device_key::DeviceKey;
 use crate::entry::Receipt;
 use crate::fields::FieldsJson;
-use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId};
+use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, TenantId};
 use crate::names::{Actor, EntityType, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::time::{Hlc, WallTime};
 
 pub use outcome::{Outcome, UnitOutcome};
+pub use reading::{SetAside, SetAsideRow};
 pub use request::{UnreadableRequest, read_request};
 pub(crate) use size::Measured;
 pub use size::RecordSize;
@@ -36,7 +38,7 @@ pub const PROTOCOL: u32 = 1;
 pub const MARKER: &str = "fieldbook";
 
 /// What a device sends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ExchangeRequest {
     /// The version of the protocol, [`PROTOCOL`].
     pub protocol: u32,
@@ -47,28 +49,101 @@ pub struct ExchangeRequest {
     /// The present life of its log.
     pub epoch: Epoch,
     /// The secret by which the server knows the device again; none for books that were made before there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub device_key: Option<DeviceKey>,
     /// Whose changes these are.
     pub actor: Actor,
     /// The life of the server that its versions and cursors are of; none if it knows none yet. Another one takes nothing from
     /// this request, and only says which it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub server_epoch: Option<ServerEpoch>,
+    /// The tenant that its versions and cursors are of; none if the server never said. Another one takes nothing from this request
+    /// either.
+    #[serde(default)]
+    pub tenant: Option<TenantId>,
     /// The head of its log, if it wants one anchored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub head: Option<HeadClaim>,
     /// What is to be applied, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub units: Vec<Unit>,
-    /// How far it has read each entity type; types that are not named are read from their beginning.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// How far it has read each entity type; types that are not named are read from their beginning. Whoever reads a request passes
+    /// over names that no entity type of its own can have.
+    #[serde(default, deserialize_with = "reading::known_cursors")]
     pub cursors: BTreeMap<EntityType, Cursor>,
     /// How far it has read every type that is not named; empty for the beginning. None from a device that names all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub others: Option<Cursor>,
     /// How many changes it takes; 0 for none.
     pub page_limit: u32,
+    /// How far it has read entity types whose names do not follow our rule. They are written among `cursors`, and not read.
+    #[serde(skip)]
+    pub foreign_cursors: BTreeMap<String, Cursor>,
+}
+
+/// A request as it is written: its cursors are one member.
+#[derive(Serialize)]
+struct WrittenRequest<'a> {
+    protocol: u32,
+    request: RequestId,
+    device: DeviceId,
+    epoch: Epoch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_key: Option<DeviceKey>,
+    actor: &'a Actor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_epoch: Option<ServerEpoch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<TenantId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<&'a HeadClaim>,
+    #[serde(skip_serializing_if = "<[Unit]>::is_empty")]
+    units: &'a [Unit],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    cursors: BTreeMap<&'a str, &'a Cursor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    others: Option<&'a Cursor>,
+    page_limit: u32,
+}
+
+impl Serialize for ExchangeRequest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Every member is named, so that a new one does not compile until it is written.
+        let Self {
+            protocol,
+            request,
+            device,
+            epoch,
+            device_key,
+            actor,
+            server_epoch,
+            tenant,
+            head,
+            units,
+            cursors,
+            others,
+            page_limit,
+            foreign_cursors,
+        } = self;
+        let foreign = foreign_cursors.iter().map(|(entity, cursor)| (entity.as_str(), cursor));
+        let known = cursors.iter().map(|(entity, cursor)| (entity.as_str(), cursor));
+        let written = WrittenRequest {
+            protocol: *protocol,
+            request: *request,
+            device: *device,
+            epoch: *epoch,
+            device_key: *device_key,
+            actor,
+            server_epoch: *server_epoch,
+            tenant: *tenant,
+            head: head.as_ref(),
+            units,
+            cursors: foreign.chain(known).collect(),
+            others: others.as_ref(),
+            page_limit: *page_limit,
+        };
+        written.serialize(serializer)
+    }
 }
 
 /// That the log's head extends what the server knows of it.
@@ -99,6 +174,9 @@ pub struct ExchangeAnswer {
     pub server: ServerId,
     /// Which life of it.
     pub server_epoch: ServerEpoch,
+    /// Which tenant of it the credentials are of, by an id that says nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// Its clock.
     pub server_time: WallTime,
     /// What became of the units; one that is missing was not treated.
@@ -122,6 +200,9 @@ pub struct ExchangeAnswer {
     /// That the claimed head does not extend what is anchored: what is. No unit was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Receipt>,
+    /// What of it this program cannot hold: see [`ExchangeAnswer::read`].
+    #[serde(skip)]
+    pub set_aside: SetAside,
 }
 
 /// One record as the server has it.

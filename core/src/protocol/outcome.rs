@@ -85,19 +85,19 @@ pub enum Outcome {
 /// serde reads flattened and tagged values through a buffer that cannot hold JSON text as it stands, so a stale outcome
 /// with fields in it would not read. This form needs no buffer.
 #[derive(Deserialize)]
-struct OutcomeMembers {
-    unit: UnitId,
-    outcome: String,
-    versions: Option<BTreeMap<RecordKey, Version>>,
+pub(super) struct OutcomeMembers {
+    pub(super) unit: UnitId,
+    pub(super) outcome: String,
+    pub(super) versions: Option<BTreeMap<RecordKey, Version>>,
     #[serde(default)]
-    current: Vec<Change>,
+    pub(super) current: Vec<Change>,
     #[serde(default)]
-    applied: Vec<UnitId>,
-    code: Option<String>,
+    pub(super) applied: Vec<UnitId>,
+    pub(super) code: Option<String>,
     #[serde(default)]
-    message: String,
-    retry_after_milliseconds: Option<u64>,
-    entity: Option<EntityType>,
+    pub(super) message: String,
+    pub(super) retry_after_milliseconds: Option<u64>,
+    pub(super) entity: Option<EntityType>,
 }
 
 impl TryFrom<OutcomeMembers> for UnitOutcome {
@@ -138,4 +138,4 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
 /// An outcome of an unknown class, or without a member that its class has.
 #[derive(Debug, thiserror::Error)]
 #[error("an outcome is of an unknown class or lacks a member of its class")]
-struct InvalidOutcome;
+pub(super) struct InvalidOutcome;

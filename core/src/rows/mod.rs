@@ -8,7 +8,7 @@ mod record;
 use crate::codec::{Decode, Encode};
 use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, SettledBy, Winner};
 use crate::fields::FieldsJson;
-use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, UnitId};
+use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::OpKind;
@@ -246,6 +246,14 @@ pub struct StateRow {
     pub epoch_from: Seq,
     /// The server that this book belongs to, and the life of it that was last seen.
     pub server: Option<(ServerId, ServerEpoch)>,
+    /// The tenant of that server that this book belongs to; none if the server never said.
+    pub tenant: Option<TenantId>,
+    /// The highest version that this life of the server ever told.
+    pub highest: Version,
+    /// The rows of the server that were set aside last: a hash of each one's name, and its version.
+    pub set_aside: Vec<(u64, Version)>,
+    /// How far each entity type was read whose name does not follow our rule.
+    pub foreign_cursors: Vec<(String, Cursor)>,
     /// How far the server knows this log.
     pub anchor: Option<Receipt>,
     /// The server's clock, and the device's, at the last answer.
@@ -272,6 +280,19 @@ impl StateRow {
         // So small a number is one byte; larger ones begin with a byte that says how long they are.
         stored.first().copied().filter(|first| (1..=250).contains(first)).map(u32::from)
     }
+}
+
+/// Returns the hash by which a row of the server that was set aside is known again: over its name, and over all of it if it
+/// names no version.
+pub fn aside_hash(name: &[u8], version: Option<Version>, row: Option<&[u8]>) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name);
+    if let (None, Some(row)) = (version, row) {
+        hasher.update(row);
+    }
+    let mut bytes = [0; 8];
+    hasher.finalize_xof().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 #[cfg(test)]

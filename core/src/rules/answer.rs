@@ -18,7 +18,14 @@
 //! 3. An outcome for a unit that is not under way is ignored; a unit without an outcome stays as it is.
 //! 4. Taking the same answer a second time decides nothing new.
 
+mod aside;
+mod grown;
+mod split;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use aside::set_aside;
+pub use split::split;
 
 use super::{View, retry};
 use crate::entry::{ChangeMeta, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope, Upstream};
@@ -26,6 +33,7 @@ use crate::fields::{Fields, FieldsJson};
 use crate::ids::{OpId, UnitId};
 use crate::limits;
 use crate::names::RecordKey;
+use crate::numbers::Version;
 use crate::protocol::{Change, ExchangeAnswer, Outcome};
 use crate::random::Randomness;
 use crate::rows::{RecordRow, TailRef, UnitChangeRow, UnitRow};
@@ -87,8 +95,10 @@ pub struct Tally {
     pub ops_dead: u32,
     /// Conflicts that were recorded.
     pub conflicts: u32,
-    /// Records that the server sent.
+    /// Records that the server sent in a version that was not known.
     pub changes: u32,
+    /// Records that the server sent and that would be too large.
+    pub set_aside: u32,
     /// Whether something was parked.
     pub parked: bool,
 }
@@ -133,6 +143,7 @@ pub fn take_answer<V: View>(
         touched: BTreeMap::new(),
         settled: Vec::new(),
         landed: BTreeSet::new(),
+        sizes: grown::has_parts(answer).then(BTreeMap::new),
     };
     for outcome in &answer.outcomes {
         taking.outcome(outcome.unit, &outcome.outcome)?;
@@ -165,6 +176,8 @@ pub(super) struct Taking<'a, V: View> {
     pub(super) settled: Vec<(UnitId, UnitRow)>,
     /// Ops of ours that turned out to have taken effect though their unit was given up.
     pub(super) landed: BTreeSet<OpId>,
+    /// How large the answer makes records, if it sends parts of some.
+    pub(super) sizes: Option<BTreeMap<RecordKey, usize>>,
 }
 
 impl<'a, V: View> Taking<'a, V> {
@@ -244,8 +257,8 @@ impl<'a, V: View> Taking<'a, V> {
         &mut self,
         id: UnitId,
         unit: &UnitRow,
-        versions: &BTreeMap<RecordKey, crate::numbers::Version>,
-    ) -> Vec<(RecordKey, crate::numbers::Version)> {
+        versions: &BTreeMap<RecordKey, Version>,
+    ) -> Vec<(RecordKey, Version)> {
         let ours =
             unit.changes.iter().filter_map(|change| Some((change.key.clone(), *versions.get(&change.key)?)));
         let versions: Vec<_> = ours.collect();
@@ -339,6 +352,18 @@ impl<'a, V: View> Taking<'a, V> {
             return Ok(());
         }
         let kept_aside = self.schema.rules(&change.key.entity).is_none();
+        let version = self.view.confirmed_version(&change.key)?;
+        let is_news = version.is_none_or(|known| change.version > known);
+        let may_need_judging = !kept_aside && self.view.may_need_judging(&change.key)?;
+        // Of a record that a former server had, it is news that there never was one.
+        let is_known = !is_news && version != Some(Version::default());
+        if is_known && !kept_aside && !may_need_judging {
+            return Ok(());
+        }
+        if self.outgrows(change)? {
+            self.set_aside(change);
+            return Ok(());
+        }
         let extent = match (change.deleted, change.partial) {
             (true, _) => Extent::Deleted,
             (false, true) => Extent::Partial,
@@ -359,8 +384,8 @@ impl<'a, V: View> Taking<'a, V> {
             fields,
             kept_aside,
         });
-        self.out.tally.changes += 1;
-        if !kept_aside && self.view.may_need_judging(&change.key)? {
+        self.out.tally.changes += u32::from(is_news);
+        if may_need_judging {
             self.touched.entry(change.key.clone()).or_default().changes.push(change);
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::ids::{OpId, RequestId, ServerEpoch, ServerId, UnitId};
 use crate::names::RecordKey;
 use crate::numbers::{Hash, Seq, Version};
 use crate::op::{OpKind, OpPlace};
-use crate::protocol::{Change, ExchangeAnswer, MARKER, Outcome, PROTOCOL, UnitOutcome};
+use crate::protocol::{Change, ExchangeAnswer, MARKER, Outcome, PROTOCOL, SetAside, UnitOutcome};
 use crate::random::SeededRandomness;
 use crate::rows::{Confirmed, RecordRow, TailRef, UnitChangeRow, UnitRow, Visible};
 use crate::schema::{EntityRules, Schema};
@@ -143,6 +143,8 @@ impl Desk {
         let outcomes =
             outcomes.into_iter().map(|(unit, outcome)| UnitOutcome { unit: unit_id(unit), outcome });
         let answer = ExchangeAnswer {
+            tenant: None,
+            set_aside: SetAside::default(),
             marker: MARKER.to_owned(),
             protocol: PROTOCOL,
             request: RequestId::from_bytes([1; 16]),

@@ -88,7 +88,7 @@ pub fn refutes(scope: &ParkScope, actor: &Actor) -> bool {
     match scope {
         ParkScope::Protocol => true,
         ParkScope::Actor(parked) => parked == actor,
-        ParkScope::Entity(_) | ParkScope::Op(_) | ParkScope::Server(..) => false,
+        ParkScope::Entity(_) | ParkScope::Op(_) | ParkScope::Server(..) | ParkScope::Tenant(_) => false,
     }
 }
 

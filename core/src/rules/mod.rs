@@ -10,6 +10,9 @@
 //!   inspect   what would only be sent to fail?
 //!   upcast    what do ops of an older schema version become?       ops     → ops
 //!   coalesce  what do a record's ops come to?                     ops     → one change
+//!   credible  can the answer be true at all?                      answer  → code
+//!   belonging is it the server that the book belongs to?
+//!   credible  can the answer be true at all?                      answer  → code
 //!   answer    what follows from the server's answer?              answer  → decisions
 //!   failure   what follows from an exchange without one?          failure → decisions
 //!   rebase    whose was the server's last edit?
@@ -28,8 +31,10 @@
 pub mod admit;
 pub mod answer;
 pub mod base;
+pub mod belonging;
 pub mod clock;
 pub mod coalesce;
+pub mod credible;
 #[cfg(test)]
 mod desk;
 mod edits;
@@ -53,6 +58,7 @@ use crate::entry::FieldsSource;
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
 use crate::names::RecordKey;
+use crate::numbers::Version;
 use crate::op::{OpKind, OpPlace};
 use crate::rows::{RecordRow, TailRef, UnitRow};
 use crate::time::Hlc;
@@ -64,6 +70,11 @@ pub trait View {
 
     /// Returns a record's row, or `None` if nothing is known of the record.
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Self::Error>;
+
+    /// Returns the version of a record that is confirmed, if any is.
+    fn confirmed_version(&mut self, key: &RecordKey) -> Result<Option<Version>, Self::Error> {
+        Ok(self.record(key)?.and_then(|row| row.version()))
+    }
 
     /// Returns whether a record may have a tail, or may be one that a former server had: whether a change of it needs to
     /// be judged at all. Never wrongly says no; a view that cannot tell without reading the row says yes.

@@ -118,8 +118,9 @@ variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
 variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
 variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
-    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped);
-variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol);
+    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped, BelongsTo, SetAside,
+    ReadForeign);
+variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol, Tenant);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
 variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);
 variants!(of_verb, VERBS, Verb: Retry, Discard, Undo, Resolve, Resume, AcceptServer);

@@ -10,7 +10,7 @@ use fieldbook_core::entry::{
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::{
     Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy, RecordKey,
-    RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, UnitId, Version, WallTime,
+    RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version, WallTime,
 };
 use redb::backends::InMemoryBackend;
 
@@ -247,6 +247,7 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         ParkScope::Op(dead),
         ParkScope::Server(ServerId::from_bytes([0x33; 16]), ServerEpoch::from_bytes([0x45; 16])),
         ParkScope::Protocol,
+        ParkScope::Tenant(TenantId::from_bytes([0x47; 16])),
     ];
     decisions.extend(scopes.into_iter().map(|scope| Decision::Parked { scope, code: code.clone() }));
     decisions.push(Decision::Unparked { scope: ParkScope::Protocol });
@@ -278,6 +279,12 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     let edited_at = Hlc::at(START);
     let restamp = Restamp { key: lead("42"), op: planned_op(3, 1, random), edited_at };
     decisions.push(Decision::Restamped { server_time: START, ops: vec![restamp] });
+    decisions.push(Decision::BelongsTo { tenant: TenantId::from_bytes([11; 16]) });
+    let row = Some(items.add(r#"{"key":"OrderLine/7","version":7}"#, random));
+    let (fault, version) = ("key".to_owned(), Some(Version::new(7)));
+    decisions.push(Decision::SetAside { fault, version, name: items.add("OrderLine/7", random), row });
+    let cursor = Cursor::new(vec![0, 7]).unwrap();
+    decisions.push(Decision::ReadForeign { entity: "OrderLine".to_owned(), cursor });
     decisions
 }
 

@@ -1,10 +1,12 @@
-use fieldbook_core::Seq;
-use fieldbook_core::entry::{Draft, Entry, Items};
+use fieldbook_core::entry::frame::Frame;
+use fieldbook_core::entry::{Control, Decision, Draft, Entry, EntryError, Item, Items, chain};
 use fieldbook_core::limits;
 use fieldbook_core::log::{
     Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
     read_entry, read_head, survey, survey_export, verify, verify_export,
 };
+
+use fieldbook_core::{Hash, Seq};
 
 use super::samples;
 
@@ -205,11 +207,8 @@ fn erasing_an_item_leaves_every_hash_and_verifies() {
     let store = small();
     let rows = stored(&store);
     let second = Entry::decode(&rows[1]).unwrap();
-    let erased: Vec<_> = second
-        .items
-        .iter()
-        .map(|item| fieldbook_core::entry::Item::Erased { commitment: item.commitment() })
-        .collect();
+    let erased: Vec<_> =
+        second.items.iter().map(|item| Item::Erased { commitment: item.commitment() }).collect();
     let previous = Entry::decode(&rows[0]).unwrap().hash;
     let draft = Draft { meta: second.meta.clone(), items: erased.into() };
     let sealed = fieldbook_core::entry::seal(&second.header, &draft, &previous).unwrap();
@@ -314,13 +313,51 @@ fn appending_after_a_stale_head_is_a_bug() {
 }
 
 #[test]
-#[should_panic(expected = "BUG: the log's clock must grow")]
-fn appending_with_a_clock_that_stands_still_is_a_bug() {
+fn appending_with_a_clock_that_stands_still_is_an_error_and_adds_nothing() {
     let store = small();
     let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
     let transaction = store.begin_write().unwrap();
     let mut appender = Appender::open(&transaction, head).unwrap();
-    drop(appender.append(samples::intent(5), samples::stamp(4)));
+    let refused = appender.append(samples::intent(5), samples::stamp(4)).unwrap_err();
+    assert!(matches!(refused, StoreError::Unstorable { source: EntryError::ClockEnded }), "{refused:?}");
+    assert_eq!(appender.head(), head);
+    appender.append(samples::intent(5), samples::stamp(5)).unwrap();
+}
+
+/// A log whose hashes hold can have an entry that nobody can read, if what wrote it measured otherwise than what reads it. A
+/// server could bring that about with one answer of hundreds of thousands of names, and `verify` called the book intact.
+#[test]
+fn an_entry_that_does_not_read_is_damage_though_its_hash_holds() {
+    let store = small();
+    let (third, fourth) = (stored(&store).swap_remove(2), stored(&store).swap_remove(3));
+    let frame = Frame::parse(&fourth).unwrap();
+    let commitments: Vec<_> = frame.items_owned().iter().map(Item::commitment).collect();
+    let header_length = usize::try_from(u32::from_le_bytes(fourth[..4].try_into().unwrap())).unwrap();
+    let (meta_at, header) = (8 + header_length, &fourth[4..4 + header_length]);
+    let meta = vec![0xff; frame.meta.len()];
+    let previous = Hash::from_bytes(third[third.len() - 32..].try_into().unwrap());
+    let hash = chain::link(&previous, &chain::content(header, &meta, commitments.into_iter()));
+    let mut unreadable = fourth.clone();
+    unreadable[meta_at..meta_at + meta.len()].copy_from_slice(&meta);
+    let end = unreadable.len();
+    unreadable[end - 32..].copy_from_slice(hash.as_bytes());
+    let damage = verify_changed(&store, &[(4, Some(&unreadable))]).unwrap_err();
+    assert_eq!(damage.seq, Seq::new(4));
+    assert!(matches!(damage.kind, DamageKind::Undecodable { source: EntryError::Meta(_) }), "{damage:?}");
+}
+
+#[test]
+fn an_entry_that_could_not_be_read_back_is_not_appended() {
+    let store = small();
+    let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
+    let transaction = store.begin_write().unwrap();
+    let mut appender = Appender::open(&transaction, head).unwrap();
+    // One byte each as they are written, and some hundred in memory.
+    let many = Draft::control(Control::Decided(vec![Decision::ServerRead; 2_000_000]));
+    assert!(many.check().is_err());
+    let refused = appender.append(many, samples::stamp(5)).unwrap_err();
+    assert!(matches!(refused, StoreError::Unstorable { source: EntryError::Meta(_) }), "{refused:?}");
+    assert_eq!(appender.head(), head, "nothing was added");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod ids {
     pub(crate) type RequestId = [u8; 16];
     pub(crate) type ServerEpoch = [u8; 16];
     pub(crate) type ServerId = [u8; 16];
+    pub(crate) type TenantId = [u8; 16];
     pub(crate) type UnitId = [u8; 16];
 }
 

@@ -173,6 +173,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Decision::Restamped { ops, .. } => ops.iter().try_for_each(|restamp| self.restamped(restamp)),
             Decision::ServerAccepted { server } => self.server_accepted(*server),
             Decision::ServerRead => self.server_read(),
+            Decision::BelongsTo { tenant } => {
+                let mut state = self.tables.state()?;
+                state.tenant = Some(*tenant);
+                self.put_state(state)
+            }
+            Decision::SetAside { version, name, row, .. } => self.set_aside(*name, *version, *row),
+            Decision::ReadForeign { entity, cursor } => self.read_foreign(entity, cursor),
             Decision::Unparked { scope } => {
                 let mut state = self.tables.state()?;
                 state.parks.retain(|(parked, _)| parked != scope);

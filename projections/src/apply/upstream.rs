@@ -1,9 +1,10 @@
 //! What the server said: changes of records, cursors, and that it is another one than before.
 
-use fieldbook_core::entry::{ChangeMeta, Entry, Extent, Meta, Upstream};
+use fieldbook_core::entry::{ChangeMeta, Entry, Extent, ItemIndex, Meta, Upstream};
+use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{Confirmed, CursorRow};
-use fieldbook_core::{FieldsJson, RecordKey, Seq, ServerEpoch, ServerId, Version};
+use fieldbook_core::rows::{Confirmed, CursorRow, aside_hash};
+use fieldbook_core::{Cursor, FieldsJson, RecordKey, Seq, ServerEpoch, ServerId, Version};
 
 use super::Applying;
 use crate::access::Tables;
@@ -27,6 +28,33 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         state.server_time = Some((upstream.server_time, wall));
         state.synced_at = Some(wall);
         state.anchor = upstream.receipt.or(state.anchor);
+        state.highest = state.highest.max(highest(upstream));
+        self.put_state(state)
+    }
+
+    /// Remembers that a row was set aside, as long as there are not too many of them: what comes again says nothing new.
+    pub(super) fn set_aside(
+        &mut self,
+        name: ItemIndex,
+        version: Option<Version>,
+        row: Option<ItemIndex>,
+    ) -> Result<(), StoreError> {
+        let Some(name) = self.entry.item(name) else { return Ok(()) };
+        let hash = aside_hash(name, version, row.and_then(|row| self.entry.item(row)));
+        let mut state = self.tables.state()?;
+        state.set_aside.retain(|(known, _)| *known != hash);
+        state.set_aside.push((hash, version.unwrap_or_default()));
+        let over = state.set_aside.len().saturating_sub(limits::SET_ASIDE_KNOWN);
+        state.set_aside.drain(..over);
+        self.put_state(state)
+    }
+
+    pub(super) fn read_foreign(&mut self, entity: &str, cursor: &Cursor) -> Result<(), StoreError> {
+        let mut state = self.tables.state()?;
+        match state.foreign_cursors.iter_mut().find(|(known, _)| known == entity) {
+            Some((_, known)) => known.clone_from(cursor),
+            None => state.foreign_cursors.push((entity.to_owned(), cursor.clone())),
+        }
         self.put_state(state)
     }
 
@@ -85,6 +113,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let mut state = self.tables.state()?;
         state.server = server;
         state.anchor = None;
+        state.tenant = None;
+        state.highest = Version::default();
+        state.foreign_cursors.clear();
+        state.set_aside.clear();
         state.rereading = true;
         state.had_other_server = true;
         self.put_state(state)
@@ -103,4 +135,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         state.rereading = false;
         self.put_state(state)
     }
+}
+
+fn highest(upstream: &Upstream) -> Version {
+    let given = upstream.outcomes.iter().flat_map(|told| told.versions.iter().map(|(_, version)| *version));
+    upstream.changes.iter().map(|change| change.version).chain(given).max().unwrap_or_default()
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook_core::{ServerEpoch, ServerId, WallTime, limits};
+use fieldbook_core::{ServerEpoch, ServerId, TenantId, WallTime, limits};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub(crate) use keeper::Keeper;
@@ -53,6 +53,11 @@ impl Tenant {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns what devices hear of it: the same for ever, and not its name.
+    pub(crate) fn id(&self, server: &ServerId) -> TenantId {
+        TenantId::derive(server, &self.0)
     }
 }
 

@@ -3,7 +3,8 @@
 use fieldbook_core::authority::{AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{
-    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime, limits,
+    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, TenantId, UnitId, Version, WallTime,
+    limits,
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
 
@@ -13,6 +14,7 @@ use super::{Damaged, StateError, Tenant, layout, tables};
 pub(super) struct TenantState<T> {
     tenant: Vec<u8>,
     identity: (ServerId, ServerEpoch),
+    tenant_id: TenantId,
     records: T,
     feed: T,
     units: T,
@@ -35,6 +37,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
         Ok(Self {
             tenant: tables::tenant_key(tenant),
             identity,
+            tenant_id: tenant.id(&identity.0),
             records: transaction.open_table(tables::RECORDS)?,
             feed: transaction.open_table(tables::FEED)?,
             units: transaction.open_table(tables::UNITS)?,
@@ -57,6 +60,7 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
         Ok(Self {
             tenant: tables::tenant_key(tenant),
             identity,
+            tenant_id: tenant.id(&identity.0),
             records: transaction.open_table(tables::RECORDS)?,
             feed: transaction.open_table(tables::FEED)?,
             units: transaction.open_table(tables::UNITS)?,
@@ -121,6 +125,10 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
 
     fn identity(&self) -> Result<(ServerId, ServerEpoch), StateError> {
         Ok(self.identity)
+    }
+
+    fn tenant(&self) -> Result<Option<TenantId>, StateError> {
+        Ok(Some(self.tenant_id))
     }
 
     fn last_commit(&self) -> Result<Version, StateError> {

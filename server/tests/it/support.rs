@@ -149,6 +149,8 @@ pub(crate) async fn answer_of(response: reqwest::Response) -> (StatusCode, Value
 
 pub(crate) fn request(units: Vec<Unit>) -> ExchangeRequest {
     ExchangeRequest {
+        tenant: None,
+        foreign_cursors: BTreeMap::new(),
         protocol: PROTOCOL,
         request: RequestId::from_bytes([3; 16]),
         device: DeviceId::from_bytes([4; 16]),

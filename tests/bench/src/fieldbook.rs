@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL};
+use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
 use fieldbook::{
     Ask, Book, BookOptions, Cursor, EntityType, Fields, FieldsJson, Hlc, Mutation, Next, OpId, RecordId,
     RecordKey, SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
@@ -181,6 +181,8 @@ fn answer(
     let cursor = Cursor::new(cursor.to_be_bytes().to_vec())
         .map_err(|_| Failure::Wrong { peer: "fieldbook", what: "refused a cursor" })?;
     Ok(ExchangeAnswer {
+        tenant: None,
+        set_aside: SetAside::default(),
         marker: MARKER.to_owned(),
         protocol: PROTOCOL,
         request: request.request,

@@ -163,6 +163,8 @@ async fn fill(url: &str, count: usize) -> Result<(), Failure> {
     let mut ids = SeededRandomness::from_number(2);
     for records in Samples::new(7).take(count).chunks(UNITS_OF_A_REQUEST) {
         let request = ExchangeRequest {
+            tenant: None,
+            foreign_cursors: Default::default(),
             protocol: PROTOCOL,
             request: RequestId::new(now, &mut ids),
             device,

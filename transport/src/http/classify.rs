@@ -42,7 +42,7 @@ pub(super) fn answer(body: &[u8], request: RequestId) -> Result<ExchangeAnswer, 
     if body.is_empty() {
         return Err(misbehaved("empty_answer"));
     }
-    let answer: ExchangeAnswer = serde_json::from_slice(body).map_err(|error| {
+    let answer = ExchangeAnswer::read(body).map_err(|error| {
         // The error itself may quote the body.
         misbehaved("not_an_answer").caused_by(Unparsable { line: error.line(), column: error.column() })
     })?;

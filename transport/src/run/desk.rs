@@ -122,16 +122,23 @@ pub struct Taken {
     pub ops_dead: u32,
     /// Conflicts that were resolved, or parked for a person.
     pub conflicts: u32,
-    /// Changes of the server that were taken in.
+    /// Changes of the server that were taken in and were not known.
     pub changes: u32,
     /// Whether the server has more changes.
     pub more: bool,
     /// Whether something was parked until the world outside changes.
     pub parked: bool,
+    /// Whether the server that the book knows answered after others had, so that what was parked for that goes on.
+    pub resumed: bool,
+    /// Records of the server that this program cannot hold, and that were set aside.
+    pub set_aside: u32,
+    /// What the answer says that cannot be. Nothing of it was taken.
+    pub misbehaved: Option<&'static str>,
 }
 
 impl Taken {
-    /// Returns whether a unit was settled or put off, or changes came in.
+    /// Returns whether a unit was settled or put off, or what was parked goes on. Changes alone are no progress: a page that
+    /// brings some moves a cursor too, and one that brings the same for ever must not be asked for, for ever.
     pub(super) fn progressed(&self) -> bool {
         let counts = [
             self.units_acked,
@@ -142,9 +149,8 @@ impl Taken {
             self.ops_acked,
             self.ops_dead,
             self.conflicts,
-            self.changes,
         ];
-        self.parked || counts.iter().any(|count| *count > 0)
+        self.parked || self.resumed || counts.iter().any(|count| *count > 0)
     }
 }
 

@@ -9,9 +9,10 @@
 //!
 //! Invariants:
 //! 1. Answers are taken in in the order they were asked for, one at a time; at most one page is in hand and one on the way.
-//! 2. It ends. Every exchange settles or puts off a unit, moves a cursor, shrinks the batch after "too large", or says whether
-//!    units are what does not get through ([`doubt`]); two in a row that do none of these end the run, and so does
-//!    [`MOST_EXCHANGES`].
+//! 2. It ends, whatever the server says. Every exchange settles or puts off a unit, moves a cursor to where none was in this run,
+//!    shrinks the batch after "too large", or says whether units are what does not get through ([`doubt`]); two in a row that do
+//!    none of these end the run, and so do [`fieldbook_core::limits::EMPTY_PAGES`] that move on and bring nothing new, a second
+//!    fork, and [`MOST_EXCHANGES`].
 //! 3. The future may be dropped at any await. What was prepared stays frozen in the book and is sent again under the same
 //!    ids; a call into the book that has begun runs to its end on its own thread.
 //! 4. A failure of an exchange ends the run, except "too large", which is answered by sending less, and what may be the fault
@@ -22,6 +23,7 @@
 
 mod desk;
 mod doubt;
+mod progress;
 mod report;
 mod throttle;
 
@@ -41,6 +43,7 @@ use tokio::task::spawn_blocking;
 
 use crate::remote::{Received, Remote, RemoteError};
 use doubt::{Doubt, comes_back_later};
+use progress::{Progress, moves_a_cursor};
 use throttle::Size;
 
 /// The most exchanges of one run, whatever its options say.
@@ -105,6 +108,7 @@ pub(crate) async fn run_until<D: Desk>(
         fruitless: 0,
         refused: None,
         doubt: Doubt::default(),
+        progress: Progress::default(),
     };
     desk.report(&Activity::Started);
     let stopped = run.drive().await;
@@ -133,6 +137,7 @@ struct Run<'a, D: Desk> {
     refused: Option<usize>,
     /// Whether units are what does not get through.
     doubt: Doubt,
+    progress: Progress,
 }
 
 /// What came of sending a request.
@@ -230,8 +235,16 @@ impl<D: Desk> Run<'_, D> {
             self.report.bytes_sent = self.report.bytes_sent.saturating_add(received.bytes_sent);
             self.report.bytes_received = self.report.bytes_received.saturating_add(received.bytes_received);
             let next = self.follow_up(&request, &received.answer);
-            let (taken, arriving) = self.take_while_sending(request, received.answer, next.as_ref()).await?;
-            if self.fruitless >= FRUITLESS_MOST {
+            if self.progress.is_second_fork(&received.answer) {
+                return self.failed(request, misbehaved("forked_again"), pull).await;
+            }
+            let (taken, arriving);
+            (request, taken, arriving) =
+                self.take_while_sending(request, received.answer, next.as_ref()).await?;
+            if let Some(code) = taken.misbehaved {
+                return self.failed(request, misbehaved(code), pull).await;
+            }
+            if self.fruitless >= FRUITLESS_MOST || self.progress.is_empty_for_long() {
                 return Ok(Flow::Break(Stopped::NoProgress));
             }
             match (next, arriving) {
@@ -257,21 +270,29 @@ impl<D: Desk> Run<'_, D> {
         request: ExchangeRequest,
         answer: ExchangeAnswer,
         next: Option<&ExchangeRequest>,
-    ) -> Result<(Taken, Option<Sent>), RunError<D::Error>> {
-        let (had_units, moved) = (!request.units.is_empty(), moves_a_cursor(&request, &answer));
+    ) -> Result<(ExchangeRequest, Taken, Option<Sent>), RunError<D::Error>> {
+        let had_units = !request.units.is_empty();
+        let moved = moves_a_cursor(&request, &answer) && self.progress.is_new_place(&answer);
         let proves = self.doubt.wants_page();
         let desk = Arc::clone(self.desk);
-        let taking = spawn_blocking(move || desk.accept(&request, answer));
+        let taking = spawn_blocking(move || {
+            let taken = desk.accept(&request, answer)?;
+            Ok((request, taken))
+        });
         let arriving = match next {
             Some(next) => Some(self.send(next).await),
             None => None,
         };
-        let taken = settled(taking.await)?;
+        let (request, taken) = settled(taking.await)?;
         self.report.add(&taken);
+        if taken.misbehaved.is_some() {
+            return Ok((request, taken, arriving));
+        }
         let progressed = moved || taken.progressed();
         // What says whose fault something was need not bring anything else.
         if progressed || !proves {
             self.count(progressed);
+            self.progress.count(&taken);
         }
         if had_units {
             self.throttle.succeeded(self.options);
@@ -282,7 +303,7 @@ impl<D: Desk> Run<'_, D> {
             self.settle(request, failure).await?;
         }
         self.desk.report(&Activity::Progress(self.report.clone()));
-        Ok((taken, arriving))
+        Ok((request, taken, arriving))
     }
 
     async fn send(&mut self, request: &ExchangeRequest) -> Sent {
@@ -396,14 +417,8 @@ fn settled<T, E: Error + 'static>(
     }
 }
 
-fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
-    match &request.others {
-        // Where one cursor stands for all entity types, it is the one that has to move.
-        Some(asked) if !asked.as_bytes().is_empty() => {
-            answer.others.as_ref().is_some_and(|told| told != asked)
-        }
-        _ => answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor)),
-    }
+fn misbehaved(code: &'static str) -> RemoteError {
+    Failure::Misbehaved { code }.into()
 }
 
 fn carried(request: &ExchangeRequest) -> Size {

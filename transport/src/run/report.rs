@@ -83,6 +83,8 @@ pub struct SyncReport {
     pub conflicts: u64,
     /// Changes of the server that were taken in.
     pub changes: u64,
+    /// Records of the server that this program cannot hold, and that were set aside.
+    pub set_aside: u64,
     /// Whether something was parked until the world outside changes.
     pub parked: bool,
     /// Why the run ended.
@@ -103,7 +105,8 @@ pub enum Stopped {
     BudgetSpent(Limit),
     /// [`RunOptions::max_exchanges`] were made; another run may go on.
     ExchangesSpent,
-    /// Two exchanges in a row changed nothing, though the book or the server wanted to go on.
+    /// Exchanges changed nothing, though the book or the server wanted to go on: two in a row, or as many pages as
+    /// [`limits::EMPTY_PAGES`] that moved on and brought nothing.
     NoProgress,
     /// Whoever runs it wanted it to end.
     Cancelled,
@@ -136,6 +139,7 @@ impl SyncReport {
             ops_dead: 0,
             conflicts: 0,
             changes: 0,
+            set_aside: 0,
             parked: false,
             stopped: Stopped::Cancelled,
             next_wake: None,
@@ -151,6 +155,7 @@ impl SyncReport {
         self.ops_dead += u64::from(taken.ops_dead);
         self.conflicts += u64::from(taken.conflicts);
         self.changes += u64::from(taken.changes);
+        self.set_aside += u64::from(taken.set_aside);
         self.parked |= taken.parked;
     }
 }

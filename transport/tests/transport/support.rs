@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, Unit, UnitChange};
+use fieldbook_core::protocol::{
+    ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, Unit, UnitChange,
+};
 use fieldbook_core::{
     Actor, Clock, Cursor, DeviceId, EntityType, Epoch, Hlc, MonotonicTime, Now, OpId, OpKind, RecordKey,
     RequestId, ServerEpoch, ServerId, UnitId, WallTime,
@@ -17,6 +19,8 @@ pub const CANARY: &str = "canary-5f3a";
 
 pub fn request() -> ExchangeRequest {
     ExchangeRequest {
+        tenant: None,
+        foreign_cursors: BTreeMap::new(),
         protocol: PROTOCOL,
         request: RequestId::from_bytes([7; 16]),
         device: DeviceId::from_bytes([1; 16]),
@@ -34,6 +38,8 @@ pub fn request() -> ExchangeRequest {
 
 pub fn answer(request: &ExchangeRequest) -> ExchangeAnswer {
     ExchangeAnswer {
+        tenant: None,
+        set_aside: SetAside::default(),
         marker: MARKER.to_owned(),
         protocol: PROTOCOL,
         request: request.request,

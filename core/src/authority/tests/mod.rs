@@ -53,6 +53,8 @@ fn unit(number: u64, changes: Vec<UnitChange>) -> Unit {
 
 fn request(units: Vec<Unit>) -> ExchangeRequest {
     ExchangeRequest {
+        tenant: None,
+        foreign_cursors: BTreeMap::new(),
         protocol: PROTOCOL,
         request: RequestId::from_bytes(id(3)),
         device: DeviceId::from_bytes(id(4)),

@@ -239,6 +239,8 @@ pub enum ParkedScope {
     Op,
     /// Everything, until someone confirms which server this is.
     Server,
+    /// Everything: the credentials are of another tenant than the book belongs to.
+    Tenant,
     /// Everything, until the app is upgraded.
     Protocol,
     /// What was made under an older schema version, until a version of the app knows what becomes of it.

@@ -200,6 +200,7 @@ impl ParkedScope {
             ParkScope::Entity(_) => Self::Entity,
             ParkScope::Op(_) => Self::Op,
             ParkScope::Server(..) => Self::Server,
+            ParkScope::Tenant(_) => Self::Tenant,
             ParkScope::Protocol => Self::Protocol,
         }
     }

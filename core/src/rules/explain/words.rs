@@ -160,6 +160,7 @@ const fn stopped(scope: ParkedScope) -> &'static str {
         ParkedScope::Entity => "the server does not take this type of record or one of its fields",
         ParkedScope::Op => "it met a conflict that waits for a person",
         ParkedScope::Server => "the server is not the one that it was",
+        ParkedScope::Tenant => "the credentials belong to another tenant of the server",
         ParkedScope::Protocol => "the server speaks another version of the protocol",
         ParkedScope::SchemaVersion => {
             "it was made by another version of the app, in a form that this one cannot turn into its own"
@@ -172,7 +173,12 @@ const fn remedy(scope: ParkedScope) -> &'static str {
         ParkedScope::Actor => "It goes on when that user has signed in again.",
         ParkedScope::Entity => "It goes on when the app or the server was upgraded.",
         ParkedScope::Op => "It goes on when someone has chosen a side.",
-        ParkedScope::Server => "It goes on when someone has confirmed which server this is.",
+        ParkedScope::Server => {
+            "It goes on when the server that the book knows answers, or someone has accepted the other one."
+        }
+        ParkedScope::Tenant => {
+            "It goes on when someone has signed in to the tenant that the book belongs to."
+        }
         ParkedScope::Protocol => "It goes on when the app was upgraded.",
         ParkedScope::SchemaVersion => {
             "It goes on when the app was upgraded to a version that declares the upcaster."

@@ -20,7 +20,7 @@ impl Planning<'_> {
             ParkScope::Actor(actor) => *actor == unit.actor,
             ParkScope::Entity(entity) => unit.records.iter().any(|key| key.entity == *entity),
             ParkScope::Op(op) => self.input.tail.place_of(op).is_some_and(|place| unit.ops.contains(&place)),
-            ParkScope::Server(..) | ParkScope::Protocol => true,
+            ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
         }) {
             return Some(hold);
         }
@@ -98,7 +98,7 @@ impl Planning<'_> {
             ParkScope::Actor(actor) => *actor == row.actor,
             ParkScope::Entity(entity) => row.key.entity == *entity,
             ParkScope::Op(op) => row.op == *op,
-            ParkScope::Server(..) | ParkScope::Protocol => true,
+            ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
         });
         if parked.is_some() {
             return parked;

@@ -80,6 +80,8 @@ impl StorageBackend for Disk {
 
 fn request(units: Vec<Unit>) -> ExchangeRequest {
     ExchangeRequest {
+        tenant: None,
+        foreign_cursors: BTreeMap::new(),
         protocol: PROTOCOL,
         request: RequestId::from_bytes([3; 16]),
         device: DeviceId::from_bytes([4; 16]),

@@ -114,6 +114,7 @@ impl Model {
                 self.confirm(key, kept.version, kept.image, kept.edited_at);
                 Ok(())
             }
+            Decision::BelongsTo { .. } | Decision::SetAside { .. } | Decision::ReadForeign { .. } => Ok(()),
             Decision::Parked { scope, .. } => {
                 self.parks.insert(scope.clone());
                 Ok(())

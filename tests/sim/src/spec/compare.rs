@@ -285,6 +285,7 @@ fn park(scope: &ParkScope) -> String {
         ParkScope::Op(_) => "op".to_owned(),
         ParkScope::Server(..) => "server".to_owned(),
         ParkScope::Protocol => "protocol".to_owned(),
+        ParkScope::Tenant(_) => "tenant".to_owned(),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, Unit};
+use fieldbook::protocol::{
+    Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, SetAside, Unit,
+};
 use fieldbook::{Ask, Cursor, Next, OpId, RecordKey, RequestId, ServerEpoch, ServerId, UnitId, limits};
 use serde_json::{Value, json};
 
@@ -220,6 +222,8 @@ impl World {
         let cursors =
             book.snapshot()?.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect();
         Ok(ExchangeRequest {
+            tenant: None,
+            foreign_cursors: BTreeMap::new(),
             protocol: PROTOCOL,
             request,
             device: book.device().ok_or_else(unknown)?,
@@ -258,6 +262,8 @@ impl Answering {
     /// Returns the answer that says nothing.
     pub(super) fn nothing(&self, request: &ExchangeRequest) -> ExchangeAnswer {
         ExchangeAnswer {
+            tenant: None,
+            set_aside: SetAside::default(),
             marker: MARKER.to_owned(),
             protocol: PROTOCOL,
             request: request.request,

@@ -1,0 +1,319 @@
+//! Reading an answer of which a part cannot be held: that part is set aside as it came, and the rest is read.
+//!
+//! | what does not read | what becomes of the answer |
+//! |---|---|
+//! | a record of the page or of an outcome: its key, a number, a field | the record is set aside under the name it came with |
+//! | a cursor's entity type | the cursor is kept under that name, so that the type is not read from its beginning again |
+//! | a cursor | it is left out: that type is read again from where it was |
+//! | an outcome, or any other member | nothing is read: a device must never guess what became of its change |
+//!
+//! Invariants:
+//! 1. An answer that reads whole costs nothing more: this is tried after that failed.
+//! 2. No more than the answer itself is kept, and of a single row at most [`limits::SET_ASIDE_BYTES`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::outcome::OutcomeMembers;
+use super::{Change, ExchangeAnswer, UnitOutcome};
+use crate::entry::Receipt;
+use crate::fields::FieldsJson;
+use crate::ids::{RequestId, ServerEpoch, ServerId, TenantId, UnitId};
+use crate::limits;
+use crate::names::{EntityType, RecordKey};
+use crate::numbers::{Cursor, Version};
+use crate::time::WallTime;
+
+/// What of an answer this program cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetAside {
+    /// Records.
+    pub rows: Vec<SetAsideRow>,
+    /// Cursors of entity types whose names do not follow our rule.
+    pub cursors: BTreeMap<String, Cursor>,
+}
+
+/// A record of an answer that this program cannot hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SetAsideRow {
+    /// What the server calls the record, cut to [`limits::FOREIGN_NAME_BYTES`]; the beginning of the row if it has no name.
+    pub name: String,
+    /// The version that it names, if it names one.
+    pub version: Option<Version>,
+    /// What of it does not read: `key`, `version`, `fields`, or `row` for anything else.
+    pub fault: &'static str,
+    /// The row as it came, unless it is too large.
+    pub row: Option<String>,
+}
+
+/// Shows no payload: a row's name and content are the user's.
+impl std::fmt::Debug for SetAsideRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SetAsideRow({}, {:?})", self.fault, self.version)
+    }
+}
+
+impl SetAside {
+    /// Returns whether all of the answer could be read.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.cursors.is_empty()
+    }
+
+    fn change(&mut self, raw: &RawValue) -> Option<Change> {
+        match serde_json::from_str(raw.get()) {
+            Ok(change) => Some(change),
+            Err(_) => {
+                self.rows.push(SetAsideRow::of(raw.get()));
+                None
+            }
+        }
+    }
+
+    fn changes(&mut self, raw: &[&RawValue]) -> Vec<Change> {
+        raw.iter().filter_map(|raw| self.change(raw)).collect()
+    }
+}
+
+impl ExchangeAnswer {
+    /// Reads the body of an answer. What cannot be held of it is in [`ExchangeAnswer::set_aside`].
+    ///
+    /// # Errors
+    /// If it is not an answer, or an outcome or another member than a record or a cursor does not read.
+    pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body).or_else(|_| in_part(body))
+    }
+}
+
+/// The members of an answer, with those as text that may be set aside.
+#[derive(Deserialize)]
+struct Members<'a> {
+    marker: String,
+    protocol: u32,
+    request: RequestId,
+    server: ServerId,
+    server_epoch: ServerEpoch,
+    #[serde(default)]
+    tenant: Option<TenantId>,
+    server_time: WallTime,
+    #[serde(default, borrow)]
+    outcomes: Vec<OutcomeText<'a>>,
+    #[serde(default, borrow)]
+    changes: Vec<&'a RawValue>,
+    #[serde(default, borrow)]
+    cursors: BTreeMap<String, &'a RawValue>,
+    #[serde(default)]
+    others: Option<Cursor>,
+    #[serde(default)]
+    more: bool,
+    #[serde(default)]
+    receipt: Option<Receipt>,
+    #[serde(default)]
+    forked: Option<Receipt>,
+}
+
+/// The members of an outcome, with its records as text.
+#[derive(Deserialize)]
+struct OutcomeText<'a> {
+    unit: UnitId,
+    outcome: String,
+    versions: Option<BTreeMap<RecordKey, Version>>,
+    #[serde(default, borrow)]
+    current: Vec<&'a RawValue>,
+    #[serde(default)]
+    applied: Vec<UnitId>,
+    code: Option<String>,
+    #[serde(default)]
+    message: String,
+    retry_after_milliseconds: Option<u64>,
+    entity: Option<EntityType>,
+}
+
+fn in_part(body: &[u8]) -> Result<ExchangeAnswer, serde_json::Error> {
+    let members: Members<'_> = serde_json::from_slice(body)?;
+    let mut set_aside = SetAside::default();
+    let mut outcomes = Vec::with_capacity(members.outcomes.len());
+    for text in members.outcomes {
+        outcomes.push(text.read(&mut set_aside).map_err(serde::de::Error::custom)?);
+    }
+    let changes = set_aside.changes(&members.changes);
+    let mut cursors = BTreeMap::new();
+    for (name, raw) in members.cursors {
+        let Ok(cursor) = serde_json::from_str::<Cursor>(raw.get()) else { continue };
+        match EntityType::parse(&name) {
+            Ok(entity) => drop(cursors.insert(entity, cursor)),
+            Err(_) if name.len() <= limits::FOREIGN_NAME_BYTES => {
+                set_aside.cursors.insert(name, cursor);
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(ExchangeAnswer {
+        marker: members.marker,
+        protocol: members.protocol,
+        request: members.request,
+        server: members.server,
+        server_epoch: members.server_epoch,
+        tenant: members.tenant,
+        server_time: members.server_time,
+        outcomes,
+        changes,
+        cursors,
+        others: members.others,
+        more: members.more,
+        receipt: members.receipt,
+        forked: members.forked,
+        set_aside,
+    })
+}
+
+impl OutcomeText<'_> {
+    fn read(self, set_aside: &mut SetAside) -> Result<UnitOutcome, super::outcome::InvalidOutcome> {
+        let current = set_aside.changes(&self.current);
+        let Self {
+            unit, outcome, versions, applied, code, message, retry_after_milliseconds, entity, ..
+        } = self;
+        UnitOutcome::try_from(OutcomeMembers {
+            unit,
+            outcome,
+            versions,
+            current,
+            applied,
+            code,
+            message,
+            retry_after_milliseconds,
+            entity,
+        })
+    }
+}
+
+/// What is looked for in a row that does not read.
+#[derive(Deserialize, Default)]
+struct RowText<'a> {
+    #[serde(default, borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    version: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    fields: Option<&'a RawValue>,
+}
+
+impl SetAsideRow {
+    fn of(row: &str) -> Self {
+        let text: RowText<'_> = serde_json::from_str(row).unwrap_or_default();
+        let key = text
+            .key
+            .map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()));
+        let version = text.version.and_then(|raw| serde_json::from_str::<Version>(raw.get()).ok());
+        let has_fields = || text.fields.is_none_or(|raw| FieldsJson::parse(raw.get()).is_ok());
+        let fault = match &key {
+            Some(key) if key.parse::<RecordKey>().is_err() => "key",
+            Some(_) if version.is_none() => "version",
+            Some(_) if !has_fields() => "fields",
+            _ => "row",
+        };
+        let kept = (row.len() <= limits::SET_ASIDE_BYTES).then(|| row.to_owned());
+        Self { name: cut(key.as_deref().unwrap_or(row)), version, fault, row: kept }
+    }
+}
+
+/// Reads the cursors of a request. A device may have some of another server, for entity types whose names do not follow our rule.
+pub(super) fn known_cursors<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<EntityType, Cursor>, D::Error> {
+    let all = BTreeMap::<String, Cursor>::deserialize(deserializer)?;
+    Ok(all.into_iter().filter_map(|(name, cursor)| Some((EntityType::parse(&name).ok()?, cursor))).collect())
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(limits::FOREIGN_NAME_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answer(members: Value) -> Result<ExchangeAnswer, serde_json::Error> {
+        let mut whole = json!({
+            "marker": "fieldbook", "protocol": 1, "request": "018f3a2b-7c00-7000-8000-000000000001",
+            "server": "7d444840-9dc0-4111-b245-5ffdce74fad2",
+            "server_epoch": "3f333df6-90a4-4fda-8dd3-9485d27cee36", "server_time": 1_715_153_000_000u64,
+        });
+        let (Value::Object(whole), Value::Object(members)) = (&mut whole, members) else { panic!() };
+        whole.extend(members);
+        ExchangeAnswer::read(&serde_json::to_vec(&whole).unwrap())
+    }
+
+    fn row(key: &str) -> Value {
+        json!({"key": key, "version": 3, "edited_at": 5, "op": "018f3a2b-7000-7000-8000-0000000000c1",
+               "fields": {"a": 1}})
+    }
+
+    fn with(mut row: Value, member: &str, value: Value) -> Value {
+        row[member] = value;
+        row
+    }
+
+    /// A richer server is no broken one: what this program cannot hold must not keep it from reading all else.
+    #[test]
+    fn a_record_that_cannot_be_held_is_set_aside_and_the_others_are_read() {
+        let long = format!("lead/{}", "x".repeat(200));
+        let name = "n".repeat(limits::FIELD_NAME_BYTES + 1);
+        let odd = [
+            (row("OrderLine/7"), "OrderLine/7", "key"),
+            (row("lead/"), "lead/", "key"),
+            (row("lead"), "lead", "key"),
+            (row("lead/a\u{7}b"), "lead/a\u{7}b", "key"),
+            (row(&long), long.as_str(), "key"),
+            (with(row("lead/1"), "key", json!(7)), "7", "key"),
+            (with(row("lead/1"), "version", json!("three")), "lead/1", "version"),
+            (with(row("lead/1"), "version", json!(-1)), "lead/1", "version"),
+            (with(row("lead/1"), "fields", json!([1])), "lead/1", "fields"),
+            (with(row("lead/1"), "fields", json!({name: 1})), "lead/1", "fields"),
+            (with(row("lead/1"), "op", json!("none")), "lead/1", "row"),
+            (with(row("lead/1"), "edited_at", json!(1.5)), "lead/1", "row"),
+            (with(row("lead/1"), "older", json!([1])), "lead/1", "row"),
+            (json!("row"), "\"row\"", "row"),
+            (json!(null), "null", "row"),
+        ];
+        for (odd, name, fault) in odd {
+            let read = answer(json!({"changes": [odd, row("lead/2")], "cursors": {"lead": "AAAAAAAAAAI"}}));
+            let read = read.unwrap_or_else(|error| panic!("{odd}: {error}"));
+            assert_eq!(read.changes.len(), 1, "{odd}");
+            let [aside] = read.set_aside.rows.as_slice() else { panic!("{odd}") };
+            assert_eq!((aside.name.as_str(), aside.fault), (name, fault), "{odd}");
+            assert_eq!(serde_json::from_str::<Value>(aside.row.as_ref().unwrap()).unwrap(), odd);
+            assert_eq!(read.cursors.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_a_type_outside_our_rule_is_kept_under_its_name_and_a_broken_one_is_left_out() {
+        let read =
+            answer(json!({"cursors": {"lead": "AAAAAAAAAAI", "OrderLine": "AAE", "note": 7}})).unwrap();
+        assert_eq!(read.cursors.keys().map(EntityType::as_str).collect::<Vec<_>>(), ["lead"]);
+        assert_eq!(read.set_aside.cursors.keys().collect::<Vec<_>>(), ["OrderLine"]);
+    }
+
+    #[test]
+    fn a_record_within_an_outcome_is_set_aside_and_an_unknown_outcome_makes_the_answer_unreadable() {
+        let unit = "018f3a2b-7bff-7000-8000-0000000000a1";
+        let stale = json!([{"unit": unit, "outcome": "stale", "current": [row("Lead/1"), row("lead/1")]}]);
+        let read = answer(json!({"outcomes": stale})).unwrap();
+        assert_eq!((read.outcomes.len(), read.set_aside.rows.len()), (1, 1));
+        for outcome in ["maybe", "applied", "unsupported"] {
+            let unreadable = json!([{"unit": unit, "outcome": outcome}]);
+            assert!(
+                answer(json!({"outcomes": unreadable, "changes": [row("Lead/1")]})).is_err(),
+                "{outcome}"
+            );
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One answer as several entries, if it is too large for one.
+//!
+//! Invariants:
+//! 1. The changes keep their order, and each keeps its values. What else the server said stands in the last entry, so that no
+//!    cursor stands before its page.
+//! 2. An answer of ordinary size is not touched.
+
+use crate::entry::{ChangeMeta, Item, ItemIndex, Items, OutcomeMeta, Upstream};
+use crate::limits;
+
+/// Returns the entries that an answer becomes, in their order.
+pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
+    let items: Vec<Item> = items.into();
+    let whole = upstream.changes.iter().fold(Size::default(), |size, change| size.with(change, &items));
+    if !whole.is_full() {
+        return vec![(upstream, items.into())];
+    }
+    let mut items: Vec<Option<Item>> = items.into_iter().map(Some).collect();
+    let Upstream { request, server, epoch, server_time, mut outcomes, changes, cursors, receipt } = upstream;
+    let part = |changes| Upstream {
+        request,
+        server,
+        epoch,
+        server_time,
+        outcomes: Vec::new(),
+        changes,
+        cursors: Vec::new(),
+        receipt: None,
+    };
+    let (mut parts, mut size) = (Vec::new(), Size::default());
+    let (mut held, mut values) = (Vec::new(), Vec::new());
+    for mut change in changes {
+        size.add(&change, |index| items.get(index).and_then(Option::as_ref));
+        change.fields = change.fields.map(|index| take(&mut items, index, &mut values));
+        held.push(change);
+        if size.is_full() {
+            parts.push((part(std::mem::take(&mut held)), std::mem::take(&mut values).into()));
+            size = Size::default();
+        }
+    }
+    for OutcomeMeta { message, .. } in &mut outcomes {
+        *message = message.map(|index| take(&mut items, index, &mut values));
+    }
+    parts.push((Upstream { outcomes, cursors, receipt, ..part(held) }, values.into()));
+    parts
+}
+
+/// Moves an item to the entry that is being filled, and returns where it is there.
+fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) -> ItemIndex {
+    let item = usize::try_from(index).ok().and_then(|index| items.get_mut(index)).and_then(Option::take);
+    let at = ItemIndex::try_from(values.len()).unwrap_or(ItemIndex::MAX);
+    values.extend(item);
+    at
+}
+
+/// About how much an entry holds.
+#[derive(Default, Clone, Copy)]
+struct Size {
+    meta: usize,
+    items: usize,
+}
+
+impl Size {
+    fn add<'a>(&mut self, change: &ChangeMeta, item: impl Fn(usize) -> Option<&'a Item>) {
+        let older = change.older.iter().map(|(name, _)| name.len() + 12).sum::<usize>();
+        self.meta += 64 + change.key.id.as_str().len() + change.key.entity.as_str().len() + older;
+        let value = change.fields.and_then(|index| item(usize::try_from(index).ok()?));
+        self.items += 32 + value.and_then(Item::bytes).map_or(0, <[u8]>::len);
+    }
+
+    fn with(mut self, change: &ChangeMeta, items: &[Item]) -> Self {
+        self.add(change, |index| items.get(index));
+        self
+    }
+
+    const fn is_full(self) -> bool {
+        self.meta >= limits::META_SPLIT_BYTES || self.items >= limits::ITEMS_SPLIT_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Extent;
+    use crate::ids::{OpId, RequestId, ServerEpoch, ServerId};
+    use crate::names::{EntityType, RecordKey};
+    use crate::numbers::{Cursor, Version};
+    use crate::random::SeededRandomness;
+    use crate::time::{Hlc, WallTime};
+
+    fn answer(records: u64, older: usize, bytes: usize) -> (Upstream, Items) {
+        let (mut items, mut random) = (Items::default(), SeededRandomness::from_number(1));
+        let changes = (0..records).map(|number| ChangeMeta {
+            key: RecordKey::parse("lead", &number.to_string()).unwrap(),
+            version: Version::new(number + 1),
+            extent: Extent::Whole,
+            edited_at: Hlc::ZERO,
+            op: OpId::from_bytes([1; 16]),
+            older: (0..older).map(|field| (format!("field{field}"), Hlc::from_bits(u64::MAX))).collect(),
+            fields: Some(items.add(format!("{number}{}", " ".repeat(bytes)), &mut random)),
+            kept_aside: false,
+        });
+        let upstream = Upstream {
+            request: RequestId::from_bytes([1; 16]),
+            server: ServerId::from_bytes([1; 16]),
+            epoch: ServerEpoch::from_bytes([1; 16]),
+            server_time: WallTime::default(),
+            outcomes: Vec::new(),
+            changes: changes.collect(),
+            cursors: vec![(EntityType::parse("lead").unwrap(), Cursor::default())],
+            receipt: None,
+        };
+        (upstream, items)
+    }
+
+    #[test]
+    fn an_ordinary_answer_stays_one_entry() {
+        let (upstream, items) = answer(1_000, 3, 100);
+        assert_eq!(split(upstream.clone(), items.clone()), [(upstream, items)]);
+    }
+
+    #[test]
+    fn a_large_answer_keeps_each_record_with_its_values_and_the_cursors_come_last() {
+        for (upstream, items) in [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024)] {
+            let records = upstream.changes.len();
+            let parts = split(upstream, items);
+            assert!(parts.len() > 1);
+            let mut next = 0;
+            for (number, (part, items)) in parts.iter().enumerate() {
+                assert_eq!(part.cursors.is_empty(), number + 1 < parts.len());
+                let items: Vec<Item> = items.clone().into();
+                for change in &part.changes {
+                    assert_eq!(change.key.id.as_str(), next.to_string());
+                    let value = items[change.fields.unwrap() as usize].bytes().unwrap();
+                    assert!(value.starts_with(next.to_string().as_bytes()));
+                    next += 1;
+                }
+            }
+            assert_eq!(next, records);
+        }
+    }
+}

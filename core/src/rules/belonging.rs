@@ -1,0 +1,197 @@
+//! Whose book this is: whether who answers is the server, the life of it and the tenant that the book belongs to.
+//!
+//! ```text
+//!   first answer ever             it is theirs from now on
+//!   the known server and tenant   taken; what was parked for others lifts by itself
+//!   another server, another life  nothing is taken: parked until the known one answers, or a person accepts the other
+//!   another tenant                the same; other credentials than before are the likely cause
+//! ```
+//!
+//! Invariants:
+//! 1. Of who does not own the book nothing is taken, and it is sent nothing more than questions who it is.
+//! 2. The known server's answer ends every such stop, without a person.
+//! 3. A person accepts one that is named. Where several await it, none is picked; of one server only its latest life awaits it.
+//!
+//! What it is not: a proof of who answers. That is the connection's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Decision, ParkScope};
+use crate::ids::{ServerEpoch, ServerId, TenantId};
+use crate::protocol::ExchangeAnswer;
+use crate::rows::StateRow;
+
+/// The code of a park for another server, or another life of the known one.
+pub const OTHER_SERVER: &str = "other_server";
+/// The code of a park for another tenant of the known server.
+pub const OTHER_TENANT: &str = "other_tenant";
+/// The code of a park for a server that was set back and has not said so.
+pub const SERVER_BEHIND: &str = "server_behind";
+
+/// A server, a life of it and, where it says so, a tenant: what a book can belong to. Written `SERVER/EPOCH` or
+/// `SERVER/EPOCH/TENANT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServerIdentity {
+    /// The server.
+    pub server: ServerId,
+    /// Which life of it.
+    pub epoch: ServerEpoch,
+    /// Which tenant of it, if another tenant answered than the book's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+}
+
+impl fmt::Display for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.server, self.epoch)?;
+        self.tenant.map_or(Ok(()), |tenant| write!(f, "/{tenant}"))
+    }
+}
+
+/// Text that does not name a server and a life of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected SERVER/EPOCH or SERVER/EPOCH/TENANT, each an id as a UUID")]
+pub struct InvalidServerIdentity;
+
+impl FromStr for ServerIdentity {
+    type Err = InvalidServerIdentity;
+
+    fn from_str(text: &str) -> Result<Self, InvalidServerIdentity> {
+        let mut parts = text.split('/');
+        let mut next = || parts.next();
+        let server = next().and_then(|part| part.parse().ok()).ok_or(InvalidServerIdentity)?;
+        let epoch = next().and_then(|part| part.parse().ok()).ok_or(InvalidServerIdentity)?;
+        let tenant = next().map(str::parse).transpose().map_err(|_| InvalidServerIdentity)?;
+        if next().is_some() {
+            return Err(InvalidServerIdentity);
+        }
+        Ok(Self { server, epoch, tenant })
+    }
+}
+
+/// Returns what stops if whoever gave this answer does not own the book; nothing if it does.
+pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
+    let (server, epoch) = (answer.server, answer.server_epoch);
+    let Some(known) = state.server else { return Vec::new() };
+    if known != (server, epoch) {
+        // A server has one life at a time: the one that it names now ends what it said, or did not say, of another.
+        let former = |scope: &&ParkScope| matches!(scope, ParkScope::Server(one, life) if *one == server && *life != epoch);
+        let scopes = state.parks.iter().map(|(scope, _)| scope).filter(former);
+        let mut decisions: Vec<_> = scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
+        let scope = ParkScope::Server(server, epoch);
+        decisions.push(Decision::Parked { scope, code: OTHER_SERVER.to_owned() });
+        return decisions;
+    }
+    match (state.tenant, answer.tenant) {
+        (Some(ours), Some(tenant)) if ours != tenant => {
+            vec![Decision::Parked { scope: ParkScope::Tenant(tenant), code: OTHER_TENANT.to_owned() }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns whether a park stops everything until it is clear who owns the book.
+pub const fn is_about_owner(scope: &ParkScope) -> bool {
+    matches!(scope, ParkScope::Server(..) | ParkScope::Tenant(_))
+}
+
+/// Returns whether the book waits for its owner, so that whoever is there is asked who it is, and sent nothing.
+pub fn waits_for_owner(state: &StateRow) -> bool {
+    state.parks.iter().any(|(scope, _)| is_about_owner(scope))
+}
+
+/// Returns whether the known server itself said that it was set back. Only a request that names what the device has read shows
+/// whether it still is.
+pub fn is_behind(state: &StateRow) -> bool {
+    state.parks.iter().any(|(scope, code)| is_about_owner(scope) && code == SERVER_BEHIND)
+}
+
+/// Returns what lifts when the owner of the book answers.
+pub fn lifted(state: &StateRow) -> Vec<Decision> {
+    let scopes = state.parks.iter().map(|(scope, _)| scope).filter(|scope| is_about_owner(scope));
+    scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect()
+}
+
+/// Returns who answered in place of the book's owner and may be accepted, the first first.
+pub fn candidates(state: &StateRow) -> Vec<ServerIdentity> {
+    let parks = state.parks.iter().filter_map(|(scope, _)| match scope {
+        ParkScope::Server(server, epoch) => {
+            Some(ServerIdentity { server: *server, epoch: *epoch, tenant: None })
+        }
+        ParkScope::Tenant(tenant) => {
+            let (server, epoch) = state.server?;
+            Some(ServerIdentity { server, epoch, tenant: Some(*tenant) })
+        }
+        _ => None,
+    });
+    parks.collect()
+}
+
+/// Returns the decisions by which a person makes one of the [`candidates`] the owner of the book, or `None` if it is none.
+pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Option<Vec<Decision>> {
+    if !candidates(state).contains(accepted) {
+        return None;
+    }
+    let ServerIdentity { server, epoch, tenant } = *accepted;
+    // A server that merely said it was set back has not said who it is now.
+    let named = tenant.is_some() || state.server != Some((server, epoch));
+    let mut decisions = lifted(state);
+    decisions.push(Decision::ServerAccepted { server: named.then_some((server, epoch)) });
+    decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
+    Some(decisions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(number: u8) -> (ServerId, ServerEpoch) {
+        (ServerId::from_bytes([number; 16]), ServerEpoch::from_bytes([number + 100; 16]))
+    }
+
+    fn parked(numbers: &[u8]) -> StateRow {
+        let park = |number: &u8| {
+            let (server, epoch) = server(*number);
+            (ParkScope::Server(server, epoch), OTHER_SERVER.to_owned())
+        };
+        StateRow { server: Some(server(1)), parks: numbers.iter().map(park).collect(), ..StateRow::default() }
+    }
+
+    #[test]
+    fn an_identity_reads_as_it_is_written() {
+        let (server, epoch) = server(3);
+        for tenant in [None, Some(TenantId::from_bytes([9; 16]))] {
+            let identity = ServerIdentity { server, epoch, tenant };
+            assert_eq!(identity.to_string().parse(), Ok(identity));
+        }
+        for bad in ["", "x", "x/y", &format!("{server}"), &format!("{server}/{epoch}/x"), "////"] {
+            assert_eq!(bad.parse::<ServerIdentity>(), Err(InvalidServerIdentity), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_who_has_answered_can_be_accepted_and_that_ends_every_other_candidature() {
+        let state = parked(&[2, 3]);
+        let named = candidates(&state);
+        assert_eq!(
+            named.iter().map(|one| (one.server, one.epoch)).collect::<Vec<_>>(),
+            [server(2), server(3)]
+        );
+        let (other, epoch) = server(4);
+        assert_eq!(accept(&state, &ServerIdentity { server: other, epoch, tenant: None }), None);
+        let decisions = accept(&state, &named[0]).unwrap();
+        assert_eq!(decisions.len(), 3);
+        assert_eq!(decisions.last(), Some(&Decision::ServerAccepted { server: Some(server(2)) }));
+    }
+
+    #[test]
+    fn the_id_of_a_tenant_is_its_own_at_each_server() {
+        let (one, other) = (server(1).0, server(2).0);
+        assert_eq!(TenantId::derive(&one, "acme"), TenantId::derive(&one, "acme"));
+        assert_ne!(TenantId::derive(&one, "acme"), TenantId::derive(&one, "acme2"));
+        assert_ne!(TenantId::derive(&one, "acme"), TenantId::derive(&other, "acme"));
+    }
+}

@@ -1,0 +1,153 @@
+//! What of an answer can be true at all. An answer that says what cannot be is refused as a whole: nothing of it is taken,
+//! the units stay under way, and the run ends as after any other answer that is none.
+//!
+//! | an answer says | code |
+//! |---|---|
+//! | more records or cursors than any page has | `too_many_changes`, `too_many_cursors` |
+//! | a time of its clock before 1970 or after 2199 | `server_time` |
+//! | a stamp after 2199 | `stamp` |
+//! | a living record of version 0, or a version above [`limits::VERSION_MOST`] | `version` |
+//! | a version far above all that this life of the server ever told | `version_leap` |
+//! | more names of older fields than a record can have | `older` |
+//! | a second outcome of the same unit | `outcome` |
+//! | that it does not know an entity type which the unit does not touch | `outcome` |
+//! | a receipt for a head that was not claimed | `receipt` |
+//! | a fork of a head that was not claimed, or behind the beginning of the present epoch | `forked` |
+//!
+//! Invariants:
+//! 1. Every answer of a sound server passes, whatever its clock shows between 1970 and 2199.
+//! 2. What passes can be stored: the numbers of all parts are bounded before memory or an entry is taken for them.
+//! 3. No version passes above which a sound server of the same life could not soon number again: a record never freezes.
+//!
+//! What it is not: who answers ([`super::belonging`]), nor whether the answer is well written, which reading it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::entry::Receipt;
+use crate::ids::{Epoch, UnitId};
+use crate::limits;
+use crate::numbers::{Seq, Version};
+use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
+
+/// What a device knows that an answer must agree with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KnownOfServer {
+    /// The head that the server is known to have anchored.
+    pub anchor: Option<Receipt>,
+    /// The highest version that this life of the server ever told; 0 if it told none.
+    pub highest: Version,
+    /// The present epoch of the device's log.
+    pub epoch: Option<Epoch>,
+    /// The first entry of that epoch.
+    pub epoch_from: Seq,
+}
+
+/// Returns whether an answer to this request can be true.
+///
+/// # Errors
+/// The code of what cannot be.
+pub fn credible(
+    request: &ExchangeRequest,
+    answer: &ExchangeAnswer,
+    known: &KnownOfServer,
+) -> Result<(), &'static str> {
+    check(answer.server_time.is_plausible(), "server_time")?;
+    let cursors = answer.cursors.len().saturating_add(answer.set_aside.cursors.len());
+    check(cursors <= limits::ANSWER_CURSORS, "too_many_cursors")?;
+    outcomes(request, answer)?;
+    let shown = || answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome));
+    let records = shown().count().saturating_add(answer.changes.len());
+    let records = records.saturating_add(answer.set_aside.rows.len());
+    check(records <= limits::ANSWER_CHANGES, "too_many_changes")?;
+    shown().chain(&answer.changes).try_for_each(|change| of_change(change, known))?;
+    let given = answer.outcomes.iter().flat_map(|told| versions_of(&told.outcome));
+    given.into_iter().try_for_each(|version| of_version(version, true, known))?;
+    heads(request, answer, known)
+}
+
+/// Returns the highest version that an answer tells, or `None` if it tells none.
+pub fn highest_version(answer: &ExchangeAnswer) -> Option<Version> {
+    let shown = answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome)).chain(&answer.changes);
+    let given = answer.outcomes.iter().flat_map(|told| versions_of(&told.outcome));
+    shown.map(|change| change.version).chain(given).max()
+}
+
+/// Takes the outcomes out of an answer that are of units which the request did not carry: they settle nothing.
+pub fn drop_unasked(request: &ExchangeRequest, answer: &mut ExchangeAnswer) {
+    let sent: BTreeSet<UnitId> = request.units.iter().map(|unit| unit.id).collect();
+    answer.outcomes.retain(|told| sent.contains(&told.unit));
+}
+
+fn check(holds: bool, code: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(code) }
+}
+
+fn outcomes(request: &ExchangeRequest, answer: &ExchangeAnswer) -> Result<(), &'static str> {
+    check(answer.outcomes.len() <= limits::ANSWER_CURSORS, "outcome")?;
+    let sent: BTreeMap<UnitId, &Unit> = request.units.iter().map(|unit| (unit.id, unit)).collect();
+    let mut told_of = BTreeSet::new();
+    for told in &answer.outcomes {
+        // What was not sent is not looked at: see `drop_unasked`.
+        let Some(unit) = sent.get(&told.unit) else { continue };
+        check(told_of.insert(told.unit), "outcome")?;
+        if let Outcome::Unsupported { entity, .. } = &told.outcome {
+            check(unit.changes.iter().any(|change| change.key.entity == *entity), "outcome")?;
+        }
+    }
+    Ok(())
+}
+
+fn shown_by(outcome: &Outcome) -> &[Change] {
+    match outcome {
+        Outcome::Applied { current, .. } | Outcome::Stale { current, .. } => current,
+        _ => &[],
+    }
+}
+
+fn versions_of(outcome: &Outcome) -> Vec<Version> {
+    match outcome {
+        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } => {
+            versions.values().copied().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn of_change(change: &Change, known: &KnownOfServer) -> Result<(), &'static str> {
+    of_version(change.version, !change.deleted, known)?;
+    let older =
+        change.older.keys().fold(0usize, |bytes, name| bytes.saturating_add(name.len() + STAMP_BYTES));
+    check(older <= limits::OLDER_BYTES, "older")?;
+    check(change.edited_at.is_plausible(), "stamp")?;
+    check(change.older.values().all(|stamp| stamp.is_plausible()), "stamp")
+}
+
+/// A record that never was has the version 0, and is a deletion.
+fn of_version(version: Version, lives: bool, known: &KnownOfServer) -> Result<(), &'static str> {
+    let number = version.number();
+    check(number <= limits::VERSION_MOST && !(lives && number == 0), "version")?;
+    let highest = known.highest.number();
+    check(highest == 0 || number <= highest.saturating_add(limits::VERSION_LEAP), "version_leap")
+}
+
+fn heads(
+    request: &ExchangeRequest,
+    answer: &ExchangeAnswer,
+    known: &KnownOfServer,
+) -> Result<(), &'static str> {
+    let claimed = request.head.as_ref().map(|claim| Receipt { seq: claim.seq, hash: claim.hash });
+    if let Some(receipt) = answer.receipt {
+        check(claimed == Some(receipt) || known.anchor == Some(receipt), "receipt")?;
+    }
+    if let Some(anchored) = answer.forked {
+        let is_present = known.epoch == Some(request.epoch);
+        check(claimed.is_some() && !(is_present && anchored.seq < known.epoch_from), "forked")?;
+    }
+    Ok(())
+}
+
+/// What a stamp and the length of its field's name take.
+const STAMP_BYTES: usize = 12;
+
+#[cfg(test)]
+mod tests;

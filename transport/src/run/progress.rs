@@ -1,0 +1,65 @@
+//! Whether a run gets anywhere: what a server says for ever must not keep it going for ever.
+//!
+//! Invariants:
+//! 1. A cursor that was seen before in this run is no progress: pages that lead round in a circle end.
+//! 2. Pages that move on and bring nothing that was not known are counted; so are forks, of which a run has one at most.
+//! 3. What is kept is eight bytes for each cursor of each page.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use fieldbook_core::limits;
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+
+use super::desk::Taken;
+
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Hashes of the cursors that answers of this run have named.
+    places: HashSet<u64>,
+    /// Pages in a row that brought nothing new.
+    empty_pages: u32,
+    has_forked: bool,
+}
+
+impl Progress {
+    /// Notes the cursors of an answer, and returns whether one of them is new to this run.
+    pub(super) fn is_new_place(&mut self, answer: &ExchangeAnswer) -> bool {
+        let ours = answer.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
+        let foreign =
+            answer.set_aside.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
+        let others = answer.others.iter().map(|cursor| hash(&("", cursor)));
+        ours.chain(foreign).chain(others).fold(false, |is_new, place| self.places.insert(place) || is_new)
+    }
+
+    /// Notes a fork, and returns whether there was one before in this run.
+    pub(super) fn is_second_fork(&mut self, answer: &ExchangeAnswer) -> bool {
+        answer.forked.is_some() && std::mem::replace(&mut self.has_forked, true)
+    }
+
+    pub(super) fn count(&mut self, taken: &Taken) {
+        let brought = taken.progressed() || taken.changes > 0 || taken.set_aside > 0;
+        self.empty_pages = if brought { 0 } else { self.empty_pages.saturating_add(1) };
+    }
+
+    pub(super) const fn is_empty_for_long(&self) -> bool {
+        self.empty_pages >= limits::EMPTY_PAGES
+    }
+}
+
+/// Returns whether an answer reads on from where its request stood.
+pub(super) fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
+    if let Some(asked) = request.others.as_ref().filter(|asked| !asked.as_bytes().is_empty()) {
+        // Where one cursor stands for all entity types, it is the one that has to move.
+        return answer.others.as_ref().is_some_and(|told| told != asked);
+    }
+    let ours = answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor));
+    let foreign = &answer.set_aside.cursors;
+    ours || foreign.iter().any(|(entity, cursor)| request.foreign_cursors.get(entity) != Some(cursor))
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
