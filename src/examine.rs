@@ -14,11 +14,11 @@
 
 use std::path::Path;
 
-use fieldbook_core::Seq;
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::log::{
     Damage, DamageKind, Store, StoreError, StoreOptions, Verified, entries, guarded, read_entry, survey,
 };
+use fieldbook_core::{Hash, Seq};
 use fieldbook_projections::{Snapshot, TableFault, TableFaultKind, examine_tables};
 
 use crate::book::Book;
@@ -58,6 +58,14 @@ pub enum Finding {
     NotAnchored {
         /// The entry.
         seq: Seq,
+    },
+    /// The last entry is not the one that was expected.
+    #[error("the log does not end as expected: its head is {head}, not {expected}")]
+    OtherHead {
+        /// The hash that it has.
+        head: Hash,
+        /// The hash that it was to have.
+        expected: Hash,
     },
     /// A page of the file is not what was written, though perhaps none that anything was read from.
     #[error("the file has damaged pages")]

@@ -67,7 +67,9 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 fn advise(explanation: &Explanation, op: &ExplainedOp) -> Option<Advice> {
     let place = op.place.to_string();
     Some(match &op.state {
-        OpState::Pending | OpState::InFlight { .. } | OpState::Held(Held::BackingOff { .. }) => {
+        OpState::Pending
+        | OpState::InFlight { .. }
+        | OpState::Held(Held::BackingOff { .. } | Held::NotLetThrough { .. }) => {
             Advice::default().run(sync(None, &[]))
         }
         OpState::Held(Held::NotLetThrough { times: 1.., .. }) => Advice::default()

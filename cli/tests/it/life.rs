@@ -188,6 +188,9 @@ fn an_exported_log_verifies_and_is_never_written_over_unasked() {
     );
     folder.ok(&["log", "a.book", "--export", "a.log", "--force"]);
     assert_eq!(folder.run(&["verify", "a.log", "--head", &head]).code, 1, "the head is another one now");
+    let found: serde_json::Value =
+        serde_json::from_str(&folder.run(&["verify", "a.log", "--head", &head, "--json"]).out).unwrap();
+    assert_eq!(found["ok"], false, "a machine hears of it too: {found}");
     assert_eq!(folder.names(), ["a.book", "a.log"], "nothing temporary is left behind");
 }
 
