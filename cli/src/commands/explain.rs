@@ -69,7 +69,7 @@ fn advise(explanation: &Explanation, op: &ExplainedOp) -> Option<Advice> {
     Some(match &op.state {
         OpState::Pending
         | OpState::InFlight { .. }
-        | OpState::Held(Held::BackingOff { .. } | Held::NotLetThrough { .. }) => {
+        | OpState::Held(Held::BackingOff { .. } | Held::NotLetThrough { times: 0, .. }) => {
             Advice::default().run(sync(None, &[]))
         }
         OpState::Held(Held::NotLetThrough { times: 1.., .. }) => Advice::default()

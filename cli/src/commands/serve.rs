@@ -8,6 +8,7 @@ use fieldbook_server::{DoorLimits, ServeOptions, declare_restored, serve};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Failure;
+use crate::files;
 use crate::output::Output;
 
 /// What `serve` is asked.
@@ -58,8 +59,9 @@ pub(crate) struct RestoredArgs {
 
 /// Declares a store restored from a backup.
 pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), Failure> {
+    files::is_file(&args.data)?;
     let epoch = declare_restored(&args.data).map_err(Failure::caused_by)?;
-    writeln!(output, "{} begins a new epoch, {epoch}", crate::files::shown(&args.data))?;
+    writeln!(output, "{} begins a new epoch, {epoch}", files::shown(&args.data))?;
     writeln!(output, "each device says so at its next sync, and goes on once it is told to accept that")?;
     Ok(())
 }
@@ -67,6 +69,11 @@ pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), F
 /// Runs the command.
 pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     start_logging()?;
+    // Opening a pipe would wait for ever.
+    [Some(&args.data), args.tokens.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| files::is_file(path))?;
     let mut options = ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
     options.limits.connections = args.connections;
     (options.tenant_records, options.tenant_bytes) = (args.tenant_records, args.tenant_bytes);
