@@ -120,13 +120,17 @@ PYTHON
     rm -rf "$folder"
 }
 
-# The sync rules as data: our own cases, and those that come beside the checkout.
+# The sync rules as data: our own cases, and those that come beside the checkout. Every case with drawn seeds, with a request
+# lost before every push, with the book opened anew after every step, and with a process for each exchange.
 step-spec() {
     has_binary fieldbook-sim spec || { absent "fieldbook-sim has no binary 'spec'"; return; }
     compgen -G 'tests/spec/*.jsonl' >/dev/null || { absent "there is no tests/spec/*.jsonl"; return; }
-    local files=(tests/spec/*.jsonl)
-    [[ ! -f ../shared/spec/examples.jsonl ]] || files+=(../shared/spec/examples.jsonl)
-    counted '^[0-9]+ passed' cargo run --profile proof -p fieldbook-sim --bin spec -- "${files[@]}"
+    local files=(tests/spec/*.jsonl) beside
+    for beside in ../shared/spec/examples.jsonl ../shared/faults/{order,delete-order,clock}.jsonl; do
+        [[ ! -f $beside ]] || files+=("$beside")
+    done
+    counted '^[0-9]+ passed' \
+        cargo run --profile proof -p fieldbook-sim --bin spec -- --every-manner --seeds 40 "${files[@]}"
 }
 
 # The laws of the rules as properties, each over so many drawn cases. FIELDBOOK_LAW_CASES=1000000 .ci/run laws is the long run.
@@ -217,6 +221,20 @@ step-simulation() {
     for target in rebase reorderings world; do
         counted ' runs, ' cargo run --profile proof -p fieldbook-sim --bin inputs -- --target "$target" --seeds 2000 --from "$from"
     done
+}
+
+# The real client and server with something between them that does what things on the way do; and the program as processes that
+# live for one command. A failing seed is printed with the command that runs it again.
+step-middlebox() {
+    has_binary fieldbook-middlebox fieldbook-middlebox || { absent "there is no tests/middlebox"; return; }
+    local from program=$target_folder/release/fieldbook
+    from=$(seed_of_tree)
+    echo "seeds from $from on"
+    counted '^(seeds|ops|exchanges|answered|refused in truth|reopenings|fault: .*|failures) ' \
+        cargo run --profile proof -p fieldbook-middlebox -- --seeds 200 --from "$from"
+    cargo build --release -p fieldbook-cli
+    counted '^(seeds|exchanges|reopenings|failures) ' \
+        cargo run --profile proof -p fieldbook-middlebox -- --seeds 10 --from "$from" --program "$program"
 }
 
 # Fresh seeds for each state of the tree, and the same ones whenever that state is checked: what is red stays red.

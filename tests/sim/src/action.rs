@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::disk::Loss;
 use crate::server::Trouble;
+use crate::way::Way;
 
 /// What a world starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Setup {
     pub late_answers: bool,
     /// How far each device's wall clock is off at the start, in milliseconds.
     pub clock_errors: Vec<i64>,
+    /// Whether each exchange is made by a process of its own, so that nothing is remembered from the one before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_shot: bool,
 }
 
 /// One mutation as the world's app asks for it.
@@ -151,6 +155,17 @@ pub enum Action {
         /// By how much.
         milliseconds: i64,
     },
+    /// A wall clock stands elsewhere for one edit and a minute.
+    ClockStrays {
+        /// Which device's.
+        device: usize,
+        /// By how much.
+        milliseconds: i64,
+        /// What is written meanwhile.
+        edit: Edit,
+    },
+    /// Something stands in the way of everyone from now on, or is wrong with the server, in place of what was; or nothing is.
+    Way(Option<Way>),
     /// The power goes, or the process is killed, between two calls.
     Crash {
         /// Which device's.
@@ -291,6 +306,8 @@ impl Action {
             Self::Truncate { .. } => "answer truncated",
             Self::GiveUp { .. } => "exchange given up",
             Self::ClockJump { .. } => "clock jump",
+            Self::ClockStrays { .. } => "clock astray for a minute",
+            Self::Way(Some(way)) => way.fault(),
             Self::Crash { .. } => "crash between calls",
             Self::CrashAfter { .. } => "crash amid a call",
             Self::DiskError { .. } => "disk error",

@@ -2,13 +2,14 @@
 //!
 //! Invariants that are checked here:
 //! - S1: what was acknowledged to the app, and every unit that left, is there after each reopening.
+//! - S9: units that leave again leave in the order in which they left first.
 //! - S2: the log of an earlier opening is the beginning of the log of a later one.
 //! - S17: after a storage error no write succeeds before the book is opened anew; what failed without doubt is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook::{
     Book, BookOptions, Error, Fields, Mutation, OpId, OpPlace, RecordKey, RequestId, Schema,
     SeededRandomness, Seq, UnitId,
@@ -36,6 +37,12 @@ pub struct Device {
     pub open: Option<RequestId>,
     /// The units that ever left it, as they left.
     pub sent: BTreeMap<UnitId, String>,
+    /// What failed last and may be the fault of its units, until a request without units tells.
+    pub doubt: Option<(ExchangeRequest, Failure)>,
+    /// How many requests with units have failed so in a row.
+    pub strikes: u32,
+    /// The place of each unit among those that left, by when it left first.
+    pub left: BTreeMap<UnitId, usize>,
     /// For each record the last op of ours that the server applied, in each of its lives.
     pub order: BTreeMap<(usize, RecordKey), OpPlace>,
     /// What is lost when the arranged failure comes, and how far into the recovery the next one comes.
@@ -76,6 +83,7 @@ impl Device {
         let mut device = Self {
             version: other.version,
             sent: other.sent.clone(),
+            left: other.left.clone(),
             order: other.order.clone(),
             model: other.model.clone(),
             floor: other.floor,
@@ -99,6 +107,9 @@ impl Device {
             cut_off: false,
             open: None,
             sent: BTreeMap::new(),
+            doubt: None,
+            strikes: 0,
+            left: BTreeMap::new(),
             order: BTreeMap::new(),
             arranged: None,
             disk: SimDisk::empty(),
@@ -342,7 +353,13 @@ impl Device {
             ensure(before.is_none_or(|before| before == text), "S7", || {
                 format!("unit {} leaves with other bytes than before", unit.id)
             })?;
+            let next = self.left.len();
+            self.left.entry(unit.id).or_insert(next);
         }
+        // What goes again goes in the order in which it went first, and before what is new; what did not get through goes last.
+        let known = request.units.iter().filter(|unit| !self.model.suspected.contains(&unit.id));
+        let places: Vec<_> = known.filter_map(|unit| self.left.get(&unit.id)).collect();
+        ensure(places.is_sorted(), "S9", || format!("units leave in another order than before: {places:?}"))?;
         if request.units.is_empty() || !self.disk.is_dirty() {
             return Ok(());
         }

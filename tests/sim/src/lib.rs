@@ -24,6 +24,7 @@ pub mod seeds;
 pub mod server;
 pub mod spec;
 pub mod swarm;
+pub mod way;
 pub mod world;
 
 mod device;

@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 
 use fieldbook::entry::Receipt;
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit};
-use fieldbook::{Actor, EntityType, ServerEpoch, ServerId, WallTime};
+use fieldbook::{Actor, EntityType, ServerEpoch, ServerId, TenantId, WallTime};
 use fieldbook_core::authority::{AuthorityRead, Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde::{Deserialize, Serialize};
 
 use crate::broken::{Broken, ensure};
 use crate::ledger::{Holdings, Ledger, Overwrite};
+use crate::way::{Way, page};
 
 /// What the server does to one request out of the ordinary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub enum Trouble {
     TooLarge,
     /// The client is too old.
     UpgradeRequired,
+    /// Something without our marker answers, with a page of this class.
+    Foreign(usize),
     /// One unit is answered like this instead of being applied.
     Unit {
         /// Which, counted round.
@@ -75,6 +78,8 @@ pub struct Server {
     pub denied_entities: BTreeSet<EntityType>,
     /// Whether the store was set back and its epoch says nothing of it.
     pub is_set_back: bool,
+    /// What stands before it, or is wrong with it.
+    pub way: Option<Way>,
     epochs: u8,
 }
 
@@ -93,6 +98,7 @@ impl Server {
     pub fn new() -> Self {
         let epoch = ServerEpoch::from_bytes([2; 16]);
         let authority = MemoryAuthority::new(ServerId::from_bytes([1; 16]), epoch);
+        let authority = authority.of_tenant(TenantId::from_bytes([3; 16]));
         Self {
             backup: (authority.clone(), Holdings::default()),
             authority,
@@ -100,8 +106,15 @@ impl Server {
             denied_actors: BTreeSet::new(),
             denied_entities: BTreeSet::new(),
             is_set_back: false,
+            way: None,
             epochs: 2,
         }
+    }
+
+    /// Returns which server this is, and which life of it.
+    pub fn identity(&self) -> (ServerId, ServerEpoch) {
+        let Ok(identity) = self.authority.identity();
+        identity
     }
 
     /// Keeps what the store holds.
@@ -152,7 +165,25 @@ impl Server {
         let failed =
             |failure| Ok(Reply { result: Err(failure), applied: Vec::new(), overwrites: Vec::new() });
         let code = || "simulated".to_owned();
+        let now = match self.way {
+            Some(Way::Clock(milliseconds)) => now.saturating_add(milliseconds),
+            _ => now,
+        };
+        if let Some(failure) = self.way.and_then(|way| way.instead(request)) {
+            return failed(failure);
+        }
+        // Who never heard of the right server takes the first for it, so nothing leads them astray.
+        if self.way == Some(Way::OtherServer) && request.server_epoch.is_some() {
+            let other = MemoryAuthority::new(ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([9; 16]));
+            return elsewhere(other, request, now);
+        }
+        if self.way == Some(Way::OtherTenant) && request.tenant.is_some() {
+            let (server, epoch) = self.identity();
+            let other = MemoryAuthority::new(server, epoch).of_tenant(TenantId::from_bytes([4; 16]));
+            return elsewhere(other, request, now);
+        }
         match trouble {
+            Some(Trouble::Foreign(number)) => return failed(page(number)),
             Some(Trouble::Unavailable) => {
                 return failed(Failure::Transient { code: code(), retry_after: None, marked: false });
             }
@@ -269,6 +300,15 @@ impl Default for Server {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Who was not meant takes nothing, and says who it is.
+fn elsewhere(mut other: MemoryAuthority, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
+    let now = WallTime::from_milliseconds(now);
+    let answer = exchange(&mut other, request, now, &Caller::Anyone, &Quota::default());
+    let answer = answer.map_err(|error| Broken::new("server", format!("the store failed: {error}")))?;
+    ensure(answer.outcomes.is_empty(), "X2", || format!("another server took {:?}", answer.outcomes))?;
+    Ok(Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() })
 }
 
 /// Returns whether a request was made for the life of the store that answers it.

@@ -7,6 +7,7 @@ use crate::action::{Action, Edit, Kind, Right, Setup};
 use crate::dice::Dice;
 use crate::disk::Loss;
 use crate::server::{Trouble, Verdict};
+use crate::way::{PAGES, Way};
 use crate::world::World;
 
 /// Draws what happens.
@@ -14,7 +15,7 @@ pub struct Swarm {
     dice: Dice,
     weights: [u64; ACTIONS],
     kinds: [u64; 5],
-    troubles: [u64; 9],
+    troubles: [u64; 10],
     trouble_per_mille: u64,
     in_order_per_mille: u64,
     /// How many edits in a thousand are of tasks.
@@ -22,7 +23,7 @@ pub struct Swarm {
     counter: u64,
 }
 
-const ACTIONS: usize = 28;
+const ACTIONS: usize = 30;
 
 impl Swarm {
     /// Draws the rates, and what the world starts from.
@@ -42,6 +43,7 @@ impl Swarm {
             mutual_references: dice.chance(150),
             late_answers: dice.chance(300),
             clock_errors,
+            one_shot: dice.chance(150),
         };
         let mut sometimes = |most: u64, per_mille: u64| {
             if dice.chance(per_mille) { dice.between(1, most) } else { 0 }
@@ -75,6 +77,8 @@ impl Swarm {
             sometimes(8, 300),         // backup
             sometimes(4, 250),         // restore
             4 + sometimes(20, 500),    // accept the server
+            sometimes(12, 300),        // clock astray for a minute
+            sometimes(15, 350),        // something in the way
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -153,8 +157,27 @@ impl Swarm {
             24 => Action::Clone { device },
             25 => Action::Backup,
             26 => Action::Restore { declared: self.dice.chance(600) },
-            _ => Action::AcceptServer { device },
+            27 => Action::AcceptServer { device },
+            28 => {
+                let milliseconds = jump(&mut self.dice);
+                Action::ClockStrays { device, milliseconds, edit: self.edit(world.setup()) }
+            }
+            _ => Action::Way(self.way()),
         }
+    }
+
+    /// Draws what stands in the way: as often as not, nothing.
+    fn way(&mut self) -> Option<Way> {
+        let page = self.dice.index(PAGES);
+        Some(match self.dice.below(13) {
+            0 | 1 => Way::Refuses { value: self.dice.below(3), page },
+            2 => Way::Page(page),
+            3 => Way::FullStore,
+            4 => Way::Clock(jump(&mut self.dice)),
+            5 => Way::OtherServer,
+            6 => Way::OtherTenant,
+            _ => return None,
+        })
     }
 
     fn message(&mut self, world: &World) -> usize {
@@ -194,6 +217,7 @@ impl Swarm {
             5 if self.dice.chance(100) => Trouble::UpgradeRequired,
             5 | 6 => Trouble::Skips { number },
             7 => Trouble::Unit { number, verdict: Verdict::Transient },
+            8 => Trouble::Foreign(self.dice.index(PAGES)),
             _ => {
                 let verdicts =
                     [Verdict::Rejected, Verdict::Unsupported, Verdict::Unauthorized, Verdict::Forbidden];

@@ -29,6 +29,7 @@ pub fn small_case(data: &[u8]) -> Option<Case> {
         mutual_references: start & 16 != 0,
         late_answers: start & 32 != 0,
         clock_errors: Vec::new(),
+        one_shot: false,
     };
     let actions = rest.chunks_exact(3).take(60).filter_map(|bytes| match *bytes {
         [what, device, choice] => Some(small_action(what, device, choice)),

@@ -34,6 +34,7 @@ impl Model {
                 })
             }
             Decision::Suspected { units, retry_at, .. } => {
+                self.suspected.extend(units.iter().map(|(unit, _)| *unit));
                 // One that it names may have been given up while it travelled; it is nobody's then.
                 let wait = retry_at
                     .map_or(0, |at| at.milliseconds().saturating_sub(entry.header.wall.milliseconds()));

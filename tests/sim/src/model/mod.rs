@@ -44,6 +44,8 @@ pub struct Model {
     pub units: BTreeMap<UnitId, Vec<(RecordKey, Vec<OpId>)>>,
     /// Every unit that ever was under way.
     pub ever_planned: BTreeSet<UnitId>,
+    /// Those that ever did not get through while others did.
+    pub suspected: BTreeSet<UnitId>,
     /// Those that each unit carries on from.
     replaced: BTreeMap<UnitId, Vec<UnitId>>,
     /// Every op ever made.

@@ -1,14 +1,18 @@
 //! Exchanges in the world: a request leaves, a message arrives, an exchange is given up.
 
+use fieldbook::entry::ParkScope;
 use fieldbook::limits;
 use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
-use fieldbook::{Ask, Next, OpKind, Version};
+use fieldbook::{Ask, Next, OpKind, ServerEpoch, ServerId, TenantId, Version};
+use fieldbook_core::rules::belonging::is_about_owner;
+use fieldbook_core::rules::failure::{Blame, blame};
 
 use super::{Message, World, get};
 use crate::broken::{Broken, ensure};
 use crate::ledger::{Image, Overwrite};
 use crate::model::{Held, Op};
 use crate::server::{Reply, Trouble};
+use crate::way::is_unmarked;
 
 impl World {
     pub(super) fn begin(
@@ -27,6 +31,9 @@ impl World {
             batch_bytes: limits::BATCH_BYTES,
             page_limit: page,
         };
+        if self.setup.one_shot {
+            get(&mut self.devices, number)?.reopen(&self.server.ledger)?;
+        }
         if let Some(Next::Exchange(request)) = self.prepare(number, &ask)? {
             let bytes = serde_json::to_vec(&request).unwrap_or_default();
             let device = self.device(number)?;
@@ -109,19 +116,78 @@ impl World {
         let failure = match body {
             Ok(bytes) => match serde_json::from_slice::<ExchangeAnswer>(&bytes) {
                 Ok(answer) if in_time || late_answers => {
+                    let by = (answer.server, answer.server_epoch, answer.tenant);
                     device.take(request, answer)?;
-                    return Ok(());
+                    self.check_owner(number, by)?;
+                    return if in_time { self.answered(number, request) } else { Ok(()) };
                 }
                 Ok(_) => return Ok(()),
                 Err(_) => Failure::Misbehaved { code: "truncated" },
             },
             Err(failure) => failure,
         };
-        if in_time {
-            let failed = device.book()?.fail(request, &failure);
-            device.called(failed)?;
+        if !in_time {
+            return Ok(());
+        }
+        let failed = device.book()?.fail(request, &failure);
+        device.called(failed)?;
+        let may_be_its_fault = !request.units.is_empty() && blame(&failure) == Blame::Request;
+        self.check_failure(number, &failure)?;
+        let device = get(&mut self.devices, number)?;
+        if may_be_its_fault {
+            device.strikes += 1;
+            device.doubt = Some((request.clone(), failure));
         }
         Ok(())
+    }
+
+    /// L3: the answer of the server and tenant that the book belongs to ends every stop for another one, without a person.
+    fn check_owner(
+        &mut self,
+        number: usize,
+        by: (ServerId, ServerEpoch, Option<TenantId>),
+    ) -> Result<(), Broken> {
+        let device = get(&mut self.devices, number)?;
+        if device.disk().has_failed() {
+            return Ok(());
+        }
+        let state = device.book()?.snapshot().and_then(|snapshot| Ok(snapshot.state()?));
+        let state = state.map_err(|error| Broken::new("S1", format!("the book does not read: {error:?}")))?;
+        let is_owner = state.server == Some((by.0, by.1)) && (by.2.is_none() || state.tenant == by.2);
+        // What the owner itself said of being set back is not about another.
+        let is_other = |(scope, code): &(ParkScope, String)| is_about_owner(scope) && code != "server_behind";
+        ensure(!is_owner || !state.parks.iter().any(is_other), "L3", || {
+            format!("the server that the book belongs to has answered, and {:?} is parked", state.parks)
+        })
+    }
+
+    /// Does what the loop does: once a request without units is answered, those that failed before are what does not get through.
+    fn answered(&mut self, number: usize, request: &ExchangeRequest) -> Result<(), Broken> {
+        let device = get(&mut self.devices, number)?;
+        let doubt = device.doubt.take();
+        if !request.units.is_empty() {
+            device.strikes = 0;
+            return Ok(());
+        }
+        let Some((doubted, failure)) = doubt else { return Ok(()) };
+        let isolated = device.book()?.isolate(&doubted, &failure, device.strikes);
+        device.called(isolated)?;
+        Ok(())
+    }
+
+    /// L5: an answer without our marker says nothing of what was sent, and neither does a fault of the server: it parks nothing,
+    /// counts no try, makes no dead letter and moves no cursor. It leaves no entry at all.
+    fn check_failure(&mut self, number: usize, failure: &Failure) -> Result<(), Broken> {
+        let of_server = matches!(failure, Failure::Transient { .. });
+        if !is_unmarked(failure) && !of_server {
+            return Ok(());
+        }
+        let device = get(&mut self.devices, number)?;
+        let before = device.model.entries;
+        device.observe(&self.server.ledger)?;
+        ensure(device.model.entries == before, "L5", || {
+            format!("{failure:?} is no word of our server on what was sent, and left something in the log")
+        })
     }
 
     pub(super) fn give_up(&mut self, number: usize) -> Result<Option<usize>, Broken> {

@@ -22,6 +22,7 @@ impl World {
     pub fn heal(&mut self) -> Result<(), Broken> {
         self.server.denied_actors.clear();
         self.server.denied_entities.clear();
+        self.server.way = None;
         if self.server.is_set_back {
             self.server.declare();
         }
@@ -131,9 +132,9 @@ impl World {
     /// Syncs one device as the product's loop does, with nothing failing.
     fn sync(&mut self, number: usize) -> Result<(), Broken> {
         let mut pull = true;
-        for _ in 0..EXCHANGES {
+        for exchange in 0..EXCHANGES {
             let ask = Ask {
-                first: false,
+                first: exchange == 0,
                 push: true,
                 pull,
                 batch_ops: limits::BATCH_OPS,

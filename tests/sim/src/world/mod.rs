@@ -182,6 +182,13 @@ impl World {
                 device.clock.set_wall(device.clock.wall().saturating_add(*milliseconds));
                 Ok(None)
             }
+            Action::ClockStrays { device, milliseconds, edit } => {
+                self.clock_strays(number(device), *milliseconds, edit)
+            }
+            Action::Way(way) => {
+                self.server.way = *way;
+                Ok(None)
+            }
             Action::Crash { device, loss, killed } => {
                 let number = number(device);
                 let device = get(&mut self.devices, number)?;

@@ -6,7 +6,7 @@ use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
 use fieldbook::{Actor, SyncState};
 
 use super::{World, entity_type, get};
-use crate::action::Right;
+use crate::action::{Edit, Right};
 use crate::app::{ENTITIES, LATEST, schema};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
@@ -25,6 +25,21 @@ impl World {
             self.network.retain(|message| message.device() != number);
         }
         Ok(None)
+    }
+
+    /// A device's wall clock stands elsewhere for one edit and a minute.
+    pub(super) fn clock_strays(
+        &mut self,
+        number: usize,
+        milliseconds: i64,
+        edit: &Edit,
+    ) -> Result<Option<usize>, Broken> {
+        let clock = self.device(number)?.clock.clone();
+        clock.set_wall(clock.wall().saturating_add(milliseconds));
+        let touched = self.write(number, std::slice::from_ref(edit), false)?;
+        self.advance(60_000);
+        clock.set_wall(clock.wall().saturating_sub(milliseconds));
+        Ok(touched)
     }
 
     pub(super) fn permit(&mut self, right: Right, granted: bool) -> Result<Option<usize>, Broken> {
@@ -69,16 +84,19 @@ impl World {
         Ok(Some(copy))
     }
 
-    /// A person accepts the server that answers, if that is asked.
+    /// A person accepts the server that answers, if that is asked, and if it is the right one.
     pub(super) fn accept_server(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let right = self.server.identity().0;
         let device = self.device(number)?;
-        let asked = device.model.parks.iter().any(|scope| matches!(scope, ParkScope::Server(..)));
+        let is_right = |scope: &ParkScope| matches!(scope, ParkScope::Server(server, _) if *server == right);
+        let asked = device.model.parks.iter().any(is_right);
         let book = device.book()?;
         ensure(!asked || !matches!(book.status().state, SyncState::Idle), "L3", || {
             "a server waits to be accepted, and the book says that all is well".to_owned()
         })?;
-        if asked {
-            let accepted = book.accept_server();
+        let named = book.servers_to_accept();
+        if let Some(named) = named.into_iter().find(|named| named.server == right && named.tenant.is_none()) {
+            let accepted = book.accept_this_server(named);
             device.called(accepted)?;
         }
         Ok(Some(number))

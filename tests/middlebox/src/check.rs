@@ -1,0 +1,167 @@
+//! What must hold of a run: while bodies are refused for what they hold, and at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook::{Book, OpId, RunOptions, Standing, SyncState};
+use fieldbook_sim::clock::SimClock;
+
+use crate::fleet::{Device, Image, Remotes, shown};
+use crate::middlebox::Middlebox;
+use crate::script::Run;
+use crate::{Broken, ensure};
+
+/// How many entries a book may have beyond those that its ops and the answers to it account for.
+const ENTRIES: u64 = 120;
+
+impl Run {
+    pub(crate) fn check_dead_letters(&self, number: usize) -> Result<(), Broken> {
+        let Some(device) = self.devices.get(number) else { return Ok(()) };
+        check_dead_letters(device.book()?, device.actor, &self.middlebox)
+    }
+
+    /// Returns what has not arrived though nothing of it is poisoned, in words, if there is anything.
+    pub(crate) fn not_arrived(&self) -> Result<Option<String>, Broken> {
+        for device in &self.devices {
+            let seen: BTreeMap<_, _> = shown(device.book()?)?.into_iter().collect();
+            for (key, image) in self.own.iter().filter(|(key, _)| !self.tainted.contains(key)) {
+                if seen.get(&key.to_string()) != image.as_ref() {
+                    return Ok(Some(format!("{} does not read {key} as it was written", device.actor)));
+                }
+                let standing = device.book()?.explain(key).map_err(unreadable)?.standing;
+                if !matches!(standing, Standing::Synced | Standing::Unknown) {
+                    return Ok(Some(format!("{key} of {} is {standing:?}", device.actor)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what is not let through for what it holds and does not say so to who asks, in words, if there is anything.
+    pub(crate) fn not_shown(&self) -> Result<Option<String>, Broken> {
+        for device in &self.devices {
+            for key in &self.tainted {
+                let explained = device.book()?.explain(key).map_err(unreadable)?;
+                let (actor, words) = (device.actor, explained.sentences.join(" "));
+                // What waits behind one that is not let through says that it waits; the other one says for what.
+                let waits = words.contains("waits behind");
+                if matches!(explained.standing, Standing::Pending | Standing::InFlight) && !waits {
+                    return Ok(Some(format!("{key} of {actor} is explained as: {words}")));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what still waits, in words, if anything does.
+    pub(crate) fn not_settled(&self) -> Result<Option<String>, Broken> {
+        for device in &self.devices {
+            let book = device.book()?;
+            let left = left(book)?;
+            if !left.is_empty() {
+                let holds: Vec<_> = book.plan().holds.into_values().collect();
+                let state = book.status().state;
+                return Ok(Some(format!("{} still owes {left:?} ({state:?}): {holds:?}", device.actor)));
+            }
+            if !matches!(book.status().state, SyncState::Idle | SyncState::NeedsAttention { .. }) {
+                return Ok(Some(format!("{} is {:?}", device.actor, book.status().state)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Everything is at the server once, everyone reads the same, nothing is parked, and the logs are no longer than what
+    /// happened.
+    pub(crate) async fn check_end(&mut self) -> Result<(), Broken> {
+        self.middlebox.tally().check()?;
+        let clock = SimClock::new(self.devices.first().map_or(0, |device| device.clock.wall()));
+        let stored = stored(&self.middlebox, clock, &self.options).await?;
+        for (key, image) in &self.own {
+            let there = stored.get(&key.to_string());
+            ensure(there == image.as_ref(), || {
+                format!("{key} was written as {image:?} and is {there:?} at the server")
+            })?;
+        }
+        let answered = self.middlebox.tally().counts.answered;
+        for device in &self.devices {
+            let book = device.book()?;
+            // Half of what is too large as a whole stays with its author, who is told.
+            let mut seen: BTreeMap<_, _> = shown(book)?.into_iter().collect();
+            let mut there = stored.clone();
+            if book.status().pending > 0 {
+                seen.remove("big/1");
+                there.remove("big/1");
+            }
+            ensure(seen == there, || {
+                format!("{} reads otherwise than the server: {}", device.actor, differing(&seen, &there))
+            })?;
+            let entries = book.head().map_err(unreadable)?.map_or(0, |head| head.seq.number());
+            let most = ENTRIES + 4 * self.ops + 3 * answered;
+            ensure(entries <= most, || {
+                format!("{} wrote {entries} entries, of which {most} are accounted for", device.actor)
+            })?;
+            let verified = book.verify(|_| {}).map_err(unreadable)?;
+            ensure(verified.is_ok(), || format!("the log of {} does not verify", device.actor))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns what the right tenant of the right server holds, as a new book reads it.
+pub(crate) async fn stored(
+    middlebox: &Middlebox,
+    clock: SimClock,
+    options: &RunOptions,
+) -> Result<BTreeMap<String, Image>, Broken> {
+    let witness = Device::new("witness", clock, 1)?;
+    let remotes = Remotes::to(&middlebox.origin, "witness")?;
+    witness.sync(&remotes.patient, options).await?;
+    Ok(shown(witness.book()?)?.into_iter().collect())
+}
+
+/// A dead letter is what the right server refused, and nothing else.
+pub(crate) fn check_dead_letters(book: &Book, actor: &str, middlebox: &Middlebox) -> Result<(), Broken> {
+    let tally = middlebox.tally();
+    for letter in book.dead_letters().map_err(unreadable)? {
+        ensure(tally.refused.contains(&letter.op.id), || {
+            format!(
+                "{actor}: {} is a dead letter ({}), and the server refused nothing of it",
+                letter.key, letter.code
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns the ops that have no end, but for those that a person is asked about because the server refuses them in truth.
+pub(crate) fn left(book: &Book) -> Result<Vec<String>, Broken> {
+    let snapshot = book.snapshot().map_err(unreadable)?;
+    let tail = snapshot.tail(book.schema()).map_err(|error| unreadable(error.into()))?;
+    let dead: BTreeSet<OpId> =
+        book.dead_letters().map_err(unreadable)?.into_iter().map(|letter| letter.op.id).collect();
+    let holds = book.plan().holds;
+    let is_refused = |place, op: &OpId| {
+        dead.contains(op) || holds.get(&place).is_some_and(fieldbook::Hold::waits_for_correction)
+    };
+    let left =
+        tail.ops().filter(|(place, row)| !(row.key.entity.as_str() == "big" && is_refused(*place, &row.op)));
+    Ok(left.map(|(_, row)| row.key.to_string()).collect())
+}
+
+pub(crate) fn differing(seen: &BTreeMap<String, Image>, there: &BTreeMap<String, Image>) -> String {
+    let keys: BTreeSet<_> = seen.keys().chain(there.keys()).collect();
+    let mut differing = keys.into_iter().filter(|key| seen.get(*key) != there.get(*key));
+    differing.next().map_or_else(String::new, |key| {
+        let words = |image: Option<&Image>| {
+            let text = image.map_or_else(
+                || "nothing".to_owned(),
+                |image| serde_json::to_string(image).unwrap_or_default(),
+            );
+            text.chars().take(200).collect::<String>()
+        };
+        format!("{key} is {} and {}", words(seen.get(key)), words(there.get(key)))
+    })
+}
+
+pub(crate) fn unreadable(error: fieldbook::Error) -> Broken {
+    Broken(format!("the book does not read: {error:?}"))
+}

@@ -1,0 +1,236 @@
+//! What the box does to a request, and how often: each seed draws some kinds and leaves others out, so that rare combinations
+//! come up.
+
+use fieldbook_sim::dice::Dice;
+
+/// What the box does to one request or to its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Something else answers, with this status and a page of this form. The request goes no further.
+    Page(u16, Form),
+    /// The request is read, and the connection closed. It goes no further.
+    RequestDropped,
+    /// The connection is reset before the request is read to its end.
+    Reset,
+    /// The server answers, and nothing of that comes back.
+    AnswerDropped,
+    /// The server answers, and the connection is closed within the head.
+    HeadCut,
+    /// The server answers, and the connection is closed within the body.
+    BodyCut,
+    /// The server answers; half of that comes back, and then nothing more.
+    Stalled,
+    /// The answer comes in small pieces, slowly, and whole.
+    Trickled,
+    /// The answer comes whole, and the connection that was to be kept is closed.
+    KeepAliveClosed,
+    /// A header of the request is changed.
+    RequestHeader(Header),
+    /// A header of the answer is changed.
+    AnswerHeader(Header),
+    /// The request is sent to the server twice, and the second answer comes back.
+    SentTwice,
+    /// An answer that came before is given again.
+    Cached,
+    /// Another server answers.
+    OtherServer,
+    /// The token is replaced by one of another tenant.
+    OtherTenant,
+}
+
+/// The form of a page that is not our server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A page for people.
+    Html,
+    /// JSON of something else.
+    Json,
+    /// JSON that looks like one of our refusals, but for the marker.
+    Unmarked,
+    /// Text, with no media type.
+    Bare,
+    /// Nothing at all.
+    Empty,
+}
+
+/// What is done to a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// The media type is taken away.
+    NoMediaType,
+    /// The media type is another one.
+    Text,
+    /// It says that the body is packed, which it is not.
+    Packed,
+    /// It tells of more bytes than there are.
+    Longer,
+    /// Headers of the box's own are added.
+    Added,
+}
+
+/// The statuses that something else answers with. `200` and `204` stand for what looks like success.
+pub const STATUSES: [u16; 26] = [
+    200, 202, 204, 301, 302, 307, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 413, 415, 421, 426, 429,
+    451, 500, 502, 503, 511,
+];
+/// The forms of a page.
+const FORMS: [Form; 5] = [Form::Html, Form::Json, Form::Unmarked, Form::Bare, Form::Empty];
+const HEADERS: [Header; 5] =
+    [Header::NoMediaType, Header::Text, Header::Packed, Header::Longer, Header::Added];
+const KINDS: usize = 15;
+
+impl Fault {
+    /// Returns the kind's name in the counts.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Page(..) => "foreign page",
+            Self::RequestDropped => "request dropped",
+            Self::Reset => "connection reset",
+            Self::AnswerDropped => "answer dropped",
+            Self::HeadCut => "answer's head cut",
+            Self::BodyCut => "answer's body cut",
+            Self::Stalled => "answer stalled",
+            Self::Trickled => "answer trickled",
+            Self::KeepAliveClosed => "keep-alive closed",
+            Self::RequestHeader(_) => "request header rewritten",
+            Self::AnswerHeader(_) => "answer header rewritten",
+            Self::SentTwice => "request sent twice",
+            Self::Cached => "answer from a cache",
+            Self::OtherServer => "another server",
+            Self::OtherTenant => "another tenant",
+        }
+    }
+
+    /// Returns whether it leads a request to where it was not meant to go.
+    pub const fn misleads(&self) -> bool {
+        matches!(self, Self::OtherServer | Self::OtherTenant)
+    }
+}
+
+/// What the box does at a time.
+#[derive(Debug)]
+pub struct Weather {
+    dice: Dice,
+    weights: [u64; KINDS],
+    per_mille: u64,
+    /// Whether anything happens but for what is refused by content.
+    storms: bool,
+    /// What every request meets for so many more requests.
+    lasting: Option<(Fault, u64)>,
+    /// Whether requests may be led astray.
+    misleads: bool,
+    /// What bodies are refused for, and how.
+    poison: Option<(String, Fault)>,
+}
+
+impl Weather {
+    /// Draws what there is, and lets everything through at first. `waits` says whether the client can be made to wait in vain, which costs real time.
+    pub fn new(seed: u64, waits: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let mut weights: [u64; KINDS] =
+            std::array::from_fn(|_| if dice.chance(600) { dice.between(1, 20) } else { 0 });
+        if !waits {
+            weights[6] = 0;
+        }
+        let per_mille = dice.between(150, 850);
+        Self { dice, weights, per_mille, storms: false, lasting: None, misleads: true, poison: None }
+    }
+
+    /// Says whether requests may be led to another server or tenant. Nobody can tell who never knew the right one.
+    pub const fn set_misleads(&mut self, misleads: bool) {
+        self.misleads = misleads;
+    }
+
+    /// Refuses bodies that hold these words from now on, always in the same way.
+    pub fn poison(&mut self, words: &str) {
+        let how = match self.dice.below(7) {
+            0 => Fault::Reset,
+            1 => Fault::RequestDropped,
+            2 => Fault::Page(403, Form::Html),
+            3 => Fault::Page(502, Form::Html),
+            _ => self.page(),
+        };
+        self.poison = Some((words.to_owned(), how));
+    }
+
+    /// Does to requests what was drawn from now on.
+    pub const fn storm(&mut self) {
+        self.storms = true;
+    }
+
+    /// Lets everything through but what is refused by content.
+    pub const fn calm(&mut self) {
+        (self.storms, self.lasting) = (false, None);
+    }
+
+    /// Lets everything through.
+    pub fn clear(&mut self) {
+        self.calm();
+        self.poison = None;
+    }
+
+    /// Returns how bodies are refused for what they hold.
+    pub fn refuses(&self) -> Option<&Fault> {
+        self.poison.as_ref().map(|(_, how)| how)
+    }
+
+    /// Draws what happens to a request with this body, and whether that is for what it holds.
+    pub fn next(&mut self, body: &[u8]) -> Option<(Fault, bool)> {
+        if let Some((words, how)) = &self.poison
+            && body.windows(words.len()).any(|window| window == words.as_bytes())
+        {
+            return Some((*how, true));
+        }
+        if !self.storms {
+            return None;
+        }
+        if let Some((fault, left)) = &mut self.lasting {
+            let fault = *fault;
+            *left -= 1;
+            if *left == 0 {
+                self.lasting = None;
+            }
+            return Some((fault, false));
+        }
+        if !self.dice.chance(self.per_mille) {
+            return None;
+        }
+        let fault = self.fault()?;
+        if fault.misleads() && !self.misleads {
+            return None;
+        }
+        if self.dice.chance(250) {
+            self.lasting = Some((fault, self.dice.between(1, 8)));
+        }
+        Some((fault, false))
+    }
+
+    fn fault(&mut self) -> Option<Fault> {
+        Some(match self.dice.weighted(&self.weights)? {
+            0 => self.page(),
+            1 => Fault::RequestDropped,
+            2 => Fault::Reset,
+            3 => Fault::AnswerDropped,
+            4 => Fault::HeadCut,
+            5 => Fault::BodyCut,
+            6 => Fault::Stalled,
+            7 => Fault::Trickled,
+            8 => Fault::KeepAliveClosed,
+            9 => Fault::RequestHeader(self.header()),
+            10 => Fault::AnswerHeader(self.header()),
+            11 => Fault::SentTwice,
+            12 => Fault::Cached,
+            13 => Fault::OtherServer,
+            _ => Fault::OtherTenant,
+        })
+    }
+
+    fn page(&mut self) -> Fault {
+        let status = self.dice.pick(&STATUSES).copied().unwrap_or(502);
+        Fault::Page(status, self.dice.pick(&FORMS).copied().unwrap_or(Form::Html))
+    }
+
+    fn header(&mut self) -> Header {
+        self.dice.pick(&HEADERS).copied().unwrap_or(Header::Added)
+    }
+}

@@ -1,0 +1,86 @@
+//! `middlebox`: runs seeds of the real client and server with a box between them, and says what did not hold.
+//!
+//! `middlebox --seeds 200 --from 1` runs a range; `middlebox --seed 7` one. With `--program PATH` every write and every sync is a
+//! process of that program, `fieldbook`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use fieldbook_middlebox::{Counts, processes, script};
+use fieldbook_sim::seeds::on_threads;
+
+const USAGE: &str = "usage: middlebox [--seeds N] [--from N] [--seed N] [--program PATH]";
+/// How many seeds run at a time: most of a run is waiting.
+const THREADS: usize = 6;
+
+struct Options {
+    from: u64,
+    seeds: u64,
+    program: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nothing to do about a closed standard error.
+            drop(writeln!(io::stderr(), "{error}\n{USAGE}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options() -> Result<Options, Box<dyn std::error::Error>> {
+    let mut options = Options { from: 1, seeds: 200, program: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--seeds" => options.seeds = value()?.parse()?,
+            "--from" => options.from = value()?.parse()?,
+            "--program" => options.program = Some(value()?.into()),
+            "--seed" => (options.from, options.seeds) = (value()?.parse()?, 1),
+            other => return Err(format!("{other} is no option").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
+    let counts = Mutex::new(Counts::default());
+    let failures = on_threads(THREADS, options.from, options.seeds, |seed| {
+        let (counted, broken) = match &options.program {
+            Some(program) => processes::run_seed(program, seed),
+            None => script::run_seed(seed),
+        };
+        counts.lock().unwrap_or_else(PoisonError::into_inner).add(&counted);
+        broken
+    });
+    let mut out = io::stdout().lock();
+    let program = options.program.as_ref().map(|path| format!(" --program {}", path.display()));
+    let program = program.unwrap_or_default();
+    for (seed, broken) in &failures {
+        writeln!(out, "seed {seed} FAILED  {broken}")?;
+        writeln!(out, "  again: cargo run --profile proof -p fieldbook-middlebox -- --seed {seed}{program}")?;
+    }
+    let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    show(&mut out, options.seeds, &counts)?;
+    writeln!(out, "failures              {}", failures.len())?;
+    Ok(failures.is_empty())
+}
+
+fn show(out: &mut impl Write, seeds: u64, counts: &Counts) -> io::Result<()> {
+    writeln!(out, "seeds                 {seeds}")?;
+    writeln!(out, "ops                   {}", counts.ops)?;
+    writeln!(out, "exchanges             {}", counts.exchanges)?;
+    writeln!(out, "answered              {}", counts.answered)?;
+    writeln!(out, "refused in truth      {}", counts.refused)?;
+    writeln!(out, "reopenings            {}", counts.reopenings)?;
+    for (kind, count) in &counts.faults {
+        writeln!(out, "fault: {kind:<22} {count}")?;
+    }
+    Ok(())
+}
