@@ -29,7 +29,8 @@ impl Progress {
         let foreign =
             answer.set_aside.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
         let others = answer.others.iter().map(|cursor| hash(&("", cursor)));
-        ours.chain(foreign).chain(others).fold(false, |is_new, place| self.places.insert(place) || is_new)
+        // All of them are noted, also behind the first that is new.
+        ours.chain(foreign).chain(others).filter(|place| self.places.insert(*place)).count() > 0
     }
 
     /// Notes a fork, and returns whether there was one before in this run.
