@@ -120,7 +120,13 @@ impl Run {
     async fn put(&mut self, user: &str, number: u64, is_poisoned: bool) -> Result<(), Broken> {
         let text = if is_poisoned { format!("{POISON} {number}") } else { number.to_string() };
         let (key, fields) = (format!("own/{user}-{}", self.dice.index(6)), json!({ "t": text }));
-        self.run(&["put", &book(user), &key, &fields.to_string(), "--actor", user]).await?;
+        let (book, text) = (book(user), fields.to_string());
+        let mut arguments = vec!["put", &book, &key, &text, "--actor", user];
+        if self.own.contains_key(&key) {
+            arguments.push("--replace");
+        }
+        let code = self.run(&arguments).await?;
+        ensure(code == 0, || format!("`fieldbook put` ended with {code}"))?;
         self.own.insert(key, fields.as_object().cloned().unwrap_or_default());
         self.ops += 1;
         Ok(())
@@ -135,8 +141,8 @@ impl Run {
         check_dead_letters(&opened, user, &self.middlebox)
     }
 
-    /// Runs the program. It must end by itself, and without a panic.
-    async fn run(&mut self, arguments: &[&str]) -> Result<(), Broken> {
+    /// Runs the program and returns its exit code. It must end by itself, and without a panic.
+    async fn run(&mut self, arguments: &[&str]) -> Result<i32, Broken> {
         self.processes += 1;
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.folder).env("NO_COLOR", "1").env("TZ", "UTC");
@@ -144,7 +150,8 @@ impl Run {
         let (code, error) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
         ensure(code.is_some_and(|code| code != PANICKED) && !error.contains("panicked"), || {
             format!("`fieldbook {}` ended with {code:?}: {error}", arguments.first().unwrap_or(&""))
-        })
+        })?;
+        Ok(code.unwrap_or(-1))
     }
 
     fn open(&self, user: &str) -> Result<Book, Broken> {
