@@ -5,6 +5,12 @@
 //! The rows began as faults: answers that kept a device busy for ever with an entry for each exchange, one that froze a record,
 //! one after which every write panicked, one that was stored and could never be read again, one odd record that stopped the
 //! reading of all others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on panics"
+)]
 
 mod common;
 

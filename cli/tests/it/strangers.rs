@@ -1,4 +1,10 @@
 //! Who is not the book's own server, or says what this program cannot hold: told as that, and nothing else stops.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
