@@ -117,9 +117,8 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
         explanation.sentences,
         [
             "The user sees lead/1 as the server has it.",
-            "The server confirmed version r1, edited at 2023-11-14T22:13:20.000Z, as it last said at \
-             2023-11-14T22:13:21.000Z.",
-            "The server last sent something of records of type lead at 2023-11-14T22:13:21.000Z.",
+            // What happened at one time is told once, at the end.
+            "The server confirmed version r1, edited at 2023-11-14T22:13:20.000Z.",
             "The server last told this device something new at 2023-11-14T22:13:21.000Z.",
         ]
     );
