@@ -11,6 +11,7 @@
 mod credentials;
 mod exchange_loop;
 mod fault_server;
+mod foreign_pages;
 mod http_faults;
 mod http_statuses;
 mod http_tls;
