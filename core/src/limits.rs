@@ -56,6 +56,9 @@ pub const REQUEST_CURSORS: usize = 10_000;
 /// The most work of one request at the server, in bytes: those that are read and written of records, and something for each
 /// change and each look-up. What is left of a request then is sent again.
 pub const WORK_BYTES: usize = 64 * 1024 * 1024;
+/// The most work of one request at the server if it has more than one unit: a request has the only writer for its first unit and
+/// for what fits here beside it. Others have their turn before the rest, which is sent again.
+pub const TURN_BYTES: usize = 8 * 1024 * 1024;
 /// The largest commit, in bytes of the answer that brings it: a commit is never split.
 pub const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// How many of those bytes may be something else than fields.

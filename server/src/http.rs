@@ -9,7 +9,8 @@
 //! 2. Memory is taken for a body only after its sender's credentials were found to hold, and never over the limit.
 //! 3. A turn to work is taken once the request is there as a whole, and given back when the work is done, whether or not the
 //!    client is still there: who sends or reads slowly holds up nobody.
-//! 4. Each end of a request is one log line ([`line`]).
+//! 4. A tenant whose exchange was much work rests after it while others are there.
+//! 5. Each end of a request is one log line ([`line`]).
 
 mod body;
 mod line;
@@ -161,10 +162,12 @@ async fn exchanged(
     let work = {
         let (app, grant, notes) = (Arc::clone(app), Arc::clone(grant), notes.clone());
         move || {
-            let answer = treat(&app, &grant, &body, &notes).map(|bytes| {
+            let mut work = body.len();
+            let answer = treat(&app, &grant, &body, &notes, &mut work).map(|bytes| {
                 share.settle(bytes.capacity());
                 Bytes::from_owner(Answer { bytes, _share: share, _held: held })
             });
+            app.turns.rest(&grant.tenant, app.limits.rest_after(work));
             drop((body, memory, turn));
             answer
         }
@@ -221,12 +224,12 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Reads the request, applies it and writes the answer. Blocks.
-fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes) -> Result<Vec<u8>, Problem> {
+/// Reads the request, applies it and writes the answer. `work` grows to what that was. Blocks.
+fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
     let request = read_request(body).map_err(|error| unreadable(&error))?;
     notes.read(&request);
     let now = app.clock.now().wall;
-    let answer =
+    let exchanged =
         app.store.exchange(&grant.tenant, &request, now, &grant.caller, &app.quota).map_err(|error| {
             match error {
                 StoreExchangeError::Refused(refusal) => refused(refusal),
@@ -240,6 +243,8 @@ fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes) -> Result<Vec<u8>
                 StoreExchangeError::OutOfReach => problem::store_failed(),
             }
         })?;
+    let answer = exchanged.answer;
+    *work = exchanged.work.max(*work);
     notes.lock().changes = Some(answer.changes.len());
     let mut bytes = Vec::with_capacity(512 + 400 * answer.changes.len());
     serde_json::to_writer(&mut bytes, &answer).map_err(|_| problem::store_damaged("a record's fields"))?;

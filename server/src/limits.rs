@@ -23,6 +23,12 @@ pub struct DoorLimits {
     pub answer_bytes: usize,
     /// How many exchanges are worked on at the same time. One tenant has at most half of them.
     pub exchanges: usize,
+    /// How many of them one tenant has at most while others are there: a processor is left to those.
+    pub exchanges_beside_others: usize,
+    /// How many bytes of work an exchange may be, or its request may have, without a rest of its tenant after it.
+    pub work_at_once: usize,
+    /// How many bytes a second a tenant may work beyond that while others are there.
+    pub work_rate: u32,
     /// How long an exchange waits for its turn to be worked on.
     pub turn_within: Duration,
     /// How long a connection may take to send the head of a request, also from the end of the answer before it.
@@ -44,6 +50,9 @@ impl Default for DoorLimits {
             request_bytes: 128 * 1024 * 1024,
             answer_bytes: 128 * 1024 * 1024,
             exchanges: (2 * processors).max(4),
+            exchanges_beside_others: processors.saturating_sub(1).max(1),
+            work_at_once: 2 * 1024 * 1024,
+            work_rate: 8 * 1024 * 1024,
             turn_within: Duration::from_secs(15),
             // Our own client keeps an idle connection for 30 seconds, and is the one to close it.
             head_within: Duration::from_secs(35),
@@ -51,5 +60,13 @@ impl Default for DoorLimits {
             least_rate: 1024,
             stop_within: Duration::from_secs(10),
         }
+    }
+}
+
+impl DoorLimits {
+    /// Returns how long a tenant rests after an exchange of so much work.
+    pub(crate) fn rest_after(&self, work: usize) -> Duration {
+        let over = work.saturating_sub(self.work_at_once);
+        Duration::from_secs_f64(over as f64 / f64::from(self.work_rate.max(1)))
     }
 }

@@ -170,7 +170,7 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
         requests: Shares::new(limits.requests),
         request_bytes: Shares::new(limits.request_bytes),
         answer_bytes: Shares::new(limits.answer_bytes),
-        turns: Turns::new(limits.exchanges),
+        turns: Turns::with_most(limits.exchanges, limits.exchanges_beside_others),
     };
     let (stop, stopped) = watch::channel(false);
     let keeping = {

@@ -89,8 +89,10 @@ pub struct Quota {
     pub page_bytes: usize,
     /// The most bytes that one unit's records take in an answer: a commit is never split, and must fit one.
     pub commit_bytes: usize,
-    /// The most work of one request: the bytes of records that are read and written.
+    /// The most work of one request with one unit: the bytes of records that are read and written.
     pub work_bytes: usize,
+    /// The most work of one request of several units.
+    pub turn_bytes: usize,
     /// The most entity types of a tenant.
     pub entity_types: u64,
     /// The most records of a tenant, deleted ones too.
@@ -108,6 +110,7 @@ impl Default for Quota {
             page_bytes: limits::PAGE_BYTES,
             commit_bytes: limits::COMMIT_BYTES,
             work_bytes: limits::WORK_BYTES,
+            turn_bytes: limits::TURN_BYTES,
             entity_types: limits::ENTITY_TYPES as u64,
             records: None,
             bytes: None,
@@ -142,6 +145,8 @@ pub struct Accepted {
     pub for_another_life: bool,
     /// Whether the state was written to, so that it needs a commit.
     pub wrote: bool,
+    /// How much work the units were, in bytes.
+    pub work: usize,
     /// The records that the units changed, now or before, and the version each got by that.
     own: BTreeMap<RecordKey, Version>,
 }

@@ -126,8 +126,8 @@ pub(super) fn changed(
             let stamps = if change.older.is_empty() {
                 BTreeMap::new()
             } else {
-                let names: BTreeSet<_> = image.to_fields()?.names().map(str::to_owned).collect();
-                let own = names.into_iter().map(|name| (stamp_of(change, &name, edited_at), name));
+                let names = image.names()?.into_iter();
+                let own = names.map(|(name, _)| (stamp_of(change, &name, edited_at), name));
                 own.filter(|(stamp, _)| *stamp != edited_at).map(|(stamp, name)| (name, stamp)).collect()
             };
             (Some(image), stamps)
@@ -145,23 +145,32 @@ fn updated(
     edited_at: Hlc,
     placing: Placing,
 ) -> Result<Row, InvalidFields> {
-    let patch = patch.to_fields()?;
-    let mut image = match before.and_then(|row| row.fields.as_ref()) {
-        Some(fields) => fields.to_fields()?,
-        None => crate::fields::Fields::new(),
+    // Patched as text: the writer of the store waits for this, and a small patch may be of a large record.
+    let (image, mut present) = match before.and_then(|row| row.fields.as_ref()) {
+        Some(image) => {
+            let names: BTreeSet<_> = image.names()?.into_iter().map(|(name, _)| name).collect();
+            (image.patched(patch)?, names)
+        }
+        None => (FieldsJson::default().patched(patch)?, BTreeSet::new()),
     };
     let mut stamps = BTreeMap::new();
     if let Some(before) = before {
-        let known = image.names().chain(before.stamps.keys().map(String::as_str));
-        stamps.extend(known.map(|name| (name.to_owned(), before.edited_at_of(name))));
+        let known = present.iter().chain(before.stamps.keys());
+        stamps.extend(known.map(|name| (name.clone(), before.edited_at_of(name))));
     }
-    stamps.extend(patch.names().map(|name| (name.to_owned(), stamp_of(change, name, edited_at))));
-    image.apply(&patch);
+    for (name, is_null) in patch.names()? {
+        stamps.insert(name.clone(), stamp_of(change, &name, edited_at));
+        if is_null {
+            present.remove(&name);
+        } else {
+            present.insert(name);
+        }
+    }
     let own = (edited_at, last_op(change));
     let (edited_at, op) = before.map_or(own, |row| own.max((row.edited_at, row.op)));
-    stamps.retain(|name, stamp| *stamp != edited_at || image.get(name).is_none());
-    forget_oldest_removed(&mut stamps, |name| image.get(name).is_none());
-    let fields = Some(image.to_json());
+    stamps.retain(|name, stamp| *stamp != edited_at || !present.contains(name));
+    forget_oldest_removed(&mut stamps, |name| !present.contains(name));
+    let fields = Some(image);
     Ok(Row { version: placing.version, index: placing.index, edited_at, op, stamps, fields })
 }
 

@@ -81,7 +81,9 @@ pub(super) fn apply_all<S: AuthorityState>(
         let outcome = UnitOutcome { unit: unit.id, outcome };
         told += outcome.size();
         accepted.outcomes.push(outcome);
+        round.work.go_on(quota);
     }
+    accepted.work = round.work.spent();
     if last > first {
         state.set_last_commit(last).map_err(ExchangeError::State)?;
         state.set_newest_time(now).map_err(ExchangeError::State)?;

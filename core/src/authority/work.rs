@@ -3,7 +3,7 @@
 //! A request is small beside what it may ask for: a few bytes of an update make a whole record be read and written. So what is
 //! read, built and looked up is counted, in bytes, before; once the budget is spent, the units behind are left untreated and
 //! come again. The first unit of a request has all of the budget, so that each request gets on; a unit for which all of it is
-//! not enough is rejected.
+//! not enough is rejected. Those behind it have what it left of the smaller budget of a turn, since others wait for the writer.
 //!
 //! What it is not: fair. Whose request comes next is the server's.
 
@@ -24,11 +24,22 @@ pub(super) struct Spent;
 #[derive(Debug)]
 pub(super) struct Work {
     left: usize,
+    spent: usize,
 }
 
 impl Work {
     pub(super) const fn new(quota: &Quota) -> Self {
-        Self { left: quota.work_bytes }
+        Self { left: quota.work_bytes, spent: 0 }
+    }
+
+    /// Says that a unit is done: what comes behind has what is left of a turn.
+    pub(super) fn go_on(&mut self, quota: &Quota) {
+        self.left = self.left.min(quota.turn_bytes.saturating_sub(self.spent));
+    }
+
+    /// Returns how much was spent.
+    pub(super) const fn spent(&self) -> usize {
+        self.spent
     }
 
     /// Takes what it costs to look at a unit at all.
@@ -54,6 +65,9 @@ impl Work {
         // A refusal takes what is left too: whoever comes behind a unit that waits must not overtake it.
         let left = self.left.checked_sub(bytes);
         self.left = left.unwrap_or(0);
+        if left.is_some() {
+            self.spent = self.spent.saturating_add(bytes);
+        }
         left.map(drop).ok_or(Spent)
     }
 }

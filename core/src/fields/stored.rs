@@ -88,6 +88,17 @@ impl FieldsJson {
         Ok(image.to_json())
     }
 
+    /// Returns the names of the fields in order, and of each whether it is null. No values are built.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub(crate) fn names(&self) -> Result<Vec<(String, bool)>, InvalidFields> {
+        if let Some(names) = text::names(&self.0) {
+            return Ok(names);
+        }
+        Ok(self.to_fields()?.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect())
+    }
+
     /// Returns whether there is no field at all.
     pub fn is_empty(&self) -> bool {
         &*self.0 == "{}"

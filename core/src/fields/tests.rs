@@ -193,6 +193,8 @@ proptest! {
     fn a_patch_of_the_text_is_the_text_of_the_patched_values(image in any_fields(), patch in any_fields()) {
         let image = image.into_image();
         let text = image.to_json().patched(&patch.to_json()).unwrap();
+        let names: Vec<_> = patch.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect();
+        prop_assert_eq!(patch.to_json().names().unwrap(), names);
         let mut values = image;
         values.apply(&patch);
         prop_assert_eq!(text, values.to_json());

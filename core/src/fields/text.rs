@@ -39,6 +39,16 @@ pub(super) fn apply(image: &str, patch: &str) -> Option<String> {
     Some(out)
 }
 
+/// Returns the names of the members in order, and of each whether its value is null.
+pub(super) fn names(text: &str) -> Option<Vec<(String, bool)>> {
+    let mut members = Members::of(text)?;
+    let mut names = Vec::new();
+    while let Some(member) = members.next()? {
+        names.push((member.name.to_owned(), member.value() == "null"));
+    }
+    Some(names)
+}
+
 /// A member as it is written: `"name":value`.
 #[derive(Clone, Copy)]
 struct Member<'a> {

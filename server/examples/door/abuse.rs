@@ -2,19 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::Failed;
 use crate::requests::{HOG, change, head, id, joined, request, unit, whole};
 
 /// How long an abuse goes on before the good device is looked at.
-const BEFORE: Duration = Duration::from_millis(300);
+const BEFORE: Duration = Duration::from_millis(200);
 /// How often something trickles.
 const TRICKLE: Duration = Duration::from_millis(400);
 /// How many large records the hog has, and how large each is.
@@ -57,10 +56,15 @@ impl Abuse {
         }
     }
 
+    /// Returns whether it goes on by having requests treated again and again, so that some are answered while it is looked at.
+    pub(crate) const fn repeats(self) -> bool {
+        matches!(self, Self::HugeLists | Self::ExpensiveUnits | Self::ManyTypes)
+    }
+
     /// Begins it. It goes on until what is returned is dropped.
     pub(crate) async fn begin(self, server: SocketAddr) -> Result<UnderWay, Failed> {
         let mut tasks = JoinSet::new();
-        let slowest_write = Arc::new(AtomicU64::new(0));
+        let answered = Arc::new(AtomicUsize::new(0));
         let count = match self {
             Self::TricklingHeads | Self::TricklingBodies => 200,
             Self::SilentConnections => 300,
@@ -77,7 +81,7 @@ impl Abuse {
         });
         for number in 0..count {
             let stream = TcpStream::connect(server).await?;
-            let (shared, slowest) = (Arc::clone(&shared), Arc::clone(&slowest_write));
+            let (shared, answered) = (Arc::clone(&shared), Arc::clone(&answered));
             // What fails is over: the server has refused to go on.
             tasks.spawn(async move {
                 drop(match self {
@@ -87,27 +91,30 @@ impl Abuse {
                     }
                     Self::SilentConnections => stay(stream).await,
                     Self::UnreadAnswers => ask_and_stay(stream, &shared).await,
-                    Self::HugeLists | Self::WrongTokens => send_for_ever(server, &shared).await,
-                    Self::ExpensiveUnits => write_large(server, number, &slowest).await,
-                    Self::ManyTypes => send_for_ever(server, &many_types(number)).await,
+                    Self::HugeLists | Self::WrongTokens => send_for_ever(server, &shared, &answered).await,
+                    Self::ExpensiveUnits => write_large(server, number, &answered).await,
+                    Self::ManyTypes => send_for_ever(server, &many_types(number), &answered).await,
                 });
             });
         }
-        tokio::time::sleep(BEFORE).await;
-        Ok(UnderWay { _tasks: tasks, slowest_write })
+        // What is sent again and again is looked at from its first request on, the others once all of it is there.
+        if !self.repeats() {
+            tokio::time::sleep(BEFORE).await;
+        }
+        Ok(UnderWay { _tasks: tasks, answered })
     }
 }
 
 /// An abuse that goes on.
 pub(crate) struct UnderWay {
     _tasks: JoinSet<()>,
-    slowest_write: Arc<AtomicU64>,
+    answered: Arc<AtomicUsize>,
 }
 
 impl UnderWay {
-    /// Returns how long the slowest of its own writes took, from sending it to its answer.
-    pub(crate) fn slowest_write(&self) -> Duration {
-        Duration::from_micros(self.slowest_write.load(Ordering::Relaxed))
+    /// Returns how many of its requests have been answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -129,12 +136,14 @@ async fn ask_and_stay(mut stream: TcpStream, request: &[u8]) -> std::io::Result<
 }
 
 /// Sends the same again and again, each time after the answer.
-async fn send_for_ever(server: SocketAddr, request: &[u8]) -> std::io::Result<()> {
+async fn send_for_ever(server: SocketAddr, request: &[u8], answered: &AtomicUsize) -> std::io::Result<()> {
     loop {
         let mut stream = TcpStream::connect(server).await?;
         // The server may answer, and close, before it has everything.
         drop(stream.write_all(request).await);
-        drop(answer(&mut stream).await);
+        if answer(&mut stream).await.is_ok() {
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -179,7 +188,7 @@ pub(crate) async fn prepare(server: SocketAddr) -> Result<(), Failed> {
 }
 
 /// Updates each large record in one small unit, as often as it can.
-async fn write_large(server: SocketAddr, writer: usize, slowest: &AtomicU64) -> std::io::Result<()> {
+async fn write_large(server: SocketAddr, writer: usize, answered: &AtomicUsize) -> std::io::Result<()> {
     static NEXT: AtomicUsize = AtomicUsize::new(1_000_000);
     let mut stream = TcpStream::connect(server).await?;
     let mut versions: Vec<u64> = (1..=LARGE.0 as u64).collect();
@@ -191,11 +200,9 @@ async fn write_large(server: SocketAddr, writer: usize, slowest: &AtomicU64) -> 
             change(&format!("large/{number}"), first + number, base, &fields)
         });
         let body = request(writer, &format!(r#""units":[{}],"page_limit":0"#, unit(first, &changes)));
-        let began = Instant::now();
         stream.write_all(&whole(HOG, &body)).await?;
         let bytes = answer(&mut stream).await?;
-        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        slowest.fetch_max(took, Ordering::Relaxed);
+        answered.fetch_add(1, Ordering::Relaxed);
         let Ok(answer) = serde_json::from_slice::<serde_json::Value>(&bytes) else { continue };
         // After a refusal for staleness the records come back as they are.
         for (number, version) in versions.iter_mut().enumerate() {

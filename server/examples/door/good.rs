@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use crate::Failed;
 use crate::requests::{GOOD, change, request, unit};
 
+/// How many exchanges are made at least at a time.
+const AT_LEAST: usize = 50;
 pub(crate) struct Good {
     client: reqwest::Client,
     url: String,
@@ -17,9 +19,21 @@ pub(crate) struct Good {
 }
 
 /// How long exchanges took.
-pub(crate) struct Times {
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
+#[derive(Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the time that so many of a hundred exchanges did not exceed.
+    pub(crate) fn percentile(&self, hundredths: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let place = (sorted.len() * hundredths).div_ceil(100).saturating_sub(1);
+        sorted.get(place).copied().unwrap_or_default()
+    }
 }
 
 impl Good {
@@ -28,17 +42,15 @@ impl Good {
         Ok(Self { client, url: format!("http://{address}/v1/exchange"), number: 0, cursors: Map::new() })
     }
 
-    /// Makes so many exchanges, one after the other; each must be answered as it should be.
-    pub(crate) async fn exchanges(&mut self, count: usize) -> Result<Times, Failed> {
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
+    /// Makes exchanges for so long at least, one after the other, and notes their times; each must be answered as it should be.
+    pub(crate) async fn exchanges(&mut self, long: Duration, times: &mut Times) -> Result<(), Failed> {
+        let (start, enough) = (Instant::now(), times.0.len() + AT_LEAST);
+        while times.0.len() < enough || start.elapsed() < long {
             let began = Instant::now();
             self.exchange().await?;
-            times.push(began.elapsed());
+            times.0.push(began.elapsed());
         }
-        times.sort_unstable();
-        let at = |hundredths: usize| times.get((count * hundredths).div_ceil(100).saturating_sub(1)).copied();
-        Ok(Times { p50: at(50).unwrap_or_default(), p99: at(99).unwrap_or_default() })
+        Ok(())
     }
 
     async fn exchange(&mut self) -> Result<(), Failed> {

@@ -3,20 +3,30 @@
 //! Invariants:
 //! 1. At most so many permits are out as there are.
 //! 2. A tenant takes a permit only while it holds fewer than are free, so that another one finds a free one.
-//! 3. Tenants that wait are served in turn, and within a tenant who came first: a tenant with a hundred requests waits for
+//! 3. While others are there, a tenant has at most as many as the server has processors to spare, and none while it
+//!    [rests](Turns::rest). A tenant that is alone waits for nothing of that.
+//! 4. Tenants that wait are served in turn, and within a tenant who came first: a tenant with a hundred requests waits for
 //!    its second until every other one has had its first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
 
 use crate::store::Tenant;
+
+/// For how long a tenant counts as there after it has asked for a permit.
+const THERE: Duration = Duration::from_secs(5);
 
 /// The permits.
 #[derive(Debug)]
 pub(crate) struct Turns {
     permits: usize,
+    /// The most permits of one tenant while others are there.
+    beside_others: usize,
     state: Mutex<State>,
 }
 
@@ -26,6 +36,10 @@ struct State {
     held: HashMap<Tenant, usize>,
     /// A line for each tenant that waits; whose turn is next stands first.
     lines: VecDeque<(Tenant, VecDeque<oneshot::Sender<Turn>>)>,
+    /// Until when tenants rest.
+    resting: HashMap<Tenant, Instant>,
+    /// The last two tenants that asked, and when: one of them is not the tenant in question.
+    latest: [Option<(Tenant, Instant)>; 2],
 }
 
 /// A permit; it is given back when this is dropped.
@@ -34,7 +48,35 @@ pub(crate) struct Turn(Option<(Arc<Turns>, Tenant)>);
 
 impl Turns {
     pub(crate) fn new(permits: usize) -> Arc<Self> {
-        Arc::new(Self { permits: permits.max(1), state: Mutex::default() })
+        Self::with_most(permits, permits)
+    }
+
+    /// So many permits, of which one tenant has at most some while others are there.
+    pub(crate) fn with_most(permits: usize, beside_others: usize) -> Arc<Self> {
+        let (permits, beside_others) = (permits.max(1), beside_others.max(1));
+        Arc::new(Self { permits, beside_others, state: Mutex::default() })
+    }
+
+    /// Keeps a tenant from further permits for a while, if others are there: it has had more than its turn.
+    pub(crate) fn rest(self: &Arc<Self>, tenant: &Tenant, pause: Duration) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let now = Instant::now();
+        let mut state = self.lock();
+        if pause.is_zero() || !state.others_are_there(tenant, now) {
+            return;
+        }
+        let until = state.resting.get(tenant).copied().unwrap_or(now).max(now) + pause;
+        state.resting.insert(tenant.clone(), until);
+        drop(state);
+        let (turns, tenant) = (Arc::clone(self), tenant.clone());
+        runtime.spawn(async move {
+            sleep_until(until).await;
+            let mut state = turns.lock();
+            if state.resting.get(&tenant).is_some_and(|resting| *resting <= until) {
+                state.resting.remove(&tenant);
+            }
+            turns.hand_out(&mut state);
+        });
     }
 
     /// Waits for a permit. Dropping the future leaves the line.
@@ -51,6 +93,7 @@ impl Turns {
     fn stand_in_line(self: &Arc<Self>, tenant: &Tenant) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
+        state.asked(tenant, Instant::now());
         match state.lines.iter_mut().find(|(of, _)| of == tenant) {
             Some((_, line)) => line.push_back(sender),
             None => state.lines.push_back((tenant.clone(), VecDeque::from([sender]))),
@@ -61,7 +104,7 @@ impl Turns {
 
     /// Gives what is free to those whose turn it is.
     fn hand_out(self: &Arc<Self>, state: &mut State) {
-        while let Some(place) = state.next(self.permits) {
+        while let Some(place) = state.next(self.permits, self.beside_others) {
             let Some((tenant, mut line)) = state.lines.remove(place) else { return };
             let mut given = false;
             while let Some(waiting) = line.pop_front() {
@@ -91,9 +134,31 @@ impl Turns {
 
 impl State {
     /// Returns the place of the first line whose tenant may have a permit.
-    fn next(&self, permits: usize) -> Option<usize> {
+    fn next(&self, permits: usize, beside_others: usize) -> Option<usize> {
         let free = permits.saturating_sub(self.out);
-        self.lines.iter().position(|(tenant, _)| self.held.get(tenant).copied().unwrap_or_default() < free)
+        if free == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        self.lines.iter().position(|(tenant, _)| {
+            let held = self.held.get(tenant).copied().unwrap_or_default();
+            held < free
+                && !self.resting.contains_key(tenant)
+                && (held < beside_others || !self.others_are_there(tenant, now))
+        })
+    }
+
+    fn asked(&mut self, tenant: &Tenant, now: Instant) {
+        let [newest, before] = &mut self.latest;
+        if newest.as_ref().is_some_and(|(of, _)| of != tenant) {
+            *before = newest.take();
+        }
+        *newest = Some((tenant.clone(), now));
+    }
+
+    fn others_are_there(&self, tenant: &Tenant, now: Instant) -> bool {
+        let others = self.latest.iter().flatten().filter(|(of, _)| of != tenant);
+        others.into_iter().any(|(_, asked)| now.duration_since(*asked) < THERE)
     }
 }
 
@@ -165,6 +230,37 @@ mod tests {
             assert!(held.len() <= 1, "there is one permit");
         }
         assert_eq!(order, ["", "ann", "bob", "busy", "ann", "busy", "busy", "busy"]);
+    }
+
+    #[test]
+    fn beside_others_a_tenant_has_no_more_than_its_most_and_alone_it_has() {
+        let turns = Turns::with_most(4, 1);
+        let mut lines: Vec<_> = (0..3).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
+        let alone = given(&mut lines);
+        assert_eq!(alone.len(), 2);
+        lines.push(("good", turns.stand_in_line(&tenant("good"))));
+        assert_eq!(given(&mut lines).len(), 1);
+        drop(alone);
+        let beside = given(&mut lines);
+        assert_eq!(beside.len(), 1);
+        lines.extend((0..3).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))));
+        assert!(given(&mut lines).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_rests_waits_while_others_are_served_and_is_served_afterwards() {
+        let turns = Turns::new(2);
+        // Nobody else is there: it need not rest.
+        drop(turns.take(&tenant("busy")).await);
+        turns.rest(&tenant("busy"), Duration::from_secs(3600));
+        drop(turns.take(&tenant("busy")).await);
+        drop(turns.take(&tenant("good")).await);
+        turns.rest(&tenant("busy"), Duration::from_millis(50));
+        let mut rests = turns.stand_in_line(&tenant("busy"));
+        assert!(rests.try_recv().is_err());
+        drop(turns.take(&tenant("good")).await);
+        drop(rests.await.unwrap());
+        assert!(turns.lock().resting.is_empty());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use fieldbook_core::limits;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::problem::Problem;
 use crate::door::{Pace, Share};
@@ -16,6 +17,11 @@ use crate::limits::DoorLimits;
 const DRAIN_BYTES: usize = 4 * limits::REQUEST_BYTES;
 /// For how long.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// How much of it is read at a time, and how long nothing more is read then, of all such bodies together: 16 MiB a second.
+/// Whoever sends what is not taken must not keep a processor busy.
+const DRAIN_PIECE: (usize, Duration) = (64 * 1024, Duration::from_millis(4));
+/// Whose piece it is.
+static DRAINING: Mutex<()> = Mutex::const_new(());
 /// What is taken at first for a body of unknown size.
 const FIRST_BYTES: usize = 16 * 1024;
 
@@ -71,11 +77,18 @@ fn make_room(bytes: &mut Vec<u8>, more: usize, declared: usize, share: &mut Shar
 /// Reads what a refused sender still sends, within bounds.
 pub(super) async fn drain(mut body: Body) {
     let all = async {
-        let mut read = 0;
+        let (mut read, mut piece) = (0, 0);
         while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            read += bytes;
+            piece += bytes;
             if read > DRAIN_BYTES {
                 break;
+            }
+            if piece >= DRAIN_PIECE.0 {
+                piece = 0;
+                let _this = DRAINING.lock().await;
+                sleep(DRAIN_PIECE.1).await;
             }
         }
     };

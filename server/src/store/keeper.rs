@@ -22,12 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fieldbook_core::authority::{Caller, Quota};
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::protocol::ExchangeRequest;
 use fieldbook_core::{ServerEpoch, ServerId, WallTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Damaged, OpenStoreError, StateError, Store, StoreExchangeError, Tenant, folder_of};
+use super::{Damaged, Exchanged, OpenStoreError, StateError, Store, StoreExchangeError, Tenant, folder_of};
 
 /// How long at least before it is tried again whether the store can be opened, or written to.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -104,7 +104,7 @@ impl Keeper {
         now: WallTime,
         caller: &Caller,
         quota: &Quota,
-    ) -> Result<ExchangeAnswer, StoreExchangeError> {
+    ) -> Result<Exchanged, StoreExchangeError> {
         let (store, writable) = {
             let state = self.lock();
             (state.store.clone().ok_or(StoreExchangeError::OutOfReach)?, state.writable)

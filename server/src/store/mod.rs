@@ -111,6 +111,14 @@ impl From<StateError> for StoreExchangeError {
     }
 }
 
+/// An answer, and how much work it was.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    pub(crate) answer: ExchangeAnswer,
+    /// In bytes, as the rules count it.
+    pub(crate) work: usize,
+}
+
 /// An open store.
 pub(crate) struct Store {
     database: Database,
@@ -196,14 +204,15 @@ impl Store {
         now: WallTime,
         caller: &Caller,
         quota: &Quota,
-    ) -> Result<ExchangeAnswer, StoreExchangeError> {
+    ) -> Result<Exchanged, StoreExchangeError> {
         let accepted = match self.accept_without_writing(tenant, request, caller, quota)? {
             Some(accepted) => accepted,
             None => self.accept(tenant, request, now, caller, quota)?,
         };
         let snapshot = self.database.begin_read().map_err(StateError::from)?;
         let state = TenantState::read(&snapshot, tenant, self.identity)?;
-        Ok(authority::answer(&state, request, now, quota, accepted)?)
+        let work = accepted.work;
+        Ok(Exchanged { answer: authority::answer(&state, request, now, quota, accepted)?, work })
     }
 
     fn accept_without_writing(

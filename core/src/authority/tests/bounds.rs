@@ -172,6 +172,38 @@ fn small_updates_of_large_records_are_worked_off_within_each_requests_budget() {
     assert!(requests > 1, "{requests}");
 }
 
+/// A request of many units had the only writer until all of its 64 MiB of work was done, and everybody else waited for that.
+#[test]
+fn a_request_of_many_units_has_the_writer_for_one_turn_and_the_rest_comes_again() {
+    let mut state = with_large_records(4);
+    let units: Vec<_> = (0..40).map(|n| unit(n, vec![small_update(n % 4, 1 + n)])).collect();
+    let answer =
+        exchange(&mut state, &request(units.clone()), NOW, &Caller::Anyone, &Quota::default()).unwrap();
+    assert!(answer.outcomes.len() > 1, "a turn is for several units");
+    assert!(state.bytes.get() <= limits::TURN_BYTES, "{}", state.bytes.get());
+    let (outcomes, _) = worked_off(&mut state, units);
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| { matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }) })
+    );
+}
+
+/// What an import usually sends must not come in more requests than before.
+#[test]
+fn a_usual_batch_is_treated_in_one_turn() {
+    let mut state = Counting::new(store());
+    let fields = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::BATCH_BYTES / limits::BATCH_OPS - 200));
+    let units: Vec<_> = (0..limits::BATCH_OPS as u64)
+        .map(|n| unit(n, vec![change(&format!("lead/{n}"), OpKind::Create, None, &fields)]))
+        .collect();
+    assert_eq!(worked_off(&mut state, units).1, 1);
+    let units: Vec<_> = (0..limits::REQUEST_UNITS as u64)
+        .map(|n| unit(1_000 + n, vec![create(&format!("note/{n}"))]))
+        .collect();
+    assert_eq!(worked_off(&mut state, units).1, 1);
+}
+
 #[test]
 fn one_unit_that_updates_too_many_large_records_is_rejected_before_they_are_built() {
     let mut state = with_large_records(60);
@@ -224,11 +256,11 @@ fn long_lists_of_replaced_units_are_looked_up_within_each_requests_budget() {
 }
 
 #[test]
-fn an_honest_batch_of_many_small_changes_fits_one_request() {
+fn the_largest_honest_batch_of_small_changes_is_worked_off_in_a_few_turns() {
     let mut state = Counting::new(store());
     let units =
         (0..1_000).map(|n| unit(n, (0..10).map(|m| create(&format!("lead/{n}.{m}"))).collect())).collect();
-    assert_eq!(worked_off(&mut state, units).1, 1);
+    assert_eq!(worked_off(&mut state, units).1, 6);
 }
 
 /// A fresh device: reads all pages as it reads them from the network.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fieldbook_core::protocol::{Outcome, PROTOCOL, Unit, UnitChange};
+use fieldbook_core::protocol::{ExchangeAnswer, Outcome, PROTOCOL, Unit, UnitChange};
 use fieldbook_core::{Actor, DeviceId, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId};
 use redb::StorageBackend;
 
@@ -119,7 +119,7 @@ fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer
     let now = WallTime::from_milliseconds(1_800_000_000_000);
     let exchange = || keeper.exchange(&Tenant::local(), request, now, &Caller::Anyone, &Quota::default());
     // It blocks, which no thread of the runtime may.
-    std::thread::scope(|scope| scope.spawn(exchange).join().unwrap())
+    std::thread::scope(|scope| scope.spawn(exchange).join().unwrap()).map(|exchanged| exchanged.answer)
 }
 
 /// How many records can be read, page by page; none while nothing can be.
