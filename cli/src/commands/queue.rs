@@ -50,6 +50,26 @@ pub(crate) struct Queued {
     pub(crate) place: OpPlace,
     pub(crate) row: TailRow,
     pub(crate) state: State,
+    /// The change that it waits behind and what holds that one, if anything does.
+    before: Option<(OpPlace, Hold)>,
+}
+
+impl Queued {
+    /// Returns where it stands, in words.
+    fn words(&self) -> (String, Tone) {
+        match &self.state {
+            State::Held(hold) => (format!("held: {}", self.held_because(hold)), Tone::Waiting),
+            state => state.words(),
+        }
+    }
+
+    /// Returns why it is held, in words.
+    fn held_because(&self, hold: &Hold) -> String {
+        match hold {
+            Hold::Behind(_) => words::behind(self.before.as_ref()),
+            hold => words::hold(hold),
+        }
+    }
 }
 
 /// Where an op that is owed stands.
@@ -106,7 +126,17 @@ pub(crate) fn queued(book: &Book) -> Result<Vec<Queued>, Failure> {
             None => State::Ready,
         }
     };
-    Ok(tail.ops().map(|(place, row)| Queued { place, row: row.clone(), state: state(place) }).collect())
+    let before = |place| {
+        let Some(Hold::Behind(unit)) = plan.holds.get(&place) else { return None };
+        tail.unit(unit)?.ops.iter().find_map(|place| Some((*place, plan.holds.get(place)?.clone())))
+    };
+    let queued = tail.ops().map(|(place, row)| Queued {
+        place,
+        row: row.clone(),
+        state: state(place),
+        before: before(place),
+    });
+    Ok(queued.collect())
 }
 
 /// Shows the queue.
@@ -121,7 +151,7 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     }
     let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]).wrapped();
     for op in &queued {
-        let (said, tone) = op.state.words();
+        let (said, tone) = op.words();
         let made = time::local(op.row.made_at);
         let (actor, key) = (Text::name(&op.row.actor), Text::name(&op.row.key));
         row!(listing, op.place, made, actor, op.row.kind, key, Text::toned(said, tone));
@@ -189,8 +219,10 @@ fn held(
 ) -> Result<(), Failure> {
     let mut listing = Listing::new(&[">op", "record", "held because"]).wrapped();
     for (place, hold) in holds {
-        let key = by_place.get(place).map(|op| op.row.key.to_string()).unwrap_or_default();
-        row!(listing, place, Text::name(key), Text::toned(words::hold(hold), Tone::Waiting));
+        let op = by_place.get(place);
+        let key = op.map(|op| op.row.key.to_string()).unwrap_or_default();
+        let why = op.map_or_else(|| words::hold(hold), |op| op.held_because(hold));
+        row!(listing, place, Text::name(key), Text::toned(why, Tone::Waiting));
     }
     if listing.len() > 0 {
         writeln!(

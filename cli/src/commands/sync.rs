@@ -214,7 +214,7 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
         SyncState::NeedsAuth { code } if code == OTHER_TENANT => Err(Failure::new(
             "these credentials belong to another tenant of this server",
         )
-        .because("nothing was sent to it and nothing was taken from it")
+        .because("the other tenant took nothing of what was sent, and nothing was taken from it")
         .hint(
             "sign in to the tenant that this book belongs to: pass its --token-file; your changes are kept",
         )),

@@ -2,7 +2,7 @@
 
 use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Hold, Policy, RecordStatus, SyncState, limits};
+use fieldbook::{Hold, OpPlace, Policy, RecordStatus, SyncState, limits};
 
 use super::table::Tone;
 use super::{count, name, time};
@@ -49,7 +49,7 @@ pub(crate) fn hold(hold: &Hold) -> String {
             let again = until.map_or_else(|| "after all others".to_owned(), time::local);
             format!("not let through on the way ({code}, {}), again at {again}", count(*times, "time"))
         }
-        Hold::Behind(_) => "behind an earlier change of the record, which is under way".to_owned(),
+        Hold::Behind(_) => "behind an earlier change of the record".to_owned(),
         Hold::After(place) => format!("after change {place} of the record, which goes first"),
         Hold::UnmeteredNetwork => "wants an unmetered network".to_owned(),
         Hold::Parked { scope, code } => format!("{} ({code})", park(scope)),
@@ -65,6 +65,17 @@ pub(crate) fn hold(hold: &Hold) -> String {
             limits::OP_BYTES
         ),
         other => format!("{other:?}"),
+    }
+}
+
+/// Returns why an op waits behind another one, by what holds that one, if anything does.
+pub(crate) fn behind(before: Option<&(OpPlace, Hold)>) -> String {
+    match before {
+        None => "behind an earlier change of the record, which is under way".to_owned(),
+        Some((place, Hold::NotLetThrough { code, .. })) => {
+            format!("behind change {place}, which is not let through ({code})")
+        }
+        Some((place, _)) => format!("behind change {place}, which is held itself"),
     }
 }
 

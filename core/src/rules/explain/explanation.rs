@@ -183,10 +183,17 @@ pub enum Held {
     },
     /// The record's creation is a dead letter.
     DeadCreate,
-    /// An earlier change of the record is under way.
+    /// An earlier change of the record goes first.
     Behind {
-        /// The entry since which it is, if that is still known.
+        /// The entry since which that one is under way; none if it is held itself.
         since: Option<Seq>,
+    },
+    /// An earlier change goes first, and that one has not got through, while others have.
+    BehindNotLetThrough {
+        /// Which one.
+        op: OpPlace,
+        /// What came in place of an answer.
+        code: String,
     },
     /// An earlier change of the record goes first, and the two cannot go as one.
     After {

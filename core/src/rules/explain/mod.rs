@@ -37,7 +37,7 @@ pub use explanation::{
 
 use super::plan::Hold;
 use crate::entry::{Extent, ParkScope};
-use crate::ids::OpId;
+use crate::ids::{OpId, UnitId};
 use crate::limits;
 use crate::names::RecordKey;
 use crate::numbers::{ConflictId, Seq};
@@ -116,7 +116,10 @@ fn standing(seen: Seen, ops: &[ExplainedOp], conflicts: &[ExplainedConflict]) ->
         OpState::Parked { scope: ParkedScope::Op, .. } if is_open => Standing::InConflict,
         OpState::Parked { .. } => Standing::Parked,
         OpState::Held(Held::BehindConflict { .. }) if is_open => Standing::InConflict,
-        OpState::Pending | OpState::Held(Held::Behind { .. } | Held::After { .. }) => Standing::Pending,
+        OpState::Pending
+        | OpState::Held(Held::Behind { .. } | Held::BehindNotLetThrough { .. } | Held::After { .. }) => {
+            Standing::Pending
+        }
         OpState::Held(_) => Standing::Held,
         OpState::InFlight { .. } => Standing::InFlight,
     });
@@ -164,6 +167,18 @@ impl Facts<'_> {
         }
     }
 
+    /// What goes first is under way only while nothing holds it.
+    fn behind(&self, unit: &UnitId) -> Held {
+        let Some(unit) = self.tail.unit(unit) else { return Held::Behind { since: None } };
+        match unit.ops.iter().find_map(|place| Some((*place, self.holds.get(place)?))) {
+            None => Held::Behind { since: Some(unit.planned) },
+            Some((op, Hold::NotLetThrough { code, .. })) => {
+                Held::BehindNotLetThrough { op, code: code.clone() }
+            }
+            Some(_) => Held::Behind { since: None },
+        }
+    }
+
     /// A hold that is added has to be given its words: there is no other arm.
     fn held(&self, hold: &Hold, tries: u32) -> OpState {
         OpState::Held(match hold {
@@ -181,7 +196,7 @@ impl Facts<'_> {
             Hold::NotLetThrough { until, code, times } => {
                 Held::NotLetThrough { until: *until, code: code.clone(), times: *times }
             }
-            Hold::Behind(unit) => Held::Behind { since: self.tail.unit(unit).map(|unit| unit.planned) },
+            Hold::Behind(unit) => self.behind(unit),
             Hold::After(op) => Held::After { op: *op },
             Hold::UnmeteredNetwork => Held::UnmeteredNetwork,
             Hold::OtherActor(actor) => Held::OtherActor { actor: actor.clone() },

@@ -317,6 +317,14 @@ fn what_waits_behind_its_own_record_stands_where_that_does() {
     let behind = Known::with_ops(2).sent(1, 0).holding(2, Hold::Behind(unit()));
     assert_eq!(behind.explained().standing, Standing::InFlight);
     behind.says("waits behind an earlier change of the record, which is under way since entry 9");
+    // Seen once: "which is under way", of a change that something on the way had refused for a day.
+    let refused = Hold::NotLetThrough { until: Some(at(30)), code: "http_403".to_owned(), times: 3 };
+    let behind = Known::with_ops(2).sent(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
+    behind.says("waits behind change 1, which is not let through (http_403)");
+    assert!(!behind.explained().to_string().contains("under way"), "{}", behind.explained());
+    let backing_off = Hold::BackingOff { until: at(30), code: "busy".to_owned() };
+    let behind = Known::with_ops(2).sent(1, 1).holding(1, backing_off).holding(2, Hold::Behind(unit()));
+    behind.says("waits behind an earlier change of the record.");
     let after = Known::with_ops(2).holding(2, Hold::After(place(1)));
     assert_eq!(after.explained().standing, Standing::Pending, "as the record's status says");
     after.says("waits for change 1 of the record, which goes first");

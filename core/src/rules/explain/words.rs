@@ -130,6 +130,9 @@ fn held(held: &Held) -> String {
         Held::Behind { since: Some(since) } => {
             format!("waits behind an earlier change of the record, which is under way since entry {since}")
         }
+        Held::BehindNotLetThrough { op, code } => {
+            format!("waits behind change {op}, which is not let through ({})", shown(code))
+        }
         Held::Behind { since: None } => "waits behind an earlier change of the record".to_owned(),
         Held::After { op } => {
             format!("waits for change {op} of the record, which goes first: the two cannot go as one")
