@@ -25,6 +25,7 @@ pub(crate) enum Abuse {
     TricklingBodies,
     SilentConnections,
     UnreadAnswers,
+    Readers,
     HugeLists,
     ExpensiveUnits,
     ManyTypes,
@@ -32,7 +33,7 @@ pub(crate) enum Abuse {
 }
 
 impl Abuse {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::TricklingHeads,
         Self::TricklingBodies,
         Self::SilentConnections,
@@ -41,6 +42,8 @@ impl Abuse {
         Self::ExpensiveUnits,
         Self::ManyTypes,
         Self::WrongTokens,
+        // Last, when there is the most to read.
+        Self::Readers,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Abuse {
             Self::TricklingBodies => "200 bodies that trickle",
             Self::SilentConnections => "300 silent connections",
             Self::UnreadAnswers => "40 answers nobody reads",
+            Self::Readers => "4 readers of everything",
             Self::HugeLists => "4 senders of huge lists",
             Self::ExpensiveUnits => "2 writers of large records",
             Self::ManyTypes => "22 requests of many types",
@@ -58,7 +62,7 @@ impl Abuse {
 
     /// Returns whether it goes on by having requests treated again and again, so that some are answered while it is looked at.
     pub(crate) const fn repeats(self) -> bool {
-        matches!(self, Self::HugeLists | Self::ExpensiveUnits | Self::ManyTypes)
+        matches!(self, Self::Readers | Self::HugeLists | Self::ExpensiveUnits | Self::ManyTypes)
     }
 
     /// Begins it. It goes on until what is returned is dropped.
@@ -69,14 +73,14 @@ impl Abuse {
             Self::TricklingHeads | Self::TricklingBodies => 200,
             Self::SilentConnections => 300,
             Self::UnreadAnswers => 40,
-            Self::HugeLists | Self::WrongTokens => 4,
+            Self::Readers | Self::HugeLists | Self::WrongTokens => 4,
             Self::ExpensiveUnits => 2,
             Self::ManyTypes => 22,
         };
         let shared = Arc::new(match self {
             Self::HugeLists => huge_list(),
             Self::WrongTokens => whole("nobody-0123456789abcdef", &" ".repeat(4 * 1024 * 1024)),
-            Self::UnreadAnswers => whole(HOG, &request(0, r#""page_limit":10000"#)),
+            Self::UnreadAnswers | Self::Readers => whole(HOG, &request(0, r#""page_limit":10000"#)),
             _ => Vec::new(),
         });
         for number in 0..count {
@@ -91,7 +95,9 @@ impl Abuse {
                     }
                     Self::SilentConnections => stay(stream).await,
                     Self::UnreadAnswers => ask_and_stay(stream, &shared).await,
-                    Self::HugeLists | Self::WrongTokens => send_for_ever(server, &shared, &answered).await,
+                    Self::Readers | Self::HugeLists | Self::WrongTokens => {
+                        send_for_ever(server, &shared, &answered).await
+                    }
                     Self::ExpensiveUnits => write_large(server, number, &answered).await,
                     Self::ManyTypes => send_for_ever(server, &many_types(number), &answered).await,
                 });

@@ -36,9 +36,8 @@ const MORE_ROUNDS: usize = 6;
 const WHILE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(600));
 /// How long the server has to be done with an abuse that has ended.
 const BETWEEN: Duration = Duration::from_millis(100);
-/// The most memory that the server may ever have had, in MiB: a cache of 64, of two budgets of 128 each the half that one tenant can
-/// have, and its work.
-const MEMORY: u64 = 256;
+/// The most memory that the server may ever have had, in MiB: a cache of 64, two budgets of 128 each, and 64 for its work.
+const MEMORY: u64 = 384;
 
 type Failed = Box<dyn std::error::Error>;
 
