@@ -89,6 +89,11 @@ impl Fleet {
             .ok_or_else(|| Failure::new("the stream names an author it does not have"))
     }
 
+    /// Returns a device's clock.
+    pub(super) fn clock(&mut self, number: usize) -> Result<Arc<VirtualClock>, Failure> {
+        Ok(Arc::clone(&self.device(number)?.clock))
+    }
+
     /// Returns a device's book, opened if need be.
     pub(super) fn book(&mut self, number: usize) -> Result<Book, Failure> {
         self.uses += 1;

@@ -90,7 +90,7 @@ impl Player {
         device.clock.set(self.world.wall());
         let book = self.fleet.book(author)?;
         let pull = RunOptions { pull_only: true, ..RunOptions::default() };
-        self.syncer.sync(&book, &pull).await?;
+        self.syncer.sync(&book, self.fleet.clock(author)?, &pull).await?;
 
         let device = self.fleet.device(author)?;
         let made_at = mutations.iter().map(|mutation| mutation.made_at).max().unwrap_or_default();
@@ -162,7 +162,7 @@ impl Player {
         let owed = |book: &Book| ops.iter().filter(|op| book.find_op(**op).is_some()).count();
         let options = RunOptions { push_only, ..RunOptions::default() };
         for _ in 0..PUSH_RUNS {
-            self.syncer.sync(book, &options).await?;
+            self.syncer.sync(book, self.fleet.clock(author)?, &options).await?;
             if owed(book) == 0 || !self.pass_backoff(author, book)? {
                 break;
             }
@@ -224,7 +224,7 @@ impl Player {
                 let book = self.fleet.book(author)?;
                 let device = self.fleet.device(author)?;
                 device.clock.advance_to(self.world.wall());
-                self.syncer.sync(&book, &RunOptions::default()).await?;
+                self.syncer.sync(&book, self.fleet.clock(author)?, &RunOptions::default()).await?;
                 let status = book.status();
                 let owes = status.pending > status.dead_letters;
                 self.fleet.device(author)?.may_owe = owes;
@@ -246,7 +246,8 @@ impl Player {
         self.fleet.device(author)?.clock.advance_to(self.world.wall());
         let mut pushed = false;
         for _ in 0..QUIET_RUNS {
-            let synced = self.syncer.sync(book, &RunOptions::default()).await?;
+            let clock = self.fleet.clock(author)?;
+            let synced = self.syncer.sync(book, clock, &RunOptions::default()).await?;
             pushed |= synced.pushed;
             if synced.idle && !synced.moved {
                 return Ok(!pushed);

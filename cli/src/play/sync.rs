@@ -34,17 +34,22 @@ const RUNS: u32 = 1_000;
 
 /// The way to the server. It answers with the virtual world's time, so that a history of years ago is judged by the clock
 /// of that time, and the same in every play.
+///
+/// In a play every device's clock is right. A device may have written what comes later in the world, while something older of
+/// it is pushed: its clock then is ahead of the world, and the answer tells that time, or the device would correct its stamps.
 pub(super) struct Link {
     remote: Arc<dyn Remote>,
     faulty: Option<Arc<Faulty>>,
     world: Arc<VirtualClock>,
+    /// The clock of the device that exchanges now.
+    device: Arc<VirtualClock>,
 }
 
 impl Link {
     /// With `faults`, what goes wrong is drawn from that seed.
     pub(super) fn new(remote: Arc<dyn Remote>, faults: Option<u64>, world: Arc<VirtualClock>) -> Self {
         let faulty = faults.map(|seed| Arc::new(Faulty::new(Arc::clone(&remote), seed)));
-        Self { remote, faulty, world }
+        Self { remote, faulty, world, device: Arc::default() }
     }
 
     /// Ends all trouble.
@@ -67,9 +72,9 @@ impl Link {
         self.remote.exchange(request).await.map(|received| self.in_its_time(received))
     }
 
-    /// Puts the virtual world's time in the place of the server's.
+    /// Puts the virtual time in the place of the server's.
     fn in_its_time(&self, mut received: Received) -> Received {
-        received.answer.server_time = self.world.wall();
+        received.answer.server_time = self.world.wall().max(self.device.wall());
         received
     }
 }
@@ -138,8 +143,14 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
-    /// Syncs until the book is idle or gets no further.
-    pub(super) async fn sync(&mut self, book: &Book, options: &RunOptions) -> Result<Synced, Failure> {
+    /// Syncs until the book is idle or gets no further. The clock is that of the book's device.
+    pub(super) async fn sync(
+        &mut self,
+        book: &Book,
+        clock: Arc<VirtualClock>,
+        options: &RunOptions,
+    ) -> Result<Synced, Failure> {
+        self.link.device = clock;
         let mut synced = Synced::default();
         let mut away = Away::default();
         for _ in 0..RUNS {
