@@ -52,7 +52,8 @@ impl Shared {
             let state = session.tables.state()?;
             claim(session, &state)
         })?;
-        Ok(ExchangeRequest { head, device_key: self.device_key, ..self.empty_request(cursors, 0)? })
+        let (tenant, device_key) = (self.state().tenant, self.device_key);
+        Ok(ExchangeRequest { head, tenant, device_key, ..self.empty_request(cursors, 0)? })
     }
 }
 
@@ -74,7 +75,8 @@ fn without_units(
         others: None,
         actor,
         server_epoch: state.server.map(|(_, epoch)| epoch),
-        tenant: state.tenant,
+        // What is only asked names no tenant: whose answer it is shows in the answer, and this request is the commonest.
+        tenant: None,
         head: None,
         units: Vec::new(),
         foreign_cursors: state.foreign_cursors.iter().cloned().collect(),
@@ -155,7 +157,10 @@ pub(super) fn request_with_units(
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
-    Ok(Planned { request: ExchangeRequest { head, units, ..empty }, too_large: frozen.too_large })
+    Ok(Planned {
+        request: ExchangeRequest { head, units, tenant: state.tenant, ..empty },
+        too_large: frozen.too_large,
+    })
 }
 
 /// The units of a request that is being made.
