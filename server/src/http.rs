@@ -248,5 +248,6 @@ fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes, work: &mut usize)
     notes.lock().changes = Some(answer.changes.len());
     let mut bytes = Vec::with_capacity(512 + 400 * answer.changes.len());
     serde_json::to_writer(&mut bytes, &answer).map_err(|_| problem::store_damaged("a record's fields"))?;
+    *work = bytes.len().max(*work);
     Ok(bytes)
 }

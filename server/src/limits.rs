@@ -25,7 +25,7 @@ pub struct DoorLimits {
     pub exchanges: usize,
     /// How many of them one tenant has at most while others are there: a processor is left to those.
     pub exchanges_beside_others: usize,
-    /// How many bytes of work an exchange may be, or its request may have, without a rest of its tenant after it.
+    /// How many bytes of work an exchange may be, or its request or its answer may have, without a rest of its tenant after it.
     pub work_at_once: usize,
     /// How many bytes a second a tenant may work beyond that while others are there.
     pub work_rate: u32,
