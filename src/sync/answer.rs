@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use fieldbook_core::entry::{Control, Decision, Draft, Meta, Receipt, Upstream};
 use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
+use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::answer::{Answered, Reoffer, Tally, set_aside, split, take_answer};
-use fieldbook_core::rules::clock::observe;
+use fieldbook_core::rules::clock::{ServerTime, observe};
 use fieldbook_core::rules::failure::freed;
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
-use fieldbook_core::{Cursor, Epoch, FieldsJson, Hlc, Mutation, Seq};
+use fieldbook_core::{Cursor, Epoch, FieldsJson, Hlc, Mutation, Seq, WallTime};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
 
@@ -83,6 +84,7 @@ impl Shared {
             || answer.receipt.is_some_and(|receipt| anchored != Some(receipt))
             || !answer.set_aside.is_empty()
             || (self.state().rereading && !answer.more)
+            || is_clock_news(&self.state(), answer, self.clock.now().wall)
             || (answer.tenant.is_some() && self.state().tenant.is_none() && self.state().server.is_some())
     }
 
@@ -113,6 +115,12 @@ pub(super) struct Took {
     pub(super) passed_over: bool,
 }
 
+/// Returns whether this device's clock was set since what is on record of the server's: the next start goes by that record.
+fn is_clock_news(state: &StateRow, answer: &ExchangeAnswer, now: WallTime) -> bool {
+    let known = state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
+    known.is_some_and(|known| known.is_outdated_by(answer.server_time, now))
+}
+
 /// Takes an answer in: facts first, then what follows from them. All of it is one commit, so whether it can be stored is known
 /// before the first entry of it is appended.
 pub(super) fn take(
@@ -136,7 +144,7 @@ pub(super) fn take(
     }
     let (aside, rows_aside) = set_aside(&state, asked, answer, session.randomness);
     let read_to_end = state.rereading && !answer.more;
-    let tells = !answered.is_empty() || !aside.is_empty();
+    let tells = !answered.is_empty() || !aside.is_empty() || is_clock_news(&state, answer, now);
     let taken = Taken { set_aside: rows_aside + answered.tally.set_aside, ..taken(&answered.tally) };
     let tenant = answer.tenant.filter(|_| state.tenant.is_none() && (tells || state.server.is_some()));
     answered.decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));

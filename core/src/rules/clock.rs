@@ -51,6 +51,15 @@ impl ServerTime {
         }
     }
 
+    /// Returns whether the device's wall clock, compared with the server's, was set since by more than a clock is believed
+    /// for: what is remembered of the two would then mislead the next start.
+    pub fn is_outdated_by(&self, server: WallTime, wall: WallTime) -> bool {
+        let behind =
+            |server: WallTime, wall: WallTime| server.milliseconds().saturating_sub(wall.milliseconds());
+        let moved = behind(server, wall).abs_diff(behind(self.server, self.wall));
+        u128::from(moved) > limits::CLOCK_AHEAD.as_millis()
+    }
+
     /// Returns the latest time that a clock may show to be believed; none if nothing can be said.
     fn latest(&self, now: Now) -> Option<WallTime> {
         let is_known = self.monotonic.is_some() || now.wall >= self.wall;
@@ -119,6 +128,17 @@ mod tests {
         let first = stamp(Hlc::ZERO, Hlc::ZERO, at(5_000, 0), None).hlc;
         let second = stamp(first, first, at(-60_000, 1), None).hlc;
         assert_eq!(second, first.next());
+    }
+
+    /// Seen once: a clock that is hours behind was known to be, and no more after a start, since the server had nothing new.
+    #[test]
+    fn what_is_remembered_is_outdated_by_a_clock_that_was_set_and_not_by_time_that_passes() {
+        let known = ServerTime::remembered(wall(1_000_000), wall(1_000_000));
+        assert!(!known.is_outdated_by(wall(1_000_000 + YEARS), wall(1_000_000 + YEARS)));
+        assert!(!known.is_outdated_by(wall(1_060_000), wall(1_000_000)), "a minute is believed");
+        for (server, device) in [(1_060_001, 1_000_000), (1_000_000, 1_060_001), (i64::MAX, i64::MIN)] {
+            assert!(known.is_outdated_by(wall(server), wall(device)), "{server} {device}");
+        }
     }
 
     #[test]
