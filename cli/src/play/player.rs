@@ -117,6 +117,8 @@ impl Player {
         };
         let mut leaving: Vec<_> = device.owed.drain(..=place).collect();
         let written_at = leaving.last().map(|owed| owed.written_at).unwrap_or_default();
+        // A stream may say that something arrived before it was made. The server's clock would call that ahead.
+        self.world.advance_to(written_at);
         // If something was written since, the clock shows the moment at which that was written: its undo window is still
         // open then and keeps it here, while the window of what leaves has closed.
         let write_at = if device.owed.is_empty() { self.world.wall().max(written_at) } else { written_at };
@@ -125,6 +127,10 @@ impl Player {
         let ops = leaving.iter_mut().flat_map(|owed| std::mem::take(&mut owed.ops)).collect();
         // What was left for now can only be written on top of what its author had seen: a page is asked for with the push.
         let push_only = leaving.iter().all(|owed| owed.late.is_empty());
+        if !push_only {
+            // It is stamped no earlier than the time that the device is told with that page, so the server's clock shows it too.
+            self.world.advance_to(push_at);
+        }
         self.send(author, &book, ops, push_only).await?;
         for owed in leaving {
             if owed.late.is_empty() {
