@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn an_emoji_stays_whole_in_a_value_and_its_joiners_show_in_a_name() {
-        for emoji in ["👨\u{200d}👩\u{200d}👧", "❤️", "👩🏽\u{200d}🚀", "👩\u{200d}❤️\u{200d}👨", "1️⃣", "🤷\u{200d}♀️"]
+        for emoji in
+            ["👨\u{200d}👩\u{200d}👧", "❤️", "👩🏽\u{200d}🚀", "👩\u{200d}❤️\u{200d}👨", "1️⃣", "🤷\u{200d}♀️"]
         {
             assert_eq!(plain(emoji), emoji);
         }
