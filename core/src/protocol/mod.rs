@@ -212,12 +212,13 @@ pub struct Change {
     pub key: RecordKey,
     /// The server's version of it.
     pub version: Version,
-    /// When it was last edited.
+    /// When it was last edited. A stamp after 2199 does not read.
+    #[serde(deserialize_with = "reading::stamp")]
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
     /// The fields whose last edit is older.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "reading::stamps")]
     pub older: BTreeMap<String, Hlc>,
     /// Whether it was deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -2,7 +2,7 @@
 //!
 //! | what does not read | what becomes of the answer |
 //! |---|---|
-//! | a record of the page or of an outcome: its key, a number, a field | the record is set aside under the name it came with |
+//! | a record of the page or of an outcome: its key, a number, a stamp, a field | the record is set aside under the name it came with |
 //! | a cursor's entity type | the cursor is kept under that name, so that the type is not read from its beginning again |
 //! | a cursor | it is left out: that type is read again from where it was |
 //! | an outcome, or any other member | nothing is read: a device must never guess what became of its change |
@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -24,7 +25,7 @@ use crate::ids::{RequestId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::limits;
 use crate::names::{EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
-use crate::time::WallTime;
+use crate::time::{Hlc, WallTime};
 
 /// What of an answer this program cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,7 +136,7 @@ fn in_part(body: &[u8]) -> Result<ExchangeAnswer, serde_json::Error> {
     let mut set_aside = SetAside::default();
     let mut outcomes = Vec::with_capacity(members.outcomes.len());
     for text in members.outcomes {
-        outcomes.push(text.read(&mut set_aside).map_err(serde::de::Error::custom)?);
+        outcomes.push(text.read(&mut set_aside).map_err(Error::custom)?);
     }
     let changes = set_aside.changes(&members.changes);
     let mut cursors = BTreeMap::new();
@@ -218,6 +219,19 @@ impl SetAsideRow {
     }
 }
 
+/// Reads a stamp that can be one: what is stamped after 2199 could never be edited again.
+pub(super) fn stamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hlc, D::Error> {
+    let stamp = Hlc::deserialize(deserializer)?;
+    if stamp.is_plausible() { Ok(stamp) } else { Err(Error::custom("a stamp is after 2199")) }
+}
+
+/// Reads stamps by field, each as [`stamp`] does.
+pub(super) fn stamps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Hlc>, D::Error> {
+    let stamps = BTreeMap::<String, Hlc>::deserialize(deserializer)?;
+    let all_can_be = stamps.values().all(|stamp| stamp.is_plausible());
+    if all_can_be { Ok(stamps) } else { Err(Error::custom("a stamp is after 2199")) }
+}
+
 /// Reads the cursors of a request. A device may have some of another server, for entity types whose names do not follow our rule.
 pub(super) fn known_cursors<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -280,6 +294,8 @@ mod tests {
             (with(row("lead/1"), "op", json!("none")), "lead/1", "row"),
             (with(row("lead/1"), "edited_at", json!(1.5)), "lead/1", "row"),
             (with(row("lead/1"), "older", json!([1])), "lead/1", "row"),
+            (with(row("lead/1"), "edited_at", json!(u64::MAX)), "lead/1", "row"),
+            (with(row("lead/1"), "older", json!({"a": 1u64 << 63})), "lead/1", "row"),
             (json!("row"), "\"row\"", "row"),
             (json!(null), "null", "row"),
         ];
