@@ -158,14 +158,26 @@ pub trait AuthorityState: AuthorityRead {
     fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Self::Error>;
 }
 
-/// What is remembered of an applied unit: enough to know it again and to give the first answer again, because every
-/// version that it gave out is its commit's number.
+/// What is remembered of a unit that was applied, or answered `ahead`: enough to know it again and to give the first answer
+/// again, because every version that it gave out is its commit's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnitMemory {
     /// The hash of its content.
     pub digest: Hash,
-    /// The commit in which it was applied.
+    /// The commit in which it was applied; 0, which no commit has, if it was answered `ahead`.
     pub commit: Version,
+}
+
+impl UnitMemory {
+    /// Remembers that a unit was answered `ahead`.
+    pub(super) fn ahead(digest: Hash) -> Self {
+        Self { digest, commit: Version::default() }
+    }
+
+    /// Returns whether the unit was answered `ahead`, so that nothing of it took effect.
+    pub fn was_ahead(&self) -> bool {
+        self.commit == Version::default()
+    }
 }
 
 /// Where a record's row stands, and how large it is.

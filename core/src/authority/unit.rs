@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Whatever the bases say, a unit with a stamp that is further ahead of the server's time than the bound is not looked at: it is
-//! answered `ahead`. Stamps that the server lowered would make devices differ after a lost answer.
+//! answered `ahead`. Stamps that the server lowered would make devices differ after a lost answer. That answer is remembered under
+//! the unit's id: time passes, and a copy of the request that comes later would take effect beside what its device plans anew.
 //!
 //! A unit that replaces others, one of which took effect, is stale whatever its bases are.
 //!
@@ -78,6 +79,7 @@ pub(super) fn apply_all<S: AuthorityState>(
             last = last.max(versions.values().copied().max().unwrap_or_default());
             accepted.own.extend(versions.iter().map(|(key, version)| (key.clone(), *version)));
         }
+        accepted.wrote |= matches!(outcome, Outcome::Ahead);
         let outcome = UnitOutcome { unit: unit.id, outcome };
         told += outcome.size();
         accepted.outcomes.push(outcome);
@@ -107,10 +109,12 @@ fn apply<S: AuthorityState>(
     }
     let digest = unit.digest();
     if let Some(memory) = state.unit(&unit.id).map_err(ExchangeError::State)? {
-        return Ok(Ok(if memory.digest == digest {
-            Outcome::Duplicate { versions: versions(unit, memory.commit) }
-        } else {
+        return Ok(Ok(if memory.digest != digest {
             fault::UNIT_REUSED.into()
+        } else if memory.was_ahead() {
+            Outcome::Ahead
+        } else {
+            Outcome::Duplicate { versions: versions(unit, memory.commit) }
         }));
     }
     if let Some(fault) = fault::of(unit) {
@@ -120,11 +124,15 @@ fn apply<S: AuthorityState>(
         return Ok(Ok(fault::rejected(unfit.code(), &unfit.to_string())));
     }
     if unit.changes.iter().any(|change| change.latest_stamp() > round.latest) {
+        // Its device plans anew once it hears that. A copy of the request that comes later must not take effect beside it.
+        let memory = UnitMemory::ahead(digest);
+        state.set_unit(&unit.id, &memory).map_err(ExchangeError::State)?;
         return Ok(Ok(Outcome::Ahead));
     }
     let mut applied = Vec::new();
     for former in &unit.replaces {
-        if state.unit(former).map_err(ExchangeError::State)?.is_some() {
+        let memory = state.unit(former).map_err(ExchangeError::State)?;
+        if memory.is_some_and(|memory| !memory.was_ahead()) {
             applied.push(*former);
         }
     }

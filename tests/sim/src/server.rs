@@ -311,9 +311,10 @@ fn elsewhere(mut other: MemoryAuthority, request: &ExchangeRequest, now: i64) ->
     Ok(Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() })
 }
 
-/// Returns whether a request was made for the life of the store that answers it.
+/// Returns whether a request was made for the life of the store, and the tenant, that answer it.
 pub fn is_meant(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
     request.server_epoch.is_none_or(|meant| meant == answer.server_epoch)
+        && (request.tenant.is_none() || answer.tenant.is_none() || request.tenant == answer.tenant)
 }
 
 fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::protocol::UnitOutcome {
