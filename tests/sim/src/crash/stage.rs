@@ -155,29 +155,35 @@ impl Stage {
 
     /// Prepares an exchange; none if there is nothing to exchange.
     pub(super) fn prepare(&mut self, pull: bool) -> Result<Option<ExchangeRequest>, Error> {
-        Ok(match self.call(|book| book.prepare(&ask(pull)))? {
+        self.prepare_as(&ask(true, pull))
+    }
+
+    fn prepare_as(&mut self, ask: &Ask) -> Result<Option<ExchangeRequest>, Error> {
+        Ok(match self.call(|book| book.prepare(ask))? {
             Next::Exchange(request) => Some(request),
             Next::Idle { .. } => None,
         })
     }
 
-    /// Exchanges until nothing is left.
+    /// Exchanges until nothing is left. Who is there is asked once, as a run asks it.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
-        let mut pull = true;
-        while let Some(request) = self.prepare(pull)? {
+        let (mut first, mut pull) = (true, true);
+        while let Some(request) = self.prepare_as(&ask(first, pull))? {
             let now = self.now();
             let answer = serve(&mut self.server, &request, now)?;
             pull = self.call(|book| book.take(&request, answer))?.more;
+            first = false;
         }
         Ok(())
     }
 
     /// Has the other device exchange until nothing is left.
     pub(super) fn sync_other(&mut self) -> Result<(), Error> {
-        let (mut pull, now) = (true, self.now());
-        while let Next::Exchange(request) = self.other.prepare(&ask(pull))? {
+        let (mut first, mut pull, now) = (true, true, self.now());
+        while let Next::Exchange(request) = self.other.prepare(&ask(first, pull))? {
             let answer = serve(&mut self.server, &request, now)?;
             pull = self.other.take(&request, answer)?.more;
+            first = false;
         }
         Ok(())
     }
@@ -200,9 +206,9 @@ pub(super) fn serve(
         .map_err(|_| Error::Misuse("the simulated server refused a request of the scenario"))
 }
 
-const fn ask(pull: bool) -> Ask {
+const fn ask(first: bool, pull: bool) -> Ask {
     Ask {
-        first: true,
+        first,
         push: true,
         pull,
         batch_ops: limits::BATCH_OPS,
