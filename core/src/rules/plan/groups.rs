@@ -46,7 +46,9 @@ impl Planning<'_> {
         self.visited.insert(key.clone());
         let bytes = size(last);
         if self.fits(1, bytes) {
-            self.note_going(ops.iter().copied());
+            if self.heeds_references {
+                self.taken_over.extend(ops.iter().copied());
+            }
             let records = vec![(key.clone(), ops)];
             self.plan.groups.push(Group { records, actor: unit.actor.clone(), replaces: Some(id) });
         } else {

@@ -128,6 +128,8 @@ struct Planning<'a> {
     heeds_references: bool,
     /// The ops that this plan sends; only kept if deletions have to know.
     going: HashSet<OpPlace>,
+    /// The ops of units that a deletion takes over. They go in a new unit, behind all that is sent again.
+    taken_over: Vec<OpPlace>,
     /// The suspected units that nothing else holds.
     suspects: Vec<Suspect<'a>>,
 }
@@ -142,6 +144,7 @@ impl<'a> Planning<'a> {
             visited: HashSet::new(),
             heeds_references: input.tail.has_references(),
             going: HashSet::new(),
+            taken_over: Vec::new(),
             suspects: Vec::new(),
         }
     }
@@ -165,6 +168,8 @@ impl<'a> Planning<'a> {
                 (None, None) => self.plan.more = true,
             }
         }
+        let taken_over = std::mem::take(&mut self.taken_over);
+        self.note_going(taken_over.into_iter());
     }
 
     fn hold_behind(&mut self, id: UnitId, unit: &TailUnit) {
