@@ -78,6 +78,9 @@ step-hygiene() {
     found=$(tracked -P '[\x{00A0}\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]' \
         -- '*.rs' '*.toml' '*.py' '*.sh' '*.md' .ci)
     [[ -z $found ]] || fail "invisible characters (write them as escapes):"$'\n'"$found"
+    # What a failing snapshot test leaves behind: the next run that passes takes it away.
+    found=$(git ls-files -- '*.snap.new')
+    [[ -z $found ]] || fail "a snapshot that nobody accepted:"$'\n'"$found"
     found=$(git ls-files -z | xargs -0 -I{} find {} -maxdepth 0 -size +1024k)
     [[ -z $found ]] || fail "a tracked file over 1 MiB:"$'\n'"$found"
     # The bugs of tests/planted are planted by hand; that they still can be is seen here.
