@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rules::admit::Rejected;
+use fieldbook_core::rules::NotPossible;
+use fieldbook_core::rules::admit::{NotAdmitted, Rejected};
 use fieldbook_core::rules::freeze::FreezeError;
-use fieldbook_core::rules::verbs::NotFlippable;
 use fieldbook_core::{InvalidFields, OpId};
 
 /// A call on a book that failed.
@@ -39,14 +39,15 @@ pub enum Error {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The conflict cannot be flipped, or chosen in, and why.
+    /// What a person decided cannot be carried out as things stand; nothing was written. A sync may have ended what the decision is
+    /// about since it was shown. The app's reaction: show the text, and what there is to decide by now.
     #[error(transparent)]
-    NotFlippable(#[from] NotFlippable),
+    NotPossible(#[from] NotPossible),
     /// The app's own projection broke, so its table is not to be relied on. See [`crate::Book::projections`] for what broke
     /// it.
     #[error("the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book")]
     BrokenProjection(String),
-    /// The call makes no sense at this point; the text says why.
+    /// The call is a fault of the app's code, whatever the user does; the text says which.
     #[error("{0}")]
     Misuse(&'static str),
     /// The thread that was committing this write together with its own panicked. Open the book anew.
@@ -57,6 +58,15 @@ pub enum Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+impl From<NotAdmitted> for Error {
+    fn from(refused: NotAdmitted) -> Self {
+        match refused {
+            NotAdmitted::Rejected(rejected) => rejected.into(),
+            NotAdmitted::Damaged(fault) => Self::damaged(fault),
+        }
     }
 }
 

@@ -26,7 +26,7 @@
 
 mod background;
 mod book;
-mod corrections;
+mod decisions;
 mod entity;
 mod error;
 mod examine;
@@ -41,13 +41,12 @@ mod record;
 mod status;
 mod sync;
 mod system;
-mod verbs;
 mod write;
 mod writer;
 
 pub use background::SyncHandle;
 pub use book::Book;
-pub use corrections::Undone;
+pub use decisions::Undone;
 pub use entity::Entity;
 pub use error::Error;
 pub use examine::{Examination, Finding, examine_book};
@@ -61,13 +60,14 @@ pub use system::SystemClock;
 pub use write::Written;
 
 pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, survey_export, verify_export};
+pub use fieldbook_core::rules::NotPossible;
 pub use fieldbook_core::rules::admit::Rejected;
 pub use fieldbook_core::rules::belonging::{InvalidServerIdentity, OTHER_TENANT, ServerIdentity};
+pub use fieldbook_core::rules::choose::Choice;
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
 };
 pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
-pub use fieldbook_core::rules::verbs::{Choice, NotFlippable};
 pub use fieldbook_core::{
     Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,
     FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,

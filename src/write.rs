@@ -8,12 +8,10 @@ use std::collections::hash_map::Entry;
 
 use fieldbook_core::entry::{Draft, Intent, Items, Meta, OpMeta};
 use fieldbook_core::rows::RecordRow;
-use fieldbook_core::rules::admit::{Rejected, admit, admit_transaction};
-use fieldbook_core::rules::apply_to_text;
+use fieldbook_core::rules::admit::{AdmittedOp, SeenRecord, admit_transaction};
+use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
-use fieldbook_core::{
-    Fields, FieldsJson, Hlc, Mutation, OpId, OpKind, OpPlace, RecordId, RecordKey, Version,
-};
+use fieldbook_core::{Fields, Hlc, Mutation, OpId, OpPlace, RecordId, RecordKey};
 use fieldbook_projections::LogView;
 
 use crate::book::Book;
@@ -101,7 +99,7 @@ impl Book {
     ) -> Result<Written, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
-            let mutation = match images.look(session, &key)?.fields()? {
+            let mutation = match images.look(session, &key)?.fields().map_err(Error::damaged)? {
                 Some(before) => Mutation::update(key, save(&before, &fields, &round_trip)),
                 None => Mutation::create(key, fields.into_image()),
             };
@@ -172,11 +170,11 @@ pub(crate) fn write_in(session: &mut Session<'_>, mutation: Mutation) -> Result<
 /// Writes one mutation within a job on top of this image, rather than of what the app reads.
 pub(crate) fn write_on(
     session: &mut Session<'_>,
-    image: Option<FieldsJson>,
+    image: Option<&Fields>,
     mutation: Mutation,
 ) -> Result<Written, Error> {
     let mut images = Images::default();
-    images.look(session, &mutation.key)?.image = image;
+    images.look(session, &mutation.key)?.image = image.map(Fields::to_json);
     let Some(op) = images.admit(session, mutation)? else { return Ok(Written::Unchanged) };
     append(session, vec![op]).map(|places| written(&places))
 }
@@ -185,38 +183,9 @@ fn written(places: &[(OpId, OpPlace)]) -> Written {
     places.first().map_or(Written::Unchanged, |(id, place)| Written::Op { id: *id, place: *place })
 }
 
-/// A mutation that may be written, with the fields that differ.
-struct AdmittedOp {
-    mutation: Mutation,
-    json: Option<FieldsJson>,
-    base: Option<Version>,
-    /// The latest stamp of the record that its author read.
-    read: Hlc,
-    schema_version: u32,
-}
-
-impl AdmittedOp {
-    fn bytes(&self) -> usize {
-        self.json.as_ref().map_or(0, |json| json.as_str().len())
-    }
-}
-
-/// What the records that this call touches look like, with what it did to them so far.
+/// The records that one call touches, with what it did to them so far.
 #[derive(Default)]
-struct Images(HashMap<RecordKey, Seen>);
-
-/// One of them, as text: most are looked at once, to see that they are not there.
-struct Seen {
-    image: Option<FieldsJson>,
-    base: Option<Version>,
-    stamp: Hlc,
-}
-
-impl Seen {
-    fn fields(&self) -> Result<Option<Fields>, Error> {
-        self.image.as_ref().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)
-    }
-}
+struct Images(HashMap<RecordKey, SeenRecord>);
 
 impl Images {
     fn admit_all(
@@ -228,38 +197,29 @@ impl Images {
     }
 
     /// Returns what the app reads of a record.
-    fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<&mut Seen, Error> {
+    fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<&mut SeenRecord, Error> {
         Ok(match self.0.entry(key.clone()) {
             Entry::Occupied(seen) => seen.into_mut(),
             Entry::Vacant(unseen) => {
                 let row = session.tables.look(key)?;
                 let image = row.and_then(RecordRow::image).cloned();
-                let (base, read) =
+                let (base, stamps) =
                     (row.and_then(RecordRow::version), row.map(Stamps::of).unwrap_or_default());
-                unseen.insert(Seen { image, base, stamp: session.read_stamp(read)? })
+                unseen.insert(SeenRecord { image, base, read: session.read_stamp(stamps)? })
             }
         })
     }
 
     fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
-        let seen = self.look(session, &mutation.key)?;
-        let image = seen.fields()?;
-        let Some(admitted) = admit(session.schema, image.as_ref(), &mutation)? else { return Ok(None) };
-        let json = admitted.json;
-        let after = apply_to_text(seen.image.as_ref(), None, mutation.kind, json.clone());
-        seen.image = after.map_err(Error::damaged)?;
-        let rules = session.schema.rules(&mutation.key.entity);
-        let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
-        let schema_version = rules.schema_version;
-        let json = (mutation.kind != OpKind::Delete).then_some(json);
-        Ok(Some(AdmittedOp { mutation, json, base: seen.base, read: seen.stamp, schema_version }))
+        let schema = session.schema;
+        Ok(self.look(session, &mutation.key)?.admit(schema, mutation)?)
     }
 }
 
-/// Writes what a former life of the server had, under the stamp that it had there.
-pub(crate) fn reoffer(session: &mut Session<'_>, mutation: Mutation, edited_at: Hlc) -> Result<(), Error> {
-    if let Some(op) = Images::default().admit(session, mutation)? {
-        append_stamped(session, vec![op], Some(edited_at))?;
+/// Writes what a former server had, under the stamp that it had there.
+pub(crate) fn write_offer(session: &mut Session<'_>, offer: Offer) -> Result<(), Error> {
+    if let Some(op) = Images::default().admit(session, offer.mutation)? {
+        append_stamped(session, vec![op], Some(offer.edited_at))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@
 //! 3. A round that wrote nothing commits nothing.
 //! 4. A commit that fails is ambiguous: who wrote in it hears [`Error::Unknown`], and the book takes no more writes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::{Draft, Entry, FieldsSource, Meta};
@@ -126,15 +126,22 @@ impl<'t> Session<'t> {
         CachedLog::new(self.appender.table())
     }
 
-    /// Returns whether a job of this round has ended or planned an op; the tail does not know of it yet.
-    pub(crate) fn has_touched(&self, place: OpPlace) -> bool {
-        self.effects.tail.iter().any(|effect| match effect {
-            TailEffect::Remove(touched) | TailEffect::Dead(touched, _) => *touched == place,
-            TailEffect::Unit(_, unit) => {
-                unit.changes.iter().any(|change| change.ops.iter().any(|op| op.place == place))
+    /// Returns the ops that jobs of this round have ended or planned; the tail does not know of it yet.
+    pub(crate) fn touched(&self) -> BTreeSet<OpPlace> {
+        let mut touched = BTreeSet::new();
+        for effect in &self.effects.tail {
+            match effect {
+                TailEffect::Remove(place) | TailEffect::Dead(place, _) => {
+                    touched.insert(*place);
+                }
+                TailEffect::Unit(_, unit) => {
+                    let ops = unit.changes.iter().flat_map(|change| &change.ops);
+                    touched.extend(ops.map(|op| op.place));
+                }
+                TailEffect::Insert(..) | TailEffect::Replace(..) | TailEffect::UnitGone(_) => {}
             }
-            TailEffect::Insert(..) | TailEffect::Replace(..) | TailEffect::UnitGone(_) => false,
-        })
+        }
+        touched
     }
 
     /// Has the history folded in this round.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
 use fieldbook::entry::ParkScope;
-use fieldbook::{Book, Error, ServerEpoch, ServerId, SyncState, TenantId};
+use fieldbook::{Book, Error, NotPossible, ServerEpoch, ServerId, SyncState, TenantId};
 use fieldbook_core::authority::MemoryAuthority;
 use serde_json::json;
 
@@ -124,7 +124,10 @@ fn a_person_accepts_the_named_one_of_two() {
     let (right, ann) = (Server::new(&clock), book("ann", &clock));
     ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &right);
-    assert!(matches!(ann.accept_server(), Err(Error::Misuse(_))), "nobody else has answered");
+    assert!(
+        matches!(ann.accept_server(), Err(Error::NotPossible(NotPossible::NoOtherServer))),
+        "nobody else has answered"
+    );
     sync(&ann, &first);
     sync(&ann, &second);
     let waiting = ann.servers_to_accept();
@@ -132,7 +135,10 @@ fn a_person_accepts_the_named_one_of_two() {
         waiting.iter().map(|one| one.server).collect::<Vec<_>>(),
         [ServerId::from_bytes([1; 16]), ServerId::from_bytes([2; 16])]
     );
-    assert!(matches!(ann.accept_server(), Err(Error::Misuse(_))), "one of two is not picked");
+    assert!(
+        matches!(ann.accept_server(), Err(Error::NotPossible(NotPossible::SeveralServers))),
+        "one of two is not picked"
+    );
     ann.accept_this_server(waiting[0]).unwrap();
     assert!(ann.servers_to_accept().is_empty());
     for _ in 0..2 {

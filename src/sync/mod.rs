@@ -31,6 +31,7 @@ use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::belonging::{lifted, stranger, waits_for_owner};
 use fieldbook_core::rules::credible::{KnownOfServer, credible, drop_unasked};
 use fieldbook_core::rules::failure::refutes;
+use fieldbook_core::rules::news::{drop_late_cursors, is_news};
 use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
 use fieldbook_core::{Actor, DeviceId, Epoch, Hlc, RequestId, Seq};
@@ -170,8 +171,9 @@ impl Desk for Shared {
             self.forget_others_while_rereading();
             let began_here = self.began_here(request);
             let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
-            let (taken, passed_over) = if self.is_news(&answer) {
-                self.drop_late_cursors(request, began_here, &mut answer)?;
+            let news = is_news(&self.state(), &answer, self.clock.now().wall);
+            let (taken, passed_over) = if news {
+                drop_late_cursors(request, began_here, || self.cursors(), &mut answer)?;
                 let asked = request.foreign_cursors.clone();
                 let took = self.write_in_turn(move |session| take(session, &asked, &answer))?;
                 (took.taken, took.passed_over)

@@ -124,8 +124,9 @@ pub(super) fn request_with_units(
     sending.add(session, &again)?;
     // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out, and what stands
     // behind it waits for the next plan.
+    let touched = session.touched();
     keep_up_to_the_first_that_goes_out(&mut groups, |group| {
-        !group.records.iter().flat_map(|(_, places)| places).any(|place| session.has_touched(*place))
+        !group.records.iter().flat_map(|(_, places)| places).any(|place| touched.contains(place))
     });
     // What was made under an older schema version, and was under way when the book was opened.
     let places = groups.iter().flat_map(|group| &group.records);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldbook_core::protocol::{Failure, UNMARKED};
-use fieldbook_core::rules::retry;
+use fieldbook_core::rules::backoff;
 use fieldbook_core::{Clock, Now, Randomness, limits};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -280,7 +280,7 @@ impl<D: Desk> Task<D> {
     }
 
     fn backoff(&mut self, failures: u32, asked: Option<Duration>) -> Duration {
-        retry::backoff(failures, asked, &mut *self.worker.random)
+        backoff::backoff(failures, asked, &mut *self.worker.random)
     }
 
     async fn sleep(&mut self, wait: Wait) {

@@ -10,8 +10,14 @@
 //! Invariants:
 //! 1. What is refused leaves nothing behind, and says which field or limit it was.
 //! 2. A save that changes nothing makes no op; an update's op carries only the fields that differ.
+//!
+//! `images` admits the mutations of one call one after the other.
+
+mod images;
 
 use std::borrow::Cow;
+
+pub use images::{AdmittedOp, NotAdmitted, SeenRecord};
 
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::limits;

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use aside::set_aside;
 pub use split::split;
 
-use super::{View, retry};
+use super::{View, backoff};
 use crate::entry::{ChangeMeta, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope, Upstream};
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::{OpId, UnitId};
@@ -306,12 +306,12 @@ impl<'a, V: View> Taking<'a, V> {
     }
 
     fn tried(&mut self, id: UnitId, unit: &UnitRow, code: &str, message: &str, retry_after: Option<u64>) {
-        let tries = unit.tries.saturating_add(u32::from(retry::counts(code)));
+        let tries = unit.tries.saturating_add(u32::from(backoff::counts(code)));
         if tries >= limits::TRIES {
             return self.dead_lettered(id, unit, code, message);
         }
         let asked = retry_after.map(std::time::Duration::from_millis);
-        let retry_at = self.now.plus(retry::backoff(tries, asked, self.random));
+        let retry_at = self.now.plus(backoff::backoff(tries, asked, self.random));
         self.out.tally.units_tried += 1;
         self.out.decisions.push(Decision::Tried {
             unit: id,

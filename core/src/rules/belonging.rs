@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::not_possible::NotPossible;
 use crate::entry::{Decision, ParkScope};
 use crate::ids::{ServerEpoch, ServerId, TenantId};
 use crate::protocol::ExchangeAnswer;
@@ -130,10 +131,13 @@ pub fn candidates(state: &StateRow) -> Vec<ServerIdentity> {
     parks.collect()
 }
 
-/// Returns the decisions by which a person makes one of the [`candidates`] the owner of the book, or `None` if it is none.
-pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Option<Vec<Decision>> {
+/// Returns the decisions by which a person makes one of the [`candidates`] the owner of the book.
+///
+/// # Errors
+/// [`NotPossible::ServerHasNotAnswered`] if it is none of them.
+pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Result<Vec<Decision>, NotPossible> {
     if !candidates(state).contains(accepted) {
-        return None;
+        return Err(NotPossible::ServerHasNotAnswered);
     }
     let ServerIdentity { server, epoch, tenant } = *accepted;
     // A server that merely said it was set back has not said who it is now.
@@ -141,7 +145,7 @@ pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Option<Vec<Decisio
     let mut decisions = lifted(state);
     decisions.push(Decision::ServerAccepted { server: named.then_some((server, epoch)) });
     decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
-    Some(decisions)
+    Ok(decisions)
 }
 
 #[cfg(test)]
@@ -181,7 +185,10 @@ mod tests {
             [server(2), server(3)]
         );
         let (other, epoch) = server(4);
-        assert_eq!(accept(&state, &ServerIdentity { server: other, epoch, tenant: None }), None);
+        assert_eq!(
+            accept(&state, &ServerIdentity { server: other, epoch, tenant: None }),
+            Err(NotPossible::ServerHasNotAnswered)
+        );
         let decisions = accept(&state, &named[0]).unwrap();
         assert_eq!(decisions.len(), 3);
         assert_eq!(decisions.last(), Some(&Decision::ServerAccepted { server: Some(server(2)) }));

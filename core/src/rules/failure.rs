@@ -22,7 +22,7 @@
 //!
 //! What it is not: the order in which suspected units are sent ([`super::plan`]), or the asking (`transport`'s loop).
 
-use super::retry;
+use super::backoff::backoff;
 use crate::entry::{Decision, ParkScope};
 use crate::ids::{ServerEpoch, ServerId, UnitId};
 use crate::limits;
@@ -135,7 +135,7 @@ pub fn isolate(
                 _ => None,
             };
             // Never at once: a run must come to its end.
-            let wait = retry::backoff(times, asked.or(Some(limits::BACKOFF_FIRST)), random);
+            let wait = backoff(times, asked.or(Some(limits::BACKOFF_FIRST)), random);
             let retry_at = Some(now.plus(wait));
             vec![Decision::Suspected { units: named(units), times, code: code(), retry_at }]
         }

@@ -1,67 +1,103 @@
-//! When something that did not work is tried again: exponential backoff with full jitter.
+//! What goes again when a person asks for a retry.
 //!
-//! ```text
-//!   wait = a random time below  min(first × 2^(tries − 1), most),  but at least what the server asked for
-//! ```
+//! | the op | what is decided | what goes with it |
+//! |---|---|---|
+//! | is a dead letter | it goes back to the tail, under the same id and with no tries counted | the dead letters of its transaction |
+//! | is in a unit that does not get through | the unit is tried again at once, as it is | the rest of its unit |
+//! | anything else | refused, and nothing is done to the others | |
 //!
-//! Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 (full jitter). A server's `Retry-After` is a
-//! lower bound, itself clamped, so that no answer can make a device wait for ever.
+//! Invariants:
+//! 1. Each op is named once, oldest first.
+//! 2. What goes again is the op that was refused: same id, same stamp.
+//!
+//! What it is not: when the engine tries again by itself ([`super::backoff`], [`super::failure`]).
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use crate::limits;
-use crate::random::Randomness;
+use super::failure::again_at;
+use super::not_possible::NotPossible;
+use crate::entry::{Decision, PlannedOp};
+use crate::ids::{OpId, UnitId};
+use crate::rows::{DeadLetterRow, UnitRow};
+use crate::tail::Tail;
+use crate::time::WallTime;
 
-/// Returns how long to wait after so many failures in a row.
-pub fn backoff(tries: u32, asked: Option<Duration>, random: &mut dyn Randomness) -> Duration {
-    let doublings = tries.saturating_sub(1).min(31);
-    let most = limits::BACKOFF_FIRST.saturating_mul(1 << doublings).min(limits::BACKOFF_MOST);
-    let milliseconds = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-    let jittered = Duration::from_millis(random.below(milliseconds.saturating_add(1)));
-    asked.map_or(jittered, |asked| jittered.max(clamp(asked)))
+/// Sends dead letters again. `asked` are the ops that a person named, each with its dead letter if it is one.
+///
+/// # Errors
+/// [`NotPossible::NotRefused`] if one of them is none.
+pub fn retry(tail: &Tail, asked: Vec<(OpId, Option<DeadLetterRow>)>) -> Result<Vec<Decision>, NotPossible> {
+    let mut again = BTreeMap::new();
+    for (op, letter) in asked {
+        let letter = letter.ok_or(NotPossible::NotRefused(op))?;
+        let transaction = tail.ops_of_entry(letter.op.place.seq);
+        let dead = transaction.filter(|(place, _)| tail.is_dead(*place));
+        again.extend(dead.map(|(place, row)| (place, (row.key.clone(), row.op))));
+        again.insert(letter.op.place, (letter.key, letter.op.id));
+    }
+    let retried = |(place, (key, id))| Decision::Retried { key, op: PlannedOp { id, place } };
+    Ok(again.into_iter().map(retried).collect())
 }
 
-/// The code of a server that has no room for a tenant.
-const NO_ROOM: &str = "quota_exceeded";
-
-/// Returns whether an answer counts as a try of its unit, of which there are so many until it is given up. That a server has no
-/// room says nothing of the unit: it waits for as long as that takes.
-pub fn counts(code: &str) -> bool {
-    code != NO_ROOM
-}
-
-/// Brings a server's wish into bounds.
-pub fn clamp(asked: Duration) -> Duration {
-    asked.clamp(limits::BACKOFF_FIRST, limits::BACKOFF_MOST)
+/// Has a unit that does not get through tried at once; `None` if nothing keeps it back.
+pub fn try_at_once(unit: UnitId, row: &UnitRow, now: WallTime) -> Option<Decision> {
+    Some(again_at(unit, row.planned, row.suspicion.as_ref()?, now))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SeededRandomness;
+    use crate::op::{OpKind, OpPlace};
+    use crate::rules::desk::{key, op_id, unit_id};
+    use crate::rules::test_tail::{
+        dead_letter, isolated_unit, pending, place, planned, transaction, unit_of,
+    };
 
-    #[test]
-    fn waits_stay_below_a_doubling_bound_and_below_the_most() {
-        let mut random = SeededRandomness::from_number(3);
-        for tries in 1..200 {
-            let bound = Duration::from_secs(1 << (tries - 1).min(12)).min(limits::BACKOFF_MOST);
-            assert!(backoff(tries, None, &mut random) <= bound);
-        }
+    fn retried(record: &str, op: PlannedOp) -> Decision {
+        Decision::Retried { key: key(record), op }
     }
 
     #[test]
-    fn waits_are_spread_over_the_whole_range() {
-        let mut random = SeededRandomness::from_number(4);
-        let waits: Vec<_> = (0..1000).map(|_| backoff(5, None, &mut random)).collect();
-        let early = waits.iter().filter(|wait| **wait < Duration::from_secs(8)).count();
-        assert!((400..600).contains(&early), "half of the waits fall in the first half: {early}");
+    fn a_dead_letter_goes_again_alone_and_once() {
+        let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create)]);
+        tail.set_dead(place(1), true);
+        tail.set_dead(place(2), true);
+        let asked = || (op_id(1), Some(dead_letter("1", planned(1), OpKind::Create)));
+        assert_eq!(retry(&tail, vec![asked(), asked()]), Ok(vec![retried("1", planned(1))]));
     }
 
     #[test]
-    fn what_the_server_asks_for_is_a_lower_bound_within_limits() {
-        let mut random = SeededRandomness::from_number(5);
-        assert!(backoff(1, Some(Duration::from_secs(30)), &mut random) >= Duration::from_secs(30));
-        assert_eq!(backoff(1, Some(Duration::from_secs(u64::MAX)), &mut random), limits::BACKOFF_MOST);
-        assert!(backoff(1, Some(Duration::ZERO), &mut random) >= limits::BACKOFF_FIRST);
+    fn the_dead_letters_of_its_transaction_go_with_it() {
+        let mut tail = transaction(&[("1", 1), ("2", 2), ("3", 3)]);
+        let op = |number: u8| PlannedOp {
+            id: op_id(number),
+            place: OpPlace { index: u32::from(number) - 1, ..place(1) },
+        };
+        tail.set_dead(op(1).place, true);
+        tail.set_dead(op(3).place, true);
+        let asked = vec![(op_id(3), Some(dead_letter("3", op(3), OpKind::Update)))];
+        assert_eq!(retry(&tail, asked), Ok(vec![retried("1", op(1)), retried("3", op(3))]));
+    }
+
+    #[test]
+    fn nothing_is_retried_if_one_of_the_ops_is_no_dead_letter() {
+        let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create)]);
+        tail.set_dead(place(1), true);
+        let asked = vec![(op_id(1), Some(dead_letter("1", planned(1), OpKind::Create))), (op_id(2), None)];
+        assert_eq!(retry(&tail, asked), Err(NotPossible::NotRefused(op_id(2))));
+    }
+
+    #[test]
+    fn a_unit_that_does_not_get_through_is_tried_at_once_and_keeps_what_is_known_of_it() {
+        let now = WallTime::from_milliseconds(5);
+        let row = isolated_unit("1", vec![planned(1)]);
+        let expected = Decision::Suspected {
+            units: vec![(unit_id(1), row.planned)],
+            times: 2,
+            code: "http_502".to_owned(),
+            retry_at: Some(now),
+        };
+        assert_eq!(try_at_once(unit_id(1), &row, now), Some(expected));
+        assert_eq!(try_at_once(unit_id(1), &unit_of("1", vec![planned(1)]), now), None);
     }
 }

@@ -1,13 +1,13 @@
 //! `Retry-After`: seconds or a date, brought into bounds, or nothing.
 //!
-//! Invariant: what comes out is between the first and the most of [`retry::backoff`].
+//! Invariant: what comes out is between the first and the most of [`backoff::backoff`].
 //!
 //! A date counts from the answer's own `Date`, never from the device's clock, which may be years off. Source: RFC 9110,
 //! section 10.2.3.
 
 use std::time::Duration;
 
-use fieldbook_core::rules::retry;
+use fieldbook_core::rules::backoff;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// Returns how long the answer asks to wait.
@@ -21,11 +21,11 @@ fn parse(retry_after: &str, date: Option<&str>) -> Option<Duration> {
     if !retry_after.is_empty() && retry_after.bytes().all(|byte| byte.is_ascii_digit()) {
         // Digits that do not fit a number are a very long time.
         let seconds = retry_after.parse().unwrap_or(u64::MAX);
-        return Some(retry::clamp(Duration::from_secs(seconds)));
+        return Some(backoff::clamp(Duration::from_secs(seconds)));
     }
     let until = httpdate::parse_http_date(retry_after).ok()?;
     let sent = httpdate::parse_http_date(date?.trim()).ok()?;
-    Some(retry::clamp(until.duration_since(sent).unwrap_or_default()))
+    Some(backoff::clamp(until.duration_since(sent).unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 use super::*;
 use crate::random::SeededRandomness;
 use crate::rules::desk::{Desk, key, unit_id};
-use crate::rules::verbs::take_out;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
@@ -189,23 +187,4 @@ fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
     assert!(matches!(free.as_slice(), [Decision::Suspected { retry_at, .. }] if *retry_at == Some(NOW)));
     assert_eq!(freed(&tail, &[acked(4)], NOW), [], "it had not been in anybody's way");
     assert_eq!(freed(&tail, &[acked(1), acked(2)], NOW), [], "both are through");
-}
-
-#[test]
-fn who_takes_an_op_out_of_a_unit_sends_the_rest_of_it_again_but_for_a_transaction() {
-    let desk = Desk::default().with("1", 1, 3, 0);
-    let unit = crate::rows::UnitRow { suspicion: Some(known(2)), ..desk.units[&unit_id(1)].clone() };
-    let ops: BTreeMap<_, _> = unit.changes[0].ops.iter().map(|op| (op.place, *op)).collect();
-    let taken: Vec<_> = ops.values().take(1).map(|op| op.id).collect();
-    let words = |is_transaction| {
-        let decisions = take_out(unit_id(1), &unit, &taken, is_transaction);
-        let again = decisions.iter().filter_map(|decision| match decision {
-            Decision::Retried { op, .. } => Some(op.id),
-            _ => None,
-        });
-        (shown(&decisions[..1]), again.collect::<Vec<_>>())
-    };
-    let others: Vec<_> = ops.values().skip(1).map(|op| op.id).collect();
-    assert_eq!(words(false), (vec!["dead: http_502".to_owned()], others));
-    assert_eq!(words(true), (vec!["dead: http_502".to_owned()], Vec::new()));
 }

@@ -290,7 +290,7 @@ fn flip(stage: &mut Stage) -> Result<(), Error> {
     let conflicts = stage.book()?.conflicts()?;
     for (id, _) in conflicts.iter().filter(|(_, row)| !row.open).take(2) {
         match stage.call(|book| book.flip(*id)) {
-            Ok(_) | Err(Error::NotFlippable(_) | Error::Rejected(_)) => {}
+            Ok(_) | Err(Error::NotPossible(_) | Error::Rejected(_)) => {}
             Err(error) => return Err(error),
         }
     }

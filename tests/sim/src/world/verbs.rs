@@ -75,7 +75,7 @@ impl World {
         number: usize,
         result: Result<Option<OpId>, Error>,
     ) -> Result<Option<usize>, Broken> {
-        let refused = matches!(result, Err(Error::Misuse(_) | Error::NotFlippable(_) | Error::Rejected(_)));
+        let refused = matches!(result, Err(Error::NotPossible(_) | Error::Rejected(_)));
         if !refused {
             let device = self.device(number)?;
             let written = device.called(result)?.flatten();

@@ -1,0 +1,168 @@
+//! A record as one call of the app reads it: what is stored, with what the call's earlier mutations did to it.
+//!
+//! ```text
+//!   stored image ─► admit 1st mutation ─► its op, and the image after it ─► admit 2nd mutation ─► …
+//! ```
+//!
+//! Invariants:
+//! 1. Each mutation of a call is admitted on the image that the ones before it left, though nothing is written yet.
+//! 2. A mutation that is refused, or that changes nothing, leaves the image as it is.
+//! 3. The server's version and the stamps that the author read are those of the stored record: earlier ops of the same call add
+//!    none that anyone else could have seen.
+
+use super::{Rejected, admit};
+use crate::fields::{Fields, FieldsJson, InvalidFields};
+use crate::numbers::Version;
+use crate::op::{Mutation, OpKind};
+use crate::rules::apply_to_text;
+use crate::schema::Schema;
+use crate::time::Hlc;
+
+/// A record as a call reads it. Its image stays text: most records are looked at once, to see that they are not there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenRecord {
+    /// The image, or `None` if the call sees no such record.
+    pub image: Option<FieldsJson>,
+    /// The version that the server confirmed, if it confirmed one.
+    pub base: Option<Version>,
+    /// The latest stamp of the record that the author read.
+    pub read: Hlc,
+}
+
+/// A mutation that may be written, with what its op carries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdmittedOp {
+    /// The mutation.
+    pub mutation: Mutation,
+    /// An image, or the fields that differ; none for a delete.
+    pub json: Option<FieldsJson>,
+    /// The version of the record that is confirmed.
+    pub base: Option<Version>,
+    /// The latest stamp of the record that its author read.
+    pub read: Hlc,
+    /// The schema version that the app declares for its entity type.
+    pub schema_version: u32,
+}
+
+/// Why a mutation was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// It is not valid.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The stored image does not read.
+    #[error("the stored image is damaged")]
+    Damaged(#[source] InvalidFields),
+}
+
+impl SeenRecord {
+    /// Returns the image's values.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if the stored image is damaged.
+    pub fn fields(&self) -> Result<Option<Fields>, InvalidFields> {
+        self.image.as_ref().map(FieldsJson::to_fields).transpose()
+    }
+
+    /// Decides on a mutation of the record; returns its op, or `None` if there is nothing to write. The image moves on.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub fn admit(&mut self, schema: &Schema, mutation: Mutation) -> Result<Option<AdmittedOp>, NotAdmitted> {
+        let image = self.fields().map_err(NotAdmitted::Damaged)?;
+        let Some(admitted) = admit(schema, image.as_ref(), &mutation)? else { return Ok(None) };
+        let json = admitted.json;
+        let rules = schema.rules(&mutation.key.entity);
+        let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
+        let after = apply_to_text(self.image.as_ref(), None, mutation.kind, json.clone());
+        self.image = after.map_err(NotAdmitted::Damaged)?;
+        let json = (mutation.kind != OpKind::Delete).then_some(json);
+        let (base, read, schema_version) = (self.base, self.read, rules.schema_version);
+        Ok(Some(AdmittedOp { mutation, json, base, read, schema_version }))
+    }
+}
+
+impl AdmittedOp {
+    /// Returns how many bytes its fields take.
+    pub fn bytes(&self) -> usize {
+        self.json.as_ref().map_or(0, |json| json.as_str().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rules::desk::{fields, key};
+    use crate::schema::EntityRules;
+
+    fn schema() -> Schema {
+        Schema::open(EntityRules { schema_version: 7, ..EntityRules::default() })
+    }
+
+    fn seen(image: Option<Value>) -> SeenRecord {
+        let image = image.map(|image| fields(image).to_json());
+        SeenRecord { image, base: Some(Version::new(3)), read: Hlc::from_bits(9) }
+    }
+
+    #[track_caller]
+    fn written(seen: &mut SeenRecord, mutation: Mutation) -> Option<Value> {
+        let op = seen.admit(&schema(), mutation).unwrap()?;
+        Some(op.json.map_or(Value::Null, |json| serde_json::from_str(json.as_str()).unwrap()))
+    }
+
+    fn image(seen: &SeenRecord) -> Option<Value> {
+        seen.fields().unwrap().map(|fields| Value::Object(fields.into_map()))
+    }
+
+    #[test]
+    fn a_later_mutation_sees_what_the_earlier_ones_of_its_call_did() {
+        let mut lead = seen(None);
+        assert_eq!(
+            written(&mut lead, Mutation::create(key("1"), fields(json!({"a": 1})))),
+            Some(json!({"a": 1}))
+        );
+        let update = Mutation::update(key("1"), fields(json!({"a": 1, "b": 2})));
+        assert_eq!(written(&mut lead, update), Some(json!({"b": 2})), "only what differs by now");
+        assert_eq!(image(&lead), Some(json!({"a": 1, "b": 2})));
+        assert_eq!(written(&mut lead, Mutation::delete(key("1"))), Some(Value::Null));
+        let gone = lead.admit(&schema(), Mutation::delete(key("1")));
+        assert_eq!(gone, Err(NotAdmitted::Rejected(Rejected::Missing(key("1")))));
+        assert_eq!(
+            written(&mut lead, Mutation::create(key("1"), fields(json!({"c": 1})))),
+            Some(json!({"c": 1}))
+        );
+    }
+
+    #[test]
+    fn what_is_refused_or_changes_nothing_leaves_the_image_as_it_is() {
+        let mut lead = seen(Some(json!({"a": 1})));
+        let create = lead.admit(&schema(), Mutation::create(key("1"), fields(json!({"b": 1}))));
+        assert_eq!(create, Err(NotAdmitted::Rejected(Rejected::Exists(key("1")))));
+        assert_eq!(written(&mut lead, Mutation::update(key("1"), fields(json!({"a": 1})))), None);
+        assert_eq!(lead, seen(Some(json!({"a": 1}))));
+    }
+
+    #[test]
+    fn an_op_names_what_its_author_read_of_the_stored_record() {
+        let mut lead = seen(Some(json!({"a": 1})));
+        for value in [2, 3] {
+            let update = Mutation::update(key("1"), fields(json!({ "a": value })));
+            let op = lead.admit(&schema(), update).unwrap().unwrap();
+            let expected = (Some(Version::new(3)), Hlc::from_bits(9), 7);
+            assert_eq!((op.base, op.read, op.schema_version), expected);
+            assert_eq!(op.bytes(), r#"{"a":2}"#.len());
+        }
+        let delete = lead.admit(&schema(), Mutation::delete(key("1"))).unwrap().unwrap();
+        assert_eq!((delete.json.is_none(), delete.bytes()), (true, 0));
+    }
+
+    #[test]
+    fn a_stored_image_that_does_not_read_is_said_to_be_damaged() {
+        let image = Some(FieldsJson::from_stored(b"{").unwrap());
+        let mut lead = SeenRecord { image, ..seen(None) };
+        let update = lead.admit(&schema(), Mutation::update(key("1"), fields(json!({"a": 1}))));
+        assert!(matches!(update, Err(NotAdmitted::Damaged(_))), "{update:?}");
+    }
+}

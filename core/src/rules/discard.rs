@@ -1,0 +1,162 @@
+//! What giving an op up takes along.
+//!
+//! | the op | may be given up | what ends with it |
+//! |---|---|---|
+//! | is a dead letter, or held until someone corrects it | yes | see below |
+//! | is in a unit that does not get through | yes: it is taken out of it first ([`super::isolated`]) | see below |
+//! | anything else | no | |
+//!
+//! | the op | the server has the record | the server has no such record |
+//! |---|---|---|
+//! | creates it | it alone | it, and the later ops of the record: without it there is none that they could change |
+//! | does anything else | it alone | it alone |
+//!
+//! Invariants:
+//! 1. Each op ends once, however many of the ops that a person named take it along.
+//! 2. If one op may not be given up, nothing is done to the others.
+//! 3. The decision names every op that ends, so applying it needs no rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::isolated::isolated_unit;
+use super::not_possible::NotPossible;
+use super::plan::Hold;
+use crate::entry::{Decision, PlannedOp};
+use crate::ids::OpId;
+use crate::names::RecordKey;
+use crate::op::{OpKind, OpPlace};
+use crate::rows::{RecordRow, TailRef};
+use crate::tail::Tail;
+
+/// An op that a person gives up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its record.
+    pub key: RecordKey,
+    /// The op.
+    pub op: PlannedOp,
+    /// What it does.
+    pub kind: OpKind,
+}
+
+/// Finds the ops that a person gives up. `touched` are the ops that were ended or planned since the tail was folded; `hold`
+/// looks why an op is held, and is asked only of those that wait.
+///
+/// # Errors
+/// [`NotPossible`] if one of them may not be given up; or what `hold` fails with.
+pub fn given_up<E: From<NotPossible>>(
+    tail: &Tail,
+    touched: &BTreeSet<OpPlace>,
+    ops: &[OpId],
+    mut hold: impl FnMut(&RecordKey, OpPlace) -> Result<Option<Hold>, E>,
+) -> Result<Vec<GivenUp>, E> {
+    let mut found = Vec::with_capacity(ops.len());
+    for op in ops {
+        let place = tail.place_of(op).filter(|place| !touched.contains(place));
+        let pending = place.and_then(|place| Some((place, tail.op(place)?)));
+        let (place, row) = pending.ok_or(NotPossible::NotPending(*op))?;
+        let waits_for_a_person = tail.is_dead(place)
+            || isolated_unit(tail, place).is_some()
+            || hold(&row.key, place)?.is_some_and(|hold| hold.waits_for_correction());
+        if !waits_for_a_person {
+            return Err(NotPossible::NotHeld(*op).into());
+        }
+        found.push(GivenUp { key: row.key.clone(), op: PlannedOp { id: *op, place }, kind: row.kind });
+    }
+    Ok(found)
+}
+
+/// Decides what ends with the ops that a person gives up. `rows` are the rows of their records.
+pub fn discard(given_up: &[GivenUp], rows: &BTreeMap<RecordKey, RecordRow>) -> Vec<Decision> {
+    let (mut ended, mut decisions) = (BTreeSet::new(), Vec::new());
+    for GivenUp { key, op, kind } in given_up {
+        let Some(row) = rows.get(key) else { continue };
+        let takes_later = *kind == OpKind::Create && row.confirmed_image().is_none();
+        let ends = |found: &&TailRef| found.place == op.place || (takes_later && found.place > op.place);
+        for found in row.tail.iter().filter(ends) {
+            if ended.insert(found.place) {
+                let op = PlannedOp { id: found.op, place: found.place };
+                decisions.push(Decision::Discarded { key: key.clone(), op });
+            }
+        }
+    }
+    decisions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::desk::{key, op_id, unit_id};
+    use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, row_of};
+
+    fn found(tail: &Tail, touched: &[u8], ops: &[u8], hold: Option<Hold>) -> Result<Vec<u8>, NotPossible> {
+        let touched = touched.iter().map(|seq| place(*seq)).collect();
+        let ops: Vec<_> = ops.iter().map(|number| op_id(*number)).collect();
+        let found = given_up(tail, &touched, &ops, |_, _| Ok::<_, NotPossible>(hold.clone()))?;
+        Ok(found.into_iter().map(|found| found.op.place.seq.number().try_into().unwrap()).collect())
+    }
+
+    #[test]
+    fn what_waits_for_a_person_may_be_given_up() {
+        let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create), ("3", OpKind::Update)]);
+        tail.set_dead(place(1), true);
+        tail.put_unit(unit_id(1), &unit_row("2", vec![planned(2)]));
+        let refused = Hold::Refused { reason: "no phone".to_owned() };
+        assert_eq!(found(&tail, &[], &[1, 2], None), Ok(vec![1, 2]));
+        assert_eq!(found(&tail, &[], &[3], Some(refused)), Ok(vec![3]));
+    }
+
+    #[test]
+    fn what_goes_by_itself_may_not_be_given_up() {
+        let tail = pending(&[("1", OpKind::Create)]);
+        let refused = Err(NotPossible::NotHeld(op_id(1)));
+        assert_eq!(found(&tail, &[], &[1], None), refused);
+        assert_eq!(found(&tail, &[], &[1], Some(Hold::UnmeteredNetwork)), refused);
+    }
+
+    #[test]
+    fn what_has_ended_may_not_be_given_up() {
+        let mut tail = pending(&[("1", OpKind::Create)]);
+        tail.set_dead(place(1), true);
+        assert_eq!(found(&tail, &[1], &[1], None), Err(NotPossible::NotPending(op_id(1))));
+        assert_eq!(found(&tail, &[], &[1, 9], None), Err(NotPossible::NotPending(op_id(9))));
+    }
+
+    /// Gives ops of record 1 up, whose tail has three ops, and returns the ones that end.
+    fn ends(confirmed: bool, given: &[(u8, OpKind)]) -> Vec<PlannedOp> {
+        let given = given.iter().map(|(number, kind)| {
+            let op = planned(*number);
+            GivenUp { key: key("1"), op, kind: *kind }
+        });
+        let rows = BTreeMap::from([(key("1"), row_of(confirmed, &[1, 2, 3]))]);
+        let decisions = discard(&given.collect::<Vec<_>>(), &rows);
+        let ended = decisions.into_iter().map(|decision| match decision {
+            Decision::Discarded { key: of, op } if of == key("1") => op,
+            other => panic!("not discarded: {other:?}"),
+        });
+        ended.collect()
+    }
+
+    #[test]
+    fn an_op_is_given_up_alone() {
+        assert_eq!(ends(true, &[(2, OpKind::Update)]), [planned(2)]);
+        assert_eq!(ends(false, &[(1, OpKind::Update)]), [planned(1)]);
+    }
+
+    #[test]
+    fn what_waits_behind_a_creation_ends_with_it() {
+        assert_eq!(ends(false, &[(1, OpKind::Create)]), [planned(1), planned(2), planned(3)]);
+        assert_eq!(ends(false, &[(2, OpKind::Create)]), [planned(2), planned(3)], "what came before stays");
+    }
+
+    #[test]
+    fn a_creation_of_a_record_that_is_there_takes_nothing_along() {
+        assert_eq!(ends(true, &[(1, OpKind::Create)]), [planned(1)]);
+    }
+
+    #[test]
+    fn each_op_ends_once() {
+        let ended = ends(false, &[(2, OpKind::Create), (3, OpKind::Update), (2, OpKind::Create)]);
+        assert_eq!(ended, [planned(2), planned(3)]);
+    }
+}

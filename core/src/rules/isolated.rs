@@ -1,0 +1,129 @@
+//! Units that do not get through though others do, and what a person's word on their ops comes to.
+//!
+//! | a person takes an op out of such a unit, and | the unit | the other ops that it carries |
+//! |---|---|---|
+//! | it carries single ops | is dead-lettered | are sent again without the op |
+//! | it carries a transaction | is dead-lettered | stay dead letters, for the person to decide on |
+//!
+//! Invariants:
+//! 1. Nobody knows whether such a unit arrived, so it is on record as given up, and what is sent again names it.
+//! 2. A transaction is never sent again in part.
+//!
+//! What it is not: how such units are found ([`super::failure`]), or when they are tried by themselves ([`super::plan`]).
+
+use std::collections::BTreeSet;
+
+use crate::entry::Decision;
+use crate::ids::{OpId, UnitId};
+use crate::op::OpPlace;
+use crate::rows::UnitRow;
+use crate::tail::Tail;
+
+/// A unit that does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isolated {
+    /// Which.
+    pub unit: UnitId,
+    /// What becomes of the rest of it when a person decides on some of its ops.
+    pub rest: Rest,
+}
+
+/// What becomes of the other ops of a unit from which some are taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// They are sent again.
+    GoesAgain,
+    /// They stay dead letters.
+    Stays,
+}
+
+/// Finds the units of these ops that do not get through, each once; returns them and the ops that are in none of them.
+/// `touched` are the ops that were ended or planned since the tail was folded.
+pub fn isolated(tail: &Tail, touched: &BTreeSet<OpPlace>, ops: &[OpId]) -> (Vec<Isolated>, Vec<OpId>) {
+    let (mut units, mut others): (Vec<Isolated>, _) = (Vec::new(), Vec::new());
+    for op in ops {
+        let place = tail.place_of(op).filter(|place| !touched.contains(place));
+        let Some((place, unit)) = place.and_then(|place| Some((place, isolated_unit(tail, place)?))) else {
+            others.push(*op);
+            continue;
+        };
+        if !units.iter().any(|known| known.unit == unit) {
+            let is_transaction = tail.op(place).is_some_and(|row| row.transaction_ops > 1);
+            let rest = if is_transaction { Rest::Stays } else { Rest::GoesAgain };
+            units.push(Isolated { unit, rest });
+        }
+    }
+    (units, others)
+}
+
+/// Returns the unit that an op is in, if that does not get through.
+pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
+    tail.unit_of(place).filter(|unit| tail.unit(unit).is_some_and(|unit| unit.isolated().is_some()))
+}
+
+/// Takes ops out of a unit that does not get through.
+pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decision> {
+    let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
+    let (planned, tries) = (unit.planned, unit.tries);
+    let given_up = Decision::DeadLettered { unit: isolated.unit, planned, tries, code, message: None };
+    let carried = unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| (&change.key, *op)));
+    let others = carried.filter(|(_, op)| isolated.rest == Rest::GoesAgain && !ops.contains(&op.id));
+    let again = others.map(|(key, op)| Decision::Retried { key: key.clone(), op });
+    std::iter::once(given_up).chain(again).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::OpKind;
+    use crate::rules::desk::{key, op_id, unit_id};
+    use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, transaction, unit_of};
+
+    #[test]
+    fn a_unit_is_found_once_for_all_of_its_ops_and_apart_from_ops_that_are_in_none() {
+        let mut tail = pending(&[("1", OpKind::Create), ("1", OpKind::Update), ("2", OpKind::Create)]);
+        tail.put_unit(unit_id(1), &unit_row("1", vec![planned(1), planned(2)]));
+        let found = isolated(&tail, &BTreeSet::new(), &[op_id(1), op_id(3), op_id(2), op_id(9)]);
+        let unit = Isolated { unit: unit_id(1), rest: Rest::GoesAgain };
+        assert_eq!(found, (vec![unit], vec![op_id(3), op_id(9)]));
+    }
+
+    #[test]
+    fn a_unit_that_is_merely_under_way_is_not_meant() {
+        let mut tail = pending(&[("1", OpKind::Create)]);
+        tail.put_unit(unit_id(1), &unit_of("1", vec![planned(1)]));
+        assert_eq!(isolated(&tail, &BTreeSet::new(), &[op_id(1)]), (Vec::new(), vec![op_id(1)]));
+    }
+
+    #[test]
+    fn an_op_that_was_ended_in_this_very_round_is_in_no_unit() {
+        let mut tail = pending(&[("1", OpKind::Create)]);
+        tail.put_unit(unit_id(1), &unit_row("1", vec![planned(1)]));
+        let found = isolated(&tail, &BTreeSet::from([place(1)]), &[op_id(1)]);
+        assert_eq!(found, (Vec::new(), vec![op_id(1)]));
+    }
+
+    #[test]
+    fn the_rest_of_a_transaction_stays() {
+        let mut tail = transaction(&[("1", 1), ("2", 2)]);
+        tail.put_unit(unit_id(1), &unit_row("1", vec![planned(1)]));
+        let (units, _) = isolated(&tail, &BTreeSet::new(), &[op_id(1)]);
+        assert_eq!(units, [Isolated { unit: unit_id(1), rest: Rest::Stays }]);
+    }
+
+    #[test]
+    fn who_takes_an_op_out_of_a_unit_sends_the_rest_of_it_again_but_for_a_transaction() {
+        let unit = unit_row("1", vec![planned(1), planned(2), planned(3)]);
+        let given_up = Decision::DeadLettered {
+            unit: unit_id(1),
+            planned: unit.planned,
+            tries: 0,
+            code: "http_502".to_owned(),
+            message: None,
+        };
+        let again = |seq| Decision::Retried { key: key("1"), op: planned(seq) };
+        let taken_out = |rest| take_out(Isolated { unit: unit_id(1), rest }, &unit, &[op_id(2)]);
+        assert_eq!(taken_out(Rest::GoesAgain), [given_up.clone(), again(1), again(3)]);
+        assert_eq!(taken_out(Rest::Stays), [given_up]);
+    }
+}

@@ -1,0 +1,289 @@
+//! What of an answer is new to the book, and which of its cursors move. Decided around what the answer says of units and records
+//! ([`super::answer`]).
+//!
+//! | the answer has | it is taken |
+//! |---|---|
+//! | cursors of a page that began elsewhere than where the book stands | never: only the server knows whether that is forward |
+//! | cursors of a page that tells of a unit which is no longer under way | never: the page leaves out what that unit changed |
+//! | other cursors | unless the book stands there already |
+//! | a receipt | unless it is on record |
+//! | a tenant | if none is known, together with something else, or once the book belongs to a server |
+//! | the server's time | together with something else, or alone if the device's clock was set since it was last told |
+//!
+//! Invariants:
+//! 1. An answer with nothing new writes nothing.
+//! 2. A cursor never moves past a record that the book was not given.
+//!
+//! What it is not: whether the answer can be true ([`super::credible`]), or comes from the book's own server ([`super::belonging`]).
+
+use std::collections::BTreeMap;
+
+use super::answer::Answered;
+use super::clock::ServerTime;
+use crate::entry::{Decision, Upstream};
+use crate::names::EntityType;
+use crate::numbers::Cursor;
+use crate::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
+use crate::rows::StateRow;
+use crate::time::WallTime;
+
+/// Takes away cursors that must not move. `began_here` says that a request which named one cursor for everything began where the
+/// book stands now; `known` reads where each entity type stands.
+///
+/// # Errors
+/// What `known` fails with.
+pub fn drop_late_cursors<E>(
+    request: &ExchangeRequest,
+    began_here: bool,
+    known: impl FnOnce() -> Result<BTreeMap<EntityType, Cursor>, E>,
+    answer: &mut ExchangeAnswer,
+) -> Result<(), E> {
+    if request.others.as_ref().is_some_and(|others| !others.as_bytes().is_empty()) {
+        // One cursor stood for all.
+        if !began_here {
+            answer.cursors.clear();
+        }
+    } else if !answer.cursors.is_empty() {
+        let known = known()?;
+        answer.cursors.retain(|entity, cursor| {
+            let place = known.get(entity);
+            request.cursors.get(entity) == place && place != Some(&*cursor)
+        });
+    }
+    Ok(())
+}
+
+/// Returns whether an answer says anything that may be new. `now` is what the device's wall clock shows.
+pub fn is_news(state: &StateRow, answer: &ExchangeAnswer, now: WallTime) -> bool {
+    !answer.outcomes.is_empty()
+        || !answer.changes.is_empty()
+        || !answer.cursors.is_empty()
+        || answer.receipt.is_some_and(|receipt| state.anchor != Some(receipt))
+        || !answer.set_aside.is_empty()
+        || (state.rereading && !answer.more)
+        || is_clock_news(state, answer, now)
+        || (answer.tenant.is_some() && state.tenant.is_none() && state.server.is_some())
+}
+
+/// What an answer comes to, with only what is new of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct News {
+    /// What is written.
+    pub answered: Answered,
+    /// Whether its facts are written at all.
+    pub tells: bool,
+    /// Whether its page leaves out what units changed that are no longer under way, so that it reads on for nobody.
+    pub passed_over: bool,
+}
+
+/// Keeps what is new. `sets_aside` says that the answer has rows which this program cannot hold, and which are new.
+pub fn keep_news(
+    state: &StateRow,
+    answer: &ExchangeAnswer,
+    now: WallTime,
+    sets_aside: bool,
+    mut answered: Answered,
+) -> News {
+    let passed_over = passes_over(answer, &answered.upstream);
+    if passed_over {
+        answered.upstream.cursors.clear();
+    }
+    if answered.upstream.receipt == state.anchor {
+        answered.upstream.receipt = None;
+    }
+    let tells = !answered.is_empty() || sets_aside || is_clock_news(state, answer, now);
+    let tenant = answer.tenant.filter(|_| state.tenant.is_none() && (tells || state.server.is_some()));
+    answered.decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
+    News { answered, tells, passed_over }
+}
+
+/// Returns whether an answer that comes late tells of a unit that is no longer under way. A page leaves out what the units of
+/// its request changed, so its cursors are good only for who takes their outcomes.
+fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
+    answer.outcomes.iter().any(|told| {
+        matches!(told.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
+            && !upstream.outcomes.iter().any(|taken| taken.unit == told.unit)
+    })
+}
+
+/// Returns whether this device's clock was set since what is on record of the server's: the next start goes by that record.
+fn is_clock_news(state: &StateRow, answer: &ExchangeAnswer, now: WallTime) -> bool {
+    let known = state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
+    known.is_some_and(|known| known.is_outdated_by(answer.server_time, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::entry::Receipt;
+    use crate::ids::{ServerEpoch, ServerId, TenantId};
+    use crate::numbers::{Hash, Seq};
+    use crate::protocol::{SetAsideRow, UnitOutcome};
+    use crate::random::SeededRandomness;
+    use crate::rules::answer::take_answer;
+    use crate::rules::desk::{Desk, applied, theirs, unit_id};
+    use crate::rules::test_tail::{answer, request};
+    use crate::schema::{EntityRules, Schema};
+
+    const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
+    const AN_HOUR_LATER: WallTime = WallTime::from_milliseconds(4_600_000);
+
+    fn entity(name: &str) -> EntityType {
+        EntityType::parse(name).unwrap()
+    }
+
+    fn cursor(text: &str) -> Cursor {
+        Cursor::new(text.into()).unwrap()
+    }
+
+    fn cursors(all: &[(&str, &str)]) -> BTreeMap<EntityType, Cursor> {
+        all.iter().map(|(name, at)| (entity(name), cursor(at))).collect()
+    }
+
+    fn receipt(seq: u64) -> Receipt {
+        Receipt { seq: Seq::new(seq), hash: Hash::ZERO }
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::from_bytes([9; 16])
+    }
+
+    /// A book of server 2 that was answered just now.
+    fn state() -> StateRow {
+        let server = (ServerId::from_bytes([2; 16]), ServerEpoch::from_bytes([3; 16]));
+        StateRow { server: Some(server), server_time: Some((NOW, NOW)), ..StateRow::default() }
+    }
+
+    fn silent() -> ExchangeAnswer {
+        ExchangeAnswer { server_time: NOW, ..answer() }
+    }
+
+    /// Returns the entity types whose cursors still move.
+    fn moved(began: &[(&str, &str)], stands: &[(&str, &str)], reads_to: &[(&str, &str)]) -> Vec<String> {
+        let asked = ExchangeRequest { cursors: cursors(began), ..request() };
+        let mut told = ExchangeAnswer { cursors: cursors(reads_to), ..silent() };
+        drop_late_cursors(&asked, false, || Ok::<_, Infallible>(cursors(stands)), &mut told).unwrap();
+        told.cursors.into_keys().map(|entity| entity.to_string()).collect()
+    }
+
+    #[test]
+    fn a_page_that_began_where_the_book_stands_moves_its_cursors() {
+        assert_eq!(moved(&[("lead", "a")], &[("lead", "a")], &[("lead", "b")]), ["lead"]);
+        assert_eq!(moved(&[], &[], &[("lead", "b")]), ["lead"], "both stand at the beginning");
+    }
+
+    #[test]
+    fn a_page_that_began_elsewhere_moves_no_cursor() {
+        let stands = [("lead", "c"), ("deal", "a")];
+        let reads_to = [("lead", "b"), ("deal", "b")];
+        assert_eq!(moved(&[("lead", "a"), ("deal", "a")], &stands, &reads_to), ["deal"]);
+    }
+
+    #[test]
+    fn a_cursor_that_says_where_the_book_stands_is_no_news() {
+        let none: [String; 0] = [];
+        assert_eq!(moved(&[("lead", "a")], &[("lead", "a")], &[("lead", "a")]), none);
+    }
+
+    #[test]
+    fn one_cursor_for_everything_moves_all_or_nothing() {
+        let moves = |began_here| {
+            let asked = ExchangeRequest { others: Some(cursor("x")), ..request() };
+            let mut told = ExchangeAnswer { cursors: cursors(&[("lead", "b")]), ..silent() };
+            let unread = || -> Result<_, Infallible> { panic!("no entity type of its own is read") };
+            drop_late_cursors(&asked, began_here, unread, &mut told).unwrap();
+            told.cursors.len()
+        };
+        assert_eq!((moves(true), moves(false)), (1, 0));
+    }
+
+    #[test]
+    fn an_answer_that_says_nothing_new_is_no_news() {
+        assert!(!is_news(&state(), &silent(), NOW));
+        let known = StateRow { anchor: Some(receipt(4)), tenant: Some(tenant()), ..state() };
+        let same = ExchangeAnswer { receipt: Some(receipt(4)), tenant: Some(tenant()), ..silent() };
+        assert!(!is_news(&known, &same, NOW));
+        let nobody = StateRow { server: None, ..state() };
+        assert!(!is_news(&nobody, &ExchangeAnswer { tenant: Some(tenant()), ..silent() }, NOW));
+    }
+
+    #[test]
+    fn each_thing_that_an_answer_can_say_is_news() {
+        let is_new = |answer: &ExchangeAnswer| is_news(&state(), answer, NOW);
+        let outcome = UnitOutcome { unit: unit_id(1), outcome: applied("1") };
+        assert!(is_new(&ExchangeAnswer { outcomes: vec![outcome], ..silent() }));
+        assert!(is_new(&ExchangeAnswer { changes: vec![theirs("1", 2, json!({}))], ..silent() }));
+        assert!(is_new(&ExchangeAnswer { cursors: cursors(&[("lead", "b")]), ..silent() }));
+        assert!(is_new(&ExchangeAnswer { receipt: Some(receipt(4)), ..silent() }));
+        assert!(is_new(&ExchangeAnswer { tenant: Some(tenant()), ..silent() }));
+        let mut aside = silent();
+        aside.set_aside.rows.push(SetAsideRow {
+            name: "x".to_owned(),
+            version: None,
+            fault: "no name",
+            row: None,
+        });
+        assert!(is_new(&aside));
+        assert!(is_news(&state(), &silent(), AN_HOUR_LATER), "the device's clock was set");
+    }
+
+    #[test]
+    fn the_end_of_a_server_that_is_read_anew_is_news_and_its_middle_is_not() {
+        let rereading = StateRow { rereading: true, ..state() };
+        assert!(is_news(&rereading, &silent(), NOW));
+        assert!(!is_news(&rereading, &ExchangeAnswer { more: true, ..silent() }, NOW));
+    }
+
+    /// Takes an answer of a book with one unit under way, and keeps what is new of it.
+    fn kept(state: &StateRow, answer: &ExchangeAnswer, now: WallTime, sets_aside: bool) -> News {
+        let mut desk = Desk::default().with("1", 1, 1, 0);
+        let (schema, mut random) = (Schema::open(EntityRules::default()), SeededRandomness::from_number(1));
+        let answered = take_answer(&mut desk, &schema, answer, now, &mut random).unwrap();
+        keep_news(state, answer, now, sets_aside, answered)
+    }
+
+    #[test]
+    fn a_page_that_leaves_out_what_a_unit_changed_moves_no_cursor_unless_its_outcome_is_taken() {
+        let of = |unit: u8| {
+            let outcome = UnitOutcome { unit: unit_id(unit), outcome: applied("1") };
+            let cursors = cursors(&[("lead", "b")]);
+            let news =
+                kept(&state(), &ExchangeAnswer { outcomes: vec![outcome], cursors, ..silent() }, NOW, false);
+            (news.passed_over, news.answered.upstream.cursors.len(), news.tells)
+        };
+        assert_eq!(of(1), (false, 1, true));
+        assert_eq!(of(7), (true, 0, false), "unit 7 has ended, so all that the answer said is known");
+    }
+
+    #[test]
+    fn a_receipt_is_written_once() {
+        let told = ExchangeAnswer { receipt: Some(receipt(4)), ..silent() };
+        let news = kept(&state(), &told, NOW, false);
+        assert_eq!((news.answered.upstream.receipt, news.tells), (Some(receipt(4)), true));
+        let again = kept(&StateRow { anchor: Some(receipt(4)), ..state() }, &told, NOW, false);
+        assert_eq!((again.answered.upstream.receipt, again.tells), (None, false));
+    }
+
+    #[test]
+    fn the_tenant_is_written_once_and_not_for_an_answer_that_is_nobodys() {
+        let told = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
+        let belongs = [Decision::BelongsTo { tenant: tenant() }];
+        let decided = |state: StateRow, sets_aside| kept(&state, &told, NOW, sets_aside).answered.decisions;
+        assert_eq!(decided(state(), false), belongs);
+        assert_eq!(decided(StateRow { tenant: Some(tenant()), ..state() }, true), []);
+        let nobody = || StateRow { server: None, ..state() };
+        assert_eq!(decided(nobody(), false), []);
+        assert_eq!(decided(nobody(), true), belongs);
+    }
+
+    #[test]
+    fn facts_are_written_if_rows_are_set_aside_or_the_clock_was_set() {
+        assert!(!kept(&state(), &silent(), NOW, false).tells);
+        assert!(kept(&state(), &silent(), NOW, true).tells);
+        assert!(kept(&state(), &silent(), AN_HOUR_LATER, false).tells);
+    }
+}

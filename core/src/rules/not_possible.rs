@@ -1,0 +1,56 @@
+//! What a person asks for and cannot have as things stand, and why.
+//!
+//! Invariant: each text says what is so, and what can be done instead.
+//!
+//! What it is not: a fault of the app's code. Between the moment that an app shows an op or a conflict and the moment that a
+//! person decides on it, a sync may have ended it; so each of these can be met by an app without a bug.
+
+use crate::ids::OpId;
+use crate::numbers::ConflictId;
+use crate::op::OpPlace;
+
+/// A person's decision that cannot be carried out as things stand, and why. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotPossible {
+    /// No entry of the log has such an op.
+    #[error("the log has no op {0}: take the place from the record's history")]
+    NoSuchOp(OpPlace),
+    /// The op has ended, or was never here.
+    #[error("op {0} is not pending: it has ended, so only an undo takes back what it did")]
+    NotPending(OpId),
+    /// Only a dead letter, or an op that does not get through, is sent again or corrected.
+    #[error(
+        "op {0} is neither a dead letter nor an op that does not get through: a sync sends it as it is, or it has ended"
+    )]
+    NotRefused(OpId),
+    /// Only what a person has to decide on is discarded.
+    #[error(
+        "op {0} waits for no decision: it is neither a dead letter nor held until someone corrects it; undo it instead"
+    )]
+    NotHeld(OpId),
+    /// A deletion has no fields.
+    #[error("op {0} is a deletion, which has nothing to correct: retry or discard it")]
+    NothingToCorrect(OpId),
+    /// The book has no such conflict.
+    #[error("the book has no conflict {0}: list the conflicts to see which there are")]
+    NoSuchConflict(ConflictId),
+    /// A person has yet to choose.
+    #[error("this conflict is still open: choose in it")]
+    ConflictIsOpen,
+    /// It is settled already.
+    #[error("this conflict is settled already: flip it")]
+    ConflictIsSettled,
+    /// A rule merged both sides.
+    #[error("a rule merged both sides: write the value that you want")]
+    ConflictIsMerged,
+    /// Nobody answered in place of the server that the book belongs to.
+    #[error("no other server has answered, so there is none to accept: sync first")]
+    NoOtherServer,
+    /// More than one answered in its place.
+    #[error("several other servers have answered: name the one that is meant")]
+    SeveralServers,
+    /// This one is not among those that answered.
+    #[error("this server has not answered, so it cannot be accepted: choose one that has")]
+    ServerHasNotAnswered,
+}

@@ -1,0 +1,130 @@
+//! What is offered again to a server that was set back, or that takes another one's place.
+//!
+//! | a former server | this one | the record has pending ops | offered |
+//! |---|---|---|---|
+//! | had an image | has another one | no | an update to what differs |
+//! | had an image | has none | no | a create |
+//! | had deleted it | has it | no | a delete |
+//! | anything | anything | yes | nothing: what is pending is newer |
+//! | had it | was read to its end and never named it | no | a create |
+//!
+//! Invariants:
+//! 1. An offer keeps the stamp that the former server had, so an older state never wins over a newer one.
+//! 2. Nothing that a former server confirmed is dropped.
+//!
+//! What it is not: finding out which records those are while an answer is taken ([`super::answer`]).
+
+use super::answer::Reoffer;
+use crate::fields::{FieldsJson, InvalidFields};
+use crate::names::RecordKey;
+use crate::op::Mutation;
+use crate::rows::RecordRow;
+use crate::time::Hlc;
+
+/// An op that offers a record again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// What it does.
+    pub mutation: Mutation,
+    /// The stamp that it is written under.
+    pub edited_at: Hlc,
+}
+
+/// Returns the offer of a record that this server has in an older state, if there is anything to offer. `row` is the record's row.
+///
+/// # Errors
+/// [`InvalidFields`] if the row is damaged.
+pub fn offer(older: Reoffer, row: &RecordRow) -> Result<Option<Offer>, InvalidFields> {
+    if !row.tail.is_empty() {
+        return Ok(None);
+    }
+    let Reoffer { key, image, edited_at } = older;
+    let now = row.image().map(FieldsJson::to_fields).transpose()?;
+    let mutation = match (image, now) {
+        (Some(image), Some(now)) => Mutation::update(key, now.patch_to(&image)),
+        (Some(image), None) => Mutation::create(key, image),
+        (None, Some(_)) => Mutation::delete(key),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Offer { mutation, edited_at }))
+}
+
+/// Returns the offer of a record that a former server had and that this one, read to its end, never named.
+///
+/// # Errors
+/// [`InvalidFields`] if the row is damaged.
+pub fn offer_missing(key: RecordKey, row: &RecordRow) -> Result<Option<Offer>, InvalidFields> {
+    let confirmed = row.confirmed.as_ref().filter(|_| row.tail.is_empty());
+    let offer = confirmed.map(|confirmed| {
+        let image = confirmed.fields.to_fields()?;
+        Ok(Offer { mutation: Mutation::create(key, image), edited_at: confirmed.edited_at })
+    });
+    offer.transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fields::Fields;
+    use crate::rows::Visible;
+    use crate::rules::desk::{fields, key};
+    use crate::rules::test_tail::row_of;
+
+    const BEFORE: Hlc = Hlc::from_bits(77);
+
+    /// A record that the app reads so.
+    fn read_as(image: Option<Value>) -> RecordRow {
+        let visible = image.map_or(Visible::Absent, |image| Visible::Own(fields(image).to_json()));
+        RecordRow { visible, ..RecordRow::default() }
+    }
+
+    fn offered(had: Option<Value>, row: &RecordRow) -> Option<Mutation> {
+        let older = Reoffer { key: key("1"), image: had.map(fields), edited_at: BEFORE };
+        let offer = offer(older, row).unwrap()?;
+        assert_eq!(offer.edited_at, BEFORE, "an offer keeps its stamp");
+        Some(offer.mutation)
+    }
+
+    #[test]
+    fn what_this_server_has_otherwise_is_offered_as_an_update_to_what_differs() {
+        let now = read_as(Some(json!({"a": 1, "b": 1, "c": 1})));
+        let update = Mutation::update(key("1"), fields(json!({"b": 2, "c": null})));
+        assert_eq!(offered(Some(json!({"a": 1, "b": 2})), &now), Some(update));
+    }
+
+    #[test]
+    fn what_this_server_lacks_is_offered_as_a_creation_and_what_it_has_again_as_a_deletion() {
+        let create = Mutation::create(key("1"), fields(json!({"a": 1})));
+        assert_eq!(offered(Some(json!({"a": 1})), &read_as(None)), Some(create));
+        assert_eq!(offered(None, &read_as(Some(json!({"a": 1})))), Some(Mutation::delete(key("1"))));
+        assert_eq!(offered(None, &read_as(None)), None, "neither has it");
+    }
+
+    #[test]
+    fn what_is_pending_is_newer_than_an_offer() {
+        let row = row_of(true, &[1]);
+        for had in [Some(json!({"a": 1})), None] {
+            assert_eq!(offered(had, &row), None);
+        }
+        assert_eq!(offer_missing(key("1"), &row), Ok(None));
+    }
+
+    #[test]
+    fn what_this_server_never_named_is_offered_as_it_was_confirmed() {
+        let row = row_of(true, &[]);
+        let stamp = row.confirmed.as_ref().map(|confirmed| confirmed.edited_at).unwrap();
+        let mutation = Mutation::create(key("1"), fields(json!({"n": "before"})));
+        assert_eq!(offer_missing(key("1"), &row), Ok(Some(Offer { mutation, edited_at: stamp })));
+        assert_eq!(offer_missing(key("1"), &row_of(false, &[])), Ok(None), "it was never confirmed");
+    }
+
+    #[test]
+    fn a_damaged_row_is_said_to_be_damaged() {
+        let damaged = FieldsJson::from_stored(b"{").unwrap();
+        let row = RecordRow { visible: Visible::Own(damaged), ..RecordRow::default() };
+        let older = Reoffer { key: key("1"), image: Some(Fields::new()), edited_at: BEFORE };
+        assert!(offer(older, &row).is_err());
+    }
+}

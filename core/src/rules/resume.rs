@@ -1,0 +1,83 @@
+//! What goes on when a person says that something outside has changed.
+//!
+//! | the person has | goes on |
+//! |---|---|
+//! | new credentials | what this actor made |
+//! | upgraded the app or the server | entity types, the protocol, and ops that the old version could not turn into its schema |
+//!
+//! Invariant: what waits for something else stays parked: a choice in a conflict, an accepted server, another actor.
+//!
+//! What it is not: what an answer of the server lifts by itself ([`super::failure::refutes`], [`super::belonging::lifted`]).
+
+use super::upcast;
+use crate::entry::{Decision, ParkScope};
+use crate::names::Actor;
+use crate::rows::StateRow;
+
+/// Something outside that has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// There are new credentials for this actor.
+    Credentials(&'a Actor),
+    /// The app or the server was upgraded.
+    Upgraded,
+}
+
+/// Returns the decisions that let go on what waited for this change.
+pub fn resume(state: &StateRow, change: Change<'_>) -> Vec<Decision> {
+    let concerned = state.parks.iter().filter(|(scope, code)| waits_for(change, scope, code));
+    concerned.map(|(scope, _)| Decision::Unparked { scope: scope.clone() }).collect()
+}
+
+fn waits_for(change: Change<'_>, scope: &ParkScope, code: &str) -> bool {
+    match (change, scope) {
+        (Change::Credentials(actor), ParkScope::Actor(parked)) => parked == actor,
+        (Change::Upgraded, ParkScope::Protocol | ParkScope::Entity(_)) => true,
+        (Change::Upgraded, ParkScope::Op(_)) => code == upcast::PARK_CODE,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ServerEpoch, ServerId, TenantId};
+    use crate::names::EntityType;
+    use crate::rules::desk::op_id;
+
+    fn actor(name: &str) -> Actor {
+        Actor::parse(name).unwrap()
+    }
+
+    /// Returns what goes on of a book in which everything is parked that can be.
+    fn goes_on(change: Change<'_>) -> Vec<ParkScope> {
+        let parks = [
+            (ParkScope::Actor(actor("ann")), "token_expired"),
+            (ParkScope::Actor(actor("ben")), "token_expired"),
+            (ParkScope::Entity(EntityType::parse("lead").unwrap()), "unknown_entity"),
+            (ParkScope::Op(op_id(1)), "conflict"),
+            (ParkScope::Op(op_id(2)), upcast::PARK_CODE),
+            (ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16])), "other"),
+            (ParkScope::Tenant(TenantId::from_bytes([1; 16])), "other_tenant"),
+            (ParkScope::Protocol, "upgrade"),
+        ];
+        let parks = parks.into_iter().map(|(scope, code)| (scope, code.to_owned())).collect();
+        let decisions = resume(&StateRow { parks, ..StateRow::default() }, change);
+        let scopes = decisions.into_iter().map(|decision| match decision {
+            Decision::Unparked { scope } => scope,
+            other => panic!("nothing goes on by {other:?}"),
+        });
+        scopes.collect()
+    }
+
+    #[test]
+    fn new_credentials_let_go_on_what_their_actor_made() {
+        assert_eq!(goes_on(Change::Credentials(&actor("ann"))), [ParkScope::Actor(actor("ann"))]);
+    }
+
+    #[test]
+    fn an_upgrade_lets_go_on_what_the_old_version_could_not_do() {
+        let lead = ParkScope::Entity(EntityType::parse("lead").unwrap());
+        assert_eq!(goes_on(Change::Upgraded), [lead, ParkScope::Op(op_id(2)), ParkScope::Protocol]);
+    }
+}

@@ -1,0 +1,175 @@
+//! A tail in memory, for the tests of what a person decides.
+
+use std::collections::BTreeMap;
+
+use super::desk::{Desk, key, op_id, unit_id};
+use crate::entry::{Extent, PlannedOp, Winner};
+use crate::fields::Fields;
+use crate::ids::{DeviceId, Epoch, RequestId, ServerEpoch, ServerId};
+use crate::names::Actor;
+use crate::numbers::{Seq, Version};
+use crate::op::{OpKind, OpPlace};
+use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
+use crate::rows::{
+    ConflictRow, DeadLetterRow, RecordRow, Suspicion, TailRef, TailRow, UnitChangeRow, UnitRow,
+};
+use crate::schema::Policy;
+use crate::tail::Tail;
+use crate::time::{Hlc, WallTime};
+
+/// The place of the only op of an entry.
+pub(super) fn place(seq: u8) -> OpPlace {
+    OpPlace { seq: Seq::new(seq.into()), index: 0 }
+}
+
+/// The op with this number, where the entry with this number has it.
+pub(super) fn planned(seq: u8) -> PlannedOp {
+    PlannedOp { id: op_id(seq), place: place(seq) }
+}
+
+/// A pending op of a record, on its own.
+pub(super) fn tail_row(record: &str, number: u8, kind: OpKind) -> TailRow {
+    TailRow {
+        op: op_id(number),
+        key: key(record),
+        kind,
+        actor: Actor::parse("ann").unwrap(),
+        edited_at: Hlc::from_bits(number.into()),
+        made_at: WallTime::default(),
+        schema_version: 1,
+        upcast: None,
+        transaction_ops: 1,
+        bytes: 10,
+        references: Vec::new(),
+        led_away: Vec::new(),
+    }
+}
+
+/// Ops of records, in entries 1, 2, 3, …
+pub(super) fn pending(ops: &[(&str, OpKind)]) -> Tail {
+    let mut tail = Tail::default();
+    for (seq, (record, kind)) in (1..).zip(ops) {
+        tail.insert(place(seq), tail_row(record, seq, *kind));
+    }
+    tail
+}
+
+/// The ops with these numbers as one transaction in entry 1, each of another record.
+pub(super) fn transaction(numbers: &[(&str, u8)]) -> Tail {
+    let mut tail = Tail::default();
+    for (index, (record, number)) in (0..).zip(numbers) {
+        let transaction_ops = u32::try_from(numbers.len()).unwrap();
+        let row = TailRow { transaction_ops, ..tail_row(record, *number, OpKind::Update) };
+        tail.insert(OpPlace { index, ..place(1) }, row);
+    }
+    tail
+}
+
+/// Unit 1, which carries these ops of a record.
+pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
+    let unit = Desk::default().with(record, 1, 1, 0).units.remove(&unit_id(1)).unwrap();
+    let change = UnitChangeRow { ops, ..unit.changes[0].clone() };
+    UnitRow { changes: vec![change], ..unit }
+}
+
+/// The same, which was found to be what does not get through.
+pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
+    let retry_at = Some(WallTime::from_milliseconds(60_000));
+    let suspicion = Suspicion { group: (Seq::new(7), 0), times: 2, code: "http_502".to_owned(), retry_at };
+    UnitRow { suspicion: Some(suspicion), ..unit_of(record, ops) }
+}
+
+/// A record's row with updates of these numbers as its tail. The server has it, or never told of it.
+pub(super) fn row_of(confirmed: bool, numbers: &[u8]) -> RecordRow {
+    let row = Desk::default().with("1", 1, 0, 0).row("1").clone();
+    let tail = numbers.iter().map(|number| TailRef::new(op_id(*number), place(*number), OpKind::Update));
+    RecordRow { confirmed: row.confirmed.filter(|_| confirmed), tail: tail.collect(), ..row }
+}
+
+/// The dead letter of an op.
+pub(super) fn dead_letter(record: &str, op: PlannedOp, kind: OpKind) -> DeadLetterRow {
+    DeadLetterRow {
+        key: key(record),
+        op,
+        kind,
+        actor: Actor::parse("ann").unwrap(),
+        unit: unit_id(1),
+        code: "23514".to_owned(),
+        message: String::new(),
+        tries: 1,
+        first_at: WallTime::default(),
+        last_at: WallTime::default(),
+        recorded: Seq::new(9),
+    }
+}
+
+/// A conflict of op 1 with the server, which deleted the record or not; with its fields, if it was settled by field.
+pub(super) fn conflict(
+    kind: OpKind,
+    winner: Winner,
+    deleted: bool,
+    settled: &[(&str, Winner)],
+) -> ConflictRow {
+    let nothing = Fields::new().to_json();
+    let policy = Policy::LastWriteWins;
+    ConflictRow {
+        key: key("1"),
+        op: planned(1),
+        kind,
+        edited_at: Hlc::ZERO,
+        version: Version::new(2),
+        extent: if deleted { Extent::Deleted } else { Extent::Whole },
+        remote_edited_at: Hlc::ZERO,
+        fields: settled.iter().map(|(name, winner)| ((*name).to_owned(), policy, *winner)).collect(),
+        winner,
+        rule: policy,
+        base: nothing.clone(),
+        local: nothing.clone(),
+        remote: nothing,
+        merged: None,
+        functions: Vec::new(),
+        at: WallTime::default(),
+        open: winner == Winner::Undecided,
+    }
+}
+
+/// An answer of server 2 that says nothing.
+pub(super) fn answer() -> ExchangeAnswer {
+    ExchangeAnswer {
+        tenant: None,
+        set_aside: SetAside::default(),
+        marker: MARKER.to_owned(),
+        protocol: PROTOCOL,
+        request: RequestId::from_bytes([1; 16]),
+        server: ServerId::from_bytes([2; 16]),
+        server_epoch: ServerEpoch::from_bytes([3; 16]),
+        server_time: WallTime::default(),
+        outcomes: Vec::new(),
+        changes: Vec::new(),
+        cursors: BTreeMap::new(),
+        more: false,
+        others: None,
+        receipt: None,
+        forked: None,
+    }
+}
+
+/// A request that asks for nothing.
+pub(super) fn request() -> ExchangeRequest {
+    ExchangeRequest {
+        protocol: PROTOCOL,
+        request: RequestId::from_bytes([1; 16]),
+        device: DeviceId::from_bytes([4; 16]),
+        epoch: Epoch::from_bytes([5; 16]),
+        device_key: None,
+        others: None,
+        actor: Actor::parse("ann").unwrap(),
+        server_epoch: None,
+        tenant: None,
+        head: None,
+        units: Vec::new(),
+        foreign_cursors: BTreeMap::new(),
+        cursors: BTreeMap::new(),
+        page_limit: 0,
+    }
+}

@@ -1,0 +1,201 @@
+//! What takes an op back.
+//!
+//! | the op, with the rest of its transaction | undone by |
+//! |---|---|
+//! | was never planned, is no dead letter, and is the last of its record | a decision: it is annulled and never leaves |
+//! | anything else | an op that cites it, if the next table has one |
+//!
+//! | the op was | the app reads now | the op that takes it back |
+//! |---|---|---|
+//! | a create | a record | a delete |
+//! | an update | a record | an update back, of the fields that nobody changed since |
+//! | a delete | no record | a create with the image before |
+//! | a replace | a record | a replace with the image before |
+//! | any | anything else | none |
+//!
+//! Invariants:
+//! 1. Nothing is erased: what is undone stays in the log.
+//! 2. A transaction is annulled whole or not at all.
+//! 3. The undo of an update never takes back what someone wrote later.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::OpContent;
+use crate::entry::{Annulled, AnnulledReason, Decision, PlannedOp};
+use crate::fields::Fields;
+use crate::names::RecordKey;
+use crate::op::{Mutation, OpKind, OpPlace};
+use crate::tail::Tail;
+
+/// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may have left or later ops stand on
+/// it. `touched` are the ops that were ended or planned since the tail was folded.
+pub fn annul(tail: &Tail, touched: &BTreeSet<OpPlace>, op: OpPlace) -> Option<Vec<Decision>> {
+    let transaction_ops = tail.op(op)?.transaction_ops;
+    let ops: Vec<_> = tail.ops_of_entry(op.seq).collect();
+    let is_whole = u32::try_from(ops.len()).is_ok_and(|count| count == transaction_ops);
+    let is_last = |place: OpPlace, key: &RecordKey| {
+        tail.ops_of(key).next_back().is_some_and(|last| last.seq == place.seq)
+    };
+    let is_free =
+        |place: &OpPlace| tail.unit_of(*place).is_none() && !tail.is_dead(*place) && !touched.contains(place);
+    if !is_whole || !ops.iter().all(|(place, row)| is_free(place) && is_last(*place, &row.key)) {
+        return None;
+    }
+    let annulled = ops.into_iter().map(|(place, row)| {
+        let ops = vec![PlannedOp { id: row.op, place }];
+        Decision::Annulled(Annulled { key: row.key.clone(), ops, reason: AnnulledReason::Undone })
+    });
+    Some(annulled.collect())
+}
+
+/// Returns the op that takes back one that may have left, or `None` if there is nothing to take back.
+///
+/// `before` is what the app read before the op, `now` what it reads now.
+pub fn compensate(
+    key: &RecordKey,
+    undone: &OpContent,
+    before: Option<&Fields>,
+    now: Option<&Fields>,
+) -> Option<Mutation> {
+    let mutation = match (undone.kind, before, now) {
+        (OpKind::Create, _, Some(_)) => Mutation::delete(key.clone()),
+        (OpKind::Delete, Some(before), None) => Mutation::create(key.clone(), before.clone()),
+        (OpKind::Replace, Some(before), Some(_)) => Mutation::replace(key.clone(), before.clone()),
+        (OpKind::Update, Some(before), Some(now)) => {
+            let back = update_back(&undone.fields, before, now);
+            if back.is_empty() {
+                return None;
+            }
+            Mutation::update(key.clone(), back)
+        }
+        _ => return None,
+    };
+    Some(Mutation { cites: Some(undone.id), ..mutation })
+}
+
+/// Returns the values before of the fields that still are as the update set them.
+fn update_back(set: &Fields, before: &Fields, now: &Fields) -> Fields {
+    let null = Value::Null;
+    let is_unchanged = |name: &str| now.get(name).unwrap_or(&null) == set.get(name).unwrap_or(&null);
+    let unchanged = set.names().filter(|name| is_unchanged(name));
+    unchanged.map(|name| (name.to_owned(), before.get(name).cloned().unwrap_or(Value::Null))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::desk::{fields, key, op_id, unit_id};
+    use crate::rules::test_tail::{pending, place, planned, tail_row, transaction, unit_of};
+    use crate::time::Hlc;
+
+    fn untouched() -> BTreeSet<OpPlace> {
+        BTreeSet::new()
+    }
+
+    fn annulled(tail: &Tail, touched: &BTreeSet<OpPlace>, seq: u8) -> Option<Vec<PlannedOp>> {
+        let decisions = annul(tail, touched, place(seq))?;
+        let ops = decisions.into_iter().flat_map(|decision| match decision {
+            Decision::Annulled(Annulled { ops, reason: AnnulledReason::Undone, .. }) => ops,
+            other => panic!("not annulled: {other:?}"),
+        });
+        Some(ops.collect())
+    }
+
+    #[test]
+    fn the_last_op_of_a_record_that_was_never_planned_is_annulled() {
+        let tail = pending(&[("1", OpKind::Create), ("1", OpKind::Update), ("2", OpKind::Create)]);
+        assert_eq!(annulled(&tail, &untouched(), 2), Some(vec![planned(2)]));
+        assert_eq!(annulled(&tail, &untouched(), 3), Some(vec![planned(3)]));
+        assert_eq!(annulled(&tail, &untouched(), 1), None, "op 2 stands on it");
+        assert_eq!(annulled(&tail, &untouched(), 9), None, "it has ended");
+    }
+
+    #[test]
+    fn an_op_that_may_have_left_is_not_annulled() {
+        let mut tail = pending(&[("1", OpKind::Create)]);
+        assert_eq!(
+            annulled(&tail, &BTreeSet::from([place(1)]), 1),
+            None,
+            "it was planned in this very round"
+        );
+        tail.put_unit(unit_id(1), &unit_of("1", vec![planned(1)]));
+        assert_eq!(annulled(&tail, &untouched(), 1), None, "it is under way");
+    }
+
+    #[test]
+    fn a_dead_letter_is_not_annulled() {
+        let mut tail = pending(&[("1", OpKind::Create)]);
+        tail.set_dead(place(1), true);
+        assert_eq!(annulled(&tail, &untouched(), 1), None);
+    }
+
+    #[test]
+    fn a_transaction_is_annulled_whole_or_not_at_all() {
+        let both = || transaction(&[("1", 10), ("2", 11)]);
+        let ids = |ops: Vec<PlannedOp>| ops.into_iter().map(|op| op.id).collect::<Vec<_>>();
+        assert_eq!(annulled(&both(), &untouched(), 1).map(ids), Some(vec![op_id(10), op_id(11)]));
+        let mut later = both();
+        later.insert(place(2), tail_row("2", 2, OpKind::Update));
+        assert_eq!(annulled(&later, &untouched(), 1), None, "a later op stands on one of the two");
+        let mut half = both();
+        half.remove(OpPlace { index: 1, ..place(1) });
+        assert_eq!(annulled(&half, &untouched(), 1), None, "one of the two has ended");
+    }
+
+    fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: Option<Value>) -> Option<Mutation> {
+        let undone =
+            OpContent { id: op_id(1), kind, edited_at: Hlc::ZERO, schema_version: 1, fields: fields(said) };
+        compensate(&key("1"), &undone, before.map(fields).as_ref(), now.map(fields).as_ref())
+    }
+
+    fn cites(mutation: Mutation) -> Option<Mutation> {
+        Some(Mutation { cites: Some(op_id(1)), ..mutation })
+    }
+
+    #[test]
+    fn an_update_is_taken_back_field_by_field() {
+        let (before, now) = (json!({"a": 1, "b": 1}), json!({"a": 2, "b": 2, "c": 2}));
+        let back = taken_back(OpKind::Update, json!({"a": 2, "c": 2}), Some(before), Some(now));
+        assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1, "c": null})))));
+    }
+
+    #[test]
+    fn what_someone_changed_since_is_left_alone() {
+        let back = taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), Some(json!({"a": 3})));
+        assert_eq!(back, None);
+    }
+
+    #[test]
+    fn a_field_that_the_update_took_away_comes_back() {
+        let back = taken_back(OpKind::Update, json!({"a": null}), Some(json!({"a": 1})), Some(json!({})));
+        assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
+    }
+
+    #[test]
+    fn a_create_is_taken_back_by_a_delete_and_a_delete_by_a_create_with_the_image_before() {
+        let of_create = taken_back(OpKind::Create, json!({"a": 1}), None, Some(json!({"a": 1})));
+        assert_eq!(of_create, cites(Mutation::delete(key("1"))));
+        let of_delete = taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), None);
+        assert_eq!(of_delete, cites(Mutation::create(key("1"), fields(json!({"a": 1})))));
+    }
+
+    #[test]
+    fn a_replace_is_taken_back_by_a_replace_with_the_image_before() {
+        let (before, now) = (json!({"a": 1}), json!({"b": 3}));
+        let back = taken_back(OpKind::Replace, json!({"b": 2}), Some(before), Some(now));
+        assert_eq!(back, cites(Mutation::replace(key("1"), fields(json!({"a": 1})))));
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_or_is_there_again_is_not_taken_back() {
+        let image = || Some(json!({"a": 1}));
+        assert_eq!(taken_back(OpKind::Create, json!({"a": 1}), None, None), None);
+        assert_eq!(taken_back(OpKind::Update, json!({"a": 1}), image(), None), None);
+        assert_eq!(taken_back(OpKind::Replace, json!({"a": 1}), image(), None), None);
+        assert_eq!(taken_back(OpKind::Delete, json!({}), image(), image()), None);
+    }
+}

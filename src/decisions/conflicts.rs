@@ -1,0 +1,70 @@
+//! What a person decides about conflicts: choose in an open one, flip a settled one.
+
+use fieldbook_core::entry::{Items, Verb};
+use fieldbook_core::rows::ConflictRow;
+use fieldbook_core::rules::admit::Rejected;
+use fieldbook_core::rules::choose::{Choice, choose};
+use fieldbook_core::rules::flip::{FlipFields, flip};
+use fieldbook_core::rules::{NotPossible, effective_fields};
+use fieldbook_core::{ConflictId, Fields, FieldsJson};
+use fieldbook_projections::{LogView, Tables};
+
+use super::{decide, visible};
+use crate::book::Book;
+use crate::error::Error;
+use crate::write::{Written, write_in};
+
+impl Book {
+    /// Returns the conflicts, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn conflicts(&self) -> Result<Vec<(ConflictId, ConflictRow)>, Error> {
+        Ok(self.snapshot()?.conflicts()?)
+    }
+
+    /// Makes the other side of a settled conflict win, by an op that cites the one that was in it.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if there is no such conflict, it is still open, or a rule merged both sides.
+    pub fn flip(&self, conflict: ConflictId) -> Result<Written, Error> {
+        let row = self.conflict(conflict)?;
+        let last = self.image_before(&row.key, conflict.seq)?.unwrap_or_default();
+        let read = |fields: &FieldsJson| fields.to_fields().map_err(Error::damaged);
+        let values = FlipFields { local: read(&row.local)?, remote: read(&row.remote)?, last };
+        self.shared.write_in_turn(move |session| {
+            let now = visible(&session.tables.record(&row.key)?.unwrap_or_default())?;
+            match flip(&row, &values, now.as_ref())? {
+                Some(mutation) => write_in(session, mutation),
+                None => Ok(Written::Unchanged),
+            }
+        })
+    }
+
+    /// Settles a conflict that was left open for a person. What waited is sent, or given up, accordingly.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if there is no such conflict, or it is settled already; [`Error::Rejected`] if the values that were
+    /// given for both sides are not valid.
+    pub fn resolve(&self, conflict: ConflictId, choice: Choice) -> Result<(), Error> {
+        let row = self.conflict(conflict)?;
+        self.shared.write_in_turn(move |session| {
+            let record = session.tables.record(&row.key)?.unwrap_or_default();
+            let content = session.log_view().op(row.op.place)?;
+            let pending = record.tail.iter().find(|reference| reference.op == row.op.id);
+            let effective =
+                pending.map_or_else(Fields::new, |reference| effective_fields(&content, reference));
+            let chosen = choose(&row, &record, session.tail, &effective, &choice)?;
+            let merged = chosen.merged.as_ref().map(Fields::checked).transpose();
+            let merged = merged.map_err(|fault| Rejected::Fields { key: row.key.clone(), fault })?;
+            let mut items = Items::default();
+            let merged = merged.map(|merged| items.add_fields(&merged, session.randomness));
+            decide(session, Verb::Resolve, chosen.decisions(&row, merged), items)
+        })
+    }
+
+    fn conflict(&self, id: ConflictId) -> Result<ConflictRow, Error> {
+        let found = self.conflicts()?.into_iter().find(|(found, _)| *found == id);
+        Ok(found.map(|(_, row)| row).ok_or(NotPossible::NoSuchConflict(id))?)
+    }
+}

@@ -1,0 +1,67 @@
+//! What a person decides: undo, retry, discard or correct an op, choose in a conflict or flip it, resume, accept a server.
+//!
+//! ```text
+//!   read what the rule needs ─► ask the rule (core's `rules`) ─► append what it decides, with the actor who decided
+//! ```
+//!
+//! `ops` has what is decided about ops, `conflicts` about conflicts, `resume` about what is parked and about servers.
+//!
+//! Invariants:
+//! 1. Nothing here decides: each method asks a rule, and writes what comes out.
+//! 2. A decision is one commit, and is read and written within one round, so that nothing changes in between.
+//! 3. Nothing is erased: a decision is an entry of its own that names what it is about.
+
+mod conflicts;
+mod ops;
+mod resume;
+
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, Verb};
+use fieldbook_core::rows::RecordRow;
+use fieldbook_core::rules::NotPossible;
+use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey, Seq};
+use fieldbook_projections::{CachedLog, Effects, MemoryTables, apply};
+
+pub use self::ops::Undone;
+use crate::book::Book;
+use crate::error::Error;
+use crate::writer::Session;
+
+/// Appends what a person decided.
+fn decide(
+    session: &mut Session<'_>,
+    word: Verb,
+    decisions: Vec<Decision>,
+    items: Items,
+) -> Result<(), Error> {
+    session.append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
+    Ok(())
+}
+
+/// Returns what the app reads of a record.
+fn visible(row: &RecordRow) -> Result<Option<Fields>, Error> {
+    row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)
+}
+
+impl Book {
+    /// Returns the record of an op of the log.
+    fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
+        let entry = self.entries(op.seq, 1)?.into_iter().next().filter(|entry| entry.header.seq == op.seq);
+        let Some(Meta::Intent(intent)) = entry.map(|entry| entry.meta) else {
+            return Err(NotPossible::NoSuchOp(op).into());
+        };
+        let meta = usize::try_from(op.index).ok().and_then(|index| intent.ops.into_iter().nth(index));
+        Ok(meta.map(|meta| meta.key).ok_or(NotPossible::NoSuchOp(op))?)
+    }
+
+    /// Folds only the entries that touched a record, up to but not including one: what the app read of it then.
+    fn image_before(&self, key: &RecordKey, seq: Seq) -> Result<Option<Fields>, Error> {
+        let timeline = self.timeline(key)?;
+        let snapshot = self.snapshot()?;
+        let log: CachedLog<_> = snapshot.log()?;
+        let (mut tables, mut effects) = (MemoryTables::default(), Effects::default());
+        for entry in timeline.iter().take_while(|entry| entry.header.seq < seq) {
+            apply(&mut tables, &log, self.schema(), entry, &mut effects)?;
+        }
+        tables.records.get(key).map_or(Ok(None), visible)
+    }
+}

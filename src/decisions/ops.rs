@@ -1,0 +1,202 @@
+//! What a person decides about ops: undo, retry, discard, correct.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fieldbook_core::entry::{Items, PlannedOp, Verb};
+use fieldbook_core::rows::{DeadLetterRow, RecordRow};
+use fieldbook_core::rules::coalesce::Step;
+use fieldbook_core::rules::correct::{TailOp, before_correction, correct};
+use fieldbook_core::rules::discard::{discard, given_up};
+use fieldbook_core::rules::isolated::{isolated, isolated_unit, take_out};
+use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
+use fieldbook_core::rules::retry::{retry, try_at_once};
+use fieldbook_core::rules::undo::{annul, compensate};
+use fieldbook_core::rules::{NotPossible, OpContent, effective_fields};
+use fieldbook_core::{Fields, FieldsJson, OpId, OpPlace, RecordKey};
+use fieldbook_projections::{LogView, Tables};
+
+use super::{decide, visible};
+use crate::book::Book;
+use crate::error::Error;
+use crate::inspect::Inspector;
+use crate::sync::text_item;
+use crate::write::{Written, write_in, write_on};
+use crate::writer::Session;
+
+/// What undoing came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undone {
+    /// The op, with the rest of its transaction, never leaves the device.
+    Annulled,
+    /// It had left, or others stand on it: this op takes back what it did.
+    Compensated(OpId),
+    /// There was nothing left to take back: the same fields were changed since. An op that is held until someone corrects it
+    /// stays held: give it up with [`Book::discard`].
+    Nothing,
+}
+
+impl Book {
+    /// Undoes an op. What has not left yet is annulled; what may have left is taken back by an op that cites it. A
+    /// transaction is annulled as a whole, and compensated op by op.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if there is no such op in the log; [`Error::Store`] if the book does not read.
+    pub fn undo(&self, op: OpPlace) -> Result<Undone, Error> {
+        let key = self.key_of(op)?;
+        let before = self.image_before(&key, op.seq)?;
+        self.shared.write_in_turn(move |session| {
+            if let Some(decisions) = annul(session.tail, &session.touched(), op) {
+                decide(session, Verb::Undo, decisions, Items::default())?;
+                return Ok(Undone::Annulled);
+            }
+            let undone = session.log_view().op(op)?;
+            let now = visible(&session.tables.record(&key)?.unwrap_or_default())?;
+            let Some(back) = compensate(&key, &undone, before.as_ref(), now.as_ref()) else {
+                return Ok(Undone::Nothing);
+            };
+            Ok(write_in(session, back)?.op().map_or(Undone::Nothing, Undone::Compensated))
+        })
+    }
+
+    /// Returns the dead letters, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetterRow>, Error> {
+        Ok(self.snapshot()?.dead_letters()?)
+    }
+
+    /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What
+    /// does not get through while others do is tried again at once, as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if one of them is neither; then nothing is done.
+    pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
+        self.shared.write_in_turn(move |session| {
+            let (units, others) = isolated(session.tail, &session.touched(), &ops);
+            let mut decisions = Vec::new();
+            for found in units {
+                let row = session.tables.unit(&found.unit)?;
+                decisions.extend(row.and_then(|row| try_at_once(found.unit, &row, session.now.wall)));
+            }
+            let letters = others.into_iter().map(|op| Ok((op, session.tables.dead_letter(&op)?)));
+            let letters = letters.collect::<Result<Vec<_>, Error>>()?;
+            decisions.extend(retry(session.tail, letters)?);
+            decide(session, Verb::Retry, decisions, Items::default())
+        })
+    }
+
+    /// Gives dead letters up, or ops that are held until someone corrects them, or that do not get through: what the app reads
+    /// falls back to what stands without them. The reason is kept. An op that waits behind a given-up creation is given up with
+    /// it, since there is no record that it could change.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if one of them waits for no such decision; then nothing is done.
+    pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
+        let reason = reason.to_owned();
+        self.shared.write_in_turn(move |session| {
+            let (tail, touched) = (session.tail, session.touched());
+            let mut decisions = Vec::new();
+            for found in isolated(tail, &touched, &ops).0 {
+                let row = session.tables.unit(&found.unit)?;
+                decisions.extend(row.into_iter().flat_map(|row| take_out(found, &row, &ops)));
+            }
+            let given_up = given_up(tail, &touched, &ops, |key, place| hold(session, key, place))?;
+            let mut rows = BTreeMap::new();
+            for given_up in &given_up {
+                let row = session.tables.record(&given_up.key)?.unwrap_or_default();
+                rows.insert(given_up.key.clone(), row);
+            }
+            decisions.extend(discard(&given_up, &rows));
+            let (items, reason) = text_item(session, &reason);
+            decide(session, Verb::Discard { reason }, decisions, items)
+        })
+    }
+
+    /// Corrects a dead letter and sends it again: a new op with the dead one's fields and these on top, which cites and
+    /// supersedes it. Ops that waited for a dead creation become part of the new one. What a later op of the record set anew
+    /// is not brought back. What does not get through while others do can be corrected in the same way: it becomes a dead
+    /// letter first, and stays one if the correction is not valid.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if the op is neither, or one that deletes; [`Error::Rejected`] if the corrected op is not valid.
+    /// Then nothing is done to a dead letter.
+    pub fn edit_and_retry(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
+        self.give_up_isolated(op)?;
+        self.shared.write_in_turn(move |session| {
+            let letter = session.tables.dead_letter(&op)?.ok_or(NotPossible::NotRefused(op))?;
+            let record = session.tables.record(&letter.key)?.unwrap_or_default();
+            let confirmed = record.confirmed_image().map(FieldsJson::to_fields).transpose();
+            let confirmed = confirmed.map_err(Error::damaged)?;
+            let tail = tail_ops(session, &record)?;
+            let corrected = correct(&letter.key, confirmed, &tail, op, correction)?;
+            // The new op comes first, so that it takes over what the author of the dead one had seen.
+            let written = write_on(session, corrected.image.as_ref(), corrected.mutation)?;
+            decide(session, Verb::Retry, corrected.ends, Items::default())?;
+            Ok(written)
+        })
+    }
+
+    /// Makes a dead letter of an op that does not get through, for who corrects it; does nothing to any other op.
+    fn give_up_isolated(&self, op: OpId) -> Result<(), Error> {
+        let is_isolated = {
+            let tail = self.shared.tail();
+            tail.place_of(&op).is_some_and(|place| isolated_unit(&tail, place).is_some())
+        };
+        if !is_isolated {
+            return Ok(());
+        }
+        self.shared.write_in_turn(move |session| {
+            let (units, _) = isolated(session.tail, &session.touched(), &[op]);
+            for found in units {
+                let pending = session.tail.place_of(&op).and_then(|place| session.tail.op(place));
+                let Some(kind) = pending.map(|row| row.kind) else { continue };
+                let found = before_correction(found, op, kind)?;
+                let row = session.tables.unit(&found.unit)?;
+                let decisions = row.into_iter().flat_map(|row| take_out(found, &row, &[op])).collect();
+                decide(session, Verb::Retry, decisions, Items::default())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Reads the pending ops of a record.
+fn tail_ops(session: &Session<'_>, record: &RecordRow) -> Result<Vec<TailOp>, Error> {
+    let log = session.log_view();
+    let read = |reference: &fieldbook_core::rows::TailRef| {
+        let content: OpContent = log.op(reference.place)?;
+        let fields = effective_fields(&content, reference);
+        Ok(TailOp {
+            op: PlannedOp { id: reference.op, place: reference.place },
+            step: Step { kind: content.kind, fields, edited_at: reference.edited_at(&content) },
+            under_way: session.tail.unit_of(reference.place).is_some(),
+            outdated: reference.outdated,
+        })
+    };
+    record.tail.iter().map(read).collect()
+}
+
+/// Looks why an op is held.
+fn hold(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<Option<Hold>, Error> {
+    let state = session.tables.state()?;
+    let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
+    let suspects = BTreeSet::from([key.clone()]);
+    let inspector = Inspector::new(session.view().0, schema, &suspects);
+    let plan = plan_record(
+        &PlanInput {
+            tail,
+            schema,
+            parks: &state.parks,
+            actor: &actor,
+            now,
+            batch_ops: usize::MAX,
+            batch_bytes: usize::MAX,
+            unmetered: true,
+            heed_backoff: true,
+            inspect: &inspector,
+        },
+        key,
+    );
+    Ok(plan.holds.get(&place).cloned())
+}
