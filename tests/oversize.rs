@@ -12,8 +12,8 @@ use std::sync::Arc;
 use common::{Server, TestClock, book, fields, key, options, sync};
 use fieldbook::protocol::{ExchangeRequest, Failure};
 use fieldbook::{
-    Book, Choice, EntityRules, Error, Fields, FnRemote, Hold, Mutation, Policy, RecordStatus, RunOptions,
-    Schema, SyncState, limits,
+    Book, Choice, EntityRules, Error, Fields, FnRemote, Hold, Mutation, Policy, RecordStatus, Rejected,
+    RunOptions, Schema, SyncState, limits,
 };
 use serde_json::{Value, json};
 
@@ -188,6 +188,39 @@ fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
     settle(&ann, &server, &clock, usize::MAX);
     assert!((0..20).all(|number| server.record(&format!("form/{number}")).is_some()));
     assert!(ann.plan().holds.is_empty());
+}
+
+/// A server takes no record of more than 10,000 fields. A device wrote them all the same, and what it wrote became a dead letter.
+#[test]
+fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    let some = |from: usize, count: usize, value: Value| -> Fields {
+        (from..from + count).map(|number| (format!("{number:05}"), value.clone())).collect()
+    };
+    let refused = |written: Result<_, Error>, expected: usize| match written {
+        Err(Error::Rejected(Rejected::TooManyFields { fields, .. })) => assert_eq!(fields, expected),
+        other => panic!("not refused: {other:?}"),
+    };
+    let most = limits::RECORD_FIELDS;
+    refused(ann.create(key("form/1"), some(0, most + 1, json!(0))), most + 1);
+    ann.create(key("form/1"), some(0, most - 1, json!(0))).unwrap();
+    ann.update(key("form/1"), some(most - 1, 1, json!(0))).unwrap();
+    refused(ann.update(key("form/1"), some(most, 1, json!(0))), most + 1);
+    let both = vec![
+        Mutation::update(key("form/1"), some(0, 1, Value::Null)),
+        Mutation::update(key("form/1"), some(most, 2, json!(0))),
+    ];
+    refused(ann.transaction(both).map(|mut written| written.remove(0)), most + 1);
+    // The largest goes whole, and so does what takes the place of a field of it, once the record is at the server.
+    settle(&ann, &server, &clock, 1 << 20);
+    assert_eq!(server.record("form/1").unwrap().as_object().unwrap().len(), most);
+    ann.update(key("form/1"), unchecked(json!({"00000": null, "another": 1}))).unwrap();
+    refused(ann.update(key("form/1"), fields(json!({"00000": 1}))), most + 1);
+    settle(&ann, &server, &clock, 1 << 20);
+    let at_server = server.record("form/1").unwrap();
+    assert_eq!((at_server.as_object().unwrap().len(), &at_server["another"]), (most, &json!(1)));
+    assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
 }
 
 #[test]

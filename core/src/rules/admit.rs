@@ -10,6 +10,7 @@
 //! Invariants:
 //! 1. What is refused leaves nothing behind, and says which field or limit it was.
 //! 2. A save that changes nothing makes no op; an update's op carries only the fields that differ.
+//! 3. No write leaves a record with more fields than a server takes, but for one that takes fields away from such a record.
 //!
 //! `images` admits the mutations of one call one after the other.
 
@@ -46,6 +47,17 @@ pub enum Rejected {
         /// What is wrong.
         #[source]
         fault: InvalidFields,
+    },
+    /// The record would have more fields than a server takes.
+    #[error(
+        "{key} would have {fields} fields, over the limit of {}: take some away, or use a second record",
+        limits::RECORD_FIELDS
+    )]
+    TooManyFields {
+        /// The record.
+        key: RecordKey,
+        /// How many it would have.
+        fields: usize,
     },
     /// Too many ops in one transaction.
     #[error("a transaction of {ops} ops is over the limit of {}: split it", limits::TRANSACTION_OPS)]
@@ -100,6 +112,9 @@ pub fn admit<'m>(
         }
     };
     let Some(fields) = fields else { return Ok(None) };
+    if let Some(fields) = too_many(image, mutation.kind, &fields) {
+        return Err(Rejected::TooManyFields { key: key.clone(), fields });
+    }
     // Fields can be built member by member, so the limits are checked where they count: before they are written.
     let json = fields.checked().map_err(|fault| Rejected::Fields { key: key.clone(), fault })?;
     Ok(Some(Admitted { fields, json }))
@@ -117,6 +132,23 @@ pub fn admit_transaction(ops: usize, bytes: usize) -> Result<(), Rejected> {
         return Err(Rejected::TooManyBytes { bytes });
     }
     Ok(())
+}
+
+/// Returns how many fields a record would have after an op, if they are too many. An op that takes fields away makes room, also
+/// if others put in so many that not enough is there yet.
+fn too_many(image: Option<&Fields>, kind: OpKind, fields: &Fields) -> Option<usize> {
+    let before = image.map_or(0, Fields::len);
+    let after = match (kind, image) {
+        (OpKind::Delete, _) => 0,
+        (OpKind::Update, Some(image)) => {
+            let (removed, set): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_null());
+            let added = set.iter().filter(|(name, _)| !image.has(name)).count();
+            let removed = removed.iter().filter(|(name, _)| image.has(name)).count();
+            before.saturating_add(added).saturating_sub(removed)
+        }
+        _ => fields.iter().filter(|(_, value)| !value.is_null()).count(),
+    };
+    (after > limits::RECORD_FIELDS && after >= before).then_some(after)
 }
 
 /// Returns the members of a patch that change something. A null for a field that is not there changes nothing.
@@ -205,6 +237,48 @@ mod tests {
         }
         let deep = Fields::from_iter([("a".to_owned(), deep)]);
         assert!(matches!(decide(None, &Mutation::create(key(), deep)), Err(Rejected::Fields { .. })));
+    }
+
+    /// Fields with the names from `from` on, each of this value.
+    fn many(from: usize, count: usize, value: &serde_json::Value) -> Fields {
+        (from..from + count).map(|number| (format!("{number:05}"), value.clone())).collect()
+    }
+
+    #[test]
+    fn a_record_has_as_many_fields_as_a_server_takes_and_no_more() {
+        const MOST: usize = limits::RECORD_FIELDS;
+        let schema = Schema::open(EntityRules::default());
+        let decide = |image: Option<&Fields>, mutation: Mutation| {
+            admit(&schema, image, &mutation).map(|admitted| admitted.is_some())
+        };
+        let over = |fields| Err(Rejected::TooManyFields { key: key(), fields });
+        let (one, full) = (json!(1), many(0, MOST, &json!(1)));
+        assert_eq!(decide(None, Mutation::create(key(), full.clone())), Ok(true));
+        assert_eq!(decide(None, Mutation::create(key(), many(0, MOST + 1, &one))), over(MOST + 1));
+        // An update counts by what the record has after it, whatever it has of its own.
+        assert_eq!(decide(Some(&full), Mutation::update(key(), many(0, 1, &json!(2)))), Ok(true));
+        assert_eq!(decide(Some(&full), Mutation::update(key(), many(MOST, 1, &one))), over(MOST + 1));
+        let mut exchanged = many(MOST, 2, &one);
+        exchanged.compose(many(0, 2, &json!(null)));
+        assert_eq!(decide(Some(&full), Mutation::update(key(), exchanged)), Ok(true));
+        // Nulls are no fields of an image.
+        let mut with_nulls = full.clone();
+        with_nulls.compose(many(MOST, 5, &json!(null)));
+        assert_eq!(decide(None, Mutation::create(key(), with_nulls.clone())), Ok(true));
+        assert_eq!(decide(Some(&Fields::new()), Mutation::replace(key(), with_nulls)), Ok(true));
+        let replaced = decide(Some(&full), Mutation::replace(key(), many(0, MOST + 1, &one)));
+        assert_eq!(replaced, over(MOST + 1));
+        assert_eq!(decide(Some(&full), Mutation::delete(key())), Ok(true));
+    }
+
+    #[test]
+    fn what_takes_fields_away_from_a_record_with_too_many_is_written() {
+        let beyond = many(0, limits::RECORD_FIELDS + 9, &json!(1));
+        let schema = Schema::open(EntityRules::default());
+        let update = |value| Mutation::update(key(), many(0, 2, &value));
+        assert!(admit(&schema, Some(&beyond), &update(json!(null))).is_ok());
+        let over = Rejected::TooManyFields { key: key(), fields: beyond.len() };
+        assert_eq!(admit(&schema, Some(&beyond), &update(json!(2))), Err(over));
     }
 
     #[test]

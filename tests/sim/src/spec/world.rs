@@ -384,6 +384,7 @@ fn word(rejected: &Rejected) -> &'static str {
         Rejected::Missing(_) => "missing",
         Rejected::UnknownEntity(_) => "unknown_entity",
         Rejected::Fields { .. } => "fields",
+        Rejected::TooManyFields { .. } => "too_many_fields",
         Rejected::TooManyOps { .. } => "too_many_ops",
         Rejected::TooManyBytes { .. } => "too_many_bytes",
         _ => "other",
