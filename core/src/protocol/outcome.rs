@@ -80,31 +80,42 @@ pub enum Outcome {
     },
 }
 
-/// Every member that an outcome of any class may have, side by side.
+/// Every member that an outcome of any class may have, side by side, with its records as they are or still as text.
 ///
 /// serde reads flattened and tagged values through a buffer that cannot hold JSON text as it stands, so a stale outcome
 /// with fields in it would not read. This form needs no buffer.
 #[derive(Deserialize)]
-pub(super) struct OutcomeMembers {
-    pub(super) unit: UnitId,
-    pub(super) outcome: String,
-    pub(super) versions: Option<BTreeMap<RecordKey, Version>>,
+pub(super) struct OutcomeMembers<C = Change> {
+    unit: UnitId,
+    outcome: String,
+    versions: Option<BTreeMap<RecordKey, Version>>,
+    // The path, since a plain `default` would ask for a default of the records too.
+    #[serde(default = "Vec::new")]
+    current: Vec<C>,
     #[serde(default)]
-    pub(super) current: Vec<Change>,
+    applied: Vec<UnitId>,
+    code: Option<String>,
     #[serde(default)]
-    pub(super) applied: Vec<UnitId>,
-    pub(super) code: Option<String>,
-    #[serde(default)]
-    pub(super) message: String,
-    pub(super) retry_after_milliseconds: Option<u64>,
-    pub(super) entity: Option<EntityType>,
+    message: String,
+    retry_after_milliseconds: Option<u64>,
+    entity: Option<EntityType>,
 }
 
 impl TryFrom<OutcomeMembers> for UnitOutcome {
     type Error = InvalidOutcome;
 
     fn try_from(members: OutcomeMembers) -> Result<Self, InvalidOutcome> {
-        let OutcomeMembers {
+        members.read(|current| current)
+    }
+}
+
+impl<C> OutcomeMembers<C> {
+    /// Puts the members that the class has together, with the records that `read` makes of what came.
+    pub(super) fn read(
+        self,
+        read: impl FnOnce(Vec<C>) -> Vec<Change>,
+    ) -> Result<UnitOutcome, InvalidOutcome> {
+        let Self {
             unit,
             outcome,
             versions,
@@ -114,7 +125,8 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
             message,
             retry_after_milliseconds,
             entity,
-        } = members;
+        } = self;
+        let current = read(current);
         let outcome = match outcome.as_str() {
             "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
             "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)? },
@@ -131,7 +143,7 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
             "unauthorized" => Outcome::Unauthorized { code: code.ok_or(InvalidOutcome)? },
             _ => return Err(InvalidOutcome),
         };
-        Ok(Self { unit, outcome })
+        Ok(UnitOutcome { unit, outcome })
     }
 }
 

@@ -18,10 +18,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::outcome::OutcomeMembers;
-use super::{Change, ExchangeAnswer, UnitOutcome};
+use super::{Change, ExchangeAnswer};
 use crate::entry::Receipt;
 use crate::fields::FieldsJson;
-use crate::ids::{RequestId, ServerEpoch, ServerId, TenantId, UnitId};
+use crate::ids::{RequestId, ServerEpoch, ServerId, TenantId};
 use crate::limits;
 use crate::names::{EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
@@ -99,7 +99,7 @@ struct Members<'a> {
     tenant: Option<TenantId>,
     server_time: WallTime,
     #[serde(default, borrow)]
-    outcomes: Vec<OutcomeText<'a>>,
+    outcomes: Vec<OutcomeMembers<&'a RawValue>>,
     #[serde(default, borrow)]
     changes: Vec<&'a RawValue>,
     #[serde(default, borrow)]
@@ -114,29 +114,12 @@ struct Members<'a> {
     forked: Option<Receipt>,
 }
 
-/// The members of an outcome, with its records as text.
-#[derive(Deserialize)]
-struct OutcomeText<'a> {
-    unit: UnitId,
-    outcome: String,
-    versions: Option<BTreeMap<RecordKey, Version>>,
-    #[serde(default, borrow)]
-    current: Vec<&'a RawValue>,
-    #[serde(default)]
-    applied: Vec<UnitId>,
-    code: Option<String>,
-    #[serde(default)]
-    message: String,
-    retry_after_milliseconds: Option<u64>,
-    entity: Option<EntityType>,
-}
-
 fn in_part(body: &[u8]) -> Result<ExchangeAnswer, serde_json::Error> {
     let members: Members<'_> = serde_json::from_slice(body)?;
     let mut set_aside = SetAside::default();
     let mut outcomes = Vec::with_capacity(members.outcomes.len());
     for text in members.outcomes {
-        outcomes.push(text.read(&mut set_aside).map_err(Error::custom)?);
+        outcomes.push(text.read(|current| set_aside.changes(&current)).map_err(Error::custom)?);
     }
     let changes = set_aside.changes(&members.changes);
     let mut cursors = BTreeMap::new();
@@ -167,26 +150,6 @@ fn in_part(body: &[u8]) -> Result<ExchangeAnswer, serde_json::Error> {
         forked: members.forked,
         set_aside,
     })
-}
-
-impl OutcomeText<'_> {
-    fn read(self, set_aside: &mut SetAside) -> Result<UnitOutcome, super::outcome::InvalidOutcome> {
-        let current = set_aside.changes(&self.current);
-        let Self {
-            unit, outcome, versions, applied, code, message, retry_after_milliseconds, entity, ..
-        } = self;
-        UnitOutcome::try_from(OutcomeMembers {
-            unit,
-            outcome,
-            versions,
-            current,
-            applied,
-            code,
-            message,
-            retry_after_milliseconds,
-            entity,
-        })
-    }
 }
 
 /// What is looked for in a row that does not read.
