@@ -9,41 +9,28 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use fieldbook_middlebox::{Counts, processes, script};
-use fieldbook_sim::seeds::on_threads;
+use fieldbook_sim::seeds::{SeedRange, exit_code, on_threads, value};
 
 const USAGE: &str = "usage: middlebox [--seeds N] [--from N] [--seed N] [--program PATH]";
 /// How many seeds run at a time: most of a run is waiting.
 const THREADS: usize = 6;
 
 struct Options {
-    from: u64,
-    seeds: u64,
+    range: SeedRange,
     program: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // There is nothing to do about a closed standard error.
-            drop(writeln!(io::stderr(), "{error}\n{USAGE}"));
-            ExitCode::from(2)
-        }
-    }
+    exit_code(options().and_then(|options| run(&options)), USAGE)
 }
 
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options = Options { from: 1, seeds: 200, program: None };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--seeds" => options.seeds = value()?.parse()?,
-            "--from" => options.from = value()?.parse()?,
-            "--program" => options.program = Some(value()?.into()),
-            "--seed" => (options.from, options.seeds) = (value()?.parse()?, 1),
-            other => return Err(format!("{other} is no option").into()),
+    let mut options = Options { range: SeedRange::first(200), program: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--program" => options.program = Some(value(&option, &mut words)?.into()),
+            _ => options.range.take(&option, &mut words)?,
         }
     }
     Ok(options)
@@ -51,7 +38,7 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
 
 fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     let counts = Mutex::new(Counts::default());
-    let failures = on_threads(THREADS, options.from, options.seeds, |seed| {
+    let failures = on_threads(THREADS, options.range, |seed| {
         let (counted, broken) = match &options.program {
             Some(program) => processes::run_seed(program, seed),
             None => script::run_seed(seed),
@@ -67,7 +54,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         writeln!(out, "  again: cargo run --profile proof -p fieldbook-middlebox -- --seed {seed}{program}")?;
     }
     let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    show(&mut out, options.seeds, &counts)?;
+    show(&mut out, options.range.seeds, &counts)?;
     writeln!(out, "failures              {}", failures.len())?;
     Ok(failures.is_empty())
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use fieldbook_middlebox::{Counts, script};
-use fieldbook_sim::seeds::on_threads;
+use fieldbook_sim::seeds::{SeedRange, on_threads};
 use std::sync::Mutex;
 
 const SEEDS: u64 = 12;
@@ -14,7 +14,7 @@ const SEEDS: u64 = 12;
 #[test]
 fn once_nothing_is_in_the_way_everything_has_arrived_without_a_person() {
     let counts = Mutex::new(Counts::default());
-    let failures = on_threads(4, 1, SEEDS, |seed| {
+    let failures = on_threads(4, SeedRange::first(SEEDS), |seed| {
         let (counted, broken) = script::run_seed(seed);
         counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&counted);
         broken

@@ -1,23 +1,81 @@
-//! Many seeds at once: what each comes to, and what a panic said.
+//! Programs over many seeds: their arguments, what each seed comes to, and what a panic said.
 
 use std::any::Any;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Runs so many seeds from one on, on all cores, and returns what each that came to something came to, by seed.
-pub fn on_all_cores<T: Send>(from: u64, seeds: u64, run: impl Fn(u64) -> Option<T> + Sync) -> Vec<(u64, T)> {
-    on_threads(thread::available_parallelism().map_or(2, usize::from), from, seeds, run)
+/// Which seeds a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeedRange {
+    /// The first.
+    pub from: u64,
+    /// How many.
+    pub seeds: u64,
+}
+
+impl SeedRange {
+    /// Returns the first so many, from 1.
+    pub const fn first(seeds: u64) -> Self {
+        Self { from: 1, seeds }
+    }
+
+    /// Takes `--seeds N`, `--from N` or `--seed N`.
+    ///
+    /// # Errors
+    /// If the option is another one, or its value is no number.
+    pub fn take(
+        &mut self,
+        option: &str,
+        words: &mut impl Iterator<Item = String>,
+    ) -> Result<(), Box<dyn Error>> {
+        let mut number = || -> Result<u64, Box<dyn Error>> { Ok(value(option, words)?.parse()?) };
+        match option {
+            "--seeds" => self.seeds = number()?,
+            "--from" => self.from = number()?,
+            "--seed" => (self.from, self.seeds) = (number()?, 1),
+            _ => return Err(format!("{option} is no option").into()),
+        }
+        Ok(())
+    }
+}
+
+/// Returns the value of an option: the word after it.
+///
+/// # Errors
+/// If there is none.
+pub fn value(option: &str, words: &mut impl Iterator<Item = String>) -> Result<String, Box<dyn Error>> {
+    words.next().ok_or_else(|| format!("{option} needs a value").into())
+}
+
+/// Ends a program: with 0 if all held, 1 if something did not, and 2, with how to call it, if it could not be found out.
+pub fn exit_code(held: Result<bool, Box<dyn Error>>, usage: &str) -> ExitCode {
+    match held {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nothing to do about a closed standard error.
+            drop(writeln!(io::stderr(), "{error}\n{usage}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the seeds of a range on all cores, and returns what each that came to something came to, by seed.
+pub fn on_all_cores<T: Send>(range: SeedRange, run: impl Fn(u64) -> Option<T> + Sync) -> Vec<(u64, T)> {
+    on_threads(thread::available_parallelism().map_or(2, usize::from), range, run)
 }
 
 /// The same on so many threads, for what waits more than it works.
 pub fn on_threads<T: Send>(
     workers: usize,
-    from: u64,
-    seeds: u64,
+    range: SeedRange,
     run: impl Fn(u64) -> Option<T> + Sync,
 ) -> Vec<(u64, T)> {
-    let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
+    let (next, end) = (AtomicU64::new(range.from), range.from.saturating_add(range.seeds));
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -43,4 +101,38 @@ pub fn on_threads<T: Send>(
 pub fn words_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(options: &[&str]) -> Result<SeedRange, String> {
+        let mut range = SeedRange::first(200);
+        let mut words = options.iter().map(|word| (*word).to_owned());
+        while let Some(option) = words.next() {
+            range.take(&option, &mut words).map_err(|error| error.to_string())?;
+        }
+        Ok(range)
+    }
+
+    #[test]
+    fn seeds_are_a_range_or_one() {
+        assert_eq!(taken(&[]), Ok(SeedRange { from: 1, seeds: 200 }));
+        assert_eq!(taken(&["--seeds", "3", "--from", "7"]), Ok(SeedRange { from: 7, seeds: 3 }));
+        assert_eq!(taken(&["--seed", "9"]), Ok(SeedRange { from: 9, seeds: 1 }));
+    }
+
+    #[test]
+    fn what_is_no_option_or_no_number_is_told() {
+        assert_eq!(taken(&["--sed", "9"]), Err("--sed is no option".to_owned()));
+        assert_eq!(taken(&["--seeds"]), Err("--seeds needs a value".to_owned()));
+        assert!(taken(&["--seeds", "many"]).is_err());
+    }
+
+    #[test]
+    fn each_seed_of_a_range_runs_once() {
+        let ran = on_threads(3, SeedRange { from: 5, seeds: 40 }, Some);
+        assert_eq!(ran, (5..45).map(|seed| (seed, seed)).collect::<Vec<_>>());
+    }
 }

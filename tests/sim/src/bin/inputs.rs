@@ -11,45 +11,34 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fieldbook_sim::fuzz::{TARGETS, Target, drawn, small_case};
-use fieldbook_sim::seeds::{on_all_cores, words_of};
+use fieldbook_sim::seeds::{SeedRange, exit_code, on_all_cores, value, words_of};
 
 const USAGE: &str =
     "usage: inputs [--target NAME] [--seeds N] [--from N] [--keep DIR] [--file FILE [--case]]";
 
 struct Options {
     target: Option<String>,
-    from: u64,
-    seeds: u64,
+    range: SeedRange,
     keep: Option<PathBuf>,
     file: Option<PathBuf>,
     case: bool,
 }
 
 fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // There is nothing to do about a closed standard error.
-            drop(writeln!(io::stderr(), "{error}\n{USAGE}"));
-            ExitCode::from(2)
-        }
-    }
+    exit_code(options().and_then(|options| run(&options)), USAGE)
 }
 
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options = Options { target: None, from: 1, seeds: 1_000, keep: None, file: None, case: false };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--target" => options.target = Some(value()?),
-            "--seeds" => options.seeds = value()?.parse()?,
-            "--from" => options.from = value()?.parse()?,
-            "--keep" => options.keep = Some(value()?.into()),
-            "--file" => options.file = Some(value()?.into()),
+    let mut options =
+        Options { target: None, range: SeedRange::first(1_000), keep: None, file: None, case: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--target" => options.target = Some(value(&option, &mut words)?),
+            "--keep" => options.keep = Some(value(&option, &mut words)?.into()),
+            "--file" => options.file = Some(value(&option, &mut words)?.into()),
             "--case" => options.case = true,
-            other => return Err(format!("{other} is no option").into()),
+            _ => options.range.take(&option, &mut words)?,
         }
     }
     Ok(options)
@@ -81,8 +70,8 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     panic::set_hook(Box::new(|_| {}));
     let mut holds = true;
     for (name, target) in targets {
-        let failures = on_all_cores(options.from, options.seeds, |seed| failure(*target, &drawn(seed)));
-        writeln!(out, "{name:<18} {:>12} runs, {} findings", options.seeds, failures.len())?;
+        let failures = on_all_cores(options.range, |seed| failure(*target, &drawn(seed)));
+        writeln!(out, "{name:<18} {:>12} runs, {} findings", options.range.seeds, failures.len())?;
         for (seed, said) in &failures {
             holds = false;
             writeln!(out, "  seed {seed} FAILED  {said}")?;

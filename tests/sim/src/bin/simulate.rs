@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-use fieldbook_sim::seeds::on_all_cores;
+use fieldbook_sim::seeds::{SeedRange, exit_code, on_all_cores, value};
 use fieldbook_sim::{Ran, Stats, play, run_seed, shrink};
 
 const USAGE: &str = "usage: simulate [--seeds N] [--from N] [--seed N] [--trace] [--keep DIR] [--case FILE]";
@@ -18,38 +18,25 @@ const TWICE_EVERY: u64 = 20;
 const SHOWN_ACTIONS: usize = 12;
 
 struct Options {
-    from: u64,
-    seeds: u64,
+    range: SeedRange,
     trace: bool,
     keep: Option<PathBuf>,
     case: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // There is nothing to do about a closed standard error.
-            drop(writeln!(io::stderr(), "{error}\n{USAGE}"));
-            ExitCode::from(2)
-        }
-    }
+    exit_code(options().and_then(|options| run(&options)), USAGE)
 }
 
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options = Options { from: 1, seeds: 200, trace: false, keep: None, case: None };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--seeds" => options.seeds = value()?.parse()?,
-            "--from" => options.from = value()?.parse()?,
-            "--seed" => (options.from, options.seeds) = (value()?.parse()?, 1),
-            "--keep" => options.keep = Some(value()?.into()),
-            "--case" => options.case = Some(value()?.into()),
+    let mut options = Options { range: SeedRange::first(200), trace: false, keep: None, case: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--keep" => options.keep = Some(value(&option, &mut words)?.into()),
+            "--case" => options.case = Some(value(&option, &mut words)?.into()),
             "--trace" => options.trace = true,
-            other => return Err(format!("{other} is no option").into()),
+            _ => options.range.take(&option, &mut words)?,
         }
     }
     Ok(options)
@@ -75,12 +62,12 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         show_actions(&mut out, ran, SHOWN_ACTIONS)?;
         keep(&mut out, options, ran, format!("seed-{seed}.json").as_ref())?;
     }
-    if options.trace && options.seeds == 1 && failures.is_empty() {
-        let ran = run_seed(options.from);
+    if options.trace && options.range.seeds == 1 && failures.is_empty() {
+        let ran = run_seed(options.range.from);
         show_actions(&mut out, &ran, usize::MAX)?;
         writeln!(out, "trace {:016x}", ran.trace)?;
     }
-    show_stats(&mut out, options.seeds, &stats)?;
+    show_stats(&mut out, options.range.seeds, &stats)?;
     writeln!(out, "failures              {}", failures.len())?;
     Ok(failures.is_empty())
 }
@@ -103,7 +90,7 @@ fn keep(
 /// Runs the seeds on all cores.
 fn run_all(options: &Options) -> (Stats, Vec<(u64, Ran)>) {
     let stats = Mutex::new(Stats::default());
-    let failures = on_all_cores(options.from, options.seeds, |seed| {
+    let failures = on_all_cores(options.range, |seed| {
         let mut ran = run_seed(seed);
         if seed.is_multiple_of(TWICE_EVERY) && ran.broken.is_none() {
             check_same(&mut ran, &run_seed(seed));

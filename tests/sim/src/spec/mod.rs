@@ -41,7 +41,7 @@ use fate::Fates;
 use fault::Fault;
 use world::World;
 
-use crate::seeds::on_all_cores;
+use crate::seeds::{SeedRange, on_all_cores};
 
 pub use manner::Manner;
 
@@ -100,7 +100,7 @@ pub fn run_text(text: &str, manner: Manner, seeds: Range<u64>) -> FileReport {
     let lines = read_lines(text, &mut report);
     let each = seeds.end.saturating_sub(seeds.start).max(1);
     let of = |run: u64| (usize::try_from(run / each).unwrap_or(usize::MAX), seeds.start + run % each);
-    let failures = on_all_cores(0, each * lines.len() as u64, |run| {
+    let failures = on_all_cores(SeedRange { from: 0, seeds: each * lines.len() as u64 }, |run| {
         let (line, seed) = of(run);
         let differences = run_case(lines.get(line)?, manner, seed, seed == seeds.start);
         (!differences.is_empty()).then_some(differences)
