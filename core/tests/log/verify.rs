@@ -34,11 +34,12 @@ fn stored(store: &Store) -> Vec<Vec<u8>> {
     entries
 }
 
-/// Verifies the log with some rows rewritten (or, for `None`, taken away), and leaves it as it was.
-fn verify_changed(
+/// Looks at the log with some rows rewritten (or, for `None`, taken away), and leaves it as it was.
+fn changed<R>(
     store: &Store,
     rows: &[(u64, Option<&[u8]>)],
-) -> Result<Verified, fieldbook_core::log::Damage> {
+    look: impl FnOnce(&redb::Table<'_, u64, &[u8]>) -> R,
+) -> R {
     let transaction = store.begin_write().unwrap();
     let mut table = transaction.open_table(ENTRIES).unwrap();
     for (seq, bytes) in rows {
@@ -47,10 +48,17 @@ fn verify_changed(
             None => drop(table.remove(seq).unwrap()),
         }
     }
-    let verified = verify(&table, |_| {});
+    let seen = look(&table);
     drop(table);
     transaction.abort().unwrap();
-    verified
+    seen
+}
+
+fn verify_changed(
+    store: &Store,
+    rows: &[(u64, Option<&[u8]>)],
+) -> Result<Verified, fieldbook_core::log::Damage> {
+    changed(store, rows, |table| verify(table, |_| {}))
 }
 
 #[test]
@@ -118,26 +126,22 @@ fn every_flipped_byte_of_every_entry_is_found_and_the_right_entry_is_named() {
 
 /// Looks at the whole of a changed log, and of the same as an exported one, and returns which entries are damaged.
 fn survey_changed(store: &Store, rows: &[(u64, Option<&[u8]>)]) -> (u64, Vec<(u64, String)>) {
-    let transaction = store.begin_write().unwrap();
-    let mut table = transaction.open_table(ENTRIES).unwrap();
-    for (seq, bytes) in rows {
-        match bytes {
-            Some(bytes) => drop(table.insert(seq, bytes).unwrap()),
-            None => drop(table.remove(seq).unwrap()),
-        }
-    }
     let told = |found: &mut Vec<_>, damage: fieldbook_core::log::Damage| {
         found.push((damage.seq.number(), damage.kind.to_string()));
     };
-    let (mut found, mut exported) = (Vec::new(), Vec::new());
-    let seen = survey(&table, |_| {}, |damage| told(&mut found, damage));
-    let mut bytes = Vec::new();
-    export(&table, &mut bytes).unwrap();
-    let seen_exported = survey_export(&mut bytes.as_slice(), |damage| told(&mut exported, damage));
-    assert_eq!((seen, &found), (seen_exported, &exported), "an exported log is looked at in the same way");
-    drop(table);
-    transaction.abort().unwrap();
-    (seen.entries, found)
+    changed(store, rows, |table| {
+        let (mut found, mut exported) = (Vec::new(), Vec::new());
+        let seen = survey(table, |_| {}, |damage| told(&mut found, damage));
+        let mut bytes = Vec::new();
+        export(table, &mut bytes).unwrap();
+        let seen_exported = survey_export(&mut bytes.as_slice(), |damage| told(&mut exported, damage));
+        assert_eq!(
+            (seen, &found),
+            (seen_exported, &exported),
+            "an exported log is looked at in the same way"
+        );
+        (seen.entries, found)
+    })
 }
 
 /// `verify` ended at the first damage, so that what else was damaged came to light one by one, if at all.
