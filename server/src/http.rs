@@ -36,7 +36,7 @@ use self::line::{Line, Notes};
 use self::problem::{Problem, json, refused, unreadable};
 use crate::door::{Guest, Share, Shares, Turns, UnderWay};
 use crate::limits::DoorLimits;
-use crate::store::{Keeper, StateError, StoreExchangeError};
+use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
 use crate::tokens::{Credentials, Denied, Grant};
 
 /// What is taken for an answer before it is there: a full page and a little more. Then it is settled.
@@ -229,20 +229,19 @@ fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes, work: &mut usize)
     let request = read_request(body).map_err(|error| unreadable(&error))?;
     notes.read(&request);
     let now = app.clock.now().wall;
-    let exchanged =
-        app.store.exchange(&grant.tenant, &request, now, &grant.caller, &app.quota).map_err(|error| {
+    let Grant { tenant, caller, .. } = grant;
+    let incoming = Incoming { tenant, request: &request, now, caller, quota: &app.quota };
+    let exchanged = app.store.exchange(incoming).map_err(|error| match error {
+        StoreExchangeError::Refused(refusal) => refused(refusal),
+        StoreExchangeError::State(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
             match error {
-                StoreExchangeError::Refused(refusal) => refused(refusal),
-                StoreExchangeError::State(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-                    match error {
-                        StateError::Storage(_) => problem::store_failed(),
-                        StateError::Damaged(damaged) => problem::store_damaged(damaged.what),
-                    }
-                }
-                StoreExchangeError::OutOfReach => problem::store_failed(),
+                StateError::Storage(_) => problem::store_failed(),
+                StateError::Damaged(damaged) => problem::store_damaged(damaged.what),
             }
-        })?;
+        }
+        StoreExchangeError::OutOfReach => problem::store_failed(),
+    })?;
     let answer = exchanged.answer;
     *work = exchanged.work.max(*work);
     notes.lock().changes = Some(answer.changes.len());

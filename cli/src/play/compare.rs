@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fieldbook::protocol::{Change, ExchangeRequest, PROTOCOL};
+use fieldbook::protocol::{Change, ExchangeRequest};
 use fieldbook::{
     Actor, Book, Cursor, DeviceId, EntityType, Epoch, FieldsJson, RecordKey, RequestId, SeededRandomness,
     WallTime, limits,
@@ -262,20 +262,14 @@ impl Reader {
 
     fn request(&mut self) -> ExchangeRequest {
         ExchangeRequest {
-            tenant: None,
-            foreign_cursors: BTreeMap::new(),
-            protocol: PROTOCOL,
-            request: RequestId::new(WallTime::default(), &mut self.random),
-            device: self.device,
-            epoch: self.epoch,
-            actor: self.actor.clone(),
-            device_key: None,
-            others: None,
-            server_epoch: None,
-            head: None,
-            units: Vec::new(),
             cursors: self.cursors.clone(),
             page_limit: limits::PAGE_CHANGES,
+            ..ExchangeRequest::new(
+                RequestId::new(WallTime::default(), &mut self.random),
+                self.device,
+                self.epoch,
+                self.actor.clone(),
+            )
         }
     }
 }

@@ -81,6 +81,28 @@ pub struct ExchangeRequest {
     pub foreign_cursors: BTreeMap<String, Cursor>,
 }
 
+impl ExchangeRequest {
+    /// Returns a request that brings nothing and asks for nothing, of a device that knows nothing of the server yet.
+    pub const fn new(request: RequestId, device: DeviceId, epoch: Epoch, actor: Actor) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            request,
+            device,
+            epoch,
+            device_key: None,
+            actor,
+            server_epoch: None,
+            tenant: None,
+            head: None,
+            units: Vec::new(),
+            cursors: BTreeMap::new(),
+            others: None,
+            page_limit: 0,
+            foreign_cursors: BTreeMap::new(),
+        }
+    }
+}
+
 /// A request as it is written: its cursors are one member.
 #[derive(Serialize)]
 struct WrittenRequest<'a> {

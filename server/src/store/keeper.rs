@@ -21,13 +21,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fieldbook_core::authority::{Caller, Quota};
 use fieldbook_core::protocol::ExchangeRequest;
-use fieldbook_core::{ServerEpoch, ServerId, WallTime};
+use fieldbook_core::{ServerEpoch, ServerId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Damaged, Exchanged, OpenStoreError, StateError, Store, StoreExchangeError, Tenant, folder_of};
+use super::{Damaged, Exchanged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError, folder_of};
 
 /// How long at least before it is tried again whether the store can be opened, or written to.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -97,29 +96,22 @@ impl Keeper {
 
     /// Applies one request and answers it; see [`Store::exchange`]. While nothing can be written, a request without units is
     /// answered all the same: its head is anchored another time.
-    pub(crate) fn exchange(
-        &self,
-        tenant: &Tenant,
-        request: &ExchangeRequest,
-        now: WallTime,
-        caller: &Caller,
-        quota: &Quota,
-    ) -> Result<Exchanged, StoreExchangeError> {
+    pub(crate) fn exchange(&self, incoming: Incoming<'_>) -> Result<Exchanged, StoreExchangeError> {
         let (store, writable) = {
             let state = self.lock();
             (state.store.clone().ok_or(StoreExchangeError::OutOfReach)?, state.writable)
         };
         let without_head;
-        let request = match (writable, request.units.is_empty()) {
-            (true, _) => request,
+        let request = match (writable, incoming.request.units.is_empty()) {
+            (true, _) => incoming.request,
             (false, true) => {
-                without_head = ExchangeRequest { head: None, ..request.clone() };
+                without_head = ExchangeRequest { head: None, ..incoming.request.clone() };
                 &without_head
             }
             (false, false) => return Err(StoreExchangeError::OutOfReach),
         };
         // The engine panics on some damage.
-        let done = catch_unwind(AssertUnwindSafe(|| store.exchange(tenant, request, now, caller, quota)));
+        let done = catch_unwind(AssertUnwindSafe(|| store.exchange(Incoming { request, ..incoming })));
         let done = done.unwrap_or_else(|_| {
             self.give_up(&store);
             Err(StateError::from(Damaged { what: "a page" }).into())

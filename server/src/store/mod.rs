@@ -111,6 +111,16 @@ impl From<StateError> for StoreExchangeError {
     }
 }
 
+/// A request, and what it is judged by.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) tenant: &'a Tenant,
+    pub(crate) request: &'a ExchangeRequest,
+    pub(crate) now: WallTime,
+    pub(crate) caller: &'a Caller,
+    pub(crate) quota: &'a Quota,
+}
+
 /// An answer, and how much work it was.
 #[derive(Debug)]
 pub(crate) struct Exchanged {
@@ -197,44 +207,27 @@ impl Store {
     }
 
     /// Applies one request and answers it. The page is read after the commit, so that the next writer need not wait.
-    pub(crate) fn exchange(
-        &self,
-        tenant: &Tenant,
-        request: &ExchangeRequest,
-        now: WallTime,
-        caller: &Caller,
-        quota: &Quota,
-    ) -> Result<Exchanged, StoreExchangeError> {
-        let accepted = match self.accept_without_writing(tenant, request, caller, quota)? {
+    pub(crate) fn exchange(&self, incoming: Incoming<'_>) -> Result<Exchanged, StoreExchangeError> {
+        let accepted = match self.accept_without_writing(incoming)? {
             Some(accepted) => accepted,
-            None => self.accept(tenant, request, now, caller, quota)?,
+            None => self.accept(incoming)?,
         };
+        let Incoming { tenant, request, now, quota, .. } = incoming;
         let snapshot = self.database.begin_read().map_err(StateError::from)?;
         let state = TenantState::read(&snapshot, tenant, self.identity)?;
         let work = accepted.work;
         Ok(Exchanged { answer: authority::answer(&state, request, now, quota, accepted)?, work })
     }
 
-    fn accept_without_writing(
-        &self,
-        tenant: &Tenant,
-        request: &ExchangeRequest,
-        caller: &Caller,
-        quota: &Quota,
-    ) -> Result<Option<Accepted>, StoreExchangeError> {
+    fn accept_without_writing(&self, incoming: Incoming<'_>) -> Result<Option<Accepted>, StoreExchangeError> {
+        let Incoming { tenant, request, caller, quota, .. } = incoming;
         let snapshot = self.database.begin_read().map_err(StateError::from)?;
         let state = TenantState::read(&snapshot, tenant, self.identity)?;
         Ok(authority::accept_without_writing(&state, request, caller, quota)?)
     }
 
-    fn accept(
-        &self,
-        tenant: &Tenant,
-        request: &ExchangeRequest,
-        now: WallTime,
-        caller: &Caller,
-        quota: &Quota,
-    ) -> Result<Accepted, StoreExchangeError> {
+    fn accept(&self, incoming: Incoming<'_>) -> Result<Accepted, StoreExchangeError> {
+        let Incoming { tenant, request, now, caller, quota } = incoming;
         let _turn = self.writer.take_blocking(tenant);
         let transaction = self.database.begin_write().map_err(StateError::from)?;
         let mut state = TenantState::write(&transaction, tenant, self.identity)?;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, PROTOCOL, Unit, UnitChange};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitChange};
 use fieldbook_core::{
     Actor, Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId, Version,
     WallTime,
@@ -149,20 +149,13 @@ pub(crate) async fn answer_of(response: reqwest::Response) -> (StatusCode, Value
 
 pub(crate) fn request(units: Vec<Unit>) -> ExchangeRequest {
     ExchangeRequest {
-        tenant: None,
-        foreign_cursors: BTreeMap::new(),
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([3; 16]),
-        device: DeviceId::from_bytes([4; 16]),
-        epoch: Epoch::from_bytes([5; 16]),
-        actor: Actor::parse("ann").unwrap(),
-        device_key: None,
-        others: None,
-        server_epoch: None,
-        head: None,
         units,
-        cursors: BTreeMap::new(),
-        page_limit: 0,
+        ..ExchangeRequest::new(
+            RequestId::from_bytes([3; 16]),
+            DeviceId::from_bytes([4; 16]),
+            Epoch::from_bytes([5; 16]),
+            Actor::parse("ann").unwrap(),
+        )
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeRequest, PROTOCOL, Unit, UnitChange};
+use fieldbook::protocol::{ExchangeRequest, Unit, UnitChange};
 use fieldbook::{
     Actor, Book, BookOptions, DeviceId, EntityType, Epoch, FieldsJson, Hlc, HttpOptions, HttpRemote,
     NoCredentials, OpId, OpKind, RecordId, RecordKey, Remote, RequestId, RunOptions, SeededRandomness,
@@ -163,20 +163,8 @@ async fn fill(url: &str, count: usize) -> Result<(), Failure> {
     let mut ids = SeededRandomness::from_number(2);
     for records in Samples::new(7).take(count).chunks(UNITS_OF_A_REQUEST) {
         let request = ExchangeRequest {
-            tenant: None,
-            foreign_cursors: Default::default(),
-            protocol: PROTOCOL,
-            request: RequestId::new(now, &mut ids),
-            device,
-            epoch,
-            actor: actor.clone(),
-            device_key: None,
-            others: None,
-            server_epoch: None,
-            head: None,
             units: records.iter().map(&mut unit).collect::<Result<_, _>>()?,
-            cursors: [].into(),
-            page_limit: 0,
+            ..ExchangeRequest::new(RequestId::new(now, &mut ids), device, epoch, actor.clone())
         };
         let received = remote.exchange(&request).await.map_err(failed("take records"))?;
         if received.answer.outcomes.len() != records.len() {

@@ -19,20 +19,13 @@ pub const CANARY: &str = "canary-5f3a";
 
 pub fn request() -> ExchangeRequest {
     ExchangeRequest {
-        tenant: None,
-        foreign_cursors: BTreeMap::new(),
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([7; 16]),
-        device: DeviceId::from_bytes([1; 16]),
-        epoch: Epoch::from_bytes([2; 16]),
-        actor: actor("ann"),
-        device_key: None,
-        others: None,
-        server_epoch: None,
-        head: None,
-        units: Vec::new(),
-        cursors: BTreeMap::new(),
         page_limit: 100,
+        ..ExchangeRequest::new(
+            RequestId::from_bytes([7; 16]),
+            DeviceId::from_bytes([1; 16]),
+            Epoch::from_bytes([2; 16]),
+            actor("ann"),
+        )
     }
 }
 

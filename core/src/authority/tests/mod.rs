@@ -53,20 +53,13 @@ fn unit(number: u64, changes: Vec<UnitChange>) -> Unit {
 
 fn request(units: Vec<Unit>) -> ExchangeRequest {
     ExchangeRequest {
-        tenant: None,
-        foreign_cursors: BTreeMap::new(),
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes(id(3)),
-        device: DeviceId::from_bytes(id(4)),
-        epoch: Epoch::from_bytes(id(5)),
-        actor: Actor::parse("ann").unwrap(),
-        device_key: None,
-        others: None,
-        server_epoch: None,
-        head: None,
         units,
-        cursors: BTreeMap::new(),
-        page_limit: 0,
+        ..ExchangeRequest::new(
+            RequestId::from_bytes(id(3)),
+            DeviceId::from_bytes(id(4)),
+            Epoch::from_bytes(id(5)),
+            Actor::parse("ann").unwrap(),
+        )
     }
 }
 

@@ -38,20 +38,15 @@ fn request() -> ExchangeRequest {
     };
     let Receipt { seq, hash } = receipt(40);
     ExchangeRequest {
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([1; 16]),
-        device: DeviceId::from_bytes([2; 16]),
-        epoch: Epoch::from_bytes([3; 16]),
-        device_key: None,
-        actor: Actor::parse("ann").unwrap(),
-        server_epoch: None,
-        tenant: None,
         head: Some(HeadClaim { anchor: None, contents: Vec::new(), seq, hash }),
         units: vec![Unit { id: unit(), changes: vec![change], replaces: Vec::new() }],
-        cursors: BTreeMap::new(),
         page_limit: 10,
-        foreign_cursors: BTreeMap::new(),
-        others: None,
+        ..ExchangeRequest::new(
+            RequestId::from_bytes([1; 16]),
+            DeviceId::from_bytes([2; 16]),
+            Epoch::from_bytes([3; 16]),
+            Actor::parse("ann").unwrap(),
+        )
     }
 }
 

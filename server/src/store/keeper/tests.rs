@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fieldbook_core::protocol::{ExchangeAnswer, Outcome, PROTOCOL, Unit, UnitChange};
-use fieldbook_core::{Actor, DeviceId, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId};
+use fieldbook_core::authority::{Caller, Quota};
+use fieldbook_core::protocol::{ExchangeAnswer, Outcome, Unit, UnitChange};
+use fieldbook_core::{Actor, DeviceId, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId, WallTime};
 use redb::StorageBackend;
 
+use super::super::Tenant;
 use super::*;
 
 /// A disk that outlives its store.
@@ -80,20 +82,14 @@ impl StorageBackend for Disk {
 
 fn request(units: Vec<Unit>) -> ExchangeRequest {
     ExchangeRequest {
-        tenant: None,
-        foreign_cursors: BTreeMap::new(),
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([3; 16]),
-        device: DeviceId::from_bytes([4; 16]),
-        epoch: Epoch::from_bytes([5; 16]),
-        actor: Actor::parse("ann").unwrap(),
-        device_key: None,
-        others: None,
-        server_epoch: None,
-        head: None,
         units,
-        cursors: BTreeMap::new(),
         page_limit: 10_000,
+        ..ExchangeRequest::new(
+            RequestId::from_bytes([3; 16]),
+            DeviceId::from_bytes([4; 16]),
+            Epoch::from_bytes([5; 16]),
+            Actor::parse("ann").unwrap(),
+        )
     }
 }
 
@@ -117,7 +113,9 @@ fn send(keeper: &Keeper, number: u8) -> Result<Outcome, StoreExchangeError> {
 
 fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer, StoreExchangeError> {
     let now = WallTime::from_milliseconds(1_800_000_000_000);
-    let exchange = || keeper.exchange(&Tenant::local(), request, now, &Caller::Anyone, &Quota::default());
+    let (tenant, quota) = (Tenant::local(), Quota::default());
+    let incoming = Incoming { tenant: &tenant, request, now, caller: &Caller::Anyone, quota: &quota };
+    let exchange = || keeper.exchange(incoming);
     // It blocks, which no thread of the runtime may.
     std::thread::scope(|scope| scope.spawn(exchange).join().unwrap()).map(|exchanged| exchanged.answer)
 }

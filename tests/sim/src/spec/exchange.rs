@@ -222,20 +222,14 @@ impl World {
         let cursors =
             book.snapshot()?.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect();
         Ok(ExchangeRequest {
-            tenant: None,
-            foreign_cursors: BTreeMap::new(),
-            protocol: PROTOCOL,
-            request,
-            device: book.device().ok_or_else(unknown)?,
-            epoch: book.epoch().ok_or_else(unknown)?,
-            actor: book.actor(),
-            device_key: None,
-            others: None,
-            server_epoch: None,
-            head: None,
-            units: Vec::new(),
             cursors,
             page_limit: limits::PAGE_CHANGES,
+            ..ExchangeRequest::new(
+                request,
+                book.device().ok_or_else(unknown)?,
+                book.epoch().ok_or_else(unknown)?,
+                book.actor(),
+            )
         })
     }
 
