@@ -34,7 +34,6 @@ use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
 use crate::status::SyncStatus;
 use crate::sync::Others;
-use crate::system;
 use crate::writer::{Job, Session};
 
 /// How many commits a slow watcher may lag behind before it is told that it missed some.
@@ -124,7 +123,10 @@ impl Book {
     fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
-            None => Box::new(system::randomness()?),
+            None => Box::new(fieldbook_core::system::randomness().map_err(|source| StoreError::Disk {
+                during: "asking the operating system for randomness",
+                source: Box::new(source),
+            })?),
         };
         let mut seed = [0; 32];
         randomness.fill(&mut seed);

@@ -40,7 +40,6 @@ mod read;
 mod record;
 mod status;
 mod sync;
-mod system;
 mod write;
 mod writer;
 
@@ -56,7 +55,6 @@ pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};
 pub use record::{Record, RecordStatus};
 pub use status::{SyncState, SyncStatus};
-pub use system::SystemClock;
 pub use write::Written;
 
 pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, survey_export, verify_export};
@@ -68,6 +66,7 @@ pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
 };
 pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
+pub use fieldbook_core::system::SystemClock;
 pub use fieldbook_core::{
     Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,
     FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,

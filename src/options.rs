@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldbook_core::log::StoreOptions;
+use fieldbook_core::system::SystemClock;
 use fieldbook_core::{Actor, Clock, EntityRules, InvalidName, Randomness, Schema};
 use fieldbook_projections::{InvalidProjection, Projection, Projections};
-
-use crate::system::SystemClock;
 
 /// What a book is opened with: who uses it, what the app declares, and the seams that tests replace.
 pub struct BookOptions {

@@ -34,6 +34,13 @@ macro_rules! id {
                 Self(*time_ordered(at, random).as_bytes())
             }
 
+            /// Makes an id that tells nothing, from the caller's randomness alone (a UUIDv4).
+            pub fn random(random: &mut dyn Randomness) -> Self {
+                let mut bytes = [0; 16];
+                random.fill(&mut bytes);
+                Self(*uuid::Builder::from_random_bytes(bytes).into_uuid().as_bytes())
+            }
+
             /// Takes sixteen bytes as they are.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)

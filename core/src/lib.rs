@@ -1,7 +1,8 @@
 //! The pure heart of fieldbook: ids, time, entries, the chain, the codec, the rules, the server's rules; and, behind the
-//! feature `store`, the log on redb.
+//! feature `store`, the log on redb, files and the operating system's clock.
 //!
-//! Outside [`log`] there is no clock, no disk, no network and no randomness in this crate: they are arguments.
+//! Without that feature there is no clock, no disk, no network and no randomness in this crate: they are arguments. With it, they
+//! are in [`log`], [`new_file`] and [`system`] only.
 
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 
@@ -14,10 +15,13 @@ pub mod limits;
 pub mod locks;
 #[cfg(feature = "store")]
 pub mod log;
+#[cfg(feature = "store")]
+pub mod new_file;
 pub mod protocol;
 pub mod rows;
 pub mod rules;
-
+#[cfg(feature = "store")]
+pub mod system;
 pub mod tail;
 
 mod device_key;

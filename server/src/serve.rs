@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fieldbook_core::authority::Quota;
-use fieldbook_core::{Clock, MonotonicTime, Now, ServerEpoch, WallTime};
+use fieldbook_core::system::SystemClock;
+use fieldbook_core::{Clock, ServerEpoch};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -164,7 +165,7 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
     let app = App {
         store: Arc::clone(&store),
         credentials: Arc::clone(&credentials),
-        clock: clock.unwrap_or_else(|| Arc::new(SystemClock::start())),
+        clock: clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
         quota: Quota { records: tenant_records, bytes: tenant_bytes, ..Quota::default() },
         limits,
         requests: Shares::new(limits.requests),
@@ -262,29 +263,5 @@ impl Server {
             Ok(closed) => closed.map_err(|source| ServeError::Close { source: Box::new(source) }),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
-    }
-}
-
-/// The system's clocks.
-struct SystemClock {
-    start: Instant,
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the server's clock, which hands time to the rules")]
-impl SystemClock {
-    fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the server's clock, which hands time to the rules")]
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => WallTime::from_milliseconds(0).plus(since),
-            Err(_) => WallTime::from_milliseconds(0),
-        };
-        let monotonic = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { wall, monotonic: MonotonicTime::from_milliseconds(monotonic) }
     }
 }

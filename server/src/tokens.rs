@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldbook_core::authority::Caller;
-use fieldbook_core::{Actor, WallTime};
+use fieldbook_core::{Actor, Randomness as _, WallTime, system};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -195,7 +195,7 @@ impl Credentials {
             return Err(TokensError::Empty { path });
         }
         let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|_| TokensError::NoRandomness)?;
+        system::randomness().map_err(|_| TokensError::NoRandomness)?.fill(&mut key);
         let mut grants: HashMap<_, Arc<Grant>> = HashMap::with_capacity(entries.len());
         for (number, (token, entry)) in (1..).zip(entries) {
             let faulty = |fault: String| TokensError::Entry { path: path.clone(), number, fault };

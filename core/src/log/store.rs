@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
@@ -23,6 +23,7 @@ use super::entries::ENTRIES;
 use super::error::{StoreError, guarded};
 use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
+use crate::new_file::{NewFileError, new_file};
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,22 +75,16 @@ impl Store {
         if fs::symlink_metadata(path).is_ok() {
             return Err(StoreError::AlreadyExists { path: path.to_owned() });
         }
-        let folder = folder_of(path);
-        let temporary = tempfile::Builder::new()
-            .prefix(".fieldbook-")
-            .suffix(".new")
-            .tempfile_in(&folder)
-            .map_err(|error| not_found_or(error, &folder, "creating the book"))?;
-        let (file, temporary) = temporary.into_parts();
-        let backend = FileBackend::new(file).map_err(StoreError::during("creating the book"))?;
-        initialise(backend, options)?.close()?;
-        // redb has synced its data; this adds the file's length and times on systems that tell them apart.
-        sync_path(&temporary, "syncing the new book")?;
-        temporary.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::AlreadyExists { path: path.to_owned() },
-            _ => StoreError::disk("moving the new book into place")(failure.error),
+        let fill = |file| {
+            let backend = FileBackend::new(file).map_err(StoreError::during("creating the book"))?;
+            initialise(backend, options)?.close()
+        };
+        new_file(path, fill).map_err(|error| match error {
+            NewFileError::Exists => StoreError::AlreadyExists { path: path.to_owned() },
+            NewFileError::Folder { folder, source } => not_found_or(source, &folder, "creating the book"),
+            NewFileError::Disk { during, source } => StoreError::disk(during)(source),
+            NewFileError::Filling(error) => error,
         })?;
-        sync_folder(&folder)?;
         Self::open(path, options)
     }
 
@@ -355,27 +350,6 @@ fn not_found_or(error: io::Error, path: &Path, during: &'static str) -> StoreErr
         }
         _ => StoreError::disk(during)(error),
     }
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-fn sync_path(path: &Path, during: &'static str) -> Result<(), StoreError> {
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    file.and_then(|file| file.sync_all()).map_err(StoreError::disk(during))
-}
-
-/// Makes a new name last. Only Unix can; elsewhere the file system does it by itself or not at all.
-fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    if cfg!(unix) {
-        let file = File::open(folder);
-        file.and_then(|file| file.sync_all()).map_err(StoreError::disk("syncing the book's folder"))?;
-    }
-    Ok(())
 }
 
 /// The format that this program reads and writes: the number in the name of [`ENTRIES`].

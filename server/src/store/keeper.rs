@@ -21,12 +21,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fieldbook_core::new_file::folder_of;
 use fieldbook_core::protocol::ExchangeRequest;
 use fieldbook_core::{ServerEpoch, ServerId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Damaged, Exchanged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError, folder_of};
+use super::{Damaged, Exchanged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError};
 
 /// How long at least before it is tried again whether the store can be opened, or written to.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -14,15 +14,16 @@ mod opening;
 mod state;
 mod tables;
 
-use std::fs::File;
 use std::io;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
+use fieldbook_core::new_file::{NewFileError, new_file};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook_core::{ServerEpoch, ServerId, TenantId, WallTime, limits};
+use fieldbook_core::{SeededRandomness, ServerEpoch, ServerId, TenantId, WallTime, limits, system};
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub(crate) use keeper::Keeper;
@@ -179,7 +180,7 @@ impl Store {
     /// Starts a new life of the store: another epoch, no anchors, and commits numbered from beyond what the former life can
     /// have given, so that a unit made for a version of that life never meets another state under the same number.
     pub(crate) fn start_epoch(&mut self) -> Result<(), StateError> {
-        let (server, epoch) = (self.identity.0, ServerEpoch::from_bytes(random_id()?));
+        let (server, epoch) = (self.identity.0, ServerEpoch::random(&mut randomness()?));
         let transaction = self.database.begin_write()?;
         transaction.open_table(tables::ANCHORS)?.retain(|_, _| false)?;
         {
@@ -247,37 +248,27 @@ impl Store {
     }
 }
 
-/// Makes the file under another name and moves it to its own, so that a crash never leaves half a store there.
+/// Makes the file: its tables, and its identity.
 fn create(path: &Path) -> Result<(), OpenStoreError> {
-    let folder = folder_of(path);
-    let temporary = tempfile::Builder::new()
-        .prefix(".fieldbook-server-")
-        .tempfile_in(folder)
-        .map_err(|source| io_error(path, source))?;
-    fill(temporary.path()).map_err(|error| storage_error(path, error))?;
-    temporary.as_file().sync_all().map_err(|source| io_error(path, source))?;
-    match temporary.persist_noclobber(path) {
-        Ok(_) => {}
+    let fill = |file| -> Result<(), StateError> {
+        let database = redb::Builder::new().create_with_backend(FileBackend::new(file)?)?;
+        fill_database(&database)?;
+        Ok(database.close()?)
+    };
+    match new_file(path, fill) {
         // Another process made one at the same moment: that one counts.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(io_error(path, error.error)),
+        Ok(()) | Err(NewFileError::Exists) => Ok(()),
+        Err(NewFileError::Filling(error)) => Err(storage_error(path, error)),
+        Err(NewFileError::Folder { source, .. } | NewFileError::Disk { source, .. }) => {
+            Err(io_error(path, source))
+        }
+        Err(_) => Err(io_error(path, io::ErrorKind::Other.into())),
     }
-    sync_folder(folder).map_err(|source| io_error(path, source))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the tables and gives the store its identity.
-fn fill(path: &Path) -> Result<(), StateError> {
-    let database = redb::Builder::new().create(path)?;
-    fill_database(&database)?;
-    Ok(database.close()?)
 }
 
 fn fill_database(database: &Database) -> Result<(), StateError> {
-    let identity = (ServerId::from_bytes(random_id()?), ServerEpoch::from_bytes(random_id()?));
+    let mut random = randomness()?;
+    let identity = (ServerId::random(&mut random), ServerEpoch::random(&mut random));
     let transaction = database.begin_write()?;
     for table in [tables::RECORDS, tables::FEED, tables::UNITS, tables::ANCHORS, tables::TENANTS] {
         drop(transaction.open_table(table)?);
@@ -292,27 +283,9 @@ fn put_identity(transaction: &WriteTransaction, identity: (ServerId, ServerEpoch
     Ok(())
 }
 
-/// Draws a random UUID.
-fn random_id() -> Result<[u8; 16], StateError> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| redb::StorageError::Io(io::Error::other(error)))?;
-    // The marks of one that is random (RFC 9562, section 5.4).
-    if let [.., version, _, variant, _, _, _, _, _, _, _] = id.as_mut_slice() {
-        *version = (*version & 0x0f) | 0x40;
-        *variant = (*variant & 0x3f) | 0x80;
-    }
-    Ok(id)
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Other systems have no handle to a folder that could be synced.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
+/// Returns the system's randomness.
+fn randomness() -> Result<SeededRandomness, StateError> {
+    Ok(system::randomness().map_err(redb::StorageError::Io)?)
 }
 
 /// Reads which store this is.

@@ -1,10 +1,11 @@
-//! The one place where the front door touches the operating system's clock and randomness. Both can be replaced
-//! ([`crate::BookOptions`]).
+//! The operating system's clock and randomness, for a device and a server alike. Whoever uses them hands them on as arguments, and
+//! both can be replaced.
 
+use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use fieldbook_core::log::StoreError;
-use fieldbook_core::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
+use crate::random::SeededRandomness;
+use crate::time::{Clock, MonotonicTime, Now, WallTime};
 
 /// The operating system's clocks.
 #[derive(Debug, Clone)]
@@ -42,11 +43,31 @@ impl Clock for SystemClock {
 }
 
 /// Seeds randomness from the operating system.
-pub(crate) fn randomness() -> Result<SeededRandomness, StoreError> {
+///
+/// # Errors
+/// What the operating system says if it has none to give.
+pub fn randomness() -> io::Result<SeededRandomness> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|source| StoreError::Disk {
-        during: "asking the operating system for randomness",
-        source: Box::new(source),
-    })?;
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
     Ok(SeededRandomness::new(seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Randomness;
+
+    #[test]
+    fn the_clock_shows_a_present_time_and_never_waits_backwards() {
+        let clock = SystemClock::new();
+        let (first, second) = (clock.now(), clock.now());
+        assert!(first.wall.is_plausible() && first.wall.milliseconds() > 1_700_000_000_000);
+        assert!(first.monotonic <= second.monotonic);
+    }
+
+    #[test]
+    fn no_two_seeds_are_the_same() {
+        let drawn = || -> u64 { randomness().unwrap().below(u64::MAX) };
+        assert_ne!(drawn(), drawn());
+    }
 }
