@@ -68,6 +68,12 @@ pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), F
 
 /// Runs the command.
 pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
+    let runtime = super::runtime()?;
+    // Before anything else: from here on no signal ends the process amid something.
+    let mut signals = {
+        let _within = runtime.enter();
+        Signals::listen()?
+    };
     start_logging()?;
     // Opening a pipe would wait for ever.
     [Some(&args.data), args.tokens.as_ref()]
@@ -77,9 +83,7 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     let mut options = ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
     options.limits.connections = args.connections;
     (options.tenant_records, options.tenant_bytes) = (args.tenant_records, args.tenant_bytes);
-    super::runtime()?.block_on(async {
-        // From here on no signal ends the process amid something.
-        let mut signals = Signals::listen()?;
+    runtime.block_on(async {
         let server = tokio::select! {
             server = serve(options) => server.map_err(Failure::caused_by)?,
             // What is being opened is closed before the program ends.

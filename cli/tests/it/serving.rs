@@ -113,7 +113,7 @@ fn a_hangup_has_the_tokens_read_again_and_a_bad_file_keeps_the_former_ones() {
 fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_store() {
     let folder = Folder::new();
     let mut early = 0;
-    for pause in [10, 15, 20, 30, 40, 60, 100, 200] {
+    for pause in [0, 5, 10, 15, 20, 30, 40, 60, 100, 200] {
         let args = ["serve", "--listen", "127.0.0.1:0", "--data", "server.store"];
         let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // Long enough for the program to have begun, which is when it takes its signals.
@@ -127,8 +127,32 @@ fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_st
         child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         early += usize::from(out.is_empty());
     }
-    println!("{early} of 8 ended before they listened");
+    println!("{early} of 10 ended before they listened");
     Serving::start(&folder, &[]).log();
+}
+
+/// A signal that comes before the program takes any ends it as it ends every program; then it has not touched a file yet.
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_killed_in_its_first_instant_has_made_nothing() {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = Folder::new();
+    let before = folder.names();
+    for microseconds in (0..4_000).step_by(100) {
+        let args = ["serve", "--listen", "127.0.0.1:0", "--data", "server.store"];
+        let mut child = folder.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(microseconds));
+        let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        let status = child.wait().unwrap();
+        match status.signal() {
+            Some(_) => assert_eq!(folder.names(), before, "after {microseconds} µs"),
+            None => {
+                assert!(status.success(), "{status}");
+                drop(std::fs::remove_file(folder.path("server.store")));
+            }
+        }
+    }
 }
 
 /// Waits until a process catches the signal that asks it to end.
