@@ -277,6 +277,7 @@ fn ended(stopped: &Stopped) -> Option<SyncState> {
     let failure = match stopped {
         Stopped::Failed(failure) => failure,
         Stopped::NoProgress => return Some(SyncState::Failed { code: "no_progress".to_owned() }),
+        Stopped::PageRefused(_) => return Some(SyncState::Failed { code: "page_refused".to_owned() }),
         _ => return None,
     };
     Some(match failure {

@@ -251,7 +251,7 @@ impl<D: Desk> Task<D> {
             }
             Stopped::Idle | Stopped::BudgetSpent(_) => None,
             Stopped::NoProgress => Some(None),
-            Stopped::Failed(failure) => Some(Some(failure)),
+            Stopped::Failed(failure) | Stopped::PageRefused(failure) => Some(Some(failure)),
         };
         let Some(failure) = failure else {
             *failures = 0;

@@ -203,6 +203,14 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
             let (why, hint) = exchange_failure(failure);
             return Err(Failure::new(format!("cannot sync with {server}")).because(why).hint(hint));
         }
+        Stopped::PageRefused(failure) => {
+            let what = "what others changed next does not get through, and all else does";
+            let why =
+                format!("something on the way refuses it for what it holds: {}", exchange_failure(failure).0);
+            let hint = "what stands before it was read, and your changes were sent; try another network, \
+                        or ask who runs this one: a scanner or a filter may hold it back";
+            return Err(Failure::new(format!("{what} at {server}")).because(why).hint(hint));
+        }
         Stopped::NoProgress => {
             return Err(cut_short("the server goes on and on, and nothing changes by what it says"));
         }
@@ -311,6 +319,7 @@ fn report_json(book: &Book, report: &SyncReport) -> Value {
     let (stopped, code) = match &report.stopped {
         Stopped::Idle => ("idle", None),
         Stopped::Failed(failure) => ("failed", Some(exchange_failure(failure).0)),
+        Stopped::PageRefused(failure) => ("page_refused", Some(exchange_failure(failure).0)),
         Stopped::BudgetSpent(_) => ("budget_spent", None),
         Stopped::ExchangesSpent => ("exchanges_spent", None),
         Stopped::NoProgress => ("no_progress", None),

@@ -171,12 +171,14 @@ impl Syncer {
                 continue;
             }
             match report.stopped {
-                Stopped::Failed(_) | Stopped::NoProgress if went_wrong => {}
+                Stopped::Failed(_) | Stopped::PageRefused(_) | Stopped::NoProgress if went_wrong => {}
                 Stopped::Idle => {
                     synced.idle = true;
                     break;
                 }
-                Stopped::Failed(failure) => away.wait(failure, &self.progress).await?,
+                Stopped::Failed(failure) | Stopped::PageRefused(failure) => {
+                    away.wait(failure, &self.progress).await?;
+                }
                 Stopped::NoProgress => break,
                 _ => {}
             }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::{Book, OpId, RunOptions, Standing, SyncState};
+use fieldbook::{Book, OpId, RunOptions, Standing, Stopped, SyncState};
 use fieldbook_sim::clock::SimClock;
 
 use crate::fleet::{Device, Image, Remotes, shown};
 use crate::middlebox::Middlebox;
-use crate::script::Run;
+use crate::script::{Run, key};
 use crate::{Broken, ensure};
 
 /// How many entries a book may have beyond those that its ops and the answers to it account for.
@@ -50,6 +50,34 @@ impl Run {
             }
         }
         Ok(None)
+    }
+
+    /// What everyone wrote has arrived, what stands before the record that is refused when it is read was read, and whoever cannot
+    /// read on says so.
+    pub(crate) async fn check_scanned(&self, author: usize) -> Result<(), Broken> {
+        let before = key("own", &format!("{author}-before"))?;
+        for (number, (device, remotes)) in self.devices.iter().zip(&self.remotes).enumerate() {
+            let (book, actor) = (device.book()?, device.actor);
+            let sent = key("own", &format!("{number}-meanwhile"))?;
+            let standing = book.explain(&sent).map_err(unreadable)?.standing;
+            ensure(standing == Standing::Synced, || format!("{sent} of {actor} is {standing:?}"))?;
+            ensure(book.get_record(&before).map_err(unreadable)?.is_some(), || {
+                format!("{actor} has not read {before}, which stands before what is refused")
+            })?;
+            if number == author {
+                continue;
+            }
+            let stopped = device.sync(&remotes.patient, &self.options).await?.stopped;
+            ensure(matches!(stopped, Stopped::PageRefused(_)), || {
+                format!("{actor}, who cannot read on, ends with {stopped:?}")
+            })?;
+            // What waits for a person comes before it.
+            let state = book.status().state;
+            let says_so = matches!(&state, SyncState::Failed { code } if code == "page_refused");
+            let is_asked = matches!(&state, SyncState::NeedsAttention { .. });
+            ensure(says_so || is_asked, || format!("{actor}, who cannot read on, is {state:?}"))?;
+        }
+        Ok(())
     }
 
     /// Returns what still waits, in words, if anything does.

@@ -121,6 +121,8 @@ pub struct Weather {
     misleads: bool,
     /// What bodies are refused for, and how.
     poison: Option<(String, Fault)>,
+    /// What answers are refused for, and how.
+    scan: Option<(String, Fault)>,
 }
 
 impl Weather {
@@ -133,7 +135,16 @@ impl Weather {
             weights[6] = 0;
         }
         let per_mille = dice.between(150, 850);
-        Self { dice, weights, per_mille, storms: false, lasting: None, misleads: true, poison: None }
+        Self {
+            dice,
+            weights,
+            per_mille,
+            storms: false,
+            lasting: None,
+            misleads: true,
+            poison: None,
+            scan: None,
+        }
     }
 
     /// Says whether requests may be led to another server or tenant. Nobody can tell who never knew the right one.
@@ -143,14 +154,27 @@ impl Weather {
 
     /// Refuses bodies that hold these words from now on, always in the same way.
     pub fn poison(&mut self, words: &str) {
-        let how = match self.dice.below(7) {
+        self.poison = Some((words.to_owned(), self.refusal()));
+    }
+
+    /// Refuses answers that hold these words from now on, always in the same way.
+    pub fn scan(&mut self, words: &str) {
+        self.scan = Some((words.to_owned(), self.refusal()));
+    }
+
+    fn refusal(&mut self) -> Fault {
+        match self.dice.below(7) {
             0 => Fault::Reset,
             1 => Fault::RequestDropped,
             2 => Fault::Page(403, Form::Html),
             3 => Fault::Page(502, Form::Html),
             _ => self.page(),
-        };
-        self.poison = Some((words.to_owned(), how));
+        }
+    }
+
+    /// Returns what happens to an answer with this body for what it holds.
+    pub fn refusal_of_answer(&self, body: &[u8]) -> Option<Fault> {
+        self.scan.as_ref().filter(|(words, _)| holds(body, words)).map(|(_, how)| *how)
     }
 
     /// Does to requests what was drawn from now on.
@@ -166,7 +190,7 @@ impl Weather {
     /// Lets everything through.
     pub fn clear(&mut self) {
         self.calm();
-        self.poison = None;
+        (self.poison, self.scan) = (None, None);
     }
 
     /// Returns how bodies are refused for what they hold.
@@ -177,7 +201,7 @@ impl Weather {
     /// Draws what happens to a request with this body, and whether that is for what it holds.
     pub fn next(&mut self, body: &[u8]) -> Option<(Fault, bool)> {
         if let Some((words, how)) = &self.poison
-            && body.windows(words.len()).any(|window| window == words.as_bytes())
+            && holds(body, words)
         {
             return Some((*how, true));
         }
@@ -233,4 +257,8 @@ impl Weather {
     fn header(&mut self) -> Header {
         self.dice.pick(&HEADERS).copied().unwrap_or(Header::Added)
     }
+}
+
+fn holds(body: &[u8], words: &str) -> bool {
+    body.windows(words.len()).any(|window| window == words.as_bytes())
 }

@@ -88,16 +88,10 @@ async fn treat(stream: &mut TcpStream, mut request: Message, shared: &Shared) ->
         }
     }
     let fault = drawn.map(|(fault, _)| fault);
+    if let Some(goes_on) = refuse(stream, fault).await? {
+        return Ok(goes_on);
+    }
     match fault {
-        Some(Fault::Page(status, form)) => {
-            stream.write_all(&page(status, form).bytes()).await?;
-            return Ok(true);
-        }
-        Some(Fault::RequestDropped) => return Ok(false),
-        Some(Fault::Reset) => {
-            stream.set_zero_linger()?;
-            return Ok(false);
-        }
         Some(Fault::Cached) => {
             let cached = shared.tally.lock().unwrap_or_else(PoisonError::into_inner).last.clone();
             if let Some(cached) = cached {
@@ -115,7 +109,30 @@ async fn treat(stream: &mut TcpStream, mut request: Message, shared: &Shared) ->
         _ => Place::Ours,
     };
     let Some(answer) = forward(&request, place, shared).await else { return Ok(false) };
+    let scanned =
+        shared.weather.lock().unwrap_or_else(PoisonError::into_inner).refusal_of_answer(&answer.body);
+    if let Some(goes_on) = refuse(stream, scanned).await? {
+        let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        *tally.counts.faults.entry("answer refused by content").or_default() += 1;
+        return Ok(goes_on);
+    }
     give(stream, answer, fault).await
+}
+
+/// Gives no answer of a server, if the fault is one of that kind. Returns whether the connection goes on then.
+async fn refuse(stream: &mut TcpStream, fault: Option<Fault>) -> std::io::Result<Option<bool>> {
+    match fault {
+        Some(Fault::Page(status, form)) => {
+            stream.write_all(&page(status, form).bytes()).await?;
+            Ok(Some(true))
+        }
+        Some(Fault::RequestDropped) => Ok(Some(false)),
+        Some(Fault::Reset) => {
+            stream.set_zero_linger()?;
+            Ok(Some(false))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Gives an answer back, whole or as the fault has it; returns whether the connection goes on.

@@ -5,6 +5,8 @@
 //!   storm        writes, syncs, restarts, the clock; every fault
 //!   poison only  what is not poisoned arrives, and everything is read, though some bodies never get through
 //!   clear        everything arrives, without a person
+//!   scanned      answers are refused that hold one record: what is sent arrives, what stands before it is read, and the state says so
+//!   clear        everything is read
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,10 @@ use crate::{Broken, Counts};
 const BEGINNING: i64 = 1_767_225_600_000;
 /// What poisoned bodies hold. A scanner that knows the words refuses them.
 pub(crate) const POISON: &str = "X5O!P-TEST";
+/// What a record holds that is refused when it is read.
+const SCANNED: &str = "X5O!P-READ";
+/// How many rounds of everyone syncing it takes at most until only what is refused so is missing.
+const SCANNED_ROUNDS: usize = 4;
 /// How many rounds of everyone syncing may be needed until only what is poisoned is left.
 const POISON_ROUNDS: usize = 150;
 /// How many until nothing is.
@@ -120,7 +126,38 @@ impl Run {
             self.poison_only().await?;
         }
         self.middlebox.weather().clear();
+        self.clear().await?;
+        self.scanned().await?;
+        self.middlebox.weather().clear();
         self.clear().await
+    }
+
+    /// One record is refused when it is read, as a scanner of downloads does.
+    async fn scanned(&mut self) -> Result<(), Broken> {
+        self.middlebox.weather().scan(SCANNED);
+        let author = self.dice.index(self.devices.len());
+        for (name, text) in [("before", "fine"), ("scanned", SCANNED), ("after", "fine")] {
+            self.create(author, &format!("{author}-{name}"), text)?;
+            // Not as one unit, so that each has a version of its own.
+            self.round().await?;
+        }
+        for number in 0..self.devices.len() {
+            self.create(number, &format!("{number}-meanwhile"), "fine")?;
+        }
+        for _ in 0..SCANNED_ROUNDS {
+            self.round().await?;
+        }
+        self.check_scanned(author).await
+    }
+
+    fn create(&mut self, number: usize, id: &str, text: &str) -> Result<(), Broken> {
+        let mutation = Mutation::create(key("own", id)?, fields(&[("t", json!(text))]));
+        self.note(&mutation);
+        let Some(device) = self.devices.get(number) else { return Ok(()) };
+        let written = device.book()?.write(mutation);
+        written.map_err(|error| Broken(format!("a write was refused: {error:?}")))?;
+        self.ops += 1;
+        Ok(())
     }
 
     /// Everyone meets the server once with nothing between, and has something to tell it: an answer with no news leaves no trace, so

@@ -12,17 +12,19 @@
 //! 2. It ends, whatever the server says. Every exchange settles or puts off a unit, moves a cursor to where none was in this run,
 //!    shrinks the batch after "too large", or says whether units are what does not get through ([`doubt`]); two in a row that do
 //!    none of these end the run, and so do [`fieldbook_core::limits::EMPTY_PAGES`] that move on and bring nothing new, a second
-//!    fork, and [`MOST_EXCHANGES`].
+//!    fork, and [`MOST_EXCHANGES`]. A page that does not get through is asked for in parts, and the smallest ends reading ([`pages`]).
 //! 3. The future may be dropped at any await. What was prepared stays frozen in the book and is sent again under the same
 //!    ids; a call into the book that has begun runs to its end on its own thread.
 //! 4. A failure of an exchange ends the run, except "too large", which is answered by sending less, and what may be the fault
-//!    of the units that were sent: then the page is asked for without any, so that reading never stops because of sending.
-//!    Waiting is the worker's.
+//!    of the units that were sent or of the page that was asked for: then each is tried without the other, so that neither reading
+//!    nor sending stops because of the other ([`failing`]). Waiting is the worker's.
 //!
 //! What it is not: it never looks into an outcome or a change. That is the book's, in [`Desk::accept`].
 
 mod desk;
 mod doubt;
+mod failing;
+mod pages;
 mod progress;
 mod report;
 mod throttle;
@@ -36,13 +38,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook_core::rules::failure::{Blame, blame};
 use fieldbook_core::{Clock, MonotonicTime};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::remote::{Received, Remote, RemoteError};
-use doubt::{Doubt, comes_back_later};
+use doubt::Doubt;
+use pages::Pages;
 use progress::{Progress, moves_a_cursor};
 use throttle::Size;
 
@@ -94,6 +96,7 @@ pub(crate) async fn run_until<D: Desk>(
     stop: watch::Receiver<bool>,
 ) -> Result<SyncReport, RunError<D::Error>> {
     throttle.begin();
+    let pages = Pages::after(throttle.page);
     let began = clock.now().monotonic;
     let report = SyncReport::new();
     let mut run = Run {
@@ -108,10 +111,12 @@ pub(crate) async fn run_until<D: Desk>(
         fruitless: 0,
         refused: None,
         doubt: Doubt::default(),
+        pages,
         progress: Progress::default(),
     };
     desk.report(&Activity::Started);
     let stopped = run.drive().await;
+    run.throttle.page = run.pages.most();
     let mut report = run.report;
     report.stopped = stopped?;
     tracing::debug!(exchanges = report.exchanges, stopped = ?report.stopped, "sync run ended");
@@ -137,6 +142,8 @@ struct Run<'a, D: Desk> {
     refused: Option<usize>,
     /// Whether units are what does not get through.
     doubt: Doubt,
+    /// Whether pages are.
+    pages: Pages,
     progress: Progress,
 }
 
@@ -156,6 +163,7 @@ impl<D: Desk> Run<'_, D> {
         let before = if may_ask { self.desk.unanswered() } else { Unanswered::No };
         if before != Unanswered::No {
             self.doubt.begin();
+            self.pages.part();
         }
         // Whether the way is open is all that is asked then: what had no answer is sent again before pages speak of it. Where
         // sending is known to fail, reading comes first.
@@ -165,24 +173,38 @@ impl<D: Desk> Run<'_, D> {
                 return Ok(stopped);
             }
             let ask = match self.ask(first, pull) {
-                ask if only_asks => Ask { push: false, pull: true, page_limit: 0, ..ask },
+                ask if only_asks || self.pages.want_neither() => {
+                    Ask { push: false, pull: true, page_limit: 0, ..ask }
+                }
                 ask if self.doubt.wants_page() => Ask { push: false, pull: true, ..ask },
                 ask => ask,
             };
             first = false;
-            let request = match self.on_desk(move |desk| desk.prepare(&ask)).await? {
+            let mut request = match self.on_desk(move |desk| desk.prepare(&ask)).await? {
                 Next::Exchange(request) => request,
                 Next::Idle { next_wake } => {
                     self.report.next_wake = next_wake;
-                    return Ok(self.doubt.failure().map_or(Stopped::Idle, Stopped::Failed));
+                    return Ok(self.idle());
                 }
             };
-            match self.exchange(request, pull).await? {
-                ControlFlow::Continue(_) if std::mem::take(&mut only_asks) => {}
+            if self.pages.are_apart() && !request.units.is_empty() {
+                request.page_limit = 0;
+            }
+            let flow = self.exchange(request, pull).await?;
+            only_asks = false;
+            match flow {
                 ControlFlow::Continue(more) => pull = more && !self.options.push_only,
                 ControlFlow::Break(stopped) => return Ok(stopped),
             }
         }
+    }
+
+    /// Returns why a run ends that has nothing more to send or to ask for.
+    fn idle(&self) -> Stopped {
+        if let Some(failure) = self.pages.refused() {
+            return Stopped::PageRefused(failure.clone());
+        }
+        self.doubt.failure().map_or(Stopped::Idle, Stopped::Failed)
     }
 
     fn ask(&self, first: bool, pull: bool) -> Ask {
@@ -192,10 +214,13 @@ impl<D: Desk> Run<'_, D> {
         Ask {
             first,
             push: !self.options.pull_only,
-            pull,
+            pull: pull && self.pages.refused().is_none(),
             batch_ops: size.ops.min(left),
             batch_bytes: size.bytes,
-            page_limit: if self.options.push_only { 0 } else { self.options.page_limit },
+            page_limit: match self.pages.refused() {
+                None if !self.options.push_only => self.pages.limit(self.options.page_limit),
+                _ => 0,
+            },
         }
     }
 
@@ -234,15 +259,16 @@ impl<D: Desk> Run<'_, D> {
             };
             self.report.bytes_sent = self.report.bytes_sent.saturating_add(received.bytes_sent);
             self.report.bytes_received = self.report.bytes_received.saturating_add(received.bytes_received);
+            let had_page = self.asks_for_page(&request);
             let next = self.follow_up(&request, &received.answer);
             if self.progress.is_second_fork(&received.answer) {
-                return self.failed(request, misbehaved("forked_again"), pull).await;
+                return self.failed_at_all(request, misbehaved("forked_again"), pull).await;
             }
             let (taken, arriving);
             (request, taken, arriving) =
                 self.take_while_sending(request, received.answer, next.as_ref()).await?;
             if let Some(code) = taken.misbehaved {
-                return self.failed(request, misbehaved(code), pull).await;
+                return self.failed_at_all(request, misbehaved(code), pull).await;
             }
             if self.fruitless >= FRUITLESS_MOST || self.progress.is_empty_for_long() {
                 return Ok(Flow::Break(Stopped::NoProgress));
@@ -251,9 +277,15 @@ impl<D: Desk> Run<'_, D> {
                 // What was parked may have changed what should be asked for: a page on its way is asked for again.
                 (Some(next), Some(arriving)) if !taken.parked => (request, sent) = (next, arriving),
                 (_, Some(Sent::Cut)) => return Ok(Flow::Break(Stopped::Cancelled)),
-                _ => return Ok(Flow::Continue(taken.more)),
+                // What has no page does not say whether there is more to read.
+                _ => return Ok(Flow::Continue(taken.more || (pull && !had_page))),
             }
         }
+    }
+
+    /// Returns whether a request asks for as much as the run ever does.
+    const fn asks_for_page(&self, request: &ExchangeRequest) -> bool {
+        request.page_limit > 0 || self.options.page_limit == 0
     }
 
     fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
@@ -273,7 +305,8 @@ impl<D: Desk> Run<'_, D> {
     ) -> Result<(ExchangeRequest, Taken, Option<Sent>), RunError<D::Error>> {
         let had_units = !request.units.is_empty();
         let moved = moves_a_cursor(&request, &answer) && self.progress.is_new_place(&answer);
-        let proves = self.doubt.wants_page();
+        let proves = self.doubt.wants_page() || self.pages.want_neither();
+        let had_page = self.asks_for_page(&request);
         let desk = Arc::clone(self.desk);
         let taking = spawn_blocking(move || {
             let taken = desk.accept(&request, answer)?;
@@ -298,6 +331,7 @@ impl<D: Desk> Run<'_, D> {
             self.throttle.succeeded(self.options);
             self.refused = None;
         }
+        self.pages.answered(had_page);
         let doubted = self.doubt.answered(had_units).filter(|_| !taken.parked);
         if let Some((request, failure)) = doubted {
             self.settle(request, failure).await?;
@@ -322,76 +356,6 @@ impl<D: Desk> Run<'_, D> {
             // An error means that whoever steers the run is gone: nobody waits for it any more.
             _ = self.stop.wait_for(|stop| *stop) => Sent::Cut,
         }
-    }
-
-    async fn failed(
-        &mut self,
-        request: ExchangeRequest,
-        error: RemoteError,
-        pull: bool,
-    ) -> Result<Flow, RunError<D::Error>> {
-        tracing::debug!(failure = ?error.failure(), "exchange failed");
-        let failure = error.into_failure();
-        let units = request.units.len();
-        let may_be_theirs = units > 0 && blame(&failure) == Blame::Request;
-        if units > 1 && failure == Failure::TooLarge {
-            return Ok(self.send_less(&request, pull));
-        }
-        let (noted, ends) = (failure.clone(), failure.clone());
-        let next = if may_be_theirs { self.doubt.failed(&request, &failure) } else { doubt::Next::End };
-        match next {
-            doubt::Next::Ask => return Ok(Flow::Continue(pull)),
-            doubt::Next::Settle => {
-                let is_decided = self.settle(request, failure).await?;
-                if is_decided && !comes_back_later(&ends) && !self.doubt.is_enough() {
-                    return Ok(Flow::Continue(pull));
-                }
-            }
-            doubt::Next::End => {
-                let settled = self.on_desk(move |desk| desk.fail(&request, &noted)).await?;
-                self.report.add(&settled);
-            }
-        }
-        // Where units had failed before, that is what there was too much of.
-        let cause = self.doubt.failure().unwrap_or_else(|| ends.clone());
-        if let Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } = cause {
-            self.throttle.failed(self.options);
-        }
-        Ok(Flow::Break(Stopped::Failed(ends)))
-    }
-
-    /// Goes on with less at a time after a request of several units was too large.
-    fn send_less(&mut self, request: &ExchangeRequest, pull: bool) -> Flow {
-        let units = request.units.len();
-        let shrunk = self.refused.replace(units).is_none_or(|before| units < before);
-        self.throttle.too_large(carried(request), self.options);
-        self.count(shrunk);
-        if self.fruitless >= FRUITLESS_MOST {
-            return Flow::Break(Stopped::NoProgress);
-        }
-        Flow::Continue(pull)
-    }
-
-    /// Has the book decide about units that do not get through while others do, and returns whether it did.
-    async fn settle(
-        &mut self,
-        request: ExchangeRequest,
-        failure: Failure,
-    ) -> Result<bool, RunError<D::Error>> {
-        let (carried, units, strikes) = (carried(&request), request.units.len(), self.doubt.strikes());
-        let settled = self.on_desk(move |desk| desk.isolate(&request, &failure, strikes)).await?;
-        self.report.add(&settled);
-        let is_decided = settled.progressed();
-        match units {
-            0 | 1 if is_decided => {
-                self.throttle.culprit_found();
-                self.refused = None;
-            }
-            // It may have been too much at once.
-            2.. if is_decided => self.throttle.too_large(carried, self.options),
-            _ => {}
-        }
-        Ok(is_decided)
     }
 
     fn count(&mut self, progressed: bool) {

@@ -101,6 +101,9 @@ pub enum Stopped {
     Idle,
     /// An exchange failed as a whole.
     Failed(Failure),
+    /// What the server has next does not get through, though exchanges without it do: all before it was read, and what was to be
+    /// sent was sent. Something on the way refuses it for what it holds. The next run asks for it again.
+    PageRefused(Failure),
     /// The budget is used up.
     BudgetSpent(Limit),
     /// [`RunOptions::max_exchanges`] were made; another run may go on.

@@ -17,6 +17,8 @@ pub struct Throttle {
     // `None` is "as much as the options say".
     size: Option<Size>,
     ceiling: Option<Size>,
+    /// The most changes of a page that got through; `None` is "as many as the options say".
+    pub(super) page: Option<u32>,
 }
 
 /// What exchanges carry, or what one did carry.
@@ -82,7 +84,7 @@ impl Throttle {
 
     /// Takes note that the unit was found that is too large alone: it said nothing about the others.
     pub(super) fn culprit_found(&mut self) {
-        *self = Self::default();
+        *self = Self { page: self.page, ..Self::default() };
     }
 }
 

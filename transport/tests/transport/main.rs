@@ -15,6 +15,8 @@ mod foreign_pages;
 mod http_faults;
 mod http_statuses;
 mod http_tls;
+mod reading;
+mod runs;
 mod scripted_desk;
 mod support;
 mod worker;

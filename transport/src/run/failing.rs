@@ -1,0 +1,113 @@
+//! What follows from an exchange that failed: less is sent, units or a page are tried without the other, or the run ends.
+
+use std::ops::ControlFlow;
+
+use fieldbook_core::protocol::{ExchangeRequest, Failure};
+use fieldbook_core::rules::failure::{Blame, blame};
+
+use super::desk::Desk;
+use super::doubt::{Next, comes_back_later};
+use super::report::Stopped;
+use super::{FRUITLESS_MOST, Flow, Run, RunError, carried};
+use crate::remote::RemoteError;
+
+impl<D: Desk> Run<'_, D> {
+    /// Goes on after a request that had no answer.
+    pub(super) async fn failed(
+        &mut self,
+        request: ExchangeRequest,
+        error: RemoteError,
+        pull: bool,
+    ) -> Result<Flow, RunError<D::Error>> {
+        let failure = error.failure();
+        if request.units.is_empty() && may_be_the_page(&request, failure) && self.spent().is_none() {
+            tracing::debug!(?failure, changes = request.page_limit, "a page failed");
+            self.pages.failed(request.page_limit, error.into_failure());
+            return Ok(Flow::Continue(pull));
+        }
+        self.failed_at_all(request, error, pull).await
+    }
+
+    /// Goes on after a request that had no answer, or one that cannot be true, whatever page it asked for.
+    pub(super) async fn failed_at_all(
+        &mut self,
+        request: ExchangeRequest,
+        error: RemoteError,
+        pull: bool,
+    ) -> Result<Flow, RunError<D::Error>> {
+        tracing::debug!(failure = ?error.failure(), "exchange failed");
+        let failure = error.into_failure();
+        let units = request.units.len();
+        let may_be_theirs = units > 0 && blame(&failure) == Blame::Request;
+        if units > 1 && failure == Failure::TooLarge {
+            return Ok(self.send_less(&request, pull));
+        }
+        let (noted, ends) = (failure.clone(), failure.clone());
+        let next = if may_be_theirs { self.doubt.failed(&request, &failure) } else { Next::End };
+        match next {
+            Next::Ask => return Ok(Flow::Continue(pull)),
+            Next::Settle => {
+                let is_decided = self.settle(request, failure).await?;
+                if is_decided && !comes_back_later(&ends) && !self.doubt.is_enough() {
+                    return Ok(Flow::Continue(pull));
+                }
+            }
+            Next::End => {
+                let settled = self.on_desk(move |desk| desk.fail(&request, &noted)).await?;
+                self.report.add(&settled);
+            }
+        }
+        // Where units had failed before, that is what there was too much of.
+        let cause = self.doubt.failure().unwrap_or_else(|| ends.clone());
+        if let Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } = cause {
+            self.throttle.failed(self.options);
+        }
+        Ok(Flow::Break(Stopped::Failed(ends)))
+    }
+
+    /// Goes on with less at a time after a request of several units was too large.
+    fn send_less(&mut self, request: &ExchangeRequest, pull: bool) -> Flow {
+        let units = request.units.len();
+        let shrunk = self.refused.replace(units).is_none_or(|before| units < before);
+        self.throttle.too_large(carried(request), self.options);
+        self.count(shrunk);
+        if self.fruitless >= FRUITLESS_MOST {
+            return ControlFlow::Break(Stopped::NoProgress);
+        }
+        ControlFlow::Continue(pull)
+    }
+
+    /// Has the book decide about units that do not get through while others do, and returns whether it did.
+    pub(super) async fn settle(
+        &mut self,
+        request: ExchangeRequest,
+        failure: Failure,
+    ) -> Result<bool, RunError<D::Error>> {
+        let (carried, units, strikes) = (carried(&request), request.units.len(), self.doubt.strikes());
+        let settled = self.on_desk(move |desk| desk.isolate(&request, &failure, strikes)).await?;
+        self.report.add(&settled);
+        let is_decided = settled.progressed();
+        match units {
+            0 | 1 if is_decided => {
+                self.throttle.culprit_found();
+                self.refused = None;
+            }
+            // It may have been too much at once.
+            2.. if is_decided => self.throttle.too_large(carried, self.options),
+            _ => {}
+        }
+        Ok(is_decided)
+    }
+}
+
+/// Returns whether a failure may be the fault of the page that was asked for. What our own server says of a request it does not say
+/// of a page, and when it says when to come back it is not asked before.
+fn may_be_the_page(request: &ExchangeRequest, failure: &Failure) -> bool {
+    let is_its_word = matches!(
+        failure,
+        Failure::TooLarge
+            | Failure::Refused { .. }
+            | Failure::Transient { retry_after: Some(_), marked: true, .. }
+    );
+    request.page_limit > 0 && blame(failure) == Blame::Request && !is_its_word
+}

@@ -1,0 +1,136 @@
+//! Whether a page is what does not get through, as where a scanner on the way refuses a record that someone else wrote.
+//!
+//! ```text
+//!   a page ── failed ─▶ neither units nor a page ── failed: the run ends
+//!                         └─ answered ─▶ the units, without a page ─▶ an eighth of the page ─▶ … ─▶ one commit ── failed ─▶ told
+//! ```
+//!
+//! Invariants:
+//! 1. A page is blamed only if an exchange with neither units nor a page was answered after it had failed.
+//! 2. Once a page is in doubt, or units were sent in vain before, units and pages travel apart until the run ends: neither keeps the
+//!    other, and none is blamed for the other.
+//! 3. Everything before the commit that does not get through is read, and nothing is passed over: where to read on behind it is
+//!    the server's to say.
+//!
+//! What it does not do: remember a refused page. The next run asks for it again.
+
+use fieldbook_core::protocol::Failure;
+
+/// Into how many parts a page goes that does not get through.
+const PARTS: u32 = 8;
+
+/// What a run knows of its pages.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// Whether units and pages travel apart.
+    apart: bool,
+    /// The most changes to ask for; none for as many as the options say.
+    most: Option<u32>,
+    /// How many changes the page that failed last was asked to have, and why it failed, until it is known whose fault that was.
+    open: Option<(u32, Failure)>,
+    /// Whether a page of this run has failed.
+    failed: bool,
+    /// What the smallest page there is failed with.
+    refused: Option<Failure>,
+}
+
+impl Pages {
+    /// Goes on from what an earlier run came to: somewhat larger pages, and none beside units, if not all got through.
+    pub(super) fn after(most: Option<u32>) -> Self {
+        Self { most: most.map(larger), apart: most.is_some(), ..Self::default() }
+    }
+
+    /// Returns how many changes to ask for, of so many that are wanted.
+    pub(super) fn limit(&self, wanted: u32) -> u32 {
+        self.most.map_or(wanted, |most| most.min(wanted))
+    }
+
+    /// Returns the most changes that got through, if not as many as wanted did.
+    pub(super) const fn most(&self) -> Option<u32> {
+        self.most
+    }
+
+    /// Has units and pages travel apart.
+    pub(super) const fn part(&mut self) {
+        self.apart = true;
+    }
+
+    pub(super) const fn are_apart(&self) -> bool {
+        self.apart
+    }
+
+    /// Returns whether the next exchange must have neither units nor a page.
+    pub(super) const fn want_neither(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes note that a page without units failed.
+    pub(super) fn failed(&mut self, limit: u32, failure: Failure) {
+        (self.apart, self.failed) = (true, true);
+        self.open = Some((limit, failure));
+    }
+
+    /// Takes note of an answer.
+    pub(super) fn answered(&mut self, had_page: bool) {
+        if had_page {
+            self.open = None;
+            if !self.failed {
+                self.most = self.most.map(larger);
+            }
+        } else if let Some((limit, failure)) = self.open.take() {
+            if limit <= 1 {
+                self.refused = Some(failure);
+            }
+            self.most = Some((limit / PARTS).max(1));
+        }
+    }
+
+    /// Returns why no page can be read, if that was found out in this run.
+    pub(super) const fn refused(&self) -> Option<&Failure> {
+        self.refused.as_ref()
+    }
+}
+
+const fn larger(limit: u32) -> u32 {
+    limit.saturating_mul(PARTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Failure {
+        Failure::Unreachable { code: "not_our_server" }
+    }
+
+    #[test]
+    fn a_page_that_fails_is_asked_for_in_parts_down_to_one_change() {
+        let (mut pages, mut limits) = (Pages::default(), Vec::new());
+        while pages.refused().is_none() {
+            let limit = pages.limit(5_000);
+            limits.push(limit);
+            pages.failed(limit, failure());
+            assert!(pages.want_neither() && pages.are_apart());
+            pages.answered(false);
+            assert!(!pages.want_neither());
+        }
+        assert_eq!(limits, [5_000, 625, 78, 9, 1]);
+        assert_eq!(pages.most(), Some(1));
+    }
+
+    #[test]
+    fn pages_stay_small_in_the_run_in_which_one_failed_and_grow_in_the_next() {
+        let mut pages = Pages::default();
+        pages.failed(5_000, failure());
+        pages.answered(false);
+        pages.answered(true);
+        assert_eq!(pages.limit(5_000), 625);
+        let mut pages = Pages::after(Some(1));
+        let mut limits = Vec::new();
+        for _ in 0..6 {
+            limits.push(pages.limit(5_000));
+            pages.answered(true);
+        }
+        assert_eq!(limits, [8, 64, 512, 4_096, 5_000, 5_000]);
+    }
+}
