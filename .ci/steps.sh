@@ -145,6 +145,13 @@ step-laws() {
     figures+=("laws         $PROPTEST_CASES cases of each")
 }
 
+# Small worlds of the real rules, each walked whole or as far as is enough for a run: more than a million distinct states in all. By
+# hand farther: `walk --world NAME --states all`.
+step-walk() {
+    has_binary fieldbook-sim walk || { absent "fieldbook-sim has no binary 'walk'"; return; }
+    counted '^(worlds|distinct states|steps|laws broken) ' cargo run --profile proof -p fieldbook-sim --bin walk
+}
+
 # A short run of every fuzz target, two at a time. Without a nightly toolchain the stable one is told to pass for it. Without a
 # sanitizer: our own code has no `unsafe` for one to watch, and it builds in half the time.
 step-fuzz() {

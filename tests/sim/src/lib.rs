@@ -7,6 +7,8 @@
 //!                                  └────► server: the product's authority ──► ledger (second opinion)
 //! ```
 //!
+//! Beside it are small worlds of the same rules that are walked whole, without books ([`walk`]).
+//!
 //! Everything runs in one thread from one seed; nothing reads a real clock, disk or network. The invariants are named as in
 //! the fault model (S1–S20, L1–L8).
 
@@ -24,6 +26,7 @@ pub mod seeds;
 pub mod server;
 pub mod spec;
 pub mod swarm;
+pub mod walk;
 pub mod way;
 pub mod world;
 

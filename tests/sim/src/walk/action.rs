@@ -1,0 +1,335 @@
+//! What may happen next in a state.
+
+use super::device::Device;
+use super::rows::{Fate, awaits, has_news, image, latest_stamp, open_conflicts, waits_for_person};
+use super::state::{ON_THEIR_WAY, STEP, State};
+use super::world::{Clocks, Ground, OPS_OF_A_DEVICE, Verb};
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A person types an op.
+    Type {
+        /// At which device.
+        device: u8,
+        /// In which record.
+        record: u8,
+        /// What.
+        verb: Verb,
+        /// Whether with a value that others write too.
+        shared: bool,
+        /// What the device's clock shows, in milliseconds beyond the server's time.
+        wall: i32,
+    },
+    /// A person undoes an op.
+    Undo {
+        /// Which.
+        op: u8,
+        /// What the device's clock shows.
+        wall: i32,
+    },
+    /// A person discards a dead letter.
+    Discard {
+        /// Which.
+        op: u8,
+    },
+    /// A person sends a dead letter again.
+    Retry {
+        /// Which.
+        op: u8,
+    },
+    /// A person chooses in an open conflict.
+    Choose {
+        /// Whose op is in it.
+        op: u8,
+        /// Which of them.
+        number: u8,
+        /// Whether their own side.
+        mine: bool,
+    },
+    /// A person accepts the server that answered.
+    Accept {
+        /// At which device.
+        device: u8,
+    },
+    /// A device asks for a page, with what it has to send or without.
+    Send {
+        /// Which.
+        device: u8,
+        /// With what it has to send.
+        push: bool,
+    },
+    /// A request reaches the server.
+    Arrive {
+        /// Whose.
+        device: u8,
+        /// Which of theirs.
+        slot: u8,
+        /// Whether a copy of it stays on its way.
+        again: bool,
+        /// Whether its units are refused.
+        refuse: bool,
+    },
+    /// A request is lost.
+    LoseRequest {
+        /// Whose.
+        device: u8,
+        /// Which of theirs.
+        slot: u8,
+    },
+    /// An answer reaches its device.
+    Hear {
+        /// Whose.
+        device: u8,
+        /// Which of theirs.
+        slot: u8,
+        /// Whether a copy of it stays on its way.
+        again: bool,
+    },
+    /// An answer is lost.
+    LoseAnswer {
+        /// Whose.
+        device: u8,
+        /// Which of theirs.
+        slot: u8,
+    },
+    /// A device no longer waits for an answer, which may still come.
+    TimeOut {
+        /// Which.
+        device: u8,
+    },
+    /// A device gives up what it has under way, without knowing what became of it.
+    GiveUp {
+        /// Which.
+        device: u8,
+    },
+    /// The server's store is backed up.
+    BackUp,
+    /// The server goes back to its backup, as a new life.
+    Restore,
+}
+
+fn narrow(number: usize) -> u8 {
+    // A world has far fewer of anything.
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+impl State {
+    /// Returns all that may happen, what happens without a fault and without a person first.
+    pub(super) fn actions(&self, ground: &Ground) -> Vec<Action> {
+        let mut list = Vec::with_capacity(24);
+        let count = self.devices.len();
+        for number in 0..count {
+            if let Some(next) = self.delivery(number) {
+                list.push(next);
+            }
+        }
+        for number in 0..count {
+            self.of_network(ground, number, &mut list);
+        }
+        for number in 0..count {
+            if let Some(device) = self.device(number) {
+                self.of_person(ground, number, device, &mut list);
+            }
+        }
+        if self.left.restores > 0 {
+            list.push(if self.backed_up { Action::Restore } else { Action::BackUp });
+        }
+        list
+    }
+
+    /// Returns what goes on by itself at a device, where nothing fails.
+    fn delivery(&self, number: usize) -> Option<Action> {
+        let (device, line) = (self.device(number)?, self.lines.get(number)?);
+        let name = narrow(number);
+        if !line.answers.is_empty() {
+            return Some(Action::Hear { device: name, slot: 0, again: false });
+        }
+        if !line.requests.is_empty() {
+            return Some(Action::Arrive { device: name, slot: 0, again: false, refuse: false });
+        }
+        if awaits(device, self.server.get()) {
+            return Some(Action::Accept { device: name });
+        }
+        let owes = device.tail.ops().next().is_some();
+        let sends = !line.busy && (owes || has_news(device, self.server.get()));
+        sends.then_some(Action::Send { device: name, push: true })
+    }
+
+    fn of_network(&self, ground: &Ground, number: usize, list: &mut Vec<Action>) {
+        let (Some(held), Some(line)) = (self.device(number), self.lines.get(number)) else { return };
+        let (faults, device) = (self.left.faults > 0, narrow(number));
+        for (slot, request) in line.requests.iter().enumerate() {
+            let has_units = !request.get().units.is_empty();
+            let slot = narrow(slot);
+            if line.answers.len() < ON_THEIR_WAY {
+                for again in [false, true].into_iter().filter(|again| !again || faults) {
+                    let plain = Action::Arrive { device, slot, again, refuse: false };
+                    push(list, plain);
+                    if self.left.refusals > 0 && has_units {
+                        list.push(Action::Arrive { device, slot, again, refuse: true });
+                    }
+                }
+            }
+            if faults {
+                list.push(Action::LoseRequest { device, slot });
+            }
+        }
+        for slot in (0..line.answers.len()).map(narrow) {
+            push(list, Action::Hear { device, slot, again: false });
+            if faults {
+                list.push(Action::Hear { device, slot, again: true });
+                list.push(Action::LoseAnswer { device, slot });
+            }
+        }
+        let room = line.requests.len() < ON_THEIR_WAY;
+        let news = has_news(held, self.server.get());
+        if !line.busy && room && (news || held.tail.ops().next().is_some()) {
+            push(list, Action::Send { device, push: true });
+            if ground.world.pages_apart && news {
+                list.push(Action::Send { device, push: false });
+            }
+        }
+        if line.busy && faults {
+            list.push(Action::TimeOut { device });
+        }
+        if self.left.give_ups > 0 && held.tail.units().next().is_some() {
+            list.push(Action::GiveUp { device });
+        }
+    }
+
+    fn of_person(&self, ground: &Ground, number: usize, device: &Device, list: &mut Vec<Action>) {
+        let made = self.ghosts.made.get(number).copied().unwrap_or(0);
+        let may_make = ground.world.ops.get(number).is_some_and(|most| made < *most);
+        if may_make {
+            self.typing(ground, number, device, list);
+        }
+        let first = number * OPS_OF_A_DEVICE;
+        for slot in first..first + OPS_OF_A_DEVICE {
+            let Some(ghost) = self.ghosts.of(slot) else { continue };
+            let op = narrow(slot);
+            if ground.may(Verb::Undo) && !ghost.undone {
+                let unsent = device.annul(ghost.place).is_some();
+                let left = ghost.fate == Fate::Acked || device.tail.unit_of(ghost.place).is_some();
+                if unsent {
+                    list.push(Action::Undo { op, wall: 0 });
+                } else if left && may_make {
+                    let wall = self.walls(ground, number, device, ghost.record);
+                    list.extend(wall.into_iter().map(|wall| Action::Undo { op, wall }));
+                }
+            }
+            if device.tail.is_dead(ghost.place) {
+                if ground.may(Verb::Discard) {
+                    list.push(Action::Discard { op });
+                }
+                if ground.may(Verb::Retry) {
+                    list.push(Action::Retry { op });
+                }
+            }
+        }
+        if ground.may(Verb::Choose) {
+            for (place, row) in open_conflicts(device).enumerate() {
+                let Some(op) = ground.slot(&row.op.id).map(narrow) else { continue };
+                let number = narrow(place);
+                list.extend([true, false].map(|mine| Action::Choose { op, number, mine }));
+            }
+        }
+        if awaits(device, self.server.get()) {
+            push(list, Action::Accept { device: narrow(number) });
+        }
+    }
+
+    fn typing(&self, ground: &Ground, number: usize, device: &Device, list: &mut Vec<Action>) {
+        for (record, key) in ground.keys.iter().enumerate() {
+            let there = image(device, key).is_some();
+            let walls = self.walls(ground, number, device, record);
+            for verb in ground.world.verbs {
+                let fits = match verb {
+                    Verb::Create | Verb::CreateThin => !there,
+                    Verb::SetA | Verb::SetB | Verb::Replace | Verb::Delete => there,
+                    _ => false,
+                };
+                if !fits {
+                    continue;
+                }
+                for shared in [false, true] {
+                    if shared && (!ground.world.equal_values || *verb == Verb::Delete) {
+                        continue;
+                    }
+                    let typed = |wall: &i32| Action::Type {
+                        device: narrow(number),
+                        record: narrow(record),
+                        verb: *verb,
+                        shared,
+                        wall: *wall,
+                    };
+                    list.extend(walls.iter().map(typed));
+                }
+            }
+        }
+    }
+
+    /// Returns what a device's clock may show when somebody types in a record: one reading for each place among the stamps of
+    /// others that the new stamp can have.
+    fn walls(&self, ground: &Ground, number: usize, device: &Device, record: usize) -> Vec<i32> {
+        let Some(key) = ground.keys.get(record) else { return Vec::new() };
+        if ground.world.clocks != Clocks::Any {
+            return vec![i32::try_from(i64::from(self.typed + 1) * STEP).unwrap_or(0)];
+        }
+        // In milliseconds beyond the server's time; a stamp above a millisecond counts as the next one.
+        let beyond = |hlc: fieldbook_core::Hlc| {
+            let wall = hlc.wall().milliseconds() - super::server::SERVER_TIME;
+            i32::try_from(wall + i64::from(hlc.counter() > 0)).unwrap_or(0)
+        };
+        let floor = beyond(latest_stamp(device, key).next().max(device.head().next())).max(0);
+        let mut marks: Vec<i32> = Vec::new();
+        for (slot, ghost) in self.ghosts.each() {
+            if slot / OPS_OF_A_DEVICE != number {
+                marks.push(beyond(ghost.stamp));
+            }
+        }
+        marks.sort_unstable();
+        marks.dedup();
+        marks.retain(|mark| *mark >= floor);
+        let mut walls = Vec::new();
+        let mut below = floor;
+        for mark in marks {
+            if mark - below > 1 {
+                walls.push(below + (mark - below) / 2);
+            }
+            // Level with it.
+            walls.push(mark);
+            below = mark;
+        }
+        walls.push(below + (MOST - below) / 2);
+        walls
+    }
+
+    /// Returns what happens next if nothing fails and nobody types, discards, retries or chooses. None: it has come to rest, if
+    /// what it tells is no event.
+    pub(super) fn by_itself(&self) -> impl Iterator<Item = Action> + '_ {
+        (0..self.devices.len()).filter_map(|number| self.delivery(number))
+    }
+
+    /// Returns whether every op that is left waits for a person's word, or behind one that does.
+    pub(super) fn all_wait_for_people(&self, ground: &Ground, number: usize) -> bool {
+        let (Some(device), Some(moment)) = (self.device(number), ground.moment(number, self.at_rest(ground)))
+        else {
+            return true;
+        };
+        let somebody = device.tail.ops().any(|(place, _)| waits_for_person(device, place));
+        let plan = device.plan(moment);
+        let mut left = device.tail.ops().map(|(place, _)| place);
+        left.all(|place| waits_for_person(device, place) || (somebody && plan.holds.contains_key(&place)))
+    }
+}
+
+/// The latest that a clock is believed beyond the server's time, in milliseconds, with room for what is counted on from there.
+const MOST: i32 = 50_000;
+
+/// Adds what is not there already.
+fn push(list: &mut Vec<Action>, action: Action) {
+    if !list.contains(&action) {
+        list.push(action);
+    }
+}

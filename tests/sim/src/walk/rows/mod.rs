@@ -1,0 +1,259 @@
+//! All that a walk knows of what is inside of rows, entries and messages.
+//!
+//! `follow` keeps beside the rules what really happened: what each author had been told when an op was made, how each op ended, and
+//! what is on record. `tokens` tells a state in such a way that two of which the same can come are told alike.
+//!
+//! When the rows become something else, only this folder has to follow.
+
+mod follow;
+mod tokens;
+
+use std::rc::Rc;
+
+use fieldbook_core::authority::AuthorityRead;
+use fieldbook_core::entry::ParkScope;
+use fieldbook_core::rows::{ConflictRow, RecordRow};
+use fieldbook_core::{Fields, FieldsJson, Hlc, OpKind, OpPlace, RecordKey, Version};
+use serde_json::Value;
+
+use super::device::Device;
+use super::server::Server;
+use super::world::{FIELDS, Ground, OPS_OF_A_DEVICE};
+
+pub(super) use follow::follow;
+pub(super) use tokens::{Told, of_answer, of_device, of_ghosts, of_holding, of_request, of_server};
+
+/// Some of the ops of a world, by their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ops(u16);
+
+impl Ops {
+    pub(super) const fn with(self, slot: usize) -> Self {
+        Self(self.0 | (1 << slot))
+    }
+
+    pub(super) const fn has(self, slot: usize) -> bool {
+        self.0 & (1 << slot) != 0
+    }
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    const fn bits(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// What is said of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Said {
+    #[default]
+    Nothing,
+    Value(i64),
+    /// The field is not there, the record is.
+    Null,
+    /// The record is not there.
+    Gone,
+}
+
+impl Said {
+    /// Returns what a record says of a field.
+    pub(super) fn by(fields: Option<&Fields>, name: &str) -> Self {
+        let Some(fields) = fields else { return Self::Gone };
+        fields.get(name).and_then(Value::as_i64).map_or(Self::Null, Self::Value)
+    }
+}
+
+/// How an op ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Pending,
+    Acked,
+    Superseded,
+    /// What it says was so already, or it had arrived.
+    NoEffect,
+    /// It was created and deleted, or undone, before it left.
+    Unsent,
+    Discarded,
+}
+
+/// What really happened to one op.
+#[derive(Debug, Clone)]
+pub(super) struct OpGhost {
+    pub(super) record: usize,
+    pub(super) place: OpPlace,
+    pub(super) kind: OpKind,
+    /// What its author said of each field.
+    pub(super) said: [Said; 2],
+    /// The stamp that it counts with.
+    pub(super) stamp: Hlc,
+    /// What its author had been told when it was made, its own included.
+    pub(super) made_on: Ops,
+    /// The writes of others with which it is on record.
+    pub(super) met: Ops,
+    pub(super) fate: Fate,
+    pub(super) undone: bool,
+    /// What the record showed before it.
+    pub(super) before: Option<Fields>,
+}
+
+/// What really happened.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ghosts {
+    pub(super) ops: Vec<Option<Rc<OpGhost>>>,
+    /// Which ops each device has been told of.
+    pub(super) told: Vec<Ops>,
+    /// How many ops of the script each device has made.
+    pub(super) made: Vec<u8>,
+}
+
+impl Ghosts {
+    pub(super) fn of(&self, slot: usize) -> Option<&OpGhost> {
+        self.ops.get(slot)?.as_deref()
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = (usize, &OpGhost)> {
+        self.ops.iter().enumerate().filter_map(|(slot, op)| Some((slot, op.as_deref()?)))
+    }
+
+    pub(super) fn says(&self, slot: usize, field: usize) -> bool {
+        self.of(slot).and_then(|op| op.said.get(field)).is_some_and(|said| *said != Said::Nothing)
+    }
+
+    /// Returns which op's value is sent of a field by a change that stands for `carried`: of these the last that said it, else
+    /// a later one of the same author that did, for what was handed down, else the last of these that said anything. What an edit
+    /// brings back with a record that was deleted is its own.
+    pub(super) fn writer(
+        &self,
+        record: usize,
+        field: usize,
+        value: Said,
+        carried: &[usize],
+    ) -> Option<usize> {
+        let said_it = |slot: &usize| {
+            let op = self.of(*slot).filter(|op| op.record == record);
+            op.and_then(|op| op.said.get(field)).is_some_and(|said| *said == value)
+        };
+        let carried = || carried.iter().copied();
+        let first = carried().min().unwrap_or(0);
+        let later = first..(first / OPS_OF_A_DEVICE + 1) * OPS_OF_A_DEVICE;
+        let later = || later.filter(|_| matches!(value, Said::Value(_))).find(said_it);
+        let last = || carried().rfind(|slot| self.says(*slot, field));
+        carried().rfind(said_it).or_else(later).or_else(last)
+    }
+
+    pub(super) fn change(&mut self, slot: usize, change: impl FnOnce(&mut OpGhost)) {
+        if let Some(op) = self.ops.get_mut(slot).and_then(Option::as_mut) {
+            change(Rc::make_mut(op));
+        }
+    }
+}
+
+/// Returns what an app reads of a record at a device.
+pub(super) fn image(device: &Device, key: &RecordKey) -> Option<Fields> {
+    let row = device.tables.records.get(key);
+    row.and_then(RecordRow::image).and_then(|json| json.to_fields().ok())
+}
+
+/// Returns what a device knows the server to have: the version, and the image.
+pub(super) fn confirmed(device: &Device, key: &RecordKey) -> (Option<Version>, Option<Fields>) {
+    let row = device.tables.records.get(key);
+    let fields = row.and_then(RecordRow::confirmed_image).and_then(|json| json.to_fields().ok());
+    (row.and_then(RecordRow::version), fields)
+}
+
+/// Returns what the server has of a record.
+pub(super) fn at_server(server: &Server, key: &RecordKey) -> (Option<Version>, Option<Fields>) {
+    let Ok(row) = server.authority.record(key);
+    let fields = row.as_ref().and_then(|row| row.fields.as_ref()).and_then(|json| json.to_fields().ok());
+    (row.map(|row| row.version), fields)
+}
+
+/// Returns every stamp that a device has read or made of any record.
+pub(super) fn latest_stamp(device: &Device, key: &RecordKey) -> Hlc {
+    let Some(row) = device.tables.records.get(key) else { return Hlc::ZERO };
+    let confirmed = row.confirmed.as_ref().map_or(Hlc::ZERO, |confirmed| confirmed.edited_at);
+    let tail = row.tail.iter().filter_map(|reference| {
+        reference.restamped.or_else(|| Some(device.op(reference.place).ok()?.edited_at))
+    });
+    tail.fold(confirmed, Hlc::max)
+}
+
+/// Returns whether the server has something for a device: another life, or a record that it has not read.
+pub(super) fn has_news(device: &Device, server: &Server) -> bool {
+    let state = &device.tables.state;
+    let Ok(identity) = server.authority.identity();
+    if state.server.is_some_and(|known| known != identity) || state.rereading {
+        return true;
+    }
+    let others = device.others();
+    let cursor = others.as_ref().or_else(|| device.tables.cursors.values().next().map(|row| &row.cursor));
+    let read = cursor.and_then(|cursor| cursor.as_bytes().try_into().ok()).map_or(0, u64::from_be_bytes);
+    server.authority.records().any(|(_, row)| row.version.number() > read)
+}
+
+/// Returns the conflicts in which a person can choose, with where each is kept.
+pub(super) fn open_conflicts(device: &Device) -> impl Iterator<Item = &ConflictRow> {
+    device.tables.conflicts.values().filter(|row| row.open)
+}
+
+/// Returns whether an op waits for a person's word: a dead letter, or one that was parked.
+pub(super) fn waits_for_person(device: &Device, place: OpPlace) -> bool {
+    let parked = |op| device.tables.state.parks.iter().any(|(scope, _)| *scope == ParkScope::Op(op));
+    device.tail.is_dead(place) || device.tail.op(place).is_some_and(|row| parked(row.op))
+}
+
+/// Returns what is on record at a device, in words.
+pub(super) fn on_record(ground: &Ground, device: &Device) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in device.tables.conflicts.values() {
+        let op = ground.slot(&row.op.id).map_or_else(String::new, super::tell::op_name);
+        let each = row.fields.iter().map(|(name, _, winner)| format!("{name} {winner:?}"));
+        let each = each.collect::<Vec<_>>().join(", ");
+        let each = if each.is_empty() { format!("as a whole {:?}", row.winner) } else { each };
+        let words = |json: &FieldsJson| words(json.to_fields().ok().as_ref());
+        lines.push(format!(
+            "{op} ({}) with {}: {} against {}: {each}",
+            row.kind,
+            row.version,
+            words(&row.local),
+            words(&row.remote)
+        ));
+    }
+    lines
+}
+
+/// Returns what a record holds in words.
+pub(super) fn words(fields: Option<&Fields>) -> String {
+    let Some(fields) = fields else { return "nothing".to_owned() };
+    let each = FIELDS.iter().filter_map(|name| Some(format!("{name}={}", fields.get(name)?)));
+    let each: Vec<_> = each.collect();
+    if each.is_empty() { "no fields".to_owned() } else { each.join(" ") }
+}
+
+/// Returns whether a device waits for a person to accept the server as it is now.
+pub(super) fn awaits(device: &Device, server: &Server) -> bool {
+    let Ok((server, epoch)) = server.authority.identity();
+    let scope = ParkScope::Server(server, epoch);
+    let state = &device.tables.state;
+    state.server != Some((server, epoch)) && state.parks.iter().any(|(parked, _)| *parked == scope)
+}
+
+/// Returns what an op says of each field.
+pub(super) fn said_by(kind: OpKind, fields: &Fields) -> [Said; 2] {
+    FIELDS.map(|name| match (kind, fields.get(name)) {
+        (OpKind::Delete, _) => Said::Gone,
+        (_, Some(value)) => value.as_i64().map_or(Said::Null, Said::Value),
+        (OpKind::Replace, None) => Said::Null,
+        (_, None) => Said::Nothing,
+    })
+}

@@ -1,0 +1,319 @@
+//! What a state is, as a list of tokens: stamps, versions and unit ids as such, so that they can be ranked; everything else as a
+//! number.
+//!
+//! Left out: what no rule reads any more (settled conflicts but for whom they are with, ended ops' entries, times for people), how
+//! often a unit was stale (it counts to twenty, and a small world is at rest before), and hashes.
+
+use fieldbook_core::entry::{FieldsSource, ParkScope};
+use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
+use fieldbook_core::rows::{RecordRow, TailRef, UnitRow};
+use fieldbook_core::rules::OpContent;
+use fieldbook_core::{Cursor, FieldsJson, Hlc, OpId, UnitId, Version};
+use fieldbook_projections::LogView;
+
+use super::{Ghosts, Said};
+use crate::walk::device::{Device, Log};
+use crate::walk::name::Token;
+use crate::walk::server::{Holding, Server};
+
+/// A list of tokens that is being made.
+#[derive(Debug, Default)]
+pub(in crate::walk) struct Told(pub(in crate::walk) Vec<Token>);
+
+impl Told {
+    pub(in crate::walk) fn number(&mut self, number: u64) {
+        self.0.push(Token::Number(number));
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.number(flag.into());
+    }
+
+    fn text(&mut self, text: &str) {
+        let mixed = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        self.number(mixed);
+    }
+
+    fn json(&mut self, json: Option<&FieldsJson>) {
+        match json {
+            Some(json) => self.text(json.as_str()),
+            None => self.number(0),
+        }
+    }
+
+    fn stamp(&mut self, stamp: Hlc) {
+        self.0.push(if stamp == Hlc::ZERO { Token::Number(0) } else { Token::Stamp(stamp.to_bits()) });
+    }
+
+    fn version(&mut self, version: Option<Version>) {
+        match version {
+            Some(version) if version > Version::default() => self.0.push(Token::Version(version.number())),
+            Some(_) => self.number(1),
+            None => self.number(0),
+        }
+    }
+
+    fn cursor(&mut self, cursor: &Cursor) {
+        let read = cursor.as_bytes().try_into().map_or(0, u64::from_be_bytes);
+        self.version((read > 0).then(|| Version::new(read)));
+    }
+
+    fn op(&mut self, op: &OpId) {
+        self.number(op.as_bytes().last().copied().unwrap_or(0).into());
+    }
+
+    fn unit(&mut self, unit: UnitId) {
+        self.0.push(Token::Unit(unit));
+    }
+
+    fn count(&mut self, count: usize) {
+        self.number(count as u64);
+    }
+}
+
+pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
+    let mut told = Told::default();
+    told.0.push(Token::Head(device.head().to_bits()));
+    let mut records: Vec<_> = device.tables.records.iter().collect();
+    records.sort_by(|(one, _), (other, _)| one.id.as_str().cmp(other.id.as_str()));
+    told.count(records.len());
+    for (key, row) in records {
+        told.text(key.id.as_str());
+        of_record(&mut told, device, row);
+    }
+    told.count(device.tables.units.len());
+    for (id, unit) in &device.tables.units {
+        of_unit_row(&mut told, device, *id, unit);
+    }
+    let state = &device.tables.state;
+    told.flag(state.rereading);
+    told.flag(state.had_other_server);
+    told.number(state.server.map_or(0, |(_, epoch)| epoch.as_bytes().first().copied().unwrap_or(0).into()));
+    let mut parks: Vec<_> = state.parks.iter().map(|(scope, code)| (park(scope), code.as_str())).collect();
+    parks.sort_unstable();
+    told.count(parks.len());
+    for (scope, code) in parks {
+        told.number(scope);
+        told.text(code);
+    }
+    told.flag(device.heard.is_some());
+    for row in device.tables.cursors.values() {
+        told.cursor(&row.cursor);
+    }
+    told.number(2);
+    device.others().iter().for_each(|others| told.cursor(others));
+    for row in super::open_conflicts(device) {
+        told.op(&row.op.id);
+        for (name, _, winner) in &row.fields {
+            told.text(name);
+            told.number(*winner as u64);
+        }
+    }
+    told.0
+}
+
+fn park(scope: &ParkScope) -> u64 {
+    match scope {
+        ParkScope::Op(op) => op.as_bytes().last().copied().unwrap_or(0).into(),
+        ParkScope::Server(_, epoch) => 1_000 + u64::from(epoch.as_bytes().first().copied().unwrap_or(0)),
+        _ => 2_000,
+    }
+}
+
+fn of_record(told: &mut Told, device: &Device, row: &RecordRow) {
+    told.flag(row.confirmed.is_some());
+    if let Some(confirmed) = &row.confirmed {
+        told.version(Some(confirmed.version));
+        told.stamp(confirmed.edited_at);
+        told.flag(confirmed.deleted);
+        told.json(Some(&confirmed.fields));
+    }
+    told.count(row.tail.len());
+    for reference in &row.tail {
+        of_tail_ref(told, device.op(reference.place).ok().as_ref(), reference);
+    }
+}
+
+fn of_tail_ref(told: &mut Told, content: Option<&OpContent>, reference: &TailRef) {
+    told.op(&reference.op);
+    told.number(reference.kind as u64);
+    told.flag(reference.dead);
+    told.flag(reference.outdated);
+    told.count(reference.lost.len());
+    reference.lost.iter().for_each(|name| told.text(name));
+    told.json(reference.merged.as_ref());
+    told.flag(reference.base.is_some());
+    if let Some(base) = &reference.base {
+        told.version(base.version);
+        told.json(base.fields.as_ref());
+    }
+    told.count(reference.attempts.len());
+    reference.attempts.iter().for_each(|unit| told.unit(*unit));
+    if let Some(content) = content {
+        told.stamp(reference.edited_at(content));
+        told.json(Some(&content.fields.to_json()));
+    }
+}
+
+fn of_unit_row(told: &mut Told, device: &Device, id: UnitId, unit: &UnitRow) {
+    told.unit(id);
+    told.count(unit.changes.len());
+    for change in &unit.changes {
+        told.text(change.key.id.as_str());
+        told.number(change.kind as u64);
+        change.ops.iter().for_each(|op| told.op(&op.id));
+        told.version(change.base);
+        told.json(change.base_fields.as_ref());
+        told.stamp(change.edited_at);
+        for (name, stamp) in &change.older {
+            told.text(name);
+            told.stamp(*stamp);
+        }
+        let fields = match change.fields {
+            FieldsSource::Nothing => None,
+            source => Log(&device.log).fields(source).ok().flatten(),
+        };
+        told.json(fields.as_ref());
+    }
+    unit.replaces.iter().for_each(|unit| told.unit(*unit));
+    told.number(unit.tries.into());
+}
+
+pub(in crate::walk) fn of_request(request: &ExchangeRequest) -> Vec<Token> {
+    let mut told = Told::default();
+    let epoch = request.server_epoch.map_or(0, |epoch| epoch.as_bytes().first().copied().unwrap_or(0));
+    told.number(epoch.into());
+    told.number(request.page_limit.into());
+    told.count(request.units.len());
+    request.units.iter().for_each(|unit| of_unit(&mut told, unit));
+    request.cursors.values().for_each(|cursor| told.cursor(cursor));
+    told.flag(request.others.is_some());
+    request.others.iter().for_each(|others| told.cursor(others));
+    told.0
+}
+
+fn of_unit(told: &mut Told, unit: &Unit) {
+    told.unit(unit.id);
+    told.count(unit.changes.len());
+    for change in &unit.changes {
+        told.text(change.key.id.as_str());
+        told.number(change.kind as u64);
+        change.ops.iter().for_each(|op| told.op(op));
+        told.version(change.base);
+        told.stamp(change.edited_at);
+        for (name, stamp) in &change.older {
+            told.text(name);
+            told.stamp(*stamp);
+        }
+        told.json(change.fields.as_ref());
+    }
+    unit.replaces.iter().for_each(|unit| told.unit(*unit));
+}
+
+pub(in crate::walk) fn of_answer(answer: &ExchangeAnswer) -> Vec<Token> {
+    let mut told = Told::default();
+    told.number(answer.server_epoch.as_bytes().first().copied().unwrap_or(0).into());
+    told.count(answer.outcomes.len());
+    for outcome in &answer.outcomes {
+        told.0.push(Token::Mentioned(outcome.unit));
+        match &outcome.outcome {
+            Outcome::Applied { versions, .. } => {
+                told.number(1);
+                versions.values().for_each(|version| told.version(Some(*version)));
+            }
+            Outcome::Duplicate { versions } => {
+                told.number(2);
+                versions.values().for_each(|version| told.version(Some(*version)));
+            }
+            Outcome::Stale { current, applied } => {
+                told.number(3);
+                current.iter().for_each(|change| of_change(&mut told, change));
+                applied.iter().for_each(|unit| told.0.push(Token::Mentioned(*unit)));
+            }
+            Outcome::Ahead => told.number(4),
+            Outcome::Rejected { .. } => told.number(5),
+            _ => told.number(6),
+        }
+    }
+    told.count(answer.changes.len());
+    answer.changes.iter().for_each(|change| of_change(&mut told, change));
+    answer.cursors.values().for_each(|cursor| told.cursor(cursor));
+    told.flag(answer.others.is_some());
+    answer.others.iter().for_each(|others| told.cursor(others));
+    told.0
+}
+
+fn of_change(told: &mut Told, change: &Change) {
+    told.text(change.key.id.as_str());
+    told.version(Some(change.version));
+    told.stamp(change.edited_at);
+    told.op(&change.op);
+    for (name, stamp) in &change.older {
+        told.text(name);
+        told.stamp(*stamp);
+    }
+    told.flag(change.deleted);
+    told.json(change.fields.as_ref());
+}
+
+/// Tells what the server has, but for the units that it knows: only those matter of which somebody may still speak.
+pub(in crate::walk) fn of_server(server: &Server) -> Vec<Token> {
+    let mut told = Told::default();
+    told.number(server.lives.into());
+    for authority in std::iter::once(&server.authority).chain(server.backup.as_deref()) {
+        told.number(3);
+        for (key, row) in authority.records() {
+            told.text(key.id.as_str());
+            told.version(Some(row.version));
+            told.number(row.index.into());
+            told.stamp(row.edited_at);
+            told.op(&row.op);
+            for (name, stamp) in &row.stamps {
+                told.text(name);
+                told.stamp(*stamp);
+            }
+            told.json(row.fields.as_ref());
+        }
+    }
+    told.0
+}
+
+/// Tells what really happened. `stamps`: also with which stamps, which only one law asks for.
+pub(in crate::walk) fn of_ghosts(ghosts: &Ghosts, stamps: bool) -> Vec<Token> {
+    let mut told = Told::default();
+    ghosts.told.iter().for_each(|ops| told.number(ops.bits()));
+    ghosts.made.iter().for_each(|made| told.number((*made).into()));
+    for (slot, op) in ghosts.each() {
+        told.count(slot);
+        told.count(op.record);
+        told.number(op.kind as u64);
+        for said in op.said {
+            told.number(match said {
+                Said::Nothing => 1,
+                Said::Null => 2,
+                Said::Gone => 3,
+                Said::Value(value) => 4 + value.unsigned_abs(),
+            });
+        }
+        told.number(op.made_on.bits());
+        told.number(op.met.bits());
+        told.number(op.fate as u64);
+        told.flag(op.undone);
+        if stamps {
+            told.stamp(op.stamp);
+        }
+        told.json(op.before.as_ref().map(super::Fields::to_json).as_ref());
+    }
+    told.0
+}
+
+/// Tells whose writes a version holds.
+pub(in crate::walk) fn of_holding(told: &mut Told, holding: &Holding) {
+    told.flag(holding.there);
+    for writer in holding.fields.into_iter().chain([holding.life]) {
+        told.number(writer.map_or(0, |writer| writer as u64 + 1));
+    }
+    told.number(holding.ops.bits());
+}

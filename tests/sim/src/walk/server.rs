@@ -1,0 +1,170 @@
+//! The server: the product's authority over its store in memory, and what of whom each state of a record holds.
+//!
+//! What it is not: time passes for no server here, and heads of logs are not claimed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitOutcome};
+use fieldbook_core::{OpKind, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime};
+
+use super::law::{Broken, Law};
+use super::rows::{Ghosts, Ops, Said};
+use super::world::{FIELDS, Ground};
+
+/// What the server's clock shows.
+pub(super) const SERVER_TIME: i64 = 1_767_225_600_000;
+
+/// Whose writes one state of a record holds, by what was sent, whatever the rules say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Holding {
+    /// Whether the record is there.
+    pub(super) there: bool,
+    /// Which op made or deleted it; none for a record that was given.
+    pub(super) life: Option<usize>,
+    /// Which op wrote each field last.
+    pub(super) fields: [Option<usize>; 2],
+    /// Every op that ever took effect on it.
+    pub(super) ops: Ops,
+}
+
+/// The server.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) authority: MemoryAuthority,
+    /// Units that were refused for good.
+    pub(super) refused: BTreeSet<UnitId>,
+    /// What each version holds: the record, and whose writes.
+    pub(super) history: Rc<BTreeMap<Version, Vec<(usize, Holding)>>>,
+    pub(super) backup: Option<Box<MemoryAuthority>>,
+    pub(super) lives: u8,
+}
+
+impl Server {
+    pub(super) fn new() -> Self {
+        let authority = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
+        Self { authority, refused: BTreeSet::new(), history: Rc::default(), backup: None, lives: 1 }
+    }
+
+    /// Returns what a version of a record holds.
+    pub(super) fn holding(&self, record: usize, version: Version) -> Option<&Holding> {
+        self.history.get(&version)?.iter().find(|(known, _)| *known == record).map(|(_, holding)| holding)
+    }
+
+    /// Returns a record's present version.
+    pub(super) fn version(&self, ground: &Ground, record: usize) -> Option<Version> {
+        let key = ground.keys.get(record)?;
+        self.authority.records().find(|(known, _)| *known == key).map(|(_, row)| row.version)
+    }
+
+    /// Treats a request. `refuse`: its units are refused for good, if they took no effect before.
+    pub(super) fn treat(
+        &mut self,
+        ground: &Ground,
+        ghosts: &Ghosts,
+        request: &ExchangeRequest,
+        refuse: bool,
+    ) -> Result<ExchangeAnswer, Broken> {
+        let mut asked = request.clone();
+        let mut refused = Vec::new();
+        let (_, epoch) = self.identity();
+        if request.server_epoch.is_none_or(|meant| meant == epoch) {
+            asked.units.retain(|unit| {
+                let stays = !self.is_refused(unit, refuse);
+                if !stays {
+                    refused.push(unit.id);
+                }
+                stays
+            });
+        }
+        if !ground.world.forgets_refusals {
+            self.refused.extend(&refused);
+        }
+        let now = WallTime::from_milliseconds(SERVER_TIME);
+        let answer = exchange(&mut self.authority, &asked, now, &Caller::Anyone, &Quota::default());
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(ExchangeError::Refused(refusal)) => {
+                return Err(Broken::new(
+                    Law::Sound,
+                    format!("the server refuses a request: {}", refusal.code),
+                ));
+            }
+            Err(error) => return Err(Broken::unsound(&error)),
+        };
+        for told in &answer.outcomes {
+            let unit = asked.units.iter().find(|unit| unit.id == told.unit);
+            if let (Outcome::Applied { versions, .. }, Some(unit)) = (&told.outcome, unit) {
+                self.note(ground, ghosts, unit, versions);
+            }
+        }
+        let rejected = |unit| UnitOutcome {
+            unit,
+            outcome: Outcome::Rejected { code: "refused".to_owned(), message: String::new() },
+        };
+        answer.outcomes.extend(refused.into_iter().map(rejected));
+        Ok(answer)
+    }
+
+    fn identity(&self) -> (ServerId, ServerEpoch) {
+        (ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([self.lives; 16]))
+    }
+
+    /// Returns whether a unit is refused. What took effect before is a duplicate, whatever else could be said of it.
+    fn is_refused(&self, unit: &Unit, refuse: bool) -> bool {
+        use fieldbook_core::authority::AuthorityRead;
+        let Ok(known) = self.authority.unit(&unit.id);
+        known.is_none() && (refuse || self.refused.contains(&unit.id))
+    }
+
+    /// Notes whose writes the records of a unit hold now.
+    fn note(
+        &mut self,
+        ground: &Ground,
+        ghosts: &Ghosts,
+        unit: &Unit,
+        versions: &BTreeMap<RecordKey, Version>,
+    ) {
+        for change in &unit.changes {
+            let Some(record) = ground.record(&change.key) else { continue };
+            let base = change.base.and_then(|base| self.holding(record, base));
+            let mut holding = base.cloned().unwrap_or_default();
+            let slots: Vec<_> = change.ops.iter().filter_map(|op| ground.slot(op)).collect();
+            let last = slots.last().copied();
+            holding.ops = slots.iter().fold(holding.ops, |ops, slot| ops.with(*slot));
+            if change.kind == OpKind::Delete {
+                holding = Holding { there: false, life: last, fields: [None; 2], ops: holding.ops };
+            } else {
+                if !holding.there {
+                    (holding.there, holding.life) = (true, last);
+                }
+                let fields =
+                    change.fields.as_ref().and_then(|json| json.to_fields().ok()).unwrap_or_default();
+                for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
+                    if fields.has(name) || change.kind.sets_whole_image() {
+                        let value = Said::by(Some(&fields), name);
+                        *writer = ghosts.writer(record, number, value, &slots).or(last);
+                    }
+                }
+            }
+            if let Some(version) = versions.get(&change.key) {
+                Rc::make_mut(&mut self.history).entry(*version).or_default().push((record, holding));
+            }
+        }
+    }
+
+    /// Keeps a backup.
+    pub(super) fn back_up(&mut self) {
+        self.backup = Some(Box::new(self.authority.clone()));
+    }
+
+    /// Goes back to the backup, as a new life.
+    pub(super) fn restore(&mut self) {
+        if let Some(backup) = self.backup.take() {
+            self.authority = *backup;
+            self.lives += 1;
+            self.authority.start_epoch(ServerEpoch::from_bytes([self.lives; 16]));
+        }
+    }
+}

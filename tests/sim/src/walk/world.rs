@@ -1,0 +1,168 @@
+//! What a small world is: how many devices and records, what people may do, and how often something may go wrong.
+//!
+//! What it is not: the list of worlds that are walked ([`super::worlds`]).
+
+use std::time::Duration;
+
+use fieldbook_core::{Actor, EntityRules, EntityType, OpId, Policy, RecordKey, Schema};
+
+use super::law::Law;
+
+/// The fields of a record.
+pub(super) const FIELDS: [&str; 2] = ["a", "b"];
+/// How many ops a device can have: those of its script, and those that a rule writes for it.
+pub(super) const OPS_OF_A_DEVICE: usize = 5;
+/// The value that each field has at first, where the records are given.
+pub(super) const FIRST_VALUE: i64 = 1;
+
+/// What a person may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Makes a record with both fields.
+    Create,
+    /// Makes a record with the field `a` only.
+    CreateThin,
+    /// Sets the field `a`.
+    SetA,
+    /// Sets the field `b`.
+    SetB,
+    /// Gives the record an image with the field `a` only.
+    Replace,
+    /// Deletes the record.
+    Delete,
+    /// Undoes an op.
+    Undo,
+    /// Discards a dead letter.
+    Discard,
+    /// Sends a dead letter again.
+    Retry,
+    /// Chooses in an open conflict.
+    Choose,
+}
+
+/// Which stamps new ops can get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Clocks {
+    /// Any order that a clock within the bound allows: above what the author has read, anywhere between the stamps of others, also
+    /// level with one.
+    Any,
+    /// Every clock is right: a later op has a later stamp.
+    Right,
+    /// As `Right`, but the first device's clock is an hour ahead.
+    Ahead,
+}
+
+/// How often something may still happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Left {
+    /// A message is lost, comes twice, or is no longer waited for.
+    pub faults: u8,
+    /// The server refuses a unit for good.
+    pub refusals: u8,
+    /// A device gives a unit up without knowing what became of it.
+    pub give_ups: u8,
+    /// The server is set back to a backup.
+    pub restores: u8,
+}
+
+/// A small world.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What it is called.
+    pub name: &'static str,
+    /// The policy of each device; so many devices there are.
+    pub policies: Vec<Policy>,
+    /// How many ops each device may make.
+    pub ops: Vec<u8>,
+    /// How many records there are.
+    pub records: usize,
+    /// What people may do.
+    pub verbs: &'static [Verb],
+    /// Which stamps new ops can get.
+    pub clocks: Clocks,
+    /// Whether ops may also write a value that others write too.
+    pub equal_values: bool,
+    /// Whether the records are there at first, known to every device.
+    pub given: bool,
+    /// Whether a device may also ask for a page without sending what it has.
+    pub pages_apart: bool,
+    /// Whether op ids fall from device to device, so that ties go the other way.
+    pub ids_fall: bool,
+    /// Whether a refusal is forgotten, so that a late copy of the same unit may be taken.
+    pub forgets_refusals: bool,
+    /// How often something may go wrong.
+    pub left: Left,
+    /// Laws that the rules do not keep in this world yet. They are counted, and fail nothing.
+    pub not_yet: Vec<Law>,
+    /// How many states of it are enough for a run of all worlds; none for all.
+    pub enough: usize,
+}
+
+/// What devices are made from: a world, and what its devices declare.
+#[derive(Debug, Clone)]
+pub(super) struct Ground {
+    pub(super) world: World,
+    pub(super) schemas: Vec<Schema>,
+    pub(super) actors: Vec<Actor>,
+    pub(super) keys: Vec<RecordKey>,
+    /// Whether the law of the join is asked for.
+    pub(super) asks_join: bool,
+}
+
+impl Ground {
+    pub(super) fn asking(world: &World, asks_join: bool) -> Self {
+        let entity = EntityType::parse("lead").unwrap_or_else(|_| unreachable!("BUG: the name is valid"));
+        let schema = |policy: &Policy| {
+            let rules =
+                EntityRules { policy: *policy, undo_window: Duration::ZERO, ..EntityRules::default() };
+            Schema::closed().declare(entity.clone(), rules)
+        };
+        let actor = |number: usize| {
+            Actor::parse(device_name(number)).unwrap_or_else(|_| unreachable!("BUG: the name is valid"))
+        };
+        let key = |number: usize| {
+            RecordKey::parse("lead", &(number + 1).to_string())
+                .unwrap_or_else(|_| unreachable!("BUG: the name is valid"))
+        };
+        Self {
+            schemas: world.policies.iter().map(schema).collect(),
+            actors: (0..world.policies.len()).map(actor).collect(),
+            keys: (0..world.records).map(key).collect(),
+            world: world.clone(),
+            asks_join,
+        }
+    }
+
+    pub(super) fn may(&self, verb: Verb) -> bool {
+        self.world.verbs.contains(&verb)
+    }
+
+    /// Returns an op's place among all that a world can have; none for one that was given, and for one beyond what is followed.
+    pub(super) fn slot(&self, op: &OpId) -> Option<usize> {
+        (0..self.world.policies.len() * OPS_OF_A_DEVICE).find(|slot| self.op_of(*slot) == *op)
+    }
+
+    pub(super) fn op_of(&self, slot: usize) -> OpId {
+        op_id(self.world.ids_fall, slot / OPS_OF_A_DEVICE, slot % OPS_OF_A_DEVICE)
+    }
+
+    /// Returns which record a key is of.
+    pub(super) fn record(&self, key: &RecordKey) -> Option<usize> {
+        self.keys.iter().position(|known| known == key)
+    }
+}
+
+/// Returns the id of a device's op. Two ops of one device ascend; if ids fall, those of a later device are below.
+pub(super) fn op_id(ids_fall: bool, device: usize, number: usize) -> OpId {
+    let device = if ids_fall { 14 - device.min(14) } else { device + 1 };
+    let last = u8::try_from((device << 4) | (number & 15)).unwrap_or(u8::MAX);
+    let mut bytes = [1; 16];
+    let [.., byte] = &mut bytes;
+    *byte = last;
+    OpId::from_bytes(bytes)
+}
+
+/// Returns what a device is called.
+pub(super) fn device_name(number: usize) -> &'static str {
+    ["ann", "ben", "cyd"].get(number).copied().unwrap_or("dot")
+}
