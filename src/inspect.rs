@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use fieldbook_core::rules::View;
+use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refers, refusal};
-use fieldbook_core::rules::plan::{Group, Hold, Plan};
+use fieldbook_core::rules::plan::{Hold, Plan};
 use fieldbook_core::rules::size::excess;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{RecordKey, Schema};

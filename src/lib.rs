@@ -65,7 +65,8 @@ pub use fieldbook_core::rules::choose::Choice;
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
 };
-pub use fieldbook_core::rules::plan::{Group, Hold, Plan};
+pub use fieldbook_core::rules::group::Group;
+pub use fieldbook_core::rules::plan::{Hold, Plan};
 pub use fieldbook_core::system::SystemClock;
 pub use fieldbook_core::{
     Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,

@@ -8,20 +8,20 @@
 //! 2. Bytes after the value are refused, so no two byte strings read as one value by accident.
 //! 3. Names are checked on reading as they are on entry.
 //!
-//! What it is not: part of the hash. Hashes are over stored bytes with the framing of [`crate::entry::frame`].
+//! What it is not: part of the hash. Hashes are over stored bytes with the framing of [`crate::entry::frame`]. Nor does it know
+//! what is stored: each stored type says beside itself what it is called, and how large it may be.
 //!
 //! bincode is unmaintained upstream; it is pinned, and nothing outside this file may name it, so that it can be replaced
 //! by any writer of the same bytes (wincode's variable-length form is one).
 
 use bincode::config;
 use bincode::de::read::Reader;
-use bincode::de::{BorrowDecoder, Decoder};
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
+pub(crate) use bincode::de::{BorrowDecoder, Decoder};
+pub(crate) use bincode::enc::Encoder;
+pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::limits;
-use crate::names::{Actor, EntityType, RecordId, RecordKey};
 
 /// Stored bytes that do not read as what they should be.
 #[derive(Debug, thiserror::Error)]
@@ -36,19 +36,17 @@ pub struct CodecError {
 /// From this size on, what was written is read back before it is stored. Smaller values always read: no part of a stored type
 /// takes more than [`PART_BYTES`] of memory, and none less than a byte of its stored form.
 const READ_BACK_FROM: usize = 64 * 1024;
-/// The most memory of one part of a stored type.
+/// The most memory of one part of a stored type: what a list of such a type holds. [`is_part`] shows it beside each of them.
 const PART_BYTES: usize = 512;
 
 const _: () = assert!(READ_BACK_FROM * PART_BYTES < 2 * limits::ROW_BYTES);
-const _: () = assert!(size_of::<crate::entry::Decision>() <= PART_BYTES);
-const _: () = assert!(size_of::<crate::entry::ChangeMeta>() <= PART_BYTES);
-const _: () = assert!(size_of::<crate::entry::OpMeta>() <= PART_BYTES);
-const _: () = assert!(size_of::<crate::entry::PlannedUnit>() <= PART_BYTES);
-const _: () = assert!(size_of::<crate::entry::PlannedChange>() <= PART_BYTES);
-const _: () = assert!(size_of::<crate::rows::UnitChangeRow>() <= PART_BYTES);
-const _: () = assert!(size_of::<crate::rows::TailRef>() <= PART_BYTES);
 
-/// A value that has a stored form. Implemented here and nowhere else.
+/// Returns whether a type is small enough to be a part of a stored type.
+pub(crate) const fn is_part<T>() -> bool {
+    size_of::<T>() <= PART_BYTES
+}
+
+/// A value that has a stored form of its own. Implemented beside each of them, in this crate and nowhere else.
 pub trait Stored: Encode + Decode<()> {
     /// What the value is called in errors.
     const WHAT: &'static str;
@@ -115,32 +113,8 @@ pub fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     Ok(value)
 }
 
-macro_rules! stored {
-    ($($type:ty => $what:literal $(, $limit:expr)?;)*) => { $(
-        impl Stored for $type {
-            const WHAT: &'static str = $what;
-            $(const LIMIT: usize = $limit;)?
-        }
-    )* };
-}
-
-stored! {
-    crate::entry::Meta => "the meta part of an entry", limits::META_BYTES;
-    crate::rows::RecordRow => "a record's row";
-    crate::rows::UnitRow => "a unit's row";
-    crate::rows::ConflictRow => "a conflict's row";
-    crate::rows::DeadLetterRow => "a dead letter's row";
-    crate::rows::TailRow => "a row of the tail";
-    crate::rows::CursorRow => "a cursor's row";
-    crate::rows::StateRow => "the book's state row";
-}
-
-impl<'a> StoredView<'a> for crate::rows::RecordView<'a> {
-    type Whole = crate::rows::RecordRow;
-}
-
 /// Reads the text of a name, laid out as a `String` is, without taking memory for it.
-fn name<'b, D: Decoder>(
+pub(crate) fn read_name<'b, D: Decoder>(
     decoder: &mut D,
     bytes: &'b mut [u8; limits::RECORD_ID_BYTES],
 ) -> Result<&'b str, DecodeError> {
@@ -152,47 +126,34 @@ fn name<'b, D: Decoder>(
     std::str::from_utf8(bytes).map_err(|inner| DecodeError::Utf8 { inner })
 }
 
-macro_rules! checked_text {
+/// Stores types that are made from text by a check (`parse`, `as_str`) as that text, and checks them again when they are read.
+macro_rules! stored_as_checked_text {
     ($($name:ty),*) => { $(
-        impl Encode for $name {
-            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-                self.as_str().encode(encoder)
+        impl $crate::codec::Encode for $name {
+            fn encode<E: $crate::codec::Encoder>(&self, encoder: &mut E) -> Result<(), $crate::codec::EncodeError> {
+                $crate::codec::Encode::encode(self.as_str(), encoder)
             }
         }
 
-        impl<C> Decode<C> for $name {
-            fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-                let mut bytes = [0; limits::RECORD_ID_BYTES];
-                Self::parse(name(decoder, &mut bytes)?).map_err(|invalid| DecodeError::OtherString(invalid.to_string()))
+        impl<C> $crate::codec::Decode<C> for $name {
+            fn decode<D: $crate::codec::Decoder<Context = C>>(
+                decoder: &mut D,
+            ) -> Result<Self, $crate::codec::DecodeError> {
+                let mut bytes = [0; $crate::limits::RECORD_ID_BYTES];
+                Self::parse($crate::codec::read_name(decoder, &mut bytes)?)
+                    .map_err(|invalid| $crate::codec::DecodeError::OtherString(invalid.to_string()))
             }
         }
 
-        impl<'de, C> BorrowDecode<'de, C> for $name {
-            fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-                let text = <&'de str>::borrow_decode(decoder)?;
-                Self::parse(text).map_err(|invalid| DecodeError::OtherString(invalid.to_string()))
+        impl<'de, C> $crate::codec::BorrowDecode<'de, C> for $name {
+            fn borrow_decode<D: $crate::codec::BorrowDecoder<'de, Context = C>>(
+                decoder: &mut D,
+            ) -> Result<Self, $crate::codec::DecodeError> {
+                let text = <&'de str as $crate::codec::BorrowDecode<'de, C>>::borrow_decode(decoder)?;
+                Self::parse(text).map_err(|invalid| $crate::codec::DecodeError::OtherString(invalid.to_string()))
             }
         }
     )* };
 }
 
-checked_text!(EntityType, RecordId, Actor);
-
-impl Encode for RecordKey {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.entity.encode(encoder)?;
-        self.id.encode(encoder)
-    }
-}
-
-impl<C> Decode<C> for RecordKey {
-    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Self { entity: EntityType::decode(decoder)?, id: RecordId::decode(decoder)? })
-    }
-}
-
-impl<'de, C> BorrowDecode<'de, C> for RecordKey {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Self { entity: EntityType::borrow_decode(decoder)?, id: RecordId::borrow_decode(decoder)? })
-    }
-}
+pub(crate) use stored_as_checked_text;

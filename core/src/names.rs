@@ -12,6 +12,7 @@ use std::thread::LocalKey;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Decode, Encode, stored_as_checked_text};
 use crate::limits;
 use crate::random::Randomness;
 use crate::time::WallTime;
@@ -105,8 +106,10 @@ impl RecordId {
     }
 }
 
+stored_as_checked_text!(EntityType, RecordId, Actor);
+
 /// Names one record: its entity type and its id. Written `lead/42`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct RecordKey {
     /// The kind of record.
     pub entity: EntityType,

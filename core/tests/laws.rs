@@ -27,7 +27,8 @@ use book::{
 use fieldbook_core::entry::{Items, Planned};
 use fieldbook_core::rows::{TailRow, UnitChangeRow, UnitRow};
 use fieldbook_core::rules::freeze::{freeze, thaw};
-use fieldbook_core::rules::plan::{Group, Hold};
+use fieldbook_core::rules::group::Group;
+use fieldbook_core::rules::plan::Hold;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{OpKind, OpPlace, RecordKey, SeededRandomness, Seq, WallTime};
 use proptest::prelude::*;

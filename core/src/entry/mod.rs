@@ -22,6 +22,7 @@ mod meta;
 use crate::codec;
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::Epoch;
+use crate::limits;
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq};
 use crate::random::Randomness;
@@ -71,6 +72,18 @@ impl Meta {
         }
     }
 }
+
+// Here and not beside the types: their source text is also built by itself, with another codec (`core/tests/wincode`).
+impl codec::Stored for Meta {
+    const WHAT: &'static str = "the meta part of an entry";
+    const LIMIT: usize = limits::META_BYTES;
+}
+
+const _: () = assert!(codec::is_part::<Decision>());
+const _: () = assert!(codec::is_part::<ChangeMeta>());
+const _: () = assert!(codec::is_part::<OpMeta>());
+const _: () = assert!(codec::is_part::<PlannedUnit>());
+const _: () = assert!(codec::is_part::<PlannedChange>());
 
 /// The fixed beginning of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +212,7 @@ impl Draft {
     pub fn check(&self) -> Result<(), EntryError> {
         codec::encode(&self.meta)?;
         let bytes: usize = self.items.0.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
-        if bytes > crate::limits::ENTRY_BYTES - crate::limits::META_BYTES {
+        if bytes > limits::ENTRY_BYTES - limits::META_BYTES {
             return Err(EntryError::TooLarge { bytes });
         }
         Ok(())
@@ -303,7 +316,7 @@ pub enum EntryError {
     #[error("the log's clock does not go on from its last entry: export what waits and begin a new book")]
     ClockEnded,
     /// The entry would be over [`crate::limits::ENTRY_BYTES`].
-    #[error("an entry of {bytes} bytes is over the limit of {}", crate::limits::ENTRY_BYTES)]
+    #[error("an entry of {bytes} bytes is over the limit of {}", limits::ENTRY_BYTES)]
     TooLarge {
         /// How many bytes it would take.
         bytes: usize,

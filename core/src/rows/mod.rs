@@ -5,7 +5,7 @@
 
 mod record;
 
-use crate::codec::{Decode, Encode};
+use crate::codec::{Decode, Encode, Stored, StoredView, is_part};
 use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, SettledBy, Winner};
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
@@ -281,6 +281,32 @@ impl StateRow {
         stored.first().copied().filter(|first| (1..=250).contains(first)).map(u32::from)
     }
 }
+
+/// Says what rows are called in errors.
+macro_rules! stored_rows {
+    ($($row:ty => $what:literal;)*) => { $(
+        impl Stored for $row {
+            const WHAT: &'static str = $what;
+        }
+    )* };
+}
+
+stored_rows! {
+    RecordRow => "a record's row";
+    UnitRow => "a unit's row";
+    ConflictRow => "a conflict's row";
+    DeadLetterRow => "a dead letter's row";
+    TailRow => "a row of the tail";
+    CursorRow => "a cursor's row";
+    StateRow => "the book's state row";
+}
+
+impl<'a> StoredView<'a> for RecordView<'a> {
+    type Whole = RecordRow;
+}
+
+const _: () = assert!(is_part::<UnitChangeRow>());
+const _: () = assert!(is_part::<TailRef>());
 
 /// Returns the hash by which a row of the server that was set aside is known again: over its name, and over all of it if it
 /// names no version.

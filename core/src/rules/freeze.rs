@@ -16,7 +16,7 @@
 //! each time a unit is sent.
 
 use super::coalesce::{Folded, FoldedChange, Step};
-use super::plan::Group;
+use super::group::Group;
 use super::size::{Excess, fitting, over};
 use super::{Image, View, effective_fields};
 use crate::entry::{

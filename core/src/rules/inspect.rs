@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use super::View;
 use super::answer::cut;
 use super::freeze::{FreezeError, outgoing};
-use super::plan::Group;
+use super::group::Group;
 use crate::hooks::Outgoing;
 use crate::limits;
 use crate::names::RecordKey;

@@ -67,6 +67,7 @@ pub mod explain;
 pub mod failure;
 pub mod flip;
 pub mod freeze;
+pub mod group;
 pub mod inspect;
 pub mod isolated;
 mod judge;

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::plan::Group;
+use super::group::Group;
 use crate::names::{EntityType, RecordKey};
 use crate::op::{OpKind, OpPlace};
 use crate::rows::TailRow;

@@ -15,7 +15,7 @@
 
 use super::View;
 use super::freeze::{FreezeError, fit, fold};
-use super::plan::Group;
+use super::group::Group;
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::limits;
 use crate::op::{OpKind, OpPlace};

@@ -9,8 +9,9 @@ use fieldbook_core::entry::{FieldsSource, Item};
 use fieldbook_core::rows::{
     Confirmed, FieldReference, RecordRow, TailRef, TailRow, UnitChangeRow, UnitRow, Visible,
 };
+use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::plan::{Group, Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::{Image, OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{

@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 pub use hold::Hold;
 
+use super::group::Group;
 use super::inspect::Inspect;
 use super::order::{Candidate, order};
 use crate::entry::ParkScope;
@@ -83,17 +84,6 @@ pub struct Plan {
     pub wake: Option<WallTime>,
     /// Whether something that could be sent did not fit the batch.
     pub more: bool,
-}
-
-/// Ops that make one unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// The ops of each record, oldest first.
-    pub records: Vec<(RecordKey, Vec<OpPlace>)>,
-    /// Whose they are.
-    pub actor: Actor,
-    /// An attempted unit that this one takes over.
-    pub replaces: Option<UnitId>,
 }
 
 /// Makes a send plan.

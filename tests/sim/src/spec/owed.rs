@@ -13,8 +13,9 @@ use fieldbook::{OpKind, OpPlace, RecordKey, Schema, Snapshot, StoreError, WallTi
 use fieldbook_core::rows::{RecordRow, TailRow};
 use fieldbook_core::rules::coalesce::{Folded, Step};
 use fieldbook_core::rules::freeze::{Preview, preview};
+use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::plan::{Group, PlanInput, plan};
+use fieldbook_core::rules::plan::{PlanInput, plan};
 use fieldbook_core::rules::{View, effective_fields};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{Actor, FieldsJson};
