@@ -30,18 +30,10 @@ impl Book {
         let tail = snapshot.tail(self.schema())?;
         let actor = self.actor();
         let view = SnapshotView::new(&snapshot, snapshot.log()?, &tail);
-        let plan = plan(&PlanInput {
-            tail: &tail,
-            schema: self.schema(),
-            parks: &state.parks,
-            actor: &actor,
-            now: self.shared.clock.now().wall,
-            batch_ops: usize::MAX,
-            batch_bytes: usize::MAX,
-            unmetered: self.shared.connectivity.is_unmetered(),
-            heed_backoff: true,
-            inspect: &Inspector::new(view, self.schema(), &BTreeSet::from([key.clone()])),
-        });
+        let (now, suspects) = (self.shared.clock.now().wall, BTreeSet::from([key.clone()]));
+        let inspector = Inspector::new(view, self.schema(), &suspects);
+        let input = PlanInput::unbounded(&tail, self.schema(), &state.parks, &actor, now, &inspector);
+        let plan = plan(&PlanInput { unmetered: self.shared.connectivity.is_unmetered(), ..input });
         let mut dead = BTreeMap::new();
         for reference in row.tail.iter().filter(|reference| reference.dead) {
             dead.extend(snapshot.dead_letter(&reference.op)?.map(|letter| (reference.op, letter)));

@@ -133,7 +133,7 @@ impl Book {
     /// Returns what would be sent now if the batch had no bounds, and what is held, without sending or writing anything.
     pub fn plan(&self) -> Plan {
         let tail = self.shared.tail();
-        self.shared.plan(&tail, usize::MAX, usize::MAX, true)
+        self.shared.plan(&tail, usize::MAX, usize::MAX)
     }
 
     /// Returns when a page last moved each entity type on, by the device's wall clock.
@@ -147,8 +147,8 @@ impl Book {
 }
 
 impl Shared {
-    pub(crate) fn plan(&self, tail: &Tail, batch_ops: usize, batch_bytes: usize, heed_backoff: bool) -> Plan {
-        self.planning(tail, |input| plan(&PlanInput { batch_ops, batch_bytes, heed_backoff, ..input }))
+    pub(crate) fn plan(&self, tail: &Tail, batch_ops: usize, batch_bytes: usize) -> Plan {
+        self.planning(tail, |input| plan(&PlanInput { batch_ops, batch_bytes, ..input }))
     }
 
     /// Plans one record alone, as if the batch had no bounds.
@@ -161,18 +161,9 @@ impl Shared {
         let actor = read(&self.actor).clone();
         let parks = self.state().parks.clone();
         self.inspecting(tail, |inspect| {
-            use_it(PlanInput {
-                tail,
-                schema: &self.schema,
-                parks: &parks,
-                actor: &actor,
-                now: self.clock.now().wall,
-                batch_ops: usize::MAX,
-                batch_bytes: usize::MAX,
-                unmetered: self.connectivity.is_unmetered(),
-                heed_backoff: true,
-                inspect,
-            })
+            let now = self.clock.now().wall;
+            let input = PlanInput::unbounded(tail, &self.schema, &parks, &actor, now, inspect);
+            use_it(PlanInput { unmetered: self.connectivity.is_unmetered(), ..input })
         })
     }
 

@@ -183,20 +183,7 @@ fn hold(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<Op
     let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
     let suspects = BTreeSet::from([key.clone()]);
     let inspector = Inspector::new(session.view().0, schema, &suspects);
-    let plan = plan_record(
-        &PlanInput {
-            tail,
-            schema,
-            parks: &state.parks,
-            actor: &actor,
-            now,
-            batch_ops: usize::MAX,
-            batch_bytes: usize::MAX,
-            unmetered: true,
-            heed_backoff: true,
-            inspect: &inspector,
-        },
-        key,
-    );
+    let input = PlanInput::unbounded(tail, schema, &state.parks, &actor, now, &inspector);
+    let plan = plan_record(&input, key);
     Ok(plan.holds.get(&place).cloned())
 }

@@ -115,7 +115,7 @@ impl Desk for Shared {
         let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
         loop {
             let plan = if ask.push {
-                self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes, true)
+                self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes)
             } else {
                 Plan::default()
             };

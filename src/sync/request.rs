@@ -106,19 +106,9 @@ pub(super) fn request_with_units(
     let state = session.tables.state()?;
     let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
     let inspector = Inspector::new(session.view().0, schema, too_large);
-    let input = PlanInput {
-        tail,
-        schema,
-        parks: &state.parks,
-        actor: &actor,
-        now,
-        batch_ops: ask.batch_ops,
-        batch_bytes: ask.batch_bytes,
-        unmetered,
-        heed_backoff: true,
-        inspect: &inspector,
-    };
-    let Plan { mut groups, again, .. } = plan(&input);
+    let input = PlanInput::unbounded(tail, schema, &state.parks, &actor, now, &inspector);
+    let (batch_ops, batch_bytes) = (ask.batch_ops, ask.batch_bytes);
+    let Plan { mut groups, again, .. } = plan(&PlanInput { batch_ops, batch_bytes, unmetered, ..input });
     drop(inspector);
     // Found again before anything is written: if one of them is damaged, this round has nothing to take back.
     let mut sending = Sending::default();

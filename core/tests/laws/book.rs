@@ -254,18 +254,9 @@ impl Book {
     }
 
     pub(crate) fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
-        plan(&PlanInput {
-            tail: &self.tail,
-            schema,
-            parks: &[],
-            actor: &actor(false),
-            now: NOW,
-            batch_ops,
-            batch_bytes: usize::MAX,
-            unmetered: true,
-            heed_backoff: true,
-            inspect: &NoInspection,
-        })
+        let actor = actor(false);
+        let input = PlanInput::unbounded(&self.tail, schema, &[], &actor, NOW, &NoInspection);
+        plan(&PlanInput { batch_ops, ..input })
     }
 
     pub(crate) fn op(&self, place: OpPlace) -> &TailRow {

@@ -27,9 +27,7 @@ impl Planning<'_> {
         if unit.actor != *self.input.actor {
             return Some(Hold::OtherActor(unit.actor.clone()));
         }
-        let until =
-            unit.retry_at.filter(|at| self.input.heed_backoff && self.is_ahead(*at, limits::BACKOFF_MOST));
-        if let Some(until) = until {
+        if let Some(until) = unit.retry_at.filter(|at| self.is_ahead(*at, limits::BACKOFF_MOST)) {
             return Some(Hold::BackingOff { until, code: unit.code.clone() });
         }
         self.is_sent_too_early(unit).map(Hold::WaitsFor)

@@ -65,10 +65,23 @@ pub struct PlanInput<'a> {
     pub batch_bytes: usize,
     /// Whether the network is unmetered.
     pub unmetered: bool,
-    /// Whether a unit's backoff counts; a person who asks for a sync now does not wait for it.
-    pub heed_backoff: bool,
     /// Who looks at what would be sent.
     pub inspect: &'a dyn Inspect,
+}
+
+impl<'a> PlanInput<'a> {
+    /// Looks at everything that there is to send, on a network that costs nothing: for who wants to know what is held, and why.
+    pub const fn unbounded(
+        tail: &'a Tail,
+        schema: &'a Schema,
+        parks: &'a [(ParkScope, String)],
+        actor: &'a Actor,
+        now: WallTime,
+        inspect: &'a dyn Inspect,
+    ) -> Self {
+        let (batch_ops, batch_bytes) = (usize::MAX, usize::MAX);
+        Self { tail, schema, parks, actor, now, batch_ops, batch_bytes, unmetered: true, inspect }
+    }
 }
 
 /// A send plan.

@@ -34,8 +34,7 @@ impl Planning<'_> {
 
     /// Returns until when a unit that was found alone waits, if it still does.
     fn until_of(&self, unit: &TailUnit) -> Option<crate::time::WallTime> {
-        let until = unit.isolated()?.retry_at?;
-        (self.input.heed_backoff && self.is_ahead(until, limits::BACKOFF_MOST)).then_some(until)
+        unit.isolated()?.retry_at.filter(|at| self.is_ahead(*at, limits::BACKOFF_MOST))
     }
 }
 

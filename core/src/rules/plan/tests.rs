@@ -78,7 +78,6 @@ impl Asked<'_> {
             batch_ops: 50,
             batch_bytes: self.batch_bytes,
             unmetered: self.unmetered,
-            heed_backoff: true,
             inspect: &crate::rules::inspect::NoInspection,
         })
     }

@@ -284,18 +284,7 @@ impl App {
         let Some(ann) = Actor::parse("ann").ok() else { return };
         let (batch, now) = (1 + choices.below(8), WallTime::from_milliseconds(i64::from(choices.byte())));
         let tail = self.tail(&ann, &mut choices);
-        let input = PlanInput {
-            tail: &tail,
-            schema: self.schema(),
-            parks: &[],
-            actor: &ann,
-            now,
-            batch_ops: usize::MAX,
-            batch_bytes: usize::MAX,
-            unmetered: true,
-            heed_backoff: true,
-            inspect: &NoInspection,
-        };
+        let input = PlanInput::unbounded(&tail, self.schema(), &[], &ann, now, &NoInspection);
         let all = plan(&input);
         assert_eq!(plan(&input), all, "BUG: the same tail is planned in two ways");
         check_plan(&tail, &all, &ann);

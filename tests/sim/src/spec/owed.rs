@@ -108,19 +108,9 @@ fn copy(rows: &BTreeMap<OpPlace, TailRow>, dead: impl Fn(OpPlace) -> bool, refer
 }
 
 fn planned(tail: &Tail, schema: &Schema, actor: &Actor) -> Vec<Group> {
-    let input = PlanInput {
-        tail,
-        schema,
-        parks: &[],
-        actor,
-        now: WallTime::from_milliseconds(i64::MAX),
-        batch_ops: usize::MAX,
-        batch_bytes: usize::MAX,
-        unmetered: true,
-        heed_backoff: false,
-        inspect: &NoInspection,
-    };
-    plan(&input).groups
+    // By then nothing backs off any more.
+    let now = WallTime::from_milliseconds(i64::MAX);
+    plan(&PlanInput::unbounded(tail, schema, &[], actor, now, &NoInspection)).groups
 }
 
 /// Returns what ops come to that stand behind others of their record.
