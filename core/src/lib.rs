@@ -41,7 +41,7 @@ pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, TenantId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
 pub use numbers::{ConflictId, Cursor, Hash, InvalidConflictId, InvalidCursor, InvalidHash, Seq, Version};
-pub use op::{Mutation, Op, OpKind, OpPlace};
+pub use op::{Mutation, OpKind, OpPlace};
 pub use random::{Randomness, SeededRandomness};
 pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Priorities, Reference, Schema};
 pub use time::{Clock, Hlc, MonotonicTime, Now, WallTime};

@@ -1,4 +1,4 @@
-//! What an app asks for ([`Mutation`]) and what the log keeps of it ([`Op`]).
+//! What an app asks for ([`Mutation`]), and where it stands once it is an op of the log ([`OpPlace`]).
 
 use std::fmt;
 
@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Decode, Encode};
 use crate::fields::Fields;
 use crate::ids::OpId;
-use crate::names::{Actor, RecordKey};
-use crate::numbers::{Seq, Version};
-use crate::time::Hlc;
+use crate::names::RecordKey;
+use crate::numbers::Seq;
 
 /// What is done to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -34,11 +33,6 @@ impl OpKind {
             Self::Delete => "delete",
             Self::Replace => "replace",
         }
-    }
-
-    /// Returns whether an op of this kind sets the whole image, whatever was there before.
-    pub const fn sets_whole_image(self) -> bool {
-        matches!(self, Self::Create | Self::Replace)
     }
 }
 
@@ -105,29 +99,4 @@ impl Serialize for OpPlace {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// One change as the log keeps it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Op {
-    /// The op's id, on every device and at the server.
-    pub id: OpId,
-    /// The record.
-    pub key: RecordKey,
-    /// What is done to it.
-    pub kind: OpKind,
-    /// An image for create and replace, a patch for update, nothing for delete.
-    pub fields: Fields,
-    /// Who made it.
-    pub actor: Actor,
-    /// When it was made, in the order that decides conflicts.
-    pub edited_at: Hlc,
-    /// The record's version that its author saw; none for a record that the server had not confirmed.
-    pub base: Option<Version>,
-    /// The entity type's schema version under which it was made.
-    pub schema_version: u32,
-    /// Where it stands in the log.
-    pub place: OpPlace,
-    /// How many ops its transaction has; 1 for an op on its own.
-    pub transaction_ops: u32,
 }

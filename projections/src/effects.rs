@@ -11,8 +11,6 @@ pub struct Effects {
     pub tail: Vec<TailEffect>,
     /// The records whose row or status changed.
     pub records: Vec<RecordKey>,
-    /// Whether the book's state row changed.
-    pub state: bool,
 }
 
 /// A record whose visible image a commit changed.

@@ -30,7 +30,7 @@ pub enum AnnulledReason {
     Undone,
     /// They change nothing that is not so already.
     NoEffect,
-    /// They are of an entity type that never leaves the device.
+    /// Reserved: no program has written it. They are of an entity type that never leaves the device.
     LocalOnly,
     /// They had reached the server in a unit that was given up.
     Arrived,

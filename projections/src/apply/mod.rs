@@ -239,7 +239,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {
-        self.effects.state = true;
         self.tables.put_state(state)
     }
 
