@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use fieldbook::{Rejected, StoreError};
+use fieldbook::{NotPossible, Rejected, StoreError};
 
 use crate::show::advice::{Advice, BOOK};
 use crate::show::plain;
@@ -167,6 +167,7 @@ impl From<fieldbook::Error> for Failure {
                     "{}",
                 ]),
             ),
+            fieldbook::Error::NotPossible(why) => not_possible_hint(*why),
             _ => return Self::caused_by(error),
         };
         let failure = Self::caused_by(error).advise(advice);
@@ -177,6 +178,24 @@ impl From<fieldbook::Error> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         fieldbook::Error::from(error).into()
+    }
+}
+
+/// What there is to decide about, where a decision cannot be carried out.
+fn not_possible_hint(why: NotPossible) -> (&'static str, Advice) {
+    let advice = Advice::default();
+    match why {
+        NotPossible::NoSuchOp(_) => ("the log names the place of each op:", advice.run(["log", BOOK])),
+        NotPossible::NotPending(_) | NotPossible::NotRefused(_) | NotPossible::NotHeld(_) => {
+            ("this is what waits, and for what:", advice.run(["queue", BOOK]))
+        }
+        NotPossible::NoSuchConflict(_)
+        | NotPossible::ConflictIsOpen
+        | NotPossible::ConflictIsSettled
+        | NotPossible::ConflictIsMerged => {
+            ("these are the conflicts that there are:", advice.run(["conflicts", "list", BOOK]))
+        }
+        _ => ("", advice),
     }
 }
 

@@ -151,6 +151,7 @@ fn a_write_that_makes_no_sense_is_refused_with_what_would() {
         (&["dead-letters", "show", "a.book", "2"], ["op 2 is not a dead letter", "fieldbook queue"]),
         (&["dead-letters", "discard", "a.book", "2", "--reason", "x"], ["op 2 is not a dead letter", "list"]),
         (&["conflicts", "show", "a.book", "47.2"], ["there is no conflict 47.2", "list"]),
+        (&["undo", "a.book", "99"], ["the log has no op 99", "fieldbook log a.book"]),
     ] {
         let ran = folder.run(args);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}: {ran:?}");

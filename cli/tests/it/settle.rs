@@ -209,7 +209,15 @@ fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
         );
         assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");
 
+        let refused = |args: &[&str], why: &str| {
+            let ran = folder.run(&[args, &["--actor", "ann"]].concat());
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}: {ran:?}");
+            let advice = "fieldbook conflicts list ann.book";
+            assert!(ran.err.contains(why) && ran.err.contains(advice), "{args:?}: {}", ran.err);
+        };
+        refused(&["conflicts", "flip", "ann.book", id], "this conflict is still open: choose in it");
         folder.ok(&["conflicts", "keep", "ann.book", id, choice, "--actor", "ann"]);
+        refused(&["conflicts", "keep", "ann.book", id, choice], "this conflict is settled already: flip it");
         assert!(folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]).is_empty());
         assert_eq!(folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"]["stage"], stands);
         assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], left, "{choice}");
