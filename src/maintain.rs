@@ -8,6 +8,7 @@ use fieldbook_core::log::{
     Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, guarded,
     read_head, verify,
 };
+use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
 use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
 use fieldbook_projections::{
@@ -40,11 +41,7 @@ fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Resul
         let (mut view, randomness) = session.view();
         decisions.extend(upcast(&mut view, schema, key, *place, &mut items, randomness)?);
     }
-    let parks = session.tables.state()?.parks;
-    decisions.retain(|decision| match decision {
-        Decision::Parked { scope, .. } => parks.iter().all(|(parked, _)| parked != scope),
-        _ => true,
-    });
+    let decisions = only_news(&session.tables.state()?, decisions);
     if !decisions.is_empty() {
         session.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
     }

@@ -24,14 +24,14 @@ mod request;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Items, ParkScope};
+use fieldbook_core::entry::{Control, Decision, Draft, Items};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::belonging::{lifted, stranger, waits_for_owner};
 use fieldbook_core::rules::credible::{KnownOfServer, credible, drop_unasked};
-use fieldbook_core::rules::failure::refutes;
 use fieldbook_core::rules::news::{drop_late_cursors, is_news};
+use fieldbook_core::rules::parks::{lifted_by_answer, only_news, stops_pages};
 use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
 use fieldbook_core::{Actor, DeviceId, Epoch, Hlc, RequestId, Seq};
@@ -246,19 +246,13 @@ impl Shared {
     /// once a run: an answer lifts it.
     fn is_parked(&self, first: bool) -> bool {
         let actor = read(&self.actor).clone();
-        self.state().parks.iter().any(|(scope, _)| match scope {
-            ParkScope::Server(..) | ParkScope::Tenant(_) => true,
-            scope => !first && refutes(scope, &actor),
-        })
+        stops_pages(&self.state(), &actor, first)
     }
 
     /// An answer shows that the credentials of who asked, and the protocol, are accepted by now.
     fn unpark(&self, actor: &Actor) -> Result<(), Error> {
-        let state = self.state();
-        let refuted = state.parks.iter().map(|(scope, _)| scope).filter(|scope| refutes(scope, actor));
-        let decisions: Vec<_> = refuted.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
-        drop(state);
-        if decisions.is_empty() { Ok(()) } else { self.decide(decisions) }
+        let lifted = lifted_by_answer(&self.state(), actor);
+        if lifted.is_empty() { Ok(()) } else { self.decide(lifted) }
     }
 
     /// Lets go on what waited for the book's owner, since that has answered; returns whether anything did.
@@ -274,15 +268,7 @@ impl Shared {
 
     /// Appends decisions that are not decided already.
     pub(crate) fn decide(&self, decisions: Vec<Decision>) -> Result<(), Error> {
-        let news: Vec<_> = {
-            let state = self.state();
-            let is_known = |decision: &Decision| match decision {
-                Decision::Parked { scope, .. } => state.parks.iter().any(|(parked, _)| parked == scope),
-                Decision::Unparked { scope } => !state.parks.iter().any(|(parked, _)| parked == scope),
-                _ => false,
-            };
-            decisions.into_iter().filter(|decision| !is_known(decision)).collect()
-        };
+        let news = only_news(&self.state(), decisions);
         if news.is_empty() {
             return Ok(());
         }

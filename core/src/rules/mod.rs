@@ -24,6 +24,7 @@
 //!   restore      what is offered again to a server that was set back? records → ops
 //!   failure      what follows from an exchange without an answer?    failure  → decisions
 //!   backoff      when is it tried again?
+//!   parks        what do parks stop, and what lifts them?            parks    → decisions
 //!
 //!   what meets
 //!   rebase       whose was the server's last edit?
@@ -74,6 +75,7 @@ mod judge;
 pub mod news;
 mod not_possible;
 mod order;
+pub mod parks;
 pub mod plan;
 mod rebase;
 pub mod resolve;
