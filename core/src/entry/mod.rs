@@ -63,6 +63,15 @@ impl EntryKind {
 }
 
 impl Meta {
+    /// Reads the meta part of a stored entry.
+    ///
+    /// # Errors
+    /// [`EntryError`] if it does not read, or is of another kind than the header says.
+    pub(crate) fn read(frame: &frame::Frame<'_>) -> Result<Self, EntryError> {
+        let meta: Self = codec::decode(frame.meta)?;
+        if meta.kind() == frame.header.kind { Ok(meta) } else { Err(EntryError::KindDiffers) }
+    }
+
     /// Returns the kind of entry that this meta part makes.
     pub const fn kind(&self) -> EntryKind {
         match self {
@@ -259,10 +268,7 @@ impl Entry {
     /// [`EntryError`] for bytes that are not an entry of a known format.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         let frame = frame::Frame::parse(bytes)?;
-        let meta: Meta = codec::decode(frame.meta)?;
-        if meta.kind() != frame.header.kind {
-            return Err(EntryError::KindDiffers);
-        }
+        let meta = Meta::read(&frame)?;
         let content = frame.content();
         Ok(Self { content, meta, hash: frame.hash, items: frame.items_owned(), header: frame.header })
     }
