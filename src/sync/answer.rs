@@ -1,17 +1,15 @@
 //! Answers: the page, the outcomes and what follows from them, in one commit; and the log's new life if its file is a copy.
 
-use std::collections::BTreeMap;
-
 use fieldbook_core::entry::{Control, Decision, Draft, Meta, Receipt};
 use fieldbook_core::log::entries_from;
-use fieldbook_core::protocol::{ExchangeAnswer, Outcome};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::answer::{Answered, Reoffer, Tally, set_aside, split, take_answer};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::failure::freed;
-use fieldbook_core::rules::news::{News, keep_news};
+use fieldbook_core::rules::news::{News, ends_rereading, keep_news};
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
 use fieldbook_core::rules::restore::{offer, offer_missing};
-use fieldbook_core::{Cursor, Epoch, Hlc, Seq};
+use fieldbook_core::{Epoch, Hlc, Seq};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
 
@@ -83,7 +81,7 @@ pub(super) struct Took {
 /// before the first entry of it is appended.
 pub(super) fn take(
     session: &mut Session<'_>,
-    asked: &BTreeMap<String, Cursor>,
+    asked: &ExchangeRequest,
     answer: &ExchangeAnswer,
 ) -> Result<Took, Error> {
     let (schema, now, last) =
@@ -93,10 +91,10 @@ pub(super) fn take(
         take_answer(&mut view, schema, answer, now, randomness)?
     };
     let state = session.tables.state()?;
-    let (aside, rows_aside) = set_aside(&state, asked, answer, session.randomness);
+    let (aside, rows_aside) = set_aside(&state, &asked.foreign_cursors, answer, session.randomness);
     let News { mut answered, tells, passed_over } =
         keep_news(&state, answer, now, !aside.is_empty(), answered);
-    let read_to_end = state.rereading && !answer.more;
+    let read_to_end = ends_rereading(&state, asked, answer);
     let taken = Taken { set_aside: rows_aside + answered.tally.set_aside, ..taken(&answered.tally) };
     answered.decisions.extend(freed(session.tail, &answered.decisions, now));
     let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } = answered;

@@ -171,10 +171,10 @@ impl Desk for Shared {
             self.forget_others_while_rereading();
             let began_here = self.began_here(request);
             let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
-            let news = is_news(&self.state(), &answer, self.clock.now().wall);
+            let news = is_news(&self.state(), request, &answer, self.clock.now().wall);
             let (taken, passed_over) = if news {
                 drop_late_cursors(request, began_here, || self.cursors(), &mut answer)?;
-                let asked = request.foreign_cursors.clone();
+                let asked = request.clone();
                 let took = self.write_in_turn(move |session| take(session, &asked, &answer))?;
                 (took.taken, took.passed_over)
             } else {

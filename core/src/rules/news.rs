@@ -8,6 +8,7 @@
 //! | other cursors | unless the book stands there already |
 //! | a receipt | unless it is on record |
 //! | a tenant | if none is known, together with something else, or once the book belongs to a server |
+//! | the end of the last page, while an accepted server is read anew | if a page was asked of this life of the server |
 //! | the server's time | together with something else, or alone if the device's clock was set since it was last told |
 //!
 //! Invariants:
@@ -53,14 +54,21 @@ pub fn drop_late_cursors<E>(
     Ok(())
 }
 
+/// Returns whether an answer ends the reading of a server that was accepted: a page was asked for, from the life of the server that
+/// answers, and nothing waits behind it. An answer without a page says nothing of what the server has.
+pub fn ends_rereading(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
+    let is_of_this_life = request.server_epoch.is_none_or(|epoch| epoch == answer.server_epoch);
+    state.rereading && request.page_limit > 0 && is_of_this_life && !answer.more
+}
+
 /// Returns whether an answer says anything that may be new. `now` is what the device's wall clock shows.
-pub fn is_news(state: &StateRow, answer: &ExchangeAnswer, now: WallTime) -> bool {
+pub fn is_news(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAnswer, now: WallTime) -> bool {
     !answer.outcomes.is_empty()
         || !answer.changes.is_empty()
         || !answer.cursors.is_empty()
         || answer.receipt.is_some_and(|receipt| state.anchor != Some(receipt))
         || !answer.set_aside.is_empty()
-        || (state.rereading && !answer.more)
+        || ends_rereading(state, request, answer)
         || is_clock_news(state, answer, now)
         || (answer.tenant.is_some() && state.tenant.is_none() && state.server.is_some())
 }
@@ -203,17 +211,18 @@ mod tests {
 
     #[test]
     fn an_answer_that_says_nothing_new_is_no_news() {
-        assert!(!is_news(&state(), &silent(), NOW));
+        assert!(!is_news(&state(), &request(), &silent(), NOW));
         let known = StateRow { anchor: Some(receipt(4)), tenant: Some(tenant()), ..state() };
         let same = ExchangeAnswer { receipt: Some(receipt(4)), tenant: Some(tenant()), ..silent() };
-        assert!(!is_news(&known, &same, NOW));
+        assert!(!is_news(&known, &request(), &same, NOW));
         let nobody = StateRow { server: None, ..state() };
-        assert!(!is_news(&nobody, &ExchangeAnswer { tenant: Some(tenant()), ..silent() }, NOW));
+        let told = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
+        assert!(!is_news(&nobody, &request(), &told, NOW));
     }
 
     #[test]
     fn each_thing_that_an_answer_can_say_is_news() {
-        let is_new = |answer: &ExchangeAnswer| is_news(&state(), answer, NOW);
+        let is_new = |answer: &ExchangeAnswer| is_news(&state(), &request(), answer, NOW);
         let outcome = UnitOutcome { unit: unit_id(1), outcome: applied("1") };
         assert!(is_new(&ExchangeAnswer { outcomes: vec![outcome], ..silent() }));
         assert!(is_new(&ExchangeAnswer { changes: vec![theirs("1", 2, json!({}))], ..silent() }));
@@ -228,14 +237,28 @@ mod tests {
             row: None,
         });
         assert!(is_new(&aside));
-        assert!(is_news(&state(), &silent(), AN_HOUR_LATER), "the device's clock was set");
+        assert!(is_news(&state(), &request(), &silent(), AN_HOUR_LATER), "the device's clock was set");
     }
 
     #[test]
     fn the_end_of_a_server_that_is_read_anew_is_news_and_its_middle_is_not() {
         let rereading = StateRow { rereading: true, ..state() };
-        assert!(is_news(&rereading, &silent(), NOW));
-        assert!(!is_news(&rereading, &ExchangeAnswer { more: true, ..silent() }, NOW));
+        let page = ExchangeRequest { page_limit: 10, ..request() };
+        assert!(is_news(&rereading, &page, &silent(), NOW));
+        assert!(!is_news(&rereading, &page, &ExchangeAnswer { more: true, ..silent() }, NOW));
+    }
+
+    /// A probe for the owner was under way when its other life was accepted: its answer counted as the end of a page, and a deletion
+    /// of ours ended as one of a record that is not there.
+    #[test]
+    fn an_answer_without_a_page_or_to_a_request_of_another_life_does_not_end_the_reading() {
+        let rereading = StateRow { rereading: true, ..state() };
+        assert!(!ends_rereading(&rereading, &request(), &silent()));
+        let page = |epoch| ExchangeRequest { page_limit: 10, server_epoch: epoch, ..request() };
+        let former = ServerEpoch::from_bytes([0xee; 16]);
+        assert!(!ends_rereading(&rereading, &page(Some(former)), &silent()));
+        assert!(ends_rereading(&rereading, &page(Some(silent().server_epoch)), &silent()));
+        assert!(!ends_rereading(&state(), &page(None), &silent()), "nothing is read anew");
     }
 
     /// Takes an answer of a book with one unit under way, and keeps what is new of it.

@@ -142,7 +142,7 @@ impl Server {
                 let fields =
                     change.fields.as_ref().and_then(|json| json.to_fields().ok()).unwrap_or_default();
                 for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
-                    if fields.has(name) || change.kind.sets_whole_image() {
+                    if fields.has(name) || change.kind != OpKind::Update {
                         let value = Said::by(Some(&fields), name);
                         *writer = ghosts.writer(record, number, value, &slots).or(last);
                     }

@@ -14,7 +14,7 @@ use fieldbook_core::rules::credible::{KnownOfServer, credible, drop_unasked};
 use fieldbook_core::rules::failure::{freed, refutes};
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::news::{News, drop_late_cursors, is_news, keep_news};
+use fieldbook_core::rules::news::{News, drop_late_cursors, ends_rereading, is_news, keep_news};
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
 use fieldbook_core::rules::restore::{offer, offer_missing};
@@ -39,7 +39,6 @@ impl Device {
             batch_ops: limits::BATCH_OPS,
             batch_bytes: limits::BATCH_BYTES,
             unmetered: true,
-            heed_backoff: true,
             inspect: &NoInspection,
         })
     }
@@ -132,10 +131,10 @@ impl Device {
             request.others.as_ref().is_some_and(|began| *began == self.others().unwrap_or_default());
         let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
         let mut passed_over = false;
-        if is_news(&self.tables.state, &answer, moment.wall) {
+        if is_news(&self.tables.state, request, &answer, moment.wall) {
             let Ok(()) =
                 drop_late_cursors(request, began_here, || Ok::<_, Infallible>(self.cursors()), &mut answer);
-            passed_over = self.job(moment, |job| job.take(&answer))?;
+            passed_over = self.job(moment, |job| job.take(request, &answer))?;
         }
         if let Some(others) = others.filter(|_| began_here && !passed_over) {
             self.others = Some((server, others));
@@ -215,7 +214,7 @@ impl Job<'_> {
 
     /// Takes an answer in: facts, what follows from them, and what is offered again. Returns whether its page passes over what
     /// units changed that are no longer under way.
-    fn take(&mut self, answer: &ExchangeAnswer) -> Result<bool, Broken> {
+    fn take(&mut self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Result<bool, Broken> {
         let last = self.device.head();
         let schema = self.moment.schema;
         let wall = self.moment.wall;
@@ -225,7 +224,7 @@ impl Job<'_> {
         };
         let state = self.device.tables.state.clone();
         let News { mut answered, tells, passed_over } = keep_news(&state, answer, wall, false, answered);
-        let read_to_end = state.rereading && !answer.more;
+        let read_to_end = ends_rereading(&state, request, answer);
         answered.decisions.extend(freed(&self.device.tail, &answered.decisions, wall));
         let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } = answered;
         let mut drafts = Vec::new();
