@@ -11,6 +11,7 @@
 //! 2. What is kept here follows a commit, never precedes it.
 //! 3. After a storage error every write fails until the book is opened anew.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -23,6 +24,7 @@ use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
     Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
+    UnitId,
 };
 use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
@@ -32,7 +34,7 @@ use crate::inspect::Attention;
 use crate::latest::Latest;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
-use crate::status::SyncStatus;
+use crate::status::{Engine, SyncStatus};
 use crate::sync::Others;
 use crate::writer::{Job, Session};
 
@@ -70,8 +72,10 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
     pub(crate) status: watch::Sender<SyncStatus>,
-    /// Held while what the watchers of the status are told is read and told.
-    pub(crate) telling: Mutex<()>,
+    /// What the engine does. Held while what the watchers of the status are told is read and told.
+    pub(crate) engine: Mutex<Engine>,
+    /// The units that an exchange carries now.
+    pub(crate) sending: Mutex<BTreeSet<UnitId>>,
     pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::Throttle>>,
     pub(crate) attention: Mutex<Attention>,
 }
@@ -162,7 +166,8 @@ impl Book {
             failed: AtomicBool::new(false),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             status: watch::Sender::new(SyncStatus::default()),
-            telling: Mutex::default(),
+            engine: Mutex::default(),
+            sending: Mutex::default(),
             syncing: Arc::default(),
             attention: Mutex::default(),
         };
@@ -213,7 +218,7 @@ impl Book {
     pub fn act_as(&self, actor: Actor) {
         *write(&self.shared.actor) = actor;
         // Whether new credentials are needed is said of the actor who uses the book.
-        self.shared.refresh_status();
+        self.shared.forget_reason();
     }
 
     /// Returns what the app declared.

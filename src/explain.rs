@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rules::explain::{Explanation, Facts, explain};
 use fieldbook_core::rules::plan::{PlanInput, plan};
+use fieldbook_core::rules::status::Known;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{RecordKey, Seq, WallTime};
 use fieldbook_projections::{LogView, Snapshot, SnapshotView};
@@ -15,6 +16,7 @@ use fieldbook_projections::{LogView, Snapshot, SnapshotView};
 use crate::book::Book;
 use crate::error::Error;
 use crate::inspect::Inspector;
+use crate::status::{dead_letters_of, open_conflicts};
 
 impl Book {
     /// Explains where a record stands: what the user sees, what the server confirmed, why each change that is not synced is
@@ -34,32 +36,35 @@ impl Book {
         let inspector = Inspector::new(view, self.schema(), &suspects);
         let input = PlanInput::unbounded(&tail, self.schema(), &state.parks, &actor, now, &inspector);
         let plan = plan(&PlanInput { unmetered: self.shared.connectivity.is_unmetered(), ..input });
-        let mut dead = BTreeMap::new();
-        for reference in row.tail.iter().filter(|reference| reference.dead) {
-            dead.extend(snapshot.dead_letter(&reference.op)?.map(|letter| (reference.op, letter)));
-        }
+        let dead = row.tail.iter().filter(|reference| reference.dead).map(|reference| reference.op);
+        let dead = dead_letters_of(&snapshot, dead)?;
         let mut conflicts = snapshot.conflicts()?;
+        let open = open_conflicts(&conflicts);
         conflicts.retain(|(_, conflict)| conflict.key == *key);
         let cursors = snapshot.cursors()?;
         Ok(explain(&Facts {
             key,
             row: &row,
-            tail: &tail,
-            holds: &plan.holds,
-            dead: &dead,
+            known: Known {
+                tail: &tail,
+                holds: &plan.holds,
+                dead: &dead,
+                open: &open,
+                sending: &self.shared.sending(),
+                written_at: &written_at(&snapshot, &tail, key)?,
+            },
             conflicts: &conflicts,
             kept_aside: snapshot.aside()?.iter().any(|(aside, ..)| aside == key),
             entity_synced_at: cursors
                 .into_iter()
                 .find(|(entity, _)| *entity == key.entity)
                 .map(|(_, row)| row.synced_at),
-            book_synced_at: state.synced_at,
-            written_at: &written_at(&snapshot, &tail, key)?,
+            book_synced_at: self.shared.answered_at(),
         }))
     }
 }
 
-/// Returns when the entries were written since which ops of a record are under way.
+/// Returns when the entries were written that made the units of a record.
 fn written_at(
     snapshot: &Snapshot,
     tail: &Tail,

@@ -53,8 +53,8 @@ pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};
-pub use record::{Record, RecordStatus};
-pub use status::{SyncState, SyncStatus};
+pub use record::Record;
+pub use status::{QueuedOp, SyncStatus};
 pub use write::Written;
 
 pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, survey_export, verify_export};
@@ -63,10 +63,13 @@ pub use fieldbook_core::rules::admit::Rejected;
 pub use fieldbook_core::rules::belonging::{InvalidServerIdentity, OTHER_TENANT, ServerIdentity};
 pub use fieldbook_core::rules::choose::Choice;
 pub use fieldbook_core::rules::explain::{
-    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Held, OpState, ParkedScope, Seen, Standing,
+    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen,
 };
 pub use fieldbook_core::rules::group::Group;
 pub use fieldbook_core::rules::plan::{Hold, Plan};
+pub use fieldbook_core::rules::status::{
+    Awaited, Held, OpState, ParkReason, RecordState, RecordStatus, SyncState, UserAction,
+};
 pub use fieldbook_core::system::SystemClock;
 pub use fieldbook_core::{
     Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,

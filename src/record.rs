@@ -1,8 +1,7 @@
 //! What the app reads: one record with its fields and its status.
 
 use fieldbook_core::rows::{RecordRow, RecordView};
-use fieldbook_core::rules::plan::Hold;
-use fieldbook_core::{ConflictId, Fields, FieldsJson, RecordKey, Version, WallTime};
+use fieldbook_core::{Fields, FieldsJson, RecordKey, Version, WallTime};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
@@ -51,27 +50,4 @@ impl Record {
         let version = row.version();
         Some(Self { key, json, version, pending: row.tail.len(), synced_at: row.synced_at })
     }
-}
-
-/// Where one record stands between this device and the server.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum RecordStatus {
-    /// The server has everything.
-    Synced,
-    /// It waits for its turn.
-    Pending,
-    /// It was sent, and the answer has yet to come.
-    InFlight,
-    /// It is not sent now, and why.
-    Held(Hold),
-    /// The server refused a change for good; a person has to decide.
-    DeadLettered {
-        /// The server's code.
-        code: String,
-        /// The server's message.
-        message: String,
-    },
-    /// A conflict waits for a person.
-    InConflict(ConflictId),
 }

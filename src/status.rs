@@ -1,73 +1,32 @@
-//! Where the book as a whole, and each record, stands between this device and the server.
+//! Where the book as a whole, and each record, stands between this device and the server: the front door's side of
+//! `rules::status`, which reads what the rule is told and tells the watchers.
+//!
+//! Invariants:
+//! 1. What the watchers hear last is the newest: a status is read and told under one lock.
+//! 2. What the engine does is remembered here and told as it is. What waits for somebody is looked up each time.
+//! 3. Which units are being sent, and when the server last answered, is kept in memory: neither costs a write. After a start
+//!    nothing is being sent, and the last answer is the last one that brought something new.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::locks::MutexGuard;
-use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
+use fieldbook_core::protocol::ExchangeRequest;
+use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
+use fieldbook_core::rules::clock::ServerTime;
+use fieldbook_core::rules::explain::{ExplainedOp, op};
+use fieldbook_core::rules::plan::{Plan, PlanInput, plan, plan_record};
+use fieldbook_core::rules::status::{Attention, Known, Progress, RecordStatus, SyncState, overall};
 use fieldbook_core::tail::{Tail, TailUnit};
-use fieldbook_core::{EntityType, OpId, RecordKey, WallTime};
+use fieldbook_core::{ConflictId, EntityType, OpId, RecordKey, UnitId, WallTime};
+use fieldbook_projections::Snapshot;
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
-use crate::record::RecordStatus;
-
-/// What the engine is doing or waiting for. Never [`SyncState::Idle`] while anything needs attention.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum SyncState {
-    /// Nothing is being done, and nothing needs anyone.
-    #[default]
-    Idle,
-    /// An exchange is under way.
-    Syncing {
-        /// Ops that reached the server in this run.
-        done: u64,
-        /// Ops that are still owed to it.
-        left: u64,
-    },
-    /// The last exchange failed; the next is tried then.
-    BackingOff {
-        /// When, by the device's wall clock.
-        until: WallTime,
-    },
-    /// The server cannot be reached.
-    Offline {
-        /// What stood in the way.
-        code: String,
-    },
-    /// New credentials are needed.
-    NeedsAuth {
-        /// The server's code.
-        code: String,
-    },
-    /// A person has to decide about these.
-    NeedsAttention {
-        /// Dead letters.
-        dead_letters: u64,
-        /// Ops parked by a conflict.
-        conflicts: u64,
-        /// Records with a change that would be refused, until someone corrects it.
-        held: u64,
-    },
-    /// The app, or the server, has to be upgraded.
-    NeedsUpgrade {
-        /// The server's code.
-        code: String,
-    },
-    /// The server is another one, or another life of it, than before. See [`Book::accept_server`].
-    NeedsServerConfirmed,
-    /// The last exchange ended early for this reason.
-    Failed {
-        /// The reason.
-        code: String,
-    },
-    /// The disk failed: close the book and open it again.
-    StorageFailed,
-}
 
 /// The state of the engine and what is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,8 +37,36 @@ pub struct SyncStatus {
     pub pending: u64,
     /// Dead letters.
     pub dead_letters: u64,
-    /// When the server last answered, by the device's wall clock.
+    /// When the server last answered, by the device's wall clock. It moves with every answer. Only answers that bring something
+    /// new are written, so that after a start it is the time of the last one of those.
     pub synced_at: Option<WallTime>,
+}
+
+/// An op that is owed to the server, and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct QueuedOp {
+    /// Its record.
+    pub key: RecordKey,
+    /// Where it stands, and why.
+    pub op: ExplainedOp,
+}
+
+/// What the engine does, as it was last heard.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    /// What it does or waits for.
+    doing: SyncState,
+    /// How far the present run has come.
+    progress: Progress,
+    /// How many ops of this run have an end, by its report.
+    settled: u64,
+    /// How many ops the last plan of this run held.
+    held: u64,
+    /// The first record of the last request.
+    current: Option<RecordKey>,
+    /// Whether something waited for the actor who uses the book when that was last looked up.
+    needed_someone: bool,
 }
 
 impl Book {
@@ -93,41 +80,51 @@ impl Book {
         self.shared.status.subscribe()
     }
 
-    /// Returns where one record stands.
+    /// Returns where one record stands. It is in flight only while this process exchanges it with the server;
+    /// [`Self::watch_status`] hears when an exchange begins and ends.
     ///
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn record_status(&self, key: &RecordKey) -> Result<RecordStatus, Error> {
         let tail = self.shared.tail();
-        if !tail.has(key) {
-            return Ok(RecordStatus::Synced);
-        }
         let snapshot = self.snapshot()?;
-        if let Some(dead) =
-            tail.ops_of(key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place))
-        {
-            let row = snapshot.dead_letter(&dead.op)?;
-            let (code, message) = row.map(|row| (row.code, row.message)).unwrap_or_default();
-            return Ok(RecordStatus::DeadLettered { code, message });
+        if !tail.has(key) {
+            let known = snapshot.record(key)?.is_some_and(|row| row.confirmed.is_some());
+            return Ok(if known { RecordStatus::Synced } else { RecordStatus::Unknown });
         }
-        let parked: Vec<OpId> = parked_ops(&self.shared.state().parks);
-        if tail.ops_of(key).filter_map(|place| tail.op(place)).any(|row| parked.contains(&row.op)) {
-            let conflicts = snapshot.conflicts()?;
-            if let Some((id, _)) = conflicts.into_iter().rev().find(|(_, row)| row.open && row.key == *key) {
-                return Ok(RecordStatus::InConflict(id));
-            }
-        }
-        let plan = self.shared.plan_record(&tail, key);
-        let hold = tail.ops_of(key).find_map(|place| match plan.holds.get(&place) {
-            Some(Hold::Behind(_) | Hold::After(_)) | None => None,
-            hold => hold.cloned(),
-        });
-        let under_way = tail.ops_of(key).any(|place| tail.unit_of(place).is_some());
-        Ok(match hold {
-            Some(hold) => RecordStatus::Held(hold),
-            None if under_way => RecordStatus::InFlight,
-            None => RecordStatus::Pending,
-        })
+        let dead = tail.ops_of(key).filter(|place| tail.is_dead(*place)).filter_map(|place| tail.op(place));
+        let dead = dead_letters_of(&snapshot, dead.map(|row| row.op))?;
+        let is_stopped = self.shared.state().parks.iter().any(|(scope, _)| matches!(scope, ParkScope::Op(_)));
+        let open = if is_stopped { open_conflicts(&snapshot.conflicts()?) } else { Vec::new() };
+        let known = Known {
+            tail: &tail,
+            holds: &self.shared.plan_record(&tail, key).holds,
+            dead: &dead,
+            open: &open,
+            sending: &self.shared.sending(),
+            written_at: &BTreeMap::new(),
+        };
+        Ok(known.record(key, true).status)
+    }
+
+    /// Returns all that is owed to the server, oldest first, each op with where it stands and why.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if something does not read.
+    pub fn queue(&self) -> Result<Vec<QueuedOp>, Error> {
+        let snapshot = self.snapshot()?;
+        let tail = snapshot.tail(self.schema())?;
+        let dead = snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
+        let known = Known {
+            tail: &tail,
+            holds: &self.shared.plan(&tail, usize::MAX, usize::MAX).holds,
+            dead: &dead,
+            open: &open_conflicts(&snapshot.conflicts()?),
+            sending: &self.shared.sending(),
+            written_at: &BTreeMap::new(),
+        };
+        let ops = tail.ops();
+        Ok(ops.map(|(place, row)| QueuedOp { key: row.key.clone(), op: op(&known, place, row) }).collect())
     }
 
     /// Returns what would be sent now if the batch had no bounds, and what is held, without sending or writing anything.
@@ -144,6 +141,11 @@ impl Book {
         let cursors = self.snapshot()?.cursors()?;
         Ok(cursors.into_iter().map(|(entity, row)| (entity, row.synced_at)).collect())
     }
+}
+
+/// Returns the conflicts in which a person has to choose, each with its op.
+pub(crate) fn open_conflicts(conflicts: &[(ConflictId, ConflictRow)]) -> Vec<(ConflictId, OpId)> {
+    conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (*id, row.op.id)).collect()
 }
 
 impl Shared {
@@ -167,88 +169,140 @@ impl Shared {
         })
     }
 
-    /// Tells the watchers what is owed, keeping what the engine is doing unless something needs attention.
+    /// Returns the units that an exchange carries now.
+    pub(crate) fn sending(&self) -> BTreeSet<UnitId> {
+        self.lock_sending().clone()
+    }
+
+    /// Takes note of what a request carries that is about to leave. What an earlier one carried and nobody answered goes with
+    /// this one, or waits.
+    pub(crate) fn sends(&self, request: &ExchangeRequest) {
+        *self.lock_sending() = request.units.iter().map(|unit| unit.id).collect();
+        let first = request.units.first().and_then(|unit| unit.changes.first());
+        self.engine().current = first.map(|change| change.key.clone());
+    }
+
+    /// Takes note that a request was answered or has failed.
+    pub(crate) fn has_sent(&self, request: &ExchangeRequest) {
+        self.lock_sending().retain(|sent| !request.units.iter().any(|unit| unit.id == *sent));
+    }
+
+    fn lock_sending(&self) -> MutexGuard<'_, BTreeSet<UnitId>> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of how many ops a plan of this run holds.
+    pub(crate) fn note_held(&self, plan: &Plan) {
+        self.engine().held = plan.holds.values().filter(|hold| !hold.may_end_in_a_run()).count() as u64;
+    }
+
+    /// Returns when the server last answered.
+    pub(crate) fn answered_at(&self) -> Option<WallTime> {
+        self.server_time().as_ref().map(ServerTime::heard_at)
+    }
+
+    /// Tells the watchers what is owed and what waits for somebody, and what the engine was last heard to do.
     pub(crate) fn refresh_status(&self) {
-        let turn = self.telling();
-        self.tell(&turn, None);
+        self.tell(&mut self.engine());
     }
 
-    /// Waits for one's turn to tell the watchers. What is told is read within it, or it could be told after what is newer.
-    fn telling(&self) -> MutexGuard<'_, ()> {
-        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets that the last run wanted something of who used the book until now.
+    pub(crate) fn forget_reason(&self) {
+        let mut engine = self.engine();
+        if matches!(engine.doing, SyncState::NeedsAuth { .. }) {
+            engine.doing = SyncState::Idle;
+        }
+        self.tell(&mut engine);
     }
 
-    fn tell(&self, _turn: &MutexGuard<'_, ()>, doing: Option<SyncState>) {
+    /// Waits for the turn to tell the watchers. What is told is read under this lock, so that an older status never follows a
+    /// newer one.
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, engine: &mut Engine) {
+        let actor = read(&self.actor).clone();
         let tail = self.tail();
         let (pending, dead_letters) = (tail.len() as u64, tail.dead_letters() as u64);
+        let leaves = |entity: &EntityType| self.schema.rules(entity).is_none_or(|rules| !rules.local_only);
+        let others = tail.others(&actor, leaves);
         drop(tail);
-        let state = self.state();
-        let (synced_at, attention) = (state.synced_at, self.attention(&state.parks, dead_letters));
-        drop(state);
+        let (state, waiting) = (self.state(), self.waiting());
+        let attention = Attention {
+            storage_failed: self.failed.load(Ordering::SeqCst),
+            parks: &state.parks,
+            actor: &actor,
+            dead_letters,
+            held: waiting.held,
+            outgrown: waiting.outgrown,
+            others,
+        };
+        let needs_someone = attention.needs_someone().is_some();
+        let is_over = engine.needed_someone && !needs_someone;
+        if is_over && matches!(engine.doing, SyncState::NeedsAuth { .. } | SyncState::NeedsUpgrade { .. }) {
+            // What the last run wanted was parked, and goes on.
+            engine.doing = SyncState::Idle;
+        }
+        engine.needed_someone = needs_someone;
+        let state = overall(&engine.doing, &attention);
+        let next = SyncStatus { state, pending, dead_letters, synced_at: self.answered_at() };
         self.status.send_if_modified(|status| {
-            let state = match (doing, attention) {
-                // While it works, it works; what needs attention shows when it is done.
-                (Some(doing @ SyncState::Syncing { .. }), _) => doing,
-                (_, Some(attention)) => attention,
-                (Some(doing), None) => doing,
-                (None, None) if needs_someone(&status.state) => SyncState::Idle,
-                (None, None) => status.state.clone(),
-            };
-            let next = SyncStatus { state, pending, dead_letters, synced_at };
             let modified = next != *status;
             *status = next;
             modified
         });
     }
 
-    fn attention(&self, parks: &[(ParkScope, String)], dead_letters: u64) -> Option<SyncState> {
-        if self.failed.load(Ordering::SeqCst) {
-            return Some(SyncState::StorageFailed);
-        }
-        let actor = read(&self.actor).clone();
-        let find = |wanted: &dyn Fn(&ParkScope) -> bool| {
-            parks.iter().find(|(scope, _)| wanted(scope)).map(|(_, code)| code.clone())
-        };
-        if find(&|scope| matches!(scope, ParkScope::Server(..))).is_some() {
-            return Some(SyncState::NeedsServerConfirmed);
-        }
-        let wants_others = |scope: &ParkScope| {
-            matches!(scope, ParkScope::Tenant(_)) || *scope == ParkScope::Actor(actor.clone())
-        };
-        if let Some(code) = find(&wants_others) {
-            return Some(SyncState::NeedsAuth { code });
-        }
-        if let Some(code) = find(&|scope| matches!(scope, ParkScope::Protocol | ParkScope::Entity(_))) {
-            return Some(SyncState::NeedsUpgrade { code });
-        }
-        let waiting = self.waiting();
-        if waiting.outgrown > 0 {
-            return Some(SyncState::NeedsUpgrade { code: "schema_version".to_owned() });
-        }
-        let (conflicts, held) = (parked_ops(parks).len() as u64, waiting.held);
-        let someone = dead_letters > 0 || conflicts > 0 || held > 0;
-        someone.then_some(SyncState::NeedsAttention { dead_letters, conflicts, held })
-    }
-
     pub(crate) fn show(&self, activity: &Activity) {
-        let turn = self.telling();
-        let left = self.tail().len() as u64;
-        let present = self.status.borrow().state.clone();
+        if !matches!(activity, Activity::Started | Activity::Exchanging { .. } | Activity::Progress(_)) {
+            self.lock_sending().clear();
+        }
+        let mut engine = self.engine();
         let doing = match activity {
-            Activity::Started | Activity::Exchanging { .. } => SyncState::Syncing { done: 0, left },
-            Activity::Progress(report) => SyncState::Syncing { done: report.ops_acked, left },
+            Activity::Started => {
+                *engine = Engine { needed_someone: engine.needed_someone, ..Engine::default() };
+                SyncState::Syncing { done: 0, total: 0, current: None }
+            }
+            Activity::Exchanging { .. } => self.syncing(&mut engine),
+            Activity::Progress(report) => {
+                engine.settled = report.ops_acked.saturating_add(report.ops_dead);
+                self.syncing(&mut engine)
+            }
             // Why it waits says more than until when.
-            Activity::BackingOff { .. } if is_reason(&present) => present,
+            Activity::BackingOff { .. } if engine.doing.is_reason() => return self.tell(&mut engine),
             Activity::BackingOff { until, .. } => SyncState::BackingOff { until: *until },
             Activity::Ended(report) => ended(&report.stopped).unwrap_or_else(|| self.resting()),
             Activity::Waiting { .. } => self.resting(),
             // A run that was not heard to end broke off.
-            Activity::Stopped if matches!(present, SyncState::Syncing { .. }) => {
+            Activity::Stopped if matches!(engine.doing, SyncState::Syncing { .. }) => {
                 SyncState::Failed { code: "interrupted".to_owned() }
             }
-            _ => present,
+            _ => return self.tell(&mut engine),
         };
-        self.tell(&turn, Some(doing));
+        engine.doing = doing;
+        self.tell(&mut engine);
+    }
+
+    /// Takes note that nobody waits any more for the run that is going on, however it ended.
+    pub(crate) fn run_is_over(&self) {
+        self.lock_sending().clear();
+        let mut engine = self.engine();
+        if matches!(engine.doing, SyncState::Syncing { .. }) {
+            engine.doing = self.resting();
+            self.tell(&mut engine);
+        }
+    }
+
+    /// Returns how far the run is.
+    fn syncing(&self, engine: &mut Engine) -> SyncState {
+        let waiting = {
+            let tail = self.tail();
+            (tail.len() as u64).saturating_sub(tail.dead_letters() as u64)
+        };
+        engine.progress = engine.progress.moved(engine.settled, waiting.saturating_sub(engine.held));
+        let Progress { done, total } = engine.progress;
+        SyncState::Syncing { done, total, current: engine.current.clone() }
     }
 
     /// Returns the state between two runs of which the last one went well: idle, unless the server put something off.
@@ -264,48 +318,22 @@ impl Shared {
 
 /// Returns the state after a run that failed as a whole.
 fn ended(stopped: &Stopped) -> Option<SyncState> {
-    use fieldbook_core::protocol::Failure;
-    let failure = match stopped {
-        Stopped::Failed(failure) => failure,
-        Stopped::NoProgress => return Some(SyncState::Failed { code: "no_progress".to_owned() }),
-        Stopped::PageRefused(_) => return Some(SyncState::Failed { code: "page_refused".to_owned() }),
-        _ => return None,
-    };
-    Some(match failure {
-        Failure::Unreachable { code } | Failure::Unknown { code } => {
-            SyncState::Offline { code: (*code).to_owned() }
-        }
-        Failure::Unauthorized { code } => SyncState::NeedsAuth { code: code.clone() },
-        Failure::UpgradeRequired { code } => SyncState::NeedsUpgrade { code: code.clone() },
-        Failure::Transient { code, .. } | Failure::Refused { code } => {
-            SyncState::Failed { code: code.clone() }
-        }
-        Failure::Misbehaved { code } => SyncState::Failed { code: (*code).to_owned() },
-        Failure::TooLarge => SyncState::Failed { code: "too_large".to_owned() },
-    })
-}
-
-/// Whether a state says why nothing is sent, and not only until when.
-const fn is_reason(state: &SyncState) -> bool {
-    matches!(state, SyncState::Offline { .. } | SyncState::NeedsAuth { .. } | SyncState::NeedsUpgrade { .. })
-}
-
-/// Whether a state lasts until someone does something, rather than until the engine goes on.
-const fn needs_someone(state: &SyncState) -> bool {
-    matches!(
-        state,
-        SyncState::NeedsAuth { .. }
-            | SyncState::NeedsAttention { .. }
-            | SyncState::NeedsUpgrade { .. }
-            | SyncState::NeedsServerConfirmed
-            | SyncState::StorageFailed
-    )
-}
-
-fn parked_ops(parks: &[(ParkScope, String)]) -> Vec<OpId> {
-    let ops = parks.iter().filter_map(|(scope, _)| match scope {
-        ParkScope::Op(op) => Some(*op),
+    match stopped {
+        Stopped::Failed(failure) => Some(SyncState::after(failure)),
+        Stopped::NoProgress => Some(SyncState::Failed { code: "no_progress".to_owned() }),
+        Stopped::PageRefused(_) => Some(SyncState::Failed { code: "page_refused".to_owned() }),
         _ => None,
-    });
-    ops.collect()
+    }
+}
+
+/// Reads the dead letters of ops.
+pub(crate) fn dead_letters_of(
+    snapshot: &Snapshot,
+    ops: impl Iterator<Item = OpId>,
+) -> Result<BTreeMap<OpId, DeadLetterRow>, Error> {
+    let mut dead = BTreeMap::new();
+    for op in ops {
+        dead.extend(snapshot.dead_letter(&op)?.map(|letter| (op, letter)));
+    }
+    Ok(dead)
 }

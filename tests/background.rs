@@ -248,7 +248,10 @@ async fn a_dead_letter_shows_when_the_run_is_over_and_a_retry_of_it_goes_at_once
     let sync = start(&book, &world);
     create(&book, "lead/1");
     shortly().await;
-    assert_eq!(book.status().state, SyncState::NeedsAttention { dead_letters: 1, conflicts: 0, held: 0 });
+    assert_eq!(
+        book.status().state,
+        SyncState::NeedsAttention { dead_letters: 1, conflicts: 0, parked: 0, held: 0 }
+    );
     *world.outcome.lock().unwrap() = None;
     book.retry(book.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect()).unwrap();
     shortly().await;

@@ -116,7 +116,10 @@ fn an_open_conflict_waits_until_a_person_chooses() {
         sync(&ann, &server);
         let (id, _) = ann.conflicts().unwrap().pop().unwrap();
         assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::InConflict(id));
-        assert_eq!(ann.status().state, SyncState::NeedsAttention { dead_letters: 0, conflicts: 1, held: 0 });
+        assert_eq!(
+            ann.status().state,
+            SyncState::NeedsAttention { dead_letters: 0, conflicts: 1, parked: 0, held: 0 }
+        );
         assert_eq!(
             view(&ann, "lead/1"),
             Some(json!({"name": "by ann"})),

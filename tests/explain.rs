@@ -10,8 +10,8 @@ use std::time::Duration;
 use common::{Server, TestClock, book, fields, key, options, sync, sync_with};
 use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
 use fieldbook::{
-    Actor, Book, EntityRules, EntityType, Explanation, FnRemote, Held, Mutation, OpState, ParkedScope,
-    Policy, RecordStatus, Reference, Remote, Schema, Seen, Standing,
+    Actor, Book, EntityRules, EntityType, Explanation, FnRemote, Held, Mutation, OpState, ParkReason, Policy,
+    RecordState, RecordStatus, Reference, Remote, Schema, Seen,
 };
 use serde_json::json;
 
@@ -62,7 +62,7 @@ fn only_op(explanation: &Explanation) -> &OpState {
 fn a_record_that_nobody_knows() {
     let clock = TestClock::starting();
     let explanation = explain(&book("ann", &clock), "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (Standing::Unknown, Seen::Nothing));
+    assert_eq!((explanation.standing, explanation.seen), (RecordState::Unknown, Seen::Nothing));
     assert_eq!(
         explanation.sentences,
         ["This device knows no record lead/1.", "The server has never answered this device."]
@@ -75,7 +75,10 @@ fn a_change_that_waits_for_its_turn() {
     let book = book("ann", &clock);
     written(&book, "lead/1");
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, only_op(&explanation)), (Standing::Pending, &OpState::Pending));
+    assert_eq!(
+        (explanation.standing, only_op(&explanation)),
+        (RecordState::Pending, &OpState::Pending { tries: 0 })
+    );
     assert_eq!(
         explanation.sentences,
         [
@@ -97,8 +100,8 @@ fn a_change_that_cannot_go_as_one_with_an_earlier_one_names_it() {
     let explanation = explain(&book, "lead/1");
     let states: Vec<_> = explanation.ops.iter().map(|op| op.state.clone()).collect();
     let first = explanation.ops.first().unwrap().place;
-    assert_eq!(states, [OpState::Pending, OpState::Held(Held::After { op: first })]);
-    assert_eq!(explanation.standing, Standing::Pending);
+    assert_eq!(states, [OpState::Pending { tries: 0 }, OpState::Held(Held::After { op: first })]);
+    assert_eq!(explanation.standing, RecordState::Pending);
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending, "and so says its status");
     assert!(explanation.to_string().contains("waits for change 2 of the record, which goes first"));
 }
@@ -112,43 +115,69 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
     clock.advance(1_000);
     sync(&book, &server);
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (Standing::Synced, Seen::AsConfirmed));
+    assert_eq!((explanation.standing, explanation.seen), (RecordState::Synced, Seen::AsConfirmed));
     assert_eq!(
         explanation.sentences,
         [
             "The user sees lead/1 as the server has it.",
             // What happened at one time is told once, at the end.
             "The server confirmed version r1, edited at 2023-11-14T22:13:20.000Z.",
-            "The server last told this device something new at 2023-11-14T22:13:21.000Z.",
+            "The server last answered this device at 2023-11-14T22:13:21.000Z.",
         ]
     );
     book.delete(key("lead/1")).unwrap();
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (Standing::Pending, Seen::DeletedHere));
+    assert_eq!((explanation.standing, explanation.seen), (RecordState::Pending, Seen::DeletedHere));
     sync(&book, &server);
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (Standing::Synced, Seen::DeletedByServer));
+    assert_eq!((explanation.standing, explanation.seen), (RecordState::Synced, Seen::DeletedByServer));
     assert!(explanation.sentences[1].starts_with("The server confirmed its deletion as version r2,"));
 }
 
+/// It was said to be under way, though nothing had left the device.
 #[test]
-fn a_change_under_way_and_one_behind_it() {
+fn a_change_that_reached_nobody_waits_for_the_network_and_one_behind_it_names_it() {
+    for failure in [Failure::Unreachable { code: "dns" }, Failure::Unknown { code: "reset" }] {
+        let clock = TestClock::starting();
+        let book = book("ann", &clock);
+        written(&book, "lead/1");
+        sync_with(&book, &failing(failure));
+        book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+        let explanation = explain(&book, "lead/1");
+        assert_eq!(explanation.standing, RecordState::WaitingForNetwork);
+        assert_eq!(
+            explanation.sentences[2..4],
+            [
+                "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, waits for the network since entry 3 \
+                 (2023-11-14T22:13:20.000Z): it is not known to have reached the server, and the next sync sends it.",
+                "Change 4, an update by ann at 2023-11-14T22:13:20.000Z, waits behind change 2 of the record.",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_change_is_in_flight_while_an_exchange_with_it_is_running_and_no_longer() {
     let clock = TestClock::starting();
+    let server = Server::new(&clock);
     let book = book("ann", &clock);
     written(&book, "lead/1");
-    sync_with(&book, &failing(Failure::Unknown { code: "reset" }));
-    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
-    let explanation = explain(&book, "lead/1");
-    assert_eq!(explanation.standing, Standing::InFlight);
-    assert_eq!(
-        explanation.sentences[2..4],
-        [
-            "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, is under way since entry 3 \
-             (2023-11-14T22:13:20.000Z): the answer has yet to come, and the next sync asks for it again.",
-            "Change 4, an update by ann at 2023-11-14T22:13:20.000Z, waits behind an earlier change of the record, \
-             which is under way since entry 3.",
-        ]
-    );
+    let (asked, there) = (book.clone(), server.clone());
+    let looking = FnRemote::new(move |request: &ExchangeRequest| {
+        if !request.units.is_empty() {
+            let explanation = explain(&asked, "lead/1");
+            assert_eq!(explanation.standing, RecordState::InFlight);
+            assert!(
+                explanation.sentences[2].ends_with("and the server has not answered yet."),
+                "{explanation}"
+            );
+            assert_eq!(asked.record_status(&key("lead/1")).unwrap(), RecordStatus::InFlight);
+        }
+        Ok(there.answer(request))
+    });
+    let report = sync_with(&book, &looking);
+    assert_eq!((report.ops_sent, report.ops_acked), (1, 1));
+    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Synced);
 }
 
 #[test]
@@ -164,7 +193,7 @@ fn a_change_that_the_server_could_not_take_yet() {
     };
     sync_with(&book, &answering(&server, busy));
     let explanation = explain(&book, "lead/1");
-    assert_eq!(explanation.standing, Standing::Held);
+    assert_eq!(explanation.standing, RecordState::Held);
     let OpState::Held(Held::BackingOff { until, code, tries }) = only_op(&explanation) else {
         panic!("{:?}", explanation.ops)
     };
@@ -176,9 +205,11 @@ fn a_change_that_the_server_could_not_take_yet() {
     assert_eq!(explanation.sentences[2], expected);
     clock.advance(60_000);
     let explanation = explain(&book, "lead/1");
-    assert_eq!(explanation.standing, Standing::InFlight);
+    assert_eq!(explanation.standing, RecordState::Pending);
     assert!(
-        explanation.sentences[2].ends_with("the server put it off 1 time, and the next sync sends it again.")
+        explanation.sentences[2]
+            .ends_with("was put off 1 time by the server, and the next sync sends it again."),
+        "{explanation}"
     );
 }
 
@@ -201,13 +232,14 @@ fn a_change_that_the_server_refused_and_what_hangs_on_it() {
     book.create(key("task/1"), fields(json!({"lead": "1"}))).unwrap();
 
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (Standing::DeadLettered, Seen::WithOwnChanges));
+    assert_eq!((explanation.standing, explanation.seen), (RecordState::DeadLettered, Seen::WithOwnChanges));
     assert_eq!(
         explanation.sentences[2..5],
         [
             "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, was refused by the server for good at \
              2023-11-14T22:13:20.000Z: forbidden, \"not your region\".",
-            "It stays on the user's screen until someone retries it, corrects it or discards it.",
+            "It waits for ann, or whoever helps them, to retry it, correct it or discard it; it stays on the screen until \
+             then.",
             "Change 6, an update by ann at 2023-11-14T22:13:20.000Z, waits for the record's creation, which the server \
              refused: someone has to decide on that first.",
         ]
@@ -232,7 +264,7 @@ fn a_conflict_that_was_settled_names_the_fields_and_who_won_and_no_value() {
     sync(&ben, &server);
     sync(&ann, &server);
     let explanation = explain(&ann, "lead/1");
-    assert_eq!(explanation.standing, Standing::Synced);
+    assert_eq!(explanation.standing, RecordState::Synced);
     let [conflict] = explanation.conflicts.as_slice() else { panic!("{:?}", explanation.conflicts) };
     let expected = format!(
         "Conflict {}, found at 2023-11-14T22:13:22.000Z: when change {} (an update) met version r2, both sides had \
@@ -258,10 +290,11 @@ fn a_conflict_that_waits_for_a_person() {
     sync(&ben, &server);
     sync(&ann, &server);
     let explanation = explain(&ann, "lead/1");
-    assert_eq!(explanation.standing, Standing::InConflict);
-    assert!(matches!(only_op(&explanation), OpState::Parked { scope: ParkedScope::Op, .. }));
+    assert_eq!(explanation.standing, RecordState::InConflict);
+    assert_eq!(*only_op(&explanation), OpState::InConflict { conflict: explanation.conflicts[0].id });
+    assert_eq!(ann.record_status(&key("lead/1")).unwrap().state(), RecordState::InConflict);
     let text = explanation.to_string();
-    assert!(text.contains("It goes on when someone has chosen a side."), "{text}");
+    assert!(text.contains("It waits for ann, or whoever helps them, to choose a side;"), "{text}");
     assert!(text.contains("both sides had changed `stage`; someone has to choose a side."), "{text}");
 }
 
@@ -275,28 +308,37 @@ fn what_stops_until_something_outside_changes() {
         entity: EntityType::parse("lead").unwrap(),
         code: "unknown_entity".to_owned(),
     };
-    let cases: [(Box<dyn Remote>, ParkedScope, &str); 3] = [
-        (Box::new(expired()), ParkedScope::Actor, "the server did not accept the credentials (expired)"),
+    let cases: [(Box<dyn Remote>, ParkReason, &str); 3] = [
+        (
+            Box::new(expired()),
+            ParkReason::Unauthorized,
+            "the server did not accept the credentials (expired)",
+        ),
         (
             Box::new(upgrade()),
-            ParkedScope::Protocol,
+            ParkReason::OtherProtocol,
             "the server speaks another version of the protocol (protocol)",
         ),
         (
             Box::new(answering(&server, unsupported)),
-            ParkedScope::Entity,
+            ParkReason::Unsupported,
             "the server does not take this type of record or one of its fields (unknown_entity)",
         ),
     ];
-    for (remote, scope, words) in cases {
+    for (remote, reason, words) in cases {
         let book = book("ann", &clock);
         written(&book, "lead/1");
         sync_with(&book, remote.as_ref());
         let explanation = explain(&book, "lead/1");
-        assert_eq!(explanation.standing, Standing::Parked, "{scope:?}");
-        assert!(matches!(only_op(&explanation), OpState::Parked { scope: found, .. } if *found == scope));
+        assert_eq!(explanation.standing, RecordState::Parked, "{reason:?}");
+        assert!(matches!(only_op(&explanation), OpState::Parked { reason: found, .. } if *found == reason));
         assert!(explanation.sentences[2].ends_with(&format!("is stopped, since {words}.")), "{explanation}");
-        assert!(explanation.sentences[3].starts_with("It goes on when "), "{explanation}");
+        let remedy = &explanation.sentences[3];
+        assert!(
+            remedy.starts_with("It goes on when ") || remedy.starts_with("It waits for ann "),
+            "{explanation}"
+        );
+        assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Parked(reason));
     }
 }
 
@@ -312,7 +354,7 @@ fn what_is_held_by_the_apps_own_rules() {
         let book = with_rules(&clock, rules);
         written(&book, "lead/1");
         let explanation = explain(&book, "lead/1");
-        assert_eq!(explanation.standing, Standing::Held);
+        assert_eq!(explanation.standing, RecordState::Held);
         assert!(explanation.sentences[2].ends_with(words), "{explanation}");
     }
     let book = book("ann", &clock);
@@ -333,12 +375,12 @@ fn the_same_as_data() {
     sync_with(&book, &failing(Failure::Unknown { code: "reset" }));
     let explanation = serde_json::to_value(explain(&book, "lead/1")).unwrap();
     assert_eq!(explanation["key"], "lead/1");
-    assert_eq!(explanation["standing"], "in_flight");
+    assert_eq!(explanation["standing"], "waiting_for_network");
     assert_eq!(explanation["seen"], "with_own_changes");
     assert_eq!(explanation["ops"][0]["kind"], "create");
     assert_eq!(
         explanation["ops"][0]["state"],
-        json!({"state": "in_flight", "since": 3, "since_at": 1_700_000_000_000_i64, "tries": 0})
+        json!({"state": "waiting_for_network", "since": 3, "since_at": 1_700_000_000_000_i64})
     );
     assert_eq!(explanation["sentences"].as_array().unwrap().len(), 4);
 }

@@ -52,7 +52,7 @@ fn two() -> Two {
 }
 
 const fn attention(held: u64) -> SyncState {
-    SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, held }
+    SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, parked: 0, held }
 }
 
 #[test]

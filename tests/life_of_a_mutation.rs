@@ -136,7 +136,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_bytes_and_applied_once() {
         })
     };
     common::sync_with(&book, &loses_answers);
-    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::InFlight);
+    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::WaitingForNetwork);
     book.update(key("lead/1"), fields(json!({"name": "Anna"}))).unwrap();
     sync(&book, &server);
     let units: Vec<_> =

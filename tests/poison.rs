@@ -163,7 +163,7 @@ fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
     assert!(!explained.contains("POISON"));
     assert_eq!(
         ann.status().state,
-        SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, held: 1 },
+        SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, parked: 0, held: 1 },
         "a person sees it"
     );
     sync(&ann, &server);

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
 use fieldbook::protocol::Failure;
 use fieldbook::{
-    Ask, Book, EntityRules, EntityType, Fields, Hold, Next, RecordStatus, Schema, Seq, SyncState, Upcaster,
+    Ask, Book, EntityRules, EntityType, Fields, Next, ParkReason, RecordStatus, Schema, Seq, SyncState,
+    Upcaster,
 };
 use serde_json::json;
 
@@ -128,7 +129,7 @@ fn without_an_upcaster_it_is_kept_with_the_reason_until_a_version_of_the_app_has
     assert_eq!(view(&book, "lead/new"), Some(json!({"name": "Nelly", "stage": "new"})));
     sync(&book, &server);
     assert_eq!((server.record("lead/new"), server.record("lead/lost")), (None, Some(json!({"name": "Lou"}))));
-    let held = RecordStatus::Held(Hold::NoUpcaster { from: 1, to: 2 });
+    let held = RecordStatus::Parked(ParkReason::NoUpcaster);
     assert_eq!(book.record_status(&key("lead/new")).unwrap(), held);
     let said = book.explain(&key("lead/new")).unwrap().to_string();
     assert!(said.contains("schema version 1 of 2") && said.contains("upcaster"), "{said}");
@@ -169,8 +170,12 @@ fn what_an_upcaster_makes_too_large_is_parked_and_not_lost() {
         fields
     });
     let book = open(&path, &clock, declared(grown));
-    assert!(matches!(book.record_status(&key("lead/new")).unwrap(), RecordStatus::Held(Hold::Parked { .. })));
-    assert!(matches!(book.status().state, SyncState::NeedsAttention { .. }));
+    assert_eq!(
+        book.record_status(&key("lead/new")).unwrap(),
+        RecordStatus::Parked(ParkReason::UpcastTooLarge)
+    );
+    let waits = SyncState::NeedsAttention { dead_letters: 1, conflicts: 0, parked: 3, held: 0 };
+    assert_eq!(book.status().state, waits, "there is no conflict in which somebody could choose");
     let head = book.head().unwrap();
     book.close().unwrap();
     let unchanged = EntityRules { upcasters: [(1, Upcaster::unchanged())].into(), ..rules(2) };

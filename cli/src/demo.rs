@@ -136,8 +136,8 @@ impl Meeting {
         writeln!(output, "  device    {} ({}, {mine})", clip(&conflict.local), time::local(local))?;
         writeln!(output, "  server    {} ({}, {theirs})", clip(&conflict.remote), time::local(remote))?;
         writeln!(output, "  rule      {}", words::policy(conflict.rule))?;
-        let status = book.record_status(key).map_err(failed)?;
-        writeln!(output, "  status    {}", words::record_status(&status).0)?;
+        let explanation = book.explain(key).map_err(failed)?;
+        writeln!(output, "  status    {}", words::record(&explanation).0)?;
         writeln!(output, "\nIts history on that device, as the log has it:")?;
         let mut listing = Listing::new(&[">entry", "when", "what", "detail"]);
         let mut follower = Follower::new(key);

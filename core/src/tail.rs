@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ids::{OpId, UnitId};
-use crate::names::{Actor, RecordKey};
+use crate::names::{Actor, EntityType, RecordKey};
 use crate::numbers::Seq;
 use crate::op::OpPlace;
 use crate::rows::{Suspicion, TailRow, UnitRow};
@@ -28,6 +28,8 @@ pub struct Tail {
     unit_of: HashMap<OpPlace, UnitId>,
     referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
     leavers: HashMap<RecordKey, BTreeSet<OpPlace>>,
+    /// How many ops each actor has, by entity type.
+    actors: BTreeMap<Actor, BTreeMap<EntityType, u64>>,
     latest_stamp: Hlc,
 }
 
@@ -110,20 +112,23 @@ impl Tail {
 
     /// Takes in an op that was appended.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
-        self.forget_references(place);
+        self.forget_row(place);
         self.note(place, &row);
         self.ops.insert(place, row);
     }
 
-    fn forget_references(&mut self, place: OpPlace) {
+    /// Takes out what is kept beside the row of an op, if there is one.
+    fn forget_row(&mut self, place: OpPlace) {
         let Some(row) = self.ops.get(&place) else { return };
+        let of_actor = self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity));
+        of_actor.into_iter().for_each(|ops| *ops = ops.saturating_sub(1));
         row.targets().for_each(|target| forget(&mut self.referrers, target, place));
         row.led_away.iter().for_each(|target| forget(&mut self.leavers, target, place));
     }
 
     /// Takes out an op that ended.
     pub fn remove(&mut self, place: OpPlace) {
-        self.forget_references(place);
+        self.forget_row(place);
         let Some(row) = self.ops.remove(&place) else { return };
         self.places.remove(&row.op);
         self.dead.remove(&place);
@@ -140,6 +145,14 @@ impl Tail {
             Entry::Vacant(vacant) => drop(vacant.insert(Places { first: place, more: Vec::new() })),
         }
         self.places.insert(row.op, place);
+        // Nearly always there is one actor, who is looked up before a name is copied.
+        match self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity)) {
+            Some(ops) => *ops = ops.saturating_add(1),
+            None => {
+                let types = self.actors.entry(row.actor.clone()).or_default();
+                types.insert(row.key.entity.clone(), 1);
+            }
+        }
         for target in row.targets() {
             self.referrers.entry(target.clone()).or_default().insert(place);
         }
@@ -280,6 +293,17 @@ impl Tail {
         self.latest_stamp
     }
 
+    /// Returns the other actors who made ops, each with how many of those are of entity types that `leaves` names; dead letters
+    /// are counted in.
+    pub fn others(&self, actor: &Actor, leaves: impl Fn(&EntityType) -> bool) -> Vec<(Actor, u64)> {
+        let others = self.actors.iter().filter(|(other, _)| *other != actor);
+        let counted = others.map(|(other, types)| {
+            let ops = types.iter().filter(|(entity, _)| leaves(entity)).map(|(_, ops)| ops).sum();
+            (other.clone(), ops)
+        });
+        counted.filter(|(_, ops)| *ops > 0).collect()
+    }
+
     /// Returns how many ops there are, dead letters included.
     pub fn len(&self) -> usize {
         self.ops.len()
@@ -310,6 +334,43 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn row(op: u8, actor: &str, entity: &str) -> TailRow {
+        TailRow {
+            op: OpId::from_bytes([op; 16]),
+            key: RecordKey::parse(entity, "1").unwrap(),
+            kind: crate::op::OpKind::Update,
+            actor: Actor::parse(actor).unwrap(),
+            edited_at: Hlc::ZERO,
+            made_at: WallTime::default(),
+            schema_version: 1,
+            upcast: None,
+            transaction_ops: 1,
+            bytes: 10,
+            references: Vec::new(),
+            led_away: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_ops_of_other_actors_are_counted_once_each_and_forgotten_with_their_end() {
+        let place = |index| OpPlace { seq: Seq::new(1), index };
+        let rows = [(1, "ann", "lead"), (2, "ben", "lead"), (3, "ben", "note"), (4, "cid", "lead")];
+        let rows = (0..).zip(rows).map(|(index, (op, actor, entity))| (place(index), row(op, actor, entity)));
+        let mut tail = Tail::of(rows.collect());
+        let ann = Actor::parse("ann").unwrap();
+        let others = |tail: &Tail| {
+            let others = tail.others(&ann, |entity| entity.as_str() != "note");
+            others.into_iter().map(|(actor, ops)| (actor.to_string(), ops)).collect::<Vec<_>>()
+        };
+        let two = [("ben".to_owned(), 1), ("cid".to_owned(), 1)];
+        assert_eq!(others(&tail), two);
+        tail.insert(place(1), row(2, "ben", "lead"));
+        assert_eq!(others(&tail), two, "an op that is seen anew is the same op");
+        tail.remove(place(1));
+        tail.remove(place(1));
+        assert_eq!(others(&tail), two[1..]);
+    }
 
     proptest! {
         #[test]

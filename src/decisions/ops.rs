@@ -10,6 +10,7 @@ use fieldbook_core::rules::discard::{discard, given_up};
 use fieldbook_core::rules::isolated::{isolated, isolated_unit, take_out};
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
 use fieldbook_core::rules::retry::{retry, try_at_once};
+use fieldbook_core::rules::status::Stopped;
 use fieldbook_core::rules::undo::{annul, compensate};
 use fieldbook_core::rules::{NotPossible, OpContent, effective_fields};
 use fieldbook_core::{Fields, FieldsJson, OpId, OpPlace, RecordKey};
@@ -19,6 +20,7 @@ use super::{decide, visible};
 use crate::book::Book;
 use crate::error::Error;
 use crate::inspect::Inspector;
+use crate::status::open_conflicts;
 use crate::sync::text_item;
 use crate::write::{Written, write_in, write_on};
 use crate::writer::Session;
@@ -67,11 +69,13 @@ impl Book {
     }
 
     /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What
-    /// does not get through while others do is tried again at once, as it is.
+    /// does not get through while others do is tried again at once, as it is. A parked op goes on, if it waits for no choice and
+    /// for nothing outside.
     ///
     /// # Errors
     /// [`Error::NotPossible`] if one of them is neither; then nothing is done.
     pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
+        let open = open_conflicts(&self.conflicts()?);
         self.shared.write_in_turn(move |session| {
             let (units, others) = isolated(session.tail, &session.touched(), &ops);
             let mut decisions = Vec::new();
@@ -81,12 +85,13 @@ impl Book {
             }
             let letters = others.into_iter().map(|op| Ok((op, session.tables.dead_letter(&op)?)));
             let letters = letters.collect::<Result<Vec<_>, Error>>()?;
-            decisions.extend(retry(session.tail, letters)?);
+            let parks = session.tables.state()?.parks;
+            decisions.extend(retry(session.tail, Stopped { parks: &parks, open: &open }, letters)?);
             decide(session, Verb::Retry, decisions, Items::default())
         })
     }
 
-    /// Gives dead letters up, or ops that are held until someone corrects them, or that do not get through: what the app reads
+    /// Gives dead letters up, or ops that are held until someone corrects them, that are parked, or that do not get through: what the app reads
     /// falls back to what stands without them. The reason is kept. An op that waits behind a given-up creation is given up with
     /// it, since there is no record that it could change.
     ///
@@ -94,6 +99,7 @@ impl Book {
     /// [`Error::NotPossible`] if one of them waits for no such decision; then nothing is done.
     pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
         let reason = reason.to_owned();
+        let open = open_conflicts(&self.conflicts()?);
         self.shared.write_in_turn(move |session| {
             let (tail, touched) = (session.tail, session.touched());
             let mut decisions = Vec::new();
@@ -101,7 +107,9 @@ impl Book {
                 let row = session.tables.unit(&found.unit)?;
                 decisions.extend(row.into_iter().flat_map(|row| take_out(found, &row, &ops)));
             }
-            let given_up = given_up(tail, &touched, &ops, |key, place| hold(session, key, place))?;
+            let parks = session.tables.state()?.parks;
+            let stopped = Stopped { parks: &parks, open: &open };
+            let given_up = given_up(tail, &touched, stopped, &ops, |key, place| hold(session, key, place))?;
             let mut rows = BTreeMap::new();
             for given_up in &given_up {
                 let row = session.tables.record(&given_up.key)?.unwrap_or_default();

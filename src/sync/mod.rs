@@ -55,6 +55,8 @@ impl Book {
     /// [`Error`] if the book itself fails. A server that cannot be reached or refuses is in the report, not an error.
     pub async fn sync(&self, remote: &dyn Remote, options: &RunOptions) -> Result<SyncReport, Error> {
         let mut throttle = self.shared.syncing.lock().await;
+        // Also if this future is dropped amid the run.
+        let _ends = EndsRun(&self.shared);
         let clock = Arc::clone(&self.shared.clock);
         run(&self.shared, remote, clock.as_ref(), options, &mut throttle).await.map_err(|error| match error {
             RunError::Desk { source } => source,
@@ -68,7 +70,7 @@ impl Book {
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
-        self.shared.prepare(ask)
+        Desk::prepare(&*self.shared, ask)
     }
 
     /// Takes an answer in. One that says what cannot be is not taken: [`Taken::misbehaved`] says so, and the exchange has failed.
@@ -76,7 +78,9 @@ impl Book {
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn take(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
-        self.shared.accept(request, answer)
+        let taken = self.shared.accept(request, answer);
+        self.shared.refresh_status();
+        taken
     }
 
     /// Takes note that an exchange failed as a whole: the third call for whoever drives exchanges by hand.
@@ -84,7 +88,7 @@ impl Book {
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
-        self.shared.fail_exchange(request, failure)
+        Desk::fail(&*self.shared, request, failure)
     }
 
     /// Takes note that an exchange with units failed while one without units was answered, so that the units may be what does
@@ -99,7 +103,16 @@ impl Book {
         failure: &Failure,
         strikes: u32,
     ) -> Result<Taken, Error> {
-        self.shared.isolate_units(request, failure, strikes)
+        Desk::isolate(&*self.shared, request, failure, strikes)
+    }
+}
+
+/// Takes note that a run is over when it is dropped.
+struct EndsRun<'a>(&'a Shared);
+
+impl Drop for EndsRun<'_> {
+    fn drop(&mut self) {
+        self.0.run_is_over();
     }
 }
 
@@ -107,6 +120,73 @@ impl Desk for Shared {
     type Error = Error;
 
     fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+        let next = self.next(ask)?;
+        if let Next::Exchange(request) = &next {
+            self.sends(request);
+        }
+        Ok(next)
+    }
+
+    fn accept(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+        self.has_sent(request);
+        self.take_answer(request, answer)
+    }
+
+    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+        // One cursor for everything takes the place of all that were named.
+        let others = answer.others.clone().or_else(|| request.others.clone());
+        let mut cursors = BTreeMap::new();
+        if answer.others.is_none() {
+            cursors.clone_from(&request.cursors);
+            cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
+        }
+        let mut foreign_cursors = request.foreign_cursors.clone();
+        foreign_cursors.extend(answer.set_aside.cursors.clone());
+        let request_id = RequestId::new(self.clock.now().wall, &mut *self.ids());
+        Some(ExchangeRequest {
+            request: request_id,
+            head: None,
+            units: Vec::new(),
+            cursors,
+            others,
+            foreign_cursors,
+            ..request.clone()
+        })
+    }
+
+    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+        self.has_sent(request);
+        self.fail_exchange(request, failure)
+    }
+
+    fn isolate(&self, request: &ExchangeRequest, failure: &Failure, strikes: u32) -> Result<Taken, Error> {
+        self.has_sent(request);
+        self.isolate_units(request, failure, strikes)
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        let (now, actor) = (self.clock.now().wall, read(&self.actor).clone());
+        let is_due = |unit: &TailUnit| unit.isolated().is_none_or(|known| known.retry_at <= Some(now));
+        let tail = self.tail();
+        let sent = tail
+            .units()
+            .map(|(_, unit)| unit)
+            .filter(|unit| unit.tries == 0 && unit.actor == actor && is_due(unit));
+        let known = sent.map(|unit| match unit.suspicion {
+            Some(_) => Unanswered::Suspected,
+            None => Unanswered::Sent,
+        });
+        known.max().unwrap_or_default()
+    }
+
+    fn report(&self, activity: &Activity) {
+        self.show(activity);
+    }
+}
+
+impl Shared {
+    /// Plans what is sent next and builds the request.
+    fn next(&self, ask: &Ask) -> Result<Next, Error> {
         let _span = tracing::debug_span!("plan").entered();
         self.check_alive()?;
         if ask.first && waits_for_owner(&self.state()) {
@@ -120,6 +200,7 @@ impl Desk for Shared {
                 Plan::default()
             };
             self.review_plan(&plan);
+            self.note_held(&plan);
             let (cursors, others) = self.position()?;
             if plan.groups.is_empty() && plan.again.is_empty() {
                 return if ask.pull && !self.is_parked(ask.first) {
@@ -142,7 +223,8 @@ impl Desk for Shared {
         }
     }
 
-    fn accept(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {
+    /// Takes an answer in.
+    fn take_answer(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {
         let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
             .entered();
         self.check_alive()?;
@@ -191,57 +273,6 @@ impl Desk for Shared {
         Ok(Taken { resumed, ..taken })
     }
 
-    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
-        // One cursor for everything takes the place of all that were named.
-        let others = answer.others.clone().or_else(|| request.others.clone());
-        let mut cursors = BTreeMap::new();
-        if answer.others.is_none() {
-            cursors.clone_from(&request.cursors);
-            cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
-        }
-        let mut foreign_cursors = request.foreign_cursors.clone();
-        foreign_cursors.extend(answer.set_aside.cursors.clone());
-        let request_id = RequestId::new(self.clock.now().wall, &mut *self.ids());
-        Some(ExchangeRequest {
-            request: request_id,
-            head: None,
-            units: Vec::new(),
-            cursors,
-            others,
-            foreign_cursors,
-            ..request.clone()
-        })
-    }
-
-    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
-        self.fail_exchange(request, failure)
-    }
-
-    fn isolate(&self, request: &ExchangeRequest, failure: &Failure, strikes: u32) -> Result<Taken, Error> {
-        self.isolate_units(request, failure, strikes)
-    }
-
-    fn unanswered(&self) -> Unanswered {
-        let (now, actor) = (self.clock.now().wall, read(&self.actor).clone());
-        let is_due = |unit: &TailUnit| unit.isolated().is_none_or(|known| known.retry_at <= Some(now));
-        let tail = self.tail();
-        let sent = tail
-            .units()
-            .map(|(_, unit)| unit)
-            .filter(|unit| unit.tries == 0 && unit.actor == actor && is_due(unit));
-        let known = sent.map(|unit| match unit.suspicion {
-            Some(_) => Unanswered::Suspected,
-            None => Unanswered::Sent,
-        });
-        known.max().unwrap_or_default()
-    }
-
-    fn report(&self, activity: &Activity) {
-        self.show(activity);
-    }
-}
-
-impl Shared {
     /// Returns whether the server is not to be asked for pages. What it said of credentials or of the protocol is asked about
     /// once a run: an answer lifts it.
     fn is_parked(&self, first: bool) -> bool {

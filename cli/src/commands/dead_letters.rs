@@ -5,10 +5,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use fieldbook::rows::DeadLetterRow;
-use fieldbook::{Book, FieldsJson, Hold, OpId, OpKind, OpPlace, Written};
+use fieldbook::{Book, FieldsJson, Hold, OpId, OpKind, OpPlace, UserAction, Written};
 use serde::Serialize;
 
-use super::queue::{Queued, State, queued};
+use super::queue::{Queued, queued};
 use super::write::read_fields;
 use super::{OpName, Writer, look};
 use crate::error::Failure;
@@ -230,19 +230,21 @@ fn choices(letter: &DeadLetterRow, fields: &FieldsJson) -> Advice {
 
 fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.writer.open(&args.which.book)?;
-    let ops = args.which.ops(&book)?;
-    let number = ops.len();
-    if number > 0 {
+    let ops = args.which.ops(&book, UserAction::Retry)?;
+    let letters = book.dead_letters()?;
+    let all_dead = ops.iter().all(|op| letters.iter().any(|letter| letter.op.id == *op));
+    let number = count(ops.len() as u64, if all_dead { "dead letter" } else { "op" });
+    if !ops.is_empty() {
         book.retry(ops)?;
     }
     book.close()?;
-    writeln!(output, "{} to be sent again with the next sync", count(number as u64, "dead letter"))?;
+    writeln!(output, "{number} to be sent again with the next sync")?;
     Ok(())
 }
 
 fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.writer.open(&args.which.book)?;
-    let ops = args.which.ops(&book)?;
+    let ops = args.which.ops(&book, UserAction::Discard)?;
     let before = book.status().pending;
     if !ops.is_empty() {
         book.discard(ops, &args.reason)?;
@@ -257,7 +259,7 @@ fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
     let correction = read_fields(&args.fields, &format_args!("dead letter {}", args.op))?;
     let book = args.writer.open(&args.book)?;
     let letters = book.dead_letters()?;
-    let (op, place) = decided_on(&book, &letters, args.op)?;
+    let (op, place) = decided_on(&book, &letters, args.op, UserAction::Correct)?;
     args.writer.act_for(&book, place)?;
     let written = book.edit_and_retry(op, correction)?;
     book.close()?;
@@ -291,19 +293,24 @@ fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
 }
 
 impl Which {
-    fn ops(&self, book: &Book) -> Result<Vec<OpId>, Failure> {
+    fn ops(&self, book: &Book, action: UserAction) -> Result<Vec<OpId>, Failure> {
         let letters = book.dead_letters()?;
         if self.all {
             return Ok(letters.iter().map(|letter| letter.op.id).collect());
         }
         let found: Result<BTreeSet<_>, _> =
-            self.ops.iter().map(|name| decided_on(book, &letters, *name).map(|(op, _)| op)).collect();
+            self.ops.iter().map(|name| decided_on(book, &letters, *name, action).map(|(op, _)| op)).collect();
         Ok(found?.into_iter().collect())
     }
 }
 
-/// Finds what a person may decide on: a dead letter, or an op that does not get through though others do.
-fn decided_on(book: &Book, letters: &[DeadLetterRow], name: OpName) -> Result<(OpId, OpPlace), Failure> {
+/// Finds what a person may do something about: a dead letter, or another op of which the book says so.
+fn decided_on(
+    book: &Book,
+    letters: &[DeadLetterRow],
+    name: OpName,
+    action: UserAction,
+) -> Result<(OpId, OpPlace), Failure> {
     let found = find(letters, name).map(|letter| (letter.op.id, letter.op.place));
     if found.is_ok() {
         return found;
@@ -312,10 +319,8 @@ fn decided_on(book: &Book, letters: &[DeadLetterRow], name: OpName) -> Result<(O
         OpName::Place(place) => op.place == place,
         OpName::Id(id) => op.row.op == id,
     };
-    let held = queued(book)?
-        .into_iter()
-        .find(|op| is_it(op) && matches!(&op.state, State::Held(Hold::NotLetThrough { times: 1.., .. })));
-    held.map_or(found, |op| Ok((op.row.op, op.place)))
+    let movable = queued(book)?.into_iter().find(|op| is_it(op) && op.op.actions.contains(&action));
+    movable.map_or(found, |op| Ok((op.row.op, op.place)))
 }
 
 fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failure> {
@@ -332,9 +337,9 @@ fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failu
 
 /// Returns the ops that cannot be sent before this dead letter is settled.
 fn dependants(letter: &DeadLetterRow, queued: &[Queued]) -> Vec<OpPlace> {
-    let waits = |op: &&Queued| match &op.state {
-        State::Held(Hold::WaitsFor(key)) => *key == letter.key,
-        State::Held(Hold::DeadCreate) => op.row.key == letter.key,
+    let waits = |op: &&Queued| match &op.hold {
+        Some(Hold::WaitsFor(key)) => *key == letter.key,
+        Some(Hold::DeadCreate) => op.row.key == letter.key,
         _ => false,
     };
     queued.iter().filter(waits).map(|op| op.place).collect()

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{Actor, ExplainedOp, Explanation, Held, OpState, ParkedScope, RecordKey, Seen};
+use fieldbook::{Actor, ConflictId, ExplainedOp, Held, OpState, ParkReason, RecordKey, Seen, UserAction};
 
 use super::{Viewer, as_actor};
 use crate::error::Failure;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
             None => writeln!(output, "{sentence}")?,
         }
     }
-    let each = explanation.ops.iter().filter_map(|op| advise(&explanation, op));
+    let each = explanation.ops.iter().filter_map(advise);
     let advice = each.fold(Advice::default(), Advice::and);
     if advice.is_empty() {
         return Ok(());
@@ -64,44 +64,77 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Returns the commands that help an op on, if any does.
-fn advise(explanation: &Explanation, op: &ExplainedOp) -> Option<Advice> {
+fn advise(op: &ExplainedOp) -> Option<Advice> {
     let place = op.place.to_string();
     Some(match &op.state {
-        OpState::Pending
-        | OpState::InFlight { .. }
-        | OpState::Held(Held::BackingOff { .. } | Held::NotLetThrough { times: 0, .. }) => {
+        OpState::Pending { .. } | OpState::WaitingForNetwork { .. } | OpState::InFlight { .. } => {
             Advice::default().run(sync(None, &[]))
         }
-        OpState::Held(Held::NotLetThrough { times: 1.., .. }) => Advice::default()
-            .words("it waits for its time, or for one of these:")
-            .choose(["dead-letters", "retry", BOOK, &place])
-            .choose(["dead-letters", "discard", BOOK, &place, "--reason", "not needed"]),
         OpState::DeadLettered { .. } => Advice::default().run(["dead-letters", "show", BOOK, &place]),
-        OpState::Held(Held::OtherActor { actor }) => Advice::default().run(sync(Some(actor), &[])),
-        OpState::Held(Held::WaitsFor { record } | Held::Gone { record }) => {
-            Advice::default().run(["explain", BOOK, &record.to_string()])
-        }
-        OpState::Parked { scope: ParkedScope::Actor, .. } => Advice::default()
-            .words("with a fresh token on standard input:")
-            .run(sync(op.actor.as_ref(), &["--token-file", "-"])),
-        OpState::Parked { scope: ParkedScope::Entity | ParkedScope::Protocol, .. } => {
-            Advice::default().words("once the app or the server is upgraded:").run(sync(None, &["--resume"]))
-        }
-        OpState::Parked { scope: ParkedScope::Op, .. } => {
-            let open =
-                explanation.conflicts.iter().find(|conflict| conflict.open && conflict.op == op.place)?;
-            let id = open.id.to_string();
-            Advice::default()
-                .run(["conflicts", "show", BOOK, &id])
-                .words("then one of these decides it:")
-                .choose(["conflicts", "keep", BOOK, &id, "mine"])
-                .choose(["conflicts", "keep", BOOK, &id, "theirs"])
-        }
-        OpState::Parked { scope: ParkedScope::Server, .. } => Advice::default()
-            .words("if it is meant to be that server:")
-            .choose(sync(None, &["--accept-server"])),
+        OpState::InConflict { conflict } => choose(*conflict),
+        OpState::Held(held) => return held_back(held, &place),
+        OpState::Parked { reason, .. } => match reason {
+            ParkReason::Unauthorized => Advice::default()
+                .words("with a fresh token on standard input:")
+                .run(sync(Some(&op.actor), &["--token-file", "-"])),
+            ParkReason::OtherTenant => Advice::default()
+                .words("with a token of the book's own tenant on standard input:")
+                .run(sync(Some(&op.actor), &["--token-file", "-"])),
+            ParkReason::Unsupported | ParkReason::OtherProtocol => Advice::default()
+                .words("once the app or the server is upgraded:")
+                .run(sync(None, &["--resume"])),
+            ParkReason::OtherServer | ParkReason::ServerBehind => Advice::default()
+                .words("if it is meant to be that server:")
+                .choose(sync(None, &["--accept-server"])),
+            _ if op.actions.contains(&UserAction::Retry) => decide(&place),
+            _ => return None,
+        },
         _ => return None,
     })
+}
+
+/// Returns the commands that help an op on that is held.
+fn held_back(held: &Held, place: &str) -> Option<Advice> {
+    Some(match held {
+        Held::BackingOff { .. } | Held::NotLetThrough { times: 0, .. } => {
+            Advice::default().run(sync(None, &[]))
+        }
+        Held::NotLetThrough { times: 1.., .. } => decide(place),
+        Held::OtherActor { actor } => Advice::default().run(sync(Some(actor), &[])),
+        Held::WaitsFor { record } => Advice::default().run(["explain", BOOK, &record.to_string()]),
+        Held::Gone { record } => {
+            Advice::default().run(["explain", BOOK, &record.to_string()]).and(give_up(place))
+        }
+        Held::Refused { .. } | Held::TooLarge { .. } => give_up(place),
+        Held::DeadCreate => Advice::default().run(["dead-letters", "list", BOOK]),
+        Held::BehindParked { conflict: Some(conflict), .. } => choose(*conflict),
+        Held::BehindParked { op, conflict: None, .. } => decide(&op.to_string()),
+        Held::BehindNotLetThrough { .. } => Advice::default().run(["plan", BOOK]),
+        _ => return None,
+    })
+}
+
+fn choose(conflict: ConflictId) -> Advice {
+    let id = conflict.to_string();
+    Advice::default()
+        .run(["conflicts", "show", BOOK, &id])
+        .words("then one of these decides it:")
+        .choose(["conflicts", "keep", BOOK, &id, "mine"])
+        .choose(["conflicts", "keep", BOOK, &id, "theirs"])
+}
+
+fn decide(place: &str) -> Advice {
+    let retry = Advice::default().words("it waits for its time, or for one of these:").choose([
+        "dead-letters",
+        "retry",
+        BOOK,
+        place,
+    ]);
+    retry.and(give_up(place))
+}
+
+fn give_up(place: &str) -> Advice {
+    Advice::default().choose(["dead-letters", "discard", BOOK, place, "--reason", "not needed"])
 }
 
 /// Returns a call of `sync`. Which server it is only the environment can know: the book has no address.

@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use fieldbook::rows::TailRow;
-use fieldbook::{Book, Hold, OpPlace, UnitId};
+use fieldbook::{Book, ExplainedOp, Hold, OpPlace, OpState, QueuedOp, UnitId};
 use serde_json::{Value, json};
 
 use super::Viewer;
 use crate::error::Failure;
 use crate::output::Output;
-use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::table::{Listing, Text, row};
 use crate::show::{count, json, some, time, words};
 
 /// What `queue` is asked.
@@ -49,92 +49,25 @@ pub(crate) struct PlanArgs {
 pub(crate) struct Queued {
     pub(crate) place: OpPlace,
     pub(crate) row: TailRow,
-    pub(crate) state: State,
-    /// The change that it waits behind and what holds that one, if anything does.
-    before: Option<(OpPlace, Hold)>,
-}
-
-impl Queued {
-    /// Returns where it stands, in words.
-    fn words(&self) -> (String, Tone) {
-        match &self.state {
-            State::Held(hold) => (format!("held: {}", self.held_because(hold)), Tone::Waiting),
-            state => state.words(),
-        }
-    }
-
-    /// Returns why it is held, in words.
-    fn held_because(&self, hold: &Hold) -> String {
-        match hold {
-            Hold::Behind(_) => words::behind(self.before.as_ref()),
-            hold => words::hold(hold),
-        }
-    }
-}
-
-/// Where an op that is owed stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It would be sent now.
-    Ready,
-    /// It was sent, or was about to be, and will be again under the same id until there is an answer.
-    UnderWay { unit: UnitId, tries: u32 },
-    /// It is not sent now.
-    Held(Hold),
-    /// The server refused it for good.
-    Dead,
-}
-
-impl State {
-    /// Returns the stable name, for JSON.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::UnderWay { .. } => "under_way",
-            Self::Held(_) => "held",
-            Self::Dead => "dead",
-        }
-    }
-
-    /// Returns the state in words.
-    pub(crate) fn words(&self) -> (String, Tone) {
-        match self {
-            Self::Ready => ("ready to be sent".to_owned(), Tone::Good),
-            Self::UnderWay { tries: 0, .. } => ("under way, no answer yet".to_owned(), Tone::Waiting),
-            Self::UnderWay { tries, .. } => {
-                (format!("not taken {}, due again", times(*tries)), Tone::Waiting)
-            }
-            Self::Held(hold) => (format!("held: {}", words::hold(hold)), Tone::Waiting),
-            Self::Dead => ("refused, waits for a person".to_owned(), Tone::Bad),
-        }
-    }
+    /// Where it stands, as the book says.
+    pub(crate) op: ExplainedOp,
+    /// Why the plan does not send it, if it does not.
+    pub(crate) hold: Option<Hold>,
+    /// The unit that it is in, and how often the server put that off.
+    unit: Option<(UnitId, u32)>,
 }
 
 /// Returns all that is owed, oldest first.
 pub(crate) fn queued(book: &Book) -> Result<Vec<Queued>, Failure> {
     let tail = book.snapshot()?.tail(book.schema())?;
     let plan = book.plan();
-    let state = |place| {
-        if tail.is_dead(place) {
-            return State::Dead;
-        }
-        if let Some(hold) = plan.holds.get(&place) {
-            return State::Held(hold.clone());
-        }
-        match tail.unit_of(place) {
-            Some(unit) => State::UnderWay { unit, tries: tail.unit(&unit).map_or(0, |row| row.tries) },
-            None => State::Ready,
-        }
+    let unit = |place| {
+        let unit = tail.unit_of(place)?;
+        Some((unit, tail.unit(&unit).map_or(0, |row| row.tries)))
     };
-    let before = |place| {
-        let Some(Hold::Behind(unit)) = plan.holds.get(&place) else { return None };
-        tail.unit(unit)?.ops.iter().find_map(|place| Some((*place, plan.holds.get(place)?.clone())))
-    };
-    let queued = tail.ops().map(|(place, row)| Queued {
-        place,
-        row: row.clone(),
-        state: state(place),
-        before: before(place),
+    let queued = book.queue()?.into_iter().filter_map(|QueuedOp { op, .. }| {
+        let (place, row) = (op.place, tail.op(op.place)?.clone());
+        Some(Queued { place, row, op, hold: plan.holds.get(&place).cloned(), unit: unit(place) })
     });
     Ok(queued.collect())
 }
@@ -151,7 +84,7 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     }
     let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]).wrapped();
     for op in &queued {
-        let (said, tone) = op.words();
+        let (said, tone) = words::op(&op.op);
         let made = time::local(op.row.made_at);
         let (actor, key) = (Text::name(&op.row.actor), Text::name(&op.row.key));
         row!(listing, op.place, made, actor, op.row.kind, key, Text::toned(said, tone));
@@ -218,11 +151,9 @@ fn held(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut listing = Listing::new(&[">op", "record", "held because"]).wrapped();
-    for (place, hold) in holds {
-        let op = by_place.get(place);
-        let key = op.map(|op| op.row.key.to_string()).unwrap_or_default();
-        let why = op.map_or_else(|| words::hold(hold), |op| op.held_because(hold));
-        row!(listing, place, Text::name(key), Text::toned(why, Tone::Waiting));
+    for op in holds.keys().filter_map(|place| by_place.get(place)) {
+        let (why, tone) = words::op(&op.op);
+        row!(listing, op.place, Text::name(&op.row.key), Text::toned(why, tone));
     }
     if listing.len() > 0 {
         writeln!(
@@ -238,7 +169,7 @@ fn held(
 fn again_records(unit: &UnitId, queued: &[Queued]) -> BTreeMap<String, Vec<OpPlace>> {
     let mut records: BTreeMap<String, Vec<OpPlace>> = BTreeMap::new();
     for op in queued {
-        if matches!(op.state, State::UnderWay { unit: under_way, .. } if under_way == *unit) {
+        if op.unit.is_some_and(|(in_flight, _)| in_flight == *unit) {
             records.entry(op.row.key.to_string()).or_default().push(op.place);
         }
     }
@@ -257,24 +188,21 @@ fn queued_json(op: &Queued) -> Value {
         "bytes": op.row.bytes,
         "transaction_ops": op.row.transaction_ops,
         "references": op.row.targets().collect::<Vec<_>>(),
-        "state": op.state.name(),
+        "state": words::op_state_name(&op.op.state),
     });
     let Some(members) = value.as_object_mut() else { return value };
-    match &op.state {
-        State::Held(hold) => drop(members.insert("hold".to_owned(), json::hold(hold))),
-        State::UnderWay { unit, tries } => {
+    let is_dead = matches!(op.op.state, OpState::DeadLettered { .. });
+    match (&op.hold, op.unit) {
+        (Some(hold), _) if !is_dead => drop(members.insert("hold".to_owned(), json::hold(hold))),
+        (None, Some((unit, tries))) => {
             members.insert("unit".to_owned(), json!(unit));
             members.insert("tries".to_owned(), json!(tries));
         }
-        State::Ready | State::Dead => {}
+        _ => {}
     }
     value
 }
 
 fn places(ops: &[OpPlace]) -> String {
     some(ops.iter().map(ToString::to_string))
-}
-
-fn times(number: u32) -> String {
-    if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }

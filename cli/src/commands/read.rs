@@ -69,7 +69,7 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
     let (record, status) = match args.at {
         Some(seq) => (book.replay_at(Seq::new(seq))?.get_record(&args.key), None),
-        None => (book.get_record(&args.key)?, Some(book.record_status(&args.key)?)),
+        None => (book.get_record(&args.key)?, Some(book.explain(&args.key)?)),
     };
     let Some(record) = record else {
         let then = args.at.map_or_else(String::new, |seq| format!(" after entry {seq}"));
@@ -82,14 +82,14 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
             ])));
     };
     if args.json {
+        let status = status.map(|_| book.record_status(&args.key)).transpose()?;
         return output.json(&json::record(&record, status.as_ref()));
     }
     let version =
         record.version.map_or_else(|| "not at the server yet".to_owned(), |version| version.to_string());
     write!(output, "{}  {version}", name(&record.key))?;
     if let Some(status) = &status {
-        let (words, _) = words::record_status(status);
-        write!(output, "  {}", crate::show::plain(&words))?;
+        write!(output, "  {}", words::record(status).0)?;
     }
     writeln!(output)?;
     let mut fields = Listing::new(&["field", "value"]).full(args.full);

@@ -47,8 +47,8 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
             .hint("this is what there is:")
             .advise(Advice::default().run(["ls", BOOK, key.entity.as_str()])));
     };
-    let status = book.record_status(key)?;
     if as_json {
+        let status = book.record_status(key)?;
         return output.json(&json!({
             "key": key,
             "status": json::status(&status),
@@ -59,7 +59,7 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
         }));
     }
     let mut listing = Listing::new(&["record", "status", ">version", ">pending", "last synced"]);
-    let (said, tone) = words::record_status(&status);
+    let (said, tone) = words::record(&book.explain(key)?);
     let said = if row.image().is_some() { said } else { format!("{said}, deleted") };
     let version = row.version().map_or_else(|| "-".to_owned(), |version| version.to_string());
     let synced = time::local_or(row.synced_at, "never");
@@ -126,7 +126,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     row!(listing, "conflicts", Text::toned(conflicts, if open > 0 { Tone::Bad } else { Tone::Plain }));
     row!(listing, "last synced", time::local_or(status.synced_at, "never"));
     for (scope, code) in &state.parks {
-        row!(listing, "parked", Text::toned(format!("{} ({code})", words::park(scope)), Tone::Bad));
+        row!(listing, "parked", Text::toned(words::park(scope, code), Tone::Bad));
     }
     for other in book.servers_to_accept() {
         row!(listing, "may be accepted", other);

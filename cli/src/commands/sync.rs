@@ -19,7 +19,7 @@ use crate::files::{self, shown};
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, json, progress, time};
+use crate::show::{count, json, progress, time, words};
 
 /// What `sync` is asked.
 #[derive(Debug, clap::Args)]
@@ -135,8 +135,9 @@ const TOKEN_BYTES: u64 = 64 * 1024;
 async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
     let mut status = book.watch_status();
     while status.changed().await.is_ok() {
-        if let SyncState::Syncing { done, left } = status.borrow_and_update().state {
-            spinner.set_message(format!("syncing: {done} sent, {left} left"));
+        let state = status.borrow_and_update().state.clone();
+        if matches!(state, SyncState::Syncing { .. }) {
+            spinner.set_message(words::sync_state(&state).0);
         }
     }
 }
@@ -246,7 +247,14 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
         }
         SyncState::NeedsAttention { .. } => Ok(Some((
             "something needs a person:".to_owned(),
-            Advice::default().run(["dead-letters", "list", BOOK]).run(["conflicts", "list", BOOK, "--open"]),
+            Advice::default()
+                .run(["dead-letters", "list", BOOK])
+                .run(["conflicts", "list", BOOK, "--open"])
+                .run(["plan", BOOK]),
+        ))),
+        SyncState::NeedsActors { .. } => Ok(Some((
+            "some of it waits for other users, and this says for whom:".to_owned(),
+            Advice::default().run(["plan", BOOK]),
         ))),
         _ if book.status().pending > 0 => Ok(Some((
             "some of it is held, and this says why:".to_owned(),

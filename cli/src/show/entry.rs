@@ -123,8 +123,8 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
                 words::annulled(annulled.reason)
             )
         }
-        Decision::Parked { scope, code } => format!("parked: {} ({code})", words::park(scope)),
-        Decision::Unparked { scope } => format!("goes on, no longer: {}", words::park(scope)),
+        Decision::Parked { scope, code } => format!("parked: {}", words::park(scope, code)),
+        Decision::Unparked { scope } => format!("goes on: {}", words::parked(scope)),
         Decision::Resolved { key, op, winner, .. } => {
             format!("conflict on {} ({}) settled by hand: {}", name(key), op.place, words::winner(*winner))
         }

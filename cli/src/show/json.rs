@@ -5,7 +5,9 @@ use fieldbook::entry::{
     ParkScope, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb,
 };
 use fieldbook::rows::{ConflictRow, DeadLetterRow};
-use fieldbook::{ConflictId, Fields, Hold, OpPlace, Record, RecordKey, RecordStatus, Version, WallTime};
+use fieldbook::{
+    ConflictId, Fields, Hold, OpPlace, ParkReason, Record, RecordKey, RecordStatus, Version, WallTime,
+};
 use serde_json::{Map, Value, json};
 
 use super::{entry as show, time, words};
@@ -29,13 +31,14 @@ pub(crate) fn record(record: &Record, status: Option<&RecordStatus>) -> Value {
 
 /// Returns a record's status: `state`, and what belongs to it.
 pub(crate) fn status(status: &RecordStatus) -> Value {
-    let state = words::record_status_name(status);
+    let state = status.state().as_str();
     match status {
         RecordStatus::Held(why) => json!({ "state": state, "hold": hold(why) }),
         RecordStatus::DeadLettered { code, message } => {
             json!({ "state": state, "code": code, "message": message })
         }
         RecordStatus::InConflict(id) => json!({ "state": state, "conflict": id.to_string() }),
+        RecordStatus::Parked(reason) => json!({ "state": state, "reason": reason }),
         _ => json!({ "state": state }),
     }
 }
@@ -56,7 +59,9 @@ pub(crate) fn hold(hold: &Hold) -> Value {
         Hold::Refused { reason: words } => json!({ "reason": reason, "words": words }),
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
         Hold::After(place) => json!({ "reason": reason, "op": place }),
-        Hold::Parked { scope, code } => json!({ "reason": reason, "scope": park(scope), "code": code }),
+        Hold::Parked { scope, code } => json!({
+            "reason": reason, "scope": park(scope), "code": code, "why": ParkReason::of(scope, code),
+        }),
         Hold::OtherActor(actor) => json!({ "reason": reason, "actor": actor }),
         Hold::NoUpcaster { from, to } => json!({ "reason": reason, "from": from, "to": to }),
         _ => json!({ "reason": reason }),

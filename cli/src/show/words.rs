@@ -1,81 +1,50 @@
-//! States in words: what a record, an op or the book waits for.
+//! States in words. Where a record, an op or the book stands is said in the book's own words; here they get their colours and the
+//! reader's time zone. What is added are the words for entries of the log, and the stable names for JSON.
 
 use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Hold, OpPlace, Policy, RecordStatus, SyncState, limits};
+use fieldbook::{ExplainedOp, Explanation, Hold, OpState, ParkReason, Policy, RecordState, SyncState};
 
 use super::table::Tone;
-use super::{count, name, time};
+use super::{name, plain, time};
 
-/// Returns where a record stands, and how that is.
-pub(crate) fn record_status(status: &RecordStatus) -> (String, Tone) {
-    match status {
-        RecordStatus::Synced => ("synced".to_owned(), Tone::Good),
-        RecordStatus::Pending => ("pending".to_owned(), Tone::Waiting),
-        RecordStatus::InFlight => ("under way, no answer yet".to_owned(), Tone::Waiting),
-        RecordStatus::Held(why) => (format!("held: {}", hold(why)), Tone::Waiting),
-        RecordStatus::DeadLettered { code, message } => {
-            (format!("refused: {code}{}", colon(message)), Tone::Bad)
-        }
-        RecordStatus::InConflict(id) => (format!("in conflict {id}, waits for a person"), Tone::Bad),
-        other => (format!("{other:?}"), Tone::Plain),
-    }
+/// Returns words of the book as people read them here: their own zone, and nothing hidden.
+pub(crate) fn of_the_book(words: &impl ToString) -> String {
+    plain(&time::localised(&words.to_string()))
 }
 
-/// Returns the stable name of a record's status, for JSON.
-pub(crate) const fn record_status_name(status: &RecordStatus) -> &'static str {
-    match status {
-        RecordStatus::Synced => "synced",
-        RecordStatus::Pending => "pending",
-        RecordStatus::InFlight => "in_flight",
-        RecordStatus::Held(_) => "held",
-        RecordStatus::DeadLettered { .. } => "dead_lettered",
-        RecordStatus::InConflict(_) => "in_conflict",
+/// Returns where a record stands, in the book's words, and how that is.
+pub(crate) fn record(explanation: &Explanation) -> (String, Tone) {
+    let tone = match explanation.standing {
+        RecordState::Synced => Tone::Good,
+        RecordState::Parked | RecordState::InConflict | RecordState::DeadLettered => Tone::Bad,
+        RecordState::Unknown => Tone::Plain,
+        _ => Tone::Waiting,
+    };
+    (of_the_book(&explanation.in_short()), tone)
+}
+
+/// Returns where an op stands, in the book's words, and how that is.
+pub(crate) fn op(op: &ExplainedOp) -> (String, Tone) {
+    let tone = match op.state {
+        OpState::Pending { .. } => Tone::Good,
+        OpState::Parked { .. } | OpState::InConflict { .. } | OpState::DeadLettered { .. } => Tone::Bad,
+        _ => Tone::Waiting,
+    };
+    (of_the_book(&op.in_words()), tone)
+}
+
+/// Returns the stable name of where an op stands, for JSON.
+pub(crate) const fn op_state_name(state: &OpState) -> &'static str {
+    match state {
+        OpState::Pending { .. } => "ready",
+        OpState::WaitingForNetwork { .. } => "waiting_for_network",
+        OpState::InFlight { .. } => "under_way",
+        OpState::Held(_) => "held",
+        OpState::Parked { .. } => "parked",
+        OpState::InConflict { .. } => "in_conflict",
+        OpState::DeadLettered { .. } => "dead",
         _ => "other",
-    }
-}
-
-/// Returns why an op is not sent now.
-pub(crate) fn hold(hold: &Hold) -> String {
-    match hold {
-        Hold::UndoWindow { until } => format!("can still be undone, until {}", time::local(*until)),
-        Hold::WaitsFor(key) => format!("waits for {}, which has to reach the server first", name(key)),
-        Hold::DeadCreate => "the record's creation was refused and waits for a person".to_owned(),
-        Hold::BackingOff { until, code } => format!("not taken ({code}), again at {}", time::local(*until)),
-        Hold::NotLetThrough { times: 0, code, .. } => {
-            format!("after all others: a request with it and others was not let through ({code})")
-        }
-        Hold::NotLetThrough { until, code, times } => {
-            let again = until.map_or_else(|| "after all others".to_owned(), time::local);
-            format!("not let through on the way ({code}, {}), again at {again}", count(*times, "time"))
-        }
-        Hold::Behind(_) => "behind an earlier change of the record".to_owned(),
-        Hold::After(place) => format!("after change {place} of the record, which goes first"),
-        Hold::UnmeteredNetwork => "wants an unmetered network".to_owned(),
-        Hold::Parked { scope, code } => format!("{} ({code})", park(scope)),
-        Hold::OtherActor(actor) => format!("only goes out when {} syncs", name(actor)),
-        Hold::LocalOnly => "never leaves this device".to_owned(),
-        Hold::NoUpcaster { from, to } => {
-            format!("made under schema version {from}, and the app has no way from there to its {to}")
-        }
-        Hold::Gone(key) => format!("refers to {}, which was deleted: it has to be corrected", name(key)),
-        Hold::Refused { reason } => format!("has to be corrected: {reason}"),
-        Hold::TooLarge { bytes } => format!(
-            "the record would take {bytes} bytes of at most {}: it has to be made smaller",
-            limits::OP_BYTES
-        ),
-        other => format!("{other:?}"),
-    }
-}
-
-/// Returns why an op waits behind another one, by what holds that one, if anything does.
-pub(crate) fn behind(before: Option<&(OpPlace, Hold)>) -> String {
-    match before {
-        None => "behind an earlier change of the record, which is under way".to_owned(),
-        Some((place, Hold::NotLetThrough { code, .. })) => {
-            format!("behind change {place}, which is not let through ({code})")
-        }
-        Some((place, _)) => format!("behind change {place}, which is held itself"),
     }
 }
 
@@ -101,15 +70,18 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
     }
 }
 
-/// Returns what is parked and until when.
-pub(crate) fn park(scope: &ParkScope) -> String {
+/// Returns what is parked, and why, in the book's words.
+pub(crate) fn park(scope: &ParkScope, code: &str) -> String {
+    format!("{}, since {} ({code})", parked(scope), of_the_book(&ParkReason::of(scope, code)))
+}
+
+/// Returns what is parked.
+pub(crate) fn parked(scope: &ParkScope) -> String {
     match scope {
-        ParkScope::Actor(actor) => format!("{} needs new credentials", name(actor)),
-        ParkScope::Entity(entity) => format!("{entity} waits for an upgrade of the app or the server"),
-        ParkScope::Op(op) => format!("op {op} waits for a person to settle its conflict"),
-        ParkScope::Server(..) => "another server, or another life of it, answered".to_owned(),
-        ParkScope::Tenant(_) => "the credentials are of another tenant than this book's".to_owned(),
-        ParkScope::Protocol => "the app has to be upgraded to the server's protocol".to_owned(),
+        ParkScope::Actor(actor) => format!("what {} made", name(actor)),
+        ParkScope::Entity(entity) => format!("records of type {entity}"),
+        ParkScope::Op(op) => format!("op {op}"),
+        ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => "everything".to_owned(),
     }
 }
 
@@ -125,31 +97,17 @@ pub(crate) const fn park_name(scope: &ParkScope) -> &'static str {
     }
 }
 
-/// Returns what the engine is doing or waiting for.
+/// Returns what the engine is doing or waiting for, in the book's words, and how that is.
 pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
-    match state {
-        SyncState::Idle => ("nothing needs attention".to_owned(), Tone::Good),
-        SyncState::Syncing { done, left } => (format!("syncing, {done} done, {left} left"), Tone::Waiting),
-        SyncState::BackingOff { until } => (format!("tries again at {}", time::local(*until)), Tone::Waiting),
-        SyncState::Offline { code } => (format!("the server cannot be reached ({code})"), Tone::Waiting),
-        SyncState::NeedsAuth { code } => (format!("needs new credentials ({code})"), Tone::Bad),
-        SyncState::NeedsAttention { dead_letters, conflicts, held } => (
-            format!(
-                "needs a person: {}, {} to settle{}",
-                count(*dead_letters, "dead letter"),
-                count(*conflicts, "conflict"),
-                if *held == 0 { String::new() } else { format!(", {} to correct", count(*held, "record")) }
-            ),
-            Tone::Bad,
-        ),
-        SyncState::NeedsUpgrade { code } => (format!("needs an upgrade ({code})"), Tone::Bad),
-        SyncState::NeedsServerConfirmed => {
-            ("another server answered: it has to be confirmed".to_owned(), Tone::Bad)
-        }
-        SyncState::Failed { code } => (format!("the last exchange failed ({code})"), Tone::Bad),
-        SyncState::StorageFailed => ("the disk failed: open the book again".to_owned(), Tone::Bad),
-        other => (format!("{other:?}"), Tone::Plain),
-    }
+    let tone = match state {
+        SyncState::Idle => Tone::Good,
+        SyncState::Syncing { .. }
+        | SyncState::BackingOff { .. }
+        | SyncState::Offline { .. }
+        | SyncState::NeedsActors { .. } => Tone::Waiting,
+        _ => Tone::Bad,
+    };
+    (of_the_book(state), tone)
 }
 
 /// Returns the stable name of the engine's state, for JSON.
@@ -161,6 +119,7 @@ pub(crate) const fn sync_state_name(state: &SyncState) -> &'static str {
         SyncState::Offline { .. } => "offline",
         SyncState::NeedsAuth { .. } => "needs_auth",
         SyncState::NeedsAttention { .. } => "needs_attention",
+        SyncState::NeedsActors { .. } => "needs_actors",
         SyncState::NeedsUpgrade { .. } => "needs_upgrade",
         SyncState::NeedsServerConfirmed => "needs_server_confirmed",
         SyncState::Failed { .. } => "failed",
@@ -209,8 +168,4 @@ pub(crate) const fn annulled(reason: AnnulledReason) -> &'static str {
         AnnulledReason::LocalOnly => "never leaves this device",
         AnnulledReason::Arrived => "had reached the server after all",
     }
-}
-
-fn colon(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::looks::with_a_conflict;
-use crate::settle::{with_a_dead_letter, with_an_open_conflict};
+use crate::settle::{with_a_dead_letter, with_a_worn_out_op, with_an_open_conflict};
 use crate::support::{Folder, Ran, Serving};
 
 /// Runs a line in a shell, as a person pastes it.
@@ -59,6 +59,49 @@ fn each_way_to_settle_a_dead_letter_runs_as_it_is_printed() {
         let ran = paste(&folder, chosen.trim_start_matches("# "), "");
         assert_eq!(ran.code, 0, "{chosen}: {ran:?}");
         assert_eq!(folder.json(&["queue", "ann.book", "--json"]).len(), left, "{word}");
+    }
+}
+
+/// There was no advice, and both commands refused the op: it was taken for a conflict.
+#[test]
+fn each_way_to_move_a_worn_out_op_runs_as_it_is_printed() {
+    for (word, left) in [("retry", 1), ("discard", 0)] {
+        let folder = with_a_worn_out_op();
+        let status = folder.one_json(&["status", "ann.book", "--json"]);
+        assert_eq!((&status["state"], &status["open_conflicts"]), (&"needs_attention".into(), &0.into()));
+        let shown = folder.ok(&["status", "ann.book"]);
+        assert!(shown.contains("needs a person: 1 stopped change to retry or discard"), "{shown}");
+        let queued = folder.json(&["queue", "ann.book", "--json"]);
+        assert_eq!((&queued[0]["state"], &queued[0]["hold"]["why"]), (&"parked".into(), &"worn_out".into()));
+        let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
+        assert!(explained.contains("It waits for ann, or whoever helps them, to retry it or discard it"));
+        let line = format!("# fieldbook dead-letters {word} ");
+        let chosen = commands(&explained).into_iter().find(|found| found.starts_with(&line)).unwrap();
+        let ran = paste(&folder, chosen.trim_start_matches("# "), "");
+        assert_eq!(ran.code, 0, "{chosen}: {ran:?}");
+        let queued = folder.json(&["queue", "ann.book", "--json"]);
+        assert_eq!(queued.len(), left, "{word}");
+        assert!(queued.iter().all(|op| op["state"] == "ready"), "{queued:?}");
+    }
+}
+
+/// What `status`, `get`, `queue` and `explain` say of a record are the same words.
+#[test]
+fn every_command_says_of_a_record_what_its_explanation_says() {
+    for folder in [with_a_dead_letter(), with_a_worn_out_op(), with_an_open_conflict()] {
+        let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
+        let stands = |said: &str| {
+            let words = ["was refused by the server for good", "is stopped, since"];
+            words.iter().find_map(|word| said.find(word).map(|at| said[at..].to_owned())).unwrap()
+        };
+        let sentence = stands(&explained);
+        let (sentence, _) = sentence.split_once(".\n").unwrap();
+        for args in
+            [&["get", "ann.book", "lead/1"][..], &["status", "ann.book", "lead/1"], &["queue", "ann.book"]]
+        {
+            let said = folder.ok(args);
+            assert!(said.contains(sentence), "{args:?} does not say {sentence:?}: {said}");
+        }
     }
 }
 

@@ -23,12 +23,15 @@ pub(crate) fn refusing_with(
     code: &'static str,
     message: &'static str,
 ) -> impl Remote + use<> {
+    answering(clock, Outcome::Rejected { code: code.into(), message: message.into() })
+}
+
+/// A server that gives every unit the same answer.
+fn answering(clock: &Arc<StillClock>, outcome: Outcome) -> impl Remote + use<> {
     let clock = Arc::clone(clock);
     FnRemote::new(move |request: &ExchangeRequest| {
-        let refuse = |unit: &fieldbook::protocol::Unit| UnitOutcome {
-            unit: unit.id,
-            outcome: Outcome::Rejected { code: code.into(), message: message.into() },
-        };
+        let refuse =
+            |unit: &fieldbook::protocol::Unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() };
         Ok(ExchangeAnswer {
             tenant: None,
             set_aside: SetAside::default(),
@@ -58,6 +61,18 @@ pub(crate) fn with_a_dead_letter() -> Folder {
     sync(&ann, &refusing(&clock));
     clock.advance(60);
     ann.update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
+    ann.close().unwrap();
+    folder
+}
+
+/// A book with a create of `lead/1` (op 2) that was stale as often as it may be, and is parked.
+pub(crate) fn with_a_worn_out_op() -> Folder {
+    let folder = Folder::new();
+    let clock = StillClock::new();
+    let ann = book(&folder.path("ann.book"), "ann", &clock);
+    ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
+    let stale = Outcome::Stale { current: Vec::new(), applied: Vec::new() };
+    sync(&ann, &answering(&clock, stale));
     ann.close().unwrap();
     folder
 }

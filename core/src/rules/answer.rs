@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use aside::set_aside;
 pub use split::split;
 
+use super::status::ParkReason;
 use super::{View, backoff};
 use crate::entry::{ChangeMeta, Decision, Extent, Items, OutcomeClass, OutcomeMeta, ParkScope, Upstream};
 use crate::fields::{Fields, FieldsJson};
@@ -212,12 +213,12 @@ impl<'a, V: View> Taking<'a, V> {
             }
             Outcome::Stale { current, applied } => {
                 meta.class = OutcomeClass::Stale;
-                self.stale(id, &unit, current, applied, "stale")?;
+                self.stale(id, &unit, current, applied, ParkReason::WornOut)?;
             }
             // Its ops were given other stamps before the answer was looked at. A page may have passed them by.
             Outcome::Ahead => {
                 meta.class = OutcomeClass::Ahead;
-                self.stale(id, &unit, &[], &[], "ahead")?;
+                self.stale(id, &unit, &[], &[], ParkReason::Ahead)?;
             }
             Outcome::Transient { code, message, retry_after_milliseconds } => {
                 meta.class = OutcomeClass::Transient;
@@ -278,7 +279,7 @@ impl<'a, V: View> Taking<'a, V> {
         unit: &UnitRow,
         current: &'a [Change],
         applied: &[UnitId],
-        code: &str,
+        worn_out_by: ParkReason,
     ) -> Result<(), V::Error> {
         self.out.tally.units_stale += 1;
         self.out.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
@@ -299,7 +300,7 @@ impl<'a, V: View> Taking<'a, V> {
                     && change.ops.iter().any(|op| op.id == reference.op)
             };
             for reference in row.tail.iter().filter(worn_out) {
-                self.park(ParkScope::Op(reference.op), code);
+                self.park(ParkScope::Op(reference.op), worn_out_by.code());
             }
         }
         Ok(())

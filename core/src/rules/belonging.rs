@@ -24,13 +24,10 @@ use crate::entry::{Decision, ParkScope};
 use crate::ids::{ServerEpoch, ServerId, TenantId};
 use crate::protocol::ExchangeAnswer;
 use crate::rows::StateRow;
+use crate::rules::status::ParkReason;
 
-/// The code of a park for another server, or another life of the known one.
-pub const OTHER_SERVER: &str = "other_server";
 /// The code of a park for another tenant of the known server.
-pub const OTHER_TENANT: &str = "other_tenant";
-/// The code of a park for a server that was set back and has not said so.
-pub const SERVER_BEHIND: &str = "server_behind";
+pub const OTHER_TENANT: &str = ParkReason::OtherTenant.code();
 
 /// A server, a life of it and, where it says so, a tenant: what a book can belong to. Written `SERVER/EPOCH` or
 /// `SERVER/EPOCH/TENANT`.
@@ -83,7 +80,8 @@ pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
         let scopes = state.parks.iter().map(|(scope, _)| scope).filter(former);
         let mut decisions: Vec<_> = scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
         let scope = ParkScope::Server(server, epoch);
-        decisions.push(Decision::Parked { scope, code: OTHER_SERVER.to_owned() });
+        let code = ParkReason::OtherServer.code().to_owned();
+        decisions.push(Decision::Parked { scope, code });
         return decisions;
     }
     match (state.tenant, answer.tenant) {
@@ -107,7 +105,7 @@ pub fn waits_for_owner(state: &StateRow) -> bool {
 /// Returns whether the known server itself said that it was set back. Only a request that names what the device has read shows
 /// whether it still is.
 pub fn is_behind(state: &StateRow) -> bool {
-    state.parks.iter().any(|(scope, code)| is_about_owner(scope) && code == SERVER_BEHIND)
+    state.parks.iter().any(|(scope, code)| ParkReason::of(scope, code) == ParkReason::ServerBehind)
 }
 
 /// Returns what lifts when the owner of the book answers.
@@ -159,7 +157,7 @@ mod tests {
     fn parked(numbers: &[u8]) -> StateRow {
         let park = |number: &u8| {
             let (server, epoch) = server(*number);
-            (ParkScope::Server(server, epoch), OTHER_SERVER.to_owned())
+            (ParkScope::Server(server, epoch), ParkReason::OtherServer.code().to_owned())
         };
         StateRow { server: Some(server(1)), parks: numbers.iter().map(park).collect(), ..StateRow::default() }
     }

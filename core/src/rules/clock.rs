@@ -43,6 +43,11 @@ impl ServerTime {
         Self { server, wall, monotonic: None }
     }
 
+    /// Returns what the device's wall clock showed when the server told its time, which it does with every answer.
+    pub const fn heard_at(&self) -> WallTime {
+        self.wall
+    }
+
     /// Returns what the server's clock shows now, as far as can be told: at least that.
     pub fn estimate(&self, now: Now) -> WallTime {
         match self.monotonic {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | is a dead letter, or held until someone corrects it | yes | see below |
 //! | is in a unit that does not get through | yes: it is taken out of it first ([`super::isolated`]) | see below |
+//! | is parked such that a person may discard it ([`super::status::Stopped`]) | yes | see below |
 //! | anything else | no | |
 //!
 //! | the op | the server has the record | the server has no such record |
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::isolated::isolated_unit;
 use super::not_possible::NotPossible;
 use super::plan::Hold;
+use super::status::Stopped;
 use crate::entry::{Decision, PlannedOp};
 use crate::ids::OpId;
 use crate::names::RecordKey;
@@ -39,14 +41,15 @@ pub struct GivenUp {
     pub kind: OpKind,
 }
 
-/// Finds the ops that a person gives up. `touched` are the ops that were ended or planned since the tail was folded; `hold`
-/// looks why an op is held, and is asked only of those that wait.
+/// Finds the ops that a person gives up. `touched` are the ops that were ended or planned since the tail was folded; `stopped` is
+/// what is parked. `hold` looks why an op is held, and is asked only of those that wait.
 ///
 /// # Errors
 /// [`NotPossible`] if one of them may not be given up; or what `hold` fails with.
 pub fn given_up<E: From<NotPossible>>(
     tail: &Tail,
     touched: &BTreeSet<OpPlace>,
+    stopped: Stopped<'_>,
     ops: &[OpId],
     mut hold: impl FnMut(&RecordKey, OpPlace) -> Result<Option<Hold>, E>,
 ) -> Result<Vec<GivenUp>, E> {
@@ -57,6 +60,7 @@ pub fn given_up<E: From<NotPossible>>(
         let (place, row) = pending.ok_or(NotPossible::NotPending(*op))?;
         let waits_for_a_person = tail.is_dead(place)
             || isolated_unit(tail, place).is_some()
+            || stopped.is_for_a_person(op)
             || hold(&row.key, place)?.is_some_and(|hold| hold.waits_for_correction());
         if !waits_for_a_person {
             return Err(NotPossible::NotHeld(*op).into());
@@ -86,13 +90,16 @@ pub fn discard(given_up: &[GivenUp], rows: &BTreeMap<RecordKey, RecordRow>) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::ParkScope;
     use crate::rules::desk::{key, op_id, unit_id};
+    use crate::rules::status::ParkReason;
     use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, row_of};
 
     fn found(tail: &Tail, touched: &[u8], ops: &[u8], hold: Option<Hold>) -> Result<Vec<u8>, NotPossible> {
         let touched = touched.iter().map(|seq| place(*seq)).collect();
         let ops: Vec<_> = ops.iter().map(|number| op_id(*number)).collect();
-        let found = given_up(tail, &touched, &ops, |_, _| Ok::<_, NotPossible>(hold.clone()))?;
+        let found =
+            given_up(tail, &touched, Stopped::default(), &ops, |_, _| Ok::<_, NotPossible>(hold.clone()))?;
         Ok(found.into_iter().map(|found| found.op.place.seq.number().try_into().unwrap()).collect())
     }
 
@@ -104,6 +111,16 @@ mod tests {
         let refused = Hold::Refused { reason: "no phone".to_owned() };
         assert_eq!(found(&tail, &[], &[1, 2], None), Ok(vec![1, 2]));
         assert_eq!(found(&tail, &[], &[3], Some(refused)), Ok(vec![3]));
+    }
+
+    #[test]
+    fn an_op_that_is_worn_out_may_be_given_up() {
+        let tail = pending(&[("1", OpKind::Create)]);
+        let parks = [(ParkScope::Op(op_id(1)), ParkReason::WornOut.code().to_owned())];
+        let stopped = Stopped { parks: &parks, open: &[] };
+        let found =
+            given_up(&tail, &BTreeSet::new(), stopped, &[op_id(1)], |_, _| Ok::<_, NotPossible>(None));
+        assert_eq!(found.map(|found| found.len()), Ok(1));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! What it is not: the order in which suspected units are sent ([`super::plan`]), or the asking (`transport`'s loop).
 
 use super::backoff::backoff;
+use super::status::ParkReason;
 use crate::entry::{Decision, ParkScope};
 use crate::ids::{ServerEpoch, ServerId, UnitId};
 use crate::limits;
@@ -59,6 +60,16 @@ const ANSWERED: [&str; 3] = ["not_our_server", "captive_portal", "proxy"];
 /// What the transport says of credentials without having heard a server.
 const UNASKED: [&str; 2] = ["credentials_late", "token_has_control_characters"];
 
+/// Returns whether the request may have left the device before it failed. A request that reached nobody has not, nor has one for
+/// which there were no credentials to send.
+pub fn may_have_left(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreachable { code } => ANSWERED.contains(code),
+        Failure::Unauthorized { code } => !UNASKED.contains(&code.as_str()),
+        _ => true,
+    }
+}
+
 /// Returns whether a code is that of something without our marker.
 fn is_foreign(code: &str) -> bool {
     code.starts_with(UNMARKED)
@@ -76,7 +87,7 @@ pub fn parks(
             Some((ParkScope::Actor(actor.clone()), code.clone()))
         }
         Failure::UpgradeRequired { code } if !is_foreign(code) => Some((ParkScope::Protocol, code.clone())),
-        Failure::Refused { code } if code == "server_behind" => {
+        Failure::Refused { code } if code == ParkReason::ServerBehind.code() => {
             server.map(|(server, epoch)| (ParkScope::Server(server, epoch), code.clone()))
         }
         _ => None,

@@ -44,7 +44,9 @@
 //!   resume       what goes on after a change outside?                parks    → decisions
 //!   not_possible why can a decision not be carried out?
 //!
-//!   explain      why is a record not synced?                         rows     → words
+//!   where it stands
+//!   status       where do a record and the book stand, and why?      rows     → status
+//!   explain      why is a record not synced?                         status   → words
 //! ```
 //!
 //! Invariants: a rule reads the book only through [`View`] or its arguments, gets time and randomness as arguments, writes
@@ -85,6 +87,7 @@ pub mod resume;
 pub mod retry;
 pub mod save;
 pub mod size;
+pub mod status;
 #[cfg(test)]
 mod test_tail;
 pub mod undo;

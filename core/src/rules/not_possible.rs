@@ -19,14 +19,14 @@ pub enum NotPossible {
     /// The op has ended, or was never here.
     #[error("op {0} is not pending: it has ended, so only an undo takes back what it did")]
     NotPending(OpId),
-    /// Only a dead letter, or an op that does not get through, is sent again or corrected.
+    /// Only a dead letter, or an op that is parked or does not get through, is sent again.
     #[error(
-        "op {0} is neither a dead letter nor an op that does not get through: a sync sends it as it is, or it has ended"
+        "op {0} is neither a dead letter nor an op that is parked or does not get through: a sync sends it as it is, or it has ended"
     )]
     NotRefused(OpId),
     /// Only what a person has to decide on is discarded.
     #[error(
-        "op {0} waits for no decision: it is neither a dead letter nor held until someone corrects it; undo it instead"
+        "op {0} waits for no such decision: it is neither a dead letter, nor parked, nor held until someone corrects it; undo it instead"
     )]
     NotHeld(OpId),
     /// A deletion has no fields.

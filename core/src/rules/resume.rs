@@ -9,7 +9,7 @@
 //!
 //! What it is not: what an answer of the server lifts by itself ([`super::failure::refutes`], [`super::belonging::lifted`]).
 
-use super::upcast;
+use super::status::ParkReason;
 use crate::entry::{Decision, ParkScope};
 use crate::names::Actor;
 use crate::rows::StateRow;
@@ -33,7 +33,7 @@ fn waits_for(change: Change<'_>, scope: &ParkScope, code: &str) -> bool {
     match (change, scope) {
         (Change::Credentials(actor), ParkScope::Actor(parked)) => parked == actor,
         (Change::Upgraded, ParkScope::Protocol | ParkScope::Entity(_)) => true,
-        (Change::Upgraded, ParkScope::Op(_)) => code == upcast::PARK_CODE,
+        (Change::Upgraded, ParkScope::Op(_)) => ParkReason::of(scope, code) == ParkReason::UpcastTooLarge,
         _ => false,
     }
 }
@@ -56,7 +56,7 @@ mod tests {
             (ParkScope::Actor(actor("ben")), "token_expired"),
             (ParkScope::Entity(EntityType::parse("lead").unwrap()), "unknown_entity"),
             (ParkScope::Op(op_id(1)), "conflict"),
-            (ParkScope::Op(op_id(2)), upcast::PARK_CODE),
+            (ParkScope::Op(op_id(2)), ParkReason::UpcastTooLarge.code()),
             (ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16])), "other"),
             (ParkScope::Tenant(TenantId::from_bytes([1; 16])), "other_tenant"),
             (ParkScope::Protocol, "upgrade"),

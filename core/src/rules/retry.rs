@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | is a dead letter | it goes back to the tail, under the same id and with no tries counted | the dead letters of its transaction |
 //! | is in a unit that does not get through | the unit is tried again at once, as it is | the rest of its unit |
+//! | is parked such that a person may retry it | its park is lifted, and it is counted anew how often it is stale | see [`Stopped`] |
 //! | anything else | refused, and nothing is done to the others | |
 //!
 //! Invariants:
@@ -16,27 +17,39 @@ use std::collections::BTreeMap;
 
 use super::failure::again_at;
 use super::not_possible::NotPossible;
+use super::status::Stopped;
 use crate::entry::{Decision, PlannedOp};
 use crate::ids::{OpId, UnitId};
 use crate::rows::{DeadLetterRow, UnitRow};
 use crate::tail::Tail;
 use crate::time::WallTime;
 
-/// Sends dead letters again. `asked` are the ops that a person named, each with its dead letter if it is one.
+/// Sends dead letters and parked ops again. `stopped` is what is parked, `asked` are the ops that a person named, each with its
+/// dead letter if it is one.
 ///
 /// # Errors
-/// [`NotPossible::NotRefused`] if one of them is none.
-pub fn retry(tail: &Tail, asked: Vec<(OpId, Option<DeadLetterRow>)>) -> Result<Vec<Decision>, NotPossible> {
-    let mut again = BTreeMap::new();
+/// [`NotPossible::NotRefused`] if one of them is neither.
+pub fn retry(
+    tail: &Tail,
+    stopped: Stopped<'_>,
+    asked: Vec<(OpId, Option<DeadLetterRow>)>,
+) -> Result<Vec<Decision>, NotPossible> {
+    let (mut again, mut parked) = (BTreeMap::new(), Vec::new());
     for (op, letter) in asked {
-        let letter = letter.ok_or(NotPossible::NotRefused(op))?;
+        let Some(letter) = letter else {
+            if !stopped.is_for_a_person(&op) {
+                return Err(NotPossible::NotRefused(op));
+            }
+            parked.push(op);
+            continue;
+        };
         let transaction = tail.ops_of_entry(letter.op.place.seq);
         let dead = transaction.filter(|(place, _)| tail.is_dead(*place));
         again.extend(dead.map(|(place, row)| (place, (row.key.clone(), row.op))));
         again.insert(letter.op.place, (letter.key, letter.op.id));
     }
     let retried = |(place, (key, id))| Decision::Retried { key, op: PlannedOp { id, place } };
-    Ok(again.into_iter().map(retried).collect())
+    Ok(again.into_iter().map(retried).chain(stopped.retry(tail, &parked)).collect())
 }
 
 /// Has a unit that does not get through tried at once; `None` if nothing keeps it back.
@@ -47,8 +60,10 @@ pub fn try_at_once(unit: UnitId, row: &UnitRow, now: WallTime) -> Option<Decisio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::ParkScope;
     use crate::op::{OpKind, OpPlace};
     use crate::rules::desk::{key, op_id, unit_id};
+    use crate::rules::status::ParkReason;
     use crate::rules::test_tail::{
         dead_letter, isolated_unit, pending, place, planned, transaction, unit_of,
     };
@@ -63,7 +78,10 @@ mod tests {
         tail.set_dead(place(1), true);
         tail.set_dead(place(2), true);
         let asked = || (op_id(1), Some(dead_letter("1", planned(1), OpKind::Create)));
-        assert_eq!(retry(&tail, vec![asked(), asked()]), Ok(vec![retried("1", planned(1))]));
+        assert_eq!(
+            retry(&tail, Stopped::default(), vec![asked(), asked()]),
+            Ok(vec![retried("1", planned(1))])
+        );
     }
 
     #[test]
@@ -76,7 +94,10 @@ mod tests {
         tail.set_dead(op(1).place, true);
         tail.set_dead(op(3).place, true);
         let asked = vec![(op_id(3), Some(dead_letter("3", op(3), OpKind::Update)))];
-        assert_eq!(retry(&tail, asked), Ok(vec![retried("1", op(1)), retried("3", op(3))]));
+        assert_eq!(
+            retry(&tail, Stopped::default(), asked),
+            Ok(vec![retried("1", op(1)), retried("3", op(3))])
+        );
     }
 
     #[test]
@@ -84,7 +105,17 @@ mod tests {
         let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create)]);
         tail.set_dead(place(1), true);
         let asked = vec![(op_id(1), Some(dead_letter("1", planned(1), OpKind::Create))), (op_id(2), None)];
-        assert_eq!(retry(&tail, asked), Err(NotPossible::NotRefused(op_id(2))));
+        assert_eq!(retry(&tail, Stopped::default(), asked), Err(NotPossible::NotRefused(op_id(2))));
+    }
+
+    #[test]
+    fn a_worn_out_op_goes_again_and_is_parked_no_longer() {
+        let tail = pending(&[("1", OpKind::Create)]);
+        let scope = || ParkScope::Op(op_id(1));
+        let parks = [(scope(), ParkReason::WornOut.code().to_owned())];
+        let stopped = Stopped { parks: &parks, open: &[] };
+        let expected = vec![retried("1", planned(1)), Decision::Unparked { scope: scope() }];
+        assert_eq!(retry(&tail, stopped, vec![(op_id(1), None)]), Ok(expected));
     }
 
     #[test]

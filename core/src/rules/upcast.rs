@@ -14,17 +14,15 @@
 //! 3. What conflicts took from the op, and gave it, is turned with it.
 
 use super::{View, effective_fields};
-use crate::entry::{Decision, Items, ParkScope, PlannedOp};
+use crate::entry::{Decision, Items, PlannedOp};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
 use crate::random::Randomness;
 use crate::rows::TailRow;
+use crate::rules::status::ParkReason;
 use crate::schema::{EntityRules, Schema};
 use crate::tail::Tail;
-
-/// The code of an op that is parked because its upcast fields break a limit.
-pub const PARK_CODE: &str = "upcast";
 
 /// Returns whether an op has to be turned before it can be sent, and can be.
 pub fn is_due(schema: &Schema, tail: &Tail, place: OpPlace) -> bool {
@@ -70,7 +68,7 @@ pub fn upcast<V: View>(
             schema_version: rules.schema_version,
             fields: items.add_fields(&json, random),
         },
-        Err(_) => Decision::Parked { scope: ParkScope::Op(op.id), code: PARK_CODE.to_owned() },
+        Err(_) => ParkReason::UpcastTooLarge.park(op.id),
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::{Book, OpId, RunOptions, Standing, Stopped, SyncState};
+use fieldbook::{Book, OpId, RecordState, RunOptions, Stopped, SyncState};
 use fieldbook_sim::clock::SimClock;
 
 use crate::fleet::{Device, Image, Remotes, shown};
@@ -12,6 +12,11 @@ use crate::{Broken, ensure};
 
 /// How many entries a book may have beyond those that its ops and the answers to it account for.
 const ENTRIES: u64 = 120;
+
+/// Returns whether a record stands as if the next sync alone were what it waits for.
+const fn is_silent(state: RecordState) -> bool {
+    matches!(state, RecordState::Pending | RecordState::WaitingForNetwork | RecordState::InFlight)
+}
 
 impl Run {
     pub(crate) fn check_dead_letters(&self, number: usize) -> Result<(), Broken> {
@@ -28,7 +33,7 @@ impl Run {
                     return Ok(Some(format!("{} does not read {key} as it was written", device.actor)));
                 }
                 let standing = device.book()?.explain(key).map_err(unreadable)?.standing;
-                if !matches!(standing, Standing::Synced | Standing::Unknown) {
+                if !matches!(standing, RecordState::Synced | RecordState::Unknown) {
                     return Ok(Some(format!("{key} of {} is {standing:?}", device.actor)));
                 }
             }
@@ -44,7 +49,7 @@ impl Run {
                 let (actor, words) = (device.actor, explained.sentences.join(" "));
                 // What waits behind one that is not let through says that it waits; the other one says for what.
                 let waits = words.contains("waits behind");
-                if matches!(explained.standing, Standing::Pending | Standing::InFlight) && !waits {
+                if is_silent(explained.standing) && !waits {
                     return Ok(Some(format!("{key} of {actor} is explained as: {words}")));
                 }
             }
@@ -60,7 +65,7 @@ impl Run {
             let (book, actor) = (device.book()?, device.actor);
             let sent = key("own", &format!("{number}-meanwhile"))?;
             let standing = book.explain(&sent).map_err(unreadable)?.standing;
-            ensure(standing == Standing::Synced, || format!("{sent} of {actor} is {standing:?}"))?;
+            ensure(standing == RecordState::Synced, || format!("{sent} of {actor} is {standing:?}"))?;
             ensure(book.get_record(&before).map_err(unreadable)?.is_some(), || {
                 format!("{actor} has not read {before}, which stands before what is refused")
             })?;

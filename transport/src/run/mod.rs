@@ -38,6 +38,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::rules::failure::may_have_left;
 use fieldbook_core::{Clock, MonotonicTime};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -343,11 +344,9 @@ impl<D: Desk> Run<'_, D> {
     async fn send(&mut self, request: &ExchangeRequest) -> Sent {
         let (units, ops) = (request.units.len(), ops_of(request));
         self.report.exchanges += 1;
-        self.report.units_sent += units as u64;
-        self.report.ops_sent += ops as u64;
         let shown = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.desk.report(&Activity::Exchanging { units: shown(units), ops: shown(ops) });
-        tokio::select! {
+        let sent = tokio::select! {
             biased;
             sent = self.remote.exchange(request) => match sent {
                 Ok(received) => Sent::Received(received),
@@ -355,7 +354,13 @@ impl<D: Desk> Run<'_, D> {
             },
             // An error means that whoever steers the run is gone: nobody waits for it any more.
             _ = self.stop.wait_for(|stop| *stop) => Sent::Cut,
+        };
+        // What is cut short may have left.
+        if !matches!(&sent, Sent::Failed(error) if !may_have_left(error.failure())) {
+            self.report.units_sent += units as u64;
+            self.report.ops_sent += ops as u64;
         }
+        sent
     }
 
     fn count(&mut self, progressed: bool) {

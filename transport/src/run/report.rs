@@ -63,7 +63,8 @@ pub struct SyncReport {
     pub bytes_sent: u64,
     /// Bytes of bodies received in exchanges that were answered.
     pub bytes_received: u64,
-    /// Units sent; one that is sent twice counts twice.
+    /// Units that left the device, or may have; one that is sent twice counts twice, and one of a request that reached nobody
+    /// does not count.
     pub units_sent: u64,
     /// Ops sent in them.
     pub ops_sent: u64,

@@ -1,17 +1,22 @@
 //! Each row of the table, each reason and its words. What real books are explained as is in `tests/explain.rs` of the front
 //! door.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::json;
 
 use super::*;
-use crate::entry::{FieldsSource, PlannedOp, SettledBy, Winner};
+use crate::entry::{FieldsSource, ParkScope, PlannedOp, SettledBy, Winner};
 use crate::fields::Fields;
-use crate::ids::{ServerEpoch, ServerId, UnitId};
+use crate::ids::{OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::Actor;
-use crate::numbers::{Hash, Version};
+use crate::numbers::{Hash, Seq, Version};
 use crate::op::OpKind;
-use crate::rows::{Confirmed, TailRow, UnitChangeRow, UnitRow};
+use crate::rows::{Confirmed, DeadLetterRow, TailRef, UnitChangeRow, UnitRow};
+use crate::rules::plan::Hold;
+use crate::rules::status::{Awaited, OpState, ParkReason, UserAction};
 use crate::schema::Policy;
+use crate::tail::Tail;
 use crate::time::Hlc;
 
 /// A value of a field, which must stand in no explanation.
@@ -19,7 +24,7 @@ const SECRET: &str = "canary-8d1c";
 
 /// What is known of `lead/1`: nothing at first.
 #[derive(Default)]
-struct Known {
+struct Record {
     row: RecordRow,
     tail: Tail,
     holds: BTreeMap<OpPlace, Hold>,
@@ -27,10 +32,11 @@ struct Known {
     conflicts: Vec<(ConflictId, ConflictRow)>,
     kept_aside: bool,
     book_synced_at: Option<WallTime>,
+    sending: BTreeSet<UnitId>,
     written_at: BTreeMap<Seq, WallTime>,
 }
 
-impl Known {
+impl Record {
     /// A record that was created in entry 1, and updated in those after it.
     fn with_ops(count: u8) -> Self {
         let mut known = Self::default();
@@ -49,10 +55,16 @@ impl Known {
     }
 
     /// Puts an op into a unit that was planned in entry 9.
-    fn sent(mut self, seq: u8, tries: u32) -> Self {
+    fn planned(mut self, seq: u8, tries: u32) -> Self {
         let row = UnitRow { tries, ..unit_row(seq) };
         self.tail.put_unit(unit(), &row);
         self.written_at.insert(Seq::new(9), at(9));
+        self
+    }
+
+    /// Lets an exchange with that unit run.
+    fn on_its_way(mut self) -> Self {
+        self.sending.insert(unit());
         self
     }
 
@@ -88,17 +100,23 @@ impl Known {
 
     #[track_caller]
     fn explained(&self) -> Explanation {
+        let open = self.conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (*id, row.op.id));
+        let open: Vec<_> = open.collect();
         let explanation = explain(&Facts {
             key: &key(),
             row: &self.row,
-            tail: &self.tail,
-            holds: &self.holds,
-            dead: &self.dead,
+            known: Known {
+                tail: &self.tail,
+                holds: &self.holds,
+                dead: &self.dead,
+                open: &open,
+                sending: &self.sending,
+                written_at: &self.written_at,
+            },
             conflicts: &self.conflicts,
             kept_aside: self.kept_aside,
             entity_synced_at: None,
             book_synced_at: self.book_synced_at,
-            written_at: &self.written_at,
         });
         let shown = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
         assert!(!shown.contains(SECRET), "{shown}");
@@ -231,19 +249,24 @@ fn parked(scope: ParkScope) -> Hold {
     Hold::Parked { scope, code: "stop".to_owned() }
 }
 
+/// The first op, parked by a stored code.
+fn parked_op(code: &str) -> Hold {
+    Hold::Parked { scope: ParkScope::Op(planned(1).id), code: code.to_owned() }
+}
+
 #[test]
 fn a_record_without_a_tail_is_synced_or_unknown() {
-    let unknown = Known::default().explained();
-    assert_eq!((unknown.standing, unknown.seen), (Standing::Unknown, Seen::Nothing));
-    let synced = Known::default().confirmed(false).explained();
-    assert_eq!((synced.standing, synced.seen), (Standing::Synced, Seen::AsConfirmed));
-    let deleted = Known::default().confirmed(true).explained();
-    assert_eq!((deleted.standing, deleted.seen), (Standing::Synced, Seen::DeletedByServer));
+    let unknown = Record::default().explained();
+    assert_eq!((unknown.standing, unknown.seen), (RecordState::Unknown, Seen::Nothing));
+    let synced = Record::default().confirmed(false).explained();
+    assert_eq!((synced.standing, synced.seen), (RecordState::Synced, Seen::AsConfirmed));
+    let deleted = Record::default().confirmed(true).explained();
+    assert_eq!((deleted.standing, deleted.seen), (RecordState::Synced, Seen::DeletedByServer));
 }
 
 #[test]
 fn an_explanation_prints_its_sentences_each_on_its_line() {
-    let explanation = Known::with_ops(2).explained();
+    let explanation = Record::with_ops(2).explained();
     let printed = explanation.to_string();
     assert!(explanation.sentences.len() > 1, "{printed}");
     assert_eq!(printed.lines().collect::<Vec<_>>(), explanation.sentences);
@@ -251,40 +274,40 @@ fn an_explanation_prints_its_sentences_each_on_its_line() {
 
 #[test]
 fn an_explanation_begins_with_what_the_user_sees_and_what_the_server_confirmed() {
-    let begins = |known: Known, sentences: &[&str]| {
+    let begins = |known: Record, sentences: &[&str]| {
         let explanation = known.explained();
         let told = explanation.sentences.iter().take(sentences.len());
         assert!(told.zip(sentences).all(|(told, begin)| told.starts_with(begin)), "{explanation}");
         explanation
     };
-    let unknown = begins(Known::default(), &["This device knows no record lead/1."]);
+    let unknown = begins(Record::default(), &["This device knows no record lead/1."]);
     assert!(!unknown.to_string().contains("confirmed"), "{unknown}");
     begins(
-        Known::default().confirmed(false),
+        Record::default().confirmed(false),
         &["The user sees lead/1 as the server has it.", "The server confirmed version r7, edited at "],
     );
     begins(
-        Known::default().confirmed(true),
+        Record::default().confirmed(true),
         &[
             "The user does not see lead/1: it is deleted at the server.",
             "The server confirmed its deletion as version r7",
         ],
     );
     begins(
-        Known::with_ops(2),
+        Record::with_ops(2),
         &[
             "The user sees lead/1 with 2 changes of this device that the server has not confirmed.",
             "The server has not confirmed any version of it yet.",
         ],
     );
-    let mut refused = Known::with_ops(1).confirmed(false);
+    let mut refused = Record::with_ops(1).confirmed(false);
     refused.row.visible = Visible::AsConfirmed;
     begins(refused, &["The user sees lead/1 as the server confirmed it."]);
 }
 
 #[test]
 fn fields_that_were_settled_alike_are_told_together() {
-    let mut known = Known::with_ops(1).meeting(false);
+    let mut known = Record::with_ops(1).meeting(false);
     let (_, conflict) = known.conflicts.first_mut().unwrap();
     conflict.functions.clear();
     for (_, rule, winner) in &mut conflict.fields {
@@ -295,18 +318,21 @@ fn fields_that_were_settled_alike_are_told_together() {
 
 #[test]
 fn each_row_of_the_table_stands_where_it_says() {
-    let dead = || Known::with_ops(2).refused(1).holding(2, Hold::DeadCreate);
-    let op = || parked(ParkScope::Op(planned(1).id));
+    let dead = || Record::with_ops(2).refused(1).holding(2, Hold::DeadCreate);
+    let op = || parked_op("conflict");
     for (known, standing) in [
-        (Known::with_ops(1), Standing::Pending),
-        (Known::with_ops(1).sent(1, 0), Standing::InFlight),
-        (Known::with_ops(1).holding(1, Hold::LocalOnly), Standing::Held),
-        (Known::with_ops(1).holding(1, op()), Standing::Parked),
-        (Known::with_ops(1).holding(1, Hold::NoUpcaster { from: 1, to: 2 }), Standing::Parked),
-        (Known::with_ops(1).holding(1, op()).meeting(false), Standing::Parked),
-        (Known::with_ops(1).holding(1, op()).meeting(true), Standing::InConflict),
-        (Known::with_ops(1).holding(1, parked(ParkScope::Protocol)).meeting(true), Standing::Parked),
-        (dead(), Standing::DeadLettered),
+        (Record::with_ops(1), RecordState::Pending),
+        (Record::with_ops(1).planned(1, 0), RecordState::WaitingForNetwork),
+        (Record::with_ops(1).planned(1, 1), RecordState::Pending),
+        (Record::with_ops(1).planned(1, 0).on_its_way(), RecordState::InFlight),
+        (Record::with_ops(1).planned(1, 2).on_its_way(), RecordState::InFlight),
+        (Record::with_ops(1).holding(1, Hold::LocalOnly), RecordState::Held),
+        (Record::with_ops(1).holding(1, op()), RecordState::Parked),
+        (Record::with_ops(1).holding(1, Hold::NoUpcaster { from: 1, to: 2 }), RecordState::Parked),
+        (Record::with_ops(1).holding(1, op()).meeting(false), RecordState::Parked),
+        (Record::with_ops(1).holding(1, op()).meeting(true), RecordState::InConflict),
+        (Record::with_ops(1).holding(1, parked(ParkScope::Protocol)).meeting(true), RecordState::Parked),
+        (dead(), RecordState::DeadLettered),
     ] {
         assert_eq!(known.explained().standing, standing, "{}", known.explained());
     }
@@ -314,38 +340,49 @@ fn each_row_of_the_table_stands_where_it_says() {
 
 #[test]
 fn what_waits_behind_its_own_record_stands_where_that_does() {
-    let behind = Known::with_ops(2).sent(1, 0).holding(2, Hold::Behind(unit()));
-    assert_eq!(behind.explained().standing, Standing::InFlight);
-    behind.says("waits behind an earlier change of the record, which is under way since entry 9");
-    // Seen once: "which is under way", of a change that something on the way had refused for a day.
+    let behind = Record::with_ops(2).planned(1, 0).on_its_way().holding(2, Hold::Behind(unit()));
+    assert_eq!(behind.explained().standing, RecordState::InFlight);
+    assert_eq!(behind.explained().decided_by, Some(place(1)));
+    behind
+        .says("Change 2, an update by ann at 1970-01-01T00:00:02.000Z, waits behind change 1 of the record.");
+    // Seen once: "which is in flight", of a change that something on the way had refused for a day.
     let refused = Hold::NotLetThrough { until: Some(at(30)), code: "http_403".to_owned(), times: 3 };
-    let behind = Known::with_ops(2).sent(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
+    let behind = Record::with_ops(2).planned(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
     behind.says("waits behind change 1, which is not let through (http_403)");
-    assert!(!behind.explained().to_string().contains("under way"), "{}", behind.explained());
-    let backing_off = Hold::BackingOff { until: at(30), code: "busy".to_owned() };
-    let behind = Known::with_ops(2).sent(1, 1).holding(1, backing_off).holding(2, Hold::Behind(unit()));
-    behind.says("waits behind an earlier change of the record.");
-    let after = Known::with_ops(2).holding(2, Hold::After(place(1)));
-    assert_eq!(after.explained().standing, Standing::Pending, "as the record's status says");
+    let after = Record::with_ops(2).holding(2, Hold::After(place(1)));
+    assert_eq!(after.explained().standing, RecordState::Pending, "as the record's status says");
     after.says("waits for change 1 of the record, which goes first");
 }
 
 #[test]
 fn what_is_refused_for_good_shows_what_the_server_said_and_not_why_it_is_held() {
-    let known = Known::with_ops(1).refused(1).holding(1, Hold::LocalOnly);
+    let known = Record::with_ops(1).refused(1).holding(1, Hold::LocalOnly);
     known.says("was refused by the server for good after 3 tries at 1970-01-01T00:00:05.000Z");
     known.says("invalid, \"a lead needs a name\"");
-    known.says("someone retries it, corrects it or discards it");
+    known.says("It waits for ann, or whoever helps them, to retry it, correct it or discard it");
+}
+
+/// Offline, nothing left the device, and the record was said to be in flight.
+#[test]
+fn what_was_never_sent_waits_for_the_network_and_is_not_in_flight() {
+    let planned = Record::with_ops(1).planned(1, 0);
+    planned.says("waits for the network since entry 9 (1970-01-01T00:00:09.000Z)");
+    assert_eq!(planned.explained().ops[0].awaits, Awaited::Network);
+    let sent = Record::with_ops(1).planned(1, 0).on_its_way();
+    sent.says(
+        "was sent (entry 9, ready since 1970-01-01T00:00:09.000Z), and the server has not answered yet",
+    );
+    assert_eq!(sent.explained().ops[0].awaits, Awaited::Answer);
 }
 
 #[test]
-fn what_is_under_way_says_since_when_and_how_often_it_was_put_off() {
-    Known::with_ops(1)
-        .sent(1, 0)
-        .says("since entry 9 (1970-01-01T00:00:09.000Z): the answer has yet to come");
-    Known::with_ops(1).sent(1, 1).says("the server put it off 1 time,");
+fn what_the_server_put_off_says_how_often() {
+    Record::with_ops(1)
+        .planned(1, 1)
+        .says("was put off 1 time by the server, and the next sync sends it again");
+    Record::with_ops(1).planned(1, 2).on_its_way().says("was sent again (entry 9");
     let backing_off = Hold::BackingOff { until: at(30), code: "busy".to_owned() };
-    Known::with_ops(1).sent(1, 2).holding(1, backing_off).says("(busy), and 2 of 5 tries are used");
+    Record::with_ops(1).planned(1, 2).holding(1, backing_off).says("(busy), and 2 of 5 tries are used");
 }
 
 #[test]
@@ -377,58 +414,106 @@ fn every_reason_to_hold_has_its_own_words() {
         (Hold::NoUpcaster { from: 1, to: 2 }, "(schema version 1 of 2)"),
         (parked(ParkScope::Actor(actor("ann"))), "did not accept the credentials (stop)"),
         (parked(ParkScope::Entity(key().entity)), "does not take this type of record"),
-        (parked(ParkScope::Op(planned(1).id)), "it met a conflict that waits for a person (stop)"),
+        (parked(ParkScope::Op(planned(1).id)), "another version of this program stopped it (stop)"),
         (
             parked(ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]))),
-            "the server is not the one that it was",
+            "a different or restored server answered (stop)",
         ),
         (parked(ParkScope::Protocol), "the server speaks another version of the protocol"),
     ];
     for (hold, words) in holds {
-        Known::with_ops(1).holding(1, hold).says(words);
+        Record::with_ops(1).holding(1, hold).says(words);
     }
 }
 
 /// What waited behind a change in conflict was said to have met one itself, and so was looked for where there was none.
 #[test]
 fn what_waits_behind_a_conflict_names_the_change_that_met_it() {
-    let behind = Known::with_ops(2).holding(2, parked(ParkScope::Op(planned(1).id)));
-    behind.says("waits behind change 1, which met a conflict that waits for a person");
+    let behind = Record::with_ops(2).holding(2, parked_op("conflict")).meeting(true);
+    behind.says("waits behind change 1, which met conflict 47.2: a person has to choose there");
     assert!(!behind.explained().to_string().contains("since it met"), "{}", behind.explained());
-    assert_eq!(behind.explained().standing, Standing::Held);
-    let open = Known::with_ops(2).holding(2, parked(ParkScope::Op(planned(1).id))).meeting(true);
-    assert_eq!(open.explained().standing, Standing::InConflict);
+    assert_eq!(behind.explained().standing, RecordState::InConflict);
+    let worn_out = Record::with_ops(2).holding(2, parked_op("stale"));
+    worn_out.says("waits behind change 1, which is stopped, since others changed the record");
+    assert_eq!(worn_out.explained().standing, RecordState::Parked);
 }
 
+/// An op parked as "stale", "ahead" or "upcast" was said to have met a conflict. There was none to choose in, so nobody could
+/// move it.
 #[test]
-fn what_is_parked_says_when_it_goes_on() {
-    let remedies = [
-        (parked(ParkScope::Actor(actor("ann"))), "when that user has signed in again"),
-        (parked(ParkScope::Entity(key().entity)), "when the app or the server was upgraded"),
-        (parked(ParkScope::Op(planned(1).id)), "when someone has chosen a side"),
-        (parked(ParkScope::Protocol), "when the app was upgraded."),
-        (Hold::NoUpcaster { from: 1, to: 2 }, "to a version that declares the upcaster"),
-    ];
-    for (hold, words) in remedies {
-        Known::with_ops(1).holding(1, hold).says(words);
+fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
+    for (code, reason, words) in [
+        (
+            "stale",
+            ParkReason::WornOut,
+            "others changed the record before each of its 20 attempts reached the server",
+        ),
+        ("ahead", ParkReason::Ahead, "the server called the time at which it was made too far ahead"),
+        (
+            "upcast",
+            ParkReason::UpcastTooLarge,
+            "this version of the app turns it into more than a record may hold",
+        ),
+        ("conflict", ParkReason::Conflict, "it met a conflict (conflict)"),
+        ("of a later version", ParkReason::Unknown, "another version of this program stopped it"),
+    ] {
+        let known = Record::with_ops(1).holding(1, parked_op(code));
+        known.says(&format!("is stopped, since {words}"));
+        known.says("ann, or whoever helps them");
+        let explained = known.explained();
+        let OpState::Parked { reason: found, .. } = explained.ops[0].state else { panic!("{explained}") };
+        assert_eq!((found, explained.standing), (reason, RecordState::Parked));
+        assert_eq!(explained.ops[0].actions, [UserAction::Retry, UserAction::Discard], "{code}");
+        assert_eq!(explained.ops[0].awaits, Awaited::Person);
+    }
+}
+
+/// A conflict that is open is why an op stops, whatever stopped it before.
+#[test]
+fn what_is_in_conflict_is_moved_by_a_choice_and_by_nothing_else() {
+    for code in ["conflict", "stale"] {
+        let explained = Record::with_ops(1).holding(1, parked_op(code)).meeting(true).explained();
+        assert_eq!(explained.standing, RecordState::InConflict);
+        assert_eq!(explained.ops[0].actions, [UserAction::Choose]);
     }
 }
 
 #[test]
+fn what_is_parked_says_when_it_goes_on_and_whom_it_waits_for() {
+    let tenant = ParkScope::Tenant(TenantId::from_bytes([3; 16]));
+    let remedies = [
+        (parked(ParkScope::Actor(actor("ann"))), "It waits for ann to sign in again."),
+        (parked(ParkScope::Entity(key().entity)), "when the app or the server was upgraded"),
+        (parked(ParkScope::Protocol), "when the app was upgraded."),
+        (parked(tenant), "It waits for ann to sign in to the tenant that the book belongs to."),
+        (Hold::NoUpcaster { from: 1, to: 2 }, "to a version that declares the upcaster"),
+    ];
+    for (hold, words) in remedies {
+        Record::with_ops(1).holding(1, hold).says(words);
+    }
+    let open = Record::with_ops(1).holding(1, parked_op("conflict")).meeting(true);
+    open.says(
+        "It waits for ann, or whoever helps them, to choose a side; it stays on the screen until then.",
+    );
+    let held = Record::with_ops(1).holding(1, Hold::OtherActor(actor("ben"))).explained();
+    assert_eq!(held.ops[0].awaits, Awaited::Actor { actor: actor("ben") });
+}
+
+#[test]
 fn a_conflict_says_who_won_which_field_and_by_which_rule() {
-    let settled = Known::with_ops(1).meeting(false);
+    let settled = Record::with_ops(1).meeting(false);
     settled.says(
         "Conflict 47.2, found at 1970-01-01T00:01:00.000Z: when change 1 (an update) met version r7, both sides had \
          changed `name` and `stage`; in `name` the server won (the app's rule \"longest\") and in `stage` this device \
          won (last_write_wins).",
     );
-    Known::with_ops(1).meeting(true).says("someone has to choose a side");
+    Record::with_ops(1).meeting(true).says("someone has to choose a side");
 }
 
 #[test]
 fn what_no_one_declares_is_said_to_be_kept_aside() {
-    let known = Known { kept_aside: true, book_synced_at: Some(at(90)), ..Known::default() };
+    let known = Record { kept_aside: true, book_synced_at: Some(at(90)), ..Record::default() };
     known.says("does not declare records of type lead: it is kept aside until it does");
-    known.says("The server last told this device something new at 1970-01-01T00:01:30.000Z.");
-    Known::default().says("The server has never answered this device.");
+    known.says("The server last answered this device at 1970-01-01T00:01:30.000Z.");
+    Record::default().says("The server has never answered this device.");
 }

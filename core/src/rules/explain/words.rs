@@ -1,11 +1,11 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
-use super::{ExplainedConflict, ExplainedOp, Explanation, Held, OpState, ParkedScope, Seen};
+use super::{ExplainedConflict, ExplainedOp, Explanation, Seen};
 use crate::entry::Winner;
-use crate::limits;
 use crate::op::OpKind;
+use crate::rules::status::words::counted;
+use crate::rules::status::{OpState, ParkReason};
 use crate::schema::Policy;
-use crate::time::WallTime;
 
 pub(super) fn sentences(explanation: &Explanation) -> Vec<String> {
     let mut all = vec![seen(explanation)];
@@ -57,136 +57,46 @@ fn confirmed(explanation: &Explanation) -> String {
 }
 
 fn op(op: &ExplainedOp) -> Vec<String> {
-    let by = op.actor.as_ref().map_or_else(String::new, |actor| format!(" by {actor}"));
-    let at = op.made_at.map_or_else(String::new, |at| format!(" at {at}"));
-    let mut all = vec![format!("Change {}, {}{by}{at}, {}.", op.place, kind(op.kind), state(op))];
-    match &op.state {
-        OpState::DeadLettered { .. } => all.push(
-            "It stays on the user's screen until someone retries it, corrects it or discards it.".to_owned(),
-        ),
-        OpState::Parked { scope, .. } => all.push(remedy(*scope).to_owned()),
-        _ => {}
-    }
+    let (kind, by, at) = (kind(op.kind), &op.actor, op.made_at);
+    let mut all = vec![format!("Change {}, {kind} by {by} at {at}, {}.", op.place, op.in_words())];
+    all.extend(remedy(op));
     all
 }
 
-fn state(op: &ExplainedOp) -> String {
-    match &op.state {
-        OpState::Pending => "waits for its turn: the next sync sends it".to_owned(),
-        OpState::InFlight { since, since_at, tries: 0 } => format!(
-            "is under way since entry {since}{}: the answer has yet to come, and the next sync asks for it again",
-            bracketed(*since_at)
-        ),
-        OpState::InFlight { since, since_at, tries } => format!(
-            "is under way since entry {since}{}: the server put it off {}, and the next sync sends it again",
-            bracketed(*since_at),
-            counted(usize::try_from(*tries).unwrap_or(usize::MAX), "time")
-        ),
-        OpState::Held(Held::OtherActor { actor }) if op.actor.as_ref() == Some(actor) => {
-            format!("waits until {actor}, who made it, uses this device again")
+/// Returns when an op that waits for somebody goes on, and whom it waits for.
+fn remedy(op: &ExplainedOp) -> Option<String> {
+    let actor = &op.actor;
+    let stays = "it stays on the screen until then";
+    Some(match &op.state {
+        OpState::DeadLettered { .. } => {
+            format!("It waits for {actor}, or whoever helps them, to retry it, correct it or discard it; {stays}.")
         }
-        OpState::Held(held) => self::held(held),
-        OpState::Parked { scope, code } => format!("is stopped, since {} ({})", stopped(*scope), shown(code)),
-        OpState::DeadLettered { code, message, tries, last_at } => {
-            let message = if message.is_empty() { String::new() } else { format!(", \"{message}\"") };
-            let tries = match tries {
-                0 | 1 => String::new(),
-                tries => format!(" after {tries} tries"),
-            };
-            let at = last_at.map_or_else(String::new, |at| format!(" at {at}"));
-            format!("was refused by the server for good{tries}{at}: {}{message}", shown(code))
+        OpState::InConflict { .. } => {
+            format!("It waits for {actor}, or whoever helps them, to choose a side; {stays}.")
         }
-    }
-}
-
-fn held(held: &Held) -> String {
-    match held {
-        Held::UndoWindow { until } => format!("is held until {until}, as long as it can still be undone"),
-        Held::BackingOff { until, code, tries } => format!(
-            "is held until {until}: the server could not take it ({}), and {tries} of {} tries are used",
-            shown(code),
-            limits::TRIES
-        ),
-        Held::NotLetThrough { times: 0, code, .. } => format!(
-            "waits for its turn after all others: a request with it and others was not let through ({}), and each half is \
-             sent by itself until it is known which one is meant",
-            shown(code)
-        ),
-        Held::NotLetThrough { until, code, times } => format!(
-            "is {}: something between this device and the server does not let this change through, or the server fails \
-             over it ({}, {} alone); the others are sent, and someone can correct it or discard it",
-            until.map_or_else(
-                || "tried again after all others".to_owned(),
-                |until| format!("held until {until}")
+        OpState::Parked { reason, .. } => match reason {
+            ParkReason::Unauthorized => format!("It waits for {actor} to sign in again."),
+            ParkReason::Unsupported => "It goes on when the app or the server was upgraded.".to_owned(),
+            ParkReason::OtherProtocol => "It goes on when the app was upgraded.".to_owned(),
+            ParkReason::NoUpcaster => {
+                "It goes on when the app was upgraded to a version that declares the upcaster.".to_owned()
+            }
+            ParkReason::OtherServer | ParkReason::ServerBehind => {
+                "It goes on when the server that the book knows answers, or someone has accepted the other one."
+                    .to_owned()
+            }
+            ParkReason::OtherTenant => {
+                format!("It waits for {actor} to sign in to the tenant that the book belongs to.")
+            }
+            ParkReason::UpcastTooLarge => format!(
+                "It goes on when the app was upgraded, or when {actor}, or whoever helps them, retries it or discards it."
             ),
-            shown(code),
-            counted(usize::try_from(*times).unwrap_or(usize::MAX), "time")
-        ),
-        Held::WaitsFor { record } => format!("waits for {record}, which has to reach the server first"),
-        Held::DeadCreate => {
-            "waits for the record's creation, which the server refused: someone has to decide on that first"
-                .to_owned()
-        }
-        Held::Behind { since: Some(since) } => {
-            format!("waits behind an earlier change of the record, which is under way since entry {since}")
-        }
-        Held::BehindNotLetThrough { op, code } => {
-            format!("waits behind change {op}, which is not let through ({})", shown(code))
-        }
-        Held::Behind { since: None } => "waits behind an earlier change of the record".to_owned(),
-        Held::After { op } => {
-            format!("waits for change {op} of the record, which goes first: the two cannot go as one")
-        }
-        Held::UnmeteredNetwork => "waits for an unmetered network".to_owned(),
-        Held::OtherActor { actor } => {
-            format!("waits until {actor} uses this device again, whose change goes before it or with it")
-        }
-        Held::BehindConflict { op } => {
-            format!("waits behind change {op}, which met a conflict that waits for a person")
-        }
-        Held::LocalOnly => "stays on this device: the app never sends records of this type".to_owned(),
-        Held::Gone { record } => format!(
-            "is not sent, since it refers to {record}, which was deleted: someone has to correct it, undo it or discard it"
-        ),
-        Held::Refused { reason } => format!(
-            "is not sent, since the app would have it corrected first (\"{reason}\"): someone has to edit it, undo it or discard it"
-        ),
-        Held::TooLarge { bytes, most } => format!(
-            "is not sent, since the record's fields would take {bytes} bytes of at most {most}: someone has to make the record smaller, undo it or discard it"
-        ),
-    }
-}
-
-const fn stopped(scope: ParkedScope) -> &'static str {
-    match scope {
-        ParkedScope::Actor => "the server did not accept the credentials",
-        ParkedScope::Entity => "the server does not take this type of record or one of its fields",
-        ParkedScope::Op => "it met a conflict that waits for a person",
-        ParkedScope::Server => "the server is not the one that it was",
-        ParkedScope::Tenant => "the credentials belong to another tenant of the server",
-        ParkedScope::Protocol => "the server speaks another version of the protocol",
-        ParkedScope::SchemaVersion => {
-            "it was made by another version of the app, in a form that this one cannot turn into its own"
-        }
-    }
-}
-
-const fn remedy(scope: ParkedScope) -> &'static str {
-    match scope {
-        ParkedScope::Actor => "It goes on when that user has signed in again.",
-        ParkedScope::Entity => "It goes on when the app or the server was upgraded.",
-        ParkedScope::Op => "It goes on when someone has chosen a side.",
-        ParkedScope::Server => {
-            "It goes on when the server that the book knows answers, or someone has accepted the other one."
-        }
-        ParkedScope::Tenant => {
-            "It goes on when someone has signed in to the tenant that the book belongs to."
-        }
-        ParkedScope::Protocol => "It goes on when the app was upgraded.",
-        ParkedScope::SchemaVersion => {
-            "It goes on when the app was upgraded to a version that declares the upcaster."
-        }
-    }
+            ParkReason::Conflict | ParkReason::WornOut | ParkReason::Ahead | ParkReason::Unknown => {
+                format!("It waits for {actor}, or whoever helps them, to retry it or discard it; {stays}.")
+            }
+        },
+        _ => return None,
+    })
 }
 
 fn conflict(conflict: &ExplainedConflict) -> String {
@@ -254,20 +164,8 @@ fn synced(explanation: &Explanation) -> Vec<String> {
         let entity = &explanation.key.entity;
         all.push(format!("The server last sent something of records of type {entity} at {entity_at}."));
     }
-    all.push(format!("The server last told this device something new at {at}."));
+    all.push(format!("The server last answered this device at {at}."));
     all
-}
-
-fn bracketed(at: Option<WallTime>) -> String {
-    at.map_or_else(String::new, |at| format!(" ({at})"))
-}
-
-const fn shown(code: &str) -> &str {
-    if code.is_empty() { "no code given" } else { code }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn listed(all: &[String]) -> String {

@@ -188,3 +188,15 @@ fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
     assert_eq!(freed(&tail, &[acked(4)], NOW), [], "it had not been in anybody's way");
     assert_eq!(freed(&tail, &[acked(1), acked(2)], NOW), [], "both are through");
 }
+
+/// Offline, the report of a run said that everything was sent.
+#[test]
+fn a_request_that_reached_nobody_has_not_left() {
+    for code in ["dns", "refused", "no_network"] {
+        assert!(!may_have_left(&Failure::Unreachable { code }), "{code}");
+    }
+    assert!(!may_have_left(&Failure::Unauthorized { code: "credentials_late".to_owned() }));
+    assert!(may_have_left(&Failure::Unreachable { code: "captive_portal" }), "something answered");
+    assert!(may_have_left(&Failure::Unauthorized { code: "token_expired".to_owned() }));
+    assert!(may_have_left(&Failure::Unknown { code: "timeout" }));
+}

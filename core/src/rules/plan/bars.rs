@@ -92,6 +92,10 @@ impl Planning<'_> {
     pub(super) fn bars(&self, place: OpPlace) -> Option<Hold> {
         let row = self.input.tail.op(place)?;
         let rules = self.input.schema.rules(&row.key.entity);
+        // What never leaves waits for nobody.
+        if rules.is_some_and(|rules| rules.local_only) {
+            return Some(Hold::LocalOnly);
+        }
         let parked = self.parked(|scope| match scope {
             ParkScope::Actor(actor) => *actor == row.actor,
             ParkScope::Entity(entity) => row.key.entity == *entity,
@@ -105,9 +109,6 @@ impl Planning<'_> {
             return Some(Hold::OtherActor(row.actor.clone()));
         }
         let rules = rules?;
-        if rules.local_only {
-            return Some(Hold::LocalOnly);
-        }
         if let Some(declared) = crate::rules::upcast::outgrown(self.input.schema, row)
             && !declared.can_upcast(row.form())
         {

@@ -86,6 +86,14 @@ impl Hold {
         }
     }
 
+    /// Returns whether it may end while a run goes on, since all that it waits for may be sent by that run.
+    pub const fn may_end_in_a_run(&self) -> bool {
+        matches!(
+            self,
+            Self::WaitsFor(_) | Self::Behind(_) | Self::After(_) | Self::NotLetThrough { until: None, .. }
+        )
+    }
+
     /// Returns when the hold ends by itself.
     pub const fn until(&self) -> Option<WallTime> {
         match self {

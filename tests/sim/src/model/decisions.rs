@@ -76,7 +76,10 @@ impl Model {
                 }
                 let waiting = self.waiting(key, op)?;
                 let was = std::mem::replace(&mut waiting.dead, false);
-                ensure(was, "S6", || format!("op {} was retried and is no dead letter", op.id))
+                let is_parked = self.parks.contains(&ParkScope::Op(op.id));
+                ensure(was || is_parked, "S6", || {
+                    format!("op {} was retried and is neither a dead letter nor parked", op.id)
+                })
             }
             Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
             Decision::Annulled(annulled) => self.annulled(annulled, ledger),

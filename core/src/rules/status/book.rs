@@ -1,0 +1,321 @@
+//! Where the book as a whole stands.
+//!
+//! | of these, the first that is true | is the state |
+//! |---|---|
+//! | the disk failed | storage failed |
+//! | a run is going on | syncing |
+//! | another server answered | needs a confirmed server |
+//! | the actor who uses the book has no accepted credentials | needs credentials |
+//! | the app or the server has to be upgraded | needs an upgrade |
+//! | a dead letter, a conflict, a parked op or a held record waits for a person | needs attention |
+//! | the last run failed, or waits for its time | what the run says |
+//! | ops of other actors wait until those use the device | needs actors |
+//! | none of these | idle |
+//!
+//! Invariants:
+//! 1. The state is idle only while nothing waits for anybody.
+//! 2. What a run has done never grows less, nor does what it has to do.
+
+use crate::entry::ParkScope;
+use crate::names::{Actor, RecordKey};
+use crate::protocol::Failure;
+use crate::time::WallTime;
+
+use super::ParkReason;
+
+/// What the engine is doing or waiting for. Never [`SyncState::Idle`] while anything waits for anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SyncState {
+    /// Nothing is being done, and nothing needs anyone.
+    #[default]
+    Idle,
+    /// A run is going on.
+    Syncing {
+        /// Ops of this run that no longer wait. It never shrinks.
+        done: u64,
+        /// Ops of this run. It grows when ops are written meanwhile, and never shrinks.
+        total: u64,
+        /// The first record of the request that was sent last; none while only pages are read.
+        current: Option<RecordKey>,
+    },
+    /// The last exchange failed; the next is tried then.
+    BackingOff {
+        /// When, by the device's wall clock.
+        until: WallTime,
+    },
+    /// The server cannot be reached.
+    Offline {
+        /// What stood in the way.
+        code: String,
+    },
+    /// The actor who uses the book has to sign in again.
+    NeedsAuth {
+        /// The server's code.
+        code: String,
+    },
+    /// A person has to decide about these.
+    NeedsAttention {
+        /// Dead letters.
+        dead_letters: u64,
+        /// Ops parked by a conflict.
+        conflicts: u64,
+        /// Ops parked for another reason that a person retries or discards.
+        parked: u64,
+        /// Records with a change that would be refused, until someone corrects it.
+        held: u64,
+    },
+    /// Ops of these actors wait until they use this device.
+    NeedsActors {
+        /// Who, in the order of their names.
+        actors: Vec<Actor>,
+        /// How many ops of theirs wait.
+        ops: u64,
+    },
+    /// The app, or the server, has to be upgraded.
+    NeedsUpgrade {
+        /// The server's code.
+        code: String,
+    },
+    /// The server is another one, or another life of it, than before: a person has to accept it.
+    NeedsServerConfirmed,
+    /// The last exchange ended early for this reason.
+    Failed {
+        /// The reason.
+        code: String,
+    },
+    /// The disk failed: close the book and open it again.
+    StorageFailed,
+}
+
+/// What waits for somebody.
+#[derive(Debug, Clone)]
+pub struct Attention<'a> {
+    /// Whether the disk failed.
+    pub storage_failed: bool,
+    /// What is parked, and by which code.
+    pub parks: &'a [(ParkScope, String)],
+    /// Who uses the book.
+    pub actor: &'a Actor,
+    /// How many dead letters there are.
+    pub dead_letters: u64,
+    /// How many records have a change that someone has to correct.
+    pub held: u64,
+    /// How many records have a change of a schema version from which no upcaster leads on.
+    pub outgrown: u64,
+    /// The other actors whose ops wait, each with how many.
+    pub others: Vec<(Actor, u64)>,
+}
+
+/// Returns the state of the book: `doing` is what the engine says of its last or present run.
+pub fn overall(doing: &SyncState, attention: &Attention<'_>) -> SyncState {
+    if attention.storage_failed {
+        return SyncState::StorageFailed;
+    }
+    if matches!(doing, SyncState::Syncing { .. }) {
+        return doing.clone();
+    }
+    let waits = attention.needs_someone();
+    match (waits, doing) {
+        (Some(state), _) => state,
+        (None, SyncState::Idle) => attention.needs_actors().unwrap_or_default(),
+        (None, doing) => doing.clone(),
+    }
+}
+
+impl Attention<'_> {
+    /// Returns what has to happen before the ops of the actor who uses the book can go on, if anything has.
+    pub fn needs_someone(&self) -> Option<SyncState> {
+        let reasons = self.parks.iter().filter(|(scope, _)| match scope {
+            ParkScope::Actor(actor) => actor == self.actor,
+            _ => true,
+        });
+        let reasons: Vec<_> = reasons.map(|(scope, code)| (ParkReason::of(scope, code), code)).collect();
+        let find = |wanted: &[ParkReason]| {
+            reasons.iter().find(|(reason, _)| wanted.contains(reason)).map(|(_, code)| (*code).clone())
+        };
+        if find(&[ParkReason::OtherServer, ParkReason::ServerBehind]).is_some() {
+            return Some(SyncState::NeedsServerConfirmed);
+        }
+        if let Some(code) = find(&[ParkReason::OtherTenant, ParkReason::Unauthorized]) {
+            return Some(SyncState::NeedsAuth { code });
+        }
+        if let Some(code) = find(&[ParkReason::OtherProtocol, ParkReason::Unsupported]) {
+            return Some(SyncState::NeedsUpgrade { code });
+        }
+        if self.outgrown > 0 {
+            return Some(SyncState::NeedsUpgrade { code: "schema_version".to_owned() });
+        }
+        let count = |wanted: &dyn Fn(ParkReason) -> bool| {
+            reasons.iter().filter(|(reason, _)| wanted(*reason)).count() as u64
+        };
+        let (dead_letters, held) = (self.dead_letters, self.held);
+        let conflicts = count(&|reason| reason == ParkReason::Conflict);
+        let parked = count(&ParkReason::is_for_a_person);
+        let someone = dead_letters > 0 || conflicts > 0 || parked > 0 || held > 0;
+        someone.then_some(SyncState::NeedsAttention { dead_letters, conflicts, parked, held })
+    }
+
+    fn needs_actors(&self) -> Option<SyncState> {
+        let mut others: Vec<_> = self.others.iter().filter(|(_, ops)| *ops > 0).collect();
+        others.sort();
+        let ops = others.iter().map(|(_, ops)| ops).sum();
+        let actors: Vec<_> = others.into_iter().map(|(actor, _)| actor.clone()).collect();
+        (!actors.is_empty()).then_some(SyncState::NeedsActors { actors, ops })
+    }
+}
+
+impl SyncState {
+    /// Returns the state after an exchange that failed as a whole.
+    pub fn after(failure: &Failure) -> Self {
+        match failure {
+            Failure::Unreachable { code } | Failure::Unknown { code } => {
+                Self::Offline { code: (*code).to_owned() }
+            }
+            Failure::Unauthorized { code } => Self::NeedsAuth { code: code.clone() },
+            Failure::UpgradeRequired { code } => Self::NeedsUpgrade { code: code.clone() },
+            Failure::Transient { code, .. } | Failure::Refused { code } => {
+                Self::Failed { code: code.clone() }
+            }
+            Failure::Misbehaved { code } => Self::Failed { code: (*code).to_owned() },
+            Failure::TooLarge => Self::Failed { code: "too_large".to_owned() },
+        }
+    }
+
+    /// Returns whether the state says why nothing is sent, and not only until when.
+    pub const fn is_reason(&self) -> bool {
+        matches!(self, Self::Offline { .. } | Self::NeedsAuth { .. } | Self::NeedsUpgrade { .. })
+    }
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Ops of the run that no longer wait.
+    pub done: u64,
+    /// Ops of the run.
+    pub total: u64,
+}
+
+impl Progress {
+    /// Returns how far the run has come once `settled` ops of it have an end and `waiting` ops are still to be sent by it.
+    #[must_use]
+    pub fn moved(self, settled: u64, waiting: u64) -> Self {
+        let total = self.total.max(settled.saturating_add(waiting));
+        Self { done: self.done.max(total.saturating_sub(waiting)), total }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{OpId, ServerEpoch, ServerId, TenantId};
+    use crate::names::EntityType;
+
+    fn actor(name: &str) -> Actor {
+        Actor::parse(name).unwrap()
+    }
+
+    fn park(scope: ParkScope, code: &str) -> (ParkScope, String) {
+        (scope, code.to_owned())
+    }
+
+    fn op(number: u8) -> ParkScope {
+        ParkScope::Op(OpId::from_bytes([number; 16]))
+    }
+
+    fn attention<'a>(parks: &'a [(ParkScope, String)], actor: &'a Actor) -> Attention<'a> {
+        Attention {
+            storage_failed: false,
+            parks,
+            actor,
+            dead_letters: 0,
+            held: 0,
+            outgrown: 0,
+            others: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_row_of_the_table_goes_before_those_below_it() {
+        let (ann, code) = (actor("ann"), |code: &str| code.to_owned());
+        let server = ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
+        let parks = [
+            park(op(1), "stale"),
+            park(ParkScope::Entity(EntityType::parse("lead").unwrap()), "unknown_entity"),
+            park(ParkScope::Tenant(TenantId::from_bytes([3; 16])), "other_tenant"),
+            park(server, "other_server"),
+        ];
+        let wanted = [
+            SyncState::NeedsServerConfirmed,
+            SyncState::NeedsAuth { code: code("other_tenant") },
+            SyncState::NeedsUpgrade { code: code("unknown_entity") },
+            SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, parked: 1, held: 0 },
+        ];
+        let offline = SyncState::Offline { code: code("dns") };
+        for (left, wanted) in (1..=parks.len()).rev().zip(wanted) {
+            assert_eq!(overall(&offline, &attention(&parks[..left], &ann)), wanted);
+        }
+        let others = vec![(actor("cid"), 1), (actor("ben"), 2)];
+        let waits = Attention { others, ..attention(&[], &ann) };
+        assert_eq!(overall(&offline, &waits), offline);
+        let wanted = SyncState::NeedsActors { actors: vec![actor("ben"), actor("cid")], ops: 3 };
+        assert_eq!(overall(&SyncState::Idle, &waits), wanted);
+        assert_eq!(overall(&SyncState::Idle, &attention(&[], &ann)), SyncState::Idle);
+        let syncing = SyncState::Syncing { done: 1, total: 2, current: None };
+        assert_eq!(overall(&syncing, &attention(&parks, &ann)), syncing);
+        let failed = Attention { storage_failed: true, ..attention(&parks, &ann) };
+        assert_eq!(overall(&syncing, &failed), SyncState::StorageFailed);
+    }
+
+    /// An op parked as "stale", "ahead" or "upcast" was counted as a conflict, in which nobody could choose.
+    #[test]
+    fn what_is_parked_without_a_conflict_is_not_counted_as_one() {
+        let ann = actor("ann");
+        let parks = [
+            park(op(1), "conflict"),
+            park(op(2), "stale"),
+            park(op(3), "ahead"),
+            park(op(4), "upcast"),
+            park(op(5), "of a later version"),
+        ];
+        let wanted = SyncState::NeedsAttention { dead_letters: 0, conflicts: 1, parked: 4, held: 0 };
+        assert_eq!(overall(&SyncState::Idle, &attention(&parks, &ann)), wanted);
+    }
+
+    #[test]
+    fn the_credentials_of_another_actor_are_not_asked_of_who_uses_the_book() {
+        let (ann, ben) = (actor("ann"), actor("ben"));
+        let parks = [park(ParkScope::Actor(ben.clone()), "expired")];
+        let waits = Attention { others: vec![(ben.clone(), 1)], ..attention(&parks, &ann) };
+        let wanted = SyncState::NeedsActors { actors: vec![ben.clone()], ops: 1 };
+        assert_eq!(overall(&SyncState::Idle, &waits), wanted);
+        let wanted = SyncState::NeedsAuth { code: "expired".to_owned() };
+        assert_eq!(overall(&SyncState::Idle, &attention(&parks, &ben)), wanted);
+    }
+
+    #[test]
+    fn a_run_that_settles_everything_is_done_with_everything() {
+        let begun = Progress::default().moved(0, 100);
+        assert_eq!(begun, Progress { done: 0, total: 100 });
+        // 40 were accepted, 10 lost a conflict and ended, 5 were written meanwhile.
+        assert_eq!(begun.moved(40, 55), Progress { done: 45, total: 100 });
+        assert_eq!(begun.moved(40, 70), Progress { done: 40, total: 110 });
+        assert_eq!(begun.moved(40, 70).moved(110, 0), Progress { done: 110, total: 110 });
+    }
+
+    proptest! {
+        #[test]
+        fn progress_never_runs_backwards(steps in prop::collection::vec((0..50u64, 0..50u64), 1..30)) {
+            let (mut progress, mut settled) = (Progress::default(), 0);
+            for (more, waiting) in steps {
+                settled += more;
+                let next = progress.moved(settled, waiting);
+                prop_assert!(next.done >= progress.done && next.total >= progress.total && next.done <= next.total);
+                progress = next;
+            }
+        }
+    }
+}

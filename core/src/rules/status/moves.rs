@@ -1,0 +1,149 @@
+//! How a person moves an op that is parked by itself.
+//!
+//! | the op is parked, since | a retry | a discard | a choice |
+//! |---|---|---|---|
+//! | it met a conflict that is open | no | no | yes |
+//! | it is worn out, ahead, made too large by an upcaster, or parked by a later version of this program | it goes again | it ends | no |
+//! | it met a conflict, and none is open any more | it goes again | it ends | no |
+//! | something outside has to change | no | no | no |
+//!
+//! With a retried op go the others of its record and of its transaction that are parked so: they were one unit, and one of them
+//! alone would wait for the others. A retry begins to count anew how often the op was stale.
+//!
+//! Invariants:
+//! 1. An op that is parked by itself is moved by a choice, or by a retry and a discard; never by neither.
+//! 2. No retry lifts a conflict in which somebody has to choose.
+//!
+//! What it is not: undo, which takes back any op that is in no unit and on which nothing newer stands.
+
+use std::collections::BTreeMap;
+
+use super::ParkReason;
+use crate::entry::{Decision, ParkScope, PlannedOp};
+use crate::ids::OpId;
+use crate::numbers::ConflictId;
+use crate::tail::Tail;
+
+/// What is parked, and the conflicts in which a person has to choose, each with its op.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stopped<'a> {
+    /// What is parked, and by which code.
+    pub parks: &'a [(ParkScope, String)],
+    /// The open conflicts.
+    pub open: &'a [(ConflictId, OpId)],
+}
+
+impl Stopped<'_> {
+    /// Returns whether an op is parked such that a person may retry it or discard it, by the table above.
+    pub fn is_for_a_person(&self, op: &OpId) -> bool {
+        let is_open = self.open.iter().any(|(_, known)| known == op);
+        let reason = ParkReason::of_op(self.parks, op).filter(|_| !is_open);
+        reason.is_some_and(|reason| reason == ParkReason::Conflict || reason.is_for_a_person())
+    }
+
+    /// Decides that parked ops go again, with those that go with them. `asked` are parked such that a person may retry them.
+    pub fn retry(&self, tail: &Tail, asked: &[OpId]) -> Vec<Decision> {
+        let mut again = BTreeMap::new();
+        for place in asked.iter().filter_map(|op| tail.place_of(op)) {
+            let Some(row) = tail.op(place) else { continue };
+            let of_record = tail.ops_of(&row.key).filter_map(|place| Some((place, tail.op(place)?)));
+            let together = of_record.chain(tail.ops_of_entry(place.seq));
+            again.extend(together.filter(|(_, row)| self.is_for_a_person(&row.op)));
+        }
+        let decisions = again.into_iter().flat_map(|(place, row)| {
+            let (key, op) = (row.key.clone(), PlannedOp { id: row.op, place });
+            [Decision::Retried { key, op }, Decision::Unparked { scope: ParkScope::Op(op.id) }]
+        });
+        decisions.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{Actor, RecordKey};
+    use crate::numbers::Seq;
+    use crate::op::{OpKind, OpPlace};
+    use crate::rows::TailRow;
+    use crate::time::{Hlc, WallTime};
+
+    fn op(number: u8) -> OpId {
+        OpId::from_bytes([number; 16])
+    }
+
+    fn key(record: u8) -> RecordKey {
+        RecordKey::parse("lead", &record.to_string()).unwrap()
+    }
+
+    fn park(number: u8, code: &str) -> (ParkScope, String) {
+        (ParkScope::Op(op(number)), code.to_owned())
+    }
+
+    /// Ops 1, 2, …, each in the entry and of the record that is told.
+    fn tail(ops: &[(u64, u8)]) -> Tail {
+        let mut tail = Tail::default();
+        for (number, (seq, record)) in (1u8..).zip(ops) {
+            let index = u32::from(number);
+            let row = TailRow {
+                op: op(number),
+                key: key(*record),
+                kind: OpKind::Update,
+                actor: Actor::parse("ann").unwrap(),
+                edited_at: Hlc::ZERO,
+                made_at: WallTime::default(),
+                schema_version: 1,
+                upcast: None,
+                transaction_ops: 1,
+                bytes: 10,
+                references: Vec::new(),
+                led_away: Vec::new(),
+            };
+            tail.insert(OpPlace { seq: Seq::new(*seq), index }, row);
+        }
+        tail
+    }
+
+    /// Returns the ops that go again.
+    fn again(stopped: Stopped<'_>, tail: &Tail, asked: u8) -> Vec<u8> {
+        let decisions = stopped.retry(tail, &[op(asked)]);
+        let retried = decisions.iter().filter_map(|decision| match decision {
+            Decision::Retried { op, .. } => Some(op.id.as_bytes()[0]),
+            _ => None,
+        });
+        let lifted =
+            decisions.iter().filter(|decision| matches!(decision, Decision::Unparked { .. })).count();
+        let retried: Vec<_> = retried.collect();
+        assert_eq!(retried.len(), lifted, "what goes again is parked no longer");
+        retried
+    }
+
+    /// A person could only undo such an op, the newest one first: nothing else moved it.
+    #[test]
+    fn every_op_that_is_parked_by_itself_has_a_way_on() {
+        let open = [(ConflictId { seq: Seq::new(9), number: 0 }, op(1))];
+        for code in ["stale", "ahead", "upcast", "conflict", "of a later version"] {
+            let parks = [park(1, code)];
+            assert!(Stopped { parks: &parks, open: &[] }.is_for_a_person(&op(1)), "{code}");
+            let chosen = Stopped { parks: &parks, open: &open };
+            assert!(!chosen.is_for_a_person(&op(1)), "{code}: there is something to choose");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_something_outside_is_not_for_a_person() {
+        let parks = [(ParkScope::Protocol, "426".to_owned()), park(2, "stale")];
+        assert!(!Stopped { parks: &parks, open: &[] }.is_for_a_person(&op(1)));
+    }
+
+    #[test]
+    fn a_parked_op_goes_again_with_those_that_were_one_unit_with_it() {
+        // Ops 1 and 2 are a transaction over records 1 and 2; op 3 is of record 1, op 4 of record 3.
+        let tail = tail(&[(5, 1), (5, 2), (6, 1), (7, 3)]);
+        let parks = [park(1, "stale"), park(2, "stale"), park(3, "ahead"), park(4, "stale")];
+        let stopped = Stopped { parks: &parks, open: &[] };
+        assert_eq!(again(stopped, &tail, 1), [1, 2, 3]);
+        assert_eq!(again(stopped, &tail, 4), [4]);
+        let open = [(ConflictId { seq: Seq::new(9), number: 0 }, op(3))];
+        assert_eq!(again(Stopped { open: &open, ..stopped }, &tail, 1), [1, 2], "a choice is not made by it");
+    }
+}

@@ -1,0 +1,263 @@
+//! Where the book says that it stands: what was sent, when the server last answered, how far a run is, and whom it waits for.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, sync_with};
+use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::{
+    Actor, Book, Clock, EntityRules, EntityType, FnRemote, Mutation, OpId, ParkReason, RecordState,
+    RecordStatus, Remote, RunOptions, Schema, SyncState, limits,
+};
+use serde_json::json;
+
+fn actor(name: &str) -> Actor {
+    Actor::parse(name).unwrap()
+}
+
+fn only_op(book: &Book) -> OpId {
+    let queue = book.queue().unwrap();
+    let [queued] = queue.as_slice() else { panic!("one op, not {}", queue.len()) };
+    queued.op.op
+}
+
+/// A remote that says of every unit that the record has another version by now, or that its stamp is too far ahead.
+fn turning_back(server: &Server, outcome: Outcome) -> impl Remote + use<> {
+    let server = server.clone();
+    FnRemote::new(move |request: &ExchangeRequest| {
+        let mut request = request.clone();
+        let units = std::mem::take(&mut request.units);
+        let mut answer = server.answer(&request);
+        answer.outcomes =
+            units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }).collect();
+        Ok(answer)
+    })
+}
+
+fn stale() -> Outcome {
+    Outcome::Stale { current: Vec::new(), applied: Vec::new() }
+}
+
+/// A book with one op that the server turned back as often as it may.
+fn worn_out(outcome: Outcome) -> (Server, Book) {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    sync_with(&ann, &turning_back(&server, outcome));
+    (server, ann)
+}
+
+/// The report said that everything was sent, though nothing had left the device.
+#[test]
+fn what_reached_nobody_is_not_counted_as_sent() {
+    for (failure, sent) in
+        [(Failure::Unreachable { code: "dns" }, 0), (Failure::Unknown { code: "reset" }, 1)]
+    {
+        let clock = TestClock::starting();
+        let ann = book("ann", &clock);
+        ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+        let fails = failure.clone();
+        let report = sync_with(&ann, &FnRemote::new(move |_: &ExchangeRequest| Err(fails.clone().into())));
+        assert_eq!((report.units_sent, report.ops_sent), (sent, sent), "{failure:?}");
+        assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::WaitingForNetwork);
+    }
+}
+
+/// It stood still while the server answered for hours that there was nothing new.
+#[test]
+fn when_the_server_last_answered_moves_with_every_answer_and_costs_no_write() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    assert_eq!(ann.status().synced_at, None);
+    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    sync(&ann, &server);
+    sync(&ann, &server);
+    let (written, head) = (clock.now().wall, ann.head().unwrap());
+    let told = ann.watch_status();
+    clock.advance(3_600_000);
+    sync(&ann, &server);
+    assert_eq!(ann.status().synced_at, Some(clock.now().wall));
+    assert_eq!(told.borrow().synced_at, Some(clock.now().wall));
+    let explained = ann.explain(&key("lead/1")).unwrap();
+    assert_eq!(explained.book_synced_at, Some(clock.now().wall));
+    assert!(
+        explained
+            .to_string()
+            .ends_with(&format!("The server last answered this device at {}.", clock.now().wall))
+    );
+    assert_eq!(ann.head().unwrap(), head, "nothing was written for it");
+    assert!(written < clock.now().wall);
+    let unreachable = FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "dns" }.into()));
+    let before = ann.status().synced_at;
+    clock.advance(60_000);
+    sync_with(&ann, &unreachable);
+    assert_eq!(ann.status().synced_at, before, "nobody answered");
+}
+
+#[test]
+fn after_a_start_the_last_answer_is_the_last_one_that_was_written() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.book");
+    let ann = Book::create_new(&path, options("ann", &clock)).unwrap();
+    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    sync(&ann, &server);
+    sync(&ann, &server);
+    let written = ann.status().synced_at;
+    clock.advance(60_000);
+    sync(&ann, &server);
+    assert_ne!(ann.status().synced_at, written);
+    ann.close().unwrap();
+    assert_eq!(Book::open(&path, options("ann", &clock)).unwrap().status().synced_at, written);
+}
+
+/// `done` counted what was accepted and `left` all that was owed, so that both jumped about.
+#[test]
+fn progress_never_runs_backwards_and_names_the_record() {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    let lead =
+        |number: u32| Mutation::create(key(&format!("lead/{number:03}")), fields(json!({"n": number})));
+    ann.import((0..100).map(lead).collect()).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (book, there, told) = (ann.clone(), server.clone(), Arc::clone(&seen));
+    let remote = FnRemote::new(move |request: &ExchangeRequest| {
+        told.lock().unwrap().push(book.status().state);
+        if told.lock().unwrap().len() == 2 {
+            book.import((100..110).map(lead).collect()).unwrap();
+        }
+        Ok(there.answer(request))
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = RunOptions { batch_ops: 25, ..RunOptions::default() };
+    runtime.block_on(ann.sync(&remote, &run)).unwrap();
+    let steps: Vec<_> = seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|state| match state {
+            SyncState::Syncing { done, total, current } => {
+                (*done, *total, current.as_ref().map(ToString::to_string))
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let named = |number: &str| Some(format!("lead/{number}"));
+    assert_eq!(steps[0], (0, 100, named("000")));
+    assert_eq!(steps[1], (25, 100, named("025")));
+    assert_eq!(steps[2], (50, 110, named("050")), "ten were written meanwhile");
+    assert!(steps.is_sorted_by(|one, next| one.0 <= next.0 && one.1 <= next.1), "{steps:?}");
+    assert_eq!((ann.status().state, ann.status().pending), (SyncState::Idle, 0));
+}
+
+/// A server that never answers.
+struct Never;
+impl Remote for Never {
+    fn exchange<'a>(
+        &'a self,
+        _: &'a ExchangeRequest,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<fieldbook::Received, fieldbook::RemoteError>> + Send + 'a>,
+    > {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_run_that_nobody_waits_for_any_more_leaves_nothing_in_flight() {
+    let clock = TestClock::starting();
+    let ann = book("ann", &clock);
+    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let run = RunOptions::default();
+        let waits = ann.sync(&Never, &run);
+        assert!(tokio::time::timeout(Duration::from_millis(200), waits).await.is_err());
+    });
+    assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::WaitingForNetwork);
+    assert_eq!(ann.status().state, SyncState::Idle);
+}
+
+/// The state was idle, and nobody was told that anything waited.
+#[test]
+fn while_the_change_of_another_user_waits_the_state_says_for_whom() {
+    let clock = TestClock::starting();
+    let (server, shared) = (Server::new(&clock), book("ann", &clock));
+    shared.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    shared.act_as(actor("ben"));
+    shared.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
+    sync(&shared, &server);
+    assert_eq!(shared.status().state, SyncState::NeedsActors { actors: vec![actor("ann")], ops: 1 });
+    let explained = shared.explain(&key("lead/1")).unwrap();
+    assert!(explained.to_string().contains("a creation by ann at "), "{explained}");
+    assert!(
+        explained.to_string().contains("waits until ann, who made it, uses this device again"),
+        "{explained}"
+    );
+    shared.act_as(actor("ann"));
+    assert_eq!(shared.status().state, SyncState::Idle);
+    sync(&shared, &server);
+    assert_eq!((shared.status().state, shared.status().pending), (SyncState::Idle, 0));
+}
+
+#[test]
+fn what_never_leaves_the_device_waits_for_nobody() {
+    let clock = TestClock::starting();
+    let local = EntityRules { local_only: true, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let schema = Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() })
+        .declare(EntityType::parse("draft").unwrap(), local);
+    let shared =
+        Book::on_backend(redb::backends::InMemoryBackend::new(), options("ann", &clock).schema(schema))
+            .unwrap();
+    shared.create(key("draft/1"), fields(json!({"name": "Ann"}))).unwrap();
+    shared.act_as(actor("ben"));
+    assert_eq!(shared.status().state, SyncState::Idle);
+    let explained = shared.explain(&key("draft/1")).unwrap();
+    assert!(explained.to_string().contains("stays on this device"), "{explained}");
+}
+
+/// It was counted as a conflict, in which nobody could choose; a retry and a discard were refused.
+#[test]
+fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {
+    for (outcome, reason) in [(stale(), ParkReason::WornOut), (Outcome::Ahead, ParkReason::Ahead)] {
+        let (server, ann) = worn_out(outcome.clone());
+        assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Parked(reason));
+        let waits = SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, parked: 1, held: 0 };
+        assert_eq!(ann.status().state, waits);
+        let explained = ann.explain(&key("lead/1")).unwrap();
+        assert_eq!(explained.standing, RecordState::Parked);
+        assert!(
+            explained
+                .to_string()
+                .contains("It waits for ann, or whoever helps them, to retry it or discard it")
+        );
+        sync(&ann, &server);
+        assert_eq!(ann.status().pending, 1, "it goes on by a person alone");
+        ann.retry(vec![only_op(&ann)]).unwrap();
+        assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
+        sync(&ann, &server);
+        assert_eq!((ann.status().state, ann.status().pending), (SyncState::Idle, 0));
+        assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann"})));
+        assert_sound(&ann);
+
+        let (server, ann) = worn_out(outcome);
+        ann.discard(vec![only_op(&ann)], "typed twice").unwrap();
+        sync(&ann, &server);
+        assert_eq!((ann.status().state, ann.status().pending), (SyncState::Idle, 0));
+        assert_eq!(server.record("lead/1"), None);
+        assert_sound(&ann);
+    }
+}
+
+#[test]
+fn a_retry_gives_a_worn_out_op_as_many_attempts_as_a_new_one() {
+    let (server, ann) = worn_out(stale());
+    ann.retry(vec![only_op(&ann)]).unwrap();
+    let report = sync_with(&ann, &turning_back(&server, stale()));
+    assert_eq!(report.units_sent, u64::from(limits::STALE_TRIES));
+    assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Parked(ParkReason::WornOut));
+}
