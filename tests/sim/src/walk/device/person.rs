@@ -12,6 +12,7 @@ use fieldbook_core::rules::choose::{Choice, choose};
 use fieldbook_core::rules::discard::{discard, given_up};
 use fieldbook_core::rules::failure::{Doubted, isolate};
 use fieldbook_core::rules::retry::retry;
+use fieldbook_core::rules::status::Stopped;
 use fieldbook_core::rules::undo::{annul, compensate};
 use fieldbook_core::rules::{NotPossible, effective_fields};
 use fieldbook_core::{Fields, FieldsJson, Hlc, Mutation, OpPlace, RecordKey, UnitId};
@@ -102,7 +103,7 @@ impl Device {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
             let letter = job.device.tables.dead_letters.get(&op).cloned();
-            let again = retry(&job.device.tail, vec![(op, letter)]);
+            let again = retry(&job.device.tail, Stopped::default(), vec![(op, letter)]);
             let decisions = again.map_err(|error| Broken::unsound(&error))?;
             job.decide(Verb::Retry, decisions, Items::default())
         })
@@ -112,8 +113,8 @@ impl Device {
     pub(in crate::walk) fn discard(&mut self, moment: Moment<'_>, place: OpPlace) -> Result<(), Broken> {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
-            let found =
-                given_up(&job.device.tail, &BTreeSet::new(), &[op], |_, _| Ok::<_, NotPossible>(None));
+            let (tail, stopped) = (&job.device.tail, Stopped::default());
+            let found = given_up(tail, &BTreeSet::new(), stopped, &[op], |_, _| Ok::<_, NotPossible>(None));
             let found = found.map_err(|error| Broken::unsound(&error))?;
             let rows: BTreeMap<_, _> = found.iter().map(|op| (op.key.clone(), job.row(&op.key))).collect();
             let decisions = discard(&found, &rows);
