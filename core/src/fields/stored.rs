@@ -138,7 +138,9 @@ impl fmt::Debug for FieldsJson {
 
 impl Serialize for FieldsJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_str::<&RawValue>(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
+        // What is not fit to be fields is written as it was sent.
+        let text = self.0.strip_prefix(UNFIT).unwrap_or(&self.0);
+        serde_json::from_str::<&RawValue>(text).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 

@@ -48,3 +48,18 @@ fn an_outcome_of_an_unknown_class_does_not_read() {
         assert!(serde_json::from_str::<UnitOutcome>(bad).is_err(), "{bad}");
     }
 }
+
+/// Fuzzing found that such a request was read and could not be written: nobody could keep it or pass it on.
+#[test]
+fn fields_that_are_none_read_and_are_written_as_they_were_sent() {
+    for sent in ["2", r#"{"a":1e-400}"#, "[1, 2]", r#"{"a":1,"a":2}"#] {
+        let text = format!(
+            r#"{{"key":"lead/1","kind":"update","ops":[],"edited_at":1,"schema_version":1,"fields":{sent}}}"#
+        );
+        let change: UnitChange = serde_json::from_str(&text).unwrap();
+        assert!(change.fields.as_ref().and_then(FieldsJson::unfit).is_some(), "{sent}");
+        let written = serde_json::to_string(&change).unwrap();
+        assert!(written.contains(sent), "{written}");
+        assert_eq!(serde_json::from_str::<UnitChange>(&written).unwrap(), change);
+    }
+}
