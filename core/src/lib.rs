@@ -18,6 +18,7 @@ pub mod log;
 #[cfg(feature = "store")]
 pub mod new_file;
 pub mod protocol;
+pub mod record;
 pub mod rows;
 pub mod rules;
 #[cfg(feature = "store")]

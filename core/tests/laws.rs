@@ -1,6 +1,5 @@
 //! The laws of the rules, over tails that nobody would think of. `PROPTEST_CASES` says how many: `.ci/run laws` asks for
-//! 10,000 of each. Those of plans and of what is frozen stand here, over the tails that [`book`] draws; those of conflicts are in
-//! [`conflicts`].
+//! 10,000 of each.
 //!
 //! 1. Applying what ops come to equals applying the ops: what is frozen makes of the confirmed record what the ops make of it.
 //! 2. Ops never go as one across a barrier: an op under way, a transaction's edge, another actor, another schema version, an
@@ -10,28 +9,376 @@
 //! 5. Every op of the tail is in a unit, in a group, or held.
 //! 6. A request as a whole, what is sent again and what is new, takes no deletion past what was made before it and refers to
 //!    its record, and sends again in the order in which it was planned.
-//! 7. Edits are in a total order, in which all devices agree; a rule that is applied again changes nothing.
+//! 7. Joining writes is associative, commutative and idempotent. What is stored of registers reads as the same registers.
+//!
+//! The laws of policies and of rebase are beside these (`rules/rebase`).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
-#[path = "laws/book.rs"]
-mod book;
-#[path = "laws/conflicts.rs"]
-mod conflicts;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
-use std::collections::BTreeSet;
-
-use book::{
-    Book, NOW, WINDOW, actor, any_book, any_book_under_way, comes_to, confirmed, one_by_one, priorities,
-    request, schema,
+use fieldbook_core::entry::{FieldsSource, Item, Items, Planned};
+use fieldbook_core::protocol::UnitChange;
+use fieldbook_core::record::{
+    Before, Does, EditStamp, FieldStamps, FieldWrites, Joined, Life, Pending, Register, Registers, SentFor,
+    TailOp, WriteStamps, Writes, join,
 };
-use fieldbook_core::entry::{Items, Planned};
-use fieldbook_core::rows::{TailRow, UnitChangeRow, UnitRow};
+use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
-use fieldbook_core::rules::group::Group;
-use fieldbook_core::rules::plan::Hold;
+use fieldbook_core::rules::inspect::NoInspection;
+use fieldbook_core::rules::plan::{Group, Hold, Plan, PlanInput, plan};
+use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{OpKind, OpPlace, RecordKey, SeededRandomness, Seq, WallTime};
+use fieldbook_core::{
+    Actor, EntityRules, EntityType, Fields, FieldsJson, Hash, Hlc, InvalidFields, OpId, OpKind, OpPlace,
+    Priorities, RecordKey, Reference, Schema, SeededRandomness, Seq, UnitId, Version, WallTime,
+};
 use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
+const WINDOW: Duration = Duration::from_millis(5_000);
+const KINDS: [OpKind; 4] = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace];
+const RECORDS: usize = 4;
+
+/// An op as it is drawn.
+#[derive(Debug, Clone)]
+struct Drawn {
+    kind: usize,
+    record: usize,
+    other_actor: bool,
+    new_version: bool,
+    /// Whether it is of the same transaction as the one before it.
+    joins: bool,
+    fresh: bool,
+    dead: bool,
+    refers: Option<usize>,
+    leaves: Option<usize>,
+    fields: Fields,
+}
+
+/// A unit of the first ops of a record, as it is drawn.
+#[derive(Debug, Clone)]
+struct DrawnUnit {
+    ops: usize,
+    planned: u64,
+    number: u32,
+    tries: u32,
+    backs_off: bool,
+}
+
+/// A tail with all that planning and freezing read.
+#[derive(Debug, Default)]
+struct Book {
+    tail: Tail,
+    rows: HashMap<RecordKey, RecordRow>,
+    ops: BTreeMap<OpPlace, (RecordKey, OpContent)>,
+    items: HashMap<Seq, Vec<Item>>,
+}
+
+fn key(record: usize) -> RecordKey {
+    let entity = if record < RECORDS / 2 { "lead" } else { "note" };
+    RecordKey::parse(entity, &record.to_string()).unwrap()
+}
+
+fn actor(other: bool) -> Actor {
+    Actor::parse(if other { "user-2" } else { "user-1" }).unwrap()
+}
+
+prop_compose! {
+    fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
+        Just(Value::Null), (0..3u8).prop_map(|n| json!(n)),
+    ], 0..3)) -> Fields {
+        members.into_iter().collect()
+    }
+}
+
+prop_compose! {
+    fn drawn()(
+        kind in 0..4usize, record in 0..RECORDS,
+        (other_actor, new_version, joins) in (rarely(), rarely(), rarely()),
+        (fresh, dead) in (rarely(), rarely()),
+        refers in prop::option::weighted(0.3, 0..RECORDS), leaves in prop::option::weighted(0.3, 0..RECORDS),
+        fields in some_fields(),
+    ) -> Drawn {
+        Drawn { kind, record, other_actor, new_version, joins, fresh, dead, refers, leaves, fields }
+    }
+}
+
+fn rarely() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.15)
+}
+
+fn priorities() -> impl Strategy<Value = [Priorities; 2]> {
+    let some = || prop::option::of(-1..2i32);
+    let one = || {
+        (some(), some(), some()).prop_map(|(create, update, delete)| Priorities { create, update, delete })
+    };
+    [one(), one()]
+}
+
+fn schema([leads, notes]: [Priorities; 2]) -> Schema {
+    let rules = |entity: &str, priorities| {
+        let entity = EntityType::parse(entity).unwrap();
+        let references = vec![Reference { field: "about".to_owned(), entity }];
+        EntityRules { references, priorities, undo_window: WINDOW, ..EntityRules::default() }
+    };
+    // Leads refer to notes and notes to leads, so that records may wait for each other. No version is declared by name.
+    Schema::open(rules("note", leads)).declare(
+        EntityType::parse("note").unwrap(),
+        EntityRules { schema_version: 1, upcasters: BTreeMap::new(), ..rules("lead", notes) },
+    )
+}
+
+impl Book {
+    fn new(confirmed: Vec<Option<Fields>>, ops: Vec<Drawn>, under_way: usize) -> Self {
+        let mut book = Self::default();
+        for (record, image) in confirmed.into_iter().enumerate() {
+            let confirmed = image.map(|image| Confirmed {
+                version: Version::new(7),
+                edited_at: Hlc::from_bits(1),
+                op: OpId::from_bytes([0; 16]),
+                older: Vec::new(),
+                floor: None,
+                deleted: false,
+                fields: image.into_image().to_json(),
+            });
+            book.rows.insert(key(record), RecordRow { confirmed, ..RecordRow::default() });
+        }
+        let (mut seq, mut index) = (0, 0);
+        let mut intents: Vec<Vec<Drawn>> = Vec::new();
+        for op in ops {
+            match intents.last_mut() {
+                Some(last) if op.joins => last.push(op),
+                _ => intents.push(vec![op]),
+            }
+        }
+        for intent in intents {
+            let (ops, first) = (intent.len(), intent[0].clone());
+            seq += 1;
+            // A transaction has one author and one time, and is refused whole.
+            for op in intent {
+                let place = OpPlace { seq: Seq::new(seq), index };
+                book.insert(
+                    place,
+                    &Drawn { other_actor: first.other_actor, fresh: first.fresh, dead: first.dead, ..op },
+                    ops,
+                );
+                index += 1;
+            }
+            index = 0;
+        }
+        book.send(under_way);
+        book
+    }
+
+    fn insert(&mut self, place: OpPlace, drawn: &Drawn, transaction_ops: usize) {
+        let (key, kind) = (key(drawn.record), KINDS[drawn.kind]);
+        let number = u32::try_from(self.ops.len() + 1).unwrap();
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let op = OpId::from_bytes(bytes);
+        let mut fields = if kind == OpKind::Delete { Fields::new() } else { drawn.fields.clone() };
+        // Nobody writes an update that says nothing (`admit`).
+        if kind == OpKind::Update && fields.is_empty() {
+            fields.set("a", 1);
+        }
+        let refers = drawn.refers.filter(|target| *target != drawn.record && kind != OpKind::Delete);
+        // Leads refer to notes and notes to leads.
+        let refers = refers.filter(|target| (*target < RECORDS / 2) != (drawn.record < RECORDS / 2));
+        if let Some(target) = refers {
+            fields.set("about", target.to_string());
+        }
+        let is_other = |target: &usize| (*target < RECORDS / 2) != (drawn.record < RECORDS / 2);
+        let leaves = drawn
+            .leaves
+            .filter(|target| is_other(target) && kind != OpKind::Create && refers != Some(*target));
+        // Notes are declared by name, so that their version counts; only leads have ops of two versions.
+        let schema_version = if drawn.new_version && drawn.record < RECORDS / 2 { 2 } else { 1 };
+        let edited_at = Hlc::from_bits(u64::from(number) + 10);
+        let references = refers
+            .map(|target| FieldReference { field: "about".to_owned(), target: Some(self::key(target)) });
+        self.tail.insert(
+            place,
+            TailRow {
+                op,
+                key: key.clone(),
+                kind,
+                actor: actor(drawn.other_actor),
+                edited_at,
+                made_at: if drawn.fresh { NOW } else { WallTime::from_milliseconds(0) },
+                schema_version,
+                upcast: None,
+                transaction_ops: u32::try_from(transaction_ops).unwrap(),
+                bytes: 10,
+                references: references.into_iter().collect(),
+                led_away: leaves.map(self::key).into_iter().collect(),
+            },
+        );
+        self.tail.set_dead(place, drawn.dead);
+        let row = self.rows.entry(key.clone()).or_default();
+        row.visible = Visible::Absent;
+        let (cleared, cleared_at) = cleared(row, &self.ops, kind, &fields);
+        let pending = Pending::new(op, place, kind, edited_at);
+        row.tail.push(Pending { dead: drawn.dead, cleared, cleared_at, ..pending });
+        self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
+    }
+
+    /// Puts the first ops of the first record under way, if none of them is in a transaction.
+    fn send(&mut self, count: usize) {
+        let unit = DrawnUnit { ops: count, planned: 1_000, number: 0, tries: 0, backs_off: false };
+        self.send_of(0, &unit);
+    }
+
+    /// Puts the first ops of a record under way, if none of them is in a transaction.
+    fn send_of(&mut self, record: usize, drawn: &DrawnUnit) {
+        let first: Vec<_> = self
+            .tail
+            .ops_of(&key(record))
+            .filter(|place| !self.tail.is_dead(*place))
+            .take(drawn.ops)
+            .collect();
+        if first.is_empty() || first.iter().any(|place| self.tail.op(*place).unwrap().transaction_ops > 1) {
+            return;
+        }
+        let ops = first.iter().map(|place| fieldbook_core::entry::PlannedOp {
+            id: self.tail.op(*place).unwrap().op,
+            place: *place,
+        });
+        let change = UnitChangeRow {
+            key: key(record),
+            kind: OpKind::Update,
+            ops: ops.collect(),
+            base: None,
+            sent_for: SentFor { version: None, record: None },
+            edited_at: Hlc::ZERO,
+            older: Vec::new(),
+            schema_version: 1,
+            fields: FieldsSource::Nothing,
+        };
+        let unit = UnitRow {
+            planned: Seq::new(drawn.planned),
+            number: drawn.number,
+            actor: self.tail.op(first[0]).unwrap().actor.clone(),
+            changes: vec![change],
+            digest: Hash::from_bytes([0; 32]),
+            replaces: Vec::new(),
+            tries: drawn.tries,
+            code: String::new(),
+            first_try: None,
+            retry_at: drawn.backs_off.then(|| NOW.plus(WINDOW)),
+            suspicion: None,
+        };
+        // In another order than that of the plans.
+        self.tail.put_unit(UnitId::from_bytes([9 - u8::try_from(record).unwrap(); 16]), &unit);
+    }
+
+    fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
+        plan(&PlanInput {
+            tail: &self.tail,
+            schema,
+            parks: &[],
+            actor: &actor(false),
+            now: NOW,
+            batch_ops,
+            batch_bytes: usize::MAX,
+            unmetered: true,
+            heed_backoff: true,
+            inspect: &NoInspection,
+        })
+    }
+
+    fn op(&self, place: OpPlace) -> &TailRow {
+        self.tail.op(place).unwrap()
+    }
+
+    fn waiting(&self, key: &RecordKey) -> Vec<OpPlace> {
+        self.tail.ops_of(key).filter(|place| !self.tail.is_dead(*place)).collect()
+    }
+
+    fn is_transaction(&self, group: &Group) -> bool {
+        group.records.iter().flat_map(|(_, places)| places).any(|place| self.op(*place).transaction_ops > 1)
+    }
+}
+
+impl View for Book {
+    type Error = InvalidFields;
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, InvalidFields> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn unit(&mut self, _: &UnitId) -> Result<Option<UnitRow>, InvalidFields> {
+        Ok(None)
+    }
+
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, InvalidFields> {
+        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
+    }
+
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, InvalidFields> {
+        Ok(self.ops[&place].1.clone())
+    }
+
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, InvalidFields> {
+        Ok(match source {
+            FieldsSource::Nothing => None,
+            FieldsSource::OfOp(place) => Some(self.ops[&place].1.fields.to_json()),
+            FieldsSource::Item(seq, index) => {
+                let bytes = self.items[&seq][usize::try_from(index).unwrap()].bytes().unwrap();
+                Some(FieldsJson::from_stored(bytes).unwrap())
+            }
+        })
+    }
+}
+
+fn any_book() -> impl Strategy<Value = Book> {
+    let confirmed = prop::collection::vec(prop::option::of(some_fields()), RECORDS);
+    (confirmed, prop::collection::vec(drawn(), 0..12), 0..3usize)
+        .prop_map(|(confirmed, ops, under_way)| Book::new(confirmed, ops, under_way))
+}
+
+prop_compose! {
+    fn drawn_unit()(
+        ops in 0..3usize, planned in 1_000..1_002u64, number in 0..3u32, tries in 0..2u32, backs_off in any::<bool>(),
+    ) -> DrawnUnit {
+        DrawnUnit { ops, planned, number, tries, backs_off }
+    }
+}
+
+/// A book with units of several records under way, some of which back off.
+fn any_book_under_way() -> impl Strategy<Value = Book> {
+    (any_book(), prop::collection::vec(drawn_unit(), RECORDS)).prop_map(|(mut book, units)| {
+        for (record, unit) in units.iter().enumerate().skip(1) {
+            book.send_of(record, unit);
+        }
+        book
+    })
+}
+
+/// A unit of a request: its records with their ops, and the first op of what is sent again.
+type Sent = (Vec<(RecordKey, Vec<OpPlace>)>, Option<OpPlace>);
+
+/// The units of a request, in order.
+fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
+    let again = plan.again.iter().map(|id| {
+        let unit = book.tail.unit(id).unwrap();
+        let of =
+            |key: &RecordKey| unit.ops.iter().copied().filter(|place| book.op(*place).key == *key).collect();
+        let records = unit.records.iter().map(|key| (key.clone(), of(key))).collect();
+        (records, unit.ops.iter().min().copied())
+    });
+    again.chain(plan.groups.iter().map(|group| (group.records.clone(), None))).collect()
+}
+
+/// Worked out a second time: what ops of one record come to.
+fn comes_to(kinds: &[OpKind]) -> OpKind {
+    match (kinds.first(), kinds.last()) {
+        (_, Some(OpKind::Delete)) => OpKind::Delete,
+        _ if !kinds.contains(&OpKind::Delete) && kinds.first() == Some(&OpKind::Create) => OpKind::Create,
+        _ => OpKind::Update,
+    }
+}
 
 proptest! {
     #[test]
@@ -212,7 +559,7 @@ proptest! {
         book.items.insert(seq, Vec::from(Items::clone(&frozen.items)));
         for unit in units {
             let changes = unit.changes.iter().map(|change| UnitChangeRow {
-                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, base_fields: None,
+                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, sent_for: SentFor { version: None, record: None },
                 edited_at: change.edited_at, older: change.older.clone(), schema_version: change.schema_version, fields: change.fields,
             });
             let row = UnitRow {
@@ -221,19 +568,144 @@ proptest! {
                 tries: 0, code: String::new(), first_try: None, retry_at: None, suspicion: None,
             };
             let thawed = thaw(&mut book, unit.id, &row).unwrap();
-            for change in thawed.changes {
+            for mut change in thawed.changes {
                 let places: Vec<_> = unit.changes.iter().filter(|planned| planned.key == change.key)
                     .flat_map(|planned| planned.ops.iter().map(|op| op.place)).collect();
-                let fields = change.fields.map(|json| json.to_fields().unwrap()).unwrap_or_default();
-                let mut at_once = confirmed(&book, &change.key);
-                at_once.apply(change.kind, &fields);
-                prop_assert_eq!(one_by_one(&book, &change.key, &places).fields, at_once.fields);
+                let fields = change.fields.take().map(|json| json.to_fields().unwrap()).unwrap_or_default();
+                let names: Vec<_> = fields.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect();
+                let mut at_once = book.rows[&change.key].registers().unwrap();
+                at_once.join_sent(&change, fields);
+                prop_assert_eq!(shown(&one_by_one(&book, &change.key, &places)), shown(&at_once));
+                let row = book.rows[&change.key].confirmed.as_ref();
+                let here = Confirmed::of(&at_once, Version::new(8)).map(|made| (made.stamp(), made.older, made.floor));
+                prop_assert_eq!(here, made_at_server(row, &change, &names), "server and device make the same of it");
             }
         }
         for annulled in annulled {
             let places: Vec<_> = annulled.ops.iter().map(|op| op.place).collect();
-            let before = confirmed(&book, &annulled.key).fields;
-            prop_assert_eq!(one_by_one(&book, &annulled.key, &places).fields, before, "they come to nothing");
+            let before = book.rows[&annulled.key].registers().unwrap().image();
+            prop_assert_eq!(one_by_one(&book, &annulled.key, &places).image(), before, "they come to nothing");
         }
     }
+
+    #[test]
+    fn the_order_and_the_repetition_of_writes_to_a_living_record_do_not_matter(
+        all in prop::collection::vec(some_edit(), 0..8), order in Just((0..8usize).collect::<Vec<_>>()).prop_shuffle(),
+        again in prop::collection::vec(0..8usize, 0..8),
+    ) {
+        let join = |record: Registers, number: &usize| match all.get(*number) {
+            Some(writes) => record.with([writes]),
+            None => record,
+        };
+        let one_by_one = all.iter().fold(Registers::default(), |record, writes| record.with([writes]));
+        let shuffled = order.iter().chain(&again).fold(Registers::default(), join);
+        prop_assert_eq!(&shuffled, &one_by_one);
+        prop_assert!(all.iter().all(|writes| !writes.are_left(&one_by_one)), "nothing is left of what was joined");
+    }
+
+    #[test]
+    fn whether_a_record_is_there_depends_on_no_order(
+        edits in prop::collection::vec(some_edit(), 0..5), deletions in prop::collection::vec((1..9u64, 5..8u8), 0..4),
+        order in Just((0..9usize).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let deletes = |(at, op): &(u64, u8)| {
+            Writes { does: Does::Deletes, stamp: stamp(*at, *op), fields: BTreeMap::new(), brings_back: None }
+        };
+        let all: Vec<_> = edits.into_iter().chain(deletions.iter().map(deletes)).collect();
+        let in_order = all.iter().fold(Registers::default(), |record, writes| record.with([writes]));
+        let shuffled = order.iter().filter_map(|number| all.get(*number));
+        let shuffled = shuffled.fold(Registers::default(), |record, writes| record.with([writes]));
+        prop_assert_eq!((shuffled.life, shuffled.stamp), (in_order.life, in_order.stamp));
+        let last = all.iter().max_by_key(|writes| writes.stamp);
+        prop_assert_eq!(in_order.is_deleted(), last.is_some_and(|last| last.does == Does::Deletes), "the last word decides");
+    }
+
+    #[test]
+    fn what_is_stored_of_registers_reads_as_the_same_registers(
+        all in prop::collection::vec(some_edit(), 0..6), deletion in prop::option::of((0..9u64, 0..4u8)), number in 1..9u64,
+    ) {
+        let mut record = all.iter().fold(Registers::default(), |record, writes| record.with([writes]));
+        if let Some((at, op)) = deletion {
+            record.join(&Writes { does: Does::Deletes, stamp: stamp(at, op), fields: BTreeMap::new(), brings_back: None });
+        }
+        // An edit above a deletion brings the record back, with a floor.
+        let edit = Writes { does: Does::Edits, stamp: stamp(9, 9), fields: BTreeMap::new(), brings_back: None };
+        for record in [record.clone(), record.with([&edit])] {
+            let stored = Confirmed::of(&record, Version::new(number));
+            let read = stored.as_ref().map(|stored| stored.registers().unwrap());
+            prop_assert_eq!(stored.map(|stored| stored.version), (record.life != Life::Unknown).then(|| Version::new(number)));
+            prop_assert_eq!(read.unwrap_or_default(), record);
+        }
+    }
+}
+
+/// Notes what an op takes away without naming it: a replace what its author read, a new creation what the deletion beneath had shown.
+fn cleared(
+    row: &RecordRow,
+    ops: &BTreeMap<OpPlace, (RecordKey, OpContent)>,
+    kind: OpKind,
+    said: &Fields,
+) -> (Vec<String>, Option<EditStamp>) {
+    let deletion = row.tail.last().filter(|last| last.kind == OpKind::Delete);
+    let seen = match (kind, deletion) {
+        (OpKind::Replace, _) => row.tail.as_slice(),
+        (OpKind::Create, Some(_)) => &row.tail[..row.tail.len() - 1],
+        _ => return (Vec::new(), None),
+    };
+    let mut names: BTreeSet<String> = row.registers().unwrap().fields.into_keys().collect();
+    names.extend(seen.iter().flat_map(|earlier| ops[&earlier.place].1.fields.names().map(str::to_owned)));
+    let cleared = names.into_iter().filter(|name| !said.has(name)).collect();
+    (cleared, deletion.filter(|_| kind == OpKind::Create).map(Pending::stamp))
+}
+
+fn stamp(at: u64, op: u8) -> EditStamp {
+    EditStamp { edited_at: Hlc::from_bits(at), op: OpId::from_bytes([op; 16]) }
+}
+
+prop_compose! {
+    /// Writes of fields of one record. Two with one stamp are the same write: what they say follows from it.
+    fn some_edit()(at in 1..9u64, op in 1..4u8) -> Writes {
+        let own = stamp(at, op);
+        let said = ["a", "b", "c"].into_iter().zip(0..).filter(|(_, number)| (at + u64::from(op)) >> number & 1 == 1);
+        let value = |number: u64| if (at + number) % 3 == 0 { Value::Null } else { json!([at, op]) };
+        let fields = said.map(|(name, number)| (name.to_owned(), Register { value: value(number), stamp: own }));
+        Writes { does: Does::Creates, stamp: own, fields: fields.collect(), brings_back: None }
+    }
+}
+
+/// What the server makes of its row by a change: its stamp, the fields that have another, and its floor.
+fn made_at_server(
+    row: Option<&Confirmed>,
+    change: &UnitChange,
+    names: &[(String, bool)],
+) -> Option<(EditStamp, Vec<FieldWrites>, Option<EditStamp>)> {
+    let before = match row {
+        None => Before::Never,
+        Some(row) if row.deleted => Before::Deleted(row.stamp()),
+        Some(row) => {
+            let present = row.fields.to_fields().unwrap();
+            let present = present.names().map(str::to_owned).collect::<Vec<_>>();
+            Before::There(FieldStamps::of(row.stamp(), &row.older, row.floor, present))
+        }
+    };
+    let write = WriteStamps { kind: change.kind, stamp: change.stamp(), older: &change.older, fields: names };
+    match join(before, &write) {
+        Joined::AsBefore => None,
+        Joined::Deleted(stamp) => Some((stamp, Vec::new(), None)),
+        Joined::There { stamps, .. } => Some(stamps.into_parts()),
+    }
+}
+
+/// What there is to read of a record, each field with its stamp.
+fn shown(record: &Registers) -> Option<Vec<(String, Value, EditStamp)>> {
+    let read = |(name, value): (&str, &Value)| (name.to_owned(), value.clone(), record.stamp_of(name));
+    record.image().map(|image| image.iter().map(read).collect())
+}
+
+/// What ops at these places make of what is confirmed, each joined in turn.
+fn one_by_one(book: &Book, key: &RecordKey, places: &[OpPlace]) -> Registers {
+    let row = &book.rows[key];
+    let tail = row.tail_ops(|place| Ok(book.ops[&place].1.clone()), |fault: InvalidFields| fault).unwrap();
+    let ops: Vec<&TailOp> = tail.iter().filter(|op| places.contains(&op.op.place)).collect();
+    row.registers().unwrap().with(ops.into_iter().map(|op| &op.writes))
 }

@@ -53,7 +53,7 @@ use device::Device;
 pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
 pub use row::Row;
-pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
+pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitFate, UnitMemory};
 pub use usage::Usage;
 
 /// Who asks, as far as the credentials tell.

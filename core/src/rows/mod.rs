@@ -12,13 +12,14 @@ use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId}
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::OpKind;
+use crate::record::{FieldWrites, SentFor};
 use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
-pub use record::{AuthorBase, Confirmed, RecordRow, RecordView, TailRef, Upcast, Visible};
+pub use record::{Confirmed, RecordRow, RecordView, Visible};
 
 /// The format of the rows. Raised with every change to a type of this folder.
-pub const ROWS_FORMAT: u32 = 10;
+pub const ROWS_FORMAT: u32 = 11;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -71,13 +72,12 @@ pub struct UnitChangeRow {
     pub ops: Vec<PlannedOp>,
     /// The version it is meant for.
     pub base: Option<Version>,
-    /// What both sides were when they were last the same, for the fields that the change touches, with a null for each that
-    /// was not there; the whole image for changes that set or delete the whole record.
-    pub base_fields: Option<FieldsJson>,
-    /// The last edit among its ops.
+    /// The record as the server had it when the change was planned.
+    pub sent_for: SentFor,
+    /// When the last of its ops counts as made.
     pub edited_at: Hlc,
-    /// The fields that were edited earlier.
-    pub older: Vec<(String, Hlc)>,
+    /// The fields that have another stamp, by the writes that they come from.
+    pub older: Vec<FieldWrites>,
     /// The schema version of its fields.
     pub schema_version: u32,
     /// Where its fields are.
@@ -306,7 +306,7 @@ impl<'a> StoredView<'a> for RecordView<'a> {
 }
 
 const _: () = assert!(is_part::<UnitChangeRow>());
-const _: () = assert!(is_part::<TailRef>());
+const _: () = assert!(is_part::<crate::record::Pending>());
 
 /// Returns the hash by which a row of the server that was set aside is known again: over its name, and over all of it if it
 /// names no version.

@@ -27,7 +27,8 @@ use crate::entry::{Decision, PlannedOp};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
-use crate::rows::{RecordRow, TailRef};
+use crate::record::Pending;
+use crate::rows::RecordRow;
 use crate::tail::Tail;
 
 /// An op that a person gives up.
@@ -76,7 +77,7 @@ pub fn discard(given_up: &[GivenUp], rows: &BTreeMap<RecordKey, RecordRow>) -> V
     for GivenUp { key, op, kind } in given_up {
         let Some(row) = rows.get(key) else { continue };
         let takes_later = *kind == OpKind::Create && row.confirmed_image().is_none();
-        let ends = |found: &&TailRef| found.place == op.place || (takes_later && found.place > op.place);
+        let ends = |found: &&Pending| found.place == op.place || (takes_later && found.place > op.place);
         for found in row.tail.iter().filter(ends) {
             if ended.insert(found.place) {
                 let op = PlannedOp { id: found.op, place: found.place };

@@ -7,16 +7,16 @@
 //!
 //! | the op was | the app reads now | the op that takes it back |
 //! |---|---|---|
-//! | a create | a record | a delete |
-//! | an update | a record | an update back, of the fields that nobody changed since |
+//! | a create | a record, all of it the op's own | a delete |
+//! | a replace | a record, all of it the op's own | a replace with the image before |
+//! | an update; or the others | a record | an update back, of the fields that still have the op's stamp |
 //! | a delete | no record | a create with the image before |
-//! | a replace | a record | a replace with the image before |
 //! | any | anything else | none |
 //!
 //! Invariants:
 //! 1. Nothing is erased: what is undone stays in the log.
 //! 2. A transaction is annulled whole or not at all.
-//! 3. The undo of an update never takes back what someone wrote later.
+//! 3. An undo never takes back what someone wrote later, also if it is the same value.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +27,7 @@ use crate::entry::{Annulled, AnnulledReason, Decision, PlannedOp};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind, OpPlace};
+use crate::record::{Register, Registers};
 use crate::tail::Tail;
 
 /// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may have left or later ops stand on
@@ -52,35 +53,48 @@ pub fn annul(tail: &Tail, touched: &BTreeSet<OpPlace>, op: OpPlace) -> Option<Ve
 
 /// Returns the op that takes back one that may have left, or `None` if there is nothing to take back.
 ///
-/// `before` is what the app read before the op, `now` what it reads now.
+/// `before` is what the app read before the op, `now` what it reads now, by the writes that it comes from.
 pub fn compensate(
     key: &RecordKey,
     undone: &OpContent,
     before: Option<&Fields>,
-    now: Option<&Fields>,
+    now: &Registers,
 ) -> Option<Mutation> {
-    let mutation = match (undone.kind, before, now) {
-        (OpKind::Create, _, Some(_)) => Mutation::delete(key.clone()),
-        (OpKind::Delete, Some(before), None) => Mutation::create(key.clone(), before.clone()),
-        (OpKind::Replace, Some(before), Some(_)) => Mutation::replace(key.clone(), before.clone()),
-        (OpKind::Update, Some(before), Some(now)) => {
-            let back = update_back(&undone.fields, before, now);
-            if back.is_empty() {
-                return None;
-            }
-            Mutation::update(key.clone(), back)
+    let mutation = match (undone.kind, before, now.is_live()) {
+        (OpKind::Create, _, true) => {
+            back_to(key, undone, &Fields::new(), now, Mutation::delete(key.clone()))?
         }
+        (OpKind::Delete, Some(before), false) => Mutation::create(key.clone(), before.clone()),
+        (OpKind::Replace, Some(before), true) => {
+            back_to(key, undone, before, now, Mutation::replace(key.clone(), before.clone()))?
+        }
+        (OpKind::Update, Some(before), true) => update_back(key, undone, before, now)?,
         _ => return None,
     };
     Some(Mutation { cites: Some(undone.id), ..mutation })
 }
 
-/// Returns the values before of the fields that still are as the update set them.
-fn update_back(set: &Fields, before: &Fields, now: &Fields) -> Fields {
-    let null = Value::Null;
-    let is_unchanged = |name: &str| now.get(name).unwrap_or(&null) == set.get(name).unwrap_or(&null);
-    let unchanged = set.names().filter(|name| is_unchanged(name));
-    unchanged.map(|name| (name.to_owned(), before.get(name).cloned().unwrap_or(Value::Null))).collect()
+/// Takes an op that set the whole record back as a whole if all that shows is still its own, else field by field.
+fn back_to(
+    key: &RecordKey,
+    undone: &OpContent,
+    before: &Fields,
+    now: &Registers,
+    whole: Mutation,
+) -> Option<Mutation> {
+    let is_own = |field: &Register| field.value.is_null() || field.stamp.op == undone.id;
+    if now.fields.values().all(is_own) && now.stamp.op == undone.id {
+        return Some(whole);
+    }
+    update_back(key, undone, before, now)
+}
+
+/// Returns the values before of the fields that still have the op's own stamp, also one that a policy raised.
+fn update_back(key: &RecordKey, undone: &OpContent, before: &Fields, now: &Registers) -> Option<Mutation> {
+    let own = now.fields.iter().filter(|(_, field)| field.stamp.op == undone.id);
+    let back = own.map(|(name, _)| (name.clone(), before.get(name).cloned().unwrap_or(Value::Null)));
+    let back: Fields = back.collect();
+    (!back.is_empty()).then(|| Mutation::update(key.clone(), back))
 }
 
 #[cfg(test)]
@@ -89,8 +103,9 @@ mod tests {
 
     use super::*;
     use crate::rules::desk::{fields, key, op_id, unit_id};
-    use crate::rules::test_tail::{pending, place, planned, tail_row, transaction, unit_of};
-    use crate::time::Hlc;
+    use crate::rules::test_tail::{
+        deleted, pending, place, planned, tail_op, tail_row, there, transaction, unit_of,
+    };
 
     fn untouched() -> BTreeSet<OpPlace> {
         BTreeSet::new()
@@ -146,56 +161,83 @@ mod tests {
         assert_eq!(annulled(&half, &untouched(), 1), None, "one of the two has ended");
     }
 
-    fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: Option<Value>) -> Option<Mutation> {
-        let undone =
-            OpContent { id: op_id(1), kind, edited_at: Hlc::ZERO, schema_version: 1, fields: fields(said) };
-        compensate(&key("1"), &undone, before.map(fields).as_ref(), now.map(fields).as_ref())
+    /// What takes op 1 back that did this, where `now` is there.
+    fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: &Registers) -> Option<Mutation> {
+        let undone = tail_op(1, kind, said).content;
+        compensate(&key("1"), &undone, before.map(fields).as_ref(), now)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what may be none")]
     fn cites(mutation: Mutation) -> Option<Mutation> {
         Some(Mutation { cites: Some(op_id(1)), ..mutation })
     }
 
     #[test]
     fn an_update_is_taken_back_field_by_field() {
-        let (before, now) = (json!({"a": 1, "b": 1}), json!({"a": 2, "b": 2, "c": 2}));
-        let back = taken_back(OpKind::Update, json!({"a": 2, "c": 2}), Some(before), Some(now));
+        let now = there(&[("a", json!(2), 1, 1), ("b", json!(2), 9, 9), ("c", json!(2), 1, 1)]);
+        let back = taken_back(OpKind::Update, json!({"a": 2, "c": 2}), Some(json!({"a": 1, "b": 1})), &now);
         assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1, "c": null})))));
     }
 
     #[test]
-    fn what_someone_changed_since_is_left_alone() {
-        let back = taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), Some(json!({"a": 3})));
-        assert_eq!(back, None);
+    fn what_someone_wrote_since_is_left_alone_though_it_is_the_same_value() {
+        for theirs in [json!(3), json!(2)] {
+            let now = there(&[("a", theirs, 9, 9)]);
+            assert_eq!(taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), &now), None);
+        }
+    }
+
+    #[test]
+    fn a_value_that_a_policy_raised_is_still_the_ops_own() {
+        let now = there(&[("a", json!(2), 1, 70)]);
+        let back = taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), &now);
+        assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
     fn a_field_that_the_update_took_away_comes_back() {
-        let back = taken_back(OpKind::Update, json!({"a": null}), Some(json!({"a": 1})), Some(json!({})));
+        let now = there(&[("a", json!(null), 1, 1)]);
+        let back = taken_back(OpKind::Update, json!({"a": null}), Some(json!({"a": 1})), &now);
         assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
     fn a_create_is_taken_back_by_a_delete_and_a_delete_by_a_create_with_the_image_before() {
-        let of_create = taken_back(OpKind::Create, json!({"a": 1}), None, Some(json!({"a": 1})));
+        let of_create = taken_back(OpKind::Create, json!({"a": 1}), None, &there(&[("a", json!(1), 1, 1)]));
         assert_eq!(of_create, cites(Mutation::delete(key("1"))));
-        let of_delete = taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), None);
+        let of_delete = taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), &deleted(1, 1));
         assert_eq!(of_delete, cites(Mutation::create(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
-    fn a_replace_is_taken_back_by_a_replace_with_the_image_before() {
-        let (before, now) = (json!({"a": 1}), json!({"b": 3}));
-        let back = taken_back(OpKind::Replace, json!({"b": 2}), Some(before), Some(now));
-        assert_eq!(back, cites(Mutation::replace(key("1"), fields(json!({"a": 1})))));
+    fn a_create_with_somebody_elses_field_is_taken_back_field_by_field() {
+        let now = there(&[("a", json!(1), 1, 1), ("b", json!(1), 1, 1), ("c", json!(1), 9, 9)]);
+        let back = taken_back(OpKind::Create, json!({"a": 1, "b": 1}), None, &now);
+        assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": null, "b": null})))));
+        let now = there(&[("a", json!(1), 1, 1), ("c", json!(null), 9, 9)]);
+        let back = taken_back(OpKind::Create, json!({"a": 1}), None, &now);
+        assert_eq!(
+            back,
+            cites(Mutation::update(key("1"), fields(json!({"a": null})))),
+            "what they took away is their word too"
+        );
+    }
+
+    #[test]
+    fn a_replace_is_taken_back_by_a_replace_or_field_by_field_beside_what_someone_wrote_since() {
+        let back = |now: &Registers| taken_back(OpKind::Replace, json!({"b": 2}), Some(json!({"a": 1})), now);
+        let own = there(&[("a", json!(null), 1, 1), ("b", json!(2), 1, 1)]);
+        assert_eq!(back(&own), cites(Mutation::replace(key("1"), fields(json!({"a": 1})))));
+        let theirs = there(&[("a", json!(null), 1, 1), ("b", json!(3), 9, 9)]);
+        assert_eq!(back(&theirs), cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
     fn what_is_not_there_any_more_or_is_there_again_is_not_taken_back() {
-        let image = || Some(json!({"a": 1}));
-        assert_eq!(taken_back(OpKind::Create, json!({"a": 1}), None, None), None);
-        assert_eq!(taken_back(OpKind::Update, json!({"a": 1}), image(), None), None);
-        assert_eq!(taken_back(OpKind::Replace, json!({"a": 1}), image(), None), None);
-        assert_eq!(taken_back(OpKind::Delete, json!({}), image(), image()), None);
+        let (image, gone, again) = (|| Some(json!({"a": 1})), deleted(9, 9), there(&[("a", json!(1), 9, 9)]));
+        assert_eq!(taken_back(OpKind::Create, json!({"a": 1}), None, &gone), None);
+        assert_eq!(taken_back(OpKind::Update, json!({"a": 1}), image(), &gone), None);
+        assert_eq!(taken_back(OpKind::Replace, json!({"a": 1}), image(), &gone), None);
+        assert_eq!(taken_back(OpKind::Delete, json!({}), image(), &again), None);
     }
 }

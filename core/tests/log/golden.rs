@@ -60,12 +60,12 @@ fn snapshot(entries: &[Entry]) -> String {
 
 #[track_caller]
 fn check_golden(name: &str, actual: &[u8]) {
-    let path = repository("tests/golden/format-1").join(name);
+    let path = repository("tests/golden/format-2").join(name);
     if std::env::var_os("FIELDBOOK_WRITE_GOLDEN").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
     let golden = std::fs::read(&path).unwrap();
-    assert!(golden == actual, "{name} differs from what is in tests/golden/format-1");
+    assert!(golden == actual, "{name} differs from what is in tests/golden/format-2");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_samples_seal_to_the_golden_logs() {
 #[test]
 fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
     for name in ["example", "every-variant"] {
-        let path = repository("tests/golden/format-1").join(name);
+        let path = repository("tests/golden/format-2").join(name);
         let bytes = std::fs::read(path.with_extension("log")).unwrap();
         let (mut decoded, mut previous) = (Vec::new(), Hash::ZERO);
         for stored in stored_entries(&bytes) {
@@ -117,8 +117,8 @@ variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient,
 variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
 variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
-variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
-    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped, BelongsTo, SetAside,
+variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, Dropped, Raised, BroughtBack, DeadLettered,
+    Retried, Discarded, Annulled, Parked, Unparked, Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped, BelongsTo, SetAside,
     ReadForeign);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol, Tenant);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
@@ -163,7 +163,7 @@ fn seen_by(decision: &Decision, seen: &mut BTreeSet<&'static str>) {
 
 #[test]
 fn the_golden_log_has_every_variant_of_the_meta_part() {
-    let bytes = std::fs::read(repository("tests/golden/format-1/every-variant.log")).unwrap();
+    let bytes = std::fs::read(repository("tests/golden/format-2/every-variant.log")).unwrap();
     let mut seen = BTreeSet::new();
     for stored in stored_entries(&bytes) {
         seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
@@ -177,7 +177,7 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
 
 #[test]
 fn the_worked_example_in_the_docs_is_the_golden_example() {
-    let bytes = std::fs::read(repository("tests/golden/format-1/example.log")).unwrap();
+    let bytes = std::fs::read(repository("tests/golden/format-2/example.log")).unwrap();
     let text = std::fs::read_to_string(repository("docs/log-format.md")).unwrap();
     let (_, block) = text.split_once("<!-- example -->\n```text\n").expect("the docs have a worked example");
     let (block, _) = block.split_once("```").unwrap();

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use fieldbook::entry::{
-    Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp, Winner,
+    Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp,
 };
-use fieldbook::{OpId, OpKind, OpPlace, RecordKey, UnitId, Version};
+use fieldbook::{Hlc, OpId, OpKind, RecordKey, UnitId, Version};
 
 use super::{End, Model, Op, Waiting, item_of};
 use crate::app::turned;
@@ -59,12 +59,19 @@ impl Model {
             Decision::Conflicted(conflict) => self.conflicted(entry, conflict),
             Decision::Superseded { key, op } => {
                 // What an op of ours had overwritten ends with that op; the conflict names the last word only.
+                let held = self.records.get(key);
+                let own = held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == op.id));
+                let confirmed = held.and_then(|held| held.confirmed.as_ref());
+                let is_left =
+                    own.zip(self.ops.get(&op.id)).is_some_and(|(own, op)| own.is_left(op, confirmed));
                 let lost =
                     self.clashed.contains(key) || matches!(entry.meta, Meta::Control(Control::Verb(..)));
-                ensure(lost, "S6", || {
+                // What a deletion of ours covered ends with it.
+                let covered = self.fallen.contains(key);
+                ensure(lost || covered || !is_left, "S6", || {
                     format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
                 })?;
-                self.last_word(&op.id);
+                self.fall_with(key, op);
                 self.end(key, op, End::Superseded)
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
@@ -83,12 +90,27 @@ impl Model {
             }
             Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
             Decision::Annulled(annulled) => self.annulled(annulled, ledger),
-            Decision::Resolved { key, op, lost, merged, .. } => {
-                let merged = merged.map(|item| item_of(entry, item)).transpose()?;
-                self.outdate(key, op.place, lost);
+            Decision::Resolved { .. } => Ok(()),
+            Decision::Dropped { key, op, fields } => {
                 let waiting = self.waiting(key, op)?;
-                waiting.lost.extend(lost.iter().cloned());
-                waiting.merged.extend(merged.unwrap_or_default());
+                waiting.emptied |= fields.is_empty();
+                waiting.lost.extend(fields.iter().cloned());
+                waiting.given.retain(|name, _| !fields.contains(name));
+                waiting.raised.retain(|name, _| !fields.contains(name));
+                Ok(())
+            }
+            Decision::Raised { key, op, fields, edited_at, values } => {
+                let values = values.map(|item| item_of(entry, item)).transpose()?;
+                if fields.is_empty() {
+                    self.stamp_anew(key, op, *edited_at)?;
+                }
+                let waiting = self.waiting(key, op)?;
+                waiting.raised.extend(fields.iter().map(|name| (name.clone(), *edited_at)));
+                waiting.given.extend(values.unwrap_or_default());
+                Ok(())
+            }
+            Decision::BroughtBack { key, op, read } => {
+                self.waiting(key, op)?.brings_back = Some(item_of(entry, *read)?);
                 Ok(())
             }
             Decision::ServerAccepted { .. } => {
@@ -98,7 +120,7 @@ impl Model {
             Decision::Restamped { ops, .. } => {
                 let mut last = BTreeMap::new();
                 for restamp in ops {
-                    self.waiting(&restamp.key, &restamp.op)?;
+                    self.stamp_anew(&restamp.key, &restamp.op, restamp.edited_at)?;
                     let former = last.insert(&restamp.key, restamp.edited_at);
                     ensure(former.is_none_or(|former| former < restamp.edited_at), "S6", || {
                         format!("op {} of {} is stamped before an earlier one", restamp.op.id, restamp.key)
@@ -115,7 +137,7 @@ impl Model {
                     return Err(Broken::new("S11", format!("{key} is taken in and was not kept aside")));
                 };
                 ensure(kept.key == *key, "S11", || format!("{} is taken in as {key}", kept.key))?;
-                self.confirm(key, kept.version, kept.image, kept.edited_at);
+                self.confirm(key, kept.version, kept.registers);
                 Ok(())
             }
             Decision::BelongsTo { .. } | Decision::SetAside { .. } | Decision::ReadForeign { .. } => Ok(()),
@@ -155,13 +177,12 @@ impl Model {
             };
             // The ops leave the tail together with the move of confirmed, so that nothing is seen in between.
             for op in &ops {
-                self.last_word(op);
                 self.remove(&key, op, End::Acked)?;
             }
             let Some(written) = ledger.by_unit(unit, &key, version, self.server_epoch) else {
                 return Err(Broken::new("S8", format!("{key} never had version {version}")));
             };
-            self.confirm(&key, version, written.image.clone(), written.edited_at);
+            self.confirm(&key, version, written.registers.clone());
         }
         Ok(())
     }
@@ -188,14 +209,33 @@ impl Model {
         if let Some(op) = self.ops.get_mut(&conflict.op.id) {
             op.conflicts.push((conflict.version, names));
         }
-        let merged = conflict.merged.map(|item| item_of(entry, item)).transpose()?;
-        let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
-        let lost: Vec<String> = lost.map(|field| field.name.clone()).collect();
-        self.outdate(&conflict.key, conflict.op.place, &lost);
-        let waiting = self.waiting(&conflict.key, &conflict.op)?;
-        waiting.lost.extend(lost);
-        waiting.merged.extend(merged.unwrap_or_default());
+        item_of(entry, conflict.local).map(drop)
+    }
+
+    /// Gives an op another stamp; what a creation took away by the stamp of a deletion follows that.
+    fn stamp_anew(&mut self, key: &RecordKey, op: &PlannedOp, edited_at: Hlc) -> Result<(), Broken> {
+        let waiting = self.waiting(key, op)?;
+        let before = waiting.stamp();
+        waiting.edited_at = edited_at;
+        waiting.raised.clear();
+        let after = waiting.stamp();
+        let tail = self.records.get_mut(key).map(|held| held.tail.iter_mut()).into_iter().flatten();
+        tail.filter(|later| later.cleared_at == Some(before))
+            .for_each(|later| later.cleared_at = Some(after));
         Ok(())
+    }
+
+    /// What a creation of ours took away by the stamp of a deletion stands or falls with that.
+    fn fall_with(&mut self, key: &RecordKey, op: &PlannedOp) {
+        let is_delete = self.ops.get(&op.id).is_some_and(|op| op.kind == OpKind::Delete);
+        let Some(held) = self.records.get_mut(key).filter(|_| is_delete) else { return };
+        let Some(stamp) = held.tail.iter().find(|waiting| waiting.op == op.id).map(Waiting::stamp) else {
+            return;
+        };
+        held.tail
+            .iter_mut()
+            .filter(|later| later.cleared_at == Some(stamp))
+            .for_each(|later| later.cleared.clear());
     }
 
     /// S18: what an op is turned into is what the app's functions make of what was left of it.
@@ -209,8 +249,9 @@ impl Model {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
         let made = self.ops.get(&op.id).cloned();
+        let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
         let waiting = self.waiting(key, op)?;
-        let said = made.map(|made| waiting.says(&made)).unwrap_or_default();
+        let said = made.map(|made| waiting.left(&made, confirmed.as_ref())).unwrap_or_default();
         let expected = (waiting.form..to).fold(said, turned);
         ensure(expected == *fields && waiting.form < to, "S18", || {
             format!("op {} of version {} was turned into something else", op.place, waiting.form)
@@ -218,16 +259,14 @@ impl Model {
         waiting.form = to;
         waiting.upcast = Some(expected);
         waiting.lost.clear();
-        waiting.merged.clear();
+        waiting.given.clear();
+        waiting.raised.clear();
         Ok(())
     }
 
     pub(super) fn annulled(&mut self, annulled: &Annulled, ledger: &Ledger) -> Result<(), Broken> {
         let before = self.visible(&annulled.key);
         for op in &annulled.ops {
-            if matches!(annulled.reason, AnnulledReason::NoEffect | AnnulledReason::Arrived) {
-                self.last_word(&op.id);
-            }
             self.end(&annulled.key, op, End::Annulled)?;
         }
         let after = self.visible(&annulled.key);
@@ -266,53 +305,6 @@ impl Model {
         seen.flat_map(|version| ledger.at(key, *version, None)).any(|written| written.image.is_none())
     }
 
-    /// A dead letter must not come back over what was typed after it: when that ends, it takes from the dead letter what
-    /// it said anew.
-    fn last_word(&mut self, id: &OpId) {
-        let Some(op) = self.ops.get(id).cloned() else { return };
-        if op.kind == OpKind::Update {
-            let tail = self.records.get(&op.key).map(|held| held.tail.as_slice()).unwrap_or_default();
-            let own = tail.iter().find(|waiting| waiting.op == *id);
-            let upcast = own.and_then(|own| own.upcast.as_ref());
-            let names: Vec<String> = upcast.unwrap_or(&op.fields).keys().cloned().collect();
-            let left = own.map(|own| own.says(&op));
-            self.outdate(&op.key, op.place, &names);
-            self.hand_down(&op.key, op.place, &left.unwrap_or_default());
-        } else {
-            self.each_given_up_before(&op.key, op.place, |waiting| waiting.outdated = true);
-        }
-    }
-
-    fn outdate(&mut self, key: &RecordKey, later: OpPlace, names: &[String]) {
-        self.each_given_up_before(key, later, |waiting| {
-            waiting.lost.extend(names.iter().cloned());
-            waiting.merged.retain(|name, _| !names.contains(name));
-        });
-    }
-
-    /// What replaces the whole record and goes again would take away what was typed after it.
-    fn hand_down(&mut self, key: &RecordKey, later: OpPlace, said: &super::Image) {
-        let Some(held) = self.records.get_mut(key) else { return };
-        let mut is_deleted = false;
-        for waiting in held.tail.iter_mut().filter(|waiting| !waiting.outdated) {
-            let Some(op) = self.ops.get(&waiting.op).filter(|op| op.place < later) else { continue };
-            let replaces = op.kind == OpKind::Replace || (op.kind == OpKind::Create && is_deleted);
-            is_deleted |= op.kind == OpKind::Delete;
-            if replaces && waiting.given_up {
-                waiting.merged.extend(said.clone());
-            }
-        }
-    }
-
-    fn each_given_up_before(&mut self, key: &RecordKey, later: OpPlace, change: impl Fn(&mut Waiting)) {
-        let tail = self.records.get_mut(key).map(|held| held.tail.iter_mut()).into_iter().flatten();
-        for waiting in tail.filter(|waiting| waiting.given_up) {
-            if self.ops.get(&waiting.op).is_some_and(|op| op.place < later) {
-                change(waiting);
-            }
-        }
-    }
-
     fn end(&mut self, key: &RecordKey, op: &PlannedOp, end: End) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S6", || format!("op {} ended as {end:?} while it was under way", op.id))?;
@@ -328,7 +320,6 @@ impl Model {
         }
         if let Some(held) = self.records.get_mut(key) {
             held.tail.retain(|waiting| waiting.op != *id);
-            held.settle();
         }
         // What it was parked for is settled with it.
         self.parks.remove(&ParkScope::Op(*id));

@@ -21,15 +21,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook::entry::{Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain};
-use fieldbook::{EntityType, Hash, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
+use fieldbook::{EntityType, Hash, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
 
 mod decisions;
 mod former;
+mod held;
 mod plans;
+
+pub use held::{Held, Waiting};
 
 use crate::app::knows;
 use crate::broken::{Broken, ensure};
-use crate::ledger::{Image, Ledger, changed, parse};
+use crate::ledger::{Image, Ledger, Registers, parse};
 
 /// A device's book, as its log says it must be.
 #[derive(Debug, Default, Clone)]
@@ -70,25 +73,8 @@ pub struct Model {
     pub strays: BTreeSet<OpId>,
     /// The records of the conflicts in the last entry.
     clashed: BTreeSet<RecordKey>,
-}
-
-/// One record.
-#[derive(Debug, Default, Clone)]
-pub struct Held {
-    /// The version that is confirmed.
-    pub version: Option<Version>,
-    /// The versions that ever were.
-    pub seen: BTreeSet<Version>,
-    /// What it was at that version.
-    pub confirmed: Option<Image>,
-    /// When that was edited.
-    edited_at: Hlc,
-    /// What it last was before the server deleted it, while something waits on top of it.
-    last: Image,
-    /// Whether an accepted server was read to its end without it.
-    pub read_gone: bool,
-    /// The ops on top, oldest first.
-    pub tail: Vec<Waiting>,
+    /// The records of which a deletion of ours ended in the last entry.
+    fallen: BTreeSet<RecordKey>,
 }
 
 /// A change of a record that is kept aside.
@@ -98,27 +84,7 @@ pub struct Kept {
     pub key: RecordKey,
     /// Its version.
     pub version: Version,
-    image: Option<Image>,
-    edited_at: Hlc,
-}
-
-/// An op of a tail.
-#[derive(Debug, Clone)]
-pub struct Waiting {
-    /// Which.
-    pub op: OpId,
-    /// Whether it is a dead letter.
-    pub dead: bool,
-    /// Whether a unit that carried it was given up.
-    pub given_up: bool,
-    /// The schema version of what it says.
-    pub form: u32,
-    /// What it was turned into.
-    upcast: Option<Image>,
-    /// Whether what was typed after it left nothing of it.
-    outdated: bool,
-    lost: BTreeSet<String>,
-    merged: Image,
+    registers: Registers,
 }
 
 /// An op.
@@ -177,6 +143,7 @@ impl Model {
         })?;
         self.entries += 1;
         self.clashed = clashed(&entry.meta);
+        self.fallen = self.fallen_in(&entry.meta);
         self.hashes.push(entry.hash);
         if is_upkeep(&entry.meta) {
             self.upkeep.insert(seq.number());
@@ -191,6 +158,19 @@ impl Model {
             Meta::Control(Control::Opened(_)) => Ok(()),
             Meta::Control(Control::EpochStarted { anchored, .. }) => self.epoch_started(*anchored),
         }
+    }
+
+    /// Returns the records of which an entry ends a deletion of ours.
+    fn fallen_in(&self, meta: &Meta) -> BTreeSet<RecordKey> {
+        let Meta::Control(Control::Decided(decisions)) = meta else { return BTreeSet::new() };
+        let keys = decisions.iter().filter_map(|decision| match decision {
+            Decision::Superseded { key, op } => {
+                let is_delete = self.ops.get(&op.id).is_some_and(|op| op.kind == OpKind::Delete);
+                is_delete.then(|| key.clone())
+            }
+            _ => None,
+        });
+        keys.collect()
     }
 
     fn intent(&mut self, entry: &Entry, intent: &Intent) -> Result<(), Broken> {
@@ -215,16 +195,8 @@ impl Model {
             };
             let twice = self.ops.insert(op.id, made).is_some();
             ensure(!twice, "S6", || format!("op {} was appended twice", op.id))?;
-            let waiting = Waiting {
-                op: op.id,
-                dead: false,
-                given_up: false,
-                form: op.schema_version,
-                upcast: None,
-                outdated: false,
-                lost: BTreeSet::new(),
-                merged: Image::new(),
-            };
+            let mut waiting = Waiting::new(op.id, op.schema_version, op.edited_at);
+            self.clear(&op.key, &mut waiting, op.kind);
             self.records.entry(op.key.clone()).or_default().tail.push(waiting);
         }
         Ok(())
@@ -239,17 +211,19 @@ impl Model {
                 _ => None,
             };
             let never = version == Version::default() && sent.is_none();
-            let known = ledger.at(key, version, self.server_epoch).any(|written| written.image == sent);
-            ensure(never || known, "S11", || {
+            let mut written = ledger.at(key, version, self.server_epoch);
+            let known =
+                written.find(|written| written.image == sent).map(|written| written.registers.clone());
+            ensure(never || known.is_some(), "S11", || {
                 format!("{key} at {version} was not stored as the server had it")
             })?;
+            let registers = known.unwrap_or_default();
             if change.kept_aside {
-                let (key, edited_at) = (key.clone(), change.edited_at);
-                let kept = Kept { key, version, image: sent, edited_at };
+                let kept = Kept { key: key.clone(), version, registers };
                 self.aside.insert((entry.header.seq, number), kept);
             } else {
                 self.owe(key, change.edited_at);
-                self.confirm(key, version, sent, change.edited_at);
+                self.confirm(key, version, registers);
             }
         }
         for (entity, cursor) in &upstream.cursors {
@@ -262,16 +236,48 @@ impl Model {
         Ok(())
     }
 
-    fn confirm(&mut self, key: &RecordKey, version: Version, image: Option<Image>, edited_at: Hlc) {
+    fn confirm(&mut self, key: &RecordKey, version: Version, registers: Registers) {
         let held = self.records.entry(key.clone()).or_default();
         let is_newer = |known| version > known || known == Version::default();
         if held.version.is_none_or(is_newer) {
             held.version = Some(version);
             held.seen.insert(version);
-            held.edited_at = edited_at;
-            held.put(image);
+            held.confirmed = Some(registers);
         }
-        held.settle();
+    }
+
+    /// Notes what an op takes away without naming it: a replace what its author read, a creation what a deletion of ours had shown.
+    fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
+        let Some(held) = self.records.get(key) else { return };
+        let is_delete = |waiting: &Waiting| {
+            !waiting.emptied && self.ops.get(&waiting.op).is_some_and(|op| op.kind == OpKind::Delete)
+        };
+        let deletion = held.tail.last().filter(|last| is_delete(last));
+        let earlier = match (kind, deletion) {
+            (OpKind::Replace, _) => held.tail.len(),
+            (OpKind::Create, Some(_)) => held.tail.len() - 1,
+            _ => return,
+        };
+        let before = Held {
+            tail: held.tail[..earlier].to_vec(),
+            confirmed: held.confirmed.clone(),
+            ..Held::default()
+        };
+        let shown = before.visible(|op| self.ops.get(op)).unwrap_or_default();
+        let mut names: BTreeSet<String> = shown.into_iter().map(|(name, _)| name).collect();
+        for before in held.tail.iter().take(earlier) {
+            names.extend(
+                self.ops
+                    .get(&before.op)
+                    .map(|op| before.says(op))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(name, _)| name),
+            );
+        }
+        let said = self.ops.get(&waiting.op).map(|op| op.fields.clone()).unwrap_or_default();
+        waiting.cleared = names.into_iter().filter(|name| !said.contains_key(name)).collect();
+        waiting.cleared_at = deletion.filter(|_| kind == OpKind::Create).map(Waiting::stamp);
     }
 
     fn epoch_started(&self, anchored: Option<Receipt>) -> Result<(), Broken> {
@@ -304,30 +310,7 @@ impl Model {
 
     /// Returns what the app must read of a record.
     pub fn visible(&self, key: &RecordKey) -> Option<Image> {
-        let held = self.records.get(key)?;
-        let mut image = held.confirmed.clone();
-        let mut last = Some(held.last.clone()).filter(|_| held.confirmed.is_none());
-        for waiting in held.tail.iter().filter(|waiting| !waiting.outdated) {
-            let Some(op) = self.ops.get(&waiting.op) else { continue };
-            let fields = waiting.says(op);
-            // What says nothing brings nothing back.
-            if op.kind == OpKind::Update && fields.is_empty() {
-                continue;
-            }
-            if op.kind == OpKind::Update && image.is_none() {
-                image = last.take();
-            }
-            if op.kind == OpKind::Delete {
-                last = None;
-            }
-            // A create on top of what someone else made meanwhile is put on top of theirs.
-            let kind = match op.kind {
-                OpKind::Create if image.is_some() => OpKind::Update,
-                kind => kind,
-            };
-            image = changed(image, kind, &fields);
-        }
-        image
+        self.records.get(key)?.visible(|op| self.ops.get(op))
     }
 
     /// Returns how many ops have no end.
@@ -339,31 +322,6 @@ impl Model {
     pub fn dead(&self) -> BTreeSet<OpId> {
         let waiting = self.records.values().flat_map(|held| &held.tail);
         waiting.filter(|waiting| waiting.dead).map(|waiting| waiting.op).collect()
-    }
-}
-
-impl Waiting {
-    /// Returns what it still says.
-    fn says(&self, op: &Op) -> Image {
-        let mut fields = self.upcast.as_ref().unwrap_or(&op.fields).clone();
-        fields.retain(|name, _| !self.lost.contains(name));
-        fields.extend(self.merged.clone());
-        fields
-    }
-}
-
-impl Held {
-    fn put(&mut self, image: Option<Image>) {
-        let before = std::mem::replace(&mut self.confirmed, image);
-        if let (Some(before), None) = (before, &self.confirmed) {
-            self.last = before;
-        }
-    }
-
-    fn settle(&mut self) {
-        if self.tail.is_empty() {
-            self.last = Image::new();
-        }
     }
 }
 

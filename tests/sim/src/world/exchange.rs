@@ -283,7 +283,12 @@ impl World {
         // Nobody can tell that a field was taken away under a name that an older version of the app did not know.
         let named_anew = value.is_none() && !ops.iter().any(|op| op.fields.contains_key(field));
         let taken_unknown = named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
-        let unchanged = taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
+        // Our last word there, which is still to come, is what theirs is: an earlier one of ours may be seen before it.
+        let last_word = device.model.visible(key);
+        let agrees = device.model.records.get(key).is_some_and(|held| !held.tail.is_empty());
+        let comes_back = agrees && is_theirs(last_word.as_ref());
+        let unchanged =
+            comes_back || taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
         // A conflict names the last word that the device had, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Meta, ParkScope};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope};
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::View;
@@ -17,7 +17,7 @@ use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::news::{News, drop_late_cursors, ends_rereading, is_news, keep_news};
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
-use fieldbook_core::rules::restore::{offer, offer_missing};
+use fieldbook_core::rules::restore::{bring_back, offer, offer_missing};
 use fieldbook_core::{Cursor, DeviceId, EntityType, Hlc, RequestId, UnitId};
 use fieldbook_projections::Tables;
 
@@ -256,12 +256,16 @@ impl Job<'_> {
         if !read_to_end {
             return Ok(());
         }
-        let mut missing = Vec::new();
+        let (mut missing, mut decisions, mut items) = (Vec::new(), Vec::new(), Items::default());
         for key in self.device.tables.unconfirmed().map_err(store)? {
             let row = self.row(&key);
+            let (confirmed, tail) = self.tail_ops(&row)?;
+            let brought_back = bring_back(&key, &confirmed, &tail, &mut items, &mut self.view().1);
+            decisions.extend(brought_back.map_err(|fault| Broken::unsound(&fault))?);
             missing.extend(offer_missing(key, &row).map_err(|fault| Broken::unsound(&fault))?);
         }
-        self.append(Draft::control(Control::Decided(vec![Decision::ServerRead])), Hlc::ZERO)?;
+        decisions.push(Decision::ServerRead);
+        self.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
         for offer in missing {
             self.write(offer.mutation, Some(offer.edited_at))?;
         }

@@ -120,6 +120,11 @@ impl Following<'_> {
             Decision::Superseded { op, .. } => self.ends(*op, Fate::Superseded),
             Decision::Discarded { op, .. } => self.ends(*op, Fate::Discarded),
             Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Raised { op, edited_at, .. } => {
+                if let Some(slot) = self.ground.slot(&op.id) {
+                    self.ghosts.change(slot, |op| op.stamp = op.stamp.max(*edited_at));
+                }
+            }
             Decision::Restamped { ops, .. } => {
                 for restamp in ops {
                     if let Some(slot) = self.ground.slot(&restamp.op.id) {
@@ -225,12 +230,16 @@ impl Following<'_> {
         let mut changed = |change: &Change| told(&change.key, change.version);
         answer.changes.iter().for_each(&mut changed);
         for outcome in &answer.outcomes {
-            if let Outcome::Stale { current, .. } | Outcome::Applied { current, .. } = &outcome.outcome {
+            if let Outcome::Stale { current, .. }
+            | Outcome::Applied { current, .. }
+            | Outcome::Duplicate { current, .. } = &outcome.outcome
+            {
                 current.iter().for_each(&mut changed);
             }
         }
         for outcome in &answer.outcomes {
-            if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } = &outcome.outcome {
+            if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } = &outcome.outcome
+            {
                 versions.iter().for_each(|(key, version)| told(key, *version));
             }
         }

@@ -1,0 +1,455 @@
+//! Which writes of ours meet which of somebody else, and what follows.
+//!
+//! | ours ↓ / new from others → | fields | a deletion |
+//! |---|---|---|
+//! | writes fields | in each field that both wrote, with another value | as a whole |
+//! | a deletion | as a whole | nothing meets |
+//!
+//! | who wins → | theirs | ours | merged | a person is to choose |
+//! |---|---|---|---|---|
+//! | a field | dropped, with our earlier writes there | raised above theirs, if it is not | raised, with the value | raised, and parked |
+//! | edits against a deletion | end | go with all that their author read, raised above it | – | … and parked |
+//! | a deletion against edits | ends, with our earlier deletions | raised above theirs | – | … and parked |
+//!
+//! Invariants:
+//! 1. A value of ours that a later op of ours set anew never comes back.
+//! 2. Only our last word in a place is raised: not a write that a later op of ours covers.
+
+use serde_json::Value;
+
+use super::policy::{Settled, Two, settle_field, settle_life};
+use super::{Output, Standing, Subject};
+use crate::entry::{
+    AnnulledReason, Conflicted, ConflictedField, Decision, Extent, ParkScope, SettledBy, Winner,
+};
+use crate::fields::{Fields, InvalidFields};
+use crate::op::OpKind;
+use crate::record::{Does, EditStamp, Life, Registers};
+use crate::schema::{Granularity, Policy};
+
+/// A conflict that is being put together.
+struct Found {
+    fields: Vec<ConflictedField>,
+    winner: Winner,
+    rule: Policy,
+    base: Fields,
+    local: Fields,
+    remote: Fields,
+    merged: Fields,
+    functions: Vec<SettledBy>,
+}
+
+impl Subject<'_> {
+    /// Has ops of ours meet what is new since `since`.
+    pub(super) fn meet(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let ops = self.with_something_left(ops, since);
+        let Some(last) = ops.last().copied() else { return Ok(()) };
+        if self.come_to_nothing(&ops, since) {
+            if self.after.is_live() {
+                // They made a record that nobody else heard of and took it away. They must not touch the one that is there now.
+                self.annul(&ops, AnnulledReason::CreatedAndDeleted, out);
+            }
+            return Ok(());
+        }
+        let news = self.news(since);
+        let is_touched = self.after.stamp > since.stamp && !self.is_own(self.after.stamp);
+        let is_gone = self.after.is_deleted() && is_touched;
+        let deletes = self.ops[last].tail.deletes();
+        if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
+            return self.meet_in_life(&ops, since, out);
+        }
+        if deletes || !self.after.is_live() {
+            return Ok(());
+        }
+        if self.rules.granularity == Granularity::WholeRecord {
+            self.meet_as_one(&ops, since, &news, out)
+        } else {
+            self.meet_in_fields(&ops, since, &news, out)
+        }
+    }
+
+    /// Leaves out what was superseded before: that met it then.
+    fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
+        let is_left = |number: &usize| {
+            let op = &self.ops[*number];
+            op.standing != Standing::Ended && op.tail.writes.are_left(since)
+        };
+        let first = ops.iter().copied().find(is_left);
+        let counts = |number: &usize| {
+            is_left(number)
+                || self.ops[*number].standing != Standing::Ended
+                    && self.ops[*number].tail.deletes()
+                    && first.is_some_and(|first| first < *number)
+        };
+        ops.iter().copied().filter(counts).collect()
+    }
+
+    /// Returns whether ops made a record and deleted it before anybody heard of it.
+    fn come_to_nothing(&self, ops: &[usize], since: &Registers) -> bool {
+        let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return false };
+        let (first, last) = (&self.ops[*first], &self.ops[*last]);
+        let unsent = |number: &usize| {
+            let op = &self.ops[*number];
+            op.standing == Standing::Waits && op.tail.pending.given_up.is_none()
+        };
+        since.life == Life::Unknown
+            && first.tail.writes.does == Does::Creates
+            && last.tail.deletes()
+            && ops.iter().all(unsent)
+    }
+
+    /// Returns the fields that others wrote since.
+    fn news(&self, since: &Registers) -> Vec<String> {
+        let of_ops = self.ops.iter().flat_map(|op| op.tail.writes.fields.keys());
+        let mut names: Vec<&String> =
+            self.after.fields.keys().chain(since.fields.keys()).chain(of_ops).collect();
+        names.sort_unstable();
+        names.dedup();
+        let is_new = |name: &&String| {
+            let stamp = self.after.stamp_of(name);
+            stamp > since.stamp_of(name) && !self.is_own(stamp)
+        };
+        names.into_iter().filter(is_new).cloned().collect()
+    }
+
+    /// One side deleted the record.
+    fn meet_in_life(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let Some(last) = ops.last().copied() else { return Ok(()) };
+        let deletes = self.ops[last].tail.deletes();
+        let greatest = ops.iter().map(|number| self.ops[*number].tail.writes.greatest());
+        let ours_at = greatest.max().unwrap_or_default();
+        let two = Two { ours: ours_at, theirs: self.after.stamp };
+        let nothing = Fields::new();
+        let (base, theirs) = (since.image(), self.after.image());
+        let mut said = Fields::new();
+        for number in ops {
+            said.compose(self.ops[*number].tail.named.clone());
+        }
+        let mine = (!deletes).then_some(&said);
+        let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
+        let is_covered = |op: &super::Op| {
+            op.tail.op.place > self.ops[last].tail.op.place && op.tail.writes.does != Does::Creates
+        };
+        if deletes && two.later() == Winner::Remote && self.ops.iter().any(is_covered) {
+            // Our last word is another one.
+            settled.winner = Winner::Remote;
+        }
+        let Settled { winner, rule, by, .. } = settled;
+        let found = Found {
+            fields: Vec::new(),
+            winner,
+            rule,
+            base: base.clone().unwrap_or_default(),
+            local: if deletes { Fields::new() } else { said },
+            remote: theirs.clone().unwrap_or_default(),
+            merged: nothing,
+            functions: by.into_iter().collect(),
+        };
+        self.record(ops, found, out);
+        if winner == Winner::Remote {
+            return self.lose_whole(ops, out);
+        }
+        if !deletes {
+            self.read_again(ops, since, out)?;
+        }
+        if two.later() == Winner::Remote || winner == Winner::Undecided {
+            let above = two.theirs.max(two.ours).edited_at.next();
+            self.raise(last, &[], above, None, out)?;
+        }
+        if winner == Winner::Undecided {
+            out.park(ParkScope::Op(self.ops[last].tail.op.id), "conflict");
+        }
+        Ok(())
+    }
+
+    /// All that ops say is lost; dead letters stay listed.
+    fn lose_whole(&mut self, ops: &[usize], out: &mut Output<'_>) -> Result<(), InvalidFields> {
+        for number in ops.iter().rev() {
+            if self.ops[*number].standing.is_dead() {
+                self.drop_fields(*number, &[], out)?;
+            } else {
+                self.supersede(*number, out);
+            }
+            let Some(deletion) =
+                self.ops[*number].tail.deletes().then(|| self.ops[*number].tail.writes.stamp)
+            else {
+                continue;
+            };
+            // What a later creation of ours took away by that stamp stands or falls with the deletion.
+            for later in &mut self.ops {
+                if later.tail.pending.cleared_at == Some(deletion) {
+                    later.tail.pending.cleared.clear();
+                    later.tail.look_again()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Edits stand above a deletion: each goes with all that its author read, but for refused values.
+    fn read_again(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let mut read = since.clone();
+        for number in ops {
+            let op = &self.ops[*number];
+            let at = read.with([&op.tail.writes]);
+            let image = at.image().unwrap_or_default();
+            let is_edit = op.tail.writes.does == Does::Edits;
+            if !op.standing.is_dead() {
+                read = at;
+            }
+            if is_edit {
+                self.bring_back(*number, &image, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each field for itself.
+    fn meet_in_fields(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        news: &[String],
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let mut found = self.nothing_found();
+        let mut follow = Vec::new();
+        for name in news {
+            let Some((holder, ours, at)) = self.last_word(ops, name) else { continue };
+            let theirs = (self.after.value_of(name).clone(), self.after.stamp_of(name));
+            if at <= since.stamp_of(name) || ours == theirs.0 {
+                continue;
+            }
+            let two = Two { ours: at, theirs: theirs.1 };
+            let base = since.value_of(name);
+            let settled = settle_field(self.key, self.rules, name, [base, &ours, &theirs.0], two);
+            found.add(name, base, &ours, &theirs.0, &settled);
+            follow.push((name.clone(), holder, two, settled));
+        }
+        if follow.is_empty() {
+            return Ok(());
+        }
+        found.winner = self.overall(ops, &found.fields);
+        let undecided = found.winner == Winner::Undecided;
+        self.record(ops, found, out);
+        for (name, holder, two, settled) in follow {
+            self.follow(ops, &name, holder, two, settled, out)?;
+        }
+        if undecided && let Some(last) = ops.last() {
+            out.park(ParkScope::Op(self.ops[*last].tail.op.id), "conflict");
+        }
+        Ok(())
+    }
+
+    /// What follows in one field.
+    fn follow(
+        &mut self,
+        ops: &[usize],
+        name: &str,
+        holder: usize,
+        two: Two,
+        settled: Settled,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let names = [name.to_owned()];
+        if settled.winner == Winner::Remote {
+            let goes_along = |number: &usize| {
+                let op = &self.ops[*number];
+                let is_there = op.tail.writes.fields.contains_key(name);
+                let earlier = op.tail.op.place <= self.ops[holder].tail.op.place;
+                let in_flight = op.standing == Standing::Unanswered && earlier;
+                is_there && (in_flight || ops.contains(number) && two.later() == Winner::Local)
+            };
+            let along: Vec<_> = (0..self.ops.len()).filter(goes_along).collect();
+            for number in along {
+                self.drop_fields(number, &names, out)?;
+            }
+            return Ok(());
+        }
+        let merged = settled.merged.map(|value| Fields::from_iter([(name.to_owned(), value)]));
+        if settled.winner == Winner::Local && two.later() == Winner::Local || self.is_covered(holder, name) {
+            return Ok(());
+        }
+        let above = two.theirs.max(two.ours).edited_at.next();
+        self.raise(holder, &names, above, merged.as_ref(), out)
+    }
+
+    /// All fields win or lose together: two images meet unless they are equal.
+    fn meet_as_one(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        news: &[String],
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let Some(last) = ops.last().copied() else { return Ok(()) };
+        let tail: Vec<_> = ops.iter().map(|number| &self.ops[*number].tail.writes).collect();
+        let ours = since.with(tail.iter().copied());
+        if news.is_empty() || ours.image() == self.after.image() {
+            return Ok(());
+        }
+        let mut names: Vec<String> = tail.iter().flat_map(|writes| writes.fields.keys().cloned()).collect();
+        names.extend(news.iter().filter(|name| ours.value_of(name) != self.after.value_of(name)).cloned());
+        names.sort_unstable();
+        names.dedup();
+        let greatest = tail.iter().map(|writes| writes.greatest()).max().unwrap_or_default();
+        let theirs_at = news.iter().map(|name| self.after.stamp_of(name)).max().unwrap_or_default();
+        let two = Two { ours: greatest, theirs: theirs_at };
+        let mut found = self.nothing_found();
+        let mut values = Fields::new();
+        for name in &names {
+            let (base, mine, theirs) = (since.value_of(name), ours.value_of(name), self.after.value_of(name));
+            let settled = settle_field(self.key, self.rules, name, [base, mine, theirs], two);
+            found.add(name, base, mine, theirs, &settled);
+            values.set(name.clone(), settled.merged.unwrap_or_else(|| mine.clone()));
+        }
+        found.winner = self.overall(ops, &found.fields);
+        let lost: Vec<_> = found.lost().collect();
+        let undecided = found.winner == Winner::Undecided;
+        self.record(ops, found, out);
+        let stays: Vec<_> = names.iter().filter(|name| !lost.contains(name)).cloned().collect();
+        if !lost.is_empty() {
+            for number in ops {
+                self.drop_fields(*number, &lost, out)?;
+            }
+        }
+        if !stays.is_empty() {
+            let values = values.filtered(|name| stays.iter().any(|stays| stays == name));
+            let above = if two.later() == Winner::Local && !undecided {
+                two.ours.edited_at
+            } else {
+                two.theirs.max(two.ours).edited_at.next()
+            };
+            self.raise(last, &stays, above, Some(&values), out)?;
+        }
+        if undecided {
+            out.park(ParkScope::Op(self.ops[last].tail.op.id), "conflict");
+        }
+        Ok(())
+    }
+
+    /// Returns our last word in a field: which op, the value, the stamp.
+    fn last_word(&self, ops: &[usize], name: &str) -> Option<(usize, Value, EditStamp)> {
+        let holds = |number: &&usize| self.ops[**number].tail.writes.fields.contains_key(name);
+        let holder = *ops.iter().rev().find(holds)?;
+        let field = self.ops[holder].tail.writes.fields.get(name)?;
+        Some((holder, field.value.clone(), field.stamp))
+    }
+
+    /// Returns whether a later op of ours says something of the same field.
+    fn is_covered(&self, holder: usize, name: &str) -> bool {
+        let place = self.ops[holder].tail.op.place;
+        let later = self.ops.iter().filter(|op| op.tail.op.place > place && op.standing != Standing::Ended);
+        later.into_iter().any(|op| op.tail.deletes() || op.tail.writes.fields.contains_key(name))
+    }
+
+    /// The server wins as a whole only if each field that we name is lost; one open field leaves the whole open.
+    fn overall(&self, ops: &[usize], fields: &[ConflictedField]) -> Winner {
+        let has = |winner| fields.iter().any(|field| field.winner == winner);
+        let is_lost =
+            |name: &str| fields.iter().any(|field| field.name == name && field.winner == Winner::Remote);
+        let mut named = ops.iter().flat_map(|number| self.ops[*number].tail.named.names());
+        if has(Winner::Undecided) {
+            Winner::Undecided
+        } else if fields.iter().all(|field| field.winner == Winner::Remote) && named.all(is_lost) {
+            Winner::Remote
+        } else if has(Winner::Merged) {
+            Winner::Merged
+        } else {
+            Winner::Local
+        }
+    }
+
+    fn nothing_found(&self) -> Found {
+        Found {
+            fields: Vec::new(),
+            winner: Winner::Local,
+            rule: if self.rules.function.is_some() { Policy::Function } else { self.rules.policy },
+            base: Fields::new(),
+            local: Fields::new(),
+            remote: Fields::new(),
+            merged: Fields::new(),
+            functions: Vec::new(),
+        }
+    }
+
+    /// Puts a conflict on record, under the last of its ops.
+    fn record(&self, ops: &[usize], found: Found, out: &mut Output<'_>) {
+        let Some(last) = ops.last().map(|number| &self.ops[*number].tail) else { return };
+        out.conflicts += 1;
+        let (base, local, remote) =
+            (out.fields(&found.base), out.fields(&found.local), out.fields(&found.remote));
+        let merged = (!found.merged.is_empty()).then(|| out.fields(&found.merged));
+        out.decisions.push(Decision::Conflicted(Conflicted {
+            key: self.key.clone(),
+            op: last.op,
+            kind: self.kind_of(ops),
+            edited_at: last.writes.greatest().edited_at,
+            version: self.version,
+            extent: if self.after.is_deleted() { Extent::Deleted } else { Extent::Whole },
+            remote_edited_at: self.after.stamp.edited_at,
+            fields: found.fields,
+            winner: found.winner,
+            rule: found.rule,
+            base,
+            local,
+            remote,
+            merged,
+            functions: found.functions,
+        }));
+    }
+
+    /// Returns what ops do as one, in a word.
+    fn kind_of(&self, ops: &[usize]) -> OpKind {
+        let kinds = ops.iter().map(|number| &self.ops[*number].tail);
+        let kinds = kinds.filter(|op| op.writes.does != Does::Nothing).map(|op| op.kind);
+        kinds.reduce(then).unwrap_or(OpKind::Update)
+    }
+}
+
+/// Returns what two ops in a row do as one, in a word.
+fn then(first: OpKind, next: OpKind) -> OpKind {
+    use OpKind::{Create, Delete, Replace, Update};
+    match (first, next) {
+        (_, Delete) => Delete,
+        (_, Replace) | (Delete, Create | Update) => Replace,
+        (Create | Update | Replace, Create | Update) => first,
+    }
+}
+
+impl Found {
+    fn add(&mut self, name: &str, base: &Value, ours: &Value, theirs: &Value, settled: &Settled) {
+        self.fields.push(ConflictedField {
+            name: name.to_owned(),
+            rule: settled.rule,
+            winner: settled.winner,
+        });
+        self.base.set(name, base.clone());
+        self.local.set(name, ours.clone());
+        self.remote.set(name, theirs.clone());
+        if let Some(merged) = &settled.merged {
+            self.merged.set(name, merged.clone());
+        }
+        self.functions.extend(settled.by.clone());
+    }
+
+    fn lost(&self) -> impl Iterator<Item = String> {
+        let lost = self.fields.iter().filter(|field| field.winner == Winner::Remote);
+        lost.map(|field| field.name.clone())
+    }
+}

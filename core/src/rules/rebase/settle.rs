@@ -1,0 +1,59 @@
+//! What ends since nothing of it is left to send.
+//!
+//! | what waits and | ends as |
+//! |---|---|
+//! | is what the server has already | annulled: no effect |
+//! | is below what the server has | superseded |
+//!
+//! Invariants:
+//! 1. A dead letter and an op without an answer never end here.
+//! 2. What a deletion of ours covered ends with it.
+
+use super::{Output, Standing, Subject};
+use crate::entry::AnnulledReason;
+use crate::record::{Does, Life, Registers, TailOp};
+
+impl Subject<'_> {
+    /// Ends what waits and has nothing left to say.
+    pub(super) fn settle(&mut self, out: &mut Output<'_>) {
+        for number in 0..self.ops.len() {
+            let op = &self.ops[number];
+            if !op.standing.waits() || is_left(&op.tail, &self.after) {
+                continue;
+            }
+            let mut ending = vec![number];
+            if op.tail.deletes() {
+                // One that was raised above the deletion since is not covered by it.
+                let covers = op.tail.writes.greatest();
+                let is_covered = |earlier: &usize| {
+                    let earlier = &self.ops[*earlier];
+                    earlier.standing.waits() && earlier.tail.writes.greatest() < covers
+                };
+                ending.extend((0..number).filter(is_covered));
+                ending.sort_unstable();
+            }
+            if is_so_already(&op.tail, &self.after) {
+                self.annul(&ending, AnnulledReason::NoEffect, out);
+            } else {
+                ending.into_iter().rev().for_each(|number| self.supersede(number, out));
+            }
+        }
+        debug_assert!(self.ops.iter().all(|op| op.standing != Standing::Ended || !op.standing.waits()));
+    }
+}
+
+/// Returns whether anything is left of an op that waits. A creation of a record that nobody knows is always something.
+fn is_left(op: &TailOp, after: &Registers) -> bool {
+    op.writes.are_left(after) || op.writes.does == Does::Creates && after.life == Life::Unknown
+}
+
+/// Returns whether the server has what an op says.
+fn is_so_already(op: &TailOp, after: &Registers) -> bool {
+    match op.writes.does {
+        Does::Deletes => !after.is_live(),
+        Does::Creates | Does::Edits => {
+            after.is_live() && op.named.iter().all(|(name, value)| after.value_of(name) == value)
+        }
+        Does::Nothing => false,
+    }
+}
