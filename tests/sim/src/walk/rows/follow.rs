@@ -168,7 +168,11 @@ impl Following<'_> {
         };
         let Some(made_on) = self.ghosts.of(slot).map(|op| op.made_on) else { return };
         let first = self.number * OPS_OF_A_DEVICE;
-        let known = (first..first + OPS_OF_A_DEVICE).fold(made_on, Ops::with);
+        // A discarded op whose unit was given up may arrive all the same: that is on record.
+        let is_discarded = |slot: &usize| self.ghosts.of(*slot).is_some_and(|op| op.fate == Fate::Discarded);
+        let own = (first..first + OPS_OF_A_DEVICE).filter(|slot| !is_discarded(slot));
+        let gone = (first..first + OPS_OF_A_DEVICE).filter(is_discarded).fold(Ops::default(), Ops::with);
+        let known = own.fold(made_on.without(gone), Ops::with);
         let Some(holding) = self.server.holding(record, row.version) else { return };
         let mut news = Ops::default();
         if row.fields.is_empty() {
@@ -207,7 +211,7 @@ impl Following<'_> {
             let is_shown = FIELDS
                 .iter()
                 .zip(said)
-                .any(|(name, said)| matches!(said, Said::Value(_)) && said == Said::by(Some(&local), name));
+                .any(|(name, said)| local.has(name) && said == Said::by(Some(&local), name));
             if is_shown || ends_too {
                 self.ghosts.change(other, |op| op.met = op.met.and(news));
             }
