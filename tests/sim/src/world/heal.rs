@@ -1,9 +1,12 @@
 //! Healing, and what must hold once nothing fails any more: everything drains, and everyone agrees.
 
+use std::collections::BTreeSet;
+
 use fieldbook::entry::ParkScope;
 use fieldbook::limits;
 use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{Ask, Hold, Next};
+use fieldbook::{Ask, Book, Hold, Next, OpId};
+use fieldbook_core::rules::status::ParkReason;
 
 use super::{World, entity_type, get, is_image, oracle};
 use crate::app::{ENTITIES, knows};
@@ -66,6 +69,7 @@ impl World {
                 self.decide_letters(number, round)?;
                 self.decide_conflicts(number, round)?;
                 self.decide_held(number)?;
+                self.decide_parked(number, round)?;
                 self.renew(number)?;
                 self.settle(number)?;
                 self.accept_server(number)?;
@@ -129,6 +133,18 @@ impl World {
         self.settle(number)
     }
 
+    /// A person looks at what is parked since it was stale or ahead too often: sends it again first, and then gives it up. What is
+    /// edited on a record that somebody's clock stamped far ahead stays ahead until that time has come.
+    fn decide_parked(&mut self, number: usize, round: usize) -> Result<(), Broken> {
+        let device = self.device(number)?;
+        let book = device.book()?;
+        let Some(op) = parked_for_a_person(book)?.into_iter().next() else { return Ok(()) };
+        let done = if round < 2 { book.retry(vec![op]) } else { book.discard(vec![op], "it never got in") };
+        device.called(done)?;
+        self.settle(number)?;
+        self.decide_parked(number, round)
+    }
+
     /// Syncs one device as the product's loop does, with nothing failing.
     fn sync(&mut self, number: usize) -> Result<(), Broken> {
         let mut pull = true;
@@ -189,9 +205,11 @@ impl World {
         let asks = !undecided.is_empty() || !device.model.dead().is_empty();
         let excused = wakes || device.model.pending() == 0 || asks;
         let mut stuck = device.model.parks.iter().filter(|scope| oracle::is_stuck(scope));
-        let stuck = stuck.find(|scope| !undecided.contains(scope)).cloned();
+        let parked = parked_for_a_person(device.book()?)?.into_iter();
+        let parked: Vec<_> = parked.map(ParkScope::Op).collect();
+        let stuck = stuck.find(|scope| !undecided.contains(scope) && !parked.contains(scope)).cloned();
         let holds = device.book()?.plan().holds;
-        let excused = excused || holds.values().any(Hold::waits_for_correction);
+        let excused = excused || !parked.is_empty() || holds.values().any(Hold::waits_for_correction);
         ensure(excused && stuck.is_none(), "L3", || {
             format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
         })?;
@@ -237,4 +255,16 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Returns the ops that are parked for a reason that a person can end, without a conflict to choose in.
+fn parked_for_a_person(book: &Book) -> Result<BTreeSet<OpId>, Broken> {
+    let unreadable = |error: String| Broken::new("S1", error);
+    let snapshot = book.snapshot().map_err(|error| unreadable(format!("{error:?}")))?;
+    let state = snapshot.state().map_err(|error| unreadable(format!("{error:?}")))?;
+    let parked = state.parks.iter().filter_map(|(scope, code)| match scope {
+        ParkScope::Op(op) => ParkReason::of(scope, code).is_for_a_person().then_some(*op),
+        _ => None,
+    });
+    Ok(parked.collect())
 }
