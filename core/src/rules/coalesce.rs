@@ -9,7 +9,8 @@
 //! Invariants:
 //! 1. What is sent, joined to what is confirmed, is what the ops joined to it one by one come to.
 //! 2. Each field goes with the stamp that it has.
-//! 3. A null that nobody would see is sent only if the app wrote it.
+//! 3. A null is sent wherever its author saw a value, also one of ours that goes along: what the server joins does not depend on what
+//!    went together.
 //!
 //! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
 
@@ -84,11 +85,10 @@ fn change<'a>(
     after: Registers,
     ops: impl Iterator<Item = &'a TailOp> + Clone,
 ) -> Result<Coalesced, AnnulledReason> {
-    // A null that an op of ours wrote over it in turn is not what the app wrote last.
-    let is_named = |name: &str| {
-        let last = ops.clone().filter(|op| op.writes.fields.contains_key(name)).last();
-        last.is_some_and(|op| op.named.has(name))
-    };
+    let last = |name: &str| ops.clone().filter(|op| op.writes.fields.contains_key(name)).last();
+    let is_named = |name: &str| last(name).is_some_and(|op| op.named.has(name));
+    // What a deletion of ours had shown, and a creation takes away with its stamp, was gone by then.
+    let is_said = |name: &str| is_named(name) || last(name).is_some_and(|op| op.pending.cleared_at.is_none());
     let stamp = ops.clone().filter(|op| op.writes.does != Does::Nothing).last().map(|op| op.writes.stamp);
     let stamp = stamp.unwrap_or_default();
     // A null that was raised may be all that stands above a deletion.
@@ -98,9 +98,8 @@ fn change<'a>(
     let mut changed = Fields::new();
     for (name, field) in &after.fields {
         let is_new = !is_there || field.stamp > confirmed.stamp_of(name);
-        let shows =
-            !field.value.is_null() || is_named(name) || !confirmed.value_of(name).is_null() || lifts(name);
-        if is_new && shows {
+        let counts = || !confirmed.value_of(name).is_null() || is_said(name) || lifts(name);
+        if is_new && (!field.value.is_null() || counts()) {
             changed.set(name.clone(), field.value.clone());
         }
     }
@@ -118,10 +117,11 @@ fn change<'a>(
         true if ops.clone().any(sets_all) && is_all() => OpKind::Replace,
         true => OpKind::Update,
     };
-    // What sets the whole record takes away what it does not name.
+    let takes_away = |name: &str| after.value_of(name).is_null() && confirmed.fields.contains_key(name);
     let fields = match kind {
-        OpKind::Update => changed.clone(),
-        _ => changed.filtered(|name| !after.value_of(name).is_null() || is_named(name) || lifts(name)),
+        // It takes away what the server knows and it does not name.
+        OpKind::Replace => changed.filtered(|name| !takes_away(name) || is_named(name)),
+        _ => changed.clone(),
     };
     let older = older(&changed, &after, stamp);
     Ok(Coalesced { kind, fields, stamp, older, after })
@@ -232,11 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn a_null_that_nobody_would_see_is_sent_only_if_the_app_wrote_it() {
-        let cleared = with_cleared(tail_op(1, OpKind::Replace, json!({"b": 1})), &["gone"], None);
-        let expected = Ok((OpKind::Update, json!({"b": 1}), 1));
+    fn a_null_is_sent_wherever_its_author_saw_a_value_whatever_goes_along() {
+        let cleared = || with_cleared(tail_op(2, OpKind::Replace, json!({"b": 1})), &["own"], None);
         let record = there(&[("a", json!(0), 99, 50), ("b", json!(0), 99, 0)]);
-        assert_eq!(sent(&record, &[cleared]), expected);
+        let expected = Ok((OpKind::Update, json!({"b": 1, "own": null}), 2));
+        assert_eq!(sent(&record, &[cleared()]), expected, "the value of ours that it took away went before it");
+        let with_value = [tail_op(1, OpKind::Update, json!({"own": 1})), cleared()];
+        assert_eq!(sent(&record, &with_value), expected, "or goes along");
         let written = tail_op(1, OpKind::Update, json!({"gone": null}));
         assert_eq!(sent(&record, &[written]), Ok((OpKind::Update, json!({"gone": null}), 1)));
     }

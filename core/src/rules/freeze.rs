@@ -23,7 +23,7 @@ use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
-use crate::record::TailOp;
+use crate::record::{SentFor, TailOp};
 use crate::rows::{RecordRow, UnitRow};
 use crate::time::WallTime;
 
@@ -249,9 +249,9 @@ where
         let content = view.op(pending.place).map_err(FreezeError::View)?;
         tail.push(TailOp::new(pending.clone(), content)?);
     }
-    let confirmed = row.registers()?;
+    let sent_for = sent_for(row, &tail);
     let was_sent = was_sent || tail.iter().any(|op| op.pending.given_up.is_some());
-    let coalesced = coalesce(&confirmed, tail.iter(), was_sent);
+    let coalesced = coalesce(&sent_for.registers()?, tail.iter(), was_sent);
     let mut ops: Vec<_> = tail.iter().map(|op| op.op).collect();
     if let Ok(sent) = &coalesced
         && let Some(at) = ops.iter().position(|op| op.id == sent.stamp.op)
@@ -266,16 +266,16 @@ where
         (Ok(sent), Some((content, _))) => sent.fields == content.fields,
         _ => false,
     };
-    Ok(Prepared { ops, base: base(row, &tail), schema_version, as_written, coalesced })
+    Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })
 }
 
-/// Returns the version that ops are sent for. What goes again without an answer goes for the one that it was sent for first, so that the
-/// server tells what it has, and the two meet.
-fn base(row: &RecordRow, tail: &[TailOp]) -> Option<Version> {
-    let confirmed = row.version();
+/// Returns what ops are sent for. What goes again without an answer goes for the record that it was sent for first, so that the server
+/// tells what it has, and the two meet.
+fn sent_for(row: &RecordRow, tail: &[TailOp]) -> SentFor {
+    let confirmed = SentFor { version: row.version(), record: row.confirmed.clone() };
     let given_up = tail.iter().find_map(|op| op.pending.given_up.as_ref());
     // A version that is not behind is of another life of the server, and says nothing of this one.
-    given_up.map_or(confirmed, |sent| if sent.version < confirmed { sent.version } else { confirmed })
+    given_up.filter(|sent| sent.version < confirmed.version).cloned().unwrap_or(confirmed)
 }
 
 #[cfg(test)]

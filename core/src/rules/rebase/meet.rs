@@ -26,6 +26,7 @@ use crate::fields::{Fields, InvalidFields};
 use crate::op::OpKind;
 use crate::record::{Does, EditStamp, Life, Registers};
 use crate::schema::{Granularity, Policy};
+use crate::time::Hlc;
 
 /// A conflict that is being put together.
 struct Found {
@@ -162,14 +163,45 @@ impl Subject<'_> {
         if !deletes {
             self.read_again(ops, since, out)?;
         }
-        if two.later() == Winner::Remote || winner == Winner::Undecided {
-            let above = two.theirs.max(two.ours).edited_at.next();
-            self.raise(last, &[], above, None, out)?;
+        let winners = if deletes { std::slice::from_ref(&last) } else { ops };
+        for number in winners {
+            if self.ops[*number].tail.writes.greatest() < two.theirs || winner == Winner::Undecided {
+                self.raise_uncovered(*number, two.theirs, out)?;
+            }
         }
         if winner == Winner::Undecided {
             out.park(ParkScope::Op(self.ops[last].tail.op.id), "conflict");
         }
         Ok(())
+    }
+
+    /// Raises what an op says above a write of theirs, but for the fields that a later op of ours covers.
+    fn raise_uncovered(
+        &mut self,
+        number: usize,
+        theirs: EditStamp,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let writes = &self.ops[number].tail.writes;
+        let stays: Vec<_> =
+            writes.fields.keys().filter(|name| !self.is_covered(number, name)).cloned().collect();
+        let above = self.above(number, &stays, theirs);
+        if stays.len() == writes.fields.len() {
+            self.raise(number, &[], above, None, out)
+        } else if stays.is_empty() {
+            Ok(())
+        } else {
+            self.raise(number, &stays, above, None, out)
+        }
+    }
+
+    /// Returns a time above a write of theirs, what an op has, and what earlier ops of ours have in the same fields.
+    fn above(&self, number: usize, names: &[String], theirs: EditStamp) -> Hlc {
+        let place = self.ops[number].tail.op.place;
+        let earlier = self.ops.iter().map(|op| &op.tail).filter(|op| op.op.place <= place);
+        let stamps = earlier.flat_map(|op| names.iter().filter_map(|name| op.writes.fields.get(name)));
+        let own = self.ops[number].tail.writes.greatest();
+        stamps.map(|field| field.stamp).fold(theirs.max(own), EditStamp::max).edited_at.next()
     }
 
     /// All that ops say is lost; dead letters stay listed.
@@ -285,7 +317,7 @@ impl Subject<'_> {
         if settled.winner == Winner::Local && two.later() == Winner::Local || self.is_covered(holder, name) {
             return Ok(());
         }
-        let above = two.theirs.max(two.ours).edited_at.next();
+        let above = self.above(holder, &names, two.theirs);
         self.raise(holder, &names, above, merged.as_ref(), out)
     }
 
@@ -351,10 +383,11 @@ impl Subject<'_> {
         Some((holder, field.value.clone(), field.stamp))
     }
 
-    /// Returns whether a later op of ours says something of the same field.
+    /// Returns whether a later op of ours says something of the same field. A dead letter covers nothing.
     fn is_covered(&self, holder: usize, name: &str) -> bool {
         let place = self.ops[holder].tail.op.place;
-        let later = self.ops.iter().filter(|op| op.tail.op.place > place && op.standing != Standing::Ended);
+        let covers = |op: &&super::Op| op.standing != Standing::Ended && !op.standing.is_dead();
+        let later = self.ops.iter().filter(|op| op.tail.op.place > place).filter(covers);
         later.into_iter().any(|op| op.tail.deletes() || op.tail.writes.fields.contains_key(name))
     }
 
