@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Items, Verb};
 use fieldbook_core::record::TailOp;
-use fieldbook_core::rows::DeadLetterRow;
+use fieldbook_core::rows::{DeadLetterRow, RecordRow};
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::correct::{before_correction, correct};
 use fieldbook_core::rules::discard::{discard, given_up};
@@ -47,7 +47,9 @@ impl Book {
         let key = self.key_of(op)?;
         let before = self.image_before(&key, op.seq)?;
         self.shared.write_in_turn(move |session| {
-            if let Some(decisions) = annul(session.tail, &session.touched(), op) {
+            let tail = session.tail;
+            let rows = record_rows(session, tail.ops_of_entry(op.seq).map(|(_, row)| &row.key))?;
+            if let Some(decisions) = annul(tail, &session.touched(), &rows, op) {
                 decide(session, Verb::Undo, decisions, Items::default())?;
                 return Ok(Undone::Annulled);
             }
@@ -113,11 +115,7 @@ impl Book {
             let parks = session.tables.state()?.parks;
             let stopped = Stopped { parks: &parks, open: &open };
             let given_up = given_up(tail, &touched, stopped, &ops, |key, place| hold(session, key, place))?;
-            let mut rows = BTreeMap::new();
-            for given_up in &given_up {
-                let row = session.tables.record(&given_up.key)?.unwrap_or_default();
-                rows.insert(given_up.key.clone(), row);
-            }
+            let rows = record_rows(session, given_up.iter().map(|given_up| &given_up.key))?;
             decisions.extend(discard(&given_up, &rows));
             let (items, reason) = text_item(session, &reason);
             decide(session, Verb::Discard { reason }, decisions, items)
@@ -170,6 +168,14 @@ impl Book {
             Ok(())
         })
     }
+}
+
+/// Reads the rows of records.
+fn record_rows<'k>(
+    session: &mut Session<'_>,
+    keys: impl Iterator<Item = &'k RecordKey>,
+) -> Result<BTreeMap<RecordKey, RecordRow>, Error> {
+    keys.map(|key| Ok((key.clone(), session.tables.record(key)?.unwrap_or_default()))).collect()
 }
 
 /// Looks why an op is held.

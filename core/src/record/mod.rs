@@ -27,7 +27,7 @@ pub(crate) mod test_ops;
 mod told;
 
 pub use join::{Before, Joined, WriteStamps, join};
-pub use pending::{Pending, SentFor, Upcast};
+pub use pending::{Pending, SentFor, Upcast, fall_with};
 pub use registers::{Does, Life, Register, Registers, Writes};
 pub use stamp::{EditStamp, FieldWrites};
 pub use stamps::{FieldStamps, list_by_write, listed, listed_by_field};

@@ -26,11 +26,12 @@ use serde_json::Value;
 use super::registers::{Does, Register, Registers, Writes};
 use super::stamp::EditStamp;
 use crate::codec::{Decode, Encode};
+use crate::entry::PlannedOp;
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
 use crate::numbers::Version;
 use crate::op::{OpContent, OpKind, OpPlace};
-use crate::rows::Confirmed;
+use crate::rows::{Confirmed, UnitChangeRow};
 use crate::time::Hlc;
 
 /// An op without a terminal outcome.
@@ -95,6 +96,18 @@ impl SentFor {
     /// [`InvalidFields`] if stored text was damaged.
     pub fn registers(&self) -> Result<Registers, InvalidFields> {
         self.record.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)
+    }
+
+    /// Joins a change of our own that the server took since, given its fields. The version stays: the server is to tell what it has.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn take_own(&mut self, change: &UnitChangeRow, fields: Fields) -> Result<(), InvalidFields> {
+        let mut record = self.registers()?;
+        change.join_into(&mut record, fields);
+        let version = self.record.as_ref().map(|record| record.version).unwrap_or_default();
+        self.record = Confirmed::of(&record, version);
+        Ok(())
     }
 }
 
@@ -256,6 +269,23 @@ impl Pending {
     fn has_dropped(&self, name: &str) -> bool {
         self.dropped.iter().any(|dropped| dropped == name)
     }
+}
+
+/// Returns which later creations of a tail lose what they took away by the stamps of deletions that end: each stands or falls by its
+/// own.
+pub fn fall_with<'a>(
+    tail: impl Iterator<Item = &'a Pending> + Clone,
+    ending: &[PlannedOp],
+) -> Vec<(PlannedOp, Vec<String>)> {
+    let is_ending = |pending: &&Pending| ending.iter().any(|op| op.id == pending.op);
+    let deletions = tail.clone().filter(is_ending).filter(|pending| pending.kind == OpKind::Delete);
+    let stamps: Vec<_> = deletions.map(Pending::stamp).collect();
+    let falls = |later: &&Pending| {
+        later.cleared_at.is_some_and(|at| stamps.contains(&at)) && !later.cleared.is_empty() && !is_ending(later)
+    };
+    tail.filter(falls)
+        .map(|later| (PlannedOp { id: later.op, place: later.place }, later.cleared.clone()))
+        .collect()
 }
 
 #[cfg(test)]

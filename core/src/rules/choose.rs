@@ -15,7 +15,7 @@
 use super::not_possible::NotPossible;
 use crate::entry::{Decision, ItemIndex, ParkScope, PlannedOp, Winner};
 use crate::fields::Fields;
-use crate::record::{Registers, TailOp};
+use crate::record::{Registers, TailOp, fall_with};
 use crate::rows::ConflictRow;
 use crate::time::Hlc;
 
@@ -41,6 +41,8 @@ pub struct Chosen {
     pub merged: Option<(Fields, Hlc)>,
     /// The ops that end, oldest first.
     pub ends: Vec<PlannedOp>,
+    /// The later ops that have nothing to stand on any more.
+    pub given_up: Vec<PlannedOp>,
 }
 
 /// Decides what a choice comes to. `confirmed` is what the server has of the conflict's record, `tail` are the pending ops of it, oldest
@@ -58,7 +60,8 @@ pub fn choose(
     if !conflict.open {
         return Err(NotPossible::ConflictIsSettled);
     }
-    let stands = |winner, merged| Chosen { winner, dropped: Vec::new(), merged, ends: Vec::new() };
+    let stands =
+        |winner, merged| Chosen { winner, dropped: Vec::new(), merged, ends: Vec::new(), given_up: Vec::new() };
     let waits = |op: &&TailOp| !op.pending.dead && !in_flight(op);
     Ok(match choice {
         Choice::Mine => stands(Winner::Local, None),
@@ -70,9 +73,11 @@ pub fn choose(
         Choice::Theirs if conflict.fields.is_empty() => {
             // What stands on it has nothing to stand on, if the record is not there without it.
             let takes_later = !confirmed.is_live();
-            let goes_along = |op: &&TailOp| takes_later || op.op.place <= conflict.op.place;
-            let ends = tail.iter().filter(waits).filter(goes_along).map(|op| op.op).collect();
-            Chosen { ends, ..stands(Winner::Remote, None) }
+            let (ends, later): (Vec<_>, Vec<_>) =
+                tail.iter().filter(waits).map(|op| op.op).partition(|op| op.place <= conflict.op.place);
+            let given_up = if takes_later { later } else { Vec::new() };
+            let dropped = fall_with(tail.iter().map(|op| &op.pending), &ends);
+            Chosen { dropped, ends, given_up, ..stands(Winner::Remote, None) }
         }
         Choice::Theirs => {
             let open = conflict.fields.iter().filter(|(.., winner)| *winner == Winner::Undecided);
@@ -107,6 +112,8 @@ impl Chosen {
         let dropped = self.dropped.into_iter();
         decisions.extend(dropped.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
         decisions.extend(self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }));
+        // They met nothing: a person gives them up with what they stand on.
+        decisions.extend(self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
         decisions
     }
 }
@@ -149,7 +156,7 @@ mod tests {
     }
 
     fn stands(winner: Winner) -> Chosen {
-        Chosen { winner, dropped: Vec::new(), merged: None, ends: Vec::new() }
+        Chosen { winner, dropped: Vec::new(), merged: None, ends: Vec::new(), given_up: Vec::new() }
     }
 
     #[test]
@@ -212,7 +219,19 @@ mod tests {
         let deleted_by_them = conflict(OpKind::Update, Winner::Undecided, true, &[]);
         let conflict = ConflictRow { op: planned(3), ..deleted_by_them };
         let chosen = choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Theirs).unwrap();
-        assert_eq!(chosen.ends, [planned(1), planned(2), planned(3), planned(4)]);
+        assert_eq!((chosen.ends, chosen.given_up), (vec![planned(1), planned(2), planned(3)], vec![planned(4)]));
+    }
+
+    #[test]
+    fn what_a_creation_took_away_by_the_stamp_of_a_deletion_falls_with_that() {
+        let mut tail = tail(OpKind::Delete);
+        let mut anew = tail_op(4, OpKind::Create, json!({"a": 4}));
+        anew.pending.cleared = names(&["b"]);
+        anew.pending.cleared_at = Some(tail[2].pending.stamp());
+        tail.push(anew);
+        let theirs = there(&[("a", json!(9), 99, 50)]);
+        let chosen = choose(&whole(), &theirs, &tail, |_| false, &Choice::Theirs).unwrap();
+        assert_eq!(chosen.dropped, [(planned(4), names(&["b"]))]);
     }
 
     #[test]
@@ -231,6 +250,7 @@ mod tests {
             dropped: vec![(planned(2), names(&["a"]))],
             merged: Some((fields(json!({"b": 5})), Hlc::from_bits(8))),
             ends: vec![planned(1), planned(3)],
+            given_up: vec![planned(4)],
         };
         let ended = |op| Decision::Superseded { key: key("1"), op };
         let (raised, lost) = (names(&["b"]), names(&["a"]));
@@ -242,6 +262,7 @@ mod tests {
             Decision::Dropped { key: key("1"), op: planned(2), fields: lost },
             ended(planned(1)),
             ended(planned(3)),
+            Decision::Discarded { key: key("1"), op: planned(4) },
         ];
         assert_eq!(chosen.decisions(&conflict, Some(7)), expected);
     }

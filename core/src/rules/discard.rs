@@ -16,6 +16,7 @@
 //! 1. Each op ends once, however many of the ops that a person named take it along.
 //! 2. If one op may not be given up, nothing is done to the others.
 //! 3. The decision names every op that ends, so applying it needs no rule.
+//! 4. What a later creation took away by the stamp of a deletion that ends comes back with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,7 @@ use crate::entry::{Decision, PlannedOp};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
-use crate::record::Pending;
+use crate::record::{Pending, fall_with};
 use crate::rows::RecordRow;
 use crate::tail::Tail;
 
@@ -78,12 +79,11 @@ pub fn discard(given_up: &[GivenUp], rows: &BTreeMap<RecordKey, RecordRow>) -> V
         let Some(row) = rows.get(key) else { continue };
         let takes_later = *kind == OpKind::Create && row.confirmed_image().is_none();
         let ends = |found: &&Pending| found.place == op.place || (takes_later && found.place > op.place);
-        for found in row.tail.iter().filter(ends) {
-            if ended.insert(found.place) {
-                let op = PlannedOp { id: found.op, place: found.place };
-                decisions.push(Decision::Discarded { key: key.clone(), op });
-            }
-        }
+        let ends: Vec<_> = row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
+        let ops: Vec<_> = ends.into_iter().map(|found| PlannedOp { id: found.op, place: found.place }).collect();
+        let falls = fall_with(row.tail.iter(), &ops).into_iter();
+        decisions.extend(falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
+        decisions.extend(ops.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
     }
     decisions
 }

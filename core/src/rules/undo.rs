@@ -2,7 +2,7 @@
 //!
 //! | the op, with the rest of its transaction | undone by |
 //! |---|---|
-//! | was never planned, is no dead letter, and is the last of its record | a decision: it is annulled and never leaves |
+//! | never left, is no dead letter, and is the last of its record | a decision: it is annulled and never leaves |
 //! | anything else | an op that cites it, if the next table has one |
 //!
 //! | the op was | the app reads now | the op that takes it back |
@@ -18,7 +18,7 @@
 //! 2. A transaction is annulled whole or not at all.
 //! 3. An undo never takes back what someone wrote later, also if it is the same value.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -28,20 +28,33 @@ use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind, OpPlace};
 use crate::record::{Register, Registers};
+use crate::rows::RecordRow;
 use crate::tail::Tail;
 
 /// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may have left or later ops stand on
-/// it. `touched` are the ops that were ended or planned since the tail was folded.
-pub fn annul(tail: &Tail, touched: &BTreeSet<OpPlace>, op: OpPlace) -> Option<Vec<Decision>> {
+/// it. `touched` are the ops that were ended or planned since the tail was folded; `rows` are the rows of the transaction's records.
+pub fn annul(
+    tail: &Tail,
+    touched: &BTreeSet<OpPlace>,
+    rows: &BTreeMap<RecordKey, RecordRow>,
+    op: OpPlace,
+) -> Option<Vec<Decision>> {
     let transaction_ops = tail.op(op)?.transaction_ops;
     let ops: Vec<_> = tail.ops_of_entry(op.seq).collect();
     let is_whole = u32::try_from(ops.len()).is_ok_and(|count| count == transaction_ops);
     let is_last = |place: OpPlace, key: &RecordKey| {
         tail.ops_of(key).next_back().is_some_and(|last| last.seq == place.seq)
     };
-    let is_free =
-        |place: &OpPlace| tail.unit_of(*place).is_none() && !tail.is_dead(*place) && !touched.contains(place);
-    if !is_whole || !ops.iter().all(|(place, row)| is_free(place) && is_last(*place, &row.key)) {
+    // What a unit that was given up carried may be at the server.
+    let was_sent = |place: OpPlace, key: &RecordKey| {
+        let pending = rows.get(key).and_then(|row| row.tail.iter().find(|pending| pending.place == place));
+        pending.is_none_or(|pending| !pending.attempts.is_empty())
+    };
+    let is_free = |place: OpPlace, key: &RecordKey| {
+        let stays = tail.unit_of(place).is_none() && !tail.is_dead(place) && !touched.contains(&place);
+        stays && !was_sent(place, key)
+    };
+    if !is_whole || !ops.iter().all(|(place, row)| is_free(*place, &row.key) && is_last(*place, &row.key)) {
         return None;
     }
     let annulled = ops.into_iter().map(|(place, row)| {
@@ -102,6 +115,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::record::Pending;
     use crate::rules::desk::{fields, key, op_id, unit_id};
     use crate::rules::test_tail::{
         deleted, pending, place, planned, tail_op, tail_row, there, transaction, unit_of,
@@ -111,8 +125,18 @@ mod tests {
         BTreeSet::new()
     }
 
+    /// The rows of the records of what is pending, none of which was sent.
+    fn rows(tail: &Tail) -> BTreeMap<RecordKey, RecordRow> {
+        let mut rows: BTreeMap<RecordKey, RecordRow> = BTreeMap::new();
+        for (place, row) in tail.ops() {
+            let pending = Pending::new(row.op, place, row.kind, row.edited_at);
+            rows.entry(row.key.clone()).or_default().tail.push(pending);
+        }
+        rows
+    }
+
     fn annulled(tail: &Tail, touched: &BTreeSet<OpPlace>, seq: u8) -> Option<Vec<PlannedOp>> {
-        let decisions = annul(tail, touched, place(seq))?;
+        let decisions = annul(tail, touched, &rows(tail), place(seq))?;
         let ops = decisions.into_iter().flat_map(|decision| match decision {
             Decision::Annulled(Annulled { ops, reason: AnnulledReason::Undone, .. }) => ops,
             other => panic!("not annulled: {other:?}"),
@@ -139,6 +163,15 @@ mod tests {
         );
         tail.put_unit(unit_id(1), &unit_of("1", vec![planned(1)]));
         assert_eq!(annulled(&tail, &untouched(), 1), None, "it is under way");
+    }
+
+    #[test]
+    fn what_a_unit_carried_that_was_given_up_without_an_answer_is_not_annulled() {
+        let tail = pending(&[("1", OpKind::Create)]);
+        let mut rows = rows(&tail);
+        assert!(annul(&tail, &untouched(), &rows, place(1)).is_some());
+        rows.get_mut(&key("1")).unwrap().tail[0].attempts.push(unit_id(1));
+        assert_eq!(annul(&tail, &untouched(), &rows, place(1)), None, "it may be at the server");
     }
 
     #[test]

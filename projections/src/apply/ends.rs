@@ -3,7 +3,7 @@
 use fieldbook_core::entry::{Annulled, ParkScope, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::Pending;
-use fieldbook_core::{OpKind, RecordKey};
+use fieldbook_core::RecordKey;
 
 use super::Applying;
 use crate::access::Tables;
@@ -26,21 +26,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.ended(key, ops)?;
         self.see(&mut row)?;
         self.put(key, row)
-    }
-
-    /// Ends an op of which nothing is left. What a creation of ours took away by the stamp of a deletion stands or falls with that.
-    pub(super) fn superseded(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
-        if let Some(mut row) = self.tables.take_record(key)? {
-            let deletion =
-                row.tail.iter().find(|pending| pending.op == op.id && pending.kind == OpKind::Delete);
-            if let Some(stamp) = deletion.map(Pending::stamp) {
-                for later in row.tail.iter_mut().filter(|later| later.cleared_at == Some(stamp)) {
-                    later.cleared.clear();
-                }
-            }
-            self.put(key, row)?;
-        }
-        self.end(key, &[op])
     }
 
     /// Notes that ops left the tail. What they were parked for is settled with them: there is nothing to choose any more.

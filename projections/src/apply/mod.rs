@@ -103,8 +103,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.put(&meta.key, row)
     }
 
-    /// Notes the fields that an op takes away without naming them: a replace those that its author read, also in ops of his own; a
-    /// creation those that a deletion of ours beneath it had shown.
+    /// Notes the fields that an op takes away without naming them: a replace those that its author knew of, also from ops of his own and
+    /// as taken away before; a creation those that a deletion of ours beneath it had shown.
     fn clear(
         &self,
         row: &RecordRow,
@@ -124,10 +124,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let tail = self.tail_ops(&earlier)?;
         let shown =
             row.registers().map_err(|fault| self.damaged(fault))?.with(tail.iter().map(|op| &op.writes));
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        names.extend(shown.image().unwrap_or_default().names().map(str::to_owned));
-        names.extend(tail.iter().flat_map(|op| op.named.names()).map(str::to_owned));
-        pending.cleared = names.into_iter().filter(|name| !said.has(name)).collect();
+        let written = tail.iter().flat_map(|op| op.writes.fields.keys());
+        let names: BTreeSet<&String> = shown.fields.keys().chain(written).collect();
+        pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
         pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())
     }
@@ -173,13 +172,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Superseded { key, op } => self.superseded(key, *op),
             Decision::Dropped { key, op, fields } => self.dropped(key, *op, fields),
             Decision::Raised { key, op, fields, edited_at, values } => {
                 self.raised(key, *op, fields, *edited_at, *values)
             }
             Decision::BroughtBack { key, op, read } => self.brought_back(key, *op, *read),
-            Decision::Discarded { key, op } => self.end(key, &[*op]),
+            Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
             Decision::DeadLettered { unit, tries, code, message, answered, .. } => {
                 let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
                 let message = String::from_utf8_lossy(message).into_owned();

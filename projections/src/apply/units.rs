@@ -3,7 +3,7 @@
 use fieldbook_core::entry::{PlannedChange, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::SentFor;
-use fieldbook_core::rows::{Confirmed, DeadLetterRow, RecordRow, Suspicion, UnitChangeRow, UnitRow};
+use fieldbook_core::rows::{Confirmed, DeadLetterRow, Suspicion, UnitChangeRow, UnitRow};
 use fieldbook_core::{RecordKey, Seq, UnitId, Version, WallTime};
 
 use super::Applying;
@@ -96,29 +96,22 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
             row.synced_at = Some(self.entry.header.wall);
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
-            if let Some(version) = version.filter(|version| row.is_behind(*version)) {
-                self.confirm(&mut row, change, version)?;
-            }
             row.tail.retain(|pending| !change.ops.iter().any(|op| op.id == pending.op));
+            let fields = self.log.fields(change.fields)?.unwrap_or_default();
+            let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
+            for sent_for in row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut()) {
+                // What is ours is nothing that its author had not seen.
+                sent_for.take_own(change, fields.clone()).map_err(|fault| self.damaged(fault))?;
+            }
+            if let Some(version) = version.filter(|version| row.is_behind(*version)) {
+                let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
+                change.join_into(&mut record, fields);
+                row.confirmed = Confirmed::of(&record, version);
+            }
             self.ended(&change.key, &change.ops)?;
             self.see(&mut row)?;
             self.put(&change.key, row)?;
         }
-        Ok(())
-    }
-
-    /// Moves confirmed on to what the server has by our own change.
-    fn confirm(
-        &mut self,
-        row: &mut RecordRow,
-        change: &UnitChangeRow,
-        version: Version,
-    ) -> Result<(), StoreError> {
-        let fields = self.log.fields(change.fields)?.unwrap_or_default();
-        let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-        let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
-        change.join_into(&mut record, fields);
-        row.confirmed = Confirmed::of(&record, version);
         Ok(())
     }
 
