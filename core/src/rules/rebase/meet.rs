@@ -24,7 +24,7 @@ use crate::entry::{
 };
 use crate::fields::{Fields, InvalidFields};
 use crate::op::OpKind;
-use crate::record::{Does, EditStamp, Life, Registers, fall_with};
+use crate::record::{Does, EditStamp, Life, Registers};
 use crate::schema::{Granularity, Policy};
 use crate::time::Hlc;
 
@@ -206,17 +206,12 @@ impl Subject<'_> {
 
     /// All that ops say is lost; dead letters stay listed.
     fn lose_whole(&mut self, ops: &[usize], out: &mut Output<'_>) -> Result<(), InvalidFields> {
-        let ending: Vec<_> = ops.iter().map(|number| self.ops[*number].tail.op).collect();
         for number in ops.iter().rev() {
             if self.ops[*number].standing.is_dead() {
                 self.drop_fields(*number, &[], out)?;
             } else {
-                self.supersede(*number, out);
+                self.supersede(*number, out)?;
             }
-        }
-        for (op, names) in fall_with(self.ops.iter().map(|op| &op.tail.pending), &ending) {
-            let number = self.ops.iter().position(|other| other.tail.op == op);
-            number.map_or(Ok(()), |number| self.drop_fields(number, &names, out))?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::fields::{Fields, InvalidFields};
 use crate::names::RecordKey;
 use crate::numbers::Version;
 use crate::random::Randomness;
-use crate::record::{EditStamp, Registers, TailOp};
+use crate::record::{EditStamp, Registers, TailOp, fall_with};
 use crate::schema::EntityRules;
 use crate::time::Hlc;
 
@@ -113,8 +113,7 @@ pub(super) fn rebase(subject: &mut Subject<'_>, out: &mut Output<'_>) -> Result<
     let before = std::mem::take(&mut subject.before);
     subject.meet(&ops, &before, out)?;
     subject.before = before;
-    subject.settle(out);
-    Ok(())
+    subject.settle(out)
 }
 
 /// Has an op that says something of fields anew meet what is there: of these its author had seen nothing.
@@ -142,7 +141,7 @@ pub(super) fn meet_anew(
     let mut out = Output { decisions: Vec::new(), items, random, conflicts: 0, parked: false };
     if confirmed.is_live() && !names.is_empty() {
         subject.meet(&[number], &since, &mut out)?;
-        subject.settle(&mut out);
+        subject.settle(&mut out)?;
     }
     Ok(out.decisions)
 }
@@ -163,10 +162,18 @@ impl Subject<'_> {
         })
     }
 
-    fn supersede(&mut self, number: usize, out: &mut Output<'_>) {
-        let Some(op) = self.ops.get_mut(number) else { return };
+    /// Ends an op of which nothing is left; what later creations took away by the stamp of a deletion falls with it.
+    fn supersede(&mut self, number: usize, out: &mut Output<'_>) -> Result<(), InvalidFields> {
+        let Some(op) = self.ops.get_mut(number) else { return Ok(()) };
         op.standing = Standing::Ended;
-        out.decisions.push(Decision::Superseded { key: self.key.clone(), op: op.tail.op });
+        let ended = op.tail.op;
+        let waiting = self.ops.iter().filter(|op| op.standing != Standing::Ended || op.tail.op == ended);
+        for (op, names) in fall_with(waiting.map(|op| &op.tail.pending), &[ended]) {
+            let number = self.ops.iter().position(|other| other.tail.op == op);
+            number.map_or(Ok(()), |number| self.drop_fields(number, &names, out))?;
+        }
+        out.decisions.push(Decision::Superseded { key: self.key.clone(), op: ended });
+        Ok(())
     }
 
     fn annul(&mut self, numbers: &[usize], reason: AnnulledReason, out: &mut Output<'_>) {

@@ -9,13 +9,14 @@
 //! 1. A dead letter and an op without an answer never end here.
 //! 2. What a deletion of ours covered ends with it.
 
-use super::{Output, Standing, Subject};
+use super::{Output, Subject};
 use crate::entry::AnnulledReason;
+use crate::fields::InvalidFields;
 use crate::record::{Does, Life, Registers, TailOp};
 
 impl Subject<'_> {
     /// Ends what waits and has nothing left to say.
-    pub(super) fn settle(&mut self, out: &mut Output<'_>) {
+    pub(super) fn settle(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
         for number in 0..self.ops.len() {
             let op = &self.ops[number];
             if !op.standing.waits() || is_left(&op.tail, &self.after) {
@@ -35,10 +36,10 @@ impl Subject<'_> {
             if is_so_already(&op.tail, &self.after) {
                 self.annul(&ending, AnnulledReason::NoEffect, out);
             } else {
-                ending.into_iter().rev().for_each(|number| self.supersede(number, out));
+                ending.into_iter().rev().try_for_each(|number| self.supersede(number, out))?;
             }
         }
-        debug_assert!(self.ops.iter().all(|op| op.standing != Standing::Ended || !op.standing.waits()));
+        Ok(())
     }
 }
 

@@ -71,7 +71,6 @@ impl Model {
                 ensure(lost || covered || !is_left, "S6", || {
                     format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
                 })?;
-                self.fall_with(key, op);
                 self.end(key, op, End::Superseded)
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
@@ -223,19 +222,6 @@ impl Model {
         tail.filter(|later| later.cleared_at == Some(before))
             .for_each(|later| later.cleared_at = Some(after));
         Ok(())
-    }
-
-    /// What a creation of ours took away by the stamp of a deletion stands or falls with that.
-    fn fall_with(&mut self, key: &RecordKey, op: &PlannedOp) {
-        let is_delete = self.ops.get(&op.id).is_some_and(|op| op.kind == OpKind::Delete);
-        let Some(held) = self.records.get_mut(key).filter(|_| is_delete) else { return };
-        let Some(stamp) = held.tail.iter().find(|waiting| waiting.op == op.id).map(Waiting::stamp) else {
-            return;
-        };
-        held.tail
-            .iter_mut()
-            .filter(|later| later.cleared_at == Some(stamp))
-            .for_each(|later| later.cleared.clear());
     }
 
     /// S18: what an op is turned into is what the app's functions make of what was left of it.

@@ -126,6 +126,11 @@ impl Waiting {
 impl Held {
     /// Returns what the app must read.
     pub(super) fn visible<'a>(&self, op_of: impl Fn(&OpId) -> Option<&'a Op>) -> Option<Image> {
+        self.with_tail(op_of).and_then(|known| known.image())
+    }
+
+    /// Returns what is confirmed with the ops on top.
+    pub(super) fn with_tail<'a>(&self, op_of: impl Fn(&OpId) -> Option<&'a Op>) -> Option<Registers> {
         let mut known = self.confirmed.clone();
         let ops: Vec<_> =
             self.tail.iter().filter_map(|waiting| Some((waiting, op_of(&waiting.op)?))).collect();
@@ -137,7 +142,7 @@ impl Held {
                 known = joined(known, waiting, op);
             }
         }
-        known.and_then(|known| known.image())
+        known
     }
 }
 

@@ -246,7 +246,7 @@ impl Model {
         }
     }
 
-    /// Notes what an op takes away without naming it: a replace what its author read, a creation what a deletion of ours had shown.
+    /// Notes what an op takes away without naming it: a replace what its author knew of, a creation what a deletion of ours had shown.
     fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
         let Some(held) = self.records.get(key) else { return };
         let is_delete = |waiting: &Waiting| {
@@ -263,18 +263,10 @@ impl Model {
             confirmed: held.confirmed.clone(),
             ..Held::default()
         };
-        let shown = before.visible(|op| self.ops.get(op)).unwrap_or_default();
-        let mut names: BTreeSet<String> = shown.into_iter().map(|(name, _)| name).collect();
-        for before in held.tail.iter().take(earlier) {
-            names.extend(
-                self.ops
-                    .get(&before.op)
-                    .map(|op| before.says(op))
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(name, _)| name),
-            );
-        }
+        let shown = before.with_tail(|op| self.ops.get(op)).unwrap_or_default();
+        let written = before.tail.iter().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
+        let written = written.flat_map(BTreeMap::into_keys);
+        let names: BTreeSet<String> = shown.fields.into_keys().chain(written).collect();
         let said = self.ops.get(&waiting.op).map(|op| op.fields.clone()).unwrap_or_default();
         waiting.cleared = names.into_iter().filter(|name| !said.contains_key(name)).collect();
         waiting.cleared_at = deletion.filter(|_| kind == OpKind::Create).map(Waiting::stamp);
