@@ -252,6 +252,10 @@ impl Ledger {
                 overwrites.push(Overwrite { key, field, value, since, by, ops });
             }
         }
+        if image.is_none() {
+            // A deletion takes each field away, also one that was gone.
+            writers.values_mut().for_each(|last| *last = (version, author, change.ops.clone()));
+        }
         let written =
             Written { life: self.now.life, unit, image: image.clone(), registers: registers.clone() };
         self.history.entry((change.key.clone(), version)).or_default().push(written);

@@ -77,7 +77,7 @@ pub(super) fn follow<V: View>(
         ops.push(Op { tail: op, standing });
     }
     let key = record.key;
-    let mut subject = Subject { key, rules, ops, before, after, version, planned_on };
+    let mut subject = Subject { key, rules, ops, before, after, version, planned_on, is_another_life };
     Ok(rebase(&mut subject, out)?)
 }
 

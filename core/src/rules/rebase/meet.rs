@@ -58,7 +58,7 @@ impl Subject<'_> {
             return Ok(());
         }
         let news = self.news(since);
-        let is_touched = self.after.stamp > since.stamp && !self.is_own(self.after.stamp);
+        let is_touched = self.is_later(self.after.stamp, since.stamp) && !self.is_own(self.after.stamp);
         let is_gone = self.after.is_deleted() && is_touched;
         let deletes = self.ops[last].tail.deletes();
         if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
@@ -113,9 +113,14 @@ impl Subject<'_> {
         names.dedup();
         let is_new = |name: &&String| {
             let stamp = self.after.stamp_of(name);
-            stamp > since.stamp_of(name) && !self.is_own(stamp)
+            self.is_later(stamp, since.stamp_of(name)) && !self.is_own(stamp)
         };
         names.into_iter().filter(is_new).cloned().collect()
+    }
+
+    /// Returns whether a stamp that the server has says that somebody wrote since. In another life of it that may be an earlier one.
+    fn is_later(&self, stamp: EditStamp, since: EditStamp) -> bool {
+        stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER
     }
 
     /// One side deleted the record.
@@ -187,12 +192,33 @@ impl Subject<'_> {
             writes.fields.keys().filter(|name| !self.is_covered(number, name)).cloned().collect();
         let above = self.above(number, &stays, theirs);
         if stays.len() == writes.fields.len() {
-            self.raise(number, &[], above, None, out)
-        } else if stays.is_empty() {
-            Ok(())
-        } else {
-            self.raise(number, &stays, above, None, out)
+            self.raise(number, &[], above, None, out)?;
+        } else if !stays.is_empty() {
+            self.raise(number, &stays, above, None, out)?;
         }
+        self.keep_order(number, &stays, above, out)
+    }
+
+    /// Raises later words of ours above one that was raised: dead letters, which do not cover it.
+    fn keep_order(
+        &mut self,
+        number: usize,
+        names: &[String],
+        mut above: Hlc,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        for later in number + 1..self.ops.len() {
+            let op = &self.ops[later];
+            let is_passed = |name: &&String| {
+                op.tail.writes.fields.get(*name).is_some_and(|field| field.stamp.edited_at <= above)
+            };
+            let passed: Vec<_> = names.iter().filter(is_passed).cloned().collect();
+            if op.standing.is_dead() && !passed.is_empty() {
+                above = above.next();
+                self.raise(later, &passed, above, None, out)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns a time above a write of theirs, what an op has, and what earlier ops of ours have in the same fields.
@@ -306,7 +332,8 @@ impl Subject<'_> {
             return Ok(());
         }
         let above = self.above(holder, &names, two.theirs);
-        self.raise(holder, &names, above, merged.as_ref(), out)
+        self.raise(holder, &names, above, merged.as_ref(), out)?;
+        self.keep_order(holder, &names, above, out)
     }
 
     /// All fields win or lose together: two images meet unless they are equal.

@@ -41,6 +41,9 @@ pub(super) struct Subject<'a> {
     pub(super) version: Version,
     /// What units were planned on that were stale or refused by this answer.
     pub(super) planned_on: Vec<Registers>,
+    /// Whether the server tells of the record for the first time in another life than the one that confirmed it: what it has there
+    /// can be earlier than what was confirmed, and nobody had seen it all the same.
+    pub(super) is_another_life: bool,
 }
 
 /// An op of it.
@@ -137,7 +140,9 @@ pub(super) fn meet_anew(
         Op { tail, standing }
     });
     let (before, after, planned_on) = (confirmed.clone(), confirmed.clone(), Vec::new());
-    let mut subject = Subject { key, rules, ops: ops.collect(), before, after, version, planned_on };
+    let is_another_life = false;
+    let mut subject =
+        Subject { key, rules, ops: ops.collect(), before, after, version, planned_on, is_another_life };
     let mut out = Output { decisions: Vec::new(), items, random, conflicts: 0, parked: false };
     if confirmed.is_live() && !names.is_empty() {
         subject.meet(&[number], &since, &mut out)?;

@@ -172,6 +172,7 @@ impl<'a> Taken<'a> {
             after,
             version: Version::new(2),
             planned_on: std::mem::take(&mut self.planned_on),
+            is_another_life: false,
         };
         rebase(&mut subject, &mut out).unwrap();
         let decisions = out.decisions;

@@ -66,10 +66,10 @@ impl World {
     }
 
     /// What a server took in a life that it was set back from, and somebody wrote over in the next, can be gone without a word: nobody
-    /// can tell whether he had read it.
+    /// can tell whether he had read it. What it has again can be judged as news.
     fn restored(mut self) -> Self {
         self.left.restores = 1;
-        self.not_yet(&[Law::NothingLost])
+        self.not_yet(&[Law::NothingLost, Law::NoFalse])
     }
 
     const fn pages_apart(mut self) -> Self {
