@@ -25,8 +25,9 @@ use fieldbook_core::record::{
 };
 use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
+use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::plan::{Group, Hold, Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
@@ -274,18 +275,9 @@ impl Book {
     }
 
     fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
-        plan(&PlanInput {
-            tail: &self.tail,
-            schema,
-            parks: &[],
-            actor: &actor(false),
-            now: NOW,
-            batch_ops,
-            batch_bytes: usize::MAX,
-            unmetered: true,
-            heed_backoff: true,
-            inspect: &NoInspection,
-        })
+        let actor = actor(false);
+        let input = PlanInput::unbounded(&self.tail, schema, &[], &actor, NOW, &NoInspection);
+        plan(&PlanInput { batch_ops, ..input })
     }
 
     fn op(&self, place: OpPlace) -> &TailRow {

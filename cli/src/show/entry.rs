@@ -4,7 +4,7 @@ use fieldbook::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta, OutcomeClass,
     OutcomeMeta, PlannedOp, PlannedUnit, Upstream, Verb, Winner,
 };
-use fieldbook::{OpPlace, RecordKey, Version};
+use fieldbook::{Hlc, OpPlace, RecordKey, Version};
 
 use super::{count, count_of, name, some, time, words};
 
@@ -110,8 +110,17 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
             format!("conflict on {}: {}", name(&conflict.key), settled(conflict))
         }
         Decision::Superseded { key, op } => format!("{} ({}) superseded", name(key), op.place),
-        Decision::DeadLettered { tries, code, message, .. } => {
-            format!("dead letter after try {tries}: {code}{}", said(message))
+        Decision::Dropped { key, op, fields } => format!("{} ({}) {}", name(key), op.place, loses(fields)),
+        Decision::Raised { key, op, fields, edited_at, values } => {
+            let raised = raised(entry, fields, *edited_at, *values);
+            format!("{} ({}) {raised}", name(key), op.place)
+        }
+        Decision::BroughtBack { key, op, read } => {
+            format!("{} ({}) {}", name(key), op.place, brings_back(entry, *read))
+        }
+        Decision::DeadLettered { tries, code, message, answered, .. } => {
+            let unanswered = if *answered { "" } else { ", without an answer" };
+            format!("dead letter after try {tries}{unanswered}: {code}{}", said(message))
         }
         Decision::Retried { key, op } => format!("{} ({}) to be sent again", name(key), op.place),
         Decision::Discarded { key, op } => format!("{} ({}) given up", name(key), op.place),
@@ -157,6 +166,28 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         }
         Decision::ReadForeign { entity, .. } => format!("read on in {entity:?}, whose records are set aside"),
     }
+}
+
+/// Returns what an op loses to a conflict.
+pub(crate) fn loses(fields: &[String]) -> String {
+    if fields.is_empty() { "loses all that it says".to_owned() } else { format!("loses {}", names(fields)) }
+}
+
+/// Returns what of an op stands above what it met: from when it counts, and what it says in place of its own values.
+pub(crate) fn raised(entry: &Entry, fields: &[String], edited_at: Hlc, values: Option<ItemIndex>) -> String {
+    let what = if fields.is_empty() { String::new() } else { format!(" for {}", names(fields)) };
+    let values =
+        values.map_or_else(String::new, |index| format!(", with {} in place of its own", item(entry, index)));
+    format!("counts{what} as made at {}{values}", time::local(edited_at.wall()))
+}
+
+/// Returns what an edit above a deletion makes of the record.
+pub(crate) fn brings_back(entry: &Entry, read: ItemIndex) -> String {
+    format!("brings the record back as {}", item(entry, read))
+}
+
+fn names(fields: &[String]) -> String {
+    some(fields.iter().map(name))
 }
 
 /// Returns how a conflict was settled, field by field where it was.
