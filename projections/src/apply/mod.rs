@@ -35,9 +35,8 @@ use std::collections::BTreeSet;
 
 use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{Pending, TailOp};
+use fieldbook_core::record::{Pending, TailOp, apply_to_text};
 use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
-use fieldbook_core::rules::apply_to_text;
 use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
