@@ -659,7 +659,7 @@ prop_compose! {
     fn some_edit()(at in 1..9u64, op in 1..4u8) -> Writes {
         let own = stamp(at, op);
         let said = ["a", "b", "c"].into_iter().zip(0..).filter(|(_, number)| (at + u64::from(op)) >> number & 1 == 1);
-        let value = |number: u64| if (at + number) % 3 == 0 { Value::Null } else { json!([at, op]) };
+        let value = |number: u64| if (at + number).is_multiple_of(3) { Value::Null } else { json!([at, op]) };
         let fields = said.map(|(name, number)| (name.to_owned(), Register { value: value(number), stamp: own }));
         Writes { does: Does::Creates, stamp: own, fields: fields.collect(), brings_back: None }
     }

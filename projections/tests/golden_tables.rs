@@ -1,6 +1,7 @@
-//! What the golden logs fold to, row by row: an entry that was written once folds to the same rows for ever. A difference here
-//! means that books fold to other tables than before: then `FOLD_VERSION` is raised, so that each is folded anew. The log with
-//! every variant of the meta part is left out: no book could have written it, so it does not fold.
+//! What the golden logs fold to, row by row: an entry that was written once folds to the same rows
+//! for ever. A difference here means that books fold to other tables than before: then
+//! `FOLD_VERSION` is raised, so that each is folded anew. The log with every variant of the meta
+//! part is left out: no book could have written it, so it does not fold.
 //!
 //! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-projections --test golden_tables` writes the files.
 
@@ -46,7 +47,8 @@ fn folded(mut log: &[u8]) -> Rebuilt {
     fold(&entries, &schema(), Seq::new(u64::MAX), |_| {}).unwrap()
 }
 
-/// The tables as text. Values are left out of what is printed of a row for debugging, so they are put in from the row.
+/// The tables as text. Values are left out of what is printed of a row for debugging, so they are
+/// put in from it.
 struct Text(String);
 
 impl Text {
@@ -135,7 +137,8 @@ fn the_golden_logs_fold_to_their_golden_tables() {
     }
 }
 
-/// Of what stands in the tables, not of what an entry says: a decision that changes no row proves nothing here.
+/// Of what stands in the tables, not of what an entry says: a decision that changes no row proves
+/// nothing here.
 #[test]
 fn every_record_of_the_golden_log_shows_what_became_of_it() {
     let rebuilt = folded(&std::fs::read(golden("every-fold.log")).unwrap());

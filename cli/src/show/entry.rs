@@ -173,7 +173,8 @@ pub(crate) fn loses(fields: &[String]) -> String {
     if fields.is_empty() { "loses all that it says".to_owned() } else { format!("loses {}", names(fields)) }
 }
 
-/// Returns what of an op stands above what it met: from when it counts, and what it says in place of its own values.
+/// Returns what of an op stands above what it met: from when it counts, and what it says in place
+/// of its own values.
 pub(crate) fn raised(entry: &Entry, fields: &[String], edited_at: Hlc, values: Option<ItemIndex>) -> String {
     let what = if fields.is_empty() { String::new() } else { format!(" for {}", names(fields)) };
     let values =
@@ -336,9 +337,8 @@ mod tests {
         let at = at.unwrap();
         says("lead/dropped (3+10) loses name");
         says("lead/emptied (3+11) loses all that it says");
-        says(&format!(
-            r#"lead/raised (3+12) counts for name as made at {at}, with {{"name":"both"}} in place of its own"#
-        ));
+        let both = r#"{"name":"both"}"#;
+        says(&format!("lead/raised (3+12) counts for name as made at {at}, with {both} in place of its own"));
         says(&format!("lead/raised-whole (3+13) counts as made at {at}"));
         says(
             r#"lead/brought-back (3+14) brings the record back as {"name":"mine","phone":"2","stage":"new"}"#,

@@ -1,5 +1,5 @@
-//! Entries for the tests: two logs in which every entry and every decision has something to change, unlike in those of
-//! [`super::samples`]. What they fold to is golden too (`projections/tests/golden_tables.rs`).
+//! Entries for the tests: two logs in which every entry and every decision has something to change, unlike in
+//! those of [`super::samples`]. What they fold to is golden too (`projections/tests/golden_tables.rs`).
 //!
 //! A record is named by what becomes of its op.
 
@@ -222,7 +222,8 @@ fn planned(story: &mut Story) {
     story.push(Meta::Control(Control::Planned(planned)), Items::default());
 }
 
-/// What others wrote meanwhile: whole records, parts, a deletion, and records of a type that is not known here.
+/// What others wrote meanwhile: whole records, parts, a deletion, and records of a type that is not
+/// known here.
 fn answered(story: &mut Story) {
     let mut items = Items::default();
     let whole = story.item(&mut items, r#"{"company":"1","name":"theirs","phone":"9","stage":"won"}"#);

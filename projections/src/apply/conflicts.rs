@@ -123,15 +123,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.put(key, row)
     }
 
-    /// Has the tail know to which records an op still refers once it lost fields, or was given others, and its stamp: what was
-    /// taken from an op must not hold it.
+    /// Has the tail know to which records an op still refers once it lost fields, or was given
+    /// others, and its stamp: what was taken from an op must not hold it.
     pub(super) fn refer_by_what_is_left(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
         let Some(row) = self.tables.record(key)? else { return Ok(()) };
         self.know_anew(&row, |pending| pending.op == op.id)
     }
 
-    /// Has the tail know to which records the ops of a record still refer once the server told something new of it: what is below
-    /// a later write of somebody else must not hold an op either.
+    /// Has the tail know to which records the ops of a record still refer once the server told
+    /// something new of it: what is below a later write of somebody else must not hold an op
+    /// either.
     pub(super) fn refer_by_what_stands(
         &mut self,
         key: &RecordKey,
