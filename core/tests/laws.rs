@@ -25,8 +25,9 @@ use fieldbook_core::record::{
 };
 use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
+use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::plan::{Group, Hold, Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
@@ -274,18 +275,9 @@ impl Book {
     }
 
     fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
-        plan(&PlanInput {
-            tail: &self.tail,
-            schema,
-            parks: &[],
-            actor: &actor(false),
-            now: NOW,
-            batch_ops,
-            batch_bytes: usize::MAX,
-            unmetered: true,
-            heed_backoff: true,
-            inspect: &NoInspection,
-        })
+        let actor = actor(false);
+        let input = PlanInput::unbounded(&self.tail, schema, &[], &actor, NOW, &NoInspection);
+        plan(&PlanInput { batch_ops, ..input })
     }
 
     fn op(&self, place: OpPlace) -> &TailRow {
@@ -667,7 +659,7 @@ prop_compose! {
     fn some_edit()(at in 1..9u64, op in 1..4u8) -> Writes {
         let own = stamp(at, op);
         let said = ["a", "b", "c"].into_iter().zip(0..).filter(|(_, number)| (at + u64::from(op)) >> number & 1 == 1);
-        let value = |number: u64| if (at + number) % 3 == 0 { Value::Null } else { json!([at, op]) };
+        let value = |number: u64| if (at + number).is_multiple_of(3) { Value::Null } else { json!([at, op]) };
         let fields = said.map(|(name, number)| (name.to_owned(), Register { value: value(number), stamp: own }));
         Writes { does: Does::Creates, stamp: own, fields: fields.collect(), brings_back: None }
     }

@@ -15,6 +15,7 @@
 //!
 //! What it is not: tables, or judgements about who had seen what.
 
+mod image;
 mod join;
 mod pending;
 mod registers;
@@ -26,6 +27,7 @@ mod tail;
 pub(crate) mod test_ops;
 mod told;
 
+pub use image::{apply_to_image, apply_to_text};
 pub use join::{Before, Joined, WriteStamps, join};
 pub use pending::{Pending, SentFor, Upcast, fall_with};
 pub use registers::{Does, Life, Register, Registers, Writes};

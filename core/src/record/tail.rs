@@ -51,6 +51,15 @@ impl TailOp {
         Ok(())
     }
 
+    /// Returns the fields that it names and that stand above what is confirmed, `None` if nothing is left of it.
+    pub fn named_above(&self, confirmed: &Registers) -> Option<Fields> {
+        let stands = |name: &str| {
+            let own = self.writes.fields.get(name);
+            !confirmed.is_live() || own.is_some_and(|own| own.stamp > confirmed.stamp_of(name))
+        };
+        (self.writes.does != Does::Nothing).then(|| self.named.filtered(stands))
+    }
+
     /// Returns whether its author's deletion is what it does.
     pub fn deletes(&self) -> bool {
         self.writes.does == Does::Deletes
@@ -111,6 +120,18 @@ mod tests {
         ];
         assert_eq!(visible(&record(), &tail), Some(json!({"a": 2, "c": 2})));
         assert_eq!(visible(&Registers::default(), &[]), None);
+    }
+
+    #[test]
+    fn an_op_still_says_what_stands_above_theirs() {
+        let op = tail_op(7, OpKind::Update, json!({"a": 1, "b": 1}));
+        let theirs = there(&[("a", json!(9), 99, 50), ("b", json!(9), 99, 5)]);
+        assert_eq!(op.named_above(&theirs), Some(fields(json!({"b": 1}))));
+        assert_eq!(op.named_above(&deleted(99, 5)), Some(fields(json!({"a": 1, "b": 1}))));
+        let mut lost = op;
+        lost.pending.empty();
+        lost.look_again().unwrap();
+        assert_eq!(lost.named_above(&theirs), None);
     }
 
     #[test]

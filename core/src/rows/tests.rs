@@ -99,7 +99,7 @@ fn a_view_says_what_the_row_says() {
 
 #[test]
 fn a_state_row_of_any_format_names_its_format_first() {
-    for format in [1, 9, ROWS_FORMAT, 250] {
+    for format in [1, 9, FOLD_VERSION, 250] {
         let stored = codec::encode(&StateRow { format, ..StateRow::default() }).unwrap();
         assert_eq!(StateRow::format_of(&stored), Some(format));
     }

@@ -1,6 +1,7 @@
 //! Entries for the tests: the two deterministic logs of `tests/golden/format-2`.
 //!
-//! Set in stone with format 1. What is added later goes into a further log of its own.
+//! Set in stone with the first release. What is added later goes into a further log of its own. No book could have written the
+//! second: what its entries name is not there. A log that folds is in [`super::folded`].
 
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,

@@ -2,7 +2,7 @@
 
 use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Restamp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::Upcast;
+use fieldbook_core::record::{Pending, Upcast};
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRow};
 use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey};
 
@@ -123,15 +123,37 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.put(key, row)
     }
 
-    /// Has the tail know to which records an op still refers once it lost fields, or was given others, and its stamp: what was taken from
-    /// an op must not hold it.
+    /// Has the tail know to which records an op still refers once it lost fields, or was given
+    /// others, and its stamp: what was taken from an op must not hold it.
     pub(super) fn refer_by_what_is_left(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
         let Some(row) = self.tables.record(key)? else { return Ok(()) };
-        for pending in row.tail.iter().filter(|pending| pending.op == op.id) {
-            let left = pending.named(&self.log.op(pending.place)?).map_err(|fault| self.damaged(fault))?;
-            let left = (!pending.emptied).then(|| left.to_json());
-            let upcast = pending.upcast.as_ref().map(|upcast| upcast.schema_version);
-            self.refer_anew(&row, pending.place, left.as_ref(), upcast)?;
+        self.know_anew(&row, |pending| pending.op == op.id)
+    }
+
+    /// Has the tail know to which records the ops of a record still refer once the server told
+    /// something new of it: what is below a later write of somebody else must not hold an op
+    /// either.
+    pub(super) fn refer_by_what_stands(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+    ) -> Result<(), StoreError> {
+        if self.schema.rules(&key.entity).is_none_or(|rules| rules.references.is_empty()) {
+            return Ok(());
+        }
+        self.know_anew(row, |_| true)
+    }
+
+    /// Has the tail know ops as their record has them now.
+    fn know_anew(&mut self, row: &RecordRow, concerned: impl Fn(&Pending) -> bool) -> Result<(), StoreError> {
+        if !row.tail.iter().any(&concerned) {
+            return Ok(());
+        }
+        let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
+        for op in self.tail_ops(row)?.iter().filter(|op| concerned(&op.pending)) {
+            let left = op.named_above(&confirmed).map(|left| left.to_json());
+            let upcast = op.pending.upcast.as_ref().map(|upcast| upcast.schema_version);
+            self.refer_anew(row, op.op.place, left.as_ref(), upcast)?;
         }
         Ok(())
     }

@@ -35,9 +35,8 @@ use std::collections::BTreeSet;
 
 use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{Pending, TailOp};
-use fieldbook_core::rows::{ROWS_FORMAT, RecordRow, Suspicion, Visible};
-use fieldbook_core::rules::apply_to_text;
+use fieldbook_core::record::{Pending, TailOp, apply_to_text};
+use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
 use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
@@ -135,7 +134,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         match control {
             Control::Opened(opened) => {
                 let mut state = self.tables.state()?;
-                state.format = ROWS_FORMAT;
+                state.format = FOLD_VERSION;
                 state.device = Some(opened.device);
                 state.epoch = Some(self.entry.header.epoch);
                 state.epoch_from = self.seq();

@@ -92,6 +92,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 }
             };
             self.see(&mut row)?;
+            self.refer_by_what_stands(&change.key, &row)?;
         }
         self.put(&change.key, row)
     }
@@ -132,6 +133,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 confirmed.never_was();
             }
             self.see(&mut row)?;
+            self.refer_by_what_stands(&key, &row)?;
             self.put(&key, row)?;
         }
         let mut state = self.tables.state()?;
