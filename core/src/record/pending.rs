@@ -281,7 +281,9 @@ pub fn fall_with<'a>(
     let deletions = tail.clone().filter(is_ending).filter(|pending| pending.kind == OpKind::Delete);
     let stamps: Vec<_> = deletions.map(Pending::stamp).collect();
     let falls = |later: &&Pending| {
-        later.cleared_at.is_some_and(|at| stamps.contains(&at)) && !later.cleared.is_empty() && !is_ending(later)
+        later.cleared_at.is_some_and(|at| stamps.contains(&at))
+            && !later.cleared.is_empty()
+            && !is_ending(later)
     };
     tail.filter(falls)
         .map(|later| (PlannedOp { id: later.op, place: later.place }, later.cleared.clone()))

@@ -60,8 +60,13 @@ pub fn choose(
     if !conflict.open {
         return Err(NotPossible::ConflictIsSettled);
     }
-    let stands =
-        |winner, merged| Chosen { winner, dropped: Vec::new(), merged, ends: Vec::new(), given_up: Vec::new() };
+    let stands = |winner, merged| Chosen {
+        winner,
+        dropped: Vec::new(),
+        merged,
+        ends: Vec::new(),
+        given_up: Vec::new(),
+    };
     let waits = |op: &&TailOp| !op.pending.dead && !in_flight(op);
     Ok(match choice {
         Choice::Mine => stands(Winner::Local, None),
@@ -219,7 +224,10 @@ mod tests {
         let deleted_by_them = conflict(OpKind::Update, Winner::Undecided, true, &[]);
         let conflict = ConflictRow { op: planned(3), ..deleted_by_them };
         let chosen = choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Theirs).unwrap();
-        assert_eq!((chosen.ends, chosen.given_up), (vec![planned(1), planned(2), planned(3)], vec![planned(4)]));
+        assert_eq!(
+            (chosen.ends, chosen.given_up),
+            (vec![planned(1), planned(2), planned(3)], vec![planned(4)])
+        );
     }
 
     #[test]

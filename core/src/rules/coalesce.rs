@@ -14,7 +14,7 @@
 //!
 //! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entry::AnnulledReason;
 use crate::fields::Fields;
@@ -96,11 +96,14 @@ fn change<'a>(
     let lifts = |name: &str| confirmed.is_deleted() && is_above(name);
     let is_there = confirmed.is_live();
     let mut changed = Fields::new();
-    for (name, field) in &after.fields {
-        let is_new = !is_there || field.stamp > confirmed.stamp_of(name);
+    // What a deletion of ours took away is among what is confirmed only.
+    let names: BTreeSet<&String> = after.fields.keys().chain(confirmed.fields.keys()).collect();
+    for name in names {
+        let value = after.value_of(name);
+        let is_new = !is_there || after.stamp_of(name) > confirmed.stamp_of(name);
         let counts = || !confirmed.value_of(name).is_null() || is_said(name) || lifts(name);
-        if is_new && (!field.value.is_null() || counts()) {
-            changed.set(name.clone(), field.value.clone());
+        if is_new && (!value.is_null() || counts()) {
+            changed.set(name.clone(), value.clone());
         }
     }
     if is_there && changed.is_empty() {
@@ -236,7 +239,11 @@ mod tests {
         let cleared = || with_cleared(tail_op(2, OpKind::Replace, json!({"b": 1})), &["own"], None);
         let record = there(&[("a", json!(0), 99, 50), ("b", json!(0), 99, 0)]);
         let expected = Ok((OpKind::Update, json!({"b": 1, "own": null}), 2));
-        assert_eq!(sent(&record, &[cleared()]), expected, "the value of ours that it took away went before it");
+        assert_eq!(
+            sent(&record, &[cleared()]),
+            expected,
+            "the value of ours that it took away went before it"
+        );
         let with_value = [tail_op(1, OpKind::Update, json!({"own": 1})), cleared()];
         assert_eq!(sent(&record, &with_value), expected, "or goes along");
         let written = tail_op(1, OpKind::Update, json!({"gone": null}));

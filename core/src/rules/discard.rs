@@ -80,7 +80,8 @@ pub fn discard(given_up: &[GivenUp], rows: &BTreeMap<RecordKey, RecordRow>) -> V
         let takes_later = *kind == OpKind::Create && row.confirmed_image().is_none();
         let ends = |found: &&Pending| found.place == op.place || (takes_later && found.place > op.place);
         let ends: Vec<_> = row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
-        let ops: Vec<_> = ends.into_iter().map(|found| PlannedOp { id: found.op, place: found.place }).collect();
+        let ops: Vec<_> =
+            ends.into_iter().map(|found| PlannedOp { id: found.op, place: found.place }).collect();
         let falls = fall_with(row.tail.iter(), &ops).into_iter();
         decisions.extend(falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
         decisions.extend(ops.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));

@@ -1,9 +1,9 @@
 //! How ops leave the tail.
 
+use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Annulled, ParkScope, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::Pending;
-use fieldbook_core::RecordKey;
 
 use super::Applying;
 use crate::access::Tables;

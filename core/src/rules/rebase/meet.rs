@@ -57,10 +57,14 @@ impl Subject<'_> {
             }
             return Ok(());
         }
+        if since.is_live() && self.after.is_deleted() && self.after.stamp == EditStamp::NEVER {
+            // Another server never had the record: nobody deleted it.
+            return self.read_again(&ops, since, out);
+        }
         let news = self.news(since);
         let is_touched = self.is_later(self.after.stamp, since.stamp) && !self.is_own(self.after.stamp);
         let is_gone = self.after.is_deleted() && is_touched;
-        let deletes = self.ops[last].tail.deletes();
+        let deletes = self.op(last).tail.deletes();
         if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
             return self.meet_in_life(&ops, since, out);
         }
@@ -77,14 +81,14 @@ impl Subject<'_> {
     /// Leaves out what was superseded before: that met it then.
     fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
         let is_left = |number: &usize| {
-            let op = &self.ops[*number];
+            let op = self.op(*number);
             op.standing != Standing::Ended && op.tail.writes.are_left(since)
         };
         let first = ops.iter().copied().find(is_left);
         let counts = |number: &usize| {
             is_left(number)
-                || self.ops[*number].standing != Standing::Ended
-                    && self.ops[*number].tail.deletes()
+                || self.op(*number).standing != Standing::Ended
+                    && self.op(*number).tail.deletes()
                     && first.is_some_and(|first| first < *number)
         };
         ops.iter().copied().filter(counts).collect()
@@ -93,9 +97,9 @@ impl Subject<'_> {
     /// Returns whether ops made a record and deleted it before anybody heard of it.
     fn come_to_nothing(&self, ops: &[usize], since: &Registers) -> bool {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return false };
-        let (first, last) = (&self.ops[*first], &self.ops[*last]);
+        let (first, last) = (self.op(*first), self.op(*last));
         let unsent = |number: &usize| {
-            let op = &self.ops[*number];
+            let op = self.op(*number);
             op.standing == Standing::Waits && op.tail.pending.given_up.is_none()
         };
         since.life == Life::Unknown
@@ -131,20 +135,20 @@ impl Subject<'_> {
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
         let Some(last) = ops.last().copied() else { return Ok(()) };
-        let deletes = self.ops[last].tail.deletes();
-        let greatest = ops.iter().map(|number| self.ops[*number].tail.writes.greatest());
+        let deletes = self.op(last).tail.deletes();
+        let greatest = ops.iter().map(|number| self.op(*number).tail.writes.greatest());
         let ours_at = greatest.max().unwrap_or_default();
         let two = Two { ours: ours_at, theirs: self.after.stamp };
         let nothing = Fields::new();
         let (base, theirs) = (since.image(), self.after.image());
         let mut said = Fields::new();
         for number in ops {
-            said.compose(self.ops[*number].tail.named.clone());
+            said.compose(self.op(*number).tail.named.clone());
         }
         let mine = (!deletes).then_some(&said);
         let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
         let is_covered = |op: &super::Op| {
-            op.tail.op.place > self.ops[last].tail.op.place && op.tail.writes.does != Does::Creates
+            op.tail.op.place > self.op(last).tail.op.place && op.tail.writes.does != Does::Creates
         };
         if deletes && two.later() == Winner::Remote && self.ops.iter().any(is_covered) {
             // Our last word is another one.
@@ -170,12 +174,12 @@ impl Subject<'_> {
         }
         let winners = if deletes { std::slice::from_ref(&last) } else { ops };
         for number in winners {
-            if self.ops[*number].tail.writes.greatest() < two.theirs || winner == Winner::Undecided {
+            if self.op(*number).tail.writes.greatest() < two.theirs || winner == Winner::Undecided {
                 self.raise_uncovered(*number, two.theirs, out)?;
             }
         }
         if winner == Winner::Undecided {
-            out.park(ParkScope::Op(self.ops[last].tail.op.id), "conflict");
+            out.park(ParkScope::Op(self.op(last).tail.op.id), "conflict");
         }
         Ok(())
     }
@@ -187,7 +191,7 @@ impl Subject<'_> {
         theirs: EditStamp,
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
-        let writes = &self.ops[number].tail.writes;
+        let writes = &self.op(number).tail.writes;
         let stays: Vec<_> =
             writes.fields.keys().filter(|name| !self.is_covered(number, name)).cloned().collect();
         let above = self.above(number, &stays, theirs);
@@ -208,7 +212,7 @@ impl Subject<'_> {
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
         for later in number + 1..self.ops.len() {
-            let op = &self.ops[later];
+            let op = self.op(later);
             let is_passed = |name: &&String| {
                 op.tail.writes.fields.get(*name).is_some_and(|field| field.stamp.edited_at <= above)
             };
@@ -223,17 +227,17 @@ impl Subject<'_> {
 
     /// Returns a time above a write of theirs, what an op has, and what earlier ops of ours have in the same fields.
     fn above(&self, number: usize, names: &[String], theirs: EditStamp) -> Hlc {
-        let place = self.ops[number].tail.op.place;
+        let place = self.op(number).tail.op.place;
         let earlier = self.ops.iter().map(|op| &op.tail).filter(|op| op.op.place <= place);
         let stamps = earlier.flat_map(|op| names.iter().filter_map(|name| op.writes.fields.get(name)));
-        let own = self.ops[number].tail.writes.greatest();
+        let own = self.op(number).tail.writes.greatest();
         stamps.map(|field| field.stamp).fold(theirs.max(own), EditStamp::max).edited_at.next()
     }
 
     /// All that ops say is lost; dead letters stay listed.
     fn lose_whole(&mut self, ops: &[usize], out: &mut Output<'_>) -> Result<(), InvalidFields> {
         for number in ops.iter().rev() {
-            if self.ops[*number].standing.is_dead() {
+            if self.op(*number).standing.is_dead() {
                 self.drop_fields(*number, &[], out)?;
             } else {
                 self.supersede(*number, out)?;
@@ -251,7 +255,7 @@ impl Subject<'_> {
     ) -> Result<(), InvalidFields> {
         let mut read = since.clone();
         for number in ops {
-            let op = &self.ops[*number];
+            let op = self.op(*number);
             let at = read.with([&op.tail.writes]);
             let image = at.image().unwrap_or_default();
             let is_edit = op.tail.writes.does == Does::Edits;
@@ -297,7 +301,7 @@ impl Subject<'_> {
             self.follow(ops, &name, holder, two, settled, out)?;
         }
         if undecided && let Some(last) = ops.last() {
-            out.park(ParkScope::Op(self.ops[*last].tail.op.id), "conflict");
+            out.park(ParkScope::Op(self.op(*last).tail.op.id), "conflict");
         }
         Ok(())
     }
@@ -315,9 +319,9 @@ impl Subject<'_> {
         let names = [name.to_owned()];
         if settled.winner == Winner::Remote {
             let goes_along = |number: &usize| {
-                let op = &self.ops[*number];
+                let op = self.op(*number);
                 let is_there = op.tail.writes.fields.contains_key(name);
-                let earlier = op.tail.op.place <= self.ops[holder].tail.op.place;
+                let earlier = op.tail.op.place <= self.op(holder).tail.op.place;
                 let in_flight = op.standing == Standing::Unanswered && earlier;
                 is_there && (in_flight || ops.contains(number) && two.later() == Winner::Local)
             };
@@ -345,7 +349,7 @@ impl Subject<'_> {
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
         let Some(last) = ops.last().copied() else { return Ok(()) };
-        let tail: Vec<_> = ops.iter().map(|number| &self.ops[*number].tail.writes).collect();
+        let tail: Vec<_> = ops.iter().map(|number| &self.op(*number).tail.writes).collect();
         let ours = since.with(tail.iter().copied());
         if news.is_empty() || ours.image() == self.after.image() {
             return Ok(());
@@ -385,22 +389,22 @@ impl Subject<'_> {
             self.raise(last, &stays, above, Some(&values), out)?;
         }
         if undecided {
-            out.park(ParkScope::Op(self.ops[last].tail.op.id), "conflict");
+            out.park(ParkScope::Op(self.op(last).tail.op.id), "conflict");
         }
         Ok(())
     }
 
     /// Returns our last word in a field: which op, the value, the stamp.
     fn last_word(&self, ops: &[usize], name: &str) -> Option<(usize, Value, EditStamp)> {
-        let holds = |number: &&usize| self.ops[**number].tail.writes.fields.contains_key(name);
+        let holds = |number: &&usize| self.op(**number).tail.writes.fields.contains_key(name);
         let holder = *ops.iter().rev().find(holds)?;
-        let field = self.ops[holder].tail.writes.fields.get(name)?;
+        let field = self.op(holder).tail.writes.fields.get(name)?;
         Some((holder, field.value.clone(), field.stamp))
     }
 
     /// Returns whether a later op of ours says something of the same field. A dead letter covers nothing.
     fn is_covered(&self, holder: usize, name: &str) -> bool {
-        let place = self.ops[holder].tail.op.place;
+        let place = self.op(holder).tail.op.place;
         let covers = |op: &&super::Op| op.standing != Standing::Ended && !op.standing.is_dead();
         let later = self.ops.iter().filter(|op| op.tail.op.place > place).filter(covers);
         later.into_iter().any(|op| op.tail.deletes() || op.tail.writes.fields.contains_key(name))
@@ -411,7 +415,7 @@ impl Subject<'_> {
         let has = |winner| fields.iter().any(|field| field.winner == winner);
         let is_lost =
             |name: &str| fields.iter().any(|field| field.name == name && field.winner == Winner::Remote);
-        let mut named = ops.iter().flat_map(|number| self.ops[*number].tail.named.names());
+        let mut named = ops.iter().flat_map(|number| self.op(*number).tail.named.names());
         if has(Winner::Undecided) {
             Winner::Undecided
         } else if fields.iter().all(|field| field.winner == Winner::Remote) && named.all(is_lost) {
@@ -438,7 +442,7 @@ impl Subject<'_> {
 
     /// Puts a conflict on record, under the last of its ops.
     fn record(&self, ops: &[usize], found: Found, out: &mut Output<'_>) {
-        let Some(last) = ops.last().map(|number| &self.ops[*number].tail) else { return };
+        let Some(last) = ops.last().map(|number| &self.op(*number).tail) else { return };
         out.conflicts += 1;
         let (base, local, remote) =
             (out.fields(&found.base), out.fields(&found.local), out.fields(&found.remote));
@@ -464,7 +468,7 @@ impl Subject<'_> {
 
     /// Returns what ops do as one, in a word.
     fn kind_of(&self, ops: &[usize]) -> OpKind {
-        let kinds = ops.iter().map(|number| &self.ops[*number].tail);
+        let kinds = ops.iter().map(|number| &self.op(*number).tail);
         let kinds = kinds.filter(|op| op.writes.does != Does::Nothing).map(|op| op.kind);
         kinds.reduce(then).unwrap_or(OpKind::Update)
     }

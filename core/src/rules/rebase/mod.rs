@@ -33,6 +33,7 @@ use crate::time::Hlc;
 pub(super) struct Subject<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) rules: &'a EntityRules,
+    /// Oldest first. A number says which of them is meant.
     pub(super) ops: Vec<Op>,
     /// What is confirmed, with what this answer acked.
     pub(super) before: Registers,
@@ -106,11 +107,10 @@ impl Output<'_> {
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
 pub(super) fn rebase(subject: &mut Subject<'_>, out: &mut Output<'_>) -> Result<(), InvalidFields> {
-    for number in 0..subject.planned_on.len() {
+    for (number, since) in std::mem::take(&mut subject.planned_on).iter().enumerate() {
         let is_of = |op: &Op| matches!(op.standing, Standing::SentBack(of, _) if of == number);
         let ops = subject.which(is_of);
-        let since = std::mem::take(&mut subject.planned_on[number]);
-        subject.meet(&ops, &since, out)?;
+        subject.meet(&ops, since, out)?;
     }
     let ops = subject.which(|op| matches!(op.standing, Standing::Waits | Standing::Dead));
     let before = std::mem::take(&mut subject.before);
@@ -152,6 +152,11 @@ pub(super) fn meet_anew(
 }
 
 impl Subject<'_> {
+    #[expect(clippy::indexing_slicing, reason = "a number is of one of these ops")]
+    fn op(&self, number: usize) -> &Op {
+        &self.ops[number]
+    }
+
     fn which(&self, is_one: impl Fn(&Op) -> bool) -> Vec<usize> {
         self.ops.iter().enumerate().filter(|(_, op)| is_one(op)).map(|(number, _)| number).collect()
     }

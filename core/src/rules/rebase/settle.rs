@@ -18,7 +18,7 @@ impl Subject<'_> {
     /// Ends what waits and has nothing left to say.
     pub(super) fn settle(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
         for number in 0..self.ops.len() {
-            let op = &self.ops[number];
+            let op = self.op(number);
             if !op.standing.waits() || is_left(&op.tail, &self.after) {
                 continue;
             }
@@ -27,7 +27,7 @@ impl Subject<'_> {
                 // One that was raised above the deletion since is not covered by it.
                 let covers = op.tail.writes.greatest();
                 let is_covered = |earlier: &usize| {
-                    let earlier = &self.ops[*earlier];
+                    let earlier = self.op(*earlier);
                     earlier.standing.waits() && earlier.tail.writes.greatest() < covers
                 };
                 ending.extend((0..number).filter(is_covered));

@@ -18,6 +18,7 @@ use fieldbook_core::tail::Tail;
 use serde_json::{Value, json};
 
 use super::{App, Choices};
+use crate::walk::{stroll, worlds};
 
 /// Fields from text: every way of reading them agrees, and an admitted mutation changes what it says and nothing else.
 pub fn fields_admit(data: &[u8]) {
@@ -154,6 +155,17 @@ pub fn clock(data: &[u8]) {
     }
 }
 
+/// People and messages in a small world, each step of it a byte: conflicts under every policy, in chains that a walk does not reach. No
+/// conflict is false, nothing is lost without a record, and all come to rest on the same.
+pub fn policies(data: &[u8]) {
+    let mut choices = Choices(data);
+    let worlds = worlds();
+    let Some(world) = worlds.get(choices.below(worlds.len())) else { return };
+    let choose = |actions: usize| (!choices.is_empty()).then(|| choices.below(actions));
+    let (broken, path) = stroll(world, data.len(), choose);
+    assert!(broken.is_empty(), "BUG: in {:?}: {broken:?}\n{path}", world.name);
+}
+
 impl App {
     /// Mutations of the app's records: what is admitted does what was asked for, and nothing else.
     pub fn admit(&self, data: &[u8]) {
@@ -180,11 +192,6 @@ impl App {
                 Err(_) => {}
             }
         }
-    }
-
-    /// Two edits of one record by two devices.
-    pub fn policies(&self, data: &[u8]) {
-        let _ = Choices(data);
     }
 
     /// A tail from bytes: the plan is the same each time, leaves no op out, breaks no transaction and no order, and keeps to

@@ -69,9 +69,6 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
             (Some(json), Some(image)) => is_image(json.as_str(), image),
             _ => false,
         };
-        if !same && std::env::var_os("DEBUG_S15").is_some() {
-            eprintln!("ROW {row:#?}\nHELD {held:#?}");
-        }
         ensure(same, "S15", || {
             format!(
                 "{key}: the app reads something else than confirmed with the tail on top: {:?}, not {visible:?}",

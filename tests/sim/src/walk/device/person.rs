@@ -97,7 +97,8 @@ impl Device {
     /// Returns what annuls an op, if it can be.
     pub(in crate::walk) fn annul(&self, place: OpPlace) -> Option<Vec<Decision>> {
         let together = self.tail.ops_of_entry(place.seq).map(|(_, row)| row.key.clone());
-        let rows = together.map(|key| (key.clone(), self.tables.records.get(&key).cloned().unwrap_or_default()));
+        let rows =
+            together.map(|key| (key.clone(), self.tables.records.get(&key).cloned().unwrap_or_default()));
         annul(&self.tail, &BTreeSet::new(), &rows.collect(), place)
     }
 
