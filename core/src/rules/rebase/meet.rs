@@ -68,6 +68,9 @@ impl Subject<'_> {
         if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
             return self.meet_in_life(&ops, since, out);
         }
+        if is_gone {
+            self.record_covered(&ops, since, out);
+        }
         if deletes || !self.after.is_live() {
             return Ok(());
         }
@@ -76,6 +79,23 @@ impl Subject<'_> {
         } else {
             self.meet_in_fields(&ops, since, &news, out)
         }
+    }
+
+    /// Two deletions are no conflict. Edits of ours below theirs, which ours covers, are on record: a person can take ours back.
+    fn record_covered(&self, ops: &[usize], since: &Registers, out: &mut Output<'_>) {
+        let is_below = |number: &usize| {
+            let op = &self.op(*number).tail;
+            matches!(op.writes.does, Does::Edits | Does::Creates) && op.writes.greatest() < self.after.stamp
+        };
+        let covered: Vec<_> = ops.iter().copied().filter(is_below).collect();
+        if covered.is_empty() {
+            return;
+        }
+        let mut local = Fields::new();
+        covered.iter().for_each(|number| local.compose(self.op(*number).tail.named.clone()));
+        let base = since.image().unwrap_or_default();
+        let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
+        self.record(&covered, found, out);
     }
 
     /// Leaves out what was superseded before: that met it then.
@@ -173,10 +193,12 @@ impl Subject<'_> {
             self.read_again(ops, since, out)?;
         }
         let winners = if deletes { std::slice::from_ref(&last) } else { ops };
-        for number in winners {
-            if self.op(*number).tail.writes.greatest() < two.theirs || winner == Winner::Undecided {
-                self.raise_uncovered(*number, two.theirs, out)?;
-            }
+        let is_below = |number: &usize| {
+            winner == Winner::Undecided || self.op(*number).tail.writes.greatest() < two.theirs
+        };
+        let below: Vec<_> = winners.iter().copied().filter(is_below).collect();
+        for number in below {
+            self.raise_uncovered(number, two.theirs, out)?;
         }
         if winner == Winner::Undecided {
             out.park(ParkScope::Op(self.op(last).tail.op.id), "conflict");
@@ -296,6 +318,9 @@ impl Subject<'_> {
         }
         found.winner = self.overall(ops, &found.fields);
         let undecided = found.winner == Winner::Undecided;
+        if !undecided {
+            self.record_earlier(ops, &follow, since, out);
+        }
         self.record(ops, found, out);
         for (name, holder, two, settled) in follow {
             self.follow(ops, &name, holder, two, settled, out)?;
@@ -304,6 +329,33 @@ impl Subject<'_> {
             out.park(ParkScope::Op(self.op(*last).tail.op.id), "conflict");
         }
         Ok(())
+    }
+
+    /// Puts earlier words of ours that are below theirs on record, each by itself: a person can take our last word back.
+    fn record_earlier(
+        &self,
+        ops: &[usize],
+        follow: &[(String, usize, Two, Settled)],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) {
+        for number in ops {
+            let mut found = Found { winner: Winner::Remote, ..self.nothing_found() };
+            for (name, holder, two, settled) in follow.iter().filter(|(_, holder, ..)| holder != number) {
+                let word = self.op(*number).tail.writes.fields.get(name);
+                let theirs = self.after.value_of(name);
+                let last = self.op(*holder).tail.writes.fields.get(name);
+                if let Some(word) = word.filter(|word| word.stamp < two.theirs && word.value != *theirs)
+                    && last.is_none_or(|last| last.value != word.value)
+                {
+                    let lost = Settled { winner: Winner::Remote, merged: None, ..settled.clone() };
+                    found.add(name, since.value_of(name), &word.value, theirs, &lost);
+                }
+            }
+            if !found.fields.is_empty() {
+                self.record(&[*number], found, out);
+            }
+        }
     }
 
     /// What follows in one field.

@@ -117,7 +117,8 @@ impl State {
             for (field, name) in FIELDS.iter().enumerate() {
                 let Some(writer) = holding.fields.get(field).copied().flatten() else { continue };
                 let over = self.ghosts.each().find(|(other, by)| {
-                    let acked = by.fate == Fate::Acked && by.record == record && *other != writer;
+                    let yielded = by.yielded.get(field).copied().unwrap_or(false);
+                    let acked = by.fate == Fate::Acked && by.record == record && *other != writer && !yielded;
                     acked && by.made_on.has(writer) && self.ghosts.says(*other, field)
                 });
                 if let Some((other, _)) = over {

@@ -102,6 +102,8 @@ pub(super) struct OpGhost {
     pub(super) met: Ops,
     pub(super) fate: Fate,
     pub(super) undone: bool,
+    /// The fields that a person gave up for it.
+    pub(super) yielded: [bool; FIELDS.len()],
     /// What the record showed before it.
     pub(super) before: Option<Fields>,
 }

@@ -323,6 +323,7 @@ pub(in crate::walk) fn of_ghosts(ghosts: &Ghosts, stamps: bool) -> Vec<Token> {
         told.number(op.met.bits());
         told.number(op.fate as u64);
         told.flag(op.undone);
+        op.yielded.into_iter().for_each(|yielded| told.flag(yielded));
         if stamps {
             told.stamp(op.stamp);
         }
