@@ -116,7 +116,7 @@ impl Book {
             let stopped = Stopped { parks: &parks, open: &open };
             let given_up = given_up(tail, &touched, stopped, &ops, |key, place| hold(session, key, place))?;
             let rows = record_rows(session, given_up.iter().map(|given_up| &given_up.key))?;
-            decisions.extend(discard(&given_up, &rows));
+            decisions.extend(discard(&given_up, &rows, |place| tail.unit_of(place).is_some()));
             let (items, reason) = text_item(session, &reason);
             decide(session, Verb::Discard { reason }, decisions, items)
         })

@@ -185,6 +185,9 @@ impl Subject<'_> {
             merged: nothing,
             functions: by.into_iter().collect(),
         };
+        if deletes && winner == Winner::Local {
+            self.record_earlier(ops, &self.news(since), &[], since, out);
+        }
         self.record(ops, found, out);
         if winner == Winner::Remote {
             return self.lose_whole(ops, out);
@@ -319,7 +322,9 @@ impl Subject<'_> {
         found.winner = self.overall(ops, &found.fields);
         let undecided = found.winner == Winner::Undecided;
         if !undecided {
-            self.record_earlier(ops, &follow, since, out);
+            let names: Vec<_> = follow.iter().map(|(name, ..)| name.clone()).collect();
+            let last: Vec<_> = follow.iter().map(|(name, holder, ..)| (name.as_str(), *holder)).collect();
+            self.record_earlier(ops, &names, &last, since, out);
         }
         self.record(ops, found, out);
         for (name, holder, two, settled) in follow {
@@ -331,24 +336,29 @@ impl Subject<'_> {
         Ok(())
     }
 
-    /// Puts earlier words of ours that are below theirs on record, each by itself: a person can take our last word back.
+    /// Puts earlier words of ours that are below theirs on record, each by itself: a person can take our last word back. `last` are the
+    /// fields whose last word is on record, and which op has it.
     fn record_earlier(
         &self,
         ops: &[usize],
-        follow: &[(String, usize, Two, Settled)],
+        names: &[String],
+        last: &[(&str, usize)],
         since: &Registers,
         out: &mut Output<'_>,
     ) {
         for number in ops {
             let mut found = Found { winner: Winner::Remote, ..self.nothing_found() };
-            for (name, holder, two, settled) in follow.iter().filter(|(_, holder, ..)| holder != number) {
-                let word = self.op(*number).tail.writes.fields.get(name);
+            for (name, word) in &self.op(*number).tail.writes.fields {
+                let last = last.iter().find(|(known, _)| known == name).map(|(_, holder)| *holder);
+                let last_value = last
+                    .and_then(|holder| self.op(holder).tail.writes.fields.get(name))
+                    .map(|word| &word.value);
                 let theirs = self.after.value_of(name);
-                let last = self.op(*holder).tail.writes.fields.get(name);
-                if let Some(word) = word.filter(|word| word.stamp < two.theirs && word.value != *theirs)
-                    && last.is_none_or(|last| last.value != word.value)
-                {
-                    let lost = Settled { winner: Winner::Remote, merged: None, ..settled.clone() };
+                let is_lost = names.contains(name) && word.stamp < self.after.stamp_of(name);
+                let says_other = word.value != *theirs && Some(&word.value) != last_value;
+                if is_lost && says_other && last != Some(*number) {
+                    let rule = self.rules.policy_of(name);
+                    let lost = Settled { winner: Winner::Remote, merged: None, rule, by: None };
                     found.add(name, since.value_of(name), &word.value, theirs, &lost);
                 }
             }

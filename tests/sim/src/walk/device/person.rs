@@ -121,7 +121,7 @@ impl Device {
             let found = given_up(tail, &BTreeSet::new(), stopped, &[op], |_, _| Ok::<_, NotPossible>(None));
             let found = found.map_err(|error| Broken::unsound(&error))?;
             let rows: BTreeMap<_, _> = found.iter().map(|op| (op.key.clone(), job.row(&op.key))).collect();
-            let decisions = discard(&found, &rows);
+            let decisions = discard(&found, &rows, |place| tail.unit_of(place).is_some());
             let mut items = Items::default();
             let reason = items.add("no longer wanted", &mut job.view().1);
             job.decide(Verb::Discard { reason }, decisions, items)
