@@ -70,6 +70,8 @@ impl Subject<'_> {
         }
         if is_gone {
             self.record_covered(&ops, since, out);
+        } else {
+            self.record_inner_deletion(&ops, since, &news, out);
         }
         if deletes || !self.after.is_live() {
             return Ok(());
@@ -96,6 +98,26 @@ impl Subject<'_> {
         let base = since.image().unwrap_or_default();
         let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
         self.record(&covered, found, out);
+    }
+
+    /// A deletion of ours behind which we made the record anew may go by itself, and take along what they wrote: that is on record.
+    fn record_inner_deletion(&self, ops: &[usize], since: &Registers, news: &[String], out: &mut Output<'_>) {
+        let Some((_, earlier)) = ops.split_last() else { return };
+        let Some(deletion) = earlier.iter().copied().rev().find(|number| self.op(*number).tail.deletes())
+        else {
+            return;
+        };
+        let stamp = self.op(deletion).tail.writes.stamp;
+        let said = |name: &str| {
+            ops.iter().any(|op| *op > deletion && self.op(*op).tail.writes.fields.contains_key(name))
+        };
+        let falls = |name: &&String| {
+            self.after.stamp_of(name) < stamp && !self.after.value_of(name).is_null() && !said(name)
+        };
+        if news.iter().any(|name| falls(&name)) {
+            let (base, remote) = (since.image().unwrap_or_default(), self.after.image().unwrap_or_default());
+            self.record(&[deletion], Found { base, remote, ..self.nothing_found() }, out);
+        }
     }
 
     /// Leaves out what was superseded before: that met it then.
@@ -225,24 +247,27 @@ impl Subject<'_> {
         } else if !stays.is_empty() {
             self.raise(number, &stays, above, None, out)?;
         }
-        self.keep_order(number, &stays, above, out)
+        // What its author read comes along, with a stamp of its own.
+        self.keep_order(number, None, above, out)
     }
 
-    /// Raises later words of ours above one that was raised: dead letters, which do not cover it.
+    /// Raises later words of ours above one that was raised, in a field or in all: dead letters, which do not cover it, and what would
+    /// be below that which comes along.
     fn keep_order(
         &mut self,
         number: usize,
-        names: &[String],
+        only: Option<&str>,
         mut above: Hlc,
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
         for later in number + 1..self.ops.len() {
             let op = self.op(later);
-            let is_passed = |name: &&String| {
-                op.tail.writes.fields.get(*name).is_some_and(|field| field.stamp.edited_at <= above)
-            };
-            let passed: Vec<_> = names.iter().filter(is_passed).cloned().collect();
-            if op.standing.is_dead() && !passed.is_empty() {
+            let follows = op.standing.is_dead() || only.is_none() && op.standing.waits();
+            let fields =
+                op.tail.writes.fields.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+            let passed = fields.filter(|(_, field)| field.stamp.edited_at <= above);
+            let passed: Vec<_> = passed.map(|(name, _)| name.clone()).collect();
+            if follows && !passed.is_empty() {
                 above = above.next();
                 self.raise(later, &passed, above, None, out)?;
             }
@@ -399,7 +424,7 @@ impl Subject<'_> {
         }
         let above = self.above(holder, &names, two.theirs);
         self.raise(holder, &names, above, merged.as_ref(), out)?;
-        self.keep_order(holder, &names, above, out)
+        self.keep_order(holder, Some(name), above, out)
     }
 
     /// All fields win or lose together: two images meet unless they are equal.
