@@ -1,4 +1,5 @@
-//! What a write makes of a record, as far as stamps say it: at the server, and at a device whose write was accepted.
+//! What a write makes of a record at the server, as far as stamps say it. A device joins values with them ([`super::registers`]);
+//! a law holds the two against each other.
 //!
 //! ```text
 //!   the record ↓ / the write →   delete              create, update                replace

@@ -5,7 +5,8 @@
 //!    stamp of a field that was taken away had to be forgotten.
 //! 2. At most [`limits::REMOVED_STAMPS`] fields that were taken away are listed. The floor is at or above what was forgotten, and
 //!    below everything that is listed of them.
-//! 3. Whoever joins the same write with the same stamps gets the same stamps: server and device share this file.
+//! 3. Whoever joins the same write with the same stamps gets the same stamps. A device keeps registers, and a law holds the two
+//!    against each other.
 //!
 //! What it is not: the values. Who joins is told which fields of a write stand.
 

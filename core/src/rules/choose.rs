@@ -3,9 +3,9 @@
 //! | the person chooses | the op that waits | what ends with it |
 //! |---|---|---|
 //! | the local values | is sent as it is | nothing |
-//! | other values | is sent with these on top | nothing |
-//! | the server's values, by field | loses the fields in question; ends if none is left | nothing |
-//! | the server's values, where the whole record is in question | ends | the earlier ops that would be one change with it |
+//! | other values | is sent with these, above both sides | nothing |
+//! | the server's values, by field | loses the fields in question; ends if none is left | the same of earlier ops that wait |
+//! | the server's values, where one side deletes | ends | earlier ops that wait; what stands on it, if no record is left |
 //!
 //! Invariants:
 //! 1. Once a person has chosen, the op is not held any more.

@@ -16,7 +16,7 @@
 //! | unsupported | its entity type is parked |
 //! | unauthorized | its actor is parked |
 //!
-//! and of a record: confirmed moves on if the version is higher, and its tail is rebased ([`super::rebase`]).
+//! and of a record: confirmed moves on if the version is higher, and its tail is rebased (`rules::rebase`).
 //!
 //! Invariants:
 //! 1. Facts ([`Upstream`]) and decisions are separate entries of one commit.
