@@ -155,7 +155,11 @@ fn every_record_of_the_golden_log_shows_what_became_of_it() {
     assert!(pending("given-up").given_up.is_some() && pending("dead").given_up.is_none());
     assert!(pending("brought-back").brings_back.is_some() && row("brought-back").image().is_some());
     assert!(pending("upcast").upcast.is_some());
-    assert_eq!(pending("replaced").cleared, ["phone", "stage"]);
+    assert_eq!(
+        pending("replaced").cleared,
+        ["phone", "stage", "taken_away"],
+        "also what was taken away before"
+    );
     assert!(row("made-anew").tail.last().unwrap().cleared_at.is_some());
     let company = |id: &str| rebuilt.tail().values().find(|row| row.key.id.as_str() == id).unwrap();
     assert_eq!(company("refers").references, [], "theirs is later");

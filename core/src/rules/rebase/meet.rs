@@ -90,7 +90,9 @@ impl Subject<'_> {
             matches!(op.writes.does, Does::Edits | Does::Creates) && op.writes.greatest() < self.after.stamp
         };
         let covered: Vec<_> = ops.iter().copied().filter(is_below).collect();
-        if covered.is_empty() {
+        // Ours ends at once if theirs is the later one.
+        let stays = ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
+        if covered.is_empty() || !stays {
             return;
         }
         let mut local = Fields::new();
@@ -347,7 +349,13 @@ impl Subject<'_> {
         found.winner = self.overall(ops, &found.fields);
         let undecided = found.winner == Winner::Undecided;
         if !undecided {
-            let names: Vec<_> = follow.iter().map(|(name, ..)| name.clone()).collect();
+            let lost: Vec<_> = lost_fields(&follow).collect();
+            let ends = |holder: usize| {
+                let op = self.op(holder);
+                op.standing.waits() && op.tail.writes.fields.keys().all(|name| lost.contains(&name.as_str()))
+            };
+            let stays = follow.iter().filter(|(_, holder, ..)| !ends(*holder));
+            let names: Vec<_> = stays.map(|(name, ..)| name.clone()).collect();
             let last: Vec<_> = follow.iter().map(|(name, holder, ..)| (name.as_str(), *holder)).collect();
             self.record_earlier(ops, &names, &last, since, out);
         }
@@ -361,8 +369,8 @@ impl Subject<'_> {
         Ok(())
     }
 
-    /// Puts earlier words of ours that are below theirs on record, each by itself: a person can take our last word back. `last` are the
-    /// fields whose last word is on record, and which op has it.
+    /// Puts earlier words of ours that are below theirs on record, each by itself: our last word stays, so that a person can take it
+    /// back. `last` are the fields whose last word is on record, and which op has it.
     fn record_earlier(
         &self,
         ops: &[usize],
@@ -569,6 +577,12 @@ fn then(first: OpKind, next: OpKind) -> OpKind {
         (_, Replace) | (Delete, Create | Update) => Replace,
         (Create | Update | Replace, Create | Update) => first,
     }
+}
+
+/// Returns the fields that are theirs now.
+fn lost_fields(follow: &[(String, usize, Two, Settled)]) -> impl Iterator<Item = &str> {
+    let lost = follow.iter().filter(|(.., settled)| settled.winner == Winner::Remote);
+    lost.map(|(name, ..)| name.as_str())
 }
 
 impl Found {

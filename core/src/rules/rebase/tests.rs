@@ -413,6 +413,31 @@ fn two_deletions_are_no_conflict_and_only_the_later_one_is_sent() {
 }
 
 #[test]
+fn an_edit_below_their_deletion_is_on_record_while_a_deletion_of_ours_that_can_be_taken_back_covers_it() {
+    let ops = ["1 waits update b=1 @2", "2 waits delete @6"];
+    let decided = ["1 meets as update: life: Remote", "1 superseded"];
+    tail(&ops).meets("a=0@1", "deleted@3", &decided, None);
+}
+
+#[test]
+fn an_earlier_word_below_theirs_is_on_record_while_the_last_one_that_can_be_taken_back_stays() {
+    let ops = ["1 waits update a=1 @2", "2 waits update a=2 @6"];
+    let decided = [
+        "1 meets as update: a 0|1|9 Remote: Remote",
+        "2 meets as update: a 0|2|9 Local: Local",
+        "1 superseded",
+    ];
+    tail(&ops).meets("a=0@1", "a=9@3", &decided, Some(json!({"a": 2})));
+}
+
+#[test]
+fn what_a_deletion_of_ours_can_take_along_is_on_record_though_the_record_is_made_anew() {
+    let ops = ["1 waits delete @5", "2 waits create a=1 @6"];
+    let decided = ["1 meets as delete: life: Local"];
+    tail(&ops).meets("a=0@1", "a=0@1 c=9@3", &decided, Some(json!({"a": 1, "c": 9})));
+}
+
+#[test]
 fn a_policy_decides_about_a_deletion_as_a_whole() {
     let deletion = || tail(&["1 waits delete @5"]);
     let decided = ["1 meets as delete: life: Local", "1 raises all to 8"];
@@ -443,8 +468,8 @@ fn created_and_deleted_here_says_nothing_about_a_record_that_somebody_else_made(
 #[test]
 fn a_deletion_behind_which_the_record_is_made_anew_meets_theirs_in_each_field() {
     let ops = ["1 waits delete @5", "2 waits create a=1 x=1 -b/1 @6"];
-    let decided = ["2 meets as replace: a 0|1|9 Remote: Local", "1 superseded"];
-    tail(&ops).meets("a=0@1 b=0@1", "a=9@7 b=0@1", &decided, Some(json!({"a": 9, "x": 1})));
+    let decided = ["2 meets as replace: a 0|1|9 Remote: Local", "2 loses b", "1 superseded"];
+    tail(&ops).meets("a=0@1 b=0@1", "a=9@7 b=0@1", &decided, Some(json!({"a": 9, "b": 0, "x": 1})));
 }
 
 // The record as one.
