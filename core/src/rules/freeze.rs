@@ -259,7 +259,9 @@ where
         let last = ops.remove(at);
         ops.push(last);
     }
-    let last = tail.last().map(|op| (&op.content, op.pending.upcast.as_ref()));
+    // A deletion has no fields that could be of a version.
+    let with_fields = tail.iter().rev().find(|op| op.kind != OpKind::Delete).or(tail.last());
+    let last = with_fields.map(|op| (&op.content, op.pending.upcast.as_ref()));
     let schema_version = last
         .map_or(1, |(content, upcast)| upcast.map_or(content.schema_version, |upcast| upcast.schema_version));
     let as_written = match (&coalesced, last) {
