@@ -259,7 +259,7 @@ impl Model {
             _ => return,
         };
         let before = Held {
-            tail: held.tail[..earlier].to_vec(),
+            tail: held.tail.iter().take(earlier).cloned().collect(),
             confirmed: held.confirmed.clone(),
             ..Held::default()
         };
