@@ -84,7 +84,7 @@ impl Waiting {
     }
 
     /// Returns what it writes.
-    pub(super) fn writes(&self, op: &Op) -> BTreeMap<String, (EditStamp, Value)> {
+    pub fn writes(&self, op: &Op) -> BTreeMap<String, (EditStamp, Value)> {
         let cleared_at = self.cleared_at.unwrap_or(self.stamp());
         let cleared = self.cleared.iter().filter(|name| !self.emptied && !self.lost.contains(*name));
         let mut fields: BTreeMap<_, _> =
