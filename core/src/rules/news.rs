@@ -3,7 +3,8 @@
 //!
 //! | the answer has | it is taken |
 //! |---|---|
-//! | cursors of a page that began elsewhere than where the book stands, or at the beginning before one cursor stood for everything | never: only the server knows whether that is forward |
+//! | cursors of a page that began elsewhere than where the book stands | never: only the server knows whether that is forward |
+//! | cursors of a page that began before the book had one cursor for everything | never: they would move some entity types beside it |
 //! | cursors of a page that tells of a unit which is no longer under way | never: the page leaves out what that unit changed |
 //! | other cursors | unless the book stands there already |
 //! | a receipt | unless it is on record |
@@ -28,8 +29,8 @@ use crate::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use crate::rows::StateRow;
 use crate::time::WallTime;
 
-/// Takes away cursors that must not move. `began_here` says that a request which named one cursor for everything, also one that says
-/// the beginning, began where the book stands now; `known` reads where each entity type stands.
+/// Takes away cursors that must not move. `began_here` says that a request which named one cursor for everything began where the
+/// book stands now; an empty cursor names the beginning. `known` reads where each entity type stands.
 ///
 /// # Errors
 /// What `known` fails with.
@@ -39,17 +40,18 @@ pub fn drop_late_cursors<E>(
     known: impl FnOnce() -> Result<BTreeMap<EntityType, Cursor>, E>,
     answer: &mut ExchangeAnswer,
 ) -> Result<(), E> {
-    if request.others.is_some() && !began_here {
-        // One page moved the cursor for everything on since: what another one says of some entity types cannot be put beside that.
-        answer.cursors.clear();
-    } else if request.others.as_ref().is_none_or(|others| others.as_bytes().is_empty())
-        && !answer.cursors.is_empty()
-    {
-        let known = known()?;
-        answer.cursors.retain(|entity, cursor| {
-            let place = known.get(entity);
-            request.cursors.get(entity) == place && place != Some(&*cursor)
-        });
+    match &request.others {
+        // The book has read on since, for all entity types at once.
+        Some(_) if !began_here => answer.cursors.clear(),
+        Some(others) if !others.as_bytes().is_empty() => {}
+        _ if answer.cursors.is_empty() => {}
+        _ => {
+            let known = known()?;
+            answer.cursors.retain(|entity, cursor| {
+                let place = known.get(entity);
+                request.cursors.get(entity) == place && place != Some(&*cursor)
+            });
+        }
     }
     Ok(())
 }
@@ -209,8 +211,8 @@ mod tests {
         assert_eq!((moves(true), moves(false)), (1, 0));
     }
 
-    /// Two requests began at the beginning. The answer to the first gave the cursor for everything, with which a third one went. Then
-    /// the second answer moved an entity type further than the third one does: its cursor went back.
+    /// Two requests began at the beginning. The answer to the first gave one cursor for everything, and a third request went with it. The
+    /// answer to the second moved an entity type further than the answer to the third, which then took its cursor back.
     #[test]
     fn a_late_page_from_the_beginning_moves_no_entity_type_beside_one_cursor_for_everything() {
         let moves = |began_here| {
