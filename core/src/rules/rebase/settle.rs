@@ -8,8 +8,9 @@
 //! Invariants:
 //! 1. A dead letter and an op without an answer never end here.
 //! 2. What a deletion of ours covered ends with it.
+//! 3. A creation never ends and leaves alone the deletion of ours over which it was made.
 
-use super::{Output, Subject};
+use super::{Output, Standing, Subject};
 use crate::entry::AnnulledReason;
 use crate::fields::InvalidFields;
 use crate::record::{Does, Life, Registers, TailOp};
@@ -22,17 +23,7 @@ impl Subject<'_> {
             if !op.standing.waits() || is_left(&op.tail, &self.after) {
                 continue;
             }
-            let mut ending = vec![number];
-            if op.tail.deletes() {
-                // One that was raised above the deletion since is not covered by it.
-                let covers = op.tail.writes.greatest();
-                let is_covered = |earlier: &usize| {
-                    let earlier = self.op(*earlier);
-                    earlier.standing.waits() && earlier.tail.writes.greatest() < covers
-                };
-                ending.extend((0..number).filter(is_covered));
-                ending.sort_unstable();
-            }
+            let Some(ending) = self.ending_with(number) else { continue };
             if is_so_already(&op.tail, &self.after) {
                 self.annul(&ending, AnnulledReason::NoEffect, out);
             } else {
@@ -40,6 +31,40 @@ impl Subject<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the ops that end with one of which nothing is left, oldest first; `None` if it has to stay, since a deletion that it
+    /// covers has no end yet.
+    fn ending_with(&self, number: usize) -> Option<Vec<usize>> {
+        let mut ending = vec![number];
+        if self.op(number).tail.writes.does == Does::Creates {
+            ending.extend(self.deletions_shown_without(number));
+            if !ending.iter().all(|number| self.op(*number).standing.waits()) {
+                return None;
+            }
+        }
+        for deletion in ending.clone().into_iter().filter(|number| self.op(*number).tail.deletes()) {
+            // One that was raised above the deletion since is not covered by it.
+            let covers = self.op(deletion).tail.writes.greatest();
+            let is_covered = |earlier: &usize| {
+                let earlier = self.op(*earlier);
+                earlier.standing.waits() && earlier.tail.writes.greatest() < covers
+            };
+            ending.extend((0..deletion).filter(is_covered));
+        }
+        ending.sort_unstable();
+        ending.dedup();
+        Some(ending)
+    }
+
+    /// Returns our deletions that the app would read if a creation ended alone.
+    fn deletions_shown_without(&self, creation: usize) -> Vec<usize> {
+        let stays = |number: &usize| self.op(*number).standing != Standing::Ended && *number != creation;
+        let creates = |number: &usize| self.op(*number).tail.writes.does == Does::Creates;
+        let later_creation =
+            |deletion: usize| (deletion + 1..self.ops.len()).any(|later| stays(&later) && creates(&later));
+        let deletions = (0..creation).filter(stays).filter(|number| self.op(*number).tail.deletes());
+        deletions.filter(|deletion| !later_creation(*deletion)).collect()
     }
 }
 
