@@ -146,7 +146,9 @@ impl Registers {
 
     fn bring_back(&mut self, writes: &Writes) {
         let deletion = self.stamp;
-        let above = deletion.next(writes.stamp.op).min(writes.stamp);
+        // An op of which only fields were raised above the deletion has a stamp below it.
+        let own = if writes.stamp > deletion { writes.stamp } else { writes.greatest() };
+        let above = deletion.next(writes.stamp.op).min(own);
         let others = writes.brings_back.iter().flat_map(Fields::iter).filter(|(_, value)| !value.is_null());
         let others =
             others.map(|(name, value)| (name.to_owned(), Register { value: value.clone(), stamp: above }));

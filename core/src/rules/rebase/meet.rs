@@ -69,7 +69,7 @@ impl Subject<'_> {
             return self.meet_in_life(&ops, since, out);
         }
         if is_gone {
-            self.record_covered(&ops, since, out);
+            self.lose_covered(&ops, since, out)?;
         } else {
             self.record_inner_deletion(&ops, since, &news, out);
         }
@@ -83,23 +83,27 @@ impl Subject<'_> {
         }
     }
 
-    /// Two deletions are no conflict. Edits of ours below theirs, which ours covers, are on record: a person can take ours back.
-    fn record_covered(&self, ops: &[usize], since: &Registers, out: &mut Output<'_>) {
-        let is_below = |number: &usize| {
-            let op = &self.op(*number).tail;
-            matches!(op.writes.does, Does::Edits | Does::Creates) && op.writes.greatest() < self.after.stamp
-        };
-        let covered: Vec<_> = ops.iter().copied().filter(is_below).collect();
-        // Ours ends at once if theirs is the later one.
+    /// Two deletions are no conflict. If ours stays, edits of ours that it covers end on record: they must not go over theirs before ours
+    /// does, and a person can take ours back.
+    fn lose_covered(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
         let stays = ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
-        if covered.is_empty() || !stays {
-            return;
+        let is_edit =
+            |number: &usize| matches!(self.op(*number).tail.writes.does, Does::Edits | Does::Creates);
+        let covered: Vec<_> = ops.iter().copied().filter(|number| stays && is_edit(number)).collect();
+        if covered.is_empty() {
+            return Ok(());
         }
         let mut local = Fields::new();
         covered.iter().for_each(|number| local.compose(self.op(*number).tail.named.clone()));
         let base = since.image().unwrap_or_default();
         let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
         self.record(&covered, found, out);
+        self.lose_whole(&covered, out)
     }
 
     /// A deletion of ours behind which we made the record anew may go by itself, and take along what they wrote: that is on record.
@@ -331,10 +335,15 @@ impl Subject<'_> {
     ) -> Result<(), InvalidFields> {
         let mut found = self.nothing_found();
         let mut follow = Vec::new();
+        let mut agreed = Vec::new();
         for name in news {
             let Some((holder, ours, at)) = self.last_word(ops, name) else { continue };
             let theirs = (self.after.value_of(name).clone(), self.after.stamp_of(name));
-            if at <= since.stamp_of(name) || ours == theirs.0 {
+            if at <= since.stamp_of(name) {
+                continue;
+            }
+            if ours == theirs.0 {
+                agreed.extend((at > theirs.1).then(|| name.clone()));
                 continue;
             }
             let two = Two { ours: at, theirs: theirs.1 };
@@ -343,6 +352,7 @@ impl Subject<'_> {
             found.add(name, base, &ours, &theirs.0, &settled);
             follow.push((name.clone(), holder, two, settled));
         }
+        self.lose_earlier(ops, &agreed, since, out)?;
         if follow.is_empty() {
             return Ok(());
         }
@@ -401,6 +411,35 @@ impl Subject<'_> {
         }
     }
 
+    /// Our last word is theirs: earlier ones of ours that say something else end on record. They must not go over theirs before our
+    /// last word does, and a person can take that back.
+    fn lose_earlier(
+        &mut self,
+        ops: &[usize],
+        agreed: &[String],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        for number in ops {
+            let mut found = Found { winner: Winner::Remote, ..self.nothing_found() };
+            for name in agreed {
+                let theirs = self.after.value_of(name);
+                let word = self.op(*number).tail.writes.fields.get(name);
+                if let Some(word) = word.filter(|word| word.value != *theirs) {
+                    let rule = self.rules.policy_of(name);
+                    let lost = Settled { winner: Winner::Remote, merged: None, rule, by: None };
+                    found.add(name, since.value_of(name), &word.value, theirs, &lost);
+                }
+            }
+            let lost: Vec<_> = found.lost().collect();
+            if !lost.is_empty() {
+                self.record(&[*number], found, out);
+                self.drop_fields(*number, &lost, out)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What follows in one field.
     fn follow(
         &mut self,
@@ -446,8 +485,13 @@ impl Subject<'_> {
         let Some(last) = ops.last().copied() else { return Ok(()) };
         let tail: Vec<_> = ops.iter().map(|number| &self.op(*number).tail.writes).collect();
         let ours = since.with(tail.iter().copied());
-        if news.is_empty() || ours.image() == self.after.image() {
+        if news.is_empty() {
             return Ok(());
+        }
+        if ours.image() == self.after.image() {
+            let stays = |name: &&String| ours.stamp_of(name) > self.after.stamp_of(name);
+            let agreed: Vec<_> = news.iter().filter(stays).cloned().collect();
+            return self.lose_earlier(ops, &agreed, since, out);
         }
         let mut names: Vec<String> = tail.iter().flat_map(|writes| writes.fields.keys().cloned()).collect();
         names.extend(news.iter().filter(|name| ours.value_of(name) != self.after.value_of(name)).cloned());

@@ -168,7 +168,8 @@ fn joined(known: Option<Registers>, waiting: &Waiting, op: &Op) -> Option<Regist
             if greatest <= known.stamp {
                 return Some(known);
             }
-            let above = known.stamp.next(waiting.op).min(waiting.stamp());
+            let own = if waiting.stamp() > known.stamp { waiting.stamp() } else { greatest };
+            let above = known.stamp.next(waiting.op).min(own);
             let read = waiting.brings_back.clone().unwrap_or_default().into_iter();
             let read = read.filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, (above, value)));
             let mut fields: BTreeMap<_, _> = read.collect();
