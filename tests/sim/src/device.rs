@@ -319,6 +319,7 @@ impl Device {
     fn reopened(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let before = std::mem::take(&mut self.model);
         let (floor, unsure) = (self.floor, self.unsure);
+        self.model.read_before = before.entries;
         self.read_on(ledger)?;
         // What was owed in between may have been decided on since.
         self.model.owed.clear();

@@ -44,7 +44,8 @@ impl Model {
             }
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
-                let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
+                let is_new = entry.header.seq.number() > self.read_before;
+                let landed = is_new && epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
                 ensure(!landed, "S7", || format!("unit {unit} took effect and is planned anew"))?;
                 let was = self.units.remove(unit);
                 if ledger.now.applied.contains_key(unit) {

@@ -39,6 +39,8 @@ use crate::ledger::{Image, Ledger, Registers, parse};
 pub struct Model {
     /// How many entries were read.
     pub entries: u64,
+    /// How many were read before the book was opened anew: the server may have done more since they were written.
+    pub read_before: u64,
     /// The hash of each.
     pub hashes: Vec<Hash>,
     /// Each record that was heard of.
@@ -263,7 +265,10 @@ impl Model {
             confirmed: held.confirmed.clone(),
             ..Held::default()
         };
-        let shown = before.with_tail(|op| self.ops.get(op)).unwrap_or_default();
+        let mut shown = before.with_tail(|op| self.ops.get(op)).unwrap_or_default();
+        // Of what was taken away below the floor nobody is told.
+        let floor = shown.floor;
+        shown.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
         let written = before.tail.iter().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
         let written = written.flat_map(BTreeMap::into_keys);
         let names: BTreeSet<String> = shown.fields.into_keys().chain(written).collect();
@@ -325,10 +330,20 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
     parse(fields.as_str())
 }
 
-/// Returns whether an entry is of the kind that an opening may add: what an upgrade of the app makes of what is there.
+/// Returns whether an entry is of the kind that an opening may add: what an upgrade of the app makes of what is there, and what follows
+/// where that says something anew.
 fn is_upkeep(meta: &Meta) -> bool {
     let Meta::Control(Control::Decided(decisions)) = meta else { return false };
-    decisions.iter().all(|decision| matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. }))
+    let is_upgrade =
+        |decision: &Decision| matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. });
+    let follows = |decision: &Decision| {
+        use Decision::{Annulled, BroughtBack, Conflicted, Dropped, Parked, Raised, Superseded};
+        matches!(
+            decision,
+            Conflicted(_) | Dropped { .. } | Raised { .. } | BroughtBack { .. } | Superseded { .. }
+        ) || matches!(decision, Annulled(_) | Parked { .. })
+    };
+    decisions.iter().any(is_upgrade) && decisions.iter().all(|it| is_upgrade(it) || follows(it))
 }
 
 /// Returns the records of the conflicts in an entry.
