@@ -12,6 +12,7 @@
 //!    what was sent is in the frozen unit.
 //! 2. Folding needs no upcaster: the decision says what came out.
 //! 3. What conflicts took from the op, and gave it, is turned with it.
+//! 4. What has not met what came since is turned whole: it was under way, and its unit was given up.
 
 use super::View;
 use super::rebase::meet_anew;
@@ -20,7 +21,7 @@ use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
 use crate::random::Randomness;
-use crate::record::{Registers, TailOp, Upcast};
+use crate::record::{Registers, SentFor, TailOp, Upcast};
 use crate::rows::TailRow;
 use crate::rules::status::ParkReason;
 use crate::schema::{EntityRules, Schema};
@@ -64,7 +65,9 @@ pub fn upcast<V: View>(
         return Ok(Vec::new());
     }
     let confirmed = row.registers()?;
-    let left = left(op, &confirmed);
+    // What came since a unit with it was given up has not met it yet.
+    let met = op.pending.given_up.as_ref().map(SentFor::registers).transpose()?;
+    let left = left(op, met.as_ref().unwrap_or(&confirmed));
     let Some(fields) = rules.upcast(from, op.kind, left.clone()) else { return Ok(Vec::new()) };
     let planned = op.op;
     let Ok(json) = Fields::checked(&fields) else {
@@ -82,11 +85,11 @@ pub fn upcast<V: View>(
     Ok(decisions)
 }
 
-/// Returns the fields of an op that nobody wrote over.
-fn left(op: &TailOp, confirmed: &Registers) -> Fields {
+/// Returns the fields of an op that nobody wrote over in what it has met.
+fn left(op: &TailOp, met: &Registers) -> Fields {
     op.named.filtered(|name| {
         let own = op.writes.fields.get(name).map(|field| field.stamp);
-        !confirmed.is_live() || own.is_some_and(|own| own > confirmed.stamp_of(name))
+        !met.is_live() || own.is_some_and(|own| own > met.stamp_of(name))
     })
 }
 

@@ -10,7 +10,7 @@ use fieldbook::{Hlc, OpId, OpKind, RecordKey, UnitId, Version};
 use super::{End, Model, Op, Waiting, item_of};
 use crate::app::turned;
 use crate::broken::{Broken, ensure};
-use crate::ledger::Ledger;
+use crate::ledger::{Image, Ledger};
 
 /// The longest time for which a unit waits, whatever a server asks for, in milliseconds.
 const LONGEST_WAIT: i64 = 3_600_000;
@@ -231,20 +231,28 @@ impl Model {
         key: &RecordKey,
         op: &PlannedOp,
         to: u32,
-        fields: &crate::ledger::Image,
+        fields: &Image,
     ) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
         let made = self.ops.get(&op.id).cloned();
         let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
         let waiting = self.waiting(key, op)?;
-        let said = made.map(|made| waiting.left(&made, confirmed.as_ref())).unwrap_or_default();
-        let expected = (waiting.form..to).fold(said, turned);
-        ensure(expected == *fields && waiting.form < to, "S18", || {
+        let left = made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
+        let turn = |said: Image| (waiting.form..to).fold(said, turned);
+        let expected = turn(left);
+        // What was under way has not met all that came since.
+        let all = made.as_ref().filter(|_| waiting.given_up).map(|made| turn(waiting.says(made)));
+        let is_among = |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
+        let is_right = match &all {
+            None => expected == *fields,
+            Some(all) => is_among(&expected, fields) && is_among(fields, all),
+        };
+        ensure(is_right && waiting.form < to, "S18", || {
             format!("op {} of version {} was turned into something else", op.place, waiting.form)
         })?;
         waiting.form = to;
-        waiting.upcast = Some(expected);
+        waiting.upcast = Some(fields.clone());
         waiting.lost.clear();
         waiting.given.clear();
         waiting.raised.clear();

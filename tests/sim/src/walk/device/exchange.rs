@@ -56,10 +56,7 @@ impl Device {
         }
         loop {
             let plan = if push { self.plan(moment) } else { Plan::default() };
-            let (cursors, others) = match self.others() {
-                Some(others) => (BTreeMap::new(), others),
-                None => (self.cursors(), Cursor::default()),
-            };
+            let (cursors, others) = self.position();
             if plan.groups.is_empty() && plan.again.is_empty() {
                 let request = self.empty_request(moment, cursors, PAGE);
                 return Ok(Some(ExchangeRequest { others: Some(others), ..request }));
@@ -70,6 +67,13 @@ impl Device {
                 let request = self.empty_request(moment, cursors, PAGE);
                 return Ok(Some(ExchangeRequest { units, tenant, others: Some(others), ..request }));
             }
+        }
+    }
+
+    fn position(&self) -> (BTreeMap<EntityType, Cursor>, Cursor) {
+        match self.others() {
+            Some(others) => (BTreeMap::new(), others),
+            None => (self.cursors(), Cursor::default()),
         }
     }
 
@@ -127,8 +131,8 @@ impl Device {
         if self.tables.state.rereading {
             self.others = None;
         }
-        let began_here =
-            request.others.as_ref().is_some_and(|began| *began == self.others().unwrap_or_default());
+        let (cursors, stands) = self.position();
+        let began_here = request.others == Some(stands) && request.cursors == cursors;
         let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
         let mut passed_over = false;
         if is_news(&self.tables.state, request, &answer, moment.wall) {
