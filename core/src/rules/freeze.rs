@@ -13,7 +13,8 @@ use super::coalesce::{Coalesced, coalesce};
 use super::group::Group;
 use super::size::{Excess, fitting, over};
 use crate::entry::{
-    Annulled, AnnulledReason, FieldsSource, Items, Planned, PlannedChange, PlannedOp, PlannedUnit,
+    Annulled, AnnulledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned, PlannedChange,
+    PlannedOp, PlannedUnit,
 };
 use crate::fields::{Fields, FieldsJson};
 use crate::ids::UnitId;
@@ -23,7 +24,7 @@ use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
-use crate::record::{SentFor, TailOp};
+use crate::record::{SentFor, TailOp, fall_with};
 use crate::rows::{RecordRow, UnitRow};
 use crate::time::WallTime;
 
@@ -52,8 +53,21 @@ pub struct Frozen {
     pub planned: Planned,
     /// The values of that entry.
     pub items: Items,
+    /// What falls with what the plan annuls: what later creations took away by the stamp of a deletion.
+    pub fallen: Vec<Decision>,
     /// Records that would be over the limit of size, of which nothing is in the plan.
     pub too_large: Vec<RecordKey>,
+}
+
+impl Frozen {
+    /// Returns the entries that say so: the plan, and what falls with it.
+    pub fn into_drafts(self) -> Vec<Draft> {
+        let is_empty = self.planned.units.is_empty() && self.planned.annulled.is_empty();
+        let plan = Draft { meta: Meta::Control(Control::Planned(self.planned)), items: self.items };
+        let fallen = Draft::control(Control::Decided(self.fallen.clone()));
+        let plan = (!is_empty).then_some(plan).into_iter();
+        plan.chain((!self.fallen.is_empty()).then_some(fallen)).collect()
+    }
 }
 
 /// Freezes groups into one plan. `seq` is the place that the plan's entry will have.
@@ -71,7 +85,7 @@ where
     V::Error: std::error::Error,
 {
     let planned = Planned { units: Vec::new(), annulled: Vec::new() };
-    let frozen = Frozen { planned, items: Items::default(), too_large: Vec::new() };
+    let frozen = Frozen { planned, items: Items::default(), fallen: Vec::new(), too_large: Vec::new() };
     let mut freezing = Freezing { frozen, seq, now, random };
     for group in groups {
         if freezing.group(view, group)? {
@@ -102,6 +116,7 @@ impl Freezing<'_> {
         V::Error: std::error::Error,
     {
         let (items, annulled) = (self.frozen.items.len(), self.frozen.planned.annulled.len());
+        let fallen = self.frozen.fallen.len();
         let id = UnitId::new(self.now, self.random);
         let mut changes = Vec::new();
         let mut wire = Vec::new();
@@ -119,6 +134,9 @@ impl Freezing<'_> {
             let coalesced = match coalesced {
                 Ok(coalesced) => coalesced,
                 Err(reason) => {
+                    let falls = fall_with(row.tail.iter(), &ops).into_iter();
+                    let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
+                    self.frozen.fallen.extend(falls);
                     self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
                     continue;
                 }
@@ -129,6 +147,7 @@ impl Freezing<'_> {
             {
                 self.frozen.items.truncate(items);
                 self.frozen.planned.annulled.truncate(annulled);
+                self.frozen.fallen.truncate(fallen);
                 return Ok(false);
             }
             let fields = match (&json, ops.as_slice(), as_written) {

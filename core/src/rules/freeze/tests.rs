@@ -106,3 +106,30 @@ fn of_too_many_attempts_the_newest_are_named_and_the_one_that_is_taken_over() {
     assert_eq!(named.first(), Some(&attempt(201)));
     assert_eq!(named[named.len() - 2..], [attempt(1_199), unit_id(200)]);
 }
+
+/// Made, deleted, and made anew, all before anybody heard of it: the first two end, and what the third took away by the stamp of the
+/// deletion stood above whatever was written to the record next.
+#[test]
+fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
+    let mut desk = Desk::default().with("a", 1, 0, 3);
+    desk.row("a").confirmed = None;
+    desk.turn_into_delete("a", 1);
+    for number in [0, 2] {
+        let pending = &mut desk.row("a").tail[number];
+        pending.kind = OpKind::Create;
+        let place = pending.place;
+        desk.ops.get_mut(&place).unwrap().kind = OpKind::Create;
+    }
+    let [deletion, anew] = [1, 2].map(|number| desk.row("a").tail[number].clone());
+    desk.row("a").tail[2].cleared = vec!["m".to_owned()];
+    desk.row("a").tail[2].cleared_at = Some(deletion.stamp());
+    let places = desk.row("a").tail[..2].iter().map(|pending| pending.place).collect();
+    let group = Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: None };
+    let mut random = SeededRandomness::from_number(1);
+    let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
+    assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);
+    let op = PlannedOp { id: anew.op, place: anew.place };
+    let falls = Decision::Dropped { key: key("a"), op, fields: vec!["m".to_owned()] };
+    assert_eq!(frozen.fallen, [falls]);
+    assert_eq!(frozen.into_drafts().len(), 2, "the plan, and what falls with it");
+}

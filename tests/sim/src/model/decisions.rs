@@ -164,7 +164,8 @@ impl Model {
         // What it carries may have arrived by a unit that it carries on from.
         let former = self.replaced.get(unit).into_iter().flatten();
         let applied = former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
-        let Some(applied) = applied.or(by_copy.then_some(Version::default())) else {
+        let applied = if by_copy { Some(Version::default()) } else { applied };
+        let Some(applied) = applied else {
             return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
         };
         let Some(changes) = self.units.remove(unit) else {

@@ -202,10 +202,9 @@ impl Job<'_> {
             let (mut view, mut drawn) = self.view();
             freeze(&mut view, &plan.groups, seq, now, &mut drawn).map_err(|error| Broken::unsound(&error))?
         };
-        if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
-            ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
-            let meta = Meta::Control(Control::Planned(frozen.planned));
-            self.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
+        ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
+        for draft in frozen.into_drafts() {
+            self.append(draft, Hlc::ZERO)?;
         }
         let (mut view, _) = self.view();
         let mut units = Vec::with_capacity(ids.len());
