@@ -213,12 +213,17 @@ impl Pending {
         Ok(())
     }
 
-    /// Gives it the fields that an upcaster made of what was left of it.
-    pub fn turn(&mut self, upcast: Upcast) {
+    /// Gives it the fields that an upcaster made of what was left of it. What was raised stays raised under the same name.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if the fields do not read.
+    pub fn turn(&mut self, upcast: Upcast) -> Result<(), InvalidFields> {
+        let names = upcast.fields.to_fields()?;
+        self.raised.retain(|(name, _)| names.has(name));
         self.upcast = Some(upcast);
         self.dropped.clear();
         self.given = None;
-        self.raised.clear();
+        Ok(())
     }
 
     /// Takes away all that it says.
@@ -391,7 +396,7 @@ mod tests {
         let mut op = tail_op(3, OpKind::Update, json!({"old": 1, "b": 1}));
         op.pending.drop_fields(&names(&["b"])).unwrap();
         op.pending.raise(&names(&["old"]), Hlc::from_bits(9), Some(&fields(json!({"old": 2})))).unwrap();
-        op.pending.turn(Upcast { schema_version: 2, fields: fields(json!({"new": 2})).to_json() });
+        op.pending.turn(Upcast { schema_version: 2, fields: fields(json!({"new": 2})).to_json() }).unwrap();
         op.look_again().unwrap();
         assert_eq!(left(&op), [field("new", json!(2), 3)]);
         op.pending.drop_fields(&names(&["new"])).unwrap();

@@ -74,7 +74,7 @@ pub fn upcast<V: View>(
         return Ok(vec![ParkReason::UpcastTooLarge.park(planned.id)]);
     };
     let item = items.add_fields(&json, random);
-    op.pending.turn(Upcast { schema_version: rules.schema_version, fields: json });
+    op.pending.turn(Upcast { schema_version: rules.schema_version, fields: json })?;
     op.look_again()?;
     let (key, schema_version) = (key.clone(), rules.schema_version);
     let mut decisions =

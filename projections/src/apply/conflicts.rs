@@ -117,7 +117,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
         self.refer_anew(&row, op.place, Some(&fields), Some(schema_version))?;
         for pending in row.tail.iter_mut().filter(|pending| pending.op == op.id) {
-            pending.turn(Upcast { schema_version, fields: fields.clone() });
+            let turned = pending.turn(Upcast { schema_version, fields: fields.clone() });
+            turned.map_err(|fault| self.damaged(fault))?;
         }
         self.see(&mut row)?;
         self.put(key, row)

@@ -128,9 +128,13 @@ impl Subject<'_> {
 
     /// Leaves out what was superseded before: that met it then.
     fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
+        // Another life of the server can have less than what it met then.
+        let is_above = |op: &super::Op| {
+            op.tail.writes.are_left(since) || self.is_another_life && op.tail.writes.are_left(&self.after)
+        };
         let is_left = |number: &usize| {
             let op = self.op(*number);
-            op.standing != Standing::Ended && op.tail.writes.are_left(since)
+            op.standing != Standing::Ended && is_above(op)
         };
         let first = ops.iter().copied().find(is_left);
         let counts = |number: &usize| {
@@ -237,21 +241,22 @@ impl Subject<'_> {
         Ok(())
     }
 
-    /// Raises what an op says above a write of theirs, but for the fields that a later op of ours covers.
+    /// Raises what an op says above a deletion of theirs. The fields that a later op of ours covers stay below it, and end.
     fn raise_uncovered(
         &mut self,
         number: usize,
         theirs: EditStamp,
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
-        let writes = &self.op(number).tail.writes;
-        let stays: Vec<_> =
-            writes.fields.keys().filter(|name| !self.is_covered(number, name)).cloned().collect();
+        let names: Vec<_> = self.op(number).tail.writes.fields.keys().cloned().collect();
+        let (covered, stays): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| self.is_covered(number, name));
         let above = self.above(number, &stays, theirs);
-        if stays.len() == writes.fields.len() {
+        if covered.is_empty() || !stays.is_empty() {
+            if !covered.is_empty() {
+                self.drop_fields(number, &covered, out)?;
+            }
             self.raise(number, &[], above, None, out)?;
-        } else if !stays.is_empty() {
-            self.raise(number, &stays, above, None, out)?;
         }
         // What its author read comes along, with a stamp of its own.
         self.keep_order(number, None, above, out)
@@ -339,7 +344,7 @@ impl Subject<'_> {
         for name in news {
             let Some((holder, ours, at)) = self.last_word(ops, name) else { continue };
             let theirs = (self.after.value_of(name).clone(), self.after.stamp_of(name));
-            if at <= since.stamp_of(name) {
+            if at <= since.stamp_of(name) && !self.is_another_life {
                 continue;
             }
             if ours == theirs.0 {

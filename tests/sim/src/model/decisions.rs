@@ -256,7 +256,7 @@ impl Model {
         waiting.upcast = Some(fields.clone());
         waiting.lost.clear();
         waiting.given.clear();
-        waiting.raised.clear();
+        waiting.raised.retain(|name, _| fields.contains_key(name));
         Ok(())
     }
 

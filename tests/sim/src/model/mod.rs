@@ -271,7 +271,12 @@ impl Model {
         shown.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
         let written = before.tail.iter().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
         let written = written.flat_map(BTreeMap::into_keys);
-        let names: BTreeSet<String> = shown.fields.into_keys().chain(written).collect();
+        let read = before.tail.iter().filter_map(|held| held.brings_back.clone());
+        let mut known = held.confirmed.clone().unwrap_or_default();
+        let floor = known.floor;
+        known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
+        let names = shown.fields.into_keys().chain(written).chain(known.fields.into_keys());
+        let names: BTreeSet<String> = names.chain(read.flatten().map(|(name, _)| name)).collect();
         let said = self.ops.get(&waiting.op).map(|op| op.fields.clone()).unwrap_or_default();
         waiting.cleared = names.into_iter().filter(|name| !said.contains_key(name)).collect();
         waiting.cleared_at = deletion.filter(|_| kind == OpKind::Create).map(Waiting::stamp);
@@ -330,8 +335,8 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
     parse(fields.as_str())
 }
 
-/// Returns whether an entry is of the kind that an opening may add: what an upgrade of the app makes of what is there, and what follows
-/// where that says something anew.
+/// Returns whether an entry is of the kind that can be there although nobody was told: what an upgrade of the app makes of what is
+/// there, with what follows where that says something anew; or what the server's time makes of stamps.
 fn is_upkeep(meta: &Meta) -> bool {
     let Meta::Control(Control::Decided(decisions)) = meta else { return false };
     let is_upgrade =
@@ -343,7 +348,9 @@ fn is_upkeep(meta: &Meta) -> bool {
             Conflicted(_) | Dropped { .. } | Raised { .. } | BroughtBack { .. } | Superseded { .. }
         ) || matches!(decision, Annulled(_) | Parked { .. })
     };
-    decisions.iter().any(is_upgrade) && decisions.iter().all(|it| is_upgrade(it) || follows(it))
+    // An answer lowers stamps in a commit of its own, and may fail after that.
+    let lowers = matches!(decisions.as_slice(), [Decision::Restamped { .. }]);
+    lowers || decisions.iter().any(is_upgrade) && decisions.iter().all(|it| is_upgrade(it) || follows(it))
 }
 
 /// Returns the records of the conflicts in an entry.
