@@ -113,8 +113,9 @@ impl Waiting {
     pub(super) fn is_left(&self, op: &Op, confirmed: Option<&Registers>) -> bool {
         let writes = self.writes(op);
         let greatest = writes.values().map(|(stamp, _)| *stamp).fold(self.stamp(), EditStamp::max);
+        let is_edit = matches!(op.kind, OpKind::Update | OpKind::Replace);
         match confirmed {
-            _ if self.emptied => false,
+            _ if self.emptied || is_edit && writes.is_empty() && !op.fields.is_empty() => false,
             None => op.kind != OpKind::Update || !writes.is_empty(),
             Some(known) if !known.is_there => greatest > known.stamp,
             Some(known) if op.kind == OpKind::Delete => greatest > known.stamp,
