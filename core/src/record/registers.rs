@@ -251,6 +251,12 @@ mod tests {
         assert_eq!(record.image(), Some(Fields::from_value(json!({"a": 2, "b": 1})).unwrap()));
         assert_eq!((record.stamp_of("a"), record.stamp_of("b")), (stamp(9, 2), stamp(6, 2)));
         assert_eq!(record.stamp_of("c"), stamp(5, 3), "what it does not have counts as deleted");
+        let mut record = joined(&[writes(Does::Deletes, stamp(5, 3), &[])]);
+        let mut edit = writes(Does::Edits, stamp(2, 2), &[("a", json!(2))]);
+        edit.fields.insert("a".to_owned(), Register { value: json!(2), stamp: stamp(9, 2) });
+        edit.brings_back = Some(Fields::from_value(json!({"b": 1})).unwrap());
+        record.join(&edit);
+        assert_eq!(record.stamp_of("b"), stamp(6, 2), "above it though the edit was made before it");
     }
 
     prop_compose! {

@@ -97,11 +97,12 @@ struct Story {
     rules: EntityRules,
     /// What a unit was planned on that comes back, if that is not what was confirmed before.
     planned_on: Option<&'static str>,
+    is_another_life: bool,
     tail: Vec<&'static str>,
 }
 
 fn tail(tail: &[&'static str]) -> Story {
-    Story { rules: EntityRules::default(), planned_on: None, tail: tail.to_vec() }
+    Story { rules: EntityRules::default(), planned_on: None, is_another_life: false, tail: tail.to_vec() }
 }
 
 impl Story {
@@ -120,6 +121,12 @@ impl Story {
         self
     }
 
+    /// Another life of the server tells of the record for the first time.
+    fn in_another_life(mut self) -> Self {
+        self.is_another_life = true;
+        self
+    }
+
     /// Has the server's record become another one; expects the decisions, one a line, and what the app reads then.
     #[track_caller]
     fn meets(self, before: &str, after: &str, expected: &[&str], reads: Option<Value>) {
@@ -129,7 +136,9 @@ impl Story {
         }
         let planned_on = vec![server(self.planned_on.unwrap_or(before))];
         let mut taken = Taken::new(&self.rules, ops, server(before), planned_on);
+        taken.is_another_life = self.is_another_life;
         let decided = taken.take(server(after));
+        taken.is_another_life = false;
         assert_eq!(decided, expected);
         assert_eq!(taken.visible().image(), reads.map(fields), "what the app reads");
         assert_eq!(taken.take(server(after)), [""; 0], "the decisions leave nothing to judge");
@@ -142,6 +151,7 @@ struct Taken<'a> {
     ops: Vec<Op>,
     confirmed: Registers,
     planned_on: Vec<Registers>,
+    is_another_life: bool,
 }
 
 impl<'a> Taken<'a> {
@@ -151,7 +161,7 @@ impl<'a> Taken<'a> {
         confirmed: Registers,
         planned_on: Vec<Registers>,
     ) -> Self {
-        Self { rules, ops, confirmed, planned_on }
+        Self { rules, ops, confirmed, planned_on, is_another_life: false }
     }
 
     /// Takes what the server has, and returns what is decided, each in a line.
@@ -172,7 +182,7 @@ impl<'a> Taken<'a> {
             after,
             version: Version::new(2),
             planned_on: std::mem::take(&mut self.planned_on),
-            is_another_life: false,
+            is_another_life: self.is_another_life,
         };
         rebase(&mut subject, &mut out).unwrap();
         let decisions = out.decisions;
@@ -415,10 +425,55 @@ fn two_deletions_are_no_conflict_and_only_the_later_one_is_sent() {
 }
 
 #[test]
-fn an_edit_below_their_deletion_is_on_record_while_a_deletion_of_ours_that_can_be_taken_back_covers_it() {
-    let ops = ["1 waits update b=1 @2", "2 waits delete @6"];
+fn an_edit_that_our_deletion_covers_ends_on_record_if_they_deleted_too_and_ours_can_be_taken_back() {
     let decided = ["1 meets as update: life: Remote", "1 superseded"];
-    tail(&ops).meets("a=0@1", "deleted@3", &decided, None);
+    let ops = |edit| tail(&[edit, "2 waits delete @6"]);
+    ops("1 waits update b=1 @2").meets("a=0@1", "deleted@3", &decided, None);
+    // Above theirs it would go over it before our deletion does.
+    ops("1 waits update b=1 @5").meets("a=0@1", "deleted@3", &decided, None);
+}
+
+/// The stamp that it kept was below the deletion, which others took for the last word on that field.
+#[test]
+fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
+    let ops = ["1 stale create a=1 b=1 @2", "2 waits update a=2 @9"];
+    let decided = [
+        "1 meets as create: life: Remote",
+        "1 superseded",
+        "2 meets as update: life: Local",
+        "2 brings back {\"a\":2}",
+    ];
+    tail(&ops).meets("unknown", "deleted@5", &decided, Some(json!({"a": 2})));
+    let decided = [
+        "1 meets as create: life: Local",
+        "1 loses a",
+        "1 raises all to 6",
+        "2 meets as update: life: Local",
+        "2 brings back {\"a\":2}",
+    ];
+    let reads = Some(json!({"a": 2, "b": 1}));
+    tail(&ops).under(Policy::DeviceWins).meets("unknown", "deleted@5", &decided, reads);
+}
+
+#[test]
+fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_alone() {
+    let ops = ["1 waits delete @5", "2 waits create a=1 -b/1 @6"];
+    let decided = [
+        "2 meets as replace: a 0|1|9 Remote, b 0|null|9 Remote: Remote",
+        "2 loses a",
+        "2 loses b",
+        "1 2 annulled NoEffect",
+    ];
+    let ours = tail(&ops).under(Policy::ServerWins);
+    ours.meets("a=0@1 b=0@1", "a=9@4 b=9@4", &decided, Some(json!({"a": 9, "b": 9})));
+}
+
+#[test]
+fn what_another_life_of_the_server_lacks_does_not_hide_that_an_earlier_write_of_ours_goes_over_its_own() {
+    let decided = ["1 meets as update: a 9|1|3 Local: Local"];
+    let ours = || tail(&["1 stale update a=1 @5"]).planned_on("a=9@7");
+    ours().in_another_life().meets("a=9@7", "a=3@2", &decided, Some(json!({"a": 1})));
+    ours().meets("a=9@7", "a=9@7", &["1 superseded"], Some(json!({"a": 9})));
 }
 
 #[test]
