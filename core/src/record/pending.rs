@@ -221,7 +221,8 @@ impl Pending {
         let names = upcast.fields.to_fields()?;
         self.raised.retain(|(name, _)| names.has(name));
         self.upcast = Some(upcast);
-        self.dropped.clear();
+        let dropped = std::mem::take(&mut self.dropped);
+        self.cleared.retain(|name| !dropped.contains(name));
         self.given = None;
         Ok(())
     }
@@ -399,13 +400,16 @@ mod tests {
         op.pending.turn(Upcast { schema_version: 2, fields: fields(json!({"new": 2})).to_json() }).unwrap();
         op.look_again().unwrap();
         assert_eq!(left(&op), [field("new", json!(2), 3)]);
+        op.pending.cleared = names(&["c", "d"]);
+        op.pending.drop_fields(&names(&["c"])).unwrap();
         op.pending.raise(&names(&["new"]), Hlc::from_bits(9), None).unwrap();
         let again = fields(json!({"new": 3, "newer": 3})).to_json();
         op.pending.turn(Upcast { schema_version: 3, fields: again }).unwrap();
         op.look_again().unwrap();
-        let expected = [field("new", json!(3), 9), field("newer", json!(3), 3)];
-        assert_eq!(left(&op), expected, "what was raised stays so under the same name");
-        op.pending.drop_fields(&names(&["new", "newer"])).unwrap();
+        let expected =
+            [field("d", json!(null), 3), field("new", json!(3), 9), field("newer", json!(3), 3)];
+        assert_eq!(left(&op), expected, "what was raised stays so under the same name, what was dropped is gone");
+        op.pending.drop_fields(&names(&["d", "new", "newer"])).unwrap();
         op.look_again().unwrap();
         assert_eq!(op.writes.does, Does::Nothing);
     }

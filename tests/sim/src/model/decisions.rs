@@ -158,9 +158,12 @@ impl Model {
         versions: &[(RecordKey, Version)],
         ledger: &Ledger,
     ) -> Result<(), Broken> {
-        // Another copy of the book may have sent the same ops by a unit of its own.
-        let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
-        let by_copy = ops.into_iter().all(|op| ledger.shared.contains(op) && ledger.has_landed(op));
+        // Another copy of the book may have sent the same ops by a unit of its own: all that its last word did not cover.
+        let is_shared = |op: &OpId| ledger.shared.contains(op);
+        let changes = self.units.get(unit);
+        let by_copy = changes.into_iter().flatten().all(|(_, ops)| {
+            ops.iter().all(is_shared) && ops.last().is_some_and(|last| ledger.has_landed(last))
+        });
         // What it carries may have arrived by a unit that it carries on from.
         let former = self.replaced.get(unit).into_iter().flatten();
         let applied = former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
@@ -254,7 +257,8 @@ impl Model {
         })?;
         waiting.form = to;
         waiting.upcast = Some(fields.clone());
-        waiting.lost.clear();
+        let lost = std::mem::take(&mut waiting.lost);
+        waiting.cleared.retain(|name| !lost.contains(name));
         waiting.given.clear();
         waiting.raised.retain(|name, _| fields.contains_key(name));
         Ok(())
