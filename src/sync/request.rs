@@ -149,10 +149,7 @@ pub(super) fn request_with_units(
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
-    Ok(Planned {
-        request: ExchangeRequest { head, units, tenant: state.tenant, ..empty },
-        too_large,
-    })
+    Ok(Planned { request: ExchangeRequest { head, units, tenant: state.tenant, ..empty }, too_large })
 }
 
 /// The units of a request that is being made.

@@ -406,9 +406,12 @@ mod tests {
         let again = fields(json!({"new": 3, "newer": 3})).to_json();
         op.pending.turn(Upcast { schema_version: 3, fields: again }).unwrap();
         op.look_again().unwrap();
-        let expected =
-            [field("d", json!(null), 3), field("new", json!(3), 9), field("newer", json!(3), 3)];
-        assert_eq!(left(&op), expected, "what was raised stays so under the same name, what was dropped is gone");
+        let expected = [field("d", json!(null), 3), field("new", json!(3), 9), field("newer", json!(3), 3)];
+        assert_eq!(
+            left(&op),
+            expected,
+            "what was raised stays so under the same name, what was dropped is gone"
+        );
         op.pending.drop_fields(&names(&["d", "new", "newer"])).unwrap();
         op.look_again().unwrap();
         assert_eq!(op.writes.does, Does::Nothing);

@@ -125,10 +125,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let shown = confirmed.with(tail.iter().map(|op| &op.writes));
         let written = tail.iter().flat_map(|op| op.writes.fields.keys());
         // Where the record was deleted and made anew more than once, none of it comes back.
-        let (read, known) = (tail.iter().filter_map(|op| op.writes.brings_back.as_ref()), confirmed.fields.keys());
+        let (read, known) =
+            (tail.iter().filter_map(|op| op.writes.brings_back.as_ref()), confirmed.fields.keys());
         let read: BTreeSet<String> = read.flat_map(|read| read.names().map(str::to_owned)).collect();
-        let names: BTreeSet<&String> =
-            shown.fields.keys().chain(written).chain(known).chain(&read).collect();
+        let names: BTreeSet<&String> = shown.fields.keys().chain(written).chain(known).chain(&read).collect();
         pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
         pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())

@@ -124,7 +124,8 @@ fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
     desk.row("a").tail[2].cleared = vec!["m".to_owned()];
     desk.row("a").tail[2].cleared_at = Some(deletion.stamp());
     let places = desk.row("a").tail[..2].iter().map(|pending| pending.place).collect();
-    let group = Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: None };
+    let group =
+        Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: None };
     let mut random = SeededRandomness::from_number(1);
     let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
     assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);

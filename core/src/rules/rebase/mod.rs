@@ -16,8 +16,12 @@
 //!
 //! What it is not: which records an answer is about ([`super::answer`]), or who wins ([`policy`]).
 
+mod fields;
+mod found;
+mod life;
 mod meet;
 mod policy;
+mod raised;
 mod settle;
 
 use crate::entry::{Annulled, AnnulledReason, Decision, Items, ParkScope};

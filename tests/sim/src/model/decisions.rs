@@ -230,13 +230,7 @@ impl Model {
     }
 
     /// S18: what an op is turned into is what the app's functions make of what was left of it.
-    fn upcast(
-        &mut self,
-        key: &RecordKey,
-        op: &PlannedOp,
-        to: u32,
-        fields: &Image,
-    ) -> Result<(), Broken> {
+    fn upcast(&mut self, key: &RecordKey, op: &PlannedOp, to: u32, fields: &Image) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
         let made = self.ops.get(&op.id).cloned();
