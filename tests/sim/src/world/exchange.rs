@@ -283,21 +283,7 @@ impl World {
         // Nobody can tell that a field was taken away under a name that an older version of the app did not know.
         let named_anew = value.is_none() && !ops.iter().any(|op| op.fields.contains_key(field));
         let taken_unknown = named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
-        // Our last word there, which is still to come, is what theirs is: an earlier one of ours may be seen before it.
-        let last_word = device.model.visible(key);
-        let agrees = device.model.records.get(key).is_some_and(|held| !held.tail.is_empty());
-        // A word of ours that goes after it may say so too, whatever was made on top of that since.
-        let says_theirs = |held: &Held| {
-            let words =
-                held.tail.iter().filter_map(|held| Some(held.writes(device.model.ops.get(&held.op)?)));
-            let is_theirs =
-                |word: &serde_json::Value| value.as_ref().map_or(word.is_null(), |theirs| word == theirs);
-            words.into_iter().any(|words| words.get(field).is_some_and(|(_, word)| is_theirs(word)))
-        };
-        let is_said = device.model.records.get(key).is_some_and(says_theirs);
-        let comes_back = is_said || agrees && is_theirs(last_word.as_ref());
-        let unchanged =
-            comes_back || taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
+        let unchanged = taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
         // A conflict names the last word that the device had, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {
