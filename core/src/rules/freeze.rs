@@ -16,7 +16,7 @@ use crate::entry::{
     Annulled, AnnulledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned, PlannedChange,
     PlannedOp, PlannedUnit,
 };
-use crate::fields::{Fields, FieldsJson};
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::UnitId;
 use crate::limits;
 use crate::names::RecordKey;
@@ -37,7 +37,7 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     View(E),
     /// Stored fields are damaged.
     #[error(transparent)]
-    Fields(#[from] crate::fields::InvalidFields),
+    Fields(#[from] InvalidFields),
     /// The frozen bytes are no longer what was planned.
     #[error("unit {unit} no longer has the content that was planned: its bytes were altered since")]
     DigestDiffers {
@@ -115,12 +115,10 @@ impl Freezing<'_> {
     where
         V::Error: std::error::Error,
     {
-        let (items, annulled) = (self.frozen.items.len(), self.frozen.planned.annulled.len());
-        let fallen = self.frozen.fallen.len();
+        let frozen = &self.frozen;
+        let before = (frozen.items.len(), frozen.planned.annulled.len(), frozen.fallen.len());
         let id = UnitId::new(self.now, self.random);
-        let mut changes = Vec::new();
-        let mut wire = Vec::new();
-        let mut replaces: Vec<UnitId> = Vec::new();
+        let (mut changes, mut wire, mut replaces) = (Vec::new(), Vec::new(), Vec::<UnitId>::new());
         for (key, places) in &group.records {
             let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
             let prepared = prepare(view, &row, places, group.replaces.is_some())?;
@@ -130,45 +128,19 @@ impl Freezing<'_> {
                     replaces.push(*former);
                 }
             }
-            let Prepared { ops, base, schema_version, as_written, coalesced } = prepared;
-            let coalesced = match coalesced {
-                Ok(coalesced) => coalesced,
-                Err(reason) => {
-                    let falls = fall_with(row.tail.iter(), &ops).into_iter();
-                    let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
-                    self.frozen.fallen.extend(falls);
-                    self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
-                    continue;
+            match self.record(key, &row, prepared)? {
+                Sendable::Change(change, json) => {
+                    wire.push(wire_change(&change, json));
+                    changes.push(change);
                 }
-            };
-            let json = (coalesced.kind != OpKind::Delete).then(|| coalesced.fields.to_json());
-            if let Some(json) = &json
-                && over(&row, coalesced.kind, json)?.is_some()
-            {
-                self.frozen.items.truncate(items);
-                self.frozen.planned.annulled.truncate(annulled);
-                self.frozen.fallen.truncate(fallen);
-                return Ok(false);
+                Sendable::Nothing => {}
+                Sendable::TooLarge => {
+                    self.frozen.items.truncate(before.0);
+                    self.frozen.planned.annulled.truncate(before.1);
+                    self.frozen.fallen.truncate(before.2);
+                    return Ok(false);
+                }
             }
-            let fields = match (&json, ops.as_slice(), as_written) {
-                (None, ..) => FieldsSource::Nothing,
-                (Some(_), [op], true) => FieldsSource::OfOp(op.place),
-                (Some(json), ..) => {
-                    FieldsSource::Item(self.seq, self.frozen.items.add_fields(json, self.random))
-                }
-            };
-            let change = PlannedChange {
-                key: key.clone(),
-                kind: coalesced.kind,
-                ops,
-                base,
-                edited_at: coalesced.stamp.edited_at,
-                older: coalesced.older,
-                schema_version,
-                fields,
-            };
-            wire.push(wire_change(&change, json));
-            changes.push(change);
         }
         if !changes.is_empty() {
             // A server takes no longer list; the newest attempts are the likeliest to be unknown.
@@ -180,6 +152,50 @@ impl Freezing<'_> {
         }
         Ok(true)
     }
+
+    /// Freezes what ops of one record come to, or ends them with what falls with them.
+    fn record(
+        &mut self,
+        key: &RecordKey,
+        row: &RecordRow,
+        prepared: Prepared,
+    ) -> Result<Sendable, InvalidFields> {
+        let Prepared { ops, base, schema_version, as_written, coalesced } = prepared;
+        let Coalesced { kind, fields, stamp, older, .. } = match coalesced {
+            Ok(coalesced) => coalesced,
+            Err(reason) => {
+                let falls = fall_with(row.tail.iter(), &ops).into_iter();
+                let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
+                self.frozen.fallen.extend(falls);
+                self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
+                return Ok(Sendable::Nothing);
+            }
+        };
+        let json = (kind != OpKind::Delete).then(|| fields.to_json());
+        if let Some(json) = &json
+            && over(row, kind, json)?.is_some()
+        {
+            return Ok(Sendable::TooLarge);
+        }
+        let fields = match (&json, ops.as_slice(), as_written) {
+            (None, ..) => FieldsSource::Nothing,
+            (Some(_), [op], true) => FieldsSource::OfOp(op.place),
+            (Some(json), ..) => FieldsSource::Item(self.seq, self.frozen.items.add_fields(json, self.random)),
+        };
+        let (key, edited_at) = (key.clone(), stamp.edited_at);
+        let change = PlannedChange { key, kind, ops, base, edited_at, older, schema_version, fields };
+        Ok(Sendable::Change(change, json))
+    }
+}
+
+/// What ops of one record come to.
+enum Sendable {
+    /// A change, with its fields.
+    Change(PlannedChange, Option<FieldsJson>),
+    /// Nothing: they ended.
+    Nothing,
+    /// A record that would be over the limit of size.
+    TooLarge,
 }
 
 /// Finds a planned unit's frozen bytes again.

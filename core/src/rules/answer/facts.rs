@@ -23,8 +23,19 @@ pub(super) struct Facts {
     pub(super) items: Items,
 }
 
+/// The rows of an answer, as far as they are taken.
+#[derive(Default)]
+pub(super) struct Rows<'a> {
+    /// The rows of records that may have a tail.
+    pub(super) told: BTreeMap<RecordKey, Vec<&'a Change>>,
+    /// Rows that would be too large.
+    pub(super) too_large: Vec<&'a Change>,
+    /// How many have a version that was not known.
+    pub(super) news: u32,
+}
+
 /// What a row of the server is to this book.
-pub(super) enum Told {
+enum Told {
     /// It was known.
     Known,
     /// It would be too large.
@@ -62,8 +73,36 @@ impl Facts {
         self.items.add(text, random)
     }
 
-    /// Records a row that the server sent.
-    pub(super) fn tell<V: View>(
+    /// Records the rows that the server sent, each version once though a page and an outcome may both bring it.
+    pub(super) fn rows<'a, V: View>(
+        &mut self,
+        view: &mut V,
+        schema: &Schema,
+        rows: impl Iterator<Item = &'a Change>,
+        mut sizes: Option<BTreeMap<RecordKey, usize>>,
+        random: &mut dyn Randomness,
+    ) -> Result<Rows<'a>, V::Error> {
+        let mut taken = Rows::default();
+        for row in rows {
+            let known = taken.told.get(&row.key).map(Vec::as_slice).unwrap_or_default();
+            if known.iter().any(|known| known.version == row.version) {
+                continue;
+            }
+            match self.tell(view, schema, row, sizes.as_mut(), random)? {
+                Told::Known => {}
+                Told::TooLarge => taken.too_large.push(row),
+                Told::New { needs_rebase, is_news } => {
+                    taken.news += u32::from(is_news);
+                    if needs_rebase {
+                        taken.told.entry(row.key.clone()).or_default().push(row);
+                    }
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn tell<V: View>(
         &mut self,
         view: &mut V,
         schema: &Schema,

@@ -37,13 +37,13 @@ use std::collections::BTreeMap;
 pub use aside::set_aside;
 pub use split::split;
 
-use self::facts::{Facts, Told};
+use self::facts::{Facts, Rows};
 use super::View;
 use super::rebase::Output;
 use crate::entry::{Decision, Items, Upstream};
 use crate::fields::Fields;
 use crate::names::RecordKey;
-use crate::protocol::{Change, ExchangeAnswer};
+use crate::protocol::ExchangeAnswer;
 use crate::random::Randomness;
 use crate::rows::UnitRow;
 use crate::schema::Schema;
@@ -127,28 +127,12 @@ pub fn take_answer<V: View>(
     let mut items = Items::default();
     let mut tally = Tally::default();
     let mut ends = outcomes::ends(view, &answer.outcomes, now, random, &mut facts, &mut items, &mut tally)?;
-    let mut sizes = grown::has_parts(answer).then(BTreeMap::new);
-    let mut told: BTreeMap<RecordKey, Vec<&Change>> = BTreeMap::new();
-    for change in outcomes::current(&answer.outcomes, ends.taken()).chain(&answer.changes) {
-        let known = told.get(&change.key).map(Vec::as_slice).unwrap_or_default();
-        // The same version is recorded once, though a page and an outcome may both bring it.
-        if known.iter().any(|known| known.version == change.version) {
-            continue;
-        }
-        match facts.tell(view, schema, change, sizes.as_mut(), random)? {
-            Told::Known => {}
-            Told::TooLarge => {
-                tally.set_aside += 1;
-                ends.decisions.push(grown::set_aside(change, &mut items, random));
-            }
-            Told::New { needs_rebase, is_news } => {
-                tally.changes += u32::from(is_news);
-                if needs_rebase {
-                    told.entry(change.key.clone()).or_default().push(change);
-                }
-            }
-        }
-    }
+    let sizes = grown::has_parts(answer).then(BTreeMap::new);
+    let rows = outcomes::current(&answer.outcomes, ends.taken()).chain(&answer.changes);
+    let Rows { mut told, too_large, news } = facts.rows(view, schema, rows, sizes, random)?;
+    (tally.changes, tally.set_aside) = (news, u32::try_from(too_large.len()).unwrap_or(u32::MAX));
+    let set_aside = too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random));
+    ends.decisions.extend(set_aside);
     for key in ends.sent_back() {
         told.entry(key).or_default();
     }

@@ -6,6 +6,7 @@ use super::*;
 use crate::entry::AnnulledReason;
 use crate::limits;
 use crate::numbers::Version;
+use crate::protocol::Change;
 use crate::protocol::Outcome;
 use crate::rules::desk::{Desk, annulled, applied, superseded, theirs, unit_id};
 use crate::time::Hlc;
