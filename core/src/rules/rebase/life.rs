@@ -118,11 +118,15 @@ impl Subject<'_> {
             return;
         };
         let stamp = self.op(deletion).tail.writes.stamp;
-        let said = |name: &str| {
-            ops.iter().any(|op| *op > deletion && self.op(*op).tail.writes.fields.contains_key(name))
+        // What we say otherwise there is on record by itself.
+        let said = |op: &usize, name: &str| {
+            let word = self.op(*op).tail.writes.fields.get(name);
+            *op > deletion && word.is_some_and(|word| word.value != *self.after.value_of(name))
         };
         let falls = |name: &&String| {
-            self.after.stamp_of(name) < stamp && !self.after.value_of(name).is_null() && !said(name)
+            self.after.stamp_of(name) < stamp
+                && !self.after.value_of(name).is_null()
+                && !ops.iter().any(|op| said(op, name))
         };
         if news.iter().any(|name| falls(&name)) {
             let (base, remote) = (since.image().unwrap_or_default(), self.after.image().unwrap_or_default());

@@ -283,7 +283,10 @@ impl Model {
             .iter()
             .find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
         ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
-        let explained = unseen || arrived || annulled.reason == AnnulledReason::Undone;
+        // A creation without a field writes nothing to a record that is there: a dead deletion beneath it shows again.
+        let says_nothing = |op: &&Op| op.kind == OpKind::Create && op.fields.is_empty();
+        let is_bare = !ops.is_empty() && ops.iter().all(says_nothing);
+        let explained = unseen || arrived || is_bare || annulled.reason == AnnulledReason::Undone;
         ensure(before == after || explained, "S6", || {
             let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
             let reason = annulled.reason;
