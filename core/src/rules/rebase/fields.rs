@@ -66,7 +66,7 @@ impl Subject<'_> {
         }
         self.record(ops, found, out);
         for (name, holder, two, settled) in follow {
-            self.follow(ops, &name, holder, two, settled, out)?;
+            self.follow(&name, holder, two, settled, out)?;
         }
         if undecided && let Some(last) = ops.last() {
             out.park(ParkScope::Op(self.op(*last).tail.op.id), "conflict");
@@ -138,7 +138,6 @@ impl Subject<'_> {
     /// What follows in one field.
     fn follow(
         &mut self,
-        ops: &[usize],
         name: &str,
         holder: usize,
         two: Two,
@@ -147,12 +146,13 @@ impl Subject<'_> {
     ) -> Result<(), InvalidFields> {
         let names = [name.to_owned()];
         if settled.winner == Winner::Remote {
+            let last = self.op(holder).tail.op.place;
             let goes_along = |number: &usize| {
                 let op = self.op(*number);
-                let is_there = op.tail.writes.fields.contains_key(name);
-                let earlier = op.tail.op.place <= self.op(holder).tail.op.place;
-                let in_flight = op.standing == Standing::Unanswered && earlier;
-                is_there && (in_flight || ops.contains(number) && two.later() == Winner::Local)
+                let word = op.tail.writes.fields.get(name).filter(|_| op.tail.op.place <= last);
+                let is_above =
+                    |word: &Register| op.standing == Standing::Unanswered || word.stamp > two.theirs;
+                op.standing != Standing::Ended && word.is_some_and(is_above)
             };
             let along: Vec<_> = (0..self.ops.len()).filter(goes_along).collect();
             for number in along {

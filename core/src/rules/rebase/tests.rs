@@ -283,6 +283,21 @@ fn a_larger_value_that_we_gave_up_does_not_come_back_by_the_rule_for_the_larger(
     tail(&ops).under(Policy::Max).meets("a=1@1", "a=5@4", &decided, Some(json!({"a": 5})));
 }
 
+/// It had come back stale and was judged by itself; then our deletion, over which the record was made anew, ended with that.
+#[test]
+fn a_value_that_won_by_itself_goes_along_when_our_last_word_loses() {
+    let ops = ["1 stale create a=2 @2", "2 waits update a=9 @6"];
+    let decided = [
+        "1 meets as create: a null|2|3 Local: Local",
+        "2 meets as update: a null|9|3 Remote: Remote",
+        "1 loses a",
+        "2 loses a",
+        "1 annulled NoEffect",
+        "2 superseded",
+    ];
+    tail(&ops).under(Policy::Min).meets("unknown", "a=3@1", &decided, Some(json!({"a": 3})));
+}
+
 #[test]
 fn an_op_with_another_field_loses_the_overwritten_one_and_stays() {
     let ops = ["1 waits update a=1 b=1 @5", "2 waits update a=2 @6"];

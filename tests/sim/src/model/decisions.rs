@@ -44,7 +44,10 @@ impl Model {
             }
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
-                let is_new = entry.header.seq.number() > self.read_before;
+                // What a copy of the book sent since the server said so is at the server for another unit.
+                let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
+                let is_shared = ops.into_iter().all(|op| ledger.shared.contains(op));
+                let is_new = entry.header.seq.number() > self.read_before && !is_shared;
                 let landed = is_new && epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
                 ensure(!landed, "S7", || format!("unit {unit} took effect and is planned anew"))?;
                 let was = self.units.remove(unit);
