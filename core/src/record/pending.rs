@@ -301,7 +301,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::record::test_ops::{fields, op_id, tail_op};
+    use crate::record::test_ops::{fields, op_id, planned, tail_op, there};
 
     /// What is left of an op: each field with its value and the time of its stamp.
     fn left(op: &crate::record::TailOp) -> Vec<(String, Value, u64)> {
@@ -336,6 +336,30 @@ mod tests {
             field("c", json!(null), 2),
             "with the stamp of the deletion that it stands on"
         );
+    }
+
+    #[test]
+    fn what_a_unit_was_made_for_gets_our_own_later_changes_and_keeps_its_version() {
+        let known = there(&[("a", json!(0), 99, 1), ("b", json!(0), 99, 1)]);
+        let mut sent_for =
+            SentFor { version: Some(Version::new(4)), record: Confirmed::of(&known, Version::new(4)) };
+        let own = UnitChangeRow {
+            key: crate::names::RecordKey::parse("lead", "1").unwrap(),
+            kind: OpKind::Update,
+            ops: vec![planned(1)],
+            base: Some(Version::new(7)),
+            sent_for: SentFor { version: None, record: None },
+            edited_at: Hlc::from_bits(7),
+            older: Vec::new(),
+            schema_version: 1,
+            fields: crate::entry::FieldsSource::Nothing,
+        };
+        sent_for.take_own(&own, fields(json!({"a": 7}))).unwrap();
+        let seen = sent_for.registers().unwrap();
+        assert_eq!(seen.image(), Some(fields(json!({"a": 7, "b": 0}))));
+        assert_eq!(seen.stamp_of("a"), EditStamp { edited_at: Hlc::from_bits(7), op: op_id(1) });
+        let record = sent_for.record.unwrap();
+        assert_eq!((sent_for.version, record.version), (Some(Version::new(4)), Version::new(4)));
     }
 
     #[test]
