@@ -16,7 +16,7 @@ use super::policy::{Settled, Two, settle_life};
 use super::{Output, Subject};
 use crate::entry::{ParkScope, Winner};
 use crate::fields::{Fields, InvalidFields};
-use crate::record::{Does, EditStamp, Registers};
+use crate::record::{Does, Register, Registers};
 
 impl Subject<'_> {
     /// One side deleted the record.
@@ -68,12 +68,8 @@ impl Subject<'_> {
             self.read_again(ops, since, out)?;
         }
         let winners = if deletes { std::slice::from_ref(&last) } else { ops };
-        let is_below = |number: &usize| {
-            winner == Winner::Undecided || self.op(*number).tail.writes.greatest() < two.theirs
-        };
-        let below: Vec<_> = winners.iter().copied().filter(is_below).collect();
-        for number in below {
-            self.raise_uncovered(number, two.theirs, out)?;
+        for number in winners {
+            self.raise_what_stands(*number, since, winner == Winner::Undecided, out)?;
         }
         if winner == Winner::Undecided {
             out.park(ParkScope::Op(self.op(last).tail.op.id), "conflict");
@@ -134,23 +130,34 @@ impl Subject<'_> {
         }
     }
 
-    /// Raises what an op says above a deletion of theirs. The fields that a later op of ours covers stay below it, and end.
-    fn raise_uncovered(
+    /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers, and what
+    /// had lost before, stays below it, and ends.
+    fn raise_what_stands(
         &mut self,
         number: usize,
-        theirs: EditStamp,
+        since: &Registers,
+        raises_all: bool,
         out: &mut Output<'_>,
     ) -> Result<(), InvalidFields> {
-        let names: Vec<_> = self.op(number).tail.writes.fields.keys().cloned().collect();
-        let (covered, stays): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| self.is_covered(number, name));
+        let (theirs, writes) = (self.after.stamp, &self.op(number).tail.writes);
+        let is_below = |field: &Register| raises_all || field.stamp < theirs;
+        let below = writes.fields.iter().filter(|(_, field)| is_below(field));
+        let had_lost = |name: &str, field: &Register| field.stamp <= since.stamp_of(name);
+        let (ends, stays): (Vec<_>, Vec<_>) =
+            below.partition(|(name, field)| had_lost(name, field) || self.is_covered(number, name));
+        let [ends, stays] =
+            [ends, stays].map(|names| names.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let is_whole = ends.len() + stays.len() == writes.fields.len();
+        let stands =
+            if writes.fields.is_empty() { raises_all || writes.stamp < theirs } else { !stays.is_empty() };
         let above = self.above(number, &stays, theirs);
-        if covered.is_empty() || !stays.is_empty() {
-            if !covered.is_empty() {
-                self.drop_fields(number, &covered, out)?;
-            }
-            self.raise(number, &[], above, None, out)?;
+        if !ends.is_empty() && (stands || !is_whole) {
+            self.drop_fields(number, &ends, out)?;
         }
+        if !stands {
+            return Ok(());
+        }
+        self.raise(number, if is_whole { &[] } else { &stays }, above, None, out)?;
         // What its author read comes along, with a stamp of its own.
         self.keep_order(number, None, above, out)
     }

@@ -471,6 +471,18 @@ fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
 }
 
 #[test]
+fn what_had_lost_does_not_come_back_with_the_rest_above_their_deletion() {
+    let decided = [
+        "1 meets as update: life: Local",
+        "1 brings back {\"a\":9,\"b\":1}",
+        "1 loses a",
+        "1 raises all to 9",
+    ];
+    let ours = tail(&["1 waits update a=1 b=1 @5"]).under(Policy::DeviceWins);
+    ours.meets("a=9@7 b=0@1", "deleted@8", &decided, Some(json!({"a": 9, "b": 1})));
+}
+
+#[test]
 fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_alone() {
     let ops = ["1 waits delete @5", "2 waits create a=1 -b/1 @6"];
     let decided = [

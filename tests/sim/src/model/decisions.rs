@@ -239,6 +239,7 @@ impl Model {
         let made = self.ops.get(&op.id).cloned();
         let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
         let waiting = self.waiting(key, op)?;
+        let is_gone = confirmed.as_ref().is_some_and(|known| !known.is_there);
         let left = made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
         let turn = |said: Image| (waiting.form..to).fold(said, turned);
         let expected = turn(left);
@@ -247,7 +248,8 @@ impl Model {
         let is_among = |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
         let is_right = match &all {
             None => expected == *fields,
-            Some(all) => is_among(&expected, fields) && is_among(fields, all),
+            // What had lost to a record that is gone since is not among it.
+            Some(all) => (is_gone || is_among(&expected, fields)) && is_among(fields, all),
         };
         ensure(is_right && waiting.form < to, "S18", || {
             format!("op {} of version {} was turned into something else", op.place, waiting.form)
