@@ -75,6 +75,7 @@ impl Model {
                 ensure(lost || covered || !is_left, "S6", || {
                     format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
                 })?;
+                self.check_loss(entry, key, &op.id, &[], ledger)?;
                 self.end(key, op, End::Superseded)
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
@@ -95,6 +96,7 @@ impl Model {
             Decision::Annulled(annulled) => self.annulled(annulled, ledger),
             Decision::Resolved { .. } => Ok(()),
             Decision::Dropped { key, op, fields } => {
+                self.check_loss(entry, key, &op.id, fields, ledger)?;
                 let waiting = self.waiting(key, op)?;
                 waiting.emptied |= fields.is_empty();
                 waiting.lost.extend(fields.iter().cloned());

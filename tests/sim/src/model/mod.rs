@@ -3,7 +3,7 @@
 //! It takes a record's confirmed fields from the server's ledger, by the version that the device claims to have, so a device
 //! that folds its own changes wrongly differs from it at once.
 //!
-//! [`Model::take`] is here with what a record is; plans are in `plans`, decisions in `decisions`.
+//! [`Model::take`] is here with what a record is; plans are in `plans`, decisions in `decisions`, what is lost by them in `losses`.
 //!
 //! Invariants that are checked here, entry by entry:
 //! - S3: places have no gap, and each hash follows from the one before.
@@ -26,6 +26,7 @@ use fieldbook::{EntityType, Hash, OpId, OpKind, OpPlace, RecordKey, Seq, ServerE
 mod decisions;
 mod former;
 mod held;
+mod losses;
 mod plans;
 
 pub use held::{Held, Waiting};
