@@ -171,7 +171,7 @@ impl Writes {
         }
     }
 
-    /// Returns whether any of these is in a record.
+    /// Returns whether any of these is in a record. What a creation takes away by the stamp of a deletion is the deletion's.
     pub fn have_arrived(&self, record: &Registers) -> bool {
         match (self.does, record.life) {
             (Does::Deletes, Life::Deleted) => self.stamp == record.stamp,
@@ -179,7 +179,8 @@ impl Writes {
                 let is_there = |(name, field): (&String, &Register)| {
                     record.fields.get(name).is_some_and(|there| there.stamp == field.stamp)
                 };
-                self.fields.iter().any(is_there) || record.stamp == self.stamp
+                let is_own = |(_, field): &(&String, &Register)| field.stamp.op == self.stamp.op;
+                self.fields.iter().filter(is_own).any(is_there) || record.stamp == self.stamp
             }
             _ => false,
         }
@@ -240,6 +241,18 @@ mod tests {
         );
         assert!(joined(&[create(), delete(8), edit()]).is_deleted());
         assert!(joined(&[create(), delete(5), edit()]).is_live());
+    }
+
+    /// Two copies of a book made a record anew over one deletion of theirs.
+    #[test]
+    fn what_a_creation_takes_away_by_the_stamp_of_a_deletion_is_no_sign_that_it_arrived() {
+        let anew = |op: u8| {
+            let mut anew = writes(Does::Creates, stamp(6, op), &[("a", json!(op))]);
+            anew.fields.insert("c".to_owned(), Register { value: Value::Null, stamp: stamp(5, 1) });
+            anew
+        };
+        let record = joined(&[anew(2)]);
+        assert!(anew(2).have_arrived(&record) && !anew(3).have_arrived(&record));
     }
 
     #[test]

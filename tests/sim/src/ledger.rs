@@ -229,6 +229,8 @@ impl Ledger {
         let known = self.now.current.remove(&change.key);
         let old = known.as_ref().and_then(|stored| stored.image.clone());
         let image = registers.image();
+        // Who said the same again is who is overwritten: the stamp is theirs.
+        let stamps = known.as_ref().map(|stored| stored.registers.clone()).unwrap_or_default();
         let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
         let news = differing(old.as_ref(), image.as_ref());
         if !news.is_empty() {
@@ -241,9 +243,10 @@ impl Ledger {
         let mut overwrites = Vec::new();
         for field in news {
             let written = (version, author, change.ops.clone());
-            if let Some((since, writer, by)) = writers.insert(field.clone(), written)
+            if let Some((since, writer, mut by)) = writers.insert(field.clone(), written)
                 && writer != author
             {
+                by.push(stamps.stamp_of(&field).op);
                 let (key, ops) = (change.key.clone(), change.ops.clone());
                 let value = old.as_ref().and_then(|old| match field.as_str() {
                     "" => Some(Value::Bool(true)),
