@@ -111,6 +111,7 @@ impl Output<'_> {
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
 pub(super) fn rebase(subject: &mut Subject<'_>, out: &mut Output<'_>) -> Result<(), InvalidFields> {
+    subject.stay_above_own(out)?;
     for (number, since) in std::mem::take(&mut subject.planned_on).iter().enumerate() {
         let is_of = |op: &Op| matches!(op.standing, Standing::SentBack(of, _) if of == number);
         let ops = subject.which(is_of);

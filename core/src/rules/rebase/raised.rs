@@ -10,6 +10,34 @@ use crate::record::EditStamp;
 use crate::time::Hlc;
 
 impl Subject<'_> {
+    /// Raises what was made on top of a write of ours that turns out to be at the server with a later stamp than it has here: stamps were
+    /// lowered while nobody knew that it had arrived.
+    pub(super) fn stay_above_own(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
+        for number in 0..self.ops.len() {
+            let op = self.op(number);
+            let is_passed_by = |there: EditStamp, here: EditStamp| {
+                let is_earlier = self.ops.iter().take(number).any(|earlier| earlier.tail.op.id == there.op);
+                there > here && is_earlier && self.is_own(there)
+            };
+            let writes = &op.tail.writes;
+            let passed =
+                writes.fields.iter().map(|(name, field)| (name, self.after.stamp_of(name), field.stamp));
+            let passed = passed.filter(|(_, there, here)| is_passed_by(*there, *here));
+            let (names, there): (Vec<_>, Vec<_>) =
+                passed.map(|(name, there, _)| (name.clone(), there)).unzip();
+            let is_whole = op.tail.deletes() && is_passed_by(self.after.stamp, writes.stamp);
+            let can_be_raised = op.standing.waits() || op.standing.is_dead();
+            if !can_be_raised || names.is_empty() && !is_whole {
+                continue;
+            }
+            let there = there.into_iter().max().unwrap_or(self.after.stamp);
+            let above = self.above(number, &names, there);
+            self.raise(number, &names, above, None, out)?;
+            self.keep_order(number, None, above, out)?;
+        }
+        Ok(())
+    }
+
     /// Raises later words of ours above one that was raised, in a field or in all: dead letters, which do not cover it, and what would
     /// be below that which comes along.
     pub(super) fn keep_order(

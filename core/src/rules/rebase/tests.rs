@@ -495,6 +495,21 @@ fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_al
     ours.meets("a=0@1 b=0@1", "a=9@4 b=9@4", &decided, Some(json!({"a": 9, "b": 9})));
 }
 
+/// A server whose clock was ahead took the first; its answer was lost, and the stamps of both were lowered once its clock was right.
+#[test]
+fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_with_a_later_stamp() {
+    let ops = || vec![op("1 waits update a=1 @5", &[]), op("2 waits update a=2 @6", &[])];
+    let rules = EntityRules::default();
+    let mut taken = Taken::new(&rules, ops(), server("a=0@1"), Vec::new());
+    taken.ops[0].standing = Standing::Ended;
+    taken.ops[0].tail.content.edited_at = Hlc::from_bits(9);
+    let mut after = server("a=1@9");
+    after.fields.get_mut("a").unwrap().stamp = at(9, 1);
+    after.stamp = at(9, 1);
+    assert_eq!(taken.take(after), ["2 raises a to 10"]);
+    assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
+}
+
 #[test]
 fn what_another_life_of_the_server_lacks_does_not_hide_that_an_earlier_write_of_ours_goes_over_its_own() {
     let decided = ["1 meets as update: a 9|1|3 Local: Local"];
