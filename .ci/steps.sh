@@ -43,8 +43,17 @@ step-core-alone() {
     ((count <= 45)) || fail "core's tree has $count packages, the ceiling is 45"
 }
 
-# What an app depends on brings no server and no argument parser; transport never sees projections.
+# What an app depends on brings no server and no argument parser; transport never sees projections; the fold knows no rule.
 step-arrows() {
+    local found line
+    for line in 'use fieldbook_core::rules::View;' 'use fieldbook_core::{Seq, rules};' 'core::rules::undo::compensate(' \
+        $'use fieldbook_core::{\n    rows::{RecordRow},\n    rules::View,\n};'; do
+        [[ -n $(names_of_rules <<<"$line") ]] || fail "the check finds no rule in: $line"
+    done
+    found=$(find projections/src projections/tests -name '*.rs' -print0 | while IFS= read -r -d '' line; do
+        names_of_rules <"$line" | sed "s#^#$line: #"
+    done)
+    [[ -z $found ]] || fail "projections names rules, of which the fold needs none:"$'\n'"$found"
     local door packages packages_of pair banned
     door=$(tree -p fieldbook)
     packages=$(cut -d' ' -f1 <<<"$door" | sort -u)
@@ -62,6 +71,11 @@ step-arrows() {
         ! grep -qx "$banned" <<<"$packages" || fail "$banned is in the front door's tree without the feature http"
     done
     echo "without the feature http: $(wc -l <<<"$packages") packages"
+}
+
+# Prints where source text names core's rules, whichever way they are imported. `schema.rules(…)` is a method.
+names_of_rules() {
+    tr '\n' ' ' | grep -oP '\brules::\w*|\bfieldbook_core::\{[^;]*?\brules\b(?!\()|\bfieldbook_core::rules\b' || true
 }
 
 # What may stand in tracked files. Comments may say bincode, code outside the codec may not.

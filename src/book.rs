@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 use fieldbook_core::entry::{Control, Draft, Opened};
 use fieldbook_core::locks::{AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
-use fieldbook_core::rows::{ROWS_FORMAT, StateRow};
+use fieldbook_core::rows::{FOLD_VERSION, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
@@ -269,7 +269,7 @@ fn read_tables(
     let mut snapshot = Snapshot::new(store.begin_read()?);
     let head = read_head(&snapshot.entries()?)?;
     // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
-    if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == ROWS_FORMAT) {
+    if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == FOLD_VERSION) {
         drop(snapshot);
         if store.is_look_only() {
             // Over damaged pages a commit can end the process, which who only looks must not risk: `rebuild` is for them.

@@ -16,7 +16,7 @@ use fieldbook_projections::LogView;
 
 use crate::book::Book;
 use crate::error::Error;
-use crate::writer::{Session, Stamps};
+use crate::writer::Session;
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +203,9 @@ impl Images {
             Entry::Vacant(unseen) => {
                 let row = session.tables.look(key)?;
                 let image = row.and_then(RecordRow::image).cloned();
-                let (base, stamps) =
-                    (row.and_then(RecordRow::version), row.map(Stamps::of).unwrap_or_default());
-                unseen.insert(SeenRecord { image, base, read: session.read_stamp(stamps)? })
+                let base = row.and_then(RecordRow::version);
+                let read = row.map(|row| row.greatest().edited_at).unwrap_or_default();
+                unseen.insert(SeenRecord { image, base, read })
             }
         })
     }

@@ -67,21 +67,9 @@ impl<'t> Session<'t> {
         let stamped = stamp(self.last_stamp, read, self.now, self.server_time);
         let by_the_clock = stamp(self.last_stamp, Hlc::ZERO, self.now, self.server_time).hlc;
         self.last_stamp = by_the_clock;
-        if stamped.hlc > by_the_clock {
-            self.beyond.insert(key.clone(), stamped.hlc);
-        }
+        // The clock alone need not tell the edits of one round apart: the last stamp may be ahead of what is believed now.
+        self.beyond.insert(key.clone(), stamped.hlc);
         stamped
-    }
-
-    /// Returns the latest stamp of a record that whoever reads it now has read.
-    pub(crate) fn read_stamp(&self, stamps: Stamps) -> Result<Hlc, Error> {
-        let Some((place, restamped)) = stamps.last else { return Ok(stamps.confirmed) };
-        let last = match (restamped, self.tail.op(place)) {
-            (Some(restamped), _) => restamped,
-            (None, Some(known)) => known.edited_at,
-            (None, None) => self.log_view().op(place)?.edited_at,
-        };
-        Ok(stamps.confirmed.max(last))
     }
 
     /// Appends an entry and applies it. Its clock is at least `hlc`.
@@ -168,24 +156,6 @@ impl<'t> Session<'t> {
             fold_tail(&mut self.tables, self.tail, &self.effects.tail, head)?;
         }
         Ok(())
-    }
-}
-
-/// What a record's row says of its stamps.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Stamps {
-    confirmed: Hlc,
-    /// The last op that waits, and its stamp if that is another than it was made with. Ops of a record are stamped one above
-    /// the other.
-    last: Option<(OpPlace, Option<Hlc>)>,
-}
-
-impl Stamps {
-    pub(crate) fn of(row: &RecordRow) -> Self {
-        Self {
-            confirmed: row.confirmed.as_ref().map_or(Hlc::ZERO, |confirmed| confirmed.edited_at),
-            last: row.tail.last().map(|reference| (reference.place, reference.restamped)),
-        }
     }
 }
 

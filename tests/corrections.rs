@@ -258,9 +258,10 @@ fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
         sync(&ann, &server);
         assert_eq!(
             view(&ann, "lead/1"),
-            Some(json!({"phone": "by ann", "town": "u"})),
-            "hers is still shown"
+            Some(json!({"phone": format!("by {later}"), "town": "u"})),
+            "the later one is shown"
         );
+        assert_eq!(ann.conflicts().unwrap().len(), 1, "it is on record when the page comes");
 
         let letter = ann.dead_letters().unwrap().remove(0);
         if corrected {

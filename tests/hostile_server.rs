@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, sync_with, view};
 use fieldbook::entry::Receipt;
+use fieldbook::protocol::FieldWrites;
 use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome};
 use fieldbook::{
     Book, Cursor, EntityType, FieldsJson, FnRemote, Hash, Hlc, OpId, Seq, ServerEpoch, ServerId, Stopped,
@@ -87,11 +88,16 @@ fn change(record: &str, version: u64) -> Change {
         version: Version::new(version),
         edited_at: Hlc::from_bits(1 << 40),
         op: OpId::from_bytes([9; 16]),
-        older: BTreeMap::new(),
+        older: Vec::new(),
+        floor: None,
         deleted: false,
         partial: false,
         fields: Some(FieldsJson::parse(r#"{"theirs":1}"#).unwrap()),
     }
+}
+
+fn written(edited_at: u64, fields: Vec<String>) -> FieldWrites {
+    FieldWrites { edited_at: Hlc::from_bits(edited_at), op: OpId::from_bytes([8; 16]), fields }
 }
 
 fn receipt(seq: u64) -> Receipt {
@@ -118,7 +124,7 @@ fn add(answer: &mut Value, row: Value) {
 
 fn first_versions(answer: &mut ExchangeAnswer) -> Option<&mut BTreeMap<fieldbook::RecordKey, Version>> {
     answer.outcomes.iter_mut().find_map(|told| match &mut told.outcome {
-        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } => Some(versions),
+        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } => Some(versions),
         _ => None,
     })
 }
@@ -210,7 +216,7 @@ fn numbers() -> Vec<Row> {
             a.changes.push(Change { edited_at: Hlc::from_bits(u64::MAX), ..change("lead/9", 1) });
         }),
         row("an older stamp of 2^64-1", |_, a, _| {
-            let older = BTreeMap::from([("theirs".to_owned(), Hlc::from_bits(u64::MAX))]);
+            let older = vec![written(u64::MAX, vec!["theirs".to_owned()])];
             a.changes.push(Change { older, ..change("lead/9", 1) });
         }),
         row("a receipt for the end of numbers", |_, a, _| a.receipt = Some(receipt(u64::MAX))),
@@ -225,12 +231,12 @@ fn sizes() -> Vec<Row> {
     vec![
         row("100,001 records", |_, a, _| a.changes = vec![change("lead/9", 1); limits::ANSWER_CHANGES + 1]),
         row("a name of an older field of 5 MiB", |_, a, _| {
-            let older = BTreeMap::from([("n".repeat(5 * 1024 * 1024), Hlc::ZERO)]);
+            let older = vec![written(0, vec!["n".repeat(5 * 1024 * 1024)])];
             a.changes.push(Change { older, ..change("note/9", 1) });
         }),
         row("a hundred thousand names of older fields, thrice", |_, a, _| {
             for record in ["note/7", "note/8", "note/9"] {
-                let older = (0..100_000u32).map(|number| (format!("{number:x}"), Hlc::ZERO)).collect();
+                let older = vec![written(0, (0..100_000u32).map(|number| format!("{number:x}")).collect())];
                 a.changes.push(Change { older, ..change(record, 1) });
             }
         }),
@@ -263,7 +269,7 @@ fn sizes() -> Vec<Row> {
 fn outcomes() -> Vec<Row> {
     vec![
         row("an outcome of a unit that was never sent", |_, a, _| {
-            let outcome = Outcome::Duplicate { versions: BTreeMap::new() };
+            let outcome = Outcome::Duplicate { versions: BTreeMap::new(), current: Vec::new() };
             a.outcomes.push(UnitOutcome { unit: UnitId::from_bytes([6; 16]), outcome });
         }),
         row("each outcome twice", |_, a, _| a.outcomes.extend(a.outcomes.clone())),

@@ -137,8 +137,10 @@ def read_header(data):
     """Returns the seq and the clock."""
     reader = Reader(data)
     form, kind = reader.number("B", "the format"), reader.number("B", "the kind")
-    if form != 1:
-        raise Bad(f"it has format {form}; this program reads format 1")
+    if form == 1:
+        raise Bad("it has format 1, made by a version before the first release; this program reads format 2")
+    if form != 2:
+        raise Bad(f"it has format {form}; this program reads format 2")
     if kind not in (1, 2, 3):
         raise Bad(f"its kind is {kind}")
     reader.take(16, "the epoch")

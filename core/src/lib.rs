@@ -18,6 +18,7 @@ pub mod log;
 #[cfg(feature = "store")]
 pub mod new_file;
 pub mod protocol;
+pub mod record;
 pub mod rows;
 pub mod rules;
 #[cfg(feature = "store")]
@@ -34,6 +35,7 @@ mod op;
 mod random;
 mod schema;
 mod time;
+mod view;
 
 pub use device_key::DeviceKey;
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
@@ -41,7 +43,8 @@ pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator
 pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, TenantId, UnitId};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
 pub use numbers::{ConflictId, Cursor, Hash, InvalidConflictId, InvalidCursor, InvalidHash, Seq, Version};
-pub use op::{Mutation, OpKind, OpPlace};
+pub use op::{Mutation, OpContent, OpKind, OpPlace};
 pub use random::{Randomness, SeededRandomness};
 pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Priorities, Reference, Schema};
 pub use time::{Clock, Hlc, MonotonicTime, Now, WallTime};
+pub use view::View;

@@ -49,7 +49,7 @@ pub const REQUEST_BYTES: usize = 16 * 1024 * 1024;
 pub const REQUEST_UNITS: usize = 1_000;
 /// The most changes of all units of one request together.
 pub const REQUEST_CHANGES: usize = 10_000;
-/// The most stamps of fields (`older`) of all changes of one request together.
+/// The most writes and names of fields (`older`) of all changes of one request together.
 pub const REQUEST_STAMPS: usize = 100_000;
 /// The most entity types that one request names a cursor for.
 pub const REQUEST_CURSORS: usize = 10_000;
@@ -146,9 +146,9 @@ const _: () = assert!(
         < META_BYTES,
     "what an answer brings besides fields fits the meta part of one entry"
 );
-// The names of fields are part of the record's fields; those that were taken away may be of characters that JSON escapes.
+// Each field may come from a write of its own: two numbers, an id, three names of members. The names of fields are part of the record's fields; those that were taken away may be of characters that JSON escapes.
 const RECORD_HEAD_BYTES: usize =
-    OP_BYTES + RECORD_FIELDS * 24 + REMOVED_STAMPS * (6 * FIELD_NAME_BYTES + 24) + 6 * RECORD_ID_BYTES + 1024;
+    OP_BYTES + RECORD_FIELDS * 96 + REMOVED_STAMPS * (6 * FIELD_NAME_BYTES + 96) + 6 * RECORD_ID_BYTES + 1024;
 const _: () = assert!(RECORD_HEAD_BYTES < COMMIT_HEAD_BYTES, "the largest record fits a commit of its own");
 const _: () =
     assert!(RECORD_HEAD_BYTES + OP_BYTES < COMMIT_BYTES, "the largest record fits a commit of its own");

@@ -9,6 +9,7 @@ use crate::fields::Fields;
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::numbers::Seq;
+use crate::time::Hlc;
 
 /// What is done to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -99,4 +100,19 @@ impl Serialize for OpPlace {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// What an op of the log does, apart from whom it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpContent {
+    /// The op.
+    pub id: OpId,
+    /// What it does.
+    pub kind: OpKind,
+    /// When it was made.
+    pub edited_at: Hlc,
+    /// The schema version it was made under.
+    pub schema_version: u32,
+    /// Its fields; none for a delete, or if they were erased.
+    pub fields: Fields,
 }

@@ -1,6 +1,5 @@
 //! The laws of the rules, over tails that nobody would think of. `PROPTEST_CASES` says how many: `.ci/run laws` asks for
-//! 10,000 of each. Those of plans and of what is frozen stand here, over the tails that [`book`] draws; those of conflicts are in
-//! [`conflicts`].
+//! 10,000 of each.
 //!
 //! 1. Applying what ops come to equals applying the ops: what is frozen makes of the confirmed record what the ops make of it.
 //! 2. Ops never go as one across a barrier: an op under way, a transaction's edge, another actor, another schema version, an
@@ -10,28 +9,69 @@
 //! 5. Every op of the tail is in a unit, in a group, or held.
 //! 6. A request as a whole, what is sent again and what is new, takes no deletion past what was made before it and refers to
 //!    its record, and sends again in the order in which it was planned.
-//! 7. Edits are in a total order, in which all devices agree; a rule that is applied again changes nothing.
+//! 7. Joining writes is associative, commutative and idempotent. What is stored of registers reads as the same registers.
+//!
+//! The laws of policies and of rebase are beside these (`rules/rebase`).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 #[path = "laws/book.rs"]
 mod book;
-#[path = "laws/conflicts.rs"]
-mod conflicts;
+#[path = "laws/registers.rs"]
+mod registers;
 
-use std::collections::BTreeSet;
+use book::*;
 
-use book::{
-    Book, NOW, WINDOW, actor, any_book, any_book_under_way, comes_to, confirmed, one_by_one, priorities,
-    request, schema,
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use fieldbook_core::entry::{FieldsSource, Item, Items, Planned};
+use fieldbook_core::protocol::UnitChange;
+use fieldbook_core::record::{
+    Before, Does, EditStamp, FieldStamps, FieldWrites, Joined, Life, Pending, Register, Registers, SentFor,
+    TailOp, WriteStamps, Writes, join,
 };
-use fieldbook_core::entry::{Items, Planned};
-use fieldbook_core::rows::{TailRow, UnitChangeRow, UnitRow};
+use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::group::Group;
-use fieldbook_core::rules::plan::Hold;
+use fieldbook_core::rules::inspect::NoInspection;
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan};
+use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{OpKind, OpPlace, RecordKey, SeededRandomness, Seq, WallTime};
+use fieldbook_core::{
+    Actor, EntityRules, EntityType, Fields, FieldsJson, Hash, Hlc, InvalidFields, OpId, OpKind, OpPlace,
+    Priorities, RecordKey, Reference, Schema, SeededRandomness, Seq, UnitId, Version, WallTime,
+};
 use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
+const WINDOW: Duration = Duration::from_millis(5_000);
+const KINDS: [OpKind; 4] = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace];
+const RECORDS: usize = 4;
+
+/// A unit of a request: its records with their ops, and the first op of what is sent again.
+type Sent = (Vec<(RecordKey, Vec<OpPlace>)>, Option<OpPlace>);
+
+/// The units of a request, in order.
+fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
+    let again = plan.again.iter().map(|id| {
+        let unit = book.tail.unit(id).unwrap();
+        let of =
+            |key: &RecordKey| unit.ops.iter().copied().filter(|place| book.op(*place).key == *key).collect();
+        let records = unit.records.iter().map(|key| (key.clone(), of(key))).collect();
+        (records, unit.ops.iter().min().copied())
+    });
+    again.chain(plan.groups.iter().map(|group| (group.records.clone(), None))).collect()
+}
+
+/// Worked out a second time: what ops of one record come to.
+fn comes_to(kinds: &[OpKind]) -> OpKind {
+    match (kinds.first(), kinds.last()) {
+        (_, Some(OpKind::Delete)) => OpKind::Delete,
+        _ if !kinds.contains(&OpKind::Delete) && kinds.first() == Some(&OpKind::Create) => OpKind::Create,
+        _ => OpKind::Update,
+    }
+}
 
 proptest! {
     #[test]
@@ -212,7 +252,7 @@ proptest! {
         book.items.insert(seq, Vec::from(Items::clone(&frozen.items)));
         for unit in units {
             let changes = unit.changes.iter().map(|change| UnitChangeRow {
-                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, base_fields: None,
+                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, sent_for: SentFor { version: None, record: None },
                 edited_at: change.edited_at, older: change.older.clone(), schema_version: change.schema_version, fields: change.fields,
             });
             let row = UnitRow {
@@ -221,19 +261,52 @@ proptest! {
                 tries: 0, code: String::new(), first_try: None, retry_at: None, suspicion: None,
             };
             let thawed = thaw(&mut book, unit.id, &row).unwrap();
-            for change in thawed.changes {
+            for mut change in thawed.changes {
                 let places: Vec<_> = unit.changes.iter().filter(|planned| planned.key == change.key)
                     .flat_map(|planned| planned.ops.iter().map(|op| op.place)).collect();
-                let fields = change.fields.map(|json| json.to_fields().unwrap()).unwrap_or_default();
-                let mut at_once = confirmed(&book, &change.key);
-                at_once.apply(change.kind, &fields);
-                prop_assert_eq!(one_by_one(&book, &change.key, &places).fields, at_once.fields);
+                let fields = change.fields.take().map(|json| json.to_fields().unwrap()).unwrap_or_default();
+                let names: Vec<_> = fields.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect();
+                let mut at_once = book.rows[&change.key].registers().unwrap();
+                at_once.join_sent(&change, fields);
+                prop_assert_eq!(shown(&one_by_one(&book, &change.key, &places)), shown(&at_once));
+                let row = book.rows[&change.key].confirmed.as_ref();
+                let here = Confirmed::of(&at_once, Version::new(8)).map(|made| (made.stamp(), made.older, made.floor));
+                prop_assert_eq!(here, made_at_server(row, &change, &names), "server and device make the same of it");
             }
         }
         for annulled in annulled {
             let places: Vec<_> = annulled.ops.iter().map(|op| op.place).collect();
-            let before = confirmed(&book, &annulled.key).fields;
-            prop_assert_eq!(one_by_one(&book, &annulled.key, &places).fields, before, "they come to nothing");
+            let before = book.rows[&annulled.key].registers().unwrap().image();
+            prop_assert_eq!(one_by_one(&book, &annulled.key, &places).image(), before, "they come to nothing");
         }
     }
+}
+
+/// What the server makes of its row by a change: its stamp, the fields that have another, and its floor.
+fn made_at_server(
+    row: Option<&Confirmed>,
+    change: &UnitChange,
+    names: &[(String, bool)],
+) -> Option<(EditStamp, Vec<FieldWrites>, Option<EditStamp>)> {
+    let before = match row {
+        None => Before::Never,
+        Some(row) if row.deleted => Before::Deleted(row.stamp()),
+        Some(row) => {
+            let present = row.fields.to_fields().unwrap();
+            let present = present.names().map(str::to_owned).collect::<Vec<_>>();
+            Before::There(FieldStamps::of(row.stamp(), &row.older, row.floor, present))
+        }
+    };
+    let write = WriteStamps { kind: change.kind, stamp: change.stamp(), older: &change.older, fields: names };
+    match join(before, &write) {
+        Joined::AsBefore => None,
+        Joined::Deleted(stamp) => Some((stamp, Vec::new(), None)),
+        Joined::There { stamps, .. } => Some(stamps.into_parts()),
+    }
+}
+
+/// What there is to read of a record, each field with its stamp.
+fn shown(record: &Registers) -> Option<Vec<(String, Value, EditStamp)>> {
+    let read = |(name, value): (&str, &Value)| (name.to_owned(), value.clone(), record.stamp_of(name));
+    record.image().map(|image| image.iter().map(read).collect())
 }

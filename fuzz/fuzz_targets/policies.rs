@@ -1,4 +1,4 @@
-//! See the method of the same name of `fieldbook_sim::fuzz::App`.
+//! See the function of the same name in `fieldbook_sim::fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fieldbook_sim::fuzz::App::example().policies(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fieldbook_sim::fuzz::policies(data));

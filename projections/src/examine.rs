@@ -12,7 +12,7 @@ use std::fmt;
 use fieldbook_core::codec::Stored;
 use fieldbook_core::log::{StoreError, guarded};
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, ROWS_FORMAT, RecordRow, StateRow, TailRow, UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, RecordRow, StateRow, TailRow, UnitRow,
 };
 use fieldbook_core::{EntityType, FieldsJson, RecordKey, Seq};
 use redb::{ReadTransaction, ReadableTable, TableHandle};
@@ -111,7 +111,7 @@ pub fn examine_tables(
             None => look_at_app_table(&transaction, &name, &mut looked),
         });
         if which == Some(Which::State) {
-            is_present = looked.format.is_none_or(|format| format == ROWS_FORMAT);
+            is_present = looked.format.is_none_or(|format| format == FOLD_VERSION);
         }
         let is_whole = whole.is_ok();
         looked.faults(is_whole).for_each(|what| on_fault(TableFault { table: name.clone(), what }));
@@ -226,7 +226,7 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
         Which::State => {
             let Some(row) = read::<StateRow>(value) else {
                 looked.format = StateRow::format_of(sum::take(value).unwrap_or(value));
-                return looked.format.filter(|format| *format != ROWS_FORMAT).map(drop);
+                return looked.format.filter(|format| *format != FOLD_VERSION).map(drop);
             };
             looked.format = Some(row.format);
             let folded = [row.epoch_from, row.tail_folded, row.history_folded];
@@ -238,9 +238,7 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
             read::<TailRow>(value).map(drop)
         }
         Which::History => {
-            let (record, seq) = key.split_at_checked(key.len().checked_sub(8)?)?;
-            RecordKey::from_bytes(record.strip_suffix(&[0])?)?;
-            looked.names(Seq::new(u64::from_be_bytes(seq.try_into().ok()?)));
+            looked.names(tables::history_from_key(key)?.1);
             Some(())
         }
         Which::Aside => {

@@ -139,6 +139,9 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         Decision::Superseded { key, .. }
         | Decision::Retried { key, .. }
         | Decision::Discarded { key, .. }
+        | Decision::Dropped { key, .. }
+        | Decision::Raised { key, .. }
+        | Decision::BroughtBack { key, .. }
         | Decision::Upcast { key, .. } => Ok(vec![key.clone()]),
         Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
         Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),

@@ -8,8 +8,7 @@ use std::rc::Rc;
 
 use fieldbook_core::entry::{Entry, FieldsSource, ItemIndex, Meta};
 use fieldbook_core::log::{StoreError, read_entry_after};
-use fieldbook_core::rules::OpContent;
-use fieldbook_core::{Fields, FieldsJson, Hash, OpPlace, Seq};
+use fieldbook_core::{Fields, FieldsJson, Hash, OpContent, OpPlace, Seq};
 use redb::ReadableTable;
 
 /// Where folds and rules find what ops and items hold.

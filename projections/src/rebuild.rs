@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use fieldbook_core::log::{Appender, Head, StoreError, entries_from, guarded};
-use fieldbook_core::rows::StateRow;
-use fieldbook_core::{OpPlace, Schema, Seq};
+use fieldbook_core::rows::{StateRow, TailRow};
+use fieldbook_core::{OpPlace, RecordKey, Schema, Seq};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::access::encode;
@@ -20,7 +20,7 @@ use crate::{index, lazy, tables};
 /// What a fold of the whole log comes to, in memory.
 pub struct Rebuilt {
     tables: MemoryTables,
-    tail: BTreeMap<OpPlace, fieldbook_core::rows::TailRow>,
+    tail: BTreeMap<OpPlace, TailRow>,
     history: Vec<Vec<u8>>,
 }
 
@@ -65,6 +65,16 @@ impl Rebuilt {
     /// Returns the tables.
     pub const fn tables(&self) -> &MemoryTables {
         &self.tables
+    }
+
+    /// Returns the tail.
+    pub const fn tail(&self) -> &BTreeMap<OpPlace, TailRow> {
+        &self.tail
+    }
+
+    /// Returns which entries touched a record, record by record.
+    pub fn history(&self) -> impl Iterator<Item = (RecordKey, Seq)> {
+        self.history.iter().filter_map(|key| tables::history_from_key(key))
     }
 
     /// Writes everything in place of what is there.

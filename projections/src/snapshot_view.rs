@@ -10,9 +10,8 @@
 use fieldbook_core::entry::FieldsSource;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{RecordRow, UnitRow};
-use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{FieldsJson, OpId, OpPlace, RecordKey, UnitId};
+use fieldbook_core::{FieldsJson, OpContent, OpId, OpPlace, RecordKey, UnitId, View};
 
 use crate::log_view::LogView;
 use crate::read::Snapshot;

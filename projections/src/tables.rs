@@ -138,6 +138,13 @@ pub(crate) fn history_key(key: &RecordKey, seq: Seq) -> Vec<u8> {
     bytes
 }
 
+/// Reads what [`history_key`] wrote.
+pub(crate) fn history_from_key(key: &[u8]) -> Option<(RecordKey, Seq)> {
+    let (record, seq) = key.split_at_checked(key.len().checked_sub(8)?)?;
+    let seq = Seq::new(u64::from_be_bytes(seq.try_into().ok()?));
+    Some((RecordKey::from_bytes(record.strip_suffix(&[0])?)?, seq))
+}
+
 /// The key of a change that is kept aside.
 pub(crate) fn aside_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
     let mut bytes = history_prefix(key);

@@ -2,14 +2,14 @@
 
 use fieldbook_core::entry::{Items, Verb};
 use fieldbook_core::rows::ConflictRow;
+use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::choose::{Choice, choose};
 use fieldbook_core::rules::flip::{FlipFields, flip};
-use fieldbook_core::rules::{NotPossible, effective_fields};
-use fieldbook_core::{ConflictId, Fields, FieldsJson};
-use fieldbook_projections::{LogView, Tables};
+use fieldbook_core::{ConflictId, FieldsJson};
+use fieldbook_projections::Tables;
 
-use super::{decide, visible};
+use super::{decide, tail_ops, visible};
 use crate::book::Book;
 use crate::error::Error;
 use crate::write::{Written, write_in};
@@ -29,9 +29,9 @@ impl Book {
     /// [`Error::NotPossible`] if there is no such conflict, it is still open, or a rule merged both sides.
     pub fn flip(&self, conflict: ConflictId) -> Result<Written, Error> {
         let row = self.conflict(conflict)?;
-        let last = self.image_before(&row.key, conflict.seq)?.unwrap_or_default();
         let read = |fields: &FieldsJson| fields.to_fields().map_err(Error::damaged);
-        let values = FlipFields { local: read(&row.local)?, remote: read(&row.remote)?, last };
+        let values =
+            FlipFields { local: read(&row.local)?, remote: read(&row.remote)?, last: read(&row.base)? };
         self.shared.write_in_turn(move |session| {
             let now = visible(&session.tables.record(&row.key)?.unwrap_or_default())?;
             match flip(&row, &values, now.as_ref())? {
@@ -50,12 +50,12 @@ impl Book {
         let row = self.conflict(conflict)?;
         self.shared.write_in_turn(move |session| {
             let record = session.tables.record(&row.key)?.unwrap_or_default();
-            let content = session.log_view().op(row.op.place)?;
-            let pending = record.tail.iter().find(|reference| reference.op == row.op.id);
-            let effective =
-                pending.map_or_else(Fields::new, |reference| effective_fields(&content, reference));
-            let chosen = choose(&row, &record, session.tail, &effective, &choice)?;
-            let merged = chosen.merged.as_ref().map(Fields::checked).transpose();
+            let tail = tail_ops(session, &record)?;
+            let confirmed = record.registers().map_err(Error::damaged)?;
+            let pending = session.tail;
+            let chosen =
+                choose(&row, &confirmed, &tail, |op| pending.unit_of(op.op.place).is_some(), &choice)?;
+            let merged = chosen.merged.as_ref().map(|(merged, _)| merged.checked()).transpose();
             let merged = merged.map_err(|fault| Rejected::Fields { key: row.key.clone(), fault })?;
             let mut items = Items::default();
             let merged = merged.map(|merged| items.add_fields(&merged, session.randomness));

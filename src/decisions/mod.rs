@@ -16,10 +16,11 @@ mod ops;
 mod resume;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, Verb};
+use fieldbook_core::record::TailOp;
 use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey, Seq};
-use fieldbook_projections::{CachedLog, Effects, MemoryTables, apply};
+use fieldbook_projections::{CachedLog, Effects, LogView, MemoryTables, apply};
 
 pub use self::ops::Undone;
 use crate::book::Book;
@@ -35,6 +36,12 @@ fn decide(
 ) -> Result<(), Error> {
     session.append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
     Ok(())
+}
+
+/// Reads the pending ops of a record.
+pub(crate) fn tail_ops(session: &Session<'_>, record: &RecordRow) -> Result<Vec<TailOp>, Error> {
+    let log = session.log_view();
+    record.tail_ops(|place| Ok(log.op(place)?), Error::damaged)
 }
 
 /// Returns what the app reads of a record.

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Items, PlannedOp, Verb};
+use fieldbook_core::entry::{Items, Verb};
+use fieldbook_core::record::TailOp;
 use fieldbook_core::rows::{DeadLetterRow, RecordRow};
-use fieldbook_core::rules::coalesce::Step;
-use fieldbook_core::rules::correct::{TailOp, before_correction, correct};
+use fieldbook_core::rules::NotPossible;
+use fieldbook_core::rules::correct::{before_correction, correct};
 use fieldbook_core::rules::discard::{discard, given_up};
 use fieldbook_core::rules::isolated::{isolated, isolated_unit, take_out};
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
 use fieldbook_core::rules::retry::{retry, try_at_once};
 use fieldbook_core::rules::status::Stopped;
 use fieldbook_core::rules::undo::{annul, compensate};
-use fieldbook_core::rules::{NotPossible, OpContent, effective_fields};
-use fieldbook_core::{Fields, FieldsJson, OpId, OpPlace, RecordKey};
+use fieldbook_core::{Fields, OpId, OpPlace, RecordKey};
 use fieldbook_projections::{LogView, Tables};
 
-use super::{decide, visible};
+use super::{decide, tail_ops};
 use crate::book::Book;
 use crate::error::Error;
 use crate::inspect::Inspector;
@@ -47,13 +47,18 @@ impl Book {
         let key = self.key_of(op)?;
         let before = self.image_before(&key, op.seq)?;
         self.shared.write_in_turn(move |session| {
-            if let Some(decisions) = annul(session.tail, &session.touched(), op) {
+            let tail = session.tail;
+            let rows = record_rows(session, tail.ops_of_entry(op.seq).map(|(_, row)| &row.key))?;
+            if let Some(decisions) = annul(tail, &session.touched(), &rows, op) {
                 decide(session, Verb::Undo, decisions, Items::default())?;
                 return Ok(Undone::Annulled);
             }
             let undone = session.log_view().op(op)?;
-            let now = visible(&session.tables.record(&key)?.unwrap_or_default())?;
-            let Some(back) = compensate(&key, &undone, before.as_ref(), now.as_ref()) else {
+            let record = session.tables.record(&key)?.unwrap_or_default();
+            let tail = tail_ops(session, &record)?;
+            let confirmed = record.registers().map_err(Error::damaged)?;
+            let now = confirmed.with(tail.iter().map(|op| &op.writes));
+            let Some(back) = compensate(&key, &undone, before.as_ref(), &now) else {
                 return Ok(Undone::Nothing);
             };
             Ok(write_in(session, back)?.op().map_or(Undone::Nothing, Undone::Compensated))
@@ -110,12 +115,8 @@ impl Book {
             let parks = session.tables.state()?.parks;
             let stopped = Stopped { parks: &parks, open: &open };
             let given_up = given_up(tail, &touched, stopped, &ops, |key, place| hold(session, key, place))?;
-            let mut rows = BTreeMap::new();
-            for given_up in &given_up {
-                let row = session.tables.record(&given_up.key)?.unwrap_or_default();
-                rows.insert(given_up.key.clone(), row);
-            }
-            decisions.extend(discard(&given_up, &rows));
+            let rows = record_rows(session, given_up.iter().map(|given_up| &given_up.key))?;
+            decisions.extend(discard(&given_up, &rows, |place| tail.unit_of(place).is_some()));
             let (items, reason) = text_item(session, &reason);
             decide(session, Verb::Discard { reason }, decisions, items)
         })
@@ -134,11 +135,11 @@ impl Book {
         self.shared.write_in_turn(move |session| {
             let letter = session.tables.dead_letter(&op)?.ok_or(NotPossible::NotRefused(op))?;
             let record = session.tables.record(&letter.key)?.unwrap_or_default();
-            let confirmed = record.confirmed_image().map(FieldsJson::to_fields).transpose();
-            let confirmed = confirmed.map_err(Error::damaged)?;
+            let confirmed = record.registers().map_err(Error::damaged)?;
             let tail = tail_ops(session, &record)?;
-            let corrected = correct(&letter.key, confirmed, &tail, op, correction)?;
-            // The new op comes first, so that it takes over what the author of the dead one had seen.
+            let pending = session.tail;
+            let in_flight = |op: &TailOp| pending.unit_of(op.op.place).is_some();
+            let corrected = correct(&letter.key, &confirmed, &tail, in_flight, op, correction)?;
             let written = write_on(session, corrected.image.as_ref(), corrected.mutation)?;
             decide(session, Verb::Retry, corrected.ends, Items::default())?;
             Ok(written)
@@ -169,20 +170,12 @@ impl Book {
     }
 }
 
-/// Reads the pending ops of a record.
-fn tail_ops(session: &Session<'_>, record: &RecordRow) -> Result<Vec<TailOp>, Error> {
-    let log = session.log_view();
-    let read = |reference: &fieldbook_core::rows::TailRef| {
-        let content: OpContent = log.op(reference.place)?;
-        let fields = effective_fields(&content, reference);
-        Ok(TailOp {
-            op: PlannedOp { id: reference.op, place: reference.place },
-            step: Step { kind: content.kind, fields, edited_at: reference.edited_at(&content) },
-            under_way: session.tail.unit_of(reference.place).is_some(),
-            outdated: reference.outdated,
-        })
-    };
-    record.tail.iter().map(read).collect()
+/// Reads the rows of records.
+fn record_rows<'k>(
+    session: &mut Session<'_>,
+    keys: impl Iterator<Item = &'k RecordKey>,
+) -> Result<BTreeMap<RecordKey, RecordRow>, Error> {
+    keys.map(|key| Ok((key.clone(), session.tables.record(key)?.unwrap_or_default()))).collect()
 }
 
 /// Looks why an op is held.

@@ -1,6 +1,6 @@
 //! Answers: the page, the outcomes and what follows from them, in one commit; and the log's new life if its file is a copy.
 
-use fieldbook_core::entry::{Control, Decision, Draft, Meta, Receipt};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, Receipt};
 use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::answer::{Answered, Reoffer, Tally, set_aside, split, take_answer};
@@ -8,12 +8,13 @@ use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::failure::freed;
 use fieldbook_core::rules::news::{News, ends_rereading, keep_news};
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
-use fieldbook_core::rules::restore::{offer, offer_missing};
+use fieldbook_core::rules::restore::{bring_back, offer, offer_missing};
 use fieldbook_core::{Epoch, Hlc, Seq};
 use fieldbook_projections::Tables;
 use fieldbook_transport::Taken;
 
 use crate::book::Shared;
+use crate::decisions::tail_ops;
 use crate::error::Error;
 use crate::write::write_offer;
 use crate::writer::Session;
@@ -132,12 +133,17 @@ fn offer_again(session: &mut Session<'_>, reoffers: Vec<Reoffer>, read_to_end: b
     if !read_to_end {
         return Ok(());
     }
-    let mut missing = Vec::new();
+    let (mut missing, mut decisions, mut items) = (Vec::new(), Vec::new(), Items::default());
     for key in session.tables.unconfirmed()? {
         let Some(row) = session.tables.record(&key)? else { continue };
+        let tail = tail_ops(session, &row)?;
+        let confirmed = row.registers().map_err(Error::damaged)?;
+        let brought_back = bring_back(&key, &confirmed, &tail, &mut items, session.randomness);
+        decisions.extend(brought_back.map_err(Error::damaged)?);
         missing.extend(offer_missing(key, &row).map_err(Error::damaged)?);
     }
-    session.append(Draft::control(Control::Decided(vec![Decision::ServerRead])), Hlc::ZERO)?;
+    decisions.push(Decision::ServerRead);
+    session.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
     missing.into_iter().try_for_each(|offer| write_offer(session, offer))
 }
 

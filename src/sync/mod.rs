@@ -251,7 +251,7 @@ impl Shared {
             Taken { units_stale: 1, ..Taken::default() }
         } else {
             self.forget_others_while_rereading();
-            let began_here = self.began_here(request);
+            let began_here = self.began_here(request)?;
             let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
             let news = is_news(&self.state(), request, &answer, self.clock.now().wall);
             let (taken, passed_over) = if news {

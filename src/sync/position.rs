@@ -33,9 +33,12 @@ impl Shared {
         }
     }
 
-    /// Returns whether a request that names one cursor for everything began where this book now stands.
-    pub(super) fn began_here(&self, request: &ExchangeRequest) -> bool {
-        request.others.as_ref().is_some_and(|began| *began == self.others().unwrap_or_default())
+    /// Returns whether a request that names one cursor for everything began where this book now stands. A book that has only cursors of
+    /// its entity types does not stand at the beginning.
+    pub(super) fn began_here(&self, request: &ExchangeRequest) -> Result<bool, Error> {
+        let Some(began) = &request.others else { return Ok(false) };
+        let (cursors, others) = self.position()?;
+        Ok(*began == others && request.cursors == cursors)
     }
 
     /// Remembers how far an answer has read everything. Its page is in the book.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Control, Draft, Meta, ParkScope, Receipt};
+use fieldbook_core::entry::{ParkScope, Receipt};
 use fieldbook_core::limits;
 use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, PROTOCOL, Unit};
@@ -138,10 +138,10 @@ pub(super) fn request_with_units(
         let (mut view, randomness) = session.view();
         freeze(&mut view, &groups, seq, now, randomness)?
     };
-    if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
-        new.extend(frozen.planned.units.iter().map(|unit| unit.id));
-        let meta = Meta::Control(Control::Planned(frozen.planned));
-        session.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
+    new.extend(frozen.planned.units.iter().map(|unit| unit.id));
+    let too_large = frozen.too_large.clone();
+    for draft in frozen.into_drafts() {
+        session.append(draft, Hlc::ZERO)?;
     }
     sending.add(session, &new)?;
     let units = sending.units;
@@ -149,10 +149,7 @@ pub(super) fn request_with_units(
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
-    Ok(Planned {
-        request: ExchangeRequest { head, units, tenant: state.tenant, ..empty },
-        too_large: frozen.too_large,
-    })
+    Ok(Planned { request: ExchangeRequest { head, units, tenant: state.tenant, ..empty }, too_large })
 }
 
 /// The units of a request that is being made.

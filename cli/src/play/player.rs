@@ -182,6 +182,7 @@ impl Player {
         let plan = book.plan();
         let backoffs = plan.holds.values().filter_map(|hold| match hold {
             Hold::BackingOff { until, .. } => Some(*until),
+            Hold::NotLetThrough { until, .. } => *until,
             _ => None,
         });
         let Some(until) = backoffs.min() else { return Ok(false) };

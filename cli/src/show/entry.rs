@@ -4,7 +4,7 @@ use fieldbook::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta, OutcomeClass,
     OutcomeMeta, PlannedOp, PlannedUnit, Upstream, Verb, Winner,
 };
-use fieldbook::{OpPlace, RecordKey, Version};
+use fieldbook::{Hlc, OpPlace, RecordKey, Version};
 
 use super::{count, count_of, name, some, time, words};
 
@@ -110,8 +110,17 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
             format!("conflict on {}: {}", name(&conflict.key), settled(conflict))
         }
         Decision::Superseded { key, op } => format!("{} ({}) superseded", name(key), op.place),
-        Decision::DeadLettered { tries, code, message, .. } => {
-            format!("dead letter after try {tries}: {code}{}", said(message))
+        Decision::Dropped { key, op, fields } => format!("{} ({}) {}", name(key), op.place, loses(fields)),
+        Decision::Raised { key, op, fields, edited_at, values } => {
+            let raised = raised(entry, fields, *edited_at, *values);
+            format!("{} ({}) {raised}", name(key), op.place)
+        }
+        Decision::BroughtBack { key, op, read } => {
+            format!("{} ({}) {}", name(key), op.place, brings_back(entry, *read))
+        }
+        Decision::DeadLettered { tries, code, message, answered, .. } => {
+            let unanswered = if *answered { "" } else { ", without an answer" };
+            format!("dead letter after try {tries}{unanswered}: {code}{}", said(message))
         }
         Decision::Retried { key, op } => format!("{} ({}) to be sent again", name(key), op.place),
         Decision::Discarded { key, op } => format!("{} ({}) given up", name(key), op.place),
@@ -157,6 +166,29 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         }
         Decision::ReadForeign { entity, .. } => format!("read on in {entity:?}, whose records are set aside"),
     }
+}
+
+/// Returns what an op loses to a conflict.
+pub(crate) fn loses(fields: &[String]) -> String {
+    if fields.is_empty() { "loses all that it says".to_owned() } else { format!("loses {}", names(fields)) }
+}
+
+/// Returns what of an op stands above what it met: from when it counts, and what it says in place
+/// of its own values.
+pub(crate) fn raised(entry: &Entry, fields: &[String], edited_at: Hlc, values: Option<ItemIndex>) -> String {
+    let what = if fields.is_empty() { String::new() } else { format!(" for {}", names(fields)) };
+    let values =
+        values.map_or_else(String::new, |index| format!(", with {} in place of its own", item(entry, index)));
+    format!("counts{what} as made at {}{values}", time::local(edited_at.wall()))
+}
+
+/// Returns what an edit above a deletion makes of the record.
+pub(crate) fn brings_back(entry: &Entry, read: ItemIndex) -> String {
+    format!("brings the record back as {}", item(entry, read))
+}
+
+fn names(fields: &[String]) -> String {
+    some(fields.iter().map(name))
 }
 
 /// Returns how a conflict was settled, field by field where it was.
@@ -264,5 +296,76 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
         Control::EpochStarted { .. } => {
             "a new life of this log: the file is a restored or cloned copy".to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::history::Follower;
+    use crate::show::json;
+
+    /// The decisions about conflicts in the golden log whose records are named by what becomes of them.
+    fn of_conflicts() -> Entry {
+        let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/format-2/every-fold.log");
+        let (bytes, mut at) = (std::fs::read(log).unwrap(), b"fieldbook-log 1\n".len());
+        loop {
+            let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            let end = at + 4 + usize::try_from(length).unwrap();
+            let entry = Entry::decode(&bytes[at + 4..end]).unwrap();
+            if entry.header.seq.number() == 8 {
+                return entry;
+            }
+            at = end;
+        }
+    }
+
+    fn decisions(entry: &Entry) -> &[Decision] {
+        let Meta::Control(Control::Decided(decisions)) = &entry.meta else { panic!("it decides") };
+        decisions
+    }
+
+    #[test]
+    fn what_conflicts_make_of_ops_is_told_in_words() {
+        let entry = of_conflicts();
+        let told: Vec<_> = decisions(&entry).iter().map(|one| decision(&entry, one)).collect();
+        let says = |text: &str| assert!(told.iter().any(|told| told == text), "{text} in {told:#?}");
+        let at = decisions(&entry).iter().find_map(|one| match one {
+            Decision::Raised { edited_at, .. } => Some(time::local(edited_at.wall())),
+            _ => None,
+        });
+        let at = at.unwrap();
+        says("lead/dropped (3+10) loses name");
+        says("lead/emptied (3+11) loses all that it says");
+        let both = r#"{"name":"both"}"#;
+        says(&format!("lead/raised (3+12) counts for name as made at {at}, with {both} in place of its own"));
+        says(&format!("lead/raised-whole (3+13) counts as made at {at}"));
+        says(
+            r#"lead/brought-back (3+14) brings the record back as {"name":"mine","phone":"2","stage":"new"}"#,
+        );
+    }
+
+    #[test]
+    fn a_records_history_and_json_tell_it_too() {
+        let entry = of_conflicts();
+        let events = |id: &str| {
+            let key = RecordKey::parse("lead", id).unwrap();
+            let events = Follower::new(&key).events(&entry).into_iter();
+            events.map(|event| (event.what, event.detail)).collect::<Vec<_>>()
+        };
+        let lost = |text: &str| vec![("dropped".to_owned(), text.to_owned())];
+        assert_eq!(events("emptied"), lost("3+11 loses all that it says"));
+        assert_eq!(events("dropped")[1..], lost("3+10 loses name"));
+        assert_eq!(events("raised")[1].0, "raised");
+        assert_eq!(events("brought-back")[1].0, "brought back");
+        let shown = json::entry(&entry);
+        let of = |word: &str| {
+            let decisions = shown["decisions"].as_array().unwrap();
+            decisions.iter().find(|decision| decision["decision"] == word).unwrap()
+        };
+        assert_eq!(of("dropped")["fields"], serde_json::json!(["name"]));
+        assert_eq!(of("raised")["values"], serde_json::json!({"name": "both"}));
+        assert_eq!(of("brought_back")["read"]["stage"], "new");
+        assert!(of("raised")["edited_at"].as_str().unwrap().ends_with('Z'));
     }
 }

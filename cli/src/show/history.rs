@@ -111,6 +111,16 @@ impl<'k> Follower<'k> {
                 event(id, conflict_detail(entry, conflict))
             }
             Decision::Superseded { key, op } if mine(key) => event("superseded", op.place.to_string()),
+            Decision::Dropped { key, op, fields } if mine(key) => {
+                event("dropped", format!("{} {}", op.place, show::loses(fields)))
+            }
+            Decision::Raised { key, op, fields, edited_at, values } if mine(key) => {
+                let raised = show::raised(entry, fields, *edited_at, *values);
+                event("raised", format!("{} {raised}", op.place))
+            }
+            Decision::BroughtBack { key, op, read } if mine(key) => {
+                event("brought back", format!("{} {}", op.place, show::brings_back(entry, *read)))
+            }
             Decision::Retried { key, op } if mine(key) => event("retried", op.place.to_string()),
             Decision::Discarded { key, op } if mine(key) => event("given up", op.place.to_string()),
             Decision::Resolved { key, winner, .. } if mine(key) => event("settled", words::winner(*winner)),

@@ -265,9 +265,19 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         Decision::Dissolved { unit, .. } => json!({ "decision": "dissolved", "unit": unit }),
         Decision::Conflicted(conflict) => conflicted(entry, number, conflict),
         Decision::Superseded { key, op } => of_op("superseded", key, op),
-        Decision::DeadLettered { unit, tries, code, message, .. } => json!({
+        Decision::Dropped { key, op, fields } => json!({
+            "decision": "dropped", "key": key, "place": op.place, "op": op.id, "fields": fields,
+        }),
+        Decision::Raised { key, op, fields, edited_at, values } => json!({
+            "decision": "raised", "key": key, "place": op.place, "op": op.id, "fields": fields,
+            "edited_at": time::utc(edited_at.wall()), "values": values.map(|index| item(entry, index)),
+        }),
+        Decision::BroughtBack { key, op, read } => json!({
+            "decision": "brought_back", "key": key, "place": op.place, "op": op.id, "read": item(entry, *read),
+        }),
+        Decision::DeadLettered { unit, tries, code, message, answered, .. } => json!({
             "decision": "dead_lettered", "unit": unit, "tries": tries, "code": code,
-            "message": message.map(|index| show::item(entry, index)),
+            "message": message.map(|index| show::item(entry, index)), "answered": answered,
         }),
         Decision::Retried { key, op } => of_op("retried", key, op),
         Decision::Discarded { key, op } => of_op("discarded", key, op),
@@ -278,8 +288,8 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             json!({ "decision": "parked", "scope": park(scope), "code": code })
         }
         Decision::Unparked { scope } => json!({ "decision": "unparked", "scope": park(scope) }),
-        Decision::Resolved { key, op, winner, lost, merged } => json!({
-            "decision": "resolved", "key": key, "place": op.place, "op": op.id, "winner": winner, "lost": lost,
+        Decision::Resolved { key, op, winner, merged } => json!({
+            "decision": "resolved", "key": key, "place": op.place, "op": op.id, "winner": winner,
             "merged": merged.map(|index| item(entry, index)),
         }),
         Decision::ServerAccepted { server } => json!({

@@ -99,7 +99,7 @@ impl AuthorityRead for MemoryAuthority {
     }
 
     fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, Infallible> {
-        Ok(self.units.get(id).copied())
+        Ok(self.units.get(id).cloned())
     }
 
     fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Infallible> {
@@ -168,7 +168,7 @@ impl AuthorityState for MemoryAuthority {
     }
 
     fn set_unit(&mut self, id: &UnitId, memory: &UnitMemory) -> Result<(), Infallible> {
-        self.units.insert(*id, *memory);
+        self.units.insert(*id, memory.clone());
         Ok(())
     }
 

@@ -21,8 +21,8 @@
 //! 9. A stamp is taken as it is, or its unit not at all. What the server says of the time never goes back behind its newest
 //!    commit, so that a stamp that was taken once is not ahead later.
 //!
-//! What it does not do: check credentials, merge fields of two devices (a device does, and sends the result), wait, or know
-//! an app's entity types. Tombstones and unit ids are kept for ever.
+//! What it does not do: check credentials, decide conflicts of two devices (a device does; here writes are joined by their
+//! stamps), wait, or know an app's entity types. Tombstones and unit ids are kept for ever.
 
 mod device;
 mod fault;
@@ -53,7 +53,7 @@ use device::Device;
 pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
 pub use row::Row;
-pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
+pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitFate, UnitMemory};
 pub use usage::Usage;
 
 /// Who asks, as far as the credentials tell.

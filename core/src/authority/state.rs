@@ -6,6 +6,7 @@ use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
+use crate::record::EditStamp;
 use crate::time::WallTime;
 
 /// What the rules read.
@@ -158,25 +159,37 @@ pub trait AuthorityState: AuthorityRead {
     fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Self::Error>;
 }
 
-/// What is remembered of a unit that was applied, or answered `ahead`: enough to know it again and to give the first answer
-/// again, because every version that it gave out is its commit's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is remembered of a unit that was answered for good: enough to know it again and to give the first answer again.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitMemory {
     /// The hash of its content.
     pub digest: Hash,
-    /// The commit in which it was applied; 0, which no commit has, if it was answered `ahead`.
-    pub commit: Version,
+    /// What became of it.
+    pub fate: UnitFate,
+}
+
+/// What became of a unit that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitFate {
+    /// It was applied in this commit, whose number is the version of every record that it changed.
+    Applied(Version),
+    /// It was accepted, and changed nothing: what it met stood above it, or all that it writes was there.
+    ChangedNothing,
+    /// A stamp of it was ahead of the server's time.
+    Ahead,
+    /// It was refused.
+    Rejected {
+        /// Why, for machines.
+        code: String,
+        /// Why, for people.
+        message: String,
+    },
 }
 
 impl UnitMemory {
-    /// Remembers that a unit was answered `ahead`.
-    pub(super) fn ahead(digest: Hash) -> Self {
-        Self { digest, commit: Version::default() }
-    }
-
-    /// Returns whether the unit was answered `ahead`, so that nothing of it took effect.
-    pub fn was_ahead(&self) -> bool {
-        self.commit == Version::default()
+    /// Returns whether the unit was accepted, so that it took effect as far as it could.
+    pub const fn was_accepted(&self) -> bool {
+        matches!(self.fate, UnitFate::Applied(_) | UnitFate::ChangedNothing)
     }
 }
 
@@ -187,6 +200,8 @@ pub struct RowPlace {
     pub version: Version,
     /// Which change of that commit it was.
     pub index: u32,
+    /// The record's own stamp, the greatest of its fields.
+    pub stamp: EditStamp,
     /// Whether it is a tombstone.
     pub is_deleted: bool,
     /// How many bytes the row takes, as [`Row::stored_bytes`] tells it.

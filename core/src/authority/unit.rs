@@ -2,29 +2,32 @@
 //!
 //! ```text
 //!   what the record is     base      create, replace   update    delete
-//!   never known            none      applied           stale     applied (a tombstone)
-//!   live at r7             r7        applied           applied   applied
-//!   deleted at r7          r7        applied           stale     stale
+//!   never known            none      joined            stale     joined (a tombstone)
+//!   live at r7             r7        joined            joined    joined
+//!   deleted at r7          r7        joined            stale     joined (the later deletion stands)
 //!   anything else          differs   stale             stale     stale
 //! ```
 //!
+//! Joined: in each field the greater stamp stands ([`crate::record::join`]). A record of which nothing changes by that keeps its
+//! version, and a unit that changes no record makes no commit. A unit whose writes are all there already is a duplicate, whatever
+//! its bases are.
+//!
 //! Whatever the bases say, a unit with a stamp that is further ahead of the server's time than the bound is not looked at: it is
-//! answered `ahead`. Stamps that the server lowered would make devices differ after a lost answer. That answer is remembered under
-//! the unit's id: time passes, and a copy of the request that comes later would take effect beside what its device plans anew.
+//! answered `ahead`. Stamps that the server lowered would make devices differ after a lost answer.
 //!
-//! A unit that replaces others, one of which took effect, is stale whatever its bases are.
+//! Every final answer but `stale` is remembered under the unit's id, `ahead` and refusals too: time passes and stores change, and a
+//! copy of the request that comes later would take effect beside what its device made of the first answer.
 //!
-//! Costs are counted before the work ([`super::work`]). Whether a unit is stale is found out without reading a record, and
-//! building ends with the first record that is too much, so that the memory of one unit is that of the largest commit.
+//! A unit that replaces others, one of which took effect, is stale whatever its bases are, unless all of it is there.
 //!
-//! A base names the state that the device has seen, so a matching one is all that create and replace need: they set the
-//! whole image. An update patches an image, so it needs one.
+//! Costs are counted before the work ([`super::work`]). Building ends with the first record that is too much, so that the memory of
+//! one unit is that of the largest commit.
 
 use std::collections::BTreeMap;
 
 use super::fault::{self, Fault};
-use super::row::{Placing, Row, changed};
-use super::state::RowPlace;
+use super::row::{Effect, Met, Placing, Row, changed, is_known};
+use super::state::{RowPlace, UnitFate};
 use super::usage::{Counted, Growth, Over};
 use super::work::{Spent, Work};
 use super::{Accepted, AuthorityState, ExchangeError, Quota, UnitMemory};
@@ -45,6 +48,8 @@ struct Round<'a> {
     latest: Hlc,
     work: Work,
     counted: Counted,
+    /// Whether anything was written.
+    wrote: bool,
 }
 
 /// Applies units in order. A unit is left without an outcome, to be sent again, once the answer is full of outcomes or the
@@ -61,7 +66,8 @@ pub(super) fn apply_all<S: AuthorityState>(
     }
     let first = state.last_commit().map_err(ExchangeError::State)?;
     let latest = Hlc::at(now.plus(limits::STAMP_AHEAD));
-    let mut round = Round { quota, latest, work: Work::new(quota), counted: Counted::default() };
+    let (work, counted) = (Work::new(quota), Counted::default());
+    let mut round = Round { quota, latest, work, counted, wrote: false };
     let mut last = first;
     let mut told = RecordSize::default();
     for unit in units {
@@ -73,30 +79,35 @@ pub(super) fn apply_all<S: AuthorityState>(
             Ok(outcome) => outcome,
             Err(Spent) if !accepted.outcomes.is_empty() => break,
             // It had all that a request may have.
-            Err(Spent) => fault::TOO_COSTLY.into(),
+            Err(Spent) => refused(state, unit, fault::TOO_COSTLY.into(), &mut round)?,
         };
-        if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } = &outcome {
+        if let Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } = &outcome {
             last = last.max(versions.values().copied().max().unwrap_or_default());
-            accepted.own.extend(versions.iter().map(|(key, version)| (key.clone(), *version)));
+            let is_shown = |key: &RecordKey| current.iter().any(|change| change.key == *key);
+            let own = versions.iter().filter(|(key, _)| !is_shown(key));
+            accepted.own.extend(own.map(|(key, version)| (key.clone(), *version)));
         }
-        accepted.wrote |= matches!(outcome, Outcome::Ahead);
         let outcome = UnitOutcome { unit: unit.id, outcome };
         told += outcome.size();
         accepted.outcomes.push(outcome);
         round.work.go_on(quota);
     }
     accepted.work = round.work.spent();
+    accepted.wrote |= round.wrote;
     if last > first {
         state.set_last_commit(last).map_err(ExchangeError::State)?;
         state.set_newest_time(now).map_err(ExchangeError::State)?;
+    }
+    if round.wrote {
         round.counted.store(state)?;
-        accepted.wrote = true;
     }
     Ok(())
 }
 
 /// What came of a unit, unless there was no work left for it.
 type Treated<T, E> = Result<Result<T, Spent>, ExchangeError<E>>;
+/// The records of a unit, and where they stand.
+type Places<'u> = [(&'u UnitChange, Option<RowPlace>)];
 
 fn apply<S: AuthorityState>(
     state: &mut S,
@@ -107,32 +118,20 @@ fn apply<S: AuthorityState>(
     if round.work.look_at(unit).is_err() {
         return Ok(Err(Spent));
     }
-    let digest = unit.digest();
     if let Some(memory) = state.unit(&unit.id).map_err(ExchangeError::State)? {
-        return Ok(Ok(if memory.digest != digest {
-            fault::UNIT_REUSED.into()
-        } else if memory.was_ahead() {
-            Outcome::Ahead
-        } else {
-            Outcome::Duplicate { versions: versions(unit, memory.commit) }
-        }));
+        return again(state, unit, memory, round).map(Ok);
     }
-    if let Some(fault) = fault::of(unit) {
-        return Ok(Ok(fault.into()));
-    }
-    if let Some(unfit) = unit.changes.iter().find_map(|change| change.fields.as_ref()?.unfit()) {
-        return Ok(Ok(fault::rejected(unfit.code(), &unfit.to_string())));
+    if let Some(refusal) = refusal_of(unit) {
+        return refused(state, unit, refusal, round).map(Ok);
     }
     if unit.changes.iter().any(|change| change.latest_stamp() > round.latest) {
-        // Its device plans anew once it hears that. A copy of the request that comes later must not take effect beside it.
-        let memory = UnitMemory::ahead(digest);
-        state.set_unit(&unit.id, &memory).map_err(ExchangeError::State)?;
+        remember(state, unit, UnitFate::Ahead, round)?;
         return Ok(Ok(Outcome::Ahead));
     }
     let mut applied = Vec::new();
     for former in &unit.replaces {
         let memory = state.unit(former).map_err(ExchangeError::State)?;
-        if memory.is_some_and(|memory| !memory.was_ahead()) {
+        if memory.is_some_and(|memory| memory.was_accepted()) {
             applied.push(*former);
         }
     }
@@ -144,40 +143,151 @@ fn apply<S: AuthorityState>(
     let is_stale = |(change, place): &&(&UnitChange, Option<RowPlace>)| {
         !applied.is_empty() || !meets(change, place.as_ref())
     };
-    if places.iter().any(|change| is_stale(&change)) {
-        let shown = show(state, places.iter().filter(is_stale), round)?;
-        return Ok(shown.map(|current| Outcome::Stale { current, applied }));
+    if !places.iter().any(|change| is_stale(&change)) {
+        return join(state, unit, &places, commit, round);
     }
-    let mut draft = match draft(state, &places, commit, round)? {
-        Ok(draft) => draft,
-        Err(Ended::Spent) => return Ok(Err(Spent)),
-        Err(Ended::Fault(fault)) => return Ok(Ok(fault.into())),
+    if let Some(current) = all_known(state, &places, round)? {
+        return known(state, unit, &places, current, round).map(Ok);
+    }
+    let current = show(state, places.iter().filter(is_stale), round)?;
+    Ok(if current.is_empty() { Err(Spent) } else { Ok(Outcome::Stale { current, applied }) })
+}
+
+/// Returns why a unit is refused whatever the store holds.
+fn refusal_of(unit: &Unit) -> Option<Outcome> {
+    if let Some(fault) = fault::of(unit) {
+        return Some(fault.into());
+    }
+    let unfit = unit.changes.iter().find_map(|change| change.fields.as_ref()?.unfit())?;
+    Some(fault::rejected(unfit.code(), &unfit.to_string()))
+}
+
+/// Gives the first answer again, with what was made of the records since.
+fn again<S: AuthorityState>(
+    state: &S,
+    unit: &Unit,
+    memory: UnitMemory,
+    round: &mut Round<'_>,
+) -> Result<Outcome, ExchangeError<S::Error>> {
+    if memory.digest != unit.digest() {
+        return Ok(fault::UNIT_REUSED.into());
+    }
+    let commit = match memory.fate {
+        UnitFate::Ahead => return Ok(Outcome::Ahead),
+        UnitFate::Rejected { code, message } => return Ok(Outcome::Rejected { code, message }),
+        UnitFate::Applied(commit) => Some(commit),
+        UnitFate::ChangedNothing => None,
     };
-    match round.counted.take(state, std::mem::take(&mut draft.growth), round.quota)? {
-        Ok(()) => {}
-        Err(Over::EntityTypes) => return Ok(Ok(fault::TOO_MANY_ENTITY_TYPES.into())),
-        Err(Over::Room) => {
-            return Ok(Ok(Outcome::Transient {
-                code: "quota_exceeded".to_owned(),
-                message:
-                    "there is no room left for this tenant: delete what is not needed, or ask the operator"
-                        .to_owned(),
-                retry_after_milliseconds: Some(ROOM_AGAIN),
-            }));
+    let (mut versions, mut changed_since) = (BTreeMap::new(), Vec::new());
+    for change in &unit.changes {
+        let place = state.place(&change.key).map_err(ExchangeError::State)?;
+        let present = place.as_ref().map(|place| place.version);
+        // A record that the unit did not change had, and may have, an older version than its commit.
+        let then = [commit, present].into_iter().flatten().min().unwrap_or_default();
+        versions.insert(change.key.clone(), then);
+        if present.is_some() && present != commit {
+            changed_since.push((change, place));
         }
     }
-    for ((change, place), row) in places.iter().zip(&draft.rows) {
-        state.set_record(&change.key, place.as_ref(), row).map_err(ExchangeError::State)?;
+    let current = show(state, changed_since.iter(), round)?;
+    Ok(Outcome::Duplicate { versions, current })
+}
+
+/// Refuses a unit for good.
+fn refused<S: AuthorityState>(
+    state: &mut S,
+    unit: &Unit,
+    refusal: Outcome,
+    round: &mut Round<'_>,
+) -> Result<Outcome, ExchangeError<S::Error>> {
+    if let Outcome::Rejected { code, message } = &refusal {
+        let fate = UnitFate::Rejected { code: code.clone(), message: message.clone() };
+        remember(state, unit, fate, round)?;
     }
-    state.set_unit(&unit.id, &UnitMemory { digest, commit }).map_err(ExchangeError::State)?;
-    Ok(Ok(Outcome::Applied { versions: versions(unit, commit), current: Vec::new() }))
+    Ok(refusal)
+}
+
+/// Remembers a unit that changed no record.
+fn remember<S: AuthorityState>(
+    state: &mut S,
+    unit: &Unit,
+    fate: UnitFate,
+    round: &mut Round<'_>,
+) -> Result<(), ExchangeError<S::Error>> {
+    round.counted.remember_unit(state)?;
+    round.wrote = true;
+    let memory = UnitMemory { digest: unit.digest(), fate };
+    state.set_unit(&unit.id, &memory).map_err(ExchangeError::State)
+}
+
+/// Answers a unit all of whose writes are there.
+fn known<S: AuthorityState>(
+    state: &mut S,
+    unit: &Unit,
+    places: &Places<'_>,
+    current: Vec<Change>,
+    round: &mut Round<'_>,
+) -> Result<Outcome, ExchangeError<S::Error>> {
+    remember(state, unit, UnitFate::ChangedNothing, round)?;
+    Ok(Outcome::Duplicate { versions: present(places), current })
+}
+
+/// Joins a unit that is meant for its records as they are.
+fn join<S: AuthorityState>(
+    state: &mut S,
+    unit: &Unit,
+    places: &Places<'_>,
+    commit: Version,
+    round: &mut Round<'_>,
+) -> Treated<Outcome, S::Error> {
+    let mut draft = match draft(state, places, commit, round)? {
+        Ok(draft) => draft,
+        Err(Ended::Spent) => return Ok(Err(Spent)),
+        Err(Ended::Fault(fault)) => return refused(state, unit, fault.into(), round).map(Ok),
+    };
+    if draft.rows.iter().all(Option::is_none) {
+        let current = if draft.is_known { show(state, places.iter(), round)? } else { Vec::new() };
+        if !current.is_empty() && current.len() == places.len() {
+            return known(state, unit, places, current, round).map(Ok);
+        }
+        remember(state, unit, UnitFate::ChangedNothing, round)?;
+        return Ok(Ok(Outcome::Applied { versions: present(places), current: Vec::new() }));
+    }
+    match round.counted.take(state, std::mem::take(&mut draft.growth), round.quota)? {
+        Ok(()) => {}
+        Err(Over::EntityTypes) => {
+            return refused(state, unit, fault::TOO_MANY_ENTITY_TYPES.into(), round).map(Ok);
+        }
+        Err(Over::Room) => return Ok(Ok(no_room())),
+    }
+    let mut versions = present(places);
+    for ((change, place), row) in places.iter().zip(&draft.rows) {
+        let Some(row) = row else { continue };
+        state.set_record(&change.key, place.as_ref(), row).map_err(ExchangeError::State)?;
+        versions.insert(change.key.clone(), commit);
+    }
+    round.wrote = true;
+    let memory = UnitMemory { digest: unit.digest(), fate: UnitFate::Applied(commit) };
+    state.set_unit(&unit.id, &memory).map_err(ExchangeError::State)?;
+    Ok(Ok(Outcome::Applied { versions, current: Vec::new() }))
+}
+
+fn no_room() -> Outcome {
+    Outcome::Transient {
+        code: "quota_exceeded".to_owned(),
+        message: "there is no room left for this tenant: delete what is not needed, or ask the operator"
+            .to_owned(),
+        retry_after_milliseconds: Some(ROOM_AGAIN),
+    }
 }
 
 /// The rows that a unit makes.
-#[derive(Default)]
 struct Draft {
-    rows: Vec<Row>,
+    /// Of each of its records; none where it changes nothing.
+    rows: Vec<Option<Row>>,
     growth: Growth,
+    /// Whether all that the unit writes is there already.
+    is_known: bool,
 }
 
 /// Why a unit's rows are not built to the end.
@@ -191,24 +301,27 @@ enum Ended {
 /// Builds the rows that a unit makes, up to the first thing that speaks against it.
 fn draft<S: AuthorityState>(
     state: &S,
-    places: &[(&UnitChange, Option<RowPlace>)],
+    places: &Places<'_>,
     commit: Version,
     round: &mut Round<'_>,
 ) -> Result<Result<Draft, Ended>, ExchangeError<S::Error>> {
-    let mut draft = Draft::default();
+    let mut draft =
+        Draft { rows: Vec::with_capacity(places.len()), growth: Growth::default(), is_known: true };
     let mut size = RecordSize::default();
     for (index, (change, place)) in (0..).zip(places) {
         if round.work.change(change, place.as_ref()).is_err() {
             return Ok(Err(Ended::Spent));
         }
-        // Only an update needs what was there.
-        let before = match change.kind {
-            OpKind::Update => state.record(&change.key).map_err(ExchangeError::State)?,
-            _ => None,
-        };
+        let met = met(state, change, place.as_ref())?;
         let placing = Placing { version: commit, index };
-        let row = changed(before.as_ref(), change, placing).map_err(ExchangeError::Damaged)?;
-        drop(before);
+        let row = match changed(met, change, placing).map_err(ExchangeError::Damaged)? {
+            Effect::Nothing { is_known } => {
+                draft.is_known &= is_known;
+                draft.rows.push(None);
+                continue;
+            }
+            Effect::Row(row) => row,
+        };
         size += row.size(&change.key);
         let fault = fault::of_row(&row).map_err(ExchangeError::Damaged)?;
         if let Some(fault) = fault.or_else(|| fault::of_commit(size, round.quota)) {
@@ -216,17 +329,65 @@ fn draft<S: AuthorityState>(
         }
         let bytes = row.stored_bytes(&change.key.id);
         round.counted.grow(state, &mut draft.growth, &change.key, (place.as_ref(), bytes))?;
-        draft.rows.push(row);
+        draft.rows.push(Some(row));
     }
     Ok(Ok(draft))
 }
 
-/// Returns records as they are, for a unit that was made for others: so many as fit a commit, at least one.
+/// Reads as much of a record as a change has to be joined with.
+fn met<S: AuthorityState>(
+    state: &S,
+    change: &UnitChange,
+    place: Option<&RowPlace>,
+) -> Result<Met, ExchangeError<S::Error>> {
+    let Some(place) = place else { return Ok(Met::Never) };
+    if !Met::needs_row(change, place) {
+        return Ok(Met::Stamp(*place));
+    }
+    let row = state.record(&change.key).map_err(ExchangeError::State)?;
+    Ok(row.map_or(Met::Never, |row| Met::Row(Box::new(row))))
+}
+
+/// Returns a unit's records as they are, if they have all that it writes and fit one answer.
+fn all_known<S: AuthorityState>(
+    state: &S,
+    places: &Places<'_>,
+    round: &mut Round<'_>,
+) -> Result<Option<Vec<Change>>, ExchangeError<S::Error>> {
+    let may_be = |(change, place): &(&UnitChange, Option<RowPlace>)| {
+        let deletes = change.kind == OpKind::Delete;
+        place.is_some_and(|place| place.is_deleted == deletes && place.stamp >= change.stamp())
+    };
+    if !places.iter().all(may_be) {
+        return Ok(None);
+    }
+    // What is looked at in vain is read again to be shown, and counted then.
+    let mut work = round.work;
+    let (mut current, mut size) = (Vec::new(), RecordSize::default());
+    for (change, place) in places {
+        if work.show(place.as_ref()).is_err() {
+            return Ok(None);
+        }
+        let Some(row) = state.record(&change.key).map_err(ExchangeError::State)? else { return Ok(None) };
+        if !is_known(&row, change).map_err(ExchangeError::Damaged)? {
+            return Ok(None);
+        }
+        size += row.size(&change.key);
+        if fault::of_commit(size, round.quota).is_some() {
+            return Ok(None);
+        }
+        current.push(row.into_change(change.key.clone()));
+    }
+    round.work = work;
+    Ok(Some(current))
+}
+
+/// Returns records as they are: so many as fit a commit, at least one unless there is no work left.
 fn show<'a, S: AuthorityState>(
     state: &S,
     places: impl Iterator<Item = &'a (&'a UnitChange, Option<RowPlace>)>,
     round: &mut Round<'_>,
-) -> Treated<Vec<Change>, S::Error> {
+) -> Result<Vec<Change>, ExchangeError<S::Error>> {
     let (mut current, mut size) = (Vec::new(), RecordSize::default());
     for (change, place) in places {
         if round.work.show(place.as_ref()).is_err() {
@@ -247,7 +408,13 @@ fn show<'a, S: AuthorityState>(
         }
         current.push(change);
     }
-    Ok(if current.is_empty() { Err(Spent) } else { Ok(current) })
+    Ok(current)
+}
+
+/// Returns the versions that records have.
+fn present(places: &Places<'_>) -> BTreeMap<RecordKey, Version> {
+    let version = |place: &Option<RowPlace>| place.as_ref().map(|place| place.version).unwrap_or_default();
+    places.iter().map(|(change, place)| (change.key.clone(), version(place))).collect()
 }
 
 /// Returns whether a change is meant for the record as it is.
@@ -257,12 +424,7 @@ fn meets(change: &UnitChange, row: Option<&RowPlace>) -> bool {
     let base = change.base.filter(|version| *version > Version::default());
     base == row.map(|row| row.version)
         && match change.kind {
-            OpKind::Create | OpKind::Replace => true,
+            OpKind::Create | OpKind::Replace | OpKind::Delete => true,
             OpKind::Update => live,
-            OpKind::Delete => live || row.is_none(),
         }
-}
-
-fn versions(unit: &Unit, commit: Version) -> BTreeMap<RecordKey, Version> {
-    unit.changes.iter().map(|change| (change.key.clone(), commit)).collect()
 }

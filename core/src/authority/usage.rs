@@ -113,6 +113,20 @@ impl Counted {
         Ok(Ok(()))
     }
 
+    /// Counts a unit that is remembered and changed no record.
+    pub(super) fn remember_unit<S: AuthorityState>(
+        &mut self,
+        state: &S,
+    ) -> Result<(), ExchangeError<S::Error>> {
+        let mut usage = match self.usage {
+            Some(usage) => usage,
+            None => state.usage().map_err(ExchangeError::State)?,
+        };
+        usage.remember_unit();
+        self.usage = Some(usage);
+        Ok(())
+    }
+
     /// Writes what came of it.
     pub(super) fn store<S: AuthorityState>(self, state: &mut S) -> Result<(), ExchangeError<S::Error>> {
         self.usage.map_or(Ok(()), |usage| state.set_usage(&usage).map_err(ExchangeError::State))

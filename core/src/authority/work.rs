@@ -8,6 +8,7 @@
 //! What it is not: fair. Whose request comes next is the server's.
 
 use super::Quota;
+use super::row::Met;
 use super::state::RowPlace;
 use crate::protocol::{Unit, UnitChange};
 
@@ -21,7 +22,7 @@ const LOOKUP: usize = 1024;
 pub(super) struct Spent;
 
 /// What is left of a request's budget.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     left: usize,
     spent: usize,
@@ -50,10 +51,10 @@ impl Work {
         )
     }
 
-    /// Takes what it costs to make a change of a record: an update reads the whole record and writes it.
+    /// Takes what it costs to make a change of a record: what is joined with the whole record reads it and writes it.
     pub(super) fn change(&mut self, change: &UnitChange, before: Option<&RowPlace>) -> Result<(), Spent> {
-        let patches = change.kind == crate::op::OpKind::Update;
-        self.spend(before.filter(|_| patches).map_or(0, |row| row.bytes.saturating_mul(2)))
+        let row = before.filter(|place| Met::needs_row(change, place));
+        self.spend(row.map_or(0, |row| row.bytes.saturating_mul(2)))
     }
 
     /// Takes what it costs to show a record.

@@ -70,12 +70,43 @@ pub enum Decision {
     },
     /// Fields of an op were changed on both sides.
     Conflicted(Conflicted),
-    /// An op lost all it had to say to a conflict, and ends.
+    /// Nothing of an op is left to say, and it ends.
     Superseded {
         /// The record.
         key: RecordKey,
         /// The op.
         op: PlannedOp,
+    },
+    /// An op loses fields to a conflict, or all that it says if none is named.
+    Dropped {
+        /// The record.
+        key: RecordKey,
+        /// The op.
+        op: PlannedOp,
+        /// The fields.
+        fields: Vec<String>,
+    },
+    /// Fields of an op get a later stamp, above what they met; all of it if none is named.
+    Raised {
+        /// The record.
+        key: RecordKey,
+        /// The op.
+        op: PlannedOp,
+        /// The fields.
+        fields: Vec<String>,
+        /// When they count as edited.
+        edited_at: Hlc,
+        /// The item with values that it has in place of its own; none if it keeps these.
+        values: Option<ItemIndex>,
+    },
+    /// An edit stands above a deletion: it goes as a creation, with all that its author read.
+    BroughtBack {
+        /// The record.
+        key: RecordKey,
+        /// The op.
+        op: PlannedOp,
+        /// The item with what its author read, the edit included.
+        read: ItemIndex,
     },
     /// A unit was refused for good: its ops stay in visible, marked as failed, until a person decides.
     DeadLettered {
@@ -89,6 +120,8 @@ pub enum Decision {
         code: String,
         /// The item with the server's message.
         message: Option<ItemIndex>,
+        /// Whether the server said so; else nobody knows whether it took effect.
+        answered: bool,
     },
     /// A dead letter goes back to the tail with zero tries.
     Retried {
@@ -126,8 +159,6 @@ pub enum Decision {
         op: PlannedOp,
         /// Whose values stand.
         winner: Winner,
-        /// The fields that the op loses by it.
-        lost: Vec<String>,
         /// The item with the values that the person gave in place of both.
         merged: Option<ItemIndex>,
     },

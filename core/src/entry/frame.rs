@@ -1,4 +1,4 @@
-//! How an entry is laid out in bytes. Format 1, described for other programs in `docs/log-format.md`.
+//! How an entry is laid out in bytes. Format 2, described for other programs in `docs/log-format.md`.
 //!
 //! ```text
 //!   u32 length of header │ header
@@ -44,7 +44,7 @@ impl<'a> Frame<'a> {
     /// Takes stored bytes apart.
     ///
     /// # Errors
-    /// [`EntryError::Frame`] or [`EntryError::NewerFormat`].
+    /// [`EntryError::Frame`], [`EntryError::NewerFormat`] or [`EntryError::OlderFormat`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EntryError> {
         let mut reader = Reader { bytes, at: 0 };
         let header_bytes = reader.block("the header")?;
@@ -155,6 +155,9 @@ fn parse_header(bytes: &[u8]) -> Result<Header, EntryError> {
     }
     if format == 0 {
         return Err(reader.fault("a format from 1"));
+    }
+    if format < FORMAT {
+        return Err(EntryError::OlderFormat { found: format });
     }
     let kind = match *reader.array("the kind")? {
         [1] => EntryKind::Intent,

@@ -1,4 +1,4 @@
-//! The meta part of an entry: what must survive erasure. Format 1; changing a type here changes the stored bytes.
+//! The meta part of an entry: what must survive erasure. Format 2; changing a type here changes the stored bytes.
 //!
 //! Values that may be erased (fields, messages) are never in the meta part: it holds an [`ItemIndex`] into the entry's
 //! items instead.
@@ -12,6 +12,7 @@ use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, UnitId
 use crate::names::{Actor, EntityType, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::{OpKind, OpPlace};
+use crate::record::{EditStamp, FieldWrites};
 use crate::time::{Hlc, WallTime};
 
 /// Which item of the same entry holds a value, from 0.
@@ -125,12 +126,14 @@ pub struct ChangeMeta {
     pub version: Version,
     /// How much of it was sent.
     pub extent: Extent,
-    /// When it was last edited.
+    /// When it was last edited, the greatest stamp of its fields.
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
-    /// The fields whose last edit is older than `edited_at`.
-    pub older: Vec<(String, Hlc)>,
+    /// The writes that its other fields come from, and those that took fields away.
+    pub older: Vec<FieldWrites>,
+    /// When a field that is neither in the image nor listed counts as taken away.
+    pub floor: Option<EditStamp>,
     /// The item with the fields; none for a deletion.
     pub fields: Option<ItemIndex>,
     /// Whether the entity type was unknown, so that the record is kept aside.
@@ -222,10 +225,10 @@ pub struct PlannedChange {
     pub ops: Vec<PlannedOp>,
     /// The version it is meant for.
     pub base: Option<Version>,
-    /// The last edit among its ops.
+    /// The last edit among its ops. With the last of them it is the stamp of every field that is not listed.
     pub edited_at: Hlc,
-    /// The fields that were edited earlier than that.
-    pub older: Vec<(String, Hlc)>,
+    /// The writes that the other fields come from.
+    pub older: Vec<FieldWrites>,
     /// The schema version of its fields.
     pub schema_version: u32,
     /// Where its fields are.

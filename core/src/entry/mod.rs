@@ -38,7 +38,7 @@ pub use meta::{
 };
 
 /// The version of the entry format that this program writes.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 
 /// The three kinds of entry. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -309,6 +309,15 @@ pub enum EntryError {
     /// A newer program wrote it.
     #[error("the entry has format {found}; this program reads up to format {FORMAT}: use a newer one")]
     NewerFormat {
+        /// The format it has.
+        found: u8,
+    },
+    /// A program from before the first release wrote it.
+    #[error(
+        "the entry has format {found}, made by a version before the first release; this program reads format {FORMAT}: \
+         begin a new book"
+    )]
+    OlderFormat {
         /// The format it has.
         found: u8,
     },

@@ -88,6 +88,21 @@ impl FieldsJson {
         Ok(image.to_json())
     }
 
+    /// Leaves fields out.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub(crate) fn without(self, left_out: &[String]) -> Result<Self, InvalidFields> {
+        if left_out.is_empty() {
+            return Ok(self);
+        }
+        let left_out: std::collections::BTreeSet<&str> = left_out.iter().map(String::as_str).collect();
+        if let Some(text) = text::without(&self.0, |name| left_out.contains(name)) {
+            return Ok(Self(text.into()));
+        }
+        Ok(self.to_fields()?.filtered(|name| !left_out.contains(name)).to_json())
+    }
+
     /// Returns the names of the fields in order, and of each whether it is null. No values are built.
     ///
     /// # Errors
@@ -97,6 +112,12 @@ impl FieldsJson {
             return Ok(names);
         }
         Ok(self.to_fields()?.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect())
+    }
+
+    /// Returns whether there is a field of this name with another value than null. No values are built; text that was damaged has
+    /// none.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names().is_ok_and(|names| names.iter().any(|(known, is_null)| known == name && !is_null))
     }
 
     /// Returns whether there is no field at all.

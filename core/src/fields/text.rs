@@ -39,6 +39,23 @@ pub(super) fn apply(image: &str, patch: &str) -> Option<String> {
     Some(out)
 }
 
+/// Leaves members out.
+pub(super) fn without(text: &str, left_out: impl Fn(&str) -> bool) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut members = Members::of(text)?;
+    while let Some(member) = members.next()? {
+        if !left_out(member.name) {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            out.push_str(member.text);
+        }
+    }
+    if out.is_empty() {
+        out.push('{');
+    }
+    out.push('}');
+    Some(out)
+}
+
 /// Returns the names of the members in order, and of each whether its value is null.
 pub(super) fn names(text: &str) -> Option<Vec<(String, bool)>> {
     let mut members = Members::of(text)?;

@@ -73,6 +73,15 @@ pub enum StoreError {
         /// The format it has.
         found: u32,
     },
+    /// A program from before the first release wrote the book, or a part of it.
+    #[error(
+        "the book has format {found}, made by a version before the first release, which this program does not read: \
+         begin a new book"
+    )]
+    OlderFormat {
+        /// The format it has.
+        found: u32,
+    },
     /// The file says something that cannot be.
     #[error("the book is damaged{}: {what}", at(.seq.as_ref()))]
     Corrupt {
@@ -138,6 +147,7 @@ impl StoreError {
     pub fn corrupt_entry(seq: Seq, source: EntryError) -> Self {
         match source {
             EntryError::NewerFormat { found } => Self::NewerFormat { found: u32::from(found) },
+            EntryError::OlderFormat { found } => Self::OlderFormat { found: u32::from(found) },
             source => Self::corrupt("an entry does not read", seq, source),
         }
     }
@@ -200,4 +210,10 @@ pub fn guarded<T, E: From<StoreError>>(read: impl FnOnce() -> Result<T, E>) -> R
 
 fn at(seq: Option<&Seq>) -> String {
     seq.map_or_else(String::new, |seq| format!(" at entry {seq}"))
+}
+
+impl From<crate::fields::InvalidFields> for StoreError {
+    fn from(fault: crate::fields::InvalidFields) -> Self {
+        Self::Corrupt { what: "stored fields", seq: None, source: Some(Box::new(fault)) }
+    }
 }

@@ -23,8 +23,10 @@ use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, TenantId};
 use crate::names::{Actor, EntityType, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
+use crate::record::listed;
 use crate::time::{Hlc, WallTime};
 
+pub use crate::record::{EditStamp, FieldWrites};
 pub use outcome::{Outcome, UnitOutcome};
 pub use reading::{SetAside, SetAsideRow};
 pub use request::{UnreadableRequest, read_request};
@@ -234,14 +236,17 @@ pub struct Change {
     pub key: RecordKey,
     /// The server's version of it.
     pub version: Version,
-    /// When it was last edited. A stamp after 2199 does not read.
+    /// When it was last edited, the greatest stamp of its fields. A stamp after 2199 does not read.
     #[serde(deserialize_with = "reading::stamp")]
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
-    /// The fields whose last edit is older.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "reading::stamps")]
-    pub older: BTreeMap<String, Hlc>,
+    /// The writes that the other fields come from, and those that took fields away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "reading::writes")]
+    pub older: Vec<FieldWrites>,
+    /// When a field that is neither in the image nor listed counts as taken away; without one it never was there.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "reading::floor")]
+    pub floor: Option<EditStamp>,
     /// Whether it was deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
@@ -254,9 +259,19 @@ pub struct Change {
 }
 
 impl Change {
-    /// Returns when a field was last edited.
-    pub fn edited_at_of(&self, field: &str) -> Hlc {
-        self.older.get(field).copied().unwrap_or(self.edited_at)
+    /// Returns the record's own stamp, the greatest of its fields.
+    pub const fn stamp(&self) -> EditStamp {
+        EditStamp { edited_at: self.edited_at, op: self.op }
+    }
+
+    /// Returns the stamp of a field. Of a deleted record each field has the stamp of the deletion.
+    pub fn stamp_of(&self, field: &str) -> EditStamp {
+        let is_there = || self.fields.as_ref().is_some_and(|fields| fields.has(field));
+        match listed(&self.older, field) {
+            Some(stamp) => stamp,
+            None if self.deleted || is_there() => self.stamp(),
+            None => self.floor.unwrap_or(EditStamp::NEVER),
+        }
     }
 }
 

@@ -32,10 +32,13 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         current: Vec<Change>,
     },
-    /// The same unit was accepted before; this is the first answer again.
+    /// The same unit was accepted before, or all that it writes is there already.
     Duplicate {
-        /// The version each of its records got then.
+        /// The version each of its records got then, or has if the unit did not change it.
         versions: BTreeMap<RecordKey, Version>,
+        /// The records whose present version is not one that the unit made, as they are now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        current: Vec<Change>,
     },
     /// Some base versions are not the current ones. Nothing was applied.
     Stale {
@@ -129,7 +132,7 @@ impl<C> OutcomeMembers<C> {
         let current = read(current);
         let outcome = match outcome.as_str() {
             "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
-            "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)? },
+            "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)?, current },
             "stale" => Outcome::Stale { current, applied },
             "ahead" => Outcome::Ahead,
             "transient" => {

@@ -11,7 +11,7 @@
 //! 1. An answer that reads whole costs nothing more: this is tried after that failed.
 //! 2. No more than the answer itself is kept, and of a single row at most [`limits::SET_ASIDE_BYTES`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -25,6 +25,7 @@ use crate::ids::{RequestId, ServerEpoch, ServerId, TenantId};
 use crate::limits;
 use crate::names::{EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
+use crate::record::{EditStamp, FieldWrites};
 use crate::time::{Hlc, WallTime};
 
 /// What of an answer this program cannot hold.
@@ -188,11 +189,22 @@ pub(super) fn stamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hlc, D
     if stamp.is_plausible() { Ok(stamp) } else { Err(Error::custom("a stamp is after 2199")) }
 }
 
-/// Reads stamps by field, each as [`stamp`] does.
-pub(super) fn stamps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Hlc>, D::Error> {
-    let stamps = BTreeMap::<String, Hlc>::deserialize(deserializer)?;
-    let all_can_be = stamps.values().all(|stamp| stamp.is_plausible());
-    if all_can_be { Ok(stamps) } else { Err(Error::custom("a stamp is after 2199")) }
+/// Reads the writes that fields come from: stamps that can be, and no field twice.
+pub(super) fn writes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FieldWrites>, D::Error> {
+    let writes = Vec::<FieldWrites>::deserialize(deserializer)?;
+    if !writes.iter().all(|write| write.edited_at.is_plausible()) {
+        return Err(Error::custom("a stamp is after 2199"));
+    }
+    let mut names = BTreeSet::new();
+    let is_told_once = writes.iter().flat_map(|write| &write.fields).all(|name| names.insert(name));
+    if is_told_once { Ok(writes) } else { Err(Error::custom("a field is listed twice")) }
+}
+
+/// Reads a floor that can be one.
+pub(super) fn floor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EditStamp>, D::Error> {
+    let floor = Option::<EditStamp>::deserialize(deserializer)?;
+    let can_be = floor.is_none_or(|floor| floor.edited_at.is_plausible());
+    if can_be { Ok(floor) } else { Err(Error::custom("a stamp is after 2199")) }
 }
 
 /// Reads the cursors of a request. A device may have some of another server, for entity types whose names do not follow our rule.
@@ -228,9 +240,14 @@ mod tests {
         ExchangeAnswer::read(&serde_json::to_vec(&whole).unwrap())
     }
 
+    const OP: &str = "018f3a2b-7000-7000-8000-0000000000c1";
+
     fn row(key: &str) -> Value {
-        json!({"key": key, "version": 3, "edited_at": 5, "op": "018f3a2b-7000-7000-8000-0000000000c1",
-               "fields": {"a": 1}})
+        json!({"key": key, "version": 3, "edited_at": 5, "op": OP, "fields": {"a": 1}})
+    }
+
+    fn write(edited_at: u64, fields: &[&str]) -> Value {
+        json!({"edited_at": edited_at, "op": OP, "fields": fields})
     }
 
     fn with(mut row: Value, member: &str, value: Value) -> Value {
@@ -258,7 +275,11 @@ mod tests {
             (with(row("lead/1"), "edited_at", json!(1.5)), "lead/1", "row"),
             (with(row("lead/1"), "older", json!([1])), "lead/1", "row"),
             (with(row("lead/1"), "edited_at", json!(u64::MAX)), "lead/1", "row"),
-            (with(row("lead/1"), "older", json!({"a": 1u64 << 63})), "lead/1", "row"),
+            (with(row("lead/1"), "older", json!({"a": 4})), "lead/1", "row"),
+            (with(row("lead/1"), "older", json!([write(1 << 63, &["a"])])), "lead/1", "row"),
+            (with(row("lead/1"), "older", json!([write(4, &["a"]), write(3, &["b", "a"])])), "lead/1", "row"),
+            (with(row("lead/1"), "floor", json!({"edited_at": 1u64 << 63, "op": OP})), "lead/1", "row"),
+            (with(row("lead/1"), "floor", json!(7)), "lead/1", "row"),
             (json!("row"), "\"row\"", "row"),
             (json!(null), "null", "row"),
         ];

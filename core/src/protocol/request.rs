@@ -93,9 +93,9 @@ impl Counts {
         let (count, list, most) = match at {
             At::Units => (&mut self.units, "units", limits::REQUEST_UNITS),
             At::Changes => (&mut self.changes, "changes", limits::REQUEST_CHANGES),
-            At::Stamps => (&mut self.stamps, "stamps in `older`", limits::REQUEST_STAMPS),
+            At::Writes | At::Fields => (&mut self.stamps, "stamps in `older`", limits::REQUEST_STAMPS),
             At::Cursors => (&mut self.cursors, "cursors", limits::REQUEST_CURSORS),
-            At::Request | At::Unit | At::Change | At::Elsewhere => return Ok(()),
+            At::Request | At::Unit | At::Change | At::Write | At::Elsewhere => return Ok(()),
         };
         *count += 1;
         if *count > most {
@@ -114,7 +114,10 @@ enum At {
     Unit,
     Changes,
     Change,
-    Stamps,
+    /// The writes that the fields of a change come from, one of them, and the fields that it names.
+    Writes,
+    Write,
+    Fields,
     Cursors,
     Elsewhere,
 }
@@ -126,7 +129,8 @@ impl At {
             (Self::Request, "units") => Self::Units,
             (Self::Request, "cursors") => Self::Cursors,
             (Self::Unit, "changes") => Self::Changes,
-            (Self::Change, "older") => Self::Stamps,
+            (Self::Change, "older") => Self::Writes,
+            (Self::Write, "fields") => Self::Fields,
             _ => Self::Elsewhere,
         }
     }
@@ -136,6 +140,7 @@ impl At {
         match self {
             Self::Units => Self::Unit,
             Self::Changes => Self::Change,
+            Self::Writes => Self::Write,
             _ => Self::Elsewhere,
         }
     }
@@ -235,6 +240,8 @@ mod tests {
         "device":"00000000-0000-0000-0000-000000000002","epoch":"00000000-0000-0000-0000-000000000003",
         "actor":"ann","page_limit":0"#;
 
+    const OP: &str = "00000000-0000-0000-0000-000000000007";
+
     fn body(members: &str) -> Vec<u8> {
         format!("{{{HEAD},{members}}}").into_bytes()
     }
@@ -249,7 +256,7 @@ mod tests {
 
     fn change(older: &str) -> String {
         format!(
-            r#"{{"key":"lead/1","kind":"delete","ops":[],"edited_at":1,"older":{{{older}}},"schema_version":1}}"#
+            r#"{{"key":"lead/1","kind":"delete","ops":[],"edited_at":1,"older":[{older}],"schema_version":1}}"#
         )
     }
 
@@ -257,7 +264,9 @@ mod tests {
     /// counted them: twelve requests at once took two gigabytes.
     #[test]
     fn lists_over_their_limits_are_refused_before_memory_is_taken_for_them() {
-        let stamps = list(|n| format!(r#""{n}":1"#), 30_000);
+        let write = |fields: &str| format!(r#"{{"edited_at":1,"op":"{OP}","fields":[{fields}]}}"#);
+        let stamps = write(&list(|n| format!(r#""{n}""#), 30_000));
+        let writes = list(|_| write(""), 30_000);
         for (list, within, over) in [
             (
                 "units",
@@ -273,6 +282,11 @@ mod tests {
                 "stamps in `older`",
                 unit(&list(|_| change(&stamps), 3)),
                 unit(&list(|_| change(&stamps), 1 + limits::REQUEST_STAMPS / 30_000)),
+            ),
+            (
+                "stamps in `older`",
+                unit(&list(|_| change(&writes), 3)),
+                unit(&list(|_| change(&writes), 1 + limits::REQUEST_STAMPS / 30_000)),
             ),
         ] {
             assert!(read_request(&body(&format!(r#""units":[{within}]"#))).is_ok(), "{list}");

@@ -12,6 +12,7 @@ use std::ops::{Add, AddAssign};
 use super::{Change, Outcome, UnitOutcome};
 use crate::names::RecordKey;
 use crate::numbers::Version;
+use crate::record::{EditStamp, FieldWrites};
 use crate::time::Hlc;
 
 /// How many bytes something takes in an answer.
@@ -49,30 +50,32 @@ impl std::iter::Sum for RecordSize {
     }
 }
 
+/// The characters of an id.
+const ID: usize = 36;
+
 /// What of a record has a size, wherever it is kept.
-pub(crate) struct Measured<'a, I> {
+pub(crate) struct Measured<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) version: Version,
     pub(crate) edited_at: Hlc,
-    /// The fields with stamps of their own.
-    pub(crate) older: I,
+    /// The writes that fields with stamps of their own come from.
+    pub(crate) older: &'a [FieldWrites],
+    pub(crate) floor: Option<EditStamp>,
     /// The length of the fields' text; none for a deleted record.
     pub(crate) fields: Option<usize>,
 }
 
-impl<'a, I: Iterator<Item = (&'a str, Hlc)>> Measured<'a, I> {
+impl Measured<'_> {
     pub(crate) fn size(self) -> RecordSize {
-        /// `{"key":,"version":,"edited_at":,"op":"…"},` with the 36 characters of an id.
-        const FRAME: usize = r#"{"key":,"version":,"edited_at":,"op":""},"#.len() + 36;
+        const FRAME: usize = r#"{"key":,"version":,"edited_at":,"op":""},"#.len() + ID;
         let mut head =
             FRAME + key(self.key) + number(self.version.number()) + number(self.edited_at.to_bits());
-        let mut stamps = 0;
-        for (name, stamp) in self.older {
-            stamps += string(name) + number(stamp.to_bits()) + r#":,"#.len();
+        if !self.older.is_empty() {
+            // One comma too many stands for the closing bracket.
+            head += r#","older":["#.len() + self.older.iter().map(write).sum::<usize>();
         }
-        if stamps > 0 {
-            // One comma too many stands for the closing brace.
-            head += r#","older":{"#.len() + stamps;
+        if let Some(floor) = self.floor {
+            head += r#","floor":{"edited_at":,"op":""}"#.len() + ID + number(floor.edited_at.to_bits());
         }
         match self.fields {
             None => RecordSize { head: head + r#","deleted":true"#.len(), fields: 0 },
@@ -88,7 +91,8 @@ impl Change {
             key: &self.key,
             version: self.version,
             edited_at: self.edited_at,
-            older: self.older.iter().map(|(name, stamp)| (name.as_str(), *stamp)),
+            older: &self.older,
+            floor: self.floor,
             fields: self.fields.as_ref().map(|fields| fields.as_str().len()),
         };
         let mut size = sized.size();
@@ -112,13 +116,10 @@ impl UnitOutcome {
         let frame = RecordSize { head: FRAME, fields: 0 };
         let plus = |head| frame + RecordSize { head, fields: 0 };
         match &self.outcome {
-            Outcome::Applied { versions, current } => {
+            Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } => {
                 let versions =
                     versions.iter().map(|(name, version)| key(name) + number(version.number()) + 2);
                 plus(versions.sum()) + current.iter().map(Change::size).sum()
-            }
-            Outcome::Duplicate { versions } => {
-                plus(versions.iter().map(|(name, version)| key(name) + number(version.number()) + 2).sum())
             }
             Outcome::Stale { current, applied } => {
                 plus(39 * applied.len()) + current.iter().map(Change::size).sum()
@@ -131,6 +132,14 @@ impl UnitOutcome {
             Outcome::Unauthorized { code } => plus(string(code)),
         }
     }
+}
+
+/// Returns how long a write is that fields come from, with a comma.
+fn write(write: &FieldWrites) -> usize {
+    const FRAME: usize = r#"{"edited_at":,"op":"","fields":[]},"#.len() + ID;
+    let names: usize = write.fields.iter().map(|name| string(name) + 1).sum();
+    // No comma stands behind the last name.
+    FRAME + number(write.edited_at.to_bits()) + names.saturating_sub(1)
 }
 
 fn key(key: &RecordKey) -> usize {
@@ -167,15 +176,21 @@ mod tests {
     }
 
     fn changes() -> impl Strategy<Value = Change> {
-        let stamps = prop::collection::btree_map(names(), any::<u64>().prop_map(Hlc::from_bits), 0..5);
+        let stamp = || any::<u64>().prop_map(|bits| Hlc::from_bits(bits >> (bits % 64)));
+        let op = OpId::from_bytes([9; 16]);
+        let write = (stamp(), prop::collection::vec(names(), 0..5));
+        let write = write.prop_map(move |(edited_at, fields)| FieldWrites { edited_at, op, fields });
+        let older = prop::collection::vec(write, 0..4);
+        let floor = prop::option::of(stamp().prop_map(move |edited_at| EditStamp { edited_at, op }));
         let id = r#"[a-z"\\é/]{1,20}"#;
-        (id, any::<u64>(), any::<u64>(), stamps, any::<[bool; 3]>(), 0..40usize).prop_map(
-            |(id, version, edited_at, older, [deleted, partial, has_fields], length)| Change {
+        (id, any::<u64>(), any::<u64>(), (older, floor), any::<[bool; 3]>(), 0..40usize).prop_map(
+            |(id, version, edited_at, (older, floor), [deleted, partial, has_fields], length)| Change {
                 key: RecordKey::parse("lead", &id).unwrap(),
                 version: Version::new(version >> (version % 64)),
                 edited_at: Hlc::from_bits(edited_at >> (edited_at % 64)),
                 op: OpId::from_bytes([7; 16]),
                 older,
+                floor,
                 deleted,
                 partial,
                 fields: has_fields
@@ -200,7 +215,7 @@ mod tests {
             let message = "\"quoted\"\n".to_owned();
             for outcome in [
                 Outcome::Applied { versions: versions.clone(), current: changes.clone() },
-                Outcome::Duplicate { versions },
+                Outcome::Duplicate { versions, current: changes.clone() },
                 Outcome::Stale { applied: vec![unit; changes.len()], current: changes },
                 Outcome::Ahead,
                 Outcome::Rejected { code: code.clone(), message: message.clone() },

@@ -9,12 +9,14 @@ fn every_outcome_reads_as_it_was_written() {
     let mut random = SeededRandomness::from_number(1);
     let unit = UnitId::new(WallTime::default(), &mut random);
     let key = RecordKey::parse("lead", "1").unwrap();
+    let op = OpId::new(WallTime::default(), &mut random);
     let change = Change {
         key: key.clone(),
         version: Version::new(7),
         edited_at: Hlc::from_bits(5),
         op: OpId::new(WallTime::default(), &mut random),
-        older: BTreeMap::from([("phone".to_owned(), Hlc::from_bits(4))]),
+        older: vec![FieldWrites { edited_at: Hlc::from_bits(4), op, fields: vec!["phone".to_owned()] }],
+        floor: Some(EditStamp { edited_at: Hlc::from_bits(2), op }),
         deleted: false,
         partial: false,
         fields: Some(FieldsJson::parse(r#"{"name":"Ann","phone":[1.5,{"a":null}]}"#).unwrap()),
@@ -25,7 +27,7 @@ fn every_outcome_reads_as_it_was_written() {
             versions: BTreeMap::from([(key, Version::new(7))]),
             current: vec![change.clone()],
         },
-        Outcome::Duplicate { versions: BTreeMap::new() },
+        Outcome::Duplicate { versions: BTreeMap::new(), current: vec![change.clone()] },
         Outcome::Stale { current: vec![change], applied: vec![unit] },
         Outcome::Transient { code: code.clone(), message: "later".into(), retry_after_milliseconds: Some(5) },
         Outcome::Rejected { code: code.clone(), message: String::new() },

@@ -1,7 +1,5 @@
 //! A unit as it is sent, and the digest by which it is held to what was frozen.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -10,6 +8,7 @@ use crate::ids::{OpId, UnitId};
 use crate::names::RecordKey;
 use crate::numbers::{Hash, Version};
 use crate::op::OpKind;
+use crate::record::{EditStamp, FieldWrites, listed};
 use crate::time::Hlc;
 
 /// What is applied whole or not at all, under one id.
@@ -37,11 +36,11 @@ pub struct UnitChange {
     pub base: Option<Version>,
     /// The ops it stands for, oldest first, at least one.
     pub ops: Vec<OpId>,
-    /// The last edit among them.
+    /// The last edit among them. With the last of `ops` it is the stamp of every field that is not listed.
     pub edited_at: Hlc,
-    /// The fields that were edited earlier than that.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub older: BTreeMap<String, Hlc>,
+    /// The writes that the other fields come from: ops among `ops`, or a deletion that one of them stands on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<FieldWrites>,
     /// The app's schema version of the fields.
     pub schema_version: u32,
     /// An image for create and replace, a patch for update; none for delete. Fields that cannot be taken are read all the same:
@@ -68,9 +67,13 @@ impl Unit {
             }
             framing.number(change.edited_at.to_bits());
             framing.number(change.older.len() as u64);
-            for (name, edited_at) in &change.older {
-                framing.text(name);
-                framing.number(edited_at.to_bits());
+            for write in &change.older {
+                framing.number(write.edited_at.to_bits());
+                framing.0.update(write.op.as_bytes());
+                framing.number(write.fields.len() as u64);
+                for name in &write.fields {
+                    framing.text(name);
+                }
             }
             framing.number(u64::from(change.schema_version));
             framing.number(u64::from(change.fields.is_some()));
@@ -89,18 +92,26 @@ impl UnitChange {
     /// Returns about how many bytes the change takes in a request.
     pub fn size(&self) -> usize {
         let fields = self.fields.as_ref().map_or(0, |fields| fields.as_str().len());
-        let older: usize = self.older.keys().map(|name| name.len() + 24).sum();
+        let of_write =
+            |write: &FieldWrites| 92 + write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
+        let older: usize = self.older.iter().map(of_write).sum();
         160 + self.key.id.as_str().len() + 40 * self.ops.len() + older + fields
     }
 
     /// Returns the latest of its stamps.
     pub fn latest_stamp(&self) -> Hlc {
-        self.older.values().copied().fold(self.edited_at, Hlc::max)
+        self.older.iter().map(|write| write.edited_at).fold(self.edited_at, Hlc::max)
     }
 
-    /// Returns when a field was edited.
-    pub fn edited_at_of(&self, field: &str) -> Hlc {
-        self.older.get(field).copied().unwrap_or(self.edited_at)
+    /// Returns the stamp of the change as a whole, and of every field that is not listed.
+    pub fn stamp(&self) -> EditStamp {
+        let op = self.ops.last().copied().unwrap_or(EditStamp::NEVER.op);
+        EditStamp { edited_at: self.edited_at, op }
+    }
+
+    /// Returns the stamp of a field.
+    pub fn stamp_of(&self, field: &str) -> EditStamp {
+        listed(&self.older, field).unwrap_or_else(|| self.stamp())
     }
 }
 

@@ -1,11 +1,13 @@
 //! A record's row: what the server confirmed, what the app reads, and the ops between the two.
 
+use std::collections::BTreeMap;
+
 use crate::codec::{BorrowDecode, Decode, Encode};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
-use crate::ids::{OpId, UnitId};
+use crate::ids::OpId;
 use crate::numbers::Version;
-use crate::op::{OpKind, OpPlace};
-use crate::rules::OpContent;
+use crate::op::{OpContent, OpPlace};
+use crate::record::{EditStamp, FieldWrites, Life, Pending, Register, Registers, TailOp};
 use crate::time::{Hlc, WallTime};
 
 /// One record. Key: [`RecordKey::to_bytes`](crate::names::RecordKey::to_bytes).
@@ -20,7 +22,7 @@ pub struct RecordRow {
     /// What the app reads.
     pub visible: Visible,
     /// The ops on top of confirmed.
-    pub tail: Vec<TailRef>,
+    pub tail: Vec<Pending>,
     /// When the server last said something of this record, by the device's clock.
     pub synced_at: Option<WallTime>,
 }
@@ -32,10 +34,85 @@ pub struct Confirmed {
     pub version: Version,
     /// When it was last edited.
     pub edited_at: Hlc,
+    /// The op that last edited it.
+    pub op: OpId,
+    /// The fields that do not have that stamp, by the writes that they come from.
+    pub older: Vec<FieldWrites>,
+    /// When a field that is neither in the image nor listed counts as taken away; never, if there is none.
+    pub floor: Option<EditStamp>,
     /// Whether it is deleted.
     pub deleted: bool,
-    /// Its image; of a deleted record the last one known, as long as it has a tail, else empty.
+    /// Its image; empty if it is deleted.
     pub fields: FieldsJson,
+}
+
+impl Confirmed {
+    /// Returns the record's own stamp, the greatest of its registers.
+    pub const fn stamp(&self) -> EditStamp {
+        EditStamp { edited_at: self.edited_at, op: self.op }
+    }
+
+    /// Returns the record as registers.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub fn registers(&self) -> Result<Registers, InvalidFields> {
+        let own = self.stamp();
+        if self.deleted {
+            return Ok(Registers { life: Life::Deleted, stamp: own, ..Registers::default() });
+        }
+        let members = self.fields.to_fields()?.into_map().into_iter();
+        let mut fields: BTreeMap<_, _> =
+            members.map(|(name, value)| (name, Register { value, stamp: own })).collect();
+        for writes in &self.older {
+            for name in &writes.fields {
+                let null = || Register { value: serde_json::Value::Null, stamp: own };
+                fields.entry(name.clone()).or_insert_with(null).stamp = writes.stamp();
+            }
+        }
+        Ok(Registers { life: Life::Live, stamp: own, fields, floor: self.floor.unwrap_or_default() })
+    }
+
+    /// Notes that the server never had the record: whatever is written stands above that.
+    pub fn never_was(&mut self) {
+        *self = Self {
+            version: self.version,
+            edited_at: EditStamp::NEVER.edited_at,
+            op: EditStamp::NEVER.op,
+            older: Vec::new(),
+            floor: None,
+            deleted: true,
+            fields: FieldsJson::default(),
+        };
+    }
+
+    /// Makes one of registers. `None` if nothing is known of the record.
+    pub fn of(registers: &Registers, version: Version) -> Option<Self> {
+        if registers.life == Life::Unknown {
+            return None;
+        }
+        let own = registers.stamp;
+        let mut by_write: BTreeMap<EditStamp, Vec<String>> = BTreeMap::new();
+        for (name, field) in &registers.fields {
+            if field.stamp != own || field.value.is_null() {
+                by_write.entry(field.stamp).or_default().push(name.clone());
+            }
+        }
+        let older = by_write.into_iter().map(|(stamp, fields)| FieldWrites {
+            edited_at: stamp.edited_at,
+            op: stamp.op,
+            fields,
+        });
+        Some(Self {
+            version,
+            edited_at: own.edited_at,
+            op: own.op,
+            older: older.collect(),
+            floor: Some(registers.floor).filter(|floor| *floor != EditStamp::NEVER),
+            deleted: !registers.is_live(),
+            fields: registers.image().unwrap_or_default().to_json(),
+        })
+    }
 }
 
 /// What an app reads of a record.
@@ -48,114 +125,6 @@ pub enum Visible {
     Absent,
     /// Confirmed with the tail folded on top.
     Own(FieldsJson),
-}
-
-/// An op of a record's tail. What it does is in the log at its place.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct TailRef {
-    /// The op.
-    pub op: OpId,
-    /// Where it stands.
-    pub place: OpPlace,
-    /// What it does.
-    pub kind: OpKind,
-    /// How often a unit with it was stale.
-    pub stale: u32,
-    /// Whether it is a dead letter.
-    pub dead: bool,
-    /// Whether a later op, which has ended, set or deleted the whole record: then it has nothing left to say.
-    pub outdated: bool,
-    /// The fields it lost to conflicts; they count as not being in the op.
-    pub lost: Vec<String>,
-    /// Fields that a conflict's rule or a person gave it in place of its own.
-    pub merged: Option<FieldsJson>,
-    /// What its author had seen, if the op is or was a dead letter, or a unit that carried it was given up: pages have passed it by
-    /// since.
-    pub base: Option<AuthorBase>,
-    /// The units that carried it and were given up without knowing whether they took effect.
-    pub attempts: Vec<UnitId>,
-    /// Its fields under a later schema version than that under which it was made. `lost` and `merged` are of that version.
-    pub upcast: Option<Upcast>,
-    /// When it counts as made, if the stamp that it was made with was ahead of the server's time.
-    pub restamped: Option<Hlc>,
-}
-
-impl TailRef {
-    /// Refers to an op that waits and was never sent.
-    pub const fn new(op: OpId, place: OpPlace, kind: OpKind) -> Self {
-        Self {
-            op,
-            place,
-            kind,
-            stale: 0,
-            dead: false,
-            outdated: false,
-            lost: Vec::new(),
-            merged: None,
-            base: None,
-            attempts: Vec::new(),
-            upcast: None,
-            restamped: None,
-        }
-    }
-
-    /// Returns when an op counts as made.
-    pub fn edited_at(&self, content: &OpContent) -> Hlc {
-        self.restamped.unwrap_or(content.edited_at)
-    }
-
-    /// Returns whether it is a dead letter, or a unit that carried it was given up.
-    pub const fn was_given_up(&self) -> bool {
-        self.dead || !self.attempts.is_empty()
-    }
-
-    /// Gives it values, on top of those that it was given before.
-    ///
-    /// # Errors
-    /// [`InvalidFields`] if stored text was damaged.
-    pub fn merge(&mut self, values: &Fields) -> Result<(), InvalidFields> {
-        let known = self.merged.as_ref().map(FieldsJson::to_fields).transpose()?;
-        let mut merged = known.unwrap_or_default();
-        merged.compose(values.clone());
-        self.merged = Some(merged.to_json());
-        Ok(())
-    }
-
-    /// Counts values as seen by who made it.
-    fn learn(&mut self, values: &Fields) -> Result<(), InvalidFields> {
-        if let Some(seen) = self.base.as_mut().and_then(|base| base.fields.as_mut()) {
-            let mut fields = seen.to_fields()?;
-            fields.apply(values);
-            *seen = fields.to_json();
-        }
-        Ok(())
-    }
-
-    fn keep_merged(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), InvalidFields> {
-        let Some(merged) = self.merged.as_ref() else { return Ok(()) };
-        let kept = merged.to_fields()?.filtered(keep);
-        self.merged = (!kept.is_empty()).then(|| kept.to_json());
-        Ok(())
-    }
-}
-
-/// An op's fields, turned into those of another schema version.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Upcast {
-    /// The version.
-    pub schema_version: u32,
-    /// The fields.
-    pub fields: FieldsJson,
-}
-
-/// What the author of an op had seen of the record that the server has.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct AuthorBase {
-    /// The server's version.
-    pub version: Option<Version>,
-    /// The fields that the op touches, with a null for each that was not there; the whole image for an op that sets or
-    /// deletes the whole record; nothing if there was no record.
-    pub fields: Option<FieldsJson>,
 }
 
 impl RecordRow {
@@ -188,50 +157,37 @@ impl RecordRow {
         if let Some(confirmed) = self.confirmed.as_mut() {
             confirmed.version = Version::default();
         }
-        for base in self.tail.iter_mut().filter_map(|reference| reference.base.as_mut()) {
-            base.version = base.version.map(|_| Version::default());
+        for sent in self.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut()) {
+            sent.version = sent.version.map(|_| Version::default());
         }
     }
 
-    /// Takes from dead letters, and from those that are sent again, what a later op of ours said anew, when that op ends: what
-    /// a person typed first must not come back over what was typed last.
+    /// Returns what the server said last, as registers.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
-    pub fn outdate(&mut self, later: OpPlace, kind: OpKind, names: &[String]) -> Result<(), InvalidFields> {
-        for reference in self.tail.iter_mut().filter(|found| found.place < later && found.was_given_up()) {
-            if kind == OpKind::Update {
-                let news = names.iter().filter(|name| !reference.lost.contains(name));
-                let news: Vec<_> = news.cloned().collect();
-                reference.lost.extend(news);
-                reference.keep_merged(|name| !names.iter().any(|lost| lost == name))?;
-            } else {
-                reference.outdated = true;
-            }
-        }
-        Ok(())
+    pub fn registers(&self) -> Result<Registers, InvalidFields> {
+        self.confirmed.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)
     }
 
-    /// Gives what a later update of ours said, when it ends, to dead letters and to what is sent again that set the whole
-    /// record: they were typed first, and would take it away. Nor does its author meet there what is our own.
+    /// Reads the tail; `content` finds what an op of the log does.
     ///
     /// # Errors
-    /// [`InvalidFields`] if stored text was damaged.
-    pub fn hand_down(&mut self, later: OpPlace, said: &Fields) -> Result<(), InvalidFields> {
-        let mut is_over_deletion = false;
-        for reference in self.tail.iter_mut().filter(|found| found.place < later && !found.outdated) {
-            let sets_all = match reference.kind {
-                OpKind::Replace => true,
-                OpKind::Create => is_over_deletion,
-                OpKind::Update | OpKind::Delete => false,
-            };
-            is_over_deletion |= reference.kind == OpKind::Delete;
-            if sets_all && reference.was_given_up() {
-                reference.merge(said)?;
-                reference.learn(said)?;
-            }
-        }
-        Ok(())
+    /// What `content` fails with, or what `damaged` makes of stored text that was damaged.
+    pub fn tail_ops<E>(
+        &self,
+        mut content: impl FnMut(OpPlace) -> Result<OpContent, E>,
+        damaged: impl Fn(InvalidFields) -> E,
+    ) -> Result<Vec<TailOp>, E> {
+        let read =
+            |pending: &Pending| TailOp::new(pending.clone(), content(pending.place)?).map_err(&damaged);
+        self.tail.iter().map(read).collect()
+    }
+
+    /// Returns the greatest stamp of the record that an app reads: an op made now has to be above it.
+    pub fn greatest(&self) -> EditStamp {
+        let confirmed = self.confirmed.as_ref().map(Confirmed::stamp).unwrap_or_default();
+        self.tail.iter().map(Pending::greatest).fold(confirmed, EditStamp::max)
     }
 
     /// Returns whether nothing is known of the record any more, so that it needs no row.
@@ -254,7 +210,7 @@ impl RecordRow {
 pub struct RecordView<'a> {
     confirmed: Option<ConfirmedView<'a>>,
     visible: VisibleView<'a>,
-    tail: Vec<TailRef>,
+    tail: Vec<Pending>,
     /// When the server last said something of this record, by the device's clock.
     pub synced_at: Option<WallTime>,
 }
@@ -263,6 +219,9 @@ pub struct RecordView<'a> {
 struct ConfirmedView<'a> {
     version: Version,
     edited_at: Hlc,
+    op: OpId,
+    older: Vec<FieldWrites>,
+    floor: Option<EditStamp>,
     deleted: bool,
     fields: &'a str,
 }

@@ -2,50 +2,9 @@
 
 use super::*;
 use crate::codec;
-use crate::fields::Fields;
 use crate::numbers::Seq;
 use crate::op::OpPlace;
-
-fn dead(seq: u64) -> TailRef {
-    let place = OpPlace { seq: Seq::new(seq), index: 0 };
-    TailRef { dead: true, ..TailRef::new(OpId::from_bytes([0; 16]), place, OpKind::Update) }
-}
-
-#[test]
-fn dead_letters_lose_what_a_later_op_said_anew() {
-    let mut row = RecordRow { tail: vec![dead(1), dead(9)], ..RecordRow::default() };
-    let later = OpPlace { seq: Seq::new(5), index: 0 };
-    row.outdate(later, OpKind::Update, &["a".to_owned()]).unwrap();
-    assert_eq!((row.tail[0].lost.as_slice(), row.tail[1].lost.len()), (["a".to_owned()].as_slice(), 0));
-    row.outdate(later, OpKind::Create, &[]).unwrap();
-    assert_eq!((row.tail[0].outdated, row.tail[1].outdated), (true, false));
-}
-
-#[test]
-fn what_a_later_update_said_is_handed_down_to_what_sets_the_whole_record() {
-    let handed = |beneath: OpKind, kind: OpKind| {
-        let mut row = RecordRow { tail: vec![dead(1), dead(2)], ..RecordRow::default() };
-        (row.tail[0].kind, row.tail[1].kind) = (beneath, kind);
-        let later = OpPlace { seq: Seq::new(5), index: 0 };
-        let said = Fields::from_value(serde_json::json!({"a": 4})).unwrap();
-        row.hand_down(later, &said).unwrap();
-        row.tail.iter().map(|reference| reference.merged == Some(said.to_json())).collect::<Vec<_>>()
-    };
-    assert_eq!(handed(OpKind::Update, OpKind::Replace), [false, true]);
-    assert_eq!(handed(OpKind::Delete, OpKind::Create), [false, true], "the two are sent as a replace");
-    assert_eq!(handed(OpKind::Update, OpKind::Create), [false, false], "that is put on top of theirs");
-}
-
-#[test]
-fn what_was_handed_down_is_taken_back_by_a_later_word() {
-    let mut row = RecordRow { tail: vec![dead(1)], ..RecordRow::default() };
-    row.tail[0].kind = OpKind::Replace;
-    let place = |seq| OpPlace { seq: Seq::new(seq), index: 0 };
-    row.hand_down(place(5), &Fields::from_value(serde_json::json!({"a": 4, "b": 4})).unwrap()).unwrap();
-    row.outdate(place(6), OpKind::Update, &["a".to_owned()]).unwrap();
-    let left = Fields::from_value(serde_json::json!({"b": 4})).unwrap();
-    assert_eq!(row.tail[0].merged, Some(left.to_json()));
-}
+use crate::record::{EditStamp, Pending, Registers, SentFor, Upcast};
 
 #[test]
 fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
@@ -84,22 +43,33 @@ fn a_view_says_what_the_row_says() {
     let confirmed = |deleted| Confirmed {
         version: Version::new(300),
         edited_at: Hlc::from_bits(70_000),
+        op: OpId::from_bytes([8; 16]),
+        older: vec![FieldWrites {
+            edited_at: Hlc::from_bits(60_000),
+            op: OpId::from_bytes([9; 16]),
+            fields: vec!["b".to_owned(), "é".to_owned()],
+        }],
+        floor: Some(EditStamp { edited_at: Hlc::from_bits(50_000), op: OpId::from_bytes([9; 16]) }),
         deleted,
         fields: fields(r#"{"a":"é"}"#),
     };
-    let reference = TailRef {
+    let pending = Pending {
         op: OpId::from_bytes([7; 16]),
         place: OpPlace { seq: Seq::new(9), index: 2 },
-        kind: OpKind::Update,
+        kind: OpKind::Replace,
+        edited_at: Hlc::from_bits(70_001),
         stale: 1,
         dead: true,
-        outdated: false,
-        lost: vec!["b".to_owned()],
-        merged: Some(fields("{}")),
-        attempts: vec![UnitId::from_bytes([7; 16])],
-        base: Some(AuthorBase { version: Some(Version::new(7)), fields: Some(fields("{}")) }),
-        restamped: Some(Hlc::from_bits(3)),
+        cleared: vec!["c".to_owned()],
+        cleared_at: Some(EditStamp { edited_at: Hlc::from_bits(3), op: OpId::from_bytes([6; 16]) }),
+        dropped: vec!["b".to_owned()],
+        emptied: false,
+        given: Some(fields("{}")),
+        raised: vec![("a".to_owned(), Hlc::from_bits(70_002))],
+        brings_back: Some(fields(r#"{"a":"é"}"#)),
         upcast: Some(Upcast { schema_version: 2, fields: fields("{}") }),
+        attempts: vec![UnitId::from_bytes([7; 16])],
+        given_up: Some(SentFor { version: Some(Version::new(7)), record: Some(confirmed(false)) }),
     };
     let rows = [
         RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },
@@ -107,13 +77,13 @@ fn a_view_says_what_the_row_says() {
         RecordRow {
             confirmed: Some(confirmed(false)),
             visible: Visible::Absent,
-            tail: vec![reference.clone()],
+            tail: vec![pending.clone()],
             synced_at: Some(WallTime::from_milliseconds(5)),
         },
         RecordRow {
             confirmed: None,
             visible: Visible::Own(fields(r#"{"b":1}"#)),
-            tail: vec![reference.clone(), reference],
+            tail: vec![pending.clone(), pending],
             synced_at: None,
         },
     ];
@@ -129,9 +99,58 @@ fn a_view_says_what_the_row_says() {
 
 #[test]
 fn a_state_row_of_any_format_names_its_format_first() {
-    for format in [1, 9, ROWS_FORMAT, 250] {
+    for format in [1, 9, FOLD_VERSION, 250] {
         let stored = codec::encode(&StateRow { format, ..StateRow::default() }).unwrap();
         assert_eq!(StateRow::format_of(&stored), Some(format));
     }
     assert_eq!(StateRow::format_of(&[]), None);
+}
+
+#[test]
+fn what_the_server_told_reads_as_registers_and_is_stored_as_it_was() {
+    let stamp = |at: u64| EditStamp { edited_at: Hlc::from_bits(at), op: OpId::from_bytes([1; 16]) };
+    let writes = |at: u64, names: &[&str]| FieldWrites {
+        edited_at: Hlc::from_bits(at),
+        op: OpId::from_bytes([1; 16]),
+        fields: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let told = Confirmed {
+        version: Version::new(3),
+        edited_at: Hlc::from_bits(9),
+        op: OpId::from_bytes([1; 16]),
+        older: vec![writes(4, &["b", "gone"])],
+        floor: Some(stamp(2)),
+        deleted: false,
+        fields: FieldsJson::parse(r#"{"a":1,"b":2}"#).unwrap(),
+    };
+    let registers = told.registers().unwrap();
+    let stamps = ["a", "b", "gone", "never"].map(|name| registers.stamp_of(name));
+    assert_eq!(stamps, [stamp(9), stamp(4), stamp(4), stamp(2)], "a field that nobody knows is at the floor");
+    assert_eq!(registers.image().unwrap().to_json(), told.fields);
+    assert_eq!(Confirmed::of(&registers, told.version), Some(told.clone()));
+
+    let (older, floor, fields) = (Vec::new(), None, FieldsJson::default());
+    let deleted = Confirmed { deleted: true, older, floor, fields, ..told };
+    let registers = deleted.registers().unwrap();
+    assert_eq!((registers.image(), registers.stamp_of("a")), (None, stamp(9)));
+    assert_eq!(Confirmed::of(&registers, deleted.version), Some(deleted));
+    assert_eq!(Confirmed::of(&Registers::default(), Version::new(1)), None, "nobody said anything of it");
+}
+
+#[test]
+fn an_op_made_now_has_to_be_above_every_stamp_that_its_author_reads() {
+    let at = |at: u64| Hlc::from_bits(at);
+    let mut row = RecordRow::default();
+    assert_eq!(row.greatest(), EditStamp::NEVER);
+    let op = |number: u8| OpId::from_bytes([number; 16]);
+    let place = |seq| OpPlace { seq: Seq::new(seq), index: 0 };
+    row.tail.push(Pending::new(op(1), place(1), OpKind::Update, at(7)));
+    row.tail.push(Pending::new(op(2), place(2), OpKind::Update, at(5)));
+    assert_eq!(row.greatest(), EditStamp { edited_at: at(7), op: op(1) });
+    row.tail[1].raise(&["a".to_owned()], at(8), None).unwrap();
+    assert_eq!(
+        row.greatest(),
+        EditStamp { edited_at: at(8), op: op(2) },
+        "a policy raised one of its fields"
+    );
 }

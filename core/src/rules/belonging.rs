@@ -142,6 +142,9 @@ pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Result<Vec<Decisio
     let named = tenant.is_some() || state.server != Some((server, epoch));
     let mut decisions = lifted(state);
     decisions.push(Decision::ServerAccepted { server: named.then_some((server, epoch)) });
+    // Another life of the book's own server has the same tenants: whose token asks next must not decide it anew.
+    let is_same = state.server.is_some_and(|(known, _)| known == server) && named;
+    let tenant = tenant.or(state.tenant.filter(|_| is_same));
     decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
     Ok(decisions)
 }
@@ -190,6 +193,21 @@ mod tests {
         let decisions = accept(&state, &named[0]).unwrap();
         assert_eq!(decisions.len(), 3);
         assert_eq!(decisions.last(), Some(&Decision::ServerAccepted { server: Some(server(2)) }));
+    }
+
+    /// A restored server was accepted, and the next answer came by the token of another tenant: that had the book's changes.
+    #[test]
+    fn another_life_of_the_own_server_is_accepted_with_the_tenant_that_the_book_belongs_to() {
+        let tenant = TenantId::from_bytes([9; 16]);
+        let state = StateRow { tenant: Some(tenant), ..parked(&[2]) };
+        let belongs = |server: ServerId| {
+            let (_, epoch) = self::server(7);
+            let parks = vec![(ParkScope::Server(server, epoch), ParkReason::OtherServer.code().to_owned())];
+            let state = StateRow { parks, ..state.clone() };
+            let decisions = accept(&state, &ServerIdentity { server, epoch, tenant: None }).unwrap();
+            decisions.contains(&Decision::BelongsTo { tenant })
+        };
+        assert_eq!((belongs(server(1).0), belongs(server(2).0)), (true, false));
     }
 
     #[test]

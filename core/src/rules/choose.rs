@@ -3,9 +3,9 @@
 //! | the person chooses | the op that waits | what ends with it |
 //! |---|---|---|
 //! | the local values | is sent as it is | nothing |
-//! | other values | is sent with these on top | nothing |
-//! | the server's values, by field | loses the fields in question; ends if none is left | nothing |
-//! | the server's values, where the whole record is in question | ends | the earlier ops that would be one change with it |
+//! | other values | is sent with these, above both sides | nothing |
+//! | the server's values, by field | loses the fields in question; ends if none is left | the same of earlier ops that wait |
+//! | the server's values, where one side deletes | ends | earlier ops that wait; what stands on it, if no record is left |
 //!
 //! Invariants:
 //! 1. Once a person has chosen, the op is not held any more.
@@ -15,8 +15,9 @@
 use super::not_possible::NotPossible;
 use crate::entry::{Decision, ItemIndex, ParkScope, PlannedOp, Winner};
 use crate::fields::Fields;
-use crate::rows::{ConflictRow, RecordRow, TailRef};
-use crate::tail::Tail;
+use crate::record::{Registers, TailOp, fall_with};
+use crate::rows::ConflictRow;
+use crate::time::Hlc;
 
 /// What a person chooses in an open conflict.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,67 +35,91 @@ pub enum Choice {
 pub struct Chosen {
     /// Whose values stand.
     pub winner: Winner,
-    /// The fields that the op loses.
-    pub lost: Vec<String>,
-    /// The values that it gets instead.
-    pub merged: Option<Fields>,
+    /// The ops that lose fields.
+    pub dropped: Vec<(PlannedOp, Vec<String>)>,
+    /// The values that the op gets instead, and when they count as edited.
+    pub merged: Option<(Fields, Hlc)>,
     /// The ops that end, oldest first.
     pub ends: Vec<PlannedOp>,
+    /// The later ops that have nothing to stand on any more.
+    pub given_up: Vec<PlannedOp>,
 }
 
-/// Decides what a choice comes to. `record` is the row of the conflict's record, `effective` what its op would still send.
+/// Decides what a choice comes to. `confirmed` is what the server has of the conflict's record, `tail` are the pending ops of it, oldest
+/// first, and `in_flight` says of which of these no answer has come.
 ///
 /// # Errors
 /// [`NotPossible::ConflictIsSettled`] if there is nothing to choose any more.
 pub fn choose(
     conflict: &ConflictRow,
-    record: &RecordRow,
-    tail: &Tail,
-    effective: &Fields,
+    confirmed: &Registers,
+    tail: &[TailOp],
+    in_flight: impl Fn(&TailOp) -> bool,
     choice: &Choice,
 ) -> Result<Chosen, NotPossible> {
     if !conflict.open {
         return Err(NotPossible::ConflictIsSettled);
     }
-    let stands = |winner, merged| Chosen { winner, lost: Vec::new(), merged, ends: Vec::new() };
+    let stands = |winner, merged| Chosen {
+        winner,
+        dropped: Vec::new(),
+        merged,
+        ends: Vec::new(),
+        given_up: Vec::new(),
+    };
+    let waits = |op: &&TailOp| !op.pending.dead && !in_flight(op);
     Ok(match choice {
         Choice::Mine => stands(Winner::Local, None),
-        Choice::Merged(fields) => stands(Winner::Merged, Some(fields.clone())),
+        Choice::Merged(fields) => {
+            let own = tail.iter().find(|op| op.op.id == conflict.op.id).map(|op| op.writes.greatest());
+            let above = own.unwrap_or_default().max(confirmed.stamp).edited_at.next();
+            stands(Winner::Merged, Some((fields.clone(), above)))
+        }
+        Choice::Theirs if conflict.fields.is_empty() => {
+            // What stands on it has nothing to stand on, if the record is not there without it.
+            let takes_later = !confirmed.is_live();
+            let (ends, later): (Vec<_>, Vec<_>) =
+                tail.iter().filter(waits).map(|op| op.op).partition(|op| op.place <= conflict.op.place);
+            let given_up = if takes_later { later } else { Vec::new() };
+            let dropped = fall_with(tail.iter().map(|op| &op.pending), &ends);
+            Chosen { dropped, ends, given_up, ..stands(Winner::Remote, None) }
+        }
         Choice::Theirs => {
             let open = conflict.fields.iter().filter(|(.., winner)| *winner == Winner::Undecided);
             let lost: Vec<_> = open.map(|(name, ..)| name.clone()).collect();
-            let is_whole = conflict.fields.is_empty();
-            let has_nothing_left = effective.names().all(|name| lost.iter().any(|lost| lost == name));
-            let mut ends = Vec::new();
-            if is_whole {
-                ends.extend(goes_along(record, tail, conflict.op));
+            let mut chosen = stands(Winner::Remote, None);
+            for op in tail.iter().filter(waits).filter(|op| op.op.place <= conflict.op.place) {
+                let loses: Vec<_> =
+                    lost.iter().filter(|name| op.writes.fields.contains_key(*name)).cloned().collect();
+                if !op.writes.fields.is_empty() && loses.len() == op.writes.fields.len() {
+                    chosen.ends.push(op.op);
+                } else if !loses.is_empty() {
+                    chosen.dropped.push((op.op, loses));
+                }
             }
-            if is_whole || has_nothing_left {
-                ends.push(conflict.op);
-            }
-            Chosen { winner: Winner::Remote, lost, merged: None, ends }
+            chosen
         }
     })
-}
-
-/// Returns the earlier ops that would be one change with an op.
-fn goes_along(record: &RecordRow, tail: &Tail, op: PlannedOp) -> impl Iterator<Item = PlannedOp> {
-    let would_go_with_it = move |reference: &&TailRef| {
-        reference.place < op.place && !reference.dead && tail.unit_of(reference.place).is_none()
-    };
-    let earlier = record.tail.iter().filter(would_go_with_it);
-    earlier.map(|reference| PlannedOp { id: reference.op, place: reference.place })
 }
 
 impl Chosen {
     /// Returns the decisions. `merged` is the item with the values that the op gets.
     pub fn decisions(self, conflict: &ConflictRow, merged: Option<ItemIndex>) -> Vec<Decision> {
         let (key, op) = (&conflict.key, conflict.op);
-        let resolved =
-            Decision::Resolved { key: key.clone(), op, winner: self.winner, lost: self.lost, merged };
-        let goes_on = Decision::Unparked { scope: ParkScope::Op(op.id) };
-        let ended = self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op });
-        [resolved, goes_on].into_iter().chain(ended).collect()
+        let mut decisions = vec![
+            Decision::Resolved { key: key.clone(), op, winner: self.winner, merged },
+            Decision::Unparked { scope: ParkScope::Op(op.id) },
+        ];
+        if let Some((values, edited_at)) = self.merged {
+            let fields = values.names().map(str::to_owned).collect();
+            decisions.push(Decision::Raised { key: key.clone(), op, fields, edited_at, values: merged });
+        }
+        let dropped = self.dropped.into_iter();
+        decisions.extend(dropped.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
+        decisions.extend(self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }));
+        // They met nothing: a person gives them up with what they stand on.
+        decisions.extend(self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
+        decisions
     }
 }
 
@@ -104,8 +129,8 @@ mod tests {
 
     use super::*;
     use crate::op::OpKind;
-    use crate::rules::desk::{fields, key, op_id, unit_id};
-    use crate::rules::test_tail::{conflict, pending, planned, row_of, unit_of};
+    use crate::rules::desk::{fields, key, op_id};
+    use crate::rules::test_tail::{conflict, deleted, planned, tail_op, there};
 
     /// A conflict of op 3, which is open in these fields, and settled in another one.
     fn by_field(open: &[&str]) -> ConflictRow {
@@ -119,55 +144,102 @@ mod tests {
         ConflictRow { op: planned(3), ..conflict(OpKind::Delete, Winner::Undecided, false, &[]) }
     }
 
-    /// Chooses where ops 1 to 3 of the record wait, op 3 with the fields `a` and `b`.
+    /// Ops 1 and 2 of the record with field `a`, and op 3 with `a` and `b`, or a deletion.
+    fn tail(last: OpKind) -> Vec<TailOp> {
+        let third = if last == OpKind::Delete { json!({}) } else { json!({"a": 1, "b": 2}) };
+        let earlier = |number| tail_op(number, OpKind::Update, json!({"a": 0, "other": 0}));
+        vec![earlier(1), earlier(2), tail_op(3, last, third)]
+    }
+
     fn chosen(conflict: &ConflictRow, choice: &Choice) -> Result<Chosen, NotPossible> {
-        let effective = fields(json!({"a": 1, "b": 2}));
-        choose(conflict, &row_of(true, &[1, 2, 3]), &Tail::default(), &effective, choice)
+        let theirs = there(&[("a", json!(9), 99, 50)]);
+        choose(conflict, &theirs, &tail(conflict.kind), |_| false, choice)
     }
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn stands(winner: Winner) -> Chosen {
+        Chosen { winner, dropped: Vec::new(), merged: None, ends: Vec::new(), given_up: Vec::new() }
+    }
+
     #[test]
     fn who_chooses_the_local_values_has_the_op_sent_as_it_is() {
         for conflict in [by_field(&["a"]), whole()] {
-            let stands = Chosen { winner: Winner::Local, lost: Vec::new(), merged: None, ends: Vec::new() };
-            assert_eq!(chosen(&conflict, &Choice::Mine), Ok(stands));
+            assert_eq!(chosen(&conflict, &Choice::Mine), Ok(stands(Winner::Local)));
         }
     }
 
     #[test]
-    fn who_chooses_other_values_has_the_op_sent_with_these() {
+    fn who_chooses_other_values_has_the_op_sent_with_these_above_both() {
         let other = fields(json!({"a": 3}));
-        let merged = Some(other.clone());
-        let stands = Chosen { winner: Winner::Merged, lost: Vec::new(), merged, ends: Vec::new() };
-        assert_eq!(chosen(&by_field(&["a"]), &Choice::Merged(other)), Ok(stands));
+        let merged = Some((other.clone(), Hlc::from_bits(51)));
+        let expected = Chosen { merged, ..stands(Winner::Merged) };
+        assert_eq!(chosen(&by_field(&["a"]), &Choice::Merged(other)), Ok(expected));
     }
 
     #[test]
-    fn an_op_loses_the_fields_in_question_and_ends_if_none_is_left() {
-        let loses = |lost: &[&str], ends| {
-            Ok(Chosen { winner: Winner::Remote, lost: names(lost), merged: None, ends })
+    fn ops_lose_the_fields_in_question_and_end_if_none_is_left() {
+        let loses = |dropped: &[(u8, &[&str])], ends: &[u8]| {
+            let dropped = dropped.iter().map(|(op, lost)| (planned(*op), names(lost))).collect();
+            let ends = ends.iter().map(|op| planned(*op)).collect();
+            Ok(Chosen { dropped, ends, ..stands(Winner::Remote) })
         };
-        assert_eq!(chosen(&by_field(&["a"]), &Choice::Theirs), loses(&["a"], Vec::new()));
-        assert_eq!(chosen(&by_field(&["a", "b"]), &Choice::Theirs), loses(&["a", "b"], vec![planned(3)]));
+        let of = |open: &[&str]| chosen(&by_field(open), &Choice::Theirs);
+        assert_eq!(
+            of(&["a"]),
+            loses(&[(1, &["a"]), (2, &["a"]), (3, &["a"])], &[]),
+            "no earlier word comes back"
+        );
+        assert_eq!(of(&["a", "b"]), loses(&[(1, &["a"]), (2, &["a"])], &[3]));
     }
 
     #[test]
     fn where_the_whole_record_is_in_question_the_earlier_ops_end_with_it() {
         let chosen = chosen(&whole(), &Choice::Theirs).unwrap();
-        assert_eq!(chosen.ends, [planned(1), planned(2), planned(3)]);
+        assert_eq!(
+            chosen,
+            Chosen { ends: vec![planned(1), planned(2), planned(3)], ..stands(Winner::Remote) }
+        );
     }
 
     #[test]
-    fn a_choice_ends_no_dead_letter_nothing_under_way_and_nothing_later() {
-        let mut tail = pending(&[("1", OpKind::Update), ("1", OpKind::Update), ("1", OpKind::Delete)]);
-        tail.put_unit(unit_id(1), &unit_of("1", vec![planned(1)]));
-        let mut record = row_of(true, &[1, 2, 3, 4]);
-        record.tail[1].dead = true;
-        let chosen = choose(&whole(), &record, &tail, &Fields::new(), &Choice::Theirs).unwrap();
+    fn a_choice_ends_no_dead_letter_nothing_without_an_answer_and_nothing_later() {
+        let mut tail = tail(OpKind::Delete);
+        tail.push(tail_op(4, OpKind::Create, json!({"a": 4})));
+        tail[1].pending.dead = true;
+        let in_flight = |op: &TailOp| op.op.id == op_id(1);
+        let theirs = there(&[("a", json!(9), 99, 50)]);
+        let chosen = choose(&whole(), &theirs, &tail, in_flight, &Choice::Theirs).unwrap();
         assert_eq!(chosen.ends, [planned(3)]);
+        let by_field = choose(&by_field(&["a"]), &theirs, &tail, in_flight, &Choice::Theirs).unwrap();
+        assert_eq!((by_field.dropped, by_field.ends), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_stands_on_an_edit_ends_with_it_if_the_record_is_not_there_without_it() {
+        let mut tail = tail(OpKind::Update);
+        tail.push(tail_op(4, OpKind::Update, json!({"c": 4})));
+        let deleted_by_them = conflict(OpKind::Update, Winner::Undecided, true, &[]);
+        let conflict = ConflictRow { op: planned(3), ..deleted_by_them };
+        let chosen = choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Theirs).unwrap();
+        assert_eq!(
+            (chosen.ends, chosen.given_up),
+            (vec![planned(1), planned(2), planned(3)], vec![planned(4)])
+        );
+    }
+
+    #[test]
+    fn what_a_creation_took_away_by_the_stamp_of_a_deletion_falls_with_that() {
+        let mut tail = tail(OpKind::Delete);
+        let mut anew = tail_op(4, OpKind::Create, json!({"a": 4}));
+        anew.pending.cleared = names(&["b"]);
+        anew.pending.cleared_at = Some(tail[2].pending.stamp());
+        tail.push(anew);
+        let theirs = there(&[("a", json!(9), 99, 50)]);
+        let chosen = choose(&whole(), &theirs, &tail, |_| false, &Choice::Theirs).unwrap();
+        assert_eq!(chosen.dropped, [(planned(4), names(&["b"]))]);
     }
 
     #[test]
@@ -179,21 +251,26 @@ mod tests {
     }
 
     #[test]
-    fn the_decisions_say_who_won_that_the_op_goes_on_and_what_ends() {
+    fn the_decisions_say_who_won_that_the_op_goes_on_and_what_is_lost_and_ends() {
         let conflict = whole();
         let chosen = Chosen {
             winner: Winner::Remote,
-            lost: names(&["a"]),
-            merged: None,
+            dropped: vec![(planned(2), names(&["a"]))],
+            merged: Some((fields(json!({"b": 5})), Hlc::from_bits(8))),
             ends: vec![planned(1), planned(3)],
+            given_up: vec![planned(4)],
         };
-        let (winner, lost) = (chosen.winner, chosen.lost.clone());
         let ended = |op| Decision::Superseded { key: key("1"), op };
+        let (raised, lost) = (names(&["b"]), names(&["a"]));
+        let edited_at = Hlc::from_bits(8);
         let expected = [
-            Decision::Resolved { key: key("1"), op: planned(3), winner, lost, merged: Some(7) },
+            Decision::Resolved { key: key("1"), op: planned(3), winner: Winner::Remote, merged: Some(7) },
             Decision::Unparked { scope: ParkScope::Op(op_id(3)) },
+            Decision::Raised { key: key("1"), op: planned(3), fields: raised, edited_at, values: Some(7) },
+            Decision::Dropped { key: key("1"), op: planned(2), fields: lost },
             ended(planned(1)),
             ended(planned(3)),
+            Decision::Discarded { key: key("1"), op: planned(4) },
         ];
         assert_eq!(chosen.decisions(&conflict, Some(7)), expected);
     }

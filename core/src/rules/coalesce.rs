@@ -1,232 +1,343 @@
-//! What a record's ops come to when they are sent as one change.
+//! What a record's ops come to when they are sent as one change: the join of their writes, as a change of what is confirmed.
 //!
-//! | last ↓ / next → | create | update | delete | replace |
-//! |---|---|---|---|---|
-//! | nothing | create | update | delete | replace |
-//! | create  | create, fields composed | create, fields composed | nothing (delete, if attempted) | create (replace, if attempted), new image |
-//! | update  | update, fields composed | update, fields composed | delete | replace |
-//! | delete  | **replace**: no old field survives | replace | delete | replace |
-//! | replace | replace, fields composed | replace, fields composed | delete | replace, new image |
+//! | confirmed ↓ / with the ops → | live | deleted | as it was |
+//! |---|---|---|---|
+//! | live | update with what changed; replace if that is all there is | delete | nothing |
+//! | deleted | create with the whole image | delete with the later stamp | nothing |
+//! | not known | create with the whole image | nothing, unless a unit that was sent may have made it | nothing |
 //!
-//! An update of which nothing is left says nothing: what came before it stands.
-//!
-//! Law: applying what the ops come to equals applying the ops one by one, for any ops whatever: pairs that are refused when
-//! they are written (`admit`), such as a create after an update, come about when what stood between them was given up.
+//! Invariants:
+//! 1. What is sent, joined to what is confirmed, is what the ops joined to it one by one come to.
+//! 2. Each field goes with the stamp that it has.
+//! 3. A null is sent wherever its author saw a value, also one of ours that goes along: what the server joins does not depend on what
+//!    went together.
 //!
 //! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::entry::AnnulledReason;
 use crate::fields::Fields;
 use crate::op::OpKind;
-use crate::time::Hlc;
-
-/// What some ops of one record come to.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Folded {
-    /// Nothing that anyone else would see.
-    #[default]
-    Nothing,
-    /// One change.
-    Change(FoldedChange),
-}
+use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp};
 
 /// One change that stands for some ops.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FoldedChange {
+pub struct Coalesced {
     /// What is done.
     pub kind: OpKind,
-    /// An image for create and replace, a patch for update. Nulls are kept: they are values.
+    /// An image for create and replace, a patch for update; nothing for delete. Nulls are kept: they are values.
     pub fields: Fields,
-    /// When each field was last edited.
-    pub stamps: BTreeMap<String, Hlc>,
-    /// The last edit of all.
-    pub edited_at: Hlc,
+    /// The stamp of the last op, which fields have that are not among `older`.
+    pub stamp: EditStamp,
+    /// The fields that have another stamp, by the writes that they come from.
+    pub older: Vec<FieldWrites>,
+    /// What the record is by it.
+    pub after: Registers,
 }
 
-/// One op, as far as folding needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// What it does.
-    pub kind: OpKind,
-    /// Its fields.
-    pub fields: Fields,
-    /// When it was made.
-    pub edited_at: Hlc,
+/// Coalesces ops, oldest first. `was_sent` says that a unit with some of them may have reached the server.
+///
+/// # Errors
+/// Why nothing need be sent.
+pub fn coalesce<'a>(
+    confirmed: &Registers,
+    ops: impl Iterator<Item = &'a TailOp> + Clone,
+    was_sent: bool,
+) -> Result<Coalesced, AnnulledReason> {
+    let after = confirmed.with(ops.clone().map(|op| &op.writes));
+    let says_something = |op: &TailOp| op.writes.does != Does::Nothing;
+    match after.life {
+        _ if !ops.clone().any(says_something) => Err(AnnulledReason::NoEffect),
+        Life::Unknown => Err(AnnulledReason::NoEffect),
+        Life::Deleted => deletion(confirmed, after, ops, was_sent),
+        Life::Live => change(confirmed, after, ops),
+    }
 }
 
-impl Folded {
-    /// Puts the next op on top. `attempted` says that the server has had such a record, or may have by what came before.
-    #[must_use]
-    pub fn then(self, next: Step, attempted: bool) -> Self {
-        use OpKind::{Create, Delete, Replace, Update};
-        let Self::Change(last) = self else {
-            return Self::Change(FoldedChange::of(next));
-        };
-        if next.kind == Update && next.fields.is_empty() {
-            return Self::Change(last);
+fn deletion<'a>(
+    confirmed: &Registers,
+    after: Registers,
+    mut ops: impl Iterator<Item = &'a TailOp>,
+    was_sent: bool,
+) -> Result<Coalesced, AnnulledReason> {
+    let is_later = after.stamp > confirmed.stamp;
+    let counts = match confirmed.life {
+        Life::Live => true,
+        Life::Deleted => is_later,
+        Life::Unknown => was_sent,
+    };
+    if !counts {
+        let made_here = confirmed.life == Life::Unknown && ops.any(|op| op.writes.does == Does::Creates);
+        return Err(if made_here { AnnulledReason::CreatedAndDeleted } else { AnnulledReason::NoEffect });
+    }
+    Ok(Coalesced {
+        kind: OpKind::Delete,
+        fields: Fields::new(),
+        stamp: after.stamp,
+        older: Vec::new(),
+        after,
+    })
+}
+
+fn change<'a>(
+    confirmed: &Registers,
+    after: Registers,
+    ops: impl Iterator<Item = &'a TailOp> + Clone,
+) -> Result<Coalesced, AnnulledReason> {
+    let last = |name: &str| ops.clone().filter(|op| op.writes.fields.contains_key(name)).last();
+    let is_named = |name: &str| last(name).is_some_and(|op| op.named.has(name));
+    // What a deletion of ours had shown, and a creation takes away with its stamp, was gone by then.
+    let is_said = |name: &str| is_named(name) || last(name).is_some_and(|op| op.pending.cleared_at.is_none());
+    let stamp = ops.clone().filter(|op| op.writes.does != Does::Nothing).last().map(|op| op.writes.stamp);
+    let stamp = stamp.unwrap_or_default();
+    // A null that was raised may be all that stands above a deletion.
+    let is_above = |name: &str| stamp <= confirmed.stamp && after.stamp_of(name) > confirmed.stamp;
+    let lifts = |name: &str| confirmed.is_deleted() && is_above(name);
+    let is_there = confirmed.is_live();
+    let mut changed = Fields::new();
+    // What a deletion of ours took away is among what is confirmed only.
+    let names: BTreeSet<&String> = after.fields.keys().chain(confirmed.fields.keys()).collect();
+    for name in names {
+        let value = after.value_of(name);
+        let is_new = !is_there || after.stamp_of(name) > confirmed.stamp_of(name);
+        let counts = || !confirmed.value_of(name).is_null() || is_said(name) || lifts(name);
+        if is_new && (!value.is_null() || counts()) {
+            changed.set(name.clone(), value.clone());
         }
-        if last.kind == Update && last.fields.is_empty() {
-            return Self::Change(FoldedChange::of(next));
-        }
-        Self::Change(match (last.kind, next.kind) {
-            (Create | Update | Replace, Create | Update) => last.composed(next),
-            (Create, Delete) if !attempted => return Self::Nothing,
-            (_, Delete) => FoldedChange::of(next),
-            (Create, Replace) if !attempted => FoldedChange { kind: Create, ..FoldedChange::of(next) },
-            (_, Replace) | (Delete, Create | Update) => {
-                FoldedChange { kind: Replace, ..FoldedChange::of(next) }
-            }
-        })
     }
+    if is_there && changed.is_empty() {
+        return Err(AnnulledReason::NoEffect);
+    }
+    let sets_all = |op: &TailOp| {
+        op.kind == OpKind::Replace
+            || op.deletes()
+            || op.kind == OpKind::Create && !op.pending.cleared.is_empty()
+    };
+    let is_all = || changed.clone().into_image() == after.image().unwrap_or_default();
+    let kind = match is_there {
+        false => OpKind::Create,
+        true if ops.clone().any(sets_all) && is_all() => OpKind::Replace,
+        true => OpKind::Update,
+    };
+    let takes_away = |name: &str| after.value_of(name).is_null() && confirmed.fields.contains_key(name);
+    let fields = match kind {
+        // It takes away what the server knows and it does not name.
+        OpKind::Replace => changed.filtered(|name| !takes_away(name) || is_named(name)),
+        _ => changed.clone(),
+    };
+    let older = older(&changed, &after, stamp);
+    Ok(Coalesced { kind, fields, stamp, older, after })
 }
 
-impl FoldedChange {
-    fn of(step: Step) -> Self {
-        let stamps = step.fields.names().map(|name| (name.to_owned(), step.edited_at)).collect();
-        Self { kind: step.kind, fields: step.fields, stamps, edited_at: step.edited_at }
+/// Lists the fields that do not have the change's own stamp.
+fn older(fields: &Fields, after: &Registers, own: EditStamp) -> Vec<FieldWrites> {
+    let mut by_write: BTreeMap<EditStamp, Vec<String>> = BTreeMap::new();
+    for name in fields.names() {
+        let stamp = after.stamp_of(name);
+        if stamp != own {
+            by_write.entry(stamp).or_default().push(name.to_owned());
+        }
     }
-
-    fn composed(mut self, next: Step) -> Self {
-        self.stamps.extend(next.fields.names().map(|name| (name.to_owned(), next.edited_at)));
-        self.fields.compose(next.fields);
-        self.edited_at = self.edited_at.max(next.edited_at);
-        self
-    }
-
-    /// Returns the fields that were edited earlier than the last edit.
-    pub fn older(&self) -> impl Iterator<Item = (&String, Hlc)> {
-        self.stamps.iter().filter(|(_, stamp)| **stamp < self.edited_at).map(|(name, stamp)| (name, *stamp))
-    }
+    let writes = by_write.into_iter();
+    writes.map(|(stamp, fields)| FieldWrites { edited_at: stamp.edited_at, op: stamp.op, fields }).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::rules::Image;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn step(kind: OpKind, fields: serde_json::Value, at: u64) -> Step {
-        Step { kind, fields: Fields::from_value(fields).unwrap(), edited_at: Hlc::from_bits(at) }
+    use super::*;
+    use crate::protocol::UnitChange;
+    use crate::rules::desk::{fields, key, op_id};
+    use crate::rules::test_tail::{deleted, tail_op, there};
+    use crate::time::Hlc;
+
+    fn sent(confirmed: &Registers, ops: &[TailOp]) -> Result<(OpKind, Value, u64), AnnulledReason> {
+        let sent = coalesce(confirmed, ops.iter(), false)?;
+        let said = Value::Object(sent.fields.into_map().into_iter().collect());
+        Ok((sent.kind, said, sent.stamp.edited_at.to_bits()))
     }
 
-    #[track_caller]
-    fn folded(steps: Vec<Step>, attempted: bool) -> Folded {
-        steps.into_iter().fold(Folded::Nothing, |folded, step| folded.then(step, attempted))
+    fn with_cleared(mut op: TailOp, names: &[&str], at: Option<EditStamp>) -> TailOp {
+        op.pending.cleared = names.iter().map(|name| (*name).to_owned()).collect();
+        op.pending.cleared_at = at;
+        op.look_again().unwrap();
+        op
     }
 
-    #[track_caller]
-    fn expect_change(folded: Folded) -> FoldedChange {
-        match folded {
-            Folded::Change(change) => change,
-            Folded::Nothing => panic!("expected a change"),
-        }
-    }
-
-    #[test]
-    fn create_then_update_is_one_create_with_the_union_of_fields() {
-        let change = expect_change(folded(
-            vec![
-                step(OpKind::Create, json!({"a": 1, "b": 1}), 1),
-                step(OpKind::Update, json!({"b": null, "c": 2}), 2),
-            ],
-            false,
-        ));
-        assert_eq!(change.kind, OpKind::Create);
-        assert_eq!(change.fields, Fields::from_value(json!({"a": 1, "b": null, "c": 2})).unwrap());
-        assert_eq!(change.older().collect::<Vec<_>>(), [(&"a".to_owned(), Hlc::from_bits(1))]);
+    fn record() -> Registers {
+        there(&[("a", json!(0), 99, 0), ("b", json!(0), 99, 0)])
     }
 
     #[test]
-    fn create_then_delete_is_nothing_unless_the_create_was_attempted() {
-        let steps = || vec![step(OpKind::Create, json!({"a": 1}), 1), step(OpKind::Delete, json!({}), 2)];
-        assert_eq!(folded(steps(), false), Folded::Nothing);
-        assert_eq!(expect_change(folded(steps(), true)).kind, OpKind::Delete);
+    fn what_ops_do_to_a_record_that_is_there_is_an_update_with_what_changed() {
+        let ops = [
+            tail_op(1, OpKind::Update, json!({"a": 1, "b": 1})),
+            tail_op(2, OpKind::Update, json!({"a": 2})),
+        ];
+        assert_eq!(sent(&record(), &ops), Ok((OpKind::Update, json!({"a": 2, "b": 1}), 2)));
+        let older = coalesce(&record(), ops.iter(), false).unwrap().older;
+        let listed = FieldWrites { edited_at: Hlc::from_bits(1), op: op_id(1), fields: vec!["b".to_owned()] };
+        assert_eq!(older, [listed], "each field goes with the stamp that it has");
     }
 
     #[test]
-    fn a_create_that_was_replaced_is_still_one_that_nobody_heard_of_unless_it_was_attempted() {
-        let steps =
-            || vec![step(OpKind::Create, json!({"a": 1}), 1), step(OpKind::Replace, json!({"b": 1}), 2)];
-        assert_eq!(expect_change(folded(steps(), false)).kind, OpKind::Create);
-        assert_eq!(expect_change(folded(steps(), true)).kind, OpKind::Replace);
-        let deleted = || steps().into_iter().chain([step(OpKind::Delete, json!({}), 3)]).collect();
-        assert_eq!(folded(deleted(), false), Folded::Nothing);
-        assert_eq!(expect_change(folded(deleted(), true)).kind, OpKind::Delete);
+    fn a_replace_is_said_where_it_comes_to_one_and_is_an_update_with_nulls_where_a_field_stays() {
+        let replace = with_cleared(tail_op(1, OpKind::Replace, json!({"b": 1})), &["a"], None);
+        let expected = Ok((OpKind::Replace, json!({"b": 1}), 1));
+        assert_eq!(sent(&record(), std::slice::from_ref(&replace)), expected);
+        let with_theirs = there(&[("a", json!(0), 99, 0), ("c", json!(9), 99, 0)]);
+        let expected = Ok((OpKind::Update, json!({"a": null, "b": 1}), 1));
+        assert_eq!(sent(&with_theirs, &[replace]), expected, "its author never saw `c`");
     }
 
     #[test]
-    fn delete_then_create_replaces_and_no_old_field_survives() {
-        let change = expect_change(folded(
-            vec![
-                step(OpKind::Update, json!({"old": 1}), 1),
-                step(OpKind::Delete, json!({}), 2),
-                step(OpKind::Create, json!({"new": 1}), 3),
-            ],
-            false,
-        ));
+    fn what_is_made_is_a_create_with_the_whole_image_whatever_was_beneath() {
+        let ops = [tail_op(1, OpKind::Create, json!({"a": 1})), tail_op(2, OpKind::Update, json!({"b": 2}))];
+        let expected = Ok((OpKind::Create, json!({"a": 1, "b": 2}), 2));
+        assert_eq!(sent(&Registers::default(), &ops), expected);
+        assert_eq!(sent(&deleted(99, 0), &ops), expected);
+    }
+
+    #[test]
+    fn a_deletion_covers_what_was_before_it_and_is_sent_over_an_earlier_one() {
+        let ops = [tail_op(1, OpKind::Update, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
+        let deletion = Ok((OpKind::Delete, json!({}), 2));
+        assert_eq!(sent(&record(), &ops), deletion);
+        assert_eq!(sent(&deleted(99, 1), &ops), deletion, "it raises the stamp of what is deleted");
+        assert_eq!(sent(&deleted(99, 5), &ops), Err(AnnulledReason::NoEffect));
+    }
+
+    #[test]
+    fn what_was_made_and_deleted_here_is_nothing_unless_a_unit_with_it_was_sent() {
+        let ops = [tail_op(1, OpKind::Create, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
+        assert_eq!(sent(&Registers::default(), &ops), Err(AnnulledReason::CreatedAndDeleted));
+        let again = coalesce(&Registers::default(), ops.iter(), true).map(|sent| sent.kind);
+        assert_eq!(again, Ok(OpKind::Delete));
+    }
+
+    #[test]
+    fn a_deletion_and_a_creation_of_ours_take_away_what_was_there_with_the_stamp_of_the_deletion() {
+        let deletion = tail_op(1, OpKind::Delete, json!({}));
+        let at = Some(deletion.writes.stamp);
+        let ops = [deletion, with_cleared(tail_op(2, OpKind::Create, json!({"a": 2})), &["b"], at)];
+        assert_eq!(sent(&record(), &ops), Ok((OpKind::Replace, json!({"a": 2}), 2)));
+        let typed_since = there(&[("a", json!(0), 99, 0), ("b", json!(9), 99, 1)]);
+        let after = coalesce(&typed_since, ops.iter(), false).unwrap().after;
+        // Equal times: op 199 is above op 101.
         assert_eq!(
-            (change.kind, change.fields),
-            (OpKind::Replace, Fields::from_value(json!({"new": 1})).unwrap())
+            after.image(),
+            Some(fields(json!({"a": 2, "b": 9}))),
+            "by the stamp of the deletion it falls"
         );
     }
 
     #[test]
-    fn ops_fold_when_what_stood_between_them_was_given_up() {
-        let pair = |last, next| {
-            expect_change(folded(vec![step(last, json!({"a": 1}), 1), step(next, json!({"b": 2}), 2)], true))
-        };
-        let update_create = pair(OpKind::Update, OpKind::Create);
+    fn a_null_is_sent_wherever_its_author_saw_a_value_whatever_goes_along() {
+        let cleared = || with_cleared(tail_op(2, OpKind::Replace, json!({"b": 1})), &["own"], None);
+        let record = there(&[("a", json!(0), 99, 50), ("b", json!(0), 99, 0)]);
+        let expected = Ok((OpKind::Update, json!({"b": 1, "own": null}), 2));
         assert_eq!(
-            (update_create.kind, update_create.fields),
-            (OpKind::Update, Fields::from_value(json!({"a": 1, "b": 2})).unwrap())
+            sent(&record, &[cleared()]),
+            expected,
+            "the value of ours that it took away went before it"
         );
-        let delete_update = pair(OpKind::Delete, OpKind::Update);
-        assert_eq!(
-            (delete_update.kind, delete_update.fields),
-            (OpKind::Replace, Fields::from_value(json!({"b": 2})).unwrap())
-        );
+        let with_value = [tail_op(1, OpKind::Update, json!({"own": 1})), cleared()];
+        assert_eq!(sent(&record, &with_value), expected, "or goes along");
+        let written = tail_op(1, OpKind::Update, json!({"gone": null}));
+        assert_eq!(sent(&record, &[written]), Ok((OpKind::Update, json!({"gone": null}), 1)));
+    }
+
+    /// It was not sent, so that the creation was below the deletion at the server's join and nothing came of it.
+    #[test]
+    fn a_null_that_a_policy_raised_is_sent_where_it_is_all_that_stands_above_a_deletion() {
+        let mut replace = with_cleared(tail_op(1, OpKind::Replace, json!({"b": 1})), &["a"], None);
+        replace.pending.raise(&["a".to_owned()], Hlc::from_bits(5), None).unwrap();
+        replace.look_again().unwrap();
+        let expected = Ok((OpKind::Create, json!({"a": null, "b": 1}), 1));
+        assert_eq!(sent(&deleted(99, 4), &[replace]), expected);
+    }
+
+    #[test]
+    fn what_theirs_is_above_says_nothing_any_more() {
+        let theirs = there(&[("a", json!(9), 99, 50), ("b", json!(0), 99, 0)]);
+        let ops = [tail_op(1, OpKind::Update, json!({"a": 1}))];
+        assert_eq!(sent(&theirs, &ops), Err(AnnulledReason::NoEffect));
+        let ops = [tail_op(1, OpKind::Update, json!({"a": 1, "b": 1}))];
+        assert_eq!(sent(&theirs, &ops), Ok((OpKind::Update, json!({"b": 1}), 1)));
     }
 
     prop_compose! {
         fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
-            Just(serde_json::Value::Null), (0..3u8).prop_map(|n| json!(n)),
-        ], 0..3)) -> Fields {
-            members.into_iter().collect()
+            Just(Value::Null), (0..3u8).prop_map(|n| json!(n)),
+        ], 1..3)) -> Value {
+            Value::Object(members.into_iter().collect())
         }
     }
 
-    prop_compose! {
-        fn some_start()(which in 0..3u8, before in some_fields()) -> Image {
-            let before = before.into_image();
-            match which {
-                0 => Image::default(),
-                1 => Image { fields: Some(before), before_deletion: None },
-                _ => Image { fields: None, before_deletion: Some(before) },
-            }
-        }
+    fn some_record() -> impl Strategy<Value = Registers> {
+        let field = (0..3u8, 0..9u64, prop::bool::weighted(0.2));
+        let live = prop::collection::btree_map("[a-c]", field, 0..4).prop_map(|fields| {
+            let value = |number: u8, is_null| if is_null { Value::Null } else { json!(number) };
+            let fields = fields.iter();
+            let fields = fields
+                .map(|(name, (number, at, is_null))| (name.as_str(), value(*number, *is_null), 99, *at));
+            there(&fields.collect::<Vec<_>>())
+        });
+        prop_oneof![3 => live, 1 => (0..9u64).prop_map(|at| deleted(99, at)), 1 => Just(Registers::default())]
     }
 
     proptest! {
+        /// Ops are made at 1, 2, 3, …; what the server has may be later than any of them, and policies took fields away and raised some.
         #[test]
-        fn applying_what_ops_come_to_equals_applying_the_ops(
-            start in some_start(), steps in prop::collection::vec((0..4u8, some_fields()), 0..8),
+        fn what_is_sent_joined_to_what_is_confirmed_is_what_the_ops_joined_one_by_one_come_to(
+            confirmed in some_record(),
+            ops in prop::collection::vec((some_fields(), 0..4usize, prop::option::of("[a-c]"), prop::option::of(5..12u64)), 1..5),
         ) {
-            let known = start != Image::default();
-            let (mut one_by_one, mut folded) = (start.clone(), Folded::Nothing);
-            for (at, (choice, fields)) in steps.into_iter().enumerate() {
-                let kind = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace][usize::from(choice)];
-                let fields = if kind == OpKind::Delete { Fields::new() } else { fields };
-                one_by_one.apply(kind, &fields);
-                let step = Step { kind, fields, edited_at: Hlc::from_bits(at as u64 + 1) };
-                folded = folded.then(step, known);
+            let kinds = [OpKind::Create, OpKind::Update, OpKind::Replace, OpKind::Delete];
+            let mut tail: Vec<TailOp> = Vec::new();
+            for (number, (said, kind, lost, raised)) in (1..).zip(ops) {
+                let kind = kinds[kind];
+                let mut op = tail_op(number, kind, if kind == OpKind::Delete { json!({}) } else { said });
+                let deletion = tail.last().filter(|last| last.deletes()).map(|last| last.writes.stamp);
+                if kind == OpKind::Replace || kind == OpKind::Create && deletion.is_some() {
+                    let known = ["a", "b", "c"].into_iter().filter(|name| !op.named.has(name)).collect::<Vec<_>>();
+                    op = with_cleared(op, &known, deletion.filter(|_| kind == OpKind::Create));
+                }
+                if let Some(raised) = raised {
+                    op.pending.raise(&["a".to_owned()], Hlc::from_bits(raised), None).unwrap();
+                }
+                op.pending.drop_fields(&Vec::from_iter(lost)).unwrap();
+                op.look_again().unwrap();
+                tail.push(op);
             }
-            let mut at_once = start;
-            if let Folded::Change(change) = folded {
-                at_once.apply(change.kind, &change.fields);
+            let one_by_one = confirmed.with(tail.iter().map(|op| &op.writes));
+            let read = |record: &Registers| record.image().map(|image| {
+                let stamped = image.iter().map(|(name, value)| (name.to_owned(), value.clone(), record.stamp_of(name)));
+                stamped.collect::<Vec<_>>()
+            });
+            match coalesce(&confirmed, tail.iter(), false) {
+                Err(_) => prop_assert_eq!(read(&one_by_one), read(&confirmed), "they come to nothing"),
+                Ok(sent) => {
+                    let Coalesced { kind, fields, stamp, older, after } = sent;
+                    prop_assert_eq!(&after, &one_by_one);
+                    let change = UnitChange {
+                        key: key("1"),
+                        kind,
+                        base: None,
+                        ops: vec![stamp.op],
+                        edited_at: stamp.edited_at,
+                        older,
+                        schema_version: 1,
+                        fields: None,
+                    };
+                    let mut at_once = confirmed;
+                    at_once.join_sent(&change, fields);
+                    prop_assert_eq!(read(&at_once), read(&one_by_one));
+                }
             }
-            prop_assert_eq!(one_by_one.fields, at_once.fields);
         }
     }
 }

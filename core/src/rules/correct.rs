@@ -7,12 +7,7 @@
 //! | stands behind it and was not sent | becomes part of the new op, and ends | stays; what it set anew is its own to say |
 //! | is under way | stays; what it set anew is its own to say | stays; what it set anew is its own to say |
 //!
-//! | the ops come to ↓ / without them the app would read → | a record | no record |
-//! |---|---|---|
-//! | a create | an update | a create |
-//! | an update | an update | a create |
-//! | a replace | an update | a create |
-//! | a delete | a delete | refused when it is written |
+//! The new op is an update where the app would read a record without the ops that end, else a create.
 //!
 //! An op that does not get through ([`super::isolated`]) is corrected in two steps: it is taken out of its unit, which makes it
 //! a dead letter, and then corrected as one.
@@ -22,28 +17,14 @@
 //! 2. A correction ends no op that is under way, and brings back no value that a later op of the record set anew.
 //! 3. What was corrected stays in the log, and the new op cites it.
 
-use super::Image;
-use super::coalesce::{Folded, FoldedChange, Step};
 use super::isolated::{Isolated, Rest};
 use super::not_possible::NotPossible;
-use crate::entry::{Decision, PlannedOp};
+use crate::entry::Decision;
 use crate::fields::Fields;
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind};
-
-/// An op of a record's tail.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TailOp {
-    /// Which.
-    pub op: PlannedOp,
-    /// What is left of it.
-    pub step: Step,
-    /// Whether it was sent and has no answer yet.
-    pub under_way: bool,
-    /// Whether a later op, which has ended, left it nothing to say.
-    pub outdated: bool,
-}
+use crate::record::{Registers, TailOp};
 
 /// What a corrected dead letter comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,69 +38,56 @@ pub struct Correction {
 }
 
 /// Decides what a dead letter with `better` on top of its fields comes to. `confirmed` is what the server has of the record,
-/// `tail` are its pending ops, oldest first.
+/// `tail` are its pending ops, oldest first, and `in_flight` says of which of these no answer has come.
 ///
 /// # Errors
 /// [`NotPossible`] if the op is not in the tail, or deletes.
 pub fn correct(
     key: &RecordKey,
-    confirmed: Option<Fields>,
+    confirmed: &Registers,
     tail: &[TailOp],
+    in_flight: impl Fn(&TailOp) -> bool,
     dead: OpId,
     better: Fields,
 ) -> Result<Correction, NotPossible> {
     let letter = tail.iter().find(|found| found.op.id == dead).ok_or(NotPossible::NotRefused(dead))?;
-    if letter.step.kind == OpKind::Delete {
+    if letter.kind == OpKind::Delete {
         return Err(NotPossible::NothingToCorrect(dead));
     }
-    let (change, taken) = take_in(tail, letter).ok_or(NotPossible::NotRefused(dead))?;
-    let image = image_without(confirmed, tail, &taken);
-    let kind = match (change.kind, &image) {
-        (OpKind::Create | OpKind::Replace, Some(_)) => OpKind::Update,
-        (OpKind::Update | OpKind::Replace, None) => OpKind::Create,
-        (kind, _) => kind,
-    };
-    let mut fields = change.fields;
+    let takes_all = letter.kind == OpKind::Create;
+    let is_taken = |op: &TailOp| op.op.id == dead || takes_all && !in_flight(op);
+    let mut fields = taken_in(confirmed, tail, is_taken);
     fields.compose(better);
+    let stays = tail.iter().filter(|op| !is_taken(op));
+    let image = confirmed.with(stays.map(|op| &op.writes)).image();
+    let kind = if image.is_some() { OpKind::Update } else { OpKind::Create };
     let mutation = Mutation { key: key.clone(), kind, fields, cites: Some(dead) };
-    let ends = taken.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }).collect();
+    let taken = tail.iter().filter(|op| is_taken(op));
+    let ends = taken.map(|op| Decision::Superseded { key: key.clone(), op: op.op }).collect();
     Ok(Correction { mutation, image, ends })
 }
 
-/// Folds a dead letter with what becomes part of the new op; returns what they come to, and which ops they are. `None` if they
-/// come to nothing.
-fn take_in(tail: &[TailOp], letter: &TailOp) -> Option<(FoldedChange, Vec<PlannedOp>)> {
-    let takes_all = letter.step.kind == OpKind::Create;
-    let (mut folded, mut taken) = (Folded::Nothing, Vec::new());
-    for found in tail {
-        if found.op.id == letter.op.id || (takes_all && !found.under_way) {
-            folded = folded.then(found.step.clone(), true);
-            taken.push(found.op);
-        } else if let Folded::Change(change) = &mut folded {
-            // It stays, and stands before the new op: what it set anew is its own to say.
-            match found.step.kind {
-                OpKind::Update => {
-                    change.fields = change.fields.filtered(|name| found.step.fields.get(name).is_none());
-                }
-                OpKind::Create | OpKind::Replace => change.fields = Fields::new(),
-                // Who corrects what was deleted since wants it back, with all that it said.
-                OpKind::Delete => {}
-            }
+/// Returns what becomes part of the new op: neither what somebody else wrote over meanwhile, nor what a later op that stays set anew.
+fn taken_in(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&TailOp) -> bool) -> Fields {
+    let mut fields = Fields::new();
+    for op in tail {
+        if is_taken(op) {
+            let stands = |name: &str| {
+                let own = op.writes.fields.get(name).map(|field| field.stamp);
+                !confirmed.is_live() || own.is_some_and(|own| own > confirmed.stamp_of(name))
+            };
+            fields.compose(op.named.filtered(stands));
+            continue;
+        }
+        // It stays, and stands before the new op: what it set anew is its own to say.
+        match op.kind {
+            OpKind::Update => fields = fields.filtered(|name| !op.named.has(name)),
+            OpKind::Create | OpKind::Replace => fields = Fields::new(),
+            // Who corrects what was deleted since wants it back, with all that it said.
+            OpKind::Delete => {}
         }
     }
-    match folded {
-        Folded::Change(change) => Some((change, taken)),
-        Folded::Nothing => None,
-    }
-}
-
-/// Returns what the app would read of a record without some ops of its tail.
-fn image_without(confirmed: Option<Fields>, tail: &[TailOp], without: &[PlannedOp]) -> Option<Fields> {
-    let mut image = Image { fields: confirmed, before_deletion: None };
-    for stays in tail.iter().filter(|found| !found.outdated && !without.contains(&found.op)) {
-        image.apply(stays.step.kind, &stays.step.fields);
-    }
-    image.fields
+    fields
 }
 
 /// Says what becomes of the rest of a unit that does not get through when this op of it is to be corrected.
@@ -140,31 +108,49 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::entry::PlannedOp;
     use crate::rules::desk::{fields, key, op_id, unit_id};
-    use crate::rules::test_tail::planned;
-    use crate::time::Hlc;
+    use crate::rules::test_tail::{planned, tail_op, there};
 
-    /// Ops 1, 2, 3, … of a record, each with whether it is under way.
-    fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<TailOp> {
-        let ops = (1..).zip(ops).map(|(number, (kind, said, under_way))| TailOp {
-            op: planned(number),
-            step: Step { kind, fields: fields(said), edited_at: Hlc::from_bits(number.into()) },
-            under_way,
-            outdated: false,
-        });
+    /// Ops 1, 2, 3, … of a record, made at their numbers, each with whether it has no answer yet.
+    fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<(TailOp, bool)> {
+        let ops =
+            (1..).zip(ops).map(|(number, (kind, said, in_flight))| (tail_op(number, kind, said), in_flight));
         ops.collect()
+    }
+
+    /// What the server has: written by somebody else before any op of the tail.
+    fn known(confirmed: Option<Value>) -> Registers {
+        let members = confirmed.map(|confirmed| fields(confirmed).into_map());
+        let read = |members: serde_json::Map<String, Value>| {
+            let all: Vec<_> = members.into_iter().collect();
+            let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.clone(), 99, 0)).collect();
+            there(&all)
+        };
+        members.map(read).unwrap_or_default()
+    }
+
+    fn correct_in(
+        confirmed: &Registers,
+        tail: &[(TailOp, bool)],
+        dead: u8,
+        better: Fields,
+    ) -> Result<Correction, NotPossible> {
+        let in_flight: Vec<_> =
+            tail.iter().filter(|(_, in_flight)| *in_flight).map(|(op, _)| op.op.id).collect();
+        let ops: Vec<_> = tail.iter().map(|(op, _)| op.clone()).collect();
+        correct(&key("1"), confirmed, &ops, |op| in_flight.contains(&op.op.id), op_id(dead), better)
     }
 
     /// Corrects an op; returns what is written, on which image, and the ops that end.
     #[track_caller]
     fn corrected(
         confirmed: Option<Value>,
-        tail: &[TailOp],
+        tail: &[(TailOp, bool)],
         dead: u8,
         better: Value,
     ) -> (OpKind, Fields, Option<Fields>, Vec<PlannedOp>) {
-        let confirmed = confirmed.map(fields);
-        let correction = correct(&key("1"), confirmed, tail, op_id(dead), fields(better)).unwrap();
+        let correction = correct_in(&known(confirmed), tail, dead, fields(better)).unwrap();
         assert_eq!((&correction.mutation.key, correction.mutation.cites), (&key("1"), Some(op_id(dead))));
         let ended = correction.ends.into_iter().map(|decision| match decision {
             Decision::Superseded { key: of, op } if of == key("1") => op,
@@ -234,14 +220,26 @@ mod tests {
     fn an_op_that_has_nothing_left_to_say_is_not_part_of_the_image() {
         let mut tail =
             tail(vec![(OpKind::Replace, json!({"a": 1}), false), (OpKind::Update, json!({"b": 1}), false)]);
-        tail[0].outdated = true;
+        tail[0].0.pending.empty();
+        tail[0].0.look_again().unwrap();
         let (_, _, image, _) = corrected(Some(json!({"a": 0})), &tail, 2, json!({"b": 2}));
         assert_eq!(image, Some(fields(json!({"a": 0}))));
     }
 
     #[test]
+    fn a_correction_does_not_say_again_what_somebody_else_wrote_over_meanwhile() {
+        let tail = tail(vec![(OpKind::Update, json!({"a": 1, "b": 1}), false)]);
+        let theirs = there(&[("a", json!(9), 99, 50), ("b", json!(0), 99, 0)]);
+        let correction = correct_in(&theirs, &tail, 1, fields(json!({"c": 2}))).unwrap();
+        assert_eq!(
+            correction.mutation,
+            Mutation { cites: Some(op_id(1)), ..Mutation::update(key("1"), fields(json!({"b": 1, "c": 2}))) }
+        );
+    }
+
+    #[test]
     fn only_what_is_there_and_says_something_is_corrected() {
-        let of = |tail: &[TailOp]| correct(&key("1"), None, tail, op_id(1), Fields::new());
+        let of = |tail: &[(TailOp, bool)]| correct_in(&Registers::default(), tail, 1, Fields::new());
         assert_eq!(of(&[]), Err(NotPossible::NotRefused(op_id(1))));
         let deletion = tail(vec![(OpKind::Delete, json!({}), false)]);
         assert_eq!(of(&deletion), Err(NotPossible::NothingToCorrect(op_id(1))));

@@ -28,6 +28,7 @@ use crate::ids::{Epoch, UnitId};
 use crate::limits;
 use crate::numbers::{Seq, Version};
 use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
+use crate::time::Hlc;
 
 /// What a device knows that an answer must agree with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,14 +100,16 @@ fn outcomes(request: &ExchangeRequest, answer: &ExchangeAnswer) -> Result<(), &'
 
 fn shown_by(outcome: &Outcome) -> &[Change] {
     match outcome {
-        Outcome::Applied { current, .. } | Outcome::Stale { current, .. } => current,
+        Outcome::Applied { current, .. }
+        | Outcome::Duplicate { current, .. }
+        | Outcome::Stale { current, .. } => current,
         _ => &[],
     }
 }
 
 fn versions_of(outcome: &Outcome) -> Vec<Version> {
     match outcome {
-        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } => {
+        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } => {
             versions.values().copied().collect()
         }
         _ => Vec::new(),
@@ -115,11 +118,14 @@ fn versions_of(outcome: &Outcome) -> Vec<Version> {
 
 fn of_change(change: &Change, known: &KnownOfServer) -> Result<(), &'static str> {
     of_version(change.version, !change.deleted, known)?;
-    let older =
-        change.older.keys().fold(0usize, |bytes, name| bytes.saturating_add(name.len() + STAMP_BYTES));
+    let names = change.older.iter().flat_map(|write| &write.fields);
+    let older = names.fold(change.older.len().saturating_mul(WRITE_BYTES), |bytes, name| {
+        bytes.saturating_add(name.len() + NAME_BYTES)
+    });
     check(older <= limits::OLDER_BYTES, "older")?;
-    check(change.edited_at.is_plausible(), "stamp")?;
-    check(change.older.values().all(|stamp| stamp.is_plausible()), "stamp")
+    let floor = change.floor.map(|floor| floor.edited_at);
+    let stamps = change.older.iter().map(|write| write.edited_at).chain(floor).chain([change.edited_at]);
+    check(stamps.into_iter().all(Hlc::is_plausible), "stamp")
 }
 
 /// A record that never was has the version 0, and is a deletion.
@@ -146,8 +152,10 @@ fn heads(
     Ok(())
 }
 
-/// What a stamp and the length of its field's name take.
-const STAMP_BYTES: usize = 12;
+/// What a write takes that fields come from, besides their names: its stamp, its op, and how many they are.
+const WRITE_BYTES: usize = 28;
+/// What the length of a field's name takes.
+const NAME_BYTES: usize = 3;
 
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,22 @@
 //! A book in memory, for the tests of the rules that read one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 
 use serde_json::{Value, json};
 
 use super::answer::{Answered, take_answer};
 use super::{OpContent, View};
 use crate::entry::{AnnulledReason, Decision, FieldsSource, PlannedOp};
-use crate::fields::{Fields, FieldsJson};
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, RequestId, ServerEpoch, ServerId, UnitId};
 use crate::names::RecordKey;
 use crate::numbers::{Hash, Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Change, ExchangeAnswer, MARKER, Outcome, PROTOCOL, SetAside, UnitOutcome};
 use crate::random::SeededRandomness;
-use crate::rows::{Confirmed, RecordRow, TailRef, UnitChangeRow, UnitRow, Visible};
+pub(super) use crate::record::test_ops::{fields, op_id};
+use crate::record::{Pending, SentFor};
+use crate::rows::{Confirmed, RecordRow, UnitChangeRow, UnitRow, Visible};
 use crate::schema::{EntityRules, Schema};
 use crate::time::{Hlc, WallTime};
 
@@ -28,28 +29,28 @@ pub(super) struct Desk {
 }
 
 impl View for Desk {
-    type Error = Infallible;
+    type Error = InvalidFields;
 
-    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Infallible> {
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, InvalidFields> {
         Ok(self.records.get(key).cloned())
     }
 
-    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Infallible> {
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, InvalidFields> {
         Ok(self.units.get(unit).cloned())
     }
 
-    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Infallible> {
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, InvalidFields> {
         let holds = |unit: &UnitRow| {
             unit.changes.iter().flat_map(|change| &change.ops).any(|planned| planned.id == *op)
         };
         Ok(self.units.iter().find(|(_, unit)| holds(unit)).map(|(id, _)| *id))
     }
 
-    fn op(&mut self, place: OpPlace) -> Result<OpContent, Infallible> {
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, InvalidFields> {
         Ok(self.ops[&place].clone())
     }
 
-    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Infallible> {
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, InvalidFields> {
         let FieldsSource::OfOp(place) = source else { return Ok(None) };
         Ok(Some(self.ops[&place].fields.to_json()))
     }
@@ -63,22 +64,15 @@ pub(super) fn unit_id(number: u8) -> UnitId {
     UnitId::from_bytes([number; 16])
 }
 
-pub(super) fn op_id(number: u8) -> OpId {
-    OpId::from_bytes([100 + number; 16])
-}
-
-pub(super) fn fields(value: Value) -> Fields {
-    Fields::from_value(value).unwrap()
-}
-
 impl Desk {
     /// Puts in a confirmed record with updates that set `n` to their numbers, and a unit that carries the first of them.
     pub(super) fn with(mut self, record: &str, unit: u8, carried: u8, waiting: u8) -> Self {
         let place = |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
         let id = |number: u8| op_id(unit * 10 + number);
-        let reference = |number: u8| TailRef::new(id(number), place(number), OpKind::Update);
+        let stamp = |number: u8| Hlc::from_bits(1_000 + u64::from(number));
+        let waits = |number: u8| Pending::new(id(number), place(number), OpKind::Update, stamp(number));
         for number in 0..carried + waiting {
-            let edited_at = Hlc::from_bits(1_000 + u64::from(number));
+            let edited_at = stamp(number);
             let fields = fields(json!({ "n": number }));
             let content =
                 OpContent { id: id(number), kind: OpKind::Update, edited_at, schema_version: 1, fields };
@@ -87,13 +81,16 @@ impl Desk {
         let confirmed = Confirmed {
             version: Version::new(1),
             edited_at: Hlc::ZERO,
+            op: OpId::from_bytes([0; 16]),
+            older: Vec::new(),
+            floor: None,
             deleted: false,
             fields: fields(json!({"n": "before"})).to_json(),
         };
         let row = RecordRow {
-            confirmed: Some(confirmed),
+            confirmed: Some(confirmed.clone()),
             visible: Visible::AsConfirmed,
-            tail: (0..carried + waiting).map(reference).collect(),
+            tail: (0..carried + waiting).map(waits).collect(),
             ..RecordRow::default()
         };
         self.records.insert(key(record), row);
@@ -102,8 +99,8 @@ impl Desk {
             kind: OpKind::Update,
             ops: (0..carried).map(|number| PlannedOp { id: id(number), place: place(number) }).collect(),
             base: Some(Version::new(1)),
-            base_fields: Some(fields(json!({"n": "before"})).to_json()),
-            edited_at: Hlc::from_bits(1_000),
+            sent_for: SentFor { version: Some(Version::new(1)), record: Some(confirmed) },
+            edited_at: stamp(carried.saturating_sub(1)),
             older: Vec::new(),
             schema_version: 1,
             fields: FieldsSource::OfOp(place(carried.saturating_sub(1))),
@@ -131,9 +128,9 @@ impl Desk {
 
     /// Makes an op of a record's tail a delete, and returns it.
     pub(super) fn turn_into_delete(&mut self, record: &str, number: usize) -> OpId {
-        let reference = &mut self.row(record).tail[number];
-        reference.kind = OpKind::Delete;
-        let (op, place) = (reference.op, reference.place);
+        let pending = &mut self.row(record).tail[number];
+        pending.kind = OpKind::Delete;
+        let (op, place) = (pending.op, pending.place);
         let content = self.ops.get_mut(&place).unwrap();
         (content.kind, content.fields) = (OpKind::Delete, Fields::new());
         op
@@ -171,7 +168,8 @@ pub(super) fn theirs(record: &str, version: u64, value: Value) -> Change {
         version: Version::new(version),
         edited_at: Hlc::from_bits(5_000),
         op: op_id(99),
-        older: BTreeMap::new(),
+        older: Vec::new(),
+        floor: None,
         deleted: false,
         partial: false,
         fields: Some(fields(value).to_json()),
@@ -188,6 +186,15 @@ pub(super) fn annulled(answered: &Answered) -> Vec<(AnnulledReason, Vec<OpId>)> 
         Decision::Annulled(annulled) => {
             Some((annulled.reason, annulled.ops.iter().map(|op| op.id).collect()))
         }
+        _ => None,
+    });
+    ends.collect()
+}
+
+/// Returns the ops of which nothing was left, in the order in which they end.
+pub(super) fn superseded(answered: &Answered) -> Vec<OpId> {
+    let ends = answered.decisions.iter().filter_map(|decision| match decision {
+        Decision::Superseded { op, .. } => Some(op.id),
         _ => None,
     });
     ends.collect()

@@ -7,7 +7,7 @@
 //! | is parked such that a person may discard it ([`super::status::Stopped`]) | yes | see below |
 //! | anything else | no | |
 //!
-//! | the op | the server has the record | the server has no such record |
+//! | the op | the record is there without it | it is not: the server has none, or a deletion of ours is beneath |
 //! |---|---|---|
 //! | creates it | it alone | it, and the later ops of the record: without it there is none that they could change |
 //! | does anything else | it alone | it alone |
@@ -16,6 +16,7 @@
 //! 1. Each op ends once, however many of the ops that a person named take it along.
 //! 2. If one op may not be given up, nothing is done to the others.
 //! 3. The decision names every op that ends, so applying it needs no rule.
+//! 4. What a later creation took away by the stamp of a deletion that ends comes back with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,8 @@ use crate::entry::{Decision, PlannedOp};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
-use crate::rows::{RecordRow, TailRef};
+use crate::record::{Pending, fall_with};
+use crate::rows::RecordRow;
 use crate::tail::Tail;
 
 /// An op that a person gives up.
@@ -70,21 +72,34 @@ pub fn given_up<E: From<NotPossible>>(
     Ok(found)
 }
 
-/// Decides what ends with the ops that a person gives up. `rows` are the rows of their records.
-pub fn discard(given_up: &[GivenUp], rows: &BTreeMap<RecordKey, RecordRow>) -> Vec<Decision> {
+/// Decides what ends with the ops that a person gives up. `rows` are the rows of their records; `under_way` says of which ops no answer
+/// has come: these are left to it.
+pub fn discard(
+    given_up: &[GivenUp],
+    rows: &BTreeMap<RecordKey, RecordRow>,
+    under_way: impl Fn(OpPlace) -> bool,
+) -> Vec<Decision> {
     let (mut ended, mut decisions) = (BTreeSet::new(), Vec::new());
     for GivenUp { key, op, kind } in given_up {
         let Some(row) = rows.get(key) else { continue };
-        let takes_later = *kind == OpKind::Create && row.confirmed_image().is_none();
-        let ends = |found: &&TailRef| found.place == op.place || (takes_later && found.place > op.place);
-        for found in row.tail.iter().filter(ends) {
-            if ended.insert(found.place) {
-                let op = PlannedOp { id: found.op, place: found.place };
-                decisions.push(Decision::Discarded { key: key.clone(), op });
-            }
-        }
+        let takes_later = *kind == OpKind::Create && !is_there_without(row, op.place);
+        let stands_on = |found: &Pending| takes_later && found.place > op.place && !under_way(found.place);
+        let ends = |found: &&Pending| found.place == op.place || stands_on(found);
+        let ends: Vec<_> = row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
+        let ops: Vec<_> =
+            ends.into_iter().map(|found| PlannedOp { id: found.op, place: found.place }).collect();
+        let falls = fall_with(row.tail.iter(), &ops).into_iter().filter(|(op, _)| !ended.contains(&op.place));
+        decisions.extend(falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
+        decisions.extend(ops.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
     }
     decisions
+}
+
+/// Returns whether the record is there without a creation of ours at this place: the server has it, and no deletion of ours is beneath.
+fn is_there_without(row: &RecordRow, creation: OpPlace) -> bool {
+    let before = row.tail.iter().rev().find(|earlier| earlier.place < creation);
+    let is_deleted = before.is_some_and(|before| before.kind == OpKind::Delete && !before.emptied);
+    row.confirmed_image().is_some() && !is_deleted
 }
 
 #[cfg(test)]
@@ -146,7 +161,7 @@ mod tests {
             GivenUp { key: key("1"), op, kind: *kind }
         });
         let rows = BTreeMap::from([(key("1"), row_of(confirmed, &[1, 2, 3]))]);
-        let decisions = discard(&given.collect::<Vec<_>>(), &rows);
+        let decisions = discard(&given.collect::<Vec<_>>(), &rows, |_| false);
         let ended = decisions.into_iter().map(|decision| match decision {
             Decision::Discarded { key: of, op } if of == key("1") => op,
             other => panic!("not discarded: {other:?}"),

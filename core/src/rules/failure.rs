@@ -127,7 +127,14 @@ pub fn isolate(
 ) -> Vec<Decision> {
     if let (Some(code), [lone]) = (refused_for_good(failure), units) {
         let (unit, planned, tries) = (lone.unit, lone.planned, lone.tries.saturating_add(1));
-        return vec![Decision::DeadLettered { unit, planned, tries, code: code.to_owned(), message: None }];
+        return vec![Decision::DeadLettered {
+            unit,
+            planned,
+            tries,
+            code: code.to_owned(),
+            message: None,
+            answered: false,
+        }];
     }
     let is_known = units.iter().any(|unit| unit.suspicion.is_some());
     // What our server refuses it refuses again. What is too large together need not be so in parts: less is sent at a time.

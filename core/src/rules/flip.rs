@@ -18,7 +18,7 @@
 
 use serde_json::Value;
 
-use super::Image;
+use super::apply_to_image;
 use super::not_possible::NotPossible;
 use crate::entry::{Extent, Winner};
 use crate::fields::Fields;
@@ -39,9 +39,8 @@ pub struct FlipFields {
 impl FlipFields {
     /// What our op makes of a record that was deleted: an update stands on the last image, anything else on its own.
     fn last_with_ours(&self, kind: OpKind) -> Fields {
-        let mut image = Image { fields: None, before_deletion: Some(self.last.clone()) };
-        image.apply(kind, &self.local);
-        image.fields.unwrap_or_default()
+        let last = Some(self.last.clone()).filter(|_| kind == OpKind::Update);
+        apply_to_image(last, kind, &self.local).unwrap_or_default()
     }
 }
 

@@ -1,28 +1,22 @@
 //! How a group of ops becomes a unit whose bytes never change, and how those bytes are found again.
 //!
 //! ```text
-//!   group ──fold──► change ──fit to confirmed──► planned change ──► unit, digest
+//!   group ──coalesce──► change ──► planned change ──► unit, digest
 //!   unit's row ──thaw──► the same unit, same digest
 //! ```
-//!
-//! | folded ↓ / confirmed → | is there | is deleted, or was never there |
-//! |---|---|---|
-//! | create | update: the fields merge into what someone else created | create |
-//! | update | update | create, with the whole visible image |
-//! | replace | replace | create |
-//! | delete | delete | nothing, unless an attempt may have created it |
 //!
 //! Invariants: what is frozen is a pure function of the log up to the plan; `thaw(freeze(x)) == x`, checked by the digest
 //! each time a unit is sent.
 
-use super::coalesce::{Folded, FoldedChange, Step};
+use super::View;
+use super::coalesce::{Coalesced, coalesce};
 use super::group::Group;
 use super::size::{Excess, fitting, over};
-use super::{Image, View, effective_fields};
 use crate::entry::{
-    Annulled, AnnulledReason, FieldsSource, Items, Planned, PlannedChange, PlannedOp, PlannedUnit,
+    Annulled, AnnulledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned, PlannedChange,
+    PlannedOp, PlannedUnit,
 };
-use crate::fields::FieldsJson;
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::UnitId;
 use crate::limits;
 use crate::names::RecordKey;
@@ -30,8 +24,9 @@ use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
+use crate::record::{SentFor, TailOp, fall_with};
 use crate::rows::{RecordRow, UnitRow};
-use crate::time::{Hlc, WallTime};
+use crate::time::WallTime;
 
 /// The log does not hold what a unit is made of.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +37,7 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     View(E),
     /// Stored fields are damaged.
     #[error(transparent)]
-    Fields(#[from] crate::fields::InvalidFields),
+    Fields(#[from] InvalidFields),
     /// The frozen bytes are no longer what was planned.
     #[error("unit {unit} no longer has the content that was planned: its bytes were altered since")]
     DigestDiffers {
@@ -58,8 +53,21 @@ pub struct Frozen {
     pub planned: Planned,
     /// The values of that entry.
     pub items: Items,
+    /// What falls with what the plan annuls: what later creations took away by the stamp of a deletion.
+    pub fallen: Vec<Decision>,
     /// Records that would be over the limit of size, of which nothing is in the plan.
     pub too_large: Vec<RecordKey>,
+}
+
+impl Frozen {
+    /// Returns the entries that say so: the plan, and what falls with it.
+    pub fn into_drafts(self) -> Vec<Draft> {
+        let is_empty = self.planned.units.is_empty() && self.planned.annulled.is_empty();
+        let plan = Draft { meta: Meta::Control(Control::Planned(self.planned)), items: self.items };
+        let fallen = Draft::control(Control::Decided(self.fallen.clone()));
+        let plan = (!is_empty).then_some(plan).into_iter();
+        plan.chain((!self.fallen.is_empty()).then_some(fallen)).collect()
+    }
 }
 
 /// Freezes groups into one plan. `seq` is the place that the plan's entry will have.
@@ -77,7 +85,7 @@ where
     V::Error: std::error::Error,
 {
     let planned = Planned { units: Vec::new(), annulled: Vec::new() };
-    let frozen = Frozen { planned, items: Items::default(), too_large: Vec::new() };
+    let frozen = Frozen { planned, items: Items::default(), fallen: Vec::new(), too_large: Vec::new() };
     let mut freezing = Freezing { frozen, seq, now, random };
     for group in groups {
         if freezing.group(view, group)? {
@@ -107,39 +115,32 @@ impl Freezing<'_> {
     where
         V::Error: std::error::Error,
     {
-        let (items, annulled) = (self.frozen.items.len(), self.frozen.planned.annulled.len());
+        let frozen = &self.frozen;
+        let before = (frozen.items.len(), frozen.planned.annulled.len(), frozen.fallen.len());
         let id = UnitId::new(self.now, self.random);
-        let mut changes = Vec::new();
-        let mut wire = Vec::new();
-        let mut replaces: Vec<UnitId> = Vec::new();
+        let (mut changes, mut wire, mut replaces) = (Vec::new(), Vec::new(), Vec::<UnitId>::new());
         for (key, places) in &group.records {
             let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
-            let (ops, folded) = fold(view, &row, places, group.replaces.is_some())?;
-            let base = folded.base;
-            let carried = row.tail.iter().filter(|reference| places.contains(&reference.place));
-            for former in carried.flat_map(|reference| &reference.attempts) {
+            let prepared = prepare(view, &row, places, group.replaces.is_some())?;
+            let carried = row.tail.iter().filter(|pending| places.contains(&pending.place));
+            for former in carried.flat_map(|pending| &pending.attempts) {
                 if !replaces.contains(former) {
                     replaces.push(*former);
                 }
             }
-            let fitted = match fit(&row, folded, group.replaces.is_some())? {
-                Ok(fitted) => fitted,
-                Err(reason) => {
-                    self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
-                    continue;
+            match self.record(key, &row, prepared)? {
+                Sendable::Change(change, json) => {
+                    wire.push(wire_change(&change, json));
+                    changes.push(change);
                 }
-            };
-            let json = fitted.fields.as_ref().map(crate::fields::Fields::to_json);
-            if let Some(json) = &json
-                && over(&row, fitted.kind, json)?.is_some()
-            {
-                self.frozen.items.truncate(items);
-                self.frozen.planned.annulled.truncate(annulled);
-                return Ok(false);
+                Sendable::Nothing => {}
+                Sendable::TooLarge => {
+                    self.frozen.items.truncate(before.0);
+                    self.frozen.planned.annulled.truncate(before.1);
+                    self.frozen.fallen.truncate(before.2);
+                    return Ok(false);
+                }
             }
-            let change = self.change(key, fitted, ops, base, json.as_ref());
-            wire.push(wire_change(&change, json));
-            changes.push(change);
         }
         if !changes.is_empty() {
             // A server takes no longer list; the newest attempts are the likeliest to be unknown.
@@ -152,30 +153,49 @@ impl Freezing<'_> {
         Ok(true)
     }
 
-    fn change(
+    /// Freezes what ops of one record come to, or ends them with what falls with them.
+    fn record(
         &mut self,
         key: &RecordKey,
-        fitted: Fitted,
-        ops: Vec<PlannedOp>,
-        base: Option<Version>,
-        json: Option<&FieldsJson>,
-    ) -> PlannedChange {
-        let fields = match (json, ops.as_slice(), fitted.as_written) {
+        row: &RecordRow,
+        prepared: Prepared,
+    ) -> Result<Sendable, InvalidFields> {
+        let Prepared { ops, base, schema_version, as_written, coalesced } = prepared;
+        let Coalesced { kind, fields, stamp, older, .. } = match coalesced {
+            Ok(coalesced) => coalesced,
+            Err(reason) => {
+                let falls = fall_with(row.tail.iter(), &ops).into_iter();
+                let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
+                self.frozen.fallen.extend(falls);
+                self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
+                return Ok(Sendable::Nothing);
+            }
+        };
+        let json = (kind != OpKind::Delete).then(|| fields.to_json());
+        if let Some(json) = &json
+            && over(row, kind, json)?.is_some()
+        {
+            return Ok(Sendable::TooLarge);
+        }
+        let fields = match (&json, ops.as_slice(), as_written) {
             (None, ..) => FieldsSource::Nothing,
             (Some(_), [op], true) => FieldsSource::OfOp(op.place),
             (Some(json), ..) => FieldsSource::Item(self.seq, self.frozen.items.add_fields(json, self.random)),
         };
-        PlannedChange {
-            key: key.clone(),
-            kind: fitted.kind,
-            ops,
-            base,
-            edited_at: fitted.edited_at,
-            older: fitted.older,
-            schema_version: fitted.schema_version,
-            fields,
-        }
+        let (key, edited_at) = (key.clone(), stamp.edited_at);
+        let change = PlannedChange { key, kind, ops, base, edited_at, older, schema_version, fields };
+        Ok(Sendable::Change(change, json))
     }
+}
+
+/// What ops of one record come to.
+enum Sendable {
+    /// A change, with its fields.
+    Change(PlannedChange, Option<FieldsJson>),
+    /// Nothing: they ended.
+    Nothing,
+    /// A record that would be over the limit of size.
+    TooLarge,
 }
 
 /// Finds a planned unit's frozen bytes again.
@@ -195,7 +215,7 @@ where
             base: change.base,
             ops: change.ops.iter().map(|op| op.id).collect(),
             edited_at: change.edited_at,
-            older: change.older.iter().cloned().collect(),
+            older: change.older.clone(),
             schema_version: change.schema_version,
             fields: json,
         });
@@ -204,38 +224,11 @@ where
     if unit.digest() == row.digest { Ok(unit) } else { Err(FreezeError::DigestDiffers { unit: id }) }
 }
 
-/// What some waiting ops would be sent as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
-    /// What would be done.
-    pub kind: OpKind,
-    /// With which fields; none for a delete.
-    pub fields: Option<FieldsJson>,
-}
-
-/// What the waiting ops of a record would be sent as, for showing it.
-///
-/// # Errors
-/// [`FreezeError`] if the book cannot be read or is damaged.
-pub fn preview<V: View>(
-    view: &mut V,
-    row: &RecordRow,
-    places: &[OpPlace],
-) -> Result<Option<Preview>, FreezeError<V::Error>>
-where
-    V::Error: std::error::Error,
-{
-    let (_, folded) = fold(view, row, places, false)?;
-    Ok(fit(row, folded, false)?
-        .ok()
-        .map(|fitted| Preview { kind: fitted.kind, fields: fitted.fields.map(|fields| fields.to_json()) }))
-}
-
 /// A change as it would be sent, with what the record would be by it.
 pub(super) struct Sent {
     pub(super) kind: OpKind,
-    pub(super) fields: crate::fields::Fields,
-    pub(super) image: Option<crate::fields::Fields>,
+    pub(super) fields: Fields,
+    pub(super) image: Option<Fields>,
 }
 
 /// Returns what ops would be sent as, or `None` if nothing would be.
@@ -247,13 +240,8 @@ pub(super) fn outgoing<V: View>(
 where
     V::Error: std::error::Error,
 {
-    let (_, folded) = fold(view, row, places, false)?;
-    let Ok(fitted) = fit(row, folded, false)? else { return Ok(None) };
-    let confirmed = row.confirmed_image().map(FieldsJson::to_fields).transpose()?;
-    let mut image = Image { fields: confirmed, before_deletion: None };
-    let fields = fitted.fields.unwrap_or_default();
-    image.apply(fitted.kind, &fields);
-    Ok(Some(Sent { kind: fitted.kind, fields, image: image.fields }))
+    let coalesced = prepare(view, row, places, false)?.coalesced.ok();
+    Ok(coalesced.map(|sent| Sent { kind: sent.kind, fields: sent.fields, image: sent.after.image() }))
 }
 
 fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
@@ -263,111 +251,68 @@ fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
         base: change.base,
         ops: change.ops.iter().map(|op| op.id).collect(),
         edited_at: change.edited_at,
-        older: change.older.iter().cloned().collect(),
+        older: change.older.clone(),
         schema_version: change.schema_version,
         fields: json,
     }
 }
 
-pub(super) struct FoldedOps {
-    folded: Folded,
-    schema_version: u32,
-    as_written: bool,
-    /// Whether any op has anything left to say.
-    says_something: bool,
+/// What ops of a record come to.
+pub(super) struct Prepared {
+    /// The ops; the one whose stamp the change has comes last.
+    ops: Vec<PlannedOp>,
     /// The version that it is meant for.
     base: Option<Version>,
+    schema_version: u32,
+    /// Whether its fields are those of its last op, as they stand in the log.
+    as_written: bool,
+    pub(super) coalesced: Result<Coalesced, AnnulledReason>,
 }
 
-/// Folds the ops. A create and a delete come to nothing only if nobody else ever had such a record: what was seen when it was
-/// deleted may be someone else's, and no later update brings that back.
-pub(super) fn fold<V: View>(
+/// Coalesces the ops at these places.
+pub(super) fn prepare<V: View>(
     view: &mut V,
     row: &RecordRow,
     places: &[OpPlace],
-    attempted: bool,
-) -> Result<(Vec<PlannedOp>, FoldedOps), FreezeError<V::Error>>
+    was_sent: bool,
+) -> Result<Prepared, FreezeError<V::Error>>
 where
     V::Error: std::error::Error,
 {
-    let attempted = attempted || row.confirmed.is_some();
-    let mut folded = Folded::Nothing;
-    let mut ops = Vec::with_capacity(places.len());
-    let (mut schema_version, mut as_written, mut says_something) = (1, true, false);
-    let mut based = Vec::new();
-    for place in places {
-        let content = view.op(*place).map_err(FreezeError::View)?;
-        let reference = row.tail.iter().find(|reference| reference.place == *place);
-        if reference.is_some_and(|reference| reference.outdated) {
-            ops.push(PlannedOp { id: content.id, place: *place });
-            continue;
-        }
-        says_something = true;
-        let fields = reference
-            .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
-        as_written &= fields == content.fields;
-        let upcast = reference.and_then(|reference| reference.upcast.as_ref());
-        schema_version = upcast.map_or(content.schema_version, |upcast| upcast.schema_version);
-        ops.push(PlannedOp { id: content.id, place: *place });
-        if let Some(reference) = reference.filter(|reference| reference.base.is_some()) {
-            based.push((reference, fields.clone()));
-        }
-        let edited_at = reference.map_or(content.edited_at, |reference| reference.edited_at(&content));
-        folded = folded.then(Step { kind: content.kind, fields, edited_at }, attempted);
+    let mut tail = Vec::with_capacity(places.len());
+    for pending in row.tail.iter().filter(|pending| places.contains(&pending.place)) {
+        let content = view.op(pending.place).map_err(FreezeError::View)?;
+        tail.push(TailOp::new(pending.clone(), content)?);
     }
-    let base = super::base::version(row, &based)?;
-    Ok((ops, FoldedOps { folded, schema_version, as_written, says_something, base }))
-}
-
-pub(super) struct Fitted {
-    pub(super) kind: OpKind,
-    pub(super) fields: Option<crate::fields::Fields>,
-    edited_at: Hlc,
-    older: Vec<(String, Hlc)>,
-    schema_version: u32,
-    as_written: bool,
-}
-
-/// Makes the folded change one that the record, as it is confirmed now, can take; or says why nothing need be sent.
-pub(super) fn fit(
-    row: &RecordRow,
-    ops: FoldedOps,
-    attempted: bool,
-) -> Result<Result<Fitted, AnnulledReason>, crate::fields::InvalidFields> {
-    let FoldedOps { folded, schema_version, mut as_written, says_something, .. } = ops;
-    let change = match folded {
-        Folded::Change(change) if change.kind == OpKind::Update && change.fields.is_empty() => {
-            return Ok(Err(AnnulledReason::NoEffect));
-        }
-        Folded::Change(change) => change,
-        Folded::Nothing if says_something => return Ok(Err(AnnulledReason::CreatedAndDeleted)),
-        Folded::Nothing => return Ok(Err(AnnulledReason::NoEffect)),
+    let sent_for = sent_for(row, &tail);
+    let was_sent = was_sent || tail.iter().any(|op| op.pending.given_up.is_some());
+    let coalesced = coalesce(&sent_for.registers()?, tail.iter(), was_sent);
+    let mut ops: Vec<_> = tail.iter().map(|op| op.op).collect();
+    if let Ok(sent) = &coalesced
+        && let Some(at) = ops.iter().position(|op| op.id == sent.stamp.op)
+    {
+        let last = ops.remove(at);
+        ops.push(last);
+    }
+    // A deletion has no fields that could be of a version.
+    let with_fields = tail.iter().rev().find(|op| op.kind != OpKind::Delete).or(tail.last());
+    let last = with_fields.map(|op| (&op.content, op.pending.upcast.as_ref()));
+    let schema_version = last
+        .map_or(1, |(content, upcast)| upcast.map_or(content.schema_version, |upcast| upcast.schema_version));
+    let as_written = match (&coalesced, last) {
+        (Ok(sent), Some((content, _))) => sent.fields == content.fields,
+        _ => false,
     };
-    let is_there = row.confirmed_image().is_some();
-    let older = change.older().map(|(name, stamp)| (name.clone(), stamp)).collect();
-    let FoldedChange { kind, fields, edited_at, .. } = change;
-    let (kind, fields) = match (kind, is_there) {
-        (OpKind::Delete, false) if !attempted => return Ok(Err(AnnulledReason::NoEffect)),
-        (OpKind::Delete, _) => (OpKind::Delete, None),
-        (OpKind::Create, true) => (OpKind::Update, Some(fields)),
-        (OpKind::Update, false) => {
-            let mut image = Image { fields: None, before_deletion: before_deletion(row)? };
-            image.apply(OpKind::Update, &fields);
-            as_written = false;
-            (OpKind::Create, image.fields)
-        }
-        (OpKind::Create | OpKind::Replace, false) => (OpKind::Create, Some(fields)),
-        (kind, true) => (kind, Some(fields)),
-    };
-    Ok(Ok(Fitted { kind, fields, edited_at, older, schema_version, as_written }))
+    Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })
 }
 
-fn before_deletion(row: &RecordRow) -> Result<Option<crate::fields::Fields>, crate::fields::InvalidFields> {
-    row.confirmed
-        .as_ref()
-        .filter(|confirmed| confirmed.deleted)
-        .map(|confirmed| confirmed.fields.to_fields())
-        .transpose()
+/// Returns what ops are sent for. What goes again without an answer goes for the record that it was sent for first, so that the server
+/// tells what it has, and the two meet.
+fn sent_for(row: &RecordRow, tail: &[TailOp]) -> SentFor {
+    let confirmed = SentFor { version: row.version(), record: row.confirmed.clone() };
+    let given_up = tail.iter().find_map(|op| op.pending.given_up.as_ref());
+    // A version that is not behind is of another life of the server, and says nothing of this one.
+    given_up.filter(|sent| sent.version < confirmed.version).cloned().unwrap_or(confirmed)
 }
 
 #[cfg(test)]

@@ -65,7 +65,8 @@ pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
 pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decision> {
     let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
     let (planned, tries) = (unit.planned, unit.tries);
-    let given_up = Decision::DeadLettered { unit: isolated.unit, planned, tries, code, message: None };
+    let given_up =
+        Decision::DeadLettered { unit: isolated.unit, planned, tries, code, message: None, answered: false };
     let carried = unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| (&change.key, *op)));
     let others = carried.filter(|(_, op)| isolated.rest == Rest::GoesAgain && !ops.contains(&op.id));
     let again = others.map(|(key, op)| Decision::Retried { key: key.clone(), op });
@@ -120,6 +121,7 @@ mod tests {
             tries: 0,
             code: "http_502".to_owned(),
             message: None,
+            answered: false,
         };
         let again = |seq| Decision::Retried { key: key("1"), op: planned(seq) };
         let taken_out = |rest| take_out(Isolated { unit: unit_id(1), rest }, &unit, &[op_id(2)]);

@@ -15,9 +15,12 @@
 //! What it is not: finding out which records those are while an answer is taken ([`super::answer`]).
 
 use super::answer::Reoffer;
+use crate::entry::{Decision, Items};
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::names::RecordKey;
 use crate::op::Mutation;
+use crate::random::Randomness;
+use crate::record::{Does, Registers, TailOp};
 use crate::rows::RecordRow;
 use crate::time::Hlc;
 
@@ -62,15 +65,44 @@ pub fn offer_missing(key: RecordKey, row: &RecordRow) -> Result<Option<Offer>, I
     offer.transpose()
 }
 
+/// Has pending edits of a record that this server, read to its end, never named bring the record back, as their authors read it.
+///
+/// # Errors
+/// [`InvalidFields`] if stored text is damaged.
+pub fn bring_back(
+    key: &RecordKey,
+    confirmed: &Registers,
+    tail: &[TailOp],
+    items: &mut Items,
+    random: &mut dyn Randomness,
+) -> Result<Vec<Decision>, InvalidFields> {
+    let mut read = confirmed.clone();
+    let mut decisions = Vec::new();
+    for op in tail {
+        let at = read.with([&op.writes]);
+        if op.writes.does == Does::Edits && op.writes.brings_back.is_none() {
+            let image = at.image().unwrap_or_default();
+            let read = items.add_fields(&image.to_json(), random);
+            decisions.push(Decision::BroughtBack { key: key.clone(), op: op.op, read });
+        }
+        if !op.pending.dead {
+            read = at;
+        }
+    }
+    Ok(decisions)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::fields::Fields;
+    use crate::op::OpKind;
+    use crate::random::SeededRandomness;
     use crate::rows::Visible;
-    use crate::rules::desk::{fields, key};
-    use crate::rules::test_tail::row_of;
+    use crate::rules::desk::{fields, key, op_id};
+    use crate::rules::test_tail::{row_of, tail_op, there};
 
     const BEFORE: Hlc = Hlc::from_bits(77);
 
@@ -126,5 +158,38 @@ mod tests {
         let row = RecordRow { visible: Visible::Own(damaged), ..RecordRow::default() };
         let older = Reoffer { key: key("1"), image: Some(Fields::new()), edited_at: BEFORE };
         assert!(offer(older, &row).is_err());
+    }
+
+    #[test]
+    fn edits_of_a_record_that_this_server_lacks_bring_it_back_as_their_authors_read_it() {
+        let confirmed = there(&[("a", json!(0), 99, 0), ("b", json!(0), 99, 0)]);
+        let mut refused = tail_op(2, OpKind::Update, json!({"b": "refused"}));
+        refused.pending.dead = true;
+        let mut known = tail_op(4, OpKind::Update, json!({"d": 4}));
+        known.pending.brings_back = Some(fields(json!({"d": 4})).to_json());
+        known.look_again().unwrap();
+        let tail = [
+            tail_op(1, OpKind::Update, json!({"a": 1})),
+            refused,
+            tail_op(3, OpKind::Update, json!({"c": 3})),
+            known,
+            tail_op(5, OpKind::Delete, json!({})),
+        ];
+        let (mut items, mut random) = (Items::default(), SeededRandomness::from_number(1));
+        let decisions = bring_back(&key("1"), &confirmed, &tail, &mut items, &mut random).unwrap();
+        let items: Vec<crate::entry::Item> = items.into();
+        let read = decisions.iter().map(|decision| match decision {
+            Decision::BroughtBack { op, read, .. } => {
+                let text = items[usize::try_from(*read).unwrap()].bytes().unwrap();
+                (op.id, serde_json::from_slice::<Value>(text).unwrap())
+            }
+            other => panic!("{other:?}"),
+        });
+        let expected = [
+            (op_id(1), json!({"a": 1, "b": 0})),
+            (op_id(2), json!({"a": 1, "b": "refused"})),
+            (op_id(3), json!({"a": 1, "b": 0, "c": 3})),
+        ];
+        assert_eq!(read.collect::<Vec<_>>(), expected, "a refused value goes out with its own op only");
     }
 }

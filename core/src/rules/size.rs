@@ -14,7 +14,7 @@
 //! 2. Ops are never put into another order to make them fit, and a transaction is never divided.
 
 use super::View;
-use super::freeze::{FreezeError, fit, fold};
+use super::freeze::{FreezeError, prepare};
 use super::group::Group;
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::limits;
@@ -51,10 +51,11 @@ fn over_together<V: View>(
 where
     V::Error: std::error::Error,
 {
-    let (_, folded) = fold(view, row, places, false)?;
-    let Ok(fitted) = fit(row, folded, false)? else { return Ok(None) };
-    let Some(fields) = fitted.fields else { return Ok(None) };
-    Ok(over(row, fitted.kind, &fields.to_json())?)
+    let Ok(sent) = prepare(view, row, places, false)?.coalesced else { return Ok(None) };
+    if sent.kind == OpKind::Delete {
+        return Ok(None);
+    }
+    Ok(over(row, sent.kind, &sent.fields.to_json())?)
 }
 
 /// Returns how many of a group's ops can go as one change: all, the first few of a lone record, or none.

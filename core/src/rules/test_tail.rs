@@ -10,22 +10,12 @@ use crate::names::Actor;
 use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
-use crate::rows::{
-    ConflictRow, DeadLetterRow, RecordRow, Suspicion, TailRef, TailRow, UnitChangeRow, UnitRow,
-};
+use crate::record::Pending;
+pub(super) use crate::record::test_ops::{deleted, place, planned, tail_op, there};
+use crate::rows::{ConflictRow, DeadLetterRow, RecordRow, Suspicion, TailRow, UnitChangeRow, UnitRow};
 use crate::schema::Policy;
 use crate::tail::Tail;
 use crate::time::{Hlc, WallTime};
-
-/// The place of the only op of an entry.
-pub(super) fn place(seq: u8) -> OpPlace {
-    OpPlace { seq: Seq::new(seq.into()), index: 0 }
-}
-
-/// The op with this number, where the entry with this number has it.
-pub(super) fn planned(seq: u8) -> PlannedOp {
-    PlannedOp { id: op_id(seq), place: place(seq) }
-}
 
 /// A pending op of a record, on its own.
 pub(super) fn tail_row(record: &str, number: u8, kind: OpKind) -> TailRow {
@@ -82,7 +72,9 @@ pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
 /// A record's row with updates of these numbers as its tail. The server has it, or never told of it.
 pub(super) fn row_of(confirmed: bool, numbers: &[u8]) -> RecordRow {
     let row = Desk::default().with("1", 1, 0, 0).row("1").clone();
-    let tail = numbers.iter().map(|number| TailRef::new(op_id(*number), place(*number), OpKind::Update));
+    let stamp = |number: u8| Hlc::from_bits(1_000 + u64::from(number));
+    let waits = |number: &u8| Pending::new(op_id(*number), place(*number), OpKind::Update, stamp(*number));
+    let tail = numbers.iter().map(waits);
     RecordRow { confirmed: row.confirmed.filter(|_| confirmed), tail: tail.collect(), ..row }
 }
 

@@ -2,23 +2,23 @@
 //!
 //! | the op, with the rest of its transaction | undone by |
 //! |---|---|
-//! | was never planned, is no dead letter, and is the last of its record | a decision: it is annulled and never leaves |
+//! | never left, is no dead letter, and is the last of its record | a decision: it is annulled and never leaves |
 //! | anything else | an op that cites it, if the next table has one |
 //!
 //! | the op was | the app reads now | the op that takes it back |
 //! |---|---|---|
-//! | a create | a record | a delete |
-//! | an update | a record | an update back, of the fields that nobody changed since |
+//! | a create | a record, all of it the op's own | a delete |
+//! | a replace | a record, all of it the op's own | a replace with the image before |
+//! | an update; or the others | a record | an update back, of the fields that still have the op's stamp |
 //! | a delete | no record | a create with the image before |
-//! | a replace | a record | a replace with the image before |
 //! | any | anything else | none |
 //!
 //! Invariants:
 //! 1. Nothing is erased: what is undone stays in the log.
 //! 2. A transaction is annulled whole or not at all.
-//! 3. The undo of an update never takes back what someone wrote later.
+//! 3. An undo never takes back what someone wrote later, also if it is the same value.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -27,20 +27,34 @@ use crate::entry::{Annulled, AnnulledReason, Decision, PlannedOp};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind, OpPlace};
+use crate::record::{Register, Registers};
+use crate::rows::RecordRow;
 use crate::tail::Tail;
 
 /// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may have left or later ops stand on
-/// it. `touched` are the ops that were ended or planned since the tail was folded.
-pub fn annul(tail: &Tail, touched: &BTreeSet<OpPlace>, op: OpPlace) -> Option<Vec<Decision>> {
+/// it. `touched` are the ops that were ended or planned since the tail was folded; `rows` are the rows of the transaction's records.
+pub fn annul(
+    tail: &Tail,
+    touched: &BTreeSet<OpPlace>,
+    rows: &BTreeMap<RecordKey, RecordRow>,
+    op: OpPlace,
+) -> Option<Vec<Decision>> {
     let transaction_ops = tail.op(op)?.transaction_ops;
     let ops: Vec<_> = tail.ops_of_entry(op.seq).collect();
     let is_whole = u32::try_from(ops.len()).is_ok_and(|count| count == transaction_ops);
     let is_last = |place: OpPlace, key: &RecordKey| {
         tail.ops_of(key).next_back().is_some_and(|last| last.seq == place.seq)
     };
-    let is_free =
-        |place: &OpPlace| tail.unit_of(*place).is_none() && !tail.is_dead(*place) && !touched.contains(place);
-    if !is_whole || !ops.iter().all(|(place, row)| is_free(place) && is_last(*place, &row.key)) {
+    // What a unit that was given up carried may be at the server.
+    let was_sent = |place: OpPlace, key: &RecordKey| {
+        let pending = rows.get(key).and_then(|row| row.tail.iter().find(|pending| pending.place == place));
+        pending.is_none_or(|pending| !pending.attempts.is_empty())
+    };
+    let is_free = |place: OpPlace, key: &RecordKey| {
+        let stays = tail.unit_of(place).is_none() && !tail.is_dead(place) && !touched.contains(&place);
+        stays && !was_sent(place, key)
+    };
+    if !is_whole || !ops.iter().all(|(place, row)| is_free(*place, &row.key) && is_last(*place, &row.key)) {
         return None;
     }
     let annulled = ops.into_iter().map(|(place, row)| {
@@ -52,35 +66,48 @@ pub fn annul(tail: &Tail, touched: &BTreeSet<OpPlace>, op: OpPlace) -> Option<Ve
 
 /// Returns the op that takes back one that may have left, or `None` if there is nothing to take back.
 ///
-/// `before` is what the app read before the op, `now` what it reads now.
+/// `before` is what the app read before the op, `now` what it reads now, by the writes that it comes from.
 pub fn compensate(
     key: &RecordKey,
     undone: &OpContent,
     before: Option<&Fields>,
-    now: Option<&Fields>,
+    now: &Registers,
 ) -> Option<Mutation> {
-    let mutation = match (undone.kind, before, now) {
-        (OpKind::Create, _, Some(_)) => Mutation::delete(key.clone()),
-        (OpKind::Delete, Some(before), None) => Mutation::create(key.clone(), before.clone()),
-        (OpKind::Replace, Some(before), Some(_)) => Mutation::replace(key.clone(), before.clone()),
-        (OpKind::Update, Some(before), Some(now)) => {
-            let back = update_back(&undone.fields, before, now);
-            if back.is_empty() {
-                return None;
-            }
-            Mutation::update(key.clone(), back)
+    let mutation = match (undone.kind, before, now.is_live()) {
+        (OpKind::Create, _, true) => {
+            back_to(key, undone, &Fields::new(), now, Mutation::delete(key.clone()))?
         }
+        (OpKind::Delete, Some(before), false) => Mutation::create(key.clone(), before.clone()),
+        (OpKind::Replace, Some(before), true) => {
+            back_to(key, undone, before, now, Mutation::replace(key.clone(), before.clone()))?
+        }
+        (OpKind::Update, Some(before), true) => update_back(key, undone, before, now)?,
         _ => return None,
     };
     Some(Mutation { cites: Some(undone.id), ..mutation })
 }
 
-/// Returns the values before of the fields that still are as the update set them.
-fn update_back(set: &Fields, before: &Fields, now: &Fields) -> Fields {
-    let null = Value::Null;
-    let is_unchanged = |name: &str| now.get(name).unwrap_or(&null) == set.get(name).unwrap_or(&null);
-    let unchanged = set.names().filter(|name| is_unchanged(name));
-    unchanged.map(|name| (name.to_owned(), before.get(name).cloned().unwrap_or(Value::Null))).collect()
+/// Takes an op that set the whole record back as a whole if all that shows is still its own, else field by field.
+fn back_to(
+    key: &RecordKey,
+    undone: &OpContent,
+    before: &Fields,
+    now: &Registers,
+    whole: Mutation,
+) -> Option<Mutation> {
+    let is_own = |field: &Register| field.value.is_null() || field.stamp.op == undone.id;
+    if now.fields.values().all(is_own) && now.stamp.op == undone.id {
+        return Some(whole);
+    }
+    update_back(key, undone, before, now)
+}
+
+/// Returns the values before of the fields that still have the op's own stamp, also one that a policy raised.
+fn update_back(key: &RecordKey, undone: &OpContent, before: &Fields, now: &Registers) -> Option<Mutation> {
+    let own = now.fields.iter().filter(|(_, field)| field.stamp.op == undone.id);
+    let back = own.map(|(name, _)| (name.clone(), before.get(name).cloned().unwrap_or(Value::Null)));
+    let back: Fields = back.collect();
+    (!back.is_empty()).then(|| Mutation::update(key.clone(), back))
 }
 
 #[cfg(test)]
@@ -88,16 +115,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::record::Pending;
     use crate::rules::desk::{fields, key, op_id, unit_id};
-    use crate::rules::test_tail::{pending, place, planned, tail_row, transaction, unit_of};
-    use crate::time::Hlc;
+    use crate::rules::test_tail::{
+        deleted, pending, place, planned, tail_op, tail_row, there, transaction, unit_of,
+    };
 
     fn untouched() -> BTreeSet<OpPlace> {
         BTreeSet::new()
     }
 
+    /// The rows of the records of what is pending, none of which was sent.
+    fn rows(tail: &Tail) -> BTreeMap<RecordKey, RecordRow> {
+        let mut rows: BTreeMap<RecordKey, RecordRow> = BTreeMap::new();
+        for (place, row) in tail.ops() {
+            let pending = Pending::new(row.op, place, row.kind, row.edited_at);
+            rows.entry(row.key.clone()).or_default().tail.push(pending);
+        }
+        rows
+    }
+
     fn annulled(tail: &Tail, touched: &BTreeSet<OpPlace>, seq: u8) -> Option<Vec<PlannedOp>> {
-        let decisions = annul(tail, touched, place(seq))?;
+        let decisions = annul(tail, touched, &rows(tail), place(seq))?;
         let ops = decisions.into_iter().flat_map(|decision| match decision {
             Decision::Annulled(Annulled { ops, reason: AnnulledReason::Undone, .. }) => ops,
             other => panic!("not annulled: {other:?}"),
@@ -127,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_unit_carried_that_was_given_up_without_an_answer_is_not_annulled() {
+        let tail = pending(&[("1", OpKind::Create)]);
+        let mut rows = rows(&tail);
+        assert!(annul(&tail, &untouched(), &rows, place(1)).is_some());
+        rows.get_mut(&key("1")).unwrap().tail[0].attempts.push(unit_id(1));
+        assert_eq!(annul(&tail, &untouched(), &rows, place(1)), None, "it may be at the server");
+    }
+
+    #[test]
     fn a_dead_letter_is_not_annulled() {
         let mut tail = pending(&[("1", OpKind::Create)]);
         tail.set_dead(place(1), true);
@@ -146,56 +194,83 @@ mod tests {
         assert_eq!(annulled(&half, &untouched(), 1), None, "one of the two has ended");
     }
 
-    fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: Option<Value>) -> Option<Mutation> {
-        let undone =
-            OpContent { id: op_id(1), kind, edited_at: Hlc::ZERO, schema_version: 1, fields: fields(said) };
-        compensate(&key("1"), &undone, before.map(fields).as_ref(), now.map(fields).as_ref())
+    /// What takes op 1 back that did this, where `now` is there.
+    fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: &Registers) -> Option<Mutation> {
+        let undone = tail_op(1, kind, said).content;
+        compensate(&key("1"), &undone, before.map(fields).as_ref(), now)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what may be none")]
     fn cites(mutation: Mutation) -> Option<Mutation> {
         Some(Mutation { cites: Some(op_id(1)), ..mutation })
     }
 
     #[test]
     fn an_update_is_taken_back_field_by_field() {
-        let (before, now) = (json!({"a": 1, "b": 1}), json!({"a": 2, "b": 2, "c": 2}));
-        let back = taken_back(OpKind::Update, json!({"a": 2, "c": 2}), Some(before), Some(now));
+        let now = there(&[("a", json!(2), 1, 1), ("b", json!(2), 9, 9), ("c", json!(2), 1, 1)]);
+        let back = taken_back(OpKind::Update, json!({"a": 2, "c": 2}), Some(json!({"a": 1, "b": 1})), &now);
         assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1, "c": null})))));
     }
 
     #[test]
-    fn what_someone_changed_since_is_left_alone() {
-        let back = taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), Some(json!({"a": 3})));
-        assert_eq!(back, None);
+    fn what_someone_wrote_since_is_left_alone_though_it_is_the_same_value() {
+        for theirs in [json!(3), json!(2)] {
+            let now = there(&[("a", theirs, 9, 9)]);
+            assert_eq!(taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), &now), None);
+        }
+    }
+
+    #[test]
+    fn a_value_that_a_policy_raised_is_still_the_ops_own() {
+        let now = there(&[("a", json!(2), 1, 70)]);
+        let back = taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), &now);
+        assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
     fn a_field_that_the_update_took_away_comes_back() {
-        let back = taken_back(OpKind::Update, json!({"a": null}), Some(json!({"a": 1})), Some(json!({})));
+        let now = there(&[("a", json!(null), 1, 1)]);
+        let back = taken_back(OpKind::Update, json!({"a": null}), Some(json!({"a": 1})), &now);
         assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
     fn a_create_is_taken_back_by_a_delete_and_a_delete_by_a_create_with_the_image_before() {
-        let of_create = taken_back(OpKind::Create, json!({"a": 1}), None, Some(json!({"a": 1})));
+        let of_create = taken_back(OpKind::Create, json!({"a": 1}), None, &there(&[("a", json!(1), 1, 1)]));
         assert_eq!(of_create, cites(Mutation::delete(key("1"))));
-        let of_delete = taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), None);
+        let of_delete = taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), &deleted(1, 1));
         assert_eq!(of_delete, cites(Mutation::create(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
-    fn a_replace_is_taken_back_by_a_replace_with_the_image_before() {
-        let (before, now) = (json!({"a": 1}), json!({"b": 3}));
-        let back = taken_back(OpKind::Replace, json!({"b": 2}), Some(before), Some(now));
-        assert_eq!(back, cites(Mutation::replace(key("1"), fields(json!({"a": 1})))));
+    fn a_create_with_somebody_elses_field_is_taken_back_field_by_field() {
+        let now = there(&[("a", json!(1), 1, 1), ("b", json!(1), 1, 1), ("c", json!(1), 9, 9)]);
+        let back = taken_back(OpKind::Create, json!({"a": 1, "b": 1}), None, &now);
+        assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": null, "b": null})))));
+        let now = there(&[("a", json!(1), 1, 1), ("c", json!(null), 9, 9)]);
+        let back = taken_back(OpKind::Create, json!({"a": 1}), None, &now);
+        assert_eq!(
+            back,
+            cites(Mutation::update(key("1"), fields(json!({"a": null})))),
+            "what they took away is their word too"
+        );
+    }
+
+    #[test]
+    fn a_replace_is_taken_back_by_a_replace_or_field_by_field_beside_what_someone_wrote_since() {
+        let back = |now: &Registers| taken_back(OpKind::Replace, json!({"b": 2}), Some(json!({"a": 1})), now);
+        let own = there(&[("a", json!(null), 1, 1), ("b", json!(2), 1, 1)]);
+        assert_eq!(back(&own), cites(Mutation::replace(key("1"), fields(json!({"a": 1})))));
+        let theirs = there(&[("a", json!(null), 1, 1), ("b", json!(3), 9, 9)]);
+        assert_eq!(back(&theirs), cites(Mutation::update(key("1"), fields(json!({"a": 1})))));
     }
 
     #[test]
     fn what_is_not_there_any_more_or_is_there_again_is_not_taken_back() {
-        let image = || Some(json!({"a": 1}));
-        assert_eq!(taken_back(OpKind::Create, json!({"a": 1}), None, None), None);
-        assert_eq!(taken_back(OpKind::Update, json!({"a": 1}), image(), None), None);
-        assert_eq!(taken_back(OpKind::Replace, json!({"a": 1}), image(), None), None);
-        assert_eq!(taken_back(OpKind::Delete, json!({}), image(), image()), None);
+        let (image, gone, again) = (|| Some(json!({"a": 1})), deleted(9, 9), there(&[("a", json!(1), 9, 9)]));
+        assert_eq!(taken_back(OpKind::Create, json!({"a": 1}), None, &gone), None);
+        assert_eq!(taken_back(OpKind::Update, json!({"a": 1}), image(), &gone), None);
+        assert_eq!(taken_back(OpKind::Replace, json!({"a": 1}), image(), &gone), None);
+        assert_eq!(taken_back(OpKind::Delete, json!({}), image(), &again), None);
     }
 }

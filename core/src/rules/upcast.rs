@@ -12,13 +12,16 @@
 //!    what was sent is in the frozen unit.
 //! 2. Folding needs no upcaster: the decision says what came out.
 //! 3. What conflicts took from the op, and gave it, is turned with it.
+//! 4. What has not met what came since is turned whole: it was under way, and its unit was given up.
 
-use super::{View, effective_fields};
-use crate::entry::{Decision, Items, PlannedOp};
+use super::View;
+use super::rebase::meet_anew;
+use crate::entry::{Decision, Items};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
 use crate::random::Randomness;
+use crate::record::{Registers, SentFor, TailOp, Upcast};
 use crate::rows::TailRow;
 use crate::rules::status::ParkReason;
 use crate::schema::{EntityRules, Schema};
@@ -38,7 +41,8 @@ pub(super) fn outgrown<'s>(schema: &'s Schema, row: &TailRow) -> Option<&'s Enti
     (row.kind != OpKind::Delete && row.form() != rules.schema_version).then_some(rules)
 }
 
-/// Turns an op, if that is due: a decision with its new fields among `items`.
+/// Turns what is left of an op, if that is due: a decision with its new fields among `items`, and what follows where it says something of
+/// a field anew.
 ///
 /// # Errors
 /// What the view fails with.
@@ -49,27 +53,44 @@ pub fn upcast<V: View>(
     place: OpPlace,
     items: &mut Items,
     random: &mut dyn Randomness,
-) -> Result<Option<Decision>, V::Error> {
-    let Some(rules) = schema.declared_rules(&key.entity) else { return Ok(None) };
+) -> Result<Vec<Decision>, V::Error> {
+    let Some(rules) = schema.declared_rules(&key.entity) else { return Ok(Vec::new()) };
     let row = view.record(key)?.unwrap_or_default();
-    let Some(reference) = row.tail.iter().find(|reference| reference.place == place) else { return Ok(None) };
-    let content = view.op(place)?;
-    let from = reference.upcast.as_ref().map_or(content.schema_version, |upcast| upcast.schema_version);
-    if from == rules.schema_version || content.kind == OpKind::Delete {
-        return Ok(None);
+    let mut tail = row.tail_ops(|place| view.op(place), V::Error::from)?;
+    let Some(at) = tail.iter().position(|op| op.op.place == place) else { return Ok(Vec::new()) };
+    let Some(op) = tail.get_mut(at) else { return Ok(Vec::new()) };
+    let known = op.pending.upcast.as_ref().map(|upcast| upcast.schema_version);
+    let from = known.unwrap_or(op.content.schema_version);
+    if from == rules.schema_version || op.kind == OpKind::Delete {
+        return Ok(Vec::new());
     }
-    let fields = effective_fields(&content, reference);
-    let Some(fields) = rules.upcast(from, content.kind, fields) else { return Ok(None) };
-    let op = PlannedOp { id: content.id, place };
-    Ok(Some(match Fields::checked(&fields) {
-        Ok(json) => Decision::Upcast {
-            key: key.clone(),
-            op,
-            schema_version: rules.schema_version,
-            fields: items.add_fields(&json, random),
-        },
-        Err(_) => ParkReason::UpcastTooLarge.park(op.id),
-    }))
+    let confirmed = row.registers()?;
+    // What came since a unit with it was given up has not met it yet.
+    let met = op.pending.given_up.as_ref().map(SentFor::registers).transpose()?;
+    let left = left(op, met.as_ref().unwrap_or(&confirmed));
+    let Some(fields) = rules.upcast(from, op.kind, left.clone()) else { return Ok(Vec::new()) };
+    let planned = op.op;
+    let Ok(json) = Fields::checked(&fields) else {
+        return Ok(vec![ParkReason::UpcastTooLarge.park(planned.id)]);
+    };
+    let item = items.add_fields(&json, random);
+    op.pending.turn(Upcast { schema_version: rules.schema_version, fields: json })?;
+    op.look_again()?;
+    let (key, schema_version) = (key.clone(), rules.schema_version);
+    let mut decisions =
+        vec![Decision::Upcast { key: key.clone(), op: planned, schema_version, fields: item }];
+    let news: Vec<_> = fields.names().filter(|name| !left.has(name)).map(str::to_owned).collect();
+    let version = row.version().unwrap_or_default();
+    decisions.extend(meet_anew(&key, rules, tail, at, &confirmed, version, &news, items, random)?);
+    Ok(decisions)
+}
+
+/// Returns the fields of an op that nobody wrote over in what it has met.
+fn left(op: &TailOp, met: &Registers) -> Fields {
+    op.named.filtered(|name| {
+        let own = op.writes.fields.get(name).map(|field| field.stamp);
+        !met.is_live() || own.is_some_and(|own| own > met.stamp_of(name))
+    })
 }
 
 #[cfg(test)]
@@ -121,12 +142,53 @@ mod tests {
         let turned = |desk: &mut Desk, schema: &Schema| {
             let place = desk.row("a").tail[0].place;
             let mut random = SeededRandomness::from_number(1);
-            upcast(desk, schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
+            upcast(desk, schema, &key("a"), place, &mut Items::default(), &mut random).unwrap().pop()
         };
         let mut desk = Desk::default().with("a", 1, 0, 1);
         assert_eq!(turned(&mut desk, &declared(1, true)), None);
         assert!(matches!(turned(&mut desk, &declared(2, true)), Some(Decision::Upcast { .. })));
         desk.turn_into_delete("a", 0);
         assert_eq!(turned(&mut desk, &declared(2, true)), None);
+    }
+
+    /// What an upcast of op 10, which sets `n` to 0 and renames it to `m`, leads to where the server has this.
+    fn renamed(theirs: serde_json::Value, dropped: &[&str]) -> Vec<Decision> {
+        let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
+        let rules = rules.upcast_from(1, |_, fields| {
+            fields.into_map().into_iter().map(|(_, value)| ("m".to_owned(), value)).collect()
+        });
+        let schema = Schema::closed().declare(key("a").entity, rules);
+        let mut desk = Desk::default().with("a", 1, 0, 1);
+        let confirmed = desk.row("a").confirmed.as_mut().unwrap();
+        (confirmed.edited_at, confirmed.fields) =
+            (Hlc::from_bits(5), crate::rules::desk::fields(theirs).to_json());
+        let dropped: Vec<_> = dropped.iter().map(|name| (*name).to_owned()).collect();
+        desk.row("a").tail[0].drop_fields(&dropped).unwrap();
+        let (place, mut random) = (desk.row("a").tail[0].place, SeededRandomness::from_number(1));
+        upcast(&mut desk, &schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
+    }
+
+    #[test]
+    fn what_an_upcaster_names_anew_meets_at_once_what_the_server_has_there() {
+        let met = |theirs| {
+            let decisions = renamed(theirs, &[]);
+            assert!(matches!(decisions[0], Decision::Upcast { schema_version: 2, .. }), "{decisions:?}");
+            decisions.len() - 1
+        };
+        assert_eq!(met(serde_json::json!({"n": "before"})), 0, "they have no such field");
+        assert_eq!(met(serde_json::json!({"m": 0})), 0, "they say the same");
+        let decisions = renamed(serde_json::json!({"m": 9}), &[]);
+        let [_, Decision::Conflicted(found)] = decisions.as_slice() else { panic!("{decisions:?}") };
+        let fields: Vec<_> = found.fields.iter().map(|field| (field.name.as_str(), field.winner)).collect();
+        assert_eq!(fields, [("m", crate::entry::Winner::Local)], "ours is later");
+    }
+
+    #[test]
+    fn an_upcaster_gets_what_is_left_of_an_op_only() {
+        let decisions = renamed(serde_json::json!({"m": 9}), &["n"]);
+        assert!(
+            !decisions.iter().any(|decision| matches!(decision, Decision::Conflicted(_))),
+            "{decisions:?}"
+        );
     }
 }

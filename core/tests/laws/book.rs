@@ -1,77 +1,53 @@
-//! Tails as they are drawn: ops of several records and actors, transactions, references, units under way, some that back off; and
-//! what planning and freezing read of a book beside them.
+//! Tails that nobody would think of, and what they are drawn from.
 
-use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
-use std::time::Duration;
-
-use fieldbook_core::entry::{FieldsSource, Item};
-use fieldbook_core::rows::{
-    Confirmed, FieldReference, RecordRow, TailRef, TailRow, UnitChangeRow, UnitRow, Visible,
-};
-use fieldbook_core::rules::group::Group;
-use fieldbook_core::rules::inspect::NoInspection;
-use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
-use fieldbook_core::rules::{Image, OpContent, View};
-use fieldbook_core::tail::Tail;
-use fieldbook_core::{
-    Actor, EntityRules, EntityType, Fields, FieldsJson, Hash, Hlc, OpId, OpKind, OpPlace, Priorities,
-    RecordKey, Reference, Schema, Seq, UnitId, Version, WallTime,
-};
-use proptest::prelude::*;
-use serde_json::{Value, json};
-
-pub(crate) const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
-pub(crate) const WINDOW: Duration = Duration::from_millis(5_000);
-pub(crate) const KINDS: [OpKind; 4] = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace];
-const RECORDS: usize = 4;
+use super::*;
 
 /// An op as it is drawn.
 #[derive(Debug, Clone)]
-struct Drawn {
-    kind: usize,
-    record: usize,
-    other_actor: bool,
-    new_version: bool,
+pub(super) struct Drawn {
+    pub(super) kind: usize,
+    pub(super) record: usize,
+    pub(super) other_actor: bool,
+    pub(super) new_version: bool,
     /// Whether it is of the same transaction as the one before it.
-    joins: bool,
-    fresh: bool,
-    dead: bool,
-    refers: Option<usize>,
-    leaves: Option<usize>,
-    fields: Fields,
+    pub(super) joins: bool,
+    pub(super) fresh: bool,
+    pub(super) dead: bool,
+    pub(super) refers: Option<usize>,
+    pub(super) leaves: Option<usize>,
+    pub(super) fields: Fields,
 }
 
 /// A unit of the first ops of a record, as it is drawn.
 #[derive(Debug, Clone)]
-struct DrawnUnit {
-    ops: usize,
-    planned: u64,
-    number: u32,
-    tries: u32,
-    backs_off: bool,
+pub(super) struct DrawnUnit {
+    pub(super) ops: usize,
+    pub(super) planned: u64,
+    pub(super) number: u32,
+    pub(super) tries: u32,
+    pub(super) backs_off: bool,
 }
 
 /// A tail with all that planning and freezing read.
 #[derive(Debug, Default)]
-pub(crate) struct Book {
-    pub(crate) tail: Tail,
-    pub(crate) rows: HashMap<RecordKey, RecordRow>,
-    pub(crate) ops: BTreeMap<OpPlace, (RecordKey, OpContent)>,
-    pub(crate) items: HashMap<Seq, Vec<Item>>,
+pub(super) struct Book {
+    pub(super) tail: Tail,
+    pub(super) rows: HashMap<RecordKey, RecordRow>,
+    pub(super) ops: BTreeMap<OpPlace, (RecordKey, OpContent)>,
+    pub(super) items: HashMap<Seq, Vec<Item>>,
 }
 
-pub(crate) fn key(record: usize) -> RecordKey {
+pub(super) fn key(record: usize) -> RecordKey {
     let entity = if record < RECORDS / 2 { "lead" } else { "note" };
     RecordKey::parse(entity, &record.to_string()).unwrap()
 }
 
-pub(crate) fn actor(other: bool) -> Actor {
+pub(super) fn actor(other: bool) -> Actor {
     Actor::parse(if other { "user-2" } else { "user-1" }).unwrap()
 }
 
 prop_compose! {
-    pub(crate) fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
+    pub(super) fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![
         Just(Value::Null), (0..3u8).prop_map(|n| json!(n)),
     ], 0..3)) -> Fields {
         members.into_iter().collect()
@@ -79,7 +55,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn drawn()(
+    pub(super) fn drawn()(
         kind in 0..4usize, record in 0..RECORDS,
         (other_actor, new_version, joins) in (rarely(), rarely(), rarely()),
         (fresh, dead) in (rarely(), rarely()),
@@ -90,11 +66,11 @@ prop_compose! {
     }
 }
 
-fn rarely() -> impl Strategy<Value = bool> {
+pub(super) fn rarely() -> impl Strategy<Value = bool> {
     prop::bool::weighted(0.15)
 }
 
-pub(crate) fn priorities() -> impl Strategy<Value = [Priorities; 2]> {
+pub(super) fn priorities() -> impl Strategy<Value = [Priorities; 2]> {
     let some = || prop::option::of(-1..2i32);
     let one = || {
         (some(), some(), some()).prop_map(|(create, update, delete)| Priorities { create, update, delete })
@@ -102,7 +78,7 @@ pub(crate) fn priorities() -> impl Strategy<Value = [Priorities; 2]> {
     [one(), one()]
 }
 
-pub(crate) fn schema([leads, notes]: [Priorities; 2]) -> Schema {
+pub(super) fn schema([leads, notes]: [Priorities; 2]) -> Schema {
     let rules = |entity: &str, priorities| {
         let entity = EntityType::parse(entity).unwrap();
         let references = vec![Reference { field: "about".to_owned(), entity }];
@@ -116,12 +92,15 @@ pub(crate) fn schema([leads, notes]: [Priorities; 2]) -> Schema {
 }
 
 impl Book {
-    fn new(confirmed: Vec<Option<Fields>>, ops: Vec<Drawn>, under_way: usize) -> Self {
+    pub(super) fn new(confirmed: Vec<Option<Fields>>, ops: Vec<Drawn>, under_way: usize) -> Self {
         let mut book = Self::default();
         for (record, image) in confirmed.into_iter().enumerate() {
             let confirmed = image.map(|image| Confirmed {
                 version: Version::new(7),
                 edited_at: Hlc::from_bits(1),
+                op: OpId::from_bytes([0; 16]),
+                older: Vec::new(),
+                floor: None,
                 deleted: false,
                 fields: image.into_image().to_json(),
             });
@@ -154,7 +133,7 @@ impl Book {
         book
     }
 
-    fn insert(&mut self, place: OpPlace, drawn: &Drawn, transaction_ops: usize) {
+    pub(super) fn insert(&mut self, place: OpPlace, drawn: &Drawn, transaction_ops: usize) {
         let (key, kind) = (key(drawn.record), KINDS[drawn.kind]);
         let number = u32::try_from(self.ops.len() + 1).unwrap();
         let mut bytes = [0; 16];
@@ -200,18 +179,20 @@ impl Book {
         self.tail.set_dead(place, drawn.dead);
         let row = self.rows.entry(key.clone()).or_default();
         row.visible = Visible::Absent;
-        row.tail.push(TailRef { dead: drawn.dead, ..TailRef::new(op, place, kind) });
+        let (cleared, cleared_at) = cleared(row, &self.ops, kind, &fields);
+        let pending = Pending::new(op, place, kind, edited_at);
+        row.tail.push(Pending { dead: drawn.dead, cleared, cleared_at, ..pending });
         self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
     }
 
     /// Puts the first ops of the first record under way, if none of them is in a transaction.
-    fn send(&mut self, count: usize) {
+    pub(super) fn send(&mut self, count: usize) {
         let unit = DrawnUnit { ops: count, planned: 1_000, number: 0, tries: 0, backs_off: false };
         self.send_of(0, &unit);
     }
 
     /// Puts the first ops of a record under way, if none of them is in a transaction.
-    fn send_of(&mut self, record: usize, drawn: &DrawnUnit) {
+    pub(super) fn send_of(&mut self, record: usize, drawn: &DrawnUnit) {
         let first: Vec<_> = self
             .tail
             .ops_of(&key(record))
@@ -230,7 +211,7 @@ impl Book {
             kind: OpKind::Update,
             ops: ops.collect(),
             base: None,
-            base_fields: None,
+            sent_for: SentFor { version: None, record: None },
             edited_at: Hlc::ZERO,
             older: Vec::new(),
             schema_version: 1,
@@ -253,45 +234,45 @@ impl Book {
         self.tail.put_unit(UnitId::from_bytes([9 - u8::try_from(record).unwrap(); 16]), &unit);
     }
 
-    pub(crate) fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
+    pub(super) fn planned(&self, schema: &Schema, batch_ops: usize) -> Plan {
         let actor = actor(false);
         let input = PlanInput::unbounded(&self.tail, schema, &[], &actor, NOW, &NoInspection);
         plan(&PlanInput { batch_ops, ..input })
     }
 
-    pub(crate) fn op(&self, place: OpPlace) -> &TailRow {
+    pub(super) fn op(&self, place: OpPlace) -> &TailRow {
         self.tail.op(place).unwrap()
     }
 
-    pub(crate) fn waiting(&self, key: &RecordKey) -> Vec<OpPlace> {
+    pub(super) fn waiting(&self, key: &RecordKey) -> Vec<OpPlace> {
         self.tail.ops_of(key).filter(|place| !self.tail.is_dead(*place)).collect()
     }
 
-    pub(crate) fn is_transaction(&self, group: &Group) -> bool {
+    pub(super) fn is_transaction(&self, group: &Group) -> bool {
         group.records.iter().flat_map(|(_, places)| places).any(|place| self.op(*place).transaction_ops > 1)
     }
 }
 
 impl View for Book {
-    type Error = Infallible;
+    type Error = InvalidFields;
 
-    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Infallible> {
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, InvalidFields> {
         Ok(self.rows.get(key).cloned())
     }
 
-    fn unit(&mut self, _: &UnitId) -> Result<Option<UnitRow>, Infallible> {
+    fn unit(&mut self, _: &UnitId) -> Result<Option<UnitRow>, InvalidFields> {
         Ok(None)
     }
 
-    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Infallible> {
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, InvalidFields> {
         Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
     }
 
-    fn op(&mut self, place: OpPlace) -> Result<OpContent, Infallible> {
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, InvalidFields> {
         Ok(self.ops[&place].1.clone())
     }
 
-    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Infallible> {
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, InvalidFields> {
         Ok(match source {
             FieldsSource::Nothing => None,
             FieldsSource::OfOp(place) => Some(self.ops[&place].1.fields.to_json()),
@@ -303,14 +284,14 @@ impl View for Book {
     }
 }
 
-pub(crate) fn any_book() -> impl Strategy<Value = Book> {
+pub(super) fn any_book() -> impl Strategy<Value = Book> {
     let confirmed = prop::collection::vec(prop::option::of(some_fields()), RECORDS);
     (confirmed, prop::collection::vec(drawn(), 0..12), 0..3usize)
         .prop_map(|(confirmed, ops, under_way)| Book::new(confirmed, ops, under_way))
 }
 
 prop_compose! {
-    fn drawn_unit()(
+    pub(super) fn drawn_unit()(
         ops in 0..3usize, planned in 1_000..1_002u64, number in 0..3u32, tries in 0..2u32, backs_off in any::<bool>(),
     ) -> DrawnUnit {
         DrawnUnit { ops, planned, number, tries, backs_off }
@@ -318,7 +299,7 @@ prop_compose! {
 }
 
 /// A book with units of several records under way, some of which back off.
-pub(crate) fn any_book_under_way() -> impl Strategy<Value = Book> {
+pub(super) fn any_book_under_way() -> impl Strategy<Value = Book> {
     (any_book(), prop::collection::vec(drawn_unit(), RECORDS)).prop_map(|(mut book, units)| {
         for (record, unit) in units.iter().enumerate().skip(1) {
             book.send_of(record, unit);
@@ -327,39 +308,29 @@ pub(crate) fn any_book_under_way() -> impl Strategy<Value = Book> {
     })
 }
 
-/// A unit of a request: its records with their ops, and the first op of what is sent again.
-pub(crate) type Sent = (Vec<(RecordKey, Vec<OpPlace>)>, Option<OpPlace>);
-
-/// The units of a request, in order.
-pub(crate) fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
-    let again = plan.again.iter().map(|id| {
-        let unit = book.tail.unit(id).unwrap();
-        let of =
-            |key: &RecordKey| unit.ops.iter().copied().filter(|place| book.op(*place).key == *key).collect();
-        let records = unit.records.iter().map(|key| (key.clone(), of(key))).collect();
-        (records, unit.ops.iter().min().copied())
-    });
-    again.chain(plan.groups.iter().map(|group| (group.records.clone(), None))).collect()
+/// Notes what an op takes away without naming it: a replace what its author read, a new creation what the deletion beneath had shown.
+pub(super) fn cleared(
+    row: &RecordRow,
+    ops: &BTreeMap<OpPlace, (RecordKey, OpContent)>,
+    kind: OpKind,
+    said: &Fields,
+) -> (Vec<String>, Option<EditStamp>) {
+    let deletion = row.tail.last().filter(|last| last.kind == OpKind::Delete);
+    let seen = match (kind, deletion) {
+        (OpKind::Replace, _) => row.tail.as_slice(),
+        (OpKind::Create, Some(_)) => &row.tail[..row.tail.len() - 1],
+        _ => return (Vec::new(), None),
+    };
+    let mut names: BTreeSet<String> = row.registers().unwrap().fields.into_keys().collect();
+    names.extend(seen.iter().flat_map(|earlier| ops[&earlier.place].1.fields.names().map(str::to_owned)));
+    let cleared = names.into_iter().filter(|name| !said.has(name)).collect();
+    (cleared, deletion.filter(|_| kind == OpKind::Create).map(Pending::stamp))
 }
 
-/// Worked out a second time: what ops of one record come to.
-pub(crate) fn comes_to(kinds: &[OpKind]) -> OpKind {
-    match (kinds.first(), kinds.last()) {
-        (_, Some(OpKind::Delete)) => OpKind::Delete,
-        _ if !kinds.contains(&OpKind::Delete) && kinds.first() == Some(&OpKind::Create) => OpKind::Create,
-        _ => OpKind::Update,
-    }
-}
-
-pub(crate) fn confirmed(book: &Book, key: &RecordKey) -> Image {
-    let fields = book.rows[key].confirmed_image().map(|json| json.to_fields().unwrap());
-    Image { fields, before_deletion: None }
-}
-
-pub(crate) fn one_by_one(book: &Book, key: &RecordKey, places: &[OpPlace]) -> Image {
-    let mut image = confirmed(book, key);
-    for (_, content) in places.iter().map(|place| &book.ops[place]) {
-        image.apply(content.kind, &content.fields);
-    }
-    image
+/// What ops at these places make of what is confirmed, each joined in turn.
+pub(super) fn one_by_one(book: &Book, key: &RecordKey, places: &[OpPlace]) -> Registers {
+    let row = &book.rows[key];
+    let tail = row.tail_ops(|place| Ok(book.ops[&place].1.clone()), |fault: InvalidFields| fault).unwrap();
+    let ops: Vec<&TailOp> = tail.iter().filter(|op| places.contains(&op.op.place)).collect();
+    row.registers().unwrap().with(ops.into_iter().map(|op| &op.writes))
 }

@@ -14,7 +14,10 @@ use fieldbook_core::entry::{
 use fieldbook_core::log::{EXPORT_MAGIC, Verified, entries, entries_from, export, verify, verify_export};
 use fieldbook_core::{Hash, OpKind, Policy, Seq};
 
-use super::samples;
+use super::{folded, samples};
+
+/// The golden logs.
+const NAMES: [&str; 4] = ["example", "every-variant", "every-fold", "another-server"];
 
 fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -60,29 +63,30 @@ fn snapshot(entries: &[Entry]) -> String {
 
 #[track_caller]
 fn check_golden(name: &str, actual: &[u8]) {
-    let path = repository("tests/golden/format-1").join(name);
+    let path = repository("tests/golden/format-2").join(name);
     if std::env::var_os("FIELDBOOK_WRITE_GOLDEN").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
     let golden = std::fs::read(&path).unwrap();
-    assert!(golden == actual, "{name} differs from what is in tests/golden/format-1");
+    assert!(golden == actual, "{name} differs from what is in tests/golden/format-2");
 }
 
 #[test]
 fn the_samples_seal_to_the_golden_logs() {
-    let (bytes, read, _) = exported(samples::example());
-    check_golden("example.log", &bytes);
-    check_golden("example.txt", snapshot(&read).as_bytes());
-    let (bytes, read, verified) = exported(samples::every_variant());
-    check_golden("every-variant.log", &bytes);
-    check_golden("every-variant.txt", snapshot(&read).as_bytes());
-    assert_eq!(verified.erased_items, 1);
+    let drafts =
+        [samples::example(), samples::every_variant(), folded::every_fold(), folded::another_server()];
+    for (name, drafts) in NAMES.into_iter().zip(drafts) {
+        let (bytes, read, verified) = exported(drafts);
+        check_golden(&format!("{name}.log"), &bytes);
+        check_golden(&format!("{name}.txt"), snapshot(&read).as_bytes());
+        assert_eq!(verified.erased_items, u64::from(name == "every-variant"));
+    }
 }
 
 #[test]
 fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
-    for name in ["example", "every-variant"] {
-        let path = repository("tests/golden/format-1").join(name);
+    for name in NAMES {
+        let path = repository("tests/golden/format-2").join(name);
         let bytes = std::fs::read(path.with_extension("log")).unwrap();
         let (mut decoded, mut previous) = (Vec::new(), Hash::ZERO);
         for stored in stored_entries(&bytes) {
@@ -117,8 +121,8 @@ variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient,
 variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
 variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
-variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, DeadLettered, Retried, Discarded, Annulled, Parked, Unparked,
-    Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped, BelongsTo, SetAside,
+variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, Dropped, Raised, BroughtBack, DeadLettered,
+    Retried, Discarded, Annulled, Parked, Unparked, Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped, BelongsTo, SetAside,
     ReadForeign);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol, Tenant);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
@@ -141,7 +145,10 @@ fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
                     seen.extend(changes.map(|change| of_source(&change.fields)));
                     seen.extend(planned.annulled.iter().map(|annulled| of_reason(&annulled.reason)));
                 }
-                Control::Verb(verb, _) => drop(seen.insert(of_verb(verb))),
+                Control::Verb(verb, decisions) => {
+                    seen.insert(of_verb(verb));
+                    decisions.iter().for_each(|decision| seen_by(decision, seen));
+                }
                 Control::Decided(decisions) => decisions.iter().for_each(|decision| seen_by(decision, seen)),
                 Control::Opened(_) | Control::EpochStarted { .. } => {}
             }
@@ -163,7 +170,7 @@ fn seen_by(decision: &Decision, seen: &mut BTreeSet<&'static str>) {
 
 #[test]
 fn the_golden_log_has_every_variant_of_the_meta_part() {
-    let bytes = std::fs::read(repository("tests/golden/format-1/every-variant.log")).unwrap();
+    let bytes = std::fs::read(repository("tests/golden/format-2/every-variant.log")).unwrap();
     let mut seen = BTreeSet::new();
     for stored in stored_entries(&bytes) {
         seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
@@ -176,8 +183,23 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
 }
 
 #[test]
+fn the_logs_that_are_there_to_be_folded_have_every_entry_and_every_decision() {
+    let mut seen = BTreeSet::new();
+    for name in ["every-fold", "another-server"] {
+        let bytes = std::fs::read(repository(&format!("tests/golden/format-2/{name}.log"))).unwrap();
+        for stored in stored_entries(&bytes) {
+            seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
+        }
+    }
+    for all in [METAS, CONTROLS, KINDS, EXTENTS, DECISIONS, SCOPES, VERBS] {
+        let missing: Vec<_> = all.iter().filter(|name| !seen.contains(*name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
+
+#[test]
 fn the_worked_example_in_the_docs_is_the_golden_example() {
-    let bytes = std::fs::read(repository("tests/golden/format-1/example.log")).unwrap();
+    let bytes = std::fs::read(repository("tests/golden/format-2/example.log")).unwrap();
     let text = std::fs::read_to_string(repository("docs/log-format.md")).unwrap();
     let (_, block) = text.split_once("<!-- example -->\n```text\n").expect("the docs have a worked example");
     let (block, _) = block.split_once("```").unwrap();

@@ -1,6 +1,7 @@
-//! Entries for the tests: the two deterministic logs of `tests/golden/format-1`.
+//! Entries for the tests: the two deterministic logs of `tests/golden/format-2`.
 //!
-//! Set in stone with format 1. What is added later goes into a further log of its own.
+//! Set in stone with the first release. What is added later goes into a further log of its own. No book could have written the
+//! second: what its entries name is not there. A log that folds is in [`super::folded`].
 
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
@@ -8,6 +9,7 @@ use fieldbook_core::entry::{
     PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy, Upstream, Verb, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
+use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
     Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy, RecordKey,
     RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version, WallTime,
@@ -145,7 +147,11 @@ fn every_planned(random: &mut SeededRandomness) -> Draft {
         ops: vec![planned_op(2, 0, random), planned_op(3, 1, random)],
         base: (kind != OpKind::Create).then_some(Version::new(12)),
         edited_at: Hlc::at(START).next(),
-        older: vec![("name".to_owned(), Hlc::at(START))],
+        older: vec![FieldWrites {
+            edited_at: Hlc::at(START),
+            op: OpId::from_bytes([0x0e; 16]),
+            fields: vec!["name".to_owned(), "stage".to_owned()],
+        }],
         schema_version: 1,
         fields,
     });
@@ -200,7 +206,13 @@ fn every_answer(random: &mut SeededRandomness) -> Draft {
         extent,
         edited_at: Hlc::at(START),
         op: OpId::new(START, random),
-        older: vec![("name".to_owned(), Hlc::ZERO)],
+        older: vec![FieldWrites {
+            edited_at: Hlc::ZERO,
+            op: OpId::from_bytes([0x0e; 16]),
+            fields: vec!["name".to_owned(), "gone".to_owned()],
+        }],
+        floor: (extent == Extent::Whole)
+            .then_some(EditStamp { edited_at: Hlc::ZERO.next(), op: OpId::from_bytes([0x0f; 16]) }),
         fields: (extent != Extent::Deleted).then_some(image),
         kept_aside: extent == Extent::Partial,
     });
@@ -236,7 +248,23 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         Decision::Dissolved { unit, planned },
         Decision::Conflicted(conflicted(items, random)),
         Decision::Superseded { key: lead("42"), op: planned_op(2, 0, random) },
-        Decision::DeadLettered { unit, planned, tries: 5, code: code.clone(), message: Some(message) },
+        Decision::Dropped { key: lead("42"), op: planned_op(2, 0, random), fields: vec!["phone".to_owned()] },
+        Decision::Raised {
+            key: lead("42"),
+            op: planned_op(3, 1, random),
+            fields: vec!["phone".to_owned()],
+            edited_at: Hlc::at(START),
+            values: Some(message),
+        },
+        Decision::BroughtBack { key: lead("42"), op: planned_op(3, 1, random), read: message },
+        Decision::DeadLettered {
+            unit,
+            planned,
+            tries: 5,
+            code: code.clone(),
+            message: Some(message),
+            answered: true,
+        },
         Decision::Retried { key: lead("42"), op: planned_op(3, 1, random) },
         Decision::Discarded { key: lead("42"), op: planned_op(3, 1, random) },
         Decision::Annulled(annulled),
@@ -255,7 +283,6 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         key: lead("42"),
         op: planned_op(3, 1, random),
         winner: Winner::Remote,
-        lost: vec!["phone".to_owned()],
         merged: Some(message),
     });
     let server = Some((ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([10; 16])));

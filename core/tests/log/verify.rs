@@ -246,9 +246,14 @@ fn reading_names_the_damaged_entry_and_stops_there() {
     assert_eq!(corrupt_at(error), Some(Seq::new(3)));
 
     let mut newer = rows[3].clone();
-    newer[4] = 2;
+    newer[4] = 3;
     table.insert(4, newer.as_slice()).unwrap();
-    assert!(matches!(read_head(&table), Err(StoreError::NewerFormat { found: 2 })));
+    assert!(matches!(read_head(&table), Err(StoreError::NewerFormat { found: 3 })));
+    newer[4] = 1;
+    table.insert(4, newer.as_slice()).unwrap();
+    let older = read_head(&table).map(drop).unwrap_err();
+    assert!(matches!(older, StoreError::OlderFormat { found: 1 }));
+    assert!(older.to_string().contains("made by a version before the first release"), "{older}");
 }
 
 /// Only verifying computed the hashes anew: an entry whose bytes were altered on the disk was read, and sent, as if it were true.

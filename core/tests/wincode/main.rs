@@ -59,6 +59,21 @@ mod op {
     }
 }
 
+mod record {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, crate::codec::Encode, crate::codec::Decode)]
+    pub(crate) struct EditStamp {
+        edited_at: u64,
+        op: [u8; 16],
+    }
+
+    #[derive(Debug, Clone, PartialEq, Eq, crate::codec::Encode, crate::codec::Decode)]
+    pub(crate) struct FieldWrites {
+        edited_at: u64,
+        op: [u8; 16],
+        fields: Vec<String>,
+    }
+}
+
 mod schema {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, crate::codec::Encode, crate::codec::Decode)]
     pub(crate) enum Policy {
@@ -81,7 +96,7 @@ mod time {
 #[test]
 fn wincode_reads_every_golden_meta_part_and_writes_the_same_bytes() {
     let configuration = Configuration::default().with_varint_encoding();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-1/every-variant.log");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2/every-variant.log");
     let bytes = std::fs::read(path).unwrap();
     let mut rest = &bytes[b"fieldbook-log 1\n".len()..];
     let mut entries = 0;

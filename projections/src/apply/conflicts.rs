@@ -2,9 +2,9 @@
 
 use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Restamp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ConflictRow, RecordRow, TailRef, TailRow, Upcast};
-use fieldbook_core::rules::{base, effective_fields};
-use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey};
+use fieldbook_core::record::{Pending, Upcast};
+use fieldbook_core::rows::{ConflictRow, RecordRow, TailRow};
+use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey};
 
 use super::Applying;
 use super::tail_rows::{Made, image_before};
@@ -36,36 +36,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             base: values(conflict.base)?,
             local: values(conflict.local)?,
             remote: values(conflict.remote)?,
-            merged: merged.clone(),
+            merged,
             functions: conflict.functions.clone(),
             at: self.entry.header.wall,
             open: conflict.winner == Winner::Undecided,
         };
-        self.tables.put_conflict(self.seq(), number, row)?;
-        let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
-        let lost: Vec<_> = lost.map(|field| field.name.clone()).collect();
-        self.learn(conflict)?;
-        self.lose(&conflict.key, conflict.op, &lost, |reference| {
-            merged.as_ref().map_or(Ok(()), |merged| reference.merge(&merged.to_fields()?))
-        })
-    }
-
-    /// What theirs is has been judged: ops that go again are not judged against it a second time.
-    fn learn(&mut self, conflict: &Conflicted) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.take_record(&conflict.key)? else { return Ok(()) };
-        let theirs = self.entry.fields(conflict.remote).map_err(|fault| self.damaged(fault))?;
-        let theirs = theirs.unwrap_or_default().to_fields().map_err(|fault| self.damaged(fault))?;
-        for reference in row.tail.iter_mut().filter(|reference| !reference.dead) {
-            let Some(base) = reference.base.as_mut().filter(|_| !conflict.fields.is_empty()) else {
-                reference.base = None;
-                continue;
-            };
-            let known = base.fields.as_ref().map(FieldsJson::to_fields).transpose();
-            let mut known = known.map_err(|fault| self.damaged(fault))?.unwrap_or_default();
-            known.compose(theirs.clone());
-            base.fields = Some(known.to_json());
-        }
-        self.put(&conflict.key, row)
+        self.tables.put_conflict(self.seq(), number, row)
     }
 
     pub(super) fn resolved(
@@ -73,17 +49,60 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         key: &RecordKey,
         op: PlannedOp,
         winner: Winner,
-        lost: &[String],
         merged: Option<ItemIndex>,
     ) -> Result<(), StoreError> {
         let merged = match merged {
             Some(index) => self.entry.fields(index).map_err(|fault| self.damaged(fault))?,
             None => None,
         };
-        self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())?;
-        self.lose(key, op, lost, |reference| {
-            merged.as_ref().map_or(Ok(()), |merged| reference.merge(&merged.to_fields()?))
+        self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())
+    }
+
+    pub(super) fn dropped(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        fields: &[String],
+    ) -> Result<(), StoreError> {
+        self.each_pending(key, &[op], |pending| {
+            if fields.is_empty() {
+                pending.empty();
+                return Ok(());
+            }
+            pending.drop_fields(fields)
+        })?;
+        self.refer_by_what_is_left(key, op)
+    }
+
+    pub(super) fn raised(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        fields: &[String],
+        edited_at: Hlc,
+        values: Option<ItemIndex>,
+    ) -> Result<(), StoreError> {
+        let values = values.map(|index| self.values(index)).transpose()?;
+        self.each_pending(key, &[op], |pending| pending.raise(fields, edited_at, values.as_ref()))?;
+        self.refer_by_what_is_left(key, op)
+    }
+
+    pub(super) fn brought_back(
+        &mut self,
+        key: &RecordKey,
+        op: PlannedOp,
+        read: ItemIndex,
+    ) -> Result<(), StoreError> {
+        let read = self.values(read)?.to_json();
+        self.each_pending(key, &[op], |pending| {
+            pending.brings_back = Some(read.clone());
+            Ok(())
         })
+    }
+
+    fn values(&self, index: ItemIndex) -> Result<Fields, StoreError> {
+        let fields = self.entry.fields(index).map(Option::unwrap_or_default);
+        fields.and_then(|fields| fields.to_fields()).map_err(|fault| self.damaged(fault))
     }
 
     /// Gives an op the fields that an upcaster made of what was left of it.
@@ -97,65 +116,45 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let fields = self.entry.fields(fields).map_err(|fault| self.damaged(fault))?.unwrap_or_default();
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
         self.refer_anew(&row, op.place, Some(&fields), Some(schema_version))?;
-        if let Some(at) = row.tail.iter().position(|reference| reference.op == op.id) {
-            let mut reference = row.tail.remove(at);
-            let said = effective_fields(&self.log.op(op.place)?, &reference);
-            let turned = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-            let base = base::upcast(&row, reference.kind, reference.base, &said, &turned);
-            reference.base = base.map_err(|fault| self.damaged(fault))?;
-            reference.upcast = Some(Upcast { schema_version, fields });
-            reference.lost.clear();
-            reference.merged = None;
-            row.tail.insert(at, reference);
+        for pending in row.tail.iter_mut().filter(|pending| pending.op == op.id) {
+            let turned = pending.turn(Upcast { schema_version, fields: fields.clone() });
+            turned.map_err(|fault| self.damaged(fault))?;
         }
         self.see(&mut row)?;
         self.put(key, row)
     }
 
-    /// Takes fields from an op, and from the dead letters that it had come after.
-    fn lose(
-        &mut self,
-        key: &RecordKey,
-        op: PlannedOp,
-        lost: &[String],
-        change: impl Fn(&mut TailRef) -> Result<(), InvalidFields>,
-    ) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        row.outdate(op.place, OpKind::Update, lost).map_err(|fault| self.damaged(fault))?;
-        for reference in row.tail.iter_mut().filter(|reference| reference.op == op.id) {
-            let news = lost.iter().filter(|name| !reference.lost.contains(name));
-            let news: Vec<_> = news.cloned().collect();
-            reference.lost.extend(news);
-            change(reference).map_err(|fault| self.damaged(fault))?;
-        }
-        let concerned =
-            |found: &TailRef| found.op == op.id || (found.place < op.place && found.was_given_up());
-        self.refer_by_what_is_left(key, &row, concerned)?;
-        self.see(&mut row)?;
-        self.put(key, row)
+    /// Has the tail know to which records an op still refers once it lost fields, or was given
+    /// others, and its stamp: what was taken from an op must not hold it.
+    pub(super) fn refer_by_what_is_left(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
+        let Some(row) = self.tables.record(key)? else { return Ok(()) };
+        self.know_anew(&row, |pending| pending.op == op.id)
     }
 
-    /// Has the tail know to which records ops still refer once they lost fields, or were given others: what was taken from an
-    /// op must not hold it.
-    pub(super) fn refer_by_what_is_left(
+    /// Has the tail know to which records the ops of a record still refer once the server told
+    /// something new of it: what is below a later write of somebody else must not hold an op
+    /// either.
+    pub(super) fn refer_by_what_stands(
         &mut self,
         key: &RecordKey,
         row: &RecordRow,
-        concerned: impl Fn(&TailRef) -> bool,
     ) -> Result<(), StoreError> {
         if self.schema.rules(&key.entity).is_none_or(|rules| rules.references.is_empty()) {
             return Ok(());
         }
-        self.know_anew(row, concerned)
+        self.know_anew(row, |_| true)
     }
 
     /// Has the tail know ops as their record has them now.
-    fn know_anew(&mut self, row: &RecordRow, concerned: impl Fn(&TailRef) -> bool) -> Result<(), StoreError> {
-        for reference in row.tail.iter().filter(|reference| concerned(reference)) {
-            let left = (!reference.outdated).then(|| self.log.op(reference.place)).transpose()?;
-            let left = left.map(|content| effective_fields(&content, reference).to_json());
-            let upcast = reference.upcast.as_ref().map(|upcast| upcast.schema_version);
-            self.refer_anew(row, reference.place, left.as_ref(), upcast)?;
+    fn know_anew(&mut self, row: &RecordRow, concerned: impl Fn(&Pending) -> bool) -> Result<(), StoreError> {
+        if !row.tail.iter().any(&concerned) {
+            return Ok(());
+        }
+        let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
+        for op in self.tail_ops(row)?.iter().filter(|op| concerned(&op.pending)) {
+            let left = op.named_above(&confirmed).map(|left| left.to_json());
+            let upcast = op.pending.upcast.as_ref().map(|upcast| upcast.schema_version);
+            self.refer_anew(row, op.op.place, left.as_ref(), upcast)?;
         }
         Ok(())
     }
@@ -172,20 +171,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
         let made = Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
         let tail_row = made.tail_row(fields, || image_before(row, self.log, place))?;
-        let restamped = row.tail.iter().find(|reference| reference.place == place);
-        let restamped = restamped.and_then(|reference| reference.restamped);
-        let edited_at = restamped.unwrap_or(tail_row.edited_at);
+        let pending = row.tail.iter().find(|pending| pending.place == place);
+        let edited_at = pending.map_or(tail_row.edited_at, |pending| pending.greatest().edited_at);
         self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
         Ok(())
     }
 
     /// Gives an op another stamp. What the app reads is the same.
     pub(super) fn restamped(&mut self, restamp: &Restamp) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.take_record(&restamp.key)? else { return Ok(()) };
-        for reference in row.tail.iter_mut().filter(|reference| reference.op == restamp.op.id) {
-            reference.restamped = Some(restamp.edited_at);
-        }
-        self.know_anew(&row, |reference| reference.op == restamp.op.id)?;
-        self.put(&restamp.key, row)
+        self.each_pending(&restamp.key, &[restamp.op], |pending| {
+            pending.lower(restamp.edited_at);
+            Ok(())
+        })?;
+        self.refer_by_what_is_left(&restamp.key, restamp.op)
     }
 }

@@ -1,10 +1,9 @@
-//! How ops leave the tail, and what they take from the dead letters before them.
+//! How ops leave the tail.
 
-use fieldbook_core::entry::{Annulled, AnnulledReason, ParkScope, PlannedOp, Winner};
+use fieldbook_core::RecordKey;
+use fieldbook_core::entry::{Annulled, ParkScope, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{RecordRow, TailRef};
-use fieldbook_core::rules::effective_fields;
-use fieldbook_core::{OpKind, RecordKey};
+use fieldbook_core::record::Pending;
 
 use super::Applying;
 use crate::access::Tables;
@@ -13,16 +12,13 @@ use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn annulled(&mut self, annulled: &Annulled) -> Result<(), StoreError> {
-        if matches!(annulled.reason, AnnulledReason::NoEffect | AnnulledReason::Arrived) {
-            self.last_word(&annulled.key, &annulled.ops)?;
-        }
         self.end(&annulled.key, &annulled.ops)
     }
 
     /// Ends ops of a record.
     pub(super) fn end(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         let mut row = self.tables.take_record(key)?.unwrap_or_default();
-        let ends = |reference: &TailRef| ops.iter().any(|op| op.id == reference.op);
+        let ends = |pending: &Pending| ops.iter().any(|op| op.id == pending.op);
         for reference in row.tail.iter().filter(|reference| reference.dead && ends(reference)) {
             self.tables.put_dead_letter(&reference.op, None)?;
         }
@@ -30,41 +26,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.ended(key, ops)?;
         self.see(&mut row)?;
         self.put(key, row)
-    }
-
-    /// Takes from a record's dead letters what later ops, which end now, said anew.
-    pub(super) fn last_word(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        self.outdate(key, &mut row, ops)?;
-        self.see(&mut row)?;
-        self.put(key, row)
-    }
-
-    pub(super) fn outdate(
-        &mut self,
-        key: &RecordKey,
-        row: &mut RecordRow,
-        ops: &[PlannedOp],
-    ) -> Result<(), StoreError> {
-        if row.tail.iter().any(TailRef::was_given_up) {
-            for op in ops {
-                let content = self.log.op(op.place)?;
-                let own = row.tail.iter().find(|reference| reference.op == op.id).cloned();
-                let upcast = own.as_ref().and_then(|own| own.upcast.as_ref());
-                let upcast = upcast.map(|upcast| upcast.fields.to_fields()).transpose();
-                let upcast = upcast.map_err(|fault| self.damaged(fault))?;
-                let said = upcast.as_ref().unwrap_or(&content.fields);
-                let names: Vec<_> = said.names().map(str::to_owned).collect();
-                row.outdate(op.place, content.kind, &names).map_err(|fault| self.damaged(fault))?;
-                if let Some(own) = own.filter(|_| content.kind == OpKind::Update) {
-                    let left = effective_fields(&content, &own);
-                    row.hand_down(op.place, &left).map_err(|fault| self.damaged(fault))?;
-                }
-            }
-            let last = ops.iter().map(|op| op.place).max().unwrap_or_default();
-            self.refer_by_what_is_left(key, row, |found| found.place < last && found.was_given_up())?;
-        }
-        Ok(())
     }
 
     /// Notes that ops left the tail. What they were parked for is settled with them: there is nothing to choose any more.

@@ -11,7 +11,7 @@
 //! 1. Total and deterministic: the same entries over the same tables give the same tables, byte for byte. No clock, no
 //!    randomness, no rule: what was decided is in the entries.
 //! 2. Confirmed never goes back: a change whose version is not higher than confirmed's is recorded and changes nothing.
-//! 3. After every entry, `visible` is `confirmed` with the tail folded on top, for each record it touched.
+//! 3. After every entry, `visible` is `confirmed` with the tail joined, for each record it touched.
 //!
 //! Here are the kinds of entry and what every part needs to see a record anew; the rest by subject:
 //!
@@ -31,11 +31,13 @@ mod tail_rows;
 mod units;
 mod upstream;
 
+use std::collections::BTreeSet;
+
 use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ROWS_FORMAT, RecordRow, Suspicion, TailRef, Visible};
-use fieldbook_core::rules::{Image, apply_to_text};
-use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpPlace, RecordKey, Schema, Seq};
+use fieldbook_core::record::{Pending, TailOp, apply_to_text};
+use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
+use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
@@ -90,23 +92,53 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
         let made = Made { schema: self.schema, entry: self.entry, ops: intent.ops.len(), meta };
         let tail_row = made.tail_row(text.as_ref(), || Ok(row.image().cloned()))?;
-        let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
-        let before_deletion = deleted.map(|confirmed| &confirmed.fields);
-        let image = apply_to_text(row.image(), before_deletion, meta.kind, text.unwrap_or_default());
+        let mut pending = Pending::new(meta.id, place, meta.kind, meta.edited_at);
+        self.clear(&row, &mut pending, text.as_ref())?;
+        // Its stamp is above all that its author read, so what the app reads is that with the op on top.
+        let image = apply_to_text(row.image(), meta.kind, text.unwrap_or_default());
         row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
-        // What is written in place of a dead letter is judged as that would have been.
-        let corrected = row.tail.iter().find(|reference| reference.dead && Some(reference.op) == meta.cites);
-        let base = corrected.and_then(|reference| reference.base.clone());
-        row.tail.push(TailRef { base, ..TailRef::new(meta.id, place, meta.kind) });
+        row.tail.push(pending);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)
+    }
+
+    /// Notes the fields that an op takes away without naming them: a replace those that its author knew of, also from ops of his own and
+    /// as taken away before; a creation those that a deletion of ours beneath it had shown.
+    fn clear(
+        &self,
+        row: &RecordRow,
+        pending: &mut Pending,
+        text: Option<&FieldsJson>,
+    ) -> Result<(), StoreError> {
+        let deletion = row.tail.last().filter(|last| last.kind == OpKind::Delete && !last.emptied);
+        let seen = match (pending.kind, deletion) {
+            (OpKind::Replace, _) => row.tail.as_slice(),
+            (OpKind::Create, Some(_)) => row.tail.split_last().map_or(&[][..], |(_, earlier)| earlier),
+            _ => return Ok(()),
+        };
+        let said = text.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))?;
+        let said = said.unwrap_or_default();
+        let earlier =
+            RecordRow { tail: seen.to_vec(), confirmed: row.confirmed.clone(), ..RecordRow::default() };
+        let tail = self.tail_ops(&earlier)?;
+        let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
+        let shown = confirmed.with(tail.iter().map(|op| &op.writes));
+        let written = tail.iter().flat_map(|op| op.writes.fields.keys());
+        // Where the record was deleted and made anew more than once, none of it comes back.
+        let (read, known) =
+            (tail.iter().filter_map(|op| op.writes.brings_back.as_ref()), confirmed.fields.keys());
+        let read: BTreeSet<String> = read.flat_map(|read| read.names().map(str::to_owned)).collect();
+        let names: BTreeSet<&String> = shown.fields.keys().chain(written).chain(known).chain(&read).collect();
+        pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
+        pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
+        Ok(())
     }
 
     fn control(&mut self, control: &Control) -> Result<(), StoreError> {
         match control {
             Control::Opened(opened) => {
                 let mut state = self.tables.state()?;
-                state.format = ROWS_FORMAT;
+                state.format = FOLD_VERSION;
                 state.device = Some(opened.device);
                 state.epoch = Some(self.entry.header.epoch);
                 state.epoch_from = self.seq();
@@ -143,15 +175,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Superseded { key, op } => {
-                self.last_word(key, &[*op])?;
-                self.end(key, &[*op])
+            Decision::Dropped { key, op, fields } => self.dropped(key, *op, fields),
+            Decision::Raised { key, op, fields, edited_at, values } => {
+                self.raised(key, *op, fields, *edited_at, *values)
             }
-            Decision::Discarded { key, op } => self.end(key, &[*op]),
-            Decision::DeadLettered { unit, tries, code, message, .. } => {
+            Decision::BroughtBack { key, op, read } => self.brought_back(key, *op, *read),
+            Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
+            Decision::DeadLettered { unit, tries, code, message, answered, .. } => {
                 let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
                 let message = String::from_utf8_lossy(message).into_owned();
-                self.dead_lettered(unit, *tries, code, &message)
+                self.dead_lettered(unit, *tries, code, &message, *answered)
             }
             Decision::Retried { key, op } => self.retried(key, *op),
             Decision::Annulled(annulled) => self.annulled(annulled),
@@ -163,9 +196,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 }
                 Ok(())
             }
-            Decision::Resolved { key, op, winner, lost, merged } => {
-                self.resolved(key, *op, *winner, lost, *merged)
-            }
+            Decision::Resolved { key, op, winner, merged } => self.resolved(key, *op, *winner, *merged),
             Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
             Decision::Upcast { key, op, schema_version, fields } => {
                 self.upcast(key, *op, *schema_version, *fields)
@@ -188,46 +219,47 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
     }
 
-    fn each_ref(
+    /// Changes what is known of ops of a record's tail, and sees the record anew.
+    fn each_pending(
         &mut self,
         key: &RecordKey,
         ops: &[PlannedOp],
-        change: impl Fn(&mut TailRef),
+        change: impl Fn(&mut Pending) -> Result<(), InvalidFields>,
     ) -> Result<(), StoreError> {
         let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        for reference in row.tail.iter_mut().filter(|reference| ops.iter().any(|op| op.id == reference.op)) {
-            change(reference);
+        let mut moved = Vec::new();
+        for pending in row.tail.iter_mut().filter(|pending| ops.iter().any(|op| op.id == pending.op)) {
+            let before = pending.stamp();
+            change(pending).map_err(|fault| self.damaged(fault))?;
+            moved.push((before, pending.stamp()));
+        }
+        for (before, after) in moved.into_iter().filter(|(before, after)| before != after) {
+            row.tail.iter_mut().for_each(|pending| pending.follow_deletion(before, after));
         }
         self.see(&mut row)?;
         self.put(key, row)
     }
 
-    /// Folds the tail over confirmed.
+    fn tail_ops(&self, row: &RecordRow) -> Result<Vec<TailOp>, StoreError> {
+        row.tail_ops(|place| self.log.op(place), |fault| self.damaged(fault))
+    }
+
+    /// Joins the tail to confirmed.
     fn see(&mut self, row: &mut RecordRow) -> Result<(), StoreError> {
         if row.tail.is_empty() {
             row.visible = Visible::AsConfirmed;
             return Ok(());
         }
-        let was_there = row.confirmed_image().is_some();
-        let confirmed = row.confirmed_fields().map_err(|fault| self.damaged(fault))?;
-        let mut image = Image {
-            fields: was_there.then_some(confirmed),
-            before_deletion: before_deletion(row, self.seq())?,
-        };
-        for reference in &row.tail {
-            let content = self.log.op(reference.place)?;
-            image.put(&content, reference);
-        }
-        row.visible = image.fields.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
+        let tail = self.tail_ops(row)?;
+        let mut visible = row.registers().map_err(|fault| self.damaged(fault))?;
+        visible.join_tail(tail.iter().map(|op| &op.writes));
+        row.visible = visible.image().map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
         Ok(())
     }
 
     fn put(&mut self, key: &RecordKey, mut row: RecordRow) -> Result<(), StoreError> {
         if row.tail.is_empty() {
             row.visible = Visible::AsConfirmed;
-            if let Some(confirmed) = row.confirmed.as_mut().filter(|confirmed| confirmed.deleted) {
-                confirmed.fields = FieldsJson::default();
-            }
         }
         self.effects.records.push(key.clone());
         self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
@@ -245,10 +277,4 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     fn damaged(&self, fault: InvalidFields) -> StoreError {
         StoreError::corrupt("stored fields", self.seq(), fault)
     }
-}
-
-fn before_deletion(row: &RecordRow, seq: Seq) -> Result<Option<Fields>, StoreError> {
-    let deleted = row.confirmed.as_ref().filter(|confirmed| confirmed.deleted);
-    let fields = deleted.map(|confirmed| confirmed.fields.to_fields()).transpose();
-    fields.map_err(|fault| StoreError::corrupt("stored fields", seq, fault))
 }

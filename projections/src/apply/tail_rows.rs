@@ -3,10 +3,8 @@
 use fieldbook_core::entry::{Entry, Meta, OpMeta};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{FieldReference, RecordRow, TailRow};
-use fieldbook_core::rules::Image;
 use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Reference, Schema};
 
-use super::before_deletion;
 use crate::log_view::LogView;
 
 /// Returns the rows that the ops of an intent have in the tail; none for other kinds of entry. `row_of` reads the row of a
@@ -39,12 +37,10 @@ pub(super) fn image_before(
     place: OpPlace,
 ) -> Result<Option<FieldsJson>, StoreError> {
     let damaged = |fault| StoreError::corrupt("stored fields", place.seq, fault);
-    let confirmed = row.confirmed_image().map(FieldsJson::to_fields).transpose().map_err(damaged)?;
-    let mut image = Image { fields: confirmed, before_deletion: before_deletion(row, place.seq)? };
-    for reference in row.tail.iter().filter(|reference| reference.place < place) {
-        image.put(&log.op(reference.place)?, reference);
-    }
-    Ok(image.fields.map(|fields| fields.to_json()))
+    let mut record = row.registers().map_err(damaged)?;
+    let tail = row.tail_ops(|place| log.op(place), damaged)?;
+    record.join_tail(tail.iter().filter(|op| op.op.place < place).map(|op| &op.writes));
+    Ok(record.image().map(|fields| fields.to_json()))
 }
 
 /// An op as it was appended.

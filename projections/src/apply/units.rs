@@ -2,14 +2,11 @@
 
 use fieldbook_core::entry::{PlannedChange, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{
-    AuthorBase, Confirmed, DeadLetterRow, RecordRow, Suspicion, TailRef, UnitChangeRow, UnitRow,
-};
-use fieldbook_core::rules::base::overlaid;
-use fieldbook_core::rules::{Image, effective_fields};
-use fieldbook_core::{Fields, FieldsJson, OpKind, RecordKey, Seq, UnitId, Version, WallTime};
+use fieldbook_core::record::SentFor;
+use fieldbook_core::rows::{Confirmed, DeadLetterRow, Suspicion, UnitChangeRow, UnitRow};
+use fieldbook_core::{RecordKey, Seq, UnitId, Version, WallTime};
 
-use super::{Applying, before_deletion};
+use super::Applying;
 use crate::access::Tables;
 use crate::effects::TailEffect;
 use crate::log_view::LogView;
@@ -42,36 +39,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 
     fn planned_change(&mut self, change: &PlannedChange) -> Result<UnitChangeRow, StoreError> {
         let row = self.tables.record(&change.key)?.unwrap_or_default();
-        let base = row
-            .confirmed_image()
-            .map(FieldsJson::to_fields)
-            .transpose()
-            .map_err(|fault| self.damaged(fault))?;
-        let base = match (change.kind, base) {
-            (OpKind::Update, Some(base)) => {
-                let touched = self.log.fields(change.fields)?.unwrap_or_default();
-                let touched = touched.to_fields().map_err(|fault| self.damaged(fault))?;
-                let was = |name: &str| base.get(name).cloned().unwrap_or(serde_json::Value::Null);
-                Some(touched.names().map(|name| (name.to_owned(), was(name))).collect())
-            }
-            (_, base) => base,
-        };
-        let absorbed = |reference: &&TailRef| change.ops.iter().any(|op| op.id == reference.op);
-        let mut ops = Vec::new();
-        if row.tail.iter().filter(absorbed).any(|reference| reference.base.is_some()) {
-            for reference in row.tail.iter().filter(absorbed) {
-                ops.push((reference, effective_fields(&self.log.op(reference.place)?, reference)));
-            }
-        }
-        let base = overlaid(base, &ops).map_err(|fault| self.damaged(fault))?;
-        let base_fields = base.map(|base: Fields| base.to_json());
+        let sent_for = SentFor { version: change.base, record: row.confirmed };
         self.touched(&change.key);
         Ok(UnitChangeRow {
             key: change.key.clone(),
             kind: change.kind,
             ops: change.ops.clone(),
             base: change.base,
-            base_fields,
+            sent_for,
             edited_at: change.edited_at,
             older: change.older.clone(),
             schema_version: change.schema_version,
@@ -121,11 +96,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
             row.synced_at = Some(self.entry.header.wall);
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
-            if let Some(version) = version.filter(|version| row.is_behind(*version)) {
-                self.confirm(&mut row, change, version)?;
+            row.tail.retain(|pending| !change.ops.iter().any(|op| op.id == pending.op));
+            let fields = self.log.fields(change.fields)?.unwrap_or_default();
+            let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
+            for sent_for in row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut()) {
+                // What is ours is nothing that its author had not seen.
+                sent_for.take_own(change, fields.clone()).map_err(|fault| self.damaged(fault))?;
             }
-            self.outdate(&change.key, &mut row, &change.ops)?;
-            row.tail.retain(|reference| !change.ops.iter().any(|op| op.id == reference.op));
+            if let Some(version) = version.filter(|version| row.is_behind(*version)) {
+                let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
+                change.join_into(&mut record, fields);
+                row.confirmed = Confirmed::of(&record, version);
+            }
             self.ended(&change.key, &change.ops)?;
             self.see(&mut row)?;
             self.put(&change.key, row)?;
@@ -133,49 +115,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         Ok(())
     }
 
-    /// Moves confirmed on to what the server has by our own change.
-    fn confirm(
-        &mut self,
-        row: &mut RecordRow,
-        change: &UnitChangeRow,
-        version: Version,
-    ) -> Result<(), StoreError> {
-        let fields = self.log.fields(change.fields)?.unwrap_or_default();
-        let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-        let was_there = row.confirmed_image().is_some();
-        let mut image = Image {
-            fields: row
-                .confirmed_fields()
-                .map_err(|fault| self.damaged(fault))
-                .map(|fields| was_there.then_some(fields))?,
-            before_deletion: before_deletion(row, self.seq())?,
-        };
-        let (last, edited_at) = row.confirmed.take().map_or_else(
-            || (FieldsJson::default(), change.edited_at),
-            // As the server has it: an update that goes late leaves the stamp of what others edited after it was made.
-            |known| match change.kind {
-                OpKind::Update => (known.fields, change.edited_at.max(known.edited_at)),
-                _ => (known.fields, change.edited_at),
-            },
-        );
-        image.apply(change.kind, &fields);
-        row.confirmed = Some(Confirmed {
-            version,
-            edited_at,
-            deleted: image.fields.is_none(),
-            fields: image.fields.map_or(last, |fields| fields.to_json()),
-        });
-        Ok(())
-    }
-
     pub(super) fn dissolved(&mut self, unit: &UnitId) -> Result<(), StoreError> {
         let Some(row) = self.tables.unit(unit)? else { return Ok(()) };
         self.end_unit(unit)?;
         for change in &row.changes {
-            self.each_ref(&change.key, &change.ops, |reference| {
-                reference.stale = reference.stale.saturating_add(1);
-                // It was judged against what the server has now, conflict or not.
-                reference.base = None;
+            self.each_pending(&change.key, &change.ops, |pending| {
+                pending.stale = pending.stale.saturating_add(1);
+                // It met what the server has now.
+                pending.given_up = None;
+                Ok(())
             })?;
         }
         Ok(())
@@ -187,6 +135,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         tries: u32,
         code: &str,
         message: &str,
+        answered: bool,
     ) -> Result<(), StoreError> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
         self.give_up(*id, &unit)?;
@@ -210,7 +159,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tables.put_dead_letter(&op.id, Some(row))?;
                 self.effects.tail.push(TailEffect::Dead(op.place, true));
             }
-            self.each_ref(&change.key, &change.ops, |reference| reference.dead = true)?;
+            self.each_pending(&change.key, &change.ops, |pending| {
+                pending.dead = true;
+                if answered {
+                    pending.given_up = None;
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -218,9 +173,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn retried(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
         self.tables.put_dead_letter(&op.id, None)?;
         self.effects.tail.push(TailEffect::Dead(op.place, false));
-        self.each_ref(key, &[op], |reference| {
-            reference.dead = false;
-            reference.stale = 0;
+        self.each_pending(key, &[op], |pending| {
+            pending.dead = false;
+            pending.stale = 0;
+            Ok(())
         })
     }
 
@@ -229,10 +185,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
         self.end_unit(&id)?;
         for change in &unit.changes {
-            let base = AuthorBase { version: change.base, fields: change.base_fields.clone() };
-            self.each_ref(&change.key, &change.ops, |reference| {
-                reference.base = Some(base.clone());
-                reference.attempts.push(id);
+            self.each_pending(&change.key, &change.ops, |pending| {
+                // What its author had seen is what the first of them was made for.
+                pending.given_up.get_or_insert_with(|| change.sent_for.clone());
+                pending.attempts.push(id);
+                Ok(())
             })?;
         }
         Ok(())

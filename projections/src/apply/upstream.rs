@@ -70,25 +70,29 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 }
                 None => FieldsJson::default(),
             };
-            let fields = match change.extent {
-                Extent::Whole => sent.into_image(),
-                Extent::Partial => {
-                    let mut image = row.confirmed_fields().map_err(|fault| self.damaged(fault))?;
-                    image.apply(&sent.to_fields().map_err(|fault| self.damaged(fault))?);
-                    Ok(image.to_json())
-                }
-                // What the record last was is kept for an edit that may survive the deletion; `put` drops it without one.
-                Extent::Deleted => {
-                    Ok(row.confirmed.take().map(|confirmed| confirmed.fields).unwrap_or_default())
-                }
-            };
-            row.confirmed = Some(Confirmed {
+            if row.version() == Some(Version::default()) {
+                // What was given up is judged against what another life of the server has, once that tells.
+                row.tail.iter_mut().for_each(|pending| pending.given_up = None);
+            }
+            let told = Confirmed {
                 version: change.version,
                 edited_at: change.edited_at,
+                op: change.op,
+                older: change.older.clone(),
+                floor: change.floor,
                 deleted: change.extent == Extent::Deleted,
-                fields: fields.map_err(|fault| self.damaged(fault))?,
-            });
+                fields: sent.into_image().map_err(|fault| self.damaged(fault))?,
+            };
+            row.confirmed = match change.extent {
+                Extent::Whole | Extent::Deleted => Some(told),
+                Extent::Partial => {
+                    let before = row.registers().map_err(|fault| self.damaged(fault))?;
+                    let told = told.registers().map_err(|fault| self.damaged(fault))?;
+                    Confirmed::of(&before.told_in_part(told), change.version)
+                }
+            };
             self.see(&mut row)?;
+            self.refer_by_what_stands(&change.key, &row)?;
         }
         self.put(&change.key, row)
     }
@@ -126,9 +130,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for key in self.tables.unconfirmed()? {
             let mut row = self.tables.take_record(&key)?.unwrap_or_default();
             if let Some(confirmed) = row.confirmed.as_mut() {
-                confirmed.deleted = true;
+                confirmed.never_was();
             }
             self.see(&mut row)?;
+            self.refer_by_what_stands(&key, &row)?;
             self.put(&key, row)?;
         }
         let mut state = self.tables.state()?;

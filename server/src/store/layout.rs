@@ -1,49 +1,55 @@
 //! How a row of the feed is stored.
 //!
 //! ```text
-//!   flags u8 (1: deleted) | edited_at u64 | op [16] | id length u8, id | stamps u32, each: name length u8, name, u64 | fields
+//!   flags u8 (1: deleted, 2: with a floor) | stamp | id length u8, id | floor: stamp, if flagged | writes u32, each: write | fields
+//!   stamp  edited_at u64 | op [16]
+//!   write  stamp | fields u32, each: name length u8, name
 //! ```
 //!
 //! The fields are JSON text to the end of the value, stored as it is sent, so that a page is built without reading it.
 //! Version and index are the end of the key. Reading checks every length and refuses what it does not know.
 
-use std::collections::BTreeMap;
-
 use fieldbook_core::authority::{FeedItem, Row};
+use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{FieldsJson, Hlc, OpId, RecordId, Version};
 
 use super::Damaged;
 
 const DELETED: u8 = 1;
+const FLOOR: u8 = 2;
 const DAMAGED: Damaged = Damaged { what: "a row of the feed" };
 
 /// Writes a row. `None` if a name is longer than any checked name can be.
 pub(super) fn write(id: &RecordId, row: &Row) -> Option<Vec<u8>> {
     let fields = row.fields.as_ref().map_or(&[][..], FieldsJson::as_bytes);
-    let mut bytes = Vec::with_capacity(64 + id.as_str().len() + 40 * row.stamps.len() + fields.len());
-    bytes.push(if row.is_deleted() { DELETED } else { 0 });
-    bytes.extend_from_slice(&row.edited_at.to_bits().to_le_bytes());
-    bytes.extend_from_slice(row.op.as_bytes());
+    let mut bytes = Vec::with_capacity(64 + id.as_str().len() + 60 * row.older.len() + fields.len());
+    let deleted = if row.is_deleted() { DELETED } else { 0 };
+    bytes.push(deleted | if row.floor.is_some() { FLOOR } else { 0 });
+    push_stamp(&mut bytes, row.stamp());
     push_text(&mut bytes, id.as_str())?;
-    bytes.extend_from_slice(&u32::try_from(row.stamps.len()).ok()?.to_le_bytes());
-    for (name, stamp) in &row.stamps {
-        push_text(&mut bytes, name)?;
-        bytes.extend_from_slice(&stamp.to_bits().to_le_bytes());
+    if let Some(floor) = row.floor {
+        push_stamp(&mut bytes, floor);
+    }
+    push_count(&mut bytes, row.older.len())?;
+    for write in &row.older {
+        push_stamp(&mut bytes, write.stamp());
+        push_count(&mut bytes, write.fields.len())?;
+        for name in &write.fields {
+            push_text(&mut bytes, name)?;
+        }
     }
     bytes.extend_from_slice(fields);
     Some(bytes)
 }
 
-/// Reads of a row whether it is a tombstone, and nothing more.
+/// Reads of a row whether it is a tombstone, and its own stamp, and nothing more.
 ///
 /// # Errors
 /// [`Damaged`] for bytes that are no row.
-pub(super) fn is_deleted(bytes: &[u8]) -> Result<bool, Damaged> {
-    match bytes.first() {
-        Some(0) => Ok(false),
-        Some(&DELETED) => Ok(true),
-        _ => Err(DAMAGED),
-    }
+pub(super) fn glance(bytes: &[u8]) -> Result<(bool, EditStamp), Damaged> {
+    let mut reader = Reader(bytes);
+    let (is_deleted, _) = reader.flags()?;
+    Ok((is_deleted, reader.stamp()?))
 }
 
 /// Reads a row.
@@ -52,25 +58,35 @@ pub(super) fn is_deleted(bytes: &[u8]) -> Result<bool, Damaged> {
 /// [`Damaged`] for bytes that are not one.
 pub(super) fn read(version: Version, index: u32, bytes: &[u8]) -> Result<FeedItem, Damaged> {
     let mut reader = Reader(bytes);
-    let deleted = match reader.take::<1>()? {
-        [0] => false,
-        [DELETED] => true,
-        _ => return Err(DAMAGED),
-    };
-    let edited_at = reader.stamp()?;
-    let op = OpId::from_bytes(reader.take()?);
+    let (is_deleted, has_floor) = reader.flags()?;
+    let EditStamp { edited_at, op } = reader.stamp()?;
     let id = RecordId::parse(reader.text()?).map_err(|_| DAMAGED)?;
-    let mut stamps = BTreeMap::new();
-    for _ in 0..u32::from_le_bytes(reader.take()?) {
-        let name = reader.text()?.to_owned();
-        stamps.insert(name, reader.stamp()?);
+    let floor = if has_floor { Some(reader.stamp()?) } else { None };
+    let mut older = Vec::new();
+    for _ in 0..reader.count()? {
+        let EditStamp { edited_at, op } = reader.stamp()?;
+        let mut fields = Vec::new();
+        for _ in 0..reader.count()? {
+            fields.push(reader.text()?.to_owned());
+        }
+        older.push(FieldWrites { edited_at, op, fields });
     }
-    let fields = match (deleted, reader.0) {
+    let fields = match (is_deleted, reader.0) {
         (true, []) => None,
         (true, _) => return Err(DAMAGED),
         (false, json) => Some(FieldsJson::from_stored(json).map_err(|_| DAMAGED)?),
     };
-    Ok(FeedItem { id, row: Row { version, index, edited_at, op, stamps, fields } })
+    Ok(FeedItem { id, row: Row { version, index, edited_at, op, older, floor, fields } })
+}
+
+fn push_stamp(bytes: &mut Vec<u8>, stamp: EditStamp) {
+    bytes.extend_from_slice(&stamp.edited_at.to_bits().to_le_bytes());
+    bytes.extend_from_slice(stamp.op.as_bytes());
+}
+
+fn push_count(bytes: &mut Vec<u8>, count: usize) -> Option<()> {
+    bytes.extend_from_slice(&u32::try_from(count).ok()?.to_le_bytes());
+    Some(())
 }
 
 fn push_text(bytes: &mut Vec<u8>, text: &str) -> Option<()> {
@@ -89,8 +105,23 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    fn stamp(&mut self) -> Result<Hlc, Damaged> {
-        Ok(Hlc::from_bits(u64::from_le_bytes(self.take()?)))
+    /// Reads whether a row is a tombstone, and whether it has a floor.
+    fn flags(&mut self) -> Result<(bool, bool), Damaged> {
+        let [flags] = self.take::<1>()?;
+        if flags & !(DELETED | FLOOR) == 0 {
+            Ok((flags & DELETED > 0, flags & FLOOR > 0))
+        } else {
+            Err(DAMAGED)
+        }
+    }
+
+    fn stamp(&mut self) -> Result<EditStamp, Damaged> {
+        let edited_at = Hlc::from_bits(u64::from_le_bytes(self.take()?));
+        Ok(EditStamp { edited_at, op: OpId::from_bytes(self.take()?) })
+    }
+
+    fn count(&mut self) -> Result<u32, Damaged> {
+        Ok(u32::from_le_bytes(self.take()?))
     }
 
     fn text(&mut self) -> Result<&'a str, Damaged> {
@@ -111,7 +142,15 @@ mod tests {
             index: 3,
             edited_at: Hlc::from_bits(99),
             op: OpId::from_bytes([5; 16]),
-            stamps: BTreeMap::from([("a".to_owned(), Hlc::from_bits(4)), (String::new(), Hlc::from_bits(1))]),
+            older: vec![
+                FieldWrites { edited_at: Hlc::from_bits(1), op: OpId::from_bytes([6; 16]), fields: vec![] },
+                FieldWrites {
+                    edited_at: Hlc::from_bits(4),
+                    op: OpId::from_bytes([7; 16]),
+                    fields: vec!["a".to_owned(), String::new()],
+                },
+            ],
+            floor: fields.map(|_| EditStamp { edited_at: Hlc::from_bits(3), op: OpId::from_bytes([8; 16]) }),
             fields: fields.map(|text| FieldsJson::parse(text).unwrap()),
         };
         (RecordId::parse("Ünïcode 1").unwrap(), row)
@@ -122,7 +161,8 @@ mod tests {
         for fields in [None, Some("{}"), Some(r#"{"a":1,"b":"ü"}"#)] {
             let (id, row) = row(fields);
             let bytes = write(&id, &row).unwrap();
-            assert_eq!((bytes.len(), is_deleted(&bytes)), (row.stored_bytes(&id), Ok(fields.is_none())));
+            assert_eq!(bytes.len(), row.stored_bytes(&id));
+            assert_eq!(glance(&bytes), Ok((fields.is_none(), row.stamp())));
             assert_eq!(read(row.version, row.index, &bytes).unwrap(), FeedItem { id, row });
         }
     }

@@ -301,6 +301,9 @@ fn identify(database: &Database, path: &Path) -> Result<(ServerId, ServerEpoch),
     let row = row.ok_or_else(not_a_store)?;
     let unreadable = || damaged(path, Damaged { what: "what the store is" });
     let (format, ids) = row.value().split_first().ok_or_else(unreadable)?;
+    if *format < tables::FORMAT {
+        return Err(OpenStoreError::OlderFormat { path: path.to_owned(), found: *format });
+    }
     if *format != tables::FORMAT {
         return Err(OpenStoreError::NewerFormat { path: path.to_owned(), found: *format });
     }

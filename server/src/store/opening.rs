@@ -44,6 +44,18 @@ pub enum OpenStoreError {
         /// Its format.
         found: u8,
     },
+    /// A program from before the first release made it.
+    #[error(
+        "the store {path:?} has format {found}, made by a version before the first release; this program knows {}: \
+         begin a new store, and let the devices offer what they have",
+        tables::FORMAT
+    )]
+    OlderFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
     /// The file or its folder cannot be read or written.
     #[error("cannot open the store {path:?}: check that its folder exists and may be written to")]
     Io {

@@ -163,8 +163,8 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
         let feed_key = tables::feed_key(&self.tenant, &key.entity, version, index);
         let value = self.feed.get(feed_key.as_slice())?;
         let value = value.ok_or(Damaged { what: "the feed: a record is not at its place" })?;
-        let is_deleted = layout::is_deleted(value.value())?;
-        Ok(Some(RowPlace { version, index, is_deleted, bytes: value.value().len() }))
+        let (is_deleted, stamp) = layout::glance(value.value())?;
+        Ok(Some(RowPlace { version, index, stamp, is_deleted, bytes: value.value().len() }))
     }
 
     fn has_records(&self, entity: &EntityType) -> Result<bool, StateError> {

@@ -1,8 +1,8 @@
-//! The tables of a server store, format 1. Every key begins with the tenant and a zero byte, which no tenant's name has.
+//! The tables of a server store, format 2. Every key begins with the tenant and a zero byte, which no tenant's name has.
 //!
 //! Numbers in keys are big-endian, so that keys stand in their order; numbers in values are little-endian.
 
-use fieldbook_core::authority::{UnitMemory, Usage};
+use fieldbook_core::authority::{UnitFate, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version, WallTime};
 use redb::TableDefinition;
@@ -10,7 +10,7 @@ use redb::TableDefinition;
 use super::{Damaged, Tenant};
 
 /// The format of the tables.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
 /// Where each record stands in the feed.
 ///
@@ -22,9 +22,10 @@ pub(super) const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 /// Key: tenant, 0, entity type, 0, commit (u64), index (u32). Value: [`super::layout`].
 pub(super) const FEED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("feed-1");
 
-/// The units that were applied.
+/// The units that were answered for good.
 ///
-/// Key: tenant, 0, unit id. Value: digest, commit (u64).
+/// Key: tenant, 0, unit id. Value: digest, commit (u64); for one that made no commit 0 and what became of it (u8: 0 changed nothing,
+/// 1 ahead, 2 refused), for a refused one also the length of its code (u8), the code and the message.
 pub(super) const UNITS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("units-1");
 
 /// The known heads of the devices' logs.
@@ -125,13 +126,35 @@ pub(super) fn unit_key(tenant: &[u8], unit: &UnitId) -> Vec<u8> {
 }
 
 pub(super) fn unit_bytes(memory: &UnitMemory) -> Vec<u8> {
-    [memory.digest.as_bytes().as_slice(), &memory.commit.number().to_le_bytes()].concat()
+    let (commit, rest) = match &memory.fate {
+        UnitFate::Applied(commit) => (*commit, Vec::new()),
+        UnitFate::ChangedNothing => (Version::default(), vec![0]),
+        UnitFate::Ahead => (Version::default(), vec![1]),
+        UnitFate::Rejected { code, message } => {
+            // Codes are the rules' own, and short.
+            let length = u8::try_from(code.len()).unwrap_or(0);
+            let code = code.as_bytes().get(..length.into()).unwrap_or_default();
+            (Version::default(), [&[2, length], code, message.as_bytes()].concat())
+        }
+    };
+    [memory.digest.as_bytes().as_slice(), &commit.number().to_le_bytes(), &rest].concat()
 }
 
 pub(super) fn unit_from(bytes: &[u8]) -> Option<UnitMemory> {
     let (digest, commit) = bytes.split_first_chunk::<32>()?;
-    let commit = Version::new(u64::from_le_bytes(commit.try_into().ok()?));
-    Some(UnitMemory { digest: Hash::from_bytes(*digest), commit })
+    let (commit, rest) = commit.split_first_chunk::<8>()?;
+    let fate = match (u64::from_le_bytes(*commit), rest) {
+        (0, [0]) => UnitFate::ChangedNothing,
+        (0, [1]) => UnitFate::Ahead,
+        (0, [2, length, texts @ ..]) => {
+            let (code, message) = texts.split_at_checked(usize::from(*length))?;
+            let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+            UnitFate::Rejected { code: text(code)?, message: text(message)? }
+        }
+        (commit, []) if commit > 0 => UnitFate::Applied(Version::new(commit)),
+        _ => return None,
+    };
+    Some(UnitMemory { digest: Hash::from_bytes(*digest), fate })
 }
 
 pub(super) fn anchor_key(tenant: &[u8], device: &DeviceId, epoch: &Epoch) -> Vec<u8> {

@@ -52,6 +52,7 @@ fn kind(error: &OpenStoreError) -> &'static str {
         OpenStoreError::Damaged { .. } => "damaged",
         OpenStoreError::NotAStore { .. } => "not a store",
         OpenStoreError::NewerFormat { .. } => "newer",
+        OpenStoreError::OlderFormat { .. } => "older",
         _ => "io",
     }
 }

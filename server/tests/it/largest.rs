@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions, Stopped};
 use fieldbook_core::protocol::{Change, Outcome, Unit, UnitChange};
+use fieldbook_core::record::FieldWrites;
 use fieldbook_core::{FieldsJson, Hlc, OpId, OpKind, RecordKey, UnitId, Version, WallTime, limits};
 use reqwest::StatusCode;
 
@@ -16,7 +18,7 @@ fn edited() -> Hlc {
     Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap())
 }
 
-fn older() -> Hlc {
+fn earlier() -> Hlc {
     Hlc::from_bits(edited().to_bits() - 1)
 }
 
@@ -49,13 +51,17 @@ fn stamped(
     value: &str,
 ) -> UnitChange {
     let mut fields = Fields::new();
-    let mut stamps = BTreeMap::new();
-    for name in names {
+    let mut older = Vec::new();
+    for (number, name) in (0u128..).zip(names) {
         fields.set(name.clone(), serde_json::from_str::<serde_json::Value>(value).unwrap());
-        stamps.insert(name, older());
+        older.push(FieldWrites {
+            edited_at: earlier(),
+            op: OpId::from_bytes(number.to_be_bytes()),
+            fields: vec![name],
+        });
     }
     let text = serde_json::to_string(&fields).unwrap();
-    UnitChange { older: stamps, ..change(name, kind, base, &text) }
+    UnitChange { older, ..change(name, kind, base, &text) }
 }
 
 fn numbered(number: u64, changes: Vec<UnitChange>) -> Unit {
@@ -73,7 +79,10 @@ async fn taken(running: &Running, number: u64, changes: Vec<UnitChange>) -> u64 
 
 /// Sends a unit, which has to be refused for its size.
 async fn too_large(running: &Running, changes: Vec<UnitChange>) {
-    let outcome = running.exchange(&request(vec![numbered(99, changes)])).await.outcomes.remove(0).outcome;
+    // Each under an id of its own: a refusal is remembered.
+    static NUMBER: AtomicU64 = AtomicU64::new(1_000);
+    let unit = numbered(NUMBER.fetch_add(1, Ordering::Relaxed), changes);
+    let outcome = running.exchange(&request(vec![unit])).await.outcomes.remove(0).outcome;
     assert!(matches!(&outcome, Outcome::Rejected { code, .. } if code == "unit_too_large"), "{outcome:?}");
 }
 
@@ -85,6 +94,7 @@ fn most_heads(one: &UnitChange) -> usize {
         edited_at: one.edited_at,
         op: OpId::from_bytes([9; 16]),
         older: one.older.clone(),
+        floor: None,
         deleted: false,
         partial: false,
         fields: one.fields.clone(),

@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 
 use fieldbook_core::entry::Receipt;
-use fieldbook_core::protocol::{HeadClaim, Outcome};
-use fieldbook_core::{FieldsJson, Hash, OpKind, Seq, Version};
+use fieldbook_core::protocol::{HeadClaim, Outcome, UnitChange};
+use fieldbook_core::{FieldsJson, Hash, OpId, OpKind, Seq, Version};
 
 use crate::support::*;
 
 fn version(outcome: &Outcome) -> u64 {
     match outcome {
-        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } => {
+        Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } => {
             versions.values().next().unwrap().number()
         }
         other => panic!("not accepted: {other:?}"),
@@ -58,7 +58,9 @@ async fn a_stale_unit_gets_the_record_as_it_is_with_its_fields() {
     let running = start().await;
     running.sent(1, create("lead/1")).await;
     running.sent(2, change("lead/1", OpKind::Update, Some(1), r#"{"phone":"555"}"#)).await;
-    let late = running.sent(3, change("lead/1", OpKind::Update, Some(1), r#"{"phone":"777"}"#)).await;
+    let others = OpId::from_bytes([8; 16]);
+    let late = change("lead/1", OpKind::Update, Some(1), r#"{"phone":"777"}"#);
+    let late = running.sent(3, UnitChange { ops: vec![others], ..late }).await;
     let Outcome::Stale { current, .. } = late else { panic!("not stale: {late:?}") };
     assert_eq!(current[0].version, Version::new(2));
     let fields = current[0].fields.as_ref().map(FieldsJson::as_str);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use fieldbook_core::entry::{Receipt, chain};
-use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, UnitChange};
-use fieldbook_core::{Cursor, Hash, Hlc, OpKind, Seq, ServerEpoch};
+use fieldbook_core::protocol::{ExchangeRequest, FieldWrites, HeadClaim, UnitChange};
+use fieldbook_core::{Cursor, Hash, Hlc, OpId, OpKind, Seq, ServerEpoch};
 use jsonschema::Validator;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -48,7 +48,8 @@ fn assert_valid(validator: &Validator, value: &Value) {
 /// A request with every member.
 fn full_request() -> ExchangeRequest {
     let mut all = change("lead/a/b", OpKind::Create, None, r#"{"name":"Ann","nothing":null}"#);
-    all.older.insert("name".to_owned(), Hlc::from_bits(5));
+    let (edited_at, op) = (Hlc::from_bits(5), OpId::from_bytes([5; 16]));
+    all.older.push(FieldWrites { edited_at, op, fields: vec!["name".to_owned(), "nothing".to_owned()] });
     let mut full = request(vec![
         unit(1, vec![all, create("note/1")]),
         unit(2, vec![change("lead/a/b", OpKind::Update, Some(7), r#"{"name":null}"#)]),

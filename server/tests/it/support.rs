@@ -173,8 +173,11 @@ pub(crate) fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) 
         kind,
         base: base.map(Version::new),
         ops: vec![OpId::from_bytes([9; 16])],
-        edited_at: Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap()),
-        older: BTreeMap::new(),
+        // Whoever knows a later version edits later.
+        edited_at: Hlc::from_bits(
+            Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap()).to_bits() + base.unwrap_or_default(),
+        ),
+        older: Vec::new(),
         schema_version: 1,
         fields: (kind != OpKind::Delete).then(|| FieldsJson::parse(fields).unwrap()),
     }

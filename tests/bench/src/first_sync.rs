@@ -154,7 +154,7 @@ async fn fill(url: &str, count: usize) -> Result<(), Failure> {
             base: None,
             ops: vec![OpId::new(now, &mut random)],
             edited_at: Hlc::at(now),
-            older: [].into(),
+            older: Vec::new(),
             schema_version: 1,
             fields: Some(FieldsJson::parse(&record.json)?),
         };

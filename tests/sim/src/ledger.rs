@@ -13,9 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook::entry::Receipt;
-use fieldbook::protocol::Unit;
-use fieldbook::{DeviceId, Epoch, Hlc, OpId, OpKind, RecordKey, ServerEpoch, UnitId, Version};
-use fieldbook_core::authority::MemoryAuthority;
+use fieldbook::protocol::{Change, Unit, UnitChange};
+use fieldbook::protocol::{EditStamp, FieldWrites};
+use fieldbook::{DeviceId, Epoch, OpId, OpKind, RecordKey, ServerEpoch, UnitId, Version};
+use fieldbook_core::authority::{MemoryAuthority, Row};
 use serde_json::{Map, Value};
 
 use crate::broken::{Broken, ensure};
@@ -73,8 +74,8 @@ pub struct Written {
     pub unit: UnitId,
     /// Its fields; none if it was deleted.
     pub image: Option<Image>,
-    /// When it was edited.
-    pub edited_at: Hlc,
+    /// The same, field by field, with the stamps.
+    pub registers: Registers,
 }
 
 /// A record at the server.
@@ -84,8 +85,67 @@ pub struct Stored {
     pub version: Version,
     /// Its fields; none if it is deleted.
     pub image: Option<Image>,
+    registers: Registers,
     /// For each field, and for the record as a whole under the empty name, when it last changed, by whom and by which ops.
     writers: BTreeMap<String, (Version, Author, Vec<OpId>)>,
+}
+
+/// What was written to a record, field by field, with the stamps.
+#[derive(Debug, Clone, Default)]
+pub struct Registers {
+    /// Whether the record is there.
+    pub is_there: bool,
+    /// The greatest stamp.
+    pub stamp: EditStamp,
+    /// When a field that is not among these counts as taken away.
+    pub floor: EditStamp,
+    /// Nulls stand for what was taken away.
+    pub fields: BTreeMap<String, (EditStamp, Value)>,
+}
+
+impl Registers {
+    /// Returns what there is to read.
+    pub fn image(&self) -> Option<Image> {
+        let members = self.fields.iter().filter(|(_, (_, value))| !value.is_null());
+        self.is_there.then(|| members.map(|(name, (_, value))| (name.clone(), value.clone())).collect())
+    }
+
+    /// Returns the stamp of a field.
+    pub fn stamp_of(&self, field: &str) -> EditStamp {
+        if !self.is_there {
+            return self.stamp;
+        }
+        self.fields.get(field).map_or(self.floor, |(stamp, _)| *stamp)
+    }
+
+    /// Returns whether all that a change writes is there, by its very stamps.
+    fn have(&self, change: &UnitChange, fields: Option<&Image>) -> bool {
+        match fields {
+            None => !self.is_there && self.stamp == change.stamp(),
+            Some(fields) => {
+                let is_there = |name: &String| self.stamp_of(name) == change.stamp_of(name);
+                self.is_there
+                    && fields.keys().all(is_there)
+                    && (!fields.is_empty() || self.stamp == change.stamp())
+            }
+        }
+    }
+
+    /// Returns whether a row of the store tells these stamps.
+    fn are_told_by(&self, key: &RecordKey, row: &Row) -> bool {
+        let told = row.clone().into_change(key.clone());
+        let fields = self
+            .fields
+            .keys()
+            .all(|name| told.stamp_of(name) == self.stamp_of(name).max(self.floor_of(name)));
+        told.stamp() == self.stamp && (told.deleted || fields)
+    }
+
+    /// A field that was taken away below the floor counts as taken away at it.
+    fn floor_of(&self, name: &str) -> EditStamp {
+        let is_null = self.fields.get(name).is_some_and(|(_, value)| value.is_null());
+        if is_null { self.floor } else { EditStamp::NEVER }
+    }
 }
 
 /// An edit of one device that took another device's value away.
@@ -119,65 +179,139 @@ impl Ledger {
         }
     }
 
-    /// Takes note of what a unit came to.
+    /// Takes note of what a unit came to, and returns what it took away of others.
     ///
     /// # Errors
-    /// [`Broken`] if it must not have been applied.
+    /// [`Broken`] if it must not have been applied, or these are not the versions that its records have by it.
     pub fn apply(
         &mut self,
         unit: &Unit,
-        version: Version,
+        versions: &BTreeMap<RecordKey, Version>,
         author: Author,
-        authority: &MemoryAuthority,
     ) -> Result<Vec<Overwrite>, Broken> {
-        let last = std::mem::replace(&mut self.now.last, version);
-        ensure(version > last, "S7", || format!("commit {version} does not come after {last}"))?;
-        let before = self.now.applied.insert(unit.id, version);
-        ensure(before.is_none(), "S7", || format!("unit {} took effect twice", unit.id))?;
-        self.ever.entry(unit.id).or_default().push((self.now.life, version));
-        let mut overwrites = Vec::new();
+        let last = self.now.last;
+        let (mut overwrites, mut commit) = (Vec::new(), None);
         for change in &unit.changes {
-            let known = self.now.current.remove(&change.key);
+            let known = self.now.current.get(&change.key);
             let base = change.base.filter(|base| *base > Version::default());
-            ensure(known.as_ref().map(|stored| stored.version) == base, "S14", || {
+            ensure(known.map(|stored| stored.version) == base, "S14", || {
                 format!("{} was applied on another version than it was made for", change.key)
             })?;
-            let fields = match &change.fields {
-                Some(json) => parse(json.as_str())?,
-                None => Image::new(),
-            };
-            let old = known.as_ref().and_then(|stored| stored.image.clone());
-            let image = changed(old.clone(), change.kind, &fields);
-            let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
+            let fields = change.fields.as_ref().map(|json| parse(json.as_str())).transpose()?;
+            let version = versions.get(&change.key).copied().unwrap_or_default();
             self.landed.extend(&change.ops);
-            let news = differing(old.as_ref(), image.as_ref());
-            if !news.is_empty() {
-                // What a delete takes over has no effect of its own in it.
-                let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
-                for op in change.ops.iter().rev().take(most) {
-                    self.now.ops.entry(*op).or_default().push(unit.id);
-                }
-            }
-            for field in news {
-                let written = (version, author, change.ops.clone());
-                if let Some((since, writer, by)) = writers.insert(field.clone(), written)
-                    && writer != author
-                {
-                    let (key, ops) = (change.key.clone(), change.ops.clone());
-                    let value = old.as_ref().and_then(|old| match field.as_str() {
-                        "" => Some(Value::Bool(true)),
-                        name => old.get(name).cloned(),
-                    });
-                    overwrites.push(Overwrite { key, field, value, since, by, ops });
-                }
-            }
-            let row = authority.records().find(|(key, _)| **key == change.key);
-            let edited_at = row.map_or(Hlc::ZERO, |(_, row)| row.edited_at);
-            let written = Written { life: self.now.life, unit: unit.id, image: image.clone(), edited_at };
-            self.history.entry((change.key.clone(), version)).or_default().push(written);
-            self.now.current.insert(change.key.clone(), Stored { version, image, writers });
+            let Some(registers) = joined(known.map(|stored| &stored.registers), change, fields.as_ref())
+            else {
+                ensure(known.is_some_and(|stored| stored.version == version), "S7", || {
+                    format!("{} did not change and got version {version}", change.key)
+                })?;
+                continue;
+            };
+            ensure(version > last && commit.is_none_or(|commit| commit == version), "S7", || {
+                format!("commit {version} does not come after {last}")
+            })?;
+            commit = Some(version);
+            overwrites.extend(self.write(unit.id, change, registers, version, author));
         }
+        self.now.last = commit.unwrap_or(last);
+        self.settle(unit.id, commit, versions)?;
         Ok(overwrites)
+    }
+
+    fn write(
+        &mut self,
+        unit: UnitId,
+        change: &UnitChange,
+        registers: Registers,
+        version: Version,
+        author: Author,
+    ) -> Vec<Overwrite> {
+        let known = self.now.current.remove(&change.key);
+        let old = known.as_ref().and_then(|stored| stored.image.clone());
+        let image = registers.image();
+        // Who said the same again is who is overwritten: the stamp is theirs.
+        let stamps = known.as_ref().map(|stored| stored.registers.clone()).unwrap_or_default();
+        let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
+        let news = differing(old.as_ref(), image.as_ref());
+        if !news.is_empty() {
+            // What a delete takes over has no effect of its own in it.
+            let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
+            for op in change.ops.iter().rev().take(most) {
+                self.now.ops.entry(*op).or_default().push(unit);
+            }
+        }
+        let mut overwrites = Vec::new();
+        for field in news {
+            let written = (version, author, change.ops.clone());
+            if let Some((since, writer, mut by)) = writers.insert(field.clone(), written)
+                && writer != author
+            {
+                by.push(stamps.stamp_of(&field).op);
+                let (key, ops) = (change.key.clone(), change.ops.clone());
+                let value = old.as_ref().and_then(|old| match field.as_str() {
+                    "" => Some(Value::Bool(true)),
+                    name => old.get(name).cloned(),
+                });
+                overwrites.push(Overwrite { key, field, value, since, by, ops });
+            }
+        }
+        if image.is_none() {
+            // A deletion takes each field away, also one that was gone.
+            writers.values_mut().for_each(|last| *last = (version, author, change.ops.clone()));
+        }
+        let written =
+            Written { life: self.now.life, unit, image: image.clone(), registers: registers.clone() };
+        self.history.entry((change.key.clone(), version)).or_default().push(written);
+        self.now.current.insert(change.key.clone(), Stored { version, image, registers, writers });
+        overwrites
+    }
+
+    /// Takes note that a unit was accepted: in a commit, or without one.
+    fn settle(
+        &mut self,
+        unit: UnitId,
+        commit: Option<Version>,
+        versions: &BTreeMap<RecordKey, Version>,
+    ) -> Result<(), Broken> {
+        let before = self.now.applied.insert(unit, commit.unwrap_or_default());
+        ensure(before.is_none(), "S7", || format!("unit {unit} took effect twice"))?;
+        let first = versions.values().min().copied().unwrap_or_default();
+        self.ever.entry(unit).or_default().push((self.now.life, first));
+        Ok(())
+    }
+
+    /// Takes note of a duplicate.
+    ///
+    /// # Errors
+    /// [`Broken`] if the unit was not accepted before and is not all there, or the answer leaves out what others made of its records.
+    pub fn duplicate(
+        &mut self,
+        unit: &Unit,
+        versions: &BTreeMap<RecordKey, Version>,
+        current: &[Change],
+    ) -> Result<(), Broken> {
+        let first = self.now.applied.get(&unit.id).copied();
+        if first.is_none() {
+            for change in &unit.changes {
+                let stored = self.now.current.get(&change.key);
+                let names = change.fields.as_ref().map(|json| parse(json.as_str())).transpose()?;
+                let is_there = stored.is_some_and(|stored| stored.registers.have(change, names.as_ref()));
+                ensure(is_there, "S7", || format!("{} of {} is not there", change.key, unit.id))?;
+            }
+            self.settle(unit.id, None, versions)?;
+        }
+        for (key, version) in versions {
+            let present = self.now.current.get(key).map(|stored| stored.version);
+            let is_shown = current.iter().any(|shown| shown.key == *key && Some(shown.version) == present);
+            let is_own = first.is_some_and(|first| first == *version);
+            ensure(is_own || present == Some(*version), "S7", || {
+                format!("a duplicate of {} got another answer than the first", unit.id)
+            })?;
+            ensure(is_shown || present == first, "S7", || {
+                format!("a duplicate of {} does not show what {key} is now", unit.id)
+            })?;
+        }
+        Ok(())
     }
 
     /// Compares with the rows of the store.
@@ -195,6 +329,8 @@ impl Ledger {
                 "server",
                 || format!("{key} is not what the units that were applied come to"),
             )?;
+            let stamps = stored.is_some_and(|stored| stored.registers.are_told_by(key, row));
+            ensure(stamps, "server", || format!("{key} has other stamps than the units that were applied"))?;
         }
         ensure(rows == self.now.current.len(), "server", || "the server has other records".to_owned())
     }
@@ -305,6 +441,46 @@ impl Ledger {
             .filter(move |(life, version)| self.is_seen(*life, *version, epoch))
             .map(|(_, version)| *version)
     }
+}
+
+/// Joins a change the plain way; none if nothing of it stands.
+fn joined(known: Option<&Registers>, change: &UnitChange, fields: Option<&Image>) -> Option<Registers> {
+    let greatest = change.older.iter().map(FieldWrites::stamp).fold(change.stamp(), EditStamp::max);
+    let nothing = || Registers {
+        is_there: true,
+        stamp: change.stamp(),
+        floor: EditStamp::NEVER,
+        fields: BTreeMap::new(),
+    };
+    let Some(fields) = fields else {
+        let stands = known.is_none_or(|known| change.stamp() > known.stamp);
+        return stands.then(|| Registers { is_there: false, ..nothing() });
+    };
+    let written = fields.iter().map(|(name, value)| (name.clone(), (change.stamp_of(name), value.clone())));
+    let mut written: BTreeMap<_, _> = written.collect();
+    let mut after = match known {
+        None => Registers { stamp: greatest, fields: written, ..nothing() },
+        Some(known) if !known.is_there && greatest <= known.stamp => return None,
+        Some(known) if !known.is_there => {
+            Registers { stamp: greatest, floor: known.stamp, fields: written, ..nothing() }
+        }
+        Some(known) => {
+            if change.kind == OpKind::Replace {
+                for name in known.fields.keys().filter(|name| !fields.contains_key(*name)) {
+                    written.insert(name.clone(), (change.stamp_of(name), Value::Null));
+                }
+            }
+            written.retain(|name, (stamp, _)| *stamp > known.stamp_of(name));
+            if written.is_empty() {
+                return None;
+            }
+            let mut after = known.clone();
+            after.fields.extend(written);
+            after
+        }
+    };
+    after.stamp = after.fields.values().map(|(stamp, _)| *stamp).fold(after.stamp, EditStamp::max);
+    Some(after)
 }
 
 /// Applies a change the plain way.

@@ -275,18 +275,12 @@ impl Server {
             };
             match &outcome.outcome {
                 Outcome::Applied { versions, .. } => {
-                    let version = versions.values().next().copied().unwrap_or_default();
-                    let overwritten = self.ledger.apply(unit, version, author, &self.authority)?;
+                    let overwritten = self.ledger.apply(unit, versions, author)?;
                     reply.overwrites.extend(overwritten);
                     reply.applied.push(unit.clone());
                 }
-                Outcome::Duplicate { versions } => {
-                    let first = self.ledger.now.applied.get(&unit.id);
-                    ensure(
-                        first.is_some_and(|first| versions.values().all(|version| version == first)),
-                        "S7",
-                        || format!("a duplicate of {} got another answer than the first", unit.id),
-                    )?;
+                Outcome::Duplicate { versions, current } => {
+                    self.ledger.duplicate(unit, versions, current)?;
                 }
                 _ => {}
             }

@@ -164,7 +164,7 @@ impl ScriptedServer {
             let outcome = if seen.applied.insert(unit.id) {
                 Outcome::Applied { versions, current: Vec::new() }
             } else {
-                Outcome::Duplicate { versions }
+                Outcome::Duplicate { versions, current: Vec::new() }
             };
             answer.outcomes.push(UnitOutcome { unit: unit.id, outcome });
         }
@@ -184,7 +184,8 @@ fn change(number: u8) -> Change {
         version: Version::new(1),
         edited_at: Hlc::ZERO,
         op: OpId::from_bytes([number; 16]),
-        older: BTreeMap::new(),
+        older: Vec::new(),
+        floor: None,
         deleted: true,
         partial: false,
         fields: None,

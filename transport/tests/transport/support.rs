@@ -60,7 +60,7 @@ pub fn unit(number: u8) -> Unit {
         base: None,
         ops: vec![OpId::from_bytes([number; 16])],
         edited_at: Hlc::ZERO,
-        older: BTreeMap::new(),
+        older: Vec::new(),
         schema_version: 1,
         fields: None,
     };

@@ -4,7 +4,8 @@ use super::*;
 
 /// A unit whose fields are this text, as a request brings it.
 fn sent_as(number: u64, fields: &str) -> Unit {
-    let unit = serde_json::to_string(&unit(number, vec![create("lead/1")])).unwrap();
+    let change = UnitChange { ops: vec![OpId::from_bytes(id(900))], ..create("lead/1") };
+    let unit = serde_json::to_string(&unit(number, vec![change])).unwrap();
     serde_json::from_str(&unit.replace(r#"{"a":1}"#, fields)).unwrap()
 }
 

@@ -14,6 +14,7 @@ use crate::names::EntityType;
 use crate::numbers::{Cursor, Hash, Seq};
 use crate::op::OpKind;
 use crate::protocol::{Change, HeadClaim, Outcome, Unit, UnitChange, UnitOutcome};
+use crate::record::FieldWrites;
 use crate::time::Hlc;
 
 const NOW: WallTime = WallTime::from_milliseconds(1_600_000_000_000);
@@ -30,14 +31,23 @@ fn key(name: &str) -> RecordKey {
     name.parse().unwrap()
 }
 
+/// Returns an op whose stamp, at one time, is above those that a test had before.
+fn later_op() -> OpId {
+    thread_local!(static LAST: std::cell::Cell<u64> = const { std::cell::Cell::new(900) });
+    LAST.with(|last| {
+        last.set(last.get() + 1);
+        OpId::from_bytes(id(last.get()))
+    })
+}
+
 fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) -> UnitChange {
     UnitChange {
         key: key(name),
         kind,
         base: base.map(Version::new),
-        ops: vec![OpId::from_bytes(id(900))],
+        ops: vec![later_op()],
         edited_at: Hlc::at(NOW),
-        older: BTreeMap::new(),
+        older: Vec::new(),
         schema_version: 1,
         fields: (kind != OpKind::Delete).then(|| crate::FieldsJson::parse(fields).unwrap()),
     }
@@ -108,10 +118,16 @@ fn stale(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> 
 
 #[track_caller]
 fn rejected(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> String {
-    let before = state.clone();
+    let before = kept(state);
     let Outcome::Rejected { code, .. } = sent(state, number, changes) else { panic!("not rejected") };
-    assert_eq!(*state, before, "a rejected unit changed the store");
+    assert_eq!(kept(state), before, "a rejected unit changed the store");
     code
+}
+
+/// What a store keeps, apart from its memory of units.
+fn kept(state: &MemoryAuthority) -> (Vec<(RecordKey, Row)>, Version, Option<WallTime>) {
+    let rows = state.records().map(|(key, row)| (key.clone(), row.clone())).collect();
+    (rows, state.last_commit().unwrap(), state.newest_time().unwrap())
 }
 
 fn image(state: &MemoryAuthority, name: &str) -> Option<String> {
@@ -164,11 +180,17 @@ fn the_same_unit_again_gets_its_first_answer_and_changes_nothing() {
     applied(&mut state, 1, one.clone());
     applied(&mut state, 2, vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":9}"#)]);
     let before = state.clone();
-    let Outcome::Duplicate { versions } = sent(&mut state, 1, one) else { panic!("not a duplicate") };
+    let Outcome::Duplicate { versions, current } = sent(&mut state, 1, one) else {
+        panic!("not a duplicate")
+    };
     assert_eq!(
         versions,
         BTreeMap::from([(key("lead/1"), Version::new(1)), (key("lead/2"), Version::new(1))])
     );
+    // What another unit made of one of its records since is shown, so that nobody takes the first answer for the last word.
+    let shown: Vec<_> =
+        current.iter().map(|change| (change.key.to_string(), change.version.number())).collect();
+    assert_eq!(shown, [("lead/1".to_owned(), 2)]);
     assert_eq!(state, before);
 }
 
@@ -212,13 +234,94 @@ fn a_create_needs_the_version_of_the_tombstone_that_it_covers() {
 }
 
 #[test]
-fn a_deleted_record_takes_neither_updates_nor_deletes() {
+fn a_deleted_record_takes_no_updates_and_a_later_deletion_only_for_its_version() {
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     applied(&mut state, 2, vec![change("lead/1", OpKind::Delete, Some(1), "")]);
     stale(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(2), r#"{"a":2}"#)]);
-    stale(&mut state, 4, vec![change("lead/1", OpKind::Delete, Some(2), "")]);
-    stale(&mut state, 5, vec![change("lead/1", OpKind::Delete, None, "")]);
+    stale(&mut state, 4, vec![change("lead/1", OpKind::Delete, None, "")]);
+    let earlier = change("lead/1", OpKind::Delete, Some(2), "");
+    let later = change("lead/1", OpKind::Delete, Some(2), "");
+    let stamp = later.stamp();
+    assert_eq!(applied(&mut state, 5, vec![later]), 3);
+    assert_eq!(state.record(&key("lead/1")).unwrap().unwrap().stamp(), stamp);
+    let earlier = UnitChange { base: Some(Version::new(3)), ..earlier };
+    let before = kept(&state);
+    assert_eq!(applied(&mut state, 6, vec![earlier]), 3, "its record keeps its version");
+    assert_eq!(kept(&state), before);
+}
+
+#[test]
+fn a_unit_of_which_nothing_stands_makes_no_commit_and_is_remembered_all_the_same() {
+    let mut state = store();
+    let early = change("lead/1", OpKind::Update, Some(1), r#"{"a":2}"#);
+    applied(&mut state, 1, vec![create("lead/1"), create("lead/2")]);
+    let before = kept(&state);
+    assert_eq!(applied(&mut state, 2, vec![early.clone()]), 1);
+    assert_eq!(kept(&state), before);
+    let Outcome::Duplicate { versions, current } = sent(&mut state, 2, vec![early]) else { panic!() };
+    assert_eq!(versions, BTreeMap::from([(key("lead/1"), Version::new(1))]));
+    assert_eq!(current.len(), 1, "the version is not one that the unit made");
+}
+
+#[test]
+fn a_record_of_a_unit_of_which_nothing_stands_keeps_its_version_and_the_others_get_the_commits() {
+    let mut state = store();
+    let early = change("lead/1", OpKind::Update, Some(1), r#"{"a":2}"#);
+    applied(&mut state, 1, vec![create("lead/1"), create("lead/2")]);
+    let both = vec![early, change("lead/2", OpKind::Update, Some(1), r#"{"a":2}"#)];
+    let versions = BTreeMap::from([(key("lead/1"), Version::new(1)), (key("lead/2"), Version::new(2))]);
+    let first = sent(&mut state, 2, both.clone());
+    assert_eq!(first, Outcome::Applied { versions: versions.clone(), current: Vec::new() });
+    let Outcome::Duplicate { versions: again, current } = sent(&mut state, 2, both) else { panic!() };
+    assert_eq!(again, versions);
+    assert_eq!(current.iter().map(|change| change.key.to_string()).collect::<Vec<_>>(), ["lead/1"]);
+}
+
+#[test]
+fn a_unit_whose_writes_are_all_there_is_a_duplicate_whatever_its_bases() {
+    let mut state = store();
+    let (made, edit) = (create("lead/1"), change("lead/1", OpKind::Update, Some(1), r#"{"b":2}"#));
+    let second = create("lead/2");
+    let gone = change("lead/2", OpKind::Delete, Some(1), "");
+    applied(&mut state, 1, vec![made, second]);
+    applied(&mut state, 2, vec![edit.clone(), gone.clone()]);
+    applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(2), r#"{"a":3}"#)]);
+    let before = kept(&state);
+    // Other units with the same writes: one that was given up took effect after all.
+    for (number, base) in [(4, Some(1)), (5, Some(3)), (6, None)] {
+        let base = base.map(Version::new);
+        let again = Unit {
+            replaces: vec![UnitId::from_bytes(id(2))],
+            ..unit(number, vec![UnitChange { base, ..edit.clone() }, gone.clone()])
+        };
+        let outcome = answered(&mut state, &request(vec![again])).outcomes.remove(0).outcome;
+        let Outcome::Duplicate { versions, current } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(versions[&key("lead/1")], Version::new(3));
+        assert_eq!(current.len(), 2, "each record is shown as it is");
+    }
+    assert_eq!(kept(&state), before);
+    // One write that was overtaken since, or is not there, and it is stale.
+    let overtaken = change("lead/1", OpKind::Update, Some(3), r#"{"b":9}"#);
+    applied(&mut state, 7, vec![overtaken]);
+    stale(&mut state, 8, vec![edit]);
+}
+
+#[test]
+fn a_refusal_is_remembered_and_repeated_for_a_copy_that_comes_later() {
+    let mut state = store();
+    let large = format!(r#"{{"b":"{}"}}"#, "x".repeat(limits::OP_BYTES - 10));
+    applied(&mut state, 1, vec![create("lead/1")]);
+    let grow = vec![change("lead/1", OpKind::Update, Some(1), &large)];
+    assert_eq!(rejected(&mut state, 2, grow.clone()), "record_too_large");
+    // There would be room now; its device has heard that it is refused.
+    applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":null}"#)]);
+    assert_eq!(rejected(&mut state, 2, grow.clone()), "record_too_large");
+    // It took no effect: what replaces it is not stale for its sake.
+    let again = UnitChange { base: Some(Version::new(2)), ..grow.into_iter().next().unwrap() };
+    let again = Unit { replaces: vec![UnitId::from_bytes(id(2))], ..unit(4, vec![again]) };
+    let answer = answered(&mut state, &request(vec![again]));
+    assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Applied { .. }, .. }]));
 }
 
 #[test]
@@ -243,15 +346,16 @@ fn units_that_no_store_could_take_are_rejected_with_their_fault() {
     let no_fields = UnitChange { fields: None, ..create("lead/1") };
     let with_fields = UnitChange { kind: OpKind::Delete, ..create("lead/1") };
     let many = (0..=limits::TRANSACTION_OPS).map(|number| create(&format!("lead/{number}"))).collect();
-    for (code, changes) in [
+    let cases = [
         ("no_changes", Vec::new()),
         ("no_ops", vec![no_ops]),
         ("fields_missing", vec![no_fields]),
         ("fields_present", vec![with_fields]),
         ("duplicate_key", vec![create("lead/1"), create("lead/1")]),
         ("too_many_changes", many),
-    ] {
-        assert_eq!(rejected(&mut state, 1, changes), code);
+    ];
+    for (number, (code, changes)) in (0..).zip(cases) {
+        assert_eq!(rejected(&mut state, number, changes), code);
     }
 }
 

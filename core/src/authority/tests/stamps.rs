@@ -26,7 +26,7 @@ fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
     let latest = Hlc::at(NOW.plus(BOUND));
     assert!(is_applied(&at(NOW, &mut state, 1, vec![UnitChange { edited_at: latest, ..create("lead/1") }])));
     assert_eq!(state.record(&key("lead/1")).unwrap().unwrap().edited_at, latest);
-    let before = (state.last_commit(), state.newest_time(), state.usage());
+    let before = kept(&state);
     let answer = at(
         NOW,
         &mut state,
@@ -35,7 +35,7 @@ fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
     );
     assert!(is_ahead(&answer));
     assert_eq!(answer.server_time, NOW);
-    assert_eq!((state.last_commit(), state.newest_time(), state.usage()), before);
+    assert_eq!(kept(&state), before);
     assert!(["lead/2", "lead/3"].iter().all(|name| state.record(&key(name)).unwrap().is_none()));
     // The same change under an earlier stamp, in another unit, is taken.
     assert!(is_applied(&at(NOW, &mut state, 3, vec![create("lead/2"), create("lead/3")])));
@@ -44,7 +44,8 @@ fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
 #[test]
 fn a_fields_own_stamp_is_bounded_too() {
     let mut state = store();
-    let older = BTreeMap::from([("a".to_owned(), Hlc::at(NOW.plus(BOUND)).next())]);
+    let (edited_at, op) = (Hlc::at(NOW.plus(BOUND)).next(), OpId::from_bytes(id(900)));
+    let older = vec![FieldWrites { edited_at, op, fields: vec!["a".to_owned()] }];
     assert!(is_ahead(&at(NOW, &mut state, 1, vec![UnitChange { older, ..create("lead/1") }])));
 }
 

@@ -74,7 +74,7 @@ impl SeenRecord {
         let json = admitted.json;
         let rules = schema.rules(&mutation.key.entity);
         let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
-        let after = apply_to_text(self.image.as_ref(), None, mutation.kind, json.clone());
+        let after = apply_to_text(self.image.as_ref(), mutation.kind, json.clone());
         self.image = after.map_err(NotAdmitted::Damaged)?;
         let json = (mutation.kind != OpKind::Delete).then_some(json);
         let (base, read, schema_version) = (self.base, self.read, rules.schema_version);

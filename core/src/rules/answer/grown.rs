@@ -7,51 +7,52 @@
 
 use std::collections::BTreeMap;
 
-use super::Taking;
-use crate::entry::Decision;
+use crate::entry::{Decision, Items};
 use crate::fields::FieldsJson;
 use crate::limits;
+use crate::names::RecordKey;
 use crate::protocol::{Change, ExchangeAnswer, Outcome};
+use crate::random::Randomness;
 use crate::rows::RecordRow;
 use crate::rules::View;
 
-impl<V: View> Taking<'_, V> {
-    /// Returns whether a record would become too large by a part that the server sent of it.
-    pub(super) fn outgrows(&mut self, change: &Change) -> Result<bool, V::Error> {
-        let Some(sizes) = &self.sizes else { return Ok(false) };
-        let part = change.fields.as_ref().map_or(0, size);
-        let mut grown = part;
-        if change.partial && !change.deleted {
-            let before = sizes.get(&change.key).copied();
-            let row = self.view.record(&change.key)?.filter(|_| before.is_none());
-            let confirmed = row.as_ref().and_then(RecordRow::confirmed_image);
-            grown = before.or(confirmed.map(size)).unwrap_or(0).saturating_add(part);
-            if grown > limits::OP_BYTES {
-                grown = exactly(confirmed, change).unwrap_or(grown);
-            }
+/// Returns whether a record would become too large by a part that the server sent of it.
+pub(super) fn outgrows<V: View>(
+    view: &mut V,
+    sizes: &mut BTreeMap<RecordKey, usize>,
+    change: &Change,
+) -> Result<bool, V::Error> {
+    let part = change.fields.as_ref().map_or(0, size);
+    let mut grown = part;
+    if change.partial && !change.deleted {
+        let before = sizes.get(&change.key).copied();
+        let row = view.record(&change.key)?.filter(|_| before.is_none());
+        let confirmed = row.as_ref().and_then(RecordRow::confirmed_image);
+        grown = before.or(confirmed.map(size)).unwrap_or(0).saturating_add(part);
+        if grown > limits::OP_BYTES {
+            grown = exactly(confirmed, change).unwrap_or(grown);
         }
-        let outgrows = change.partial && grown > limits::OP_BYTES;
-        if !outgrows {
-            self.sizes.get_or_insert_with(BTreeMap::new).insert(change.key.clone(), grown);
-        }
-        Ok(outgrows)
     }
+    let outgrows = change.partial && grown > limits::OP_BYTES;
+    if !outgrows {
+        sizes.insert(change.key.clone(), grown);
+    }
+    Ok(outgrows)
+}
 
-    /// Puts on record that a change of the server was not taken.
-    pub(super) fn set_aside(&mut self, change: &Change) {
-        self.out.tally.set_aside += 1;
-        let name = self.out.decision_items.add(change.key.to_string(), self.random);
-        let row = change.fields.as_ref();
-        let row = row.map(|fields| self.out.decision_items.add_fields(fields, self.random));
-        let (fault, version) = ("size".to_owned(), Some(change.version));
-        self.out.decisions.push(Decision::SetAside { fault, version, name, row });
-    }
+/// Puts on record that a change of the server was not taken.
+pub(super) fn set_aside(change: &Change, items: &mut Items, random: &mut dyn Randomness) -> Decision {
+    let name = items.add(change.key.to_string(), random);
+    let row = change.fields.as_ref().map(|fields| items.add_fields(fields, random));
+    Decision::SetAside { fault: "size".to_owned(), version: Some(change.version), name, row }
 }
 
 /// Returns whether an answer sends parts of records.
 pub(super) fn has_parts(answer: &ExchangeAnswer) -> bool {
     let of_outcomes = answer.outcomes.iter().flat_map(|told| match &told.outcome {
-        Outcome::Applied { current, .. } | Outcome::Stale { current, .. } => current.as_slice(),
+        Outcome::Applied { current, .. }
+        | Outcome::Duplicate { current, .. }
+        | Outcome::Stale { current, .. } => current.as_slice(),
         _ => &[],
     });
     answer.changes.iter().chain(of_outcomes).any(|change| change.partial)

@@ -7,6 +7,7 @@
 
 use crate::entry::{ChangeMeta, Item, ItemIndex, Items, OutcomeMeta, Upstream};
 use crate::limits;
+use crate::record::FieldWrites;
 
 /// Returns the entries that an answer becomes, in their order.
 pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
@@ -62,7 +63,8 @@ struct Size {
 
 impl Size {
     fn add<'a>(&mut self, change: &ChangeMeta, item: impl Fn(usize) -> Option<&'a Item>) {
-        let older = change.older.iter().map(|(name, _)| name.len() + 12).sum::<usize>();
+        let of_names = |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
+        let older = change.older.iter().map(|write| 28 + of_names(write)).sum::<usize>();
         self.meta += 64 + change.key.id.as_str().len() + change.key.entity.as_str().len() + older;
         let value = change.fields.and_then(|index| item(usize::try_from(index).ok()?));
         self.items += 32 + value.and_then(Item::bytes).map_or(0, <[u8]>::len);
@@ -88,6 +90,11 @@ mod tests {
     use crate::random::SeededRandomness;
     use crate::time::{Hlc, WallTime};
 
+    fn written(field: usize) -> FieldWrites {
+        let fields = vec![format!("field{field}")];
+        FieldWrites { edited_at: Hlc::from_bits(u64::MAX), op: OpId::from_bytes([1; 16]), fields }
+    }
+
     fn answer(records: u64, older: usize, bytes: usize) -> (Upstream, Items) {
         let (mut items, mut random) = (Items::default(), SeededRandomness::from_number(1));
         let changes = (0..records).map(|number| ChangeMeta {
@@ -96,7 +103,8 @@ mod tests {
             extent: Extent::Whole,
             edited_at: Hlc::ZERO,
             op: OpId::from_bytes([1; 16]),
-            older: (0..older).map(|field| (format!("field{field}"), Hlc::from_bits(u64::MAX))).collect(),
+            older: (0..older).map(written).collect(),
+            floor: None,
             fields: Some(items.add(format!("{number}{}", " ".repeat(bytes)), &mut random)),
             kept_aside: false,
         });

@@ -1,11 +1,14 @@
 //! What one answer with an outcome of each kind comes to: the counts of the report, and what is kept of the server's words.
 
-use crate::entry::AnnulledReason;
 use serde_json::json;
 
 use super::*;
+use crate::entry::AnnulledReason;
+use crate::limits;
 use crate::numbers::Version;
-use crate::rules::desk::{Desk, annulled, applied, theirs, unit_id};
+use crate::protocol::Change;
+use crate::protocol::Outcome;
+use crate::rules::desk::{Desk, annulled, applied, superseded, theirs, unit_id};
 use crate::time::Hlc;
 
 fn rejected(message: &str) -> Outcome {
@@ -93,41 +96,40 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
     let mut desk = Desk::default().with("a", 1, 1, 1);
     let row = desk.row("a");
     let lost = unit_id(50);
-    for reference in &mut row.tail {
-        reference.attempts.push(lost);
+    for pending in &mut row.tail {
+        pending.attempts.push(lost);
     }
     let (sent, waits) = (row.tail[0].op, row.tail[1].op);
-    let ended = |desk: &mut Desk| {
-        annulled(&desk.take(Vec::new(), vec![Change { op: waits, ..theirs("a", 2, json!({"n": 1})) }]))
-    };
+    // The server takes a stamp as it is: an own write is known by it.
+    let told = Change { op: waits, edited_at: row.tail[1].edited_at, ..theirs("a", 2, json!({"n": 1})) };
+    let ended = |desk: &mut Desk| annulled(&desk.take(Vec::new(), vec![told.clone()]));
     assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![waits])], "the first is under way again");
     desk.units.clear();
-    assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![sent, waits])]);
-    desk.row("a").tail[1].attempts.clear();
-    assert_eq!(
-        ended(&mut desk),
-        [],
-        "a copy of this book sent it: this one ends what it sees of its own only"
-    );
+    let after = desk.take(Vec::new(), vec![told.clone()]);
+    assert_eq!(annulled(&after), [(AnnulledReason::Arrived, vec![waits])]);
+    assert_eq!(superseded(&after), [sent], "what came by the same unit was covered by the later word");
+    assert_eq!(after.tally.conflicts, 0);
 }
 
 #[test]
-fn both_sides_deleted_and_ours_ends_whole_though_an_earlier_op_was_acked_by_the_same_answer() {
+fn both_sides_deleted_and_ours_ends_with_what_it_covered_whatever_becomes_of_an_earlier_op() {
     let mut desk = Desk::default().with("a", 1, 1, 2);
     let (covered, delete) = (desk.row("a").tail[1].op, desk.turn_into_delete("a", 2));
     let deleted = || Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
-    assert_eq!(annulled(&desk.take(Vec::new(), vec![deleted()])), [], "one of ours is under way");
-    let answered = desk.take(vec![(1, applied("a"))], vec![deleted()]);
-    assert_eq!(annulled(&answered), [(AnnulledReason::NoEffect, vec![covered, delete])]);
+    for outcomes in [Vec::new(), vec![(1, applied("a"))]] {
+        let answered = desk.take(outcomes, vec![deleted()]);
+        assert_eq!(annulled(&answered), [(AnnulledReason::NoEffect, vec![delete])]);
+        assert_eq!((superseded(&answered), answered.tally.conflicts), (vec![covered], 0));
+    }
 }
 
 #[test]
 fn what_an_earlier_unit_turns_out_to_have_brought_ends_as_arrived_when_its_later_one_is_stale() {
     let mut desk = Desk::default().with("a", 1, 1, 0);
-    let reference = &mut desk.row("a").tail[0];
-    reference.attempts.push(unit_id(50));
-    let own = reference.op;
-    let current = vec![Change { op: own, ..theirs("a", 2, json!({"n": 0})) }];
+    let pending = &mut desk.row("a").tail[0];
+    pending.attempts.push(unit_id(50));
+    let (own, edited_at) = (pending.op, pending.edited_at);
+    let current = vec![Change { op: own, edited_at, ..theirs("a", 2, json!({"n": 0})) }];
     let answered = desk.take(vec![(1, Outcome::Stale { current, applied: Vec::new() })], Vec::new());
     assert_eq!(annulled(&answered), [(AnnulledReason::Arrived, vec![own])]);
 }

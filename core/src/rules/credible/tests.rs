@@ -9,6 +9,7 @@ use crate::names::{Actor, EntityType, RecordKey};
 use crate::numbers::Hash;
 use crate::op::OpKind;
 use crate::protocol::{HeadClaim, MARKER, PROTOCOL, SetAside, UnitChange, UnitOutcome};
+use crate::record::FieldWrites;
 use crate::time::{Hlc, WallTime};
 
 const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
@@ -32,7 +33,7 @@ fn request() -> ExchangeRequest {
         base: Some(Version::new(7)),
         ops: vec![OpId::from_bytes([1; 16])],
         edited_at: Hlc::at(NOW),
-        older: BTreeMap::new(),
+        older: Vec::new(),
         schema_version: 1,
         fields: Some(FieldsJson::default()),
     };
@@ -50,13 +51,18 @@ fn request() -> ExchangeRequest {
     }
 }
 
+fn written(edited_at: Hlc, field: &str) -> FieldWrites {
+    FieldWrites { edited_at, op: OpId::from_bytes([6; 16]), fields: vec![field.to_owned()] }
+}
+
 fn change(version: u64) -> Change {
     Change {
         key: RecordKey::parse("lead", "2").unwrap(),
         version: Version::new(version),
         edited_at: Hlc::at(NOW),
         op: OpId::from_bytes([5; 16]),
-        older: BTreeMap::from([("a".to_owned(), Hlc::ZERO)]),
+        older: vec![written(Hlc::ZERO, "a")],
+        floor: None,
         deleted: false,
         partial: false,
         fields: Some(FieldsJson::default()),
@@ -123,7 +129,8 @@ fn what_cannot_be_is_refused_with_its_code() {
         ("server_time", Box::new(|a| a.server_time = WallTime::from_milliseconds(i64::MAX))),
         ("server_time", Box::new(|a| a.server_time = WallTime::from_milliseconds(-1))),
         ("stamp", Box::new(|a| a.changes[0].edited_at = Hlc::from_bits(u64::MAX))),
-        ("stamp", Box::new(|a| a.changes[0].older.extend([("b".into(), Hlc::from_bits(u64::MAX))]))),
+        ("stamp", Box::new(|a| a.changes[0].older.push(written(Hlc::from_bits(u64::MAX), "b")))),
+        ("stamp", Box::new(|a| a.changes[0].floor = Some(written(Hlc::from_bits(u64::MAX), "").stamp()))),
         ("version", Box::new(move |a| a.changes[0].version = version(u64::MAX))),
         ("version", Box::new(move |a| a.changes[0].version = version(limits::VERSION_MOST + 1))),
         ("version", Box::new(move |a| a.changes[0].version = version(0))),
@@ -143,7 +150,11 @@ fn what_cannot_be_is_refused_with_its_code() {
         ("receipt", Box::new(|a| a.receipt = Some(receipt(u64::MAX)))),
         ("forked", Box::new(|a| a.forked = Some(receipt(19)))),
         ("too_many_changes", Box::new(|a| a.changes = vec![change(8); limits::ANSWER_CHANGES + 1])),
-        ("older", Box::new(|a| a.changes[0].older.extend([("n".repeat(limits::OLDER_BYTES), Hlc::ZERO)]))),
+        (
+            "older",
+            Box::new(|a| a.changes[0].older.push(written(Hlc::ZERO, &"n".repeat(limits::OLDER_BYTES)))),
+        ),
+        ("older", Box::new(|a| a.changes[0].older = vec![written(Hlc::ZERO, ""); limits::OLDER_BYTES / 28])),
     ];
     for (number, (code, change_it)) in cases.into_iter().enumerate() {
         assert_eq!(changed(change_it), Err(code), "case {number}");

@@ -12,7 +12,8 @@ use crate::ids::{OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq, Version};
 use crate::op::OpKind;
-use crate::rows::{Confirmed, DeadLetterRow, TailRef, UnitChangeRow, UnitRow};
+use crate::record::{Pending, SentFor};
+use crate::rows::{Confirmed, DeadLetterRow, UnitChangeRow, UnitRow};
 use crate::rules::plan::Hold;
 use crate::rules::status::{Awaited, OpState, ParkReason, UserAction};
 use crate::schema::Policy;
@@ -94,7 +95,9 @@ impl Record {
     fn confirmed(mut self, deleted: bool) -> Self {
         let fields = secret();
         let edited_at = Hlc::from_bits(0);
-        self.row.confirmed = Some(Confirmed { version: Version::new(7), edited_at, deleted, fields });
+        let (op, older, floor) = (OpId::from_bytes([0; 16]), Vec::new(), None);
+        let version = Version::new(7);
+        self.row.confirmed = Some(Confirmed { version, edited_at, op, older, floor, deleted, fields });
         self
     }
 
@@ -171,8 +174,9 @@ fn secret() -> crate::fields::FieldsJson {
     Fields::from_value(json!({ "name": SECRET })).unwrap().to_json()
 }
 
-fn reference(seq: u8, kind: OpKind) -> TailRef {
-    TailRef { merged: Some(secret()), ..TailRef::new(planned(seq).id, place(seq), kind) }
+fn reference(seq: u8, kind: OpKind) -> Pending {
+    let edited_at = Hlc::from_bits(seq.into());
+    Pending { given: Some(secret()), ..Pending::new(planned(seq).id, place(seq), kind, edited_at) }
 }
 
 fn tail_row(seq: u8, kind: OpKind) -> TailRow {
@@ -198,7 +202,7 @@ fn unit_row(seq: u8) -> UnitRow {
         kind: OpKind::Create,
         ops: vec![planned(seq)],
         base: None,
-        base_fields: None,
+        sent_for: SentFor { version: None, record: None },
         edited_at: Hlc::from_bits(seq.into()),
         older: Vec::new(),
         schema_version: 1,

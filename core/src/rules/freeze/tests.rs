@@ -1,10 +1,11 @@
-//! What is left of ops that a later one made outdated, and which units a new one names as those that it replaces. What ops
+//! What is left of ops that lost all or some of what they said, and which units a new one names as those that it replaces. What ops
 //! are frozen as otherwise is in the spec cases.
 
 use super::*;
 use crate::names::Actor;
 use crate::random::SeededRandomness;
 use crate::rules::desk::{Desk, key, unit_id};
+use crate::time::Hlc;
 
 /// Freezes all that waits for one record.
 fn frozen(desk: &mut Desk, taken_over: Option<UnitId>) -> Frozen {
@@ -27,9 +28,9 @@ fn reasons(frozen: &Frozen) -> Vec<AnnulledReason> {
 }
 
 #[test]
-fn an_outdated_op_says_nothing_beside_the_later_one() {
+fn an_op_that_lost_all_says_nothing_beside_the_later_one() {
     let mut desk = Desk::default().with("a", 1, 0, 2);
-    desk.row("a").tail[0].outdated = true;
+    desk.row("a").tail[0].empty();
     let frozen = frozen(&mut desk, None);
     let change = &frozen.planned.units[0].changes[0];
     assert_eq!((change.ops.len(), change.edited_at), (2, Hlc::from_bits(1_001)));
@@ -38,9 +39,9 @@ fn an_outdated_op_says_nothing_beside_the_later_one() {
 }
 
 #[test]
-fn ops_that_are_all_outdated_end_without_effect_and_not_as_created_and_deleted() {
+fn ops_that_all_lost_what_they_said_end_without_effect_and_not_as_created_and_deleted() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
-    desk.row("a").tail[0].outdated = true;
+    desk.row("a").tail[0].empty();
     assert_eq!(reasons(&frozen(&mut desk, None)), [AnnulledReason::NoEffect]);
 }
 
@@ -50,7 +51,7 @@ fn what_an_op_says_is_not_written_a_second_time_unless_it_changed() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
     let place = desk.row("a").tail[0].place;
     assert_eq!(source(&mut desk), FieldsSource::OfOp(place));
-    desk.row("a").tail[0].merged = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
+    desk.row("a").tail[0].given = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
     assert_eq!(source(&mut desk), FieldsSource::Item(Seq::new(9), 0));
     assert_eq!(source(&mut Desk::default().with("a", 1, 0, 2)), FieldsSource::Item(Seq::new(9), 0));
 }
@@ -104,4 +105,32 @@ fn of_too_many_attempts_the_newest_are_named_and_the_one_that_is_taken_over() {
     assert_eq!(named.len(), limits::TRANSACTION_OPS);
     assert_eq!(named.first(), Some(&attempt(201)));
     assert_eq!(named[named.len() - 2..], [attempt(1_199), unit_id(200)]);
+}
+
+/// Made, deleted, and made anew, all before anybody heard of it: the first two end, and what the third took away by the stamp of the
+/// deletion stood above whatever was written to the record next.
+#[test]
+fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
+    let mut desk = Desk::default().with("a", 1, 0, 3);
+    desk.row("a").confirmed = None;
+    desk.turn_into_delete("a", 1);
+    for number in [0, 2] {
+        let pending = &mut desk.row("a").tail[number];
+        pending.kind = OpKind::Create;
+        let place = pending.place;
+        desk.ops.get_mut(&place).unwrap().kind = OpKind::Create;
+    }
+    let [deletion, anew] = [1, 2].map(|number| desk.row("a").tail[number].clone());
+    desk.row("a").tail[2].cleared = vec!["m".to_owned()];
+    desk.row("a").tail[2].cleared_at = Some(deletion.stamp());
+    let places = desk.row("a").tail[..2].iter().map(|pending| pending.place).collect();
+    let group =
+        Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: None };
+    let mut random = SeededRandomness::from_number(1);
+    let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
+    assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);
+    let op = PlannedOp { id: anew.op, place: anew.place };
+    let falls = Decision::Dropped { key: key("a"), op, fields: vec!["m".to_owned()] };
+    assert_eq!(frozen.fallen, [falls]);
+    assert_eq!(frozen.into_drafts().len(), 2, "the plan, and what falls with it");
 }

@@ -1,253 +1,596 @@
-//! What the ops of a record's tail are judged against: what an answer acks, what a page overtook, what came before what.
+//! Stories of what becomes of a record's tail when the server says something new of it.
+//!
+//! ```text
+//!   what the server has   unknown · deleted@7 · a=0@1 b=0@1        each field with the time at which somebody else wrote it
+//!   an op of ours         1 waits update a=1 @5                    its number, how it stands, what it does, when it was made
+//!                         2 waits replace b=1 -a @6                … and takes `a` away without naming it
+//!                         2 waits create b=1 -a/1 @6               … with the stamp of op 1, the deletion that it stands on
+//! ```
+//!
+//! Each story gives the record before, the tail, and the record after; all that is decided is expected, and what the app reads then. In
+//! each of them the decisions, once applied, leave nothing to judge.
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::entry::AnnulledReason;
-use crate::numbers::Version;
-use crate::protocol::Outcome;
-use crate::rules::answer::Answered;
-use crate::rules::desk::{Desk, annulled, applied, fields, theirs, unit_id};
-use crate::time::Hlc;
+use crate::entry::Item;
+use crate::op::{OpContent, OpKind};
+use crate::random::SeededRandomness;
+use crate::record::{EditStamp, Life, Pending, Register};
+use crate::rules::desk::{fields, key, op_id};
+use crate::rules::test_tail::place;
+use crate::schema::{Granularity, Policy};
 
-/// Returns the conflict that an answer led to, with what stood in the field before.
-fn conflict(answered: Answered) -> (Conflicted, Value) {
-    let found = answered.decisions.into_iter().find_map(|decision| match decision {
-        Decision::Conflicted(conflicted) => Some(conflicted),
-        _ => None,
-    });
-    let found = found.expect("a conflict");
-    let items: Vec<crate::entry::Item> = answered.decision_items.into();
-    let base = items[usize::try_from(found.base).unwrap()].bytes().unwrap();
-    let base: Value = serde_json::from_slice(base).unwrap();
-    (found, base["n"].clone())
+mod laws;
+
+const THEM: u8 = 99;
+
+fn at(number: u64, op: u8) -> EditStamp {
+    EditStamp { edited_at: Hlc::from_bits(number), op: op_id(op) }
 }
 
-fn stale(current: Change) -> Vec<(u8, Outcome)> {
-    vec![(1, Outcome::Stale { current: vec![current], applied: Vec::new() })]
+fn time_of(token: &str) -> u64 {
+    token.trim_start_matches('@').parse().unwrap()
 }
 
-#[test]
-fn what_the_same_answer_acks_is_what_a_later_op_was_made_on() {
-    let mut desk = Desk::default().with("a", 1, 1, 1);
-    let answered = desk.take(vec![(1, applied("a"))], vec![theirs("a", 3, json!({"n": "theirs"}))]);
-    assert_eq!(conflict(answered).1, json!(0));
-}
-
-#[test]
-fn an_ack_that_a_page_has_overtaken_is_in_what_the_page_brought() {
-    let mut desk = Desk::default().with("a", 1, 1, 1);
-    let confirmed = desk.row("a").confirmed.as_mut().unwrap();
-    (confirmed.version, confirmed.fields) = (Version::new(4), fields(json!({"n": "later"})).to_json());
-    let answered = desk.take(vec![(1, applied("a"))], vec![theirs("a", 5, json!({"n": "theirs"}))]);
-    assert_eq!(conflict(answered).1, json!("later"));
-}
-
-#[test]
-fn a_stale_answer_that_a_page_has_overtaken_is_judged_against_what_the_page_brought() {
-    let met = |deleted: bool| {
-        let mut desk = Desk::default().with("a", 1, 1, 0);
-        let row = desk.row("a");
-        let place = row.tail[0].place;
-        let confirmed = row.confirmed.as_mut().unwrap();
-        (confirmed.version, confirmed.edited_at) = (Version::new(5), Hlc::from_bits(9_000));
-        confirmed.fields = fields(json!({"n": "newest"})).to_json();
-        desk.ops.get_mut(&place).unwrap().edited_at = Hlc::from_bits(6_000);
-        let older = BTreeMap::from([("n".to_owned(), Hlc::from_bits(10))]);
-        let current = Change { deleted, older, ..theirs("a", 3, json!({"n": "old"})) };
-        conflict(desk.take(stale(current), Vec::new())).0
-    };
-    for deleted in [false, true] {
-        let met = met(deleted);
-        assert_eq!((met.version, met.remote_edited_at), (Version::new(5), Hlc::from_bits(9_000)));
-        assert_eq!((met.winner, met.extent), (Winner::Remote, Extent::Whole));
-        assert_eq!(met.fields.iter().map(|field| field.winner).collect::<Vec<_>>(), [Winner::Remote]);
+/// Reads what the server has.
+fn server(text: &str) -> Registers {
+    if let Some(time) = text.strip_prefix("deleted@") {
+        return Registers { life: Life::Deleted, stamp: at(time_of(time), THEM), ..Registers::default() };
     }
+    let mut record = Registers::default();
+    for token in text.split_whitespace().filter(|token| *token != "unknown") {
+        let (field, time) = token.split_once('@').unwrap();
+        let (name, value) = field.split_once('=').unwrap();
+        let stamp = at(time_of(time), THEM);
+        record.life = Life::Live;
+        record.stamp = record.stamp.max(stamp);
+        let value = serde_json::from_str(value).unwrap();
+        record.fields.insert(name.to_owned(), Register { value, stamp });
+    }
+    record
 }
 
-#[test]
-fn a_delete_made_before_what_is_on_its_way_does_not_end_together_with_that() {
-    let ends = |swapped: bool| {
-        let mut desk = Desk::default().with("a", 1, 1, 1);
-        let row = desk.row("a");
-        let (mut sent, mut waits) = (row.tail[0].clone(), row.tail[1].clone());
-        if swapped {
-            (sent.op, sent.place, waits.op, waits.place) = (waits.op, waits.place, sent.op, sent.place);
-            let mut unit = desk.units.pop_first().unwrap();
-            unit.1.changes[0].ops = vec![PlannedOp { id: sent.op, place: sent.place }];
-            desk.units.extend([unit]);
+/// Reads an op; `earlier` are those that stand before it.
+fn op(line: &str, earlier: &[Op]) -> Op {
+    let mut tokens = line.split_whitespace();
+    let number: u8 = tokens.next().unwrap().parse().unwrap();
+    let standing = match tokens.next().unwrap() {
+        "waits" => Standing::Waits,
+        "dead" => Standing::Dead,
+        "sent" => Standing::Unanswered,
+        "stale" => Standing::SentBack(0, false),
+        "refused" => Standing::SentBack(0, true),
+        other => panic!("{other}"),
+    };
+    let kind = match tokens.next().unwrap() {
+        "create" => OpKind::Create,
+        "update" => OpKind::Update,
+        "replace" => OpKind::Replace,
+        "delete" => OpKind::Delete,
+        other => panic!("{other}"),
+    };
+    let (mut said, mut edited_at) = (Fields::new(), u64::from(number) * 10);
+    let (mut cleared, mut cleared_at) = (Vec::new(), None);
+    for token in tokens {
+        if let Some(name) = token.strip_prefix('-') {
+            let (name, deletion) = name.split_once('/').map_or((name, None), |(name, of)| (name, Some(of)));
+            cleared.push(name.to_owned());
+            let deletion = deletion.map(|of| op_id(of.parse().unwrap()));
+            let found = deletion.and_then(|of| earlier.iter().find(|op| op.tail.op.id == of));
+            cleared_at = found.map(|op| op.tail.pending.stamp());
+        } else if let Some((name, value)) = token.split_once('=') {
+            said.set(name, serde_json::from_str::<Value>(value).unwrap());
+        } else {
+            edited_at = time_of(token);
         }
-        let delete = desk.turn_into_delete("a", usize::from(!swapped));
-        let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
-        (annulled(&desk.take(stale(deleted), Vec::new())), sent.op, delete)
-    };
-    let (ended, sent, delete) = ends(false);
-    assert_eq!(ended, [(AnnulledReason::NoEffect, vec![sent, delete])]);
-    let (ended, sent, delete) = ends(true);
-    assert!(!ended.iter().any(|(_, ops)| ops.contains(&sent) && ops.contains(&delete)), "{ended:?}");
+    }
+    let edited_at = Hlc::from_bits(edited_at);
+    let pending = Pending::new(op_id(number), place(number), kind, edited_at);
+    let pending = Pending { cleared, cleared_at, dead: standing.is_dead(), ..pending };
+    let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
+    Op { tail: TailOp::new(pending, content).unwrap(), standing }
 }
 
-#[test]
-fn what_came_to_the_server_by_another_unit_than_the_last_word_did_not_come_with_it() {
-    let mut desk = Desk::default().with("a", 1, 0, 2);
-    desk.units.clear();
-    let row = desk.row("a");
-    row.tail[0].attempts.push(unit_id(50));
-    row.tail[1].attempts.push(unit_id(51));
-    let last = row.tail[1].op;
-    let news = Change { op: last, ..theirs("a", 2, json!({"n": 1})) };
-    assert_eq!(annulled(&desk.take(Vec::new(), vec![news])), [(AnnulledReason::Arrived, vec![last])]);
+/// A record's tail, and the rules by which it meets what the server says.
+struct Story {
+    rules: EntityRules,
+    /// What a unit was planned on that comes back, if that is not what was confirmed before.
+    planned_on: Option<&'static str>,
+    is_another_life: bool,
+    tail: Vec<&'static str>,
 }
 
-#[test]
-fn a_delete_ends_with_what_goes_again_before_it_and_with_what_left_between_them() {
-    let mut desk = Desk::default().with("a", 1, 1, 2);
-    let row = desk.row("a");
-    // The first op of the tail goes again; the second one is in the unit.
-    let (again, sent) = (row.tail[0].op, row.tail[1].clone());
-    desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops =
-        vec![PlannedOp { id: sent.op, place: sent.place }];
-    let delete = desk.turn_into_delete("a", 2);
-    let deleted = Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
-    let answered = desk.take(stale(deleted), Vec::new());
-    assert_eq!(annulled(&answered), [(AnnulledReason::NoEffect, vec![again, sent.op, delete])]);
+fn tail(tail: &[&'static str]) -> Story {
+    Story { rules: EntityRules::default(), planned_on: None, is_another_life: false, tail: tail.to_vec() }
 }
 
-#[test]
-fn a_creation_that_agrees_stands_where_a_refused_deletion_hides_what_theirs_has_besides() {
-    let ended = |beneath: OpKind, dead: bool, outdated: bool| {
-        let mut desk = Desk::default().with("a", 1, 1, 1);
-        let row = desk.row("a");
-        (row.tail[0].dead, row.tail[0].outdated, row.tail[0].kind) = (dead, outdated, beneath);
-        row.tail[1].kind = OpKind::Create;
-        let sent = PlannedOp { id: row.tail[1].op, place: row.tail[1].place };
-        desk.ops.get_mut(&sent.place).unwrap().kind = OpKind::Create;
-        desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops = vec![sent];
-        desk.ops.get_mut(&desk.records[&crate::rules::desk::key("a")].tail[0].place).unwrap().kind = beneath;
-        let ended = annulled(&desk.take(stale(theirs("a", 3, json!({"n": 1, "more": 1}))), Vec::new()));
-        ended.iter().any(|(_, ops)| ops.contains(&sent.id))
-    };
-    assert!(!ended(OpKind::Delete, true, false), "the app would read `more` by an end");
-    assert!(!ended(OpKind::Delete, false, false), "together they are a replacement");
-    assert!(ended(OpKind::Delete, true, true), "the deletion says nothing any more");
-    assert!(ended(OpKind::Update, true, false), "the app reads `more` already");
-}
+impl Story {
+    fn under(mut self, policy: Policy) -> Self {
+        self.rules.policy = policy;
+        self
+    }
 
-/// Ours comes to the same as theirs, but only by two ops, of which the first can leave by itself.
-#[test]
-fn what_our_last_word_stands_on_is_judged_where_it_may_leave_before_it() {
-    let mut desk = Desk::default().with("a", 1, 1, 2);
-    let delete = desk.turn_into_delete("a", 1);
-    let row = desk.row("a");
-    row.tail[2].kind = OpKind::Create;
-    let place = row.tail[2].place;
-    desk.ops.get_mut(&place).unwrap().kind = OpKind::Create;
-    let answered = desk.take(Vec::new(), vec![theirs("a", 3, json!({"n": 2}))]);
-    assert_eq!(annulled(&answered), []);
-    assert_eq!(conflict(answered).0.op.id, delete);
-}
+    fn whole(mut self) -> Self {
+        self.rules.granularity = Granularity::WholeRecord;
+        self
+    }
 
-#[test]
-fn what_a_deletion_covers_is_judged_where_it_may_leave_before_it() {
-    let deleted = || Change { deleted: true, fields: None, ..theirs("a", 3, json!({})) };
-    let mut desk = Desk::default().with("a", 1, 1, 2);
-    let row = desk.row("a");
-    let (covered, sent) = (row.tail[1].op, row.tail[0].op);
-    let delete = desk.turn_into_delete("a", 2);
-    // The unit has no answer yet: the deletion stays on top of it.
-    let answered = desk.take(Vec::new(), vec![deleted()]);
-    assert_eq!(annulled(&answered), []);
-    assert_eq!(conflict(answered).0.op.id, covered);
-    // It is refused: nothing is on its way any more, and the dead letter is left to a person.
-    let refused = Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() };
-    let ended = annulled(&desk.take(vec![(1, refused)], vec![deleted()]));
-    assert_eq!(ended, [(AnnulledReason::NoEffect, vec![covered, delete])]);
-    assert!(!ended.iter().any(|(_, ops)| ops.contains(&sent)));
-}
+    fn planned_on(mut self, record: &'static str) -> Self {
+        self.planned_on = Some(record);
+        self
+    }
 
-#[test]
-fn a_record_of_a_dissolved_transaction_is_judged_though_another_one_was_stale() {
-    let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
-    let other = desk.units.remove(&unit_id(2)).unwrap();
-    desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
-    let stale = stale(theirs("a", 3, json!({"n": 0})));
-    let answered = desk.take(stale, vec![theirs("b", 4, json!({"n": "theirs"}))]);
-    let (conflict, base) = conflict(answered);
-    assert_eq!((conflict.key, base), (crate::rules::desk::key("b"), json!("before")));
-}
+    /// Another life of the server tells of the record for the first time.
+    fn in_another_life(mut self) -> Self {
+        self.is_another_life = true;
+        self
+    }
 
-/// The page came while the transaction was on its way, and the answer was from before it: another record was stale.
-#[test]
-fn a_record_of_a_dissolved_transaction_is_judged_though_only_an_earlier_page_had_its_news() {
-    let judged = |version: u64| {
-        let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
-        let other = desk.units.remove(&unit_id(2)).unwrap();
-        desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
-        let confirmed = desk.row("b").confirmed.as_mut().unwrap();
-        (confirmed.version, confirmed.edited_at) = (Version::new(version), Hlc::from_bits(5_000));
-        confirmed.fields = fields(json!({"n": "theirs"})).to_json();
-        desk.take(stale(theirs("a", 3, json!({"n": 0}))), Vec::new())
-    };
-    let (conflict, base) = conflict(judged(4));
-    assert_eq!((conflict.key, base), (crate::rules::desk::key("b"), json!("before")));
-    assert_eq!((conflict.version, conflict.winner), (Version::new(4), Winner::Remote));
-    assert_eq!(judged(1).tally.conflicts, 0, "it was made for that version");
-}
-
-#[test]
-fn an_answer_to_one_unit_says_nothing_of_another_that_is_on_its_way() {
-    for outcome in [
-        Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() },
-        Outcome::Stale { current: vec![theirs("a", 3, json!({"n": 0}))], applied: Vec::new() },
-    ] {
-        let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 1);
-        desk.turn_into_delete("b", 1);
-        let deleted = Change { deleted: true, fields: None, ..theirs("b", 4, json!({})) };
-        let answered = desk.take(vec![(1, outcome)], vec![deleted]);
-        let key = crate::rules::desk::key("b");
-        let on_b = answered.decisions.iter().filter(|decision| match decision {
-            Decision::Annulled(annulled) => annulled.key == key,
-            Decision::Conflicted(conflict) => conflict.key == key,
-            _ => false,
-        });
-        assert_eq!(on_b.count(), 0);
+    /// Has the server's record become another one; expects the decisions, one a line, and what the app reads then.
+    #[track_caller]
+    fn meets(self, before: &str, after: &str, expected: &[&str], reads: Option<Value>) {
+        let mut ops: Vec<Op> = Vec::new();
+        for line in &self.tail {
+            ops.push(op(line, &ops));
+        }
+        let planned_on = vec![server(self.planned_on.unwrap_or(before))];
+        let mut taken = Taken::new(&self.rules, ops, server(before), planned_on);
+        taken.is_another_life = self.is_another_life;
+        let decided = taken.take(server(after));
+        taken.is_another_life = false;
+        assert_eq!(decided, expected);
+        assert_eq!(taken.visible().image(), reads.map(fields), "what the app reads");
+        assert_eq!(taken.take(server(after)), [""; 0], "the decisions leave nothing to judge");
     }
 }
 
-/// Which ops end, and how many conflicts there are, of three ops of a record of which one, by number, comes back stale and
-/// the others wait; the last op is of this kind, and sets what theirs has, if it sets anything.
-fn met(sent: usize, last: OpKind, deleted: bool) -> (String, u32) {
-    let mut desk = Desk::default().with("a", 1, 1, 2);
-    let tail = desk.row("a").tail.clone();
-    let of_sent = PlannedOp { id: tail[sent].op, place: tail[sent].place };
-    desk.units.get_mut(&unit_id(1)).unwrap().changes[0].ops = vec![of_sent];
-    if last == OpKind::Delete {
-        desk.turn_into_delete("a", 2);
-    } else {
-        desk.row("a").tail[2].kind = last;
-        desk.ops.get_mut(&tail[2].place).unwrap().kind = last;
+/// A record of a device, page by page.
+struct Taken<'a> {
+    rules: &'a EntityRules,
+    ops: Vec<Op>,
+    confirmed: Registers,
+    planned_on: Vec<Registers>,
+    is_another_life: bool,
+}
+
+impl<'a> Taken<'a> {
+    const fn new(
+        rules: &'a EntityRules,
+        ops: Vec<Op>,
+        confirmed: Registers,
+        planned_on: Vec<Registers>,
+    ) -> Self {
+        Self { rules, ops, confirmed, planned_on, is_another_life: false }
     }
-    let current = Change { deleted, ..theirs("a", 3, json!({"n": 2})) };
-    let answered = desk.take(stale(current), Vec::new());
-    let ended: Vec<_> = annulled(&answered).into_iter().flat_map(|(_, ops)| ops).collect();
-    let numbers = (0..3).filter(|number| ended.contains(&tail[*number].op));
-    (numbers.map(|number| number.to_string()).collect(), answered.tally.conflicts)
+
+    /// Takes what the server has, and returns what is decided, each in a line.
+    fn take(&mut self, after: Registers) -> Vec<String> {
+        let (key, mut items, mut random) = (key("1"), Items::default(), SeededRandomness::from_number(1));
+        let mut out = Output {
+            decisions: Vec::new(),
+            items: &mut items,
+            random: &mut random,
+            conflicts: 0,
+            parked: false,
+        };
+        let mut subject = Subject {
+            key: &key,
+            rules: self.rules,
+            ops: std::mem::take(&mut self.ops),
+            before: std::mem::replace(&mut self.confirmed, after.clone()),
+            after,
+            version: Version::new(2),
+            planned_on: std::mem::take(&mut self.planned_on),
+            is_another_life: self.is_another_life,
+        };
+        rebase(&mut subject, &mut out).unwrap();
+        let decisions = out.decisions;
+        // Once it is applied, what came back waits or is dead.
+        self.ops = subject.ops.into_iter().filter(|op| op.standing != Standing::Ended).collect();
+        for op in &mut self.ops {
+            if let Standing::SentBack(_, is_dead) = op.standing {
+                op.standing = if is_dead { Standing::Dead } else { Standing::Waits };
+            }
+        }
+        let items: Vec<Item> = items.into();
+        decisions.iter().map(|decision| line(decision, &items)).collect()
+    }
+
+    /// Returns what the app reads.
+    fn visible(&self) -> Registers {
+        self.confirmed.with(self.ops.iter().map(|op| &op.tail.writes))
+    }
+}
+
+/// Says a decision in a line.
+fn line(decision: &Decision, items: &[Item]) -> String {
+    let number = |op: &crate::entry::PlannedOp| (op.id.as_bytes()[0] - 100).to_string();
+    let value = |index: u32| -> Value {
+        serde_json::from_slice(items[usize::try_from(index).unwrap()].bytes().unwrap()).unwrap()
+    };
+    let all = |fields: &[String]| if fields.is_empty() { "all".to_owned() } else { fields.join(" ") };
+    match decision {
+        Decision::Conflicted(found) => {
+            let (base, local, remote) = (value(found.base), value(found.local), value(found.remote));
+            let said = |of: &Value, name: &str| of.get(name).map_or_else(|| "-".to_owned(), Value::to_string);
+            let one = |field: &crate::entry::ConflictedField| {
+                let sides = [&base, &local, &remote].map(|of| said(of, &field.name)).join("|");
+                format!("{} {sides} {:?}", field.name, field.winner)
+            };
+            let fields: Vec<_> = found.fields.iter().map(one).collect();
+            let place = if fields.is_empty() { "life".to_owned() } else { fields.join(", ") };
+            format!("{} meets as {}: {place}: {:?}", number(&found.op), found.kind, found.winner)
+        }
+        Decision::Superseded { op, .. } => format!("{} superseded", number(op)),
+        Decision::Dropped { op, fields, .. } => format!("{} loses {}", number(op), all(fields)),
+        Decision::Raised { op, fields, edited_at, values, .. } => {
+            let values = values.map_or_else(String::new, |values| format!(" with {}", value(values)));
+            format!("{} raises {} to {}{values}", number(op), all(fields), edited_at.to_bits())
+        }
+        Decision::BroughtBack { op, read, .. } => format!("{} brings back {}", number(op), value(*read)),
+        Decision::Annulled(annulled) => {
+            let ops: Vec<_> = annulled.ops.iter().map(number).collect();
+            format!("{} annulled {:?}", ops.join(" "), annulled.reason)
+        }
+        Decision::Parked { scope: ParkScope::Op(op), code } => {
+            format!("{} parked {code}", op.as_bytes()[0] - 100)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+// Fields.
+
+#[test]
+fn fields_that_only_one_side_wrote_merge() {
+    tail(&["1 waits update a=1 @5"]).meets("a=0@1 b=0@1", "a=0@1 b=9@7", &[], Some(json!({"a": 1, "b": 9})));
 }
 
 #[test]
-fn what_waits_ends_with_what_was_stale_only_if_it_covers_that_and_agrees_as_a_whole() {
-    let expect = |found: (String, u32), ended: &str, conflicts: u32, why: &str| {
-        assert_eq!(found, (ended.to_owned(), conflicts), "{why}");
-    };
-    expect(met(0, OpKind::Replace, false), "012", 0, "set to the same, after what was stale");
-    expect(
-        met(1, OpKind::Delete, true),
-        "012",
-        0,
-        "deleted by both, though one was made before what was stale",
-    );
-    expect(met(1, OpKind::Replace, true), "", 2, "they deleted it, and we did not");
-    expect(met(1, OpKind::Delete, false), "", 2, "we deleted it, and they did not");
-    expect(met(2, OpKind::Replace, false), "2", 1, "what was stale came last, and agrees by itself");
-    expect(met(2, OpKind::Delete, true), "2", 1, "what waits says something else");
+fn the_later_write_of_a_field_stands_and_both_are_on_record() {
+    let lost = ["1 meets as update: a 0|1|9 Remote: Remote", "1 superseded"];
+    tail(&["1 waits update a=1 @5"]).meets("a=0@1", "a=9@7", &lost, Some(json!({"a": 9})));
+    let won = ["1 meets as update: a 0|1|9 Local: Local"];
+    tail(&["1 waits update a=1 @8"]).meets("a=0@1", "a=9@7", &won, Some(json!({"a": 1})));
+}
+
+#[test]
+fn a_value_that_we_set_anew_does_not_come_back_when_the_later_one_loses() {
+    let both = || tail(&["1 waits update a=1 @5", "2 waits update a=2 @6"]);
+    let decided = ["2 meets as update: a 0|2|9 Remote: Remote", "1 superseded", "2 superseded"];
+    both().meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9})));
+    let decided = [
+        "2 meets as update: a 0|2|9 Remote: Remote",
+        "1 loses a",
+        "2 loses a",
+        "1 superseded",
+        "2 superseded",
+    ];
+    both().under(Policy::ServerWins).meets("a=0@1", "a=9@2", &decided, Some(json!({"a": 9})));
+}
+
+#[test]
+fn a_larger_value_that_we_gave_up_does_not_come_back_by_the_rule_for_the_larger() {
+    let decided = [
+        "2 meets as update: a 1|3|5 Remote: Remote",
+        "1 loses a",
+        "2 loses a",
+        "1 superseded",
+        "2 superseded",
+    ];
+    let ops = ["1 waits update a=9 @6", "2 waits update a=3 @7"];
+    tail(&ops).under(Policy::Max).meets("a=1@1", "a=5@4", &decided, Some(json!({"a": 5})));
+}
+
+/// It had come back stale and was judged by itself; then our deletion, over which the record was made anew, ended with that.
+#[test]
+fn a_value_that_won_by_itself_goes_along_when_our_last_word_loses() {
+    let ops = ["1 stale create a=2 @2", "2 waits update a=9 @6"];
+    let decided = [
+        "1 meets as create: a null|2|3 Local: Local",
+        "2 meets as update: a null|9|3 Remote: Remote",
+        "1 loses a",
+        "2 loses a",
+        "1 annulled NoEffect",
+        "2 superseded",
+    ];
+    tail(&ops).under(Policy::Min).meets("unknown", "a=3@1", &decided, Some(json!({"a": 3})));
+}
+
+#[test]
+fn an_op_with_another_field_loses_the_overwritten_one_and_stays() {
+    let ops = ["1 waits update a=1 b=1 @5", "2 waits update a=2 @6"];
+    let decided = ["2 meets as update: a 0|2|9 Remote: Local", "2 superseded"];
+    tail(&ops).meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9, "b": 1})));
+}
+
+#[test]
+fn a_value_that_both_sides_chose_is_no_conflict_and_ends_if_theirs_is_later() {
+    let ops = ["1 waits update a=1 @5", "2 waits update a=2 @6"];
+    let decided = ["1 superseded", "2 annulled NoEffect"];
+    tail(&ops).meets("a=0@1", "a=2@7", &decided, Some(json!({"a": 2})));
+    let decided = ["1 meets as update: a 0|1|2 Remote: Remote", "1 loses a", "1 superseded"];
+    let reads = Some(json!({"a": 2}));
+    tail(&ops).meets("a=0@1", "a=2@3", &decided, reads); // nothing of ours goes over theirs before our last word does
+}
+
+#[test]
+fn an_equal_time_is_decided_by_op_id() {
+    let decided = ["1 meets as update: a 0|1|9 Remote: Remote", "1 superseded"];
+    tail(&["1 waits update a=1 @5"]).meets("a=0@1", "a=9@5", &decided, Some(json!({"a": 9})));
+}
+
+#[test]
+fn a_replace_leaves_alone_what_its_author_never_saw() {
+    let ops = ["1 waits replace b=1 -a @5"];
+    tail(&ops).meets("a=0@1", "a=0@1 c=9@7", &[], Some(json!({"b": 1, "c": 9})));
+    let decided = ["1 meets as replace: a 0|null|9 Remote: Local"];
+    tail(&ops).meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9, "b": 1})));
+}
+
+#[test]
+fn who_made_a_record_that_somebody_else_made_too_meets_them_in_each_field() {
+    let decided = ["1 meets as create: a null|1|9 Remote: Local"];
+    let reads = Some(json!({"a": 9, "b": 1, "c": 9}));
+    tail(&["1 waits create a=1 b=1 @5"]).meets("unknown", "a=9@7 c=9@7", &decided, reads);
+}
+
+#[test]
+fn what_ours_overrules_is_raised_above_theirs_but_not_what_a_later_op_of_ours_covers() {
+    let decided = ["1 meets as update: a 0|1|9 Local: Local", "1 raises a to 8"];
+    let ours = tail(&["1 waits update a=1 @5"]).under(Policy::DeviceWins);
+    ours.meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 1})));
+    let decided = [
+        "1 meets as update: a 0|1|9 Local: Local",
+        "2 meets as update: a 0|2|9 Local: Local",
+        "2 raises a to 8",
+        "1 superseded",
+    ];
+    let two = tail(&["1 stale update a=1 @5", "2 waits update a=2 @6"]).under(Policy::DeviceWins);
+    two.meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 2})));
+}
+
+#[test]
+fn a_merged_value_stands_above_both() {
+    let decided =
+        ["1 meets as update: a []|[1,2]|[2,3] Merged: Merged", "1 raises a to 8 with {\"a\":[2,3,1]}"];
+    let ours = tail(&["1 waits update a=[1,2] @5"]).under(Policy::AppendUnique);
+    ours.meets("a=[]@1", "a=[2,3]@7", &decided, Some(json!({"a": [2, 3, 1]})));
+}
+
+#[test]
+fn what_a_person_has_to_choose_in_is_read_and_held_and_earlier_values_are_given_up() {
+    let decided = [
+        "2 meets as update: a 0|2|9 Undecided: Undecided",
+        "2 raises a to 8",
+        "2 parked conflict",
+        "1 superseded",
+    ];
+    let ours = tail(&["1 waits update a=1 @5", "2 waits update a=2 @6"]).under(Policy::Manual);
+    ours.meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 2})));
+}
+
+#[test]
+fn theirs_takes_along_what_is_under_way_there_too() {
+    let decided = ["2 meets as update: a 0|2|9 Remote: Remote", "1 loses a", "2 loses a", "2 superseded"];
+    let ours = tail(&["1 sent update a=1 @8", "2 waits update a=2 @9"]).under(Policy::ServerWins);
+    ours.meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9})));
+}
+
+// How ops stand.
+
+#[test]
+fn what_has_no_answer_yet_is_left_alone() {
+    tail(&["1 sent update a=1 @5"]).meets("a=0@1", "a=9@7", &[], Some(json!({"a": 9})));
+    tail(&["1 sent update a=1 @8"]).meets("a=0@1", "deleted@7", &[], Some(json!({"a": 1})));
+}
+
+#[test]
+fn a_dead_letter_is_on_record_with_what_it_meets_and_stays_listed() {
+    let decided = ["1 meets as update: a 0|1|9 Remote: Remote"];
+    tail(&["1 dead update a=1 @5"]).meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9})));
+}
+
+#[test]
+fn what_comes_back_meets_what_is_new_since_it_was_planned_though_a_page_had_told_it() {
+    let decided = ["1 meets as update: a 0|1|9 Remote: Remote", "1 superseded"];
+    let stale = tail(&["1 stale update a=1 @5"]).planned_on("a=0@1");
+    stale.meets("a=9@7", "a=9@7", &decided, Some(json!({"a": 9})));
+    let refused = tail(&["1 refused update a=1 @5"]).planned_on("a=0@1");
+    refused.meets("a=9@7", "a=9@7", &decided[..1], Some(json!({"a": 9})));
+}
+
+// The life of a record.
+
+#[test]
+fn an_edit_below_an_unseen_deletion_ends_and_one_above_it_brings_the_record_back() {
+    let decided = ["1 meets as update: life: Remote", "1 superseded"];
+    tail(&["1 waits update a=1 @5"]).meets("a=0@1 b=0@1", "deleted@7", &decided, None);
+    let decided = ["1 meets as update: life: Local", "1 brings back {\"a\":1,\"b\":0}"];
+    let above = tail(&["1 waits update a=1 @8"]);
+    above.meets("a=0@1 b=0@1", "deleted@7", &decided, Some(json!({"a": 1, "b": 0})));
+}
+
+#[test]
+fn a_refused_value_does_not_go_out_again_with_what_brings_a_record_back() {
+    let decided = [
+        "2 meets as update: life: Local",
+        "1 brings back {\"a\":1,\"b\":0}",
+        "2 brings back {\"a\":0,\"b\":2}",
+    ];
+    let ops = tail(&["1 dead update a=1 @8", "2 waits update b=2 @9"]);
+    ops.meets("a=0@1 b=0@1", "deleted@7", &decided, Some(json!({"a": 1, "b": 2})));
+}
+
+#[test]
+fn a_deletion_below_an_unseen_edit_ends_with_what_it_covered_and_one_above_it_stands() {
+    let ops = ["1 waits update b=1 @5", "2 waits delete @6"];
+    let decided = ["2 meets as delete: life: Remote", "2 superseded", "1 superseded"];
+    tail(&ops).meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9})));
+    let decided = ["1 meets as delete: life: Local"];
+    tail(&["1 waits delete @8"]).meets("a=0@1", "a=9@7", &decided, None);
+}
+
+#[test]
+fn two_deletions_are_no_conflict_and_only_the_later_one_is_sent() {
+    let ops = ["1 waits update b=1 @5", "2 waits delete @6"];
+    tail(&ops).meets("a=0@1", "deleted@7", &["1 superseded", "2 annulled NoEffect"], None);
+    tail(&ops[1..]).meets("a=0@1", "deleted@3", &[], None);
+}
+
+#[test]
+fn an_edit_that_our_deletion_covers_ends_on_record_if_they_deleted_too_and_ours_can_be_taken_back() {
+    let decided = ["1 meets as update: life: Remote", "1 superseded"];
+    let ops = |edit| tail(&[edit, "2 waits delete @6"]);
+    ops("1 waits update b=1 @2").meets("a=0@1", "deleted@3", &decided, None);
+    // Above theirs it would go over it before our deletion does.
+    ops("1 waits update b=1 @5").meets("a=0@1", "deleted@3", &decided, None);
+}
+
+/// The stamp that it kept was below the deletion, which others took for the last word on that field.
+#[test]
+fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
+    let ops = ["1 stale create a=1 b=1 @2", "2 waits update a=2 @9"];
+    let decided = [
+        "1 meets as create: life: Remote",
+        "1 superseded",
+        "2 meets as update: life: Local",
+        "2 brings back {\"a\":2}",
+    ];
+    tail(&ops).meets("unknown", "deleted@5", &decided, Some(json!({"a": 2})));
+    let decided = [
+        "1 meets as create: life: Local",
+        "1 loses a",
+        "1 raises all to 6",
+        "2 meets as update: life: Local",
+        "2 brings back {\"a\":2}",
+    ];
+    let reads = Some(json!({"a": 2, "b": 1}));
+    tail(&ops).under(Policy::DeviceWins).meets("unknown", "deleted@5", &decided, reads);
+}
+
+#[test]
+fn what_had_lost_does_not_come_back_with_the_rest_above_their_deletion() {
+    let decided = [
+        "1 meets as update: life: Local",
+        "1 brings back {\"a\":9,\"b\":1}",
+        "1 loses a",
+        "1 raises all to 9",
+    ];
+    let ours = tail(&["1 waits update a=1 b=1 @5"]).under(Policy::DeviceWins);
+    ours.meets("a=9@7 b=0@1", "deleted@8", &decided, Some(json!({"a": 9, "b": 1})));
+}
+
+#[test]
+fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_alone() {
+    let ops = ["1 waits delete @5", "2 waits create a=1 -b/1 @6"];
+    let decided = [
+        "2 meets as replace: a 0|1|9 Remote, b 0|null|9 Remote: Remote",
+        "2 loses a",
+        "2 loses b",
+        "1 2 annulled NoEffect",
+    ];
+    let ours = tail(&ops).under(Policy::ServerWins);
+    ours.meets("a=0@1 b=0@1", "a=9@4 b=9@4", &decided, Some(json!({"a": 9, "b": 9})));
+}
+
+/// A server whose clock was ahead took the first; its answer was lost, and the stamps of both were lowered once its clock was right.
+#[test]
+fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_with_a_later_stamp() {
+    let ops = || vec![op("1 waits update a=1 @5", &[]), op("2 waits update a=2 @6", &[])];
+    let rules = EntityRules::default();
+    let mut taken = Taken::new(&rules, ops(), server("a=0@1"), Vec::new());
+    taken.ops[0].standing = Standing::Ended;
+    taken.ops[0].tail.content.edited_at = Hlc::from_bits(9);
+    let mut after = server("a=1@9");
+    after.fields.get_mut("a").unwrap().stamp = at(9, 1);
+    after.stamp = at(9, 1);
+    assert_eq!(taken.take(after), ["2 raises a to 10"]);
+    assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
+}
+
+#[test]
+fn what_another_life_of_the_server_lacks_does_not_hide_that_an_earlier_write_of_ours_goes_over_its_own() {
+    let decided = ["1 meets as update: a 9|1|3 Local: Local"];
+    let ours = || tail(&["1 stale update a=1 @5"]).planned_on("a=9@7");
+    ours().in_another_life().meets("a=9@7", "a=3@2", &decided, Some(json!({"a": 1})));
+    ours().meets("a=9@7", "a=9@7", &["1 superseded"], Some(json!({"a": 9})));
+}
+
+#[test]
+fn an_earlier_word_below_theirs_is_on_record_while_the_last_one_that_can_be_taken_back_stays() {
+    let ops = ["1 waits update a=1 @2", "2 waits update a=2 @6"];
+    let decided = [
+        "1 meets as update: a 0|1|9 Remote: Remote",
+        "2 meets as update: a 0|2|9 Local: Local",
+        "1 superseded",
+    ];
+    tail(&ops).meets("a=0@1", "a=9@3", &decided, Some(json!({"a": 2})));
+}
+
+#[test]
+fn what_a_deletion_of_ours_can_take_along_is_on_record_though_the_record_is_made_anew() {
+    let ops = ["1 waits delete @5", "2 waits create a=1 @6"];
+    let decided = ["1 meets as delete: life: Local"];
+    tail(&ops).meets("a=0@1", "a=0@1 c=9@3", &decided, Some(json!({"a": 1, "c": 9})));
+}
+
+#[test]
+fn a_policy_decides_about_a_deletion_as_a_whole() {
+    let deletion = || tail(&["1 waits delete @5"]);
+    let decided = ["1 meets as delete: life: Local", "1 raises all to 8"];
+    deletion().under(Policy::DeviceWins).meets("a=0@1", "a=9@7", &decided, None);
+    let decided = ["1 meets as delete: life: Undecided", "1 raises all to 8", "1 parked conflict"];
+    deletion().under(Policy::Manual).meets("a=0@1", "a=9@7", &decided, None);
+    let edit = || tail(&["1 waits update a=1 @8"]);
+    let decided = ["1 meets as update: life: Remote", "1 superseded"];
+    edit().under(Policy::ServerWins).meets("a=0@1", "deleted@7", &decided, None);
+    let decided = [
+        "1 meets as update: life: Undecided",
+        "1 brings back {\"a\":1}",
+        "1 raises all to 9",
+        "1 parked conflict",
+    ];
+    edit().under(Policy::Manual).meets("a=0@1", "deleted@7", &decided, Some(json!({"a": 1})));
+}
+
+#[test]
+fn created_and_deleted_here_says_nothing_about_a_record_that_somebody_else_made() {
+    let decided = ["1 2 annulled CreatedAndDeleted"];
+    let ops = ["1 waits create a=1 @5", "2 waits delete @6"];
+    tail(&ops).meets("unknown", "a=9@3", &decided, Some(json!({"a": 9})));
+    let decided = ["2 meets as delete: life: Local"];
+    tail(&["1 stale create a=1 @5", "2 stale delete @6"]).meets("unknown", "a=9@3", &decided, None);
+}
+
+#[test]
+fn a_deletion_behind_which_the_record_is_made_anew_meets_theirs_in_each_field() {
+    let ops = ["1 waits delete @5", "2 waits create a=1 x=1 -b/1 @6"];
+    let decided = ["2 meets as replace: a 0|1|9 Remote: Local", "2 loses b", "1 superseded"];
+    tail(&ops).meets("a=0@1 b=0@1", "a=9@7 b=0@1", &decided, Some(json!({"a": 9, "b": 0, "x": 1})));
+}
+
+// The record as one.
+
+#[test]
+fn a_record_that_is_settled_as_one_wins_or_loses_whole_and_disjoint_edits_meet() {
+    let ours = |line| tail(&[line]).whole();
+    let decided =
+        ["1 meets as replace: a 0|1|0 Remote, b 0|0|9 Remote: Remote", "1 loses a b", "1 superseded"];
+    let theirs = Some(json!({"a": 0, "b": 9}));
+    ours("1 waits replace a=1 b=0 @5").meets("a=0@1 b=0@1", "a=0@1 b=9@7", &decided, theirs);
+    let decided = [
+        "1 meets as replace: a 0|1|0 Local, b 0|0|9 Local: Local",
+        "1 raises a b to 8 with {\"a\":1,\"b\":0}",
+    ];
+    let own = Some(json!({"a": 1, "b": 0}));
+    ours("1 waits replace a=1 b=0 @8").meets("a=0@1 b=0@1", "a=0@1 b=9@7", &decided, own);
+}
+
+#[test]
+fn two_images_that_are_equal_as_a_whole_do_not_meet() {
+    let decided = ["1 annulled NoEffect"];
+    let ours = tail(&["1 waits replace a=1 b=0 @5"]).whole();
+    ours.meets("a=0@1 b=0@1", "a=1@7 b=0@7", &decided, Some(json!({"a": 1, "b": 0})));
 }

@@ -102,7 +102,7 @@ fn send(keeper: &Keeper, number: u8) -> Result<Outcome, StoreExchangeError> {
         base: None,
         ops: vec![OpId::from_bytes([number; 16])],
         edited_at: Hlc::from_bits(1 << 16),
-        older: BTreeMap::new(),
+        older: Vec::new(),
         schema_version: 1,
         fields: Some(FieldsJson::parse(&fields).unwrap()),
     };

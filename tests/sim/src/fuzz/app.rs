@@ -24,7 +24,7 @@ const RECORDS: usize = 3;
 /// // What libFuzzer would do with bytes of its own:
 /// for seed in 0..20_u8 {
 ///     let data: Vec<u8> = (0..60).map(|place| seed.wrapping_mul(31).wrapping_add(place)).collect();
-///     app.policies(&data);
+///     app.admit(&data);
 ///     app.plan(&data);
 ///     app.reorderings(&data);
 /// }

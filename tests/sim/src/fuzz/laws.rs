@@ -2,23 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::entry::Winner;
 use fieldbook::rows::{FieldReference, TailRow};
 use fieldbook::{
-    Actor, EntityRules, Fields, FieldsJson, Granularity, Hlc, MonotonicTime, Mutation, Now, OpId, OpKind,
-    OpPlace, Plan, Policy, RecordKey, Schema, Seq, WallTime, limits,
+    Actor, EntityRules, Fields, FieldsJson, Hlc, MonotonicTime, Mutation, Now, OpId, OpKind, OpPlace, Plan,
+    RecordKey, Schema, Seq, WallTime, limits,
 };
-use fieldbook_core::rules::Image;
+use fieldbook_core::record::{Pending, Registers, TailOp};
 use fieldbook_core::rules::admit::admit;
 use fieldbook_core::rules::clock::{ServerTime, entry_stamp, observe, stamp};
-use fieldbook_core::rules::coalesce::{Folded, Step};
+use fieldbook_core::rules::coalesce::coalesce as coalesced;
 use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{PlanInput, plan};
-use fieldbook_core::rules::resolve::{LocalEdit, RemoteEdit, Resolution, resolve};
+use fieldbook_core::rules::{OpContent, apply_to_image};
 use fieldbook_core::tail::Tail;
 use serde_json::{Value, json};
 
 use super::{App, Choices};
+use crate::walk::{stroll, worlds};
 
 /// Fields from text: every way of reading them agrees, and an admitted mutation changes what it says and nothing else.
 pub fn fields_admit(data: &[u8]) {
@@ -55,39 +55,45 @@ pub fn fields_admit(data: &[u8]) {
 }
 
 fn applied(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
-    let mut image = Image { fields: image, before_deletion: None };
-    image.apply(kind, fields);
-    image.fields
+    apply_to_image(image, kind, fields)
 }
 
-/// Ops of a record: what they come to does what they do one by one.
+/// Ops of a record: what they are sent as, joined to what is confirmed, is what they come to one by one.
 pub fn coalesce(data: &[u8]) {
     let Some((&start, rest)) = data.split_first() else { return };
-    let exists = start & 1 == 1;
-    let start =
-        Image { fields: exists.then(|| small_fields(start >> 1).into_image()), before_deletion: None };
-    let (mut one_by_one, mut folded) = (start.clone(), Folded::Nothing);
-    for (at, bytes) in (1..).zip(rest.chunks_exact(2).take(64)) {
-        let [kind, fields] = *bytes else { return };
-        let kind = match kind & 3 {
-            0 => OpKind::Create,
-            1 => OpKind::Update,
-            2 => OpKind::Delete,
-            _ => OpKind::Replace,
-        };
-        let fields = if kind == OpKind::Delete { Fields::new() } else { small_fields(fields) };
-        one_by_one.apply(kind, &fields);
-        folded = folded.then(Step { kind, fields, edited_at: Hlc::from_bits(at) }, exists);
+    let mut confirmed = Registers::default();
+    if start & 1 == 1 {
+        let made = tail_op(OpKind::Create, small_fields(start >> 1), 0);
+        confirmed.join(&made.writes);
     }
-    let mut at_once = start;
-    if let Folded::Change(change) = folded {
-        assert!(
-            change.stamps.values().all(|stamp| *stamp <= change.edited_at),
-            "BUG: a stamp after the last edit"
-        );
-        at_once.apply(change.kind, &change.fields);
-    }
-    assert_eq!(one_by_one.fields, at_once.fields, "BUG: the folded change does something else");
+    let ops: Vec<_> = (1..)
+        .zip(rest.chunks_exact(2).take(64))
+        .filter_map(|(at, bytes)| {
+            let [kind, fields] = *bytes else { return None };
+            let kind = match kind & 3 {
+                0 => OpKind::Create,
+                1 => OpKind::Update,
+                2 => OpKind::Delete,
+                _ => OpKind::Replace,
+            };
+            let fields = if kind == OpKind::Delete { Fields::new() } else { small_fields(fields) };
+            Some(tail_op(kind, fields, at))
+        })
+        .collect();
+    let one_by_one = confirmed.with(ops.iter().map(|op| &op.writes));
+    let at_once =
+        coalesced(&confirmed, ops.iter(), true).map_or(confirmed.image(), |change| change.after.image());
+    assert_eq!(one_by_one.image(), at_once, "BUG: the change does something else");
+}
+
+fn tail_op(kind: OpKind, fields: Fields, at: u64) -> TailOp {
+    let (op, place) =
+        (OpId::from_bytes(u128::from(at).to_be_bytes()), OpPlace { seq: Seq::new(at), index: 0 });
+    let edited_at = Hlc::from_bits(at + 1);
+    let content = OpContent { id: op, kind, edited_at, schema_version: 1, fields };
+    let pending = Pending::new(op, place, kind, edited_at);
+    TailOp::new(pending, content)
+        .unwrap_or_else(|fault| panic!("BUG: fields that were built do not read: {fault}"))
 }
 
 /// Up to three fields, each absent, null or a number.
@@ -149,19 +155,15 @@ pub fn clock(data: &[u8]) {
     }
 }
 
-/// One device's edit of a record, as it was admitted.
-struct OneEdit {
-    kind: OpKind,
-    fields: Fields,
-    edited: (Hlc, OpId),
-}
-
-/// What a record comes to at the server: its image, and who edited each field last.
-#[derive(Debug, Clone, PartialEq)]
-struct Record {
-    image: Option<Fields>,
-    last: (Hlc, OpId),
-    edits: BTreeMap<String, (Hlc, OpId)>,
+/// People and messages in a small world, each step of it a byte: conflicts under every policy, in chains that a walk does not reach. No
+/// conflict is false, nothing is lost without a record, and all come to rest on the same.
+pub fn policies(data: &[u8]) {
+    let mut choices = Choices(data);
+    let worlds = worlds();
+    let Some(world) = worlds.get(choices.below(worlds.len())) else { return };
+    let choose = |actions: usize| (!choices.is_empty()).then(|| choices.below(actions));
+    let (broken, path) = stroll(world, data.len(), choose);
+    assert!(broken.is_empty(), "BUG: in {:?}: {broken:?}\n{path}", world.name);
 }
 
 impl App {
@@ -190,91 +192,6 @@ impl App {
                 Err(_) => {}
             }
         }
-    }
-
-    /// Two edits of one record by two devices: who wins does not depend on whose edit came first, unless the policy says so;
-    /// an edit never conflicts with itself; and nothing that loses is missing from the record of it. Then three: the order
-    /// in which they come makes no difference.
-    pub fn policies(&self, data: &[u8]) {
-        let mut choices = Choices(data);
-        let Some(key) = self.key(&mut choices) else { return };
-        let rules = self.rules(&key.entity);
-        let base = (choices.below(4) > 0).then(|| Self::fields(&rules, &mut choices).into_image());
-        let edits: Vec<_> =
-            (1..=3).filter_map(|number| self.edit(&key, base.as_ref(), number, &mut choices)).collect();
-        if let [one, other, ..] = edits.as_slice() {
-            let first = came_first(&rules, base.as_ref(), one, other);
-            let second = came_first(&rules, base.as_ref(), other, one);
-            // A replaced image does not tell what was meant, so an update that comes after it can still be merged in.
-            let plain = [one, other].iter().all(|edit| edit.kind != OpKind::Replace);
-            if plain && symmetric(&rules, [one, other]) {
-                assert_eq!(
-                    first.as_ref().map(|record| &record.image),
-                    second.as_ref().map(|record| &record.image),
-                    "BUG: the winner depends on whose edit came first: {:?} {:?} and {:?} {:?} on {base:?}",
-                    one.kind,
-                    one.fields.to_json().as_str(),
-                    other.kind,
-                    other.fields.to_json().as_str()
-                );
-            }
-        }
-        for edit in &edits {
-            let there = Record::new(base.as_ref()).with(edit);
-            let again = settle(&rules, base.as_ref(), edit, &there);
-            assert!(
-                !matches!(again, Resolution::Conflict(_)),
-                "BUG: an edit conflicts with itself: {again:?}"
-            );
-        }
-        self.in_any_order(&rules, base.as_ref(), &edits);
-    }
-
-    fn in_any_order(&self, rules: &EntityRules, base: Option<&Fields>, edits: &[OneEdit]) {
-        let [one, two, three] = edits else { return };
-        let updates = edits.iter().all(|edit| matches!(edit.kind, OpKind::Update));
-        let names: Vec<_> = edits.iter().flat_map(|edit| edit.fields.iter()).collect();
-        let total = names.iter().all(|(name, value)| match rules.policy_of(name) {
-            Policy::LastWriteWins => true,
-            Policy::Max | Policy::Min => value.is_number(),
-            _ => false,
-        });
-        // Whoever says the same as another one has nothing to win, and leaves the other's time.
-        let mut said = BTreeSet::new();
-        let distinct = names.iter().all(|(name, value)| said.insert((*name, value.to_string())));
-        let mut times = BTreeSet::new();
-        let timed = edits.iter().all(|edit| times.insert(edit.edited.0));
-        if !(updates && total && distinct && timed && rules.granularity == Granularity::Field) {
-            return;
-        }
-        let come = |order: [&OneEdit; 3]| {
-            let mut record = Record::new(base);
-            for edit in order {
-                record = merged(rules, base, edit, &record).unwrap_or(record);
-            }
-            record.image
-        };
-        let straight = come([one, two, three]);
-        for order in
-            [[one, three, two], [two, one, three], [two, three, one], [three, one, two], [three, two, one]]
-        {
-            assert_eq!(come(order), straight, "BUG: the order in which three edits come decides");
-        }
-    }
-
-    fn edit(
-        &self,
-        key: &RecordKey,
-        base: Option<&Fields>,
-        number: u8,
-        choices: &mut Choices<'_>,
-    ) -> Option<OneEdit> {
-        let mutation = self.mutation(key.clone(), base.is_some(), choices);
-        let fields = admit(self.schema(), base, &mutation).ok()??.fields.into_owned();
-        // A null in a new record is seen by nobody else, so nobody can be in conflict with it.
-        let fields = if mutation.kind == OpKind::Create { fields.into_image() } else { fields };
-        let edited = (Hlc::from_bits(1 + u64::from(choices.byte() % 4)), OpId::from_bytes([number; 16]));
-        Some(OneEdit { kind: mutation.kind, fields, edited })
     }
 
     /// A tail from bytes: the plan is the same each time, leaves no op out, breaks no transaction and no order, and keeps to
@@ -381,83 +298,4 @@ fn check_plan(tail: &Tail, plan: &Plan, actor: &Actor) {
         groups.dedup();
         assert_eq!(groups.len(), 1, "BUG: the transaction {} is torn apart", place.seq);
     }
-}
-
-impl Record {
-    fn new(base: Option<&Fields>) -> Self {
-        let never = (Hlc::ZERO, OpId::from_bytes([0; 16]));
-        Self { image: base.cloned(), last: never, edits: BTreeMap::new() }
-    }
-
-    /// The record with an edit on top.
-    fn with(&self, edit: &OneEdit) -> Self {
-        let mut record = self.clone();
-        record.put(edit.kind, &edit.fields, edit.edited, None);
-        record
-    }
-
-    fn put(&mut self, kind: OpKind, fields: &Fields, edited: (Hlc, OpId), before: Option<&Fields>) {
-        let mut image = Image { fields: self.image.take(), before_deletion: before.cloned() };
-        image.apply(kind, fields);
-        self.image = image.fields;
-        self.edits.extend(fields.names().map(|name| (name.to_owned(), edited)));
-        self.last = self.last.max(edited);
-    }
-}
-
-fn settle(rules: &EntityRules, base: Option<&Fields>, ours: &OneEdit, theirs: &Record) -> Resolution {
-    let edit_of = |_: &str| ours.edited;
-    let local = LocalEdit { kind: ours.kind, fields: &ours.fields, edited: ours.edited, edit_of: &edit_of };
-    let edited_at_of = |name: &str| theirs.edits.get(name).map_or(theirs.last.0, |(at, _)| *at);
-    let remote = RemoteEdit {
-        op: theirs.last.1,
-        image: theirs.image.as_ref(),
-        edited_at: theirs.last.0,
-        edited_at_of: &edited_at_of,
-    };
-    let Ok(key) = RecordKey::parse("lead", "1") else { return Resolution::Apart };
-    resolve(&key, rules, base, local, &remote)
-}
-
-fn came_first(
-    rules: &EntityRules,
-    base: Option<&Fields>,
-    first: &OneEdit,
-    second: &OneEdit,
-) -> Option<Record> {
-    merged(rules, base, second, &Record::new(base).with(first))
-}
-
-/// Returns what a record comes to when an edit that was made on `base` meets it; `None` if a person has to choose.
-fn merged(rules: &EntityRules, base: Option<&Fields>, ours: &OneEdit, theirs: &Record) -> Option<Record> {
-    let mut record = theirs.clone();
-    let before = theirs.image.is_none().then_some(base).flatten();
-    match settle(rules, base, ours, theirs) {
-        Resolution::Agreed => {}
-        Resolution::Apart => record.put(ours.kind, &ours.fields, ours.edited, before),
-        Resolution::Conflict(settlement) => {
-            for field in &settlement.fields {
-                let name = &field.name;
-                let kept = settlement.local.get(name).is_some() && settlement.remote.get(name).is_some();
-                assert!(kept, "BUG: what both sides say of `{name}` is not on record");
-            }
-            if settlement.winner == Winner::Undecided {
-                return None;
-            }
-            if !(settlement.fields.is_empty() && settlement.winner == Winner::Remote) {
-                let lost: BTreeSet<_> = settlement.lost().map(str::to_owned).collect();
-                let mut fields = ours.fields.filtered(|name| !lost.contains(name));
-                fields.compose(settlement.merged.clone().unwrap_or_default());
-                record.put(ours.kind, &fields, ours.edited, before);
-            }
-        }
-    }
-    Some(record)
-}
-
-/// Returns whether the policies of two edits leave no say to who came first.
-fn symmetric(rules: &EntityRules, edits: [&OneEdit; 2]) -> bool {
-    let total = |policy| matches!(policy, Policy::LastWriteWins | Policy::Max | Policy::Min);
-    let names = edits.iter().flat_map(|edit| edit.fields.names());
-    total(rules.policy) && names.into_iter().all(|name| total(rules.policy_of(name)))
 }

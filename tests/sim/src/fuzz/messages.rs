@@ -89,7 +89,7 @@ pub fn exchange_request(data: &[u8]) {
     for outcome in first.outcomes {
         let again = second.outcomes.iter().find(|again| again.unit == outcome.unit);
         match (outcome.outcome, again.map(|again| &again.outcome)) {
-            (Outcome::Applied { versions, .. }, Some(Outcome::Duplicate { versions: again })) => {
+            (Outcome::Applied { versions, .. }, Some(Outcome::Duplicate { versions: again, .. })) => {
                 assert_eq!(versions, *again, "BUG: a unit got other versions the second time");
             }
             (Outcome::Applied { .. }, again) => {

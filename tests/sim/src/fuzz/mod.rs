@@ -24,7 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 pub use app::App;
-pub use laws::{clock, coalesce, fields_admit};
+pub use laws::{clock, coalesce, fields_admit, policies};
 pub use messages::{exchange_answer, exchange_request};
 pub use small::{small_case, world};
 pub use stored::{entry_decode, log_export, log_file, rows};
@@ -46,7 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("coalesce", coalesce),
     ("clock", clock),
     ("admit", |data| App::example().admit(data)),
-    ("policies", |data| App::example().policies(data)),
+    ("policies", policies),
     ("plan", |data| App::example().plan(data)),
     ("rebase", |data| App::example().rebase(data)),
     ("reorderings", |data| App::example().reorderings(data)),

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use fieldbook::entry::{
-    Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp, Winner,
+    Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp,
 };
-use fieldbook::{OpId, OpKind, OpPlace, RecordKey, UnitId, Version};
+use fieldbook::{Hlc, OpId, OpKind, RecordKey, UnitId, Version};
 
 use super::{End, Model, Op, Waiting, item_of};
 use crate::app::turned;
 use crate::broken::{Broken, ensure};
-use crate::ledger::Ledger;
+use crate::ledger::{Image, Ledger};
 
 /// The longest time for which a unit waits, whatever a server asks for, in milliseconds.
 const LONGEST_WAIT: i64 = 3_600_000;
@@ -44,7 +44,11 @@ impl Model {
             }
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
-                let landed = epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
+                // What a copy of the book sent since the server said so is at the server for another unit.
+                let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
+                let is_shared = ops.into_iter().all(|op| ledger.shared.contains(op));
+                let is_new = entry.header.seq.number() > self.read_before && !is_shared;
+                let landed = is_new && epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
                 ensure(!landed, "S7", || format!("unit {unit} took effect and is planned anew"))?;
                 let was = self.units.remove(unit);
                 if ledger.now.applied.contains_key(unit) {
@@ -59,12 +63,19 @@ impl Model {
             Decision::Conflicted(conflict) => self.conflicted(entry, conflict),
             Decision::Superseded { key, op } => {
                 // What an op of ours had overwritten ends with that op; the conflict names the last word only.
+                let held = self.records.get(key);
+                let own = held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == op.id));
+                let confirmed = held.and_then(|held| held.confirmed.as_ref());
+                let is_left =
+                    own.zip(self.ops.get(&op.id)).is_some_and(|(own, op)| own.is_left(op, confirmed));
                 let lost =
                     self.clashed.contains(key) || matches!(entry.meta, Meta::Control(Control::Verb(..)));
-                ensure(lost, "S6", || {
+                // What a deletion of ours covered ends with it.
+                let covered = self.fallen.contains(key);
+                ensure(lost || covered || !is_left, "S6", || {
                     format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
                 })?;
-                self.last_word(&op.id);
+                self.check_loss(entry, key, &op.id, &[], ledger)?;
                 self.end(key, op, End::Superseded)
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
@@ -83,12 +94,28 @@ impl Model {
             }
             Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
             Decision::Annulled(annulled) => self.annulled(annulled, ledger),
-            Decision::Resolved { key, op, lost, merged, .. } => {
-                let merged = merged.map(|item| item_of(entry, item)).transpose()?;
-                self.outdate(key, op.place, lost);
+            Decision::Resolved { .. } => Ok(()),
+            Decision::Dropped { key, op, fields } => {
+                self.check_loss(entry, key, &op.id, fields, ledger)?;
                 let waiting = self.waiting(key, op)?;
-                waiting.lost.extend(lost.iter().cloned());
-                waiting.merged.extend(merged.unwrap_or_default());
+                waiting.emptied |= fields.is_empty();
+                waiting.lost.extend(fields.iter().cloned());
+                waiting.given.retain(|name, _| !fields.contains(name));
+                waiting.raised.retain(|name, _| !fields.contains(name));
+                Ok(())
+            }
+            Decision::Raised { key, op, fields, edited_at, values } => {
+                let values = values.map(|item| item_of(entry, item)).transpose()?;
+                if fields.is_empty() {
+                    self.stamp_anew(key, op, *edited_at)?;
+                }
+                let waiting = self.waiting(key, op)?;
+                waiting.raised.extend(fields.iter().map(|name| (name.clone(), *edited_at)));
+                waiting.given.extend(values.unwrap_or_default());
+                Ok(())
+            }
+            Decision::BroughtBack { key, op, read } => {
+                self.waiting(key, op)?.brings_back = Some(item_of(entry, *read)?);
                 Ok(())
             }
             Decision::ServerAccepted { .. } => {
@@ -98,7 +125,7 @@ impl Model {
             Decision::Restamped { ops, .. } => {
                 let mut last = BTreeMap::new();
                 for restamp in ops {
-                    self.waiting(&restamp.key, &restamp.op)?;
+                    self.stamp_anew(&restamp.key, &restamp.op, restamp.edited_at)?;
                     let former = last.insert(&restamp.key, restamp.edited_at);
                     ensure(former.is_none_or(|former| former < restamp.edited_at), "S6", || {
                         format!("op {} of {} is stamped before an earlier one", restamp.op.id, restamp.key)
@@ -115,7 +142,7 @@ impl Model {
                     return Err(Broken::new("S11", format!("{key} is taken in and was not kept aside")));
                 };
                 ensure(kept.key == *key, "S11", || format!("{} is taken in as {key}", kept.key))?;
-                self.confirm(key, kept.version, kept.image, kept.edited_at);
+                self.confirm(key, kept.version, kept.registers);
                 Ok(())
             }
             Decision::BelongsTo { .. } | Decision::SetAside { .. } | Decision::ReadForeign { .. } => Ok(()),
@@ -136,13 +163,17 @@ impl Model {
         versions: &[(RecordKey, Version)],
         ledger: &Ledger,
     ) -> Result<(), Broken> {
-        // Another copy of the book may have sent the same ops by a unit of its own.
-        let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
-        let by_copy = ops.into_iter().all(|op| ledger.shared.contains(op) && ledger.has_landed(op));
+        // Another copy of the book may have sent the same ops by a unit of its own: all that its last word did not cover.
+        let is_shared = |op: &OpId| ledger.shared.contains(op);
+        let changes = self.units.get(unit);
+        let by_copy = changes.into_iter().flatten().all(|(_, ops)| {
+            ops.iter().all(is_shared) && ops.last().is_some_and(|last| ledger.has_landed(last))
+        });
         // What it carries may have arrived by a unit that it carries on from.
         let former = self.replaced.get(unit).into_iter().flatten();
         let applied = former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
-        let Some(applied) = applied.or(by_copy.then_some(Version::default())) else {
+        let applied = if by_copy { Some(Version::default()) } else { applied };
+        let Some(applied) = applied else {
             return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
         };
         let Some(changes) = self.units.remove(unit) else {
@@ -155,13 +186,12 @@ impl Model {
             };
             // The ops leave the tail together with the move of confirmed, so that nothing is seen in between.
             for op in &ops {
-                self.last_word(op);
                 self.remove(&key, op, End::Acked)?;
             }
             let Some(written) = ledger.by_unit(unit, &key, version, self.server_epoch) else {
                 return Err(Broken::new("S8", format!("{key} never had version {version}")));
             };
-            self.confirm(&key, version, written.image.clone(), written.edited_at);
+            self.confirm(&key, version, written.registers.clone());
         }
         Ok(())
     }
@@ -188,46 +218,56 @@ impl Model {
         if let Some(op) = self.ops.get_mut(&conflict.op.id) {
             op.conflicts.push((conflict.version, names));
         }
-        let merged = conflict.merged.map(|item| item_of(entry, item)).transpose()?;
-        let lost = conflict.fields.iter().filter(|field| field.winner == Winner::Remote);
-        let lost: Vec<String> = lost.map(|field| field.name.clone()).collect();
-        self.outdate(&conflict.key, conflict.op.place, &lost);
-        let waiting = self.waiting(&conflict.key, &conflict.op)?;
-        waiting.lost.extend(lost);
-        waiting.merged.extend(merged.unwrap_or_default());
+        item_of(entry, conflict.local).map(drop)
+    }
+
+    /// Gives an op another stamp; what a creation took away by the stamp of a deletion follows that.
+    fn stamp_anew(&mut self, key: &RecordKey, op: &PlannedOp, edited_at: Hlc) -> Result<(), Broken> {
+        let waiting = self.waiting(key, op)?;
+        let before = waiting.stamp();
+        waiting.edited_at = edited_at;
+        waiting.raised.clear();
+        let after = waiting.stamp();
+        let tail = self.records.get_mut(key).map(|held| held.tail.iter_mut()).into_iter().flatten();
+        tail.filter(|later| later.cleared_at == Some(before))
+            .for_each(|later| later.cleared_at = Some(after));
         Ok(())
     }
 
     /// S18: what an op is turned into is what the app's functions make of what was left of it.
-    fn upcast(
-        &mut self,
-        key: &RecordKey,
-        op: &PlannedOp,
-        to: u32,
-        fields: &crate::ledger::Image,
-    ) -> Result<(), Broken> {
+    fn upcast(&mut self, key: &RecordKey, op: &PlannedOp, to: u32, fields: &Image) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
         let made = self.ops.get(&op.id).cloned();
+        let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
         let waiting = self.waiting(key, op)?;
-        let said = made.map(|made| waiting.says(&made)).unwrap_or_default();
-        let expected = (waiting.form..to).fold(said, turned);
-        ensure(expected == *fields && waiting.form < to, "S18", || {
+        let is_gone = confirmed.as_ref().is_some_and(|known| !known.is_there);
+        let left = made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
+        let turn = |said: Image| (waiting.form..to).fold(said, turned);
+        let expected = turn(left);
+        // What was under way has not met all that came since.
+        let all = made.as_ref().filter(|_| waiting.given_up).map(|made| turn(waiting.says(made)));
+        let is_among = |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
+        let is_right = match &all {
+            None => expected == *fields,
+            // What had lost to a record that is gone since is not among it.
+            Some(all) => (is_gone || is_among(&expected, fields)) && is_among(fields, all),
+        };
+        ensure(is_right && waiting.form < to, "S18", || {
             format!("op {} of version {} was turned into something else", op.place, waiting.form)
         })?;
         waiting.form = to;
-        waiting.upcast = Some(expected);
-        waiting.lost.clear();
-        waiting.merged.clear();
+        waiting.upcast = Some(fields.clone());
+        let lost = std::mem::take(&mut waiting.lost);
+        waiting.cleared.retain(|name| !lost.contains(name));
+        waiting.given.clear();
+        waiting.raised.retain(|name, _| fields.contains_key(name));
         Ok(())
     }
 
     pub(super) fn annulled(&mut self, annulled: &Annulled, ledger: &Ledger) -> Result<(), Broken> {
         let before = self.visible(&annulled.key);
         for op in &annulled.ops {
-            if matches!(annulled.reason, AnnulledReason::NoEffect | AnnulledReason::Arrived) {
-                self.last_word(&op.id);
-            }
             self.end(&annulled.key, op, End::Annulled)?;
         }
         let after = self.visible(&annulled.key);
@@ -250,7 +290,10 @@ impl Model {
             .iter()
             .find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
         ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
-        let explained = unseen || arrived || annulled.reason == AnnulledReason::Undone;
+        // A creation without a field writes nothing to a record that is there: a dead deletion beneath it shows again.
+        let says_nothing = |op: &&Op| op.kind == OpKind::Create && op.fields.is_empty();
+        let is_bare = !ops.is_empty() && ops.iter().all(says_nothing);
+        let explained = unseen || arrived || is_bare || annulled.reason == AnnulledReason::Undone;
         ensure(before == after || explained, "S6", || {
             let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
             let reason = annulled.reason;
@@ -264,53 +307,6 @@ impl Model {
     fn has_seen_gone(&self, key: &RecordKey, after: Version, ledger: &Ledger) -> bool {
         let seen = self.records.get(key).map(|held| held.seen.range(after..)).into_iter().flatten();
         seen.flat_map(|version| ledger.at(key, *version, None)).any(|written| written.image.is_none())
-    }
-
-    /// A dead letter must not come back over what was typed after it: when that ends, it takes from the dead letter what
-    /// it said anew.
-    fn last_word(&mut self, id: &OpId) {
-        let Some(op) = self.ops.get(id).cloned() else { return };
-        if op.kind == OpKind::Update {
-            let tail = self.records.get(&op.key).map(|held| held.tail.as_slice()).unwrap_or_default();
-            let own = tail.iter().find(|waiting| waiting.op == *id);
-            let upcast = own.and_then(|own| own.upcast.as_ref());
-            let names: Vec<String> = upcast.unwrap_or(&op.fields).keys().cloned().collect();
-            let left = own.map(|own| own.says(&op));
-            self.outdate(&op.key, op.place, &names);
-            self.hand_down(&op.key, op.place, &left.unwrap_or_default());
-        } else {
-            self.each_given_up_before(&op.key, op.place, |waiting| waiting.outdated = true);
-        }
-    }
-
-    fn outdate(&mut self, key: &RecordKey, later: OpPlace, names: &[String]) {
-        self.each_given_up_before(key, later, |waiting| {
-            waiting.lost.extend(names.iter().cloned());
-            waiting.merged.retain(|name, _| !names.contains(name));
-        });
-    }
-
-    /// What replaces the whole record and goes again would take away what was typed after it.
-    fn hand_down(&mut self, key: &RecordKey, later: OpPlace, said: &super::Image) {
-        let Some(held) = self.records.get_mut(key) else { return };
-        let mut is_deleted = false;
-        for waiting in held.tail.iter_mut().filter(|waiting| !waiting.outdated) {
-            let Some(op) = self.ops.get(&waiting.op).filter(|op| op.place < later) else { continue };
-            let replaces = op.kind == OpKind::Replace || (op.kind == OpKind::Create && is_deleted);
-            is_deleted |= op.kind == OpKind::Delete;
-            if replaces && waiting.given_up {
-                waiting.merged.extend(said.clone());
-            }
-        }
-    }
-
-    fn each_given_up_before(&mut self, key: &RecordKey, later: OpPlace, change: impl Fn(&mut Waiting)) {
-        let tail = self.records.get_mut(key).map(|held| held.tail.iter_mut()).into_iter().flatten();
-        for waiting in tail.filter(|waiting| waiting.given_up) {
-            if self.ops.get(&waiting.op).is_some_and(|op| op.place < later) {
-                change(waiting);
-            }
-        }
     }
 
     fn end(&mut self, key: &RecordKey, op: &PlannedOp, end: End) -> Result<(), Broken> {
@@ -328,7 +324,6 @@ impl Model {
         }
         if let Some(held) = self.records.get_mut(key) {
             held.tail.retain(|waiting| waiting.op != *id);
-            held.settle();
         }
         // What it was parked for is settled with it.
         self.parks.remove(&ParkScope::Op(*id));

@@ -4,13 +4,17 @@ use fieldbook::{Hlc, RecordKey, Version};
 
 use super::Model;
 use crate::broken::{Broken, ensure};
+use crate::ledger::Registers;
 
 impl Model {
     /// Takes note that the accepted server has an older state of a record than a former life of it had.
     pub(super) fn owe(&mut self, key: &RecordKey, edited_at: Hlc) {
         let former = self.records.get(key).filter(|held| held.version == Some(Version::default()));
-        if let Some(held) = former.filter(|held| held.tail.is_empty() && edited_at < held.edited_at) {
-            self.owed.insert(key.clone(), held.confirmed.clone());
+        if let Some(held) = former.filter(|held| {
+            held.tail.is_empty()
+                && held.confirmed.as_ref().is_some_and(|known| edited_at < known.stamp.edited_at)
+        }) {
+            self.owed.insert(key.clone(), held.confirmed.as_ref().and_then(Registers::image));
         }
     }
 
@@ -30,13 +34,14 @@ impl Model {
     pub(super) fn server_read(&mut self) {
         self.rereading = false;
         for (key, held) in &mut self.records {
-            if held.version == Some(Version::default()) && held.confirmed.is_some() {
+            if held.version == Some(Version::default())
+                && held.confirmed.as_ref().is_some_and(|known| known.is_there)
+            {
                 if held.tail.is_empty() {
-                    self.owed.insert(key.clone(), held.confirmed.clone());
+                    self.owed.insert(key.clone(), held.confirmed.as_ref().and_then(Registers::image));
                 }
                 held.read_gone = true;
-                held.put(None);
-                held.settle();
+                held.confirmed = Some(Registers::default());
             }
         }
     }

@@ -3,7 +3,7 @@
 //! It takes a record's confirmed fields from the server's ledger, by the version that the device claims to have, so a device
 //! that folds its own changes wrongly differs from it at once.
 //!
-//! [`Model::take`] is here with what a record is; plans are in `plans`, decisions in `decisions`.
+//! [`Model::take`] is here with what a record is; plans are in `plans`, decisions in `decisions`, what is lost by them in `losses`.
 //!
 //! Invariants that are checked here, entry by entry:
 //! - S3: places have no gap, and each hash follows from the one before.
@@ -21,21 +21,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook::entry::{Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain};
-use fieldbook::{EntityType, Hash, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
+use fieldbook::{EntityType, Hash, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
 
 mod decisions;
 mod former;
+mod held;
+mod losses;
 mod plans;
+
+pub use held::{Held, Waiting};
 
 use crate::app::knows;
 use crate::broken::{Broken, ensure};
-use crate::ledger::{Image, Ledger, changed, parse};
+use crate::ledger::{Image, Ledger, Registers, parse};
 
 /// A device's book, as its log says it must be.
 #[derive(Debug, Default, Clone)]
 pub struct Model {
     /// How many entries were read.
     pub entries: u64,
+    /// How many were read before the book was opened anew: the server may have done more since they were written.
+    pub read_before: u64,
     /// The hash of each.
     pub hashes: Vec<Hash>,
     /// Each record that was heard of.
@@ -70,25 +76,8 @@ pub struct Model {
     pub strays: BTreeSet<OpId>,
     /// The records of the conflicts in the last entry.
     clashed: BTreeSet<RecordKey>,
-}
-
-/// One record.
-#[derive(Debug, Default, Clone)]
-pub struct Held {
-    /// The version that is confirmed.
-    pub version: Option<Version>,
-    /// The versions that ever were.
-    pub seen: BTreeSet<Version>,
-    /// What it was at that version.
-    pub confirmed: Option<Image>,
-    /// When that was edited.
-    edited_at: Hlc,
-    /// What it last was before the server deleted it, while something waits on top of it.
-    last: Image,
-    /// Whether an accepted server was read to its end without it.
-    pub read_gone: bool,
-    /// The ops on top, oldest first.
-    pub tail: Vec<Waiting>,
+    /// The records of which a deletion of ours ended in the last entry.
+    fallen: BTreeSet<RecordKey>,
 }
 
 /// A change of a record that is kept aside.
@@ -98,27 +87,7 @@ pub struct Kept {
     pub key: RecordKey,
     /// Its version.
     pub version: Version,
-    image: Option<Image>,
-    edited_at: Hlc,
-}
-
-/// An op of a tail.
-#[derive(Debug, Clone)]
-pub struct Waiting {
-    /// Which.
-    pub op: OpId,
-    /// Whether it is a dead letter.
-    pub dead: bool,
-    /// Whether a unit that carried it was given up.
-    pub given_up: bool,
-    /// The schema version of what it says.
-    pub form: u32,
-    /// What it was turned into.
-    upcast: Option<Image>,
-    /// Whether what was typed after it left nothing of it.
-    outdated: bool,
-    lost: BTreeSet<String>,
-    merged: Image,
+    registers: Registers,
 }
 
 /// An op.
@@ -177,6 +146,7 @@ impl Model {
         })?;
         self.entries += 1;
         self.clashed = clashed(&entry.meta);
+        self.fallen = self.fallen_in(&entry.meta);
         self.hashes.push(entry.hash);
         if is_upkeep(&entry.meta) {
             self.upkeep.insert(seq.number());
@@ -191,6 +161,19 @@ impl Model {
             Meta::Control(Control::Opened(_)) => Ok(()),
             Meta::Control(Control::EpochStarted { anchored, .. }) => self.epoch_started(*anchored),
         }
+    }
+
+    /// Returns the records of which an entry ends a deletion of ours.
+    fn fallen_in(&self, meta: &Meta) -> BTreeSet<RecordKey> {
+        let Meta::Control(Control::Decided(decisions)) = meta else { return BTreeSet::new() };
+        let keys = decisions.iter().filter_map(|decision| match decision {
+            Decision::Superseded { key, op } => {
+                let is_delete = self.ops.get(&op.id).is_some_and(|op| op.kind == OpKind::Delete);
+                is_delete.then(|| key.clone())
+            }
+            _ => None,
+        });
+        keys.collect()
     }
 
     fn intent(&mut self, entry: &Entry, intent: &Intent) -> Result<(), Broken> {
@@ -215,16 +198,8 @@ impl Model {
             };
             let twice = self.ops.insert(op.id, made).is_some();
             ensure(!twice, "S6", || format!("op {} was appended twice", op.id))?;
-            let waiting = Waiting {
-                op: op.id,
-                dead: false,
-                given_up: false,
-                form: op.schema_version,
-                upcast: None,
-                outdated: false,
-                lost: BTreeSet::new(),
-                merged: Image::new(),
-            };
+            let mut waiting = Waiting::new(op.id, op.schema_version, op.edited_at);
+            self.clear(&op.key, &mut waiting, op.kind);
             self.records.entry(op.key.clone()).or_default().tail.push(waiting);
         }
         Ok(())
@@ -239,17 +214,19 @@ impl Model {
                 _ => None,
             };
             let never = version == Version::default() && sent.is_none();
-            let known = ledger.at(key, version, self.server_epoch).any(|written| written.image == sent);
-            ensure(never || known, "S11", || {
+            let mut written = ledger.at(key, version, self.server_epoch);
+            let known =
+                written.find(|written| written.image == sent).map(|written| written.registers.clone());
+            ensure(never || known.is_some(), "S11", || {
                 format!("{key} at {version} was not stored as the server had it")
             })?;
+            let registers = known.unwrap_or_default();
             if change.kept_aside {
-                let (key, edited_at) = (key.clone(), change.edited_at);
-                let kept = Kept { key, version, image: sent, edited_at };
+                let kept = Kept { key: key.clone(), version, registers };
                 self.aside.insert((entry.header.seq, number), kept);
             } else {
                 self.owe(key, change.edited_at);
-                self.confirm(key, version, sent, change.edited_at);
+                self.confirm(key, version, registers);
             }
         }
         for (entity, cursor) in &upstream.cursors {
@@ -262,16 +239,48 @@ impl Model {
         Ok(())
     }
 
-    fn confirm(&mut self, key: &RecordKey, version: Version, image: Option<Image>, edited_at: Hlc) {
+    fn confirm(&mut self, key: &RecordKey, version: Version, registers: Registers) {
         let held = self.records.entry(key.clone()).or_default();
         let is_newer = |known| version > known || known == Version::default();
         if held.version.is_none_or(is_newer) {
             held.version = Some(version);
             held.seen.insert(version);
-            held.edited_at = edited_at;
-            held.put(image);
+            held.confirmed = Some(registers);
         }
-        held.settle();
+    }
+
+    /// Notes what an op takes away without naming it: a replace what its author knew of, a creation what a deletion of ours had shown.
+    fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
+        let Some(held) = self.records.get(key) else { return };
+        let is_delete = |waiting: &Waiting| {
+            !waiting.emptied && self.ops.get(&waiting.op).is_some_and(|op| op.kind == OpKind::Delete)
+        };
+        let deletion = held.tail.last().filter(|last| is_delete(last));
+        let earlier = match (kind, deletion) {
+            (OpKind::Replace, _) => held.tail.len(),
+            (OpKind::Create, Some(_)) => held.tail.len() - 1,
+            _ => return,
+        };
+        let before = Held {
+            tail: held.tail.iter().take(earlier).cloned().collect(),
+            confirmed: held.confirmed.clone(),
+            ..Held::default()
+        };
+        let mut shown = before.with_tail(|op| self.ops.get(op)).unwrap_or_default();
+        // Of what was taken away below the floor nobody is told.
+        let floor = shown.floor;
+        shown.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
+        let written = before.tail.iter().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
+        let written = written.flat_map(BTreeMap::into_keys);
+        let read = before.tail.iter().filter_map(|held| held.brings_back.clone());
+        let mut known = held.confirmed.clone().unwrap_or_default();
+        let floor = known.floor;
+        known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
+        let names = shown.fields.into_keys().chain(written).chain(known.fields.into_keys());
+        let names: BTreeSet<String> = names.chain(read.flatten().map(|(name, _)| name)).collect();
+        let said = self.ops.get(&waiting.op).map(|op| op.fields.clone()).unwrap_or_default();
+        waiting.cleared = names.into_iter().filter(|name| !said.contains_key(name)).collect();
+        waiting.cleared_at = deletion.filter(|_| kind == OpKind::Create).map(Waiting::stamp);
     }
 
     fn epoch_started(&self, anchored: Option<Receipt>) -> Result<(), Broken> {
@@ -304,30 +313,7 @@ impl Model {
 
     /// Returns what the app must read of a record.
     pub fn visible(&self, key: &RecordKey) -> Option<Image> {
-        let held = self.records.get(key)?;
-        let mut image = held.confirmed.clone();
-        let mut last = Some(held.last.clone()).filter(|_| held.confirmed.is_none());
-        for waiting in held.tail.iter().filter(|waiting| !waiting.outdated) {
-            let Some(op) = self.ops.get(&waiting.op) else { continue };
-            let fields = waiting.says(op);
-            // What says nothing brings nothing back.
-            if op.kind == OpKind::Update && fields.is_empty() {
-                continue;
-            }
-            if op.kind == OpKind::Update && image.is_none() {
-                image = last.take();
-            }
-            if op.kind == OpKind::Delete {
-                last = None;
-            }
-            // A create on top of what someone else made meanwhile is put on top of theirs.
-            let kind = match op.kind {
-                OpKind::Create if image.is_some() => OpKind::Update,
-                kind => kind,
-            };
-            image = changed(image, kind, &fields);
-        }
-        image
+        self.records.get(key)?.visible(|op| self.ops.get(op))
     }
 
     /// Returns how many ops have no end.
@@ -342,31 +328,6 @@ impl Model {
     }
 }
 
-impl Waiting {
-    /// Returns what it still says.
-    fn says(&self, op: &Op) -> Image {
-        let mut fields = self.upcast.as_ref().unwrap_or(&op.fields).clone();
-        fields.retain(|name, _| !self.lost.contains(name));
-        fields.extend(self.merged.clone());
-        fields
-    }
-}
-
-impl Held {
-    fn put(&mut self, image: Option<Image>) {
-        let before = std::mem::replace(&mut self.confirmed, image);
-        if let (Some(before), None) = (before, &self.confirmed) {
-            self.last = before;
-        }
-    }
-
-    fn settle(&mut self) {
-        if self.tail.is_empty() {
-            self.last = Image::new();
-        }
-    }
-}
-
 fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
     let fields = entry.fields(item).ok().flatten();
     let Some(fields) = fields else {
@@ -375,10 +336,22 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
     parse(fields.as_str())
 }
 
-/// Returns whether an entry is of the kind that an opening may add: what an upgrade of the app makes of what is there.
+/// Returns whether an entry is of the kind that can be there although nobody was told: what an upgrade of the app makes of what is
+/// there, with what follows where that says something anew; or what the server's time makes of stamps.
 fn is_upkeep(meta: &Meta) -> bool {
     let Meta::Control(Control::Decided(decisions)) = meta else { return false };
-    decisions.iter().all(|decision| matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. }))
+    let is_upgrade =
+        |decision: &Decision| matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. });
+    let follows = |decision: &Decision| {
+        use Decision::{Annulled, BroughtBack, Conflicted, Dropped, Parked, Raised, Superseded};
+        matches!(
+            decision,
+            Conflicted(_) | Dropped { .. } | Raised { .. } | BroughtBack { .. } | Superseded { .. }
+        ) || matches!(decision, Annulled(_) | Parked { .. })
+    };
+    // An answer lowers stamps in a commit of its own, and may fail after that.
+    let lowers = matches!(decisions.as_slice(), [Decision::Restamped { .. }]);
+    lowers || decisions.iter().any(is_upgrade) && decisions.iter().all(|it| is_upgrade(it) || follows(it))
 }
 
 /// Returns the records of the conflicts in an entry.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fieldbook::protocol::FieldWrites;
 use fieldbook::protocol::{Change, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
 use fieldbook::{Clock, Fields, Hlc, OpId, RecordKey, UnitId, WallTime};
 
@@ -70,7 +71,7 @@ fn outcome(
             });
             Outcome::Applied { versions: versions(), current: rows.collect() }
         }
-        Verdict::Duplicate => Outcome::Duplicate { versions: versions() },
+        Verdict::Duplicate => Outcome::Duplicate { versions: versions(), current: Vec::new() },
         Verdict::Conflict => {
             let mut rows = Vec::new();
             for change in &unit.changes {
@@ -109,7 +110,7 @@ fn unknown(result: &Answered, draw: &mut impl FnMut() -> [u8; 16]) -> Result<Out
         base: None,
         ops: vec![OpId::from_bytes(draw())],
         edited_at: Hlc::from_bits(1),
-        older: BTreeMap::new(),
+        older: Vec::new(),
         schema_version: 1,
         fields: None,
     };
@@ -125,12 +126,16 @@ fn current(key: RecordKey, number: u64, stamp: (Hlc, OpId), row: Option<&Fields>
         version: version(number),
         edited_at: stamp.0,
         op: stamp.1,
-        older: BTreeMap::new(),
+        older: Vec::new(),
+        floor: None,
         deleted: row.is_none(),
         partial: false,
         fields: row.map(Fields::to_json),
     }
 }
+
+/// Whoever wrote the fields that a case calls older.
+const EARLIER: OpId = OpId::from_bytes([0xea; 16]);
 
 /// Builds a record of a page.
 pub(super) fn change(
@@ -153,12 +158,14 @@ pub(super) fn change(
         (None, _) => earlier,
     };
     let (op, edited_at) = own.unwrap_or((OpId::from_bytes(drawn), edited_at));
+    let older = FieldWrites { edited_at: earlier, op: EARLIER, fields: pulled.older.clone() };
     Ok(Change {
         key: pulled.key.clone(),
         version: version(pulled.version),
         edited_at,
         op,
-        older: pulled.older.iter().map(|field| (field.clone(), earlier)).collect(),
+        older: if pulled.older.is_empty() { Vec::new() } else { vec![older] },
+        floor: None,
         deleted: pulled.deleted,
         partial: pulled.partial,
         fields: pulled.payload.as_ref().map(Fields::to_json),

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use fieldbook::protocol::{
     Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, SetAside, Unit,
 };
-use fieldbook::{Ask, Cursor, Next, OpId, RecordKey, RequestId, ServerEpoch, ServerId, UnitId, limits};
+use fieldbook::{
+    Ask, Cursor, Next, OpId, RecordKey, RequestId, ServerEpoch, ServerId, UnitId, Version, limits,
+};
 use serde_json::{Value, json};
 
 use super::answer;
 use super::case::{Answered, Pulled};
 use super::clock::CaseClock;
 use super::fault::Fault;
+use super::stamps::Known;
 use super::world::World;
 
 /// How much a push carries.
@@ -156,6 +159,7 @@ impl World {
         for request in std::mem::take(&mut self.in_flight) {
             let mut answer = self.empty_answer(&request);
             answer.outcomes = answer::outcomes(&request, results, || self.draw())?;
+            self.known(results.iter().map(|result| &result.key))?.stamp(&request, &mut answer.outcomes)?;
             self.book()?.take(&request, answer)?;
         }
         Ok(())
@@ -172,8 +176,11 @@ impl World {
             None => Vec::new(),
         };
         let is_late = cursor < known;
-        if self.manner.one_shot && !is_late && self.pull_in_one_shot(&changes, &cursors)? {
-            return Ok(());
+        if self.manner.one_shot && !is_late {
+            let changes = self.stamped(changes.clone())?;
+            if self.pull_in_one_shot(&changes, &cursors)? {
+                return Ok(());
+            }
         }
         let ask = Ask {
             first: true,
@@ -192,7 +199,7 @@ impl World {
             request.cursors.clear();
         }
         let mut answer = self.empty_answer(&request);
-        answer.changes = changes;
+        answer.changes = self.stamped(changes)?;
         answer.cursors = cursors.into_iter().collect();
         self.book()?.take(&request, answer)?;
         Ok(())
@@ -206,6 +213,27 @@ impl World {
             changes.push(answer::change(change, own, &self.clock, drawn)?);
         }
         Ok(changes)
+    }
+
+    /// Returns what the server told of records before.
+    pub(super) fn known<'k>(&self, keys: impl Iterator<Item = &'k RecordKey>) -> Result<Known, Fault> {
+        let snapshot = self.book()?.snapshot()?;
+        let mut known = Known::default();
+        for key in keys {
+            let row = snapshot.record(key)?;
+            // What a former server told says nothing of this one.
+            let Some(row) = row.filter(|row| row.version() != Some(Version::default())) else { continue };
+            let registers = row.registers().map_err(|fault| Fault::Broken(fault.to_string()))?;
+            known.0.insert(key.clone(), (registers, row.version().unwrap_or_default()));
+        }
+        Ok(known)
+    }
+
+    /// Gives the rows of a page their stamps.
+    fn stamped(&self, changes: Vec<Change>) -> Result<Vec<Change>, Fault> {
+        let mut known = self.known(changes.iter().map(|change| &change.key))?;
+        let own: Vec<_> = self.units.iter().flat_map(|unit| unit.changes.clone()).collect();
+        known.page(changes, &own)
     }
 
     /// Returns how far the device has read, if it has read anything.

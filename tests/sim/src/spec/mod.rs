@@ -25,6 +25,7 @@ mod fault;
 mod manner;
 mod one_shot;
 mod owed;
+mod stamps;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

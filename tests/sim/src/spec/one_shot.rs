@@ -34,13 +34,15 @@ impl World {
             None => None,
         };
         let answering = self.answering();
+        let known = self.known(results.iter().map(|result| &result.key))?;
         for exchanges in 1..=MOST_EXCHANGES {
             let sent = self.run_once(&options(exchanges), |request, draw| {
                 answering.clock.advance(1);
-                let outcomes = match request.units.as_slice() {
+                let mut outcomes = match request.units.as_slice() {
                     [] => Vec::new(),
                     _ => answer::outcomes(request, results, draw)?,
                 };
+                known.clone().stamp(request, &mut outcomes)?;
                 Ok(Ok(ExchangeAnswer { outcomes, ..answering.nothing(request) }))
             })?;
             let Some(sent) = sent else { return Ok(()) };

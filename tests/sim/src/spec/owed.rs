@@ -10,13 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook::{OpKind, OpPlace, RecordKey, Schema, Snapshot, StoreError, WallTime};
+use fieldbook_core::record::TailOp;
 use fieldbook_core::rows::{RecordRow, TailRow};
-use fieldbook_core::rules::coalesce::{Folded, Step};
-use fieldbook_core::rules::freeze::{Preview, preview};
+use fieldbook_core::rules::View;
+use fieldbook_core::rules::coalesce::coalesce;
 use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{PlanInput, plan};
-use fieldbook_core::rules::{View, effective_fields};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{Actor, FieldsJson};
 use fieldbook_projections::SnapshotView;
@@ -50,12 +50,7 @@ pub(super) fn owed(snapshot: &Snapshot, schema: &Schema) -> Result<Vec<Owed>, Fa
             let Some(first) = places.first() else { continue };
             let behind = tail.ops_of(key).any(|place| place < *first && !tail.is_dead(place));
             let row = snapshot.record(key)?.unwrap_or_default();
-            let come_to = if behind {
-                folded(&mut reader, &row, places)?
-            } else {
-                preview(&mut reader, &row, places).map_err(fieldbook::Error::from)?
-            };
-            if let Some(Preview { kind, fields }) = come_to {
+            if let Some((kind, fields)) = come_to(&mut reader, &row, places, behind)? {
                 let shown = shown(kind, key, fields.as_ref());
                 found.push((*first, Owed { key: key.clone(), shown, tries: 0 }));
             }
@@ -113,30 +108,22 @@ fn planned(tail: &Tail, schema: &Schema, actor: &Actor) -> Vec<Group> {
     plan(&PlanInput::unbounded(tail, schema, &[], actor, now, &NoInspection)).groups
 }
 
-/// Returns what ops come to that stand behind others of their record.
-fn folded(
+/// Returns what ops come to on top of those that stand before them.
+fn come_to(
     reader: &mut impl View<Error = StoreError>,
     row: &RecordRow,
     places: &[OpPlace],
-) -> Result<Option<Preview>, Fault> {
-    let mut folded = Folded::Nothing;
-    for place in places {
-        let content = reader.op(*place)?;
-        let reference = row.tail.iter().find(|reference| reference.place == *place);
-        if reference.is_some_and(|reference| reference.outdated) {
-            continue;
-        }
-        let fields = reference
-            .map_or_else(|| content.fields.clone(), |reference| effective_fields(&content, reference));
-        let edited_at = reference.map_or(content.edited_at, |reference| reference.edited_at(&content));
-        let step = Step { kind: content.kind, fields, edited_at };
-        folded = folded.then(step, true);
-    }
-    Ok(match folded {
-        Folded::Nothing => None,
-        Folded::Change(change) => {
-            let fields = (change.kind != OpKind::Delete).then(|| change.fields.to_json());
-            Some(Preview { kind: change.kind, fields })
-        }
-    })
+    behind_others: bool,
+) -> Result<Option<(OpKind, Option<FieldsJson>)>, Fault> {
+    let tail = row.tail_ops(|place| reader.op(place), StoreError::from)?;
+    let mut confirmed = row.registers().map_err(StoreError::from)?;
+    let first = places.iter().min().copied().unwrap_or_default();
+    let is_before = |op: &&TailOp| op.op.place < first && !op.pending.dead;
+    confirmed.join_tail(tail.iter().filter(is_before).filter(|_| behind_others).map(|op| &op.writes));
+    let ops = tail.iter().filter(|op| places.contains(&op.op.place));
+    let change = coalesce(&confirmed, ops, behind_others).ok();
+    Ok(change.map(|change| {
+        let fields = (change.kind != OpKind::Delete).then(|| change.fields.to_json());
+        (change.kind, fields)
+    }))
 }

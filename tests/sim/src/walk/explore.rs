@@ -69,7 +69,7 @@ const UNKNOWN: u32 = u32::MAX;
 /// It has come to rest.
 const RESTS: u32 = u32::MAX - 1;
 /// How many steps lead to rest at most, when nothing fails.
-const STEPS_TO_REST: usize = 400;
+pub(super) const STEPS_TO_REST: usize = 400;
 
 struct Walk<'a> {
     ground: &'a Ground,

@@ -117,8 +117,11 @@ impl State {
             for (field, name) in FIELDS.iter().enumerate() {
                 let Some(writer) = holding.fields.get(field).copied().flatten() else { continue };
                 let over = self.ghosts.each().find(|(other, by)| {
-                    let acked = by.fate == Fate::Acked && by.record == record && *other != writer;
-                    acked && by.made_on.has(writer) && self.ghosts.says(*other, field)
+                    let yielded = by.yielded.get(field).copied().unwrap_or(false);
+                    let acked = by.fate == Fate::Acked && by.record == record && *other != writer && !yielded;
+                    let says = |slot| self.ghosts.of(slot).and_then(|op| op.said.get(field).copied());
+                    let another = says(*other) != says(writer);
+                    acked && by.made_on.has(writer) && self.ghosts.says(*other, field) && another
                 });
                 if let Some((other, _)) = over {
                     let (writer, other) = (op_name(writer), op_name(other));

@@ -12,6 +12,7 @@
 //!   rows     all that is known of what is inside of rows: what really happened beside the rules, and what tells a state
 //!   name     one name for all states of which the same can come
 //!   laws     what must hold                  explore  the walk, and the shortest path to what does not
+//!   stroll   one path, chosen from outside
 //! ```
 //!
 //! What is real: `rules` of core (admitting, stamps, planning, freezing, answers, failures, verbs), `projections::apply` over tables
@@ -33,6 +34,7 @@ mod name;
 mod rows;
 mod server;
 mod state;
+mod stroll;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -42,5 +44,6 @@ mod worlds;
 pub use action::Action;
 pub use explore::{Bounds, Found, Walked, explore};
 pub use law::{Broken, LAWS, Law};
+pub use stroll::stroll;
 pub use world::{Clocks, Left, Verb, World};
 pub use worlds::worlds;

@@ -12,7 +12,7 @@ use std::cell::OnceCell;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use fieldbook_core::authority::{AuthorityRead, MemoryAuthority};
+use fieldbook_core::authority::{AuthorityRead, MemoryAuthority, UnitFate};
 use fieldbook_core::{UnitId, Version};
 
 use super::rows::{Told, of_ghosts, of_holding};
@@ -120,10 +120,15 @@ pub(super) fn name(ground: &Ground, state: &State) -> u64 {
 
 fn remembered(told: &mut Told, store: &MemoryAuthority, unit: &UnitId) {
     let Ok(memory) = store.unit(unit);
-    match memory {
-        Some(memory) if memory.was_ahead() => told.number(1),
-        Some(memory) => told.0.push(Token::Version(memory.commit.number())),
+    match memory.map(|memory| memory.fate) {
         None => told.number(0),
+        Some(UnitFate::Ahead) => told.number(1),
+        Some(UnitFate::ChangedNothing) => told.number(2),
+        Some(UnitFate::Rejected { .. }) => told.number(3),
+        Some(UnitFate::Applied(version)) => {
+            told.number(4);
+            told.0.push(Token::Version(version.number()));
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitOutcome};
-use fieldbook_core::{OpKind, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
+use fieldbook_core::{FieldsJson, OpKind, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime};
 
 use super::law::{Broken, Law};
 use super::rows::{Ghosts, Ops, Said};
@@ -126,6 +126,7 @@ impl Server {
         unit: &Unit,
         versions: &BTreeMap<RecordKey, Version>,
     ) {
+        let mut noted = Vec::new();
         for change in &unit.changes {
             let Some(record) = ground.record(&change.key) else { continue };
             let base = change.base.and_then(|base| self.holding(record, base));
@@ -133,25 +134,45 @@ impl Server {
             let slots: Vec<_> = change.ops.iter().filter_map(|op| ground.slot(op)).collect();
             let last = slots.last().copied();
             holding.ops = slots.iter().fold(holding.ops, |ops, slot| ops.with(*slot));
+            let Some(version) =
+                versions.get(&change.key).filter(|version| !self.history.contains_key(version))
+            else {
+                // It is what it was before.
+                continue;
+            };
             if change.kind == OpKind::Delete {
                 holding = Holding { there: false, life: last, fields: [None; 2], ops: holding.ops };
             } else {
-                if !holding.there {
+                let is_made = !holding.there;
+                if is_made {
                     (holding.there, holding.life) = (true, last);
                 }
                 let fields =
                     change.fields.as_ref().and_then(|json| json.to_fields().ok()).unwrap_or_default();
                 for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
-                    if fields.has(name) || change.kind != OpKind::Update {
+                    let says = fields.has(name) || is_made || change.kind == OpKind::Replace;
+                    // What is below what was there does not stand.
+                    if says && self.stands(change, name) {
                         let value = Said::by(Some(&fields), name);
                         *writer = ghosts.writer(record, number, value, &slots).or(last);
                     }
                 }
             }
-            if let Some(version) = versions.get(&change.key) {
-                Rc::make_mut(&mut self.history).entry(*version).or_default().push((record, holding));
-            }
+            noted.push((*version, record, holding));
         }
+        for (version, record, holding) in noted {
+            Rc::make_mut(&mut self.history).entry(version).or_default().push((record, holding));
+        }
+    }
+
+    /// Returns whether a field of the record is now what a change made of it.
+    fn stands(&self, change: &UnitChange, name: &str) -> bool {
+        let row = self.authority.records().find(|(key, _)| **key == change.key).map(|(_, row)| row.clone());
+        let Some(row) = row.map(|row| row.into_change(change.key.clone())) else { return false };
+        // What is made anew over a deletion took away what it does not have by that deletion.
+        let by_deletion = !change.fields.as_ref().is_some_and(|json| has(json, name));
+        row.stamp_of(name) == change.stamp_of(name)
+            || by_deletion && row.floor.is_some_and(|floor| floor == row.stamp_of(name))
     }
 
     /// Keeps a backup.
@@ -167,4 +188,8 @@ impl Server {
             self.authority.start_epoch(ServerEpoch::from_bytes([self.lives; 16]));
         }
     }
+}
+
+fn has(json: &FieldsJson, name: &str) -> bool {
+    json.to_fields().is_ok_and(|fields| fields.has(name))
 }

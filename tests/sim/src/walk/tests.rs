@@ -265,7 +265,13 @@ fn shape(row: &RecordRow) -> String {
     let tail: Vec<_> = row
         .tail
         .iter()
-        .map(|op| (op.place, op.kind, op.dead, op.outdated, op.lost.clone(), op.restamped))
+        .map(|op| {
+            let raised: Vec<_> = op.raised.iter().map(|(name, at)| (name.clone(), at.to_bits())).collect();
+            let given = op.given.as_ref().map(|json| json.as_str().to_owned());
+            let brings_back = op.brings_back.as_ref().map(|json| json.as_str().to_owned());
+            let left = (op.cleared.clone(), op.dropped.clone(), op.emptied, given, brings_back);
+            (op.place, op.kind, op.edited_at.to_bits(), op.dead, left, raised)
+        })
         .collect();
     format!("{confirmed:?} {:?} {tail:?}", row.image().map(|json| json.as_str().to_owned()))
 }

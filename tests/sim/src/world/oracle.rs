@@ -8,7 +8,7 @@ use fieldbook::{OpId, RecordKey};
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
-use crate::ledger::{Ledger, Stored};
+use crate::ledger::{Ledger, Registers, Stored};
 
 impl World {
     /// Checks a device: quickly, or thoroughly.
@@ -51,7 +51,8 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
         ensure(row.version() == held.version, "S11", || {
             format!("{key}: confirmed is {:?}, not {:?}", row.version(), held.version)
         })?;
-        let same = match (row.confirmed_image(), &held.confirmed) {
+        let confirmed = held.confirmed.as_ref().and_then(Registers::image);
+        let same = match (row.confirmed_image(), &confirmed) {
             (None, None) => true,
             (Some(json), Some(image)) => is_image(json.as_str(), image),
             _ => false,
@@ -69,7 +70,10 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
             _ => false,
         };
         ensure(same, "S15", || {
-            format!("{key}: the app reads something else than confirmed with the tail on top")
+            format!(
+                "{key}: the app reads something else than confirmed with the tail on top: {:?}, not {visible:?}",
+                row.image().map(fieldbook::FieldsJson::as_str)
+            )
         })?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Meta, ParkScope};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope};
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::View;
@@ -17,7 +17,7 @@ use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::news::{News, drop_late_cursors, ends_rereading, is_news, keep_news};
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
-use fieldbook_core::rules::restore::{offer, offer_missing};
+use fieldbook_core::rules::restore::{bring_back, offer, offer_missing};
 use fieldbook_core::{Cursor, DeviceId, EntityType, Hlc, RequestId, UnitId};
 use fieldbook_projections::Tables;
 
@@ -56,10 +56,7 @@ impl Device {
         }
         loop {
             let plan = if push { self.plan(moment) } else { Plan::default() };
-            let (cursors, others) = match self.others() {
-                Some(others) => (BTreeMap::new(), others),
-                None => (self.cursors(), Cursor::default()),
-            };
+            let (cursors, others) = self.position();
             if plan.groups.is_empty() && plan.again.is_empty() {
                 let request = self.empty_request(moment, cursors, PAGE);
                 return Ok(Some(ExchangeRequest { others: Some(others), ..request }));
@@ -70,6 +67,13 @@ impl Device {
                 let request = self.empty_request(moment, cursors, PAGE);
                 return Ok(Some(ExchangeRequest { units, tenant, others: Some(others), ..request }));
             }
+        }
+    }
+
+    fn position(&self) -> (BTreeMap<EntityType, Cursor>, Cursor) {
+        match self.others() {
+            Some(others) => (BTreeMap::new(), others),
+            None => (self.cursors(), Cursor::default()),
         }
     }
 
@@ -127,8 +131,8 @@ impl Device {
         if self.tables.state.rereading {
             self.others = None;
         }
-        let began_here =
-            request.others.as_ref().is_some_and(|began| *began == self.others().unwrap_or_default());
+        let (cursors, stands) = self.position();
+        let began_here = request.others == Some(stands) && request.cursors == cursors;
         let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
         let mut passed_over = false;
         if is_news(&self.tables.state, request, &answer, moment.wall) {
@@ -198,10 +202,9 @@ impl Job<'_> {
             let (mut view, mut drawn) = self.view();
             freeze(&mut view, &plan.groups, seq, now, &mut drawn).map_err(|error| Broken::unsound(&error))?
         };
-        if !frozen.planned.units.is_empty() || !frozen.planned.annulled.is_empty() {
-            ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
-            let meta = Meta::Control(Control::Planned(frozen.planned));
-            self.append(Draft { meta, items: frozen.items }, Hlc::ZERO)?;
+        ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
+        for draft in frozen.into_drafts() {
+            self.append(draft, Hlc::ZERO)?;
         }
         let (mut view, _) = self.view();
         let mut units = Vec::with_capacity(ids.len());
@@ -256,12 +259,16 @@ impl Job<'_> {
         if !read_to_end {
             return Ok(());
         }
-        let mut missing = Vec::new();
+        let (mut missing, mut decisions, mut items) = (Vec::new(), Vec::new(), Items::default());
         for key in self.device.tables.unconfirmed().map_err(store)? {
             let row = self.row(&key);
+            let (confirmed, tail) = self.tail_ops(&row)?;
+            let brought_back = bring_back(&key, &confirmed, &tail, &mut items, &mut self.view().1);
+            decisions.extend(brought_back.map_err(|fault| Broken::unsound(&fault))?);
             missing.extend(offer_missing(key, &row).map_err(|fault| Broken::unsound(&fault))?);
         }
-        self.append(Draft::control(Control::Decided(vec![Decision::ServerRead])), Hlc::ZERO)?;
+        decisions.push(Decision::ServerRead);
+        self.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
         for offer in missing {
             self.write(offer.mutation, Some(offer.edited_at))?;
         }

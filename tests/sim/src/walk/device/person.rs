@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Control, Decision, Draft, Intent, Items, Meta, OpMeta, Verb};
 use fieldbook_core::protocol::Failure;
+use fieldbook_core::record::{Registers, TailOp};
 use fieldbook_core::rows::{ConflictRow, RecordRow};
+use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::admit::SeenRecord;
 use fieldbook_core::rules::belonging::{accept, candidates};
 use fieldbook_core::rules::choose::{Choice, choose};
@@ -14,8 +16,7 @@ use fieldbook_core::rules::failure::{Doubted, isolate};
 use fieldbook_core::rules::retry::retry;
 use fieldbook_core::rules::status::Stopped;
 use fieldbook_core::rules::undo::{annul, compensate};
-use fieldbook_core::rules::{NotPossible, effective_fields};
-use fieldbook_core::{Fields, FieldsJson, Hlc, Mutation, OpPlace, RecordKey, UnitId};
+use fieldbook_core::{Fields, Hlc, Mutation, OpPlace, RecordKey, UnitId};
 
 use super::{Device, Job, Moment};
 use crate::walk::law::Broken;
@@ -28,8 +29,8 @@ impl Job<'_> {
     /// Writes an op, if it changes anything. `edited_at` is its stamp, where a rule says that.
     pub(super) fn write(&mut self, mutation: Mutation, edited_at: Option<Hlc>) -> Result<bool, Broken> {
         let row = self.row(&mutation.key);
-        let mut seen =
-            SeenRecord { image: row.image().cloned(), base: row.version(), read: self.read_stamp(&row)? };
+        let read = row.greatest().edited_at;
+        let mut seen = SeenRecord { image: row.image().cloned(), base: row.version(), read };
         let admitted = seen.admit(self.moment.schema, mutation).map_err(|error| Broken::unsound(&error))?;
         let Some(op) = admitted else { return Ok(false) };
         let stamped = self.stamp(op.read);
@@ -51,12 +52,11 @@ impl Job<'_> {
         Ok(true)
     }
 
-    /// Returns the latest stamp of a record that whoever reads it now has read.
-    fn read_stamp(&self, row: &RecordRow) -> Result<Hlc, Broken> {
-        let confirmed = row.confirmed.as_ref().map_or(Hlc::ZERO, |confirmed| confirmed.edited_at);
-        let Some(last) = row.tail.last() else { return Ok(confirmed) };
-        let made = || Ok(self.device.op(last.place)?.edited_at);
-        Ok(confirmed.max(last.restamped.map_or_else(made, Ok)?))
+    /// Returns what the server has of a record, as far as it told, and the pending ops on top of that.
+    pub(super) fn tail_ops(&self, row: &RecordRow) -> Result<(Registers, Vec<TailOp>), Broken> {
+        let confirmed = row.registers().map_err(|fault| Broken::unsound(&fault))?;
+        let tail = row.tail_ops(|place| self.device.op(place), |fault| Broken::unsound(&fault))?;
+        Ok((confirmed, tail))
     }
 
     fn decide(&mut self, word: Verb, decisions: Vec<Decision>, items: Items) -> Result<(), Broken> {
@@ -85,8 +85,9 @@ impl Device {
         }
         self.job(moment, |job| {
             let undone = job.device.op(place)?;
-            let now = fields_of(job.row(key).image())?;
-            match compensate(key, &undone, before, now.as_ref()) {
+            let (confirmed, tail) = job.tail_ops(&job.row(key))?;
+            let now = confirmed.with(tail.iter().map(|op| &op.writes));
+            match compensate(key, &undone, before, &now) {
                 Some(back) => job.write(back, None),
                 None => Ok(false),
             }
@@ -95,7 +96,10 @@ impl Device {
 
     /// Returns what annuls an op, if it can be.
     pub(in crate::walk) fn annul(&self, place: OpPlace) -> Option<Vec<Decision>> {
-        annul(&self.tail, &BTreeSet::new(), place)
+        let together = self.tail.ops_of_entry(place.seq).map(|(_, row)| row.key.clone());
+        let rows =
+            together.map(|key| (key.clone(), self.tables.records.get(&key).cloned().unwrap_or_default()));
+        annul(&self.tail, &BTreeSet::new(), &rows.collect(), place)
     }
 
     /// Sends a dead letter again.
@@ -117,7 +121,7 @@ impl Device {
             let found = given_up(tail, &BTreeSet::new(), stopped, &[op], |_, _| Ok::<_, NotPossible>(None));
             let found = found.map_err(|error| Broken::unsound(&error))?;
             let rows: BTreeMap<_, _> = found.iter().map(|op| (op.key.clone(), job.row(&op.key))).collect();
-            let decisions = discard(&found, &rows);
+            let decisions = discard(&found, &rows, |place| tail.unit_of(place).is_some());
             let mut items = Items::default();
             let reason = items.add("no longer wanted", &mut job.view().1);
             job.decide(Verb::Discard { reason }, decisions, items)
@@ -133,11 +137,10 @@ impl Device {
     ) -> Result<(), Broken> {
         let choice = if mine { Choice::Mine } else { Choice::Theirs };
         self.job(moment, |job| {
-            let record = job.row(&row.key);
-            let content = job.device.op(row.op.place)?;
-            let pending = record.tail.iter().find(|reference| reference.op == row.op.id);
-            let effective = pending.map_or_else(Fields::new, |pending| effective_fields(&content, pending));
-            let chosen = choose(row, &record, &job.device.tail, &effective, &choice);
+            let (confirmed, tail) = job.tail_ops(&job.row(&row.key))?;
+            let pending = &job.device.tail;
+            let in_flight = |op: &TailOp| pending.unit_of(op.op.place).is_some();
+            let chosen = choose(row, &confirmed, &tail, in_flight, &choice);
             let decisions = chosen.map_err(|error| Broken::unsound(&error))?.decisions(row, None);
             job.decide(Verb::Resolve, decisions, Items::default())
         })
@@ -164,8 +167,4 @@ impl Device {
         self.job(moment, |job| job.decide(Verb::AcceptServer, decisions, Items::default()))?;
         Ok(true)
     }
-}
-
-pub(super) fn fields_of(json: Option<&FieldsJson>) -> Result<Option<Fields>, Broken> {
-    json.map(FieldsJson::to_fields).transpose().map_err(|fault| Broken::unsound(&fault))
 }

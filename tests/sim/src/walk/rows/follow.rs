@@ -56,7 +56,8 @@ impl Following<'_> {
                 planned.annulled.iter().for_each(|annulled| self.annulled(annulled));
             }
             Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
-                decisions.iter().for_each(|decision| self.decision(decision));
+                let by_person = matches!(entry.meta, Meta::Control(Control::Verb(..)));
+                decisions.iter().for_each(|decision| self.decision(decision, by_person));
                 let seq = entry.header.seq;
                 let device = self.device;
                 let conflicts = device.tables.conflicts.range((seq, 0)..=(seq, u32::MAX));
@@ -100,6 +101,7 @@ impl Following<'_> {
             met: Ops::default(),
             fate: Fate::Pending,
             undone: false,
+            yielded: [false; FIELDS.len()],
             before: self.before.get(record).cloned().flatten(),
         };
         if let Some(empty) = self.ghosts.ops.get_mut(slot) {
@@ -112,14 +114,32 @@ impl Following<'_> {
         self.device.log.get(place).cloned()
     }
 
-    fn decision(&mut self, decision: &Decision) {
+    fn decision(&mut self, decision: &Decision, by_person: bool) {
         match decision {
             Decision::Acked { unit, planned, .. } => {
                 self.ops_of(unit, *planned).into_iter().for_each(|op| self.ends(op, Fate::Acked));
             }
-            Decision::Superseded { op, .. } => self.ends(*op, Fate::Superseded),
-            Decision::Discarded { op, .. } => self.ends(*op, Fate::Discarded),
+            Decision::Superseded { op, .. } if !by_person => self.ends(*op, Fate::Superseded),
+            // What a person chose against ends by his word.
+            Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => {
+                self.ends(*op, Fate::Discarded);
+            }
+            Decision::Dropped { op, fields, .. } if by_person => {
+                if let Some(slot) = self.ground.slot(&op.id) {
+                    let lost = |name: &&str| fields.iter().any(|lost| lost == name);
+                    self.ghosts.change(slot, |op| {
+                        for (yielded, name) in op.yielded.iter_mut().zip(FIELDS) {
+                            *yielded |= lost(&name);
+                        }
+                    });
+                }
+            }
             Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Raised { op, edited_at, .. } => {
+                if let Some(slot) = self.ground.slot(&op.id) {
+                    self.ghosts.change(slot, |op| op.stamp = op.stamp.max(*edited_at));
+                }
+            }
             Decision::Restamped { ops, .. } => {
                 for restamp in ops {
                     if let Some(slot) = self.ground.slot(&restamp.op.id) {
@@ -163,7 +183,11 @@ impl Following<'_> {
         };
         let Some(made_on) = self.ghosts.of(slot).map(|op| op.made_on) else { return };
         let first = self.number * OPS_OF_A_DEVICE;
-        let known = (first..first + OPS_OF_A_DEVICE).fold(made_on, Ops::with);
+        // A discarded op whose unit was given up may arrive all the same: that is on record.
+        let is_discarded = |slot: &usize| self.ghosts.of(*slot).is_some_and(|op| op.fate == Fate::Discarded);
+        let own = (first..first + OPS_OF_A_DEVICE).filter(|slot| !is_discarded(slot));
+        let gone = (first..first + OPS_OF_A_DEVICE).filter(is_discarded).fold(Ops::default(), Ops::with);
+        let known = own.fold(made_on.without(gone), Ops::with);
         let Some(holding) = self.server.holding(record, row.version) else { return };
         let mut news = Ops::default();
         if row.fields.is_empty() {
@@ -196,13 +220,18 @@ impl Following<'_> {
         let first = self.number * OPS_OF_A_DEVICE;
         for other in (first..first + OPS_OF_A_DEVICE).filter(|other| *other != slot) {
             let id = self.ground.op_of(other);
-            let ends = |decision: &Decision| matches!(decision, Decision::Superseded { key, op } if *key == row.key && op.id == id);
+            let ends = |decision: &Decision| match decision {
+                Decision::Superseded { key, op } => *key == row.key && op.id == id,
+                // A dead letter stays listed.
+                Decision::Dropped { key, op, fields } => *key == row.key && op.id == id && fields.is_empty(),
+                _ => false,
+            };
             let ends_too = row.fields.is_empty() && decisions.iter().any(ends);
             let said = self.ghosts.of(other).map_or_else(Default::default, |op| op.said);
             let is_shown = FIELDS
                 .iter()
                 .zip(said)
-                .any(|(name, said)| matches!(said, Said::Value(_)) && said == Said::by(Some(&local), name));
+                .any(|(name, said)| local.has(name) && said == Said::by(Some(&local), name));
             if is_shown || ends_too {
                 self.ghosts.change(other, |op| op.met = op.met.and(news));
             }
@@ -225,12 +254,16 @@ impl Following<'_> {
         let mut changed = |change: &Change| told(&change.key, change.version);
         answer.changes.iter().for_each(&mut changed);
         for outcome in &answer.outcomes {
-            if let Outcome::Stale { current, .. } | Outcome::Applied { current, .. } = &outcome.outcome {
+            if let Outcome::Stale { current, .. }
+            | Outcome::Applied { current, .. }
+            | Outcome::Duplicate { current, .. } = &outcome.outcome
+            {
                 current.iter().for_each(&mut changed);
             }
         }
         for outcome in &answer.outcomes {
-            if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions } = &outcome.outcome {
+            if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } = &outcome.outcome
+            {
                 versions.iter().for_each(|(key, version)| told(key, *version));
             }
         }

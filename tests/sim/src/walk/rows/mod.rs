@@ -102,6 +102,8 @@ pub(super) struct OpGhost {
     pub(super) met: Ops,
     pub(super) fate: Fate,
     pub(super) undone: bool,
+    /// The fields that a person gave up for it.
+    pub(super) yielded: [bool; FIELDS.len()],
     /// What the record showed before it.
     pub(super) before: Option<Fields>,
 }
@@ -181,11 +183,7 @@ pub(super) fn at_server(server: &Server, key: &RecordKey) -> (Option<Version>, O
 /// Returns every stamp that a device has read or made of any record.
 pub(super) fn latest_stamp(device: &Device, key: &RecordKey) -> Hlc {
     let Some(row) = device.tables.records.get(key) else { return Hlc::ZERO };
-    let confirmed = row.confirmed.as_ref().map_or(Hlc::ZERO, |confirmed| confirmed.edited_at);
-    let tail = row.tail.iter().filter_map(|reference| {
-        reference.restamped.or_else(|| Some(device.op(reference.place).ok()?.edited_at))
-    });
-    tail.fold(confirmed, Hlc::max)
+    row.greatest().edited_at
 }
 
 /// Returns whether the server has something for a device: another life, or a record that it has not read.

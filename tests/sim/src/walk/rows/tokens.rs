@@ -6,7 +6,8 @@
 
 use fieldbook_core::entry::{FieldsSource, ParkScope};
 use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
-use fieldbook_core::rows::{RecordRow, TailRef, UnitRow};
+use fieldbook_core::record::{EditStamp, FieldWrites, Pending, SentFor};
+use fieldbook_core::rows::{Confirmed, RecordRow, UnitRow};
 use fieldbook_core::rules::OpContent;
 use fieldbook_core::{Cursor, FieldsJson, Hlc, OpId, UnitId, Version};
 use fieldbook_projections::LogView;
@@ -45,6 +46,25 @@ impl Told {
 
     fn stamp(&mut self, stamp: Hlc) {
         self.0.push(if stamp == Hlc::ZERO { Token::Number(0) } else { Token::Stamp(stamp.to_bits()) });
+    }
+
+    fn edit(&mut self, stamp: Option<EditStamp>) {
+        let stamp = stamp.unwrap_or_default();
+        self.stamp(stamp.edited_at);
+        self.op(&stamp.op);
+    }
+
+    fn names<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a String>) {
+        self.count(names.len());
+        names.for_each(|name| self.text(name));
+    }
+
+    fn writes(&mut self, older: &[FieldWrites]) {
+        self.count(older.len());
+        for writes in older {
+            self.edit(Some(writes.stamp()));
+            self.names(writes.fields.iter());
+        }
     }
 
     fn version(&mut self, version: Option<Version>) {
@@ -123,36 +143,52 @@ fn park(scope: &ParkScope) -> u64 {
 }
 
 fn of_record(told: &mut Told, device: &Device, row: &RecordRow) {
-    told.flag(row.confirmed.is_some());
-    if let Some(confirmed) = &row.confirmed {
-        told.version(Some(confirmed.version));
-        told.stamp(confirmed.edited_at);
-        told.flag(confirmed.deleted);
-        told.json(Some(&confirmed.fields));
-    }
+    of_confirmed(told, row.confirmed.as_ref());
     told.count(row.tail.len());
-    for reference in &row.tail {
-        of_tail_ref(told, device.op(reference.place).ok().as_ref(), reference);
+    for pending in &row.tail {
+        of_pending(told, device.op(pending.place).ok().as_ref(), pending);
     }
 }
 
-fn of_tail_ref(told: &mut Told, content: Option<&OpContent>, reference: &TailRef) {
-    told.op(&reference.op);
-    told.number(reference.kind as u64);
-    told.flag(reference.dead);
-    told.flag(reference.outdated);
-    told.count(reference.lost.len());
-    reference.lost.iter().for_each(|name| told.text(name));
-    told.json(reference.merged.as_ref());
-    told.flag(reference.base.is_some());
-    if let Some(base) = &reference.base {
-        told.version(base.version);
-        told.json(base.fields.as_ref());
+fn of_confirmed(told: &mut Told, confirmed: Option<&Confirmed>) {
+    told.flag(confirmed.is_some());
+    if let Some(confirmed) = confirmed {
+        told.version(Some(confirmed.version));
+        told.edit(Some(confirmed.stamp()));
+        told.writes(&confirmed.older);
+        told.edit(confirmed.floor);
+        told.flag(confirmed.deleted);
+        told.json(Some(&confirmed.fields));
     }
-    told.count(reference.attempts.len());
-    reference.attempts.iter().for_each(|unit| told.unit(*unit));
+}
+
+fn of_sent_for(told: &mut Told, sent_for: &SentFor) {
+    told.version(sent_for.version);
+    of_confirmed(told, sent_for.record.as_ref());
+}
+
+fn of_pending(told: &mut Told, content: Option<&OpContent>, pending: &Pending) {
+    told.edit(Some(pending.stamp()));
+    told.number(pending.kind as u64);
+    told.flag(pending.dead);
+    told.names(pending.cleared.iter());
+    told.edit(pending.cleared_at);
+    told.names(pending.dropped.iter());
+    told.flag(pending.emptied);
+    told.json(pending.given.as_ref());
+    told.count(pending.raised.len());
+    for (name, edited_at) in &pending.raised {
+        told.text(name);
+        told.stamp(*edited_at);
+    }
+    told.json(pending.brings_back.as_ref());
+    told.count(pending.attempts.len());
+    pending.attempts.iter().for_each(|unit| told.unit(*unit));
+    told.flag(pending.given_up.is_some());
+    pending.given_up.iter().for_each(|sent_for| of_sent_for(told, sent_for));
     if let Some(content) = content {
-        told.stamp(reference.edited_at(content));
+        // A write is known as our own by the stamp that it was made with too.
+        told.stamp(content.edited_at);
         told.json(Some(&content.fields.to_json()));
     }
 }
@@ -165,12 +201,9 @@ fn of_unit_row(told: &mut Told, device: &Device, id: UnitId, unit: &UnitRow) {
         told.number(change.kind as u64);
         change.ops.iter().for_each(|op| told.op(&op.id));
         told.version(change.base);
-        told.json(change.base_fields.as_ref());
+        of_sent_for(told, &change.sent_for);
         told.stamp(change.edited_at);
-        for (name, stamp) in &change.older {
-            told.text(name);
-            told.stamp(*stamp);
-        }
+        told.writes(&change.older);
         let fields = match change.fields {
             FieldsSource::Nothing => None,
             source => Log(&device.log).fields(source).ok().flatten(),
@@ -203,10 +236,7 @@ fn of_unit(told: &mut Told, unit: &Unit) {
         change.ops.iter().for_each(|op| told.op(op));
         told.version(change.base);
         told.stamp(change.edited_at);
-        for (name, stamp) in &change.older {
-            told.text(name);
-            told.stamp(*stamp);
-        }
+        told.writes(&change.older);
         told.json(change.fields.as_ref());
     }
     unit.replaces.iter().for_each(|unit| told.unit(*unit));
@@ -219,13 +249,10 @@ pub(in crate::walk) fn of_answer(answer: &ExchangeAnswer) -> Vec<Token> {
     for outcome in &answer.outcomes {
         told.0.push(Token::Mentioned(outcome.unit));
         match &outcome.outcome {
-            Outcome::Applied { versions, .. } => {
-                told.number(1);
+            Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } => {
+                told.number(if matches!(outcome.outcome, Outcome::Applied { .. }) { 1 } else { 2 });
                 versions.values().for_each(|version| told.version(Some(*version)));
-            }
-            Outcome::Duplicate { versions } => {
-                told.number(2);
-                versions.values().for_each(|version| told.version(Some(*version)));
+                current.iter().for_each(|change| of_change(&mut told, change));
             }
             Outcome::Stale { current, applied } => {
                 told.number(3);
@@ -248,13 +275,11 @@ pub(in crate::walk) fn of_answer(answer: &ExchangeAnswer) -> Vec<Token> {
 fn of_change(told: &mut Told, change: &Change) {
     told.text(change.key.id.as_str());
     told.version(Some(change.version));
-    told.stamp(change.edited_at);
-    told.op(&change.op);
-    for (name, stamp) in &change.older {
-        told.text(name);
-        told.stamp(*stamp);
-    }
+    told.edit(Some(EditStamp { edited_at: change.edited_at, op: change.op }));
+    told.writes(&change.older);
+    told.edit(change.floor);
     told.flag(change.deleted);
+    told.flag(change.partial);
     told.json(change.fields.as_ref());
 }
 
@@ -268,12 +293,9 @@ pub(in crate::walk) fn of_server(server: &Server) -> Vec<Token> {
             told.text(key.id.as_str());
             told.version(Some(row.version));
             told.number(row.index.into());
-            told.stamp(row.edited_at);
-            told.op(&row.op);
-            for (name, stamp) in &row.stamps {
-                told.text(name);
-                told.stamp(*stamp);
-            }
+            told.edit(Some(row.stamp()));
+            told.writes(&row.older);
+            told.edit(row.floor);
             told.json(row.fields.as_ref());
         }
     }
@@ -301,6 +323,7 @@ pub(in crate::walk) fn of_ghosts(ghosts: &Ghosts, stamps: bool) -> Vec<Token> {
         told.number(op.met.bits());
         told.number(op.fate as u64);
         told.flag(op.undone);
+        op.yielded.into_iter().for_each(|yielded| told.flag(yielded));
         if stamps {
             told.stamp(op.stamp);
         }

@@ -1,0 +1,36 @@
+//! What one record goes through, as registers: one for each field and one for its life, each with a stamp.
+//!
+//! ```text
+//!   confirmed   what the server told last                       registers
+//!      +
+//!   tail        the ops without an outcome, oldest first        pending, tail
+//!      =
+//!   visible     what the app reads                              join
+//! ```
+//!
+//! Invariants:
+//! 1. `visible` is `confirmed` with the writes of the tail joined. The order of pages, lost answers and repetition do not matter.
+//! 2. In each field of a living record the greater stamp stands; of a deletion and writes, the greater stamp decides as a whole.
+//! 3. What is decided about an op (dropped, raised, ended) is a decision in an entry; here it is only applied.
+//!
+//! What it is not: tables, or judgements about who had seen what.
+
+mod image;
+mod join;
+mod pending;
+mod registers;
+mod sent;
+mod stamp;
+mod stamps;
+mod tail;
+#[cfg(test)]
+pub(crate) mod test_ops;
+mod told;
+
+pub use image::{apply_to_image, apply_to_text};
+pub use join::{Before, Joined, WriteStamps, join};
+pub use pending::{Pending, SentFor, Upcast, fall_with};
+pub use registers::{Does, Life, Register, Registers, Writes};
+pub use stamp::{EditStamp, FieldWrites};
+pub use stamps::{FieldStamps, list_by_write, listed, listed_by_field};
+pub use tail::TailOp;

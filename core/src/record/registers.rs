@@ -1,0 +1,300 @@
+//! A record as registers, what an op writes to it, and what comes of the two.
+//!
+//! ```text
+//!   registers │ a field: value or null, stamp      (one for each top-level field)
+//!             │ life:    live or deleted, stamp
+//!   join      │ in each field the greater stamp stands
+//!             │ of a deletion and writes, the greater stamp decides as a whole
+//! ```
+//!
+//! | what is there ↓ / joined with → | a deletion | writes |
+//! |---|---|---|
+//! | live | deleted, if above every register; else as it was | in each field the greater stamp |
+//! | deleted | the greater stamp | below the deletion: nothing; above it: live, as its author read it |
+//! | not known | deleted | live |
+//!
+//! Invariants:
+//! 1. Joining is associative, commutative and idempotent for living records; laws below.
+//! 2. A deleted record has no fields: nothing is hidden.
+//! 3. What is brought back by an edit stands right above the deletion, but for the fields that the edit names.
+//!
+//! What it is not: a judgement about who had seen what ([`crate::rules`]).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::stamp::EditStamp;
+use crate::fields::Fields;
+
+/// One field of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Register {
+    /// Its value; null if it was taken away.
+    pub value: Value,
+    /// The write that it comes from.
+    pub stamp: EditStamp,
+}
+
+/// Whether a record is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Life {
+    /// Nobody said anything of it.
+    #[default]
+    Unknown,
+    /// It is there.
+    Live,
+    /// It was deleted.
+    Deleted,
+}
+
+/// A record as registers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Registers {
+    /// Whether it is there.
+    pub life: Life,
+    /// The greatest stamp of all: of a deleted record, that of the deletion.
+    pub stamp: EditStamp,
+    /// The fields, among them those that were taken away.
+    pub fields: BTreeMap<String, Register>,
+    /// When fields that are not among them count as taken away.
+    pub floor: EditStamp,
+}
+
+/// What an op does to a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Writes {
+    /// What it does to the record's life.
+    pub does: Does,
+    /// Its own stamp: that of its deletion or creation, and of the edit as a whole.
+    pub stamp: EditStamp,
+    /// The fields that it writes, nulls among them.
+    pub fields: BTreeMap<String, Register>,
+    /// What its author read of the record, for an edit that brings it back from a deletion.
+    pub brings_back: Option<Fields>,
+}
+
+/// What an op does to a record's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// It makes the record, unless it is there.
+    Creates,
+    /// It changes what is there.
+    Edits,
+    /// It takes the record away.
+    Deletes,
+    /// Nothing is left of it.
+    Nothing,
+}
+
+impl Registers {
+    /// Returns the stamp of a field.
+    pub fn stamp_of(&self, name: &str) -> EditStamp {
+        match self.life {
+            Life::Live => self.fields.get(name).map_or(self.floor, |field| field.stamp),
+            Life::Deleted => self.stamp,
+            Life::Unknown => EditStamp::NEVER,
+        }
+    }
+
+    /// Returns the value of a field, null if there is none.
+    pub fn value_of(&self, name: &str) -> &Value {
+        const NULL: &Value = &Value::Null;
+        self.fields.get(name).map_or(NULL, |field| &field.value)
+    }
+
+    /// Returns whether the record is there.
+    pub fn is_live(&self) -> bool {
+        self.life == Life::Live
+    }
+
+    /// Returns whether it was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.life == Life::Deleted
+    }
+
+    /// Returns what there is to read, or `None` if the record is not there.
+    pub fn image(&self) -> Option<Fields> {
+        let members = self.fields.iter().filter(|(_, field)| !field.value.is_null());
+        self.is_live().then(|| members.map(|(name, field)| (name.clone(), field.value.clone())).collect())
+    }
+
+    /// Joins what an op writes.
+    pub fn join(&mut self, writes: &Writes) {
+        match (self.life, writes.does) {
+            (_, Does::Nothing) => {}
+            (Life::Live, Does::Deletes) if writes.stamp <= self.stamp => {}
+            (Life::Deleted, _) if writes.greatest() <= self.stamp => {}
+            (_, Does::Deletes) => {
+                *self = Self { life: Life::Deleted, stamp: writes.stamp, ..Self::default() };
+            }
+            (Life::Deleted, _) => self.bring_back(writes),
+            _ => self.write(writes),
+        }
+    }
+
+    fn write(&mut self, writes: &Writes) {
+        self.life = Life::Live;
+        self.stamp = self.stamp.max(writes.stamp);
+        for (name, field) in &writes.fields {
+            if field.stamp > self.stamp_of(name) {
+                self.fields.insert(name.clone(), field.clone());
+                self.stamp = self.stamp.max(field.stamp);
+            }
+        }
+    }
+
+    fn bring_back(&mut self, writes: &Writes) {
+        let deletion = self.stamp;
+        // An op of which only fields were raised above the deletion has a stamp below it.
+        let own = if writes.stamp > deletion { writes.stamp } else { writes.greatest() };
+        let above = deletion.next(writes.stamp.op).min(own);
+        let others = writes.brings_back.iter().flat_map(Fields::iter).filter(|(_, value)| !value.is_null());
+        let others =
+            others.map(|(name, value)| (name.to_owned(), Register { value: value.clone(), stamp: above }));
+        *self = Self { life: Life::Live, stamp: writes.stamp, fields: others.collect(), floor: deletion };
+        for (name, field) in &writes.fields {
+            self.stamp = self.stamp.max(field.stamp);
+            self.fields.insert(name.clone(), field.clone());
+        }
+    }
+}
+
+impl Writes {
+    /// Returns whether anything of these would still change a record.
+    pub fn are_left(&self, record: &Registers) -> bool {
+        match (self.does, record.life) {
+            (Does::Nothing, _) => false,
+            (_, Life::Deleted) | (Does::Deletes, Life::Live) => self.greatest() > record.stamp,
+            (Does::Deletes, Life::Unknown) | (Does::Creates, Life::Unknown) => true,
+            _ => self.fields.iter().any(|(name, field)| field.stamp > record.stamp_of(name)),
+        }
+    }
+
+    /// Returns whether any of these is in a record. What a creation takes away by the stamp of a deletion is the deletion's.
+    pub fn have_arrived(&self, record: &Registers) -> bool {
+        match (self.does, record.life) {
+            (Does::Deletes, Life::Deleted) => self.stamp == record.stamp,
+            (Does::Creates | Does::Edits, Life::Live) => {
+                let is_there = |(name, field): (&String, &Register)| {
+                    record.fields.get(name).is_some_and(|there| there.stamp == field.stamp)
+                };
+                let is_own = |(_, field): &(&String, &Register)| field.stamp.op == self.stamp.op;
+                self.fields.iter().filter(is_own).any(is_there) || record.stamp == self.stamp
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the greatest of the stamps.
+    pub fn greatest(&self) -> EditStamp {
+        self.fields.values().map(|field| field.stamp).fold(self.stamp, EditStamp::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::ids::OpId;
+    use crate::time::Hlc;
+
+    fn stamp(at: u64, op: u8) -> EditStamp {
+        EditStamp { edited_at: Hlc::from_bits(at), op: OpId::from_bytes([op; 16]) }
+    }
+
+    fn writes(does: Does, stamp: EditStamp, fields: &[(&str, Value)]) -> Writes {
+        let fields =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), Register { value: value.clone(), stamp }));
+        Writes { does, stamp, fields: fields.collect(), brings_back: None }
+    }
+
+    fn joined(all: &[Writes]) -> Registers {
+        all.iter().fold(Registers::default(), |mut record, writes| {
+            record.join(writes);
+            record
+        })
+    }
+
+    #[test]
+    fn in_each_field_the_greater_stamp_stands() {
+        let record = joined(&[
+            writes(Does::Creates, stamp(1, 1), &[("a", json!(1)), ("b", json!(1))]),
+            writes(Does::Edits, stamp(9, 2), &[("a", json!(2))]),
+            writes(Does::Edits, stamp(5, 3), &[("a", json!(3)), ("b", json!(null))]),
+        ]);
+        assert_eq!(record.image(), Some(Fields::from_value(json!({"a": 2})).unwrap()));
+        assert_eq!((record.stamp, record.stamp_of("b")), (stamp(9, 2), stamp(5, 3)));
+    }
+
+    #[test]
+    fn a_deletion_stands_above_what_it_is_above_and_falls_below_an_edit() {
+        let create = || writes(Does::Creates, stamp(1, 1), &[("a", json!(1))]);
+        let edit = || writes(Does::Edits, stamp(7, 2), &[("a", json!(2))]);
+        let delete = |at| writes(Does::Deletes, stamp(at, 3), &[]);
+        assert_eq!(joined(&[create(), edit(), delete(8)]).life, Life::Deleted);
+        assert_eq!(
+            joined(&[create(), edit(), delete(5)]).image(),
+            Some(Fields::from_value(json!({"a": 2})).unwrap())
+        );
+        assert!(joined(&[create(), delete(8), edit()]).is_deleted());
+        assert!(joined(&[create(), delete(5), edit()]).is_live());
+    }
+
+    /// Two copies of a book made a record anew over one deletion of theirs.
+    #[test]
+    fn what_a_creation_takes_away_by_the_stamp_of_a_deletion_is_no_sign_that_it_arrived() {
+        let anew = |op: u8| {
+            let mut anew = writes(Does::Creates, stamp(6, op), &[("a", json!(op))]);
+            anew.fields.insert("c".to_owned(), Register { value: Value::Null, stamp: stamp(5, 1) });
+            anew
+        };
+        let record = joined(&[anew(2)]);
+        assert!(anew(2).have_arrived(&record) && !anew(3).have_arrived(&record));
+    }
+
+    #[test]
+    fn an_edit_above_a_deletion_brings_back_what_its_author_read_right_above_it() {
+        let mut record = joined(&[writes(Does::Deletes, stamp(5, 3), &[])]);
+        let read = Fields::from_value(json!({"a": 1, "b": 1})).unwrap();
+        let edit = writes(Does::Edits, stamp(9, 2), &[("a", json!(2))]);
+        record.join(&Writes { brings_back: Some(read), ..edit });
+        assert_eq!(record.image(), Some(Fields::from_value(json!({"a": 2, "b": 1})).unwrap()));
+        assert_eq!((record.stamp_of("a"), record.stamp_of("b")), (stamp(9, 2), stamp(6, 2)));
+        assert_eq!(record.stamp_of("c"), stamp(5, 3), "what it does not have counts as deleted");
+        let mut record = joined(&[writes(Does::Deletes, stamp(5, 3), &[])]);
+        let mut edit = writes(Does::Edits, stamp(2, 2), &[("a", json!(2))]);
+        edit.fields.insert("a".to_owned(), Register { value: json!(2), stamp: stamp(9, 2) });
+        edit.brings_back = Some(Fields::from_value(json!({"b": 1})).unwrap());
+        record.join(&edit);
+        assert_eq!(record.stamp_of("b"), stamp(6, 2), "above it though the edit was made before it");
+    }
+
+    prop_compose! {
+        fn some_writes()(
+            at in 1..6u64, op in 1..4u8, names in prop::collection::btree_set("[ab]", 0..3),
+        ) -> Writes {
+            // Two writes with one stamp are the same write: the value follows from it.
+            let fields: Vec<_> = names.iter().map(|name| (name.as_str(), json!([at, op]))).collect();
+            writes(Does::Creates, stamp(at, op), &fields)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_and_the_repetition_of_writes_do_not_matter(
+            all in prop::collection::vec(some_writes(), 0..6), seed in 0..720usize,
+        ) {
+            let mut other = all.clone();
+            let mut seed = seed;
+            for place in (1..other.len()).rev() {
+                other.swap(place, seed % (place + 1));
+                seed /= place + 1;
+            }
+            other.extend(all.iter().take(2).cloned());
+            prop_assert_eq!(joined(&all), joined(&other));
+        }
+    }
+}

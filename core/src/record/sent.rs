@@ -1,0 +1,153 @@
+//! A planned change as writes, and what the server's record is once it took them.
+//!
+//! Invariants:
+//! 1. A change that was accepted on its base makes here what it makes at the server: the same join.
+//!
+//! What it is not: how ops become a change ([`crate::rules::coalesce`]).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::registers::{Does, Register, Registers, Writes};
+use super::stamp::{EditStamp, FieldWrites};
+use crate::fields::Fields;
+use crate::numbers::Version;
+use crate::op::OpKind;
+use crate::protocol::UnitChange;
+use crate::rows::UnitChangeRow;
+
+impl UnitChangeRow {
+    /// Returns the stamp that its fields have unless they are among the older ones: that of the last of its ops.
+    pub fn stamp(&self) -> EditStamp {
+        let op = self.ops.last().map_or(EditStamp::NEVER.op, |op| op.id);
+        EditStamp { edited_at: self.edited_at, op }
+    }
+
+    /// Joins the change to a record, given the fields that it was frozen with. One that was accepted for no version met no record: what
+    /// a former life of the server had is not what it was joined with.
+    pub fn join_into(&self, record: &mut Registers, fields: Fields) {
+        if self.base.is_none_or(|base| base == Version::default()) {
+            *record = Registers::default();
+        }
+        let writes = written(record, self.kind, self.stamp(), &self.older, fields);
+        record.join(&writes);
+    }
+}
+
+impl Registers {
+    /// Joins a change as it is sent, given its fields.
+    pub fn join_sent(&mut self, change: &UnitChange, fields: Fields) {
+        let writes = written(self, change.kind, change.stamp(), &change.older, fields);
+        self.join(&writes);
+    }
+}
+
+fn written(
+    record: &Registers,
+    kind: OpKind,
+    own: EditStamp,
+    older: &[FieldWrites],
+    fields: Fields,
+) -> Writes {
+    let mut written: BTreeMap<String, Register> = BTreeMap::new();
+    if kind == OpKind::Replace {
+        let null = || Register { value: Value::Null, stamp: own };
+        written.extend(record.fields.keys().map(|name| (name.clone(), null())));
+    }
+    written.extend(fields.into_map().into_iter().map(|(name, value)| (name, Register { value, stamp: own })));
+    for writes in older {
+        for name in &writes.fields {
+            if let Some(field) = written.get_mut(name) {
+                field.stamp = writes.stamp();
+            }
+        }
+    }
+    let does = match kind {
+        OpKind::Delete => Does::Deletes,
+        OpKind::Create => Does::Creates,
+        OpKind::Update | OpKind::Replace => Does::Edits,
+    };
+    // Of a record that is there only fields are written, so that none may have the stamp of the change.
+    let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
+    let stamp = if kind == OpKind::Delete || !record.is_live() { own } else { of_fields() };
+    Writes { does, stamp, fields: written, brings_back: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::entry::FieldsSource;
+    use crate::record::SentFor;
+    use crate::record::test_ops::{deleted, fields, op_id, planned, there};
+    use crate::time::Hlc;
+
+    fn change(kind: OpKind, older: Vec<FieldWrites>) -> UnitChangeRow {
+        UnitChangeRow {
+            key: crate::names::RecordKey::parse("lead", "1").unwrap(),
+            kind,
+            ops: vec![planned(1), planned(2)],
+            base: Some(Version::new(1)),
+            sent_for: SentFor { version: None, record: None },
+            edited_at: Hlc::from_bits(7),
+            older,
+            schema_version: 1,
+            fields: FieldsSource::Nothing,
+        }
+    }
+
+    fn stamp(time: u64, op: u8) -> EditStamp {
+        EditStamp { edited_at: Hlc::from_bits(time), op: op_id(op) }
+    }
+
+    #[test]
+    fn an_accepted_change_has_the_stamp_of_its_last_op_but_for_what_is_listed() {
+        let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 3)]);
+        let listed = FieldWrites { edited_at: Hlc::from_bits(5), op: op_id(1), fields: vec!["b".to_owned()] };
+        change(OpKind::Update, vec![listed]).join_into(&mut record, fields(json!({"a": 2, "b": 1})));
+        assert_eq!(record.image(), Some(fields(json!({"a": 2, "b": 1, "z": 0}))));
+        let stamps = ["a", "b", "z"].map(|name| record.stamp_of(name));
+        assert_eq!(stamps, [stamp(7, 2), stamp(5, 1), stamp(3, 99)]);
+        assert_eq!(record.stamp, stamp(7, 2));
+    }
+
+    #[test]
+    fn what_was_accepted_for_no_version_met_no_record_whatever_a_former_life_of_the_server_had() {
+        for base in [None, Some(Version::default())] {
+            let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 50)]);
+            let create = UnitChangeRow { base, ..change(OpKind::Create, Vec::new()) };
+            create.join_into(&mut record, fields(json!({"a": 2})));
+            assert_eq!((record.image(), record.stamp), (Some(fields(json!({"a": 2}))), stamp(7, 2)));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_there_does_not_get_a_stamp_that_none_of_its_fields_has() {
+        let mut record = there(&[("a", json!(0), 99, 0)]);
+        let listed = FieldWrites { edited_at: Hlc::from_bits(5), op: op_id(1), fields: vec!["a".to_owned()] };
+        change(OpKind::Create, vec![listed]).join_into(&mut record, fields(json!({"a": 1})));
+        assert_eq!((record.stamp_of("a"), record.stamp), (stamp(5, 1), stamp(5, 1)), "as at the server");
+    }
+
+    #[test]
+    fn a_replace_takes_away_what_it_does_not_name() {
+        let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 3)]);
+        change(OpKind::Replace, Vec::new()).join_into(&mut record, fields(json!({"a": 2})));
+        assert_eq!(record.image(), Some(fields(json!({"a": 2}))));
+        assert_eq!(record.stamp_of("z"), stamp(7, 2));
+    }
+
+    #[test]
+    fn a_creation_over_a_deletion_counts_what_it_does_not_have_as_deleted_then() {
+        let mut record = deleted(99, 5);
+        change(OpKind::Create, Vec::new()).join_into(&mut record, fields(json!({"a": 2})));
+        assert_eq!((record.image(), record.floor), (Some(fields(json!({"a": 2}))), stamp(5, 99)));
+        change(OpKind::Delete, Vec::new()).join_into(&mut record, Fields::new());
+        assert!(record.is_live(), "a deletion with the stamp of what is there is not above it");
+        let mut other = there(&[("a", json!(0), 99, 0)]);
+        change(OpKind::Delete, Vec::new()).join_into(&mut other, Fields::new());
+        assert_eq!((other.image(), other.stamp), (None, stamp(7, 2)));
+    }
+}

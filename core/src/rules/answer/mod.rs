@@ -1,0 +1,181 @@
+//! What follows from the server's answer.
+//!
+//! ```text
+//!   answer ─┬─ outcomes ─► how each unit ends                                   outcomes
+//!           └─ rows ─────► facts; which records have a tail                     facts
+//!   each such record ────► own writes that came back; then rebase               records
+//! ```
+//!
+//! | the server says of a unit | decision |
+//! |---|---|
+//! | applied, duplicate | acked |
+//! | stale | dissolved; each of its ops meets what is new since it was planned; what is left is planned anew |
+//! | ahead | dissolved, with the stamps that [`super::restamp`] gave its ops before; planned anew |
+//! | transient | tried; the fifth time dead-lettered |
+//! | rejected | dead-lettered, and its ops meet what is new since it was planned |
+//! | unsupported | its entity type is parked |
+//! | unauthorized | its actor is parked |
+//!
+//! and of a record: confirmed moves on if the version is higher, and its tail is rebased (`rules::rebase`).
+//!
+//! Invariants:
+//! 1. Facts ([`Upstream`]) and decisions are separate entries of one commit.
+//! 2. Only records that the answer names are read: the cost does not grow with the tail.
+//! 3. An outcome for a unit that is not under way is ignored; a unit without an outcome stays as it is.
+//! 4. Taking the same answer a second time decides nothing new.
+
+mod aside;
+mod facts;
+mod grown;
+mod outcomes;
+mod records;
+mod restore;
+mod split;
+
+use std::collections::BTreeMap;
+
+pub use aside::set_aside;
+pub use split::split;
+
+use self::facts::{Facts, Rows};
+use super::View;
+use super::rebase::Output;
+use crate::entry::{Decision, Items, Upstream};
+use crate::fields::Fields;
+use crate::names::RecordKey;
+use crate::protocol::ExchangeAnswer;
+use crate::random::Randomness;
+use crate::rows::UnitRow;
+use crate::schema::Schema;
+use crate::time::WallTime;
+
+/// What an answer comes to: facts and decisions, each with its erasable values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// What the server said.
+    pub upstream: Upstream,
+    /// The values of `upstream`.
+    pub upstream_items: Items,
+    /// What follows.
+    pub decisions: Vec<Decision>,
+    /// The values of `decisions`.
+    pub decision_items: Items,
+    /// What a former life of the server had and this one lacks, to be offered again.
+    pub reoffers: Vec<Reoffer>,
+    /// Counts for the report.
+    pub tally: Tally,
+}
+
+/// A record that the server once confirmed and now has in an older state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reoffer {
+    /// The record.
+    pub key: RecordKey,
+    /// What it was; `None` if it was deleted.
+    pub image: Option<Fields>,
+    /// When that was edited. The offer keeps this stamp, so that an older state never wins over a newer one.
+    pub edited_at: crate::time::Hlc,
+}
+
+impl Answered {
+    /// Returns whether there is anything to write.
+    pub fn is_empty(&self) -> bool {
+        let upstream = &self.upstream;
+        self.decisions.is_empty()
+            && upstream.outcomes.is_empty()
+            && upstream.changes.is_empty()
+            && upstream.cursors.is_empty()
+            && upstream.receipt.is_none()
+    }
+}
+
+/// What an answer did, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Units that reached the server.
+    pub units_acked: u32,
+    /// Ops that reached the server.
+    pub ops_acked: u32,
+    /// Units that were stale.
+    pub units_stale: u32,
+    /// Units that will be tried again.
+    pub units_tried: u32,
+    /// Ops that became dead letters.
+    pub ops_dead: u32,
+    /// Conflicts that were recorded.
+    pub conflicts: u32,
+    /// Records that the server sent in a version that was not known.
+    pub changes: u32,
+    /// Records that the server sent and that would be too large.
+    pub set_aside: u32,
+    /// Whether something was parked.
+    pub parked: bool,
+}
+
+/// Decides what follows from an answer.
+///
+/// # Errors
+/// What the view fails with.
+pub fn take_answer<V: View>(
+    view: &mut V,
+    schema: &Schema,
+    answer: &ExchangeAnswer,
+    now: WallTime,
+    random: &mut dyn Randomness,
+) -> Result<Answered, V::Error> {
+    let mut facts = Facts::of(answer);
+    let mut items = Items::default();
+    let mut tally = Tally::default();
+    let mut ends = outcomes::ends(view, &answer.outcomes, now, random, &mut facts, &mut items, &mut tally)?;
+    let sizes = grown::has_parts(answer).then(BTreeMap::new);
+    let rows = outcomes::current(&answer.outcomes, ends.taken()).chain(&answer.changes);
+    let Rows { mut told, too_large, news } = facts.rows(view, schema, rows, sizes, random)?;
+    (tally.changes, tally.set_aside) = (news, u32::try_from(too_large.len()).unwrap_or(u32::MAX));
+    let set_aside = too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random));
+    ends.decisions.extend(set_aside);
+    for key in ends.sent_back() {
+        told.entry(key).or_default();
+    }
+    let mut reoffers = Vec::new();
+    for (key, mut changes) in told {
+        changes.sort_by_key(|change| change.version);
+        let Some(row) = view.record(&key)? else { continue };
+        reoffers.extend(restore::reoffer(&key, &row, &changes)?);
+        if !row.tail.is_empty() {
+            let record = records::Record { key: &key, row: &row, changes: &changes };
+            let mut out =
+                Output { decisions: Vec::new(), items: &mut items, random, conflicts: 0, parked: false };
+            records::follow(view, schema, &record, &mut ends, &mut out, &mut tally)?;
+            let Output { decisions, conflicts, parked, .. } = out;
+            tally.conflicts += conflicts;
+            tally.parked |= parked;
+            ends.decisions.extend(decisions);
+        }
+    }
+    tally.parked |= ends.parked;
+    let Facts { upstream, items: upstream_items } = facts;
+    Ok(Answered {
+        upstream,
+        upstream_items,
+        decisions: ends.decisions,
+        decision_items: items,
+        reoffers,
+        tally,
+    })
+}
+
+fn count(unit: &UnitRow) -> u32 {
+    u32::try_from(unit.changes.iter().map(|change| change.ops.len()).sum::<usize>()).unwrap_or(u32::MAX)
+}
+
+/// Cuts text to so many bytes, at a character.
+pub(super) fn cut(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

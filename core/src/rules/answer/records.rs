@@ -1,0 +1,222 @@
+//! One record that an answer is about: own writes that came back, and what becomes of the rest of its tail.
+//!
+//! ```text
+//!   confirmed ─ acks of this answer ─► before ─ rows of this answer ─► after
+//!                                        └──────── rebase ────────────────┘
+//! ```
+//!
+//! | a write of ours that is in what the server has | its op |
+//! |---|---|
+//! | of a unit that is about this record only, under way | the unit is acked |
+//! | of a transaction that is under way | waits for its outcome, which tells of all its records |
+//! | of a unit that was given up | has arrived, and ends |
+//!
+//! Invariants:
+//! 1. What arrived is never judged, nor what was made on top of it as if it had not.
+//! 2. What has no answer is left alone.
+
+use std::collections::BTreeSet;
+
+use super::Tally;
+use super::outcomes::{End, Ends};
+use crate::entry::{Annulled, AnnulledReason, Decision};
+use crate::fields::InvalidFields;
+use crate::ids::OpId;
+use crate::names::RecordKey;
+use crate::numbers::Version;
+use crate::protocol::Change;
+use crate::record::{Registers, TailOp};
+use crate::rows::RecordRow;
+use crate::rules::View;
+use crate::rules::rebase::{Op, Output, Standing, Subject, rebase};
+use crate::schema::Schema;
+
+/// A record that an answer is about.
+pub(super) struct Record<'a> {
+    pub(super) key: &'a RecordKey,
+    pub(super) row: &'a RecordRow,
+    /// What the server sent of it, lowest version first; nothing where a page had sent it before.
+    pub(super) changes: &'a [&'a Change],
+}
+
+/// Decides what becomes of its tail.
+pub(super) fn follow<V: View>(
+    view: &mut V,
+    schema: &Schema,
+    record: &Record<'_>,
+    ends: &mut Ends,
+    out: &mut Output<'_>,
+    tally: &mut Tally,
+) -> Result<(), V::Error> {
+    let tail = record.row.tail_ops(|place| view.op(place), V::Error::from)?;
+    let confirmed = record.row.registers()?;
+    let known = record.row.version();
+    let (after, version) = record.after(&confirmed, known)?;
+    ack_own(view, record, &tail, &after, version, ends, tally)?;
+    let arrived = arrived(view, &tail, &after, ends)?;
+    let ended: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
+    if !ended.is_empty() {
+        let key = record.key.clone();
+        out.decisions.push(Decision::Annulled(Annulled { key, ops: ended, reason: AnnulledReason::Arrived }));
+    }
+    let Some(rules) = schema.rules(&record.key.entity) else { return Ok(()) };
+    let (before, before_version) = with_acks(view, record, confirmed, ends)?;
+    // A page can be late.
+    let is_behind = before_version.is_some_and(|known| known > version);
+    let (after, version) =
+        if is_behind { (before.clone(), before_version.unwrap_or_default()) } else { (after, version) };
+    let is_another_life = known == Some(Version::default()) && !record.changes.is_empty();
+    let mut planned_on = Vec::new();
+    let mut ops = Vec::with_capacity(tail.len());
+    for op in tail {
+        let standing = if arrived.contains(&op.op.id) {
+            Standing::Ended
+        } else {
+            standing(view, record.key, &op, ends, is_another_life, &mut planned_on)?
+        };
+        ops.push(Op { tail: op, standing });
+    }
+    let key = record.key;
+    let mut subject = Subject { key, rules, ops, before, after, version, planned_on, is_another_life };
+    Ok(rebase(&mut subject, out)?)
+}
+
+impl Record<'_> {
+    /// Returns what the server has of the record, as far as this answer or an earlier one told.
+    fn after(
+        &self,
+        confirmed: &Registers,
+        known: Option<Version>,
+    ) -> Result<(Registers, Version), InvalidFields> {
+        let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
+        for change in self.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
+            after = change.onto(&after)?;
+            version = change.version;
+        }
+        Ok((after, version))
+    }
+}
+
+/// Acks units that are about this record only and whose last write the server has.
+fn ack_own<V: View>(
+    view: &mut V,
+    record: &Record<'_>,
+    tail: &[TailOp],
+    after: &Registers,
+    version: Version,
+    ends: &mut Ends,
+    tally: &mut Tally,
+) -> Result<(), V::Error> {
+    for op in tail.iter().rev().filter(|op| op.writes.have_arrived(after)) {
+        let Some(id) = view.unit_of(&op.op.id)? else { continue };
+        if ends.units.contains_key(&id) {
+            continue;
+        }
+        let Some(unit) = view.unit(&id)? else { continue };
+        let is_whole = matches!(unit.changes.as_slice(), [only] if only.ops.last().is_some_and(|last| last.id == op.op.id));
+        if is_whole {
+            ends.came_back.insert(id);
+            ends.ack(id, unit, vec![(record.key.clone(), version)], tally);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the ops of units that were given up and turn out to have taken effect.
+fn arrived<V: View>(
+    view: &mut V,
+    tail: &[TailOp],
+    after: &Registers,
+    ends: &Ends,
+) -> Result<BTreeSet<OpId>, V::Error> {
+    let mut arrived = BTreeSet::new();
+    for op in tail.iter().filter(|op| !op.pending.attempts.is_empty()) {
+        let by_unit = op.pending.attempts.iter().any(|unit| ends.applied.contains(unit));
+        if !by_unit && !op.writes.have_arrived(after) {
+            continue;
+        }
+        let unit = view.unit_of(&op.op.id)?;
+        let is_back = |end: &End| matches!(end, End::Dissolved | End::DeadLettered);
+        let under_way = unit.is_some_and(|unit| !ends.units.get(&unit).is_some_and(|(_, end)| is_back(end)));
+        if !under_way {
+            arrived.insert(op.op.id);
+        }
+    }
+    Ok(arrived)
+}
+
+/// Returns what is confirmed once the acks of this answer are counted in.
+fn with_acks<V: View>(
+    view: &mut V,
+    record: &Record<'_>,
+    mut confirmed: Registers,
+    ends: &Ends,
+) -> Result<(Registers, Option<Version>), V::Error> {
+    let mut known = record.row.version();
+    for (id, (unit, end)) in &ends.units {
+        let End::Acked(versions) = end else { continue };
+        let came_back = ends.came_back.contains(id);
+        let Some((_, version)) = versions.iter().find(|(key, _)| key == record.key) else { continue };
+        for change in unit.changes.iter().filter(|change| change.key == *record.key) {
+            // What a page brought since has it in it.
+            if known.is_some_and(|known| *version <= known) {
+                continue;
+            }
+            let fields = view.fields(change.fields)?.unwrap_or_default().to_fields()?;
+            change.join_into(&mut confirmed, fields);
+            if came_back {
+                continue;
+            }
+            // What the server made of it, if it says so: an ack judges nothing.
+            if let Some(row) = record.changes.iter().find(|row| row.version == *version) {
+                confirmed = row.onto(&confirmed)?;
+            }
+            known = Some(*version);
+        }
+    }
+    Ok((confirmed, known))
+}
+
+fn standing<V: View>(
+    view: &mut V,
+    key: &RecordKey,
+    op: &TailOp,
+    ends: &Ends,
+    is_another_life: bool,
+    planned_on: &mut Vec<Registers>,
+) -> Result<Standing, V::Error> {
+    let Some(id) = view.unit_of(&op.op.id)? else {
+        return Ok(match (&op.pending.given_up, op.pending.dead) {
+            // Another life of the server tells what it has: it is judged against what it was made for in the former one.
+            (Some(sent), dead) if is_another_life => {
+                Standing::SentBack(place_of(planned_on, sent.registers()?), dead)
+            }
+            (Some(_), _) => Standing::Unanswered,
+            (None, true) => Standing::Dead,
+            (None, false) => Standing::Waits,
+        });
+    };
+    let Some((unit, end)) = ends.units.get(&id) else { return Ok(Standing::Unanswered) };
+    let is_dead = match end {
+        End::Acked(_) => return Ok(Standing::Ended),
+        End::Stays => return Ok(Standing::Unanswered),
+        End::Dissolved => false,
+        End::DeadLettered => true,
+    };
+    let change = unit.changes.iter().find(|change| change.key == *key);
+    let sent_for = op.pending.given_up.as_ref().or(change.map(|change| &change.sent_for));
+    let since = sent_for.map(|sent| sent.registers()).transpose()?.unwrap_or_default();
+    Ok(Standing::SentBack(place_of(planned_on, since), is_dead))
+}
+
+/// Returns the place of what a unit was planned on, which is added unless it is there.
+fn place_of(planned_on: &mut Vec<Registers>, since: Registers) -> usize {
+    let known = planned_on.iter().position(|known| *known == since);
+    known.unwrap_or_else(|| {
+        planned_on.push(since);
+        planned_on.len() - 1
+    })
+}
+
+#[cfg(test)]
+mod tests;

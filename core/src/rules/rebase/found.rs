@@ -1,0 +1,124 @@
+//! A conflict, as it goes on record.
+//!
+//! Invariants:
+//! 1. The server wins as a whole only if each field that we name is lost; one open field leaves the whole open.
+//! 2. It is recorded under the last of its ops.
+
+use serde_json::Value;
+
+use super::policy::Settled;
+use super::{Output, Subject};
+use crate::entry::{Conflicted, ConflictedField, Decision, Extent, SettledBy, Winner};
+use crate::fields::Fields;
+use crate::op::OpKind;
+use crate::record::Does;
+use crate::schema::Policy;
+
+/// A conflict that is being put together.
+pub(super) struct Found {
+    pub(super) fields: Vec<ConflictedField>,
+    pub(super) winner: Winner,
+    pub(super) rule: Policy,
+    pub(super) base: Fields,
+    pub(super) local: Fields,
+    pub(super) remote: Fields,
+    pub(super) merged: Fields,
+    pub(super) functions: Vec<SettledBy>,
+}
+
+impl Subject<'_> {
+    pub(super) fn nothing_found(&self) -> Found {
+        Found {
+            fields: Vec::new(),
+            winner: Winner::Local,
+            rule: if self.rules.function.is_some() { Policy::Function } else { self.rules.policy },
+            base: Fields::new(),
+            local: Fields::new(),
+            remote: Fields::new(),
+            merged: Fields::new(),
+            functions: Vec::new(),
+        }
+    }
+
+    /// The server wins as a whole only if each field that we name is lost; one open field leaves the whole open.
+    pub(super) fn overall(&self, ops: &[usize], fields: &[ConflictedField]) -> Winner {
+        let has = |winner| fields.iter().any(|field| field.winner == winner);
+        let is_lost =
+            |name: &str| fields.iter().any(|field| field.name == name && field.winner == Winner::Remote);
+        let mut named = ops.iter().flat_map(|number| self.op(*number).tail.named.names());
+        if has(Winner::Undecided) {
+            Winner::Undecided
+        } else if fields.iter().all(|field| field.winner == Winner::Remote) && named.all(is_lost) {
+            Winner::Remote
+        } else if has(Winner::Merged) {
+            Winner::Merged
+        } else {
+            Winner::Local
+        }
+    }
+
+    /// Puts a conflict on record, under the last of its ops.
+    pub(super) fn record(&self, ops: &[usize], found: Found, out: &mut Output<'_>) {
+        let Some(last) = ops.last().map(|number| &self.op(*number).tail) else { return };
+        out.conflicts += 1;
+        let (base, local, remote) =
+            (out.fields(&found.base), out.fields(&found.local), out.fields(&found.remote));
+        let merged = (!found.merged.is_empty()).then(|| out.fields(&found.merged));
+        out.decisions.push(Decision::Conflicted(Conflicted {
+            key: self.key.clone(),
+            op: last.op,
+            kind: self.kind_of(ops),
+            edited_at: last.writes.greatest().edited_at,
+            version: self.version,
+            extent: if self.after.is_deleted() { Extent::Deleted } else { Extent::Whole },
+            remote_edited_at: self.after.stamp.edited_at,
+            fields: found.fields,
+            winner: found.winner,
+            rule: found.rule,
+            base,
+            local,
+            remote,
+            merged,
+            functions: found.functions,
+        }));
+    }
+
+    /// Returns what ops do as one, in a word.
+    fn kind_of(&self, ops: &[usize]) -> OpKind {
+        let kinds = ops.iter().map(|number| &self.op(*number).tail);
+        let kinds = kinds.filter(|op| op.writes.does != Does::Nothing).map(|op| op.kind);
+        kinds.reduce(then).unwrap_or(OpKind::Update)
+    }
+}
+
+/// Returns what two ops in a row do as one, in a word.
+fn then(first: OpKind, next: OpKind) -> OpKind {
+    use OpKind::{Create, Delete, Replace, Update};
+    match (first, next) {
+        (_, Delete) => Delete,
+        (_, Replace) | (Delete, Create | Update) => Replace,
+        (Create | Update | Replace, Create | Update) => first,
+    }
+}
+
+impl Found {
+    pub(super) fn add(&mut self, name: &str, base: &Value, ours: &Value, theirs: &Value, settled: &Settled) {
+        self.fields.push(ConflictedField {
+            name: name.to_owned(),
+            rule: settled.rule,
+            winner: settled.winner,
+        });
+        self.base.set(name, base.clone());
+        self.local.set(name, ours.clone());
+        self.remote.set(name, theirs.clone());
+        if let Some(merged) = &settled.merged {
+            self.merged.set(name, merged.clone());
+        }
+        self.functions.extend(settled.by.clone());
+    }
+
+    pub(super) fn lost(&self) -> impl Iterator<Item = String> {
+        let lost = self.fields.iter().filter(|field| field.winner == Winner::Remote);
+        lost.map(|field| field.name.clone())
+    }
+}

@@ -1,0 +1,199 @@
+//! One side deleted the record, or both did.
+//!
+//! | who wins → | theirs | ours | a person is to choose |
+//! |---|---|---|---|
+//! | edits against a deletion | end | go with all that their author read, raised above it | … and parked |
+//! | a deletion against edits | ends, with our earlier deletions | raised above theirs | … and parked |
+//! | a deletion against a deletion | – | what ours covers ends on record | – |
+//!
+//! Invariants:
+//! 1. Nothing is sent with a stamp below a deletion that it goes over: others would take the deletion for the last word there.
+//!
+//! What it is not: single fields ([`super::fields`]).
+
+use super::found::Found;
+use super::policy::{Settled, Two, settle_life};
+use super::{Output, Subject};
+use crate::entry::{ParkScope, Winner};
+use crate::fields::{Fields, InvalidFields};
+use crate::record::{Does, Register, Registers};
+
+impl Subject<'_> {
+    /// One side deleted the record.
+    pub(super) fn meet_in_life(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let Some(last) = ops.last().copied() else { return Ok(()) };
+        let deletes = self.op(last).tail.deletes();
+        let greatest = ops.iter().map(|number| self.op(*number).tail.writes.greatest());
+        let ours_at = greatest.max().unwrap_or_default();
+        let two = Two { ours: ours_at, theirs: self.after.stamp };
+        let nothing = Fields::new();
+        let (base, theirs) = (since.image(), self.after.image());
+        let mut said = Fields::new();
+        for number in ops {
+            said.compose(self.op(*number).tail.named.clone());
+        }
+        let mine = (!deletes).then_some(&said);
+        let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
+        let is_covered = |op: &super::Op| {
+            op.tail.op.place > self.op(last).tail.op.place && op.tail.writes.does != Does::Creates
+        };
+        if deletes && two.later() == Winner::Remote && self.ops.iter().any(is_covered) {
+            // Our last word is another one.
+            settled.winner = Winner::Remote;
+        }
+        let Settled { winner, rule, by, .. } = settled;
+        let found = Found {
+            fields: Vec::new(),
+            winner,
+            rule,
+            base: base.clone().unwrap_or_default(),
+            local: if deletes { Fields::new() } else { said },
+            remote: theirs.clone().unwrap_or_default(),
+            merged: nothing,
+            functions: by.into_iter().collect(),
+        };
+        if deletes && winner == Winner::Local {
+            self.record_earlier(ops, &self.news(since), &[], since, out);
+        }
+        self.record(ops, found, out);
+        if winner == Winner::Remote {
+            return self.lose_whole(ops, out);
+        }
+        if !deletes {
+            self.read_again(ops, since, out)?;
+        }
+        let winners = if deletes { std::slice::from_ref(&last) } else { ops };
+        for number in winners {
+            self.raise_what_stands(*number, since, winner == Winner::Undecided, out)?;
+        }
+        if winner == Winner::Undecided {
+            out.park(ParkScope::Op(self.op(last).tail.op.id), "conflict");
+        }
+        Ok(())
+    }
+
+    /// Two deletions are no conflict. If ours stays, edits of ours that it covers end on record: they must not go over theirs before ours
+    /// does, and a person can take ours back.
+    pub(super) fn lose_covered(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let stays = ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
+        let is_edit =
+            |number: &usize| matches!(self.op(*number).tail.writes.does, Does::Edits | Does::Creates);
+        let covered: Vec<_> = ops.iter().copied().filter(|number| stays && is_edit(number)).collect();
+        if covered.is_empty() {
+            return Ok(());
+        }
+        let mut local = Fields::new();
+        covered.iter().for_each(|number| local.compose(self.op(*number).tail.named.clone()));
+        let base = since.image().unwrap_or_default();
+        let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
+        self.record(&covered, found, out);
+        self.lose_whole(&covered, out)
+    }
+
+    /// A deletion of ours behind which we made the record anew may go by itself, and take along what they wrote: that is on record.
+    pub(super) fn record_inner_deletion(
+        &self,
+        ops: &[usize],
+        since: &Registers,
+        news: &[String],
+        out: &mut Output<'_>,
+    ) {
+        let Some((_, earlier)) = ops.split_last() else { return };
+        let Some(deletion) = earlier.iter().copied().rev().find(|number| self.op(*number).tail.deletes())
+        else {
+            return;
+        };
+        let stamp = self.op(deletion).tail.writes.stamp;
+        // What we say otherwise there is on record by itself.
+        let said = |op: &usize, name: &str| {
+            let word = self.op(*op).tail.writes.fields.get(name);
+            *op > deletion && word.is_some_and(|word| word.value != *self.after.value_of(name))
+        };
+        let falls = |name: &&String| {
+            self.after.stamp_of(name) < stamp
+                && !self.after.value_of(name).is_null()
+                && !ops.iter().any(|op| said(op, name))
+        };
+        if news.iter().any(|name| falls(&name)) {
+            let (base, remote) = (since.image().unwrap_or_default(), self.after.image().unwrap_or_default());
+            self.record(&[deletion], Found { base, remote, ..self.nothing_found() }, out);
+        }
+    }
+
+    /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers, and what
+    /// had lost before, stays below it, and ends.
+    fn raise_what_stands(
+        &mut self,
+        number: usize,
+        since: &Registers,
+        raises_all: bool,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let (theirs, writes) = (self.after.stamp, &self.op(number).tail.writes);
+        let is_below = |field: &Register| raises_all || field.stamp < theirs;
+        let below = writes.fields.iter().filter(|(_, field)| is_below(field));
+        let had_lost = |name: &str, field: &Register| field.stamp <= since.stamp_of(name);
+        let (ends, stays): (Vec<_>, Vec<_>) =
+            below.partition(|(name, field)| had_lost(name, field) || self.is_covered(number, name));
+        let [ends, stays] =
+            [ends, stays].map(|names| names.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let is_whole = ends.len() + stays.len() == writes.fields.len();
+        let stands =
+            if writes.fields.is_empty() { raises_all || writes.stamp < theirs } else { !stays.is_empty() };
+        let above = self.above(number, &stays, theirs);
+        if !ends.is_empty() && (stands || !is_whole) {
+            self.drop_fields(number, &ends, out)?;
+        }
+        if !stands {
+            return Ok(());
+        }
+        self.raise(number, if is_whole { &[] } else { &stays }, above, None, out)?;
+        // What its author read comes along, with a stamp of its own.
+        self.keep_order(number, None, above, out)
+    }
+
+    /// All that ops say is lost; dead letters stay listed.
+    fn lose_whole(&mut self, ops: &[usize], out: &mut Output<'_>) -> Result<(), InvalidFields> {
+        for number in ops.iter().rev() {
+            if self.op(*number).standing.is_dead() {
+                self.drop_fields(*number, &[], out)?;
+            } else {
+                self.supersede(*number, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Edits stand above a deletion: each goes with all that its author read, but for refused values.
+    pub(super) fn read_again(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let mut read = since.clone();
+        for number in ops {
+            let op = self.op(*number);
+            let at = read.with([&op.tail.writes]);
+            let image = at.image().unwrap_or_default();
+            let is_edit = op.tail.writes.does == Does::Edits;
+            if !op.standing.is_dead() {
+                read = at;
+            }
+            if is_edit {
+                self.bring_back(*number, &image, out)?;
+            }
+        }
+        Ok(())
+    }
+}

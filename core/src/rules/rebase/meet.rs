@@ -1,0 +1,116 @@
+//! Which writes of ours meet which of somebody else.
+//!
+//! | ours ↓ / new from others → | fields | a deletion |
+//! |---|---|---|
+//! | writes fields | in each field that both wrote, with another value ([`super::fields`]) | as a whole ([`super::life`]) |
+//! | a deletion | as a whole | nothing meets |
+//!
+//! Invariants:
+//! 1. What was superseded before met it then, and does not meet it again.
+//! 2. Two deletions and equal values are no conflict. What we said before them ends on record, if our last word stays: it must not go
+//!    over theirs before our last word does, and a person can take that back.
+//!
+//! What it is not: what follows.
+
+use super::{Output, Standing, Subject};
+use crate::entry::AnnulledReason;
+use crate::fields::InvalidFields;
+use crate::record::{Does, EditStamp, Life, Registers};
+use crate::schema::Granularity;
+
+impl Subject<'_> {
+    /// Has ops of ours meet what is new since `since`.
+    pub(super) fn meet(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        out: &mut Output<'_>,
+    ) -> Result<(), InvalidFields> {
+        let ops = self.with_something_left(ops, since);
+        let Some(last) = ops.last().copied() else { return Ok(()) };
+        if self.come_to_nothing(&ops, since) {
+            if self.after.is_live() {
+                // They made a record that nobody else heard of and took it away. They must not touch the one that is there now.
+                self.annul(&ops, AnnulledReason::CreatedAndDeleted, out);
+            }
+            return Ok(());
+        }
+        if since.is_live() && self.after.is_deleted() && self.after.stamp == EditStamp::NEVER {
+            // Another server never had the record: nobody deleted it.
+            return self.read_again(&ops, since, out);
+        }
+        let news = self.news(since);
+        let is_touched = self.is_later(self.after.stamp, since.stamp) && !self.is_own(self.after.stamp);
+        let is_gone = self.after.is_deleted() && is_touched;
+        let deletes = self.op(last).tail.deletes();
+        if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
+            return self.meet_in_life(&ops, since, out);
+        }
+        if is_gone {
+            self.lose_covered(&ops, since, out)?;
+        } else {
+            self.record_inner_deletion(&ops, since, &news, out);
+        }
+        if deletes || !self.after.is_live() {
+            return Ok(());
+        }
+        if self.rules.granularity == Granularity::WholeRecord {
+            self.meet_as_one(&ops, since, &news, out)
+        } else {
+            self.meet_in_fields(&ops, since, &news, out)
+        }
+    }
+
+    /// Leaves out what was superseded before: that met it then.
+    fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
+        // Another life of the server can have less than what it met then.
+        let is_above = |op: &super::Op| {
+            op.tail.writes.are_left(since) || self.is_another_life && op.tail.writes.are_left(&self.after)
+        };
+        let is_left = |number: &usize| {
+            let op = self.op(*number);
+            op.standing != Standing::Ended && is_above(op)
+        };
+        let first = ops.iter().copied().find(is_left);
+        let counts = |number: &usize| {
+            is_left(number)
+                || self.op(*number).standing != Standing::Ended
+                    && self.op(*number).tail.deletes()
+                    && first.is_some_and(|first| first < *number)
+        };
+        ops.iter().copied().filter(counts).collect()
+    }
+
+    /// Returns whether ops made a record and deleted it before anybody heard of it.
+    fn come_to_nothing(&self, ops: &[usize], since: &Registers) -> bool {
+        let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return false };
+        let (first, last) = (self.op(*first), self.op(*last));
+        let unsent = |number: &usize| {
+            let op = self.op(*number);
+            op.standing == Standing::Waits && op.tail.pending.given_up.is_none()
+        };
+        since.life == Life::Unknown
+            && first.tail.writes.does == Does::Creates
+            && last.tail.deletes()
+            && ops.iter().all(unsent)
+    }
+
+    /// Returns the fields that others wrote since.
+    pub(super) fn news(&self, since: &Registers) -> Vec<String> {
+        let of_ops = self.ops.iter().flat_map(|op| op.tail.writes.fields.keys());
+        let mut names: Vec<&String> =
+            self.after.fields.keys().chain(since.fields.keys()).chain(of_ops).collect();
+        names.sort_unstable();
+        names.dedup();
+        let is_new = |name: &&String| {
+            let stamp = self.after.stamp_of(name);
+            self.is_later(stamp, since.stamp_of(name)) && !self.is_own(stamp)
+        };
+        names.into_iter().filter(is_new).cloned().collect()
+    }
+
+    /// Returns whether a stamp that the server has says that somebody wrote since. In another life of it that may be an earlier one.
+    fn is_later(&self, stamp: EditStamp, since: EditStamp) -> bool {
+        stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER
+    }
+}

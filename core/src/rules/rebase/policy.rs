@@ -1,0 +1,177 @@
+//! Who wins a place that both sides wrote: a field, or whether the record is there.
+//!
+//! | policy ↓ / place → | a field | the life: one side deletes |
+//! |---|---|---|
+//! | last write wins | the later write | the later write |
+//! | server wins, device wins | that side | that side |
+//! | min, max | the smaller, the greater number; else the later write | the later write |
+//! | append unique | theirs, and what of ours is not in it; else the later write | the later write |
+//! | manual | a person | a person |
+//! | a function of the app | what it says | what it says; it cannot merge |
+//!
+//! Invariants:
+//! 1. "Later" is a total order: by time, then by op id, so that every device that judges the same two writes agrees.
+//! 2. The result depends on the two writes and on what was there before only, never on the order in which they arrived.
+//!
+//! What it is not: which writes meet ([`super::meet`]), or what follows for our ops.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+
+use crate::entry::{SettledBy, Winner};
+use crate::fields::Fields;
+use crate::hooks::{ConflictFunction, Meeting, Ruling};
+use crate::names::RecordKey;
+use crate::record::EditStamp;
+use crate::schema::{EntityRules, Policy};
+
+/// What a policy says of one place.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settled {
+    pub(super) winner: Winner,
+    /// A value made of both.
+    pub(super) merged: Option<Value>,
+    /// The policy that was asked.
+    pub(super) rule: Policy,
+    /// The function of the app that was.
+    pub(super) by: Option<SettledBy>,
+}
+
+/// The two writes that meet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Two {
+    pub(super) ours: EditStamp,
+    pub(super) theirs: EditStamp,
+}
+
+impl Two {
+    pub(super) fn later(self) -> Winner {
+        if self.ours > self.theirs { Winner::Local } else { Winner::Remote }
+    }
+}
+
+/// Settles one field: what was there before, ours, theirs.
+pub(super) fn settle_field(
+    key: &RecordKey,
+    rules: &EntityRules,
+    name: &str,
+    [base, ours, theirs]: [&Value; 3],
+    two: Two,
+) -> Settled {
+    let rule = rules.policy_of(name);
+    if rule != Policy::Function {
+        let (winner, merged) = by_policy(rule, ours, theirs, two);
+        return Settled { winner, merged, rule, by: None };
+    }
+    let function = rules.function_of(name);
+    let by = function.map(|function| settled_by(Some(name), function));
+    let meeting = meeting(key, Some(name), [base, ours, theirs], two);
+    let (winner, merged) = match function.map(|function| function.settle(&meeting)) {
+        None => (two.later(), None),
+        Some(Ruling::Mine) => (Winner::Local, None),
+        Some(Ruling::Theirs) => (Winner::Remote, None),
+        Some(Ruling::Ask) => (Winner::Undecided, None),
+        Some(Ruling::Merged(value)) => {
+            let merged: Fields = std::iter::once((name.to_owned(), value.clone())).collect();
+            // A merged value that breaks a limit is for a person to look at.
+            if merged.checked().is_ok() { (Winner::Merged, Some(value)) } else { (Winner::Undecided, None) }
+        }
+    };
+    Settled { winner, merged, rule, by }
+}
+
+/// Settles whether the record is there: what it was before, ours, theirs; none where a side deletes it.
+pub(super) fn settle_life(
+    key: &RecordKey,
+    rules: &EntityRules,
+    [base, ours, theirs]: [Option<&Fields>; 3],
+    two: Two,
+) -> Settled {
+    let function = rules.function.as_ref();
+    let rule = if function.is_some() { Policy::Function } else { rules.policy };
+    let by = function.map(|function| settled_by(None, function));
+    let winner = match rule {
+        Policy::ServerWins => Winner::Remote,
+        Policy::DeviceWins => Winner::Local,
+        Policy::Manual => Winner::Undecided,
+        Policy::Function => {
+            let value = |fields: Option<&Fields>| {
+                fields.map_or(Value::Null, |fields| Value::Object(fields.clone().into_map()))
+            };
+            let (base, ours, theirs) = (value(base), value(ours), value(theirs));
+            let meeting = meeting(key, None, [&base, &ours, &theirs], two);
+            match function.map(|function| function.settle(&meeting)) {
+                Some(Ruling::Mine) => Winner::Local,
+                Some(Ruling::Theirs) => Winner::Remote,
+                Some(Ruling::Ask) => Winner::Undecided,
+                Some(Ruling::Merged(_)) | None => two.later(),
+            }
+        }
+        _ => two.later(),
+    };
+    Settled { winner, merged: None, rule, by }
+}
+
+fn meeting<'a>(
+    key: &'a RecordKey,
+    field: Option<&'a str>,
+    [base, mine, theirs]: [&'a Value; 3],
+    two: Two,
+) -> Meeting<'a> {
+    Meeting {
+        key,
+        field,
+        base,
+        mine,
+        theirs,
+        mine_edited_at: two.ours.edited_at,
+        theirs_edited_at: two.theirs.edited_at,
+        mine_is_later: two.later() == Winner::Local,
+    }
+}
+
+fn settled_by(field: Option<&str>, function: &ConflictFunction) -> SettledBy {
+    SettledBy { field: field.map(str::to_owned), function: function.name().to_owned() }
+}
+
+fn by_policy(rule: Policy, ours: &Value, theirs: &Value, two: Two) -> (Winner, Option<Value>) {
+    // Numbers that are equal, however they are written, or too close to tell apart fall to the later write: whatever decided
+    // by who asks would have two devices settle the same two writes differently.
+    let by_number = |wins: Ordering| match compare_numbers(ours, theirs) {
+        Some(Ordering::Equal) | None => two.later(),
+        Some(order) if order == wins => Winner::Local,
+        Some(_) => Winner::Remote,
+    };
+    let winner = match rule {
+        Policy::LastWriteWins | Policy::Function => two.later(),
+        Policy::ServerWins => Winner::Remote,
+        Policy::DeviceWins => Winner::Local,
+        Policy::Manual => Winner::Undecided,
+        Policy::Max => by_number(Ordering::Greater),
+        Policy::Min => by_number(Ordering::Less),
+        Policy::AppendUnique => match (ours, theirs) {
+            (Value::Array(ours), Value::Array(theirs)) => {
+                let missing = ours.iter().filter(|item| !theirs.contains(item));
+                let merged = theirs.iter().chain(missing).cloned().collect();
+                return (Winner::Merged, Some(Value::Array(merged)));
+            }
+            _ => two.later(),
+        },
+    };
+    (winner, None)
+}
+
+/// Compares two numbers, whole ones exactly; `None` if one is none.
+fn compare_numbers(one: &Value, other: &Value) -> Option<Ordering> {
+    if let (Some(one), Some(other)) = (one.as_i64(), other.as_i64()) {
+        return Some(one.cmp(&other));
+    }
+    if let (Some(one), Some(other)) = (one.as_u64(), other.as_u64()) {
+        return Some(one.cmp(&other));
+    }
+    one.as_f64()?.partial_cmp(&other.as_f64()?)
+}
+
+#[cfg(test)]
+mod tests;

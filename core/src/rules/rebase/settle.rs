@@ -1,0 +1,85 @@
+//! What ends since nothing of it is left to send.
+//!
+//! | what waits and | ends as |
+//! |---|---|
+//! | is what the server has already | annulled: no effect |
+//! | is below what the server has | superseded |
+//!
+//! Invariants:
+//! 1. A dead letter and an op without an answer never end here.
+//! 2. What a deletion of ours covered ends with it.
+//! 3. A creation never ends and leaves alone the deletion of ours over which it was made.
+
+use super::{Output, Standing, Subject};
+use crate::entry::AnnulledReason;
+use crate::fields::InvalidFields;
+use crate::record::{Does, Life, Registers, TailOp};
+
+impl Subject<'_> {
+    /// Ends what waits and has nothing left to say.
+    pub(super) fn settle(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
+        for number in 0..self.ops.len() {
+            let op = self.op(number);
+            if !op.standing.waits() || is_left(&op.tail, &self.after) {
+                continue;
+            }
+            let Some(ending) = self.ending_with(number) else { continue };
+            if is_so_already(&op.tail, &self.after) {
+                self.annul(&ending, AnnulledReason::NoEffect, out);
+            } else {
+                ending.into_iter().rev().try_for_each(|number| self.supersede(number, out))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the ops that end with one of which nothing is left, oldest first; `None` if it has to stay, since a deletion that it
+    /// covers has no end yet.
+    fn ending_with(&self, number: usize) -> Option<Vec<usize>> {
+        let mut ending = vec![number];
+        if self.op(number).tail.writes.does == Does::Creates {
+            ending.extend(self.deletions_shown_without(number));
+            if !ending.iter().all(|number| self.op(*number).standing.waits()) {
+                return None;
+            }
+        }
+        for deletion in ending.clone().into_iter().filter(|number| self.op(*number).tail.deletes()) {
+            // One that was raised above the deletion since is not covered by it.
+            let covers = self.op(deletion).tail.writes.greatest();
+            let is_covered = |earlier: &usize| {
+                let earlier = self.op(*earlier);
+                earlier.standing.waits() && earlier.tail.writes.greatest() < covers
+            };
+            ending.extend((0..deletion).filter(is_covered));
+        }
+        ending.sort_unstable();
+        ending.dedup();
+        Some(ending)
+    }
+
+    /// Returns our deletions that the app would read if a creation ended alone.
+    fn deletions_shown_without(&self, creation: usize) -> Vec<usize> {
+        let stays = |number: &usize| self.op(*number).standing != Standing::Ended && *number != creation;
+        let creates = |number: &usize| self.op(*number).tail.writes.does == Does::Creates;
+        let later_creation =
+            |deletion: usize| (deletion + 1..self.ops.len()).any(|later| stays(&later) && creates(&later));
+        let deletions = (0..creation).filter(stays).filter(|number| self.op(*number).tail.deletes());
+        deletions.filter(|deletion| !later_creation(*deletion)).collect()
+    }
+}
+
+/// Returns whether anything is left of an op that waits. A creation of a record that nobody knows is always something.
+fn is_left(op: &TailOp, after: &Registers) -> bool {
+    op.writes.are_left(after) || op.writes.does == Does::Creates && after.life == Life::Unknown
+}
+
+/// Returns whether the server has what an op says.
+fn is_so_already(op: &TailOp, after: &Registers) -> bool {
+    match op.writes.does {
+        Does::Deletes => !after.is_live(),
+        Does::Creates | Does::Edits => {
+            after.is_live() && op.named.iter().all(|(name, value)| after.value_of(name) == value)
+        }
+        Does::Nothing => false,
+    }
+}

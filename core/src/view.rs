@@ -1,0 +1,41 @@
+//! What the rules need to read of a book. Whoever keeps one implements it, and needs no rule for that.
+
+use crate::entry::FieldsSource;
+use crate::fields::{FieldsJson, InvalidFields};
+use crate::ids::{OpId, UnitId};
+use crate::names::RecordKey;
+use crate::numbers::Version;
+use crate::op::{OpContent, OpPlace};
+use crate::rows::{RecordRow, UnitRow};
+
+/// What rules may read of a book.
+pub trait View {
+    /// What goes wrong when the book cannot be read.
+    type Error: From<InvalidFields>;
+
+    /// Returns a record's row, or `None` if nothing is known of the record.
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Self::Error>;
+
+    /// Returns the version of a record that is confirmed, if any is.
+    fn confirmed_version(&mut self, key: &RecordKey) -> Result<Option<Version>, Self::Error> {
+        Ok(self.record(key)?.and_then(|row| row.version()))
+    }
+
+    /// Returns whether a record may have a tail, or may be one that a former server had: whether a change of it needs to
+    /// be judged at all. Never wrongly says no; a view that cannot tell without reading the row says yes.
+    fn may_need_judging(&mut self, _: &RecordKey) -> Result<bool, Self::Error> {
+        Ok(true)
+    }
+
+    /// Returns a unit without a final answer.
+    fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, Self::Error>;
+
+    /// Returns the unit without a final answer that holds this op.
+    fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Self::Error>;
+
+    /// Returns what an op of the log does.
+    fn op(&mut self, place: OpPlace) -> Result<OpContent, Self::Error>;
+
+    /// Returns frozen fields; `None` for a change without fields or with erased ones.
+    fn fields(&mut self, source: FieldsSource) -> Result<Option<FieldsJson>, Self::Error>;
+}

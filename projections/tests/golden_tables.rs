@@ -1,0 +1,166 @@
+//! What the golden logs fold to, row by row: an entry that was written once folds to the same rows
+//! for ever. A difference here means that books fold to other tables than before: then
+//! `FOLD_VERSION` is raised, so that each is folded anew. The log with every variant of the meta
+//! part is left out: no book could have written it, so it does not fold.
+//!
+//! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-projections --test golden_tables` writes the files.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
+use std::path::PathBuf;
+
+use fieldbook_core::log::{ENTRIES, EXPORT_MAGIC};
+use fieldbook_core::record::{Pending, SentFor};
+use fieldbook_core::rows::{ConflictRow, FOLD_VERSION, RecordRow, UnitRow, Visible};
+use fieldbook_core::{EntityRules, EntityType, FieldsJson, Reference, Schema, Seq};
+use fieldbook_projections::{Rebuilt, fold};
+use redb::ReadableDatabase;
+use redb::backends::InMemoryBackend;
+
+/// A lead refers to a company.
+fn schema() -> Schema {
+    let company = EntityType::parse("company").unwrap();
+    let references = vec![Reference { field: "company".to_owned(), entity: company }];
+    let rules = EntityRules { references, ..EntityRules::default() };
+    Schema::open(EntityRules::default()).declare(EntityType::parse("lead").unwrap(), rules)
+}
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2").join(name)
+}
+
+/// Folds an exported log.
+fn folded(mut log: &[u8]) -> Rebuilt {
+    let database = redb::Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    log = log.strip_prefix(EXPORT_MAGIC).unwrap();
+    for seq in 1.. {
+        let Some((length, rest)) = log.split_first_chunk() else { break };
+        let (entry, rest) = rest.split_at(usize::try_from(u32::from_le_bytes(*length)).unwrap());
+        drop(transaction.open_table(ENTRIES).unwrap().insert(seq, entry).unwrap());
+        log = rest;
+    }
+    transaction.commit().unwrap();
+    let entries = database.begin_read().unwrap().open_table(ENTRIES).unwrap();
+    fold(&entries, &schema(), Seq::new(u64::MAX), |_| {}).unwrap()
+}
+
+/// The tables as text. Values are left out of what is printed of a row for debugging, so they are
+/// put in from it.
+struct Text(String);
+
+impl Text {
+    fn of(rebuilt: &Rebuilt) -> String {
+        let mut text = Self(format!("fold version {FOLD_VERSION}\n"));
+        let tables = rebuilt.tables();
+        text.table("records", &tables.records.iter().collect::<BTreeMap<_, _>>(), |row| in_record(row));
+        text.table("units", &tables.units, in_unit);
+        text.table("conflicts", &tables.conflicts, in_conflict);
+        text.table("dead letters", &tables.dead_letters, |_| Vec::new());
+        text.table("cursors", &tables.cursors, |_| Vec::new());
+        text.table("tail", rebuilt.tail(), |_| Vec::new());
+        let history: BTreeMap<_, _> = rebuilt.history().map(|row| (row, ())).collect();
+        text.keys("history", history.keys());
+        text.keys("aside", tables.aside.iter());
+        write!(text.0, "\n== state\n\n{:#?}\n", tables.state).unwrap();
+        text.0
+    }
+
+    fn table<K: Debug, R: Debug>(
+        &mut self,
+        name: &str,
+        rows: &BTreeMap<K, R>,
+        values: impl Fn(&R) -> Vec<&FieldsJson>,
+    ) {
+        write!(self.0, "\n== {name}\n").unwrap();
+        for (key, row) in rows {
+            let mut printed = format!("{row:#?}");
+            for value in values(row) {
+                let hidden = format!("{value:?}");
+                let shown = format!("Fields {}", value.as_str());
+                assert!(printed.contains(&hidden), "{hidden} in {printed}");
+                printed = printed.replacen(&hidden, &shown, 1);
+            }
+            assert!(!printed.contains("FieldsJson("), "a value is left out: {printed}");
+            write!(self.0, "\n{key:?}\n{printed}\n").unwrap();
+        }
+    }
+
+    fn keys<K: Debug>(&mut self, name: &str, keys: impl Iterator<Item = K>) {
+        write!(self.0, "\n== {name}\n\n").unwrap();
+        keys.for_each(|key| writeln!(self.0, "{key:?}").unwrap());
+    }
+}
+
+/// The values of a row, in the order of its members.
+fn in_record(row: &RecordRow) -> Vec<&FieldsJson> {
+    let mut values: Vec<_> = row.confirmed.iter().map(|confirmed| &confirmed.fields).collect();
+    if let Visible::Own(fields) = &row.visible {
+        values.push(fields);
+    }
+    values.extend(row.tail.iter().flat_map(in_pending));
+    values
+}
+
+fn in_pending(pending: &Pending) -> Vec<&FieldsJson> {
+    let upcast = pending.upcast.as_ref().map(|upcast| &upcast.fields);
+    let own = [pending.given.as_ref(), pending.brings_back.as_ref(), upcast];
+    own.into_iter().flatten().chain(pending.given_up.as_ref().and_then(in_sent_for)).collect()
+}
+
+fn in_sent_for(sent_for: &SentFor) -> Option<&FieldsJson> {
+    sent_for.record.as_ref().map(|record| &record.fields)
+}
+
+fn in_unit(row: &UnitRow) -> Vec<&FieldsJson> {
+    row.changes.iter().filter_map(|change| in_sent_for(&change.sent_for)).collect()
+}
+
+fn in_conflict(row: &ConflictRow) -> Vec<&FieldsJson> {
+    [&row.base, &row.local, &row.remote].into_iter().chain(&row.merged).collect()
+}
+
+#[test]
+fn the_golden_logs_fold_to_their_golden_tables() {
+    for name in ["example", "every-fold", "another-server"] {
+        let log = std::fs::read(golden(name).with_extension("log")).unwrap();
+        let tables = Text::of(&folded(&log));
+        let path = golden(name).with_extension("tables");
+        if std::env::var_os("FIELDBOOK_WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, &tables).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let differs = tables.lines().zip(expected.lines()).find(|(now, then)| now != then);
+        assert!(tables == expected, "{name} folds to other tables, first {differs:?}: see FOLD_VERSION");
+    }
+}
+
+/// Of what stands in the tables, not of what an entry says: a decision that changes no row proves
+/// nothing here.
+#[test]
+fn every_record_of_the_golden_log_shows_what_became_of_it() {
+    let rebuilt = folded(&std::fs::read(golden("every-fold.log")).unwrap());
+    let row = |id: &str| {
+        let found = rebuilt.tables().records.iter().find(|(key, _)| key.id.as_str() == id);
+        found.map(|(_, row)| row.clone()).unwrap()
+    };
+    let pending = |id: &str| row(id).tail.first().cloned().unwrap();
+    let ended = ["acked", "superseded", "annulled", "discarded"];
+    assert!(ended.iter().all(|id| row(id).tail.is_empty()));
+    assert_eq!(pending("dropped").dropped, ["name"]);
+    assert!(pending("emptied").emptied && pending("dead").dead && !pending("retried").dead);
+    assert!(pending("raised").given.is_some() && !pending("raised").raised.is_empty());
+    assert!(pending("given-up").given_up.is_some() && pending("dead").given_up.is_none());
+    assert!(pending("brought-back").brings_back.is_some() && row("brought-back").image().is_some());
+    assert!(pending("upcast").upcast.is_some());
+    assert_eq!(
+        pending("replaced").cleared,
+        ["phone", "stage", "taken_away"],
+        "also what was taken away before"
+    );
+    assert!(row("made-anew").tail.last().unwrap().cleared_at.is_some());
+    let company = |id: &str| rebuilt.tail().values().find(|row| row.key.id.as_str() == id).unwrap();
+    assert_eq!(company("refers").references, [], "theirs is later");
+}

@@ -1,0 +1,49 @@
+//! One path through a world, chosen from outside, to where it comes to rest.
+
+use super::explore::STEPS_TO_REST;
+use super::law::{Broken, Law};
+use super::state::State;
+use super::tell;
+use super::world::{Ground, World};
+
+/// Walks one path of at most `steps` steps: `choose` picks one of so many actions, or ends it. From there it goes on without faults.
+/// Returns the laws that it breaks, but for those that the world does not keep yet, with the steps that led there.
+pub fn stroll(
+    world: &World,
+    steps: usize,
+    mut choose: impl FnMut(usize) -> Option<usize>,
+) -> (Vec<Broken>, String) {
+    let ground = Ground::asking(world, false);
+    let mut state = match State::first(&ground) {
+        Ok(state) => state,
+        Err(broken) => return (vec![broken], String::new()),
+    };
+    let mut path = Vec::new();
+    let fails = |broken: Vec<Broken>| -> Vec<_> {
+        broken.into_iter().filter(|broken| !world.not_yet.contains(&broken.law)).collect()
+    };
+    for step in 0..steps + STEPS_TO_REST {
+        let next = if step < steps {
+            let actions = state.actions(&ground);
+            let chosen = if actions.is_empty() { None } else { choose(actions.len()) };
+            chosen.and_then(|number| actions.get(number).copied())
+        } else {
+            None
+        };
+        let next = next.and_then(|action| Some((action, state.act(&ground, action)?)));
+        let by_itself = || state.by_itself().find_map(|action| Some((action, state.act(&ground, action)?)));
+        let Some((action, came)) = next.or_else(by_itself) else {
+            return (fails(state.check_at_rest(&ground)), tell::path(&ground, &path));
+        };
+        path.push(action);
+        let mut broken = came.broken;
+        broken.extend(came.state.check(&ground));
+        let broken = fails(broken);
+        if !broken.is_empty() {
+            return (broken, tell::path(&ground, &path));
+        }
+        state = came.state;
+    }
+    let what = format!("{STEPS_TO_REST} steps without a fault do not bring it to rest");
+    (vec![Broken::new(Law::Rest, what)], tell::path(&ground, &path))
+}
