@@ -134,12 +134,12 @@ pub(super) fn request_with_units(
     }
     let mut new = Vec::new();
     let (seq, now) = (session.next_seq(), session.now.wall);
-    let frozen = {
+    let mut frozen = {
         let (mut view, randomness) = session.view();
         freeze(&mut view, &groups, seq, now, randomness)?
     };
     new.extend(frozen.planned.units.iter().map(|unit| unit.id));
-    let too_large = frozen.too_large.clone();
+    let too_large = std::mem::take(&mut frozen.too_large);
     for draft in frozen.into_drafts() {
         session.append(draft, Hlc::ZERO)?;
     }

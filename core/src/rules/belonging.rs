@@ -142,7 +142,7 @@ pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Result<Vec<Decisio
     let named = tenant.is_some() || state.server != Some((server, epoch));
     let mut decisions = lifted(state);
     decisions.push(Decision::ServerAccepted { server: named.then_some((server, epoch)) });
-    // Another life of the book's own server has the same tenants: whose token asks next must not decide it anew.
+    // Another life of the book's own server has the same tenants. Whose token asks next must not change whose the book is.
     let is_same = state.server.is_some_and(|(known, _)| known == server) && named;
     let tenant = tenant.or(state.tenant.filter(|_| is_same));
     decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));

@@ -62,11 +62,14 @@ pub struct Frozen {
 impl Frozen {
     /// Returns the entries that say so: the plan, and what falls with it.
     pub fn into_drafts(self) -> Vec<Draft> {
-        let is_empty = self.planned.units.is_empty() && self.planned.annulled.is_empty();
-        let plan = Draft { meta: Meta::Control(Control::Planned(self.planned)), items: self.items };
-        let fallen = Draft::control(Control::Decided(self.fallen.clone()));
-        let plan = (!is_empty).then_some(plan).into_iter();
-        plan.chain((!self.fallen.is_empty()).then_some(fallen)).collect()
+        let mut drafts = Vec::new();
+        if !self.planned.units.is_empty() || !self.planned.annulled.is_empty() {
+            drafts.push(Draft { meta: Meta::Control(Control::Planned(self.planned)), items: self.items });
+        }
+        if !self.fallen.is_empty() {
+            drafts.push(Draft::control(Control::Decided(self.fallen)));
+        }
+        drafts
     }
 }
 

@@ -30,7 +30,7 @@ use crate::rows::StateRow;
 use crate::time::WallTime;
 
 /// Takes away cursors that must not move. `began_here` says that a request which named one cursor for everything began where the
-/// book stands now; an empty cursor names the beginning. `known` reads where each entity type stands.
+/// book stands now; an empty cursor names the beginning. `known` reads where each entity type stands, for a request that names none.
 ///
 /// # Errors
 /// What `known` fails with.
@@ -43,9 +43,10 @@ pub fn drop_late_cursors<E>(
     match &request.others {
         // The book has read on since, for all entity types at once.
         Some(_) if !began_here => answer.cursors.clear(),
-        Some(others) if !others.as_bytes().is_empty() => {}
-        _ if answer.cursors.is_empty() => {}
-        _ => {
+        // It began where the book stands: its cursors are the book's.
+        Some(_) => answer.cursors.retain(|entity, cursor| request.cursors.get(entity) != Some(&*cursor)),
+        None if answer.cursors.is_empty() => {}
+        None => {
             let known = known()?;
             answer.cursors.retain(|entity, cursor| {
                 let place = known.get(entity);

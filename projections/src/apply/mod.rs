@@ -37,7 +37,7 @@ use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
 use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
-use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
+use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
@@ -118,18 +118,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         };
         let said = text.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))?;
         let said = said.unwrap_or_default();
-        let earlier =
-            RecordRow { tail: seen.to_vec(), confirmed: row.confirmed.clone(), ..RecordRow::default() };
-        let tail = self.tail_ops(&earlier)?;
+        let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
-        let shown = confirmed.with(tail.iter().map(|op| &op.writes));
-        let written = tail.iter().flat_map(|op| op.writes.fields.keys());
         // Where the record was deleted and made anew more than once, none of it comes back.
-        let (read, known) =
-            (tail.iter().filter_map(|op| op.writes.brings_back.as_ref()), confirmed.fields.keys());
-        let read: BTreeSet<String> = read.flat_map(|read| read.names().map(str::to_owned)).collect();
-        let names: BTreeSet<&String> = shown.fields.keys().chain(written).chain(known).chain(&read).collect();
-        pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
+        let written = tail.iter().flat_map(|op| op.writes.fields.keys().map(String::as_str));
+        let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(Fields::names);
+        let known = confirmed.fields.keys().map(String::as_str);
+        let names: BTreeSet<&str> = written.chain(read).chain(known).collect();
+        pending.cleared = names.into_iter().filter(|name| !said.has(name)).map(str::to_owned).collect();
         pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())
     }

@@ -31,12 +31,8 @@ impl Subject<'_> {
         let greatest = ops.iter().map(|number| self.op(*number).tail.writes.greatest());
         let ours_at = greatest.max().unwrap_or_default();
         let two = Two { ours: ours_at, theirs: self.after.stamp };
-        let nothing = Fields::new();
         let (base, theirs) = (since.image(), self.after.image());
-        let mut said = Fields::new();
-        for number in ops {
-            said.compose(self.op(*number).tail.named.clone());
-        }
+        let said = self.said_by(ops);
         let mine = (!deletes).then_some(&said);
         let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
         let is_covered = |op: &super::Op| {
@@ -54,7 +50,7 @@ impl Subject<'_> {
             base: base.clone().unwrap_or_default(),
             local: if deletes { Fields::new() } else { said },
             remote: theirs.clone().unwrap_or_default(),
-            merged: nothing,
+            merged: Fields::new(),
             functions: by.into_iter().collect(),
         };
         if deletes && winner == Winner::Local {
@@ -77,6 +73,13 @@ impl Subject<'_> {
         Ok(())
     }
 
+    /// Returns what ops name, the later ones over the earlier.
+    fn said_by(&self, ops: &[usize]) -> Fields {
+        let mut said = Fields::new();
+        ops.iter().for_each(|number| said.compose(self.op(*number).tail.named.clone()));
+        said
+    }
+
     /// Two deletions are no conflict. If ours stays, edits of ours that it covers end on record: they must not go over theirs before ours
     /// does, and a person can take ours back.
     pub(super) fn lose_covered(
@@ -92,9 +95,7 @@ impl Subject<'_> {
         if covered.is_empty() {
             return Ok(());
         }
-        let mut local = Fields::new();
-        covered.iter().for_each(|number| local.compose(self.op(*number).tail.named.clone()));
-        let base = since.image().unwrap_or_default();
+        let (base, local) = (since.image().unwrap_or_default(), self.said_by(&covered));
         let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
         self.record(&covered, found, out);
         self.lose_whole(&covered, out)

@@ -15,9 +15,14 @@ impl Subject<'_> {
     pub(super) fn stay_above_own(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
         for number in 0..self.ops.len() {
             let op = self.op(number);
+            if !op.standing.waits() && !op.standing.is_dead() {
+                continue;
+            }
+            let is_earlier =
+                |op| self.ops.iter().take(number).any(|earlier: &super::Op| earlier.tail.op.id == op);
+            // Compared first: of a long tail next to nothing is passed by, and who wrote it is looked for in all of it.
             let is_passed_by = |there: EditStamp, here: EditStamp| {
-                let is_earlier = self.ops.iter().take(number).any(|earlier| earlier.tail.op.id == there.op);
-                there > here && is_earlier && self.is_own(there)
+                there > here && is_earlier(there.op) && self.is_own(there)
             };
             let writes = &op.tail.writes;
             let passed =
@@ -26,8 +31,7 @@ impl Subject<'_> {
             let (names, there): (Vec<_>, Vec<_>) =
                 passed.map(|(name, there, _)| (name.clone(), there)).unzip();
             let is_whole = op.tail.deletes() && is_passed_by(self.after.stamp, writes.stamp);
-            let can_be_raised = op.standing.waits() || op.standing.is_dead();
-            if !can_be_raised || names.is_empty() && !is_whole {
+            if names.is_empty() && !is_whole {
                 continue;
             }
             let there = there.into_iter().max().unwrap_or(self.after.stamp);

@@ -261,23 +261,15 @@ impl Model {
             (OpKind::Create, Some(_)) => held.tail.len() - 1,
             _ => return,
         };
-        let before = Held {
-            tail: held.tail.iter().take(earlier).cloned().collect(),
-            confirmed: held.confirmed.clone(),
-            ..Held::default()
-        };
-        let mut shown = before.with_tail(|op| self.ops.get(op)).unwrap_or_default();
-        // Of what was taken away below the floor nobody is told.
-        let floor = shown.floor;
-        shown.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
-        let written = before.tail.iter().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
-        let written = written.flat_map(BTreeMap::into_keys);
-        let read = before.tail.iter().filter_map(|held| held.brings_back.clone());
+        let before = held.tail.iter().take(earlier);
+        let written = before.clone().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
+        let read = before.filter_map(|held| held.brings_back.clone()).flatten().map(|(name, _)| name);
         let mut known = held.confirmed.clone().unwrap_or_default();
+        // Of what was taken away below the floor nobody is told.
         let floor = known.floor;
         known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
-        let names = shown.fields.into_keys().chain(written).chain(known.fields.into_keys());
-        let names: BTreeSet<String> = names.chain(read.flatten().map(|(name, _)| name)).collect();
+        let names = written.flat_map(BTreeMap::into_keys).chain(read).chain(known.fields.into_keys());
+        let names: BTreeSet<String> = names.collect();
         let said = self.ops.get(&waiting.op).map(|op| op.fields.clone()).unwrap_or_default();
         waiting.cleared = names.into_iter().filter(|name| !said.contains_key(name)).collect();
         waiting.cleared_at = deletion.filter(|_| kind == OpKind::Create).map(Waiting::stamp);
@@ -346,8 +338,14 @@ fn is_upkeep(meta: &Meta) -> bool {
         use Decision::{Annulled, BroughtBack, Conflicted, Dropped, Parked, Raised, Superseded};
         matches!(
             decision,
-            Conflicted(_) | Dropped { .. } | Raised { .. } | BroughtBack { .. } | Superseded { .. }
-        ) || matches!(decision, Annulled(_) | Parked { .. })
+            Annulled(_)
+                | BroughtBack { .. }
+                | Conflicted(_)
+                | Dropped { .. }
+                | Parked { .. }
+                | Raised { .. }
+                | Superseded { .. }
+        )
     };
     // An answer lowers stamps in a commit of its own, and may fail after that.
     let lowers = matches!(decisions.as_slice(), [Decision::Restamped { .. }]);
