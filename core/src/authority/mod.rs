@@ -169,7 +169,8 @@ pub fn exchange<S: AuthorityState>(
 /// Checks a request, anchors its head and applies its units.
 ///
 /// # Errors
-/// [`ExchangeError`]; the transaction around `state` is then to be given up.
+/// [`ExchangeError::Refused`]: nothing was written, so that others may share the transaction. After any other error the
+/// transaction around `state` is to be given up.
 pub fn accept<S: AuthorityState>(
     state: &mut S,
     request: &ExchangeRequest,
@@ -182,11 +183,13 @@ pub fn accept<S: AuthorityState>(
     if accepted.for_another_life {
         return Ok(accepted);
     }
-    if let Device::New(fingerprint) = device::know(state, request)? {
+    // Whatever refuses comes before the first write.
+    let device = device::know(state, request)?;
+    let verdict = judge_head(state, request)?;
+    if let Device::New(fingerprint) = device {
         state.set_device_key(&request.device, &fingerprint).map_err(ExchangeError::State)?;
         accepted.wrote = true;
     }
-    let verdict = judge_head(state, request)?;
     match verdict {
         Some(head::Verdict::Forked(anchored)) => {
             accepted.forked = Some(anchored);

@@ -41,6 +41,8 @@ pub(super) fn read<S: AuthorityRead>(
     let mut page = Page::default();
     let limit = usize::try_from(request.page_limit.min(quota.page_changes)).unwrap_or(usize::MAX);
     if limit == 0 {
+        // Nothing was looked at: who asked for a page asks again.
+        page.more = request.page_limit > 0;
         return Ok(page);
     }
     let entities = state.entities().map_err(ExchangeError::State)?;

@@ -52,13 +52,14 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
 }
 
 impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
+    /// Opens the tables for the local tenant; [`Self::turn_to`] goes on with another one.
     pub(super) fn write(
         transaction: &'t WriteTransaction,
-        tenant: &Tenant,
         identity: (ServerId, ServerEpoch),
     ) -> Result<Self, StateError> {
+        let tenant = Tenant::local();
         Ok(Self {
-            tenant: tables::tenant_key(tenant),
+            tenant: tables::tenant_key(&tenant),
             identity,
             tenant_id: tenant.id(&identity.0),
             records: transaction.open_table(tables::RECORDS)?,
@@ -71,6 +72,14 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             witnessed: Some(transaction.open_table(tables::WITNESSED)?),
             times: Some(transaction.open_table(tables::TIMES)?),
         })
+    }
+}
+
+impl<T> TenantState<T> {
+    /// Goes on with another tenant's part of the same transaction.
+    pub(super) fn turn_to(&mut self, tenant: &Tenant) {
+        self.tenant = tables::tenant_key(tenant);
+        self.tenant_id = tenant.id(&self.identity.0);
     }
 }
 

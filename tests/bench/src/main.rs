@@ -4,6 +4,7 @@
 //! gives the right answer, since a wrong one is no measurement.
 
 mod benchmarks;
+mod commits;
 mod fieldbook;
 mod first_sync;
 mod peer;
@@ -51,6 +52,7 @@ struct Arguments {
 }
 
 const FIRST_SYNC: &str = "first sync of 100,000 records";
+const COMMITS: &str = "server, one unit a request";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -68,14 +70,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     if arguments.list {
-        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC]);
+        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC, COMMITS]);
         print(&names.collect::<Vec<_>>().join("\n"));
         return Ok(());
     }
     if !BENCHMARKS
         .iter()
         .map(|benchmark| benchmark.name)
-        .chain([FIRST_SYNC])
+        .chain([FIRST_SYNC, COMMITS])
         .any(|name| name.contains(&arguments.only))
     {
         return Err(Failure::NoSuchBenchmark);
@@ -88,19 +90,23 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         say(&format!("{} ...", benchmark.name));
         lines.push(Line { benchmark, times: (benchmark.run)(&setting)? });
     }
-    let synced = if FIRST_SYNC.contains(&arguments.only) && "fieldbook".contains(&arguments.peer) {
+    let mut served = report::Served::default();
+    let is_asked_for = |name: &str| name.contains(&arguments.only) && "fieldbook".contains(&arguments.peer);
+    if is_asked_for(FIRST_SYNC) {
         say(&format!("{FIRST_SYNC} ..."));
-        Some(first_sync::measure(&setting)?)
-    } else {
-        None
-    };
+        served.first_sync = Some(first_sync::measure(&setting)?);
+    }
+    if is_asked_for(COMMITS) {
+        say(&format!("{COMMITS} ..."));
+        served.commits = commits::measure(&setting)?;
+    }
     if arguments.quick {
         say("every size was divided by 20: a look, not a measurement");
     }
     print(&if arguments.json {
-        format!("{:#}", report::json(&lines, synced.as_ref()))
+        format!("{:#}", report::json(&lines, &served))
     } else {
-        report::text(&lines, synced.as_ref())
+        report::text(&lines, &served)
     });
     Ok(())
 }

@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use crate::benchmarks::{Aim, Benchmark};
+use crate::commits::Commits;
 use crate::first_sync::FirstSync;
 use crate::peer::Contender;
 use crate::race::Time;
@@ -29,10 +30,19 @@ fn others() -> impl Iterator<Item = Contender> {
     Contender::ALL.into_iter().filter(|contender| *contender != Contender::Sqlite)
 }
 
-/// Draws the table and, below it, tells of the first sync.
-pub(crate) fn text(lines: &[Line], synced: Option<&FirstSync>) -> String {
+/// What was measured with a server, which has no peer here.
+#[derive(Default)]
+pub(crate) struct Served {
+    pub(crate) first_sync: Option<FirstSync>,
+    pub(crate) commits: Vec<Commits>,
+}
+
+/// Draws the table and, below it, tells of what was measured with a server.
+pub(crate) fn text(lines: &[Line], served: &Served) -> String {
     let table = if lines.is_empty() { String::new() } else { table(lines) };
-    table + &synced.map_or_else(String::new, first_sync)
+    let synced = served.first_sync.as_ref().map_or_else(String::new, first_sync);
+    let commits = served.commits.iter().map(|commits| format!("\n{}", commits.line(served.commits.first())));
+    table + &synced + &commits.collect::<String>()
 }
 
 fn first_sync(synced: &FirstSync) -> String {
@@ -83,7 +93,7 @@ fn table(lines: &[Line]) -> String {
 }
 
 /// Lists the same as JSON.
-pub(crate) fn json(lines: &[Line], synced: Option<&FirstSync>) -> Value {
+pub(crate) fn json(lines: &[Line], served: &Served) -> Value {
     let lines = lines.iter().map(|line| {
         let times = line.times.iter().map(|time| {
             json!({
@@ -108,7 +118,11 @@ pub(crate) fn json(lines: &[Line], synced: Option<&FirstSync>) -> Value {
             "peers": times.collect::<Vec<_>>(),
         })
     });
-    json!({ "benchmarks": lines.collect::<Vec<_>>(), "first_sync": synced })
+    json!({
+        "benchmarks": lines.collect::<Vec<_>>(),
+        "first_sync": served.first_sync,
+        "server_commits": served.commits,
+    })
 }
 
 /// Writes a time with a fitting unit.
