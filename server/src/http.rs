@@ -17,6 +17,7 @@
 mod body;
 mod line;
 mod problem;
+mod text;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -36,6 +37,7 @@ use tokio::time::timeout;
 
 use self::line::{Line, Notes};
 use self::problem::{Problem, json, refused, unreadable};
+use self::text::Text;
 use crate::door::{Guest, Share, Shares, Turn, Turns, UnderWay};
 use crate::limits::DoorLimits;
 use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
@@ -262,10 +264,11 @@ fn treat(app: &App, taken: Taken<'_>, notes: &Notes, work: &mut usize) -> Result
             quota.page_changes = 0;
         }
     }
-    let answer = app.store.answer(Incoming { quota: &quota, ..incoming }, accepted).map_err(failed)?;
-    notes.lock().changes = Some(answer.changes.len());
-    let mut bytes = Vec::with_capacity(512 + 400 * answer.changes.len());
-    serde_json::to_writer(&mut bytes, &answer).map_err(|_| problem::store_damaged("a record's fields"))?;
+    let mut text = Text::default();
+    let incoming = Incoming { quota: &quota, ..incoming };
+    let answer = app.store.answer(incoming, accepted, |change| text.add(&change)).map_err(failed)?;
+    notes.lock().changes = Some(text.changes);
+    let bytes = text.end(&answer).map_err(|_| problem::store_damaged("a record's fields"))?;
     *work = bytes.len().max(*work);
     Ok(bytes)
 }

@@ -46,7 +46,7 @@ use crate::fields::InvalidFields;
 use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::Version;
-use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome};
+use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome};
 use crate::time::WallTime;
 
 use device::Device;
@@ -248,11 +248,29 @@ pub fn answer<S: AuthorityRead>(
     quota: &Quota,
     accepted: Accepted,
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
+    let mut changes = Vec::new();
+    let answer = answer_by_change(state, request, now, quota, accepted, |change| changes.push(change))?;
+    Ok(ExchangeAnswer { changes, ..answer })
+}
+
+/// Does what [`answer`] does, but hands each change of the page on as it is read, and returns the answer without them: one that
+/// writes them at once has only one of them in memory.
+///
+/// # Errors
+/// [`ExchangeError`]; what was handed on is then void.
+pub fn answer_by_change<S: AuthorityRead>(
+    state: &S,
+    request: &ExchangeRequest,
+    now: WallTime,
+    quota: &Quota,
+    accepted: Accepted,
+    take: impl FnMut(Change),
+) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
     // Whoever holds a forked log has to decide first which life of it this is.
     let page = if accepted.forked.is_some() || accepted.for_another_life {
         page::Page::default()
     } else {
-        page::read(state, request, quota, &accepted.own)?
+        page::read(state, request, quota, &accepted.own, take)?
     };
     let (server, server_epoch) = state.identity().map_err(ExchangeError::State)?;
     let now = server_time(state, now)?;
@@ -265,7 +283,7 @@ pub fn answer<S: AuthorityRead>(
         tenant: state.tenant().map_err(ExchangeError::State)?,
         server_time: now,
         outcomes: accepted.outcomes,
-        changes: page.changes,
+        changes: Vec::new(),
         cursors: page.cursors,
         others: page.others,
         more: page.more,

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use fieldbook_core::authority::Accepted;
 use fieldbook_core::new_file::folder_of;
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{ServerEpoch, ServerId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -123,8 +123,9 @@ impl Keeper {
         &self,
         incoming: Incoming<'_>,
         accepted: Accepted,
+        take: impl FnMut(Change),
     ) -> Result<ExchangeAnswer, StoreExchangeError> {
-        self.with_store(|store| store.answer(incoming, accepted))
+        self.with_store(|store| store.answer(incoming, accepted, take))
     }
 
     /// Does something with the store if it is open, and takes it out of use if it fails at that.

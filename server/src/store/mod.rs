@@ -8,11 +8,15 @@
 //!
 //! What it is not: a history. It holds each record as it is now; who changed what is in the devices' logs.
 
+#[cfg(test)]
+mod growth;
 mod keeper;
 mod layout;
 mod opening;
 mod rounds;
 mod state;
+#[cfg(test)]
+mod support;
 mod tables;
 
 use std::io;
@@ -22,7 +26,7 @@ use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::new_file::{NewFileError, new_file};
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{SeededRandomness, ServerEpoch, ServerId, TenantId, WallTime, limits, system};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -222,16 +226,18 @@ impl Store {
         }
     }
 
-    /// Answers a request, with the page that it asks for, as the store is now: after the commit, and not in its way.
+    /// Answers a request as the store is now: after the commit, and not in its way. The changes of the page are handed on as they
+    /// are read, and are not in the answer that is returned.
     pub(crate) fn answer(
         &self,
         incoming: Incoming<'_>,
         accepted: Accepted,
+        take: impl FnMut(Change),
     ) -> Result<ExchangeAnswer, StoreExchangeError> {
         let Incoming { tenant, request, now, quota, .. } = incoming;
         let snapshot = self.database.begin_read().map_err(StateError::from)?;
         let state = TenantState::read(&snapshot, tenant, self.identity)?;
-        Ok(authority::answer(&state, request, now, quota, accepted)?)
+        Ok(authority::answer_by_change(&state, request, now, quota, accepted, take)?)
     }
 
     /// Closes the file, which makes the next opening instant.

@@ -116,7 +116,12 @@ fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer
     let (tenant, quota) = (Tenant::local(), Quota::default());
     let request = &Arc::new(request.clone());
     let incoming = Incoming { tenant: &tenant, request, now, caller: &Caller::Anyone, quota: &quota };
-    let exchange = || keeper.accept(incoming, None).and_then(|accepted| keeper.answer(incoming, accepted));
+    let mut changes = Vec::new();
+    let exchange = || {
+        let accepted = keeper.accept(incoming, None)?;
+        let answer = keeper.answer(incoming, accepted, |change| changes.push(change))?;
+        Ok(ExchangeAnswer { changes, ..answer })
+    };
     // It blocks, which no thread of the runtime may.
     std::thread::scope(|scope| scope.spawn(exchange).join().unwrap())
 }

@@ -1,70 +1,33 @@
 //! Exchanges that share a commit: what it costs, and what one of them does to the others.
 
-use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::protocol::{HeadClaim, Outcome, Unit, UnitChange};
 use fieldbook_core::{
     Actor, DeviceId, DeviceKey, Epoch, FieldsJson, Hash, Hlc, OpId, OpKind, RecordKey, RequestId, Seq,
     UnitId, Version, limits,
 };
-use redb::backends::InMemoryBackend;
-use redb::{ReadableDatabase, ReadableTable, StorageBackend};
+use redb::{ReadableDatabase, ReadableTable};
 
-use super::super::{fill_database, tables};
+use super::super::support::{Disk, IDENTITY};
+use super::super::tables;
 use super::*;
-
-/// A disk in memory that counts how often it was told to make things durable.
-#[derive(Debug, Clone, Default)]
-struct Disk {
-    bytes: Arc<InMemoryBackend>,
-    syncs: Arc<AtomicUsize>,
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.bytes.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.bytes.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.bytes.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.syncs.fetch_add(1, Ordering::SeqCst);
-        self.bytes.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.bytes.write(offset, data)
-    }
-}
 
 struct Bench {
     disk: Disk,
     database: Database,
 }
 
-const IDENTITY: (ServerId, ServerEpoch) = (ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
-
 impl Bench {
     fn new() -> Self {
         let disk = Disk::default();
-        let database = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
-        fill_database(&database).unwrap();
-        Self { disk, database }
+        Self { database: disk.database(), disk }
     }
 
     /// Tries some together and returns what that came to, how many were tried, and how often the disk was synced for it.
     fn tried(&self, jobs: &[Job]) -> (Result<Vec<Answer>, StateError>, usize, usize) {
-        let (before, mut tried) = (self.disk.syncs.load(Ordering::SeqCst), 0);
+        let (before, mut tried) = (self.disk.syncs(), 0);
         let done = commit_some(&self.database, IDENTITY, jobs, &mut tried);
-        (done, tried, self.disk.syncs.load(Ordering::SeqCst) - before)
+        (done, tried, self.disk.syncs() - before)
     }
 
     fn has(&self, key: &str) -> bool {
