@@ -174,3 +174,35 @@ fn exchanges_cost_the_same_at_ten_times_the_devices() {
     };
     holds_for(enrol, 300);
 }
+
+#[test]
+fn exchanges_cost_the_same_at_ten_times_the_entity_types() {
+    let spread = |grown: &mut Grown, types: u64| {
+        // The last ones are of one type: what is new on a page is what costs.
+        let records = (0..2_000).map(|number| match number {
+            0..1_000 => format!("type_{}/{number:06}", number % types),
+            _ => format!("lead/{number:06}"),
+        });
+        grown.send(records.map(|name| change(&name, OpKind::Create, None)).collect());
+    };
+    holds_for(spread, 10);
+}
+
+#[test]
+fn a_store_from_before_it_kept_when_types_were_changed_is_looked_through_and_then_keeps_it() {
+    let mut grown = Grown::new();
+    let names = ["lead/1", "note/1", "task/1"];
+    grown.send(names.map(|name| change(name, OpKind::Create, None)).to_vec());
+    let transaction = grown.store.database.begin_write().unwrap();
+    transaction.delete_table(super::tables::TYPES).unwrap();
+    transaction.commit().unwrap();
+    let keys = |answer: ExchangeAnswer| {
+        answer.changes.into_iter().map(|change| change.key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(grown.pull(1, 10)), ["note/1", "task/1"]);
+    grown.send(vec![change("lead/1", OpKind::Update, Some(1))]);
+    assert_eq!(keys(grown.pull(0, 10)), ["note/1", "task/1", "lead/1"]);
+    assert_eq!(keys(grown.pull(2, 10)), ["task/1", "lead/1"]);
+    assert_eq!(keys(grown.pull(3, 10)), ["lead/1"]);
+    assert!(grown.pull(4, 10).changes.is_empty());
+}
