@@ -136,7 +136,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
         row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
     }
     let log =
-        format!("{}, {} in use", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
+        format!("{}, {} on disk", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
     row!(listing, "log", log);
     let anchor = state.anchor.map_or_else(
         || "nothing yet".to_owned(),

@@ -32,5 +32,5 @@ pub use entries::{
 };
 pub use error::{StoreError, guarded};
 pub use export::{EXPORT_MAGIC, export, survey_export, verify_export};
-pub use store::{Store, StoreOptions, StoreStats, commit};
+pub use store::{Store, StoreOptions, commit};
 pub use verify::{Damage, DamageKind, Verified, survey, verify};
