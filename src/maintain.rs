@@ -6,14 +6,12 @@ use std::path::Path;
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
 use fieldbook_core::log::{
     Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, guarded,
-    read_head, verify,
+    read_entry, read_head, verify,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
 use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
-use fieldbook_projections::{
-    LogView, MemoryTables, Projections, Rebuilt, Snapshot, TableDump, Tables, fold, rebuild,
-};
+use fieldbook_projections::{MemoryTables, Projections, Rebuilt, Snapshot, TableDump, Tables, fold, rebuild};
 use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
@@ -151,23 +149,23 @@ impl Book {
         Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
     }
 
-    /// Folds the tables that lag behind the log up to its head.
+    /// Folds the tables that lag behind the log up to where its head is now, in parts: others write in between.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
     pub fn fold_lazy(&self) -> Result<(), Error> {
         let head = self.head()?.map_or(Seq::ZERO, |head| head.seq);
-        let folded = {
+        let folded = || {
             let state = self.shared.state();
             state.history_folded.min(state.tail_folded)
         };
-        if folded == head {
-            return Ok(());
+        while folded() < head {
+            self.shared.write_in_turn(|session| {
+                session.want_history();
+                Ok(())
+            })?;
         }
-        self.shared.write_in_turn(|session| {
-            session.want_history();
-            Ok(())
-        })
+        Ok(())
     }
 
     /// Writes the whole log as a stream that other programs can verify (`docs/log-format.md`). Returns how many entries.
@@ -196,9 +194,10 @@ impl Book {
     pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
         self.fold_lazy()?;
         let snapshot = self.snapshot()?;
-        let log = snapshot.log()?;
-        let entries = snapshot.history(key)?.into_iter().map(|seq| Ok(Entry::clone(&*log.existing(seq)?)));
-        entries.collect()
+        let log = snapshot.entries()?;
+        let missing = |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
+        let entries = snapshot.history(key)?.into_iter();
+        entries.map(|seq| Ok(read_entry(&log, seq)?.ok_or_else(|| missing(seq))?)).collect()
     }
 
     /// Folds the log up to an entry in memory: the book as it was then.

@@ -132,7 +132,7 @@ impl<'t> Session<'t> {
         touched
     }
 
-    /// Has the history folded in this round.
+    /// Has the next part of the history folded in this round.
     pub(crate) fn want_history(&mut self) {
         self.fold_history = true;
     }

@@ -7,6 +7,7 @@
 //! 1. Above the tail's mark the log holds intents only: every commit that ends an op, plans or decides folds the tail. So
 //!    opening a book reads the table and then only appends of the app, at most [`limits::LAZY_LAG`] of them.
 //! 2. The history's mark only says how much is left to do; whoever reads a history folds first.
+//! 3. The history is folded in parts, each in a commit of its own, so that writers wait for a part and not for all of a long log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,24 +80,29 @@ pub fn fold_tail(
     tables.put_state(state)
 }
 
-/// Folds the history's table up to the head.
+/// How many entries of the history are folded in a commit, and after how many rows it ends: each takes a few microseconds.
+const HISTORY_AT_ONCE: usize = 4_096;
+
+/// Folds the next part of the history's table, up to the head at most. The mark says how far it came.
 ///
 /// # Errors
 /// [`StoreError`] if a table or the log cannot be read or written.
 pub fn fold_history(tables: &mut DiskTables<'_>, log: &impl LogView, head: Seq) -> Result<(), StoreError> {
     let mut state = tables.state()?;
     let mut keys = Vec::new();
-    let mut seq = state.history_folded.next();
-    while seq <= head {
+    for _ in 0..HISTORY_AT_ONCE {
+        let seq = state.history_folded.next();
+        if seq > head || keys.len() >= HISTORY_AT_ONCE {
+            break;
+        }
         let entry = log.existing(seq)?;
         keys.extend(touched(&entry, log)?.into_iter().map(|key| tables::history_key(&key, seq)));
-        seq = seq.next();
+        state.history_folded = seq;
     }
     keys.sort_unstable();
     let table = tables.which(Which::History)?;
     // Keys name the entry, so none above the mark was ever in the table.
     write_sorted(table, keys.into_iter().map(|key| Ok(SortedRow::new(key, Vec::new()))))?;
-    state.history_folded = head;
     tables.put_state(state)
 }
 
