@@ -89,6 +89,27 @@ impl Grown {
         }
     }
 
+    /// Has so many devices claim a head, each with a key.
+    fn enrol(&mut self, devices: u64) {
+        self.send(creates(0..200));
+        for number in 0..devices {
+            let head = HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1), hash: Hash::ZERO };
+            let device = DeviceId::from_bytes(id(1_000_000 + number));
+            let key = Some(DeviceKey::from_seed(&blake3::hash(&number.to_le_bytes()).into()));
+            let claim = ExchangeRequest { device, device_key: key, head: Some(head), ..self.request() };
+            assert!(self.exchange(claim).receipt.is_some());
+        }
+    }
+
+    /// Puts records of so many entity types. The last ones are of one: it is what is new on a page that costs.
+    fn spread(&mut self, types: u64) {
+        let records = (0..2_000).map(|number| match number {
+            0..1_000 => format!("type_{}/{number:06}", number % types),
+            _ => format!("lead/{number:06}"),
+        });
+        self.send(records.map(|name| change(&name, OpKind::Create, None)).collect());
+    }
+
     fn pull(&self, after: u64, page_limit: u32) -> ExchangeAnswer {
         let others = Some(Cursor::new(after.to_be_bytes().to_vec()).unwrap());
         self.exchange(ExchangeRequest { others, page_limit, ..self.request() })
@@ -162,30 +183,12 @@ fn exchanges_cost_the_same_at_ten_times_the_tombstones() {
 
 #[test]
 fn exchanges_cost_the_same_at_ten_times_the_devices() {
-    let enrol = |grown: &mut Grown, devices| {
-        grown.send(creates(0..200));
-        for number in 0..devices {
-            let head = HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1), hash: Hash::ZERO };
-            let device = DeviceId::from_bytes(id(1_000_000 + number));
-            let key = Some(DeviceKey::from_seed(&blake3::hash(&number.to_le_bytes()).into()));
-            let claim = ExchangeRequest { device, device_key: key, head: Some(head), ..grown.request() };
-            assert!(grown.exchange(claim).receipt.is_some());
-        }
-    };
-    holds_for(enrol, 300);
+    holds_for(Grown::enrol, 300);
 }
 
 #[test]
 fn exchanges_cost_the_same_at_ten_times_the_entity_types() {
-    let spread = |grown: &mut Grown, types: u64| {
-        // The last ones are of one type: what is new on a page is what costs.
-        let records = (0..2_000).map(|number| match number {
-            0..1_000 => format!("type_{}/{number:06}", number % types),
-            _ => format!("lead/{number:06}"),
-        });
-        grown.send(records.map(|name| change(&name, OpKind::Create, None)).collect());
-    };
-    holds_for(spread, 10);
+    holds_for(Grown::spread, 10);
 }
 
 #[test]
@@ -205,4 +208,25 @@ fn a_store_from_before_it_kept_when_types_were_changed_is_looked_through_and_the
     assert_eq!(keys(grown.pull(2, 10)), ["task/1", "lead/1"]);
     assert_eq!(keys(grown.pull(3, 10)), ["lead/1"]);
     assert!(grown.pull(4, 10).changes.is_empty());
+}
+
+/// Prints what exchanges cost as a store grows, for `docs/benchmarks.md`.
+#[test]
+#[ignore = "it takes minutes: run it with --ignored --nocapture"]
+fn curves() {
+    for records in [1_000, 10_000, 100_000, 1_000_000] {
+        let mut grown = Grown::new();
+        grown.send(creates(0..records));
+        println!("{records} records: {:?}", grown.costs());
+    }
+    for devices in [1, 10, 100, 1_000, 10_000] {
+        let mut grown = Grown::new();
+        grown.enrol(devices);
+        println!("{devices} devices: {:?}", grown.costs());
+    }
+    for types in [1, 10, 100, 1_000] {
+        let mut grown = Grown::new();
+        grown.spread(types);
+        println!("{types} entity types: {:?}", grown.costs());
+    }
 }
