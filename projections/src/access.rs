@@ -4,6 +4,7 @@
 //! often it changed, in the order of their keys.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use fieldbook_core::codec::{self, Stored, StoredView};
 use fieldbook_core::entry::Winner;
@@ -67,6 +68,9 @@ pub struct DiskTables<'t> {
     places: HashMap<RecordKey, usize>,
     absent: Absent,
 }
+
+/// How many records of the whole table are in memory at a time where all of them are gone through.
+const ROWS_AT_ONCE: usize = 1_000;
 
 /// A record's row as this transaction has it.
 struct HeldRecord {
@@ -217,22 +221,17 @@ impl<'t> DiskTables<'t> {
         }
     }
 
-    /// Returns all records as this transaction has them, in the order of keys.
-    fn all_records(&mut self) -> Result<Vec<(RecordKey, RecordRow)>, StoreError> {
-        let mut rows = BTreeMap::new();
-        let table = self.which(Which::Records)?;
-        for row in table.iter().map_err(StoreError::during("reading rows"))? {
+    /// Returns the next records of the table with their keys, in the order of keys, after one; at most [`ROWS_AT_ONCE`]. What
+    /// this transaction holds of them is not in it.
+    fn stored_after(&mut self, after: &[u8]) -> Result<Vec<(Vec<u8>, RecordRow)>, StoreError> {
+        let after = (Bound::Excluded(after), Bound::Unbounded);
+        let rows = self.which(Which::Records)?.range::<&[u8]>(after);
+        let rows = rows.map_err(StoreError::during("reading rows"))?.take(ROWS_AT_ONCE);
+        let rows = rows.map(|row| {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
-            let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
-                what: "a key of a table that is folded from the log",
-                seq: None,
-                source: None,
-            })?;
-            rows.insert(key, Some(decode(stored.value())?));
-        }
-        let held = self.records.iter().filter(|(_, held)| held.changed);
-        rows.extend(held.map(|(key, held)| (key.clone(), held.row.clone())));
-        Ok(rows.into_iter().filter_map(|(key, row)| Some((key, row?))).collect())
+            Ok((key.value().to_vec(), decode(stored.value())?))
+        });
+        rows.collect()
     }
 
     fn get<T: Stored>(&mut self, which: Which, key: &[u8]) -> Result<Option<T>, StoreError> {
@@ -347,16 +346,44 @@ impl Tables for DiskTables<'_> {
         let during = StoreError::during::<redb::StorageError>;
         self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
         self.which(Which::Aside)?.retain(|_, _| false).map_err(during("forgetting what is aside"))?;
-        for (key, mut row) in self.all_records()? {
-            row.await_confirmation();
-            self.put_record(&key, Some(row))?;
+        // All of the book, of which only a part is in memory at a time. It is one commit, so there is no half of it.
+        let mut after = Vec::new();
+        loop {
+            let mut rows = self.stored_after(&after)?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            rows.iter_mut().for_each(|(_, row)| row.await_confirmation());
+            let rows = rows.iter().map(|(key, row)| {
+                Ok(SortedRow { key: key.clone(), value: Some(encode(row)?), is_new: false })
+            });
+            write_sorted(self.which(Which::Records)?, rows)?;
         }
+        let held = self.records.iter_mut().filter_map(|(_, held)| held.row.as_mut());
+        held.for_each(RecordRow::await_confirmation);
         Ok(())
     }
 
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError> {
-        let rows = self.all_records()?.into_iter();
-        Ok(rows.filter(|(_, row)| awaits_confirmation(row)).map(|(key, _)| key).collect())
+        let mut waiting = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let rows = self.stored_after(&after)?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            for (key, _) in rows.iter().filter(|(_, row)| awaits_confirmation(row)) {
+                waiting.push(RecordKey::from_bytes(key).ok_or(StoreError::Corrupt {
+                    what: "a key of a table that is folded from the log",
+                    seq: None,
+                    source: None,
+                })?);
+            }
+        }
+        // What this transaction has changed stands above the table.
+        waiting.retain(|key| !self.places.contains_key(key));
+        let held = self.records.iter().filter(|(_, held)| held.row.as_ref().is_some_and(awaits_confirmation));
+        waiting.extend(held.map(|(key, _)| key.clone()));
+        waiting.sort_unstable();
+        Ok(waiting)
     }
 
     fn state(&mut self) -> Result<StateRow, StoreError> {
@@ -400,3 +427,71 @@ fn summed(stored: &[u8]) -> Result<&[u8], StoreError> {
 }
 
 const DAMAGED_ROW: &str = "a row that is folded from the log";
+
+#[cfg(test)]
+mod tests {
+    use fieldbook_core::rows::Confirmed;
+    use fieldbook_core::{Hlc, OpId};
+    use redb::backends::InMemoryBackend;
+    use redb::{Builder, Database};
+
+    use super::*;
+
+    fn key(number: usize) -> RecordKey {
+        format!("lead/{number:05}").parse().unwrap()
+    }
+
+    fn confirmed(version: u64) -> RecordRow {
+        let confirmed = Confirmed {
+            version: Version::new(version),
+            edited_at: Hlc::from_bits(1),
+            op: OpId::from_bytes([1; 16]),
+            older: Vec::new(),
+            floor: None,
+            deleted: false,
+            fields: FieldsJson::default(),
+        };
+        RecordRow { confirmed: Some(confirmed), ..RecordRow::default() }
+    }
+
+    fn database(records: usize) -> Database {
+        let database = Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut tables = DiskTables::new(&transaction);
+        for number in 0..records {
+            tables.put_record(&key(number), Some(confirmed(7))).unwrap();
+        }
+        tables.flush(&Schema::default(), false).unwrap();
+        drop(tables);
+        transaction.commit().unwrap();
+        database
+    }
+
+    /// All rows of the book were held in memory, and all of them were changed, to accept a server.
+    #[test]
+    fn a_book_of_any_size_awaits_confirmation_without_being_held() {
+        for records in [2_500, 25_000] {
+            let database = database(records);
+            let transaction = database.begin_write().unwrap();
+            let mut tables = DiskTables::new(&transaction);
+            // One is held unchanged, one is changed and one is new in this transaction.
+            assert!(tables.record(&key(3)).unwrap().is_some());
+            tables.put_record(&key(4), Some(confirmed(9))).unwrap();
+            tables.put_record(&key(records), Some(confirmed(9))).unwrap();
+            tables.await_confirmation().unwrap();
+            assert_eq!(tables.records.len(), 3);
+            let waiting: Vec<_> = (0..=records).map(key).collect();
+            assert_eq!(tables.unconfirmed().unwrap(), waiting);
+            // What is confirmed by now waits no longer, and neither does what is gone.
+            tables.put_record(&key(4), Some(confirmed(2))).unwrap();
+            tables.put_record(&key(5), None).unwrap();
+            assert_eq!(tables.unconfirmed().unwrap().len(), records - 1);
+            assert_eq!(tables.record(&key(3)).unwrap(), Some(confirmed(0)));
+            tables.flush(&Schema::default(), false).unwrap();
+            for (number, version) in [(0, Some(0)), (4, Some(2)), (5, None), (records, Some(0))] {
+                let row = tables.stored_record(&key(number).to_bytes()).unwrap();
+                assert_eq!(row.and_then(|row| row.version()).map(Version::number), version);
+            }
+        }
+    }
+}
