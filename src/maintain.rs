@@ -5,8 +5,8 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
 use fieldbook_core::log::{
-    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, guarded,
-    read_entry, read_head, verify,
+    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export_in_parts,
+    guarded, read_entry, read_head, verify,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
@@ -168,12 +168,13 @@ impl Book {
         Ok(())
     }
 
-    /// Writes the whole log as a stream that other programs can verify (`docs/log-format.md`). Returns how many entries.
+    /// Writes the log up to where it ends now as a stream that other programs can verify (`docs/log-format.md`). Returns how many
+    /// entries that is. It is read in parts, so that a slow writer keeps no pages of the file in use.
     ///
     /// # Errors
     /// [`Error::Store`] if the log does not read or the writer fails.
     pub fn export(&self, writer: &mut impl Write) -> Result<u64, Error> {
-        Ok(export(&self.snapshot()?.entries()?, writer)?)
+        Ok(export_in_parts(|| entries(&self.shared.store.begin_read()?), writer)?)
     }
 
     /// Returns entries from a place on, at most `limit` of them.

@@ -31,6 +31,6 @@ pub use entries::{
     Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_entry_after, read_head,
 };
 pub use error::{StoreError, guarded};
-pub use export::{EXPORT_MAGIC, export, survey_export, verify_export};
+pub use export::{EXPORT_MAGIC, export, export_in_parts, survey_export, verify_export};
 pub use store::{Store, StoreOptions, commit};
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

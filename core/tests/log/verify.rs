@@ -3,7 +3,7 @@ use fieldbook_core::entry::{Control, Decision, Draft, Entry, EntryError, Item, I
 use fieldbook_core::limits;
 use fieldbook_core::log::{
     Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
-    read_entry, read_head, survey, survey_export, verify, verify_export,
+    export_in_parts, read_entry, read_head, survey, survey_export, verify, verify_export,
 };
 
 use fieldbook_core::{Hash, Seq};
@@ -378,6 +378,9 @@ fn an_exported_log_verifies_to_the_same_head_and_its_damage_is_named() {
     assert_eq!(export(&table, &mut bytes).unwrap(), 4);
     let whole = verify(&table, |_| {}).unwrap();
     assert_eq!(verify_export(&mut bytes.as_slice()).unwrap(), whole);
+    let mut in_parts = Vec::new();
+    assert_eq!(export_in_parts(|| entries(&store.begin_read()?), &mut in_parts).unwrap(), 4);
+    assert!(in_parts == bytes);
 
     let mut bounds = vec![fieldbook_core::log::EXPORT_MAGIC.len()];
     for row in stored(&store) {
@@ -406,4 +409,30 @@ fn an_exported_log_that_claims_too_much_takes_no_memory_for_it() {
     assert!(matches!(damage.kind, DamageKind::Unframed { .. }));
     let damage = verify_export(&mut b"something else altogether".as_slice()).unwrap_err();
     assert!(matches!(damage.kind, DamageKind::Unreadable { .. }));
+}
+
+/// Written to something slow, an export kept every page of the file that was there when it began.
+#[test]
+fn a_log_that_grows_while_it_is_exported_in_parts_is_exported_as_it_was() {
+    struct Slow<'s>(&'s Store, Vec<u8>);
+    impl std::io::Write for Slow<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            samples::append_all(self.0, [samples::intent(7)]);
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let store = samples::memory_store();
+    samples::append_all(&store, (0..20_000).map(samples::intent));
+    let (mut slow, mut opened) = (Slow(&store, Vec::new()), 0);
+    let open = || {
+        opened += 1;
+        entries(&store.begin_read()?)
+    };
+    assert_eq!(export_in_parts(open, &mut slow).unwrap(), 20_000);
+    assert!(opened > 3, "{opened} parts");
+    assert_eq!(verify_export(&mut slow.1.as_slice()).unwrap().entries, 20_000);
 }
