@@ -37,8 +37,9 @@ pub const MESSAGE_BYTES: usize = 4 * 1024;
 pub const BATCH_OPS: usize = 50;
 /// How many bytes of units an exchange carries unless the app says otherwise.
 pub const BATCH_BYTES: usize = 1024 * 1024;
-/// How many changes a device asks for at a time unless the app says otherwise.
-pub const PAGE_CHANGES: u32 = 5_000;
+/// How many changes a device asks for at a time unless the app says otherwise: two pages are in memory at a time, and a writer
+/// waits while one is taken in.
+pub const PAGE_CHANGES: u32 = 2_000;
 /// The most changes a server puts in a page, whatever it is asked for (a last whole transaction may go over it).
 pub const PAGE_CHANGES_MOST: u32 = 10_000;
 /// The bytes of changes after which a server ends a page.

@@ -37,7 +37,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, look_only: false }
+        Self { cache_bytes: 16 * 1024 * 1024, look_only: false }
     }
 }
 

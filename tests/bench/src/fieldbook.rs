@@ -1,4 +1,4 @@
-//! fieldbook through its front door, with the defaults: a 32 MiB cache, a schema that takes every entity type, the system's
+//! fieldbook through its front door, with the 32 MiB of cache that SQLite has here and else the defaults: a schema that takes every entity type, the system's
 //! clock and randomness.
 //!
 //! What it does that its peers do not, inside the measured time: it checks names and limits, refuses a create of what is
@@ -30,8 +30,9 @@ pub(crate) struct Fieldbook {
 
 impl Fieldbook {
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        let options = BookOptions::new("bench")?.cache_bytes(32 * 1024 * 1024);
         Ok(Self {
-            book: Book::open_or_create(folder.join("peer.book"), BookOptions::new("bench")?)?,
+            book: Book::open_or_create(folder.join("peer.book"), options)?,
             leads: EntityType::parse("lead")?,
             writes: VecDeque::new(),
             pages: VecDeque::new(),

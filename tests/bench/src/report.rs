@@ -50,7 +50,7 @@ fn first_sync(synced: &FirstSync) -> String {
     let memory = synced.peak_bytes.map_or_else(String::new, |peak| format!(", {} MiB at most", peak >> 20));
     let again = &synced.nothing_new;
     format!(
-        "\nfirst sync of {records} records: {seconds:.2} s, {records_per_second:.0} records/s (aim: 120,000){memory} (aim: 64), \
+        "\nfirst sync of {records} records: {seconds:.2} s, {records_per_second:.0} records/s (aim: 250,000){memory} (aim: 48), \
          {requests} requests, {bytes_sent} bytes sent, {bytes_received} received\n\
          an exchange with nothing new: {} request, {} bytes sent and {} received with their headers (aim: 400 and 350), {} entries written",
         again.requests, again.wire_bytes_sent, again.wire_bytes_received, again.entries_written
