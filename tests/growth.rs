@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{TestClock, fields, key, options};
-use fieldbook::{Book, Mutation};
+use common::{Server, TestClock, book, fields, key, options, sync};
+use fieldbook::{Book, Mutation, RunOptions};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -23,6 +23,7 @@ struct Disk {
 #[derive(Debug, Default)]
 struct Asked {
     reads: AtomicUsize,
+    read_bytes: AtomicUsize,
     writes: AtomicUsize,
     syncs: AtomicUsize,
     /// Bytes written since the last sync, and the most that ever were.
@@ -33,6 +34,10 @@ struct Asked {
 impl Disk {
     fn reads(&self) -> usize {
         self.asked.reads.load(Ordering::SeqCst)
+    }
+
+    fn read_bytes(&self) -> usize {
+        self.asked.read_bytes.load(Ordering::SeqCst)
     }
 
     fn syncs(&self) -> usize {
@@ -52,6 +57,7 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.asked.reads.fetch_add(1, Ordering::SeqCst);
+        self.asked.read_bytes.fetch_add(out.len(), Ordering::SeqCst);
         self.bytes.read(offset, out)
     }
 
@@ -112,4 +118,29 @@ fn the_first_timeline_of_a_long_log_folds_its_history_in_parts() {
         disk.most_at_once()
     });
     assert!(many * 10 <= few * 15, "{few} bytes at once, {many} at four times the size");
+}
+
+/// It read, hashed and copied the other 4,999.
+#[test]
+fn the_timeline_of_a_record_that_came_in_a_large_page_reads_a_part_of_it() {
+    let [few, many] = [500, 5_000].map(|records| {
+        let clock = TestClock::starting();
+        let (server, ann) = (Server::new(&clock), book("ann", &clock));
+        let created = (0..records)
+            .map(|number| Mutation::create(key(&format!("lead/{number:04}")), fields(json!({"n": number}))));
+        ann.import(created.collect()).unwrap();
+        sync(&ann, &server);
+        let disk = Disk::default();
+        let ben = Book::on_backend(disk.clone(), options("ben", &clock).cache_bytes(0)).unwrap();
+        let all = RunOptions { page_limit: 10_000, ..RunOptions::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let report = runtime.block_on(ben.sync(&server.remote(), &all)).unwrap();
+        assert_eq!((report.changes, report.exchanges), (records, 1));
+        ben.fold_lazy().unwrap();
+        let before = disk.read_bytes();
+        let timeline = ben.timeline(&key("lead/0300")).unwrap();
+        assert_eq!(timeline.len(), 1);
+        disk.read_bytes() - before
+    });
+    assert!(many * 10 <= few * 15, "{few} bytes read, {many} of a page of ten times the size");
 }

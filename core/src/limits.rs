@@ -100,6 +100,8 @@ pub const ANSWER_CURSORS: usize = 10_000;
 pub const OLDER_BYTES: usize = 4 * 1024 * 1024;
 /// The size of a meta part from which an answer goes on in a further entry.
 pub const META_SPLIT_BYTES: usize = 2 * 1024 * 1024;
+/// How many records of an answer are in one entry. Whoever asks what happened to one of them reads that entry, and no other of the page.
+pub const ENTRY_CHANGES: usize = 250;
 /// The size of the values from which an answer goes on in a further entry.
 pub const ITEMS_SPLIT_BYTES: usize = 16 * 1024 * 1024;
 /// How many rows that were set aside a device knows again.

@@ -57,6 +57,7 @@ fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) ->
 /// About how much an entry holds.
 #[derive(Default, Clone, Copy)]
 struct Size {
+    changes: usize,
     meta: usize,
     items: usize,
 }
@@ -65,6 +66,7 @@ impl Size {
     fn add<'a>(&mut self, change: &ChangeMeta, item: impl Fn(usize) -> Option<&'a Item>) {
         let of_names = |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
         let older = change.older.iter().map(|write| 28 + of_names(write)).sum::<usize>();
+        self.changes += 1;
         self.meta += 64 + change.key.id.as_str().len() + change.key.entity.as_str().len() + older;
         let value = change.fields.and_then(|index| item(usize::try_from(index).ok()?));
         self.items += 32 + value.and_then(Item::bytes).map_or(0, <[u8]>::len);
@@ -76,7 +78,9 @@ impl Size {
     }
 
     const fn is_full(self) -> bool {
-        self.meta >= limits::META_SPLIT_BYTES || self.items >= limits::ITEMS_SPLIT_BYTES
+        self.changes >= limits::ENTRY_CHANGES
+            || self.meta >= limits::META_SPLIT_BYTES
+            || self.items >= limits::ITEMS_SPLIT_BYTES
     }
 }
 
@@ -123,19 +127,20 @@ mod tests {
 
     #[test]
     fn an_ordinary_answer_stays_one_entry() {
-        let (upstream, items) = answer(1_000, 3, 100);
+        let (upstream, items) = answer(limits::ENTRY_CHANGES as u64 - 1, 3, 100);
         assert_eq!(split(upstream.clone(), items.clone()), [(upstream, items)]);
     }
 
     #[test]
     fn a_large_answer_keeps_each_record_with_its_values_and_the_cursors_come_last() {
-        for (upstream, items) in [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024)] {
+        for (upstream, items) in [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024), answer(5_000, 3, 100)] {
             let records = upstream.changes.len();
             let parts = split(upstream, items);
             assert!(parts.len() > 1);
             let mut next = 0;
             for (number, (part, items)) in parts.iter().enumerate() {
                 assert_eq!(part.cursors.is_empty(), number + 1 < parts.len());
+                assert!(part.changes.len() <= limits::ENTRY_CHANGES);
                 let items: Vec<Item> = items.clone().into();
                 for change in &part.changes {
                     assert_eq!(change.key.id.as_str(), next.to_string());
