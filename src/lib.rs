@@ -53,7 +53,7 @@ pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};
-pub use record::Record;
+pub use record::{Record, RecordRef, Records};
 pub use status::{QueuedOp, SyncStatus};
 pub use write::Written;
 

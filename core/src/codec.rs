@@ -47,22 +47,53 @@ pub(crate) const fn is_part<T>() -> bool {
 }
 
 /// A value that has a stored form of its own. Implemented beside each of them, in this crate and nowhere else.
-pub trait Stored: Encode + Decode<()> {
+pub trait Stored: Sized {
     /// What the value is called in errors.
     const WHAT: &'static str;
     /// The most bytes the stored form may take.
     const LIMIT: usize = limits::ROW_BYTES;
+
+    /// Writes the stored form, however large.
+    ///
+    /// # Errors
+    /// [`CodecError`] if it cannot be written.
+    fn write(&self) -> Result<Vec<u8>, CodecError>;
+
+    /// Reads the stored form, all of it.
+    ///
+    /// # Errors
+    /// [`CodecError`] for bytes that are not such a value, or go on after it.
+    fn read(bytes: &[u8]) -> Result<Self, CodecError>;
 }
+
+/// Stores types by their members, one after the other.
+macro_rules! stored_by_members {
+    ($($stored:ty => $what:literal $(, at most $limit:expr)?;)*) => { $(
+        impl $crate::codec::Stored for $stored {
+            const WHAT: &'static str = $what;
+            $(const LIMIT: usize = $limit;)?
+
+            fn write(&self) -> Result<Vec<u8>, $crate::codec::CodecError> {
+                $crate::codec::write_whole(self, Self::WHAT)
+            }
+
+            fn read(bytes: &[u8]) -> Result<Self, $crate::codec::CodecError> {
+                $crate::codec::read_whole(bytes, Self::WHAT)
+            }
+        }
+    )* };
+}
+
+pub(crate) use stored_by_members;
 
 /// Writes the stored form.
 ///
 /// # Errors
 /// [`CodecError`] if the value is over its limit, or over what reading it would take.
 pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::encode_to_vec(value, config::standard())
-        .map_err(|source| CodecError { what: T::WHAT, source: Some(Box::new(source)) })?;
+    let bytes = value.write()?;
     if bytes.len() > T::LIMIT {
-        return Err(CodecError { what: T::WHAT, source: None });
+        return Err(damaged(T::WHAT));
     }
     // Reading counts the memory that it takes, not the bytes: many small parts take far more than they are long.
     if bytes.len() > READ_BACK_FROM {
@@ -77,40 +108,40 @@ pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// [`CodecError`] for bytes that are not such a value, go on after it, or claim more than the limit.
 pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > T::LIMIT {
-        return Err(CodecError { what: T::WHAT, source: None });
+        return Err(damaged(T::WHAT));
     }
+    T::read(bytes)
+}
+
+/// Writes the members of a value.
+pub(crate) fn write_whole(value: &impl Encode, what: &'static str) -> Result<Vec<u8>, CodecError> {
+    bincode::encode_to_vec(value, config::standard()).map_err(because(what))
+}
+
+/// Writes the members of a value behind what is there.
+pub(crate) fn write_behind(
+    bytes: &mut Vec<u8>,
+    value: &impl Encode,
+    what: &'static str,
+) -> Result<(), CodecError> {
+    bincode::encode_into_std_write(value, bytes, config::standard()).map(drop).map_err(because(what))
+}
+
+/// Reads what [`write_whole`] or [`write_behind`] wrote, all of it.
+pub(crate) fn read_whole<T: Decode<()>>(bytes: &[u8], what: &'static str) -> Result<T, CodecError> {
     // The limit counts memory claimed, not bytes read; fixed-size elements may claim a little more than they take.
     let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
-    let (value, read) = bincode::decode_from_slice::<T, _>(bytes, configuration)
-        .map_err(|source| CodecError { what: T::WHAT, source: Some(Box::new(source)) })?;
-    if read != bytes.len() {
-        return Err(CodecError { what: T::WHAT, source: None });
-    }
-    Ok(value)
+    let (value, read) = bincode::decode_from_slice::<T, _>(bytes, configuration).map_err(because(what))?;
+    if read == bytes.len() { Ok(value) } else { Err(damaged(what)) }
 }
 
-/// A stored value as it is read where it lies: its text is borrowed from the stored bytes.
-pub trait StoredView<'a>: BorrowDecode<'a, ()> {
-    /// The value that is stored.
-    type Whole: Stored;
+/// Says that bytes do not read.
+pub(crate) const fn damaged(what: &'static str) -> CodecError {
+    CodecError { what, source: None }
 }
 
-/// Reads a view of the stored form, all of it.
-///
-/// # Errors
-/// As for [`decode`].
-pub fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
-    let what = T::Whole::WHAT;
-    if bytes.len() > T::Whole::LIMIT {
-        return Err(CodecError { what, source: None });
-    }
-    let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
-    let (value, read) = bincode::borrow_decode_from_slice::<T, _>(bytes, configuration)
-        .map_err(|source| CodecError { what, source: Some(Box::new(source)) })?;
-    if read != bytes.len() {
-        return Err(CodecError { what, source: None });
-    }
-    Ok(value)
+fn because<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> CodecError {
+    move |source| CodecError { what, source: Some(Box::new(source)) }
 }
 
 /// Reads the text of a name, laid out as a `String` is, without taking memory for it.

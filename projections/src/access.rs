@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fieldbook_core::codec::{self, Stored, StoredView};
+use fieldbook_core::codec::{self, Stored};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
+use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, RecordView, StateRow, UnitRow};
 use fieldbook_core::{DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
 use redb::{ReadableTable, WriteTransaction};
 
@@ -383,9 +383,9 @@ pub(crate) fn decode<T: Stored>(stored: &[u8]) -> Result<T, StoreError> {
     codec::decode(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
-/// Reads a stored row that fits its sum, where it lies.
-pub(crate) fn view<'a, T: StoredView<'a>>(stored: &'a [u8]) -> Result<T, StoreError> {
-    codec::view(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
+/// Reads what an app reads of a stored record that fits its sum, where it lies.
+pub(crate) fn view(stored: &[u8]) -> Result<RecordView<'_>, StoreError> {
+    RecordView::read(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
 /// Returns what is stored for a row.

@@ -1,6 +1,6 @@
 //! Reading the tables on one snapshot.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::OnceLock;
 
 use fieldbook_core::log::{StoreError, entries};
@@ -113,7 +113,7 @@ impl Snapshot {
         Ok(Some(self.records.get_or_init(|| table)))
     }
 
-    /// Reads a record's row where it lies.
+    /// Lends what an app reads of a record's row, where it lies.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.
@@ -123,7 +123,7 @@ impl Snapshot {
         read: impl FnOnce(&RecordView<'_>) -> T,
     ) -> Result<Option<T>, StoreError> {
         let Some(table) = self.record_table()? else { return Ok(None) };
-        let stored = table.get(key.to_bytes().as_slice()).map_err(StoreError::during("reading a row"))?;
+        let stored = key.with_bytes(|key| table.get(key)).map_err(StoreError::during("reading a row"))?;
         stored.map(|stored| Ok(read(&view(stored.value())?))).transpose()
     }
 
@@ -144,43 +144,48 @@ impl Snapshot {
         entity: &EntityType,
         after: Option<&RecordId>,
     ) -> Result<impl Iterator<Item = Result<(RecordId, RecordRow), StoreError>> + use<'s>, StoreError> {
-        self.stored_records(entity, after, |id, stored| Ok((id, decode(stored)?)))
+        let skip = entity.as_str().len() + 1;
+        let rows = self.stored_records(entity, after)?;
+        Ok(rows.into_iter().flatten().map(move |row| {
+            let (key, stored) = row.map_err(StoreError::during(READING_ROWS))?;
+            let id = RecordId::parse(id_of(key.value(), skip)?).map_err(|_| damaged_key())?;
+            Ok((id, decode(stored.value())?))
+        }))
     }
 
-    /// Reads the same rows where they lie.
+    /// Lends what an app reads of the same rows, with their ids, where they lie, until `read` has enough.
     ///
     /// # Errors
     /// [`StoreError`] if a row does not read.
-    pub fn records_as<T, F: FnMut(RecordId, &RecordView<'_>) -> T>(
+    pub fn records_as(
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-        mut read: F,
-    ) -> Result<impl Iterator<Item = Result<T, StoreError>> + use<'_, T, F>, StoreError> {
-        self.stored_records(entity, after, move |id, stored| Ok(read(id, &view(stored)?)))
+        mut read: impl FnMut(&str, &RecordView<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let skip = entity.as_str().len() + 1;
+        for row in self.stored_records(entity, after)?.into_iter().flatten() {
+            let (key, stored) = row.map_err(StoreError::during(READING_ROWS))?;
+            if read(id_of(key.value(), skip)?, &view(stored.value())?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn stored_records<T, F: FnMut(RecordId, &[u8]) -> Result<T, StoreError>>(
+    fn stored_records(
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-        mut read: F,
-    ) -> Result<impl Iterator<Item = Result<T, StoreError>> + use<'_, T, F>, StoreError> {
-        let mut from = RecordKey::new(entity.clone(), after.cloned().unwrap_or_else(first_id)).to_bytes();
-        match after {
-            Some(_) => from.push(0),
-            None => from.truncate(entity.as_str().len() + 1),
-        }
-        let to = tables::after_prefix(&[entity.as_str().as_bytes(), &[0]].concat()).unwrap_or_default();
-        let skip = entity.as_str().len() + 1;
-        let range = self.record_table()?.map(|table| table.range(from.as_slice()..to.as_slice()));
-        let range = range.transpose().map_err(StoreError::during("reading rows"))?;
-        Ok(range.into_iter().flatten().map(move |row| {
-            let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
-            let id = key.value().get(skip..).and_then(|id| std::str::from_utf8(id).ok());
-            let id = id.and_then(|id| RecordId::parse(id).ok()).ok_or_else(damaged_key)?;
-            read(id, stored.value())
-        }))
+    ) -> Result<Option<redb::Range<'static, Bytes, Bytes>>, StoreError> {
+        let Some(table) = self.record_table()? else { return Ok(None) };
+        let prefix = [entity.as_str().as_bytes(), &[0]].concat();
+        let to = tables::after_prefix(&prefix).unwrap_or_default();
+        let from = match after {
+            Some(after) => [prefix.as_slice(), after.as_str().as_bytes(), &[0]].concat(),
+            None => prefix,
+        };
+        table.range(from.as_slice()..to.as_slice()).map(Some).map_err(StoreError::during(READING_ROWS))
     }
 
     /// Returns every entity type of which there is a row.
@@ -372,11 +377,14 @@ impl Snapshot {
     }
 }
 
-fn first_id() -> RecordId {
-    // Any valid id will do: it is cut off again.
-    RecordId::parse("0").unwrap_or_else(|_| unreachable!("BUG: 0 is a record id"))
+/// Returns the id in a record's key, of which so many bytes stand before it.
+fn id_of(key: &[u8], skip: usize) -> Result<&str, StoreError> {
+    let id = key.get(skip..).and_then(|id| std::str::from_utf8(id).ok());
+    id.filter(|id| RecordId::check(id).is_ok()).ok_or_else(damaged_key)
 }
 
 fn damaged_key() -> StoreError {
     StoreError::Corrupt { what: "a key of a table that is folded from the log", seq: None, source: None }
 }
+
+const READING_ROWS: &str = "reading rows";

@@ -83,9 +83,8 @@ impl Meta {
 }
 
 // Here and not beside the types: their source text is also built by itself, with another codec (`core/tests/wincode`).
-impl codec::Stored for Meta {
-    const WHAT: &'static str = "the meta part of an entry";
-    const LIMIT: usize = limits::META_BYTES;
+codec::stored_by_members! {
+    Meta => "the meta part of an entry", at most limits::META_BYTES;
 }
 
 const _: () = assert!(codec::is_part::<Decision>());

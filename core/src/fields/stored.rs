@@ -52,7 +52,7 @@ impl FieldsJson {
     }
 
     /// Takes stored text that was checked when it was written.
-    pub(crate) fn from_stored_text(text: &str) -> Self {
+    pub fn from_stored_text(text: &str) -> Self {
         Self(text.into())
     }
 

@@ -3,9 +3,10 @@
 //! Rows can be thrown away and folded again, so their stored form may change between versions of the program: a book
 //! whose tables are of another [`FOLD_VERSION`] is rebuilt when it is opened.
 
+mod layout;
 mod record;
 
-use crate::codec::{Decode, Encode, Stored, StoredView, is_part};
+use crate::codec::{Decode, Encode, is_part, stored_by_members};
 use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, SettledBy, Winner};
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
@@ -16,12 +17,13 @@ use crate::record::{FieldWrites, SentFor};
 use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
-pub use record::{Confirmed, RecordRow, RecordView, Visible};
+pub use layout::RecordView;
+pub use record::{Confirmed, RecordRow, Visible};
 
 /// The version of the fold. Raised whenever any entry folds to other rows: because a type of a row
 /// changed, or because the fold makes something else of an entry. `tests/golden` has the tables of
 /// every golden log, which show such a change.
-pub const FOLD_VERSION: u32 = 12;
+pub const FOLD_VERSION: u32 = 13;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -284,27 +286,13 @@ impl StateRow {
     }
 }
 
-/// Says what rows are called in errors.
-macro_rules! stored_rows {
-    ($($row:ty => $what:literal;)*) => { $(
-        impl Stored for $row {
-            const WHAT: &'static str = $what;
-        }
-    )* };
-}
-
-stored_rows! {
-    RecordRow => "a record's row";
+stored_by_members! {
     UnitRow => "a unit's row";
     ConflictRow => "a conflict's row";
     DeadLetterRow => "a dead letter's row";
     TailRow => "a row of the tail";
     CursorRow => "a cursor's row";
     StateRow => "the book's state row";
-}
-
-impl<'a> StoredView<'a> for RecordView<'a> {
-    type Whole = RecordRow;
 }
 
 const _: () = assert!(is_part::<UnitChangeRow>());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::codec::{BorrowDecode, Decode, Encode};
+use crate::codec::{Decode, Encode};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::OpId;
 use crate::numbers::Version;
@@ -15,7 +15,7 @@ use crate::time::{Hlc, WallTime};
 /// Invariants:
 /// 1. `visible` is [`Visible::AsConfirmed`] if and only if `tail` is empty.
 /// 2. `tail` ascends by place and holds exactly the record's ops without a terminal outcome.
-#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordRow {
     /// The server's last word; none if it never said one.
     pub confirmed: Option<Confirmed>,
@@ -116,7 +116,7 @@ impl Confirmed {
 }
 
 /// What an app reads of a record.
-#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Visible {
     /// What the server confirmed.
     #[default]
@@ -201,60 +201,5 @@ impl RecordRow {
     /// [`InvalidFields`] if stored text was damaged.
     pub fn confirmed_fields(&self) -> Result<Fields, InvalidFields> {
         self.confirmed_image().map_or_else(|| Ok(Fields::new()), FieldsJson::to_fields)
-    }
-}
-
-/// A record's row read where it lies, for who only wants to know what the app reads. Member by member as [`RecordRow`] is
-/// stored.
-#[derive(Debug, Clone, PartialEq, BorrowDecode)]
-pub struct RecordView<'a> {
-    confirmed: Option<ConfirmedView<'a>>,
-    visible: VisibleView<'a>,
-    tail: Vec<Pending>,
-    /// When the server last said something of this record, by the device's clock.
-    pub synced_at: Option<WallTime>,
-}
-
-#[derive(Debug, Clone, PartialEq, BorrowDecode)]
-struct ConfirmedView<'a> {
-    version: Version,
-    edited_at: Hlc,
-    op: OpId,
-    older: Vec<FieldWrites>,
-    floor: Option<EditStamp>,
-    deleted: bool,
-    fields: &'a str,
-}
-
-#[derive(Debug, Clone, PartialEq, BorrowDecode)]
-enum VisibleView<'a> {
-    AsConfirmed,
-    Absent,
-    Own(&'a str),
-}
-
-impl RecordView<'_> {
-    /// Returns what [`RecordRow::image`] does.
-    pub fn image(&self) -> Option<FieldsJson> {
-        let text = match &self.visible {
-            VisibleView::AsConfirmed => self
-                .confirmed
-                .as_ref()
-                .filter(|confirmed| !confirmed.deleted)
-                .map(|confirmed| confirmed.fields),
-            VisibleView::Absent => None,
-            VisibleView::Own(text) => Some(*text),
-        };
-        text.map(FieldsJson::from_stored_text)
-    }
-
-    /// Returns what [`RecordRow::version`] does.
-    pub fn version(&self) -> Option<Version> {
-        self.confirmed.as_ref().map(|confirmed| confirmed.version)
-    }
-
-    /// Returns how many ops stand on top of confirmed.
-    pub const fn pending(&self) -> usize {
-        self.tail.len()
     }
 }

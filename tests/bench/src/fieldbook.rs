@@ -1,10 +1,11 @@
-//! fieldbook through its front door, with the defaults: a 32 MiB cache, a schema that takes every entity type, the system's
+//! fieldbook through its front door, with the defaults where nothing else is said: a 32 MiB cache, a schema that takes every entity type, the system's
 //! clock and randomness.
 //!
 //! What it does that its peers do not, inside the measured time: it checks names and limits, refuses a create of what is
 //! there, writes each change into the hash-chained log as well as into the record's row, and folds what visible comes to.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -29,9 +30,10 @@ pub(crate) struct Fieldbook {
 }
 
 impl Fieldbook {
-    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, cache: usize) -> Result<Self, Failure> {
+        let options = BookOptions::new("bench")?.cache_bytes(cache << 20);
         Ok(Self {
-            book: Book::open_or_create(folder.join("peer.book"), BookOptions::new("bench")?)?,
+            book: Book::open_or_create(folder.join("peer.book"), options)?,
             leads: EntityType::parse("lead")?,
             writes: VecDeque::new(),
             pages: VecDeque::new(),
@@ -97,8 +99,31 @@ impl Peer for Fieldbook {
 
     fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
         let limit = usize::try_from(count).unwrap_or(usize::MAX);
-        let page = self.book.list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
-        page.items.iter().for_each(|record| take(record.key.id.as_str(), record.json.as_str()));
+        let page = self.book.page(&self.leads, Some(&RecordId::parse(after)?), limit)?;
+        page.iter().for_each(|record| take(record.id, record.json));
+        Ok(())
+    }
+
+    fn look_at_each(&mut self, ids: &[&str], look: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        for id in ids {
+            let found = self.book.with_record(&self.key(id)?, |record| look(record.json))?;
+            found.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
+        }
+        Ok(())
+    }
+
+    fn look_at_page(
+        &mut self,
+        after: &str,
+        count: u32,
+        look: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
+        let mut left = count;
+        self.book.scan(&self.leads, Some(&RecordId::parse(after)?), |record| {
+            look(record.id, record.json);
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
         Ok(())
     }
 
@@ -203,6 +228,7 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::CACHE;
     use crate::sample::{History, Samples};
     use crate::sqlite::Sqlite;
 
@@ -218,8 +244,8 @@ mod tests {
     #[test]
     fn a_book_and_sqlite_come_to_the_same_records_from_the_same_history() {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Fieldbook::open(folder.path()).unwrap();
-        let mut sqlite = Sqlite::open(folder.path()).unwrap();
+        let mut book = Fieldbook::open(folder.path(), CACHE).unwrap();
+        let mut sqlite = Sqlite::open(folder.path(), CACHE).unwrap();
         for peer in [&mut book as &mut dyn Peer, &mut sqlite] {
             peer.load(&mut History::new(5, 2_000)).unwrap();
             for way in peer.ways_to_rebuild() {
@@ -234,7 +260,7 @@ mod tests {
     #[test]
     fn a_page_is_applied_whole_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Fieldbook::open(folder.path()).unwrap();
+        let mut book = Fieldbook::open(folder.path(), CACHE).unwrap();
         let records = Samples::new(1).take(100);
         book.ready_page(&records, 1).unwrap();
         book.apply(&records, 1).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::peer::{Contender, Failure, Peer, Work};
+use crate::peer::{CACHE, Contender, Failure, Peer, Work};
 
 /// How a run is set up.
 pub(crate) struct Setting {
@@ -30,21 +30,22 @@ impl Setting {
 pub(crate) struct Runner {
     pub(crate) contender: Contender,
     folder: TempDir,
+    cache: usize,
     peer: Option<Box<dyn Peer>>,
     seconds: Vec<f64>,
 }
 
 impl Runner {
-    fn new(contender: Contender, parent: &Path) -> Result<Self, Failure> {
+    fn new(contender: Contender, parent: &Path, cache: usize) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
-        let peer = Some(contender.open(folder.path())?);
-        Ok(Self { contender, folder, peer, seconds: Vec::new() })
+        let peer = Some(contender.open(folder.path(), cache)?);
+        Ok(Self { contender, folder, cache, peer, seconds: Vec::new() })
     }
 
     /// Returns the open store, for work that is not measured.
     pub(crate) fn peer(&mut self) -> Result<&mut dyn Peer, Failure> {
         if self.peer.is_none() {
-            self.peer = Some(self.contender.open(self.folder.path())?);
+            self.peer = Some(self.contender.open(self.folder.path(), self.cache)?);
         }
         match &mut self.peer {
             Some(peer) => Ok(peer.as_mut()),
@@ -60,7 +61,7 @@ impl Runner {
     /// Closes the store and goes on with a new, empty one.
     pub(crate) fn start_afresh(&mut self, parent: &Path) -> Result<(), Failure> {
         let seconds = std::mem::take(&mut self.seconds);
-        *self = Self { seconds, ..Self::new(self.contender, parent)? };
+        *self = Self { seconds, ..Self::new(self.contender, parent, self.cache)? };
         Ok(())
     }
 
@@ -70,8 +71,9 @@ impl Runner {
         items: usize,
         work: impl FnOnce(&mut dyn Peer) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let peer = self.peer()?;
         let watch = Stopwatch::start();
-        work(self.peer()?)?;
+        measured_region(peer, work)?;
         self.seconds.push(watch.read().as_secs_f64() / items.max(1) as f64);
         Ok(())
     }
@@ -93,7 +95,7 @@ impl Runner {
             fs::File::open(&to)?.sync_all()?;
         }
         let watch = Stopwatch::start();
-        let mut peer = self.contender.open(copy.path())?;
+        let mut peer = self.contender.open(copy.path(), self.cache)?;
         work(peer.as_mut())?;
         self.seconds.push(watch.read().as_secs_f64());
         Ok(())
@@ -110,6 +112,16 @@ impl Runner {
     }
 }
 
+/// Does what is measured, under a name by which a profiler knows it.
+#[inline(never)]
+fn measured_region(
+    peer: &mut dyn Peer,
+    work: impl FnOnce(&mut dyn Peer) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // Not the last thing it does, so that it is on the stack while the work goes on.
+    std::hint::black_box(work(peer))
+}
+
 /// Every contender that does a kind of work.
 pub(crate) struct Race {
     runners: Vec<Runner>,
@@ -118,10 +130,15 @@ pub(crate) struct Race {
 impl Race {
     /// Opens an empty store for each contender that does the work.
     pub(crate) fn new(setting: &Setting, work: Work) -> Result<Self, Failure> {
+        Self::with_cache(setting, work, CACHE)
+    }
+
+    /// Opens them with so many MiB of cache each.
+    pub(crate) fn with_cache(setting: &Setting, work: Work, cache: usize) -> Result<Self, Failure> {
         let runners = Contender::ALL
             .into_iter()
             .filter(|contender| contender.does(work) && contender.name().contains(&setting.peer))
-            .map(|contender| Runner::new(contender, &setting.folder))
+            .map(|contender| Runner::new(contender, &setting.folder, cache))
             .collect::<Result<_, _>>()?;
         Ok(Self { runners })
     }
