@@ -5,8 +5,8 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
 use fieldbook_core::log::{
-    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, guarded,
-    read_head, verify,
+    Damage, Head, PART_ENTRIES, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from,
+    export, guarded, read_head, verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
@@ -54,7 +54,7 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
     pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Result<Verified, Damage>, Error> {
-        Ok(verify(&self.snapshot()?.entries()?, progress))
+        Ok(verify_in_parts(&self.snapshot()?.entries()?, PART_ENTRIES, progress))
     }
 
     /// Folds the log anew and says whether the tables are what it comes to, byte for byte; the name of the first table that
@@ -224,7 +224,7 @@ pub fn verify_book(
     let store = Store::open(path.as_ref(), &StoreOptions { look_only: true, ..StoreOptions::default() })?;
     let entries = entries(&store.begin_read()?)?;
     let total = entries.len().map_err(StoreError::during("counting the entries"))?;
-    Ok(verify(&entries, |done| progress(done, total)))
+    Ok(verify_in_parts(&entries, PART_ENTRIES, |done| progress(done, total)))
 }
 
 /// Throws the tables of a book's file away and folds them anew from the log, without reading any of them, so that a book

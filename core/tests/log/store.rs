@@ -1,9 +1,11 @@
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use fieldbook_core::log::{
     Appender, Store, StoreError, StoreOptions, commit, entries, entries_from, read_head, verify,
+    verify_in_parts,
 };
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -274,7 +276,10 @@ fn a_book_with_damaged_pages_never_verifies_to_something_else() {
             found += 1;
             continue;
         };
-        match verify(&table, |_| {}) {
+        let verified = verify(&table, |_| {});
+        let in_parts = verify_in_parts(&table, NonZeroU64::new(16).unwrap(), |_| {});
+        assert_eq!(format!("{in_parts:?}"), format!("{verified:?}"), "byte {place}");
+        match verified {
             Ok(verified) => assert_eq!(verified.entries, 160, "byte {place}"),
             Err(_) => found += 1,
         }

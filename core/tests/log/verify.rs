@@ -1,12 +1,14 @@
+use std::num::NonZeroU64;
+
 use fieldbook_core::entry::frame::Frame;
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, EntryError, Item, Items, chain};
 use fieldbook_core::limits;
 use fieldbook_core::log::{
     Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
-    read_entry, read_head, survey, survey_export, verify, verify_export,
+    read_entry, read_head, survey, survey_export, verify, verify_export, verify_in_parts,
 };
-
 use fieldbook_core::{Hash, Seq};
+use redb::ReadableTable;
 
 use super::samples;
 
@@ -58,7 +60,19 @@ fn verify_changed(
     store: &Store,
     rows: &[(u64, Option<&[u8]>)],
 ) -> Result<Verified, fieldbook_core::log::Damage> {
-    changed(store, rows, |table| verify(table, |_| {}))
+    changed(store, rows, |table| verify_both(table))
+}
+
+/// Verifies a log in one go, and in parts as small as can be, which come to the same.
+fn verify_both(
+    table: &(impl ReadableTable<u64, &'static [u8]> + Sync),
+) -> Result<Verified, fieldbook_core::log::Damage> {
+    let whole = verify(table, |_| {});
+    for part in (1..=2).filter_map(NonZeroU64::new) {
+        let in_parts = verify_in_parts(table, part, |_| {});
+        assert_eq!(format!("{in_parts:?}"), format!("{whole:?}"), "in parts of {part}");
+    }
+    whole
 }
 
 #[test]
@@ -100,10 +114,14 @@ fn a_whole_log_verifies_and_tells_its_head_and_its_progress() {
     assert_eq!(verified.entries, 1_500);
     assert_eq!(verified.head, read_head(&table).unwrap());
     assert_eq!(progress, [1_024, 1_500]);
+    let mut progress = Vec::new();
+    let part = NonZeroU64::new(400).unwrap();
+    assert_eq!(verify_in_parts(&table, part, |done| progress.push(done)).unwrap(), verified);
+    assert_eq!(progress, [400, 800, 1_200, 1_500]);
 
     let empty = samples::memory_store();
     let snapshot = empty.begin_read().unwrap();
-    assert_eq!(verify(&entries(&snapshot).unwrap(), |_| {}).unwrap(), Verified::default());
+    assert_eq!(verify_both(&entries(&snapshot).unwrap()).unwrap(), Verified::default());
 }
 
 #[test]
