@@ -125,7 +125,7 @@ impl Book {
         after: Option<&RecordId>,
         limit: usize,
     ) -> Result<Records, Error> {
-        let mut records = Records::new(entity.clone());
+        let mut records = Records::with_room(entity.clone(), limit);
         if self.lend(entity, after, limit, |record| records.push(record))? {
             records.next = records.len().checked_sub(1).and_then(|last| Some(records.get(last)?.key().id));
         }

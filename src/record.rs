@@ -120,8 +120,11 @@ struct Place {
 }
 
 impl Records {
-    pub(crate) const fn new(entity: EntityType) -> Self {
-        Self { next: None, entity, text: String::new(), places: Vec::new() }
+    /// Begins with room for so many records of common size, if they are not too many to be taken at once.
+    pub(crate) fn with_room(entity: EntityType, records: usize) -> Self {
+        let room = records.min(128);
+        let (text, places) = (String::with_capacity(320 * room), Vec::with_capacity(room));
+        Self { next: None, entity, text, places }
     }
 
     pub(crate) fn push(&mut self, record: RecordRef<'_>) {

@@ -63,7 +63,7 @@ impl<'a> RecordView<'a> {
         } else {
             Some(parts.confirmed)
         };
-        let image = text.map(std::str::from_utf8).transpose().map_err(|_| codec::damaged(WHAT))?;
+        let image = text.map(simdutf8::basic::from_utf8).transpose().map_err(|_| codec::damaged(WHAT))?;
         let version = parts.has(CONFIRMED).then_some(parts.version);
         Ok(Self { image, version, pending: parts.pending, synced_at: parts.synced_at })
     }
