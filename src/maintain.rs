@@ -84,6 +84,7 @@ impl Book {
             (dump(&snapshot)?, self.sound_projections(&snapshot)?)
         };
         self.rebuild(|_| {})?;
+        self.fold_lazy()?;
         let snapshot = self.snapshot()?;
         let after = dump(&snapshot)?;
         let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
@@ -136,8 +137,11 @@ impl Book {
         self.shared.check_alive()?;
         // The writer's lock keeps every round out while the tables are being replaced.
         let mut writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        let entries = self.snapshot()?.entries()?;
         let transaction = self.shared.store.begin_write()?;
-        let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
+        let (state, rebuilt) = rebuild(&transaction, &entries, &self.shared.schema, writer.head, progress)?;
+        drop(entries);
+        let tail = rebuilt.into_tail();
         writer.projections.fold_anew(&transaction)?;
         let committed = commit(transaction);
         self.shared.latest.forget();
@@ -145,7 +149,6 @@ impl Book {
             self.shared.fail();
             return Err(error.into());
         }
-        let tail = self.snapshot()?.tail(&self.shared.schema)?;
         *write(&self.shared.state) = state;
         *write(&self.shared.tail) = tail;
         Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
@@ -252,8 +255,10 @@ pub(crate) fn refold(
     head: Option<Head>,
     progress: impl FnMut(Seq),
 ) -> Result<(), Error> {
+    let entries = entries(&store.begin_read()?)?;
     let transaction = store.begin_write()?;
-    rebuild(&transaction, schema, head, progress)?;
+    rebuild(&transaction, &entries, schema, head, progress)?;
+    drop(entries);
     // The app's own projections are taken away: the app folds them again when it opens the book with them.
     guarded(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)

@@ -115,7 +115,10 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
 
 /// Writes the members of a value.
 pub(crate) fn write_whole(value: &impl Encode, what: &'static str) -> Result<Vec<u8>, CodecError> {
-    bincode::encode_to_vec(value, config::standard()).map_err(because(what))
+    // Nearly every value fits, so that its place is taken once.
+    let mut bytes = Vec::with_capacity(256);
+    write_behind(&mut bytes, value, what)?;
+    Ok(bytes)
 }
 
 /// Writes the members of a value behind what is there.

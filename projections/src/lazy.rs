@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fieldbook_core::entry::{Control, Decision, Entry, Meta};
 use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{StateRow, TailRow};
+use fieldbook_core::rows::{StateRow, TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{OpPlace, RecordKey, Seq, UnitId};
 use redb::ReadableTable;
@@ -28,6 +28,17 @@ use crate::tables::Which;
 /// Returns whether so many entries were appended since the tail was folded that it should be.
 pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {
     head.since(state.tail_folded) >= limits::LAZY_LAG
+}
+
+/// Completes a tail of ops by the units that are under way and by which of them are dead.
+pub(crate) fn completed<'r>(
+    mut tail: Tail,
+    units: impl Iterator<Item = (&'r UnitId, &'r UnitRow)>,
+    dead: impl Iterator<Item = OpPlace>,
+) -> Tail {
+    units.for_each(|(id, row)| tail.put_unit(*id, row));
+    dead.for_each(|place| tail.set_dead(place, true));
+    tail
 }
 
 /// Folds the tail's table up to the head. `tail` is the tail before this transaction, `effects` what it did.

@@ -347,14 +347,13 @@ impl Snapshot {
                 tail.insert(place, row);
             }
         }
-        for (key, row) in self.rows::<UnitRow>(Which::Units)? {
-            let id = key.as_slice().try_into().map(UnitId::from_bytes).map_err(|_| damaged_key())?;
-            tail.put_unit(id, &row);
-        }
-        for row in self.dead_letters()? {
-            tail.set_dead(row.op.place, true);
-        }
-        Ok(tail)
+        let units = self.rows::<UnitRow>(Which::Units)?.into_iter().map(|(key, row)| {
+            let id = key.as_slice().try_into().map(UnitId::from_bytes);
+            Ok((id.map_err(|_| damaged_key())?, row))
+        });
+        let units = units.collect::<Result<Vec<_>, StoreError>>()?;
+        let dead = self.dead_letters()?.into_iter().map(|row| row.op.place);
+        Ok(lazy::completed(tail, units.iter().map(|(id, row)| (id, row)), dead))
     }
 
     /// Returns all rows of all tables as they are stored, by table, for comparing two folds.
