@@ -74,6 +74,8 @@ where
 type Results = (u64, Result<Verified, Damage>);
 
 /// Verifies the parts of one thread, until one is damaged or nobody wants to hear of them.
+// Never inlined, so that a profiler knows the thread by this name.
+#[inline(never)]
 fn verify_some(
     table: &impl ReadableTable<u64, &'static [u8]>,
     part: u64,

@@ -1,9 +1,10 @@
 //! `fieldbook-bench`: fieldbook beside SQLite and a bare file, interleaved in one process, printed as ratios.
 //!
-//! It never asserts a time: it prints what it finds, with the aims beside it. What it does check is that every peer
+//! It never asserts a time: it prints what it finds, with the goals beside it. What it does check is that every peer
 //! gives the right answer, since a wrong one is no measurement.
 
 mod benchmarks;
+mod count;
 mod fieldbook;
 mod first_sync;
 mod peer;
@@ -45,6 +46,15 @@ struct Arguments {
     /// Runs only the peers whose name contains this, as for a profile.
     #[arg(long, default_value = "")]
     peer: String,
+    /// Counts the instructions of an item instead of its time, with valgrind, which has to be installed.
+    #[arg(long)]
+    count: bool,
+    /// Is a process that is counted: runs the one benchmark of this name and prints how many items were measured.
+    #[arg(long, hide = true)]
+    counted: bool,
+    /// Which way to rebuild, by its number.
+    #[arg(long, hide = true)]
+    way: Option<usize>,
     /// Is the child process of the first sync: syncs a new book, made at the path given as the folder, with this server.
     #[arg(long, hide = true)]
     first_sync_of: Option<String>,
@@ -82,7 +92,19 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     std::fs::create_dir_all(&arguments.folder)?;
     let divisor = if arguments.quick { 20 } else { 1 };
-    let setting = Setting { folder: arguments.folder.clone(), divisor, peer: arguments.peer.clone() };
+    let setting = Setting {
+        folder: arguments.folder.clone(),
+        divisor,
+        peer: arguments.peer.clone(),
+        way: arguments.way,
+    };
+    if arguments.counted {
+        print(&count::counted(&arguments.only, &setting)?.to_string());
+        return Ok(());
+    }
+    if arguments.count {
+        return count_all(arguments, &setting);
+    }
     let mut lines = Vec::new();
     for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
         say(&format!("{} ...", benchmark.name));
@@ -101,6 +123,21 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         format!("{:#}", report::json(&lines, synced.as_ref()))
     } else {
         report::text(&lines, synced.as_ref())
+    });
+    Ok(())
+}
+
+/// Counts instead of measuring.
+fn count_all(arguments: &Arguments, setting: &Setting) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
+        say(&format!("{} ...", benchmark.name));
+        lines.push((benchmark, count::count(benchmark, setting)?));
+    }
+    print(&if arguments.json {
+        format!("{:#}", report::counts_json(&lines))
+    } else {
+        report::counts(&lines)
     });
     Ok(())
 }

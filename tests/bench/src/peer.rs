@@ -38,6 +38,8 @@ pub(crate) enum Failure {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("valgrind did not count: {said}")]
+    Uncounted { said: String },
     #[error("no benchmark has a name like that; --list tells their names")]
     NoSuchBenchmark,
     /// A peer that answers wrongly is not measured.

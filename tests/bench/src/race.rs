@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -17,6 +18,8 @@ pub(crate) struct Setting {
     pub(crate) divisor: usize,
     /// Who takes part: those whose name contains this.
     pub(crate) peer: String,
+    /// Which way to rebuild, where only one is wanted.
+    pub(crate) way: Option<usize>,
 }
 
 impl Setting {
@@ -73,7 +76,7 @@ impl Runner {
     ) -> Result<(), Failure> {
         let peer = self.peer()?;
         let watch = Stopwatch::start();
-        measured_region(peer, work)?;
+        measured_region(items, || work(peer))?;
         self.seconds.push(watch.read().as_secs_f64() / items.max(1) as f64);
         Ok(())
     }
@@ -95,8 +98,8 @@ impl Runner {
             fs::File::open(&to)?.sync_all()?;
         }
         let watch = Stopwatch::start();
-        let mut peer = self.contender.open(copy.path(), self.cache)?;
-        work(peer.as_mut())?;
+        let contender = self.contender;
+        measured_region(1, || work(contender.open(copy.path(), self.cache)?.as_mut()))?;
         self.seconds.push(watch.read().as_secs_f64());
         Ok(())
     }
@@ -112,14 +115,16 @@ impl Runner {
     }
 }
 
+/// How many items were measured in this process so far, whether their time counts or not.
+pub(crate) static MEASURED_ITEMS: AtomicU64 = AtomicU64::new(0);
+
 /// Does what is measured, under a name by which a profiler knows it.
 #[inline(never)]
-fn measured_region(
-    peer: &mut dyn Peer,
-    work: impl FnOnce(&mut dyn Peer) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    // Not the last thing it does, so that it is on the stack while the work goes on.
-    std::hint::black_box(work(peer))
+fn measured_region(items: usize, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let result = work();
+    // After the work, so that this function is on the stack as long as it goes on.
+    MEASURED_ITEMS.fetch_add(items as u64, Ordering::Relaxed);
+    result
 }
 
 /// Every contender that does a kind of work.
