@@ -20,6 +20,7 @@ mod fault;
 mod form;
 mod number;
 mod rewrite;
+mod scan;
 mod stored;
 mod text;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::form::rewritten;
+use super::scan::has_form;
 use super::{Fields, InvalidFields, not_an_object, text};
 use crate::codec::{Decode, Encode};
 use crate::limits;
@@ -24,6 +25,9 @@ impl FieldsJson {
     pub fn parse(text: &str) -> Result<Self, InvalidFields> {
         if text.len() > 2 * limits::OP_BYTES {
             return Err(InvalidFields::TooLarge { bytes: text.len() });
+        }
+        if text.len() <= limits::OP_BYTES && has_form(text) {
+            return Ok(Self(text.into()));
         }
         let json: Box<str> = rewritten(text)?.map_or_else(|| text.into(), String::into_boxed_str);
         let bytes = json.len();
