@@ -74,8 +74,8 @@ pub use fieldbook_core::system::SystemClock;
 pub use fieldbook_core::{
     Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,
     FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,
-    MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy, Priorities,
-    Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
+    MonotonicTime, Mutation, MutationFields, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy,
+    Priorities, Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
     ServerEpoch, ServerId, TenantId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};

@@ -11,7 +11,7 @@ use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::admit::{AdmittedOp, SeenRecord, admit_transaction};
 use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
-use fieldbook_core::{Fields, Hlc, Mutation, OpId, OpPlace, RecordId, RecordKey};
+use fieldbook_core::{Fields, Hlc, Mutation, MutationFields, OpId, OpPlace, RecordId, RecordKey};
 use fieldbook_projections::LogView;
 
 use crate::book::Book;
@@ -49,11 +49,35 @@ impl Book {
         RecordId::new(now, &mut *self.shared.ids())
     }
 
-    /// Makes a record.
+    /// Makes a record of values, or of text: JSON that the app has as text is checked in one pass and written as it is, a fraction
+    /// of the work of building values and writing them again.
+    ///
+    /// ```
+    /// use fieldbook::{Book, BookOptions, FieldsJson, Mutation, RecordKey};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::open_or_create(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+    /// let text = r#"{"name":"Ann","stage":"new"}"#; // as it came from a form, a file or the network
+    /// book.create("lead/42".parse()?, FieldsJson::parse(text)?)?;
+    /// // An update's text is held against the record's text, and the op carries the members that differ.
+    /// book.update("lead/42".parse()?, FieldsJson::parse(r#"{"name":"Ann","stage":"hot"}"#)?)?;
+    ///
+    /// // Many at once, each an op of its own, in one durable commit.
+    /// let lines = [r#"{"name":"Bela"}"#, r#"{"name":"Chidi"}"#];
+    /// let creates: Result<Vec<Mutation>, fieldbook::InvalidFields> = lines
+    ///     .into_iter()
+    ///     .map(|line| Ok(Mutation::create(RecordKey::new(lead(), book.new_id()), FieldsJson::parse(line)?)))
+    ///     .collect();
+    /// book.import(creates?)?;
+    /// # Ok(())
+    /// # }
+    /// # fn lead() -> fieldbook::EntityType { fieldbook::EntityType::parse("lead").expect("it is a name") }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Rejected`] if it exists or a limit is broken; [`Error::Store`] or [`Error::Unknown`] if the disk fails.
-    pub fn create(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
+    pub fn create(&self, key: RecordKey, fields: impl Into<MutationFields>) -> Result<Written, Error> {
         self.write(Mutation::create(key, fields))
     }
 
@@ -61,7 +85,7 @@ impl Book {
     ///
     /// # Errors
     /// As for [`Self::create`], and [`Error::Rejected`] if it does not exist.
-    pub fn update(&self, key: RecordKey, patch: Fields) -> Result<Written, Error> {
+    pub fn update(&self, key: RecordKey, patch: impl Into<MutationFields>) -> Result<Written, Error> {
         self.write(Mutation::update(key, patch))
     }
 
@@ -69,7 +93,7 @@ impl Book {
     ///
     /// # Errors
     /// As for [`Self::update`].
-    pub fn replace(&self, key: RecordKey, fields: Fields) -> Result<Written, Error> {
+    pub fn replace(&self, key: RecordKey, fields: impl Into<MutationFields>) -> Result<Written, Error> {
         self.write(Mutation::replace(key, fields))
     }
 

@@ -98,7 +98,7 @@ fn string(bytes: &[u8]) -> Rest<'_> {
 }
 
 /// Counts the bytes before the first one that is a quote, a backslash or a control. Eight bytes are looked at together.
-fn plain(bytes: &[u8]) -> usize {
+pub(super) fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const TOPS: u64 = ONES << 7;
     // Sets the top bit of each byte that is below the limit. The lowest bit that it sets is right: a borrow that makes one

@@ -61,7 +61,7 @@ pub fn correct(
     let stays = tail.iter().filter(|op| !is_taken(op));
     let image = confirmed.with(stays.map(|op| &op.writes)).image();
     let kind = if image.is_some() { OpKind::Update } else { OpKind::Create };
-    let mutation = Mutation { key: key.clone(), kind, fields, cites: Some(dead) };
+    let mutation = Mutation { key: key.clone(), kind, fields: fields.into(), cites: Some(dead) };
     let taken = tail.iter().filter(|op| is_taken(op));
     let ends = taken.map(|op| Decision::Superseded { key: key.clone(), op: op.op }).collect();
     Ok(Correction { mutation, image, ends })
@@ -156,7 +156,8 @@ mod tests {
             Decision::Superseded { key: of, op } if of == key("1") => op,
             other => panic!("not superseded: {other:?}"),
         });
-        (correction.mutation.kind, correction.mutation.fields, correction.image, ended.collect())
+        let said = correction.mutation.fields.to_fields().unwrap();
+        (correction.mutation.kind, said, correction.image, ended.collect())
     }
 
     #[test]
