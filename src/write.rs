@@ -3,7 +3,6 @@
 //! Each call is one durable commit, shared with whoever writes at the same time. When it returns `Ok`, the change survives
 //! kill and power loss (as far as the disk keeps its word about syncing).
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use fieldbook_core::entry::{Draft, Intent, Items, Meta, OpMeta};
@@ -13,6 +12,7 @@ use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
 use fieldbook_core::{Fields, Hlc, Mutation, MutationFields, OpId, OpPlace, RecordId, RecordKey};
 use fieldbook_projections::LogView;
+use foldhash::HashMap;
 
 use crate::book::Book;
 use crate::error::Error;
@@ -217,6 +217,8 @@ impl Images {
         session: &mut Session<'_>,
         mutations: Vec<Mutation>,
     ) -> Result<Vec<Option<AdmittedOp>>, Error> {
+        session.reserve(mutations.len());
+        self.0.reserve(mutations.len());
         mutations.into_iter().map(|mutation| self.admit(session, mutation)).collect()
     }
 
@@ -258,26 +260,24 @@ fn append_stamped(
     ops: Vec<AdmittedOp>,
     edited_at: Option<Hlc>,
 ) -> Result<Vec<(OpId, OpPlace)>, Error> {
-    let mut items = Items::default();
-    let ops: Vec<OpMeta> = ops
-        .into_iter()
-        .map(|op| {
-            let stamped = session.stamp(&op.mutation.key, op.read);
-            OpMeta {
-                id: OpId::new(session.now.wall, session.randomness),
-                key: op.mutation.key,
-                kind: op.mutation.kind,
-                edited_at: edited_at.unwrap_or(stamped.hlc),
-                clock_capped: stamped.capped,
-                base: op.base,
-                schema_version: op.schema_version,
-                fields: op.json.map(|json| items.add_fields(&json, session.randomness)),
-                cites: op.mutation.cites,
-            }
-        })
-        .collect();
-    let ids: Vec<_> = ops.iter().map(|op| op.id).collect();
-    let entry = session.append(Draft { meta: Meta::Intent(Intent { ops }), items }, Hlc::ZERO)?;
+    let mut items = Items::with_capacity(ops.len());
+    let mut metas = Vec::with_capacity(ops.len());
+    for op in ops {
+        let stamped = session.stamp(&op.mutation.key, op.read);
+        metas.push(OpMeta {
+            id: OpId::new(session.now.wall, session.randomness),
+            key: op.mutation.key,
+            kind: op.mutation.kind,
+            edited_at: edited_at.unwrap_or(stamped.hlc),
+            clock_capped: stamped.capped,
+            base: op.base,
+            schema_version: op.schema_version,
+            fields: op.json.map(|json| items.add_fields(&json, session.randomness)),
+            cites: op.mutation.cites,
+        });
+    }
+    let ids: Vec<_> = metas.iter().map(|op| op.id).collect();
+    let entry = session.append(Draft { meta: Meta::Intent(Intent { ops: metas }), items }, Hlc::ZERO)?;
     let seq = entry.header.seq;
     Ok(ids.into_iter().zip(0..).map(|(id, index)| (id, OpPlace { seq, index })).collect())
 }

@@ -18,6 +18,7 @@ use bincode::config;
 use bincode::de::read::Reader;
 pub(crate) use bincode::de::{BorrowDecoder, Decoder};
 pub(crate) use bincode::enc::Encoder;
+use bincode::enc::write::Writer;
 pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
@@ -59,16 +60,42 @@ pub trait Stored: Encode + Decode<()> {
 /// # Errors
 /// [`CodecError`] if the value is over its limit, or over what reading it would take.
 pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::encode_to_vec(value, config::standard())
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    encode_onto(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+/// Most values take no more, so that writing them takes memory once.
+const USUAL_BYTES: usize = 512;
+
+/// Writes the stored form behind what is there.
+///
+/// # Errors
+/// As for [`encode`]; what is there then is void.
+pub fn encode_onto<T: Stored>(bytes: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
+    let start = bytes.len();
+    bincode::encode_into_writer(value, Behind(bytes), config::standard())
         .map_err(|source| CodecError { what: T::WHAT, source: Some(Box::new(source)) })?;
-    if bytes.len() > T::LIMIT {
+    let written = bytes.get(start..).unwrap_or_default();
+    if written.len() > T::LIMIT {
         return Err(CodecError { what: T::WHAT, source: None });
     }
     // Reading counts the memory that it takes, not the bytes: many small parts take far more than they are long.
-    if bytes.len() > READ_BACK_FROM {
-        decode::<T>(&bytes)?;
+    if written.len() > READ_BACK_FROM {
+        decode::<T>(written)?;
     }
-    Ok(bytes)
+    Ok(())
+}
+
+/// Bytes that are written to at their end. bincode's own way counts first how many there will be, which is half of the work.
+struct Behind<'a>(&'a mut Vec<u8>);
+
+impl Writer for Behind<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Reads the stored form, all of it.

@@ -3,13 +3,14 @@
 //! Record rows are held in memory while a transaction lasts, and written by [`DiskTables::flush`] at its end: each once, however
 //! often it changed, in the order of their keys.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use fieldbook_core::codec::{self, Stored, StoredView};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
 use fieldbook_core::{DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
+use foldhash::{HashMap, HashMapExt};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
@@ -62,7 +63,7 @@ pub struct DiskTables<'t> {
     open: BTreeMap<Which, BytesTable<'t>>,
     state: Option<StateRow>,
     /// In the order in which they were first asked for, which for a page of the server is close to that of their keys.
-    records: Vec<(RecordKey, HeldRecord)>,
+    records: Vec<HeldRecord>,
     /// Where each of them is.
     places: HashMap<RecordKey, usize>,
     absent: Absent,
@@ -70,6 +71,9 @@ pub struct DiskTables<'t> {
 
 /// A record's row as this transaction has it.
 struct HeldRecord {
+    key: RecordKey,
+    /// The key as it is stored.
+    bytes: Vec<u8>,
     row: Option<RecordRow>,
     is_stored: bool,
     changed: bool,
@@ -114,6 +118,12 @@ impl<'t> DiskTables<'t> {
         Ok(())
     }
 
+    /// Makes room for so many records.
+    pub fn reserve(&mut self, records: usize) {
+        self.records.reserve(records);
+        self.places.reserve(records);
+    }
+
     /// Returns a record's row without copying it.
     ///
     /// # Errors
@@ -126,15 +136,18 @@ impl<'t> DiskTables<'t> {
         let place = match self.places.get(key) {
             Some(place) => *place,
             None => {
-                let row = self.stored_record(&key.to_bytes())?;
-                self.records
-                    .push((key.clone(), HeldRecord { is_stored: row.is_some(), row, changed: false }));
+                let bytes = key.to_bytes();
+                let row = self.stored_record(&bytes)?;
+                let is_stored = row.is_some();
+                self.records.push(HeldRecord { key: key.clone(), bytes, row, is_stored, changed: false });
                 self.places.insert(key.clone(), self.records.len() - 1);
                 self.records.len() - 1
             }
         };
-        let held = self.records.get_mut(place).map(|(_, held)| held);
-        Ok(held.unwrap_or_else(|| unreachable!("BUG: a record's place is where it was put")))
+        Ok(self
+            .records
+            .get_mut(place)
+            .unwrap_or_else(|| unreachable!("BUG: a record's place is where it was put")))
     }
 
     fn stored_record(&mut self, key: &[u8]) -> Result<Option<RecordRow>, StoreError> {
@@ -158,44 +171,40 @@ impl<'t> DiskTables<'t> {
         self.places.clear();
         self.absent = Absent::default();
         let mut changed = std::mem::take(&mut self.records);
-        changed.retain(|(_, held)| held.changed && (held.is_stored || held.row.is_some()));
-        // The order of keys is the order of their stored bytes.
-        changed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        changed.retain(|held| held.changed && (held.is_stored || held.row.is_some()));
+        changed.sort_by(|one, other| one.bytes.cmp(&other.bytes));
         self.flush_indexes(schema, &changed)?;
         let effects = if follows { self.effects(&changed)? } else { Vec::new() };
-        let rows = changed.into_iter().map(|(key, held)| {
+        let rows = changed.into_iter().map(|held| {
             let value = held.row.as_ref().map(encode).transpose()?;
-            Ok(SortedRow { key: key.to_bytes(), value, is_new: !held.is_stored })
+            Ok(SortedRow { key: held.bytes, value, is_new: !held.is_stored })
         });
         write_sorted(self.which(Which::Records)?, rows)?;
         Ok(effects)
     }
 
-    fn effects(&mut self, changed: &[(RecordKey, HeldRecord)]) -> Result<Vec<RecordEffect>, StoreError> {
+    fn effects(&mut self, changed: &[HeldRecord]) -> Result<Vec<RecordEffect>, StoreError> {
         let mut effects = Vec::with_capacity(changed.len());
-        for (key, held) in changed {
-            let before = self.stored(key, held)?.and_then(|row| row.image().cloned());
+        for held in changed {
+            let before = self.stored(held)?.and_then(|row| row.image().cloned());
             let after = held.row.as_ref().and_then(RecordRow::image).cloned();
-            effects.push(RecordEffect { key: key.clone(), before, after });
+            effects.push(RecordEffect { key: held.key.clone(), before, after });
         }
         Ok(effects)
     }
 
     /// Returns a record's row as it was before this transaction.
-    fn stored(&mut self, key: &RecordKey, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
-        if held.is_stored { self.get(Which::Records, &key.to_bytes()) } else { Ok(None) }
+    fn stored(&mut self, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
+        if held.is_stored { self.get(Which::Records, &held.bytes) } else { Ok(None) }
     }
 
-    fn flush_indexes(
-        &mut self,
-        schema: &Schema,
-        changed: &[(RecordKey, HeldRecord)],
-    ) -> Result<(), StoreError> {
-        for (key, held) in changed {
+    fn flush_indexes(&mut self, schema: &Schema, changed: &[HeldRecord]) -> Result<(), StoreError> {
+        for held in changed {
+            let key = &held.key;
             let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty()) else {
                 continue;
             };
-            let before = self.stored(key, held)?;
+            let before = self.stored(held)?;
             let before = before.as_ref().and_then(RecordRow::image);
             index::follow(self, &rules.indexes, key, before, held.row.as_ref().and_then(RecordRow::image))?;
         }
@@ -230,8 +239,8 @@ impl<'t> DiskTables<'t> {
             })?;
             rows.insert(key, Some(decode(stored.value())?));
         }
-        let held = self.records.iter().filter(|(_, held)| held.changed);
-        rows.extend(held.map(|(key, held)| (key.clone(), held.row.clone())));
+        let held = self.records.iter().filter(|held| held.changed);
+        rows.extend(held.map(|held| (held.key.clone(), held.row.clone())));
         Ok(rows.into_iter().filter_map(|(key, row)| Some((key, row?))).collect())
     }
 

@@ -13,6 +13,14 @@ pub struct Effects {
     pub records: Vec<RecordKey>,
 }
 
+impl Effects {
+    /// Makes room for what so many ops change.
+    pub fn reserve(&mut self, ops: usize) {
+        self.tail.reserve(ops);
+        self.records.reserve(ops);
+    }
+}
+
 /// A record whose visible image a commit changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordEffect {

@@ -164,8 +164,8 @@ pub fn rebuild(
 ) -> Result<StateRow, StoreError> {
     let up_to = head.map_or(Seq::ZERO, |head| head.seq);
     let rebuilt = {
-        let appender = guarded(|| Appender::open(transaction, head))?;
-        fold(appender.table(), schema, up_to, progress)?
+        let mut appender = guarded(|| Appender::open(transaction, head))?;
+        fold(appender.table()?, schema, up_to, progress)?
         // The log's table is let go here, before damaged tables are touched: see `guarded`.
     };
     guarded(|| rebuilt.write(transaction, schema, up_to))

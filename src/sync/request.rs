@@ -192,19 +192,19 @@ fn keep_up_to_the_first_that_goes_out(groups: &mut Vec<Group>, stays: impl Fn(&G
 }
 
 /// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.
-fn claim(session: &Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
+fn claim(session: &mut Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
     let Some(head) = session.head() else { return Ok(None) };
     let Some(anchor) = state.anchor else {
         // The server takes the first head that it sees of an epoch as given. It may have seen one, and its answer was lost.
         let most = limits::ANCHOR_DIGESTS as u64;
         let from = head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
-        let entries = entries_from(session.entries(), Seq::new(from));
+        let entries = entries_from(session.entries()?, Seq::new(from));
         let contents = entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;
         return Ok(Some(HeadClaim { anchor: None, contents, seq: head.seq, hash: head.hash }));
     };
     let mut contents = Vec::new();
     let mut last = anchor;
-    for entry in entries_from(session.entries(), anchor.seq.next()).take(limits::ANCHOR_DIGESTS) {
+    for entry in entries_from(session.entries()?, anchor.seq.next()).take(limits::ANCHOR_DIGESTS) {
         let entry = entry?;
         contents.push(entry.content);
         last = Receipt { seq: entry.header.seq, hash: entry.hash };

@@ -24,6 +24,37 @@ pub fn commitment(salt: &[u8; 16], bytes: &[u8]) -> Hash {
     Hash::from_bytes(*hasher.finalize().as_bytes())
 }
 
+/// Commits to an erasable value as it is laid out in an entry: salt, length, bytes.
+pub(super) fn commitment_of_stored(stored: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(ITEM);
+    hasher.update(stored);
+    Hash::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// The hash of what an entry says, while the entry is laid out.
+pub(super) struct Content(blake3::Hasher);
+
+impl Content {
+    /// Begins with the header, the meta part and the number of items as they are laid out.
+    pub(super) fn begin(said: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(CONTENT);
+        hasher.update(said);
+        Self(hasher)
+    }
+
+    /// Adds the next item's commitment.
+    pub(super) fn add(&mut self, commitment: &Hash) {
+        self.0.update(commitment.as_bytes());
+    }
+
+    /// Returns the hash.
+    pub(super) fn end(self) -> Hash {
+        Hash::from_bytes(*self.0.finalize().as_bytes())
+    }
+}
+
 /// Hashes what an entry says.
 pub fn content(header: &[u8], meta: &[u8], commitments: impl ExactSizeIterator<Item = Hash>) -> Hash {
     let mut hasher = blake3::Hasher::new();
@@ -41,11 +72,13 @@ pub fn content(header: &[u8], meta: &[u8], commitments: impl ExactSizeIterator<I
 
 /// Links an entry to the one before it.
 pub fn link(previous: &Hash, content: &Hash) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(LINK);
-    hasher.update(previous.as_bytes());
-    hasher.update(content.as_bytes());
-    Hash::from_bytes(*hasher.finalize().as_bytes())
+    let mut bytes = [0; LINK.len() + 64];
+    let (words, hashes) = bytes.split_at_mut(LINK.len());
+    let (before, after) = hashes.split_at_mut(32);
+    words.copy_from_slice(LINK);
+    before.copy_from_slice(previous.as_bytes());
+    after.copy_from_slice(content.as_bytes());
+    Hash::from_bytes(*blake3::hash(&bytes).as_bytes())
 }
 
 /// Follows a chain from a known hash through the contents of the entries after it.

@@ -97,6 +97,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         // Its stamp is above all that its author read, so what the app reads is that with the op on top.
         let image = apply_to_text(row.image(), meta.kind, text.unwrap_or_default());
         row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
+        // Nearly every tail has one op; a vector would take room for four at once.
+        if row.tail.is_empty() {
+            row.tail.reserve_exact(1);
+        }
         row.tail.push(pending);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)

@@ -240,9 +240,9 @@ impl Job<'_> {
         }
         let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
         for (number, draft) in drafts.into_iter().enumerate() {
-            draft.check().map_err(|error| Broken::unsound(&error))?;
+            let checked = draft.checked().map_err(|error| Broken::unsound(&error))?;
             let hlc = if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };
-            self.append(draft, hlc)?;
+            self.append(checked.into(), hlc)?;
         }
         self.offer_again(reoffers, read_to_end)?;
         Ok(passed_over)
