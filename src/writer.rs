@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::{Checked, Entry, FieldsSource, Meta};
 use fieldbook_core::locks::Mutex;
-use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, commit};
+use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::{OpContent, View};
@@ -346,7 +346,7 @@ impl Shared {
         drop(tail);
         let Ok(transaction) = begun else { return Ok(None) };
         self.latest.commit_begins();
-        commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
+        self.store.commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
         Ok(Some(Done { head, state, effects }))
     }
 
