@@ -29,11 +29,11 @@ pub(crate) struct Benchmark {
 }
 
 pub(crate) const BENCHMARKS: [Benchmark; 12] = [
-    Benchmark { name: "single durable write", item: "write", aim: Aim::TimesSqlite(0.67), run: single_write },
+    Benchmark { name: "single durable write", item: "write", aim: Aim::TimesSqlite(1.0), run: single_write },
     Benchmark {
         name: "1,000 writes in one commit",
         item: "write",
-        aim: Aim::TimesSqlite(1.3),
+        aim: Aim::TimesSqlite(1.1),
         run: one_commit,
     },
     Benchmark {
@@ -42,19 +42,19 @@ pub(crate) const BENCHMARKS: [Benchmark; 12] = [
         aim: Aim::TimesSqlite(1.3),
         run: transaction,
     },
-    Benchmark { name: "16 threads writing", item: "write", aim: Aim::None, run: threads },
+    Benchmark { name: "16 threads writing", item: "write", aim: Aim::TimesSqlite(3.2), run: threads },
     Benchmark { name: "point read of 100,000", item: "read", aim: Aim::TimesSqlite(4.0), run: point_read },
     Benchmark { name: "page of 100 of 100,000", item: "page", aim: Aim::TimesSqlite(5.0), run: page },
     Benchmark {
         name: "apply 100,000 in pages of 5,000",
         item: "record",
-        aim: Aim::TimesSqlite(2.0),
+        aim: Aim::TimesSqlite(1.15),
         run: apply_pages,
     },
     Benchmark {
         name: "apply 100,000 in one commit",
         item: "record",
-        aim: Aim::TimesSqlite(2.0),
+        aim: Aim::TimesSqlite(1.15),
         run: apply_once,
     },
     Benchmark {

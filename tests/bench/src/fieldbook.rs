@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
 use fieldbook::{
-    Ask, Book, BookOptions, Cursor, EntityType, Fields, FieldsJson, Hlc, Mutation, Next, OpId, RecordId,
-    RecordKey, SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
+    Ask, Book, BookOptions, Cursor, EntityType, FieldsJson, Hlc, Mutation, Next, OpId, RecordId, RecordKey,
+    SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
 };
 
 use crate::peer::{Failure, Peer};
@@ -24,7 +24,8 @@ const NOT_READY: Failure = Failure::Wrong { peer: "fieldbook", what: "was not gi
 pub(crate) struct Fieldbook {
     book: Book,
     leads: EntityType,
-    writes: VecDeque<Mutation>,
+    /// What is to be written, as text: parsing it is part of what is measured.
+    writes: VecDeque<(RecordKey, String)>,
     pages: VecDeque<(ExchangeRequest, ExchangeAnswer)>,
 }
 
@@ -46,21 +47,25 @@ impl Fieldbook {
         if count > self.writes.len() {
             return Err(NOT_READY);
         }
-        Ok(self.writes.drain(..count).collect())
+        self.writes.drain(..count).map(creates).collect()
     }
+}
+
+/// Makes a mutation of text, as an app does that has text.
+fn creates((key, json): (RecordKey, String)) -> Result<Mutation, Failure> {
+    Ok(Mutation::create(key, FieldsJson::parse(&json)?))
 }
 
 impl Peer for Fieldbook {
     fn ready(&mut self, records: &[Sample]) -> Result<(), Failure> {
         for record in records {
-            let create = Mutation::create(self.key(&record.id)?, Fields::parse(&record.json)?);
-            self.writes.push_back(create);
+            self.writes.push_back((self.key(&record.id)?, record.json.clone()));
         }
         Ok(())
     }
 
     fn write(&mut self, _: &Sample) -> Result<(), Failure> {
-        self.book.write(self.writes.pop_front().ok_or(NOT_READY)?)?;
+        self.book.write(creates(self.writes.pop_front().ok_or(NOT_READY)?)?)?;
         Ok(())
     }
 
@@ -77,11 +82,14 @@ impl Peer for Fieldbook {
     }
 
     fn write_from_threads(&mut self, slices: &[&[Sample]]) -> Result<(), Failure> {
-        let count = slices.iter().map(|slice| slice.len()).sum();
-        let writes = Mutex::new(VecDeque::from(self.next_writes(count)?));
+        let count: usize = slices.iter().map(|slice| slice.len()).sum();
+        if count > self.writes.len() {
+            return Err(NOT_READY);
+        }
+        let writes = Mutex::new(&mut self.writes);
         crate::threads::run(slices, |_| {
             let next = writes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            self.book.write(next.ok_or(NOT_READY)?)?;
+            self.book.write(creates(next.ok_or(NOT_READY)?)?)?;
             Ok(())
         })
     }
@@ -129,7 +137,7 @@ impl Peer for Fieldbook {
     fn load(&mut self, history: &mut dyn Iterator<Item = Event>) -> Result<(), Failure> {
         loop {
             let mutations = history.take(LOADED_TOGETHER).map(|event| {
-                let (key, fields) = (self.key(&event.id)?, Fields::parse(&event.json)?);
+                let (key, fields) = (self.key(&event.id)?, FieldsJson::parse(&event.json)?);
                 Ok(if event.creates { Mutation::create(key, fields) } else { Mutation::update(key, fields) })
             });
             let mutations = mutations.collect::<Result<Vec<_>, Failure>>()?;

@@ -5,8 +5,8 @@
 //! 3. A read gives JSON text that the caller owns, and sees every write that returned before it.
 //! 4. A peer is measured at its best: statements prepared once, rows sorted where the other side's are, the better way
 //!    where there are several.
-//! 5. What a peer is handed is made ready before the clock runs: the text that SQLite's statements take, the mutations and
-//!    the answers that fieldbook's calls take. What it does with them is measured, checks and all.
+//! 5. What a peer is handed is made ready before the clock runs, and is the same for all where they write: ids and JSON text. What it
+//!    does with them is measured, parsing and checks and all. A page of a server is handed to fieldbook as an answer.
 
 use std::path::Path;
 
