@@ -27,8 +27,7 @@ use std::time::Duration;
 use fieldbook_core::entry::{FieldsSource, Item, Items, Planned};
 use fieldbook_core::protocol::UnitChange;
 use fieldbook_core::record::{
-    Before, Does, EditStamp, FieldStamps, FieldWrites, Joined, Life, Pending, Register, Registers, SentFor,
-    TailOp, WriteStamps, Writes, join,
+    Does, EditStamp, FieldWrites, Life, Pending, Register, Registers, SentFor, TailOp, Writes,
 };
 use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
@@ -288,21 +287,21 @@ fn made_at_server(
     change: &UnitChange,
     names: &[(String, bool)],
 ) -> Option<(EditStamp, Vec<FieldWrites>, Option<EditStamp>)> {
-    let before = match row {
-        None => Before::Never,
-        Some(row) if row.deleted => Before::Deleted(row.stamp()),
+    let before: Registers<bool> = match row {
+        None => Registers::default(),
+        Some(row) if row.deleted => Registers::deleted(row.stamp()),
         Some(row) => {
             let present = row.fields.to_fields().unwrap();
-            let present = present.names().map(str::to_owned).collect::<Vec<_>>();
-            Before::There(FieldStamps::of(row.stamp(), &row.older, row.floor, present))
+            let present = present.names().map(|name| (name.to_owned(), true)).collect::<Vec<_>>();
+            Registers::of(row.stamp(), &row.older, row.floor, present)
         }
     };
-    let write = WriteStamps { kind: change.kind, stamp: change.stamp(), older: &change.older, fields: names };
-    match join(before, &write) {
-        Joined::AsBefore => None,
-        Joined::Deleted(stamp) => Some((stamp, Vec::new(), None)),
-        Joined::There { stamps, .. } => Some(stamps.into_parts()),
-    }
+    let fields = names.iter().map(|(name, is_null)| (name.clone(), !is_null));
+    let mut after = before.clone();
+    after.join(&before.written(change.kind, change.stamp(), &change.older, fields));
+    after.forget_oldest_removed();
+    let floor = Some(after.floor).filter(|floor| *floor != EditStamp::NEVER);
+    (after != before).then(|| (after.stamp, after.older(), floor))
 }
 
 /// What there is to read of a record, each field with its stamp.

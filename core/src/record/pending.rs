@@ -192,6 +192,7 @@ impl Pending {
             OpKind::Update | OpKind::Replace => Does::Edits,
         };
         let brings_back = self.brings_back.as_ref().map(FieldsJson::to_fields).transpose()?;
+        let brings_back = brings_back.map(|read| read.into_map().into_iter().collect());
         Ok(Writes { does, stamp: own, fields, brings_back })
     }
 

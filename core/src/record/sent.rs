@@ -5,11 +5,7 @@
 //!
 //! What it is not: how ops become a change ([`crate::rules::coalesce`]).
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
-use super::registers::{Does, Register, Registers, Writes};
+use super::registers::{Does, Registers, Writes, with_stamp};
 use super::stamp::{EditStamp, FieldWrites};
 use crate::fields::Fields;
 use crate::numbers::Version;
@@ -30,7 +26,7 @@ impl UnitChangeRow {
         if self.base.is_none_or(|base| base == Version::default()) {
             *record = Registers::default();
         }
-        let writes = written(record, self.kind, self.stamp(), &self.older, fields);
+        let writes = record.written(self.kind, self.stamp(), &self.older, fields.into_map());
         record.join(&writes);
     }
 }
@@ -38,40 +34,42 @@ impl UnitChangeRow {
 impl Registers {
     /// Joins a change as it is sent, given its fields.
     pub fn join_sent(&mut self, change: &UnitChange, fields: Fields) {
-        let writes = written(self, change.kind, change.stamp(), &change.older, fields);
+        let writes = self.written(change.kind, change.stamp(), &change.older, fields.into_map());
         self.join(&writes);
     }
 }
 
-fn written(
-    record: &Registers,
-    kind: OpKind,
-    own: EditStamp,
-    older: &[FieldWrites],
-    fields: Fields,
-) -> Writes {
-    let mut written: BTreeMap<String, Register> = BTreeMap::new();
-    if kind == OpKind::Replace {
-        let null = || Register { value: Value::Null, stamp: own };
-        written.extend(record.fields.keys().map(|name| (name.clone(), null())));
-    }
-    written.extend(fields.into_map().into_iter().map(|(name, value)| (name, Register { value, stamp: own })));
-    for writes in older {
-        for name in &writes.fields {
-            if let Some(field) = written.get_mut(name) {
-                field.stamp = writes.stamp();
+impl<V: Clone + Default + PartialEq> Registers<V> {
+    /// Returns what a change writes to this record.
+    pub fn written(
+        &self,
+        kind: OpKind,
+        own: EditStamp,
+        older: &[FieldWrites],
+        fields: impl IntoIterator<Item = (String, V)>,
+    ) -> Writes<V> {
+        // A replace takes away what it does not name.
+        let others = self.fields.keys().filter(|_| kind == OpKind::Replace);
+        let mut written = with_stamp(others.map(|name| (name.clone(), V::default())), own);
+        written.extend(with_stamp(fields, own));
+        // The first that names a field counts.
+        for writes in older.iter().rev() {
+            for name in &writes.fields {
+                if let Some(field) = written.get_mut(name) {
+                    field.stamp = writes.stamp();
+                }
             }
         }
+        let does = match kind {
+            OpKind::Delete => Does::Deletes,
+            OpKind::Create => Does::Creates,
+            OpKind::Update | OpKind::Replace => Does::Edits,
+        };
+        // Of a record that is there only fields are written, so that none may have the stamp of the change.
+        let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
+        let stamp = if kind == OpKind::Delete || !self.is_live() { own } else { of_fields() };
+        Writes { does, stamp, fields: written, brings_back: None }
     }
-    let does = match kind {
-        OpKind::Delete => Does::Deletes,
-        OpKind::Create => Does::Creates,
-        OpKind::Update | OpKind::Replace => Does::Edits,
-    };
-    // Of a record that is there only fields are written, so that none may have the stamp of the change.
-    let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
-    let stamp = if kind == OpKind::Delete || !record.is_live() { own } else { of_fields() };
-    Writes { does, stamp, fields: written, brings_back: None }
 }
 
 #[cfg(test)]

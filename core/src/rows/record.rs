@@ -1,13 +1,11 @@
 //! A record's row: what the server confirmed, what the app reads, and the ops between the two.
 
-use std::collections::BTreeMap;
-
 use crate::codec::{BorrowDecode, Decode, Encode};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::OpId;
 use crate::numbers::Version;
 use crate::op::{OpContent, OpPlace};
-use crate::record::{EditStamp, FieldWrites, Life, Pending, Register, Registers, TailOp};
+use crate::record::{EditStamp, FieldWrites, Life, Pending, Registers, TailOp};
 use crate::time::{Hlc, WallTime};
 
 /// One record. Key: [`RecordKey::to_bytes`](crate::names::RecordKey::to_bytes).
@@ -57,20 +55,10 @@ impl Confirmed {
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
     pub fn registers(&self) -> Result<Registers, InvalidFields> {
-        let own = self.stamp();
         if self.deleted {
-            return Ok(Registers { life: Life::Deleted, stamp: own, ..Registers::default() });
+            return Ok(Registers::deleted(self.stamp()));
         }
-        let members = self.fields.to_fields()?.into_map().into_iter();
-        let mut fields: BTreeMap<_, _> =
-            members.map(|(name, value)| (name, Register { value, stamp: own })).collect();
-        for writes in &self.older {
-            for name in &writes.fields {
-                let null = || Register { value: serde_json::Value::Null, stamp: own };
-                fields.entry(name.clone()).or_insert_with(null).stamp = writes.stamp();
-            }
-        }
-        Ok(Registers { life: Life::Live, stamp: own, fields, floor: self.floor.unwrap_or_default() })
+        Ok(Registers::of(self.stamp(), &self.older, self.floor, self.fields.to_fields()?.into_map()))
     }
 
     /// Notes that the server never had the record: whatever is written stands above that.
@@ -92,22 +80,11 @@ impl Confirmed {
             return None;
         }
         let own = registers.stamp;
-        let mut by_write: BTreeMap<EditStamp, Vec<String>> = BTreeMap::new();
-        for (name, field) in &registers.fields {
-            if field.stamp != own || field.value.is_null() {
-                by_write.entry(field.stamp).or_default().push(name.clone());
-            }
-        }
-        let older = by_write.into_iter().map(|(stamp, fields)| FieldWrites {
-            edited_at: stamp.edited_at,
-            op: stamp.op,
-            fields,
-        });
         Some(Self {
             version,
             edited_at: own.edited_at,
             op: own.op,
-            older: older.collect(),
+            older: registers.older(),
             floor: Some(registers.floor).filter(|floor| *floor != EditStamp::NEVER),
             deleted: !registers.is_live(),
             fields: registers.image().unwrap_or_default().to_json(),

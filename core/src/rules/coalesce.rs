@@ -14,12 +14,12 @@
 //!
 //! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::entry::AnnulledReason;
 use crate::fields::Fields;
 use crate::op::OpKind;
-use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp};
+use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp, list_by_write};
 
 /// One change that stands for some ops.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,15 +132,8 @@ fn change<'a>(
 
 /// Lists the fields that do not have the change's own stamp.
 fn older(fields: &Fields, after: &Registers, own: EditStamp) -> Vec<FieldWrites> {
-    let mut by_write: BTreeMap<EditStamp, Vec<String>> = BTreeMap::new();
-    for name in fields.names() {
-        let stamp = after.stamp_of(name);
-        if stamp != own {
-            by_write.entry(stamp).or_default().push(name.to_owned());
-        }
-    }
-    let writes = by_write.into_iter();
-    writes.map(|(stamp, fields)| FieldWrites { edited_at: stamp.edited_at, op: stamp.op, fields }).collect()
+    let stamps = fields.names().map(|name| (name.to_owned(), after.stamp_of(name)));
+    list_by_write(stamps.filter(|(_, stamp)| *stamp != own))
 }
 
 #[cfg(test)]

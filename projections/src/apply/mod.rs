@@ -31,13 +31,13 @@ mod tail_rows;
 mod units;
 mod upstream;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
 use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
-use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
+use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
@@ -121,11 +121,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         // Where the record was deleted and made anew more than once, none of it comes back.
-        let written = tail.iter().flat_map(|op| op.writes.fields.keys().map(String::as_str));
-        let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(Fields::names);
-        let known = confirmed.fields.keys().map(String::as_str);
-        let names: BTreeSet<&str> = written.chain(read).chain(known).collect();
-        pending.cleared = names.into_iter().filter(|name| !said.has(name)).map(str::to_owned).collect();
+        let written = tail.iter().flat_map(|op| op.writes.fields.keys());
+        let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(BTreeMap::keys);
+        let names: BTreeSet<_> = written.chain(read).chain(confirmed.fields.keys()).collect();
+        pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
         pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())
     }
