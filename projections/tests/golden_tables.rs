@@ -105,8 +105,7 @@ fn in_record(row: &RecordRow) -> Vec<&FieldsJson> {
 }
 
 fn in_pending(pending: &Pending) -> Vec<&FieldsJson> {
-    let upcast = pending.upcast.as_ref().map(|upcast| &upcast.fields);
-    let own = [pending.given.as_ref(), pending.brings_back.as_ref(), upcast];
+    let own = [pending.named.as_ref(), pending.brings_back.as_ref()];
     own.into_iter().flatten().chain(pending.given_up.as_ref().and_then(in_sent_for)).collect()
 }
 
@@ -149,12 +148,13 @@ fn every_record_of_the_golden_log_shows_what_became_of_it() {
     let pending = |id: &str| row(id).tail.first().cloned().unwrap();
     let ended = ["acked", "superseded", "annulled", "discarded"];
     assert!(ended.iter().all(|id| row(id).tail.is_empty()));
-    assert_eq!(pending("dropped").dropped, ["name"]);
+    let named = |id: &str| pending(id).named.unwrap().to_fields().unwrap();
+    assert!(!named("dropped").has("name") && !named("dropped").is_empty());
     assert!(pending("emptied").emptied && pending("dead").dead && !pending("retried").dead);
-    assert!(pending("raised").given.is_some() && !pending("raised").raised.is_empty());
+    assert!(!named("raised").is_empty() && !pending("raised").raised.is_empty());
     assert!(pending("given-up").given_up.is_some() && pending("dead").given_up.is_none());
     assert!(pending("brought-back").brings_back.is_some() && row("brought-back").image().is_some());
-    assert!(pending("upcast").upcast.is_some());
+    assert!(pending("upcast").upcast.is_some() && !named("upcast").is_empty());
     assert_eq!(
         pending("replaced").cleared,
         ["phone", "stage", "taken_away"],

@@ -3,7 +3,7 @@
 //! ```text
 //!   confirmed   what the server told last                       registers
 //!      +
-//!   tail        the ops without an outcome, oldest first        pending, tail
+//!   tail        the ops without an outcome, oldest first        pending (as stored), tail (as writes)
 //!      =
 //!   visible     what the app reads                              join
 //! ```
@@ -26,7 +26,7 @@ pub(crate) mod test_ops;
 mod told;
 
 pub use image::{apply_to_image, apply_to_text};
-pub use pending::{Pending, SentFor, Upcast, fall_with};
+pub use pending::{Pending, SentFor, fall_with};
 pub use registers::{Does, Life, Register, Registers, Writes};
 pub use stamp::{EditStamp, FieldWrites, list_by_write, listed};
 pub use tail::TailOp;

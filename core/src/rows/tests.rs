@@ -4,7 +4,7 @@ use super::*;
 use crate::codec;
 use crate::numbers::Seq;
 use crate::op::OpPlace;
-use crate::record::{EditStamp, Pending, Registers, SentFor, Upcast};
+use crate::record::{EditStamp, Pending, Registers, SentFor};
 
 #[test]
 fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
@@ -60,14 +60,13 @@ fn a_view_says_what_the_row_says() {
         edited_at: Hlc::from_bits(70_001),
         stale: 1,
         dead: true,
+        emptied: false,
+        named: Some(fields("{}")),
         cleared: vec!["c".to_owned()],
         cleared_at: Some(EditStamp { edited_at: Hlc::from_bits(3), op: OpId::from_bytes([6; 16]) }),
-        dropped: vec!["b".to_owned()],
-        emptied: false,
-        given: Some(fields("{}")),
         raised: vec![("a".to_owned(), Hlc::from_bits(70_002))],
         brings_back: Some(fields(r#"{"a":"é"}"#)),
-        upcast: Some(Upcast { schema_version: 2, fields: fields("{}") }),
+        upcast: Some(2),
         attempts: vec![UnitId::from_bytes([7; 16])],
         given_up: Some(SentFor { version: Some(Version::new(7)), record: Some(confirmed(false)) }),
     };
@@ -147,7 +146,7 @@ fn an_op_made_now_has_to_be_above_every_stamp_that_its_author_reads() {
     row.tail.push(Pending::new(op(1), place(1), OpKind::Update, at(7)));
     row.tail.push(Pending::new(op(2), place(2), OpKind::Update, at(5)));
     assert_eq!(row.greatest(), EditStamp { edited_at: at(7), op: op(1) });
-    row.tail[1].raise(&["a".to_owned()], at(8), None).unwrap();
+    row.tail[1].raised.push(("a".to_owned(), at(8)));
     assert_eq!(
         row.greatest(),
         EditStamp { edited_at: at(8), op: op(2) },

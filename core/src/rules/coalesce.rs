@@ -156,7 +156,7 @@ mod tests {
     fn with_cleared(mut op: TailOp, names: &[&str], at: Option<EditStamp>) -> TailOp {
         op.pending.cleared = names.iter().map(|name| (*name).to_owned()).collect();
         op.pending.cleared_at = at;
-        op.look_again().unwrap();
+        op.write();
         op
     }
 
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn a_null_that_a_policy_raised_is_sent_where_it_is_all_that_stands_above_a_deletion() {
         let mut replace = with_cleared(tail_op(1, OpKind::Replace, json!({"b": 1})), &["a"], None);
-        replace.pending.raise(&["a".to_owned()], Hlc::from_bits(5), None).unwrap();
-        replace.look_again().unwrap();
+        replace.raise(&["a".to_owned()], Hlc::from_bits(5), None);
+        replace.write();
         let expected = Ok((OpKind::Create, json!({"a": null, "b": 1}), 1));
         assert_eq!(sent(&deleted(99, 4), &[replace]), expected);
     }
@@ -300,10 +300,10 @@ mod tests {
                     op = with_cleared(op, &known, deletion.filter(|_| kind == OpKind::Create));
                 }
                 if let Some(raised) = raised {
-                    op.pending.raise(&["a".to_owned()], Hlc::from_bits(raised), None).unwrap();
+                    op.raise(&["a".to_owned()], Hlc::from_bits(raised), None);
                 }
-                op.pending.drop_fields(&Vec::from_iter(lost)).unwrap();
-                op.look_again().unwrap();
+                op.drop_fields(&Vec::from_iter(lost));
+                op.write();
                 tail.push(op);
             }
             let one_by_one = confirmed.with(tail.iter().map(|op| &op.writes));

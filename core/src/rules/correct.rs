@@ -220,8 +220,8 @@ mod tests {
     fn an_op_that_has_nothing_left_to_say_is_not_part_of_the_image() {
         let mut tail =
             tail(vec![(OpKind::Replace, json!({"a": 1}), false), (OpKind::Update, json!({"b": 1}), false)]);
-        tail[0].0.pending.empty();
-        tail[0].0.look_again().unwrap();
+        tail[0].0.drop_fields(&[]);
+        tail[0].0.write();
         let (_, _, image, _) = corrected(Some(json!({"a": 0})), &tail, 2, json!({"b": 2}));
         assert_eq!(image, Some(fields(json!({"a": 0}))));
     }

@@ -299,11 +299,9 @@ where
     }
     // A deletion has no fields that could be of a version.
     let with_fields = tail.iter().rev().find(|op| op.kind != OpKind::Delete).or(tail.last());
-    let last = with_fields.map(|op| (&op.content, op.pending.upcast.as_ref()));
-    let schema_version = last
-        .map_or(1, |(content, upcast)| upcast.map_or(content.schema_version, |upcast| upcast.schema_version));
-    let as_written = match (&coalesced, last) {
-        (Ok(sent), Some((content, _))) => sent.fields == content.fields,
+    let schema_version = with_fields.map_or(1, TailOp::schema_version);
+    let as_written = match (&coalesced, with_fields) {
+        (Ok(sent), Some(op)) => sent.fields == op.content.fields,
         _ => false,
     };
     Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })

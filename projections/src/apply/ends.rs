@@ -24,8 +24,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
         row.tail.retain(|reference| !ends(reference));
         self.ended(key, ops)?;
-        self.see(&mut row)?;
-        self.put(key, row)
+        self.see(key, row)
     }
 
     /// Notes that ops left the tail. What they were parked for is settled with them: there is nothing to choose any more.

@@ -33,11 +33,11 @@ mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
+use fieldbook_core::entry::{Control, Decision, Entry, ItemIndex, Meta, PlannedOp};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
 use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
-use fieldbook_core::{FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
+use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
@@ -170,11 +170,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Dropped { key, op, fields } => self.dropped(key, *op, fields),
+            Decision::Dropped { key, op, fields } => self.change_op(key, *op, |op| op.drop_fields(fields)),
             Decision::Raised { key, op, fields, edited_at, values } => {
-                self.raised(key, *op, fields, *edited_at, *values)
+                let values = values.map(|index| self.values(index)).transpose()?;
+                self.change_op(key, *op, |op| op.raise(fields, *edited_at, values.as_ref()))
             }
-            Decision::BroughtBack { key, op, read } => self.brought_back(key, *op, *read),
+            Decision::BroughtBack { key, op, read } => {
+                let read = self.values(*read)?;
+                self.each_op(key, &[*op], |op| op.bring_back(read.clone()))
+            }
             Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
             Decision::DeadLettered { unit, tries, code, message, answered, .. } => {
                 let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
@@ -194,9 +198,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Decision::Resolved { key, op, winner, merged } => self.resolved(key, *op, *winner, *merged),
             Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
             Decision::Upcast { key, op, schema_version, fields } => {
-                self.upcast(key, *op, *schema_version, *fields)
+                let fields = self.values(*fields)?;
+                self.change_op(key, *op, |op| op.turn(*schema_version, fields.clone()))
             }
-            Decision::Restamped { ops, .. } => ops.iter().try_for_each(|restamp| self.restamped(restamp)),
+            Decision::Restamped { ops, .. } => {
+                ops.iter().try_for_each(|to| self.change_op(&to.key, to.op, |op| op.lower(to.edited_at)))
+            }
             Decision::ServerAccepted { server } => self.server_accepted(*server),
             Decision::ServerRead => self.server_read(),
             Decision::BelongsTo { tenant } => {
@@ -214,49 +221,53 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
     }
 
-    /// Changes what is known of ops of a record's tail, and sees the record anew.
-    fn each_pending(
+    /// Changes ops of a record's tail, and sees the record anew.
+    fn each_op(
         &mut self,
         key: &RecordKey,
         ops: &[PlannedOp],
-        change: impl Fn(&mut Pending) -> Result<(), InvalidFields>,
+        change: impl Fn(&mut TailOp),
     ) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        let mut moved = Vec::new();
-        for pending in row.tail.iter_mut().filter(|pending| ops.iter().any(|op| op.id == pending.op)) {
-            let before = pending.stamp();
-            change(pending).map_err(|fault| self.damaged(fault))?;
-            moved.push((before, pending.stamp()));
+        let Some(row) = self.tables.take_record(key)? else { return Ok(()) };
+        let mut tail = self.tail_ops(&row)?;
+        for number in 0..tail.len() {
+            let Some(op) = tail.get_mut(number).filter(|op| ops.iter().any(|of| of.id == op.op.id)) else {
+                continue;
+            };
+            let before = op.writes.stamp;
+            change(op);
+            let after = op.writes.stamp;
+            tail.iter_mut().for_each(|later| later.follow_deletion(before, after));
         }
-        for (before, after) in moved.into_iter().filter(|(before, after)| before != after) {
-            row.tail.iter_mut().for_each(|pending| pending.follow_deletion(before, after));
-        }
-        self.see(&mut row)?;
-        self.put(key, row)
+        self.put_tail(key, row, tail)
     }
 
     fn tail_ops(&self, row: &RecordRow) -> Result<Vec<TailOp>, StoreError> {
         row.tail_ops(|place| self.log.op(place), |fault| self.damaged(fault))
     }
 
-    /// Joins the tail to confirmed.
-    fn see(&mut self, row: &mut RecordRow) -> Result<(), StoreError> {
-        if row.tail.is_empty() {
-            row.visible = Visible::AsConfirmed;
-            return Ok(());
+    /// Puts a row whose tail is as it was read, or shorter.
+    fn see(&mut self, key: &RecordKey, row: RecordRow) -> Result<(), StoreError> {
+        let tail = self.tail_ops(&row)?;
+        self.put_tail(key, row, tail)
+    }
+
+    /// Puts a row with a tail: what is visible is what is confirmed with that joined.
+    fn put_tail(&mut self, key: &RecordKey, mut row: RecordRow, tail: Vec<TailOp>) -> Result<(), StoreError> {
+        if !tail.is_empty() {
+            let visible = row.registers().map_err(|fault| self.damaged(fault))?;
+            let visible = visible.with(tail.iter().map(|op| &op.writes)).image();
+            row.visible = visible.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
         }
-        let tail = self.tail_ops(row)?;
-        let mut visible = row.registers().map_err(|fault| self.damaged(fault))?;
-        visible.join_tail(tail.iter().map(|op| &op.writes));
-        row.visible = visible.image().map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
-        Ok(())
+        row.tail = tail.into_iter().map(|op| op.pending).collect();
+        self.put(key, row)
     }
 
     fn put(&mut self, key: &RecordKey, mut row: RecordRow) -> Result<(), StoreError> {
         if row.tail.is_empty() {
             row.visible = Visible::AsConfirmed;
         }
-        self.effects.records.push(key.clone());
+        self.touched(key);
         self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
     }
 
@@ -267,6 +278,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 
     fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {
         self.tables.put_state(state)
+    }
+
+    /// Reads an item of the entry that holds fields.
+    fn values(&self, index: ItemIndex) -> Result<Fields, StoreError> {
+        let fields = self.entry.fields(index).map(Option::unwrap_or_default);
+        fields.and_then(|fields| fields.to_fields()).map_err(|fault| self.damaged(fault))
     }
 
     fn damaged(&self, fault: InvalidFields) -> StoreError {

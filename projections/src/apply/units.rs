@@ -2,7 +2,7 @@
 
 use fieldbook_core::entry::{PlannedChange, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::SentFor;
+use fieldbook_core::record::{SentFor, TailOp};
 use fieldbook_core::rows::{Confirmed, DeadLetterRow, Suspicion, UnitChangeRow, UnitRow};
 use fieldbook_core::{RecordKey, Seq, UnitId, Version, WallTime};
 
@@ -109,8 +109,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 row.confirmed = Confirmed::of(&record, version);
             }
             self.ended(&change.key, &change.ops)?;
-            self.see(&mut row)?;
-            self.put(&change.key, row)?;
+            self.see(&change.key, row)?;
         }
         Ok(())
     }
@@ -119,11 +118,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(row) = self.tables.unit(unit)? else { return Ok(()) };
         self.end_unit(unit)?;
         for change in &row.changes {
-            self.each_pending(&change.key, &change.ops, |pending| {
+            self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.stale = pending.stale.saturating_add(1);
                 // It met what the server has now.
                 pending.given_up = None;
-                Ok(())
             })?;
         }
         Ok(())
@@ -159,12 +157,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tables.put_dead_letter(&op.id, Some(row))?;
                 self.effects.tail.push(TailEffect::Dead(op.place, true));
             }
-            self.each_pending(&change.key, &change.ops, |pending| {
+            self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.dead = true;
                 if answered {
                     pending.given_up = None;
                 }
-                Ok(())
             })?;
         }
         Ok(())
@@ -173,10 +170,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn retried(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
         self.tables.put_dead_letter(&op.id, None)?;
         self.effects.tail.push(TailEffect::Dead(op.place, false));
-        self.each_pending(key, &[op], |pending| {
+        self.each_op(key, &[op], |TailOp { pending, .. }| {
             pending.dead = false;
             pending.stale = 0;
-            Ok(())
         })
     }
 
@@ -185,11 +181,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
         self.end_unit(&id)?;
         for change in &unit.changes {
-            self.each_pending(&change.key, &change.ops, |pending| {
+            self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 // What its author had seen is what the first of them was made for.
                 pending.given_up.get_or_insert_with(|| change.sent_for.clone());
                 pending.attempts.push(id);
-                Ok(())
             })?;
         }
         Ok(())

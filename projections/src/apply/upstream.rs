@@ -91,10 +91,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                     Confirmed::of(&before.told_in_part(told), change.version)
                 }
             };
-            self.see(&mut row)?;
             self.refer_by_what_stands(&change.key, &row)?;
         }
-        self.put(&change.key, row)
+        self.see(&change.key, row)
     }
 
     pub(super) fn taken_in(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
@@ -132,9 +131,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             if let Some(confirmed) = row.confirmed.as_mut() {
                 confirmed.never_was();
             }
-            self.see(&mut row)?;
             self.refer_by_what_stands(&key, &row)?;
-            self.put(&key, row)?;
+            self.see(&key, row)?;
         }
         let mut state = self.tables.state()?;
         state.rereading = false;

@@ -39,7 +39,6 @@ pub use split::split;
 
 use self::facts::{Facts, Rows};
 use super::View;
-use super::rebase::Output;
 use crate::entry::{Decision, Items, Upstream};
 use crate::fields::Fields;
 use crate::names::RecordKey;
@@ -143,16 +142,12 @@ pub fn take_answer<V: View>(
         reoffers.extend(restore::reoffer(&key, &row, &changes)?);
         if !row.tail.is_empty() {
             let record = records::Record { key: &key, row: &row, changes: &changes };
-            let mut out =
-                Output { decisions: Vec::new(), items: &mut items, random, conflicts: 0, parked: false };
-            records::follow(view, schema, &record, &mut ends, &mut out, &mut tally)?;
-            let Output { decisions, conflicts, parked, .. } = out;
-            tally.conflicts += conflicts;
-            tally.parked |= parked;
-            ends.decisions.extend(decisions);
+            records::follow(view, schema, &record, &mut ends, &mut tally, &mut items, random)?;
         }
     }
-    tally.parked |= ends.parked;
+    let conflicts = ends.decisions.iter().filter(|decision| matches!(decision, Decision::Conflicted(_)));
+    tally.conflicts = u32::try_from(conflicts.count()).unwrap_or(u32::MAX);
+    tally.parked = ends.decisions.iter().any(|decision| matches!(decision, Decision::Parked { .. }));
     let Facts { upstream, items: upstream_items } = facts;
     Ok(Answered {
         upstream,

@@ -46,7 +46,6 @@ pub(super) struct Ends {
     /// Units that are acked by a row that can hold what others wrote after them: a page's, or that of a second answer.
     pub(super) came_back: BTreeSet<UnitId>,
     pub(super) decisions: Vec<Decision>,
-    pub(super) parked: bool,
 }
 
 impl Ends {
@@ -76,7 +75,6 @@ impl Ends {
     }
 
     fn park(&mut self, scope: ParkScope, code: &str) {
-        self.parked = true;
         let decision = Decision::Parked { scope, code: code.to_owned() };
         if !self.decisions.contains(&decision) {
             self.decisions.push(decision);

@@ -19,16 +19,17 @@ use std::collections::BTreeSet;
 
 use super::Tally;
 use super::outcomes::{End, Ends};
-use crate::entry::{Annulled, AnnulledReason, Decision};
+use crate::entry::{Annulled, AnnulledReason, Decision, Items};
 use crate::fields::InvalidFields;
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::numbers::Version;
 use crate::protocol::Change;
+use crate::random::Randomness;
 use crate::record::{Registers, TailOp};
 use crate::rows::RecordRow;
 use crate::rules::View;
-use crate::rules::rebase::{Op, Output, Standing, Subject, rebase};
+use crate::rules::rebase::{Op, Standing, Subject, rebase};
 use crate::schema::Schema;
 
 /// A record that an answer is about.
@@ -45,21 +46,23 @@ pub(super) fn follow<V: View>(
     schema: &Schema,
     record: &Record<'_>,
     ends: &mut Ends,
-    out: &mut Output<'_>,
     tally: &mut Tally,
+    items: &mut Items,
+    random: &mut dyn Randomness,
 ) -> Result<(), V::Error> {
+    let key = record.key;
     let tail = record.row.tail_ops(|place| view.op(place), V::Error::from)?;
     let confirmed = record.row.registers()?;
     let known = record.row.version();
     let (after, version) = record.after(&confirmed, known)?;
     ack_own(view, record, &tail, &after, version, ends, tally)?;
     let arrived = arrived(view, &tail, &after, ends)?;
-    let ended: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
-    if !ended.is_empty() {
-        let key = record.key.clone();
-        out.decisions.push(Decision::Annulled(Annulled { key, ops: ended, reason: AnnulledReason::Arrived }));
+    let ops: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
+    if !ops.is_empty() {
+        let annulled = Annulled { key: key.clone(), ops, reason: AnnulledReason::Arrived };
+        ends.decisions.push(Decision::Annulled(annulled));
     }
-    let Some(rules) = schema.rules(&record.key.entity) else { return Ok(()) };
+    let Some(rules) = schema.rules(&key.entity) else { return Ok(()) };
     let (before, before_version) = with_acks(view, record, confirmed, ends)?;
     // A page can be late.
     let is_behind = before_version.is_some_and(|known| known > version);
@@ -72,13 +75,15 @@ pub(super) fn follow<V: View>(
         let standing = if arrived.contains(&op.op.id) {
             Standing::Ended
         } else {
-            standing(view, record.key, &op, ends, is_another_life, &mut planned_on)?
+            standing(view, key, &op, ends, is_another_life, &mut planned_on)?
         };
         ops.push(Op { tail: op, standing });
     }
-    let key = record.key;
-    let mut subject = Subject { key, rules, ops, before, after, version, planned_on, is_another_life };
-    Ok(rebase(&mut subject, out)?)
+    let decisions = std::mem::take(&mut ends.decisions);
+    let mut subject = Subject { key, rules, ops, after, version, is_another_life, decisions, items, random };
+    rebase(&mut subject, &planned_on, &before);
+    ends.decisions = subject.decisions;
+    Ok(())
 }
 
 impl Record<'_> {

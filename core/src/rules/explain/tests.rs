@@ -176,7 +176,7 @@ fn secret() -> crate::fields::FieldsJson {
 
 fn reference(seq: u8, kind: OpKind) -> Pending {
     let edited_at = Hlc::from_bits(seq.into());
-    Pending { given: Some(secret()), ..Pending::new(planned(seq).id, place(seq), kind, edited_at) }
+    Pending { named: Some(secret()), ..Pending::new(planned(seq).id, place(seq), kind, edited_at) }
 }
 
 fn tail_row(seq: u8, kind: OpKind) -> TailRow {

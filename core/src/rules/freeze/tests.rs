@@ -30,7 +30,7 @@ fn reasons(frozen: &Frozen) -> Vec<AnnulledReason> {
 #[test]
 fn an_op_that_lost_all_says_nothing_beside_the_later_one() {
     let mut desk = Desk::default().with("a", 1, 0, 2);
-    desk.row("a").tail[0].empty();
+    desk.row("a").tail[0].emptied = true;
     let frozen = frozen(&mut desk, None);
     let change = &frozen.planned.units[0].changes[0];
     assert_eq!((change.ops.len(), change.edited_at), (2, Hlc::from_bits(1_001)));
@@ -41,7 +41,7 @@ fn an_op_that_lost_all_says_nothing_beside_the_later_one() {
 #[test]
 fn ops_that_all_lost_what_they_said_end_without_effect_and_not_as_created_and_deleted() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
-    desk.row("a").tail[0].empty();
+    desk.row("a").tail[0].emptied = true;
     assert_eq!(reasons(&frozen(&mut desk, None)), [AnnulledReason::NoEffect]);
 }
 
@@ -51,7 +51,7 @@ fn what_an_op_says_is_not_written_a_second_time_unless_it_changed() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
     let place = desk.row("a").tail[0].place;
     assert_eq!(source(&mut desk), FieldsSource::OfOp(place));
-    desk.row("a").tail[0].given = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
+    desk.row("a").tail[0].named = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
     assert_eq!(source(&mut desk), FieldsSource::Item(Seq::new(9), 0));
     assert_eq!(source(&mut Desk::default().with("a", 1, 0, 2)), FieldsSource::Item(Seq::new(9), 0));
 }

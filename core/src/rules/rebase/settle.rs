@@ -10,14 +10,13 @@
 //! 2. What a deletion of ours covered ends with it.
 //! 3. A creation never ends and leaves alone the deletion of ours over which it was made.
 
-use super::{Output, Standing, Subject};
+use super::{Standing, Subject};
 use crate::entry::AnnulledReason;
-use crate::fields::InvalidFields;
 use crate::record::{Does, Life, Registers, TailOp};
 
 impl Subject<'_> {
     /// Ends what waits and has nothing left to say.
-    pub(super) fn settle(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
+    pub(super) fn settle(&mut self) {
         for number in 0..self.ops.len() {
             let op = self.op(number);
             if !op.standing.waits() || is_left(&op.tail, &self.after) {
@@ -25,12 +24,11 @@ impl Subject<'_> {
             }
             let Some(ending) = self.ending_with(number) else { continue };
             if is_so_already(&op.tail, &self.after) {
-                self.annul(&ending, AnnulledReason::NoEffect, out);
+                self.annul(&ending, AnnulledReason::NoEffect);
             } else {
-                ending.into_iter().rev().try_for_each(|number| self.supersede(number, out))?;
+                ending.into_iter().rev().for_each(|number| self.supersede(number));
             }
         }
-        Ok(())
     }
 
     /// Returns the ops that end with one of which nothing is left, oldest first; `None` if it has to stay, since a deletion that it

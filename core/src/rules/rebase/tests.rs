@@ -167,25 +167,20 @@ impl<'a> Taken<'a> {
     /// Takes what the server has, and returns what is decided, each in a line.
     fn take(&mut self, after: Registers) -> Vec<String> {
         let (key, mut items, mut random) = (key("1"), Items::default(), SeededRandomness::from_number(1));
-        let mut out = Output {
-            decisions: Vec::new(),
-            items: &mut items,
-            random: &mut random,
-            conflicts: 0,
-            parked: false,
-        };
         let mut subject = Subject {
             key: &key,
             rules: self.rules,
             ops: std::mem::take(&mut self.ops),
-            before: std::mem::replace(&mut self.confirmed, after.clone()),
-            after,
+            after: after.clone(),
             version: Version::new(2),
-            planned_on: std::mem::take(&mut self.planned_on),
             is_another_life: self.is_another_life,
+            decisions: Vec::new(),
+            items: &mut items,
+            random: &mut random,
         };
-        rebase(&mut subject, &mut out).unwrap();
-        let decisions = out.decisions;
+        rebase(&mut subject, &std::mem::take(&mut self.planned_on), &self.confirmed);
+        self.confirmed = after;
+        let decisions = subject.decisions;
         // Once it is applied, what came back waits or is dead.
         self.ops = subject.ops.into_iter().filter(|op| op.standing != Standing::Ended).collect();
         for op in &mut self.ops {

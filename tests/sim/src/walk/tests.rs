@@ -267,9 +267,9 @@ fn shape(row: &RecordRow) -> String {
         .iter()
         .map(|op| {
             let raised: Vec<_> = op.raised.iter().map(|(name, at)| (name.clone(), at.to_bits())).collect();
-            let given = op.given.as_ref().map(|json| json.as_str().to_owned());
+            let named = op.named.as_ref().map(|json| json.as_str().to_owned());
             let brings_back = op.brings_back.as_ref().map(|json| json.as_str().to_owned());
-            let left = (op.cleared.clone(), op.dropped.clone(), op.emptied, given, brings_back);
+            let left = (op.cleared.clone(), op.emptied, named, brings_back);
             (op.place, op.kind, op.edited_at.to_bits(), op.dead, left, raised)
         })
         .collect();

@@ -173,9 +173,8 @@ fn of_pending(told: &mut Told, content: Option<&OpContent>, pending: &Pending) {
     told.flag(pending.dead);
     told.names(pending.cleared.iter());
     told.edit(pending.cleared_at);
-    told.names(pending.dropped.iter());
     told.flag(pending.emptied);
-    told.json(pending.given.as_ref());
+    told.json(pending.named.as_ref());
     told.count(pending.raised.len());
     for (name, edited_at) in &pending.raised {
         told.text(name);
