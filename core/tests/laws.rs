@@ -24,12 +24,12 @@ use book::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use fieldbook_core::entry::{FieldsSource, Item, Items, Planned};
+use fieldbook_core::entry::{FieldsSource, Item, Items, Planned, PlannedChange};
 use fieldbook_core::protocol::UnitChange;
 use fieldbook_core::record::{
-    Does, EditStamp, FieldWrites, Life, Pending, Register, Registers, SentFor, TailOp, Writes,
+    Does, EditStamp, FieldWrites, Life, Pending, Register, Registers, TailOp, Writes,
 };
-use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
+use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
@@ -250,12 +250,8 @@ proptest! {
 
         book.items.insert(seq, Vec::from(Items::clone(&frozen.items)));
         for unit in units {
-            let changes = unit.changes.iter().map(|change| UnitChangeRow {
-                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, sent_for: SentFor { version: None, record: None },
-                edited_at: change.edited_at, older: change.older.clone(), schema_version: change.schema_version, fields: change.fields,
-            });
             let row = UnitRow {
-                planned: seq, number: 0, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
+                planned: seq, number: 0, actor: unit.actor.clone(), changes: unit.changes.clone(), records: vec![None; unit.changes.len()], digest: unit.digest,
                 replaces: Vec::new(),
                 tries: 0, code: String::new(), first_try: None, retry_at: None, suspicion: None,
             };

@@ -114,7 +114,7 @@ fn in_sent_for(sent_for: &SentFor) -> Option<&FieldsJson> {
 }
 
 fn in_unit(row: &UnitRow) -> Vec<&FieldsJson> {
-    row.changes.iter().filter_map(|change| in_sent_for(&change.sent_for)).collect()
+    row.records.iter().flatten().map(|record| &record.fields).collect()
 }
 
 fn in_conflict(row: &ConflictRow) -> Vec<&FieldsJson> {

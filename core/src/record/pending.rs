@@ -11,12 +11,12 @@
 use super::registers::Registers;
 use super::stamp::EditStamp;
 use crate::codec::{Decode, Encode};
-use crate::entry::PlannedOp;
+use crate::entry::{PlannedChange, PlannedOp};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
 use crate::numbers::Version;
 use crate::op::{OpKind, OpPlace};
-use crate::rows::{Confirmed, UnitChangeRow};
+use crate::rows::Confirmed;
 use crate::time::Hlc;
 
 /// An op without a terminal outcome.
@@ -76,7 +76,7 @@ impl SentFor {
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
-    pub fn take_own(&mut self, change: &UnitChangeRow, fields: Fields) -> Result<(), InvalidFields> {
+    pub fn take_own(&mut self, change: &PlannedChange, fields: Fields) -> Result<(), InvalidFields> {
         let mut record = self.registers()?;
         change.join_into(&mut record, fields);
         let version = self.record.as_ref().map(|record| record.version).unwrap_or_default();
@@ -150,12 +150,11 @@ mod tests {
         let known = there(&[("a", json!(0), 99, 1), ("b", json!(0), 99, 1)]);
         let mut sent_for =
             SentFor { version: Some(Version::new(4)), record: Confirmed::of(&known, Version::new(4)) };
-        let own = UnitChangeRow {
+        let own = PlannedChange {
             key: crate::names::RecordKey::parse("lead", "1").unwrap(),
             kind: OpKind::Update,
             ops: vec![planned(1)],
             base: Some(Version::new(7)),
-            sent_for: SentFor { version: None, record: None },
             edited_at: Hlc::from_bits(7),
             older: Vec::new(),
             schema_version: 1,

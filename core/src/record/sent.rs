@@ -7,13 +7,13 @@
 
 use super::registers::{Does, Registers, Writes, with_stamp};
 use super::stamp::{EditStamp, FieldWrites};
+use crate::entry::PlannedChange;
 use crate::fields::Fields;
 use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::protocol::UnitChange;
-use crate::rows::UnitChangeRow;
 
-impl UnitChangeRow {
+impl PlannedChange {
     /// Returns the stamp that its fields have unless they are among the older ones: that of the last of its ops.
     pub fn stamp(&self) -> EditStamp {
         let op = self.ops.last().map_or(EditStamp::NEVER.op, |op| op.id);
@@ -78,17 +78,15 @@ mod tests {
 
     use super::*;
     use crate::entry::FieldsSource;
-    use crate::record::SentFor;
     use crate::record::test_ops::{deleted, fields, op_id, planned, there};
     use crate::time::Hlc;
 
-    fn change(kind: OpKind, older: Vec<FieldWrites>) -> UnitChangeRow {
-        UnitChangeRow {
+    fn change(kind: OpKind, older: Vec<FieldWrites>) -> PlannedChange {
+        PlannedChange {
             key: crate::names::RecordKey::parse("lead", "1").unwrap(),
             kind,
             ops: vec![planned(1), planned(2)],
             base: Some(Version::new(1)),
-            sent_for: SentFor { version: None, record: None },
             edited_at: Hlc::from_bits(7),
             older,
             schema_version: 1,
@@ -115,7 +113,7 @@ mod tests {
     fn what_was_accepted_for_no_version_met_no_record_whatever_a_former_life_of_the_server_had() {
         for base in [None, Some(Version::default())] {
             let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 50)]);
-            let create = UnitChangeRow { base, ..change(OpKind::Create, Vec::new()) };
+            let create = PlannedChange { base, ..change(OpKind::Create, Vec::new()) };
             create.join_into(&mut record, fields(json!({"a": 2})));
             assert_eq!((record.image(), record.stamp), (Some(fields(json!({"a": 2}))), stamp(7, 2)));
         }

@@ -6,13 +6,12 @@
 mod record;
 
 use crate::codec::{Decode, Encode, Stored, StoredView, is_part};
-use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, SettledBy, Winner};
+use crate::entry::{Extent, ParkScope, PlannedChange, PlannedOp, Receipt, SettledBy, Winner};
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::OpKind;
-use crate::record::{FieldWrites, SentFor};
 use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
@@ -21,7 +20,7 @@ pub use record::{Confirmed, RecordRow, RecordView, Visible};
 /// The version of the fold. Raised whenever any entry folds to other rows: because a type of a row
 /// changed, or because the fold makes something else of an entry. `tests/golden` has the tables of
 /// every golden log, which show such a change.
-pub const FOLD_VERSION: u32 = 13;
+pub const FOLD_VERSION: u32 = 14;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -33,7 +32,9 @@ pub struct UnitRow {
     /// Whose credentials it may be sent with.
     pub actor: Actor,
     /// Its changes.
-    pub changes: Vec<UnitChangeRow>,
+    pub changes: Vec<PlannedChange>,
+    /// Of each of them, the record as the server had it when the unit was planned; none if nothing was known of it.
+    pub records: Vec<Option<Confirmed>>,
     /// The hash of its frozen content.
     pub digest: Hash,
     /// Attempted units some of whose ops it carries again.
@@ -61,29 +62,6 @@ pub struct Suspicion {
     pub code: String,
     /// Not to be sent again before this; only for a unit that was found by itself.
     pub retry_at: Option<WallTime>,
-}
-
-/// What a planned unit does to one record.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct UnitChangeRow {
-    /// The record.
-    pub key: RecordKey,
-    /// What is done to it.
-    pub kind: OpKind,
-    /// The ops that it stands for, oldest first.
-    pub ops: Vec<PlannedOp>,
-    /// The version it is meant for.
-    pub base: Option<Version>,
-    /// The record as the server had it when the change was planned.
-    pub sent_for: SentFor,
-    /// When the last of its ops counts as made.
-    pub edited_at: Hlc,
-    /// The fields that have another stamp, by the writes that they come from.
-    pub older: Vec<FieldWrites>,
-    /// The schema version of its fields.
-    pub schema_version: u32,
-    /// Where its fields are.
-    pub fields: FieldsSource,
 }
 
 /// A conflict. Key: the entry that recorded it, then its number among the decisions of that entry, both big-endian.
@@ -307,7 +285,7 @@ impl<'a> StoredView<'a> for RecordView<'a> {
     type Whole = RecordRow;
 }
 
-const _: () = assert!(is_part::<UnitChangeRow>());
+const _: () = assert!(is_part::<PlannedChange>());
 const _: () = assert!(is_part::<crate::record::Pending>());
 
 /// Returns the hash by which a row of the server that was set aside is known again: over its name, and over all of it if it

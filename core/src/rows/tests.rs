@@ -4,7 +4,7 @@ use super::*;
 use crate::codec;
 use crate::numbers::Seq;
 use crate::op::OpPlace;
-use crate::record::{EditStamp, Pending, Registers, SentFor};
+use crate::record::{EditStamp, FieldWrites, Pending, Registers, SentFor};
 
 #[test]
 fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {

@@ -33,15 +33,15 @@ mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Control, Decision, Entry, ItemIndex, Meta, PlannedOp};
+use fieldbook_core::entry::{Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, PlannedOp};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
-use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
+use fieldbook_core::rows::{FOLD_VERSION, RecordRow, StateRow, Suspicion, UnitRow, Visible};
 use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
-use crate::log_view::{LogView, op_meta};
+use crate::log_view::LogView;
 
 use tail_rows::Made;
 pub use tail_rows::tail_rows;
@@ -60,11 +60,9 @@ pub fn apply(
     let mut applying = Applying { tables, log, schema, entry, effects };
     match &entry.meta {
         Meta::Intent(intent) => {
-            for index in 0..intent.ops.len() {
-                applying
-                    .op(OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) })?;
-            }
-            Ok(())
+            let seq = entry.header.seq;
+            let mut ops = (0..).zip(&intent.ops);
+            ops.try_for_each(|(index, meta)| applying.op(OpPlace { seq, index }, intent.ops.len(), meta))
         }
         Meta::Upstream(upstream) => applying.upstream(upstream),
         Meta::Control(control) => applying.control(control),
@@ -84,13 +82,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.entry.header.seq
     }
 
-    fn op(&mut self, place: OpPlace) -> Result<(), StoreError> {
-        let Meta::Intent(intent) = &self.entry.meta else { return Ok(()) };
-        let meta = op_meta(self.entry, place)?;
+    fn op(&mut self, place: OpPlace, ops: usize, meta: &OpMeta) -> Result<(), StoreError> {
         let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
         let text = text.map_err(|fault| self.damaged(fault))?.flatten();
         let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
-        let made = Made { schema: self.schema, entry: self.entry, ops: intent.ops.len(), meta };
+        let made = Made { schema: self.schema, entry: self.entry, ops, meta };
         let tail_row = made.tail_row(text.as_ref(), || Ok(row.image().cloned()))?;
         let mut pending = Pending::new(meta.id, place, meta.kind, meta.edited_at);
         self.clear(&row, &mut pending, text.as_ref())?;
@@ -131,30 +127,23 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 
     fn control(&mut self, control: &Control) -> Result<(), StoreError> {
         match control {
-            Control::Opened(opened) => {
-                let mut state = self.tables.state()?;
+            Control::Opened(opened) => self.change_state(|state, header| {
                 state.format = FOLD_VERSION;
                 state.device = Some(opened.device);
-                state.epoch = Some(self.entry.header.epoch);
-                state.epoch_from = self.seq();
-                self.put_state(state)
-            }
-            Control::EpochStarted { epoch, .. } => {
-                let mut state = self.tables.state()?;
+                state.epoch = Some(header.epoch);
+                state.epoch_from = header.seq;
+            }),
+            Control::EpochStarted { epoch, .. } => self.change_state(|state, header| {
                 state.epoch = Some(*epoch);
-                state.epoch_from = self.seq();
+                state.epoch_from = header.seq;
                 state.anchor = None;
-                self.put_state(state)
-            }
+            }),
             Control::Planned(planned) => {
                 (0..).zip(&planned.units).try_for_each(|(number, unit)| self.planned(number, unit))?;
-                planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled))
+                planned.annulled.iter().try_for_each(|annulled| self.end(&annulled.key, &annulled.ops))
             }
             Control::Decided(decisions) | Control::Verb(_, decisions) => {
-                for (number, decision) in decisions.iter().enumerate() {
-                    self.decision(u32::try_from(number).unwrap_or(u32::MAX), decision)?;
-                }
-                Ok(())
+                (0..).zip(decisions).try_for_each(|(number, decision)| self.decision(number, decision))
             }
         }
     }
@@ -166,7 +155,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Decision::Suspected { units, times, code, retry_at } => {
                 let group = (self.seq(), number);
                 let what = Suspicion { group, times: *times, code: code.clone(), retry_at: *retry_at };
-                self.suspected(units, &what)
+                let suspect = |row: &mut UnitRow| row.suspicion = Some(what.clone());
+                units.iter().try_for_each(|(unit, _)| self.change_unit(unit, suspect))
             }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
@@ -181,20 +171,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
             Decision::DeadLettered { unit, tries, code, message, answered, .. } => {
-                let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
-                let message = String::from_utf8_lossy(message).into_owned();
-                self.dead_lettered(unit, *tries, code, &message, *answered)
+                self.dead_lettered(unit, *tries, code, *message, *answered)
             }
             Decision::Retried { key, op } => self.retried(key, *op),
-            Decision::Annulled(annulled) => self.annulled(annulled),
-            Decision::Parked { scope, code } => {
-                let mut state = self.tables.state()?;
+            Decision::Annulled(annulled) => self.end(&annulled.key, &annulled.ops),
+            Decision::Parked { scope, code } => self.change_state(|state, _| {
                 if !state.parks.iter().any(|(parked, _)| parked == scope) {
                     state.parks.push((scope.clone(), code.clone()));
-                    self.put_state(state)?;
                 }
-                Ok(())
-            }
+            }),
             Decision::Resolved { key, op, winner, merged } => self.resolved(key, *op, *winner, *merged),
             Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
             Decision::Upcast { key, op, schema_version, fields } => {
@@ -206,17 +191,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::ServerAccepted { server } => self.server_accepted(*server),
             Decision::ServerRead => self.server_read(),
-            Decision::BelongsTo { tenant } => {
-                let mut state = self.tables.state()?;
-                state.tenant = Some(*tenant);
-                self.put_state(state)
-            }
+            Decision::BelongsTo { tenant } => self.change_state(|state, _| state.tenant = Some(*tenant)),
             Decision::SetAside { version, name, row, .. } => self.set_aside(*name, *version, *row),
             Decision::ReadForeign { entity, cursor } => self.read_foreign(entity, cursor),
             Decision::Unparked { scope } => {
-                let mut state = self.tables.state()?;
-                state.parks.retain(|(parked, _)| parked != scope);
-                self.put_state(state)
+                self.change_state(|state, _| state.parks.retain(|(parked, _)| parked != scope))
             }
         }
     }
@@ -276,7 +255,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.effects.records.push(key.clone());
     }
 
-    fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {
+    fn change_state(&mut self, change: impl FnOnce(&mut StateRow, &Header)) -> Result<(), StoreError> {
+        let mut state = self.tables.state()?;
+        change(&mut state, &self.entry.header);
         self.tables.put_state(state)
     }
 

@@ -23,13 +23,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for (entity, cursor) in &upstream.cursors {
             self.tables.put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
         }
-        let mut state = self.tables.state()?;
-        state.server = Some((upstream.server, upstream.epoch));
-        state.server_time = Some((upstream.server_time, wall));
-        state.synced_at = Some(wall);
-        state.anchor = upstream.receipt.or(state.anchor);
-        state.highest = state.highest.max(highest(upstream));
-        self.put_state(state)
+        self.change_state(|state, _| {
+            state.server = Some((upstream.server, upstream.epoch));
+            state.server_time = Some((upstream.server_time, wall));
+            state.synced_at = Some(wall);
+            state.anchor = upstream.receipt.or(state.anchor);
+            state.highest = state.highest.max(highest(upstream));
+        })
     }
 
     /// Remembers that a row was set aside, as long as there are not too many of them: what comes again says nothing new.
@@ -41,21 +41,21 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     ) -> Result<(), StoreError> {
         let Some(name) = self.entry.item(name) else { return Ok(()) };
         let hash = aside_hash(name, version, row.and_then(|row| self.entry.item(row)));
-        let mut state = self.tables.state()?;
-        state.set_aside.retain(|(known, _)| *known != hash);
-        state.set_aside.push((hash, version.unwrap_or_default()));
-        let over = state.set_aside.len().saturating_sub(limits::SET_ASIDE_KNOWN);
-        state.set_aside.drain(..over);
-        self.put_state(state)
+        self.change_state(|state, _| {
+            state.set_aside.retain(|(known, _)| *known != hash);
+            state.set_aside.push((hash, version.unwrap_or_default()));
+            let over = state.set_aside.len().saturating_sub(limits::SET_ASIDE_KNOWN);
+            state.set_aside.drain(..over);
+        })
     }
 
     pub(super) fn read_foreign(&mut self, entity: &str, cursor: &Cursor) -> Result<(), StoreError> {
-        let mut state = self.tables.state()?;
-        match state.foreign_cursors.iter_mut().find(|(known, _)| known == entity) {
-            Some((_, known)) => known.clone_from(cursor),
-            None => state.foreign_cursors.push((entity.to_owned(), cursor.clone())),
-        }
-        self.put_state(state)
+        self.change_state(|state, _| {
+            match state.foreign_cursors.iter_mut().find(|(known, _)| known == entity) {
+                Some((_, known)) => known.clone_from(cursor),
+                None => state.foreign_cursors.push((entity.to_owned(), cursor.clone())),
+            }
+        })
     }
 
     fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
@@ -113,16 +113,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.give_up(id, &unit)?;
         }
         self.tables.await_confirmation()?;
-        let mut state = self.tables.state()?;
-        state.server = server;
-        state.anchor = None;
-        state.tenant = None;
-        state.highest = Version::default();
-        state.foreign_cursors.clear();
-        state.set_aside.clear();
-        state.rereading = true;
-        state.had_other_server = true;
-        self.put_state(state)
+        self.change_state(|state, _| {
+            state.server = server;
+            state.anchor = None;
+            state.tenant = None;
+            state.highest = Version::default();
+            state.foreign_cursors.clear();
+            state.set_aside.clear();
+            state.rereading = true;
+            state.had_other_server = true;
+        })
     }
 
     pub(super) fn server_read(&mut self) -> Result<(), StoreError> {
@@ -134,9 +134,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.refer_by_what_stands(&key, &row)?;
             self.see(&key, row)?;
         }
-        let mut state = self.tables.state()?;
-        state.rereading = false;
-        self.put_state(state)
+        self.change_state(|state, _| state.rereading = false)
     }
 }
 

@@ -17,7 +17,6 @@
 
 use std::collections::BTreeSet;
 
-use super::Tally;
 use super::outcomes::{End, Ends};
 use crate::entry::{Annulled, AnnulledReason, Decision, Items};
 use crate::fields::InvalidFields;
@@ -27,7 +26,7 @@ use crate::numbers::Version;
 use crate::protocol::Change;
 use crate::random::Randomness;
 use crate::record::{Registers, TailOp};
-use crate::rows::RecordRow;
+use crate::rows::{Confirmed, RecordRow};
 use crate::rules::View;
 use crate::rules::rebase::{Op, Standing, Subject, rebase};
 use crate::schema::Schema;
@@ -46,7 +45,6 @@ pub(super) fn follow<V: View>(
     schema: &Schema,
     record: &Record<'_>,
     ends: &mut Ends,
-    tally: &mut Tally,
     items: &mut Items,
     random: &mut dyn Randomness,
 ) -> Result<(), V::Error> {
@@ -55,7 +53,7 @@ pub(super) fn follow<V: View>(
     let confirmed = record.row.registers()?;
     let known = record.row.version();
     let (after, version) = record.after(&confirmed, known)?;
-    ack_own(view, record, &tail, &after, version, ends, tally)?;
+    ack_own(view, record, &tail, &after, version, ends)?;
     let arrived = arrived(view, &tail, &after, ends)?;
     let ops: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
     if !ops.is_empty() {
@@ -69,19 +67,18 @@ pub(super) fn follow<V: View>(
     let (after, version) =
         if is_behind { (before.clone(), before_version.unwrap_or_default()) } else { (after, version) };
     let is_another_life = known == Some(Version::default()) && !record.changes.is_empty();
-    let mut planned_on = Vec::new();
     let mut ops = Vec::with_capacity(tail.len());
-    for op in tail {
-        let standing = if arrived.contains(&op.op.id) {
-            Standing::Ended
+    for tail in tail {
+        let (standing, since) = if arrived.contains(&tail.op.id) {
+            (Standing::Ended, None)
         } else {
-            standing(view, key, &op, ends, is_another_life, &mut planned_on)?
+            standing(view, key, &tail, ends, is_another_life)?
         };
-        ops.push(Op { tail: op, standing });
+        ops.push(Op { tail, standing, since });
     }
     let decisions = std::mem::take(&mut ends.decisions);
     let mut subject = Subject { key, rules, ops, after, version, is_another_life, decisions, items, random };
-    rebase(&mut subject, &planned_on, &before);
+    rebase(&mut subject, &before);
     ends.decisions = subject.decisions;
     Ok(())
 }
@@ -110,7 +107,6 @@ fn ack_own<V: View>(
     after: &Registers,
     version: Version,
     ends: &mut Ends,
-    tally: &mut Tally,
 ) -> Result<(), V::Error> {
     for op in tail.iter().rev().filter(|op| op.writes.have_arrived(after)) {
         let Some(id) = view.unit_of(&op.op.id)? else { continue };
@@ -121,7 +117,7 @@ fn ack_own<V: View>(
         let is_whole = matches!(unit.changes.as_slice(), [only] if only.ops.last().is_some_and(|last| last.id == op.op.id));
         if is_whole {
             ends.came_back.insert(id);
-            ends.ack(id, unit, vec![(record.key.clone(), version)], tally);
+            ends.ack(id, unit, vec![(record.key.clone(), version)]);
         }
     }
     Ok(())
@@ -182,45 +178,35 @@ fn with_acks<V: View>(
     Ok((confirmed, known))
 }
 
+/// Returns how an op stands, and what its unit was planned on if that was sent back.
 fn standing<V: View>(
     view: &mut V,
     key: &RecordKey,
     op: &TailOp,
     ends: &Ends,
     is_another_life: bool,
-    planned_on: &mut Vec<Registers>,
-) -> Result<Standing, V::Error> {
+) -> Result<(Standing, Option<Registers>), V::Error> {
+    let given_up = op.pending.given_up.as_ref();
     let Some(id) = view.unit_of(&op.op.id)? else {
-        return Ok(match (&op.pending.given_up, op.pending.dead) {
+        let standing = if op.pending.dead { Standing::Dead } else { Standing::Waits };
+        return Ok(match given_up {
             // Another life of the server tells what it has: it is judged against what it was made for in the former one.
-            (Some(sent), dead) if is_another_life => {
-                Standing::SentBack(place_of(planned_on, sent.registers()?), dead)
-            }
-            (Some(_), _) => Standing::Unanswered,
-            (None, true) => Standing::Dead,
-            (None, false) => Standing::Waits,
+            Some(sent) if is_another_life => (standing, Some(sent.registers()?)),
+            Some(_) => (Standing::Unanswered, None),
+            None => (standing, None),
         });
     };
-    let Some((unit, end)) = ends.units.get(&id) else { return Ok(Standing::Unanswered) };
-    let is_dead = match end {
-        End::Acked(_) => return Ok(Standing::Ended),
-        End::Stays => return Ok(Standing::Unanswered),
-        End::Dissolved => false,
-        End::DeadLettered => true,
+    let Some((unit, end)) = ends.units.get(&id) else { return Ok((Standing::Unanswered, None)) };
+    let standing = match end {
+        End::Acked(_) => return Ok((Standing::Ended, None)),
+        End::Stays => return Ok((Standing::Unanswered, None)),
+        End::Dissolved => Standing::Waits,
+        End::DeadLettered => Standing::Dead,
     };
-    let change = unit.changes.iter().find(|change| change.key == *key);
-    let sent_for = op.pending.given_up.as_ref().or(change.map(|change| &change.sent_for));
-    let since = sent_for.map(|sent| sent.registers()).transpose()?.unwrap_or_default();
-    Ok(Standing::SentBack(place_of(planned_on, since), is_dead))
-}
-
-/// Returns the place of what a unit was planned on, which is added unless it is there.
-fn place_of(planned_on: &mut Vec<Registers>, since: Registers) -> usize {
-    let known = planned_on.iter().position(|known| *known == since);
-    known.unwrap_or_else(|| {
-        planned_on.push(since);
-        planned_on.len() - 1
-    })
+    let planned_on = unit.changes.iter().zip(&unit.records).find(|(change, _)| change.key == *key);
+    let planned_on = planned_on.and_then(|(_, record)| record.as_ref());
+    let record = given_up.map_or(planned_on, |sent| sent.record.as_ref());
+    Ok((standing, Some(record.map(Confirmed::registers).transpose()?.unwrap_or_default())))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Subject<'_> {
             let lost: Vec<_> = found.lost().collect();
             let ends = |met: &&Met| {
                 let op = self.op(met.holder);
-                op.standing.waits() && op.tail.writes.fields.keys().all(|name| lost.contains(name))
+                op.standing == Standing::Waits && op.tail.writes.fields.keys().all(|name| lost.contains(name))
             };
             let names: Vec<_> = met.iter().filter(|met| !ends(met)).map(|met| met.name.clone()).collect();
             self.record_earlier(ops, &names, &met, since);

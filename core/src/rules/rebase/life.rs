@@ -11,9 +11,9 @@
 //!
 //! What it is not: single fields ([`super::fields`]).
 
-use super::Subject;
 use super::found::Found;
 use super::policy::{Two, settle_life};
+use super::{Standing, Subject};
 use crate::entry::Winner;
 use crate::fields::Fields;
 use crate::record::{Does, Register, Registers};
@@ -135,7 +135,7 @@ impl Subject<'_> {
     /// All that ops say is lost; dead letters stay listed.
     fn lose_whole(&mut self, ops: &[usize]) {
         for number in ops.iter().rev() {
-            if self.op(*number).standing.is_dead() {
+            if self.op(*number).standing == Standing::Dead {
                 self.drop_fields(*number, &[]);
             } else {
                 self.supersede(*number);
@@ -150,7 +150,7 @@ impl Subject<'_> {
             let op = self.op(*number);
             let (at, is_edit) = (read.with([&op.tail.writes]), op.tail.writes.does == Does::Edits);
             let image = at.image().unwrap_or_default();
-            if !op.standing.is_dead() {
+            if op.standing != Standing::Dead {
                 read = at;
             }
             if is_edit {

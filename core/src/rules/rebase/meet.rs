@@ -80,7 +80,7 @@ impl Subject<'_> {
         let (first, last) = (self.op(*first), self.op(*last));
         let unsent = |number: &usize| {
             let op = self.op(*number);
-            op.standing == Standing::Waits && op.tail.pending.given_up.is_none()
+            op.standing == Standing::Waits && op.since.is_none() && op.tail.pending.given_up.is_none()
         };
         since.life == Life::Unknown
             && first.tail.writes.does == Does::Creates

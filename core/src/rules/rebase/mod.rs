@@ -55,43 +55,36 @@ pub(super) struct Subject<'a> {
 pub(super) struct Op {
     pub(super) tail: TailOp,
     pub(super) standing: Standing,
+    /// What its unit was planned on, if this answer sent it back. Others saw what was confirmed before.
+    pub(super) since: Option<Registers>,
 }
 
 /// How an op stands while an answer is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It waits, or is parked.
+    /// It waits, or is parked: it can end by what is decided here.
     Waits,
-    /// It is a dead letter.
+    /// It is a dead letter, which stays listed until a person ends it.
     Dead,
-    /// It was sent back by this answer: the place of what it was planned on, and whether it is a dead letter now.
-    SentBack(usize, bool),
     /// It has no answer yet, or a unit with it was given up.
     Unanswered,
     /// It has ended.
     Ended,
 }
 
-impl Standing {
-    /// Returns whether the op can end by what is decided here: a dead letter stays listed until a person ends it.
-    const fn waits(self) -> bool {
-        matches!(self, Self::Waits | Self::SentBack(_, false))
-    }
-
-    const fn is_dead(self) -> bool {
-        matches!(self, Self::Dead | Self::SentBack(_, true))
-    }
-}
-
-/// Decides what becomes of a record's tail. `planned_on` is what units were planned on that this answer sent back, `before` what is
-/// confirmed, with what this answer acked.
-pub(super) fn rebase(subject: &mut Subject<'_>, planned_on: &[Registers], before: &Registers) {
+/// Decides what becomes of a record's tail. `before` is what is confirmed, with what this answer acked.
+pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
     subject.stay_above_own();
-    for (number, since) in planned_on.iter().enumerate() {
-        let is_of = |op: &Op| matches!(op.standing, Standing::SentBack(of, _) if of == number);
-        subject.meet(&subject.which(is_of), since);
+    let mut planned_on = Vec::new();
+    for since in subject.ops.iter().filter_map(|op| op.since.as_ref()) {
+        if !planned_on.contains(since) {
+            planned_on.push(since.clone());
+        }
     }
-    subject.meet(&subject.which(|op| matches!(op.standing, Standing::Waits | Standing::Dead)), before);
+    for since in planned_on.into_iter().map(Some).chain([None]) {
+        let meets = |op: &Op| matches!(op.standing, Standing::Waits | Standing::Dead) && op.since == since;
+        subject.meet(&subject.which(meets), since.as_ref().unwrap_or(before));
+    }
     subject.settle();
 }
 
@@ -115,10 +108,19 @@ pub(super) fn meet_anew(
     since.fields.retain(|name, _| !names.contains(name));
     since.floor = EditStamp::NEVER;
     let standing = |at| if at == number { Standing::Waits } else { Standing::Unanswered };
-    let ops = tail.into_iter().enumerate().map(|(at, tail)| Op { tail, standing: standing(at) }).collect();
+    let ops = tail.into_iter().enumerate().map(|(at, tail)| Op { tail, standing: standing(at), since: None });
     let (after, decisions) = (confirmed.clone(), Vec::new());
-    let mut subject =
-        Subject { key, rules, ops, after, version, is_another_life: false, decisions, items, random };
+    let mut subject = Subject {
+        key,
+        rules,
+        ops: ops.collect(),
+        after,
+        version,
+        is_another_life: false,
+        decisions,
+        items,
+        random,
+    };
     subject.meet(&[number], &since);
     subject.settle();
     subject.decisions

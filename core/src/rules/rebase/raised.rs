@@ -12,7 +12,7 @@ impl Subject<'_> {
     /// Raises what was made on top of a write of ours that turns out to be at the server with a later stamp than it has here: stamps were
     /// lowered while nobody knew that it had arrived.
     pub(super) fn stay_above_own(&mut self) {
-        for number in self.which(|op| op.standing.waits() || op.standing.is_dead()) {
+        for number in self.which(|op| op.standing == Standing::Waits || op.standing == Standing::Dead) {
             let (op, earlier) = (self.op(number), self.ops.iter().take(number));
             // Compared first: of a long tail next to nothing is passed by, and who wrote it is looked for in all of it.
             let is_passed_by = |there: EditStamp, here: EditStamp| {
@@ -37,8 +37,8 @@ impl Subject<'_> {
     /// be below that which comes along.
     pub(super) fn keep_order(&mut self, number: usize, only: Option<&str>, mut above: Hlc) {
         for later in number + 1..self.ops.len() {
-            let Op { tail, standing } = self.op(later);
-            let follows = standing.is_dead() || only.is_none() && standing.waits();
+            let Op { tail, standing, .. } = self.op(later);
+            let follows = *standing == Standing::Dead || only.is_none() && *standing == Standing::Waits;
             let fields = tail.writes.fields.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
             let passed = fields.filter(|(_, field)| field.stamp.edited_at <= above);
             let passed: Vec<_> = passed.map(|(name, _)| name.clone()).collect();
@@ -59,7 +59,7 @@ impl Subject<'_> {
 
     /// Returns whether a later op of ours says something of the same field. A dead letter covers nothing.
     pub(super) fn is_covered(&self, number: usize, name: &str) -> bool {
-        let covers = |op: &&Op| op.standing != Standing::Ended && !op.standing.is_dead();
+        let covers = |op: &&Op| op.standing != Standing::Ended && op.standing != Standing::Dead;
         let mut later = self.ops.iter().skip(number + 1).filter(covers);
         later.any(|op| op.tail.deletes() || op.tail.writes.fields.contains_key(name))
     }

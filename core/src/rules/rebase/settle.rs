@@ -19,7 +19,7 @@ impl Subject<'_> {
     pub(super) fn settle(&mut self) {
         for number in 0..self.ops.len() {
             let op = self.op(number);
-            if !op.standing.waits() || is_left(&op.tail, &self.after) {
+            if op.standing != Standing::Waits || is_left(&op.tail, &self.after) {
                 continue;
             }
             let Some(ending) = self.ending_with(number) else { continue };
@@ -37,7 +37,7 @@ impl Subject<'_> {
         let mut ending = vec![number];
         if self.op(number).tail.writes.does == Does::Creates {
             ending.extend(self.deletions_shown_without(number));
-            if !ending.iter().all(|number| self.op(*number).standing.waits()) {
+            if !ending.iter().all(|number| self.op(*number).standing == Standing::Waits) {
                 return None;
             }
         }
@@ -46,7 +46,7 @@ impl Subject<'_> {
             let covers = self.op(deletion).tail.writes.greatest();
             let is_covered = |earlier: &usize| {
                 let earlier = self.op(*earlier);
-                earlier.standing.waits() && earlier.tail.writes.greatest() < covers
+                earlier.standing == Standing::Waits && earlier.tail.writes.greatest() < covers
             };
             ending.extend((0..deletion).filter(is_covered));
         }

@@ -195,12 +195,12 @@ fn of_pending(told: &mut Told, content: Option<&OpContent>, pending: &Pending) {
 fn of_unit_row(told: &mut Told, device: &Device, id: UnitId, unit: &UnitRow) {
     told.unit(id);
     told.count(unit.changes.len());
-    for change in &unit.changes {
+    for (change, record) in unit.changes.iter().zip(&unit.records) {
         told.text(change.key.id.as_str());
         told.number(change.kind as u64);
         change.ops.iter().for_each(|op| told.op(&op.id));
         told.version(change.base);
-        of_sent_for(told, &change.sent_for);
+        of_confirmed(told, record.as_ref());
         told.stamp(change.edited_at);
         told.writes(&change.older);
         let fields = match change.fields {
