@@ -15,17 +15,16 @@
 //!
 //! What it is not: tables, or judgements about who had seen what.
 
+mod changes;
 mod image;
 mod pending;
 mod registers;
-mod sent;
 mod stamp;
 mod tail;
 #[cfg(test)]
 pub(crate) mod test_ops;
-mod told;
 
-pub use image::{apply_to_image, apply_to_text};
+pub use image::apply_to_text;
 pub use pending::{Pending, SentFor, fall_with};
 pub use registers::{Does, Life, Register, Registers, Writes};
 pub use stamp::{EditStamp, FieldWrites, list_by_write, listed};

@@ -231,10 +231,10 @@ impl<V: Clone + Default + PartialEq> Writes<V> {
             (Does::Deletes, Life::Deleted) => self.stamp == record.stamp,
             (Does::Creates | Does::Edits, Life::Live) => {
                 let is_there = |(name, field): (&String, &Register<V>)| {
-                    record.fields.get(name).is_some_and(|there| there.stamp == field.stamp)
+                    let there = record.fields.get(name).map(|there| there.stamp);
+                    field.stamp.op == self.stamp.op && there == Some(field.stamp)
                 };
-                let is_own = |(_, field): &(&String, &Register<V>)| field.stamp.op == self.stamp.op;
-                self.fields.iter().filter(is_own).any(is_there) || record.stamp == self.stamp
+                self.fields.iter().any(is_there) || record.stamp == self.stamp
             }
             _ => false,
         }

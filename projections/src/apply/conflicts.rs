@@ -14,10 +14,6 @@ use crate::log_view::{LogView, op_meta};
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn conflicted(&mut self, number: u32, conflict: &Conflicted) -> Result<(), StoreError> {
-        let values = |index| {
-            self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
-        };
-        let merged = conflict.merged.map(values).transpose()?;
         let row = ConflictRow {
             key: conflict.key.clone(),
             op: conflict.op,
@@ -33,10 +29,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 .collect(),
             winner: conflict.winner,
             rule: conflict.rule,
-            base: values(conflict.base)?,
-            local: values(conflict.local)?,
-            remote: values(conflict.remote)?,
-            merged,
+            base: self.json(conflict.base)?,
+            local: self.json(conflict.local)?,
+            remote: self.json(conflict.remote)?,
+            merged: conflict.merged.map(|index| self.json(index)).transpose()?,
             functions: conflict.functions.clone(),
             at: self.entry.header.wall,
             open: conflict.winner == Winner::Undecided,

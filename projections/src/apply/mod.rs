@@ -261,10 +261,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.put_state(state)
     }
 
-    /// Reads an item of the entry that holds fields.
+    /// Reads an item of the entry that holds fields; none if it was erased.
+    fn json(&self, index: ItemIndex) -> Result<FieldsJson, StoreError> {
+        self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
+    }
+
     fn values(&self, index: ItemIndex) -> Result<Fields, StoreError> {
-        let fields = self.entry.fields(index).map(Option::unwrap_or_default);
-        fields.and_then(|fields| fields.to_fields()).map_err(|fault| self.damaged(fault))
+        self.json(index)?.to_fields().map_err(|fault| self.damaged(fault))
     }
 
     fn damaged(&self, fault: InvalidFields) -> StoreError {

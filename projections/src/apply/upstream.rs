@@ -4,7 +4,7 @@ use fieldbook_core::entry::{ChangeMeta, Entry, Extent, ItemIndex, Meta, Upstream
 use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{Confirmed, CursorRow, aside_hash};
-use fieldbook_core::{Cursor, FieldsJson, RecordKey, Seq, ServerEpoch, ServerId, Version};
+use fieldbook_core::{Cursor, RecordKey, Seq, ServerEpoch, ServerId, Version};
 
 use super::Applying;
 use crate::access::Tables;
@@ -64,12 +64,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         // That there never was such a record, which has the version 0, is news of a record that a former server had.
         let is_newer = |known: Version| change.version > known || known == Version::default();
         if row.version().is_none_or(is_newer) {
-            let sent = match change.fields {
-                Some(index) => {
-                    sent_by.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
-                }
-                None => FieldsJson::default(),
-            };
+            let sent = change.fields.map(|index| sent_by.fields(index)).transpose();
+            let sent = sent.map_err(|fault| self.damaged(fault))?.flatten().unwrap_or_default();
             if row.version() == Some(Version::default()) {
                 // What was given up is judged against what another life of the server has, once that tells.
                 row.tail.iter_mut().for_each(|pending| pending.given_up = None);
@@ -83,13 +79,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 deleted: change.extent == Extent::Deleted,
                 fields: sent.into_image().map_err(|fault| self.damaged(fault))?,
             };
-            row.confirmed = match change.extent {
-                Extent::Whole | Extent::Deleted => Some(told),
-                Extent::Partial => {
-                    let before = row.registers().map_err(|fault| self.damaged(fault))?;
-                    let told = told.registers().map_err(|fault| self.damaged(fault))?;
-                    Confirmed::of(&before.told_in_part(told), change.version)
-                }
+            row.confirmed = if change.extent == Extent::Partial {
+                let before = row.registers().map_err(|fault| self.damaged(fault))?;
+                let told = told.registers().map_err(|fault| self.damaged(fault))?;
+                Confirmed::of(&before.told_in_part(told), change.version)
+            } else {
+                Some(told)
             };
             self.refer_by_what_stands(&change.key, &row)?;
         }

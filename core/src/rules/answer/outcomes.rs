@@ -51,10 +51,15 @@ pub(super) struct Ends {
 }
 
 impl Ends {
+    /// Returns whether the ops of a unit are back.
+    pub(super) fn is_sent_back(&self, unit: &UnitId) -> bool {
+        self.units.get(unit).is_some_and(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered))
+    }
+
     /// Returns the records of units that were sent back.
     pub(super) fn sent_back(&self) -> impl Iterator<Item = &RecordKey> {
-        let back = self.units.values().filter(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered));
-        back.flat_map(|(unit, _)| unit.changes.iter().map(|change| &change.key))
+        let back = self.units.iter().filter(|(id, _)| self.is_sent_back(id));
+        back.flat_map(|(_, (unit, _))| unit.changes.iter().map(|change| &change.key))
     }
 
     pub(super) fn ack(&mut self, id: UnitId, unit: UnitRow, versions: Vec<(RecordKey, Version)>) {

@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 
 use super::outcomes::{End, Ends};
 use crate::entry::{Annulled, AnnulledReason, Decision, Items};
-use crate::fields::InvalidFields;
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::numbers::Version;
@@ -52,7 +51,11 @@ pub(super) fn follow<V: View>(
     let tail = record.row.tail_ops(|place| view.op(place), V::Error::from)?;
     let confirmed = record.row.registers()?;
     let known = record.row.version();
-    let (after, version) = record.after(&confirmed, known)?;
+    // What the server has of the record, as far as this answer or an earlier one told.
+    let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
+    for change in record.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
+        (after, version) = (change.onto(&after)?, change.version);
+    }
     ack_own(view, record, &tail, &after, version, ends)?;
     let arrived = arrived(view, &tail, &after, ends)?;
     let ops: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
@@ -63,9 +66,9 @@ pub(super) fn follow<V: View>(
     let Some(rules) = schema.rules(&key.entity) else { return Ok(()) };
     let (before, before_version) = with_acks(view, record, confirmed, ends)?;
     // A page can be late.
-    let is_behind = before_version.is_some_and(|known| known > version);
-    let (after, version) =
-        if is_behind { (before.clone(), before_version.unwrap_or_default()) } else { (after, version) };
+    if let Some(known) = before_version.filter(|known| *known > version) {
+        (after, version) = (before.clone(), known);
+    }
     let is_another_life = known == Some(Version::default()) && !record.changes.is_empty();
     let mut ops = Vec::with_capacity(tail.len());
     for tail in tail {
@@ -81,22 +84,6 @@ pub(super) fn follow<V: View>(
     rebase(&mut subject, &before);
     ends.decisions = subject.decisions;
     Ok(())
-}
-
-impl Record<'_> {
-    /// Returns what the server has of the record, as far as this answer or an earlier one told.
-    fn after(
-        &self,
-        confirmed: &Registers,
-        known: Option<Version>,
-    ) -> Result<(Registers, Version), InvalidFields> {
-        let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
-        for change in self.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
-            after = change.onto(&after)?;
-            version = change.version;
-        }
-        Ok((after, version))
-    }
 }
 
 /// Acks units that are about this record only and whose last write the server has.
@@ -137,9 +124,7 @@ fn arrived<V: View>(
             continue;
         }
         let unit = view.unit_of(&op.op.id)?;
-        let is_back = |end: &End| matches!(end, End::Dissolved | End::DeadLettered);
-        let under_way = unit.is_some_and(|unit| !ends.units.get(&unit).is_some_and(|(_, end)| is_back(end)));
-        if !under_way {
+        if unit.is_none_or(|unit| ends.is_sent_back(&unit)) {
             arrived.insert(op.op.id);
         }
     }

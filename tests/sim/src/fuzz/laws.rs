@@ -8,12 +8,12 @@ use fieldbook::{
     RecordKey, Schema, Seq, WallTime, limits,
 };
 use fieldbook_core::record::{Pending, Registers, TailOp};
+use fieldbook_core::rules::OpContent;
 use fieldbook_core::rules::admit::admit;
 use fieldbook_core::rules::clock::{ServerTime, entry_stamp, observe, stamp};
 use fieldbook_core::rules::coalesce::coalesce as coalesced;
 use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{PlanInput, plan};
-use fieldbook_core::rules::{OpContent, apply_to_image};
 use fieldbook_core::tail::Tail;
 use serde_json::{Value, json};
 
@@ -54,8 +54,17 @@ pub fn fields_admit(data: &[u8]) {
     }
 }
 
+/// What an op makes of what the app reads.
 fn applied(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
-    apply_to_image(image, kind, fields)
+    match (kind, image) {
+        (OpKind::Delete, _) => None,
+        (OpKind::Create | OpKind::Update, Some(mut image)) => {
+            image.apply(fields);
+            Some(image)
+        }
+        (OpKind::Update, None) if fields.is_empty() => None,
+        (OpKind::Create | OpKind::Update | OpKind::Replace, _) => Some(fields.clone().into_image()),
+    }
 }
 
 /// Ops of a record: what they are sent as, joined to what is confirmed, is what they come to one by one.

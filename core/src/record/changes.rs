@@ -1,17 +1,18 @@
-//! A planned change as writes, and what the server's record is once it took them.
+//! Changes of a record: those that we send, as writes, and those that the server tells, as registers.
 //!
 //! Invariants:
 //! 1. A change that was accepted on its base makes here what it makes at the server: the same join.
+//! 2. A whole row replaces what was known; a part leaves the fields that it does not name.
 //!
 //! What it is not: how ops become a change ([`crate::rules::coalesce`]).
 
 use super::registers::{Does, Registers, Writes, with_stamp};
 use super::stamp::{EditStamp, FieldWrites};
 use crate::entry::PlannedChange;
-use crate::fields::Fields;
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::numbers::Version;
 use crate::op::OpKind;
-use crate::protocol::UnitChange;
+use crate::protocol::{Change, UnitChange};
 
 impl PlannedChange {
     /// Returns the stamp that its fields have unless they are among the older ones: that of the last of its ops.
@@ -69,6 +70,36 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
         let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
         let stamp = if kind == OpKind::Delete || !self.is_live() { own } else { of_fields() };
         Writes { does, stamp, fields: written, brings_back: None }
+    }
+}
+
+impl Change {
+    /// Returns what a record is once the server told this of it.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if the fields do not read.
+    pub fn onto(&self, before: &Registers) -> Result<Registers, InvalidFields> {
+        let fields = self.fields.as_ref().map(FieldsJson::to_fields).transpose()?.unwrap_or_default();
+        let told = || Registers::of(self.stamp(), &self.older, self.floor, fields.into_image().into_map());
+        Ok(match (self.deleted, self.partial) {
+            (true, _) => Registers::deleted(self.stamp()),
+            (false, true) => before.told_in_part(told()),
+            (false, false) => told(),
+        })
+    }
+}
+
+impl Registers {
+    /// Returns these with what a part of the record says in place of their own.
+    #[must_use]
+    pub fn told_in_part(&self, mut told: Self) -> Self {
+        if self.is_live() {
+            told.floor = told.floor.max(self.floor);
+            for (name, field) in &self.fields {
+                told.fields.entry(name.clone()).or_insert_with(|| field.clone());
+            }
+        }
+        told
     }
 }
 
