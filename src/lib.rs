@@ -37,6 +37,7 @@ mod maintain;
 mod options;
 mod projection;
 mod read;
+mod ready;
 mod record;
 mod status;
 mod sync;

@@ -41,7 +41,7 @@ fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Resul
         let (mut view, randomness) = session.view();
         decisions.extend(upcast(&mut view, schema, key, *place, &mut items, randomness)?);
     }
-    let decisions = only_news(&session.tables.state()?, decisions);
+    let decisions = only_news(&session.tables.state()?, session.tail, decisions);
     if !decisions.is_empty() {
         session.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
     }
@@ -147,7 +147,7 @@ impl Book {
         }
         let tail = self.snapshot()?.tail(&self.shared.schema)?;
         *write(&self.shared.state) = state;
-        *write(&self.shared.tail) = tail;
+        self.shared.put_tail(tail);
         Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
     }
 

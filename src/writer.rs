@@ -126,7 +126,10 @@ impl<'t> Session<'t> {
                     let ops = unit.changes.iter().flat_map(|change| &change.ops);
                     touched.extend(ops.map(|op| op.place));
                 }
-                TailEffect::Insert(..) | TailEffect::Replace(..) | TailEffect::UnitGone(_) => {}
+                TailEffect::Insert(..)
+                | TailEffect::Replace(..)
+                | TailEffect::Parked(..)
+                | TailEffect::UnitGone(_) => {}
             }
         }
         touched
@@ -366,13 +369,9 @@ impl Shared {
     fn follow_commit(&self, writer: &mut WriterState, done: Done) {
         writer.head = done.head;
         *write(&self.state) = done.state;
-        {
-            let mut tail = write(&self.tail);
-            done.effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut tail));
-        }
-        self.review(&done.effects.records);
-        if self.changes.receiver_count() > 0 && !done.effects.records.is_empty() {
-            let mut keys = done.effects.records;
+        let mut keys = self.follow_tail(done.effects, done.head.map_or(Seq::ZERO, |head| head.seq));
+        self.review(&keys);
+        if self.changes.receiver_count() > 0 && !keys.is_empty() {
             keys.sort_unstable();
             keys.dedup();
             // Nobody listening any more is no error.

@@ -10,12 +10,15 @@
 //! 6. A request as a whole, what is sent again and what is new, takes no deletion past what was made before it and refers to
 //!    its record, and sends again in the order in which it was planned.
 //! 7. Joining writes is associative, commutative and idempotent. What is stored of registers reads as the same registers.
+//! 8. The queue of what is ready plans what a plan of everything would, whatever happened since it was looked at.
 //!
 //! The laws of policies and of rebase are beside these (`rules/rebase`).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 #[path = "laws/book.rs"]
 mod book;
+#[path = "laws/ready.rs"]
+mod ready;
 #[path = "laws/registers.rs"]
 mod registers;
 

@@ -8,8 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use fieldbook_core::codec::{self, Stored, StoredView};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
+use fieldbook_core::rows::{
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow,
+};
+use fieldbook_core::{
+    ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version,
+};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
@@ -40,6 +44,8 @@ pub trait Tables {
         winner: Winner,
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError>;
+    fn park_of(&mut self, op: &OpId) -> Result<Option<ParkedOpRow>, StoreError>;
+    fn put_park_of(&mut self, op: &OpId, row: Option<ParkedOpRow>) -> Result<(), StoreError>;
     fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError>;
     fn put_dead_letter(&mut self, op: &OpId, row: Option<DeadLetterRow>) -> Result<(), StoreError>;
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
@@ -242,15 +248,52 @@ impl<'t> DiskTables<'t> {
     }
 
     fn put<T: Stored>(&mut self, which: Which, key: &[u8], row: Option<&T>) -> Result<(), StoreError> {
-        let bytes = row.map(encode).transpose()?;
-        let table = self.which(which)?;
-        match bytes {
-            Some(bytes) => {
-                drop(table.insert(key, bytes.as_slice()).map_err(StoreError::during("writing a row"))?)
-            }
-            None => drop(table.remove(key).map_err(StoreError::during("taking a row away"))?),
+        match row.map(encode).transpose()? {
+            Some(bytes) => self.note(which, key, &bytes),
+            None => self.forget(which, key),
         }
+    }
+
+    /// Writes bytes that need no decoding.
+    fn note(&mut self, which: Which, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let table = self.which(which)?;
+        drop(table.insert(key, value).map_err(StoreError::during("writing a row"))?);
         Ok(())
+    }
+
+    fn forget(&mut self, which: Which, key: &[u8]) -> Result<(), StoreError> {
+        let table = self.which(which)?;
+        drop(table.remove(key).map_err(StoreError::during("taking a row away"))?);
+        Ok(())
+    }
+
+    /// Returns the keys of the conflicts that an op of a record was in, oldest first.
+    fn conflicts_of(&mut self, key: &RecordKey, op: &OpId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let during = StoreError::during::<redb::StorageError>;
+        let mut found = Vec::new();
+        let table = self.which(Which::ConflictsOf)?;
+        for row in table.range(from.as_slice()..to.as_slice()).map_err(during("reading conflicts"))? {
+            let (at, of) = row.map_err(during("reading conflicts"))?;
+            if of.value() == op.as_bytes() {
+                found.extend(at.value().get(from.len()..).map(<[u8]>::to_vec));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the newest open conflict of an op of a record.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn open_conflict(&mut self, key: &RecordKey, op: &OpId) -> Result<Option<ConflictId>, StoreError> {
+        for at in self.conflicts_of(key, op)?.into_iter().rev() {
+            if self.get::<ConflictRow>(Which::Conflicts, &at)?.is_some_and(|row| row.open) {
+                return Ok(tables::numbers(&at).map(|(seq, number)| ConflictId { seq, number }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -294,7 +337,10 @@ impl Tables for DiskTables<'_> {
     }
 
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
-        self.put(Which::Conflicts, &tables::conflict_key(seq, number), Some(&row))
+        let at = tables::conflict_key(seq, number);
+        self.put(Which::Conflicts, &at, Some(&row))?;
+        self.note(Which::ConflictsOf, &tables::of_record_key(&row.key, seq, number), row.op.id.as_bytes())?;
+        if row.open { self.note(Which::OpenConflicts, &at, &[]) } else { Ok(()) }
     }
 
     fn close_conflicts(
@@ -304,17 +350,26 @@ impl Tables for DiskTables<'_> {
         winner: Winner,
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
-        let table = self.which(Which::Conflicts)?;
-        let mut open = Vec::new();
-        for row in table.iter().map_err(StoreError::during("reading conflicts"))? {
-            let (at, stored) = row.map_err(StoreError::during("reading conflicts"))?;
-            let mut conflict: ConflictRow = decode(stored.value())?;
-            if conflict.open && conflict.key == *key && conflict.op.id == *op {
-                conflict.close(winner, merged);
-                open.push((at.value().to_vec(), conflict));
-            }
+        for at in self.conflicts_of(key, op)? {
+            let Some(mut row) = self.get::<ConflictRow>(Which::Conflicts, &at)?.filter(|row| row.open) else {
+                continue;
+            };
+            row.close(winner, merged);
+            self.put(Which::Conflicts, &at, Some(&row))?;
+            self.forget(Which::OpenConflicts, &at)?;
         }
-        open.iter().try_for_each(|(at, row)| self.put(Which::Conflicts, at, Some(row)))
+        Ok(())
+    }
+
+    fn park_of(&mut self, op: &OpId) -> Result<Option<ParkedOpRow>, StoreError> {
+        if self.state()?.parked_ops == 0 {
+            return Ok(None);
+        }
+        self.get(Which::ParkedOps, &tables::op_key(op))
+    }
+
+    fn put_park_of(&mut self, op: &OpId, row: Option<ParkedOpRow>) -> Result<(), StoreError> {
+        self.put(Which::ParkedOps, &tables::op_key(op), row.as_ref())
     }
 
     fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError> {
@@ -330,17 +385,11 @@ impl Tables for DiskTables<'_> {
     }
 
     fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        let at = tables::aside_key(key, seq, number);
-        let table = self.which(Which::Aside)?;
-        drop(table.insert(at.as_slice(), [].as_slice()).map_err(StoreError::during("writing a row"))?);
-        Ok(())
+        self.note(Which::Aside, &tables::of_record_key(key, seq, number), &[])
     }
 
     fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        let at = tables::aside_key(key, seq, number);
-        let table = self.which(Which::Aside)?;
-        drop(table.remove(at.as_slice()).map_err(StoreError::during("taking a row away"))?);
-        Ok(())
+        self.forget(Which::Aside, &tables::of_record_key(key, seq, number))
     }
 
     fn await_confirmation(&mut self) -> Result<(), StoreError> {

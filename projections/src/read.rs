@@ -4,10 +4,12 @@ use std::ops::Bound;
 use std::sync::OnceLock;
 
 use fieldbook_core::log::{StoreError, entries};
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, RecordView, StateRow, UnitRow};
+use fieldbook_core::rows::{
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
+};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{ConflictId, DeviceKey, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::access::{decode, view};
 use crate::index::IndexRange;
@@ -54,6 +56,16 @@ impl Snapshot {
     /// [`StoreError`] if the table cannot be opened.
     pub fn entries(&self) -> Result<ReadOnlyTable<u64, Bytes>, StoreError> {
         entries(&self.transaction)
+    }
+
+    /// Returns the place of the last entry; zero if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    pub fn last_seq(&self) -> Result<Seq, StoreError> {
+        let entries = self.entries()?;
+        let last = entries.last().map_err(StoreError::during("reading the log"))?;
+        Ok(last.map_or(Seq::ZERO, |(seq, _)| Seq::new(seq.value())))
     }
 
     /// Returns the key by which a server knows this device again; none in a book that was made before there were keys.
@@ -254,6 +266,105 @@ impl Snapshot {
         Ok(rows)
     }
 
+    /// Returns dead letters in the order of their ops' ids, which is nearly that in which they were made: at most `limit` of them,
+    /// after that of an op if one is given.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn dead_letters_after(
+        &self,
+        after: Option<OpId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRow>, StoreError> {
+        let Some(table) = self.table(Which::DeadLetters)? else { return Ok(Vec::new()) };
+        let key = after.map(|op| tables::op_key(&op));
+        let from = key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+        let rows = table.range::<&[u8]>((from, Bound::Unbounded));
+        let rows = rows.map_err(StoreError::during("reading dead letters"))?.take(limit);
+        rows.map(|row| decode(row.map_err(StoreError::during("reading dead letters"))?.1.value())).collect()
+    }
+
+    /// Returns the ops that are parked by themselves, each with its code, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn parked_ops(&self) -> Result<Vec<(OpId, String)>, StoreError> {
+        let rows = self.rows::<ParkedOpRow>(Which::ParkedOps)?.into_iter();
+        rows.map(|(key, row)| {
+            let op = key.as_slice().try_into().map(OpId::from_bytes).map_err(|_| damaged_key())?;
+            Ok((op, row.code))
+        })
+        .collect()
+    }
+
+    /// Returns a conflict.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn conflict(&self, id: ConflictId) -> Result<Option<ConflictRow>, StoreError> {
+        self.row(Which::Conflicts, &tables::conflict_key(id.seq, id.number))
+    }
+
+    /// Returns the conflicts of a record, open or settled, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn conflicts_of(&self, key: &RecordKey) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
+        let Some(table) = self.table(Which::ConflictsOf)? else { return Ok(Vec::new()) };
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let rows = table.range(from.as_slice()..to.as_slice());
+        let mut found = Vec::new();
+        for row in rows.map_err(StoreError::during("reading conflicts"))? {
+            let (at, _) = row.map_err(StoreError::during("reading conflicts"))?;
+            let (_, seq, number) = tables::of_record_from_key(at.value()).ok_or_else(damaged_key)?;
+            let id = ConflictId { seq, number };
+            found.push((id, self.conflict(id)?.ok_or_else(damaged_key)?));
+        }
+        Ok(found)
+    }
+
+    /// Returns conflicts, oldest first, at most `limit` of them, after one if one is given: those in which a person has to choose,
+    /// or all.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn conflicts_after(
+        &self,
+        after: Option<ConflictId>,
+        limit: usize,
+        only_open: bool,
+    ) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
+        let which = if only_open { Which::OpenConflicts } else { Which::Conflicts };
+        let Some(table) = self.table(which)? else { return Ok(Vec::new()) };
+        let key = after.map(|id| tables::conflict_key(id.seq, id.number));
+        let from = key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+        let rows = table.range::<&[u8]>((from, Bound::Unbounded));
+        let mut found = Vec::new();
+        for row in rows.map_err(StoreError::during("reading conflicts"))?.take(limit) {
+            let (at, stored) = row.map_err(StoreError::during("reading conflicts"))?;
+            let (seq, number) = tables::numbers(at.value()).ok_or_else(damaged_key)?;
+            let id = ConflictId { seq, number };
+            let row =
+                if only_open { self.conflict(id)?.ok_or_else(damaged_key)? } else { decode(stored.value())? };
+            found.push((id, row));
+        }
+        Ok(found)
+    }
+
+    /// Returns how many conflicts there are, and in how many of them a person has to choose.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub fn count_conflicts(&self) -> Result<(u64, u64), StoreError> {
+        Ok((self.count(Which::Conflicts)?, self.count(Which::OpenConflicts)?))
+    }
+
+    fn count(&self, which: Which) -> Result<u64, StoreError> {
+        let Some(table) = self.table(which)? else { return Ok(0) };
+        table.len().map_err(StoreError::during("counting rows"))
+    }
+
     /// Returns all conflicts, oldest first.
     ///
     /// # Errors
@@ -277,9 +388,22 @@ impl Snapshot {
         let mut found = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading rows"))? {
             let (key, _) = row.map_err(StoreError::during("reading rows"))?;
-            found.push(tables::aside_from_key(key.value()).ok_or_else(damaged_key)?);
+            found.push(tables::of_record_from_key(key.value()).ok_or_else(damaged_key)?);
         }
         Ok(found)
+    }
+
+    /// Returns whether something of a record is kept aside.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    pub fn is_aside(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let Some(table) = self.table(Which::Aside)? else { return Ok(false) };
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let mut rows =
+            table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading rows"))?;
+        Ok(rows.next().is_some())
     }
 
     /// Returns how far each entity type was read.
@@ -349,6 +473,8 @@ impl Snapshot {
         for row in self.dead_letters()? {
             tail.set_dead(row.op.place, true);
         }
+        tail.follow(self.last_seq()?);
+        self.parked_ops()?.into_iter().for_each(|(op, code)| tail.set_parked(op, Some(code)));
         Ok(tail)
     }
 

@@ -49,7 +49,10 @@ pub fn fold<T: ReadableTable<u64, &'static [u8]>>(
                     drop(rebuilt.tail.insert(place, row))
                 }
                 TailEffect::Remove(place) => drop(rebuilt.tail.remove(&place)),
-                TailEffect::Dead(..) | TailEffect::Unit(..) | TailEffect::UnitGone(_) => {}
+                TailEffect::Dead(..)
+                | TailEffect::Parked(..)
+                | TailEffect::Unit(..)
+                | TailEffect::UnitGone(_) => {}
             }
         }
         effects.records.clear();
@@ -115,13 +118,10 @@ impl Rebuilt {
             Which::Units,
             memory.units.iter().map(|(id, row)| Ok((tables::unit_key(id).to_vec(), encode(row)?))),
         )?;
-        let conflicts = memory.conflicts.iter();
-        put_all(
-            transaction,
-            Which::Conflicts,
-            conflicts
-                .map(|((seq, number), row)| Ok((tables::conflict_key(*seq, *number).to_vec(), encode(row)?))),
-        )?;
+        memory.write_conflicts(transaction)?;
+        let parked = memory.parked_ops.iter();
+        let parked = parked.map(|(op, row)| Ok((tables::op_key(op).to_vec(), encode(row)?)));
+        put_all(transaction, Which::ParkedOps, parked)?;
         let dead = memory.dead_letters.iter();
         put_all(
             transaction,
@@ -145,10 +145,27 @@ impl Rebuilt {
         let aside = memory
             .aside
             .iter()
-            .map(|(key, seq, number)| Ok((tables::aside_key(key, *seq, *number), nothing())));
+            .map(|(key, seq, number)| Ok((tables::of_record_key(key, *seq, *number), nothing())));
         put_all(transaction, Which::Aside, aside)?;
         put_all(transaction, Which::Indexes, indexes.into_iter().map(|key| Ok((key, nothing()))))?;
         Ok(state)
+    }
+}
+
+impl MemoryTables {
+    fn write_conflicts(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let rows =
+            || self.conflicts.iter().map(|((seq, number), row)| (tables::conflict_key(*seq, *number), row));
+        let whole = rows().map(|(at, row)| Ok((at.to_vec(), encode(row)?)));
+        put_all(transaction, Which::Conflicts, whole)?;
+        let open = rows().filter(|(_, row)| row.open).map(|(at, _)| Ok((at.to_vec(), Vec::new())));
+        put_all(transaction, Which::OpenConflicts, open)?;
+        let of_record = self.conflicts.iter().map(|((seq, number), row)| {
+            (tables::of_record_key(&row.key, *seq, *number), row.op.id.as_bytes().to_vec())
+        });
+        let mut of_record: Vec<_> = of_record.collect();
+        of_record.sort_unstable();
+        put_all(transaction, Which::ConflictsOf, of_record.into_iter().map(Ok))
     }
 }
 

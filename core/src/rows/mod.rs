@@ -21,7 +21,7 @@ pub use record::{Confirmed, RecordRow, RecordView, Visible};
 /// The version of the fold. Raised whenever any entry folds to other rows: because a type of a row
 /// changed, or because the fold makes something else of an entry. `tests/golden` has the tables of
 /// every golden log, which show such a change.
-pub const FOLD_VERSION: u32 = 12;
+pub const FOLD_VERSION: u32 = 13;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -173,6 +173,13 @@ pub struct DeadLetterRow {
     pub recorded: Seq,
 }
 
+/// Why an op is parked by itself. Key: the op's id.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ParkedOpRow {
+    /// The code.
+    pub code: String,
+}
+
 /// An op of the tail, enough of it to plan without reading the log. Key: seq, index, both big-endian.
 ///
 /// The table lags behind the log by design: it is folded up to [`StateRow::tail_folded`] and completed in memory from the
@@ -262,8 +269,11 @@ pub struct StateRow {
     pub server_time: Option<(WallTime, WallTime)>,
     /// When the server last answered, by the device's clock.
     pub synced_at: Option<WallTime>,
-    /// What is stopped, and by which code.
+    /// What is stopped, and by which code. Ops that are parked by themselves have rows of their own, so that this one does not grow
+    /// with them.
     pub parks: Vec<(ParkScope, String)>,
+    /// How many ops are parked by themselves.
+    pub parked_ops: u64,
     /// Whether an accepted server has yet to be read to its end; until then confirmed records of version 0 are those that
     /// the former one had.
     pub rereading: bool,
@@ -298,6 +308,7 @@ stored_rows! {
     UnitRow => "a unit's row";
     ConflictRow => "a conflict's row";
     DeadLetterRow => "a dead letter's row";
+    ParkedOpRow => "the row of a parked op";
     TailRow => "a row of the tail";
     CursorRow => "a cursor's row";
     StateRow => "the book's state row";

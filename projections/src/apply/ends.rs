@@ -1,9 +1,10 @@
 //! How ops leave the tail.
 
-use fieldbook_core::RecordKey;
-use fieldbook_core::entry::{Annulled, ParkScope, PlannedOp, Winner};
+use fieldbook_core::entry::{Annulled, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::Pending;
+use fieldbook_core::rows::ParkedOpRow;
+use fieldbook_core::{OpId, RecordKey};
 
 use super::Applying;
 use crate::access::Tables;
@@ -31,15 +32,27 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// Notes that ops left the tail. What they were parked for is settled with them: there is nothing to choose any more.
     pub(super) fn ended(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         self.effects.tail.extend(ops.iter().map(|op| TailEffect::Remove(op.place)));
-        let mut state = self.tables.state()?;
-        let parks = state.parks.len();
         for op in ops {
-            let scope = ParkScope::Op(op.id);
-            if state.parks.iter().any(|(parked, _)| *parked == scope) {
+            if self.tables.park_of(&op.id)?.is_some() {
                 self.tables.close_conflicts(key, &op.id, Winner::Remote, None)?;
-                state.parks.retain(|(parked, _)| *parked != scope);
+                self.park(&op.id, None)?;
             }
         }
-        if state.parks.len() == parks { Ok(()) } else { self.put_state(state) }
+        Ok(())
+    }
+
+    /// Parks an op by itself, or lets it go on. An op that is parked keeps its first code.
+    pub(super) fn park(&mut self, op: &OpId, code: Option<&str>) -> Result<(), StoreError> {
+        if self.tables.park_of(op)?.is_some() == code.is_some() {
+            return Ok(());
+        }
+        let mut state = self.tables.state()?;
+        let parked =
+            if code.is_some() { state.parked_ops.checked_add(1) } else { state.parked_ops.checked_sub(1) };
+        state.parked_ops = parked.unwrap_or(state.parked_ops);
+        self.put_state(state)?;
+        self.tables.put_park_of(op, code.map(|code| ParkedOpRow { code: code.to_owned() }))?;
+        self.effects.tail.push(TailEffect::Parked(*op, code.map(str::to_owned)));
+        Ok(())
     }
 }

@@ -33,7 +33,7 @@ mod upstream;
 
 use std::collections::BTreeSet;
 
-use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
+use fieldbook_core::entry::{Control, Decision, Entry, Meta, ParkScope, PlannedOp};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
 use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
@@ -184,6 +184,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             Decision::Retried { key, op } => self.retried(key, *op),
             Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Parked { scope: ParkScope::Op(op), code } => self.park(op, Some(code)),
+            Decision::Unparked { scope: ParkScope::Op(op) } => self.park(op, None),
             Decision::Parked { scope, code } => {
                 let mut state = self.tables.state()?;
                 if !state.parks.iter().any(|(parked, _)| parked == scope) {

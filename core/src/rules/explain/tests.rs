@@ -103,8 +103,8 @@ impl Record {
 
     #[track_caller]
     fn explained(&self) -> Explanation {
-        let open = self.conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (*id, row.op.id));
-        let open: Vec<_> = open.collect();
+        let open =
+            self.conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (row.op.id, *id)).collect();
         let explanation = explain(&Facts {
             key: &key(),
             row: &self.row,

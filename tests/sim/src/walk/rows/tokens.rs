@@ -118,6 +118,11 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
         told.number(scope);
         told.text(code);
     }
+    told.count(device.tables.parked_ops.len());
+    for (op, row) in &device.tables.parked_ops {
+        told.op(op);
+        told.text(&row.code);
+    }
     told.flag(device.heard.is_some());
     for row in device.tables.cursors.values() {
         told.cursor(&row.cursor);
@@ -136,7 +141,6 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
 
 fn park(scope: &ParkScope) -> u64 {
     match scope {
-        ParkScope::Op(op) => op.as_bytes().last().copied().unwrap_or(0).into(),
         ParkScope::Server(_, epoch) => 1_000 + u64::from(epoch.as_bytes().first().copied().unwrap_or(0)),
         _ => 2_000,
     }
