@@ -29,7 +29,7 @@ mod told;
 
 pub use image::{apply_to_image, apply_to_text};
 pub use join::{Before, Joined, WriteStamps, join};
-pub use pending::{Pending, SentFor, Upcast, fall_with};
+pub use pending::{Pending, SentFor, Upcast, fall_with, uncovered_by};
 pub use registers::{Does, Life, Register, Registers, Writes};
 pub use stamp::{EditStamp, FieldWrites};
 pub use stamps::{FieldStamps, list_by_write, listed, listed_by_field};

@@ -296,6 +296,21 @@ pub fn fall_with<'a>(
         .collect()
 }
 
+/// Returns the dead letters beneath deletions that end without leaving: a deletion that had left would stand above them for good, and
+/// what a person deleted must not show again.
+pub fn uncovered_by<'a>(
+    tail: impl Iterator<Item = &'a Pending> + Clone,
+    ending: &[PlannedOp],
+) -> Vec<PlannedOp> {
+    let is_ending = |pending: &&Pending| ending.iter().any(|op| op.id == pending.op);
+    let deletions = tail.clone().filter(is_ending).filter(|op| op.kind == OpKind::Delete && !op.emptied);
+    let Some(last) = deletions.map(|deletion| deletion.place).max() else { return Vec::new() };
+    let is_beneath = |op: &&Pending| {
+        op.dead && !op.emptied && op.place < last && op.kind != OpKind::Delete && !is_ending(op)
+    };
+    tail.filter(is_beneath).map(|op| PlannedOp { id: op.op, place: op.place }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

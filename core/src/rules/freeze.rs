@@ -24,7 +24,7 @@ use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
-use crate::record::{SentFor, TailOp, fall_with};
+use crate::record::{SentFor, TailOp, fall_with, uncovered_by};
 use crate::rows::{RecordRow, UnitRow};
 use crate::time::WallTime;
 
@@ -170,6 +170,10 @@ impl Freezing<'_> {
                 let falls = fall_with(row.tail.iter(), &ops).into_iter();
                 let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
                 self.frozen.fallen.extend(falls);
+                let uncovered = uncovered_by(row.tail.iter(), &ops).into_iter();
+                let emptied =
+                    uncovered.map(|op| Decision::Dropped { key: key.clone(), op, fields: Vec::new() });
+                self.frozen.fallen.extend(emptied);
                 self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
                 return Ok(Sendable::Nothing);
             }

@@ -134,3 +134,24 @@ fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
     assert_eq!(frozen.fallen, [falls]);
     assert_eq!(frozen.into_drafts().len(), 2, "the plan, and what falls with it");
 }
+
+/// A creation and an edit were refused, the record was deleted, and the creation was retried: both ended with the deletion, and the
+/// record that a person had deleted showed what the edit says.
+#[test]
+fn a_deletion_that_ends_without_leaving_takes_what_dead_letters_beneath_it_would_show() {
+    let mut desk = Desk::default().with("a", 1, 0, 3);
+    desk.row("a").tail[0].kind = OpKind::Create;
+    let places: Vec<_> = desk.row("a").tail.iter().map(|pending| pending.place).collect();
+    desk.ops.get_mut(&places[0]).unwrap().kind = OpKind::Create;
+    desk.turn_into_delete("a", 2);
+    desk.row("a").confirmed = None;
+    desk.row("a").tail[1].dead = true;
+    let dead = desk.row("a").tail[1].clone();
+    let records = vec![(key("a"), vec![places[0], places[2]])];
+    let group = Group { records, actor: Actor::parse("ann").unwrap(), replaces: None };
+    let mut random = SeededRandomness::from_number(1);
+    let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
+    assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);
+    let op = PlannedOp { id: dead.op, place: dead.place };
+    assert_eq!(frozen.fallen, [Decision::Dropped { key: key("a"), op, fields: Vec::new() }]);
+}
