@@ -6,7 +6,9 @@
 mod benchmarks;
 mod fieldbook;
 mod first_sync;
+mod growth;
 mod peer;
+mod picture;
 mod race;
 mod raw;
 mod report;
@@ -45,6 +47,12 @@ struct Arguments {
     /// Runs only the peers whose name contains this, as for a profile.
     #[arg(long, default_value = "")]
     peer: String,
+    /// Measures what grows with what is there, in place of the benchmarks.
+    #[arg(long)]
+    growth: bool,
+    /// Draws the growth as pictures in this folder.
+    #[arg(long, value_name = "FOLDER", requires = "growth")]
+    pictures: Option<PathBuf>,
     /// Is the child process of the first sync: syncs a new book, made at the path given as the folder, with this server.
     #[arg(long, hide = true)]
     first_sync_of: Option<String>,
@@ -70,6 +78,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.list {
         let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC]);
         print(&names.collect::<Vec<_>>().join("\n"));
+        return Ok(());
+    }
+    if arguments.growth {
+        let divisor = if arguments.quick { 20 } else { 1 };
+        print(&growth::run(divisor, arguments.pictures.as_deref())?);
         return Ok(());
     }
     if !BENCHMARKS
