@@ -57,6 +57,7 @@ impl Book {
             shared: Arc::downgrade(&self.shared),
             worker: Arc::downgrade(&handle),
             parks: self.shared.parks(),
+            parked_ops: self.shared.tail().parked().len(),
         };
         let listening = Task(tokio::spawn(listener.listen(changes, status)));
         Ok(SyncHandle { handle, listening })
@@ -137,6 +138,7 @@ struct Listener {
     shared: Weak<Shared>,
     worker: Weak<Handle>,
     parks: Vec<ParkScope>,
+    parked_ops: usize,
 }
 
 impl Listener {
@@ -178,8 +180,10 @@ impl Listener {
     /// Returns whether something that was parked no longer is.
     fn goes_on(&mut self) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
+        let parked_ops = shared.tail().parked().len();
         let before = std::mem::replace(&mut self.parks, shared.parks());
-        before.iter().any(|scope| !self.parks.contains(scope))
+        let fewer_ops = std::mem::replace(&mut self.parked_ops, parked_ops) > parked_ops;
+        fewer_ops || before.iter().any(|scope| !self.parks.contains(scope))
     }
 }
 

@@ -21,6 +21,7 @@ use fieldbook_core::locks::{AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGua
 use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
 use fieldbook_core::rows::{FOLD_VERSION, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
+use fieldbook_core::rules::plan::ReadyQueue;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
     Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) device_key: Option<DeviceKey>,
     pub(crate) others: Others,
     pub(crate) tail: RwLock<Tail>,
+    /// Which records of the tail are ready to be planned. Whoever holds it holds the tail.
+    pub(crate) ready: Mutex<ReadyQueue>,
     pub(crate) state: RwLock<StateRow>,
     pub(crate) actor: RwLock<Actor>,
     pub(crate) server_time: Mutex<Option<ServerTime>>,
@@ -151,7 +154,6 @@ impl Book {
         let shared = Shared {
             latest: Latest::default(),
             store,
-            schema: options.schema,
             clock: options.clock,
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
@@ -159,6 +161,7 @@ impl Book {
             device_key,
             others: Others::default(),
             writer: Mutex::new(WriterState { head, randomness, projections }),
+            ready: Mutex::new(ReadyQueue::of(&tail, &options.schema)),
             tail: RwLock::new(tail),
             state: RwLock::new(state),
             actor: RwLock::new(options.actor),
@@ -170,6 +173,7 @@ impl Book {
             sending: Mutex::default(),
             syncing: Arc::default(),
             attention: Mutex::default(),
+            schema: options.schema,
         };
         let book = Self { shared: Arc::new(shared) };
         if head.is_none() {
@@ -240,12 +244,13 @@ impl Book {
         self.shared.changes.subscribe()
     }
 
-    /// Returns how many bytes of the file are in use.
+    /// Returns how many bytes the book's file takes on the disk. What is free in it counts too. It waits for nobody, and costs
+    /// the same whatever the book holds.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
     pub fn used_bytes(&self) -> Result<u64, Error> {
-        Ok(self.shared.store.stats()?.allocated_bytes)
+        Ok(self.shared.store.file_bytes()?)
     }
 
     /// Closes the book and says whether that went well. Other handles to it must be gone.

@@ -74,7 +74,7 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it does not read; [`Error::Type`] if its fields do not fit.
     pub fn get<E: Entity>(&self, id: &RecordId) -> Result<Option<E>, Error> {
-        self.get_record(&RecordKey::new(E::entity_type(), id.clone()))?.map(|record| record.to()).transpose()
+        self.with_record(&RecordKey::new(E::entity_type(), id.clone()), |record| record.to())?.transpose()
     }
 
     /// Takes a typed record away.

@@ -37,6 +37,7 @@ mod maintain;
 mod options;
 mod projection;
 mod read;
+mod ready;
 mod record;
 mod status;
 mod sync;
@@ -53,7 +54,7 @@ pub use maintain::{Past, rebuild_book, verify_book};
 pub use options::{BookOptions, Connectivity, Unmetered};
 pub use projection::{Projected, ProjectionStatus};
 pub use read::{IndexPlace, Page};
-pub use record::Record;
+pub use record::{Record, RecordRef, Records};
 pub use status::{QueuedOp, SyncStatus};
 pub use write::Written;
 
@@ -74,8 +75,8 @@ pub use fieldbook_core::system::SystemClock;
 pub use fieldbook_core::{
     Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,
     FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,
-    MonotonicTime, Mutation, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy, Priorities,
-    Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
+    MonotonicTime, Mutation, MutationFields, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy,
+    Priorities, Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
     ServerEpoch, ServerId, TenantId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
 };
 pub use fieldbook_core::{entry, limits, protocol, rows};

@@ -5,15 +5,13 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
 use fieldbook_core::log::{
-    Damage, Head, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from, export, guarded,
-    read_head, verify,
+    Damage, Head, PART_ENTRIES, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from,
+    export_in_parts, guarded, read_entry, read_head, verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
 use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
-use fieldbook_projections::{
-    LogView, MemoryTables, Projections, Rebuilt, Snapshot, TableDump, Tables, fold, rebuild,
-};
+use fieldbook_projections::{MemoryTables, Projections, Rebuilt, Snapshot, TableDump, Tables, fold, rebuild};
 use redb::ReadableTableMetadata;
 
 use crate::book::{Book, write};
@@ -41,7 +39,7 @@ fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Resul
         let (mut view, randomness) = session.view();
         decisions.extend(upcast(&mut view, schema, key, *place, &mut items, randomness)?);
     }
-    let decisions = only_news(&session.tables.state()?, decisions);
+    let decisions = only_news(&session.tables.state()?, session.tail, decisions);
     if !decisions.is_empty() {
         session.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
     }
@@ -54,7 +52,7 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
     pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Result<Verified, Damage>, Error> {
-        Ok(verify(&self.snapshot()?.entries()?, progress))
+        Ok(verify_in_parts(&self.snapshot()?.entries()?, PART_ENTRIES, progress))
     }
 
     /// Folds the log anew and says whether the tables are what it comes to, byte for byte; the name of the first table that
@@ -84,6 +82,7 @@ impl Book {
             (dump(&snapshot)?, self.sound_projections(&snapshot)?)
         };
         self.rebuild(|_| {})?;
+        self.fold_lazy()?;
         let snapshot = self.snapshot()?;
         let after = dump(&snapshot)?;
         let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
@@ -136,8 +135,12 @@ impl Book {
         self.shared.check_alive()?;
         // The writer's lock keeps every round out while the tables are being replaced.
         let mut writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        let entries = self.snapshot()?.entries()?;
         let transaction = self.shared.store.begin_write()?;
-        let state = rebuild(&transaction, &self.shared.schema, writer.head, progress)?;
+        let (state, rebuilt) = rebuild(&transaction, &entries, &self.shared.schema, writer.head, progress)?;
+        drop(entries);
+        let mut tail = rebuilt.into_tail();
+        tail.follow(writer.head.map_or(Seq::ZERO, |head| head.seq));
         writer.projections.fold_anew(&transaction)?;
         let committed = commit(transaction);
         self.shared.latest.forget();
@@ -145,37 +148,37 @@ impl Book {
             self.shared.fail();
             return Err(error.into());
         }
-        let tail = self.snapshot()?.tail(&self.shared.schema)?;
         *write(&self.shared.state) = state;
-        *write(&self.shared.tail) = tail;
+        self.shared.put_tail(tail);
         Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
     }
 
-    /// Folds the tables that lag behind the log up to its head.
+    /// Folds the tables that lag behind the log up to where its head is now, in parts: others write in between.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
     pub fn fold_lazy(&self) -> Result<(), Error> {
         let head = self.head()?.map_or(Seq::ZERO, |head| head.seq);
-        let folded = {
+        let folded = || {
             let state = self.shared.state();
             state.history_folded.min(state.tail_folded)
         };
-        if folded == head {
-            return Ok(());
+        while folded() < head {
+            self.shared.write_in_turn(|session| {
+                session.want_history();
+                Ok(())
+            })?;
         }
-        self.shared.write_in_turn(|session| {
-            session.want_history();
-            Ok(())
-        })
+        Ok(())
     }
 
-    /// Writes the whole log as a stream that other programs can verify (`docs/log-format.md`). Returns how many entries.
+    /// Writes the log up to where it ends now as a stream that other programs can verify (`docs/log-format.md`). Returns how many
+    /// entries that is. It is read in parts, so that a slow writer keeps no pages of the file in use.
     ///
     /// # Errors
     /// [`Error::Store`] if the log does not read or the writer fails.
     pub fn export(&self, writer: &mut impl Write) -> Result<u64, Error> {
-        Ok(export(&self.snapshot()?.entries()?, writer)?)
+        Ok(export_in_parts(|| entries(&self.shared.store.begin_read()?), writer)?)
     }
 
     /// Returns entries from a place on, at most `limit` of them.
@@ -196,9 +199,10 @@ impl Book {
     pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
         self.fold_lazy()?;
         let snapshot = self.snapshot()?;
-        let log = snapshot.log()?;
-        let entries = snapshot.history(key)?.into_iter().map(|seq| Ok(Entry::clone(&*log.existing(seq)?)));
-        entries.collect()
+        let log = snapshot.entries()?;
+        let missing = |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
+        let entries = snapshot.history(key)?.into_iter();
+        entries.map(|seq| Ok(read_entry(&log, seq)?.ok_or_else(|| missing(seq))?)).collect()
     }
 
     /// Folds the log up to an entry in memory: the book as it was then.
@@ -224,7 +228,7 @@ pub fn verify_book(
     let store = Store::open(path.as_ref(), &StoreOptions { look_only: true, ..StoreOptions::default() })?;
     let entries = entries(&store.begin_read()?)?;
     let total = entries.len().map_err(StoreError::during("counting the entries"))?;
-    Ok(verify(&entries, |done| progress(done, total)))
+    Ok(verify_in_parts(&entries, PART_ENTRIES, |done| progress(done, total)))
 }
 
 /// Throws the tables of a book's file away and folds them anew from the log, without reading any of them, so that a book
@@ -252,8 +256,10 @@ pub(crate) fn refold(
     head: Option<Head>,
     progress: impl FnMut(Seq),
 ) -> Result<(), Error> {
+    let entries = entries(&store.begin_read()?)?;
     let transaction = store.begin_write()?;
-    rebuild(&transaction, schema, head, progress)?;
+    rebuild(&transaction, &entries, schema, head, progress)?;
+    drop(entries);
     // The app's own projections are taken away: the app folds them again when it opens the book with them.
     guarded(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)

@@ -55,7 +55,7 @@ impl BookOptions {
         Ok(self)
     }
 
-    /// Sets how much memory pages of the file may take, in bytes. The default is 32 MiB.
+    /// Sets how much memory pages of the file may take, in bytes. The default is 16 MiB; more makes reading at random faster.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: usize) -> Self {
         self.store.cache_bytes = bytes;

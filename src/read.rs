@@ -1,6 +1,6 @@
 //! Reading: by key, in lists, by a declared index. Each call is one snapshot, held no longer than the call.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use fieldbook_core::{EntityType, RecordId, RecordKey};
 use fieldbook_projections::IndexRange;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::book::Book;
 use crate::error::Error;
-use crate::record::Record;
+use crate::record::{Record, RecordRef, Records};
 
 /// A part of a list, and where to go on.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +25,111 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
-        let record = self.latest()?.record_as(key, |view| Record::from_view(key.clone(), view))?;
-        Ok(record.flatten())
+        self.with_record(key, |record| record.to_record(key.clone()))
+    }
+
+    /// Lends a record where it lies, without copying it: the quickest way to look at one. Returns what `read` returns, or `None`
+    /// if there is no such record for the app.
+    ///
+    /// ```
+    /// # use fieldbook::{Book, BookOptions, Fields, RecordKey};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+    /// #[derive(serde::Deserialize)]
+    /// struct Name<'a> {
+    ///     name: &'a str,
+    /// }
+    ///
+    /// let key: RecordKey = "lead/42".parse()?;
+    /// book.create(key.clone(), Fields::parse(r#"{"name":"Ann","stage":"new"}"#)?)?;
+    /// let letters = book.with_record(&key, |lead| lead.to::<Name<'_>>().map(|lead| lead.name.len()))?;
+    /// assert_eq!(letters.transpose()?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it does not read.
+    pub fn with_record<T>(
+        &self,
+        key: &RecordKey,
+        read: impl FnOnce(RecordRef<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
+        let snapshot = self.latest()?;
+        let found =
+            snapshot.record_as(key, |view| RecordRef::of(&key.entity, key.id.as_str(), view).map(read))?;
+        Ok(found.flatten())
+    }
+
+    /// Lends the records of one entity type where they lie, in the order of their ids, after an id if one is given, until `read`
+    /// breaks off. All of them are of one instant; while it lasts, what is overwritten keeps its room in the file.
+    ///
+    /// ```
+    /// # use fieldbook::{Book, BookOptions, EntityType, Fields};
+    /// # use std::ops::ControlFlow;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+    /// # book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+    /// let mut unsent = Vec::new();
+    /// book.scan(&EntityType::parse("lead")?, None, |lead| {
+    ///     if lead.pending > 0 {
+    ///         unsent.push(lead.id.to_owned());
+    ///     }
+    ///     if unsent.len() < 20 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    /// })?;
+    /// assert_eq!(unsent, ["42"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read; `read` may have seen those before it.
+    pub fn scan(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+        mut read: impl FnMut(RecordRef<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        Ok(self.latest()?.records_as(entity, after, |id, view| {
+            RecordRef::of(entity, id, view).map_or(ControlFlow::Continue(()), &mut read)
+        })?)
+    }
+
+    /// Copies records of one entity type out into one piece of memory, in the order of their ids, at most `limit` of them, after
+    /// an id if one is given: half the work of [`Self::list`], whose records live each by themselves.
+    ///
+    /// ```
+    /// # use fieldbook::{Book, BookOptions, EntityType, Fields};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+    /// # for lead in ["lead/1", "lead/2", "lead/3"] {
+    /// #     book.create(lead.parse()?, Fields::parse("{}")?)?;
+    /// # }
+    /// let leads = EntityType::parse("lead")?;
+    /// let first = book.page(&leads, None, 2)?;
+    /// assert_eq!(first.iter().map(|lead| lead.id).collect::<Vec<_>>(), ["1", "2"]);
+    /// let last = book.page(&leads, first.next.as_ref(), 2)?;
+    /// assert_eq!((last.len(), &last.next), (1, &None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn page(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+        limit: usize,
+    ) -> Result<Records, Error> {
+        let mut records = Records::with_room(entity.clone(), limit);
+        if self.lend(entity, after, limit, |record| records.push(record))? {
+            records.next = records.len().checked_sub(1).and_then(|last| Some(records.get(last)?.key().id));
+        }
+        Ok(records)
     }
 
     /// Lists records of one entity type in the order of their ids, at most `limit` of them, after an id if one is given.
@@ -39,17 +142,29 @@ impl Book {
         after: Option<&RecordId>,
         limit: usize,
     ) -> Result<Page<Record>, Error> {
-        let snapshot = self.latest()?;
         let mut items = Vec::with_capacity(limit.min(1_024));
-        let mut rows = snapshot.records_as(entity, after, |id, view| {
-            Record::from_view(RecordKey::new(entity.clone(), id), view)
-        })?;
-        while items.len() < limit {
-            let Some(record) = rows.next() else { return Ok(Page { items, next: None }) };
-            items.extend(record?);
-        }
-        let next = items.last().map(|record| record.key.id.clone());
+        let is_full = self.lend(entity, after, limit, |record| items.push(record.to_record(record.key())))?;
+        let next = items.last().filter(|_| is_full).map(|record| record.key.id.clone());
         Ok(Page { items, next })
+    }
+
+    /// Lends at most so many records, and returns whether there were so many.
+    fn lend(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+        limit: usize,
+        mut read: impl FnMut(RecordRef<'_>),
+    ) -> Result<bool, Error> {
+        let mut left = limit;
+        if left > 0 {
+            self.scan(entity, after, |record| {
+                read(record);
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+        }
+        Ok(left == 0)
     }
 
     /// Lists records of one entity type by a field that the schema declares as an index, in the order of its values: false,
@@ -103,7 +218,11 @@ impl Book {
         let mut items = Vec::with_capacity(found.len());
         for (_, id) in found {
             let key = RecordKey::new(entity.clone(), id);
-            items.extend(snapshot.record_as(&key, |view| Record::from_view(key.clone(), view))?.flatten());
+            let found = snapshot.record_as(&key, |view| {
+                let record = RecordRef::of(&key.entity, key.id.as_str(), view);
+                record.map(|record| record.to_record(key.clone()))
+            })?;
+            items.extend(found.flatten());
         }
         Ok(Page { items, next })
     }

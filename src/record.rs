@@ -1,7 +1,8 @@
 //! What the app reads: one record with its fields and its status.
 
 use fieldbook_core::rows::{RecordRow, RecordView};
-use fieldbook_core::{Fields, FieldsJson, RecordKey, Version, WallTime};
+use fieldbook_core::{EntityType, Fields, FieldsJson, RecordId, RecordKey, Version, WallTime};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
@@ -39,15 +40,132 @@ impl Record {
             .map_err(|source| Error::Type { what: self.key.to_string(), source: std::sync::Arc::new(source) })
     }
 
-    pub(crate) fn from_view(key: RecordKey, view: &RecordView<'_>) -> Option<Self> {
-        let json = view.image()?;
-        let version = view.version();
-        Some(Self { key, json, version, pending: view.pending(), synced_at: view.synced_at })
-    }
-
     pub(crate) fn from_row(key: RecordKey, row: &RecordRow) -> Option<Self> {
         let json = row.image()?.clone();
         let version = row.version();
         Some(Self { key, json, version, pending: row.tail.len(), synced_at: row.synced_at })
+    }
+}
+
+/// A record that is lent where it lies, with what [`Record`] has. What outlives the call has to be copied out of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct RecordRef<'a> {
+    /// Its entity type.
+    pub entity: &'a EntityType,
+    /// Its id within that.
+    pub id: &'a str,
+    /// Its fields, as JSON text.
+    pub json: &'a str,
+    /// The version that the server confirmed; none for a record that it does not have yet.
+    pub version: Option<Version>,
+    /// How many of its ops have no terminal outcome.
+    pub pending: usize,
+    /// When the server last said something of it, by the device's clock.
+    pub synced_at: Option<WallTime>,
+}
+
+impl<'a> RecordRef<'a> {
+    /// Copies its key out, as to go on behind it.
+    pub fn key(&self) -> RecordKey {
+        let id = RecordId::parse(self.id);
+        let id = id.unwrap_or_else(|_| unreachable!("BUG: ids are checked when they are read"));
+        RecordKey::new(self.entity.clone(), id)
+    }
+
+    /// Reads the fields as an app's type, whose text may be borrowed from the record.
+    ///
+    /// # Errors
+    /// [`Error::Type`] if they do not fit.
+    pub fn to<T: Deserialize<'a>>(&self) -> Result<T, Error> {
+        serde_json::from_str(self.json).map_err(|source| Error::Type {
+            what: format!("{}/{}", self.entity, self.id),
+            source: std::sync::Arc::new(source),
+        })
+    }
+
+    /// Returns what there is of a record for the app; `None` if there is none.
+    pub(crate) fn of(entity: &'a EntityType, id: &'a str, view: &RecordView<'a>) -> Option<Self> {
+        let RecordView { image, version, pending, synced_at } = *view;
+        Some(Self { entity, id, json: image?, version, pending, synced_at })
+    }
+
+    /// Copies the record out, under the key that it is known to have.
+    pub(crate) fn to_record(self, key: RecordKey) -> Record {
+        let Self { json, version, pending, synced_at, .. } = self;
+        Record { key, json: FieldsJson::from_stored_text(json), version, pending, synced_at }
+    }
+}
+
+/// Records of one entity type, copied out in one piece of memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records {
+    /// Pass this to get the next part; `None` at the end.
+    pub next: Option<RecordId>,
+    entity: EntityType,
+    /// The id and the JSON of each, one behind the other.
+    text: String,
+    places: Vec<Place>,
+}
+
+/// Where one of the records stands in the text, and what else is known of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Place {
+    id: usize,
+    json: usize,
+    end: usize,
+    version: Option<Version>,
+    pending: usize,
+    synced_at: Option<WallTime>,
+}
+
+impl Records {
+    /// Begins with room for so many records of common size, if they are not too many to be taken at once.
+    pub(crate) fn with_room(entity: EntityType, records: usize) -> Self {
+        let room = records.min(128);
+        let (text, places) = (String::with_capacity(320 * room), Vec::with_capacity(room));
+        Self { next: None, entity, text, places }
+    }
+
+    pub(crate) fn push(&mut self, record: RecordRef<'_>) {
+        let RecordRef { version, pending, synced_at, .. } = record;
+        let id = self.text.len();
+        self.text.push_str(record.id);
+        let json = self.text.len();
+        self.text.push_str(record.json);
+        self.places.push(Place { id, json, end: self.text.len(), version, pending, synced_at });
+    }
+
+    /// Returns how many there are.
+    pub const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Returns whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Returns one of them; `None` behind the last.
+    pub fn get(&self, at: usize) -> Option<RecordRef<'_>> {
+        self.places.get(at).map(|place| self.at(place))
+    }
+
+    /// Returns them in the order of their ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
+        self.places.iter().map(|place| self.at(place))
+    }
+
+    fn at(&self, place: &Place) -> RecordRef<'_> {
+        let Place { id, json, end, version, pending, synced_at } = *place;
+        let text = |from, to| self.text.get(from..to).unwrap_or_default();
+        RecordRef {
+            entity: &self.entity,
+            id: text(id, json),
+            json: text(json, end),
+            version,
+            pending,
+            synced_at,
+        }
     }
 }

@@ -14,13 +14,15 @@ use std::sync::atomic::Ordering;
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::locks::MutexGuard;
 use fieldbook_core::protocol::ExchangeRequest;
-use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
+use fieldbook_core::rows::DeadLetterRow;
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::rules::explain::{ExplainedOp, op};
-use fieldbook_core::rules::plan::{Plan, PlanInput, plan, plan_record};
-use fieldbook_core::rules::status::{Attention, Known, Progress, RecordStatus, SyncState, overall};
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
+use fieldbook_core::rules::status::{
+    Attention, Known, ParkReason, Progress, RecordStatus, SyncState, overall,
+};
 use fieldbook_core::tail::{Tail, TailUnit};
-use fieldbook_core::{ConflictId, EntityType, OpId, RecordKey, UnitId, WallTime};
+use fieldbook_core::{ConflictId, EntityType, OpId, OpPlace, RecordKey, UnitId, WallTime};
 use fieldbook_projections::Snapshot;
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
@@ -86,21 +88,19 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn record_status(&self, key: &RecordKey) -> Result<RecordStatus, Error> {
-        let tail = self.shared.tail();
-        let snapshot = self.snapshot()?;
+        let (tail, snapshot) = self.shared.tail_and_snapshot()?;
         if !tail.has(key) {
             let known = snapshot.record(key)?.is_some_and(|row| row.confirmed.is_some());
             return Ok(if known { RecordStatus::Synced } else { RecordStatus::Unknown });
         }
         let dead = tail.ops_of(key).filter(|place| tail.is_dead(*place)).filter_map(|place| tail.op(place));
         let dead = dead_letters_of(&snapshot, dead.map(|row| row.op))?;
-        let is_stopped = self.shared.state().parks.iter().any(|(scope, _)| matches!(scope, ParkScope::Op(_)));
-        let open = if is_stopped { open_conflicts(&snapshot.conflicts()?) } else { Vec::new() };
+        let holds = self.shared.plan_record(&tail, key).holds;
         let known = Known {
             tail: &tail,
-            holds: &self.shared.plan_record(&tail, key).holds,
+            holds: &holds,
             dead: &dead,
-            open: &open,
+            open: &open_conflicts(&snapshot, &tail, &holds)?,
             sending: &self.shared.sending(),
             written_at: &BTreeMap::new(),
         };
@@ -115,11 +115,12 @@ impl Book {
         let snapshot = self.snapshot()?;
         let tail = snapshot.tail(self.schema())?;
         let dead = snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
+        let holds = self.shared.plan(&tail, usize::MAX, usize::MAX).holds;
         let known = Known {
             tail: &tail,
-            holds: &self.shared.plan(&tail, usize::MAX, usize::MAX).holds,
+            holds: &holds,
             dead: &dead,
-            open: &open_conflicts(&snapshot.conflicts()?),
+            open: &open_conflicts(&snapshot, &tail, &holds)?,
             sending: &self.shared.sending(),
             written_at: &BTreeMap::new(),
         };
@@ -133,6 +134,15 @@ impl Book {
         self.shared.plan(&tail, usize::MAX, usize::MAX)
     }
 
+    /// Returns how many ops are parked by themselves, by the reason.
+    pub fn parked_ops(&self) -> BTreeMap<ParkReason, u64> {
+        let mut parked = BTreeMap::new();
+        for (code, ops) in self.shared.tail().parked_by_code() {
+            *parked.entry(ParkReason::of_op(code)).or_default() += ops;
+        }
+        parked
+    }
+
     /// Returns when a page last moved each entity type on, by the device's wall clock.
     ///
     /// # Errors
@@ -143,9 +153,23 @@ impl Book {
     }
 }
 
-/// Returns the conflicts in which a person has to choose, each with its op.
-pub(crate) fn open_conflicts(conflicts: &[(ConflictId, ConflictRow)]) -> Vec<(ConflictId, OpId)> {
-    conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (*id, row.op.id)).collect()
+/// Reads the open conflicts of the ops that a plan holds since one is parked by itself.
+pub(crate) fn open_conflicts(
+    snapshot: &Snapshot,
+    tail: &Tail,
+    holds: &BTreeMap<OpPlace, Hold>,
+) -> Result<BTreeMap<OpId, ConflictId>, Error> {
+    let parked = holds.values().filter_map(|hold| match hold {
+        Hold::Parked { scope: ParkScope::Op(op), .. } => tail.op(tail.place_of(op)?),
+        _ => None,
+    });
+    let keys: BTreeSet<_> = parked.map(|row| &row.key).collect();
+    let mut open = BTreeMap::new();
+    for key in keys {
+        let conflicts = snapshot.conflicts_of(key)?.into_iter().filter(|(_, row)| row.open);
+        open.extend(conflicts.map(|(id, row)| (row.op.id, id)));
+    }
+    Ok(open)
 }
 
 impl Shared {
@@ -159,7 +183,7 @@ impl Shared {
     }
 
     /// Lends what planning looks at, without bounds of the batch.
-    fn planning<T>(&self, tail: &Tail, use_it: impl FnOnce(PlanInput<'_>) -> T) -> T {
+    pub(crate) fn planning<T>(&self, tail: &Tail, use_it: impl FnOnce(PlanInput<'_>) -> T) -> T {
         let actor = read(&self.actor).clone();
         let parks = self.state().parks.clone();
         self.inspecting(tail, |inspect| {
@@ -193,7 +217,7 @@ impl Shared {
 
     /// Takes note of how many ops a plan of this run holds.
     pub(crate) fn note_held(&self, plan: &Plan) {
-        self.engine().held = plan.holds.values().filter(|hold| !hold.may_end_in_a_run()).count() as u64;
+        self.engine().held = plan.resting;
     }
 
     /// Returns when the server last answered.
@@ -227,11 +251,13 @@ impl Shared {
         let (pending, dead_letters) = (tail.len() as u64, tail.dead_letters() as u64);
         let leaves = |entity: &EntityType| self.schema.rules(entity).is_none_or(|rules| !rules.local_only);
         let others = tail.others(&actor, leaves);
+        let parked_ops = tail.parked_by_code().clone();
         drop(tail);
         let (state, waiting) = (self.state(), self.waiting());
         let attention = Attention {
             storage_failed: self.failed.load(Ordering::SeqCst),
             parks: &state.parks,
+            parked_ops: &parked_ops,
             actor: &actor,
             dead_letters,
             held: waiting.held,

@@ -13,12 +13,12 @@
 //! 3. A round that wrote nothing commits nothing.
 //! 4. A commit that fails is ambiguous: who wrote in it hears [`Error::Unknown`], and the book takes no more writes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use fieldbook_core::entry::{Draft, Entry, FieldsSource, Meta};
+use fieldbook_core::entry::{Checked, Entry, FieldsSource, Meta};
 use fieldbook_core::locks::Mutex;
-use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, commit};
+use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::{OpContent, View};
@@ -27,9 +27,10 @@ use fieldbook_core::{
     Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId, Version,
 };
 use fieldbook_projections::{
-    CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply, fold_history, fold_tail,
-    tail_is_due,
+    Appended, CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply, fold_history,
+    fold_tail, tail_is_due,
 };
+use foldhash::HashMap;
 
 use crate::book::{Shared, WriterState, read, write};
 use crate::error::Error;
@@ -72,8 +73,17 @@ impl<'t> Session<'t> {
         stamped
     }
 
+    /// Makes room for so many ops of the app, which come in one call.
+    pub(crate) fn reserve(&mut self, ops: usize) {
+        self.tables.reserve(ops);
+        self.effects.reserve(ops);
+        self.beyond.reserve(ops);
+        self.ops.reserve(ops);
+    }
+
     /// Appends an entry and applies it. Its clock is at least `hlc`.
-    pub(crate) fn append(&mut self, draft: Draft, hlc: Hlc) -> Result<Entry, Error> {
+    pub(crate) fn append(&mut self, draft: impl Into<Checked>, hlc: Hlc) -> Result<Entry, Error> {
+        let draft = draft.into();
         if self.look_only {
             return Err(Error::Misuse(
                 "this book was opened to be looked at only: open it without `look_only`",
@@ -81,15 +91,19 @@ impl<'t> Session<'t> {
         }
         let head = self.appender.head().map_or(Hlc::ZERO, |head| head.hlc);
         let hlc = if hlc > head { hlc } else { entry_stamp(head, self.now, self.server_time) };
-        if let Meta::Intent(intent) = &draft.meta {
+        if let Meta::Intent(intent) = draft.meta() {
             self.ops.extend(intent.ops.iter().map(|op| op.id));
         } else {
             self.fold_tail = true;
         }
         let stamp = Stamp { epoch: self.epoch, hlc, wall: self.now.wall, actor: self.actor.clone() };
         self.appended += 1;
-        let entry = self.appender.append(draft, stamp)?;
-        let log = CachedLog::new(self.appender.table());
+        // Many appends of an app come one after the other; what is decided is decided on a written log.
+        let entry = match draft.meta() {
+            Meta::Intent(_) => self.appender.hold(draft, stamp)?,
+            _ => self.appender.append(draft, stamp)?,
+        };
+        let log = CachedLog::new(Appended(&self.appender));
         apply(&mut self.tables, &log, self.schema, &entry, &mut self.effects)?;
         Ok(entry)
     }
@@ -105,13 +119,16 @@ impl<'t> Session<'t> {
     }
 
     /// Returns the log's table with what this session appended.
-    pub(crate) fn entries(&self) -> &impl redb::ReadableTable<u64, &'static [u8]> {
+    ///
+    /// # Errors
+    /// [`StoreError`] if what is held cannot be written.
+    pub(crate) fn entries(&mut self) -> Result<&redb::Table<'t, u64, &'static [u8]>, StoreError> {
         self.appender.table()
     }
 
     /// Reads the log with what this session appended.
-    pub(crate) fn log_view(&self) -> CachedLog<&redb::Table<'t, u64, &'static [u8]>> {
-        CachedLog::new(self.appender.table())
+    pub(crate) fn log_view(&self) -> CachedLog<Appended<'_, 't>> {
+        CachedLog::new(Appended(&self.appender))
     }
 
     /// Returns the ops that jobs of this round have ended or planned; the tail does not know of it yet.
@@ -126,31 +143,35 @@ impl<'t> Session<'t> {
                     let ops = unit.changes.iter().flat_map(|change| &change.ops);
                     touched.extend(ops.map(|op| op.place));
                 }
-                TailEffect::Insert(..) | TailEffect::Replace(..) | TailEffect::UnitGone(_) => {}
+                TailEffect::Insert(..)
+                | TailEffect::Replace(..)
+                | TailEffect::Parked(..)
+                | TailEffect::UnitGone(_) => {}
             }
         }
         touched
     }
 
-    /// Has the history folded in this round.
+    /// Has the next part of the history folded in this round.
     pub(crate) fn want_history(&mut self) {
         self.fold_history = true;
     }
 
     /// Lends what the rules may read, together with randomness.
     pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
-        let log = CachedLog::new(self.appender.table());
+        let log = CachedLog::new(Appended(&self.appender));
         let former = self.tables.known_state().is_none_or(|state| state.had_other_server);
         let (tail, judge_all) = (self.tail, self.appended > 0 || former);
         (SessionView { tables: &mut self.tables, log, tail, judge_all }, self.randomness)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
+        self.appender.flush()?;
         let changed = self.tables.flush(self.schema, self.projections.follows())?;
         self.projections.follow(&mut self.tables, &changed)?;
         let head = self.appender.head().map_or(Seq::ZERO, |head| head.seq);
         if self.fold_history {
-            fold_history(&mut self.tables, &CachedLog::new(self.appender.table()), head)?;
+            fold_history(&mut self.tables, &CachedLog::new(Appended(&self.appender)), head)?;
         }
         if self.fold_tail || self.fold_history || tail_is_due(&self.tables.state()?, head) {
             fold_tail(&mut self.tables, self.tail, &self.effects.tail, head)?;
@@ -162,7 +183,7 @@ impl<'t> Session<'t> {
 /// What the rules read of a session.
 pub(crate) struct SessionView<'a, 't> {
     tables: &'a mut DiskTables<'t>,
-    log: CachedLog<&'a redb::Table<'t, u64, &'static [u8]>>,
+    log: CachedLog<Appended<'a, 't>>,
     tail: &'a Tail,
     judge_all: bool,
 }
@@ -328,7 +349,7 @@ impl Shared {
         drop(tail);
         let Ok(transaction) = begun else { return Ok(None) };
         self.latest.commit_begins();
-        commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
+        self.store.commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
         Ok(Some(Done { head, state, effects }))
     }
 
@@ -353,7 +374,7 @@ impl Shared {
             projections: &mut writer.projections,
             server_time: self.server_time(),
             last_stamp: head.map_or(Hlc::ZERO, |head| head.hlc),
-            beyond: HashMap::new(),
+            beyond: HashMap::default(),
             effects: Effects::default(),
             appended: 0,
             ops: Vec::new(),
@@ -366,13 +387,9 @@ impl Shared {
     fn follow_commit(&self, writer: &mut WriterState, done: Done) {
         writer.head = done.head;
         *write(&self.state) = done.state;
-        {
-            let mut tail = write(&self.tail);
-            done.effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut tail));
-        }
-        self.review(&done.effects.records);
-        if self.changes.receiver_count() > 0 && !done.effects.records.is_empty() {
-            let mut keys = done.effects.records;
+        let mut keys = self.follow_tail(done.effects, done.head.map_or(Seq::ZERO, |head| head.seq));
+        self.review(&keys);
+        if self.changes.receiver_count() > 0 && !keys.is_empty() {
             keys.sort_unstable();
             keys.dedup();
             // Nobody listening any more is no error.

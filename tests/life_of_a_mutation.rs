@@ -4,7 +4,7 @@ mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
 use fieldbook::entry::{Control, Meta, Winner};
-use fieldbook::{Book, Error, RecordStatus, Rejected, SyncState};
+use fieldbook::{Book, Error, Mutation, MutationFields, RecordStatus, Rejected, SyncState, Written};
 use serde_json::json;
 
 #[test]
@@ -26,6 +26,37 @@ fn what_one_device_writes_another_one_reads() {
     assert_eq!(view(&ben, "lead/1"), Some(json!({"name": "Ann", "stage": "hot"})));
     assert_sound(&ann);
     assert_sound(&ben);
+}
+
+/// An op does not tell how it was handed over, so neither does the log, the row or the server.
+#[test]
+fn an_app_that_has_text_writes_the_log_that_one_with_values_writes() {
+    let exported = |as_text: bool| {
+        let book = book("ann", &TestClock::starting());
+        let given = |value| {
+            let fields = fields(value);
+            if as_text { MutationFields::from(fields.to_json()) } else { fields.into() }
+        };
+        book.create(key("lead/1"), given(json!({"name": "Ann", "n": 1.5, "old": [null, {}]}))).unwrap();
+        let update = given(json!({"name": "Ann", "stage": "hot", "old": null, "gone": null}));
+        book.update(key("lead/1"), update.clone()).unwrap();
+        assert_eq!(book.update(key("lead/1"), update).unwrap(), Written::Unchanged);
+        book.replace(key("lead/1"), given(json!({"a\n": "é", "none": null}))).unwrap();
+        let many = vec![
+            Mutation::create(key("lead/2"), given(json!({"a\n": 1}))),
+            Mutation::update(key("lead/2"), given(json!({"a\n": 2, "b": 0.0}))),
+            Mutation::update(key("lead/2"), given(json!({"a\n": 2, "b": -0.0}))),
+            Mutation::delete(key("lead/1")),
+        ];
+        let written = book.import(many).unwrap();
+        assert!(written.iter().all(|written| written.op().is_some()), "{written:?}");
+        assert_eq!(view(&book, "lead/2"), Some(json!({"a\n": 2, "b": -0.0})));
+        assert_sound(&book);
+        let mut log = Vec::new();
+        book.export(&mut log).unwrap();
+        log
+    };
+    assert_eq!(exported(true), exported(false));
 }
 
 #[test]
@@ -97,7 +128,7 @@ fn a_transaction_reaches_the_server_whole() {
     let server = Server::new(&clock);
     let book = book("ann", &clock);
     let mutations = ["lead/1", "lead/2", "task/1"]
-        .map(|record| fieldbook::Mutation::create(key(record), fields(json!({"n": record}))));
+        .map(|record| Mutation::create(key(record), fields(json!({"n": record}))));
     book.transaction(mutations.to_vec()).unwrap();
     sync(&book, &server);
     let requests = server.requests.lock().unwrap();
@@ -114,8 +145,8 @@ fn one_invalid_mutation_of_a_transaction_leaves_nothing_behind() {
     let book = book("ann", &clock);
     let head = book.head().unwrap();
     let refused = book.transaction(vec![
-        fieldbook::Mutation::create(key("lead/1"), fields(json!({"a": 1}))),
-        fieldbook::Mutation::update(key("lead/2"), fields(json!({"a": 1}))),
+        Mutation::create(key("lead/1"), fields(json!({"a": 1}))),
+        Mutation::update(key("lead/2"), fields(json!({"a": 1}))),
     ]);
     assert!(matches!(refused, Err(Error::Rejected(Rejected::Missing(missing))) if missing == key("lead/2")));
     assert_eq!(book.head().unwrap(), head);
@@ -172,8 +203,7 @@ fn many_queued_ops_drain_in_full_batches() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    let creates = (0..2_000)
-        .map(|n| fieldbook::Mutation::create(key(&format!("lead/{n:04}")), fields(json!({"n": n}))));
+    let creates = (0..2_000).map(|n| Mutation::create(key(&format!("lead/{n:04}")), fields(json!({"n": n}))));
     book.import(creates.collect()).unwrap();
     let report = sync(&book, &server);
     assert_eq!(report.exchanges, 40);

@@ -18,6 +18,7 @@ use bincode::config;
 use bincode::de::read::Reader;
 pub(crate) use bincode::de::{BorrowDecoder, Decoder};
 pub(crate) use bincode::enc::Encoder;
+use bincode::enc::write::Writer;
 pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
@@ -47,28 +48,85 @@ pub(crate) const fn is_part<T>() -> bool {
 }
 
 /// A value that has a stored form of its own. Implemented beside each of them, in this crate and nowhere else.
-pub trait Stored: Encode + Decode<()> {
+pub trait Stored: Sized {
     /// What the value is called in errors.
     const WHAT: &'static str;
     /// The most bytes the stored form may take.
     const LIMIT: usize = limits::ROW_BYTES;
+
+    /// Writes the stored form, however large, behind what is there.
+    ///
+    /// # Errors
+    /// [`CodecError`] if it cannot be written.
+    fn write(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Reads the stored form, all of it.
+    ///
+    /// # Errors
+    /// [`CodecError`] for bytes that are not such a value, or go on after it.
+    fn read(bytes: &[u8]) -> Result<Self, CodecError>;
 }
+
+/// Stores types by their members, one after the other.
+macro_rules! stored_by_members {
+    ($($stored:ty => $what:literal $(, at most $limit:expr)?;)*) => { $(
+        impl $crate::codec::Stored for $stored {
+            const WHAT: &'static str = $what;
+            $(const LIMIT: usize = $limit;)?
+
+            fn write(&self, bytes: &mut Vec<u8>) -> Result<(), $crate::codec::CodecError> {
+                $crate::codec::write_behind(bytes, self, Self::WHAT)
+            }
+
+            fn read(bytes: &[u8]) -> Result<Self, $crate::codec::CodecError> {
+                $crate::codec::read_whole(bytes, Self::WHAT)
+            }
+        }
+    )* };
+}
+
+pub(crate) use stored_by_members;
 
 /// Writes the stored form.
 ///
 /// # Errors
 /// [`CodecError`] if the value is over its limit, or over what reading it would take.
 pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::encode_to_vec(value, config::standard())
-        .map_err(|source| CodecError { what: T::WHAT, source: Some(Box::new(source)) })?;
-    if bytes.len() > T::LIMIT {
-        return Err(CodecError { what: T::WHAT, source: None });
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    encode_onto(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+/// Most values take no more, so that writing them takes memory once.
+const USUAL_BYTES: usize = 512;
+
+/// Writes the stored form behind what is there.
+///
+/// # Errors
+/// As for [`encode`]; what is there then is void.
+pub fn encode_onto<T: Stored>(bytes: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
+    let start = bytes.len();
+    value.write(bytes)?;
+    let written = bytes.get(start..).unwrap_or_default();
+    if written.len() > T::LIMIT {
+        return Err(damaged(T::WHAT));
     }
     // Reading counts the memory that it takes, not the bytes: many small parts take far more than they are long.
-    if bytes.len() > READ_BACK_FROM {
-        decode::<T>(&bytes)?;
+    if written.len() > READ_BACK_FROM {
+        decode::<T>(written)?;
     }
-    Ok(bytes)
+    Ok(())
+}
+
+/// Bytes that are written to at their end. bincode's own way counts first how many there will be, which is half of the work.
+struct Behind<'a>(&'a mut Vec<u8>);
+
+impl Writer for Behind<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Reads the stored form, all of it.
@@ -77,40 +135,35 @@ pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// [`CodecError`] for bytes that are not such a value, go on after it, or claim more than the limit.
 pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > T::LIMIT {
-        return Err(CodecError { what: T::WHAT, source: None });
+        return Err(damaged(T::WHAT));
     }
+    T::read(bytes)
+}
+
+/// Writes the members of a value behind what is there.
+pub(crate) fn write_behind(
+    bytes: &mut Vec<u8>,
+    value: &impl Encode,
+    what: &'static str,
+) -> Result<(), CodecError> {
+    bincode::encode_into_writer(value, Behind(bytes), config::standard()).map_err(because(what))
+}
+
+/// Reads what [`write_behind`] wrote, all of it.
+pub(crate) fn read_whole<T: Decode<()>>(bytes: &[u8], what: &'static str) -> Result<T, CodecError> {
     // The limit counts memory claimed, not bytes read; fixed-size elements may claim a little more than they take.
     let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
-    let (value, read) = bincode::decode_from_slice::<T, _>(bytes, configuration)
-        .map_err(|source| CodecError { what: T::WHAT, source: Some(Box::new(source)) })?;
-    if read != bytes.len() {
-        return Err(CodecError { what: T::WHAT, source: None });
-    }
-    Ok(value)
+    let (value, read) = bincode::decode_from_slice::<T, _>(bytes, configuration).map_err(because(what))?;
+    if read == bytes.len() { Ok(value) } else { Err(damaged(what)) }
 }
 
-/// A stored value as it is read where it lies: its text is borrowed from the stored bytes.
-pub trait StoredView<'a>: BorrowDecode<'a, ()> {
-    /// The value that is stored.
-    type Whole: Stored;
+/// Says that bytes do not read.
+pub(crate) const fn damaged(what: &'static str) -> CodecError {
+    CodecError { what, source: None }
 }
 
-/// Reads a view of the stored form, all of it.
-///
-/// # Errors
-/// As for [`decode`].
-pub fn view<'a, T: StoredView<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
-    let what = T::Whole::WHAT;
-    if bytes.len() > T::Whole::LIMIT {
-        return Err(CodecError { what, source: None });
-    }
-    let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
-    let (value, read) = bincode::borrow_decode_from_slice::<T, _>(bytes, configuration)
-        .map_err(|source| CodecError { what, source: Some(Box::new(source)) })?;
-    if read != bytes.len() {
-        return Err(CodecError { what, source: None });
-    }
-    Ok(value)
+fn because<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> CodecError {
+    move |source| CodecError { what, source: Some(Box::new(source)) }
 }
 
 /// Reads the text of a name, laid out as a `String` is, without taking memory for it.

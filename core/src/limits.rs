@@ -37,8 +37,9 @@ pub const MESSAGE_BYTES: usize = 4 * 1024;
 pub const BATCH_OPS: usize = 50;
 /// How many bytes of units an exchange carries unless the app says otherwise.
 pub const BATCH_BYTES: usize = 1024 * 1024;
-/// How many changes a device asks for at a time unless the app says otherwise.
-pub const PAGE_CHANGES: u32 = 5_000;
+/// How many changes a device asks for at a time unless the app says otherwise: two pages are in memory at a time, and a writer
+/// waits while one is taken in.
+pub const PAGE_CHANGES: u32 = 2_000;
 /// The most changes a server puts in a page, whatever it is asked for (a last whole transaction may go over it).
 pub const PAGE_CHANGES_MOST: u32 = 10_000;
 /// The bytes of changes after which a server ends a page.
@@ -99,6 +100,8 @@ pub const ANSWER_CURSORS: usize = 10_000;
 pub const OLDER_BYTES: usize = 4 * 1024 * 1024;
 /// The size of a meta part from which an answer goes on in a further entry.
 pub const META_SPLIT_BYTES: usize = 2 * 1024 * 1024;
+/// How many records of an answer are in one entry. Whoever asks what happened to one of them reads that entry, and no other of the page.
+pub const ENTRY_CHANGES: usize = 250;
 /// The size of the values from which an answer goes on in a further entry.
 pub const ITEMS_SPLIT_BYTES: usize = 16 * 1024 * 1024;
 /// How many rows that were set aside a device knows again.

@@ -104,6 +104,14 @@ impl RecordId {
     pub fn new(at: WallTime, random: &mut dyn Randomness) -> Self {
         Self(crate::ids::time_ordered(at, random).to_string().into())
     }
+
+    /// Checks text as [`Self::parse`] does, without taking it.
+    ///
+    /// # Errors
+    /// [`InvalidName`] with the rule that it breaks.
+    pub fn check(text: &str) -> Result<(), InvalidName> {
+        check_record_id(text)
+    }
 }
 
 stored_as_checked_text!(EntityType, RecordId, Actor);
@@ -140,6 +148,18 @@ impl RecordKey {
         bytes.push(0);
         bytes.extend_from_slice(self.id.as_str().as_bytes());
         bytes
+    }
+
+    /// Lends the same bytes, without taking memory for them.
+    pub fn with_bytes<T>(&self, use_bytes: impl FnOnce(&[u8]) -> T) -> T {
+        const MOST: usize = limits::ENTITY_TYPE_BYTES + 1 + limits::RECORD_ID_BYTES;
+        let (entity, id) = (self.entity.as_str().as_bytes(), self.id.as_str().as_bytes());
+        let mut bytes = [0; MOST];
+        let (before, behind) = bytes.split_at_mut(entity.len());
+        before.copy_from_slice(entity);
+        // The zero byte is there.
+        behind.split_at_mut(1).1.split_at_mut(id.len()).0.copy_from_slice(id);
+        use_bytes(bytes.split_at(entity.len() + 1 + id.len()).0)
     }
 
     /// Reads what [`Self::to_bytes`] wrote; `None` if these are not such bytes.
@@ -253,8 +273,9 @@ fn check_actor(text: &str) -> Result<(), InvalidName> {
 
 fn check_free_text(text: &str, what: &'static str) -> Result<(), InvalidName> {
     let has_control = |text: &str| {
-        // Nearly every id is plain ASCII, and bytes are looked at faster than characters.
-        !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.chars().any(char::is_control)
+        // Nearly every id is plain ASCII, and bytes are looked at faster than characters, many at once if none ends the look.
+        let is_plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
+        !is_plain && text.chars().any(char::is_control)
     };
     if text.is_empty() || text.len() > limits::RECORD_ID_BYTES || has_control(text) {
         return Err(InvalidName {
@@ -291,6 +312,10 @@ mod tests {
     fn a_key_survives_its_stored_form_and_its_written_form() {
         let key = RecordKey::parse("lead", "a/b c").unwrap();
         assert_eq!(RecordKey::from_bytes(&key.to_bytes()).unwrap(), key);
+        let largest = RecordKey::parse(&"a".repeat(63), &"é".repeat(64)).unwrap();
+        for key in [&key, &largest] {
+            assert_eq!(key.with_bytes(<[u8]>::to_vec), key.to_bytes());
+        }
         assert_eq!(key.to_string().parse::<RecordKey>().unwrap(), key);
         assert_eq!(RecordKey::from_bytes(b"lead"), None);
         assert_eq!(RecordKey::from_bytes(b"Lead\0x"), None);

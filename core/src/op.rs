@@ -1,11 +1,12 @@
 //! What an app asks for ([`Mutation`]), and where it stands once it is an op of the log ([`OpPlace`]).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
-use crate::fields::Fields;
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::numbers::Seq;
@@ -51,30 +52,84 @@ pub struct Mutation {
     /// What to do to it.
     pub kind: OpKind,
     /// An image for create and replace, a patch for update, nothing for delete.
-    pub fields: Fields,
+    pub fields: MutationFields,
     /// An earlier op that this one corrects: a flipped conflict, a compensated op, an edited dead letter.
     pub cites: Option<OpId>,
 }
 
 impl Mutation {
     /// Asks for a record to be made.
-    pub const fn create(key: RecordKey, fields: Fields) -> Self {
-        Self { key, kind: OpKind::Create, fields, cites: None }
+    pub fn create(key: RecordKey, fields: impl Into<MutationFields>) -> Self {
+        Self { key, kind: OpKind::Create, fields: fields.into(), cites: None }
     }
 
     /// Asks for some fields to be changed; a null takes a field away.
-    pub const fn update(key: RecordKey, patch: Fields) -> Self {
-        Self { key, kind: OpKind::Update, fields: patch, cites: None }
+    pub fn update(key: RecordKey, patch: impl Into<MutationFields>) -> Self {
+        Self { key, kind: OpKind::Update, fields: patch.into(), cites: None }
     }
 
     /// Asks for a record to be taken away.
     pub fn delete(key: RecordKey) -> Self {
-        Self { key, kind: OpKind::Delete, fields: Fields::new(), cites: None }
+        Self { key, kind: OpKind::Delete, fields: MutationFields::default(), cites: None }
     }
 
     /// Asks for a record to be given a whole new image.
-    pub const fn replace(key: RecordKey, fields: Fields) -> Self {
-        Self { key, kind: OpKind::Replace, fields, cites: None }
+    pub fn replace(key: RecordKey, fields: impl Into<MutationFields>) -> Self {
+        Self { key, kind: OpKind::Replace, fields: fields.into(), cites: None }
+    }
+}
+
+/// The fields that a mutation names: values, or text. Both come to the same op.
+///
+/// An app that has JSON text hands it over as [`FieldsJson`], which [`FieldsJson::parse`] checks: no values are built of it, neither
+/// there nor when it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MutationFields {
+    /// Values, as an app that works on them has them. Their limits are checked when they are written.
+    Values(Fields),
+    /// Text that was checked.
+    Text(FieldsJson),
+}
+
+impl MutationFields {
+    /// Returns the values.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if text was never checked.
+    pub fn to_fields(&self) -> Result<Fields, InvalidFields> {
+        match self {
+            Self::Values(fields) => Ok(fields.clone()),
+            Self::Text(json) => json.to_fields(),
+        }
+    }
+
+    /// Returns the text, of whatever size.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if values nest too deep, or have an impossible name or a number that is not kept exactly.
+    pub(crate) fn written(&self) -> Result<Cow<'_, FieldsJson>, InvalidFields> {
+        match self {
+            Self::Values(fields) => fields.written().map(Cow::Owned),
+            Self::Text(json) => Ok(Cow::Borrowed(json)),
+        }
+    }
+}
+
+impl Default for MutationFields {
+    fn default() -> Self {
+        Self::Values(Fields::new())
+    }
+}
+
+impl From<Fields> for MutationFields {
+    fn from(fields: Fields) -> Self {
+        Self::Values(fields)
+    }
+}
+
+impl From<FieldsJson> for MutationFields {
+    fn from(json: FieldsJson) -> Self {
+        Self::Text(json)
     }
 }
 

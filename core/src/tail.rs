@@ -24,6 +24,10 @@ pub struct Tail {
     records: HashMap<RecordKey, Places>,
     places: HashMap<OpId, OpPlace>,
     dead: BTreeSet<OpPlace>,
+    /// The ops that are parked by themselves, each with the code.
+    parked: HashMap<OpId, String>,
+    /// How many ops are parked by themselves, by code.
+    parked_by_code: BTreeMap<String, u64>,
     units: BTreeMap<UnitId, TailUnit>,
     unit_of: HashMap<OpPlace, UnitId>,
     referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
@@ -31,6 +35,8 @@ pub struct Tail {
     /// How many ops each actor has, by entity type.
     actors: BTreeMap<Actor, BTreeMap<EntityType, u64>>,
     latest_stamp: Hlc,
+    /// The last entry that it follows.
+    followed: Seq,
 }
 
 /// A unit without a final answer, as far as planning needs it.
@@ -131,6 +137,7 @@ impl Tail {
         self.forget_row(place);
         let Some(row) = self.ops.remove(&place) else { return };
         self.places.remove(&row.op);
+        self.set_parked(row.op, None);
         self.dead.remove(&place);
         self.unit_of.remove(&place);
         if self.records.get_mut(&row.key).is_some_and(|places| places.remove(place)) {
@@ -167,6 +174,23 @@ impl Tail {
             self.dead.insert(place);
         } else {
             self.dead.remove(&place);
+        }
+    }
+
+    /// Parks an op by itself, under a code, or lets it go on.
+    pub fn set_parked(&mut self, op: OpId, code: Option<String>) {
+        if let Some(code) = self.parked.remove(&op)
+            && let Some(ops) = self.parked_by_code.get_mut(&code)
+        {
+            *ops = ops.saturating_sub(1);
+            if *ops == 0 {
+                self.parked_by_code.remove(&code);
+            }
+        }
+        if let Some(code) = code {
+            let ops = self.parked_by_code.entry(code.clone()).or_default();
+            *ops = ops.saturating_add(1);
+            self.parked.insert(op, code);
         }
     }
 
@@ -265,6 +289,21 @@ impl Tail {
         self.dead.contains(&place)
     }
 
+    /// Returns the code by which an op is parked by itself, if it is.
+    pub fn park_of(&self, op: &OpId) -> Option<&str> {
+        self.parked.get(op).map(String::as_str)
+    }
+
+    /// Returns the ops that are parked by themselves, in no order.
+    pub fn parked(&self) -> impl ExactSizeIterator<Item = (&OpId, &str)> {
+        self.parked.iter().map(|(op, code)| (op, code.as_str()))
+    }
+
+    /// Returns how many ops are parked by themselves, by code.
+    pub const fn parked_by_code(&self) -> &BTreeMap<String, u64> {
+        &self.parked_by_code
+    }
+
     /// Returns the unit that an op is in.
     pub fn unit_of(&self, place: OpPlace) -> Option<UnitId> {
         self.unit_of.get(&place).copied()
@@ -283,9 +322,23 @@ impl Tail {
 
     /// Returns all units in the order in which they were planned.
     pub fn units_in_order(&self) -> Vec<(UnitId, &TailUnit)> {
-        let mut units: Vec<_> = self.units.iter().map(|(id, unit)| (*id, unit)).collect();
-        units.sort_by_key(|(id, unit)| (unit.planned, unit.number, *id));
-        units
+        in_order(self.units.iter().map(|(id, unit)| (*id, unit)).collect())
+    }
+
+    /// Returns the units that some ops are in, in the order in which they were planned.
+    pub fn units_of<'p>(&self, places: impl IntoIterator<Item = &'p OpPlace>) -> Vec<(UnitId, &TailUnit)> {
+        let ids: BTreeSet<_> = places.into_iter().filter_map(|place| self.unit_of(*place)).collect();
+        in_order(ids.into_iter().filter_map(|id| Some((id, self.units.get(&id)?))).collect())
+    }
+
+    /// Takes note that it is as the log up to an entry makes it.
+    pub const fn follow(&mut self, seq: Seq) {
+        self.followed = seq;
+    }
+
+    /// Returns the last entry that it follows.
+    pub const fn followed(&self) -> Seq {
+        self.followed
     }
 
     /// Returns a stamp that none of its ops was ever made after.
@@ -318,6 +371,11 @@ impl Tail {
     pub fn dead_letters(&self) -> usize {
         self.dead.len()
     }
+}
+
+fn in_order(mut units: Vec<(UnitId, &TailUnit)>) -> Vec<(UnitId, &TailUnit)> {
+    units.sort_by_key(|(id, unit)| (unit.planned, unit.number, *id));
+    units
 }
 
 fn forget(index: &mut HashMap<RecordKey, BTreeSet<OpPlace>>, target: &RecordKey, place: OpPlace) {

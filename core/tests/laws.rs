@@ -10,12 +10,15 @@
 //! 6. A request as a whole, what is sent again and what is new, takes no deletion past what was made before it and refers to
 //!    its record, and sends again in the order in which it was planned.
 //! 7. Joining writes is associative, commutative and idempotent. What is stored of registers reads as the same registers.
+//! 8. The queue of what is ready plans what a plan of everything would, whatever happened since it was looked at.
 //!
 //! The laws of policies and of rebase are beside these (`rules/rebase`).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 #[path = "laws/book.rs"]
 mod book;
+#[path = "laws/ready.rs"]
+mod ready;
 #[path = "laws/registers.rs"]
 mod registers;
 
@@ -24,13 +27,12 @@ use book::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use fieldbook_core::entry::{FieldsSource, Item, Items, Planned};
+use fieldbook_core::entry::{FieldsSource, Item, Items, Planned, PlannedChange};
 use fieldbook_core::protocol::UnitChange;
 use fieldbook_core::record::{
-    Before, Does, EditStamp, FieldStamps, FieldWrites, Joined, Life, Pending, Register, Registers, SentFor,
-    TailOp, WriteStamps, Writes, join,
+    Does, EditStamp, FieldWrites, Life, Pending, Register, Registers, TailOp, Writes,
 };
-use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitChangeRow, UnitRow, Visible};
+use fieldbook_core::rows::{Confirmed, FieldReference, RecordRow, TailRow, UnitRow, Visible};
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::group::Group;
 use fieldbook_core::rules::inspect::NoInspection;
@@ -251,12 +253,8 @@ proptest! {
 
         book.items.insert(seq, Vec::from(Items::clone(&frozen.items)));
         for unit in units {
-            let changes = unit.changes.iter().map(|change| UnitChangeRow {
-                key: change.key.clone(), kind: change.kind, ops: change.ops.clone(), base: change.base, sent_for: SentFor { version: None, record: None },
-                edited_at: change.edited_at, older: change.older.clone(), schema_version: change.schema_version, fields: change.fields,
-            });
             let row = UnitRow {
-                planned: seq, number: 0, actor: unit.actor.clone(), changes: changes.collect(), digest: unit.digest,
+                planned: seq, number: 0, actor: unit.actor.clone(), changes: unit.changes.clone(), records: vec![None; unit.changes.len()], digest: unit.digest,
                 replaces: Vec::new(),
                 tries: 0, code: String::new(), first_try: None, retry_at: None, suspicion: None,
             };
@@ -288,21 +286,21 @@ fn made_at_server(
     change: &UnitChange,
     names: &[(String, bool)],
 ) -> Option<(EditStamp, Vec<FieldWrites>, Option<EditStamp>)> {
-    let before = match row {
-        None => Before::Never,
-        Some(row) if row.deleted => Before::Deleted(row.stamp()),
+    let before: Registers<bool> = match row {
+        None => Registers::default(),
+        Some(row) if row.deleted => Registers::deleted(row.stamp()),
         Some(row) => {
             let present = row.fields.to_fields().unwrap();
-            let present = present.names().map(str::to_owned).collect::<Vec<_>>();
-            Before::There(FieldStamps::of(row.stamp(), &row.older, row.floor, present))
+            let present = present.names().map(|name| (name.to_owned(), true)).collect::<Vec<_>>();
+            Registers::of(row.stamp(), &row.older, row.floor, present)
         }
     };
-    let write = WriteStamps { kind: change.kind, stamp: change.stamp(), older: &change.older, fields: names };
-    match join(before, &write) {
-        Joined::AsBefore => None,
-        Joined::Deleted(stamp) => Some((stamp, Vec::new(), None)),
-        Joined::There { stamps, .. } => Some(stamps.into_parts()),
-    }
+    let fields = names.iter().map(|(name, is_null)| (name.clone(), !is_null));
+    let mut after = before.clone();
+    after.join(&before.written(change.kind, change.stamp(), &change.older, fields));
+    after.forget_oldest_removed();
+    let floor = Some(after.floor).filter(|floor| *floor != EditStamp::NEVER);
+    (after != before).then(|| (after.stamp, after.older(), floor))
 }
 
 /// What there is to read of a record, each field with its stamp.

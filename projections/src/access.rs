@@ -3,13 +3,19 @@
 //! Record rows are held in memory while a transaction lasts, and written by [`DiskTables::flush`] at its end: each once, however
 //! often it changed, in the order of their keys.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use fieldbook_core::codec::{self, Stored, StoredView};
+use fieldbook_core::codec::{self, Stored};
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
-use fieldbook_core::{DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version};
+use fieldbook_core::rows::{
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
+};
+use fieldbook_core::{
+    ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version,
+};
+use foldhash::{HashMap, HashMapExt};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
@@ -40,6 +46,8 @@ pub trait Tables {
         winner: Winner,
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError>;
+    fn park_of(&mut self, op: &OpId) -> Result<Option<ParkedOpRow>, StoreError>;
+    fn put_park_of(&mut self, op: &OpId, row: Option<ParkedOpRow>) -> Result<(), StoreError>;
     fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError>;
     fn put_dead_letter(&mut self, op: &OpId, row: Option<DeadLetterRow>) -> Result<(), StoreError>;
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
@@ -62,14 +70,20 @@ pub struct DiskTables<'t> {
     open: BTreeMap<Which, BytesTable<'t>>,
     state: Option<StateRow>,
     /// In the order in which they were first asked for, which for a page of the server is close to that of their keys.
-    records: Vec<(RecordKey, HeldRecord)>,
+    records: Vec<HeldRecord>,
     /// Where each of them is.
     places: HashMap<RecordKey, usize>,
     absent: Absent,
 }
 
+/// How many records of the whole table are in memory at a time where all of them are gone through.
+const ROWS_AT_ONCE: usize = 1_000;
+
 /// A record's row as this transaction has it.
 struct HeldRecord {
+    key: RecordKey,
+    /// The key as it is stored.
+    bytes: Vec<u8>,
     row: Option<RecordRow>,
     is_stored: bool,
     changed: bool,
@@ -114,6 +128,12 @@ impl<'t> DiskTables<'t> {
         Ok(())
     }
 
+    /// Makes room for so many records.
+    pub fn reserve(&mut self, records: usize) {
+        self.records.reserve(records);
+        self.places.reserve(records);
+    }
+
     /// Returns a record's row without copying it.
     ///
     /// # Errors
@@ -126,15 +146,18 @@ impl<'t> DiskTables<'t> {
         let place = match self.places.get(key) {
             Some(place) => *place,
             None => {
-                let row = self.stored_record(&key.to_bytes())?;
-                self.records
-                    .push((key.clone(), HeldRecord { is_stored: row.is_some(), row, changed: false }));
+                let bytes = key.to_bytes();
+                let row = self.stored_record(&bytes)?;
+                let is_stored = row.is_some();
+                self.records.push(HeldRecord { key: key.clone(), bytes, row, is_stored, changed: false });
                 self.places.insert(key.clone(), self.records.len() - 1);
                 self.records.len() - 1
             }
         };
-        let held = self.records.get_mut(place).map(|(_, held)| held);
-        Ok(held.unwrap_or_else(|| unreachable!("BUG: a record's place is where it was put")))
+        Ok(self
+            .records
+            .get_mut(place)
+            .unwrap_or_else(|| unreachable!("BUG: a record's place is where it was put")))
     }
 
     fn stored_record(&mut self, key: &[u8]) -> Result<Option<RecordRow>, StoreError> {
@@ -158,44 +181,40 @@ impl<'t> DiskTables<'t> {
         self.places.clear();
         self.absent = Absent::default();
         let mut changed = std::mem::take(&mut self.records);
-        changed.retain(|(_, held)| held.changed && (held.is_stored || held.row.is_some()));
-        // The order of keys is the order of their stored bytes.
-        changed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        changed.retain(|held| held.changed && (held.is_stored || held.row.is_some()));
+        changed.sort_by(|one, other| one.bytes.cmp(&other.bytes));
         self.flush_indexes(schema, &changed)?;
         let effects = if follows { self.effects(&changed)? } else { Vec::new() };
-        let rows = changed.into_iter().map(|(key, held)| {
+        let rows = changed.into_iter().map(|held| {
             let value = held.row.as_ref().map(encode).transpose()?;
-            Ok(SortedRow { key: key.to_bytes(), value, is_new: !held.is_stored })
+            Ok(SortedRow { key: held.bytes, value, is_new: !held.is_stored })
         });
         write_sorted(self.which(Which::Records)?, rows)?;
         Ok(effects)
     }
 
-    fn effects(&mut self, changed: &[(RecordKey, HeldRecord)]) -> Result<Vec<RecordEffect>, StoreError> {
+    fn effects(&mut self, changed: &[HeldRecord]) -> Result<Vec<RecordEffect>, StoreError> {
         let mut effects = Vec::with_capacity(changed.len());
-        for (key, held) in changed {
-            let before = self.stored(key, held)?.and_then(|row| row.image().cloned());
+        for held in changed {
+            let before = self.stored(held)?.and_then(|row| row.image().cloned());
             let after = held.row.as_ref().and_then(RecordRow::image).cloned();
-            effects.push(RecordEffect { key: key.clone(), before, after });
+            effects.push(RecordEffect { key: held.key.clone(), before, after });
         }
         Ok(effects)
     }
 
     /// Returns a record's row as it was before this transaction.
-    fn stored(&mut self, key: &RecordKey, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
-        if held.is_stored { self.get(Which::Records, &key.to_bytes()) } else { Ok(None) }
+    fn stored(&mut self, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
+        if held.is_stored { self.get(Which::Records, &held.bytes) } else { Ok(None) }
     }
 
-    fn flush_indexes(
-        &mut self,
-        schema: &Schema,
-        changed: &[(RecordKey, HeldRecord)],
-    ) -> Result<(), StoreError> {
-        for (key, held) in changed {
+    fn flush_indexes(&mut self, schema: &Schema, changed: &[HeldRecord]) -> Result<(), StoreError> {
+        for held in changed {
+            let key = &held.key;
             let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty()) else {
                 continue;
             };
-            let before = self.stored(key, held)?;
+            let before = self.stored(held)?;
             let before = before.as_ref().and_then(RecordRow::image);
             index::follow(self, &rules.indexes, key, before, held.row.as_ref().and_then(RecordRow::image))?;
         }
@@ -217,22 +236,17 @@ impl<'t> DiskTables<'t> {
         }
     }
 
-    /// Returns all records as this transaction has them, in the order of keys.
-    fn all_records(&mut self) -> Result<Vec<(RecordKey, RecordRow)>, StoreError> {
-        let mut rows = BTreeMap::new();
-        let table = self.which(Which::Records)?;
-        for row in table.iter().map_err(StoreError::during("reading rows"))? {
+    /// Returns the next records of the table with their keys, in the order of keys, after one; at most [`ROWS_AT_ONCE`]. What
+    /// this transaction holds of them is not in it.
+    fn stored_after(&mut self, after: &[u8]) -> Result<Vec<(Vec<u8>, RecordRow)>, StoreError> {
+        let after = (Bound::Excluded(after), Bound::Unbounded);
+        let rows = self.which(Which::Records)?.range::<&[u8]>(after);
+        let rows = rows.map_err(StoreError::during("reading rows"))?.take(ROWS_AT_ONCE);
+        let rows = rows.map(|row| {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
-            let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
-                what: "a key of a table that is folded from the log",
-                seq: None,
-                source: None,
-            })?;
-            rows.insert(key, Some(decode(stored.value())?));
-        }
-        let held = self.records.iter().filter(|(_, held)| held.changed);
-        rows.extend(held.map(|(key, held)| (key.clone(), held.row.clone())));
-        Ok(rows.into_iter().filter_map(|(key, row)| Some((key, row?))).collect())
+            Ok((key.value().to_vec(), decode(stored.value())?))
+        });
+        rows.collect()
     }
 
     fn get<T: Stored>(&mut self, which: Which, key: &[u8]) -> Result<Option<T>, StoreError> {
@@ -242,15 +256,52 @@ impl<'t> DiskTables<'t> {
     }
 
     fn put<T: Stored>(&mut self, which: Which, key: &[u8], row: Option<&T>) -> Result<(), StoreError> {
-        let bytes = row.map(encode).transpose()?;
-        let table = self.which(which)?;
-        match bytes {
-            Some(bytes) => {
-                drop(table.insert(key, bytes.as_slice()).map_err(StoreError::during("writing a row"))?)
-            }
-            None => drop(table.remove(key).map_err(StoreError::during("taking a row away"))?),
+        match row.map(encode).transpose()? {
+            Some(bytes) => self.note(which, key, &bytes),
+            None => self.forget(which, key),
         }
+    }
+
+    /// Writes bytes that need no decoding.
+    fn note(&mut self, which: Which, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let table = self.which(which)?;
+        drop(table.insert(key, value).map_err(StoreError::during("writing a row"))?);
         Ok(())
+    }
+
+    fn forget(&mut self, which: Which, key: &[u8]) -> Result<(), StoreError> {
+        let table = self.which(which)?;
+        drop(table.remove(key).map_err(StoreError::during("taking a row away"))?);
+        Ok(())
+    }
+
+    /// Returns the keys of the conflicts that an op of a record was in, oldest first.
+    fn conflicts_of(&mut self, key: &RecordKey, op: &OpId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let during = StoreError::during::<redb::StorageError>;
+        let mut found = Vec::new();
+        let table = self.which(Which::ConflictsOf)?;
+        for row in table.range(from.as_slice()..to.as_slice()).map_err(during("reading conflicts"))? {
+            let (at, of) = row.map_err(during("reading conflicts"))?;
+            if of.value() == op.as_bytes() {
+                found.extend(at.value().get(from.len()..).map(<[u8]>::to_vec));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the newest open conflict of an op of a record.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn open_conflict(&mut self, key: &RecordKey, op: &OpId) -> Result<Option<ConflictId>, StoreError> {
+        for at in self.conflicts_of(key, op)?.into_iter().rev() {
+            if self.get::<ConflictRow>(Which::Conflicts, &at)?.is_some_and(|row| row.open) {
+                return Ok(tables::numbers(&at).map(|(seq, number)| ConflictId { seq, number }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -294,7 +345,10 @@ impl Tables for DiskTables<'_> {
     }
 
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
-        self.put(Which::Conflicts, &tables::conflict_key(seq, number), Some(&row))
+        let at = tables::conflict_key(seq, number);
+        self.put(Which::Conflicts, &at, Some(&row))?;
+        self.note(Which::ConflictsOf, &tables::of_record_key(&row.key, seq, number), row.op.id.as_bytes())?;
+        if row.open { self.note(Which::OpenConflicts, &at, &[]) } else { Ok(()) }
     }
 
     fn close_conflicts(
@@ -304,17 +358,26 @@ impl Tables for DiskTables<'_> {
         winner: Winner,
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
-        let table = self.which(Which::Conflicts)?;
-        let mut open = Vec::new();
-        for row in table.iter().map_err(StoreError::during("reading conflicts"))? {
-            let (at, stored) = row.map_err(StoreError::during("reading conflicts"))?;
-            let mut conflict: ConflictRow = decode(stored.value())?;
-            if conflict.open && conflict.key == *key && conflict.op.id == *op {
-                conflict.close(winner, merged);
-                open.push((at.value().to_vec(), conflict));
-            }
+        for at in self.conflicts_of(key, op)? {
+            let Some(mut row) = self.get::<ConflictRow>(Which::Conflicts, &at)?.filter(|row| row.open) else {
+                continue;
+            };
+            row.close(winner, merged);
+            self.put(Which::Conflicts, &at, Some(&row))?;
+            self.forget(Which::OpenConflicts, &at)?;
         }
-        open.iter().try_for_each(|(at, row)| self.put(Which::Conflicts, at, Some(row)))
+        Ok(())
+    }
+
+    fn park_of(&mut self, op: &OpId) -> Result<Option<ParkedOpRow>, StoreError> {
+        if self.state()?.parked_ops == 0 {
+            return Ok(None);
+        }
+        self.get(Which::ParkedOps, &tables::op_key(op))
+    }
+
+    fn put_park_of(&mut self, op: &OpId, row: Option<ParkedOpRow>) -> Result<(), StoreError> {
+        self.put(Which::ParkedOps, &tables::op_key(op), row.as_ref())
     }
 
     fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError> {
@@ -330,33 +393,55 @@ impl Tables for DiskTables<'_> {
     }
 
     fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        let at = tables::aside_key(key, seq, number);
-        let table = self.which(Which::Aside)?;
-        drop(table.insert(at.as_slice(), [].as_slice()).map_err(StoreError::during("writing a row"))?);
-        Ok(())
+        self.note(Which::Aside, &tables::of_record_key(key, seq, number), &[])
     }
 
     fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        let at = tables::aside_key(key, seq, number);
-        let table = self.which(Which::Aside)?;
-        drop(table.remove(at.as_slice()).map_err(StoreError::during("taking a row away"))?);
-        Ok(())
+        self.forget(Which::Aside, &tables::of_record_key(key, seq, number))
     }
 
     fn await_confirmation(&mut self) -> Result<(), StoreError> {
         let during = StoreError::during::<redb::StorageError>;
         self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
         self.which(Which::Aside)?.retain(|_, _| false).map_err(during("forgetting what is aside"))?;
-        for (key, mut row) in self.all_records()? {
-            row.await_confirmation();
-            self.put_record(&key, Some(row))?;
+        // All of the book, of which only a part is in memory at a time. It is one commit, so there is no half of it.
+        let mut after = Vec::new();
+        loop {
+            let mut rows = self.stored_after(&after)?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            rows.iter_mut().for_each(|(_, row)| row.await_confirmation());
+            let rows = rows.iter().map(|(key, row)| {
+                Ok(SortedRow { key: key.clone(), value: Some(encode(row)?), is_new: false })
+            });
+            write_sorted(self.which(Which::Records)?, rows)?;
         }
+        let held = self.records.iter_mut().filter_map(|held| held.row.as_mut());
+        held.for_each(RecordRow::await_confirmation);
         Ok(())
     }
 
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError> {
-        let rows = self.all_records()?.into_iter();
-        Ok(rows.filter(|(_, row)| awaits_confirmation(row)).map(|(key, _)| key).collect())
+        let mut waiting = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let rows = self.stored_after(&after)?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            for (key, _) in rows.iter().filter(|(_, row)| awaits_confirmation(row)) {
+                waiting.push(RecordKey::from_bytes(key).ok_or(StoreError::Corrupt {
+                    what: "a key of a table that is folded from the log",
+                    seq: None,
+                    source: None,
+                })?);
+            }
+        }
+        // What this transaction has changed stands above the table.
+        waiting.retain(|key| !self.places.contains_key(key));
+        let held = self.records.iter().filter(|held| held.row.as_ref().is_some_and(awaits_confirmation));
+        waiting.extend(held.map(|held| held.key.clone()));
+        waiting.sort_unstable();
+        Ok(waiting)
     }
 
     fn state(&mut self) -> Result<StateRow, StoreError> {
@@ -383,9 +468,9 @@ pub(crate) fn decode<T: Stored>(stored: &[u8]) -> Result<T, StoreError> {
     codec::decode(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
-/// Reads a stored row that fits its sum, where it lies.
-pub(crate) fn view<'a, T: StoredView<'a>>(stored: &'a [u8]) -> Result<T, StoreError> {
-    codec::view(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
+/// Reads what an app reads of a stored record that fits its sum, where it lies.
+pub(crate) fn view(stored: &[u8]) -> Result<RecordView<'_>, StoreError> {
+    RecordView::read(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
 /// Returns what is stored for a row.
@@ -400,3 +485,71 @@ fn summed(stored: &[u8]) -> Result<&[u8], StoreError> {
 }
 
 const DAMAGED_ROW: &str = "a row that is folded from the log";
+
+#[cfg(test)]
+mod tests {
+    use fieldbook_core::rows::Confirmed;
+    use fieldbook_core::{Hlc, OpId};
+    use redb::backends::InMemoryBackend;
+    use redb::{Builder, Database};
+
+    use super::*;
+
+    fn key(number: usize) -> RecordKey {
+        format!("lead/{number:05}").parse().unwrap()
+    }
+
+    fn confirmed(version: u64) -> RecordRow {
+        let confirmed = Confirmed {
+            version: Version::new(version),
+            edited_at: Hlc::from_bits(1),
+            op: OpId::from_bytes([1; 16]),
+            older: Vec::new(),
+            floor: None,
+            deleted: false,
+            fields: FieldsJson::default(),
+        };
+        RecordRow { confirmed: Some(confirmed), ..RecordRow::default() }
+    }
+
+    fn database(records: usize) -> Database {
+        let database = Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut tables = DiskTables::new(&transaction);
+        for number in 0..records {
+            tables.put_record(&key(number), Some(confirmed(7))).unwrap();
+        }
+        tables.flush(&Schema::default(), false).unwrap();
+        drop(tables);
+        transaction.commit().unwrap();
+        database
+    }
+
+    /// All rows of the book were held in memory, and all of them were changed, to accept a server.
+    #[test]
+    fn a_book_of_any_size_awaits_confirmation_without_being_held() {
+        for records in [2_500, 25_000] {
+            let database = database(records);
+            let transaction = database.begin_write().unwrap();
+            let mut tables = DiskTables::new(&transaction);
+            // One is held unchanged, one is changed and one is new in this transaction.
+            assert!(tables.record(&key(3)).unwrap().is_some());
+            tables.put_record(&key(4), Some(confirmed(9))).unwrap();
+            tables.put_record(&key(records), Some(confirmed(9))).unwrap();
+            tables.await_confirmation().unwrap();
+            assert_eq!(tables.records.len(), 3);
+            let waiting: Vec<_> = (0..=records).map(key).collect();
+            assert_eq!(tables.unconfirmed().unwrap(), waiting);
+            // What is confirmed by now waits no longer, and neither does what is gone.
+            tables.put_record(&key(4), Some(confirmed(2))).unwrap();
+            tables.put_record(&key(5), None).unwrap();
+            assert_eq!(tables.unconfirmed().unwrap().len(), records - 1);
+            assert_eq!(tables.record(&key(3)).unwrap(), Some(confirmed(0)));
+            tables.flush(&Schema::default(), false).unwrap();
+            for (number, version) in [(0, Some(0)), (4, Some(2)), (5, None), (records, Some(0))] {
+                let row = tables.stored_record(&key(number).to_bytes()).unwrap();
+                assert_eq!(row.and_then(|row| row.version()).map(Version::number), version);
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use fieldbook_core::rows::{TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{FieldsJson, OpPlace, RecordKey, UnitId};
+use fieldbook_core::{FieldsJson, OpId, OpPlace, RecordKey, UnitId};
 
 /// What one or more entries changed.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +11,14 @@ pub struct Effects {
     pub tail: Vec<TailEffect>,
     /// The records whose row or status changed.
     pub records: Vec<RecordKey>,
+}
+
+impl Effects {
+    /// Makes room for what so many ops change.
+    pub fn reserve(&mut self, ops: usize) {
+        self.tail.reserve(ops);
+        self.records.reserve(ops);
+    }
 }
 
 /// A record whose visible image a commit changed.
@@ -35,6 +43,8 @@ pub enum TailEffect {
     Remove(OpPlace),
     /// An op became a dead letter, or is one no longer.
     Dead(OpPlace, bool),
+    /// An op was parked by itself, under this code, or goes on.
+    Parked(OpId, Option<String>),
     /// A unit was planned or tried.
     Unit(UnitId, UnitRow),
     /// A unit was answered.
@@ -48,6 +58,7 @@ impl TailEffect {
             Self::Insert(place, row) | Self::Replace(place, row) => tail.insert(place, row),
             Self::Remove(place) => tail.remove(place),
             Self::Dead(place, dead) => tail.set_dead(place, dead),
+            Self::Parked(op, code) => tail.set_parked(op, code),
             Self::Unit(id, row) => tail.put_unit(id, &row),
             Self::UnitGone(id) => tail.remove_unit(id),
         }

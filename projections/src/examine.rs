@@ -12,7 +12,7 @@ use std::fmt;
 use fieldbook_core::codec::Stored;
 use fieldbook_core::log::{StoreError, guarded};
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, RecordRow, StateRow, TailRow, UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, ParkedOpRow, RecordRow, StateRow, TailRow, UnitRow,
 };
 use fieldbook_core::{EntityType, FieldsJson, RecordKey, Seq};
 use redb::{ReadTransaction, ReadableTable, TableHandle};
@@ -213,6 +213,18 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
             let row: ConflictRow = read(value)?;
             [&row.base, &row.local, &row.remote].into_iter().chain(&row.merged).try_for_each(is_fields)
         }
+        Which::OpenConflicts => {
+            looked.names(tables::numbers(key)?.0);
+            Some(())
+        }
+        Which::ConflictsOf => {
+            looked.names(tables::of_record_from_key(key)?.1);
+            <[u8; 16]>::try_from(value).map(drop).ok()
+        }
+        Which::ParkedOps => {
+            <[u8; 16]>::try_from(key).ok()?;
+            read::<ParkedOpRow>(value).map(drop)
+        }
         Which::DeadLetters => {
             <[u8; 16]>::try_from(key).ok()?;
             let row: DeadLetterRow = read(value)?;
@@ -242,7 +254,7 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
             Some(())
         }
         Which::Aside => {
-            looked.names(tables::aside_from_key(key)?.1);
+            looked.names(tables::of_record_from_key(key)?.1);
             Some(())
         }
         Which::Indexes => (!key.is_empty()).then_some(()),

@@ -7,15 +7,16 @@
 //! 1. Above the tail's mark the log holds intents only: every commit that ends an op, plans or decides folds the tail. So
 //!    opening a book reads the table and then only appends of the app, at most [`limits::LAZY_LAG`] of them.
 //! 2. The history's mark only says how much is left to do; whoever reads a history folds first.
+//! 3. The history is folded in parts, each in a commit of its own, so that writers wait for a part and not for all of a long log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Control, Decision, Entry, Meta};
 use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{StateRow, TailRow};
+use fieldbook_core::rows::{StateRow, TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{OpPlace, RecordKey, Seq, UnitId};
+use fieldbook_core::{OpId, OpPlace, RecordKey, Seq, UnitId};
 use redb::ReadableTable;
 
 use crate::access::{DiskTables, Tables, encode};
@@ -28,6 +29,19 @@ use crate::tables::Which;
 /// Returns whether so many entries were appended since the tail was folded that it should be.
 pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {
     head.since(state.tail_folded) >= limits::LAZY_LAG
+}
+
+/// Completes a tail of ops by the units that are under way, and by which of them are dead or parked.
+pub(crate) fn completed<'r>(
+    mut tail: Tail,
+    units: impl Iterator<Item = (&'r UnitId, &'r UnitRow)>,
+    dead: impl Iterator<Item = OpPlace>,
+    parked: impl IntoIterator<Item = (OpId, String)>,
+) -> Tail {
+    units.for_each(|(id, row)| tail.put_unit(*id, row));
+    dead.for_each(|place| tail.set_dead(place, true));
+    parked.into_iter().for_each(|(op, code)| tail.set_parked(op, Some(code)));
+    tail
 }
 
 /// Folds the tail's table up to the head. `tail` is the tail before this transaction, `effects` what it did.
@@ -79,24 +93,29 @@ pub fn fold_tail(
     tables.put_state(state)
 }
 
-/// Folds the history's table up to the head.
+/// How many entries of the history are folded in a commit, and after how many rows it ends: each takes a few microseconds.
+const HISTORY_AT_ONCE: usize = 4_096;
+
+/// Folds the next part of the history's table, up to the head at most. The mark says how far it came.
 ///
 /// # Errors
 /// [`StoreError`] if a table or the log cannot be read or written.
 pub fn fold_history(tables: &mut DiskTables<'_>, log: &impl LogView, head: Seq) -> Result<(), StoreError> {
     let mut state = tables.state()?;
     let mut keys = Vec::new();
-    let mut seq = state.history_folded.next();
-    while seq <= head {
+    for _ in 0..HISTORY_AT_ONCE {
+        let seq = state.history_folded.next();
+        if seq > head || keys.len() >= HISTORY_AT_ONCE {
+            break;
+        }
         let entry = log.existing(seq)?;
         keys.extend(touched(&entry, log)?.into_iter().map(|key| tables::history_key(&key, seq)));
-        seq = seq.next();
+        state.history_folded = seq;
     }
     keys.sort_unstable();
     let table = tables.which(Which::History)?;
     // Keys name the entry, so none above the mark was ever in the table.
     write_sorted(table, keys.into_iter().map(|key| Ok(SortedRow::new(key, Vec::new()))))?;
-    state.history_folded = head;
     tables.put_state(state)
 }
 

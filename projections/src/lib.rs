@@ -32,7 +32,7 @@ pub use effects::{Effects, RecordEffect, TailEffect};
 pub use examine::{TableFault, TableFaultKind, examine_tables};
 pub use index::IndexRange;
 pub use lazy::{fold_history, fold_tail, tail_is_due, touched};
-pub use log_view::{CachedLog, EntryTable, LogView};
+pub use log_view::{Appended, CachedLog, EntryTable, LogView};
 pub use memory::MemoryTables;
 pub use read::{Snapshot, TableDump};
 pub use rebuild::{Rebuilt, fold, rebuild};

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fieldbook_core::entry::{Entry, FieldsSource, ItemIndex, Meta};
-use fieldbook_core::log::{StoreError, read_entry_after};
+use fieldbook_core::log::{Appender, StoreError, read_entry_after};
 use fieldbook_core::{Fields, FieldsJson, Hash, OpContent, OpPlace, Seq};
 use redb::ReadableTable;
 
@@ -108,6 +108,15 @@ pub trait EntryTable {
 impl<T: ReadableTable<u64, &'static [u8]>> EntryTable for &T {
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
         read_entry_after(*self, seq, previous)
+    }
+}
+
+/// The log as an appender has it, written or held.
+pub struct Appended<'a, 't>(pub &'a Appender<'t>);
+
+impl EntryTable for Appended<'_, '_> {
+    fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
+        self.0.read(seq, previous)
     }
 }
 

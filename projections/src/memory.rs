@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fieldbook_core::entry::Winner;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, StateRow, UnitRow};
+use fieldbook_core::rows::{
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow,
+};
 use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
 
 use crate::access::{Tables, awaits_confirmation};
@@ -16,6 +18,8 @@ pub struct MemoryTables {
     pub records: HashMap<RecordKey, RecordRow>,
     pub units: BTreeMap<UnitId, UnitRow>,
     pub conflicts: BTreeMap<(Seq, u32), ConflictRow>,
+    pub conflicts_of: BTreeMap<RecordKey, Vec<(Seq, u32)>>,
+    pub parked_ops: BTreeMap<OpId, ParkedOpRow>,
     pub dead_letters: BTreeMap<OpId, DeadLetterRow>,
     pub cursors: BTreeMap<EntityType, CursorRow>,
     pub aside: BTreeSet<(RecordKey, Seq, u32)>,
@@ -61,6 +65,7 @@ impl Tables for MemoryTables {
     }
 
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
+        self.conflicts_of.entry(row.key.clone()).or_default().push((seq, number));
         drop(self.conflicts.insert((seq, number), row));
         Ok(())
     }
@@ -72,11 +77,20 @@ impl Tables for MemoryTables {
         winner: Winner,
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
-        for conflict in
-            self.conflicts.values_mut().filter(|conflict| conflict.key == *key && conflict.op.id == *op)
-        {
-            conflict.close(winner, merged);
+        for at in self.conflicts_of.get(key).into_iter().flatten() {
+            if let Some(conflict) = self.conflicts.get_mut(at).filter(|conflict| conflict.op.id == *op) {
+                conflict.close(winner, merged);
+            }
         }
+        Ok(())
+    }
+
+    fn park_of(&mut self, op: &OpId) -> Result<Option<ParkedOpRow>, StoreError> {
+        Ok(self.parked_ops.get(op).cloned())
+    }
+
+    fn put_park_of(&mut self, op: &OpId, row: Option<ParkedOpRow>) -> Result<(), StoreError> {
+        put(&mut self.parked_ops, *op, row);
         Ok(())
     }
 

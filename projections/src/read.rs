@@ -1,13 +1,15 @@
 //! Reading the tables on one snapshot.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::OnceLock;
 
 use fieldbook_core::log::{StoreError, entries};
-use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, RecordView, StateRow, UnitRow};
+use fieldbook_core::rows::{
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
+};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{ConflictId, DeviceKey, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::access::{decode, view};
 use crate::index::IndexRange;
@@ -54,6 +56,16 @@ impl Snapshot {
     /// [`StoreError`] if the table cannot be opened.
     pub fn entries(&self) -> Result<ReadOnlyTable<u64, Bytes>, StoreError> {
         entries(&self.transaction)
+    }
+
+    /// Returns the place of the last entry; zero if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    pub fn last_seq(&self) -> Result<Seq, StoreError> {
+        let entries = self.entries()?;
+        let last = entries.last().map_err(StoreError::during("reading the log"))?;
+        Ok(last.map_or(Seq::ZERO, |(seq, _)| Seq::new(seq.value())))
     }
 
     /// Returns the key by which a server knows this device again; none in a book that was made before there were keys.
@@ -113,7 +125,7 @@ impl Snapshot {
         Ok(Some(self.records.get_or_init(|| table)))
     }
 
-    /// Reads a record's row where it lies.
+    /// Lends what an app reads of a record's row, where it lies.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.
@@ -123,7 +135,7 @@ impl Snapshot {
         read: impl FnOnce(&RecordView<'_>) -> T,
     ) -> Result<Option<T>, StoreError> {
         let Some(table) = self.record_table()? else { return Ok(None) };
-        let stored = table.get(key.to_bytes().as_slice()).map_err(StoreError::during("reading a row"))?;
+        let stored = key.with_bytes(|key| table.get(key)).map_err(StoreError::during("reading a row"))?;
         stored.map(|stored| Ok(read(&view(stored.value())?))).transpose()
     }
 
@@ -144,43 +156,48 @@ impl Snapshot {
         entity: &EntityType,
         after: Option<&RecordId>,
     ) -> Result<impl Iterator<Item = Result<(RecordId, RecordRow), StoreError>> + use<'s>, StoreError> {
-        self.stored_records(entity, after, |id, stored| Ok((id, decode(stored)?)))
+        let skip = entity.as_str().len() + 1;
+        let rows = self.stored_records(entity, after)?;
+        Ok(rows.into_iter().flatten().map(move |row| {
+            let (key, stored) = row.map_err(StoreError::during(READING_ROWS))?;
+            let id = RecordId::parse(id_of(key.value(), skip)?).map_err(|_| damaged_key())?;
+            Ok((id, decode(stored.value())?))
+        }))
     }
 
-    /// Reads the same rows where they lie.
+    /// Lends what an app reads of the same rows, with their ids, where they lie, until `read` has enough.
     ///
     /// # Errors
     /// [`StoreError`] if a row does not read.
-    pub fn records_as<T, F: FnMut(RecordId, &RecordView<'_>) -> T>(
+    pub fn records_as(
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-        mut read: F,
-    ) -> Result<impl Iterator<Item = Result<T, StoreError>> + use<'_, T, F>, StoreError> {
-        self.stored_records(entity, after, move |id, stored| Ok(read(id, &view(stored)?)))
+        mut read: impl FnMut(&str, &RecordView<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let skip = entity.as_str().len() + 1;
+        for row in self.stored_records(entity, after)?.into_iter().flatten() {
+            let (key, stored) = row.map_err(StoreError::during(READING_ROWS))?;
+            if read(id_of(key.value(), skip)?, &view(stored.value())?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn stored_records<T, F: FnMut(RecordId, &[u8]) -> Result<T, StoreError>>(
+    fn stored_records(
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-        mut read: F,
-    ) -> Result<impl Iterator<Item = Result<T, StoreError>> + use<'_, T, F>, StoreError> {
-        let mut from = RecordKey::new(entity.clone(), after.cloned().unwrap_or_else(first_id)).to_bytes();
-        match after {
-            Some(_) => from.push(0),
-            None => from.truncate(entity.as_str().len() + 1),
-        }
-        let to = tables::after_prefix(&[entity.as_str().as_bytes(), &[0]].concat()).unwrap_or_default();
-        let skip = entity.as_str().len() + 1;
-        let range = self.record_table()?.map(|table| table.range(from.as_slice()..to.as_slice()));
-        let range = range.transpose().map_err(StoreError::during("reading rows"))?;
-        Ok(range.into_iter().flatten().map(move |row| {
-            let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
-            let id = key.value().get(skip..).and_then(|id| std::str::from_utf8(id).ok());
-            let id = id.and_then(|id| RecordId::parse(id).ok()).ok_or_else(damaged_key)?;
-            read(id, stored.value())
-        }))
+    ) -> Result<Option<redb::Range<'static, Bytes, Bytes>>, StoreError> {
+        let Some(table) = self.record_table()? else { return Ok(None) };
+        let prefix = [entity.as_str().as_bytes(), &[0]].concat();
+        let to = tables::after_prefix(&prefix).unwrap_or_default();
+        let from = match after {
+            Some(after) => [prefix.as_slice(), after.as_str().as_bytes(), &[0]].concat(),
+            None => prefix,
+        };
+        table.range(from.as_slice()..to.as_slice()).map(Some).map_err(StoreError::during(READING_ROWS))
     }
 
     /// Returns every entity type of which there is a row.
@@ -254,6 +271,105 @@ impl Snapshot {
         Ok(rows)
     }
 
+    /// Returns dead letters in the order of their ops' ids, which is nearly that in which they were made: at most `limit` of them,
+    /// after that of an op if one is given.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn dead_letters_after(
+        &self,
+        after: Option<OpId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRow>, StoreError> {
+        let Some(table) = self.table(Which::DeadLetters)? else { return Ok(Vec::new()) };
+        let key = after.map(|op| tables::op_key(&op));
+        let from = key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+        let rows = table.range::<&[u8]>((from, Bound::Unbounded));
+        let rows = rows.map_err(StoreError::during("reading dead letters"))?.take(limit);
+        rows.map(|row| decode(row.map_err(StoreError::during("reading dead letters"))?.1.value())).collect()
+    }
+
+    /// Returns the ops that are parked by themselves, each with its code, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row does not read.
+    pub fn parked_ops(&self) -> Result<Vec<(OpId, String)>, StoreError> {
+        let rows = self.rows::<ParkedOpRow>(Which::ParkedOps)?.into_iter();
+        rows.map(|(key, row)| {
+            let op = key.as_slice().try_into().map(OpId::from_bytes).map_err(|_| damaged_key())?;
+            Ok((op, row.code))
+        })
+        .collect()
+    }
+
+    /// Returns a conflict.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not read.
+    pub fn conflict(&self, id: ConflictId) -> Result<Option<ConflictRow>, StoreError> {
+        self.row(Which::Conflicts, &tables::conflict_key(id.seq, id.number))
+    }
+
+    /// Returns the conflicts of a record, open or settled, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn conflicts_of(&self, key: &RecordKey) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
+        let Some(table) = self.table(Which::ConflictsOf)? else { return Ok(Vec::new()) };
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let rows = table.range(from.as_slice()..to.as_slice());
+        let mut found = Vec::new();
+        for row in rows.map_err(StoreError::during("reading conflicts"))? {
+            let (at, _) = row.map_err(StoreError::during("reading conflicts"))?;
+            let (_, seq, number) = tables::of_record_from_key(at.value()).ok_or_else(damaged_key)?;
+            let id = ConflictId { seq, number };
+            found.push((id, self.conflict(id)?.ok_or_else(damaged_key)?));
+        }
+        Ok(found)
+    }
+
+    /// Returns conflicts, oldest first, at most `limit` of them, after one if one is given: those in which a person has to choose,
+    /// or all.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not read.
+    pub fn conflicts_after(
+        &self,
+        after: Option<ConflictId>,
+        limit: usize,
+        only_open: bool,
+    ) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
+        let which = if only_open { Which::OpenConflicts } else { Which::Conflicts };
+        let Some(table) = self.table(which)? else { return Ok(Vec::new()) };
+        let key = after.map(|id| tables::conflict_key(id.seq, id.number));
+        let from = key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+        let rows = table.range::<&[u8]>((from, Bound::Unbounded));
+        let mut found = Vec::new();
+        for row in rows.map_err(StoreError::during("reading conflicts"))?.take(limit) {
+            let (at, stored) = row.map_err(StoreError::during("reading conflicts"))?;
+            let (seq, number) = tables::numbers(at.value()).ok_or_else(damaged_key)?;
+            let id = ConflictId { seq, number };
+            let row =
+                if only_open { self.conflict(id)?.ok_or_else(damaged_key)? } else { decode(stored.value())? };
+            found.push((id, row));
+        }
+        Ok(found)
+    }
+
+    /// Returns how many conflicts there are, and in how many of them a person has to choose.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub fn count_conflicts(&self) -> Result<(u64, u64), StoreError> {
+        Ok((self.count(Which::Conflicts)?, self.count(Which::OpenConflicts)?))
+    }
+
+    fn count(&self, which: Which) -> Result<u64, StoreError> {
+        let Some(table) = self.table(which)? else { return Ok(0) };
+        table.len().map_err(StoreError::during("counting rows"))
+    }
+
     /// Returns all conflicts, oldest first.
     ///
     /// # Errors
@@ -277,9 +393,22 @@ impl Snapshot {
         let mut found = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading rows"))? {
             let (key, _) = row.map_err(StoreError::during("reading rows"))?;
-            found.push(tables::aside_from_key(key.value()).ok_or_else(damaged_key)?);
+            found.push(tables::of_record_from_key(key.value()).ok_or_else(damaged_key)?);
         }
         Ok(found)
+    }
+
+    /// Returns whether something of a record is kept aside.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    pub fn is_aside(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let Some(table) = self.table(Which::Aside)? else { return Ok(false) };
+        let from = tables::history_prefix(key);
+        let to = tables::after_prefix(&from).unwrap_or_default();
+        let mut rows =
+            table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading rows"))?;
+        Ok(rows.next().is_some())
     }
 
     /// Returns how far each entity type was read.
@@ -342,13 +471,15 @@ impl Snapshot {
                 tail.insert(place, row);
             }
         }
-        for (key, row) in self.rows::<UnitRow>(Which::Units)? {
-            let id = key.as_slice().try_into().map(UnitId::from_bytes).map_err(|_| damaged_key())?;
-            tail.put_unit(id, &row);
-        }
-        for row in self.dead_letters()? {
-            tail.set_dead(row.op.place, true);
-        }
+        let units = self.rows::<UnitRow>(Which::Units)?.into_iter().map(|(key, row)| {
+            let id = key.as_slice().try_into().map(UnitId::from_bytes);
+            Ok((id.map_err(|_| damaged_key())?, row))
+        });
+        let units = units.collect::<Result<Vec<_>, StoreError>>()?;
+        let dead = self.dead_letters()?.into_iter().map(|row| row.op.place);
+        let parked = self.parked_ops()?;
+        let mut tail = lazy::completed(tail, units.iter().map(|(id, row)| (id, row)), dead, parked);
+        tail.follow(self.last_seq()?);
         Ok(tail)
     }
 
@@ -372,11 +503,14 @@ impl Snapshot {
     }
 }
 
-fn first_id() -> RecordId {
-    // Any valid id will do: it is cut off again.
-    RecordId::parse("0").unwrap_or_else(|_| unreachable!("BUG: 0 is a record id"))
+/// Returns the id in a record's key, of which so many bytes stand before it.
+fn id_of(key: &[u8], skip: usize) -> Result<&str, StoreError> {
+    let id = key.get(skip..).and_then(|id| std::str::from_utf8(id).ok());
+    id.filter(|id| RecordId::check(id).is_ok()).ok_or_else(damaged_key)
 }
 
 fn damaged_key() -> StoreError {
     StoreError::Corrupt { what: "a key of a table that is folded from the log", seq: None, source: None }
 }
+
+const READING_ROWS: &str = "reading rows";

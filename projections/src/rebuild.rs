@@ -1,12 +1,23 @@
 //! Throwing the tables away and folding them again: everything is folded in memory first, then written sorted in one
 //! transaction, which costs a fraction of folding row by row on disk.
+//!
+//! ```text
+//!   one thread     reads entries, checks and decodes them ──┐ 512 at a time, at most 8 times that ahead
+//!   the caller's                                            └─► folds them, then writes the tables
+//! ```
+//!
+//! The history is not written: it is folded when somebody asks for one ([`crate::lazy`]).
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
+use fieldbook_core::entry::Entry;
 use fieldbook_core::log::{Appender, Head, StoreError, entries_from, guarded};
 use fieldbook_core::rows::{StateRow, TailRow};
-use fieldbook_core::{OpPlace, RecordKey, Schema, Seq};
-use redb::{ReadableTable, WriteTransaction};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{OpPlace, Schema, Seq};
+use redb::{ReadOnlyTable, WriteTransaction};
 
 use crate::access::encode;
 use crate::apply::apply;
@@ -17,48 +28,69 @@ use crate::sorted::{SortedRow, write_sorted};
 use crate::tables::Which;
 use crate::{index, lazy, tables};
 
+type Entries = ReadOnlyTable<u64, &'static [u8]>;
+
+/// How many entries are handed over at a time: few enough that they are still in the processor's cache when they are folded.
+const READ_TOGETHER: usize = 512;
+/// How many times so many may wait to be folded.
+const READ_AHEAD: usize = 8;
+
 /// What a fold of the whole log comes to, in memory.
+#[derive(Default)]
 pub struct Rebuilt {
     tables: MemoryTables,
     tail: BTreeMap<OpPlace, TailRow>,
-    history: Vec<Vec<u8>>,
 }
 
 /// Folds a log up to and including an entry, in memory. `progress` hears of every entry.
 ///
 /// # Errors
 /// [`StoreError`] if an entry does not read or names what is not there.
-pub fn fold<T: ReadableTable<u64, &'static [u8]>>(
-    entries: &T,
+pub fn fold(
+    entries: &Entries,
     schema: &Schema,
     up_to: Seq,
     mut progress: impl FnMut(Seq),
 ) -> Result<Rebuilt, StoreError> {
     let log = CachedLog::new(entries);
-    let mut rebuilt = Rebuilt { tables: MemoryTables::default(), tail: BTreeMap::new(), history: Vec::new() };
-    let mut effects = Effects::default();
-    for entry in entries_from(entries, Seq::ZERO.next()) {
+    let (mut rebuilt, mut effects) = (Rebuilt::default(), Effects::default());
+    let mut take = |entry: Result<Entry, StoreError>| {
         let entry = entry?;
-        if entry.header.seq > up_to {
-            break;
-        }
         apply(&mut rebuilt.tables, &log, schema, &entry, &mut effects)?;
-        for effect in effects.tail.drain(..) {
-            match effect {
-                TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => {
-                    drop(rebuilt.tail.insert(place, row))
-                }
-                TailEffect::Remove(place) => drop(rebuilt.tail.remove(&place)),
-                TailEffect::Dead(..) | TailEffect::Unit(..) | TailEffect::UnitGone(_) => {}
-            }
-        }
-        effects.records.clear();
-        let seq = entry.header.seq;
-        rebuilt.history.extend(lazy::touched(&entry, &log)?.iter().map(|key| tables::history_key(key, seq)));
-        progress(seq);
+        rebuilt.follow(&mut effects);
+        progress(entry.header.seq);
+        Ok::<_, StoreError>(())
+    };
+    if up_to.number() <= READ_TOGETHER as u64 {
+        entries_up_to(entries, up_to).try_for_each(&mut take)?;
+    } else {
+        thread::scope(|scope| {
+            let (ahead, read) = sync_channel(READ_AHEAD);
+            scope.spawn(move || read_ahead(entries, up_to, &ahead));
+            read.into_iter().flatten().try_for_each(&mut take)
+        })?;
     }
-    rebuilt.history.sort_unstable();
     Ok(rebuilt)
+}
+
+/// Reads entries until there are no more, or nobody wants any.
+// Never inlined, so that a profiler knows the thread by this name.
+#[inline(never)]
+fn read_ahead(entries: &Entries, up_to: Seq, ahead: &SyncSender<Vec<Result<Entry, StoreError>>>) {
+    let mut read = entries_up_to(entries, up_to);
+    loop {
+        let some: Vec<_> = read.by_ref().take(READ_TOGETHER).collect();
+        if some.is_empty() || ahead.send(some).is_err() {
+            return;
+        }
+    }
+}
+
+fn entries_up_to(entries: &Entries, up_to: Seq) -> impl Iterator<Item = Result<Entry, StoreError>> {
+    let is_wanted = move |entry: &Result<Entry, StoreError>| {
+        entry.as_ref().map_or(true, |entry| entry.header.seq <= up_to)
+    };
+    entries_from(entries, Seq::ZERO.next()).take_while(is_wanted)
 }
 
 impl Rebuilt {
@@ -72,9 +104,28 @@ impl Rebuilt {
         &self.tail
     }
 
-    /// Returns which entries touched a record, record by record.
-    pub fn history(&self) -> impl Iterator<Item = (RecordKey, Seq)> {
-        self.history.iter().filter_map(|key| tables::history_from_key(key))
+    /// Returns the tail as it is kept in memory while a book is open.
+    pub fn into_tail(self) -> Tail {
+        let dead = self.tables.dead_letters.into_values().map(|row| row.op.place);
+        let ops = Tail::of(self.tail.into_iter().collect());
+        let parked = self.tables.parked_ops.into_iter().map(|(op, row)| (op, row.code));
+        lazy::completed(ops, self.tables.units.iter(), dead, parked)
+    }
+
+    fn follow(&mut self, effects: &mut Effects) {
+        for effect in effects.tail.drain(..) {
+            match effect {
+                TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => {
+                    drop(self.tail.insert(place, row))
+                }
+                TailEffect::Remove(place) => drop(self.tail.remove(&place)),
+                TailEffect::Dead(..)
+                | TailEffect::Parked(..)
+                | TailEffect::Unit(..)
+                | TailEffect::UnitGone(_) => {}
+            }
+        }
+        effects.records.clear();
     }
 
     /// Writes everything in place of what is there.
@@ -90,7 +141,7 @@ impl Rebuilt {
         for definition in tables::ALL {
             transaction.delete_table(definition).map_err(StoreError::during("taking a table away"))?;
         }
-        let state = StateRow { tail_folded: head, history_folded: head, ..self.tables.state.clone() };
+        let state = StateRow { tail_folded: head, history_folded: Seq::ZERO, ..self.tables.state.clone() };
         let memory = &self.tables;
         let mut records: Vec<_> =
             memory.records.iter().map(|(key, row)| (key.to_bytes(), key, row)).collect();
@@ -115,13 +166,10 @@ impl Rebuilt {
             Which::Units,
             memory.units.iter().map(|(id, row)| Ok((tables::unit_key(id).to_vec(), encode(row)?))),
         )?;
-        let conflicts = memory.conflicts.iter();
-        put_all(
-            transaction,
-            Which::Conflicts,
-            conflicts
-                .map(|((seq, number), row)| Ok((tables::conflict_key(*seq, *number).to_vec(), encode(row)?))),
-        )?;
+        memory.write_conflicts(transaction)?;
+        let parked = memory.parked_ops.iter();
+        let parked = parked.map(|(op, row)| Ok((tables::op_key(op).to_vec(), encode(row)?)));
+        put_all(transaction, Which::ParkedOps, parked)?;
         let dead = memory.dead_letters.iter();
         put_all(
             transaction,
@@ -141,34 +189,51 @@ impl Rebuilt {
             Which::Tail,
             tail.map(|(place, row)| Ok((tables::place_key(*place).to_vec(), encode(row)?))),
         )?;
-        put_all(transaction, Which::History, self.history.iter().map(|key| Ok((key.clone(), nothing()))))?;
         let aside = memory
             .aside
             .iter()
-            .map(|(key, seq, number)| Ok((tables::aside_key(key, *seq, *number), nothing())));
+            .map(|(key, seq, number)| Ok((tables::of_record_key(key, *seq, *number), nothing())));
         put_all(transaction, Which::Aside, aside)?;
         put_all(transaction, Which::Indexes, indexes.into_iter().map(|key| Ok((key, nothing()))))?;
         Ok(state)
     }
 }
 
-/// Rebuilds all tables of a book within a write transaction.
+impl MemoryTables {
+    fn write_conflicts(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let rows =
+            || self.conflicts.iter().map(|((seq, number), row)| (tables::conflict_key(*seq, *number), row));
+        let whole = rows().map(|(at, row)| Ok((at.to_vec(), encode(row)?)));
+        put_all(transaction, Which::Conflicts, whole)?;
+        let open = rows().filter(|(_, row)| row.open).map(|(at, _)| Ok((at.to_vec(), Vec::new())));
+        put_all(transaction, Which::OpenConflicts, open)?;
+        let of_record = self.conflicts.iter().map(|((seq, number), row)| {
+            (tables::of_record_key(&row.key, *seq, *number), row.op.id.as_bytes().to_vec())
+        });
+        let mut of_record: Vec<_> = of_record.collect();
+        of_record.sort_unstable();
+        put_all(transaction, Which::ConflictsOf, of_record.into_iter().map(Ok))
+    }
+}
+
+/// Rebuilds all tables of a book within a write transaction, from `entries`: the log as it was when that began. Returns the state row
+/// and what the log comes to.
 ///
 /// # Errors
 /// [`StoreError`] if the log does not read or the disk fails.
 pub fn rebuild(
     transaction: &WriteTransaction,
+    entries: &Entries,
     schema: &Schema,
     head: Option<Head>,
     progress: impl FnMut(Seq),
-) -> Result<StateRow, StoreError> {
+) -> Result<(StateRow, Rebuilt), StoreError> {
     let up_to = head.map_or(Seq::ZERO, |head| head.seq);
-    let rebuilt = {
-        let appender = guarded(|| Appender::open(transaction, head))?;
-        fold(appender.table(), schema, up_to, progress)?
-        // The log's table is let go here, before damaged tables are touched: see `guarded`.
-    };
-    guarded(|| rebuilt.write(transaction, schema, up_to))
+    // That the log ends there is looked at, and its table is let go before damaged tables are touched: see `guarded`.
+    drop(guarded(|| Appender::open(transaction, head))?);
+    let rebuilt = fold(entries, schema, up_to, progress)?;
+    let state = guarded(|| rebuilt.write(transaction, schema, up_to))?;
+    Ok((state, rebuilt))
 }
 
 type Row = Result<(Vec<u8>, Vec<u8>), StoreError>;

@@ -26,6 +26,21 @@ pub(crate) const UNITS: Definition = TableDefinition::new("units-1");
 /// Key: seq of the deciding entry (u64 BE), number of the decision (u32 BE). Value: `ConflictRow`.
 pub(crate) const CONFLICTS: Definition = TableDefinition::new("conflicts-1");
 
+/// The conflicts in which a person has to choose.
+///
+/// Key: as in [`CONFLICTS`]. Value: nothing.
+pub(crate) const OPEN_CONFLICTS: Definition = TableDefinition::new("open-conflicts-1");
+
+/// The conflicts of each record, open or settled.
+///
+/// Key: entity type, 0, record id, 0, then as in [`CONFLICTS`]. Value: the op's id.
+pub(crate) const CONFLICTS_OF: Definition = TableDefinition::new("conflicts-of-1");
+
+/// Ops that are parked by themselves.
+///
+/// Key: op id. Value: `ParkedOpRow`.
+pub(crate) const PARKED_OPS: Definition = TableDefinition::new("parked-ops-1");
+
 /// Ops that the server refused for good.
 ///
 /// Key: op id. Value: `DeadLetterRow`.
@@ -60,8 +75,21 @@ pub(crate) const ASIDE: Definition = TableDefinition::new("aside-1");
 pub(crate) const INDEXES: Definition = TableDefinition::new("indexes-1");
 
 /// Every table that is folded from the log.
-pub(crate) const ALL: [Definition; 10] =
-    [RECORDS, UNITS, CONFLICTS, DEAD_LETTERS, CURSORS, STATE, TAIL, HISTORY, ASIDE, INDEXES];
+pub(crate) const ALL: [Definition; 13] = [
+    RECORDS,
+    UNITS,
+    CONFLICTS,
+    OPEN_CONFLICTS,
+    CONFLICTS_OF,
+    PARKED_OPS,
+    DEAD_LETTERS,
+    CURSORS,
+    STATE,
+    TAIL,
+    HISTORY,
+    ASIDE,
+    INDEXES,
+];
 
 /// A table whose name is not known beforehand.
 pub(crate) type Named<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
@@ -92,7 +120,7 @@ pub(crate) fn unit_key(unit: &UnitId) -> [u8; 16] {
     *unit.as_bytes()
 }
 
-/// The key of a dead letter.
+/// The key of a dead letter, or of a parked op.
 pub(crate) fn op_key(op: &OpId) -> [u8; 16] {
     *op.as_bytes()
 }
@@ -145,15 +173,15 @@ pub(crate) fn history_from_key(key: &[u8]) -> Option<(RecordKey, Seq)> {
     Some((RecordKey::from_bytes(record.strip_suffix(&[0])?)?, seq))
 }
 
-/// The key of a change that is kept aside.
-pub(crate) fn aside_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
+/// The key of something of a record that the log has at a place: a change that is kept aside, a conflict.
+pub(crate) fn of_record_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
     let mut bytes = history_prefix(key);
     bytes.extend_from_slice(&numbered(seq, number));
     bytes
 }
 
-/// Reads what [`aside_key`] wrote.
-pub(crate) fn aside_from_key(key: &[u8]) -> Option<(RecordKey, Seq, u32)> {
+/// Reads what [`of_record_key`] wrote.
+pub(crate) fn of_record_from_key(key: &[u8]) -> Option<(RecordKey, Seq, u32)> {
     let (record, place) = key.split_at_checked(key.len().checked_sub(12)?)?;
     let (seq, number) = numbers(place)?;
     Some((RecordKey::from_bytes(record.strip_suffix(&[0])?)?, seq, number))
@@ -185,6 +213,9 @@ pub(crate) enum Which {
     Records,
     Units,
     Conflicts,
+    OpenConflicts,
+    ConflictsOf,
+    ParkedOps,
     DeadLetters,
     Cursors,
     State,
@@ -195,10 +226,13 @@ pub(crate) enum Which {
 }
 
 impl Which {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Records,
         Self::Units,
         Self::Conflicts,
+        Self::OpenConflicts,
+        Self::ConflictsOf,
+        Self::ParkedOps,
         Self::DeadLetters,
         Self::Cursors,
         Self::State,
@@ -213,6 +247,9 @@ impl Which {
             Self::Records => RECORDS,
             Self::Units => UNITS,
             Self::Conflicts => CONFLICTS,
+            Self::OpenConflicts => OPEN_CONFLICTS,
+            Self::ConflictsOf => CONFLICTS_OF,
+            Self::ParkedOps => PARKED_OPS,
             Self::DeadLetters => DEAD_LETTERS,
             Self::Cursors => CURSORS,
             Self::State => STATE,
@@ -228,6 +265,9 @@ impl Which {
             Self::Records => "records",
             Self::Units => "units",
             Self::Conflicts => "conflicts",
+            Self::OpenConflicts => "open conflicts",
+            Self::ConflictsOf => "conflicts of records",
+            Self::ParkedOps => "parked ops",
             Self::DeadLetters => "dead letters",
             Self::Cursors => "cursors",
             Self::State => "state",

@@ -9,12 +9,15 @@
 //! 2. Memory is taken for a body only after its sender's credentials were found to hold, and never over the limit.
 //! 3. A turn to work is taken once the request is there as a whole, and given back when the work is done, whether or not the
 //!    client is still there: who sends or reads slowly holds up nobody.
-//! 4. A tenant whose exchange was much work rests after it while others are there.
-//! 5. Each end of a request is one log line ([`line`]).
+//! 4. A small exchange that waits for its commit lends its turn, and takes no room for its answer meanwhile. If there is none
+//!    after it, the answer comes without a page.
+//! 5. A tenant whose exchange was much work rests after it while others are there.
+//! 6. Each end of a request is one log line ([`line`]).
 
 mod body;
 mod line;
 mod problem;
+mod text;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,13 +37,18 @@ use tokio::time::timeout;
 
 use self::line::{Line, Notes};
 use self::problem::{Problem, json, refused, unreadable};
-use crate::door::{Guest, Share, Shares, Turns, UnderWay};
+use self::text::Text;
+use crate::door::{Guest, Share, Shares, Turn, Turns, UnderWay};
 use crate::limits::DoorLimits;
 use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
 use crate::tokens::{Credentials, Denied, Grant};
 
 /// What is taken for an answer before it is there: a full page and a little more. Then it is settled.
 const ANSWER_BYTES: usize = limits::PAGE_BYTES + 1024 * 1024;
+
+/// The largest body of an exchange that lends its turn while it waits: what it takes in memory once it is read is a small part
+/// of what the bodies may take.
+const LENDING_BYTES: usize = 64 * 1024;
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -163,7 +171,8 @@ async fn exchanged(
         let (app, grant, notes) = (Arc::clone(app), Arc::clone(grant), notes.clone());
         move || {
             let mut work = body.len();
-            let answer = treat(&app, &grant, &body, &notes, &mut work).map(|bytes| {
+            let taken = Taken { grant: &grant, body: &body, turn: &turn, share: &mut share };
+            let answer = treat(&app, taken, &notes, &mut work).map(|bytes| {
                 share.settle(bytes.capacity());
                 Bytes::from_owner(Answer { bytes, _share: share, _held: held })
             });
@@ -224,14 +233,48 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// A request that is being worked on, and what was taken for it.
+struct Taken<'a> {
+    grant: &'a Grant,
+    body: &'a [u8],
+    turn: &'a Turn,
+    /// The room for the answer.
+    share: &'a mut Share,
+}
+
 /// Reads the request, applies it and writes the answer. `work` grows to what that was. Blocks.
-fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
-    let request = read_request(body).map_err(|error| unreadable(&error))?;
+fn treat(app: &App, taken: Taken<'_>, notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
+    let Taken { grant, body, turn, share } = taken;
+    let request = Arc::new(read_request(body).map_err(|error| unreadable(&error))?);
     notes.read(&request);
-    let now = app.clock.now().wall;
     let Grant { tenant, caller, .. } = grant;
+    let now = app.clock.now().wall;
     let incoming = Incoming { tenant, request: &request, now, caller, quota: &app.quota };
-    let exchanged = app.store.exchange(incoming).map_err(|error| match error {
+    let lends = !request.units.is_empty() && body.len() <= LENDING_BYTES;
+    if lends {
+        share.settle(body.len());
+    }
+    let accepted = app.store.accept(incoming, lends.then_some(turn)).map_err(failed)?;
+    *work = accepted.work.max(*work);
+    let mut quota = app.quota;
+    if lends {
+        // What is shown of records is counted as work.
+        share.settle(accepted.work);
+        if !share.take(ANSWER_BYTES) {
+            quota.page_changes = 0;
+        }
+    }
+    let mut text = Text::default();
+    let incoming = Incoming { quota: &quota, ..incoming };
+    let answer = app.store.answer(incoming, accepted, |change| text.add(&change)).map_err(failed)?;
+    notes.lock().changes = Some(text.changes);
+    let bytes = text.end(&answer).map_err(|_| problem::store_damaged("a record's fields"))?;
+    *work = bytes.len().max(*work);
+    Ok(bytes)
+}
+
+fn failed(error: StoreExchangeError) -> Problem {
+    match error {
         StoreExchangeError::Refused(refusal) => refused(refusal),
         StoreExchangeError::State(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
@@ -241,12 +284,5 @@ fn treat(app: &App, grant: &Grant, body: &[u8], notes: &Notes, work: &mut usize)
             }
         }
         StoreExchangeError::OutOfReach => problem::store_failed(),
-    })?;
-    let answer = exchanged.answer;
-    *work = exchanged.work.max(*work);
-    notes.lock().changes = Some(answer.changes.len());
-    let mut bytes = Vec::with_capacity(512 + 400 * answer.changes.len());
-    serde_json::to_writer(&mut bytes, &answer).map_err(|_| problem::store_damaged("a record's fields"))?;
-    *work = bytes.len().max(*work);
-    Ok(bytes)
+    }
 }

@@ -15,12 +15,34 @@ use crate::error::Error;
 use crate::write::{Written, write_in};
 
 impl Book {
-    /// Returns the conflicts, oldest first.
+    /// Returns all conflicts, oldest first. Where there may be many, read them in pages: [`Self::conflicts_after`].
     ///
     /// # Errors
     /// [`Error::Store`] if one does not read.
     pub fn conflicts(&self) -> Result<Vec<(ConflictId, ConflictRow)>, Error> {
         Ok(self.snapshot()?.conflicts()?)
+    }
+
+    /// Returns conflicts, oldest first, at most `limit` of them, after one if one is given: a page of all, or of those in which a
+    /// person has to choose.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn conflicts_after(
+        &self,
+        after: Option<ConflictId>,
+        limit: usize,
+        only_open: bool,
+    ) -> Result<Vec<(ConflictId, ConflictRow)>, Error> {
+        Ok(self.snapshot()?.conflicts_after(after, limit, only_open)?)
+    }
+
+    /// Returns how many conflicts there are, and in how many of them a person has to choose.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn count_conflicts(&self) -> Result<(u64, u64), Error> {
+        Ok(self.snapshot()?.count_conflicts()?)
     }
 
     /// Makes the other side of a settled conflict win, by an op that cites the one that was in it.
@@ -63,8 +85,11 @@ impl Book {
         })
     }
 
-    fn conflict(&self, id: ConflictId) -> Result<ConflictRow, Error> {
-        let found = self.conflicts()?.into_iter().find(|(found, _)| *found == id);
-        Ok(found.map(|(_, row)| row).ok_or(NotPossible::NoSuchConflict(id))?)
+    /// Returns a conflict.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if there is none of this id; [`Error::Store`] if it does not read.
+    pub fn conflict(&self, id: ConflictId) -> Result<ConflictRow, Error> {
+        Ok(self.snapshot()?.conflict(id)?.ok_or(NotPossible::NoSuchConflict(id))?)
     }
 }

@@ -11,7 +11,7 @@ use fieldbook_core::rules::discard::{discard, given_up};
 use fieldbook_core::rules::isolated::{isolated, isolated_unit, take_out};
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
 use fieldbook_core::rules::retry::{retry, try_at_once};
-use fieldbook_core::rules::status::Stopped;
+use fieldbook_core::rules::status::{Stopped, together};
 use fieldbook_core::rules::undo::{annul, compensate};
 use fieldbook_core::{Fields, OpId, OpPlace, RecordKey};
 use fieldbook_projections::{LogView, Tables};
@@ -20,7 +20,6 @@ use super::{decide, tail_ops};
 use crate::book::Book;
 use crate::error::Error;
 use crate::inspect::Inspector;
-use crate::status::open_conflicts;
 use crate::sync::text_item;
 use crate::write::{Written, write_in, write_on};
 use crate::writer::Session;
@@ -65,12 +64,21 @@ impl Book {
         })
     }
 
-    /// Returns the dead letters, oldest first.
+    /// Returns all dead letters, oldest first. Where there may be many, read them in pages: [`Self::dead_letters_after`].
     ///
     /// # Errors
     /// [`Error::Store`] if one does not read.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetterRow>, Error> {
         Ok(self.snapshot()?.dead_letters()?)
+    }
+
+    /// Returns dead letters in the order of their ops' ids, which is nearly that in which they were made: a page of at most `limit`,
+    /// after that of an op if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn dead_letters_after(&self, after: Option<OpId>, limit: usize) -> Result<Vec<DeadLetterRow>, Error> {
+        Ok(self.snapshot()?.dead_letters_after(after, limit)?)
     }
 
     /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What
@@ -80,7 +88,6 @@ impl Book {
     /// # Errors
     /// [`Error::NotPossible`] if one of them is neither; then nothing is done.
     pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
-        let open = open_conflicts(&self.conflicts()?);
         self.shared.write_in_turn(move |session| {
             let (units, others) = isolated(session.tail, &session.touched(), &ops);
             let mut decisions = Vec::new();
@@ -90,8 +97,8 @@ impl Book {
             }
             let letters = others.into_iter().map(|op| Ok((op, session.tables.dead_letter(&op)?)));
             let letters = letters.collect::<Result<Vec<_>, Error>>()?;
-            let parks = session.tables.state()?.parks;
-            decisions.extend(retry(session.tail, Stopped { parks: &parks, open: &open }, letters)?);
+            let stopped = stopped(session, &ops)?;
+            decisions.extend(retry(session.tail, &stopped, letters)?);
             decide(session, Verb::Retry, decisions, Items::default())
         })
     }
@@ -104,7 +111,6 @@ impl Book {
     /// [`Error::NotPossible`] if one of them waits for no such decision; then nothing is done.
     pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
         let reason = reason.to_owned();
-        let open = open_conflicts(&self.conflicts()?);
         self.shared.write_in_turn(move |session| {
             let (tail, touched) = (session.tail, session.touched());
             let mut decisions = Vec::new();
@@ -112,9 +118,8 @@ impl Book {
                 let row = session.tables.unit(&found.unit)?;
                 decisions.extend(row.into_iter().flat_map(|row| take_out(found, &row, &ops)));
             }
-            let parks = session.tables.state()?.parks;
-            let stopped = Stopped { parks: &parks, open: &open };
-            let given_up = given_up(tail, &touched, stopped, &ops, |key, place| hold(session, key, place))?;
+            let stopped = stopped(session, &ops)?;
+            let given_up = given_up(tail, &touched, &stopped, &ops, |key, place| hold(session, key, place))?;
             let rows = record_rows(session, given_up.iter().map(|given_up| &given_up.key))?;
             decisions.extend(discard(&given_up, &rows, |place| tail.unit_of(place).is_some()));
             let (items, reason) = text_item(session, &reason);
@@ -168,6 +173,19 @@ impl Book {
             Ok(())
         })
     }
+}
+
+/// Reads what is parked of some ops and of those that may go with them, and which of these have an open conflict.
+fn stopped(session: &mut Session<'_>, ops: &[OpId]) -> Result<Stopped, Error> {
+    let (tail, mut stopped) = (session.tail, Stopped::default());
+    for (_, row) in ops.iter().flat_map(|op| together(tail, op)) {
+        let Some(parked) = session.tables.park_of(&row.op)? else { continue };
+        if session.tables.open_conflict(&row.key, &row.op)?.is_some() {
+            stopped.open.insert(row.op);
+        }
+        stopped.parks.insert(row.op, parked.code);
+    }
+    Ok(stopped)
 }
 
 /// Reads the rows of records.

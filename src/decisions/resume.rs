@@ -63,6 +63,6 @@ impl Book {
 }
 
 fn go_on(session: &mut Session<'_>, change: Change<'_>) -> Result<(), Error> {
-    let decisions = resume(&session.tables.state()?, change);
+    let decisions = resume(&session.tables.state()?, session.tail, change);
     if decisions.is_empty() { Ok(()) } else { decide(session, Verb::Resume, decisions, Items::default()) }
 }

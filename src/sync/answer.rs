@@ -32,7 +32,7 @@ impl Shared {
         self.write_in_turn(move |session| {
             let before = match session.tables.state()?.server_time {
                 Some((server, _)) => Some(server),
-                None => entries_from(session.entries(), Seq::ZERO)
+                None => entries_from(session.entries()?, Seq::ZERO)
                     .next()
                     .transpose()?
                     .map(|entry| entry.header.wall),
@@ -54,7 +54,7 @@ impl Shared {
     /// The server knows another continuation of this log: the file is a copy. It goes on as a new life, with nothing lost.
     pub(super) fn start_epoch(&self, anchored: Receipt) -> Result<(), Error> {
         self.write_in_turn(move |session| {
-            let known = entries_from(session.entries(), anchored.seq).next().transpose()?;
+            let known = entries_from(session.entries()?, anchored.seq).next().transpose()?;
             if known.is_some_and(|entry| entry.hash == anchored.hash) {
                 // The head that the server has is of this very log: the verdict is on a request from before that left.
                 return Ok(());
@@ -87,6 +87,7 @@ pub(super) fn take(
 ) -> Result<Took, Error> {
     let (schema, now, last) =
         (session.schema, session.now.wall, session.head().map_or(Hlc::ZERO, |head| head.hlc));
+    session.tables.reserve(answer.changes.len());
     let answered = {
         let (mut view, randomness) = session.view();
         take_answer(&mut view, schema, answer, now, randomness)?
@@ -108,10 +109,10 @@ pub(super) fn take(
     if !decisions.is_empty() {
         drafts.push(Draft { meta: Meta::Control(Control::Decided(decisions)), items: decision_items });
     }
-    if drafts.iter().any(|draft| draft.check().is_err()) {
+    let Ok(drafts) = drafts.into_iter().map(Draft::checked).collect::<Result<Vec<_>, _>>() else {
         let taken = Taken { misbehaved: Some("too_much_to_store"), ..Taken::default() };
         return Ok(Took { taken, passed_over: true });
-    }
+    };
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     for (number, draft) in drafts.into_iter().enumerate() {
         let hlc = if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };

@@ -194,13 +194,12 @@ impl Shared {
         }
         let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
         loop {
-            let plan = if ask.push {
-                self.plan(&self.tail(), ask.batch_ops, ask.batch_bytes)
-            } else {
-                Plan::default()
-            };
+            let plan = if ask.push { self.plan_next(ask) } else { Plan::default() };
             self.review_plan(&plan);
             self.note_held(&plan);
+            if plan.unfinished && plan.groups.is_empty() && plan.again.is_empty() {
+                continue;
+            }
             let (cursors, others) = self.position()?;
             if plan.groups.is_empty() && plan.again.is_empty() {
                 return if ask.pull && !self.is_parked(ask.first) {
@@ -210,10 +209,8 @@ impl Shared {
                     Ok(Next::Idle { next_wake: plan.wake })
                 };
             }
-            let (ask, unmetered, known) = (ask.clone(), self.connectivity.is_unmetered(), self.too_large());
-            let Planned { request, too_large } = self.write_in_turn(move |session| {
-                request_with_units(session, &ask, unmetered, cursors, page_limit, &known)
-            })?;
+            let Planned { request, too_large } =
+                self.write_in_turn(move |session| request_with_units(session, plan, cursors, page_limit))?;
             self.note_too_large(too_large);
             if !request.units.is_empty() {
                 let (device_key, others) = (self.device_key, Some(others));
@@ -299,7 +296,7 @@ impl Shared {
 
     /// Appends decisions that are not decided already.
     pub(crate) fn decide(&self, decisions: Vec<Decision>) -> Result<(), Error> {
-        let news = only_news(&self.state(), decisions);
+        let news = only_news(&self.state(), &self.tail(), decisions);
         if news.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{ParkScope, Receipt};
+use fieldbook_core::entry::Receipt;
 use fieldbook_core::limits;
 use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, PROTOCOL, Unit};
@@ -11,16 +11,15 @@ use fieldbook_core::rules::View;
 use fieldbook_core::rules::belonging::is_behind;
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::group::Group;
-use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
+use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::rules::upcast::is_due;
-use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpId, RecordKey, RequestId, Seq, UnitId};
+use fieldbook_core::tail::Tail;
+use fieldbook_core::{Actor, Cursor, EntityType, Hlc, OpPlace, RecordKey, RequestId, Seq, UnitId};
 use fieldbook_projections::Tables;
-use fieldbook_transport::Ask;
 
 use super::identity;
 use crate::book::{Shared, read};
 use crate::error::Error;
-use crate::inspect::Inspector;
 use crate::maintain::upcast_ops;
 use crate::writer::Session;
 
@@ -93,23 +92,16 @@ pub(super) struct Planned {
     pub(super) too_large: Vec<RecordKey>,
 }
 
-/// Plans again on the tail as this round has it (what was planned on may have been undone meanwhile), freezes new units,
-/// finds those under way again, and builds the request.
+/// Freezes what was planned, finds the units that go again, and builds the request. The plan was made without keeping anybody
+/// from writing, so that groups which no longer stand as they were planned are left out.
 pub(super) fn request_with_units(
     session: &mut Session<'_>,
-    ask: &Ask,
-    unmetered: bool,
+    plan: Plan,
     cursors: BTreeMap<EntityType, Cursor>,
     page_limit: u32,
-    too_large: &BTreeSet<RecordKey>,
 ) -> Result<Planned, Error> {
-    let state = session.tables.state()?;
-    let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
-    let inspector = Inspector::new(session.view().0, schema, too_large);
-    let input = PlanInput::unbounded(tail, schema, &state.parks, &actor, now, &inspector);
-    let (batch_ops, batch_bytes) = (ask.batch_ops, ask.batch_bytes);
-    let Plan { mut groups, again, .. } = plan(&PlanInput { batch_ops, batch_bytes, unmetered, ..input });
-    drop(inspector);
+    let Plan { mut groups, mut again, .. } = plan;
+    again.retain(|id| session.tail.unit(id).is_some_and(|unit| unit.actor == session.actor));
     // Found again before anything is written: if one of them is damaged, this round has nothing to take back.
     let mut sending = Sending::default();
     sending.add(session, &again)?;
@@ -117,7 +109,9 @@ pub(super) fn request_with_units(
     // behind it waits for the next plan.
     let touched = session.touched();
     keep_up_to_the_first_that_goes_out(&mut groups, |group| {
-        !group.records.iter().flat_map(|(_, places)| places).any(|place| touched.contains(place))
+        let mut places = group.records.iter().flat_map(|(_, places)| places);
+        let is_untouched = !places.any(|place| touched.contains(place));
+        is_untouched && group.actor == session.actor && stands_as_planned(session.tail, group)
     });
     // What was made under an older schema version, and was under way when the book was opened.
     let places = groups.iter().flat_map(|group| &group.records);
@@ -125,11 +119,13 @@ pub(super) fn request_with_units(
     let old: Vec<_> = places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
     if !old.is_empty() {
         upcast_ops(session, &old)?;
-        let parks = session.tables.state()?.parks;
-        let is_parked = |op: &OpId| parks.iter().any(|(scope, _)| *scope == ParkScope::Op(*op));
+        let mut parked = BTreeSet::new();
+        for (_, place) in &old {
+            let Some(row) = session.tail.op(*place) else { continue };
+            parked.extend(session.tables.park_of(&row.op)?.map(|_| *place));
+        }
         keep_up_to_the_first_that_goes_out(&mut groups, |group| {
-            let places = group.records.iter().flat_map(|(_, places)| places);
-            !places.filter_map(|place| session.tail.op(*place)).any(|row| is_parked(&row.op))
+            !group.records.iter().flat_map(|(_, places)| places).any(|place| parked.contains(place))
         });
     }
     let mut new = Vec::new();
@@ -191,20 +187,34 @@ fn keep_up_to_the_first_that_goes_out(groups: &mut Vec<Group>, stays: impl Fn(&G
     groups.truncate(most);
 }
 
+/// Returns whether the ops of a group are what waits of their records first, and nothing stops any of them: as when it was planned.
+fn stands_as_planned(tail: &Tail, group: &Group) -> bool {
+    let taken_over = |place: OpPlace| tail.unit_of(place) == group.replaces;
+    let waits = |place: &OpPlace| {
+        let row = tail.op(*place);
+        row.is_some_and(|row| tail.park_of(&row.op).is_none()) && !tail.is_dead(*place)
+    };
+    group.records.iter().all(|(key, places)| {
+        let waiting = tail.ops_of(key).filter(|place| !tail.is_dead(*place)).take(places.len());
+        let free = |place: &OpPlace| tail.unit_of(*place).is_none() || taken_over(*place);
+        waiting.eq(places.iter().copied()) && places.iter().all(|place| waits(place) && free(place))
+    })
+}
+
 /// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.
-fn claim(session: &Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
+fn claim(session: &mut Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
     let Some(head) = session.head() else { return Ok(None) };
     let Some(anchor) = state.anchor else {
         // The server takes the first head that it sees of an epoch as given. It may have seen one, and its answer was lost.
         let most = limits::ANCHOR_DIGESTS as u64;
         let from = head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
-        let entries = entries_from(session.entries(), Seq::new(from));
+        let entries = entries_from(session.entries()?, Seq::new(from));
         let contents = entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;
         return Ok(Some(HeadClaim { anchor: None, contents, seq: head.seq, hash: head.hash }));
     };
     let mut contents = Vec::new();
     let mut last = anchor;
-    for entry in entries_from(session.entries(), anchor.seq.next()).take(limits::ANCHOR_DIGESTS) {
+    for entry in entries_from(session.entries()?, anchor.seq.next()).take(limits::ANCHOR_DIGESTS) {
         let entry = entry?;
         contents.push(entry.content);
         last = Receipt { seq: entry.header.seq, hash: entry.hash };

@@ -114,8 +114,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
-    let mut conflicts = look(&args.book)?.conflicts()?;
-    conflicts.retain(|(_, row)| row.open || !args.open);
+    let conflicts = look(&args.book)?.conflicts_after(None, usize::MAX, args.open)?;
     if args.json {
         return conflicts.iter().try_for_each(|(id, row)| output.json(&json::conflict(*id, row)));
     }
@@ -137,8 +136,8 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let found = book.conflicts()?.into_iter().find(|(id, _)| *id == args.id);
-    let Some((id, conflict)) = found else {
+    let (id, found) = (args.id, book.snapshot()?.conflict(args.id)?);
+    let Some(conflict) = found else {
         return Err(Failure::new(format!("there is no conflict {}", args.id))
             .hint("these are those that there are:")
             .advise(Advice::default().run(["conflicts", "list", BOOK])));
@@ -217,8 +216,7 @@ fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
     };
     let book = open_for(&args.book, args.id, &args.writer)?;
     book.resolve(args.id, choice)?;
-    let settled = book.conflicts()?.into_iter().find(|(id, _)| *id == args.id);
-    let outcome = settled.map(|(_, row)| words::outcome(&row)).unwrap_or_default();
+    let outcome = words::outcome(&book.conflict(args.id)?);
     book.close()?;
     writeln!(output, "settled {}: {outcome}", args.id)?;
     Ok(())
@@ -240,8 +238,7 @@ fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
 /// Opens a book to settle one of its conflicts, as whoever made the change that is in it.
 fn open_for(path: &Path, id: ConflictId, writer: &Writer) -> Result<Book, Failure> {
     let book = writer.open(path)?;
-    let found = book.conflicts()?.into_iter().find(|(found, _)| *found == id);
-    if let Some((_, conflict)) = found {
+    if let Some(conflict) = book.snapshot()?.conflict(id)? {
         writer.act_for(&book, conflict.op.place)?;
     }
     Ok(book)

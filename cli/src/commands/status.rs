@@ -70,8 +70,8 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
 fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result<(), Failure> {
     let status = book.status();
     let state = book.snapshot()?.state()?;
-    let conflicts = book.conflicts()?;
-    let open = conflicts.iter().filter(|(_, row)| row.open).count();
+    let (conflicts, open) = book.count_conflicts()?;
+    let parked_ops = book.parked_ops();
     let cursors = book.synced_at()?;
     let head = book.head()?;
     if as_json {
@@ -94,7 +94,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
             "state": words::sync_state_name(&status.state),
             "pending": status.pending,
             "dead_letters": status.dead_letters,
-            "conflicts": conflicts.len(),
+            "conflicts": conflicts,
             "open_conflicts": open,
             "synced_at": json::moment(status.synced_at),
             "server": state.server.map(|(server, _)| server),
@@ -105,6 +105,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
             "anchored": state.anchor,
             "entities": entities,
             "parks": parks,
+            "parked_ops": parked_ops,
         }));
     }
     let mut listing = Listing::new(&["book", ""]).wrapped();
@@ -118,7 +119,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     row!(listing, "state", Text::toned(said, tone));
     row!(listing, "ops owed", number(status.pending, Tone::Waiting));
     row!(listing, "dead letters", number(status.dead_letters, Tone::Bad));
-    let conflicts = match (conflicts.len() as u64, open) {
+    let conflicts = match (conflicts, open) {
         (0, _) => "none".to_owned(),
         (all, 0) => format!("{all}, settled"),
         (all, open) => format!("{all}, {open} to settle"),
@@ -128,6 +129,10 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     for (scope, code) in &state.parks {
         row!(listing, "parked", Text::toned(words::park(scope, code), Tone::Bad));
     }
+    for (reason, ops) in &parked_ops {
+        let parked = format!("{}, since {}", count(*ops, "op"), words::of_the_book(reason));
+        row!(listing, "parked", Text::toned(parked, Tone::Bad));
+    }
     for other in book.servers_to_accept() {
         row!(listing, "may be accepted", other);
     }
@@ -136,7 +141,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
         row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
     }
     let log =
-        format!("{}, {} in use", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
+        format!("{}, {} on disk", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
     row!(listing, "log", log);
     let anchor = state.anchor.map_or_else(
         || "nothing yet".to_owned(),

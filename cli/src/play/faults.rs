@@ -114,9 +114,9 @@ impl Faulty {
         }
     }
 
-    /// Ends all trouble.
-    pub(super) fn heal(&self) {
-        self.healed.store(true, Ordering::SeqCst);
+    /// Ends all trouble, or lets it go on.
+    pub(super) fn heal(&self, healed: bool) {
+        self.healed.store(healed, Ordering::SeqCst);
     }
 
     /// Returns whether the last exchange was made to go wrong.

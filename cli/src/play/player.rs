@@ -132,11 +132,19 @@ impl Player {
             self.world.advance_to(push_at);
         }
         self.send(author, &book, ops, push_only).await?;
+        if !push_only && self.syncer.link.faults().is_some() {
+            // What its author had seen is the stream's word, so that no old or lost answer may keep it from the device.
+            self.syncer.link.heal(true);
+            let pull = RunOptions { pull_only: true, ..RunOptions::default() };
+            let pulled = self.syncer.sync(&book, self.fleet.clock(author)?, &pull).await;
+            self.syncer.link.heal(false);
+            pulled?;
+        }
         for owed in leaving {
             if owed.late.is_empty() {
                 continue;
             }
-            // The device has pulled with the push, so that it now has what its author had seen.
+            // The device has pulled, so that it now has what its author had seen.
             let mutations = self.stream.mutations(owed.transaction)?;
             self.fleet.device(author)?.clock.set(write_at);
             let ops = write_late(&book, mutations, owed.late, &mut self.writes)
@@ -198,7 +206,7 @@ impl Player {
         let mut ending = Ending::default();
         self.world.advance(Duration::from_secs(60));
         let drained = self.drain(&mut ending).await?;
-        self.syncer.link.heal();
+        self.syncer.link.heal(true);
         let Some(reader) = self.stream.authors.first().cloned() else {
             return Err(Failure::new("a play without authors has no end"));
         };

@@ -52,9 +52,9 @@ impl Link {
         Self { remote, faulty, world, device: Arc::default() }
     }
 
-    /// Ends all trouble.
-    pub(super) fn heal(&self) {
-        self.faulty.iter().for_each(|faulty| faulty.heal());
+    /// Ends all trouble, or lets it go on.
+    pub(super) fn heal(&self, healed: bool) {
+        self.faulty.iter().for_each(|faulty| faulty.heal(healed));
     }
 
     /// Returns what went wrong, if anything was to.

@@ -170,10 +170,12 @@ fn is_same(image: &Fields, name: &str, patch: &Fields) -> bool {
 }
 
 fn apply(image: &mut Option<Fields>, mutation: &Mutation) {
+    // What was made of values has no fault that text could have.
+    let said = || mutation.fields.to_fields().unwrap_or_default();
     match mutation.kind {
         OpKind::Delete => *image = None,
-        OpKind::Update => image.get_or_insert_default().apply(&mutation.fields),
-        OpKind::Create | OpKind::Replace => *image = Some(mutation.fields.clone().into_image()),
+        OpKind::Update => image.get_or_insert_default().apply(&said()),
+        OpKind::Create | OpKind::Replace => *image = Some(said().into_image()),
     }
 }
 

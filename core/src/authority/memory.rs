@@ -114,8 +114,12 @@ impl AuthorityRead for MemoryAuthority {
         Ok(self.anchors.get(&(*device, *epoch)).cloned().unwrap_or_default())
     }
 
-    fn entities(&self) -> Result<Vec<EntityType>, Infallible> {
-        Ok(self.feeds.keys().cloned().collect())
+    fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, Infallible> {
+        let changed = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| feed.last_key_value().is_some_and(|((last, _), _)| *last > commit));
+        Ok(changed.map(|(entity, _)| entity.clone()).collect())
     }
 
     fn feed(

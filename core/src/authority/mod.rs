@@ -46,7 +46,7 @@ use crate::fields::InvalidFields;
 use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::Version;
-use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome};
+use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome};
 use crate::time::WallTime;
 
 use device::Device;
@@ -169,7 +169,8 @@ pub fn exchange<S: AuthorityState>(
 /// Checks a request, anchors its head and applies its units.
 ///
 /// # Errors
-/// [`ExchangeError`]; the transaction around `state` is then to be given up.
+/// [`ExchangeError::Refused`]: nothing was written, so that others may share the transaction. After any other error the
+/// transaction around `state` is to be given up.
 pub fn accept<S: AuthorityState>(
     state: &mut S,
     request: &ExchangeRequest,
@@ -182,11 +183,13 @@ pub fn accept<S: AuthorityState>(
     if accepted.for_another_life {
         return Ok(accepted);
     }
-    if let Device::New(fingerprint) = device::know(state, request)? {
+    // Whatever refuses comes before the first write.
+    let device = device::know(state, request)?;
+    let verdict = judge_head(state, request)?;
+    if let Device::New(fingerprint) = device {
         state.set_device_key(&request.device, &fingerprint).map_err(ExchangeError::State)?;
         accepted.wrote = true;
     }
-    let verdict = judge_head(state, request)?;
     match verdict {
         Some(head::Verdict::Forked(anchored)) => {
             accepted.forked = Some(anchored);
@@ -245,11 +248,29 @@ pub fn answer<S: AuthorityRead>(
     quota: &Quota,
     accepted: Accepted,
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
+    let mut changes = Vec::new();
+    let answer = answer_by_change(state, request, now, quota, accepted, |change| changes.push(change))?;
+    Ok(ExchangeAnswer { changes, ..answer })
+}
+
+/// Does what [`answer`] does, but hands each change of the page on as it is read, and returns the answer without them: one that
+/// writes them at once has only one of them in memory.
+///
+/// # Errors
+/// [`ExchangeError`]; what was handed on is then void.
+pub fn answer_by_change<S: AuthorityRead>(
+    state: &S,
+    request: &ExchangeRequest,
+    now: WallTime,
+    quota: &Quota,
+    accepted: Accepted,
+    take: impl FnMut(Change),
+) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
     // Whoever holds a forked log has to decide first which life of it this is.
     let page = if accepted.forked.is_some() || accepted.for_another_life {
         page::Page::default()
     } else {
-        page::read(state, request, quota, &accepted.own)?
+        page::read(state, request, quota, &accepted.own, take)?
     };
     let (server, server_epoch) = state.identity().map_err(ExchangeError::State)?;
     let now = server_time(state, now)?;
@@ -262,7 +283,7 @@ pub fn answer<S: AuthorityRead>(
         tenant: state.tenant().map_err(ExchangeError::State)?,
         server_time: now,
         outcomes: accepted.outcomes,
-        changes: page.changes,
+        changes: Vec::new(),
         cursors: page.cursors,
         others: page.others,
         more: page.more,

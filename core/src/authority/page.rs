@@ -12,10 +12,9 @@ use crate::names::{EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
 use crate::protocol::{Change, ExchangeRequest, RecordSize};
 
-/// What one answer brings of the feed.
+/// What one answer says of the feed beside the changes.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    pub(super) changes: Vec<Change>,
     pub(super) cursors: BTreeMap<EntityType, Cursor>,
     pub(super) others: Option<Cursor>,
     pub(super) more: bool,
@@ -31,33 +30,42 @@ fn cursor(commit: Version) -> Result<Cursor, Refusal> {
     Cursor::new(commit.number().to_be_bytes().to_vec()).map_err(|_| Refusal::bad_cursor())
 }
 
-/// Reads a page. Records that are as the request's own units left them (`own`) are passed over.
+/// Reads a page and hands each change on as it comes, so that nobody has to hold all of them. Records that are as the request's
+/// own units left them (`own`) are passed over.
 pub(super) fn read<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,
     quota: &Quota,
     own: &BTreeMap<RecordKey, Version>,
+    mut take: impl FnMut(Change),
 ) -> Result<Page, ExchangeError<S::Error>> {
     let mut page = Page::default();
     let limit = usize::try_from(request.page_limit.min(quota.page_changes)).unwrap_or(usize::MAX);
     if limit == 0 {
+        // Nothing was looked at: who asked for a page asks again.
+        page.more = request.page_limit > 0;
         return Ok(page);
     }
-    let entities = state.entities().map_err(ExchangeError::State)?;
     let others = match &request.others {
         Some(cursor) if !cursor.as_bytes().is_empty() => position(cursor)?,
         _ => Version::default(),
     };
+    // Only what has something new is opened: a tenant may have a thousand types.
+    let mut earliest = others;
+    for place in request.cursors.values() {
+        earliest = earliest.min(position(place)?);
+    }
+    let entities = state.entities_after(earliest).map_err(ExchangeError::State)?;
     let open = |state, entity, from| S::feed(state, entity, from);
     let mut merged = Merged::new(state, open, entities.len());
     for entity in &entities {
         let after = request.cursors.get(entity).map_or(Ok(others), position)?;
         merged.begin(entity, after).map_err(ExchangeError::State)?;
     }
-    let (mut size, mut commit) = (RecordSize::default(), Version::default());
+    let (mut count, mut size, mut commit) = (0, RecordSize::default(), Version::default());
     let mut positions = BTreeMap::new();
     while let Some(next) = merged.commit() {
-        let is_full = page.changes.len() >= limit || is_full(size, quota);
+        let is_full = count >= limit || is_full(size, quota);
         if next != commit && is_full {
             page.more = true;
             break;
@@ -75,8 +83,9 @@ pub(super) fn read<S: AuthorityRead>(
                 // Only a commit from before the stamps were counted is that large. A record without them can be read.
                 change.older.clear();
             }
+            count += 1;
             size += change.size();
-            page.changes.push(change);
+            take(change);
         }
     }
     if request.others.is_some() {

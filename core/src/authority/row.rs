@@ -1,7 +1,7 @@
 //! One record at the server, and what a change makes of it.
 //!
-//! Each field has a stamp: when it was last edited, and by which op. The server joins: in each field the greater stamp stands
-//! ([`crate::record::join`]). Most fields of most records share one stamp, the record's; only the others are kept.
+//! Each field has a stamp: when it was last edited, and by which op. The server joins as a device does
+//! ([`crate::record::Registers`]): in each field the greater stamp stands. Most fields of most records share one stamp, the record's; only the others are kept.
 
 use super::state::RowPlace;
 use crate::fields::{FieldsJson, InvalidFields};
@@ -10,7 +10,7 @@ use crate::names::{RecordId, RecordKey};
 use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::protocol::{Change, Measured, RecordSize, UnitChange};
-use crate::record::{Before, EditStamp, FieldStamps, FieldWrites, Joined, WriteStamps, join};
+use crate::record::{EditStamp, FieldWrites, Life, Registers, Writes};
 use crate::time::Hlc;
 
 /// One record at the server.
@@ -106,11 +106,11 @@ impl Row {
         }
     }
 
-    /// Takes the stamps of the row apart.
-    fn stamps(&self) -> Result<Before, InvalidFields> {
-        let Some(image) = &self.fields else { return Ok(Before::Deleted(self.stamp())) };
-        let names = image.names()?.into_iter().map(|(name, _)| name);
-        Ok(Before::There(FieldStamps::of(self.stamp(), &self.older, self.floor, names)))
+    /// Takes the stamps of the row apart. Of a field only whether there is one: the values stay text.
+    fn registers(&self) -> Result<Registers<bool>, InvalidFields> {
+        let Some(image) = &self.fields else { return Ok(Registers::deleted(self.stamp())) };
+        let names = image.names()?.into_iter().map(|(name, _)| (name, true));
+        Ok(Registers::of(self.stamp(), &self.older, self.floor, names))
     }
 }
 
@@ -131,12 +131,12 @@ impl Met {
         !place.is_deleted && change.kind != OpKind::Delete
     }
 
-    fn before(&self) -> Result<Before, InvalidFields> {
+    fn before(&self) -> Result<Registers<bool>, InvalidFields> {
         Ok(match self {
-            Self::Never => Before::Never,
-            Self::Stamp(place) if place.is_deleted => Before::Deleted(place.stamp),
-            Self::Stamp(place) => Before::There(FieldStamps::only(place.stamp, None)),
-            Self::Row(row) => row.stamps()?,
+            Self::Never => Registers::default(),
+            Self::Stamp(place) if place.is_deleted => Registers::deleted(place.stamp),
+            Self::Stamp(place) => Registers::of(place.stamp, &[], None, []),
+            Self::Row(row) => row.registers()?,
         })
     }
 
@@ -171,40 +171,70 @@ pub(super) enum Effect {
 
 /// Joins a change with what it meets. The caller has checked that it may.
 pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result<Effect, InvalidFields> {
-    let names = change.fields.as_ref().map_or_else(|| Ok(Vec::new()), FieldsJson::names)?;
-    let write = write_of(change, &names);
     let before = met.before()?;
-    let is_known = write.is_all_in(&before);
-    let row = |stamp: EditStamp, older, floor, fields| {
-        let EditStamp { edited_at, op } = stamp;
-        let Placing { version, index } = placing;
-        Effect::Row(Row { version, index, edited_at, op, older, floor, fields })
+    let (names, writes) = writes(&before, change)?;
+    let mut after = before.clone();
+    after.join(&writes);
+    if after == before {
+        return Ok(Effect::Nothing { is_known: are_all_in(&before, change, &names, &writes) });
+    }
+    after.forget_oldest_removed();
+    let is_new = !before.is_live();
+    let image = if after.is_live() {
+        let stands = |name: &str| is_new || after.stamp_of(name) > before.stamp_of(name);
+        let left_out: Vec<_> = names.into_iter().filter(|name| !stands(name)).collect();
+        let is_there = |registers: &Registers<bool>, name: &str| {
+            registers.fields.get(name).is_some_and(|field| field.value)
+        };
+        let goes = |name: &&String| is_there(&before, name) && !is_there(&after, name);
+        let taken_away: Vec<_> = before.fields.keys().filter(goes).cloned().collect();
+        // Patched as text: the writer of the store waits for this, and a small patch may be of a large record.
+        let fields = change.fields.clone().unwrap_or_default().without(&left_out)?;
+        Some(match met.image().filter(|_| !is_new) {
+            Some(image) => image.patched(&fields)?.without(&taken_away)?,
+            None => fields.into_image()?,
+        })
+    } else {
+        None
     };
-    Ok(match join(before, &write) {
-        Joined::AsBefore => Effect::Nothing { is_known },
-        Joined::Deleted(stamp) => row(stamp, Vec::new(), None, None),
-        Joined::There { stamps, is_new, left_out, taken_away } => {
-            let fields = change.fields.clone().unwrap_or_default();
-            // Patched as text: the writer of the store waits for this, and a small patch may be of a large record.
-            let fields = fields.without(&left_out)?;
-            let image = match met.image().filter(|_| !is_new) {
-                Some(image) => image.patched(&fields)?.without(&taken_away)?,
-                None => fields.into_image()?,
-            };
-            let (stamp, older, floor) = stamps.into_parts();
-            row(stamp, older, floor, Some(image))
-        }
-    })
+    let (Placing { version, index }, EditStamp { edited_at, op }) = (placing, after.stamp);
+    let floor = Some(after.floor).filter(|floor| *floor != EditStamp::NEVER);
+    Ok(Effect::Row(Row { version, index, edited_at, op, older: after.older(), floor, fields: image }))
 }
 
 /// Returns whether a record has all that a change writes, by its very stamps.
 pub(super) fn is_known(row: &Row, change: &UnitChange) -> Result<bool, InvalidFields> {
-    let names = change.fields.as_ref().map_or_else(|| Ok(Vec::new()), FieldsJson::names)?;
-    Ok(write_of(change, &names).is_all_in(&row.stamps()?))
+    let before = row.registers()?;
+    let (names, writes) = writes(&before, change)?;
+    Ok(are_all_in(&before, change, &names, &writes))
 }
 
-fn write_of<'a>(change: &'a UnitChange, fields: &'a [(String, bool)]) -> WriteStamps<'a> {
-    WriteStamps { kind: change.kind, stamp: change.stamp(), older: &change.older, fields }
+/// Returns the fields that a change names, and what it writes.
+fn writes(
+    before: &Registers<bool>,
+    change: &UnitChange,
+) -> Result<(Vec<String>, Writes<bool>), InvalidFields> {
+    let fields = change.fields.as_ref().map_or_else(|| Ok(Vec::new()), FieldsJson::names)?;
+    let names = fields.iter().map(|(name, _)| name.clone()).collect();
+    let fields = fields.into_iter().map(|(name, is_null)| (name, !is_null));
+    Ok((names, before.written(change.kind, change.stamp(), &change.older, fields)))
+}
+
+fn are_all_in(
+    before: &Registers<bool>,
+    change: &UnitChange,
+    names: &[String],
+    writes: &Writes<bool>,
+) -> bool {
+    let is_in =
+        |name: &String| writes.fields.get(name).is_some_and(|field| field.stamp == before.stamp_of(name));
+    match before.life {
+        // What names no field is known by the record's own stamp.
+        Life::Live if change.kind != OpKind::Delete && !names.is_empty() => names.iter().all(is_in),
+        Life::Live => change.kind != OpKind::Delete && before.stamp == change.stamp(),
+        Life::Deleted => change.kind == OpKind::Delete && before.stamp == change.stamp(),
+        Life::Unknown => false,
+    }
 }
 
 #[cfg(test)]

@@ -82,11 +82,11 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Self::Error>;
 
-    /// Returns the entity types that the tenant has records of.
+    /// Returns the entity types of which a record changed after a commit; others may be among them.
     ///
     /// # Errors
     /// If the store failed.
-    fn entities(&self) -> Result<Vec<EntityType>, Self::Error>;
+    fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, Self::Error>;
 
     /// Returns the records of an entity type that changed in a commit or after it, from one of its changes on, each once, at
     /// its latest change, in the order of commits and within a commit in the order of its changes.

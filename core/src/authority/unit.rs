@@ -8,7 +8,7 @@
 //!   anything else          differs   stale             stale     stale
 //! ```
 //!
-//! Joined: in each field the greater stamp stands ([`crate::record::join`]). A record of which nothing changes by that keeps its
+//! Joined: in each field the greater stamp stands ([`crate::record::Registers`]). A record of which nothing changes by that keeps its
 //! version, and a unit that changes no record makes no commit. A unit whose writes are all there already is a duplicate, whatever
 //! its bases are.
 //!

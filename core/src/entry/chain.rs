@@ -16,36 +16,103 @@ const LINK: &[u8] = b"fieldbook/1/link\0";
 
 /// Commits to an erasable value.
 pub fn commitment(salt: &[u8; 16], bytes: &[u8]) -> Hash {
+    let mut said = Said::of(ITEM);
+    said.add(salt);
+    said.add(&length(bytes));
+    said.add(bytes);
+    said.hash()
+}
+
+/// Commits to an erasable value as it is laid out in an entry: salt, length, bytes.
+pub(super) fn commitment_of_stored(stored: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(ITEM);
-    hasher.update(salt);
-    hasher.update(&length(bytes));
-    hasher.update(bytes);
+    hasher.update(stored);
     Hash::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// The hash of what an entry says, while the entry is laid out.
+pub(super) struct Content(blake3::Hasher);
+
+impl Content {
+    /// Begins with the header, the meta part and the number of items as they are laid out.
+    pub(super) fn begin(said: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(CONTENT);
+        hasher.update(said);
+        Self(hasher)
+    }
+
+    /// Adds the next item's commitment.
+    pub(super) fn add(&mut self, commitment: &Hash) {
+        self.0.update(commitment.as_bytes());
+    }
+
+    /// Returns the hash.
+    pub(super) fn end(self) -> Hash {
+        Hash::from_bytes(*self.0.finalize().as_bytes())
+    }
 }
 
 /// Hashes what an entry says.
 pub fn content(header: &[u8], meta: &[u8], commitments: impl ExactSizeIterator<Item = Hash>) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(CONTENT);
-    hasher.update(&length(header));
-    hasher.update(header);
-    hasher.update(&length(meta));
-    hasher.update(meta);
-    hasher.update(&u32::try_from(commitments.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for commitment in commitments {
-        hasher.update(commitment.as_bytes());
-    }
-    Hash::from_bytes(*hasher.finalize().as_bytes())
+    let mut said = Said::of(CONTENT);
+    said.add(&length(header));
+    said.add(header);
+    said.add(&length(meta));
+    said.add(meta);
+    said.add(&u32::try_from(commitments.len()).unwrap_or(u32::MAX).to_le_bytes());
+    commitments.for_each(|commitment| said.add(commitment.as_bytes()));
+    said.hash()
 }
 
 /// Links an entry to the one before it.
 pub fn link(previous: &Hash, content: &Hash) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(LINK);
-    hasher.update(previous.as_bytes());
-    hasher.update(content.as_bytes());
-    Hash::from_bytes(*hasher.finalize().as_bytes())
+    let mut bytes = [0; LINK.len() + 64];
+    let (words, hashes) = bytes.split_at_mut(LINK.len());
+    let (before, after) = hashes.split_at_mut(32);
+    words.copy_from_slice(LINK);
+    before.copy_from_slice(previous.as_bytes());
+    after.copy_from_slice(content.as_bytes());
+    Hash::from_bytes(*blake3::hash(&bytes).as_bytes())
+}
+
+/// What is to be hashed, part by part. It is put together first, as long as it is short: telling a hasher of a few bytes takes
+/// about as long as hashing them.
+struct Said {
+    bytes: [u8; 512],
+    length: usize,
+    /// Of what was too long to be put together. A hasher is large, so it is not carried along where there is none.
+    hasher: Option<Box<blake3::Hasher>>,
+}
+
+impl Said {
+    fn of(domain: &[u8]) -> Self {
+        let mut said = Self { bytes: [0; 512], length: 0, hasher: None };
+        said.add(domain);
+        said
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + part.len()) {
+            place.copy_from_slice(part);
+            self.length += part.len();
+        } else {
+            let (together, _) = self.bytes.split_at(self.length);
+            let hasher = self.hasher.get_or_insert_with(Box::default);
+            hasher.update(together).update(part);
+            self.length = 0;
+        }
+    }
+
+    fn hash(&mut self) -> Hash {
+        let (together, _) = self.bytes.split_at(self.length);
+        let hash = match &mut self.hasher {
+            Some(hasher) => hasher.update(together).finalize(),
+            None => blake3::hash(together),
+        };
+        Hash::from_bytes(*hash.as_bytes())
+    }
 }
 
 /// Follows a chain from a known hash through the contents of the entries after it.
@@ -56,4 +123,30 @@ pub fn extend(from: &Hash, contents: &[Hash]) -> Hash {
 /// Every part is bounded by `limits::ENTRY_BYTES`, far below 2³².
 fn length(bytes: &[u8]) -> [u8; 4] {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_together_first_hashes_as_the_parts_told_one_by_one() {
+        let value: Vec<u8> = (0..=u8::MAX).cycle().take(1_500).collect();
+        // Around the room for what is put together, around a chunk of the hash, and well beyond both.
+        for bytes in
+            (0..1_500).filter(|length| *length < 600 || (1_000..1_060).contains(length) || *length > 1_490)
+        {
+            let (value, _) = value.split_at(bytes);
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(ITEM).update(&[7; 16]).update(&length(value)).update(value);
+            assert_eq!(commitment(&[7; 16], value).as_bytes(), hasher.finalize().as_bytes(), "{bytes} bytes");
+
+            let commitments = [Hash::from_bytes([1; 32]), Hash::from_bytes([2; 32])];
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(CONTENT).update(&length(value)).update(value).update(&length(value)).update(value);
+            hasher.update(&2u32.to_le_bytes()).update(&[1; 32]).update(&[2; 32]);
+            let said = content(value, value, commitments.into_iter());
+            assert_eq!(said.as_bytes(), hasher.finalize().as_bytes(), "twice {bytes} bytes");
+        }
+    }
 }

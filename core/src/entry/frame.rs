@@ -13,7 +13,8 @@
 //!
 //! Numbers are little-endian. Reading never panics and takes no memory that the bytes do not back.
 
-use super::{EntryError, EntryKind, FORMAT, Header, Item, Sealed, chain};
+use super::{EntryError, EntryKind, FORMAT, Header, Item, ItemValue, Sealed, chain};
+use crate::codec::CodecError;
 use crate::ids::Epoch;
 use crate::limits;
 use crate::names::Actor;
@@ -73,7 +74,9 @@ impl<'a> Frame<'a> {
         self.items
             .iter()
             .map(|item| match *item {
-                StoredItem::Present { salt, bytes } => Item::Present { salt: *salt, bytes: bytes.to_vec() },
+                StoredItem::Present { salt, bytes } => {
+                    Item::Present { salt: *salt, value: ItemValue::Bytes(bytes.to_vec()) }
+                }
                 StoredItem::Erased { commitment } => {
                     Item::Erased { commitment: Hash::from_bytes(*commitment) }
                 }
@@ -96,45 +99,71 @@ impl StoredItem<'_> {
     }
 }
 
-/// Lays an entry out and hashes it.
+/// Lays an entry out in one piece of memory, and hashes it there. `meta` writes the meta part.
 pub(super) fn write(
     header: &Header,
-    meta: &[u8],
+    meta: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     items: &[Item],
     previous: &Hash,
 ) -> Result<Sealed, EntryError> {
-    let header = write_header(header);
     let item_bytes: usize = items.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
-    let size = header.len() + meta.len() + item_bytes + 44;
+    let mut bytes = Vec::with_capacity(USUAL_BYTES + item_bytes);
+    block(&mut bytes, |bytes| {
+        write_header(bytes, header);
+        Ok(())
+    })?;
+    block(&mut bytes, |bytes| Ok(meta(bytes)?))?;
+    write_number(&mut bytes, items.len());
+    let size = bytes.len() + item_bytes + 32;
     if size > limits::ENTRY_BYTES {
         return Err(EntryError::TooLarge { bytes: size });
     }
-    let content = chain::content(&header, meta, items.iter().map(Item::commitment));
-    let hash = chain::link(previous, &content);
-    let mut bytes = Vec::with_capacity(size);
-    write_block(&mut bytes, &header);
-    write_block(&mut bytes, meta);
-    write_number(&mut bytes, items.len());
+    let mut content = chain::Content::begin(&bytes);
     for item in items {
         match item {
-            Item::Present { salt, bytes: value } => {
+            Item::Present { salt, value } => {
                 bytes.push(1);
+                let start = bytes.len();
                 bytes.extend_from_slice(salt);
-                write_block(&mut bytes, value);
+                write_number(&mut bytes, value.as_bytes().len());
+                bytes.extend_from_slice(value.as_bytes());
+                content.add(&chain::commitment_of_stored(bytes.get(start..).unwrap_or_default()));
             }
             Item::Erased { commitment } => {
                 bytes.push(0);
                 bytes.extend_from_slice(commitment.as_bytes());
+                content.add(commitment);
             }
         }
     }
+    let content = content.end();
+    let hash = chain::link(previous, &content);
     bytes.extend_from_slice(hash.as_bytes());
     Ok(Sealed { bytes, content, hash })
 }
 
-fn write_header(header: &Header) -> Vec<u8> {
+/// What the header and the meta part of an entry with few ops take.
+const USUAL_BYTES: usize = 320;
+
+/// Writes a length and then what `fill` adds, which the length is of.
+fn block(
+    bytes: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), EntryError>,
+) -> Result<(), EntryError> {
+    let start = bytes.len();
+    write_number(bytes, 0);
+    let filled = bytes.len();
+    fill(bytes)?;
+    // Each part has its own limit, far below 2³².
+    let length = u32::try_from(bytes.len() - filled).unwrap_or(u32::MAX);
+    if let Some(place) = bytes.get_mut(start..filled) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+    Ok(())
+}
+
+fn write_header(bytes: &mut Vec<u8>, header: &Header) {
     let actor = header.actor.as_str().as_bytes();
-    let mut bytes = Vec::with_capacity(43 + actor.len());
     bytes.push(header.format);
     bytes.push(header.kind as u8);
     bytes.extend_from_slice(header.epoch.as_bytes());
@@ -144,7 +173,6 @@ fn write_header(header: &Header) -> Vec<u8> {
     // An actor has at most 128 bytes.
     bytes.push(u8::try_from(actor.len()).unwrap_or(u8::MAX));
     bytes.extend_from_slice(actor);
-    bytes
 }
 
 fn parse_header(bytes: &[u8]) -> Result<Header, EntryError> {
@@ -176,11 +204,6 @@ fn parse_header(bytes: &[u8]) -> Result<Header, EntryError> {
         return Err(reader.fault("the end of the header"));
     }
     Ok(Header { format, kind, epoch, seq, hlc, wall, actor })
-}
-
-fn write_block(bytes: &mut Vec<u8>, block: &[u8]) {
-    write_number(bytes, block.len());
-    bytes.extend_from_slice(block);
 }
 
 fn write_number(bytes: &mut Vec<u8>, number: usize) {

@@ -83,9 +83,8 @@ impl Meta {
 }
 
 // Here and not beside the types: their source text is also built by itself, with another codec (`core/tests/wincode`).
-impl codec::Stored for Meta {
-    const WHAT: &'static str = "the meta part of an entry";
-    const LIMIT: usize = limits::META_BYTES;
+codec::stored_by_members! {
+    Meta => "the meta part of an entry", at most limits::META_BYTES;
 }
 
 const _: () = assert!(codec::is_part::<Decision>());
@@ -121,7 +120,7 @@ pub enum Item {
         /// Sixteen random bytes.
         salt: [u8; 16],
         /// The value.
-        bytes: Vec<u8>,
+        value: ItemValue,
     },
     /// The value was erased; what it was committed to stays.
     Erased {
@@ -130,11 +129,39 @@ pub enum Item {
     },
 }
 
+/// The value of an item: fields that are about to be written, whose text others hold too, or bytes of its own.
+#[derive(Clone)]
+pub enum ItemValue {
+    /// Fields.
+    Fields(FieldsJson),
+    /// Whatever it is.
+    Bytes(Vec<u8>),
+}
+
+impl ItemValue {
+    /// Returns the bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Fields(fields) => fields.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// Where the bytes are held makes no difference.
+impl PartialEq for ItemValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for ItemValue {}
+
 impl Item {
     /// Returns the value, or `None` if it was erased.
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Present { bytes, .. } => Some(bytes),
+            Self::Present { value, .. } => Some(value.as_bytes()),
             Self::Erased { .. } => None,
         }
     }
@@ -142,7 +169,7 @@ impl Item {
     /// Returns what the chain commits to.
     pub fn commitment(&self) -> Hash {
         match self {
-            Self::Present { salt, bytes } => chain::commitment(salt, bytes),
+            Self::Present { salt, value } => chain::commitment(salt, value.as_bytes()),
             Self::Erased { commitment } => *commitment,
         }
     }
@@ -151,7 +178,7 @@ impl Item {
 impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Present { bytes, .. } => write!(f, "Item({} bytes)", bytes.len()),
+            Self::Present { value, .. } => write!(f, "Item({} bytes)", value.as_bytes().len()),
             Self::Erased { .. } => f.write_str("Item(erased)"),
         }
     }
@@ -162,11 +189,20 @@ impl std::fmt::Debug for Item {
 pub struct Items(Vec<Item>);
 
 impl Items {
+    /// Makes none yet, with room for so many.
+    pub fn with_capacity(count: usize) -> Self {
+        Self(Vec::with_capacity(count))
+    }
+
     /// Adds a value under a fresh salt and returns where it is.
     pub fn add(&mut self, bytes: impl Into<Vec<u8>>, random: &mut dyn Randomness) -> ItemIndex {
+        self.add_value(ItemValue::Bytes(bytes.into()), random)
+    }
+
+    fn add_value(&mut self, value: ItemValue, random: &mut dyn Randomness) -> ItemIndex {
         let mut salt = [0u8; 16];
         random.fill(&mut salt);
-        self.0.push(Item::Present { salt, bytes: bytes.into() });
+        self.0.push(Item::Present { salt, value });
         // At most one item for each of the changes or ops that the limits allow, so this cannot overflow.
         ItemIndex::try_from(self.0.len() - 1).unwrap_or(ItemIndex::MAX)
     }
@@ -188,7 +224,7 @@ impl Items {
 
     /// Adds fields and returns where they are.
     pub fn add_fields(&mut self, fields: &FieldsJson, random: &mut dyn Randomness) -> ItemIndex {
-        self.add(fields.as_bytes(), random)
+        self.add_value(ItemValue::Fields(fields.clone()), random)
     }
 }
 
@@ -218,18 +254,46 @@ impl Draft {
     ///
     /// # Errors
     /// [`EntryError`] if a part is over its limit.
-    pub fn check(&self) -> Result<(), EntryError> {
-        codec::encode(&self.meta)?;
+    pub fn checked(self) -> Result<Checked, EntryError> {
+        let meta = codec::encode(&self.meta)?;
         let bytes: usize = self.items.0.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
         if bytes > limits::ENTRY_BYTES - limits::META_BYTES {
             return Err(EntryError::TooLarge { bytes });
         }
-        Ok(())
+        Ok(Checked { draft: self, meta: Some(meta) })
     }
 
     /// Makes a control entry without items.
     pub fn control(control: Control) -> Self {
         Self { meta: Meta::Control(control), items: Items::default() }
+    }
+}
+
+/// A draft as it is handed to the log; one that was checked keeps its meta part as it was written then, so that a large one is not
+/// written and read back twice.
+#[derive(Debug)]
+pub struct Checked {
+    pub(crate) draft: Draft,
+    meta: Option<Vec<u8>>,
+}
+
+impl Checked {
+    /// Returns what it says.
+    pub const fn meta(&self) -> &Meta {
+        &self.draft.meta
+    }
+}
+
+impl From<Checked> for Draft {
+    fn from(checked: Checked) -> Self {
+        checked.draft
+    }
+}
+
+/// Not checked yet: that is done when it is sealed.
+impl From<Draft> for Checked {
+    fn from(draft: Draft) -> Self {
+        Self { draft, meta: None }
     }
 }
 
@@ -259,7 +323,13 @@ impl Entry {
     /// # Errors
     /// [`InvalidFields`] if the stored text was damaged.
     pub fn fields(&self, index: ItemIndex) -> Result<Option<FieldsJson>, InvalidFields> {
-        self.item(index).map(FieldsJson::from_stored).transpose()
+        match usize::try_from(index).ok().and_then(|index| self.items.get(index)) {
+            Some(Item::Present { value: ItemValue::Fields(fields), .. }) => Ok(Some(fields.clone())),
+            Some(Item::Present { value: ItemValue::Bytes(bytes), .. }) => {
+                FieldsJson::from_stored(bytes).map(Some)
+            }
+            Some(Item::Erased { .. }) | None => Ok(None),
+        }
     }
 
     /// Reads a stored entry: its frame, its meta part, and the hash of its content.
@@ -279,8 +349,21 @@ impl Entry {
 /// # Errors
 /// [`EntryError`] if a part is over its limit.
 pub fn seal(header: &Header, draft: &Draft, previous: &Hash) -> Result<Sealed, EntryError> {
-    let meta = codec::encode(&draft.meta)?;
-    frame::write(header, &meta, &draft.items.0, previous)
+    let meta = |bytes: &mut Vec<u8>| codec::encode_onto(bytes, &draft.meta);
+    frame::write(header, meta, &draft.items.0, previous)
+}
+
+/// Builds the stored bytes of an entry that may have been checked before.
+///
+/// # Errors
+/// As for [`seal`].
+pub fn seal_checked(header: &Header, checked: &Checked, previous: &Hash) -> Result<Sealed, EntryError> {
+    let Some(meta) = &checked.meta else { return seal(header, &checked.draft, previous) };
+    let meta = |bytes: &mut Vec<u8>| {
+        bytes.extend_from_slice(meta);
+        Ok(())
+    };
+    frame::write(header, meta, &checked.draft.items.0, previous)
 }
 
 /// The stored bytes of a new entry with the hashes that they have.

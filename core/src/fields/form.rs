@@ -14,7 +14,7 @@
 //!    name that stands twice.
 //! 4. It does not depend on how an app has `serde_json` built (`preserve_order`, `arbitrary_precision`).
 //!
-//! Here text is only looked at; `rewrite` makes the form where text has another one.
+//! Here text is only looked at; `rewrite` makes the form where text has another one, and `scan` spares usual text both.
 
 use serde::de::IgnoredAny;
 

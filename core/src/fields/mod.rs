@@ -20,6 +20,7 @@ mod fault;
 mod form;
 mod number;
 mod rewrite;
+mod scan;
 mod stored;
 mod text;
 
@@ -63,14 +64,19 @@ impl Fields {
     /// # Errors
     /// [`InvalidFields`] if they nest too deep, are too large, have an impossible name or a number that is not kept exactly.
     pub fn checked(&self) -> Result<FieldsJson, InvalidFields> {
+        self.written()?.of_one_op()
+    }
+
+    /// Returns the JSON form of fields of any size.
+    ///
+    /// # Errors
+    /// As for [`Self::checked`], but for the size.
+    pub(crate) fn written(&self) -> Result<FieldsJson, InvalidFields> {
         if self.0.keys().any(|name| name.is_empty() || name.len() > limits::FIELD_NAME_BYTES) {
             return Err(InvalidFields::FieldName);
         }
         match rewrite::of_members(&self.0) {
             (_, Some(fault)) => Err(fault),
-            (json, None) if json.len() > limits::OP_BYTES => {
-                Err(InvalidFields::TooLarge { bytes: json.len() })
-            }
             (json, None) => Ok(FieldsJson(json.into())),
         }
     }

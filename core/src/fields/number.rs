@@ -36,7 +36,7 @@ fn reread(token: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Returns whether a number has so few digits that every double gives them back, and is written as that would be: most are.
-fn is_plain(token: &str) -> bool {
+pub(super) fn is_plain(token: &str) -> bool {
     let unsigned = token.strip_prefix('-').unwrap_or(token);
     let Some((whole, fraction)) = unsigned.split_once('.') else { return false };
     let is_small = whole == "0" && fraction.starts_with("000");

@@ -1,18 +1,21 @@
 //! [`FieldsJson`]: fields as text, in the one form in which they are stored, sent and hashed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::form::rewritten;
+use super::scan::has_form;
 use super::{Fields, InvalidFields, not_an_object, text};
 use crate::codec::{Decode, Encode};
 use crate::limits;
 
-/// Fields as stored and sent: compact JSON text that was checked when it was made.
+/// Fields as stored and sent: compact JSON text that was checked when it was made. Its copies share the text.
 #[derive(Clone, PartialEq, Eq, Hash, Encode, Decode)]
-pub struct FieldsJson(pub(super) Box<str>);
+pub struct FieldsJson(pub(super) Arc<str>);
 
 impl FieldsJson {
     /// Checks the text of a record's image or patch, and brings it to the one form that invariant 3 names.
@@ -25,9 +28,19 @@ impl FieldsJson {
         if text.len() > 2 * limits::OP_BYTES {
             return Err(InvalidFields::TooLarge { bytes: text.len() });
         }
-        let json: Box<str> = rewritten(text)?.map_or_else(|| text.into(), String::into_boxed_str);
-        let bytes = json.len();
-        if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(Self(json)) }
+        if text.len() <= limits::OP_BYTES && has_form(text) {
+            return Ok(Self(text.into()));
+        }
+        Self(rewritten(text)?.map_or_else(|| text.into(), Arc::from)).of_one_op()
+    }
+
+    /// Returns the fields unless they are more than one op may have.
+    ///
+    /// # Errors
+    /// [`InvalidFields::TooLarge`].
+    pub(crate) fn of_one_op(self) -> Result<Self, InvalidFields> {
+        let bytes = self.0.len();
+        if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(self) }
     }
 
     /// Takes the fields of a message as they were sent, fit or not, so that one unit that cannot be taken does not make the
@@ -52,7 +65,7 @@ impl FieldsJson {
     }
 
     /// Takes stored text that was checked when it was written.
-    pub(crate) fn from_stored_text(text: &str) -> Self {
+    pub fn from_stored_text(text: &str) -> Self {
         Self(text.into())
     }
 
@@ -86,6 +99,24 @@ impl FieldsJson {
         let mut image = self.to_fields()?;
         image.apply(&patch.to_fields()?);
         Ok(image.to_json())
+    }
+
+    /// Returns the members of a patch that change something of this image. A null for a field that is not there changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if stored text was damaged.
+    pub(crate) fn changed_by(&self, patch: &Self) -> Result<Self, InvalidFields> {
+        if let Some(text) = text::changed(&self.0, &patch.0) {
+            return Ok(Self(text.into()));
+        }
+        let (image, patch) = (self.to_fields()?, patch.to_fields()?);
+        let changes = |name: &str| match (image.get(name), patch.get(name)) {
+            (None, Some(value)) => !value.is_null(),
+            // As text, by which `0.0` and `-0.0` are two.
+            (before, after) => before.map(Value::to_string) != after.map(Value::to_string),
+        };
+        Ok(patch.filtered(changes).to_json())
     }
 
     /// Leaves fields out.

@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use super::scan::plain;
+
 /// Applies a patch to an image as [`super::Fields::apply`] does.
 pub(super) fn apply(image: &str, patch: &str) -> Option<String> {
     let mut out = String::with_capacity(image.len() + patch.len());
@@ -30,6 +32,31 @@ pub(super) fn apply(image: &str, patch: &str) -> Option<String> {
         }
         if order != Ordering::Less {
             new = patches.next()?;
+        }
+    }
+    if out.is_empty() {
+        out.push('{');
+    }
+    out.push('}');
+    Some(out)
+}
+
+/// Returns the members of a patch that change something of an image.
+pub(super) fn changed(image: &str, patch: &str) -> Option<String> {
+    let mut out = String::with_capacity(patch.len());
+    let (mut images, mut patches) = (Members::of(image)?, Members::of(patch)?);
+    let mut old = images.next()?;
+    while let Some(new) = patches.next()? {
+        while old.is_some_and(|old| old.name < new.name) {
+            old = images.next()?;
+        }
+        let changes = match old.filter(|old| old.name == new.name) {
+            Some(old) => old.text != new.text,
+            None => new.value() != "null",
+        };
+        if changes {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            out.push_str(new.text);
         }
     }
     if out.is_empty() {
@@ -136,11 +163,14 @@ impl<'a> Members<'a> {
     fn pass_string(&mut self) -> Option<()> {
         self.at += 1;
         loop {
-            self.at += self.rest().iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-            let escapes = self.rest().first() == Some(&b'\\');
-            self.at += if escapes { 2 } else { 1 };
-            if !escapes {
-                return Some(());
+            self.at += plain(self.rest());
+            match self.rest().first()? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(());
+                }
+                b'\\' => self.at += 2,
+                _ => return None,
             }
         }
     }

@@ -4,11 +4,13 @@
 //! 1. What is read is checked: an entry is handed out only if its bytes, with the hash of the entry before, make the hash
 //!    that it was sealed with. Whoever sends, shows or builds upon an entry need not ask.
 
+use std::ops::Bound;
+
 use redb::{ReadableTable, TableDefinition};
 
 use super::error::{StoreError, guarded};
 use crate::entry::frame::Frame;
-use crate::entry::{Draft, Entry, EntryError, FORMAT, Header, chain, seal};
+use crate::entry::{Checked, Entry, EntryError, FORMAT, Header, chain, seal_checked};
 use crate::ids::Epoch;
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq};
@@ -179,10 +181,23 @@ fn decode_row(row: Result<Row<'_>, redb::StorageError>, expected: Seq) -> Result
 /// Adds entries to the log within the caller's write transaction.
 ///
 /// Nothing is written for good before that transaction is committed; if it is not, this appender's head is void too.
+///
+/// Entries that come one after the other may be held until [`Self::flush`]: written in a run they cost a third.
 pub struct Appender<'t> {
     table: redb::Table<'t, u64, &'static [u8]>,
     head: Option<Head>,
+    held: Held,
 }
+
+/// Entries that are sealed and not in the table yet, in order.
+#[derive(Default)]
+struct Held {
+    entries: Vec<(Seq, Vec<u8>)>,
+    bytes: usize,
+}
+
+/// From this size on, what is held is written.
+const HELD_BYTES: usize = 1024 * 1024;
 
 impl<'t> Appender<'t> {
     /// Begins to append after `head`, the one that the last commit left.
@@ -196,15 +211,27 @@ impl<'t> Appender<'t> {
         let table = transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))?;
         let last = table.last().map_err(StoreError::during(READING))?.map(|(key, _)| Seq::new(key.value()));
         assert_eq!(head.map(|head| head.seq), last, "BUG: the log ends elsewhere than the given head");
-        Ok(Self { table, head })
+        Ok(Self { table, head, held: Held::default() })
     }
 
-    /// Seals an entry, stores it, and returns it as it will be read.
+    /// Seals an entry, writes it, and returns it as it will be read.
     ///
     /// # Errors
     /// [`StoreError::Unstorable`] if it is over a limit, or the stamp's clock is not after the head's; nothing was added then.
     /// Else [`StoreError`] of the disk.
-    pub fn append(&mut self, draft: Draft, stamp: Stamp) -> Result<Entry, StoreError> {
+    pub fn append(&mut self, draft: impl Into<Checked>, stamp: Stamp) -> Result<Entry, StoreError> {
+        let entry = self.hold(draft, stamp)?;
+        self.flush()?;
+        Ok(entry)
+    }
+
+    /// Seals an entry and returns it as it will be read. It is part of the log, and [`Self::read`] finds it, but it is to be
+    /// written by [`Self::flush`] before the commit.
+    ///
+    /// # Errors
+    /// As for [`Self::append`].
+    pub fn hold(&mut self, draft: impl Into<Checked>, stamp: Stamp) -> Result<Entry, StoreError> {
+        let checked = draft.into();
         let Stamp { epoch, hlc, wall, actor } = stamp;
         let (seq, previous) = match &self.head {
             // What a clock or a server says is bounded long before this, but it is theirs, so it must not be asserted.
@@ -214,14 +241,16 @@ impl<'t> Appender<'t> {
             Some(head) => (head.seq.next(), head.hash),
             None => (Seq::ZERO.next(), Hash::ZERO),
         };
-        let header = Header { format: FORMAT, kind: draft.meta.kind(), epoch, seq, hlc, wall, actor };
-        let sealed = seal(&header, &draft, &previous).map_err(|source| StoreError::Unstorable { source })?;
-        let before = self
-            .table
-            .insert(seq.number(), sealed.bytes.as_slice())
-            .map_err(StoreError::during("appending an entry"))?;
-        assert!(before.is_none(), "BUG: an entry stands where the next one was to go");
+        let header = Header { format: FORMAT, kind: checked.meta().kind(), epoch, seq, hlc, wall, actor };
+        let sealed = seal_checked(&header, &checked, &previous);
+        let sealed = sealed.map_err(|source| StoreError::Unstorable { source })?;
+        let draft = checked.draft;
+        self.held.bytes += sealed.bytes.len();
+        self.held.entries.push((seq, sealed.bytes));
         self.head = Some(Head { seq, hash: sealed.hash, hlc, epoch });
+        if self.held.bytes >= HELD_BYTES {
+            self.flush()?;
+        }
         Ok(Entry {
             header,
             meta: draft.meta,
@@ -231,14 +260,55 @@ impl<'t> Appender<'t> {
         })
     }
 
+    /// Writes what is held.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the disk.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        fn failed(error: impl Into<redb::Error>) -> StoreError {
+            StoreError::during("appending an entry")(error)
+        }
+        let held = std::mem::take(&mut self.held).entries;
+        if let [(seq, bytes)] = held.as_slice() {
+            let before = self.table.insert(seq.number(), bytes.as_slice()).map_err(failed)?;
+            assert!(before.is_none(), "BUG: an entry stands where the next one was to go");
+        } else if !held.is_empty() {
+            let mut cursor = self.table.upper_bound_mut(Bound::<u64>::Unbounded).map_err(failed)?;
+            // The cursor refuses a key that does not come after the one before it.
+            held.iter()
+                .try_for_each(|(seq, bytes)| cursor.insert_before(seq.number(), bytes.as_slice()))
+                .map_err(failed)?;
+            cursor.close().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an entry as [`read_entry_after`] does, held or written.
+    ///
+    /// # Errors
+    /// As for [`read_entry`].
+    pub fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
+        match self.held.entries.first().and_then(|(first, _)| seq.number().checked_sub(first.number())) {
+            Some(place) => {
+                let held = usize::try_from(place).ok().and_then(|place| self.held.entries.get(place));
+                held.map(|(seq, bytes)| decode(*seq, bytes)).transpose()
+            }
+            None => read_entry_after(&self.table, seq, previous),
+        }
+    }
+
     /// Returns the head with what was appended so far.
     pub const fn head(&self) -> Option<Head> {
         self.head
     }
 
     /// Returns the table with what was appended so far.
-    pub const fn table(&self) -> &redb::Table<'t, u64, &'static [u8]> {
-        &self.table
+    ///
+    /// # Errors
+    /// [`StoreError`] if what is held cannot be written.
+    pub fn table(&mut self) -> Result<&redb::Table<'t, u64, &'static [u8]>, StoreError> {
+        self.flush()?;
+        Ok(&self.table)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::numbers::Seq;
 /// What an exported log begins with.
 pub const EXPORT_MAGIC: &[u8] = b"fieldbook-log 1\n";
 
-/// Writes the whole log, as it is stored, and returns how many entries it has. Does not verify it.
+/// Writes the log up to where it ends now, as it is stored, and returns how many entries that is. Does not verify it.
 ///
 /// # Errors
 /// [`StoreError`] of the store, or of the writer as [`StoreError::Disk`].
@@ -28,20 +28,77 @@ pub fn export(
     table: &impl ReadableTable<u64, &'static [u8]>,
     writer: &mut impl Write,
 ) -> Result<u64, StoreError> {
+    write_parts(|part| part.read(table), writer)
+}
+
+/// Does what [`export`] does, but opens the log anew for each part, and writes it when it is closed: a snapshot keeps every page
+/// that it can reach, and the writer may be slow.
+///
+/// # Errors
+/// As for [`export`], or what `open` fails with.
+pub fn export_in_parts<T: ReadableTable<u64, &'static [u8]>>(
+    mut open: impl FnMut() -> Result<T, StoreError>,
+    writer: &mut impl Write,
+) -> Result<u64, StoreError> {
+    write_parts(|part| part.read(&open()?), writer)
+}
+
+fn write_parts(
+    mut read: impl FnMut(&mut Part) -> Result<(), StoreError>,
+    writer: &mut impl Write,
+) -> Result<u64, StoreError> {
     let written = StoreError::disk("writing the exported log");
-    writer.write_all(EXPORT_MAGIC).map_err(&written)?;
-    let mut entries = 0;
-    for row in table.iter().map_err(StoreError::during(READING))? {
-        let (key, stored) = row.map_err(StoreError::during(READING))?;
-        let stored = stored.value();
-        let seq = Seq::new(key.value());
-        let length = checked_length(stored.len()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
-        writer.write_all(&length.to_le_bytes()).map_err(&written)?;
-        writer.write_all(stored).map_err(&written)?;
-        entries += 1;
+    let mut part = Part { bytes: EXPORT_MAGIC.to_vec(), ..Part::default() };
+    loop {
+        read(&mut part)?;
+        if part.bytes.is_empty() {
+            break;
+        }
+        writer.write_all(&part.bytes).map_err(&written)?;
+        part.bytes.clear();
     }
     writer.flush().map_err(&written)?;
-    Ok(entries)
+    Ok(part.entries)
+}
+
+/// After how many bytes a part of the log ends.
+const PART_BYTES: usize = 1024 * 1024;
+
+/// A part of an exported log, and what is known of the whole.
+#[derive(Default)]
+struct Part {
+    bytes: Vec<u8>,
+    /// How many entries were read so far.
+    entries: u64,
+    /// The place after the last of them.
+    next: u64,
+    /// Where the log ended when the first part was read.
+    end: Option<u64>,
+}
+
+impl Part {
+    /// Reads the next entries, none if that was all.
+    fn read(&mut self, table: &impl ReadableTable<u64, &'static [u8]>) -> Result<(), StoreError> {
+        let end = match self.end {
+            Some(end) => end,
+            None => table.last().map_err(StoreError::during(READING))?.map_or(0, |(key, _)| key.value()),
+        };
+        self.end = Some(end);
+        for row in table.range(self.next..=end).map_err(StoreError::during(READING))? {
+            let (key, stored) = row.map_err(StoreError::during(READING))?;
+            let (seq, stored) = (Seq::new(key.value()), stored.value());
+            let length =
+                checked_length(stored.len()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
+            self.bytes.extend_from_slice(&length.to_le_bytes());
+            self.bytes.extend_from_slice(stored);
+            self.entries += 1;
+            self.next = seq.next().number();
+            if self.bytes.len() >= PART_BYTES {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Verifies an exported log, in memory for one entry.

@@ -4,7 +4,7 @@
 //!   store     the file: made under another name and moved into place; opened whole or left as it was
 //!   entries   the table "entries-1": seq → stored entry; the Appender seals what is new
 //!   commit    natural group commit: who comes while a commit is under way shares the next one
-//!   verify    every entry recomputed from its bytes
+//!   verify    every entry recomputed from its bytes; parts: on two threads
 //!   export    the log as a stream of bytes that another program can verify
 //! ```
 //!
@@ -22,6 +22,7 @@ mod entries;
 mod error;
 mod export;
 mod looking;
+mod parts;
 mod staged;
 mod store;
 mod verify;
@@ -31,6 +32,7 @@ pub use entries::{
     Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_entry_after, read_head,
 };
 pub use error::{StoreError, guarded};
-pub use export::{EXPORT_MAGIC, export, survey_export, verify_export};
-pub use store::{Store, StoreOptions, StoreStats, commit};
+pub use export::{EXPORT_MAGIC, export, export_in_parts, survey_export, verify_export};
+pub use parts::{PART_ENTRIES, verify_in_parts};
+pub use store::{Store, StoreOptions, commit};
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

@@ -37,29 +37,18 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, look_only: false }
+        Self { cache_bytes: 16 * 1024 * 1024, look_only: false }
     }
-}
-
-/// How a store's file is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Bytes in pages that are in use.
-    pub allocated_bytes: u64,
-    /// Bytes of keys and values.
-    pub stored_bytes: u64,
-    /// Bytes of the trees that lead to them.
-    pub metadata_bytes: u64,
-    /// Bytes that hold nothing; compaction can give most of them back.
-    pub fragmented_bytes: u64,
 }
 
 /// An open book file. Readers never wait; writers wait for each other.
 pub struct Store {
     /// There until the store is closed or dropped.
     database: Option<Database>,
-    /// For a store that was opened, as opposed to made.
+    /// There until it was used.
     give_up: Option<GiveUp>,
+    /// What the database stands on.
+    disk: Box<dyn StorageBackend>,
     look_only: bool,
 }
 
@@ -170,25 +159,31 @@ impl Store {
         }
     }
 
+    /// Commits a transaction durably, as [`commit`] does, at three quarters of the price if it is small.
+    ///
+    /// Behind a commit redb frees the pages that nobody reads any more, which is a second commit of its books, though not one that
+    /// waits for the disk. As long as somebody reads what was before, it leaves them to the next commit, which frees them along
+    /// with its own work.
+    ///
+    /// # Errors
+    /// As for [`commit`], and [`StoreError`] if no snapshot can be begun: it was not written then.
+    pub fn commit(&self, transaction: redb::WriteTransaction) -> Result<(), StoreError> {
+        let _before = self.begin_read()?;
+        commit(transaction)
+    }
+
     /// Returns whether the file is only looked at.
     pub const fn is_look_only(&self) -> bool {
         self.look_only
     }
 
-    /// Returns how the file is used. Waits for writers and walks every table.
+    /// Returns how many bytes the file takes. What is free in it counts: [`Self::compact`] gives that back. It asks the file
+    /// system only, whatever the book holds and whoever writes.
     ///
     /// # Errors
-    /// Those of [`Self::begin_write`].
-    pub fn stats(&self) -> Result<StoreStats, StoreError> {
-        let transaction = self.begin_write()?;
-        let stats = transaction.stats().map_err(StoreError::during("measuring the book"))?;
-        transaction.abort().map_err(StoreError::during("measuring the book"))?;
-        Ok(StoreStats {
-            allocated_bytes: stats.allocated_pages() * stats.page_size() as u64,
-            stored_bytes: stats.stored_bytes(),
-            metadata_bytes: stats.metadata_bytes(),
-            fragmented_bytes: stats.fragmented_bytes(),
-        })
+    /// [`StoreError::Disk`] if the disk fails.
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        self.disk.len().map_err(StoreError::disk("measuring the book"))
     }
 
     /// Closes the book such that the next opening needs no repair, and says if that failed, which dropping would not.
@@ -263,9 +258,13 @@ pub fn commit(transaction: redb::WriteTransaction) -> Result<(), StoreError> {
 
 /// Makes the tables of a new book in empty storage.
 fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<Store, StoreError> {
-    let database =
-        builder(options).create_with_backend(backend).map_err(StoreError::during("creating the book"))?;
-    let store = Store { database: Some(database), give_up: None, look_only: options.look_only };
+    // There is nothing yet that could be spoilt.
+    let staged = Staged::new(backend, false);
+    staged.go_live().map_err(StoreError::disk("creating the book"))?;
+    let database = builder(options)
+        .create_with_backend(staged.second_hand())
+        .map_err(StoreError::during("creating the book"))?;
+    let store = opened(database, staged, options);
     let transaction = store.begin_write()?;
     transaction.open_table(ENTRIES).map_err(StoreError::during("creating the log's table"))?;
     commit(transaction)?;
@@ -282,8 +281,7 @@ fn open_backend(
     let builder = builder(options);
     let database =
         guarded(move || builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path)))?;
-    let store =
-        Store { database: Some(database), give_up: Some(staged.give_up()), look_only: options.look_only };
+    let store = opened(database, staged.second_hand(), options);
     // What is refused is let go of, not closed: closing commits once more, which may panic over a damaged file.
     if let Err(error) = check_format(&store, path) {
         store.abandon();
@@ -293,6 +291,11 @@ fn open_backend(
         staged.go_live().map_err(StoreError::disk("opening the book"))?;
     }
     Ok(store)
+}
+
+fn opened(database: Database, staged: Staged<impl StorageBackend>, options: &StoreOptions) -> Store {
+    let give_up = Some(staged.give_up());
+    Store { database: Some(database), give_up, disk: Box::new(staged), look_only: options.look_only }
 }
 
 fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {

@@ -157,7 +157,10 @@ pub fn survey(
 }
 
 /// Checks the next entry, and returns whether there was one.
-fn walk_on(rows: &mut redb::Range<'_, u64, &'static [u8]>, walk: &mut Walk) -> Result<bool, Damage> {
+pub(super) fn walk_on(
+    rows: &mut redb::Range<'_, u64, &'static [u8]>,
+    walk: &mut Walk,
+) -> Result<bool, Damage> {
     let Some(row) = rows.next() else {
         return Ok(false);
     };
@@ -253,7 +256,7 @@ impl Walk {
 }
 
 const PROGRESS_ENTRIES: u64 = 1024;
-const READING: &str = "verifying the log";
+pub(super) const READING: &str = "verifying the log";
 
 #[cfg(test)]
 mod tests {

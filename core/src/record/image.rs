@@ -3,23 +3,11 @@
 //! Invariants:
 //! 1. An op that is written now stands above all that its author read, so it means the same to an image as to registers.
 
-use crate::fields::{Fields, FieldsJson, InvalidFields};
+use crate::fields::{FieldsJson, InvalidFields};
 use crate::op::OpKind;
 
-/// Applies one op to what an app reads: what an op that is written now does, since its stamp is above all that its author read.
-pub fn apply_to_image(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
-    match (kind, image) {
-        (OpKind::Delete, _) => None,
-        (OpKind::Create | OpKind::Update, Some(mut image)) => {
-            image.apply(fields);
-            Some(image)
-        }
-        (OpKind::Update, None) if fields.is_empty() => None,
-        (OpKind::Create | OpKind::Update | OpKind::Replace, _) => Some(fields.clone().into_image()),
-    }
-}
-
-/// Applies one op to the text of what a record is, without building values where that can be helped.
+/// Applies one op to the text of what an app reads, without building values where that can be helped: what an op that is written now
+/// does, since its stamp is above all that its author read.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
@@ -47,6 +35,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::fields::Fields;
+
+    /// What an op makes of values.
+    fn apply_to_image(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
+        match (kind, image) {
+            (OpKind::Delete, _) => None,
+            (OpKind::Create | OpKind::Update, Some(mut image)) => {
+                image.apply(fields);
+                Some(image)
+            }
+            (OpKind::Update, None) if fields.is_empty() => None,
+            (OpKind::Create | OpKind::Update | OpKind::Replace, _) => Some(fields.clone().into_image()),
+        }
+    }
 
     prop_compose! {
         fn some_fields()(members in prop::collection::btree_map("[a-c]", prop_oneof![

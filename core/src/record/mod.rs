@@ -3,7 +3,7 @@
 //! ```text
 //!   confirmed   what the server told last                       registers
 //!      +
-//!   tail        the ops without an outcome, oldest first        pending, tail
+//!   tail        the ops without an outcome, oldest first        pending (as stored), tail (as writes)
 //!      =
 //!   visible     what the app reads                              join
 //! ```
@@ -15,22 +15,17 @@
 //!
 //! What it is not: tables, or judgements about who had seen what.
 
+mod changes;
 mod image;
-mod join;
 mod pending;
 mod registers;
-mod sent;
 mod stamp;
-mod stamps;
 mod tail;
 #[cfg(test)]
 pub(crate) mod test_ops;
-mod told;
 
-pub use image::{apply_to_image, apply_to_text};
-pub use join::{Before, Joined, WriteStamps, join};
-pub use pending::{Pending, SentFor, Upcast, fall_with};
+pub use image::apply_to_text;
+pub use pending::{Pending, SentFor, fall_with, uncovered_by};
 pub use registers::{Does, Life, Register, Registers, Writes};
-pub use stamp::{EditStamp, FieldWrites};
-pub use stamps::{FieldStamps, list_by_write, listed, listed_by_field};
+pub use stamp::{EditStamp, FieldWrites, list_by_write, listed};
 pub use tail::TailOp;

@@ -18,20 +18,23 @@
 //! 2. A deleted record has no fields: nothing is hidden.
 //! 3. What is brought back by an edit stands right above the deletion, but for the fields that the edit names.
 //!
+//! A register holds a value; where values stay text, as at the server, only whether there is one.
+//!
 //! What it is not: a judgement about who had seen what ([`crate::rules`]).
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::stamp::EditStamp;
+use super::stamp::{EditStamp, FieldWrites, list_by_write};
 use crate::fields::Fields;
+use crate::limits;
 
 /// One field of a record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Register {
-    /// Its value; null if it was taken away.
-    pub value: Value,
+pub struct Register<V = Value> {
+    /// Its value; null, the default, if it was taken away.
+    pub value: V,
     /// The write that it comes from.
     pub stamp: EditStamp,
 }
@@ -50,28 +53,28 @@ pub enum Life {
 
 /// A record as registers.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Registers {
+pub struct Registers<V = Value> {
     /// Whether it is there.
     pub life: Life,
     /// The greatest stamp of all: of a deleted record, that of the deletion.
     pub stamp: EditStamp,
     /// The fields, among them those that were taken away.
-    pub fields: BTreeMap<String, Register>,
+    pub fields: BTreeMap<String, Register<V>>,
     /// When fields that are not among them count as taken away.
     pub floor: EditStamp,
 }
 
 /// What an op does to a record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Writes {
+pub struct Writes<V = Value> {
     /// What it does to the record's life.
     pub does: Does,
     /// Its own stamp: that of its deletion or creation, and of the edit as a whole.
     pub stamp: EditStamp,
     /// The fields that it writes, nulls among them.
-    pub fields: BTreeMap<String, Register>,
+    pub fields: BTreeMap<String, Register<V>>,
     /// What its author read of the record, for an edit that brings it back from a deletion.
-    pub brings_back: Option<Fields>,
+    pub brings_back: Option<BTreeMap<String, V>>,
 }
 
 /// What an op does to a record's life.
@@ -87,7 +90,50 @@ pub enum Does {
     Nothing,
 }
 
-impl Registers {
+impl<V: Clone + Default + PartialEq> Registers<V> {
+    /// Takes apart a record that is there: its own stamp, the fields that have another, the floor and the members.
+    pub fn of(
+        own: EditStamp,
+        older: &[FieldWrites],
+        floor: Option<EditStamp>,
+        members: impl IntoIterator<Item = (String, V)>,
+    ) -> Self {
+        let mut fields = with_stamp(members, own);
+        // The first that names a field counts.
+        for writes in older.iter().rev() {
+            for name in &writes.fields {
+                let null = || Register { value: V::default(), stamp: own };
+                fields.entry(name.clone()).or_insert_with(null).stamp = writes.stamp();
+            }
+        }
+        Self { life: Life::Live, stamp: own, fields, floor: floor.unwrap_or_default() }
+    }
+
+    /// A record that was deleted.
+    pub fn deleted(stamp: EditStamp) -> Self {
+        Self { life: Life::Deleted, stamp, ..Self::default() }
+    }
+
+    /// Lists the fields that are not told by their value and the record's own stamp, by the writes that they come from.
+    pub fn older(&self) -> Vec<FieldWrites> {
+        let differs = |field: &Register<V>| field.stamp != self.stamp || field.value == V::default();
+        let listed = self.fields.iter().filter(|(_, field)| differs(field));
+        list_by_write(listed.map(|(name, field)| (name.clone(), field.stamp)))
+    }
+
+    /// Forgets the oldest of more fields that were taken away than a server remembers: the floor is at or above them, and below
+    /// everything that is listed of them.
+    pub fn forget_oldest_removed(&mut self) {
+        let removed = self.fields.values().filter(|field| field.value == V::default());
+        let mut removed: Vec<_> = removed.map(|field| field.stamp).collect();
+        let surplus = removed.len().saturating_sub(limits::REMOVED_STAMPS);
+        removed.sort_unstable();
+        self.floor = removed.iter().take(surplus).copied().fold(self.floor, EditStamp::max);
+        // One at the floor is known by it.
+        let floor = self.floor;
+        self.fields.retain(|_, field| field.value != V::default() || field.stamp > floor);
+    }
+
     /// Returns the stamp of a field.
     pub fn stamp_of(&self, name: &str) -> EditStamp {
         match self.life {
@@ -95,12 +141,6 @@ impl Registers {
             Life::Deleted => self.stamp,
             Life::Unknown => EditStamp::NEVER,
         }
-    }
-
-    /// Returns the value of a field, null if there is none.
-    pub fn value_of(&self, name: &str) -> &Value {
-        const NULL: &Value = &Value::Null;
-        self.fields.get(name).map_or(NULL, |field| &field.value)
     }
 
     /// Returns whether the record is there.
@@ -113,27 +153,19 @@ impl Registers {
         self.life == Life::Deleted
     }
 
-    /// Returns what there is to read, or `None` if the record is not there.
-    pub fn image(&self) -> Option<Fields> {
-        let members = self.fields.iter().filter(|(_, field)| !field.value.is_null());
-        self.is_live().then(|| members.map(|(name, field)| (name.clone(), field.value.clone())).collect())
-    }
-
     /// Joins what an op writes.
-    pub fn join(&mut self, writes: &Writes) {
+    pub fn join(&mut self, writes: &Writes<V>) {
         match (self.life, writes.does) {
             (_, Does::Nothing) => {}
             (Life::Live, Does::Deletes) if writes.stamp <= self.stamp => {}
             (Life::Deleted, _) if writes.greatest() <= self.stamp => {}
-            (_, Does::Deletes) => {
-                *self = Self { life: Life::Deleted, stamp: writes.stamp, ..Self::default() };
-            }
+            (_, Does::Deletes) => *self = Self::deleted(writes.stamp),
             (Life::Deleted, _) => self.bring_back(writes),
             _ => self.write(writes),
         }
     }
 
-    fn write(&mut self, writes: &Writes) {
+    fn write(&mut self, writes: &Writes<V>) {
         self.life = Life::Live;
         self.stamp = self.stamp.max(writes.stamp);
         for (name, field) in &writes.fields {
@@ -144,15 +176,15 @@ impl Registers {
         }
     }
 
-    fn bring_back(&mut self, writes: &Writes) {
+    fn bring_back(&mut self, writes: &Writes<V>) {
         let deletion = self.stamp;
         // An op of which only fields were raised above the deletion has a stamp below it.
         let own = if writes.stamp > deletion { writes.stamp } else { writes.greatest() };
         let above = deletion.next(writes.stamp.op).min(own);
-        let others = writes.brings_back.iter().flat_map(Fields::iter).filter(|(_, value)| !value.is_null());
-        let others =
-            others.map(|(name, value)| (name.to_owned(), Register { value: value.clone(), stamp: above }));
-        *self = Self { life: Life::Live, stamp: writes.stamp, fields: others.collect(), floor: deletion };
+        let others = writes.brings_back.clone().unwrap_or_default().into_iter();
+        let others = others.filter(|(_, value)| *value != V::default());
+        let fields = with_stamp(others, above);
+        *self = Self { life: Life::Live, stamp: writes.stamp, fields, floor: deletion };
         for (name, field) in &writes.fields {
             self.stamp = self.stamp.max(field.stamp);
             self.fields.insert(name.clone(), field.clone());
@@ -160,9 +192,31 @@ impl Registers {
     }
 }
 
-impl Writes {
+impl Registers {
+    /// Returns the value of a field, null if there is none.
+    pub fn value_of(&self, name: &str) -> &Value {
+        const NULL: &Value = &Value::Null;
+        self.fields.get(name).map_or(NULL, |field| &field.value)
+    }
+
+    /// Returns what there is to read, or `None` if the record is not there.
+    pub fn image(&self) -> Option<Fields> {
+        let members = self.fields.iter().filter(|(_, field)| !field.value.is_null());
+        self.is_live().then(|| members.map(|(name, field)| (name.clone(), field.value.clone())).collect())
+    }
+}
+
+/// Gives each field one stamp.
+pub(super) fn with_stamp<V>(
+    fields: impl IntoIterator<Item = (String, V)>,
+    stamp: EditStamp,
+) -> BTreeMap<String, Register<V>> {
+    fields.into_iter().map(|(name, value)| (name, Register { value, stamp })).collect()
+}
+
+impl<V: Clone + Default + PartialEq> Writes<V> {
     /// Returns whether anything of these would still change a record.
-    pub fn are_left(&self, record: &Registers) -> bool {
+    pub fn are_left(&self, record: &Registers<V>) -> bool {
         match (self.does, record.life) {
             (Does::Nothing, _) => false,
             (_, Life::Deleted) | (Does::Deletes, Life::Live) => self.greatest() > record.stamp,
@@ -172,15 +226,15 @@ impl Writes {
     }
 
     /// Returns whether any of these is in a record. What a creation takes away by the stamp of a deletion is the deletion's.
-    pub fn have_arrived(&self, record: &Registers) -> bool {
+    pub fn have_arrived(&self, record: &Registers<V>) -> bool {
         match (self.does, record.life) {
             (Does::Deletes, Life::Deleted) => self.stamp == record.stamp,
             (Does::Creates | Does::Edits, Life::Live) => {
-                let is_there = |(name, field): (&String, &Register)| {
-                    record.fields.get(name).is_some_and(|there| there.stamp == field.stamp)
+                let is_there = |(name, field): (&String, &Register<V>)| {
+                    let there = record.fields.get(name).map(|there| there.stamp);
+                    field.stamp.op == self.stamp.op && there == Some(field.stamp)
                 };
-                let is_own = |(_, field): &(&String, &Register)| field.stamp.op == self.stamp.op;
-                self.fields.iter().filter(is_own).any(is_there) || record.stamp == self.stamp
+                self.fields.iter().any(is_there) || record.stamp == self.stamp
             }
             _ => false,
         }
@@ -258,7 +312,7 @@ mod tests {
     #[test]
     fn an_edit_above_a_deletion_brings_back_what_its_author_read_right_above_it() {
         let mut record = joined(&[writes(Does::Deletes, stamp(5, 3), &[])]);
-        let read = Fields::from_value(json!({"a": 1, "b": 1})).unwrap();
+        let read = BTreeMap::from([("a".to_owned(), json!(1)), ("b".to_owned(), json!(1))]);
         let edit = writes(Does::Edits, stamp(9, 2), &[("a", json!(2))]);
         record.join(&Writes { brings_back: Some(read), ..edit });
         assert_eq!(record.image(), Some(Fields::from_value(json!({"a": 2, "b": 1})).unwrap()));
@@ -267,7 +321,7 @@ mod tests {
         let mut record = joined(&[writes(Does::Deletes, stamp(5, 3), &[])]);
         let mut edit = writes(Does::Edits, stamp(2, 2), &[("a", json!(2))]);
         edit.fields.insert("a".to_owned(), Register { value: json!(2), stamp: stamp(9, 2) });
-        edit.brings_back = Some(Fields::from_value(json!({"b": 1})).unwrap());
+        edit.brings_back = Some(BTreeMap::from([("b".to_owned(), json!(1))]));
         record.join(&edit);
         assert_eq!(record.stamp_of("b"), stamp(6, 2), "above it though the edit was made before it");
     }

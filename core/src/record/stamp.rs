@@ -9,6 +9,8 @@
 //!
 //! What it is not: the values ([`super::registers`]).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
@@ -59,4 +61,22 @@ impl FieldWrites {
     pub const fn stamp(&self) -> EditStamp {
         EditStamp { edited_at: self.edited_at, op: self.op }
     }
+}
+
+/// Returns the stamp under which a field is listed.
+pub fn listed(older: &[FieldWrites], field: &str) -> Option<EditStamp> {
+    older.iter().find(|write| write.fields.iter().any(|name| name == field)).map(FieldWrites::stamp)
+}
+
+/// Lists fields by the writes that they come from: in the order of stamps, and of names within a write.
+pub fn list_by_write(fields: impl IntoIterator<Item = (String, EditStamp)>) -> Vec<FieldWrites> {
+    let mut by_stamp = BTreeMap::<EditStamp, Vec<String>>::new();
+    for (name, stamp) in fields {
+        by_stamp.entry(stamp).or_default().push(name);
+    }
+    let write = |(EditStamp { edited_at, op }, mut fields): (EditStamp, Vec<String>)| {
+        fields.sort_unstable();
+        FieldWrites { edited_at, op, fields }
+    };
+    by_stamp.into_iter().map(write).collect()
 }

@@ -1,17 +1,32 @@
-//! The ops of a record's tail as writes, and what comes of them on top of what is confirmed.
+//! The ops of a record's tail as writes: how they change, and what comes of them on top of what is confirmed.
+//!
+//! | event → | what is left of the op |
+//! |---|---|
+//! | dropped (fields) | without these |
+//! | dropped (whole) | nothing; a dead letter stays listed |
+//! | raised (fields) | the same, with a later stamp; with the values that it was given |
+//! | raised (whole) | all of it with a later stamp |
+//! | restamped | all of it with an earlier stamp, since the clock was ahead |
+//! | upcast | other fields, with the stamp that it was made with |
+//! | brings back | as before; above a deletion it goes with all that its author read |
 //!
 //! Invariants:
 //! 1. What the app reads is `confirmed` with the tail joined: nothing else decides it.
 //! 2. A deletion behind which the same tail makes the record anew is no deletion: the creation takes away what that had shown, with the
 //!    stamp of the deletion, so that each stands or falls by its own.
+//! 3. What was taken away from an op never comes back.
 //!
 //! What it is not: which ops may leave ([`crate::rules::plan`]).
 
+use serde_json::Value;
+
 use super::pending::Pending;
-use super::registers::{Does, Registers, Writes};
+use super::registers::{Does, Registers, Writes, with_stamp};
+use super::stamp::EditStamp;
 use crate::entry::PlannedOp;
-use crate::fields::{Fields, InvalidFields};
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::op::{OpContent, OpKind};
+use crate::time::Hlc;
 
 /// One op of a record's tail, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,18 +52,102 @@ impl TailOp {
     /// [`InvalidFields`] if stored text was damaged.
     pub fn new(pending: Pending, content: OpContent) -> Result<Self, InvalidFields> {
         let op = PlannedOp { id: pending.op, place: pending.place };
-        let (named, writes) = (pending.named(&content)?, pending.writes(&content)?);
-        Ok(Self { op, kind: pending.kind, pending, content, named, writes })
+        let named = pending.named.as_ref().map(FieldsJson::to_fields).transpose()?;
+        let named =
+            if pending.emptied { Fields::new() } else { named.unwrap_or_else(|| content.fields.clone()) };
+        let brings_back = pending.brings_back.as_ref().map(FieldsJson::to_fields).transpose()?;
+        let brings_back = brings_back.map(|read| read.into_map().into_iter().collect());
+        let writes =
+            Writes { does: Does::Nothing, stamp: pending.stamp(), fields: Default::default(), brings_back };
+        let mut read = Self { op, kind: pending.kind, pending, content, named, writes };
+        read.write();
+        Ok(read)
     }
 
-    /// Works out anew what is left of it.
-    ///
-    /// # Errors
-    /// [`InvalidFields`] if stored text was damaged.
-    pub fn look_again(&mut self) -> Result<(), InvalidFields> {
-        self.named = self.pending.named(&self.content)?;
-        self.writes = self.pending.writes(&self.content)?;
-        Ok(())
+    /// Works out what it writes.
+    pub(crate) fn write(&mut self) {
+        let (pending, own) = (&self.pending, self.pending.stamp());
+        let cleared = pending.cleared.iter().filter(|_| !pending.emptied);
+        let cleared = cleared.map(|name| (name.clone(), Value::Null));
+        let mut fields = with_stamp(cleared, pending.cleared_at.unwrap_or(own));
+        fields.extend(with_stamp(self.named.clone().into_map(), own));
+        for (name, edited_at) in &pending.raised {
+            if let Some(field) = fields.get_mut(name) {
+                field.stamp = EditStamp { edited_at: *edited_at, op: own.op };
+            }
+        }
+        self.writes.does = match self.kind {
+            _ if pending.emptied => Does::Nothing,
+            OpKind::Delete => Does::Deletes,
+            OpKind::Create => Does::Creates,
+            _ if fields.is_empty() && !self.content.fields.is_empty() => Does::Nothing,
+            OpKind::Update | OpKind::Replace => Does::Edits,
+        };
+        (self.writes.stamp, self.writes.fields) = (own, fields);
+    }
+
+    /// Has it name other fields.
+    fn name(&mut self, named: Fields) {
+        self.pending.named = Some(named.to_json());
+        self.named = named;
+    }
+
+    /// Takes fields from it; all that it says, if none is named.
+    pub fn drop_fields(&mut self, names: &[String]) {
+        if names.is_empty() {
+            self.pending.emptied = true;
+            self.named = Fields::new();
+        }
+        let is_lost = |name: &str| names.iter().any(|lost| lost == name);
+        self.pending.cleared.retain(|name| !is_lost(name));
+        self.pending.raised.retain(|(name, _)| !is_lost(name));
+        if self.named.names().any(is_lost) {
+            self.name(self.named.filtered(|name| !is_lost(name)));
+        }
+        self.write();
+    }
+
+    /// Gives fields of it a later stamp, and values in place of its own or beside them; all of it a later stamp, if none is named.
+    pub fn raise(&mut self, names: &[String], edited_at: Hlc, values: Option<&Fields>) {
+        if names.is_empty() {
+            self.pending.edited_at = edited_at;
+            self.pending.raised.clear();
+        }
+        self.pending.raised.retain(|(known, _)| !names.contains(known));
+        self.pending.raised.extend(names.iter().map(|name| (name.clone(), edited_at)));
+        if let Some(values) = values.filter(|_| !self.pending.emptied) {
+            let mut named = self.named.clone();
+            named.compose(values.clone());
+            self.name(named);
+        }
+        self.write();
+    }
+
+    /// Gives all of it an earlier stamp.
+    pub fn lower(&mut self, edited_at: Hlc) {
+        self.raise(&[], edited_at, None);
+    }
+
+    /// Gives it the fields that an upcaster made of what was left of it. What was raised stays raised under the same name.
+    pub fn turn(&mut self, schema_version: u32, fields: Fields) {
+        self.pending.raised.retain(|(name, _)| fields.has(name));
+        self.pending.upcast = Some(schema_version);
+        self.name(fields);
+        self.write();
+    }
+
+    /// Has it bring the record back from a deletion, as its author read it.
+    pub fn bring_back(&mut self, read: Fields) {
+        self.pending.brings_back = Some(read.to_json());
+        self.writes.brings_back = Some(read.into_map().into_iter().collect());
+    }
+
+    /// Has what it takes away by the stamp of a deletion follow that to another stamp.
+    pub fn follow_deletion(&mut self, before: EditStamp, after: EditStamp) {
+        if self.pending.cleared_at == Some(before) {
+            self.pending.cleared_at = Some(after);
+            self.write();
+        }
     }
 
     /// Returns the fields that it names and that stand above what is confirmed, `None` if nothing is left of it.
@@ -58,6 +157,11 @@ impl TailOp {
             !confirmed.is_live() || own.is_some_and(|own| own.stamp > confirmed.stamp_of(name))
         };
         (self.writes.does != Does::Nothing).then(|| self.named.filtered(stands))
+    }
+
+    /// Returns the schema version of what it names.
+    pub fn schema_version(&self) -> u32 {
+        self.pending.upcast.unwrap_or(self.content.schema_version)
     }
 
     /// Returns whether its author's deletion is what it does.
@@ -94,7 +198,7 @@ mod tests {
 
     use super::*;
     use crate::record::EditStamp;
-    use crate::record::test_ops::{deleted, fields, tail_op, there};
+    use crate::record::test_ops::{deleted, fields, op_id, tail_op, there};
 
     fn record() -> Registers {
         there(&[("a", json!(0), 99, 0), ("b", json!(0), 99, 0)])
@@ -108,7 +212,7 @@ mod tests {
     fn takes_away(mut op: TailOp, names: &[&str], at: Option<EditStamp>) -> TailOp {
         op.pending.cleared = names.iter().map(|name| (*name).to_owned()).collect();
         op.pending.cleared_at = at;
-        op.look_again().unwrap();
+        op.write();
         op
     }
 
@@ -129,8 +233,8 @@ mod tests {
         assert_eq!(op.named_above(&theirs), Some(fields(json!({"b": 1}))));
         assert_eq!(op.named_above(&deleted(99, 5)), Some(fields(json!({"a": 1, "b": 1}))));
         let mut lost = op;
-        lost.pending.empty();
-        lost.look_again().unwrap();
+        lost.drop_fields(&[]);
+        lost.write();
         assert_eq!(lost.named_above(&theirs), None);
     }
 
@@ -166,10 +270,122 @@ mod tests {
     #[test]
     fn what_brings_a_record_back_shows_what_its_author_read_and_of_a_living_record_its_fields_only() {
         let mut edit = tail_op(7, OpKind::Update, json!({"a": 1}));
-        edit.pending.brings_back = Some(fields(json!({"a": 1, "b": 0})).to_json());
-        edit.look_again().unwrap();
+        edit.bring_back(fields(json!({"a": 1, "b": 0})));
         assert_eq!(visible(&deleted(99, 5), std::slice::from_ref(&edit)), Some(json!({"a": 1, "b": 0})));
         let again = there(&[("b", json!(9), 99, 6)]);
         assert_eq!(visible(&again, &[edit]), Some(json!({"a": 1, "b": 9})));
+    }
+
+    /// What is left of an op: each field with its value and the time of its stamp.
+    fn left(op: &TailOp) -> Vec<(String, Value, u64)> {
+        let fields = op.writes.fields.iter();
+        fields
+            .map(|(name, field)| (name.clone(), field.value.clone(), field.stamp.edited_at.to_bits()))
+            .collect()
+    }
+
+    fn field(name: &str, value: Value, at: u64) -> (String, Value, u64) {
+        (name.to_owned(), value, at)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_op_writes_the_fields_that_it_names_and_null_for_those_that_it_takes_away() {
+        let mut op = tail_op(3, OpKind::Replace, json!({"a": 1, "b": null}));
+        assert_eq!(
+            (op.writes.does, left(&op)),
+            (Does::Edits, vec![field("a", json!(1), 3), field("b", json!(null), 3)])
+        );
+        op.pending.cleared = names(&["c"]);
+        op.write();
+        assert_eq!(left(&op)[2], field("c", json!(null), 3));
+        op.pending.cleared_at = Some(EditStamp { edited_at: Hlc::from_bits(2), op: op_id(2) });
+        op.write();
+        assert_eq!(
+            left(&op)[2],
+            field("c", json!(null), 2),
+            "with the stamp of the deletion that it stands on"
+        );
+    }
+
+    #[test]
+    fn what_was_taken_away_never_comes_back() {
+        let mut op = tail_op(3, OpKind::Update, json!({"a": 1, "b": 1}));
+        op.pending.cleared = names(&["c"]);
+        op.raise(&names(&["a"]), Hlc::from_bits(9), Some(&fields(json!({"a": 7}))));
+        op.write();
+        assert_eq!(left(&op)[0], field("a", json!(7), 9));
+        op.drop_fields(&names(&["a", "c"]));
+        op.write();
+        assert_eq!((op.writes.does, left(&op)), (Does::Edits, vec![field("b", json!(1), 3)]));
+        op.drop_fields(&names(&["b"]));
+        op.write();
+        assert_eq!((op.writes.does, left(&op)), (Does::Nothing, Vec::new()));
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_op_that_lost_all_whatever_it_did() {
+        for kind in [OpKind::Create, OpKind::Update, OpKind::Replace, OpKind::Delete] {
+            let said = if kind == OpKind::Delete { json!({}) } else { json!({"a": 1}) };
+            let mut op = tail_op(3, kind, said);
+            op.pending.cleared = names(&["b"]);
+            op.drop_fields(&[]);
+            op.write();
+            assert_eq!((op.writes.does, left(&op)), (Does::Nothing, Vec::new()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_creation_that_lost_its_fields_still_makes_the_record() {
+        let mut op = tail_op(3, OpKind::Create, json!({"a": 1}));
+        op.drop_fields(&names(&["a"]));
+        op.write();
+        assert_eq!((op.writes.does, left(&op)), (Does::Creates, Vec::new()));
+    }
+
+    #[test]
+    fn some_fields_or_all_of_an_op_get_a_later_stamp_and_a_clock_that_was_ahead_takes_all_back() {
+        let mut op = tail_op(3, OpKind::Update, json!({"a": 1, "b": 1}));
+        op.raise(&names(&["a"]), Hlc::from_bits(9), None);
+        op.write();
+        assert_eq!(left(&op), [field("a", json!(1), 9), field("b", json!(1), 3)]);
+        assert_eq!(
+            (op.pending.greatest().edited_at, op.pending.stamp().edited_at),
+            (Hlc::from_bits(9), Hlc::from_bits(3))
+        );
+        op.raise(&[], Hlc::from_bits(12), None);
+        op.write();
+        assert_eq!(left(&op), [field("a", json!(1), 12), field("b", json!(1), 12)]);
+        op.raise(&names(&["a"]), Hlc::from_bits(15), None);
+        op.lower(Hlc::from_bits(2));
+        op.write();
+        assert_eq!(left(&op), [field("a", json!(1), 2), field("b", json!(1), 2)]);
+    }
+
+    #[test]
+    fn an_upcaster_gets_what_is_left_and_what_it_makes_has_the_stamp_of_the_op() {
+        let mut op = tail_op(3, OpKind::Update, json!({"old": 1, "b": 1}));
+        op.drop_fields(&names(&["b"]));
+        op.raise(&names(&["old"]), Hlc::from_bits(9), Some(&fields(json!({"old": 2}))));
+        op.turn(2, fields(json!({"new": 2})));
+        op.write();
+        assert_eq!(left(&op), [field("new", json!(2), 3)]);
+        op.pending.cleared = names(&["c", "d"]);
+        op.drop_fields(&names(&["c"]));
+        op.raise(&names(&["new"]), Hlc::from_bits(9), None);
+        op.turn(3, fields(json!({"new": 3, "newer": 3})));
+        op.write();
+        let expected = [field("d", json!(null), 3), field("new", json!(3), 9), field("newer", json!(3), 3)];
+        assert_eq!(
+            left(&op),
+            expected,
+            "what was raised stays so under the same name, what was dropped is gone"
+        );
+        op.drop_fields(&names(&["d", "new", "newer"]));
+        op.write();
+        assert_eq!(op.writes.does, Does::Nothing);
     }
 }

@@ -3,25 +3,26 @@
 //! Rows can be thrown away and folded again, so their stored form may change between versions of the program: a book
 //! whose tables are of another [`FOLD_VERSION`] is rebuilt when it is opened.
 
+mod layout;
 mod record;
 
-use crate::codec::{Decode, Encode, Stored, StoredView, is_part};
-use crate::entry::{Extent, FieldsSource, ParkScope, PlannedOp, Receipt, SettledBy, Winner};
+use crate::codec::{Decode, Encode, is_part, stored_by_members};
+use crate::entry::{Extent, ParkScope, PlannedChange, PlannedOp, Receipt, SettledBy, Winner};
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::OpKind;
-use crate::record::{FieldWrites, SentFor};
 use crate::schema::Policy;
 use crate::time::{Hlc, WallTime};
 
-pub use record::{Confirmed, RecordRow, RecordView, Visible};
+pub use layout::RecordView;
+pub use record::{Confirmed, RecordRow, Visible};
 
 /// The version of the fold. Raised whenever any entry folds to other rows: because a type of a row
 /// changed, or because the fold makes something else of an entry. `tests/golden` has the tables of
 /// every golden log, which show such a change.
-pub const FOLD_VERSION: u32 = 12;
+pub const FOLD_VERSION: u32 = 14;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -33,7 +34,9 @@ pub struct UnitRow {
     /// Whose credentials it may be sent with.
     pub actor: Actor,
     /// Its changes.
-    pub changes: Vec<UnitChangeRow>,
+    pub changes: Vec<PlannedChange>,
+    /// Of each of them, the record as the server had it when the unit was planned; none if nothing was known of it.
+    pub records: Vec<Option<Confirmed>>,
     /// The hash of its frozen content.
     pub digest: Hash,
     /// Attempted units some of whose ops it carries again.
@@ -61,29 +64,6 @@ pub struct Suspicion {
     pub code: String,
     /// Not to be sent again before this; only for a unit that was found by itself.
     pub retry_at: Option<WallTime>,
-}
-
-/// What a planned unit does to one record.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct UnitChangeRow {
-    /// The record.
-    pub key: RecordKey,
-    /// What is done to it.
-    pub kind: OpKind,
-    /// The ops that it stands for, oldest first.
-    pub ops: Vec<PlannedOp>,
-    /// The version it is meant for.
-    pub base: Option<Version>,
-    /// The record as the server had it when the change was planned.
-    pub sent_for: SentFor,
-    /// When the last of its ops counts as made.
-    pub edited_at: Hlc,
-    /// The fields that have another stamp, by the writes that they come from.
-    pub older: Vec<FieldWrites>,
-    /// The schema version of its fields.
-    pub schema_version: u32,
-    /// Where its fields are.
-    pub fields: FieldsSource,
 }
 
 /// A conflict. Key: the entry that recorded it, then its number among the decisions of that entry, both big-endian.
@@ -171,6 +151,13 @@ pub struct DeadLetterRow {
     pub last_at: WallTime,
     /// The entry that recorded it.
     pub recorded: Seq,
+}
+
+/// Why an op is parked by itself. Key: the op's id.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ParkedOpRow {
+    /// The code.
+    pub code: String,
 }
 
 /// An op of the tail, enough of it to plan without reading the log. Key: seq, index, both big-endian.
@@ -262,8 +249,11 @@ pub struct StateRow {
     pub server_time: Option<(WallTime, WallTime)>,
     /// When the server last answered, by the device's clock.
     pub synced_at: Option<WallTime>,
-    /// What is stopped, and by which code.
+    /// What is stopped, and by which code. Ops that are parked by themselves have rows of their own, so that this one does not grow
+    /// with them.
     pub parks: Vec<(ParkScope, String)>,
+    /// How many ops are parked by themselves.
+    pub parked_ops: u64,
     /// Whether an accepted server has yet to be read to its end; until then confirmed records of version 0 are those that
     /// the former one had.
     pub rereading: bool,
@@ -284,30 +274,17 @@ impl StateRow {
     }
 }
 
-/// Says what rows are called in errors.
-macro_rules! stored_rows {
-    ($($row:ty => $what:literal;)*) => { $(
-        impl Stored for $row {
-            const WHAT: &'static str = $what;
-        }
-    )* };
-}
-
-stored_rows! {
-    RecordRow => "a record's row";
+stored_by_members! {
     UnitRow => "a unit's row";
     ConflictRow => "a conflict's row";
     DeadLetterRow => "a dead letter's row";
+    ParkedOpRow => "the row of a parked op";
     TailRow => "a row of the tail";
     CursorRow => "a cursor's row";
     StateRow => "the book's state row";
 }
 
-impl<'a> StoredView<'a> for RecordView<'a> {
-    type Whole = RecordRow;
-}
-
-const _: () = assert!(is_part::<UnitChangeRow>());
+const _: () = assert!(is_part::<PlannedChange>());
 const _: () = assert!(is_part::<crate::record::Pending>());
 
 /// Returns the hash by which a row of the server that was set aside is known again: over its name, and over all of it if it

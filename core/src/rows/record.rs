@@ -1,13 +1,11 @@
 //! A record's row: what the server confirmed, what the app reads, and the ops between the two.
 
-use std::collections::BTreeMap;
-
-use crate::codec::{BorrowDecode, Decode, Encode};
+use crate::codec::{Decode, Encode};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::OpId;
 use crate::numbers::Version;
 use crate::op::{OpContent, OpPlace};
-use crate::record::{EditStamp, FieldWrites, Life, Pending, Register, Registers, TailOp};
+use crate::record::{EditStamp, FieldWrites, Life, Pending, Registers, TailOp};
 use crate::time::{Hlc, WallTime};
 
 /// One record. Key: [`RecordKey::to_bytes`](crate::names::RecordKey::to_bytes).
@@ -15,7 +13,7 @@ use crate::time::{Hlc, WallTime};
 /// Invariants:
 /// 1. `visible` is [`Visible::AsConfirmed`] if and only if `tail` is empty.
 /// 2. `tail` ascends by place and holds exactly the record's ops without a terminal outcome.
-#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordRow {
     /// The server's last word; none if it never said one.
     pub confirmed: Option<Confirmed>,
@@ -57,20 +55,10 @@ impl Confirmed {
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
     pub fn registers(&self) -> Result<Registers, InvalidFields> {
-        let own = self.stamp();
         if self.deleted {
-            return Ok(Registers { life: Life::Deleted, stamp: own, ..Registers::default() });
+            return Ok(Registers::deleted(self.stamp()));
         }
-        let members = self.fields.to_fields()?.into_map().into_iter();
-        let mut fields: BTreeMap<_, _> =
-            members.map(|(name, value)| (name, Register { value, stamp: own })).collect();
-        for writes in &self.older {
-            for name in &writes.fields {
-                let null = || Register { value: serde_json::Value::Null, stamp: own };
-                fields.entry(name.clone()).or_insert_with(null).stamp = writes.stamp();
-            }
-        }
-        Ok(Registers { life: Life::Live, stamp: own, fields, floor: self.floor.unwrap_or_default() })
+        Ok(Registers::of(self.stamp(), &self.older, self.floor, self.fields.to_fields()?.into_map()))
     }
 
     /// Notes that the server never had the record: whatever is written stands above that.
@@ -92,22 +80,11 @@ impl Confirmed {
             return None;
         }
         let own = registers.stamp;
-        let mut by_write: BTreeMap<EditStamp, Vec<String>> = BTreeMap::new();
-        for (name, field) in &registers.fields {
-            if field.stamp != own || field.value.is_null() {
-                by_write.entry(field.stamp).or_default().push(name.clone());
-            }
-        }
-        let older = by_write.into_iter().map(|(stamp, fields)| FieldWrites {
-            edited_at: stamp.edited_at,
-            op: stamp.op,
-            fields,
-        });
         Some(Self {
             version,
             edited_at: own.edited_at,
             op: own.op,
-            older: older.collect(),
+            older: registers.older(),
             floor: Some(registers.floor).filter(|floor| *floor != EditStamp::NEVER),
             deleted: !registers.is_live(),
             fields: registers.image().unwrap_or_default().to_json(),
@@ -116,7 +93,7 @@ impl Confirmed {
 }
 
 /// What an app reads of a record.
-#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Visible {
     /// What the server confirmed.
     #[default]
@@ -201,60 +178,5 @@ impl RecordRow {
     /// [`InvalidFields`] if stored text was damaged.
     pub fn confirmed_fields(&self) -> Result<Fields, InvalidFields> {
         self.confirmed_image().map_or_else(|| Ok(Fields::new()), FieldsJson::to_fields)
-    }
-}
-
-/// A record's row read where it lies, for who only wants to know what the app reads. Member by member as [`RecordRow`] is
-/// stored.
-#[derive(Debug, Clone, PartialEq, BorrowDecode)]
-pub struct RecordView<'a> {
-    confirmed: Option<ConfirmedView<'a>>,
-    visible: VisibleView<'a>,
-    tail: Vec<Pending>,
-    /// When the server last said something of this record, by the device's clock.
-    pub synced_at: Option<WallTime>,
-}
-
-#[derive(Debug, Clone, PartialEq, BorrowDecode)]
-struct ConfirmedView<'a> {
-    version: Version,
-    edited_at: Hlc,
-    op: OpId,
-    older: Vec<FieldWrites>,
-    floor: Option<EditStamp>,
-    deleted: bool,
-    fields: &'a str,
-}
-
-#[derive(Debug, Clone, PartialEq, BorrowDecode)]
-enum VisibleView<'a> {
-    AsConfirmed,
-    Absent,
-    Own(&'a str),
-}
-
-impl RecordView<'_> {
-    /// Returns what [`RecordRow::image`] does.
-    pub fn image(&self) -> Option<FieldsJson> {
-        let text = match &self.visible {
-            VisibleView::AsConfirmed => self
-                .confirmed
-                .as_ref()
-                .filter(|confirmed| !confirmed.deleted)
-                .map(|confirmed| confirmed.fields),
-            VisibleView::Absent => None,
-            VisibleView::Own(text) => Some(*text),
-        };
-        text.map(FieldsJson::from_stored_text)
-    }
-
-    /// Returns what [`RecordRow::version`] does.
-    pub fn version(&self) -> Option<Version> {
-        self.confirmed.as_ref().map(|confirmed| confirmed.version)
-    }
-
-    /// Returns how many ops stand on top of confirmed.
-    pub const fn pending(&self) -> usize {
-        self.tail.len()
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::codec;
 use crate::numbers::Seq;
 use crate::op::OpPlace;
-use crate::record::{EditStamp, Pending, Registers, SentFor, Upcast};
+use crate::record::{EditStamp, FieldWrites, Pending, Registers, SentFor};
 
 #[test]
 fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
@@ -60,14 +60,13 @@ fn a_view_says_what_the_row_says() {
         edited_at: Hlc::from_bits(70_001),
         stale: 1,
         dead: true,
+        emptied: false,
+        named: Some(fields("{}")),
         cleared: vec!["c".to_owned()],
         cleared_at: Some(EditStamp { edited_at: Hlc::from_bits(3), op: OpId::from_bytes([6; 16]) }),
-        dropped: vec!["b".to_owned()],
-        emptied: false,
-        given: Some(fields("{}")),
         raised: vec![("a".to_owned(), Hlc::from_bits(70_002))],
         brings_back: Some(fields(r#"{"a":"é"}"#)),
-        upcast: Some(Upcast { schema_version: 2, fields: fields("{}") }),
+        upcast: Some(2),
         attempts: vec![UnitId::from_bytes([7; 16])],
         given_up: Some(SentFor { version: Some(Version::new(7)), record: Some(confirmed(false)) }),
     };
@@ -89,12 +88,66 @@ fn a_view_says_what_the_row_says() {
     ];
     for row in rows {
         let bytes = codec::encode(&row).unwrap();
-        let view: RecordView<'_> = codec::view(&bytes).unwrap();
-        assert_eq!(view.image().as_ref(), row.image());
-        assert_eq!(view.version(), row.version());
-        assert_eq!((view.pending(), view.synced_at), (row.tail.len(), row.synced_at));
-        assert!(codec::view::<RecordView<'_>>(&bytes[..bytes.len() - 1]).is_err());
+        let view = RecordView::read(&bytes).unwrap();
+        assert_eq!(view.image, row.image().map(FieldsJson::as_str));
+        assert_eq!(view.version, row.version());
+        assert_eq!((view.pending, view.synced_at), (row.tail.len(), row.synced_at));
+        assert_eq!(codec::decode::<RecordRow>(&bytes).unwrap(), row);
+        for length in 0..bytes.len() {
+            assert!(codec::decode::<RecordRow>(&bytes[..length]).is_err(), "cut to {length}");
+        }
+        let longer = [bytes.as_slice(), &[0]].concat();
+        assert!(codec::decode::<RecordRow>(&longer).is_err(), "a byte stands behind it");
     }
+}
+
+#[test]
+fn what_an_app_reads_of_a_row_stands_before_all_that_only_the_rules_read() {
+    let row = RecordRow {
+        confirmed: Some(Confirmed {
+            version: Version::new(2),
+            edited_at: Hlc::from_bits(3),
+            op: OpId::from_bytes([8; 16]),
+            older: Vec::new(),
+            floor: None,
+            deleted: false,
+            fields: FieldsJson::parse(r#"{"a":1}"#).unwrap(),
+        }),
+        visible: Visible::AsConfirmed,
+        tail: Vec::new(),
+        synced_at: Some(WallTime::from_milliseconds(5)),
+    };
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let numbers = [number(5), number(2), number(3), vec![8; 16]].concat();
+    let layout = [&[0b1_0001, 7, 0, 0, 0][..], &numbers, br#"{"a":1}"#].concat();
+    assert_eq!(codec::encode(&row).unwrap(), layout);
+
+    let place = OpPlace { seq: Seq::new(9), index: 2 };
+    let pending = Pending::new(OpId::from_bytes([7; 16]), place, OpKind::Create, Hlc::from_bits(1));
+    let visible = Visible::Own(FieldsJson::parse(r#"{"b":2}"#).unwrap());
+    let unsent = RecordRow { visible, tail: vec![pending], ..RecordRow::default() };
+    let bytes = codec::encode(&unsent).unwrap();
+    let beginning = [&[0b110_0100, 7, 0, 0, 0, 1, 0, 0, 0][..], br#"{"b":2}"#].concat();
+    assert_eq!(bytes[..beginning.len()], beginning);
+    assert_eq!(RecordView::read(&beginning).unwrap(), RecordView::read(&bytes).unwrap());
+}
+
+#[test]
+fn bytes_that_contradict_themselves_are_no_row() {
+    let numbers = [0; 32];
+    let confirmed = |flags: u8| [&[flags, 2, 0, 0, 0][..], &numbers, b"{}"].concat();
+    assert!(codec::decode::<RecordRow>(&confirmed(0b1)).is_ok());
+    assert!(codec::decode::<RecordRow>(&confirmed(0b11)).is_ok());
+    assert!(RecordView::read(&confirmed(0b1000_0001)).is_err(), "a flag that no row has");
+    assert!(codec::decode::<RecordRow>(&confirmed(0b100_0001)).is_err(), "more is to come");
+    assert!(RecordView::read(&[0b10]).is_err(), "deleted by nobody");
+    assert!(RecordView::read(&[0b1100, 2, 0, 0, 0, b'{', b'}']).is_err(), "absent, and of its own");
+    assert!(codec::decode::<RecordRow>(&[0b110_1000, 1, 0, 0, 0, 0, 0, 0]).is_err(), "another number of ops");
+    let floor = |flags: u8| [&[flags][..], &[0, 1, 0], &[7; 16], &[0]].concat();
+    assert!(codec::decode::<RecordRow>(&floor(0b100_1000)).is_err(), "stamps of what nobody confirmed");
+    let confirmed = [&confirmed(0b100_0001)[..], &floor(0)[1..]].concat();
+    assert!(codec::decode::<RecordRow>(&confirmed).is_ok());
+    assert!(RecordView::read(&[0b100, 1, 0, 0, 0, 0xff]).is_err(), "no text");
 }
 
 #[test]
@@ -147,7 +200,7 @@ fn an_op_made_now_has_to_be_above_every_stamp_that_its_author_reads() {
     row.tail.push(Pending::new(op(1), place(1), OpKind::Update, at(7)));
     row.tail.push(Pending::new(op(2), place(2), OpKind::Update, at(5)));
     assert_eq!(row.greatest(), EditStamp { edited_at: at(7), op: op(1) });
-    row.tail[1].raise(&["a".to_owned()], at(8), None).unwrap();
+    row.tail[1].raised.push(("a".to_owned(), at(8)));
     assert_eq!(
         row.greatest(),
         EditStamp { edited_at: at(8), op: op(2) },

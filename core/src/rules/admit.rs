@@ -16,11 +16,9 @@
 
 mod images;
 
-use std::borrow::Cow;
-
 pub use images::{AdmittedOp, NotAdmitted, SeenRecord};
 
-use crate::fields::{Fields, FieldsJson, InvalidFields};
+use crate::fields::{FieldsJson, InvalidFields};
 use crate::limits;
 use crate::names::{EntityType, RecordKey};
 use crate::op::{Mutation, OpKind};
@@ -73,51 +71,51 @@ pub enum Rejected {
     },
 }
 
-/// What the op of an admitted mutation carries.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Admitted<'m> {
-    /// An image, or the fields that differ; none for a delete.
-    pub fields: Cow<'m, Fields>,
-    /// The same as it is stored.
-    pub json: FieldsJson,
-}
-
 /// Decides on one mutation of a record whose image the app reads as `image`.
 ///
-/// Returns what the op carries, or `None` if there is nothing to write.
+/// Returns what the op carries, or `None` if there is nothing to write: an image, or the fields that differ; nothing for a delete.
+/// Fields are compared as text, which is the same for the same values.
 ///
 /// # Errors
-/// [`Rejected`], by the table above or for a broken limit.
-pub fn admit<'m>(
+/// [`Rejected`], by the table above or for a broken limit; [`NotAdmitted::Damaged`] if the image does not read.
+pub fn admit(
     schema: &Schema,
-    image: Option<&Fields>,
-    mutation: &'m Mutation,
-) -> Result<Option<Admitted<'m>>, Rejected> {
+    image: Option<&FieldsJson>,
+    mutation: &Mutation,
+) -> Result<Option<FieldsJson>, NotAdmitted> {
     let key = &mutation.key;
+    let refused = |fault| Rejected::Fields { key: key.clone(), fault };
     if schema.rules(&key.entity).is_none() {
-        return Err(Rejected::UnknownEntity(key.entity.clone()));
+        return Err(Rejected::UnknownEntity(key.entity.clone()).into());
     }
-    let fields = match (mutation.kind, image) {
-        (OpKind::Create, Some(_)) => return Err(Rejected::Exists(key.clone())),
-        (OpKind::Create, None) => Some(Cow::Borrowed(&mutation.fields)),
-        (_, None) => return Err(Rejected::Missing(key.clone())),
-        (OpKind::Delete, Some(_)) => Some(Cow::Owned(Fields::new())),
+    let said = || mutation.fields.written().map_err(refused);
+    let json = match (mutation.kind, image) {
+        (OpKind::Create, Some(_)) => return Err(Rejected::Exists(key.clone()).into()),
+        (OpKind::Create, None) => said()?.into_owned(),
+        (_, None) => return Err(Rejected::Missing(key.clone()).into()),
+        (OpKind::Delete, Some(_)) => return Ok(Some(FieldsJson::default())),
         (OpKind::Update, Some(image)) => {
-            let changed = changed(image, &mutation.fields);
-            (!changed.is_empty()).then_some(Cow::Owned(changed))
+            let changed = image.changed_by(&*said()?).map_err(NotAdmitted::Damaged)?;
+            if changed.is_empty() {
+                return Ok(None);
+            }
+            changed
         }
         (OpKind::Replace, Some(image)) => {
-            let whole = mutation.fields.clone().into_image();
-            (whole != *image).then_some(Cow::Owned(whole))
+            let whole = said()?.into_owned().into_image().map_err(NotAdmitted::Damaged)?;
+            if whole == *image {
+                return Ok(None);
+            }
+            whole
         }
     };
-    let Some(fields) = fields else { return Ok(None) };
-    if let Some(fields) = too_many(image, mutation.kind, &fields) {
-        return Err(Rejected::TooManyFields { key: key.clone(), fields });
+    // Only what is written counts: a save that names a large record whole may change one field of it.
+    let json = json.of_one_op().map_err(refused)?;
+    let too_many = too_many(image, mutation.kind, &json).map_err(NotAdmitted::Damaged)?;
+    match too_many {
+        Some(fields) => Err(Rejected::TooManyFields { key: key.clone(), fields }.into()),
+        None => Ok(Some(json)),
     }
-    // Fields can be built member by member, so the limits are checked where they count: before they are written.
-    let json = fields.checked().map_err(|fault| Rejected::Fields { key: key.clone(), fault })?;
-    Ok(Some(Admitted { fields, json }))
 }
 
 /// Checks what only a transaction as a whole can break.
@@ -136,32 +134,36 @@ pub fn admit_transaction(ops: usize, bytes: usize) -> Result<(), Rejected> {
 
 /// Returns how many fields a record would have after an op, if they are too many. An op that takes fields away makes room, also
 /// if others put in so many that not enough is there yet.
-fn too_many(image: Option<&Fields>, kind: OpKind, fields: &Fields) -> Option<usize> {
-    let before = image.map_or(0, Fields::len);
-    let after = match (kind, image) {
-        (OpKind::Delete, _) => 0,
-        (OpKind::Update, Some(image)) => {
-            let (removed, set): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_null());
-            let added = set.iter().filter(|(name, _)| !image.has(name)).count();
-            let removed = removed.iter().filter(|(name, _)| image.has(name)).count();
-            before.saturating_add(added).saturating_sub(removed)
-        }
-        _ => fields.iter().filter(|(_, value)| !value.is_null()).count(),
+fn too_many(
+    image: Option<&FieldsJson>,
+    kind: OpKind,
+    said: &FieldsJson,
+) -> Result<Option<usize>, InvalidFields> {
+    let bytes = said.as_str().len() + image.map_or(0, |image| image.as_str().len());
+    if bytes < limits::RECORD_FIELDS * MEMBER_BYTES {
+        return Ok(None);
+    }
+    let said = said.names()?;
+    let image = image.map(FieldsJson::names).transpose()?.unwrap_or_default();
+    let has = |name: &str| image.binary_search_by(|(known, _)| known.as_str().cmp(name)).is_ok();
+    let before = image.len();
+    let after = if kind == OpKind::Update {
+        let added = said.iter().filter(|(name, is_null)| !is_null && !has(name)).count();
+        let removed = said.iter().filter(|(name, is_null)| *is_null && has(name)).count();
+        before.saturating_add(added).saturating_sub(removed)
+    } else {
+        said.iter().filter(|(_, is_null)| !is_null).count()
     };
-    (after > limits::RECORD_FIELDS && after >= before).then_some(after)
+    Ok((after > limits::RECORD_FIELDS && after >= before).then_some(after))
 }
 
-/// Returns the members of a patch that change something. A null for a field that is not there changes nothing.
-fn changed(image: &Fields, patch: &Fields) -> Fields {
-    patch.filtered(|name| match (image.get(name), patch.get(name)) {
-        (None, Some(value)) => !value.is_null(),
-        (before, after) => before != after,
-    })
-}
+/// The fewest bytes of a member with the comma before it or the brace: `,"a":1`.
+const MEMBER_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::Fields;
     use crate::schema::EntityRules;
     use serde_json::json;
 
@@ -174,11 +176,23 @@ mod tests {
     }
 
     fn decide(image: Option<serde_json::Value>, mutation: &Mutation) -> Result<Option<Fields>, Rejected> {
-        let admitted = admit(&Schema::open(EntityRules::default()), image.map(fields).as_ref(), mutation)?;
-        Ok(admitted.map(|admitted| {
-            assert_eq!(admitted.json, admitted.fields.to_json());
-            admitted.fields.into_owned()
-        }))
+        let image = image.map(|image| fields(image).to_json());
+        let decide = |mutation: &Mutation| {
+            admit(&Schema::open(EntityRules::default()), image.as_ref(), mutation).map_err(rejected)
+        };
+        let admitted = decide(mutation);
+        if let Ok(json) = mutation.fields.to_fields().unwrap().checked() {
+            let text = Mutation { fields: json.into(), ..mutation.clone() };
+            assert_eq!(decide(&text), admitted, "text comes to the same as values");
+        }
+        Ok(admitted?.map(|json| json.to_fields().unwrap()))
+    }
+
+    fn rejected(error: NotAdmitted) -> Rejected {
+        match error {
+            NotAdmitted::Rejected(rejected) => rejected,
+            NotAdmitted::Damaged(fault) => panic!("{fault}"),
+        }
     }
 
     #[test]
@@ -220,10 +234,34 @@ mod tests {
     }
 
     #[test]
+    fn a_number_with_a_sign_is_another_than_the_one_without_also_below_an_escaped_name() {
+        for name in ["a", "a\n"] {
+            let update = Mutation::update(key(), fields(json!({name: -0.0, "b": 1})));
+            assert_eq!(
+                decide(Some(json!({name: 0.0, "b": 1})), &update),
+                Ok(Some(fields(json!({name: -0.0}))))
+            );
+            let same = Mutation::update(key(), fields(json!({name: 0.0})));
+            assert_eq!(decide(Some(json!({name: 0.0, "b": 1})), &same), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_save_of_a_record_larger_than_an_op_carries_what_differs() {
+        let large = |name: &str| (name.to_owned(), json!("x".repeat(limits::OP_BYTES / 2)));
+        let mut image: Fields = [large("a"), large("b"), large("c")].into_iter().collect();
+        let before = image.to_json();
+        image.set("d", 1);
+        let schema = Schema::open(EntityRules::default());
+        let admitted = admit(&schema, Some(&before), &Mutation::update(key(), image));
+        assert_eq!(admitted.unwrap().unwrap().as_str(), r#"{"d":1}"#);
+    }
+
+    #[test]
     fn an_entity_type_that_was_not_declared_is_refused() {
         let create = Mutation::create(key(), Fields::new());
         let refused = admit(&Schema::closed(), None, &create);
-        assert_eq!(refused, Err(Rejected::UnknownEntity(key().entity)));
+        assert_eq!(refused.map_err(rejected), Err(Rejected::UnknownEntity(key().entity)));
     }
 
     #[test]
@@ -249,7 +287,8 @@ mod tests {
         const MOST: usize = limits::RECORD_FIELDS;
         let schema = Schema::open(EntityRules::default());
         let decide = |image: Option<&Fields>, mutation: Mutation| {
-            admit(&schema, image, &mutation).map(|admitted| admitted.is_some())
+            let image = image.map(Fields::to_json);
+            admit(&schema, image.as_ref(), &mutation).map(|admitted| admitted.is_some()).map_err(rejected)
         };
         let over = |fields| Err(Rejected::TooManyFields { key: key(), fields });
         let (one, full) = (json!(1), many(0, MOST, &json!(1)));
@@ -276,9 +315,10 @@ mod tests {
         let beyond = many(0, limits::RECORD_FIELDS + 9, &json!(1));
         let schema = Schema::open(EntityRules::default());
         let update = |value| Mutation::update(key(), many(0, 2, &value));
-        assert!(admit(&schema, Some(&beyond), &update(json!(null))).is_ok());
+        let image = beyond.to_json();
+        assert!(admit(&schema, Some(&image), &update(json!(null))).is_ok());
         let over = Rejected::TooManyFields { key: key(), fields: beyond.len() };
-        assert_eq!(admit(&schema, Some(&beyond), &update(json!(2))), Err(over));
+        assert_eq!(admit(&schema, Some(&image), &update(json!(2))).map_err(rejected), Err(over));
     }
 
     #[test]

@@ -14,12 +14,12 @@
 //!
 //! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::entry::AnnulledReason;
 use crate::fields::Fields;
 use crate::op::OpKind;
-use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp};
+use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp, list_by_write};
 
 /// One change that stands for some ops.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,15 +132,8 @@ fn change<'a>(
 
 /// Lists the fields that do not have the change's own stamp.
 fn older(fields: &Fields, after: &Registers, own: EditStamp) -> Vec<FieldWrites> {
-    let mut by_write: BTreeMap<EditStamp, Vec<String>> = BTreeMap::new();
-    for name in fields.names() {
-        let stamp = after.stamp_of(name);
-        if stamp != own {
-            by_write.entry(stamp).or_default().push(name.to_owned());
-        }
-    }
-    let writes = by_write.into_iter();
-    writes.map(|(stamp, fields)| FieldWrites { edited_at: stamp.edited_at, op: stamp.op, fields }).collect()
+    let stamps = fields.names().map(|name| (name.to_owned(), after.stamp_of(name)));
+    list_by_write(stamps.filter(|(_, stamp)| *stamp != own))
 }
 
 #[cfg(test)]
@@ -163,7 +156,7 @@ mod tests {
     fn with_cleared(mut op: TailOp, names: &[&str], at: Option<EditStamp>) -> TailOp {
         op.pending.cleared = names.iter().map(|name| (*name).to_owned()).collect();
         op.pending.cleared_at = at;
-        op.look_again().unwrap();
+        op.write();
         op
     }
 
@@ -254,8 +247,8 @@ mod tests {
     #[test]
     fn a_null_that_a_policy_raised_is_sent_where_it_is_all_that_stands_above_a_deletion() {
         let mut replace = with_cleared(tail_op(1, OpKind::Replace, json!({"b": 1})), &["a"], None);
-        replace.pending.raise(&["a".to_owned()], Hlc::from_bits(5), None).unwrap();
-        replace.look_again().unwrap();
+        replace.raise(&["a".to_owned()], Hlc::from_bits(5), None);
+        replace.write();
         let expected = Ok((OpKind::Create, json!({"a": null, "b": 1}), 1));
         assert_eq!(sent(&deleted(99, 4), &[replace]), expected);
     }
@@ -307,10 +300,10 @@ mod tests {
                     op = with_cleared(op, &known, deletion.filter(|_| kind == OpKind::Create));
                 }
                 if let Some(raised) = raised {
-                    op.pending.raise(&["a".to_owned()], Hlc::from_bits(raised), None).unwrap();
+                    op.raise(&["a".to_owned()], Hlc::from_bits(raised), None);
                 }
-                op.pending.drop_fields(&Vec::from_iter(lost)).unwrap();
-                op.look_again().unwrap();
+                op.drop_fields(&Vec::from_iter(lost));
+                op.write();
                 tail.push(op);
             }
             let one_by_one = confirmed.with(tail.iter().map(|op| &op.writes));

@@ -61,7 +61,7 @@ pub fn correct(
     let stays = tail.iter().filter(|op| !is_taken(op));
     let image = confirmed.with(stays.map(|op| &op.writes)).image();
     let kind = if image.is_some() { OpKind::Update } else { OpKind::Create };
-    let mutation = Mutation { key: key.clone(), kind, fields, cites: Some(dead) };
+    let mutation = Mutation { key: key.clone(), kind, fields: fields.into(), cites: Some(dead) };
     let taken = tail.iter().filter(|op| is_taken(op));
     let ends = taken.map(|op| Decision::Superseded { key: key.clone(), op: op.op }).collect();
     Ok(Correction { mutation, image, ends })
@@ -156,7 +156,8 @@ mod tests {
             Decision::Superseded { key: of, op } if of == key("1") => op,
             other => panic!("not superseded: {other:?}"),
         });
-        (correction.mutation.kind, correction.mutation.fields, correction.image, ended.collect())
+        let said = correction.mutation.fields.to_fields().unwrap();
+        (correction.mutation.kind, said, correction.image, ended.collect())
     }
 
     #[test]
@@ -220,8 +221,8 @@ mod tests {
     fn an_op_that_has_nothing_left_to_say_is_not_part_of_the_image() {
         let mut tail =
             tail(vec![(OpKind::Replace, json!({"a": 1}), false), (OpKind::Update, json!({"b": 1}), false)]);
-        tail[0].0.pending.empty();
-        tail[0].0.look_again().unwrap();
+        tail[0].0.drop_fields(&[]);
+        tail[0].0.write();
         let (_, _, image, _) = corrected(Some(json!({"a": 0})), &tail, 2, json!({"b": 2}));
         assert_eq!(image, Some(fields(json!({"a": 0}))));
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answered, take_answer};
 use super::{OpContent, View};
-use crate::entry::{AnnulledReason, Decision, FieldsSource, PlannedOp};
+use crate::entry::{AnnulledReason, Decision, FieldsSource, PlannedChange, PlannedOp};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::{OpId, RequestId, ServerEpoch, ServerId, UnitId};
 use crate::names::RecordKey;
@@ -14,9 +14,9 @@ use crate::numbers::{Hash, Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Change, ExchangeAnswer, MARKER, Outcome, PROTOCOL, SetAside, UnitOutcome};
 use crate::random::SeededRandomness;
+use crate::record::Pending;
 pub(super) use crate::record::test_ops::{fields, op_id};
-use crate::record::{Pending, SentFor};
-use crate::rows::{Confirmed, RecordRow, UnitChangeRow, UnitRow, Visible};
+use crate::rows::{Confirmed, RecordRow, UnitRow, Visible};
 use crate::schema::{EntityRules, Schema};
 use crate::time::{Hlc, WallTime};
 
@@ -94,12 +94,11 @@ impl Desk {
             ..RecordRow::default()
         };
         self.records.insert(key(record), row);
-        let change = UnitChangeRow {
+        let change = PlannedChange {
             key: key(record),
             kind: OpKind::Update,
             ops: (0..carried).map(|number| PlannedOp { id: id(number), place: place(number) }).collect(),
             base: Some(Version::new(1)),
-            sent_for: SentFor { version: Some(Version::new(1)), record: Some(confirmed) },
             edited_at: stamp(carried.saturating_sub(1)),
             older: Vec::new(),
             schema_version: 1,
@@ -110,6 +109,7 @@ impl Desk {
             number: 0,
             actor: crate::names::Actor::parse("ann").unwrap(),
             changes: vec![change],
+            records: vec![Some(confirmed)],
             digest: Hash::ZERO,
             replaces: Vec::new(),
             tries: 0,

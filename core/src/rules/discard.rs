@@ -51,7 +51,7 @@ pub struct GivenUp {
 pub fn given_up<E: From<NotPossible>>(
     tail: &Tail,
     touched: &BTreeSet<OpPlace>,
-    stopped: Stopped<'_>,
+    stopped: &Stopped,
     ops: &[OpId],
     mut hold: impl FnMut(&RecordKey, OpPlace) -> Result<Option<Hold>, E>,
 ) -> Result<Vec<GivenUp>, E> {
@@ -105,7 +105,6 @@ fn is_there_without(row: &RecordRow, creation: OpPlace) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::ParkScope;
     use crate::rules::desk::{key, op_id, unit_id};
     use crate::rules::status::ParkReason;
     use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, row_of};
@@ -114,7 +113,7 @@ mod tests {
         let touched = touched.iter().map(|seq| place(*seq)).collect();
         let ops: Vec<_> = ops.iter().map(|number| op_id(*number)).collect();
         let found =
-            given_up(tail, &touched, Stopped::default(), &ops, |_, _| Ok::<_, NotPossible>(hold.clone()))?;
+            given_up(tail, &touched, &Stopped::default(), &ops, |_, _| Ok::<_, NotPossible>(hold.clone()))?;
         Ok(found.into_iter().map(|found| found.op.place.seq.number().try_into().unwrap()).collect())
     }
 
@@ -131,10 +130,10 @@ mod tests {
     #[test]
     fn an_op_that_is_worn_out_may_be_given_up() {
         let tail = pending(&[("1", OpKind::Create)]);
-        let parks = [(ParkScope::Op(op_id(1)), ParkReason::WornOut.code().to_owned())];
-        let stopped = Stopped { parks: &parks, open: &[] };
+        let parks = BTreeMap::from([(op_id(1), ParkReason::WornOut.code().to_owned())]);
+        let stopped = Stopped { parks, ..Stopped::default() };
         let found =
-            given_up(&tail, &BTreeSet::new(), stopped, &[op_id(1)], |_, _| Ok::<_, NotPossible>(None));
+            given_up(&tail, &BTreeSet::new(), &stopped, &[op_id(1)], |_, _| Ok::<_, NotPossible>(None));
         assert_eq!(found.map(|found| found.len()), Ok(1));
     }
 

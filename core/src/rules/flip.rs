@@ -18,7 +18,6 @@
 
 use serde_json::Value;
 
-use super::apply_to_image;
 use super::not_possible::NotPossible;
 use crate::entry::{Extent, Winner};
 use crate::fields::Fields;
@@ -39,8 +38,15 @@ pub struct FlipFields {
 impl FlipFields {
     /// What our op makes of a record that was deleted: an update stands on the last image, anything else on its own.
     fn last_with_ours(&self, kind: OpKind) -> Fields {
-        let last = Some(self.last.clone()).filter(|_| kind == OpKind::Update);
-        apply_to_image(last, kind, &self.local).unwrap_or_default()
+        match kind {
+            OpKind::Delete => Fields::new(),
+            OpKind::Create | OpKind::Replace => self.local.clone().into_image(),
+            OpKind::Update => {
+                let mut image = self.last.clone();
+                image.apply(&self.local);
+                image
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
 use crate::protocol::{Unit, UnitChange};
 use crate::random::Randomness;
-use crate::record::{SentFor, TailOp, fall_with};
+use crate::record::{SentFor, TailOp, fall_with, uncovered_by};
 use crate::rows::{RecordRow, UnitRow};
 use crate::time::WallTime;
 
@@ -170,6 +170,10 @@ impl Freezing<'_> {
                 let falls = fall_with(row.tail.iter(), &ops).into_iter();
                 let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
                 self.frozen.fallen.extend(falls);
+                let uncovered = uncovered_by(row.tail.iter(), &ops).into_iter();
+                let emptied =
+                    uncovered.map(|op| Decision::Dropped { key: key.clone(), op, fields: Vec::new() });
+                self.frozen.fallen.extend(emptied);
                 self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
                 return Ok(Sendable::Nothing);
             }
@@ -299,11 +303,9 @@ where
     }
     // A deletion has no fields that could be of a version.
     let with_fields = tail.iter().rev().find(|op| op.kind != OpKind::Delete).or(tail.last());
-    let last = with_fields.map(|op| (&op.content, op.pending.upcast.as_ref()));
-    let schema_version = last
-        .map_or(1, |(content, upcast)| upcast.map_or(content.schema_version, |upcast| upcast.schema_version));
-    let as_written = match (&coalesced, last) {
-        (Ok(sent), Some((content, _))) => sent.fields == content.fields,
+    let schema_version = with_fields.map_or(1, TailOp::schema_version);
+    let as_written = match (&coalesced, with_fields) {
+        (Ok(sent), Some(op)) => sent.fields == op.content.fields,
         _ => false,
     };
     Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })

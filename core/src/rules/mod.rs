@@ -88,5 +88,5 @@ pub mod upcast;
 pub use not_possible::NotPossible;
 
 pub use crate::op::OpContent;
-pub use crate::record::{apply_to_image, apply_to_text};
+pub use crate::record::apply_to_text;
 pub use crate::view::View;

@@ -34,13 +34,18 @@ pub(super) fn order(schema: &Schema, tail: &Tail, candidates: &mut [Candidate]) 
 
 /// Returns what is done to a record by some ops of it.
 pub(super) fn comes_to<'a>(ops: impl Iterator<Item = &'a TailRow>) -> OpKind {
-    let together = |kind: Option<OpKind>, row: &TailRow| match (kind, row.kind) {
+    ops.fold(None, |kind, row| Some(together(kind, row.kind))).unwrap_or(OpKind::Update)
+}
+
+/// Returns what an op makes of what those before it come to; of none if it is the first.
+pub(super) const fn together(before: Option<OpKind>, next: OpKind) -> OpKind {
+    match (before, next) {
         (_, OpKind::Delete) => OpKind::Delete,
         (Some(OpKind::Create), _) | (None, OpKind::Create) => OpKind::Create,
         (Some(OpKind::Delete), _) => OpKind::Replace,
-        (kind, next) => kind.unwrap_or(next),
-    };
-    ops.fold(None, |kind, row| Some(together(kind, row))).unwrap_or(OpKind::Update)
+        (Some(before), _) => before,
+        (None, next) => next,
+    }
 }
 
 /// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record or leads a

@@ -18,6 +18,7 @@ use super::failure::refutes;
 use crate::entry::{Decision, ParkScope};
 use crate::names::Actor;
 use crate::rows::StateRow;
+use crate::tail::Tail;
 
 /// Returns whether the server is not to be asked for pages now. `is_first` says that it would be the first request of a run.
 pub fn stops_pages(state: &StateRow, actor: &Actor, is_first: bool) -> bool {
@@ -31,9 +32,13 @@ pub fn lifted_by_answer(state: &StateRow, actor: &Actor) -> Vec<Decision> {
     lifted.map(|scope| Decision::Unparked { scope: scope.clone() }).collect()
 }
 
-/// Leaves out parks that are on record already, and those that would lift what is not parked.
-pub fn only_news(state: &StateRow, mut decisions: Vec<Decision>) -> Vec<Decision> {
-    let is_parked = |scope: &ParkScope| state.parks.iter().any(|(parked, _)| parked == scope);
+/// Leaves out parks that are on record already, and those that would lift what is not parked. The tail knows which ops are parked
+/// by themselves.
+pub fn only_news(state: &StateRow, tail: &Tail, mut decisions: Vec<Decision>) -> Vec<Decision> {
+    let is_parked = |scope: &ParkScope| match scope {
+        ParkScope::Op(op) => tail.park_of(op).is_some(),
+        _ => state.parks.iter().any(|(parked, _)| parked == scope),
+    };
     decisions.retain(|decision| match decision {
         Decision::Parked { scope, .. } => !is_parked(scope),
         Decision::Unparked { scope } => is_parked(scope),
@@ -103,11 +108,14 @@ mod tests {
         let all = vec![
             park(known.clone()),
             park(new.clone()),
+            park(ParkScope::Op(op_id(2))),
             lift(known.clone()),
             lift(new.clone()),
             Decision::ServerRead,
         ];
-        let news = only_news(&parked(std::slice::from_ref(&known)), all);
+        let mut tail = Tail::default();
+        tail.set_parked(op_id(2), Some("stale".to_owned()));
+        let news = only_news(&parked(std::slice::from_ref(&known)), &tail, all);
         assert_eq!(news, [park(new), lift(known), Decision::ServerRead]);
     }
 }

@@ -166,8 +166,7 @@ mod tests {
         let mut refused = tail_op(2, OpKind::Update, json!({"b": "refused"}));
         refused.pending.dead = true;
         let mut known = tail_op(4, OpKind::Update, json!({"d": 4}));
-        known.pending.brings_back = Some(fields(json!({"d": 4})).to_json());
-        known.look_again().unwrap();
+        known.bring_back(fields(json!({"d": 4})));
         let tail = [
             tail_op(1, OpKind::Update, json!({"a": 1})),
             refused,

@@ -13,6 +13,7 @@ use super::status::ParkReason;
 use crate::entry::{Decision, ParkScope};
 use crate::names::Actor;
 use crate::rows::StateRow;
+use crate::tail::Tail;
 
 /// Something outside that has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +25,14 @@ pub enum Change<'a> {
 }
 
 /// Returns the decisions that let go on what waited for this change.
-pub fn resume(state: &StateRow, change: Change<'_>) -> Vec<Decision> {
-    let concerned = state.parks.iter().filter(|(scope, code)| waits_for(change, scope, code));
-    concerned.map(|(scope, _)| Decision::Unparked { scope: scope.clone() }).collect()
+pub fn resume(state: &StateRow, tail: &Tail, change: Change<'_>) -> Vec<Decision> {
+    let whole = state.parks.iter().map(|(scope, code)| (scope.clone(), code.as_str()));
+    let ops = tail.parked().map(|(op, code)| (ParkScope::Op(*op), code));
+    let concerned = whole.chain(ops).filter(|(scope, code)| waits_for(change, scope, code));
+    let mut scopes: Vec<_> = concerned.map(|(scope, _)| scope).collect();
+    // The tail knows its parked ops in no order, and a decision has one.
+    scopes.sort_unstable();
+    scopes.into_iter().map(|scope| Decision::Unparked { scope }).collect()
 }
 
 fn waits_for(change: Change<'_>, scope: &ParkScope, code: &str) -> bool {
@@ -61,8 +67,14 @@ mod tests {
             (ParkScope::Tenant(TenantId::from_bytes([1; 16])), "other_tenant"),
             (ParkScope::Protocol, "upgrade"),
         ];
-        let parks = parks.into_iter().map(|(scope, code)| (scope, code.to_owned())).collect();
-        let decisions = resume(&StateRow { parks, ..StateRow::default() }, change);
+        let (mut whole, mut tail) = (Vec::new(), Tail::default());
+        for (scope, code) in parks {
+            match scope {
+                ParkScope::Op(op) => tail.set_parked(op, Some(code.to_owned())),
+                scope => whole.push((scope, code.to_owned())),
+            }
+        }
+        let decisions = resume(&StateRow { parks: whole, ..StateRow::default() }, &tail, change);
         let scopes = decisions.into_iter().map(|decision| match decision {
             Decision::Unparked { scope } => scope,
             other => panic!("nothing goes on by {other:?}"),

@@ -31,7 +31,7 @@ use crate::time::WallTime;
 /// [`NotPossible::NotRefused`] if one of them is neither.
 pub fn retry(
     tail: &Tail,
-    stopped: Stopped<'_>,
+    stopped: &Stopped,
     asked: Vec<(OpId, Option<DeadLetterRow>)>,
 ) -> Result<Vec<Decision>, NotPossible> {
     let (mut again, mut parked) = (BTreeMap::new(), Vec::new());
@@ -79,7 +79,7 @@ mod tests {
         tail.set_dead(place(2), true);
         let asked = || (op_id(1), Some(dead_letter("1", planned(1), OpKind::Create)));
         assert_eq!(
-            retry(&tail, Stopped::default(), vec![asked(), asked()]),
+            retry(&tail, &Stopped::default(), vec![asked(), asked()]),
             Ok(vec![retried("1", planned(1))])
         );
     }
@@ -95,7 +95,7 @@ mod tests {
         tail.set_dead(op(3).place, true);
         let asked = vec![(op_id(3), Some(dead_letter("3", op(3), OpKind::Update)))];
         assert_eq!(
-            retry(&tail, Stopped::default(), asked),
+            retry(&tail, &Stopped::default(), asked),
             Ok(vec![retried("1", op(1)), retried("3", op(3))])
         );
     }
@@ -105,17 +105,17 @@ mod tests {
         let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create)]);
         tail.set_dead(place(1), true);
         let asked = vec![(op_id(1), Some(dead_letter("1", planned(1), OpKind::Create))), (op_id(2), None)];
-        assert_eq!(retry(&tail, Stopped::default(), asked), Err(NotPossible::NotRefused(op_id(2))));
+        assert_eq!(retry(&tail, &Stopped::default(), asked), Err(NotPossible::NotRefused(op_id(2))));
     }
 
     #[test]
     fn a_worn_out_op_goes_again_and_is_parked_no_longer() {
         let tail = pending(&[("1", OpKind::Create)]);
         let scope = || ParkScope::Op(op_id(1));
-        let parks = [(scope(), ParkReason::WornOut.code().to_owned())];
-        let stopped = Stopped { parks: &parks, open: &[] };
+        let parks = BTreeMap::from([(op_id(1), ParkReason::WornOut.code().to_owned())]);
+        let stopped = Stopped { parks, ..Stopped::default() };
         let expected = vec![retried("1", planned(1)), Decision::Unparked { scope: scope() }];
-        assert_eq!(retry(&tail, stopped, vec![(op_id(1), None)]), Ok(expected));
+        assert_eq!(retry(&tail, &stopped, vec![(op_id(1), None)]), Ok(expected));
     }
 
     #[test]

@@ -48,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 pub use book::{Attention, Progress, SyncState, overall};
-pub use moves::Stopped;
+pub use moves::{Stopped, together};
 pub use op::{Awaited, Held, OpState, UserAction};
 pub use park::ParkReason;
 pub use words::in_words;
@@ -73,8 +73,8 @@ pub struct Known<'a> {
     pub holds: &'a BTreeMap<OpPlace, Hold>,
     /// The dead letters of the ops in question.
     pub dead: &'a BTreeMap<OpId, DeadLetterRow>,
-    /// The conflicts in which a person has to choose, each with its op, oldest first.
-    pub open: &'a [(ConflictId, OpId)],
+    /// The ops in question for which a person has to choose, each with its newest conflict.
+    pub open: &'a BTreeMap<OpId, ConflictId>,
     /// The units that an exchange carries now.
     pub sending: &'a BTreeSet<UnitId>,
     /// When entries were written that made units, as far as that is wanted.
@@ -279,7 +279,7 @@ impl Known<'_> {
     fn parked(&self, row: &TailRow, scope: &ParkScope, code: &str) -> OpState {
         let reason = ParkReason::of(scope, code);
         let ParkScope::Op(stopped) = scope else { return OpState::Parked { reason, code: code.to_owned() } };
-        let open = self.open.iter().rev().find(|(_, op)| op == stopped).map(|(id, _)| *id);
+        let open = self.open.get(stopped).copied();
         let reason = if open.is_some() { ParkReason::Conflict } else { reason };
         match (*stopped == row.op, open) {
             (true, Some(conflict)) => OpState::InConflict { conflict },

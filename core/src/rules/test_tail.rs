@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::desk::{Desk, key, op_id, unit_id};
-use crate::entry::{Extent, PlannedOp, Winner};
+use crate::entry::{Extent, PlannedChange, PlannedOp, Winner};
 use crate::fields::Fields;
 use crate::ids::{DeviceId, Epoch, RequestId, ServerEpoch, ServerId};
 use crate::names::Actor;
@@ -12,7 +12,7 @@ use crate::op::{OpKind, OpPlace};
 use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
 use crate::record::Pending;
 pub(super) use crate::record::test_ops::{deleted, place, planned, tail_op, there};
-use crate::rows::{ConflictRow, DeadLetterRow, RecordRow, Suspicion, TailRow, UnitChangeRow, UnitRow};
+use crate::rows::{ConflictRow, DeadLetterRow, RecordRow, Suspicion, TailRow, UnitRow};
 use crate::schema::Policy;
 use crate::tail::Tail;
 use crate::time::{Hlc, WallTime};
@@ -58,7 +58,7 @@ pub(super) fn transaction(numbers: &[(&str, u8)]) -> Tail {
 /// Unit 1, which carries these ops of a record.
 pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     let unit = Desk::default().with(record, 1, 1, 0).units.remove(&unit_id(1)).unwrap();
-    let change = UnitChangeRow { ops, ..unit.changes[0].clone() };
+    let change = PlannedChange { ops, ..unit.changes[0].clone() };
     UnitRow { changes: vec![change], ..unit }
 }
 

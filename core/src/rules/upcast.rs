@@ -21,7 +21,7 @@ use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
 use crate::random::Randomness;
-use crate::record::{Registers, SentFor, TailOp, Upcast};
+use crate::record::{Registers, SentFor, TailOp};
 use crate::rows::TailRow;
 use crate::rules::status::ParkReason;
 use crate::schema::{EntityRules, Schema};
@@ -59,8 +59,7 @@ pub fn upcast<V: View>(
     let mut tail = row.tail_ops(|place| view.op(place), V::Error::from)?;
     let Some(at) = tail.iter().position(|op| op.op.place == place) else { return Ok(Vec::new()) };
     let Some(op) = tail.get_mut(at) else { return Ok(Vec::new()) };
-    let known = op.pending.upcast.as_ref().map(|upcast| upcast.schema_version);
-    let from = known.unwrap_or(op.content.schema_version);
+    let from = op.schema_version();
     if from == rules.schema_version || op.kind == OpKind::Delete {
         return Ok(Vec::new());
     }
@@ -74,14 +73,13 @@ pub fn upcast<V: View>(
         return Ok(vec![ParkReason::UpcastTooLarge.park(planned.id)]);
     };
     let item = items.add_fields(&json, random);
-    op.pending.turn(Upcast { schema_version: rules.schema_version, fields: json })?;
-    op.look_again()?;
+    op.turn(rules.schema_version, fields.clone());
     let (key, schema_version) = (key.clone(), rules.schema_version);
     let mut decisions =
         vec![Decision::Upcast { key: key.clone(), op: planned, schema_version, fields: item }];
     let news: Vec<_> = fields.names().filter(|name| !left.has(name)).map(str::to_owned).collect();
     let version = row.version().unwrap_or_default();
-    decisions.extend(meet_anew(&key, rules, tail, at, &confirmed, version, &news, items, random)?);
+    decisions.extend(meet_anew(&key, rules, tail, at, &confirmed, version, &news, items, random));
     Ok(decisions)
 }
 
@@ -152,7 +150,7 @@ mod tests {
     }
 
     /// What an upcast of op 10, which sets `n` to 0 and renames it to `m`, leads to where the server has this.
-    fn renamed(theirs: serde_json::Value, dropped: &[&str]) -> Vec<Decision> {
+    fn renamed(theirs: serde_json::Value, is_lost: bool) -> Vec<Decision> {
         let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
         let rules = rules.upcast_from(1, |_, fields| {
             fields.into_map().into_iter().map(|(_, value)| ("m".to_owned(), value)).collect()
@@ -162,8 +160,9 @@ mod tests {
         let confirmed = desk.row("a").confirmed.as_mut().unwrap();
         (confirmed.edited_at, confirmed.fields) =
             (Hlc::from_bits(5), crate::rules::desk::fields(theirs).to_json());
-        let dropped: Vec<_> = dropped.iter().map(|name| (*name).to_owned()).collect();
-        desk.row("a").tail[0].drop_fields(&dropped).unwrap();
+        if is_lost {
+            desk.row("a").tail[0].named = Some(Fields::new().to_json());
+        }
         let (place, mut random) = (desk.row("a").tail[0].place, SeededRandomness::from_number(1));
         upcast(&mut desk, &schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
     }
@@ -171,13 +170,13 @@ mod tests {
     #[test]
     fn what_an_upcaster_names_anew_meets_at_once_what_the_server_has_there() {
         let met = |theirs| {
-            let decisions = renamed(theirs, &[]);
+            let decisions = renamed(theirs, false);
             assert!(matches!(decisions[0], Decision::Upcast { schema_version: 2, .. }), "{decisions:?}");
             decisions.len() - 1
         };
         assert_eq!(met(serde_json::json!({"n": "before"})), 0, "they have no such field");
         assert_eq!(met(serde_json::json!({"m": 0})), 0, "they say the same");
-        let decisions = renamed(serde_json::json!({"m": 9}), &[]);
+        let decisions = renamed(serde_json::json!({"m": 9}), false);
         let [_, Decision::Conflicted(found)] = decisions.as_slice() else { panic!("{decisions:?}") };
         let fields: Vec<_> = found.fields.iter().map(|field| (field.name.as_str(), field.winner)).collect();
         assert_eq!(fields, [("m", crate::entry::Winner::Local)], "ours is later");
@@ -185,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_upcaster_gets_what_is_left_of_an_op_only() {
-        let decisions = renamed(serde_json::json!({"m": 9}), &["n"]);
+        let decisions = renamed(serde_json::json!({"m": 9}), true);
         assert!(
             !decisions.iter().any(|decision| matches!(decision, Decision::Conflicted(_))),
             "{decisions:?}"

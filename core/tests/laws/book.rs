@@ -206,12 +206,11 @@ impl Book {
             id: self.tail.op(*place).unwrap().op,
             place: *place,
         });
-        let change = UnitChangeRow {
+        let change = PlannedChange {
             key: key(record),
             kind: OpKind::Update,
             ops: ops.collect(),
             base: None,
-            sent_for: SentFor { version: None, record: None },
             edited_at: Hlc::ZERO,
             older: Vec::new(),
             schema_version: 1,
@@ -222,6 +221,7 @@ impl Book {
             number: drawn.number,
             actor: self.tail.op(first[0]).unwrap().actor.clone(),
             changes: vec![change],
+            records: vec![None],
             digest: Hash::from_bytes([0; 32]),
             replaces: Vec::new(),
             tries: drawn.tries,

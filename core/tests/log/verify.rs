@@ -1,12 +1,14 @@
+use std::num::NonZeroU64;
+
 use fieldbook_core::entry::frame::Frame;
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, EntryError, Item, Items, chain};
 use fieldbook_core::limits;
 use fieldbook_core::log::{
     Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
-    read_entry, read_head, survey, survey_export, verify, verify_export,
+    export_in_parts, read_entry, read_head, survey, survey_export, verify, verify_export, verify_in_parts,
 };
-
 use fieldbook_core::{Hash, Seq};
+use redb::ReadableTable;
 
 use super::samples;
 
@@ -58,7 +60,19 @@ fn verify_changed(
     store: &Store,
     rows: &[(u64, Option<&[u8]>)],
 ) -> Result<Verified, fieldbook_core::log::Damage> {
-    changed(store, rows, |table| verify(table, |_| {}))
+    changed(store, rows, |table| verify_both(table))
+}
+
+/// Verifies a log in one go, and in parts as small as can be, which come to the same.
+fn verify_both(
+    table: &(impl ReadableTable<u64, &'static [u8]> + Sync),
+) -> Result<Verified, fieldbook_core::log::Damage> {
+    let whole = verify(table, |_| {});
+    for part in (1..=2).filter_map(NonZeroU64::new) {
+        let in_parts = verify_in_parts(table, part, |_| {});
+        assert_eq!(format!("{in_parts:?}"), format!("{whole:?}"), "in parts of {part}");
+    }
+    whole
 }
 
 #[test]
@@ -70,7 +84,7 @@ fn what_append_returns_is_what_is_read_and_its_head_is_the_tables() {
     let mut returned = Vec::new();
     for (number, draft) in (1..).zip(samples::every_variant()) {
         returned.push(appender.append(draft, samples::stamp(number)).unwrap());
-        assert_eq!(read_head(appender.table()).unwrap(), appender.head());
+        assert_eq!(read_head(appender.table().unwrap()).unwrap(), appender.head());
     }
     let head = appender.head().unwrap();
     drop(appender);
@@ -90,6 +104,37 @@ fn what_append_returns_is_what_is_read_and_its_head_is_the_tables() {
     assert_eq!(entries_from(&table, head.seq.next()).count(), 0);
 }
 
+/// The rows of the log's table.
+fn rows(store: &Store) -> Vec<(u64, Vec<u8>)> {
+    use redb::ReadableTable as _;
+    let table = entries(&store.begin_read().unwrap()).unwrap();
+    let rows = table.iter().unwrap().map(|row| row.unwrap());
+    rows.map(|(seq, bytes)| (seq.value(), bytes.value().to_vec())).collect()
+}
+
+#[test]
+fn entries_that_were_held_stand_in_the_log_as_those_that_were_written_one_by_one() {
+    // More than is held at a time.
+    const ENTRIES: u64 = 6_000;
+    let one_by_one = store_of((1..=ENTRIES).map(samples::intent).collect());
+    let store = samples::memory_store();
+    let transaction = store.begin_write().unwrap();
+    let mut appender = Appender::open(&transaction, None).unwrap();
+    for number in 1..=ENTRIES {
+        let held = appender.hold(samples::intent(number), samples::stamp(number)).unwrap();
+        assert_eq!(appender.read(held.header.seq, None).unwrap().as_ref(), Some(&held));
+        assert_eq!(appender.read(held.header.seq.next(), None).unwrap(), None);
+        if number == 10 {
+            assert_eq!(appender.head(), read_head(appender.table().unwrap()).unwrap());
+        }
+    }
+    assert_eq!(appender.read(Seq::new(1), None).unwrap().unwrap().header.seq, Seq::new(1));
+    appender.flush().unwrap();
+    drop(appender);
+    commit(transaction).unwrap();
+    assert_eq!(rows(&store), rows(&one_by_one));
+}
+
 #[test]
 fn a_whole_log_verifies_and_tells_its_head_and_its_progress() {
     let store = store_of((1..=1_500).map(samples::intent).collect());
@@ -100,10 +145,14 @@ fn a_whole_log_verifies_and_tells_its_head_and_its_progress() {
     assert_eq!(verified.entries, 1_500);
     assert_eq!(verified.head, read_head(&table).unwrap());
     assert_eq!(progress, [1_024, 1_500]);
+    let mut progress = Vec::new();
+    let part = NonZeroU64::new(400).unwrap();
+    assert_eq!(verify_in_parts(&table, part, |done| progress.push(done)).unwrap(), verified);
+    assert_eq!(progress, [400, 800, 1_200, 1_500]);
 
     let empty = samples::memory_store();
     let snapshot = empty.begin_read().unwrap();
-    assert_eq!(verify(&entries(&snapshot).unwrap(), |_| {}).unwrap(), Verified::default());
+    assert_eq!(verify_both(&entries(&snapshot).unwrap()).unwrap(), Verified::default());
 }
 
 #[test]
@@ -363,7 +412,7 @@ fn an_entry_that_could_not_be_read_back_is_not_appended() {
     let mut appender = Appender::open(&transaction, head).unwrap();
     // One byte each as they are written, and some hundred in memory.
     let many = Draft::control(Control::Decided(vec![Decision::ServerRead; 2_000_000]));
-    assert!(many.check().is_err());
+    assert!(many.clone().checked().is_err());
     let refused = appender.append(many, samples::stamp(5)).unwrap_err();
     assert!(matches!(refused, StoreError::Unstorable { source: EntryError::Meta(_) }), "{refused:?}");
     assert_eq!(appender.head(), head, "nothing was added");
@@ -378,6 +427,9 @@ fn an_exported_log_verifies_to_the_same_head_and_its_damage_is_named() {
     assert_eq!(export(&table, &mut bytes).unwrap(), 4);
     let whole = verify(&table, |_| {}).unwrap();
     assert_eq!(verify_export(&mut bytes.as_slice()).unwrap(), whole);
+    let mut in_parts = Vec::new();
+    assert_eq!(export_in_parts(|| entries(&store.begin_read()?), &mut in_parts).unwrap(), 4);
+    assert!(in_parts == bytes);
 
     let mut bounds = vec![fieldbook_core::log::EXPORT_MAGIC.len()];
     for row in stored(&store) {
@@ -406,4 +458,30 @@ fn an_exported_log_that_claims_too_much_takes_no_memory_for_it() {
     assert!(matches!(damage.kind, DamageKind::Unframed { .. }));
     let damage = verify_export(&mut b"something else altogether".as_slice()).unwrap_err();
     assert!(matches!(damage.kind, DamageKind::Unreadable { .. }));
+}
+
+/// Written to something slow, an export kept every page of the file that was there when it began.
+#[test]
+fn a_log_that_grows_while_it_is_exported_in_parts_is_exported_as_it_was() {
+    struct Slow<'s>(&'s Store, Vec<u8>);
+    impl std::io::Write for Slow<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            samples::append_all(self.0, [samples::intent(7)]);
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let store = samples::memory_store();
+    samples::append_all(&store, (0..20_000).map(samples::intent));
+    let (mut slow, mut opened) = (Slow(&store, Vec::new()), 0);
+    let open = || {
+        opened += 1;
+        entries(&store.begin_read()?)
+    };
+    assert_eq!(export_in_parts(open, &mut slow).unwrap(), 20_000);
+    assert!(opened > 3, "{opened} parts");
+    assert_eq!(verify_export(&mut slow.1.as_slice()).unwrap().entries, 20_000);
 }

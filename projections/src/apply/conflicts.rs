@@ -1,10 +1,10 @@
 //! What ops lose and get: by conflicts, by what a person chose in one, by upcasters, by a server that tells its time.
 
-use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Restamp, Winner};
+use fieldbook_core::RecordKey;
+use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{Pending, Upcast};
+use fieldbook_core::record::{Pending, TailOp};
 use fieldbook_core::rows::{ConflictRow, RecordRow, TailRow};
-use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey};
 
 use super::Applying;
 use super::tail_rows::{Made, image_before};
@@ -14,10 +14,6 @@ use crate::log_view::{LogView, op_meta};
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn conflicted(&mut self, number: u32, conflict: &Conflicted) -> Result<(), StoreError> {
-        let values = |index| {
-            self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
-        };
-        let merged = conflict.merged.map(values).transpose()?;
         let row = ConflictRow {
             key: conflict.key.clone(),
             op: conflict.op,
@@ -33,10 +29,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 .collect(),
             winner: conflict.winner,
             rule: conflict.rule,
-            base: values(conflict.base)?,
-            local: values(conflict.local)?,
-            remote: values(conflict.remote)?,
-            merged,
+            base: self.json(conflict.base)?,
+            local: self.json(conflict.local)?,
+            remote: self.json(conflict.remote)?,
+            merged: conflict.merged.map(|index| self.json(index)).transpose()?,
             functions: conflict.functions.clone(),
             at: self.entry.header.wall,
             open: conflict.winner == Winner::Undecided,
@@ -58,77 +54,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())
     }
 
-    pub(super) fn dropped(
+    /// Changes what is left of an op, and has the tail know to which records it still refers, and its stamp: what was taken from an op
+    /// must not hold it.
+    pub(super) fn change_op(
         &mut self,
         key: &RecordKey,
         op: PlannedOp,
-        fields: &[String],
+        change: impl Fn(&mut TailOp),
     ) -> Result<(), StoreError> {
-        self.each_pending(key, &[op], |pending| {
-            if fields.is_empty() {
-                pending.empty();
-                return Ok(());
-            }
-            pending.drop_fields(fields)
-        })?;
-        self.refer_by_what_is_left(key, op)
-    }
-
-    pub(super) fn raised(
-        &mut self,
-        key: &RecordKey,
-        op: PlannedOp,
-        fields: &[String],
-        edited_at: Hlc,
-        values: Option<ItemIndex>,
-    ) -> Result<(), StoreError> {
-        let values = values.map(|index| self.values(index)).transpose()?;
-        self.each_pending(key, &[op], |pending| pending.raise(fields, edited_at, values.as_ref()))?;
-        self.refer_by_what_is_left(key, op)
-    }
-
-    pub(super) fn brought_back(
-        &mut self,
-        key: &RecordKey,
-        op: PlannedOp,
-        read: ItemIndex,
-    ) -> Result<(), StoreError> {
-        let read = self.values(read)?.to_json();
-        self.each_pending(key, &[op], |pending| {
-            pending.brings_back = Some(read.clone());
-            Ok(())
-        })
-    }
-
-    fn values(&self, index: ItemIndex) -> Result<Fields, StoreError> {
-        let fields = self.entry.fields(index).map(Option::unwrap_or_default);
-        fields.and_then(|fields| fields.to_fields()).map_err(|fault| self.damaged(fault))
-    }
-
-    /// Gives an op the fields that an upcaster made of what was left of it.
-    pub(super) fn upcast(
-        &mut self,
-        key: &RecordKey,
-        op: PlannedOp,
-        schema_version: u32,
-        fields: ItemIndex,
-    ) -> Result<(), StoreError> {
-        let fields = self.entry.fields(fields).map_err(|fault| self.damaged(fault))?.unwrap_or_default();
-        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        self.refer_anew(&row, op.place, Some(&fields), Some(schema_version))?;
-        for pending in row.tail.iter_mut().filter(|pending| pending.op == op.id) {
-            let turned = pending.turn(Upcast { schema_version, fields: fields.clone() });
-            turned.map_err(|fault| self.damaged(fault))?;
-        }
-        self.see(&mut row)?;
-        self.put(key, row)
-    }
-
-    /// Has the tail know to which records an op still refers once it lost fields, or was given
-    /// others, and its stamp: what was taken from an op must not hold it.
-    pub(super) fn refer_by_what_is_left(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
-        let Some(row) = self.tables.record(key)? else { return Ok(()) };
-        self.know_anew(&row, |pending| pending.op == op.id)
+        self.each_op(key, &[op], change)?;
+        let row = self.tables.record(key)?;
+        row.map_or(Ok(()), |row| self.know_anew(&row, |pending| pending.op == op.id))
     }
 
     /// Has the tail know to which records the ops of a record still refer once the server told
@@ -152,37 +88,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         for op in self.tail_ops(row)?.iter().filter(|op| concerned(&op.pending)) {
-            let left = op.named_above(&confirmed).map(|left| left.to_json());
-            let upcast = op.pending.upcast.as_ref().map(|upcast| upcast.schema_version);
-            self.refer_anew(row, op.op.place, left.as_ref(), upcast)?;
+            let (place, left) = (op.op.place, op.named_above(&confirmed).map(|left| left.to_json()));
+            let made = self.log.existing(place.seq)?;
+            let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
+            let made = Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
+            let tail_row = made.tail_row(left.as_ref(), || image_before(row, self.log, place))?;
+            let (upcast, edited_at) = (op.pending.upcast, op.pending.greatest().edited_at);
+            self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
         }
         Ok(())
-    }
-
-    /// Has the tail know an op as it is with other fields.
-    fn refer_anew(
-        &mut self,
-        row: &RecordRow,
-        place: OpPlace,
-        fields: Option<&FieldsJson>,
-        upcast: Option<u32>,
-    ) -> Result<(), StoreError> {
-        let made = self.log.existing(place.seq)?;
-        let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
-        let made = Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
-        let tail_row = made.tail_row(fields, || image_before(row, self.log, place))?;
-        let pending = row.tail.iter().find(|pending| pending.place == place);
-        let edited_at = pending.map_or(tail_row.edited_at, |pending| pending.greatest().edited_at);
-        self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
-        Ok(())
-    }
-
-    /// Gives an op another stamp. What the app reads is the same.
-    pub(super) fn restamped(&mut self, restamp: &Restamp) -> Result<(), StoreError> {
-        self.each_pending(&restamp.key, &[restamp.op], |pending| {
-            pending.lower(restamp.edited_at);
-            Ok(())
-        })?;
-        self.refer_by_what_is_left(&restamp.key, restamp.op)
     }
 }

@@ -1,9 +1,10 @@
 //! How ops leave the tail.
 
-use fieldbook_core::RecordKey;
-use fieldbook_core::entry::{Annulled, ParkScope, PlannedOp, Winner};
+use fieldbook_core::entry::{PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::Pending;
+use fieldbook_core::rows::{ParkedOpRow, RecordRow};
+use fieldbook_core::{OpId, RecordKey};
 
 use super::Applying;
 use crate::access::Tables;
@@ -11,35 +12,46 @@ use crate::effects::TailEffect;
 use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
-    pub(super) fn annulled(&mut self, annulled: &Annulled) -> Result<(), StoreError> {
-        self.end(&annulled.key, &annulled.ops)
-    }
-
     /// Ends ops of a record.
     pub(super) fn end(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
-        let mut row = self.tables.take_record(key)?.unwrap_or_default();
-        let ends = |pending: &Pending| ops.iter().any(|op| op.id == pending.op);
-        for reference in row.tail.iter().filter(|reference| reference.dead && ends(reference)) {
-            self.tables.put_dead_letter(&reference.op, None)?;
-        }
-        row.tail.retain(|reference| !ends(reference));
-        self.ended(key, ops)?;
-        self.see(&mut row)?;
-        self.put(key, row)
+        let row = self.tables.take_record(key)?.unwrap_or_default();
+        self.end_in(key, row, ops)
     }
 
-    /// Notes that ops left the tail. What they were parked for is settled with them: there is nothing to choose any more.
-    pub(super) fn ended(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
+    /// Ends ops of a record, given its row. What they were parked for is settled with them: there is nothing to choose any more.
+    pub(super) fn end_in(
+        &mut self,
+        key: &RecordKey,
+        mut row: RecordRow,
+        ops: &[PlannedOp],
+    ) -> Result<(), StoreError> {
+        let ends = |pending: &Pending| ops.iter().any(|op| op.id == pending.op);
+        for dead in row.tail.iter().filter(|pending| pending.dead && ends(pending)) {
+            self.tables.put_dead_letter(&dead.op, None)?;
+        }
+        row.tail.retain(|pending| !ends(pending));
         self.effects.tail.extend(ops.iter().map(|op| TailEffect::Remove(op.place)));
-        let mut state = self.tables.state()?;
-        let parks = state.parks.len();
         for op in ops {
-            let scope = ParkScope::Op(op.id);
-            if state.parks.iter().any(|(parked, _)| *parked == scope) {
+            if self.tables.park_of(&op.id)?.is_some() {
                 self.tables.close_conflicts(key, &op.id, Winner::Remote, None)?;
-                state.parks.retain(|(parked, _)| *parked != scope);
+                self.park(&op.id, None)?;
             }
         }
-        if state.parks.len() == parks { Ok(()) } else { self.put_state(state) }
+        self.see(key, row)
+    }
+
+    /// Parks an op by itself, or lets it go on. An op that is parked keeps its first code.
+    pub(super) fn park(&mut self, op: &OpId, code: Option<&str>) -> Result<(), StoreError> {
+        if self.tables.park_of(op)?.is_some() == code.is_some() {
+            return Ok(());
+        }
+        self.change_state(|state, _| {
+            let ops = state.parked_ops;
+            let parked = if code.is_some() { ops.checked_add(1) } else { ops.checked_sub(1) };
+            state.parked_ops = parked.unwrap_or(ops);
+        })?;
+        self.tables.put_park_of(op, code.map(|code| ParkedOpRow { code: code.to_owned() }))?;
+        self.effects.tail.push(TailEffect::Parked(*op, code.map(str::to_owned)));
+        Ok(())
     }
 }

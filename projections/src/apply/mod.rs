@@ -31,17 +31,19 @@ mod tail_rows;
 mod units;
 mod upstream;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Control, Decision, Entry, Meta, PlannedOp};
+use fieldbook_core::entry::{
+    Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, ParkScope, PlannedOp,
+};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
-use fieldbook_core::rows::{FOLD_VERSION, RecordRow, Suspicion, Visible};
+use fieldbook_core::rows::{FOLD_VERSION, RecordRow, StateRow, Suspicion, UnitRow, Visible};
 use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
-use crate::log_view::{LogView, op_meta};
+use crate::log_view::LogView;
 
 use tail_rows::Made;
 pub use tail_rows::tail_rows;
@@ -60,11 +62,9 @@ pub fn apply(
     let mut applying = Applying { tables, log, schema, entry, effects };
     match &entry.meta {
         Meta::Intent(intent) => {
-            for index in 0..intent.ops.len() {
-                applying
-                    .op(OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) })?;
-            }
-            Ok(())
+            let seq = entry.header.seq;
+            let mut ops = (0..).zip(&intent.ops);
+            ops.try_for_each(|(index, meta)| applying.op(OpPlace { seq, index }, intent.ops.len(), meta))
         }
         Meta::Upstream(upstream) => applying.upstream(upstream),
         Meta::Control(control) => applying.control(control),
@@ -84,19 +84,21 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.entry.header.seq
     }
 
-    fn op(&mut self, place: OpPlace) -> Result<(), StoreError> {
-        let Meta::Intent(intent) = &self.entry.meta else { return Ok(()) };
-        let meta = op_meta(self.entry, place)?;
+    fn op(&mut self, place: OpPlace, ops: usize, meta: &OpMeta) -> Result<(), StoreError> {
         let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
         let text = text.map_err(|fault| self.damaged(fault))?.flatten();
         let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
-        let made = Made { schema: self.schema, entry: self.entry, ops: intent.ops.len(), meta };
+        let made = Made { schema: self.schema, entry: self.entry, ops, meta };
         let tail_row = made.tail_row(text.as_ref(), || Ok(row.image().cloned()))?;
         let mut pending = Pending::new(meta.id, place, meta.kind, meta.edited_at);
         self.clear(&row, &mut pending, text.as_ref())?;
         // Its stamp is above all that its author read, so what the app reads is that with the op on top.
         let image = apply_to_text(row.image(), meta.kind, text.unwrap_or_default());
         row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
+        // Nearly every tail has one op; a vector would take room for four at once.
+        if row.tail.is_empty() {
+            row.tail.reserve_exact(1);
+        }
         row.tail.push(pending);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
         self.put(&meta.key, row)
@@ -121,41 +123,33 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         // Where the record was deleted and made anew more than once, none of it comes back.
-        let written = tail.iter().flat_map(|op| op.writes.fields.keys().map(String::as_str));
-        let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(Fields::names);
-        let known = confirmed.fields.keys().map(String::as_str);
-        let names: BTreeSet<&str> = written.chain(read).chain(known).collect();
-        pending.cleared = names.into_iter().filter(|name| !said.has(name)).map(str::to_owned).collect();
+        let written = tail.iter().flat_map(|op| op.writes.fields.keys());
+        let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(BTreeMap::keys);
+        let names: BTreeSet<_> = written.chain(read).chain(confirmed.fields.keys()).collect();
+        pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
         pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())
     }
 
     fn control(&mut self, control: &Control) -> Result<(), StoreError> {
         match control {
-            Control::Opened(opened) => {
-                let mut state = self.tables.state()?;
+            Control::Opened(opened) => self.change_state(|state, header| {
                 state.format = FOLD_VERSION;
                 state.device = Some(opened.device);
-                state.epoch = Some(self.entry.header.epoch);
-                state.epoch_from = self.seq();
-                self.put_state(state)
-            }
-            Control::EpochStarted { epoch, .. } => {
-                let mut state = self.tables.state()?;
+                state.epoch = Some(header.epoch);
+                state.epoch_from = header.seq;
+            }),
+            Control::EpochStarted { epoch, .. } => self.change_state(|state, header| {
                 state.epoch = Some(*epoch);
-                state.epoch_from = self.seq();
+                state.epoch_from = header.seq;
                 state.anchor = None;
-                self.put_state(state)
-            }
+            }),
             Control::Planned(planned) => {
                 (0..).zip(&planned.units).try_for_each(|(number, unit)| self.planned(number, unit))?;
-                planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled))
+                planned.annulled.iter().try_for_each(|annulled| self.end(&annulled.key, &annulled.ops))
             }
             Control::Decided(decisions) | Control::Verb(_, decisions) => {
-                for (number, decision) in decisions.iter().enumerate() {
-                    self.decision(u32::try_from(number).unwrap_or(u32::MAX), decision)?;
-                }
-                Ok(())
+                (0..).zip(decisions).try_for_each(|(number, decision)| self.decision(number, decision))
             }
         }
     }
@@ -167,97 +161,100 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Decision::Suspected { units, times, code, retry_at } => {
                 let group = (self.seq(), number);
                 let what = Suspicion { group, times: *times, code: code.clone(), retry_at: *retry_at };
-                self.suspected(units, &what)
+                let suspect = |row: &mut UnitRow| row.suspicion = Some(what.clone());
+                units.iter().try_for_each(|(unit, _)| self.change_unit(unit, suspect))
             }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Dropped { key, op, fields } => self.dropped(key, *op, fields),
+            Decision::Dropped { key, op, fields } => self.change_op(key, *op, |op| op.drop_fields(fields)),
             Decision::Raised { key, op, fields, edited_at, values } => {
-                self.raised(key, *op, fields, *edited_at, *values)
+                let values = values.map(|index| self.values(index)).transpose()?;
+                self.change_op(key, *op, |op| op.raise(fields, *edited_at, values.as_ref()))
             }
-            Decision::BroughtBack { key, op, read } => self.brought_back(key, *op, *read),
+            Decision::BroughtBack { key, op, read } => {
+                let read = self.values(*read)?;
+                self.each_op(key, &[*op], |op| op.bring_back(read.clone()))
+            }
             Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
             Decision::DeadLettered { unit, tries, code, message, answered, .. } => {
-                let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
-                let message = String::from_utf8_lossy(message).into_owned();
-                self.dead_lettered(unit, *tries, code, &message, *answered)
+                self.dead_lettered(unit, *tries, code, *message, *answered)
             }
             Decision::Retried { key, op } => self.retried(key, *op),
-            Decision::Annulled(annulled) => self.annulled(annulled),
-            Decision::Parked { scope, code } => {
-                let mut state = self.tables.state()?;
+            Decision::Annulled(annulled) => self.end(&annulled.key, &annulled.ops),
+            Decision::Parked { scope: ParkScope::Op(op), code } => self.park(op, Some(code)),
+            Decision::Unparked { scope: ParkScope::Op(op) } => self.park(op, None),
+            Decision::Parked { scope, code } => self.change_state(|state, _| {
                 if !state.parks.iter().any(|(parked, _)| parked == scope) {
                     state.parks.push((scope.clone(), code.clone()));
-                    self.put_state(state)?;
                 }
-                Ok(())
-            }
+            }),
             Decision::Resolved { key, op, winner, merged } => self.resolved(key, *op, *winner, *merged),
             Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
             Decision::Upcast { key, op, schema_version, fields } => {
-                self.upcast(key, *op, *schema_version, *fields)
+                let fields = self.values(*fields)?;
+                self.change_op(key, *op, |op| op.turn(*schema_version, fields.clone()))
             }
-            Decision::Restamped { ops, .. } => ops.iter().try_for_each(|restamp| self.restamped(restamp)),
+            Decision::Restamped { ops, .. } => {
+                ops.iter().try_for_each(|to| self.change_op(&to.key, to.op, |op| op.lower(to.edited_at)))
+            }
             Decision::ServerAccepted { server } => self.server_accepted(*server),
             Decision::ServerRead => self.server_read(),
-            Decision::BelongsTo { tenant } => {
-                let mut state = self.tables.state()?;
-                state.tenant = Some(*tenant);
-                self.put_state(state)
-            }
+            Decision::BelongsTo { tenant } => self.change_state(|state, _| state.tenant = Some(*tenant)),
             Decision::SetAside { version, name, row, .. } => self.set_aside(*name, *version, *row),
             Decision::ReadForeign { entity, cursor } => self.read_foreign(entity, cursor),
             Decision::Unparked { scope } => {
-                let mut state = self.tables.state()?;
-                state.parks.retain(|(parked, _)| parked != scope);
-                self.put_state(state)
+                self.change_state(|state, _| state.parks.retain(|(parked, _)| parked != scope))
             }
         }
     }
 
-    /// Changes what is known of ops of a record's tail, and sees the record anew.
-    fn each_pending(
+    /// Changes ops of a record's tail, and sees the record anew.
+    fn each_op(
         &mut self,
         key: &RecordKey,
         ops: &[PlannedOp],
-        change: impl Fn(&mut Pending) -> Result<(), InvalidFields>,
+        change: impl Fn(&mut TailOp),
     ) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        let mut moved = Vec::new();
-        for pending in row.tail.iter_mut().filter(|pending| ops.iter().any(|op| op.id == pending.op)) {
-            let before = pending.stamp();
-            change(pending).map_err(|fault| self.damaged(fault))?;
-            moved.push((before, pending.stamp()));
+        let Some(row) = self.tables.take_record(key)? else { return Ok(()) };
+        let mut tail = self.tail_ops(&row)?;
+        for number in 0..tail.len() {
+            let Some(op) = tail.get_mut(number).filter(|op| ops.iter().any(|of| of.id == op.op.id)) else {
+                continue;
+            };
+            let before = op.writes.stamp;
+            change(op);
+            let after = op.writes.stamp;
+            tail.iter_mut().for_each(|later| later.follow_deletion(before, after));
         }
-        for (before, after) in moved.into_iter().filter(|(before, after)| before != after) {
-            row.tail.iter_mut().for_each(|pending| pending.follow_deletion(before, after));
-        }
-        self.see(&mut row)?;
-        self.put(key, row)
+        self.put_tail(key, row, tail)
     }
 
     fn tail_ops(&self, row: &RecordRow) -> Result<Vec<TailOp>, StoreError> {
         row.tail_ops(|place| self.log.op(place), |fault| self.damaged(fault))
     }
 
-    /// Joins the tail to confirmed.
-    fn see(&mut self, row: &mut RecordRow) -> Result<(), StoreError> {
-        if row.tail.is_empty() {
-            row.visible = Visible::AsConfirmed;
-            return Ok(());
+    /// Puts a row whose tail is as it was read, or shorter.
+    fn see(&mut self, key: &RecordKey, row: RecordRow) -> Result<(), StoreError> {
+        let tail = self.tail_ops(&row)?;
+        self.put_tail(key, row, tail)
+    }
+
+    /// Puts a row with a tail: what is visible is what is confirmed with that joined.
+    fn put_tail(&mut self, key: &RecordKey, mut row: RecordRow, tail: Vec<TailOp>) -> Result<(), StoreError> {
+        if !tail.is_empty() {
+            let visible = row.registers().map_err(|fault| self.damaged(fault))?;
+            let visible = visible.with(tail.iter().map(|op| &op.writes)).image();
+            row.visible = visible.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
         }
-        let tail = self.tail_ops(row)?;
-        let mut visible = row.registers().map_err(|fault| self.damaged(fault))?;
-        visible.join_tail(tail.iter().map(|op| &op.writes));
-        row.visible = visible.image().map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
-        Ok(())
+        row.tail = tail.into_iter().map(|op| op.pending).collect();
+        self.put(key, row)
     }
 
     fn put(&mut self, key: &RecordKey, mut row: RecordRow) -> Result<(), StoreError> {
         if row.tail.is_empty() {
             row.visible = Visible::AsConfirmed;
         }
-        self.effects.records.push(key.clone());
+        self.touched(key);
         self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
     }
 
@@ -266,8 +263,19 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.effects.records.push(key.clone());
     }
 
-    fn put_state(&mut self, state: fieldbook_core::rows::StateRow) -> Result<(), StoreError> {
+    fn change_state(&mut self, change: impl FnOnce(&mut StateRow, &Header)) -> Result<(), StoreError> {
+        let mut state = self.tables.state()?;
+        change(&mut state, &self.entry.header);
         self.tables.put_state(state)
+    }
+
+    /// Reads an item of the entry that holds fields; none if it was erased.
+    fn json(&self, index: ItemIndex) -> Result<FieldsJson, StoreError> {
+        self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
+    }
+
+    fn values(&self, index: ItemIndex) -> Result<Fields, StoreError> {
+        self.json(index)?.to_fields().map_err(|fault| self.damaged(fault))
     }
 
     fn damaged(&self, fault: InvalidFields) -> StoreError {

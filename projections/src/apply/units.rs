@@ -1,10 +1,10 @@
 //! A unit's life: planned, tried, and then acked, dissolved or dead-lettered.
 
-use fieldbook_core::entry::{PlannedChange, PlannedOp, PlannedUnit};
+use fieldbook_core::entry::{ItemIndex, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::SentFor;
-use fieldbook_core::rows::{Confirmed, DeadLetterRow, Suspicion, UnitChangeRow, UnitRow};
-use fieldbook_core::{RecordKey, Seq, UnitId, Version, WallTime};
+use fieldbook_core::record::{SentFor, TailOp};
+use fieldbook_core::rows::{Confirmed, DeadLetterRow, UnitRow};
+use fieldbook_core::{RecordKey, UnitId, Version, WallTime};
 
 use super::Applying;
 use crate::access::Tables;
@@ -18,13 +18,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let Some(former) = self.tables.unit(id)? else { continue };
             self.give_up(*id, &former)?;
         }
-        let changes =
-            unit.changes.iter().map(|change| self.planned_change(change)).collect::<Result<Vec<_>, _>>()?;
+        let mut records = Vec::with_capacity(unit.changes.len());
+        for change in &unit.changes {
+            records.push(self.tables.record(&change.key)?.unwrap_or_default().confirmed);
+        }
         let row = UnitRow {
             planned: self.seq(),
             number,
             actor: unit.actor.clone(),
-            changes,
+            changes: unit.changes.clone(),
+            records,
             digest: unit.digest,
             replaces: unit.replaces.clone(),
             tries: 0,
@@ -33,25 +36,24 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             retry_at: None,
             suspicion: None,
         };
-        self.effects.tail.push(TailEffect::Unit(unit.id, row.clone()));
-        self.tables.put_unit(&unit.id, Some(row))
+        self.put_unit(&unit.id, row)
     }
 
-    fn planned_change(&mut self, change: &PlannedChange) -> Result<UnitChangeRow, StoreError> {
-        let row = self.tables.record(&change.key)?.unwrap_or_default();
-        let sent_for = SentFor { version: change.base, record: row.confirmed };
-        self.touched(&change.key);
-        Ok(UnitChangeRow {
-            key: change.key.clone(),
-            kind: change.kind,
-            ops: change.ops.clone(),
-            base: change.base,
-            sent_for,
-            edited_at: change.edited_at,
-            older: change.older.clone(),
-            schema_version: change.schema_version,
-            fields: change.fields,
-        })
+    fn put_unit(&mut self, id: &UnitId, row: UnitRow) -> Result<(), StoreError> {
+        row.changes.iter().for_each(|change| self.touched(&change.key));
+        self.effects.tail.push(TailEffect::Unit(*id, row.clone()));
+        self.tables.put_unit(id, Some(row))
+    }
+
+    /// Notes something of a unit; of one that has ended meanwhile nothing.
+    pub(super) fn change_unit(
+        &mut self,
+        id: &UnitId,
+        change: impl FnOnce(&mut UnitRow),
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.tables.unit(id)? else { return Ok(()) };
+        change(&mut row);
+        self.put_unit(id, row)
     }
 
     pub(super) fn tried(
@@ -61,32 +63,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         code: &str,
         retry_at: WallTime,
     ) -> Result<(), StoreError> {
-        let Some(mut row) = self.tables.unit(unit)? else { return Ok(()) };
-        row.tries = tries;
-        code.clone_into(&mut row.code);
-        row.first_try = row.first_try.or(Some(self.entry.header.wall));
-        row.retry_at = Some(retry_at);
-        // It was answered.
-        row.suspicion = None;
-        for change in &row.changes {
-            self.touched(&change.key);
-        }
-        self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
-        self.tables.put_unit(unit, Some(row))
-    }
-
-    /// Notes of each unit what was decided; one that has ended meanwhile is left out.
-    pub(super) fn suspected(&mut self, units: &[(UnitId, Seq)], what: &Suspicion) -> Result<(), StoreError> {
-        for (unit, _) in units {
-            let Some(mut row) = self.tables.unit(unit)? else { continue };
-            row.suspicion = Some(what.clone());
-            for change in &row.changes {
-                self.touched(&change.key);
-            }
-            self.effects.tail.push(TailEffect::Unit(*unit, row.clone()));
-            self.tables.put_unit(unit, Some(row))?;
-        }
-        Ok(())
+        let wall = self.entry.header.wall;
+        self.change_unit(unit, |row| {
+            row.tries = tries;
+            code.clone_into(&mut row.code);
+            row.first_try = row.first_try.or(Some(wall));
+            row.retry_at = Some(retry_at);
+            // It was answered.
+            row.suspicion = None;
+        })
     }
 
     pub(super) fn acked(&mut self, id: &UnitId, versions: &[(RecordKey, Version)]) -> Result<(), StoreError> {
@@ -96,7 +81,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
             row.synced_at = Some(self.entry.header.wall);
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
-            row.tail.retain(|pending| !change.ops.iter().any(|op| op.id == pending.op));
             let fields = self.log.fields(change.fields)?.unwrap_or_default();
             let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
             for sent_for in row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut()) {
@@ -108,9 +92,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 change.join_into(&mut record, fields);
                 row.confirmed = Confirmed::of(&record, version);
             }
-            self.ended(&change.key, &change.ops)?;
-            self.see(&mut row)?;
-            self.put(&change.key, row)?;
+            self.end_in(&change.key, row, &change.ops)?;
         }
         Ok(())
     }
@@ -119,11 +101,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(row) = self.tables.unit(unit)? else { return Ok(()) };
         self.end_unit(unit)?;
         for change in &row.changes {
-            self.each_pending(&change.key, &change.ops, |pending| {
+            self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.stale = pending.stale.saturating_add(1);
                 // It met what the server has now.
                 pending.given_up = None;
-                Ok(())
             })?;
         }
         Ok(())
@@ -134,23 +115,24 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         id: &UnitId,
         tries: u32,
         code: &str,
-        message: &str,
+        message: Option<ItemIndex>,
         answered: bool,
     ) -> Result<(), StoreError> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
         self.give_up(*id, &unit)?;
         let wall = self.entry.header.wall;
+        let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
+        let message = String::from_utf8_lossy(message).into_owned();
         for change in &unit.changes {
             for op in &change.ops {
-                let kind = self.log.op(op.place)?.kind;
                 let row = DeadLetterRow {
                     key: change.key.clone(),
                     op: *op,
-                    kind,
+                    kind: self.log.op(op.place)?.kind,
                     actor: unit.actor.clone(),
                     unit: *id,
                     code: code.to_owned(),
-                    message: message.to_owned(),
+                    message: message.clone(),
                     tries,
                     first_at: unit.first_try.unwrap_or(wall),
                     last_at: wall,
@@ -159,12 +141,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tables.put_dead_letter(&op.id, Some(row))?;
                 self.effects.tail.push(TailEffect::Dead(op.place, true));
             }
-            self.each_pending(&change.key, &change.ops, |pending| {
+            self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.dead = true;
                 if answered {
                     pending.given_up = None;
                 }
-                Ok(())
             })?;
         }
         Ok(())
@@ -173,10 +154,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn retried(&mut self, key: &RecordKey, op: PlannedOp) -> Result<(), StoreError> {
         self.tables.put_dead_letter(&op.id, None)?;
         self.effects.tail.push(TailEffect::Dead(op.place, false));
-        self.each_pending(key, &[op], |pending| {
+        self.each_op(key, &[op], |TailOp { pending, .. }| {
             pending.dead = false;
             pending.stale = 0;
-            Ok(())
         })
     }
 
@@ -184,12 +164,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// for, since pages passed it by.
     pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
         self.end_unit(&id)?;
-        for change in &unit.changes {
-            self.each_pending(&change.key, &change.ops, |pending| {
+        for (change, record) in unit.changes.iter().zip(&unit.records) {
+            let sent_for = SentFor { version: change.base, record: record.clone() };
+            self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 // What its author had seen is what the first of them was made for.
-                pending.given_up.get_or_insert_with(|| change.sent_for.clone());
+                pending.given_up.get_or_insert_with(|| sent_for.clone());
                 pending.attempts.push(id);
-                Ok(())
             })?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use fieldbook_core::entry::{ChangeMeta, Entry, Extent, ItemIndex, Meta, Upstream
 use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{Confirmed, CursorRow, aside_hash};
-use fieldbook_core::{Cursor, FieldsJson, RecordKey, Seq, ServerEpoch, ServerId, Version};
+use fieldbook_core::{Cursor, RecordKey, Seq, ServerEpoch, ServerId, Version};
 
 use super::Applying;
 use crate::access::Tables;
@@ -23,13 +23,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for (entity, cursor) in &upstream.cursors {
             self.tables.put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
         }
-        let mut state = self.tables.state()?;
-        state.server = Some((upstream.server, upstream.epoch));
-        state.server_time = Some((upstream.server_time, wall));
-        state.synced_at = Some(wall);
-        state.anchor = upstream.receipt.or(state.anchor);
-        state.highest = state.highest.max(highest(upstream));
-        self.put_state(state)
+        self.change_state(|state, _| {
+            state.server = Some((upstream.server, upstream.epoch));
+            state.server_time = Some((upstream.server_time, wall));
+            state.synced_at = Some(wall);
+            state.anchor = upstream.receipt.or(state.anchor);
+            state.highest = state.highest.max(highest(upstream));
+        })
     }
 
     /// Remembers that a row was set aside, as long as there are not too many of them: what comes again says nothing new.
@@ -41,21 +41,21 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     ) -> Result<(), StoreError> {
         let Some(name) = self.entry.item(name) else { return Ok(()) };
         let hash = aside_hash(name, version, row.and_then(|row| self.entry.item(row)));
-        let mut state = self.tables.state()?;
-        state.set_aside.retain(|(known, _)| *known != hash);
-        state.set_aside.push((hash, version.unwrap_or_default()));
-        let over = state.set_aside.len().saturating_sub(limits::SET_ASIDE_KNOWN);
-        state.set_aside.drain(..over);
-        self.put_state(state)
+        self.change_state(|state, _| {
+            state.set_aside.retain(|(known, _)| *known != hash);
+            state.set_aside.push((hash, version.unwrap_or_default()));
+            let over = state.set_aside.len().saturating_sub(limits::SET_ASIDE_KNOWN);
+            state.set_aside.drain(..over);
+        })
     }
 
     pub(super) fn read_foreign(&mut self, entity: &str, cursor: &Cursor) -> Result<(), StoreError> {
-        let mut state = self.tables.state()?;
-        match state.foreign_cursors.iter_mut().find(|(known, _)| known == entity) {
-            Some((_, known)) => known.clone_from(cursor),
-            None => state.foreign_cursors.push((entity.to_owned(), cursor.clone())),
-        }
-        self.put_state(state)
+        self.change_state(|state, _| {
+            match state.foreign_cursors.iter_mut().find(|(known, _)| known == entity) {
+                Some((_, known)) => known.clone_from(cursor),
+                None => state.foreign_cursors.push((entity.to_owned(), cursor.clone())),
+            }
+        })
     }
 
     fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
@@ -64,12 +64,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         // That there never was such a record, which has the version 0, is news of a record that a former server had.
         let is_newer = |known: Version| change.version > known || known == Version::default();
         if row.version().is_none_or(is_newer) {
-            let sent = match change.fields {
-                Some(index) => {
-                    sent_by.fields(index).map_err(|fault| self.damaged(fault))?.unwrap_or_default()
-                }
-                None => FieldsJson::default(),
-            };
+            let sent = change.fields.map(|index| sent_by.fields(index)).transpose();
+            let sent = sent.map_err(|fault| self.damaged(fault))?.flatten().unwrap_or_default();
             if row.version() == Some(Version::default()) {
                 // What was given up is judged against what another life of the server has, once that tells.
                 row.tail.iter_mut().for_each(|pending| pending.given_up = None);
@@ -83,18 +79,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 deleted: change.extent == Extent::Deleted,
                 fields: sent.into_image().map_err(|fault| self.damaged(fault))?,
             };
-            row.confirmed = match change.extent {
-                Extent::Whole | Extent::Deleted => Some(told),
-                Extent::Partial => {
-                    let before = row.registers().map_err(|fault| self.damaged(fault))?;
-                    let told = told.registers().map_err(|fault| self.damaged(fault))?;
-                    Confirmed::of(&before.told_in_part(told), change.version)
-                }
+            row.confirmed = if change.extent == Extent::Partial {
+                let before = row.registers().map_err(|fault| self.damaged(fault))?;
+                let told = told.registers().map_err(|fault| self.damaged(fault))?;
+                Confirmed::of(&before.told_in_part(told), change.version)
+            } else {
+                Some(told)
             };
-            self.see(&mut row)?;
             self.refer_by_what_stands(&change.key, &row)?;
         }
-        self.put(&change.key, row)
+        self.see(&change.key, row)
     }
 
     pub(super) fn taken_in(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
@@ -114,16 +108,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.give_up(id, &unit)?;
         }
         self.tables.await_confirmation()?;
-        let mut state = self.tables.state()?;
-        state.server = server;
-        state.anchor = None;
-        state.tenant = None;
-        state.highest = Version::default();
-        state.foreign_cursors.clear();
-        state.set_aside.clear();
-        state.rereading = true;
-        state.had_other_server = true;
-        self.put_state(state)
+        self.change_state(|state, _| {
+            state.server = server;
+            state.anchor = None;
+            state.tenant = None;
+            state.highest = Version::default();
+            state.foreign_cursors.clear();
+            state.set_aside.clear();
+            state.rereading = true;
+            state.had_other_server = true;
+        })
     }
 
     pub(super) fn server_read(&mut self) -> Result<(), StoreError> {
@@ -132,13 +126,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             if let Some(confirmed) = row.confirmed.as_mut() {
                 confirmed.never_was();
             }
-            self.see(&mut row)?;
             self.refer_by_what_stands(&key, &row)?;
-            self.put(&key, row)?;
+            self.see(&key, row)?;
         }
-        let mut state = self.tables.state()?;
-        state.rereading = false;
-        self.put_state(state)
+        self.change_state(|state, _| state.rereading = false)
     }
 }
 

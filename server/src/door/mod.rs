@@ -19,4 +19,4 @@ mod turns;
 pub(crate) use entry::{Door, Guest, UnderWay};
 pub(crate) use pace::Pace;
 pub(crate) use shares::{Share, Shares};
-pub(crate) use turns::Turns;
+pub(crate) use turns::{Turn, Turns};

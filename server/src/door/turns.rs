@@ -7,6 +7,8 @@
 //!    [rests](Turns::rest). A tenant that is alone waits for nothing of that.
 //! 4. Tenants that wait are served in turn, and within a tenant who came first: a tenant with a hundred requests waits for
 //!    its second until every other one has had its first.
+//! 5. A permit is for work. Who waits [lends](Turn::lend) it, and has it back at once when the waiting is over: for that moment
+//!    more may be out than there are, by [`LENT`] at most.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,9 @@ use crate::store::Tenant;
 /// For how long a tenant counts as there after it has asked for a permit.
 const THERE: Duration = Duration::from_secs(5);
 
+/// How many permits are lent at the same time at most: as many exchanges are in memory beyond those that are worked on.
+const LENT: usize = 64;
+
 /// The permits.
 #[derive(Debug)]
 pub(crate) struct Turns {
@@ -33,6 +38,7 @@ pub(crate) struct Turns {
 #[derive(Debug, Default)]
 struct State {
     out: usize,
+    lent: usize,
     held: HashMap<Tenant, usize>,
     /// A line for each tenant that waits; whose turn is next stands first.
     lines: VecDeque<(Tenant, VecDeque<oneshot::Sender<Turn>>)>,
@@ -47,7 +53,9 @@ struct State {
 pub(crate) struct Turn(Option<(Arc<Turns>, Tenant)>);
 
 impl Turns {
-    pub(crate) fn new(permits: usize) -> Arc<Self> {
+    /// So many permits, all of which one tenant may have as far as others are concerned.
+    #[cfg(test)]
+    fn new(permits: usize) -> Arc<Self> {
         Self::with_most(permits, permits)
     }
 
@@ -127,8 +135,57 @@ impl Turns {
         }
     }
 
+    /// Takes a permit back and gives it to whose turn it is.
+    fn give_back(self: &Arc<Self>, state: &mut State, tenant: &Tenant) {
+        state.out = state.out.saturating_sub(1);
+        if let Some(held) = state.held.get_mut(tenant) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                state.held.remove(tenant);
+            }
+        }
+        // Its tenant has had a turn: it is behind those that wait for theirs.
+        if let Some(place) = state.lines.iter().position(|(of, _)| of == tenant)
+            && let Some(line) = state.lines.remove(place)
+        {
+            state.lines.push_back(line);
+        }
+        self.hand_out(state);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Waits for something, and lets others have the permit meanwhile, unless too many are lent already.
+    pub(crate) fn lend<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let Some((turns, tenant)) = &self.0 else { return wait() };
+        {
+            let mut state = turns.lock();
+            if state.lent >= LENT {
+                drop(state);
+                return wait();
+            }
+            state.lent += 1;
+            turns.give_back(&mut state, tenant);
+        }
+        let _has_it_back = Lent(turns, tenant);
+        wait()
+    }
+}
+
+/// A permit that is lent; whoever lent it has it back when this is dropped.
+struct Lent<'a>(&'a Arc<Turns>, &'a Tenant);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let Self(turns, tenant) = self;
+        let mut state = turns.lock();
+        state.lent = state.lent.saturating_sub(1);
+        state.out += 1;
+        *state.held.entry((*tenant).clone()).or_default() += 1;
     }
 }
 
@@ -166,20 +223,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let Some((turns, tenant)) = self.0.take() else { return };
         let mut state = turns.lock();
-        state.out = state.out.saturating_sub(1);
-        if let Some(held) = state.held.get_mut(&tenant) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                state.held.remove(&tenant);
-            }
-        }
-        // Its tenant has had a turn: it is behind those that wait for theirs.
-        if let Some(place) = state.lines.iter().position(|(of, _)| *of == tenant)
-            && let Some(line) = state.lines.remove(place)
-        {
-            state.lines.push_back(line);
-        }
-        turns.hand_out(&mut state);
+        turns.give_back(&mut state, &tenant);
     }
 }
 
@@ -277,5 +321,30 @@ mod tests {
         drop(turns.take_blocking(&tenant("good")));
         let state = turns.lock();
         assert!(state.out == 0 && state.held.is_empty() && state.lines.is_empty(), "{state:?}");
+    }
+
+    #[test]
+    fn a_permit_that_is_lent_serves_others_and_is_back_when_the_waiting_is_over() {
+        let turns = Turns::new(1);
+        let held = turns.take_blocking(&tenant("waits"));
+        let mut lines = vec![("good", turns.stand_in_line(&tenant("good")))];
+        assert!(given(&mut lines).is_empty());
+        let worked = held.lend(|| given(&mut lines));
+        assert_eq!(worked.len(), 1, "the other one works meanwhile");
+        // Both work now. The next one comes when both are done.
+        lines.push(("next", turns.stand_in_line(&tenant("next"))));
+        drop(worked);
+        assert!(given(&mut lines).is_empty());
+        drop(held);
+        assert_eq!(given(&mut lines).len(), 1);
+    }
+
+    #[test]
+    fn no_more_permits_are_lent_than_may_be() {
+        let turns = Turns::new(1);
+        turns.lock().lent = LENT;
+        let held = turns.take_blocking(&tenant("waits"));
+        let mut lines = vec![("good", turns.stand_in_line(&tenant("good")))];
+        assert!(held.lend(|| given(&mut lines)).is_empty(), "it waits with the permit in its hand");
     }
 }

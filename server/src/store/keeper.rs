@@ -21,13 +21,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fieldbook_core::authority::Accepted;
 use fieldbook_core::new_file::folder_of;
-use fieldbook_core::protocol::ExchangeRequest;
+use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{ServerEpoch, ServerId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Damaged, Exchanged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError};
+use super::{Damaged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError};
+use crate::door::Turn;
 
 /// How long at least before it is tried again whether the store can be opened, or written to.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -95,24 +97,45 @@ impl Keeper {
         state.store.is_some() && state.writable
     }
 
-    /// Applies one request and answers it; see [`Store::exchange`]. While nothing can be written, a request without units is
-    /// answered all the same: its head is anchored another time.
-    pub(crate) fn exchange(&self, incoming: Incoming<'_>) -> Result<Exchanged, StoreExchangeError> {
-        let (store, writable) = {
-            let state = self.lock();
-            (state.store.clone().ok_or(StoreExchangeError::OutOfReach)?, state.writable)
-        };
+    /// Applies a request; see [`Store::accept`]. While nothing can be written, one without units is accepted all the same: its
+    /// head is anchored another time.
+    pub(crate) fn accept(
+        &self,
+        incoming: Incoming<'_>,
+        turn: Option<&Turn>,
+    ) -> Result<Accepted, StoreExchangeError> {
+        let writable = self.lock().writable;
         let without_head;
         let request = match (writable, incoming.request.units.is_empty()) {
             (true, _) => incoming.request,
             (false, true) => {
-                without_head = ExchangeRequest { head: None, ..incoming.request.clone() };
+                without_head =
+                    Arc::new(ExchangeRequest { head: None, ..ExchangeRequest::clone(incoming.request) });
                 &without_head
             }
             (false, false) => return Err(StoreExchangeError::OutOfReach),
         };
+        self.with_store(|store| store.accept(Incoming { request, ..incoming }, turn))
+    }
+
+    /// Answers a request; see [`Store::answer`].
+    pub(crate) fn answer(
+        &self,
+        incoming: Incoming<'_>,
+        accepted: Accepted,
+        take: impl FnMut(Change),
+    ) -> Result<ExchangeAnswer, StoreExchangeError> {
+        self.with_store(|store| store.answer(incoming, accepted, take))
+    }
+
+    /// Does something with the store if it is open, and takes it out of use if it fails at that.
+    fn with_store<T>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreExchangeError>,
+    ) -> Result<T, StoreExchangeError> {
+        let store = self.lock().store.clone().ok_or(StoreExchangeError::OutOfReach)?;
         // The engine panics on some damage.
-        let done = catch_unwind(AssertUnwindSafe(|| store.exchange(Incoming { request, ..incoming })));
+        let done = catch_unwind(AssertUnwindSafe(|| work(&store)));
         let done = done.unwrap_or_else(|_| {
             self.give_up(&store);
             Err(StateError::from(Damaged { what: "a page" }).into())

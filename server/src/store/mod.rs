@@ -1,17 +1,22 @@
 //! The server's store: one redb file for all tenants.
 //!
 //! Invariants:
-//! 1. One exchange that changes anything is one durable commit: the units' effects, their ids, and the anchor.
+//! 1. All that one exchange changes is in one durable commit: the units' effects, their ids, and the anchor. Others may share it.
 //! 2. Reading never waits for writing: a page is read from a snapshot.
 //! 3. A file under the store's name is whole: it is made under another name, synced, and moved there.
 //! 4. Bytes that are not what they should be are an error, never a guess.
 //!
 //! What it is not: a history. It holds each record as it is now; who changed what is in the devices' logs.
 
+#[cfg(test)]
+mod growth;
 mod keeper;
 mod layout;
 mod opening;
+mod rounds;
 mod state;
+#[cfg(test)]
+mod support;
 mod tables;
 
 use std::io;
@@ -21,7 +26,7 @@ use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::new_file::{NewFileError, new_file};
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{SeededRandomness, ServerEpoch, ServerId, TenantId, WallTime, limits, system};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -29,9 +34,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 pub(crate) use keeper::Keeper;
 pub use opening::OpenStoreError;
 use opening::{damaged, database_error, io_error, storage_error};
+use rounds::Rounds;
 use state::TenantState;
 
-use crate::door::Turns;
+use crate::door::Turn;
 
 /// One customer's part of the store; no exchange ever sees two.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +75,9 @@ pub(crate) struct Damaged {
     pub(crate) what: &'static str,
 }
 
+/// A record whose fields are not JSON.
+const DAMAGED_FIELDS: Damaged = Damaged { what: "a record's fields" };
+
 /// What a transaction fails with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
@@ -101,7 +110,7 @@ impl From<ExchangeError<StateError>> for StoreExchangeError {
         match error {
             ExchangeError::Refused(refusal) => Self::Refused(refusal),
             ExchangeError::State(error) => Self::State(error),
-            ExchangeError::Damaged(_) => Self::State(Damaged { what: "a record's fields" }.into()),
+            ExchangeError::Damaged(_) => Self::State(DAMAGED_FIELDS.into()),
         }
     }
 }
@@ -116,26 +125,17 @@ impl From<StateError> for StoreExchangeError {
 #[derive(Clone, Copy)]
 pub(crate) struct Incoming<'a> {
     pub(crate) tenant: &'a Tenant,
-    pub(crate) request: &'a ExchangeRequest,
+    pub(crate) request: &'a Arc<ExchangeRequest>,
     pub(crate) now: WallTime,
     pub(crate) caller: &'a Caller,
     pub(crate) quota: &'a Quota,
-}
-
-/// An answer, and how much work it was.
-#[derive(Debug)]
-pub(crate) struct Exchanged {
-    pub(crate) answer: ExchangeAnswer,
-    /// In bytes, as the rules count it.
-    pub(crate) work: usize,
 }
 
 /// An open store.
 pub(crate) struct Store {
     database: Database,
     identity: (ServerId, ServerEpoch),
-    /// Whose turn it is to write: the engine's own lock knows nothing of tenants.
-    writer: Arc<Turns>,
+    rounds: Rounds,
 }
 
 impl std::fmt::Debug for Store {
@@ -174,7 +174,7 @@ impl Store {
 
     fn on_database(database: Database, path: &Path) -> Result<Self, OpenStoreError> {
         let identity = identify(&database, path)?;
-        Ok(Self { database, identity, writer: Turns::new(1) })
+        Ok(Self { database, identity, rounds: Rounds::new() })
     }
 
     /// Starts a new life of the store: another epoch, no anchors, and commits numbered from beyond what the former life can
@@ -207,39 +207,37 @@ impl Store {
         self.identity
     }
 
-    /// Applies one request and answers it. The page is read after the commit, so that the next writer need not wait.
-    pub(crate) fn exchange(&self, incoming: Incoming<'_>) -> Result<Exchanged, StoreExchangeError> {
-        let accepted = match self.accept_without_writing(incoming)? {
-            Some(accepted) => accepted,
-            None => self.accept(incoming)?,
+    /// Anchors a request's head and applies its units, durably. One that writes nothing waits for nobody; another one lends its
+    /// turn, if it is given, while it waits for its commit.
+    pub(crate) fn accept(
+        &self,
+        incoming: Incoming<'_>,
+        turn: Option<&Turn>,
+    ) -> Result<Accepted, StoreExchangeError> {
+        let Incoming { tenant, request, caller, quota, .. } = incoming;
+        let without_writing = {
+            let snapshot = self.database.begin_read().map_err(StateError::from)?;
+            let state = TenantState::read(&snapshot, tenant, self.identity)?;
+            authority::accept_without_writing(&state, request, caller, quota)?
         };
+        match without_writing {
+            Some(accepted) => Ok(accepted),
+            None => self.rounds.accept(&self.database, self.identity, incoming, turn),
+        }
+    }
+
+    /// Answers a request as the store is now: after the commit, and not in its way. The changes of the page are handed on as they
+    /// are read, and are not in the answer that is returned.
+    pub(crate) fn answer(
+        &self,
+        incoming: Incoming<'_>,
+        accepted: Accepted,
+        take: impl FnMut(Change),
+    ) -> Result<ExchangeAnswer, StoreExchangeError> {
         let Incoming { tenant, request, now, quota, .. } = incoming;
         let snapshot = self.database.begin_read().map_err(StateError::from)?;
         let state = TenantState::read(&snapshot, tenant, self.identity)?;
-        let work = accepted.work;
-        Ok(Exchanged { answer: authority::answer(&state, request, now, quota, accepted)?, work })
-    }
-
-    fn accept_without_writing(&self, incoming: Incoming<'_>) -> Result<Option<Accepted>, StoreExchangeError> {
-        let Incoming { tenant, request, caller, quota, .. } = incoming;
-        let snapshot = self.database.begin_read().map_err(StateError::from)?;
-        let state = TenantState::read(&snapshot, tenant, self.identity)?;
-        Ok(authority::accept_without_writing(&state, request, caller, quota)?)
-    }
-
-    fn accept(&self, incoming: Incoming<'_>) -> Result<Accepted, StoreExchangeError> {
-        let Incoming { tenant, request, now, caller, quota } = incoming;
-        let _turn = self.writer.take_blocking(tenant);
-        let transaction = self.database.begin_write().map_err(StateError::from)?;
-        let mut state = TenantState::write(&transaction, tenant, self.identity)?;
-        let accepted = authority::accept(&mut state, request, now, caller, quota)?;
-        drop(state);
-        if accepted.wrote {
-            transaction.commit().map_err(StateError::from)?;
-        } else {
-            transaction.abort().map_err(StateError::from)?;
-        }
-        Ok(accepted)
+        Ok(authority::answer_by_change(&state, request, now, quota, accepted, take)?)
     }
 
     /// Closes the file, which makes the next opening instant.

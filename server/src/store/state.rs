@@ -26,6 +26,8 @@ pub(super) struct TenantState<T> {
     witnessed: Option<T>,
     /// As `usage`.
     times: Option<T>,
+    /// As `usage`.
+    types: Option<T>,
 }
 
 impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
@@ -47,18 +49,20 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
             devices: if_there(transaction.open_table(tables::DEVICES))?,
             witnessed: if_there(transaction.open_table(tables::WITNESSED))?,
             times: if_there(transaction.open_table(tables::TIMES))?,
+            types: if_there(transaction.open_table(tables::TYPES))?,
         })
     }
 }
 
 impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
+    /// Opens the tables for the local tenant; [`Self::turn_to`] goes on with another one.
     pub(super) fn write(
         transaction: &'t WriteTransaction,
-        tenant: &Tenant,
         identity: (ServerId, ServerEpoch),
     ) -> Result<Self, StateError> {
+        let tenant = Tenant::local();
         Ok(Self {
-            tenant: tables::tenant_key(tenant),
+            tenant: tables::tenant_key(&tenant),
             identity,
             tenant_id: tenant.id(&identity.0),
             records: transaction.open_table(tables::RECORDS)?,
@@ -70,7 +74,16 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             devices: Some(transaction.open_table(tables::DEVICES)?),
             witnessed: Some(transaction.open_table(tables::WITNESSED)?),
             times: Some(transaction.open_table(tables::TIMES)?),
+            types: Some(transaction.open_table(tables::TYPES)?),
         })
+    }
+}
+
+impl<T> TenantState<T> {
+    /// Goes on with another tenant's part of the same transaction.
+    pub(super) fn turn_to(&mut self, tenant: &Tenant) {
+        self.tenant = tables::tenant_key(tenant);
+        self.tenant_id = tenant.id(&self.identity.0);
     }
 }
 
@@ -97,6 +110,36 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
             usage.remember_unit();
         }
         Ok(usage)
+    }
+
+    /// Returns all entity types of the tenant: skips from each one's first row to where the next one's must begin.
+    fn all_entities(&self) -> Result<Vec<EntityType>, StateError> {
+        let mut entities = Vec::new();
+        let mut from = self.tenant.clone();
+        while let Some(first) = self.feed.range(from.as_slice()..)?.next() {
+            let (key, _) = first?;
+            if !key.value().starts_with(&self.tenant) {
+                break;
+            }
+            let entity = tables::feed_entity(&self.tenant, key.value())?;
+            from = tables::feed_end(&self.tenant, &entity);
+            entities.push(entity);
+        }
+        Ok(entities)
+    }
+
+    /// Returns the commit that last changed a record of an entity type: each stands in the feed at its latest change.
+    fn last_change(&self, entity: &EntityType) -> Result<Option<Version>, StateError> {
+        let (from, to) = (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
+        let last = self.feed.range(from.as_slice()..to.as_slice())?.next_back().transpose()?;
+        Ok(last.map(|(key, _)| tables::feed_place(key.value())).transpose()?.map(|(commit, _)| commit))
+    }
+
+    /// Returns whether it is on record when each entity type of the tenant was last changed.
+    fn knows_types(&self) -> Result<bool, StateError> {
+        let Some(types) = &self.types else { return Ok(false) };
+        let first = types.range(self.tenant.as_slice()..)?.next().transpose()?;
+        Ok(first.is_some_and(|(key, _)| key.value().starts_with(&self.tenant)))
     }
 }
 
@@ -199,18 +242,20 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
         Ok(heads)
     }
 
-    /// Skips from each entity type's first row to where the next type's must begin.
-    fn entities(&self) -> Result<Vec<EntityType>, StateError> {
+    fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, StateError> {
+        if !self.knows_types()? {
+            return self.all_entities();
+        }
+        let Some(types) = &self.types else { return Ok(Vec::new()) };
+        let from = tables::type_key(&self.tenant, Version::new(commit.number().saturating_add(1)), "");
         let mut entities = Vec::new();
-        let mut from = self.tenant.clone();
-        while let Some(first) = self.feed.range(from.as_slice()..)?.next() {
-            let (key, _) = first?;
+        for row in types.range(from.as_slice()..)? {
+            let (key, _) = row?;
             if !key.value().starts_with(&self.tenant) {
                 break;
             }
-            let entity = tables::feed_entity(&self.tenant, key.value())?;
-            from = tables::feed_end(&self.tenant, &entity);
-            entities.push(entity);
+            let entity = tables::type_from(&self.tenant, key.value());
+            entities.push(entity.ok_or(Damaged { what: "when an entity type was changed" })?);
         }
         Ok(entities)
     }
@@ -228,6 +273,34 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
             let (version, index) = tables::feed_place(key.value())?;
             Ok(layout::read(version, index, value.value())?)
         }))
+    }
+}
+
+impl TenantState<Table<'_, &'static [u8], &'static [u8]>> {
+    /// Notes that a record of an entity type is changed in a commit, before it is.
+    fn note_change(&mut self, entity: &EntityType, commit: Version) -> Result<(), StateError> {
+        if !self.knows_types()? {
+            // The first change of a tenant, or of one from before this was kept.
+            for known in self.all_entities()? {
+                let last = self.last_change(&known)?.unwrap_or_default();
+                self.set_type(&known, last)?;
+            }
+        }
+        let last = self.last_change(entity)?;
+        if let (Some(last), Some(types)) = (last.filter(|last| *last != commit), &mut self.types) {
+            types.remove(tables::type_key(&self.tenant, last, entity.as_str()).as_slice())?;
+        }
+        if last != Some(commit) {
+            self.set_type(entity, commit)?;
+        }
+        Ok(())
+    }
+
+    fn set_type(&mut self, entity: &EntityType, last: Version) -> Result<(), StateError> {
+        if let Some(types) = &mut self.types {
+            types.insert(tables::type_key(&self.tenant, last, entity.as_str()).as_slice(), [].as_slice())?;
+        }
+        Ok(())
     }
 }
 
@@ -250,6 +323,7 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
         before: Option<&RowPlace>,
         row: &Row,
     ) -> Result<(), StateError> {
+        self.note_change(&key.entity, row.version)?;
         if let Some(before) = before {
             let former = tables::feed_key(&self.tenant, &key.entity, before.version, before.index);
             self.feed.remove(former.as_slice())?;

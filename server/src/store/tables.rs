@@ -59,6 +59,11 @@ pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition:
 /// Key: tenant, 0. Value: milliseconds since 1970 by the server's clock (i64).
 pub(super) const TIMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("times-1");
 
+/// When each entity type was last changed. Made by the first write; a tenant that has records and no row is looked through once.
+///
+/// Key: tenant, 0, last commit of the type (u64, big-endian), entity type. Value: nothing.
+pub(super) const TYPES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("types-1");
+
 /// What the store is. One row.
 ///
 /// Key: `store`. Value: format (u8), server id, server epoch.
@@ -102,6 +107,17 @@ pub(super) fn feed_entity(tenant: &[u8], key: &[u8]) -> Result<EntityType, Damag
         key.strip_prefix(tenant).and_then(|rest| rest.split(|byte| *byte == 0).next()).ok_or(damaged)?;
     let name = std::str::from_utf8(name).map_err(|_| damaged)?;
     EntityType::parse(name).map_err(|_| damaged)
+}
+
+/// Returns the key of an entity type in [`TYPES`]; that of no type is the first of its commit.
+pub(super) fn type_key(tenant: &[u8], last: Version, entity: &str) -> Vec<u8> {
+    [tenant, &last.number().to_be_bytes(), entity.as_bytes()].concat()
+}
+
+/// Reads the entity type of a key of [`TYPES`].
+pub(super) fn type_from(tenant: &[u8], key: &[u8]) -> Option<EntityType> {
+    let (_, name) = key.strip_prefix(tenant)?.split_first_chunk::<8>()?;
+    EntityType::parse(std::str::from_utf8(name).ok()?).ok()
 }
 
 /// Reads the place at the end of a feed key.

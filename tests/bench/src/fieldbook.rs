@@ -1,17 +1,18 @@
-//! fieldbook through its front door, with the defaults: a 32 MiB cache, a schema that takes every entity type, the system's
+//! fieldbook through its front door, with the defaults where nothing else is said: a 32 MiB cache, a schema that takes every entity type, the system's
 //! clock and randomness.
 //!
 //! What it does that its peers do not, inside the measured time: it checks names and limits, refuses a create of what is
 //! there, writes each change into the hash-chained log as well as into the record's row, and folds what visible comes to.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
 use fieldbook::{
-    Ask, Book, BookOptions, Cursor, EntityType, Fields, FieldsJson, Hlc, Mutation, Next, OpId, RecordId,
-    RecordKey, SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
+    Ask, Book, BookOptions, Cursor, EntityType, FieldsJson, Hlc, Mutation, Next, OpId, RecordId, RecordKey,
+    SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
 };
 
 use crate::peer::{Failure, Peer};
@@ -24,14 +25,16 @@ const NOT_READY: Failure = Failure::Wrong { peer: "fieldbook", what: "was not gi
 pub(crate) struct Fieldbook {
     book: Book,
     leads: EntityType,
-    writes: VecDeque<Mutation>,
+    /// What is to be written, as text: parsing it is part of what is measured.
+    writes: VecDeque<(RecordKey, String)>,
     pages: VecDeque<(ExchangeRequest, ExchangeAnswer)>,
 }
 
 impl Fieldbook {
-    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, cache: usize) -> Result<Self, Failure> {
+        let options = BookOptions::new("bench")?.cache_bytes(cache << 20);
         Ok(Self {
-            book: Book::open_or_create(folder.join("peer.book"), BookOptions::new("bench")?)?,
+            book: Book::open_or_create(folder.join("peer.book"), options)?,
             leads: EntityType::parse("lead")?,
             writes: VecDeque::new(),
             pages: VecDeque::new(),
@@ -46,21 +49,25 @@ impl Fieldbook {
         if count > self.writes.len() {
             return Err(NOT_READY);
         }
-        Ok(self.writes.drain(..count).collect())
+        self.writes.drain(..count).map(creates).collect()
     }
+}
+
+/// Makes a mutation of text, as an app does that has text.
+fn creates((key, json): (RecordKey, String)) -> Result<Mutation, Failure> {
+    Ok(Mutation::create(key, FieldsJson::parse(&json)?))
 }
 
 impl Peer for Fieldbook {
     fn ready(&mut self, records: &[Sample]) -> Result<(), Failure> {
         for record in records {
-            let create = Mutation::create(self.key(&record.id)?, Fields::parse(&record.json)?);
-            self.writes.push_back(create);
+            self.writes.push_back((self.key(&record.id)?, record.json.clone()));
         }
         Ok(())
     }
 
     fn write(&mut self, _: &Sample) -> Result<(), Failure> {
-        self.book.write(self.writes.pop_front().ok_or(NOT_READY)?)?;
+        self.book.write(creates(self.writes.pop_front().ok_or(NOT_READY)?)?)?;
         Ok(())
     }
 
@@ -77,11 +84,14 @@ impl Peer for Fieldbook {
     }
 
     fn write_from_threads(&mut self, slices: &[&[Sample]]) -> Result<(), Failure> {
-        let count = slices.iter().map(|slice| slice.len()).sum();
-        let writes = Mutex::new(VecDeque::from(self.next_writes(count)?));
+        let count: usize = slices.iter().map(|slice| slice.len()).sum();
+        if count > self.writes.len() {
+            return Err(NOT_READY);
+        }
+        let writes = Mutex::new(&mut self.writes);
         crate::threads::run(slices, |_| {
             let next = writes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            self.book.write(next.ok_or(NOT_READY)?)?;
+            self.book.write(creates(next.ok_or(NOT_READY)?)?)?;
             Ok(())
         })
     }
@@ -97,8 +107,31 @@ impl Peer for Fieldbook {
 
     fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
         let limit = usize::try_from(count).unwrap_or(usize::MAX);
-        let page = self.book.list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
-        page.items.iter().for_each(|record| take(record.key.id.as_str(), record.json.as_str()));
+        let page = self.book.page(&self.leads, Some(&RecordId::parse(after)?), limit)?;
+        page.iter().for_each(|record| take(record.id, record.json));
+        Ok(())
+    }
+
+    fn look_at_each(&mut self, ids: &[&str], look: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        for id in ids {
+            let found = self.book.with_record(&self.key(id)?, |record| look(record.json))?;
+            found.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
+        }
+        Ok(())
+    }
+
+    fn look_at_page(
+        &mut self,
+        after: &str,
+        count: u32,
+        look: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
+        let mut left = count;
+        self.book.scan(&self.leads, Some(&RecordId::parse(after)?), |record| {
+            look(record.id, record.json);
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
         Ok(())
     }
 
@@ -129,7 +162,7 @@ impl Peer for Fieldbook {
     fn load(&mut self, history: &mut dyn Iterator<Item = Event>) -> Result<(), Failure> {
         loop {
             let mutations = history.take(LOADED_TOGETHER).map(|event| {
-                let (key, fields) = (self.key(&event.id)?, Fields::parse(&event.json)?);
+                let (key, fields) = (self.key(&event.id)?, FieldsJson::parse(&event.json)?);
                 Ok(if event.creates { Mutation::create(key, fields) } else { Mutation::update(key, fields) })
             });
             let mutations = mutations.collect::<Result<Vec<_>, Failure>>()?;
@@ -203,6 +236,7 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::CACHE;
     use crate::sample::{History, Samples};
     use crate::sqlite::Sqlite;
 
@@ -218,8 +252,8 @@ mod tests {
     #[test]
     fn a_book_and_sqlite_come_to_the_same_records_from_the_same_history() {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Fieldbook::open(folder.path()).unwrap();
-        let mut sqlite = Sqlite::open(folder.path()).unwrap();
+        let mut book = Fieldbook::open(folder.path(), CACHE).unwrap();
+        let mut sqlite = Sqlite::open(folder.path(), CACHE).unwrap();
         for peer in [&mut book as &mut dyn Peer, &mut sqlite] {
             peer.load(&mut History::new(5, 2_000)).unwrap();
             for way in peer.ways_to_rebuild() {
@@ -234,7 +268,7 @@ mod tests {
     #[test]
     fn a_page_is_applied_whole_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Fieldbook::open(folder.path()).unwrap();
+        let mut book = Fieldbook::open(folder.path(), CACHE).unwrap();
         let records = Samples::new(1).take(100);
         book.ready_page(&records, 1).unwrap();
         book.apply(&records, 1).unwrap();

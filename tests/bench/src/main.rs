@@ -1,12 +1,16 @@
 //! `fieldbook-bench`: fieldbook beside SQLite and a bare file, interleaved in one process, printed as ratios.
 //!
-//! It never asserts a time: it prints what it finds, with the aims beside it. What it does check is that every peer
+//! It never asserts a time: it prints what it finds, with the goals beside it. What it does check is that every peer
 //! gives the right answer, since a wrong one is no measurement.
 
 mod benchmarks;
+mod commits;
+mod count;
 mod fieldbook;
 mod first_sync;
+mod growth;
 mod peer;
+mod picture;
 mod race;
 mod raw;
 mod report;
@@ -45,12 +49,28 @@ struct Arguments {
     /// Runs only the peers whose name contains this, as for a profile.
     #[arg(long, default_value = "")]
     peer: String,
+    /// Measures what grows with what is there, in place of the benchmarks.
+    #[arg(long)]
+    growth: bool,
+    /// Draws the growth as pictures in this folder.
+    #[arg(long, value_name = "FOLDER", requires = "growth")]
+    pictures: Option<PathBuf>,
+    /// Counts the instructions of an item instead of its time, with valgrind, which has to be installed.
+    #[arg(long)]
+    count: bool,
+    /// Is a process that is counted: runs the one benchmark of this name and prints how many items were measured.
+    #[arg(long, hide = true)]
+    counted: bool,
+    /// Which way to rebuild, by its number.
+    #[arg(long, hide = true)]
+    way: Option<usize>,
     /// Is the child process of the first sync: syncs a new book, made at the path given as the folder, with this server.
     #[arg(long, hide = true)]
     first_sync_of: Option<String>,
 }
 
 const FIRST_SYNC: &str = "first sync of 100,000 records";
+const COMMITS: &str = "server, one unit a request";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -68,39 +88,75 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     if arguments.list {
-        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC]);
+        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC, COMMITS]);
         print(&names.collect::<Vec<_>>().join("\n"));
+        return Ok(());
+    }
+    if arguments.growth {
+        let divisor = if arguments.quick { 20 } else { 1 };
+        print(&growth::run(divisor, arguments.pictures.as_deref())?);
         return Ok(());
     }
     if !BENCHMARKS
         .iter()
         .map(|benchmark| benchmark.name)
-        .chain([FIRST_SYNC])
+        .chain([FIRST_SYNC, COMMITS])
         .any(|name| name.contains(&arguments.only))
     {
         return Err(Failure::NoSuchBenchmark);
     }
     std::fs::create_dir_all(&arguments.folder)?;
     let divisor = if arguments.quick { 20 } else { 1 };
-    let setting = Setting { folder: arguments.folder.clone(), divisor, peer: arguments.peer.clone() };
+    let setting = Setting {
+        folder: arguments.folder.clone(),
+        divisor,
+        peer: arguments.peer.clone(),
+        way: arguments.way,
+    };
+    if arguments.counted {
+        print(&count::counted(&arguments.only, &setting)?.to_string());
+        return Ok(());
+    }
+    if arguments.count {
+        return count_all(arguments, &setting);
+    }
     let mut lines = Vec::new();
     for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
         say(&format!("{} ...", benchmark.name));
         lines.push(Line { benchmark, times: (benchmark.run)(&setting)? });
     }
-    let synced = if FIRST_SYNC.contains(&arguments.only) && "fieldbook".contains(&arguments.peer) {
+    let mut served = report::Served::default();
+    let is_asked_for = |name: &str| name.contains(&arguments.only) && "fieldbook".contains(&arguments.peer);
+    if is_asked_for(FIRST_SYNC) {
         say(&format!("{FIRST_SYNC} ..."));
-        Some(first_sync::measure(&setting)?)
-    } else {
-        None
-    };
+        served.first_sync = Some(first_sync::measure(&setting)?);
+    }
+    if is_asked_for(COMMITS) {
+        say(&format!("{COMMITS} ..."));
+        served.commits = commits::measure(&setting)?;
+    }
     if arguments.quick {
         say("every size was divided by 20: a look, not a measurement");
     }
     print(&if arguments.json {
-        format!("{:#}", report::json(&lines, synced.as_ref()))
+        format!("{:#}", report::json(&lines, &served))
     } else {
-        report::text(&lines, synced.as_ref())
+        report::text(&lines, &served)
+    });
+    Ok(())
+}
+
+/// Counts instead of measuring.
+fn count_all(arguments: &Arguments, setting: &Setting) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
+        say(&format!("{} ...", benchmark.name));
+        lines.push((benchmark, count::count(benchmark, setting)?));
+    }
+    print(&if arguments.json {
+        format!("{:#}", report::counts_json(&lines))
+    } else {
+        report::counts(&lines)
     });
     Ok(())
 }

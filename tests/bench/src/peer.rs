@@ -2,11 +2,11 @@
 //!
 //! 1. A write is durable when the call returns: what it wrote survives a loss of power.
 //! 2. A write keeps what is still owed to a server in the same transaction as the record.
-//! 3. A read gives JSON text that the caller owns, and sees every write that returned before it.
+//! 3. A read gives JSON text that the caller owns, or may look at during the call, and sees every write that returned before it.
 //! 4. A peer is measured at its best: statements prepared once, rows sorted where the other side's are, the better way
 //!    where there are several.
-//! 5. What a peer is handed is made ready before the clock runs: the text that SQLite's statements take, the mutations and
-//!    the answers that fieldbook's calls take. What it does with them is measured, checks and all.
+//! 5. What a peer is handed is made ready before the clock runs, and is the same for all where they write: ids and JSON text. What it
+//!    does with them is measured, parsing and checks and all. A page of a server is handed to fieldbook as an answer.
 
 use std::path::Path;
 
@@ -38,6 +38,8 @@ pub(crate) enum Failure {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("valgrind did not count: {said}")]
+    Uncounted { said: String },
     #[error("no benchmark has a name like that; --list tells their names")]
     NoSuchBenchmark,
     /// A peer that answers wrongly is not measured.
@@ -78,8 +80,20 @@ pub(crate) trait Peer {
     /// Reads records one by one, each as of now.
     fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure>;
 
-    /// Reads up to `count` records in order of their ids, after the id given, and hands over each with its id.
+    /// Looks at records one by one, each as of now, where they lie.
+    fn look_at_each(&mut self, ids: &[&str], look: &mut dyn FnMut(&str)) -> Result<(), Failure>;
+
+    /// Reads up to `count` records in order of their ids, after the id given, and hands over each with its id, all of them owned by
+    /// the caller at once.
     fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure>;
+
+    /// Looks at the same records where they lie.
+    fn look_at_page(
+        &mut self,
+        after: &str,
+        count: u32,
+        look: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure>;
 
     /// Makes the next page to apply ready. Not measured.
     fn ready_page(&mut self, _: &[Sample], _: u32) -> Result<(), Failure> {
@@ -101,6 +115,9 @@ pub(crate) trait Peer {
     /// Reads the whole history and checks every link.
     fn verify(&mut self) -> Result<(), Failure>;
 }
+
+/// How many MiB of its file a store may hold in memory where nothing else is said.
+pub(crate) const CACHE: usize = 32;
 
 /// The stores that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,12 +148,12 @@ impl Contender {
         }
     }
 
-    /// Opens its store in a folder, making it if there is none.
-    pub(crate) fn open(self, folder: &Path) -> Result<Box<dyn Peer>, Failure> {
+    /// Opens its store in a folder with so many MiB of cache, making it if there is none.
+    pub(crate) fn open(self, folder: &Path, cache: usize) -> Result<Box<dyn Peer>, Failure> {
         Ok(match self {
             Self::Raw => Box::new(Raw::open(folder)?),
-            Self::Sqlite => Box::new(Sqlite::open(folder)?),
-            Self::Fieldbook => Box::new(Fieldbook::open(folder)?),
+            Self::Sqlite => Box::new(Sqlite::open(folder, cache)?),
+            Self::Fieldbook => Box::new(Fieldbook::open(folder, cache)?),
         })
     }
 }

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::peer::{Contender, Failure, Peer, Work};
+use crate::peer::{CACHE, Contender, Failure, Peer, Work};
 
 /// How a run is set up.
 pub(crate) struct Setting {
@@ -17,6 +18,8 @@ pub(crate) struct Setting {
     pub(crate) divisor: usize,
     /// Who takes part: those whose name contains this.
     pub(crate) peer: String,
+    /// Which way to rebuild, where only one is wanted.
+    pub(crate) way: Option<usize>,
 }
 
 impl Setting {
@@ -30,21 +33,22 @@ impl Setting {
 pub(crate) struct Runner {
     pub(crate) contender: Contender,
     folder: TempDir,
+    cache: usize,
     peer: Option<Box<dyn Peer>>,
     seconds: Vec<f64>,
 }
 
 impl Runner {
-    fn new(contender: Contender, parent: &Path) -> Result<Self, Failure> {
+    fn new(contender: Contender, parent: &Path, cache: usize) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
-        let peer = Some(contender.open(folder.path())?);
-        Ok(Self { contender, folder, peer, seconds: Vec::new() })
+        let peer = Some(contender.open(folder.path(), cache)?);
+        Ok(Self { contender, folder, cache, peer, seconds: Vec::new() })
     }
 
     /// Returns the open store, for work that is not measured.
     pub(crate) fn peer(&mut self) -> Result<&mut dyn Peer, Failure> {
         if self.peer.is_none() {
-            self.peer = Some(self.contender.open(self.folder.path())?);
+            self.peer = Some(self.contender.open(self.folder.path(), self.cache)?);
         }
         match &mut self.peer {
             Some(peer) => Ok(peer.as_mut()),
@@ -60,7 +64,7 @@ impl Runner {
     /// Closes the store and goes on with a new, empty one.
     pub(crate) fn start_afresh(&mut self, parent: &Path) -> Result<(), Failure> {
         let seconds = std::mem::take(&mut self.seconds);
-        *self = Self { seconds, ..Self::new(self.contender, parent)? };
+        *self = Self { seconds, ..Self::new(self.contender, parent, self.cache)? };
         Ok(())
     }
 
@@ -70,8 +74,9 @@ impl Runner {
         items: usize,
         work: impl FnOnce(&mut dyn Peer) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let peer = self.peer()?;
         let watch = Stopwatch::start();
-        work(self.peer()?)?;
+        measured_region(items, || work(peer))?;
         self.seconds.push(watch.read().as_secs_f64() / items.max(1) as f64);
         Ok(())
     }
@@ -93,8 +98,8 @@ impl Runner {
             fs::File::open(&to)?.sync_all()?;
         }
         let watch = Stopwatch::start();
-        let mut peer = self.contender.open(copy.path())?;
-        work(peer.as_mut())?;
+        let contender = self.contender;
+        measured_region(1, || work(contender.open(copy.path(), self.cache)?.as_mut()))?;
         self.seconds.push(watch.read().as_secs_f64());
         Ok(())
     }
@@ -110,6 +115,18 @@ impl Runner {
     }
 }
 
+/// How many items were measured in this process so far, whether their time counts or not.
+pub(crate) static MEASURED_ITEMS: AtomicU64 = AtomicU64::new(0);
+
+/// Does what is measured, under a name by which a profiler knows it.
+#[inline(never)]
+fn measured_region(items: usize, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let result = work();
+    // After the work, so that this function is on the stack as long as it goes on.
+    MEASURED_ITEMS.fetch_add(items as u64, Ordering::Relaxed);
+    result
+}
+
 /// Every contender that does a kind of work.
 pub(crate) struct Race {
     runners: Vec<Runner>,
@@ -118,10 +135,15 @@ pub(crate) struct Race {
 impl Race {
     /// Opens an empty store for each contender that does the work.
     pub(crate) fn new(setting: &Setting, work: Work) -> Result<Self, Failure> {
+        Self::with_cache(setting, work, CACHE)
+    }
+
+    /// Opens them with so many MiB of cache each.
+    pub(crate) fn with_cache(setting: &Setting, work: Work, cache: usize) -> Result<Self, Failure> {
         let runners = Contender::ALL
             .into_iter()
             .filter(|contender| contender.does(work) && contender.name().contains(&setting.peer))
-            .map(|contender| Runner::new(contender, &setting.folder))
+            .map(|contender| Runner::new(contender, &setting.folder, cache))
             .collect::<Result<_, _>>()?;
         Ok(Self { runners })
     }

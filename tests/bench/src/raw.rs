@@ -55,6 +55,14 @@ impl Peer for Raw {
         Err(NOT_A_STORE)
     }
 
+    fn look_at_each(&mut self, _: &[&str], _: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        Err(NOT_A_STORE)
+    }
+
+    fn look_at_page(&mut self, _: &str, _: u32, _: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
+        Err(NOT_A_STORE)
+    }
+
     fn apply(&mut self, page: &[Sample], _: u32) -> Result<(), Failure> {
         append(&mut self.file, page)
     }

@@ -3,7 +3,9 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use crate::benchmarks::{Aim, Benchmark};
+use crate::benchmarks::{Benchmark, Goal};
+use crate::commits::Commits;
+use crate::count::Count;
 use crate::first_sync::FirstSync;
 use crate::peer::Contender;
 use crate::race::Time;
@@ -29,10 +31,19 @@ fn others() -> impl Iterator<Item = Contender> {
     Contender::ALL.into_iter().filter(|contender| *contender != Contender::Sqlite)
 }
 
-/// Draws the table and, below it, tells of the first sync.
-pub(crate) fn text(lines: &[Line], synced: Option<&FirstSync>) -> String {
+/// What was measured with a server, which has no peer here.
+#[derive(Default)]
+pub(crate) struct Served {
+    pub(crate) first_sync: Option<FirstSync>,
+    pub(crate) commits: Vec<Commits>,
+}
+
+/// Draws the table and, below it, tells of what was measured with a server.
+pub(crate) fn text(lines: &[Line], served: &Served) -> String {
     let table = if lines.is_empty() { String::new() } else { table(lines) };
-    table + &synced.map_or_else(String::new, first_sync)
+    let synced = served.first_sync.as_ref().map_or_else(String::new, first_sync);
+    let commits = served.commits.iter().map(|commits| format!("\n{}", commits.line(served.commits.first())));
+    table + &synced + &commits.collect::<String>()
 }
 
 fn first_sync(synced: &FirstSync) -> String {
@@ -40,9 +51,9 @@ fn first_sync(synced: &FirstSync) -> String {
     let memory = synced.peak_bytes.map_or_else(String::new, |peak| format!(", {} MiB at most", peak >> 20));
     let again = &synced.nothing_new;
     format!(
-        "\nfirst sync of {records} records: {seconds:.2} s, {records_per_second:.0} records/s (aim: 120,000){memory} (aim: 64), \
+        "\nfirst sync of {records} records: {seconds:.2} s, {records_per_second:.0} records/s (goal: 250,000){memory} (goal: 48), \
          {requests} requests, {bytes_sent} bytes sent, {bytes_received} received\n\
-         an exchange with nothing new: {} request, {} bytes sent and {} received with their headers (aim: 500), {} entries written",
+         an exchange with nothing new: {} request, {} bytes sent and {} received with their headers (goal: 400 and 350), {} entries written",
         again.requests, again.wire_bytes_sent, again.wire_bytes_received, again.entries_written
     )
 }
@@ -54,7 +65,7 @@ fn table(lines: &[Line]) -> String {
     let mut header = vec!["median, one item".to_owned(), "item".to_owned()];
     header.extend(Contender::ALL.map(|contender| contender.name().to_owned()));
     header.extend(others().map(|contender| format!("{} vs SQLite", contender.name())));
-    header.push("aim".to_owned());
+    header.push("goal".to_owned());
     table.set_header(header);
     for line in lines {
         let mut row = vec![line.benchmark.name.to_owned(), line.benchmark.item.to_owned()];
@@ -64,11 +75,7 @@ fn table(lines: &[Line]) -> String {
         row.extend(others().map(|contender| {
             line.times_sqlite(contender).map_or_else(String::new, |ratio| format!("{ratio:.2} x"))
         }));
-        row.push(match line.benchmark.aim {
-            Aim::TimesSqlite(times) => format!(">= {times} x"),
-            Aim::Seconds(seconds) => format!("<= {}", duration(seconds)),
-            Aim::None => String::new(),
-        });
+        row.push(goal(line.benchmark));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(2) {
@@ -82,8 +89,69 @@ fn table(lines: &[Line]) -> String {
     format!("{table}{}", notes.collect::<String>())
 }
 
+fn goal(benchmark: &Benchmark) -> String {
+    match benchmark.goal {
+        Goal::TimesSqlite(times) => format!(">= {times} x"),
+        Goal::Seconds(seconds) => format!("<= {}", duration(seconds)),
+        Goal::None => String::new(),
+    }
+}
+
+/// Draws the table of what was counted. The goals are of times, so the ratios of instructions only hint at them.
+pub(crate) fn counts(lines: &[(&Benchmark, Vec<Count>)]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    let header =
+        ["instructions, one item", "item", "SQLite", "fieldbook", "fieldbook vs SQLite", "goal, in time"];
+    table.set_header(header);
+    for (benchmark, counts) in lines {
+        let of = |contender| counts.iter().find(|count| count.contender == contender);
+        let (sqlite, fieldbook) = (of(Contender::Sqlite), of(Contender::Fieldbook));
+        let shown =
+            |count: Option<&Count>| count.map_or_else(String::new, |count| thousands(count.instructions));
+        let ratio =
+            sqlite.zip(fieldbook).map(|(sqlite, fieldbook)| sqlite.instructions / fieldbook.instructions);
+        table.add_row([
+            benchmark.name.to_owned(),
+            benchmark.item.to_owned(),
+            shown(sqlite),
+            shown(fieldbook),
+            ratio.map_or_else(String::new, |ratio| format!("{ratio:.2} x")),
+            goal(benchmark),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// Lists what was counted as JSON.
+pub(crate) fn counts_json(lines: &[(&Benchmark, Vec<Count>)]) -> Value {
+    let lines = lines.iter().map(|(benchmark, counts)| {
+        let counts = counts.iter().map(
+            |count| json!({ "peer": count.contender.name(), "instructions": count.instructions.round() }),
+        );
+        json!({ "name": benchmark.name, "item": benchmark.item, "peers": counts.collect::<Vec<_>>() })
+    });
+    json!({ "counts": lines.collect::<Vec<_>>() })
+}
+
+/// Writes a whole number with commas between its thousands.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Lists the same as JSON.
-pub(crate) fn json(lines: &[Line], synced: Option<&FirstSync>) -> Value {
+pub(crate) fn json(lines: &[Line], served: &Served) -> Value {
     let lines = lines.iter().map(|line| {
         let times = line.times.iter().map(|time| {
             json!({
@@ -96,19 +164,23 @@ pub(crate) fn json(lines: &[Line], synced: Option<&FirstSync>) -> Value {
                 "note": time.note,
             })
         });
-        let aim = match line.benchmark.aim {
-            Aim::TimesSqlite(times) => json!({ "times_sqlite": times }),
-            Aim::Seconds(seconds) => json!({ "seconds": seconds }),
-            Aim::None => Value::Null,
+        let goal = match line.benchmark.goal {
+            Goal::TimesSqlite(times) => json!({ "times_sqlite": times }),
+            Goal::Seconds(seconds) => json!({ "seconds": seconds }),
+            Goal::None => Value::Null,
         };
         json!({
             "name": line.benchmark.name,
             "item": line.benchmark.item,
-            "aim": aim,
+            "goal": goal,
             "peers": times.collect::<Vec<_>>(),
         })
     });
-    json!({ "benchmarks": lines.collect::<Vec<_>>(), "first_sync": synced })
+    json!({
+        "benchmarks": lines.collect::<Vec<_>>(),
+        "first_sync": served.first_sync,
+        "server_commits": served.commits,
+    })
 }
 
 /// Writes a time with a fitting unit.
@@ -117,5 +189,16 @@ pub(crate) fn duration(seconds: f64) -> String {
         s if s >= 1.0 => format!("{s:.2} s"),
         s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
         s => format!("{:.2} us", s * 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_told_apart() {
+        let numbers = [0.0, 999.4, 999.6, 12_345.0, 1_234_567.0];
+        assert_eq!(numbers.map(thousands), ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

@@ -18,7 +18,6 @@ use crate::sample::{Event, Sample};
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
-    PRAGMA cache_size = -32768;
     CREATE TABLE IF NOT EXISTS record (id TEXT PRIMARY KEY, version INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS queue (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS cursor (entity TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
@@ -44,9 +43,10 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, cache: usize) -> Result<Self, Failure> {
         let connection = Connection::open(folder.join("peer.sqlite"))?;
         connection.execute_batch(SCHEMA)?;
+        connection.execute_batch(&format!("PRAGMA cache_size = -{}", cache * 1_024))?;
         Ok(Self { connection })
     }
 
@@ -135,6 +135,31 @@ impl Peer for Sqlite {
         Ok(())
     }
 
+    fn look_at_each(&mut self, ids: &[&str], look: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        let mut read = self.connection.prepare_cached(READ)?;
+        for id in ids {
+            let mut rows = read.query([id])?;
+            let row = rows.next()?.ok_or(Failure::Wrong { peer: "SQLite", what: "has lost a record" })?;
+            look(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+        }
+        Ok(())
+    }
+
+    fn look_at_page(
+        &mut self,
+        after: &str,
+        count: u32,
+        look: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
+        let mut page = self.connection.prepare_cached(PAGE)?;
+        let mut rows = page.query(params![after, count])?;
+        while let Some(row) = rows.next()? {
+            let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str()?);
+            look(text(0)?, text(1)?);
+        }
+        Ok(())
+    }
+
     fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
         let mut page = self.connection.prepare_cached(PAGE)?;
         let rows = page.query_map(params![after, count], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -202,6 +227,7 @@ impl Peer for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::CACHE;
     use crate::sample::History;
 
     fn bodies(peer: &mut Sqlite) -> Vec<(String, Value)> {
@@ -216,7 +242,7 @@ mod tests {
     #[test]
     fn both_ways_to_rebuild_give_the_same_records() {
         let folder = tempfile::tempdir().unwrap();
-        let mut peer = Sqlite::open(folder.path()).unwrap();
+        let mut peer = Sqlite::open(folder.path(), CACHE).unwrap();
         peer.load(&mut History::new(5, 2_000)).unwrap();
         peer.rebuild(IN_MEMORY).unwrap();
         let in_memory = bodies(&mut peer);
@@ -228,7 +254,7 @@ mod tests {
     #[test]
     fn verify_finds_a_changed_event() {
         let folder = tempfile::tempdir().unwrap();
-        let mut peer = Sqlite::open(folder.path()).unwrap();
+        let mut peer = Sqlite::open(folder.path(), CACHE).unwrap();
         peer.load(&mut History::new(5, 100)).unwrap();
         peer.verify().unwrap();
         peer.connection

@@ -302,7 +302,8 @@ impl Run {
         if mutation.kind == fieldbook::OpKind::Delete {
             *is = None;
         } else {
-            is.get_or_insert_default().extend(mutation.fields.clone().into_map());
+            let said = mutation.fields.to_fields().unwrap_or_default();
+            is.get_or_insert_default().extend(said.into_map());
         }
     }
 

@@ -13,7 +13,7 @@ fn nothing_acknowledged_is_lost_wherever_the_power_goes() {
     let mut sum = Tried::default();
     for (number, scenario) in SCENARIOS.iter().enumerate() {
         let recorded = record(scenario, 1).unwrap();
-        let effort = Effort { every: 41, first: 7 * number, random: 6 };
+        let effort = Effort { every: 37, first: 7 * number, random: 6 };
         let tried = recorded.power_losses(effort).unwrap();
         assert!(tried.points > 0 && tried.images >= tried.points, "{}: {tried:?}", scenario.name);
         sum.add(tried);

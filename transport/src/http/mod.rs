@@ -27,7 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::{Actor, RequestId, limits};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -155,7 +155,6 @@ impl HttpRemote {
             .client
             .post(self.origin.endpoint().clone())
             .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json")
             .body(body.clone());
         let asked = timeout(self.options.credentials_within, self.credentials.token(actor)).await;
         if let Some(token) = asked.map_err(|_| unauthorized("credentials_late"))? {
@@ -235,8 +234,8 @@ impl fmt::Debug for HttpRemote {
 }
 
 fn client(origin: &Origin, options: &HttpOptions) -> reqwest::Result<Client> {
+    // It says nothing of itself: a request with nothing new is mostly headers.
     let mut builder = Client::builder()
-        .user_agent(concat!("fieldbook/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.connect_within)

@@ -43,7 +43,7 @@ async fn a_whole_answer_is_handed_back_with_what_it_cost() {
     assert_eq!(serde_json::from_slice::<ExchangeRequest>(&seen.body).unwrap(), request());
     assert!(seen.head.starts_with("POST /v1/exchange HTTP/1.1\r\n"), "{}", seen.head);
     assert_eq!(seen.header("content-type"), Some("application/json"));
-    for absent in ["authorization", "accept-encoding", "referer", "cookie"] {
+    for absent in ["authorization", "accept-encoding", "referer", "cookie", "user-agent"] {
         assert_eq!(seen.header(absent), None, "{absent}");
     }
 }

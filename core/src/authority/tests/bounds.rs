@@ -69,8 +69,8 @@ impl AuthorityRead for Counting {
         self.inner.anchors(device, epoch)
     }
 
-    fn entities(&self) -> Result<Vec<EntityType>, Infallible> {
-        self.inner.entities()
+    fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, Infallible> {
+        self.inner.entities_after(commit)
     }
 
     fn feed(

@@ -41,6 +41,16 @@ fn a_page_limit_of_zero_asks_for_no_page() {
 }
 
 #[test]
+fn an_answer_that_has_no_room_for_a_page_says_that_there_is_more() {
+    let mut state = store();
+    let asked = ExchangeRequest { page_limit: 10, ..request(vec![unit(1, vec![create("lead/1")])]) };
+    let quota = Quota { page_changes: 0, ..Quota::default() };
+    let answer = exchange(&mut state, &asked, NOW, &Caller::Anyone, &quota).unwrap();
+    assert!(answer.more && answer.changes.is_empty() && answer.cursors.is_empty());
+    assert!(matches!(answer.outcomes[0].outcome, Outcome::Applied { .. }));
+}
+
+#[test]
 fn a_page_ends_after_its_bytes_but_never_inside_a_commit() {
     let mut state = store();
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES / 2));

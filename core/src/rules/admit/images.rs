@@ -69,9 +69,7 @@ impl SeenRecord {
     /// # Errors
     /// [`NotAdmitted`].
     pub fn admit(&mut self, schema: &Schema, mutation: Mutation) -> Result<Option<AdmittedOp>, NotAdmitted> {
-        let image = self.fields().map_err(NotAdmitted::Damaged)?;
-        let Some(admitted) = admit(schema, image.as_ref(), &mutation)? else { return Ok(None) };
-        let json = admitted.json;
+        let Some(json) = admit(schema, self.image.as_ref(), &mutation)? else { return Ok(None) };
         let rules = schema.rules(&mutation.key.entity);
         let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
         let after = apply_to_text(self.image.as_ref(), mutation.kind, json.clone());

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use super::outcomes::current;
 use crate::entry::{Decision, Items};
 use crate::fields::FieldsJson;
 use crate::limits;
 use crate::names::RecordKey;
-use crate::protocol::{Change, ExchangeAnswer, Outcome};
+use crate::protocol::{Change, ExchangeAnswer};
 use crate::random::Randomness;
 use crate::rows::RecordRow;
 use crate::rules::View;
@@ -49,12 +50,7 @@ pub(super) fn set_aside(change: &Change, items: &mut Items, random: &mut dyn Ran
 
 /// Returns whether an answer sends parts of records.
 pub(super) fn has_parts(answer: &ExchangeAnswer) -> bool {
-    let of_outcomes = answer.outcomes.iter().flat_map(|told| match &told.outcome {
-        Outcome::Applied { current, .. }
-        | Outcome::Duplicate { current, .. }
-        | Outcome::Stale { current, .. } => current.as_slice(),
-        _ => &[],
-    });
+    let of_outcomes = answer.outcomes.iter().flat_map(|told| current(&told.outcome));
     answer.changes.iter().chain(of_outcomes).any(|change| change.partial)
 }
 

@@ -37,15 +37,14 @@ use std::collections::BTreeMap;
 pub use aside::set_aside;
 pub use split::split;
 
-use self::facts::{Facts, Rows};
+use self::facts::Rows;
+use self::outcomes::{End, Ends};
 use super::View;
-use super::rebase::Output;
 use crate::entry::{Decision, Items, Upstream};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::protocol::ExchangeAnswer;
 use crate::random::Randomness;
-use crate::rows::UnitRow;
 use crate::schema::Schema;
 use crate::time::WallTime;
 
@@ -123,18 +122,17 @@ pub fn take_answer<V: View>(
     now: WallTime,
     random: &mut dyn Randomness,
 ) -> Result<Answered, V::Error> {
-    let mut facts = Facts::of(answer);
-    let mut items = Items::default();
-    let mut tally = Tally::default();
-    let mut ends = outcomes::ends(view, &answer.outcomes, now, random, &mut facts, &mut items, &mut tally)?;
+    let (mut facts, mut items) = (Items::default(), Items::default());
+    let mut ends = outcomes::ends(view, &answer.outcomes, now, &mut facts, &mut items, random)?;
+    let taken = answer.outcomes.iter().filter(|told| ends.units.contains_key(&told.unit));
+    let rows = taken.flat_map(|told| outcomes::current(&told.outcome)).chain(&answer.changes);
     let sizes = grown::has_parts(answer).then(BTreeMap::new);
-    let rows = outcomes::current(&answer.outcomes, ends.taken()).chain(&answer.changes);
-    let Rows { mut told, too_large, news } = facts.rows(view, schema, rows, sizes, random)?;
-    (tally.changes, tally.set_aside) = (news, u32::try_from(too_large.len()).unwrap_or(u32::MAX));
-    let set_aside = too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random));
-    ends.decisions.extend(set_aside);
+    let Rows { changes, mut told, too_large, news } =
+        facts::rows(view, schema, rows, sizes, &mut facts, random)?;
+    let set_aside = u32::try_from(too_large.len()).unwrap_or(u32::MAX);
+    ends.decisions.extend(too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random)));
     for key in ends.sent_back() {
-        told.entry(key).or_default();
+        told.entry(key.clone()).or_default();
     }
     let mut reoffers = Vec::new();
     for (key, mut changes) in told {
@@ -143,29 +141,48 @@ pub fn take_answer<V: View>(
         reoffers.extend(restore::reoffer(&key, &row, &changes)?);
         if !row.tail.is_empty() {
             let record = records::Record { key: &key, row: &row, changes: &changes };
-            let mut out =
-                Output { decisions: Vec::new(), items: &mut items, random, conflicts: 0, parked: false };
-            records::follow(view, schema, &record, &mut ends, &mut out, &mut tally)?;
-            let Output { decisions, conflicts, parked, .. } = out;
-            tally.conflicts += conflicts;
-            tally.parked |= parked;
-            ends.decisions.extend(decisions);
+            records::follow(view, schema, &record, &mut ends, &mut items, random)?;
         }
     }
-    tally.parked |= ends.parked;
-    let Facts { upstream, items: upstream_items } = facts;
-    Ok(Answered {
-        upstream,
-        upstream_items,
-        decisions: ends.decisions,
-        decision_items: items,
-        reoffers,
-        tally,
-    })
+    let tally = Tally { changes: news, set_aside, ..Tally::of(&ends) };
+    let upstream = Upstream {
+        request: answer.request,
+        server: answer.server,
+        epoch: answer.server_epoch,
+        server_time: answer.server_time,
+        outcomes: ends.outcomes,
+        changes,
+        cursors: answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())).collect(),
+        receipt: answer.receipt,
+    };
+    let decisions = ends.decisions;
+    Ok(Answered { upstream, upstream_items: facts, decisions, decision_items: items, reoffers, tally })
 }
 
-fn count(unit: &UnitRow) -> u32 {
-    u32::try_from(unit.changes.iter().map(|change| change.ops.len()).sum::<usize>()).unwrap_or(u32::MAX)
+impl Tally {
+    /// Counts how units ended, and what was decided.
+    fn of(ends: &Ends) -> Self {
+        let mut tally = Self::default();
+        for (unit, end) in ends.units.values() {
+            let ops = unit.changes.iter().map(|change| change.ops.len()).sum::<usize>();
+            let ops = u32::try_from(ops).unwrap_or(u32::MAX);
+            match end {
+                End::Acked(_) => {
+                    tally.units_acked += 1;
+                    tally.ops_acked += ops;
+                }
+                End::Dissolved => tally.units_stale += 1,
+                End::DeadLettered => tally.ops_dead += ops,
+                End::Stays => {}
+            }
+        }
+        for decision in &ends.decisions {
+            tally.units_tried += u32::from(matches!(decision, Decision::Tried { .. }));
+            tally.conflicts += u32::from(matches!(decision, Decision::Conflicted(_)));
+            tally.parked |= matches!(decision, Decision::Parked { .. });
+        }
+        tally
+    }
 }
 
 /// Cuts text to so many bytes, at a character.

@@ -8,9 +8,9 @@
 //! What it is not: what becomes of the ops of a unit that was sent back ([`super::records`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::facts::Facts;
-use super::{Tally, count, cut};
+use super::cut;
 use crate::entry::{Decision, Items, OutcomeClass, OutcomeMeta, ParkScope};
 use crate::ids::UnitId;
 use crate::limits;
@@ -40,43 +40,35 @@ pub(super) enum End {
 /// What the outcomes of an answer come to.
 #[derive(Default)]
 pub(super) struct Ends {
+    /// The outcomes that were taken, on record.
+    pub(super) outcomes: Vec<OutcomeMeta>,
     pub(super) units: BTreeMap<UnitId, (UnitRow, End)>,
     /// Units that were given up and took effect all the same.
     pub(super) applied: BTreeSet<UnitId>,
     /// Units that are acked by a row that can hold what others wrote after them: a page's, or that of a second answer.
     pub(super) came_back: BTreeSet<UnitId>,
     pub(super) decisions: Vec<Decision>,
-    pub(super) parked: bool,
 }
 
 impl Ends {
-    /// Returns the units whose outcome was taken.
-    pub(super) fn taken(&self) -> BTreeSet<UnitId> {
-        self.units.keys().copied().collect()
+    /// Returns whether the ops of a unit are back.
+    pub(super) fn is_sent_back(&self, unit: &UnitId) -> bool {
+        self.units.get(unit).is_some_and(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered))
     }
 
     /// Returns the records of units that were sent back.
-    pub(super) fn sent_back(&self) -> Vec<RecordKey> {
-        let back = self.units.values().filter(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered));
-        back.flat_map(|(unit, _)| unit.changes.iter().map(|change| change.key.clone())).collect()
+    pub(super) fn sent_back(&self) -> impl Iterator<Item = &RecordKey> {
+        let back = self.units.iter().filter(|(id, _)| self.is_sent_back(id));
+        back.flat_map(|(_, (unit, _))| unit.changes.iter().map(|change| &change.key))
     }
 
-    pub(super) fn ack(
-        &mut self,
-        id: UnitId,
-        unit: UnitRow,
-        versions: Vec<(RecordKey, Version)>,
-        tally: &mut Tally,
-    ) {
-        tally.units_acked += 1;
-        tally.ops_acked += count(&unit);
+    pub(super) fn ack(&mut self, id: UnitId, unit: UnitRow, versions: Vec<(RecordKey, Version)>) {
         let (planned, told) = (unit.planned, versions.clone());
         self.decisions.push(Decision::Acked { unit: id, planned, versions: told });
         self.units.insert(id, (unit, End::Acked(versions)));
     }
 
     fn park(&mut self, scope: ParkScope, code: &str) {
-        self.parked = true;
         let decision = Decision::Parked { scope, code: code.to_owned() };
         if !self.decisions.contains(&decision) {
             self.decisions.push(decision);
@@ -84,26 +76,24 @@ impl Ends {
     }
 }
 
-/// Returns the rows that outcomes bring of units that were taken.
-pub(super) fn current(outcomes: &[UnitOutcome], taken: BTreeSet<UnitId>) -> impl Iterator<Item = &Change> {
-    let told = outcomes.iter().filter(move |told| taken.contains(&told.unit));
-    told.flat_map(|told| match &told.outcome {
+/// Returns the rows that an outcome brings.
+pub(super) fn current(outcome: &Outcome) -> &[Change] {
+    match outcome {
         Outcome::Applied { current, .. }
         | Outcome::Duplicate { current, .. }
-        | Outcome::Stale { current, .. } => current.as_slice(),
+        | Outcome::Stale { current, .. } => current,
         _ => &[],
-    })
+    }
 }
 
-/// Takes the outcomes of an answer.
+/// Takes the outcomes of an answer. Messages go into `facts` as the server said them, and into `items` where they are of a decision.
 pub(super) fn ends<V: View>(
     view: &mut V,
     outcomes: &[UnitOutcome],
     now: WallTime,
-    random: &mut dyn Randomness,
-    facts: &mut Facts,
+    facts: &mut Items,
     items: &mut Items,
-    tally: &mut Tally,
+    random: &mut dyn Randomness,
 ) -> Result<Ends, V::Error> {
     let mut ends = Ends::default();
     for UnitOutcome { unit: id, outcome } in outcomes {
@@ -111,159 +101,125 @@ pub(super) fn ends<V: View>(
             continue;
         }
         let Some(unit) = view.unit(id)? else { continue };
-        let mut taking =
-            Taking { now, random: &mut *random, items: &mut *items, tally: &mut *tally, ends: &mut ends };
-        let Some((meta, end)) = taking.outcome(*id, &unit, outcome, facts) else { continue };
-        facts.outcome(meta);
-        if matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead) {
-            let reason = if *outcome == Outcome::Ahead { ParkReason::Ahead } else { ParkReason::WornOut };
-            park_worn_out(view, &unit, reason.code(), &mut ends)?;
+        let mut versions = Vec::new();
+        if let Outcome::Applied { versions: told, .. } | Outcome::Duplicate { versions: told, .. } = outcome {
+            let keys = unit.changes.iter().map(|change| &change.key);
+            versions.extend(keys.filter_map(|key| Some((key.clone(), *told.get(key)?))));
+            if versions.len() < unit.changes.len() {
+                continue;
+            }
         }
-        if matches!(outcome, Outcome::Duplicate { .. }) {
-            ends.came_back.insert(*id);
-        }
-        match end {
-            End::Acked(versions) => ends.ack(*id, unit, versions, tally),
-            end => {
-                ends.units.insert(*id, (unit, end));
+        let (class, code, message) = said(outcome);
+        let (code, message) = (cut(code, limits::CODE_BYTES), cut(message, limits::MESSAGE_BYTES));
+        let text = (!message.is_empty()).then(|| facts.add(message.as_str(), random));
+        let meta =
+            OutcomeMeta { unit: *id, class, code: code.clone(), message: text, versions: versions.clone() };
+        ends.outcomes.push(meta);
+        let taking = Taking { ends: &mut ends, id: *id, unit, code, now, items, random };
+        match outcome {
+            Outcome::Applied { .. } => taking.ack(versions),
+            Outcome::Duplicate { .. } => {
+                taking.ends.came_back.insert(*id);
+                taking.ack(versions);
+            }
+            Outcome::Stale { applied, .. } => {
+                taking.ends.applied.extend(applied);
+                taking.dissolve(view, ParkReason::WornOut)?;
+            }
+            // Its ops were given other stamps before the answer was looked at. A page may have passed them by.
+            Outcome::Ahead => taking.dissolve(view, ParkReason::Ahead)?,
+            Outcome::Transient { retry_after_milliseconds, .. } => {
+                taking.try_again(*retry_after_milliseconds, &message);
+            }
+            Outcome::Rejected { .. } => taking.dead_letter(&message),
+            Outcome::Unsupported { entity, .. } => taking.park(ParkScope::Entity(entity.clone())),
+            Outcome::Unauthorized { .. } => {
+                let actor = taking.unit.actor.clone();
+                taking.park(ParkScope::Actor(actor));
             }
         }
     }
     Ok(ends)
 }
 
-/// What was stale too often waits for a person: something is wrong with what the server says of it.
-fn park_worn_out<V: View>(view: &mut V, unit: &UnitRow, code: &str, ends: &mut Ends) -> Result<(), V::Error> {
-    for change in &unit.changes {
-        let Some(row) = view.record(&change.key)? else { continue };
-        let worn_out = |pending: &&Pending| {
-            pending.stale.saturating_add(1) >= limits::STALE_TRIES
-                && change.ops.iter().any(|op| op.id == pending.op)
-        };
-        for pending in row.tail.iter().filter(worn_out) {
-            ends.park(ParkScope::Op(pending.op), code);
-        }
-    }
-    Ok(())
-}
-
+/// A unit whose outcome is taken.
 struct Taking<'a> {
-    now: WallTime,
-    random: &'a mut dyn Randomness,
-    items: &'a mut Items,
-    tally: &'a mut Tally,
     ends: &'a mut Ends,
+    id: UnitId,
+    unit: UnitRow,
+    /// The server's code.
+    code: String,
+    now: WallTime,
+    items: &'a mut Items,
+    random: &'a mut dyn Randomness,
 }
 
 impl Taking<'_> {
-    /// Returns what the outcome is on record, and how its unit ends; none if it is half an answer.
-    fn outcome(
-        &mut self,
-        id: UnitId,
-        unit: &UnitRow,
-        outcome: &Outcome,
-        facts: &mut Facts,
-    ) -> Option<(OutcomeMeta, End)> {
-        let mut meta = OutcomeMeta {
-            unit: id,
-            class: class(outcome),
-            code: String::new(),
-            message: None,
-            versions: Vec::new(),
-        };
-        let end = match outcome {
-            Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } => {
-                let told = |key: &RecordKey| Some((key.clone(), *versions.get(key)?));
-                meta.versions =
-                    unit.changes.iter().map(|change| told(&change.key)).collect::<Option<Vec<_>>>()?;
-                End::Acked(meta.versions.clone())
-            }
-            Outcome::Stale { applied, .. } => {
-                self.ends.applied.extend(applied);
-                self.dissolve(id, unit)
-            }
-            // Its ops were given other stamps before the answer was looked at. A page may have passed them by.
-            Outcome::Ahead => self.dissolve(id, unit),
-            Outcome::Transient { code, message, retry_after_milliseconds } => {
-                self.describe(&mut meta, facts, code, message);
-                self.tried(id, unit, &meta.code, message, *retry_after_milliseconds)
-            }
-            Outcome::Rejected { code, message } => {
-                self.describe(&mut meta, facts, code, message);
-                self.dead_lettered(id, unit, &meta.code, message)
-            }
-            Outcome::Unsupported { entity, code } => {
-                meta.code = cut(code, limits::CODE_BYTES);
-                self.ends.park(ParkScope::Entity(entity.clone()), &meta.code);
-                End::Stays
-            }
-            Outcome::Unauthorized { code } => {
-                meta.code = cut(code, limits::CODE_BYTES);
-                self.ends.park(ParkScope::Actor(unit.actor.clone()), &meta.code);
-                End::Stays
-            }
-        };
-        Some((meta, end))
+    fn end(self, decision: Option<Decision>, end: End) {
+        self.ends.decisions.extend(decision);
+        self.ends.units.insert(self.id, (self.unit, end));
     }
 
-    fn describe(&mut self, meta: &mut OutcomeMeta, facts: &mut Facts, code: &str, message: &str) {
-        meta.code = cut(code, limits::CODE_BYTES);
-        if !message.is_empty() {
-            meta.message = Some(facts.text(cut(message, limits::MESSAGE_BYTES), self.random));
+    fn ack(self, versions: Vec<(RecordKey, Version)>) {
+        self.ends.ack(self.id, self.unit, versions);
+    }
+
+    /// Its ops are planned anew. What was sent back too often waits for a person: something is wrong with what the server says of it.
+    fn dissolve<V: View>(self, view: &mut V, reason: ParkReason) -> Result<(), V::Error> {
+        self.ends.decisions.push(Decision::Dissolved { unit: self.id, planned: self.unit.planned });
+        for change in &self.unit.changes {
+            let Some(row) = view.record(&change.key)? else { continue };
+            let worn_out = |pending: &&Pending| {
+                pending.stale.saturating_add(1) >= limits::STALE_TRIES
+                    && change.ops.iter().any(|op| op.id == pending.op)
+            };
+            for pending in row.tail.iter().filter(worn_out) {
+                self.ends.park(ParkScope::Op(pending.op), reason.code());
+            }
         }
+        self.end(None, End::Dissolved);
+        Ok(())
     }
 
-    fn dissolve(&mut self, id: UnitId, unit: &UnitRow) -> End {
-        self.tally.units_stale += 1;
-        self.ends.decisions.push(Decision::Dissolved { unit: id, planned: unit.planned });
-        End::Dissolved
-    }
-
-    fn tried(
-        &mut self,
-        id: UnitId,
-        unit: &UnitRow,
-        code: &str,
-        message: &str,
-        retry_after: Option<u64>,
-    ) -> End {
-        let tries = unit.tries.saturating_add(u32::from(backoff::counts(code)));
+    fn try_again(self, retry_after: Option<u64>, message: &str) {
+        let tries = self.unit.tries.saturating_add(u32::from(backoff::counts(&self.code)));
         if tries >= limits::TRIES {
-            return self.dead_lettered(id, unit, code, message);
+            return self.dead_letter(message);
         }
-        let asked = retry_after.map(std::time::Duration::from_millis);
+        let asked = retry_after.map(Duration::from_millis);
         let retry_at = self.now.plus(backoff::backoff(tries, asked, self.random));
-        self.tally.units_tried += 1;
-        let (planned, code) = (unit.planned, code.to_owned());
-        self.ends.decisions.push(Decision::Tried { unit: id, planned, tries, code, retry_at });
-        End::Stays
+        let (unit, planned, code) = (self.id, self.unit.planned, self.code.clone());
+        self.end(Some(Decision::Tried { unit, planned, tries, code, retry_at }), End::Stays);
     }
 
-    fn dead_lettered(&mut self, id: UnitId, unit: &UnitRow, code: &str, message: &str) -> End {
-        self.tally.ops_dead += count(unit);
-        let message = cut(message, limits::MESSAGE_BYTES);
-        let message = (!message.is_empty()).then(|| self.items.add(message, self.random));
-        self.ends.decisions.push(Decision::DeadLettered {
-            unit: id,
-            planned: unit.planned,
-            tries: unit.tries.saturating_add(1),
-            code: code.to_owned(),
-            message,
+    fn dead_letter(self, message: &str) {
+        let decision = Decision::DeadLettered {
+            unit: self.id,
+            planned: self.unit.planned,
+            tries: self.unit.tries.saturating_add(1),
+            code: self.code.clone(),
+            message: (!message.is_empty()).then(|| self.items.add(message, self.random)),
             answered: true,
-        });
-        End::DeadLettered
+        };
+        self.end(Some(decision), End::DeadLettered);
+    }
+
+    fn park(self, scope: ParkScope) {
+        self.ends.park(scope, &self.code);
+        self.end(None, End::Stays);
     }
 }
 
-const fn class(outcome: &Outcome) -> OutcomeClass {
+/// Returns the class of an outcome, and what the server said: its code and its message.
+fn said(outcome: &Outcome) -> (OutcomeClass, &str, &str) {
     match outcome {
-        Outcome::Applied { .. } => OutcomeClass::Applied,
-        Outcome::Duplicate { .. } => OutcomeClass::Duplicate,
-        Outcome::Stale { .. } => OutcomeClass::Stale,
-        Outcome::Ahead => OutcomeClass::Ahead,
-        Outcome::Transient { .. } => OutcomeClass::Transient,
-        Outcome::Rejected { .. } => OutcomeClass::Rejected,
-        Outcome::Unsupported { .. } => OutcomeClass::Unsupported,
-        Outcome::Unauthorized { .. } => OutcomeClass::Unauthorized,
+        Outcome::Applied { .. } => (OutcomeClass::Applied, "", ""),
+        Outcome::Duplicate { .. } => (OutcomeClass::Duplicate, "", ""),
+        Outcome::Stale { .. } => (OutcomeClass::Stale, "", ""),
+        Outcome::Ahead => (OutcomeClass::Ahead, "", ""),
+        Outcome::Transient { code, message, .. } => (OutcomeClass::Transient, code, message),
+        Outcome::Rejected { code, message } => (OutcomeClass::Rejected, code, message),
+        Outcome::Unsupported { code, .. } => (OutcomeClass::Unsupported, code, ""),
+        Outcome::Unauthorized { code } => (OutcomeClass::Unauthorized, code, ""),
     }
 }

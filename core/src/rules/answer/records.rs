@@ -17,18 +17,17 @@
 
 use std::collections::BTreeSet;
 
-use super::Tally;
 use super::outcomes::{End, Ends};
-use crate::entry::{Annulled, AnnulledReason, Decision};
-use crate::fields::InvalidFields;
+use crate::entry::{Annulled, AnnulledReason, Decision, Items};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::numbers::Version;
 use crate::protocol::Change;
+use crate::random::Randomness;
 use crate::record::{Registers, TailOp};
-use crate::rows::RecordRow;
+use crate::rows::{Confirmed, RecordRow};
 use crate::rules::View;
-use crate::rules::rebase::{Op, Output, Standing, Subject, rebase};
+use crate::rules::rebase::{Op, Standing, Subject, rebase};
 use crate::schema::Schema;
 
 /// A record that an answer is about.
@@ -45,56 +44,46 @@ pub(super) fn follow<V: View>(
     schema: &Schema,
     record: &Record<'_>,
     ends: &mut Ends,
-    out: &mut Output<'_>,
-    tally: &mut Tally,
+    items: &mut Items,
+    random: &mut dyn Randomness,
 ) -> Result<(), V::Error> {
+    let key = record.key;
     let tail = record.row.tail_ops(|place| view.op(place), V::Error::from)?;
     let confirmed = record.row.registers()?;
     let known = record.row.version();
-    let (after, version) = record.after(&confirmed, known)?;
-    ack_own(view, record, &tail, &after, version, ends, tally)?;
-    let arrived = arrived(view, &tail, &after, ends)?;
-    let ended: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
-    if !ended.is_empty() {
-        let key = record.key.clone();
-        out.decisions.push(Decision::Annulled(Annulled { key, ops: ended, reason: AnnulledReason::Arrived }));
+    // What the server has of the record, as far as this answer or an earlier one told.
+    let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
+    for change in record.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
+        (after, version) = (change.onto(&after)?, change.version);
     }
-    let Some(rules) = schema.rules(&record.key.entity) else { return Ok(()) };
+    ack_own(view, record, &tail, &after, version, ends)?;
+    let arrived = arrived(view, &tail, &after, ends)?;
+    let ops: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
+    if !ops.is_empty() {
+        let annulled = Annulled { key: key.clone(), ops, reason: AnnulledReason::Arrived };
+        ends.decisions.push(Decision::Annulled(annulled));
+    }
+    let Some(rules) = schema.rules(&key.entity) else { return Ok(()) };
     let (before, before_version) = with_acks(view, record, confirmed, ends)?;
     // A page can be late.
-    let is_behind = before_version.is_some_and(|known| known > version);
-    let (after, version) =
-        if is_behind { (before.clone(), before_version.unwrap_or_default()) } else { (after, version) };
+    if let Some(known) = before_version.filter(|known| *known > version) {
+        (after, version) = (before.clone(), known);
+    }
     let is_another_life = known == Some(Version::default()) && !record.changes.is_empty();
-    let mut planned_on = Vec::new();
     let mut ops = Vec::with_capacity(tail.len());
-    for op in tail {
-        let standing = if arrived.contains(&op.op.id) {
-            Standing::Ended
+    for tail in tail {
+        let (standing, since) = if arrived.contains(&tail.op.id) {
+            (Standing::Ended, None)
         } else {
-            standing(view, record.key, &op, ends, is_another_life, &mut planned_on)?
+            standing(view, key, &tail, ends, is_another_life)?
         };
-        ops.push(Op { tail: op, standing });
+        ops.push(Op { tail, standing, since });
     }
-    let key = record.key;
-    let mut subject = Subject { key, rules, ops, before, after, version, planned_on, is_another_life };
-    Ok(rebase(&mut subject, out)?)
-}
-
-impl Record<'_> {
-    /// Returns what the server has of the record, as far as this answer or an earlier one told.
-    fn after(
-        &self,
-        confirmed: &Registers,
-        known: Option<Version>,
-    ) -> Result<(Registers, Version), InvalidFields> {
-        let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
-        for change in self.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
-            after = change.onto(&after)?;
-            version = change.version;
-        }
-        Ok((after, version))
-    }
+    let decisions = std::mem::take(&mut ends.decisions);
+    let mut subject = Subject { key, rules, ops, after, version, is_another_life, decisions, items, random };
+    rebase(&mut subject, &before);
+    ends.decisions = subject.decisions;
+    Ok(())
 }
 
 /// Acks units that are about this record only and whose last write the server has.
@@ -105,7 +94,6 @@ fn ack_own<V: View>(
     after: &Registers,
     version: Version,
     ends: &mut Ends,
-    tally: &mut Tally,
 ) -> Result<(), V::Error> {
     for op in tail.iter().rev().filter(|op| op.writes.have_arrived(after)) {
         let Some(id) = view.unit_of(&op.op.id)? else { continue };
@@ -116,7 +104,7 @@ fn ack_own<V: View>(
         let is_whole = matches!(unit.changes.as_slice(), [only] if only.ops.last().is_some_and(|last| last.id == op.op.id));
         if is_whole {
             ends.came_back.insert(id);
-            ends.ack(id, unit, vec![(record.key.clone(), version)], tally);
+            ends.ack(id, unit, vec![(record.key.clone(), version)]);
         }
     }
     Ok(())
@@ -136,9 +124,7 @@ fn arrived<V: View>(
             continue;
         }
         let unit = view.unit_of(&op.op.id)?;
-        let is_back = |end: &End| matches!(end, End::Dissolved | End::DeadLettered);
-        let under_way = unit.is_some_and(|unit| !ends.units.get(&unit).is_some_and(|(_, end)| is_back(end)));
-        if !under_way {
+        if unit.is_none_or(|unit| ends.is_sent_back(&unit)) {
             arrived.insert(op.op.id);
         }
     }
@@ -177,45 +163,35 @@ fn with_acks<V: View>(
     Ok((confirmed, known))
 }
 
+/// Returns how an op stands, and what its unit was planned on if that was sent back.
 fn standing<V: View>(
     view: &mut V,
     key: &RecordKey,
     op: &TailOp,
     ends: &Ends,
     is_another_life: bool,
-    planned_on: &mut Vec<Registers>,
-) -> Result<Standing, V::Error> {
+) -> Result<(Standing, Option<Registers>), V::Error> {
+    let given_up = op.pending.given_up.as_ref();
     let Some(id) = view.unit_of(&op.op.id)? else {
-        return Ok(match (&op.pending.given_up, op.pending.dead) {
+        let standing = if op.pending.dead { Standing::Dead } else { Standing::Waits };
+        return Ok(match given_up {
             // Another life of the server tells what it has: it is judged against what it was made for in the former one.
-            (Some(sent), dead) if is_another_life => {
-                Standing::SentBack(place_of(planned_on, sent.registers()?), dead)
-            }
-            (Some(_), _) => Standing::Unanswered,
-            (None, true) => Standing::Dead,
-            (None, false) => Standing::Waits,
+            Some(sent) if is_another_life => (standing, Some(sent.registers()?)),
+            Some(_) => (Standing::Unanswered, None),
+            None => (standing, None),
         });
     };
-    let Some((unit, end)) = ends.units.get(&id) else { return Ok(Standing::Unanswered) };
-    let is_dead = match end {
-        End::Acked(_) => return Ok(Standing::Ended),
-        End::Stays => return Ok(Standing::Unanswered),
-        End::Dissolved => false,
-        End::DeadLettered => true,
+    let Some((unit, end)) = ends.units.get(&id) else { return Ok((Standing::Unanswered, None)) };
+    let standing = match end {
+        End::Acked(_) => return Ok((Standing::Ended, None)),
+        End::Stays => return Ok((Standing::Unanswered, None)),
+        End::Dissolved => Standing::Waits,
+        End::DeadLettered => Standing::Dead,
     };
-    let change = unit.changes.iter().find(|change| change.key == *key);
-    let sent_for = op.pending.given_up.as_ref().or(change.map(|change| &change.sent_for));
-    let since = sent_for.map(|sent| sent.registers()).transpose()?.unwrap_or_default();
-    Ok(Standing::SentBack(place_of(planned_on, since), is_dead))
-}
-
-/// Returns the place of what a unit was planned on, which is added unless it is there.
-fn place_of(planned_on: &mut Vec<Registers>, since: Registers) -> usize {
-    let known = planned_on.iter().position(|known| *known == since);
-    known.unwrap_or_else(|| {
-        planned_on.push(since);
-        planned_on.len() - 1
-    })
+    let planned_on = unit.changes.iter().zip(&unit.records).find(|(change, _)| change.key == *key);
+    let planned_on = planned_on.and_then(|(_, record)| record.as_ref());
+    let record = given_up.map_or(planned_on, |sent| sent.record.as_ref());
+    Ok((standing, Some(record.map(Confirmed::registers).transpose()?.unwrap_or_default())))
 }
 
 #[cfg(test)]

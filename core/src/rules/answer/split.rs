@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. The changes keep their order, and each keeps its values. What else the server said stands in the last entry, so that no
 //!    cursor stands before its page.
-//! 2. An answer of ordinary size is not touched.
+//! 2. An answer of ordinary size is one entry.
 
 use crate::entry::{ChangeMeta, Item, ItemIndex, Items, OutcomeMeta, Upstream};
 use crate::limits;
@@ -11,12 +11,7 @@ use crate::record::FieldWrites;
 
 /// Returns the entries that an answer becomes, in their order.
 pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
-    let items: Vec<Item> = items.into();
-    let whole = upstream.changes.iter().fold(Size::default(), |size, change| size.with(change, &items));
-    if !whole.is_full() {
-        return vec![(upstream, items.into())];
-    }
-    let mut items: Vec<Option<Item>> = items.into_iter().map(Some).collect();
+    let mut items: Vec<Option<Item>> = Vec::from(items).into_iter().map(Some).collect();
     let Upstream { request, server, epoch, server_time, mut outcomes, changes, cursors, receipt } = upstream;
     let part = |changes| Upstream {
         request,
@@ -28,15 +23,20 @@ pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
         cursors: Vec::new(),
         receipt: None,
     };
-    let (mut parts, mut size) = (Vec::new(), Size::default());
-    let (mut held, mut values) = (Vec::new(), Vec::new());
+    let (mut parts, mut meta_bytes, mut item_bytes) = (Vec::new(), 0, 0);
+    let (mut held, mut values): (_, Vec<Item>) = (Vec::new(), Vec::new());
     for mut change in changes {
-        size.add(&change, |index| items.get(index).and_then(Option::as_ref));
+        meta_bytes += meta_size(&change);
         change.fields = change.fields.map(|index| take(&mut items, index, &mut values));
+        let value = change.fields.and_then(|_| values.last()).and_then(Item::bytes);
+        item_bytes += 32 + value.map_or(0, <[u8]>::len);
         held.push(change);
-        if size.is_full() {
+        let is_full = held.len() >= limits::ENTRY_CHANGES
+            || meta_bytes >= limits::META_SPLIT_BYTES
+            || item_bytes >= limits::ITEMS_SPLIT_BYTES;
+        if is_full {
             parts.push((part(std::mem::take(&mut held)), std::mem::take(&mut values).into()));
-            size = Size::default();
+            (meta_bytes, item_bytes) = (0, 0);
         }
     }
     for OutcomeMeta { message, .. } in &mut outcomes {
@@ -54,30 +54,11 @@ fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) ->
     at
 }
 
-/// About how much an entry holds.
-#[derive(Default, Clone, Copy)]
-struct Size {
-    meta: usize,
-    items: usize,
-}
-
-impl Size {
-    fn add<'a>(&mut self, change: &ChangeMeta, item: impl Fn(usize) -> Option<&'a Item>) {
-        let of_names = |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
-        let older = change.older.iter().map(|write| 28 + of_names(write)).sum::<usize>();
-        self.meta += 64 + change.key.id.as_str().len() + change.key.entity.as_str().len() + older;
-        let value = change.fields.and_then(|index| item(usize::try_from(index).ok()?));
-        self.items += 32 + value.and_then(Item::bytes).map_or(0, <[u8]>::len);
-    }
-
-    fn with(mut self, change: &ChangeMeta, items: &[Item]) -> Self {
-        self.add(change, |index| items.get(index));
-        self
-    }
-
-    const fn is_full(self) -> bool {
-        self.meta >= limits::META_SPLIT_BYTES || self.items >= limits::ITEMS_SPLIT_BYTES
-    }
+/// Returns about how many bytes of an entry a change takes, without its values.
+fn meta_size(change: &ChangeMeta) -> usize {
+    let of_names = |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
+    let older = change.older.iter().map(|write| 28 + of_names(write)).sum::<usize>();
+    64 + change.key.id.as_str().len() + change.key.entity.as_str().len() + older
 }
 
 #[cfg(test)]
@@ -123,19 +104,20 @@ mod tests {
 
     #[test]
     fn an_ordinary_answer_stays_one_entry() {
-        let (upstream, items) = answer(1_000, 3, 100);
+        let (upstream, items) = answer(limits::ENTRY_CHANGES as u64 - 1, 3, 100);
         assert_eq!(split(upstream.clone(), items.clone()), [(upstream, items)]);
     }
 
     #[test]
     fn a_large_answer_keeps_each_record_with_its_values_and_the_cursors_come_last() {
-        for (upstream, items) in [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024)] {
+        for (upstream, items) in [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024), answer(5_000, 3, 100)] {
             let records = upstream.changes.len();
             let parts = split(upstream, items);
             assert!(parts.len() > 1);
             let mut next = 0;
             for (number, (part, items)) in parts.iter().enumerate() {
                 assert_eq!(part.cursors.is_empty(), number + 1 < parts.len());
+                assert!(part.changes.len() <= limits::ENTRY_CHANGES);
                 let items: Vec<Item> = items.clone().into();
                 for change in &part.changes {
                     assert_eq!(change.key.id.as_str(), next.to_string());

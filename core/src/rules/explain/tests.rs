@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::*;
-use crate::entry::{FieldsSource, ParkScope, PlannedOp, SettledBy, Winner};
+use crate::entry::{FieldsSource, ParkScope, PlannedChange, PlannedOp, SettledBy, Winner};
 use crate::fields::Fields;
 use crate::ids::{OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq, Version};
 use crate::op::OpKind;
-use crate::record::{Pending, SentFor};
-use crate::rows::{Confirmed, DeadLetterRow, UnitChangeRow, UnitRow};
+use crate::record::Pending;
+use crate::rows::{Confirmed, DeadLetterRow, UnitRow};
 use crate::rules::plan::Hold;
 use crate::rules::status::{Awaited, OpState, ParkReason, UserAction};
 use crate::schema::Policy;
@@ -103,8 +103,8 @@ impl Record {
 
     #[track_caller]
     fn explained(&self) -> Explanation {
-        let open = self.conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (*id, row.op.id));
-        let open: Vec<_> = open.collect();
+        let open =
+            self.conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (row.op.id, *id)).collect();
         let explanation = explain(&Facts {
             key: &key(),
             row: &self.row,
@@ -176,7 +176,7 @@ fn secret() -> crate::fields::FieldsJson {
 
 fn reference(seq: u8, kind: OpKind) -> Pending {
     let edited_at = Hlc::from_bits(seq.into());
-    Pending { given: Some(secret()), ..Pending::new(planned(seq).id, place(seq), kind, edited_at) }
+    Pending { named: Some(secret()), ..Pending::new(planned(seq).id, place(seq), kind, edited_at) }
 }
 
 fn tail_row(seq: u8, kind: OpKind) -> TailRow {
@@ -197,12 +197,11 @@ fn tail_row(seq: u8, kind: OpKind) -> TailRow {
 }
 
 fn unit_row(seq: u8) -> UnitRow {
-    let change = UnitChangeRow {
+    let change = PlannedChange {
         key: key(),
         kind: OpKind::Create,
         ops: vec![planned(seq)],
         base: None,
-        sent_for: SentFor { version: None, record: None },
         edited_at: Hlc::from_bits(seq.into()),
         older: Vec::new(),
         schema_version: 1,
@@ -213,6 +212,7 @@ fn unit_row(seq: u8) -> UnitRow {
         number: 0,
         actor: actor("ann"),
         changes: vec![change],
+        records: vec![None],
         digest: Hash::default(),
         replaces: Vec::new(),
         tries: 0,

@@ -30,7 +30,7 @@ fn reasons(frozen: &Frozen) -> Vec<AnnulledReason> {
 #[test]
 fn an_op_that_lost_all_says_nothing_beside_the_later_one() {
     let mut desk = Desk::default().with("a", 1, 0, 2);
-    desk.row("a").tail[0].empty();
+    desk.row("a").tail[0].emptied = true;
     let frozen = frozen(&mut desk, None);
     let change = &frozen.planned.units[0].changes[0];
     assert_eq!((change.ops.len(), change.edited_at), (2, Hlc::from_bits(1_001)));
@@ -41,7 +41,7 @@ fn an_op_that_lost_all_says_nothing_beside_the_later_one() {
 #[test]
 fn ops_that_all_lost_what_they_said_end_without_effect_and_not_as_created_and_deleted() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
-    desk.row("a").tail[0].empty();
+    desk.row("a").tail[0].emptied = true;
     assert_eq!(reasons(&frozen(&mut desk, None)), [AnnulledReason::NoEffect]);
 }
 
@@ -51,7 +51,7 @@ fn what_an_op_says_is_not_written_a_second_time_unless_it_changed() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
     let place = desk.row("a").tail[0].place;
     assert_eq!(source(&mut desk), FieldsSource::OfOp(place));
-    desk.row("a").tail[0].given = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
+    desk.row("a").tail[0].named = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
     assert_eq!(source(&mut desk), FieldsSource::Item(Seq::new(9), 0));
     assert_eq!(source(&mut Desk::default().with("a", 1, 0, 2)), FieldsSource::Item(Seq::new(9), 0));
 }
@@ -133,4 +133,25 @@ fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
     let falls = Decision::Dropped { key: key("a"), op, fields: vec!["m".to_owned()] };
     assert_eq!(frozen.fallen, [falls]);
     assert_eq!(frozen.into_drafts().len(), 2, "the plan, and what falls with it");
+}
+
+/// A creation and an edit were refused, the record was deleted, and the creation was retried: both ended with the deletion, and the
+/// record that a person had deleted showed what the edit says.
+#[test]
+fn a_deletion_that_ends_without_leaving_takes_what_dead_letters_beneath_it_would_show() {
+    let mut desk = Desk::default().with("a", 1, 0, 3);
+    desk.row("a").tail[0].kind = OpKind::Create;
+    let places: Vec<_> = desk.row("a").tail.iter().map(|pending| pending.place).collect();
+    desk.ops.get_mut(&places[0]).unwrap().kind = OpKind::Create;
+    desk.turn_into_delete("a", 2);
+    desk.row("a").confirmed = None;
+    desk.row("a").tail[1].dead = true;
+    let dead = desk.row("a").tail[1].clone();
+    let records = vec![(key("a"), vec![places[0], places[2]])];
+    let group = Group { records, actor: Actor::parse("ann").unwrap(), replaces: None };
+    let mut random = SeededRandomness::from_number(1);
+    let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
+    assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);
+    let op = PlannedOp { id: dead.op, place: dead.place };
+    assert_eq!(frozen.fallen, [Decision::Dropped { key: key("a"), op, fields: Vec::new() }]);
 }

@@ -8,6 +8,7 @@ use crate::entry::ParkScope;
 use crate::limits;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
+use crate::rows::TailRow;
 use crate::rules::inspect::referred;
 use crate::rules::size::is_bulky;
 use crate::schema::{EntityRules, NetworkClass};
@@ -16,12 +17,14 @@ use crate::time::WallTime;
 
 impl Planning<'_> {
     pub(super) fn hold_of_unit(&self, unit: &TailUnit) -> Option<Hold> {
-        if let Some(hold) = self.parked(|scope| match scope {
+        let stopped = self.parked(|scope| match scope {
             ParkScope::Actor(actor) => *actor == unit.actor,
             ParkScope::Entity(entity) => unit.records.iter().any(|key| key.entity == *entity),
-            ParkScope::Op(op) => self.input.tail.place_of(op).is_some_and(|place| unit.ops.contains(&place)),
+            ParkScope::Op(_) => false,
             ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
-        }) {
+        });
+        let ops = unit.ops.iter().filter_map(|place| self.input.tail.op(*place));
+        if let Some(hold) = stopped.or_else(|| ops.into_iter().find_map(|row| self.parked_by_itself(row))) {
             return Some(hold);
         }
         if unit.actor != *self.input.actor {
@@ -99,11 +102,11 @@ impl Planning<'_> {
         let parked = self.parked(|scope| match scope {
             ParkScope::Actor(actor) => *actor == row.actor,
             ParkScope::Entity(entity) => row.key.entity == *entity,
-            ParkScope::Op(op) => row.op == *op,
+            ParkScope::Op(_) => false,
             ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
         });
-        if parked.is_some() {
-            return parked;
+        if let Some(hold) = parked.or_else(|| self.parked_by_itself(row)) {
+            return Some(hold);
         }
         if row.actor != *self.input.actor {
             return Some(Hold::OtherActor(row.actor.clone()));
@@ -171,6 +174,11 @@ impl Planning<'_> {
     /// been set back since, and is over.
     pub(super) fn is_ahead(&self, until: WallTime, longest: Duration) -> bool {
         until > self.input.now && until <= self.input.now.plus(longest)
+    }
+
+    fn parked_by_itself(&self, row: &TailRow) -> Option<Hold> {
+        let code = self.input.tail.park_of(&row.op)?;
+        Some(Hold::Parked { scope: ParkScope::Op(row.op), code: code.to_owned() })
     }
 
     fn parked(&self, concerns: impl Fn(&ParkScope) -> bool) -> Option<Hold> {

@@ -19,7 +19,7 @@
 //! 8. What is sent again keeps the place that its plan gave it, and nothing passes what did not fit the batch.
 //! 9. A unit that may be the one that does not get through goes after everything else, and never together with it.
 //!
-//! Here are the steps of a plan; `groups` finds the ops that go together, `bars` why something cannot go now, `deletes` what a
+//! Here are the steps of a plan; `ready` which records the plan of an exchange looks at, `groups` finds the ops that go together, `bars` why something cannot go now, `deletes` what a
 //! deletion waits for, `suspects` what goes last, `hold` has the words.
 //!
 //! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
@@ -28,11 +28,14 @@ mod bars;
 mod deletes;
 mod groups;
 mod hold;
+mod ready;
 mod suspects;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 pub use hold::Hold;
+pub use ready::{ReadyQueue, passed_over};
 
 use super::group::Group;
 use super::inspect::Inspect;
@@ -45,6 +48,7 @@ use crate::rows::TailRow;
 use crate::schema::Schema;
 use crate::tail::{Tail, TailUnit};
 use crate::time::WallTime;
+use ready::Turn;
 use suspects::Suspect;
 
 /// What planning looks at.
@@ -53,7 +57,7 @@ pub struct PlanInput<'a> {
     pub tail: &'a Tail,
     /// What the app declared.
     pub schema: &'a Schema,
-    /// What is parked, and by which code.
+    /// What is parked but for single ops, which the tail knows, and by which code.
     pub parks: &'a [(ParkScope, String)],
     /// Whose credentials are at hand.
     pub actor: &'a Actor,
@@ -97,24 +101,56 @@ pub struct Plan {
     pub wake: Option<WallTime>,
     /// Whether something that could be sent did not fit the batch.
     pub more: bool,
+    /// Whether there are ops that this plan did not come to, so that the next one has to look.
+    pub unfinished: bool,
+    /// How many records it looked at: what it cost.
+    pub looked_at: usize,
+    /// How many ops are held that no run lets go on by itself, also those of earlier plans.
+    pub resting: u64,
 }
 
 /// Makes a send plan.
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut planning = Planning::of(input);
-    planning.units_under_way();
+    planning.units_under_way(input.tail.units_in_order());
     planning.new_groups(input.tail.ops());
     planning.suspects();
     let plan = &mut planning.plan;
     plan.wake = plan.holds.values().filter_map(Hold::until).min();
+    plan.resting = plan.holds.values().filter(|hold| !hold.may_end_in_a_run()).count() as u64;
     planning.plan
 }
+
+/// Makes the plan of the next exchange. It looks only at what is ready, and at no more of that than a batch may need; what it
+/// cannot send is passed over until that can have changed. Of `holds` the plan has those that it came by.
+pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
+    queue.look_around(input);
+    let (looked_at, after) = queue.next(input.batch_ops.saturating_add(LOOKS_AHEAD));
+    let mut planning = Planning { after, ..Planning::of(input) };
+    planning.units_under_way(input.tail.units_in_order());
+    if !planning.plan.more {
+        planning.plan.unfinished = after.is_some();
+        planning.new_groups(looked_at.iter().filter_map(|place| Some((*place, input.tail.op(*place)?))));
+    }
+    planning.suspects();
+    let Planning { mut plan, later, .. } = planning;
+    queue.put_back(input.tail, &later);
+    queue.pass_over(input.tail, &looked_at, &plan.holds);
+    let of_units = input.tail.units().flat_map(|(_, unit)| &unit.ops);
+    let of_units: Vec<_> = of_units.filter_map(|place| plan.holds.get(place)).collect();
+    plan.resting = queue.resting() + of_units.iter().filter(|hold| !hold.may_end_in_a_run()).count() as u64;
+    plan.wake = of_units.into_iter().filter_map(Hold::until).chain(queue.wake_at()).min();
+    plan
+}
+
+/// How many more records than a batch has a plan looks at: so many of them may be held before it has to be made again.
+const LOOKS_AHEAD: usize = 250;
 
 /// Plans as [`plan`] does, but for one record only: for who wants to know why that one is held.
 pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
     let mut planning = Planning::of(input);
-    planning.units_under_way();
     let places = planning.concerned_with(key);
+    planning.units_under_way(input.tail.units_of(&places));
     let ops = places.into_iter().filter_map(|place| Some((place, input.tail.op(place)?)));
     planning.new_groups(ops);
     planning.suspects();
@@ -135,6 +171,10 @@ struct Planning<'a> {
     taken_over: Vec<OpPlace>,
     /// The suspected units that nothing else holds.
     suspects: Vec<Suspect<'a>>,
+    /// The turn of the first record that this plan does not look at.
+    after: Option<Turn>,
+    /// The later turns of what could be sent, but not before that record.
+    later: Vec<Turn>,
 }
 
 impl<'a> Planning<'a> {
@@ -149,11 +189,14 @@ impl<'a> Planning<'a> {
             going: HashSet::new(),
             taken_over: Vec::new(),
             suspects: Vec::new(),
+            after: None,
+            later: Vec::new(),
         }
     }
 
-    fn units_under_way(&mut self) {
-        for (id, unit) in self.input.tail.units_in_order() {
+    /// Sends units again, given in the order of their plans, or says why they are held.
+    fn units_under_way(&mut self, units: Vec<(UnitId, &'a TailUnit)>) {
+        for (id, unit) in units {
             if self.takes_over(id, unit) {
                 continue;
             }
@@ -199,6 +242,7 @@ impl<'a> Planning<'a> {
             if in_order && self.plan.more {
                 break;
             }
+            self.plan.looked_at += 1;
             let Some(candidate) = self.candidate(place, row) else { continue };
             if in_order {
                 self.take(candidate);
@@ -236,15 +280,22 @@ impl<'a> Planning<'a> {
     }
 
     fn take(&mut self, candidate: Candidate) {
+        if self.plan.more {
+            // What it may have to go behind was left out.
+            return;
+        }
+        let turn = Turn { priority: Reverse(candidate.priority), first: candidate.first };
+        if self.after.is_some_and(|after| turn > after) {
+            self.later.push(turn);
+            return;
+        }
         if let Some(earlier) = self.deletes_too_early(&candidate.group) {
             for (_, places) in &candidate.group.records {
                 self.hold_all(places, &Hold::WaitsFor(earlier.clone()));
             }
             return;
         }
-        if !self.plan.more
-            && let Some(bytes) = self.excess(&candidate.group)
-        {
+        if let Some(bytes) = self.excess(&candidate.group) {
             for (_, places) in &candidate.group.records {
                 self.hold_all(places, &Hold::TooLarge { bytes });
             }

@@ -7,7 +7,7 @@
 //! 3. One that was found alone waits for its own time.
 //! 4. Each of them has its hold, the group that goes now too: whoever asks is told why it took so long.
 
-use super::{Hold, Planning};
+use super::{Hold, Plan, Planning};
 use crate::ids::UnitId;
 use crate::limits;
 use crate::rows::Suspicion;
@@ -18,7 +18,8 @@ impl Planning<'_> {
     pub(super) fn suspects(&mut self) {
         let suspects = std::mem::take(&mut self.suspects);
         let is_due = |unit: &TailUnit| self.until_of(unit).is_none();
-        let nothing_else = self.plan.again.is_empty() && self.plan.groups.is_empty() && !self.plan.more;
+        let Plan { again, groups, more, unfinished, .. } = &self.plan;
+        let nothing_else = again.is_empty() && groups.is_empty() && !more && !unfinished;
         let due = suspects.iter().filter(|(_, unit, _)| nothing_else && is_due(unit));
         let next = due.map(|(.., known)| (known.retry_at, known.group)).min();
         for (id, unit, known) in suspects {

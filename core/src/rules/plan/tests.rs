@@ -99,8 +99,9 @@ fn ops_of_a_record_leave_as_one_group() {
 
 #[test]
 fn what_would_be_one_change_with_an_op_that_waits_for_a_person_waits_with_it() {
-    let parks = [(ParkScope::Op(op(2)), "conflict".to_owned())];
-    let plan = Asked { parks: &parks, ..Asked::default() }.plan(&tail(3));
+    let mut tail = tail(3);
+    tail.set_parked(op(2), Some("conflict".to_owned()));
+    let plan = Asked::default().plan(&tail);
     assert_eq!(plan.groups, []);
     assert_eq!(plan.holds.len(), 3);
     assert!(plan.holds.values().all(|hold| matches!(hold, Hold::Parked { .. })));

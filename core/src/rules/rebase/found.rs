@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
+use super::Subject;
 use super::policy::Settled;
-use super::{Output, Subject};
 use crate::entry::{Conflicted, ConflictedField, Decision, Extent, SettledBy, Winner};
 use crate::fields::Fields;
 use crate::op::OpKind;
@@ -58,13 +58,13 @@ impl Subject<'_> {
     }
 
     /// Puts a conflict on record, under the last of its ops.
-    pub(super) fn record(&self, ops: &[usize], found: Found, out: &mut Output<'_>) {
-        let Some(last) = ops.last().map(|number| &self.op(*number).tail) else { return };
-        out.conflicts += 1;
-        let (base, local, remote) =
-            (out.fields(&found.base), out.fields(&found.local), out.fields(&found.remote));
-        let merged = (!found.merged.is_empty()).then(|| out.fields(&found.merged));
-        out.decisions.push(Decision::Conflicted(Conflicted {
+    pub(super) fn record(&mut self, ops: &[usize], found: Found) {
+        let Some(last) = ops.last().copied() else { return };
+        let [base, local, remote] =
+            [&found.base, &found.local, &found.remote].map(|values| self.item(values));
+        let merged = (!found.merged.is_empty()).then(|| self.item(&found.merged));
+        let last = &self.op(last).tail;
+        let conflicted = Conflicted {
             key: self.key.clone(),
             op: last.op,
             kind: self.kind_of(ops),
@@ -80,7 +80,8 @@ impl Subject<'_> {
             remote,
             merged,
             functions: found.functions,
-        }));
+        };
+        self.decisions.push(Decision::Conflicted(conflicted));
     }
 
     /// Returns what ops do as one, in a word.
@@ -102,12 +103,9 @@ fn then(first: OpKind, next: OpKind) -> OpKind {
 }
 
 impl Found {
-    pub(super) fn add(&mut self, name: &str, base: &Value, ours: &Value, theirs: &Value, settled: &Settled) {
-        self.fields.push(ConflictedField {
-            name: name.to_owned(),
-            rule: settled.rule,
-            winner: settled.winner,
-        });
+    pub(super) fn add(&mut self, name: &str, [base, ours, theirs]: [&Value; 3], settled: &Settled) {
+        let (rule, winner) = (settled.rule, settled.winner);
+        self.fields.push(ConflictedField { name: name.to_owned(), rule, winner });
         self.base.set(name, base.clone());
         self.local.set(name, ours.clone());
         self.remote.set(name, theirs.clone());

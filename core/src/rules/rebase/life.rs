@@ -12,21 +12,16 @@
 //! What it is not: single fields ([`super::fields`]).
 
 use super::found::Found;
-use super::policy::{Settled, Two, settle_life};
-use super::{Output, Subject};
-use crate::entry::{ParkScope, Winner};
-use crate::fields::{Fields, InvalidFields};
+use super::policy::{Two, settle_life};
+use super::{Standing, Subject};
+use crate::entry::Winner;
+use crate::fields::Fields;
 use crate::record::{Does, Register, Registers};
 
 impl Subject<'_> {
     /// One side deleted the record.
-    pub(super) fn meet_in_life(
-        &mut self,
-        ops: &[usize],
-        since: &Registers,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
-        let Some(last) = ops.last().copied() else { return Ok(()) };
+    pub(super) fn meet_in_life(&mut self, ops: &[usize], since: &Registers) {
+        let Some(last) = ops.last().copied() else { return };
         let deletes = self.op(last).tail.deletes();
         let greatest = ops.iter().map(|number| self.op(*number).tail.writes.greatest());
         let ours_at = greatest.max().unwrap_or_default();
@@ -35,42 +30,37 @@ impl Subject<'_> {
         let said = self.said_by(ops);
         let mine = (!deletes).then_some(&said);
         let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
-        let is_covered = |op: &super::Op| {
-            op.tail.op.place > self.op(last).tail.op.place && op.tail.writes.does != Does::Creates
-        };
-        if deletes && two.later() == Winner::Remote && self.ops.iter().any(is_covered) {
+        let is_another = |op: &super::Op| op.tail.writes.does != Does::Creates;
+        if deletes && two.later() == Winner::Remote && self.ops.iter().skip(last + 1).any(is_another) {
             // Our last word is another one.
             settled.winner = Winner::Remote;
         }
-        let Settled { winner, rule, by, .. } = settled;
+        let winner = settled.winner;
         let found = Found {
-            fields: Vec::new(),
             winner,
-            rule,
-            base: base.clone().unwrap_or_default(),
+            base: base.unwrap_or_default(),
             local: if deletes { Fields::new() } else { said },
-            remote: theirs.clone().unwrap_or_default(),
-            merged: Fields::new(),
-            functions: by.into_iter().collect(),
+            remote: theirs.unwrap_or_default(),
+            functions: settled.by.into_iter().collect(),
+            ..self.nothing_found()
         };
         if deletes && winner == Winner::Local {
-            self.record_earlier(ops, &self.news(since), &[], since, out);
+            self.record_covered(ops, since);
         }
-        self.record(ops, found, out);
+        self.record(ops, found);
         if winner == Winner::Remote {
-            return self.lose_whole(ops, out);
+            return self.lose_whole(ops);
         }
         if !deletes {
-            self.read_again(ops, since, out)?;
+            self.read_again(ops, since);
         }
         let winners = if deletes { std::slice::from_ref(&last) } else { ops };
         for number in winners {
-            self.raise_what_stands(*number, since, winner == Winner::Undecided, out)?;
+            self.raise_what_stands(*number, since, winner == Winner::Undecided);
         }
         if winner == Winner::Undecided {
-            out.park(ParkScope::Op(self.op(last).tail.op.id), "conflict");
+            self.park(last);
         }
-        Ok(())
     }
 
     /// Returns what ops name, the later ones over the earlier.
@@ -82,38 +72,24 @@ impl Subject<'_> {
 
     /// Two deletions are no conflict. If ours stays, edits of ours that it covers end on record: they must not go over theirs before ours
     /// does, and a person can take ours back.
-    pub(super) fn lose_covered(
-        &mut self,
-        ops: &[usize],
-        since: &Registers,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
+    pub(super) fn lose_covered(&mut self, ops: &[usize], since: &Registers) {
         let stays = ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
         let is_edit =
             |number: &usize| matches!(self.op(*number).tail.writes.does, Does::Edits | Does::Creates);
         let covered: Vec<_> = ops.iter().copied().filter(|number| stays && is_edit(number)).collect();
         if covered.is_empty() {
-            return Ok(());
+            return;
         }
         let (base, local) = (since.image().unwrap_or_default(), self.said_by(&covered));
         let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
-        self.record(&covered, found, out);
-        self.lose_whole(&covered, out)
+        self.record(&covered, found);
+        self.lose_whole(&covered);
     }
 
     /// A deletion of ours behind which we made the record anew may go by itself, and take along what they wrote: that is on record.
-    pub(super) fn record_inner_deletion(
-        &self,
-        ops: &[usize],
-        since: &Registers,
-        news: &[String],
-        out: &mut Output<'_>,
-    ) {
-        let Some((_, earlier)) = ops.split_last() else { return };
-        let Some(deletion) = earlier.iter().copied().rev().find(|number| self.op(*number).tail.deletes())
-        else {
-            return;
-        };
+    pub(super) fn record_inner_deletion(&mut self, ops: &[usize], since: &Registers, news: &[String]) {
+        let mut earlier = ops.iter().rev().skip(1).copied();
+        let Some(deletion) = earlier.find(|number| self.op(*number).tail.deletes()) else { return };
         let stamp = self.op(deletion).tail.writes.stamp;
         // What we say otherwise there is on record by itself.
         let said = |op: &usize, name: &str| {
@@ -127,19 +103,13 @@ impl Subject<'_> {
         };
         if news.iter().any(|name| falls(&name)) {
             let (base, remote) = (since.image().unwrap_or_default(), self.after.image().unwrap_or_default());
-            self.record(&[deletion], Found { base, remote, ..self.nothing_found() }, out);
+            self.record(&[deletion], Found { base, remote, ..self.nothing_found() });
         }
     }
 
     /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers, and what
     /// had lost before, stays below it, and ends.
-    fn raise_what_stands(
-        &mut self,
-        number: usize,
-        since: &Registers,
-        raises_all: bool,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
+    fn raise_what_stands(&mut self, number: usize, since: &Registers, raises_all: bool) {
         let (theirs, writes) = (self.after.stamp, &self.op(number).tail.writes);
         let is_below = |field: &Register| raises_all || field.stamp < theirs;
         let below = writes.fields.iter().filter(|(_, field)| is_below(field));
@@ -153,48 +123,39 @@ impl Subject<'_> {
             if writes.fields.is_empty() { raises_all || writes.stamp < theirs } else { !stays.is_empty() };
         let above = self.above(number, &stays, theirs);
         if !ends.is_empty() && (stands || !is_whole) {
-            self.drop_fields(number, &ends, out)?;
+            self.drop_fields(number, &ends);
         }
-        if !stands {
-            return Ok(());
+        if stands {
+            self.raise(number, if is_whole { &[] } else { &stays }, above, None);
+            // What its author read comes along, with a stamp of its own.
+            self.keep_order(number, None, above);
         }
-        self.raise(number, if is_whole { &[] } else { &stays }, above, None, out)?;
-        // What its author read comes along, with a stamp of its own.
-        self.keep_order(number, None, above, out)
     }
 
     /// All that ops say is lost; dead letters stay listed.
-    fn lose_whole(&mut self, ops: &[usize], out: &mut Output<'_>) -> Result<(), InvalidFields> {
+    fn lose_whole(&mut self, ops: &[usize]) {
         for number in ops.iter().rev() {
-            if self.op(*number).standing.is_dead() {
-                self.drop_fields(*number, &[], out)?;
+            if self.op(*number).standing == Standing::Dead {
+                self.drop_fields(*number, &[]);
             } else {
-                self.supersede(*number, out)?;
+                self.supersede(*number);
             }
         }
-        Ok(())
     }
 
     /// Edits stand above a deletion: each goes with all that its author read, but for refused values.
-    pub(super) fn read_again(
-        &mut self,
-        ops: &[usize],
-        since: &Registers,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
+    pub(super) fn read_again(&mut self, ops: &[usize], since: &Registers) {
         let mut read = since.clone();
         for number in ops {
             let op = self.op(*number);
-            let at = read.with([&op.tail.writes]);
+            let (at, is_edit) = (read.with([&op.tail.writes]), op.tail.writes.does == Does::Edits);
             let image = at.image().unwrap_or_default();
-            let is_edit = op.tail.writes.does == Does::Edits;
-            if !op.standing.is_dead() {
+            if op.standing != Standing::Dead {
                 read = at;
             }
             if is_edit {
-                self.bring_back(*number, &image, out)?;
+                self.bring_back(*number, image);
             }
         }
-        Ok(())
     }
 }

@@ -12,73 +12,66 @@
 //!
 //! What it is not: what follows.
 
-use super::{Output, Standing, Subject};
+use std::collections::BTreeSet;
+
+use super::{Op, Standing, Subject};
 use crate::entry::AnnulledReason;
-use crate::fields::InvalidFields;
 use crate::record::{Does, EditStamp, Life, Registers};
 use crate::schema::Granularity;
 
 impl Subject<'_> {
     /// Has ops of ours meet what is new since `since`.
-    pub(super) fn meet(
-        &mut self,
-        ops: &[usize],
-        since: &Registers,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
+    pub(super) fn meet(&mut self, ops: &[usize], since: &Registers) {
         let ops = self.with_something_left(ops, since);
-        let Some(last) = ops.last().copied() else { return Ok(()) };
+        let Some(last) = ops.last().copied() else { return };
         if self.come_to_nothing(&ops, since) {
             if self.after.is_live() {
                 // They made a record that nobody else heard of and took it away. They must not touch the one that is there now.
-                self.annul(&ops, AnnulledReason::CreatedAndDeleted, out);
+                self.annul(&ops, AnnulledReason::CreatedAndDeleted);
             }
-            return Ok(());
+            return;
         }
         if since.is_live() && self.after.is_deleted() && self.after.stamp == EditStamp::NEVER {
             // Another server never had the record: nobody deleted it.
-            return self.read_again(&ops, since, out);
+            return self.read_again(&ops, since);
         }
         let news = self.news(since);
-        let is_touched = self.is_later(self.after.stamp, since.stamp) && !self.is_own(self.after.stamp);
+        let is_touched = self.is_new(self.after.stamp, since.stamp);
         let is_gone = self.after.is_deleted() && is_touched;
         let deletes = self.op(last).tail.deletes();
         if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
-            return self.meet_in_life(&ops, since, out);
+            return self.meet_in_life(&ops, since);
         }
         if is_gone {
-            self.lose_covered(&ops, since, out)?;
+            self.lose_covered(&ops, since);
         } else {
-            self.record_inner_deletion(&ops, since, &news, out);
+            self.record_inner_deletion(&ops, since, &news);
         }
         if deletes || !self.after.is_live() {
-            return Ok(());
+            return;
         }
-        if self.rules.granularity == Granularity::WholeRecord {
-            self.meet_as_one(&ops, since, &news, out)
-        } else {
-            self.meet_in_fields(&ops, since, &news, out)
+        match self.rules.granularity {
+            Granularity::WholeRecord => self.meet_as_one(&ops, since, &news),
+            Granularity::Field => self.meet_in_fields(&ops, since, &news),
         }
     }
 
     /// Leaves out what was superseded before: that met it then.
     fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
-        // Another life of the server can have less than what it met then.
-        let is_above = |op: &super::Op| {
+        let is_left = |op: &Op| {
+            // Another life of the server can have less than what it met then.
             op.tail.writes.are_left(since) || self.is_another_life && op.tail.writes.are_left(&self.after)
         };
-        let is_left = |number: &usize| {
-            let op = self.op(*number);
-            op.standing != Standing::Ended && is_above(op)
+        let stays = |number: &&usize| self.op(**number).standing != Standing::Ended;
+        let mut left = false;
+        let counts = |number: &&usize| {
+            let op = self.op(**number);
+            // A deletion behind something that is left is between the two.
+            let counts = is_left(op) || left && op.tail.deletes();
+            left |= counts;
+            counts
         };
-        let first = ops.iter().copied().find(is_left);
-        let counts = |number: &usize| {
-            is_left(number)
-                || self.op(*number).standing != Standing::Ended
-                    && self.op(*number).tail.deletes()
-                    && first.is_some_and(|first| first < *number)
-        };
-        ops.iter().copied().filter(counts).collect()
+        ops.iter().filter(stays).filter(counts).copied().collect()
     }
 
     /// Returns whether ops made a record and deleted it before anybody heard of it.
@@ -87,7 +80,7 @@ impl Subject<'_> {
         let (first, last) = (self.op(*first), self.op(*last));
         let unsent = |number: &usize| {
             let op = self.op(*number);
-            op.standing == Standing::Waits && op.tail.pending.given_up.is_none()
+            op.standing == Standing::Waits && op.since.is_none() && op.tail.pending.given_up.is_none()
         };
         since.life == Life::Unknown
             && first.tail.writes.does == Does::Creates
@@ -98,19 +91,15 @@ impl Subject<'_> {
     /// Returns the fields that others wrote since.
     pub(super) fn news(&self, since: &Registers) -> Vec<String> {
         let of_ops = self.ops.iter().flat_map(|op| op.tail.writes.fields.keys());
-        let mut names: Vec<&String> =
-            self.after.fields.keys().chain(since.fields.keys()).chain(of_ops).collect();
-        names.sort_unstable();
-        names.dedup();
-        let is_new = |name: &&String| {
-            let stamp = self.after.stamp_of(name);
-            self.is_later(stamp, since.stamp_of(name)) && !self.is_own(stamp)
-        };
+        let names = self.after.fields.keys().chain(since.fields.keys()).chain(of_ops);
+        let names: BTreeSet<&String> = names.collect();
+        let is_new = |name: &&String| self.is_new(self.after.stamp_of(name), since.stamp_of(name));
         names.into_iter().filter(is_new).cloned().collect()
     }
 
-    /// Returns whether a stamp that the server has says that somebody wrote since. In another life of it that may be an earlier one.
-    fn is_later(&self, stamp: EditStamp, since: EditStamp) -> bool {
-        stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER
+    /// Returns whether a stamp that the server has says that others wrote since. In another life of it that may be an earlier one.
+    fn is_new(&self, stamp: EditStamp, since: EditStamp) -> bool {
+        let is_later = stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER;
+        is_later && !self.is_own(stamp)
     }
 }

@@ -24,8 +24,8 @@ mod policy;
 mod raised;
 mod settle;
 
-use crate::entry::{Annulled, AnnulledReason, Decision, Items, ParkScope};
-use crate::fields::{Fields, InvalidFields};
+use crate::entry::{Annulled, AnnulledReason, Decision, ItemIndex, Items, ParkScope};
+use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::numbers::Version;
 use crate::random::Randomness;
@@ -33,95 +33,59 @@ use crate::record::{EditStamp, Registers, TailOp, fall_with};
 use crate::schema::EntityRules;
 use crate::time::Hlc;
 
-/// A record's tail, and what the server says of the record.
+/// A record's tail, what the server says of the record, and what is decided.
 pub(super) struct Subject<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) rules: &'a EntityRules,
     /// Oldest first. A number says which of them is meant.
     pub(super) ops: Vec<Op>,
-    /// What is confirmed, with what this answer acked.
-    pub(super) before: Registers,
     /// What the server has now.
     pub(super) after: Registers,
     pub(super) version: Version,
-    /// What units were planned on that were stale or refused by this answer.
-    pub(super) planned_on: Vec<Registers>,
     /// Whether the server tells of the record for the first time in another life than the one that confirmed it: what it has there
     /// can be earlier than what was confirmed, and nobody had seen it all the same.
     pub(super) is_another_life: bool,
+    pub(super) decisions: Vec<Decision>,
+    /// The values of the decisions.
+    pub(super) items: &'a mut Items,
+    pub(super) random: &'a mut dyn Randomness,
 }
 
 /// An op of it.
 pub(super) struct Op {
     pub(super) tail: TailOp,
     pub(super) standing: Standing,
+    /// What its unit was planned on, if this answer sent it back. Others saw what was confirmed before.
+    pub(super) since: Option<Registers>,
 }
 
 /// How an op stands while an answer is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It waits, or is parked.
+    /// It waits, or is parked: it can end by what is decided here.
     Waits,
-    /// It is a dead letter.
+    /// It is a dead letter, which stays listed until a person ends it.
     Dead,
-    /// It was sent back by this answer: the place of what it was planned on, and whether it is a dead letter now.
-    SentBack(usize, bool),
     /// It has no answer yet, or a unit with it was given up.
     Unanswered,
     /// It has ended.
     Ended,
 }
 
-impl Standing {
-    /// Returns whether the op can end by what is decided here: a dead letter stays listed until a person ends it.
-    const fn waits(self) -> bool {
-        matches!(self, Self::Waits | Self::SentBack(_, false))
-    }
-
-    const fn is_dead(self) -> bool {
-        matches!(self, Self::Dead | Self::SentBack(_, true))
-    }
-}
-
-/// Where decisions and their values go.
-pub(super) struct Output<'a> {
-    pub(super) decisions: Vec<Decision>,
-    pub(super) items: &'a mut Items,
-    pub(super) random: &'a mut dyn Randomness,
-    pub(super) conflicts: u32,
-    pub(super) parked: bool,
-}
-
-impl Output<'_> {
-    pub(super) fn park(&mut self, scope: ParkScope, code: &str) {
-        self.parked = true;
-        let decision = Decision::Parked { scope, code: code.to_owned() };
-        if !self.decisions.contains(&decision) {
-            self.decisions.push(decision);
+/// Decides what becomes of a record's tail. `before` is what is confirmed, with what this answer acked.
+pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
+    subject.stay_above_own();
+    let mut planned_on = Vec::new();
+    for since in subject.ops.iter().filter_map(|op| op.since.as_ref()) {
+        if !planned_on.contains(since) {
+            planned_on.push(since.clone());
         }
     }
-
-    fn fields(&mut self, fields: &Fields) -> crate::entry::ItemIndex {
-        self.items.add_fields(&fields.to_json(), self.random)
+    for since in planned_on.into_iter().map(Some).chain([None]) {
+        let meets = |op: &Op| matches!(op.standing, Standing::Waits | Standing::Dead) && op.since == since;
+        subject.meet(&subject.which(meets), since.as_ref().unwrap_or(before));
     }
-}
-
-/// Decides what becomes of a record's tail.
-///
-/// # Errors
-/// [`InvalidFields`] if stored text was damaged.
-pub(super) fn rebase(subject: &mut Subject<'_>, out: &mut Output<'_>) -> Result<(), InvalidFields> {
-    subject.stay_above_own(out)?;
-    for (number, since) in std::mem::take(&mut subject.planned_on).iter().enumerate() {
-        let is_of = |op: &Op| matches!(op.standing, Standing::SentBack(of, _) if of == number);
-        let ops = subject.which(is_of);
-        subject.meet(&ops, since, out)?;
-    }
-    let ops = subject.which(|op| matches!(op.standing, Standing::Waits | Standing::Dead));
-    let before = std::mem::take(&mut subject.before);
-    subject.meet(&ops, &before, out)?;
-    subject.before = before;
-    subject.settle(out)
+    subject.settle();
 }
 
 /// Has an op that says something of fields anew meet what is there: of these its author had seen nothing.
@@ -136,30 +100,41 @@ pub(super) fn meet_anew(
     names: &[String],
     items: &mut Items,
     random: &mut dyn Randomness,
-) -> Result<Vec<Decision>, InvalidFields> {
+) -> Vec<Decision> {
+    if !confirmed.is_live() || names.is_empty() {
+        return Vec::new();
+    }
     let mut since = confirmed.clone();
     since.fields.retain(|name, _| !names.contains(name));
-    since.floor = Default::default();
-    let ops = tail.into_iter().enumerate().map(|(at, tail)| {
-        let standing = if at == number { Standing::Waits } else { Standing::Unanswered };
-        Op { tail, standing }
-    });
-    let (before, after, planned_on) = (confirmed.clone(), confirmed.clone(), Vec::new());
-    let is_another_life = false;
-    let mut subject =
-        Subject { key, rules, ops: ops.collect(), before, after, version, planned_on, is_another_life };
-    let mut out = Output { decisions: Vec::new(), items, random, conflicts: 0, parked: false };
-    if confirmed.is_live() && !names.is_empty() {
-        subject.meet(&[number], &since, &mut out)?;
-        subject.settle(&mut out)?;
-    }
-    Ok(out.decisions)
+    since.floor = EditStamp::NEVER;
+    let standing = |at| if at == number { Standing::Waits } else { Standing::Unanswered };
+    let ops = tail.into_iter().enumerate().map(|(at, tail)| Op { tail, standing: standing(at), since: None });
+    let (after, decisions) = (confirmed.clone(), Vec::new());
+    let mut subject = Subject {
+        key,
+        rules,
+        ops: ops.collect(),
+        after,
+        version,
+        is_another_life: false,
+        decisions,
+        items,
+        random,
+    };
+    subject.meet(&[number], &since);
+    subject.settle();
+    subject.decisions
 }
 
 impl Subject<'_> {
     #[expect(clippy::indexing_slicing, reason = "a number is of one of these ops")]
     fn op(&self, number: usize) -> &Op {
         &self.ops[number]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a number is of one of these ops")]
+    fn op_mut(&mut self, number: usize) -> &mut Op {
+        &mut self.ops[number]
     }
 
     fn which(&self, is_one: impl Fn(&Op) -> bool) -> Vec<usize> {
@@ -177,90 +152,65 @@ impl Subject<'_> {
         })
     }
 
-    /// Ends an op of which nothing is left; what later creations took away by the stamp of a deletion falls with it.
-    fn supersede(&mut self, number: usize, out: &mut Output<'_>) -> Result<(), InvalidFields> {
-        let Some(op) = self.ops.get_mut(number) else { return Ok(()) };
-        op.standing = Standing::Ended;
-        let ended = op.tail.op;
-        let waiting = self.ops.iter().filter(|op| op.standing != Standing::Ended || op.tail.op == ended);
-        for (op, names) in fall_with(waiting.map(|op| &op.tail.pending), &[ended]) {
-            let number = self.ops.iter().position(|other| other.tail.op == op);
-            number.map_or(Ok(()), |number| self.drop_fields(number, &names, out))?;
-        }
-        out.decisions.push(Decision::Superseded { key: self.key.clone(), op: ended });
-        Ok(())
+    fn item(&mut self, fields: &Fields) -> ItemIndex {
+        self.items.add_fields(&fields.to_json(), self.random)
     }
 
-    fn annul(&mut self, numbers: &[usize], reason: AnnulledReason, out: &mut Output<'_>) {
-        let mut ops = Vec::new();
-        for number in numbers {
-            if let Some(op) = self.ops.get_mut(*number) {
-                op.standing = Standing::Ended;
-                ops.push(op.tail.op);
-            }
+    /// Has an op wait until a person chooses.
+    fn park(&mut self, number: usize) {
+        let scope = ParkScope::Op(self.op(number).tail.op.id);
+        let decision = Decision::Parked { scope, code: "conflict".to_owned() };
+        if !self.decisions.contains(&decision) {
+            self.decisions.push(decision);
         }
-        if !ops.is_empty() {
-            out.decisions.push(Decision::Annulled(Annulled { key: self.key.clone(), ops, reason }));
+    }
+
+    /// Ends an op of which nothing is left; what later creations took away by the stamp of a deletion falls with it.
+    fn supersede(&mut self, number: usize) {
+        let op = self.op(number).tail.op;
+        let stay = self.ops.iter().filter(|other| other.standing != Standing::Ended);
+        for (falls, names) in fall_with(stay.map(|op| &op.tail.pending), &[op]) {
+            self.which(|other| other.tail.op == falls)
+                .into_iter()
+                .for_each(|at| self.drop_fields(at, &names));
         }
+        self.op_mut(number).standing = Standing::Ended;
+        self.decisions.push(Decision::Superseded { key: self.key.clone(), op });
+    }
+
+    fn annul(&mut self, numbers: &[usize], reason: AnnulledReason) {
+        numbers.iter().for_each(|number| self.op_mut(*number).standing = Standing::Ended);
+        let ops = numbers.iter().map(|number| self.op(*number).tail.op).collect();
+        self.decisions.push(Decision::Annulled(Annulled { key: self.key.clone(), ops, reason }));
     }
 
     /// Takes fields from an op; all that it says, if none is named.
-    fn drop_fields(
-        &mut self,
-        number: usize,
-        names: &[String],
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
-        let key = self.key.clone();
-        let Some(op) = self.ops.get_mut(number) else { return Ok(()) };
-        if names.is_empty() {
-            op.tail.pending.empty();
-        } else {
-            op.tail.pending.drop_fields(names)?;
-        }
-        op.tail.look_again()?;
-        out.decisions.push(Decision::Dropped { key, op: op.tail.op, fields: names.to_vec() });
-        Ok(())
+    fn drop_fields(&mut self, number: usize, names: &[String]) {
+        let op = &mut self.op_mut(number).tail;
+        op.drop_fields(names);
+        let op = op.op;
+        self.decisions.push(Decision::Dropped { key: self.key.clone(), op, fields: names.to_vec() });
     }
 
     /// Gives fields of an op a later stamp, and values in place of its own; all of it, if none is named.
-    fn raise(
-        &mut self,
-        number: usize,
-        names: &[String],
-        edited_at: Hlc,
-        values: Option<&Fields>,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
-        let key = self.key.clone();
-        let Some(op) = self.ops.get_mut(number) else { return Ok(()) };
-        let before = op.tail.pending.stamp();
-        op.tail.pending.raise(names, edited_at, values)?;
-        op.tail.look_again()?;
-        let (after, op) = (op.tail.pending.stamp(), op.tail.op);
-        let values = values.map(|values| out.fields(values));
-        out.decisions.push(Decision::Raised { key, op, fields: names.to_vec(), edited_at, values });
-        for later in self.ops.iter_mut().filter(|_| before != after) {
-            later.tail.pending.follow_deletion(before, after);
-            later.tail.look_again()?;
-        }
-        Ok(())
+    fn raise(&mut self, number: usize, names: &[String], edited_at: Hlc, values: Option<&Fields>) {
+        let op = &mut self.op_mut(number).tail;
+        let before = op.writes.stamp;
+        op.raise(names, edited_at, values);
+        let (op, after) = (op.op, op.writes.stamp);
+        self.ops.iter_mut().for_each(|later| later.tail.follow_deletion(before, after));
+        let values = values.map(|values| self.item(values));
+        let (key, fields) = (self.key.clone(), names.to_vec());
+        self.decisions.push(Decision::Raised { key, op, fields, edited_at, values });
     }
 
     /// Has an edit bring the record back from a deletion, as its author read it.
-    fn bring_back(
-        &mut self,
-        number: usize,
-        read: &Fields,
-        out: &mut Output<'_>,
-    ) -> Result<(), InvalidFields> {
-        let key = self.key.clone();
-        let Some(op) = self.ops.get_mut(number) else { return Ok(()) };
-        op.tail.pending.brings_back = Some(read.to_json());
-        op.tail.look_again()?;
-        let read = out.fields(read);
-        out.decisions.push(Decision::BroughtBack { key, op: op.tail.op, read });
-        Ok(())
+    fn bring_back(&mut self, number: usize, read: Fields) {
+        let item = self.item(&read);
+        let op = &mut self.op_mut(number).tail;
+        op.bring_back(read);
+        let op = op.op;
+        self.decisions.push(Decision::BroughtBack { key: self.key.clone(), op, read: item });
     }
 }
 

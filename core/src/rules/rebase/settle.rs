@@ -10,27 +10,25 @@
 //! 2. What a deletion of ours covered ends with it.
 //! 3. A creation never ends and leaves alone the deletion of ours over which it was made.
 
-use super::{Output, Standing, Subject};
+use super::{Standing, Subject};
 use crate::entry::AnnulledReason;
-use crate::fields::InvalidFields;
 use crate::record::{Does, Life, Registers, TailOp};
 
 impl Subject<'_> {
     /// Ends what waits and has nothing left to say.
-    pub(super) fn settle(&mut self, out: &mut Output<'_>) -> Result<(), InvalidFields> {
+    pub(super) fn settle(&mut self) {
         for number in 0..self.ops.len() {
             let op = self.op(number);
-            if !op.standing.waits() || is_left(&op.tail, &self.after) {
+            if op.standing != Standing::Waits || is_left(&op.tail, &self.after) {
                 continue;
             }
             let Some(ending) = self.ending_with(number) else { continue };
             if is_so_already(&op.tail, &self.after) {
-                self.annul(&ending, AnnulledReason::NoEffect, out);
+                self.annul(&ending, AnnulledReason::NoEffect);
             } else {
-                ending.into_iter().rev().try_for_each(|number| self.supersede(number, out))?;
+                ending.into_iter().rev().for_each(|number| self.supersede(number));
             }
         }
-        Ok(())
     }
 
     /// Returns the ops that end with one of which nothing is left, oldest first; `None` if it has to stay, since a deletion that it
@@ -39,7 +37,7 @@ impl Subject<'_> {
         let mut ending = vec![number];
         if self.op(number).tail.writes.does == Does::Creates {
             ending.extend(self.deletions_shown_without(number));
-            if !ending.iter().all(|number| self.op(*number).standing.waits()) {
+            if !ending.iter().all(|number| self.op(*number).standing == Standing::Waits) {
                 return None;
             }
         }
@@ -48,7 +46,7 @@ impl Subject<'_> {
             let covers = self.op(deletion).tail.writes.greatest();
             let is_covered = |earlier: &usize| {
                 let earlier = self.op(*earlier);
-                earlier.standing.waits() && earlier.tail.writes.greatest() < covers
+                earlier.standing == Standing::Waits && earlier.tail.writes.greatest() < covers
             };
             ending.extend((0..deletion).filter(is_covered));
         }

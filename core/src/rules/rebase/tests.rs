@@ -51,16 +51,16 @@ fn server(text: &str) -> Registers {
     record
 }
 
-/// Reads an op; `earlier` are those that stand before it.
-fn op(line: &str, earlier: &[Op]) -> Op {
+/// Reads an op; `earlier` are those that stand before it, and what came back was planned on `planned_on`.
+fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     let mut tokens = line.split_whitespace();
     let number: u8 = tokens.next().unwrap().parse().unwrap();
-    let standing = match tokens.next().unwrap() {
-        "waits" => Standing::Waits,
-        "dead" => Standing::Dead,
-        "sent" => Standing::Unanswered,
-        "stale" => Standing::SentBack(0, false),
-        "refused" => Standing::SentBack(0, true),
+    let (standing, is_back) = match tokens.next().unwrap() {
+        "waits" => (Standing::Waits, false),
+        "dead" => (Standing::Dead, false),
+        "sent" => (Standing::Unanswered, false),
+        "stale" => (Standing::Waits, true),
+        "refused" => (Standing::Dead, true),
         other => panic!("{other}"),
     };
     let kind = match tokens.next().unwrap() {
@@ -87,9 +87,10 @@ fn op(line: &str, earlier: &[Op]) -> Op {
     }
     let edited_at = Hlc::from_bits(edited_at);
     let pending = Pending::new(op_id(number), place(number), kind, edited_at);
-    let pending = Pending { cleared, cleared_at, dead: standing.is_dead(), ..pending };
+    let pending = Pending { cleared, cleared_at, dead: standing == Standing::Dead, ..pending };
     let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
-    Op { tail: TailOp::new(pending, content).unwrap(), standing }
+    let since = is_back.then(|| planned_on.clone());
+    Op { tail: TailOp::new(pending, content).unwrap(), standing, since }
 }
 
 /// A record's tail, and the rules by which it meets what the server says.
@@ -130,12 +131,12 @@ impl Story {
     /// Has the server's record become another one; expects the decisions, one a line, and what the app reads then.
     #[track_caller]
     fn meets(self, before: &str, after: &str, expected: &[&str], reads: Option<Value>) {
+        let planned_on = server(self.planned_on.unwrap_or(before));
         let mut ops: Vec<Op> = Vec::new();
         for line in &self.tail {
-            ops.push(op(line, &ops));
+            ops.push(op(line, &ops, &planned_on));
         }
-        let planned_on = vec![server(self.planned_on.unwrap_or(before))];
-        let mut taken = Taken::new(&self.rules, ops, server(before), planned_on);
+        let mut taken = Taken::new(&self.rules, ops, server(before));
         taken.is_another_life = self.is_another_life;
         let decided = taken.take(server(after));
         taken.is_another_life = false;
@@ -150,49 +151,34 @@ struct Taken<'a> {
     rules: &'a EntityRules,
     ops: Vec<Op>,
     confirmed: Registers,
-    planned_on: Vec<Registers>,
     is_another_life: bool,
 }
 
 impl<'a> Taken<'a> {
-    const fn new(
-        rules: &'a EntityRules,
-        ops: Vec<Op>,
-        confirmed: Registers,
-        planned_on: Vec<Registers>,
-    ) -> Self {
-        Self { rules, ops, confirmed, planned_on, is_another_life: false }
+    const fn new(rules: &'a EntityRules, ops: Vec<Op>, confirmed: Registers) -> Self {
+        Self { rules, ops, confirmed, is_another_life: false }
     }
 
     /// Takes what the server has, and returns what is decided, each in a line.
     fn take(&mut self, after: Registers) -> Vec<String> {
         let (key, mut items, mut random) = (key("1"), Items::default(), SeededRandomness::from_number(1));
-        let mut out = Output {
-            decisions: Vec::new(),
-            items: &mut items,
-            random: &mut random,
-            conflicts: 0,
-            parked: false,
-        };
         let mut subject = Subject {
             key: &key,
             rules: self.rules,
             ops: std::mem::take(&mut self.ops),
-            before: std::mem::replace(&mut self.confirmed, after.clone()),
-            after,
+            after: after.clone(),
             version: Version::new(2),
-            planned_on: std::mem::take(&mut self.planned_on),
             is_another_life: self.is_another_life,
+            decisions: Vec::new(),
+            items: &mut items,
+            random: &mut random,
         };
-        rebase(&mut subject, &mut out).unwrap();
-        let decisions = out.decisions;
+        rebase(&mut subject, &self.confirmed);
+        self.confirmed = after;
+        let decisions = subject.decisions;
         // Once it is applied, what came back waits or is dead.
         self.ops = subject.ops.into_iter().filter(|op| op.standing != Standing::Ended).collect();
-        for op in &mut self.ops {
-            if let Standing::SentBack(_, is_dead) = op.standing {
-                op.standing = if is_dead { Standing::Dead } else { Standing::Waits };
-            }
-        }
+        self.ops.iter_mut().for_each(|op| op.since = None);
         let items: Vec<Item> = items.into();
         decisions.iter().map(|decision| line(decision, &items)).collect()
     }
@@ -498,9 +484,9 @@ fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_al
 /// A server whose clock was ahead took the first; its answer was lost, and the stamps of both were lowered once its clock was right.
 #[test]
 fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_with_a_later_stamp() {
-    let ops = || vec![op("1 waits update a=1 @5", &[]), op("2 waits update a=2 @6", &[])];
+    let ops = || ["1 waits update a=1 @5", "2 waits update a=2 @6"].map(|line| op(line, &[], &server("")));
     let rules = EntityRules::default();
-    let mut taken = Taken::new(&rules, ops(), server("a=0@1"), Vec::new());
+    let mut taken = Taken::new(&rules, ops().into(), server("a=0@1"));
     taken.ops[0].standing = Standing::Ended;
     taken.ops[0].tail.content.edited_at = Hlc::from_bits(9);
     let mut after = server("a=1@9");

@@ -16,6 +16,8 @@
 //! 1. The state is idle only while nothing waits for anybody.
 //! 2. What a run has done never grows less, nor does what it has to do.
 
+use std::collections::BTreeMap;
+
 use crate::entry::ParkScope;
 use crate::names::{Actor, RecordKey};
 use crate::protocol::Failure;
@@ -93,8 +95,10 @@ pub enum SyncState {
 pub struct Attention<'a> {
     /// Whether the disk failed.
     pub storage_failed: bool,
-    /// What is parked, and by which code.
+    /// What is parked but for single ops, and by which code.
     pub parks: &'a [(ParkScope, String)],
+    /// How many ops are parked by themselves, by code.
+    pub parked_ops: &'a BTreeMap<String, u64>,
     /// Who uses the book.
     pub actor: &'a Actor,
     /// How many dead letters there are.
@@ -146,8 +150,12 @@ impl Attention<'_> {
         if self.outgrown > 0 {
             return Some(SyncState::NeedsUpgrade { code: "schema_version".to_owned() });
         }
-        let count = |wanted: &dyn Fn(ParkReason) -> bool| {
-            reasons.iter().filter(|(reason, _)| wanted(*reason)).count() as u64
+        let count = |wanted: &dyn Fn(ParkReason) -> bool| -> u64 {
+            self.parked_ops
+                .iter()
+                .filter(|(code, _)| wanted(ParkReason::of_op(code)))
+                .map(|(_, ops)| ops)
+                .sum()
         };
         let (dead_letters, held) = (self.dead_letters, self.held);
         let conflicts = count(&|reason| reason == ParkReason::Conflict);
@@ -211,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ids::{OpId, ServerEpoch, ServerId, TenantId};
+    use crate::ids::{ServerEpoch, ServerId, TenantId};
     use crate::names::EntityType;
 
     fn actor(name: &str) -> Actor {
@@ -222,14 +230,11 @@ mod tests {
         (scope, code.to_owned())
     }
 
-    fn op(number: u8) -> ParkScope {
-        ParkScope::Op(OpId::from_bytes([number; 16]))
-    }
-
     fn attention<'a>(parks: &'a [(ParkScope, String)], actor: &'a Actor) -> Attention<'a> {
         Attention {
             storage_failed: false,
             parks,
+            parked_ops: const { &BTreeMap::new() },
             actor,
             dead_letters: 0,
             held: 0,
@@ -243,7 +248,6 @@ mod tests {
         let (ann, code) = (actor("ann"), |code: &str| code.to_owned());
         let server = ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
         let parks = [
-            park(op(1), "stale"),
             park(ParkScope::Entity(EntityType::parse("lead").unwrap()), "unknown_entity"),
             park(ParkScope::Tenant(TenantId::from_bytes([3; 16])), "other_tenant"),
             park(server, "other_server"),
@@ -254,9 +258,11 @@ mod tests {
             SyncState::NeedsUpgrade { code: code("unknown_entity") },
             SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, parked: 1, held: 0 },
         ];
+        let worn_out = BTreeMap::from([("stale".to_owned(), 1)]);
         let offline = SyncState::Offline { code: code("dns") };
-        for (left, wanted) in (1..=parks.len()).rev().zip(wanted) {
-            assert_eq!(overall(&offline, &attention(&parks[..left], &ann)), wanted);
+        for (left, wanted) in (0..=parks.len()).rev().zip(wanted) {
+            let waits = Attention { parked_ops: &worn_out, ..attention(&parks[..left], &ann) };
+            assert_eq!(overall(&offline, &waits), wanted);
         }
         let others = vec![(actor("cid"), 1), (actor("ben"), 2)];
         let waits = Attention { others, ..attention(&[], &ann) };
@@ -274,15 +280,11 @@ mod tests {
     #[test]
     fn what_is_parked_without_a_conflict_is_not_counted_as_one() {
         let ann = actor("ann");
-        let parks = [
-            park(op(1), "conflict"),
-            park(op(2), "stale"),
-            park(op(3), "ahead"),
-            park(op(4), "upcast"),
-            park(op(5), "of a later version"),
-        ];
+        let codes = ["conflict", "stale", "ahead", "upcast", "of a later version"];
+        let parked_ops = codes.map(|code| (code.to_owned(), 1)).into();
         let wanted = SyncState::NeedsAttention { dead_letters: 0, conflicts: 1, parked: 4, held: 0 };
-        assert_eq!(overall(&SyncState::Idle, &attention(&parks, &ann)), wanted);
+        let waits = Attention { parked_ops: &parked_ops, ..attention(&[], &ann) };
+        assert_eq!(overall(&SyncState::Idle, &waits), wanted);
     }
 
     #[test]

@@ -16,39 +16,37 @@
 //!
 //! What it is not: undo, which takes back any op that is in no unit and on which nothing newer stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ParkReason;
 use crate::entry::{Decision, ParkScope, PlannedOp};
 use crate::ids::OpId;
-use crate::numbers::ConflictId;
+use crate::op::OpPlace;
+use crate::rows::TailRow;
 use crate::tail::Tail;
 
-/// What is parked, and the conflicts in which a person has to choose, each with its op.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stopped<'a> {
-    /// What is parked, and by which code.
-    pub parks: &'a [(ParkScope, String)],
-    /// The open conflicts.
-    pub open: &'a [(ConflictId, OpId)],
+/// What is parked of the ops in question, and in which of them a person has to choose.
+#[derive(Debug, Clone, Default)]
+pub struct Stopped {
+    /// The ops that are parked by themselves, each with the code.
+    pub parks: BTreeMap<OpId, String>,
+    /// The ops with a conflict that is open.
+    pub open: BTreeSet<OpId>,
 }
 
-impl Stopped<'_> {
+impl Stopped {
     /// Returns whether an op is parked such that a person may retry it or discard it, by the table above.
     pub fn is_for_a_person(&self, op: &OpId) -> bool {
-        let is_open = self.open.iter().any(|(_, known)| known == op);
-        let reason = ParkReason::of_op(self.parks, op).filter(|_| !is_open);
+        let code = self.parks.get(op).filter(|_| !self.open.contains(op));
+        let reason = code.map(|code| ParkReason::of_op(code));
         reason.is_some_and(|reason| reason == ParkReason::Conflict || reason.is_for_a_person())
     }
 
     /// Decides that parked ops go again, with those that go with them. `asked` are parked such that a person may retry them.
     pub fn retry(&self, tail: &Tail, asked: &[OpId]) -> Vec<Decision> {
         let mut again = BTreeMap::new();
-        for place in asked.iter().filter_map(|op| tail.place_of(op)) {
-            let Some(row) = tail.op(place) else { continue };
-            let of_record = tail.ops_of(&row.key).filter_map(|place| Some((place, tail.op(place)?)));
-            let together = of_record.chain(tail.ops_of_entry(place.seq));
-            again.extend(together.filter(|(_, row)| self.is_for_a_person(&row.op)));
+        for op in asked {
+            again.extend(together(tail, op).filter(|(_, row)| self.is_for_a_person(&row.op)));
         }
         let decisions = again.into_iter().flat_map(|(place, row)| {
             let (key, op) = (row.key.clone(), PlannedOp { id: row.op, place });
@@ -58,13 +56,21 @@ impl Stopped<'_> {
     }
 }
 
+/// Returns the ops that may go together with an op of the tail, itself among them: those of its record and of its transaction.
+pub fn together<'t>(tail: &'t Tail, op: &OpId) -> impl Iterator<Item = (OpPlace, &'t TailRow)> + use<'t> {
+    let found = tail.place_of(op).and_then(|place| Some((place, tail.op(place)?)));
+    found.into_iter().flat_map(|(place, row)| {
+        let of_record = tail.ops_of(&row.key).filter_map(|place| Some((place, tail.op(place)?)));
+        of_record.chain(tail.ops_of_entry(place.seq))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::names::{Actor, RecordKey};
     use crate::numbers::Seq;
-    use crate::op::{OpKind, OpPlace};
-    use crate::rows::TailRow;
+    use crate::op::OpKind;
     use crate::time::{Hlc, WallTime};
 
     fn op(number: u8) -> OpId {
@@ -75,8 +81,12 @@ mod tests {
         RecordKey::parse("lead", &record.to_string()).unwrap()
     }
 
-    fn park(number: u8, code: &str) -> (ParkScope, String) {
-        (ParkScope::Op(op(number)), code.to_owned())
+    /// Ops that are parked, and those of them that have an open conflict.
+    fn stopped(parks: &[(u8, &str)], open: &[u8]) -> Stopped {
+        Stopped {
+            parks: parks.iter().map(|(number, code)| (op(*number), (*code).to_owned())).collect(),
+            open: open.iter().map(|number| op(*number)).collect(),
+        }
     }
 
     /// Ops 1, 2, …, each in the entry and of the record that is told.
@@ -104,7 +114,7 @@ mod tests {
     }
 
     /// Returns the ops that go again.
-    fn again(stopped: Stopped<'_>, tail: &Tail, asked: u8) -> Vec<u8> {
+    fn again(stopped: &Stopped, tail: &Tail, asked: u8) -> Vec<u8> {
         let decisions = stopped.retry(tail, &[op(asked)]);
         let retried = decisions.iter().filter_map(|decision| match decision {
             Decision::Retried { op, .. } => Some(op.id.as_bytes()[0]),
@@ -120,30 +130,25 @@ mod tests {
     /// A person could only undo such an op, the newest one first: nothing else moved it.
     #[test]
     fn every_op_that_is_parked_by_itself_has_a_way_on() {
-        let open = [(ConflictId { seq: Seq::new(9), number: 0 }, op(1))];
         for code in ["stale", "ahead", "upcast", "conflict", "of a later version"] {
-            let parks = [park(1, code)];
-            assert!(Stopped { parks: &parks, open: &[] }.is_for_a_person(&op(1)), "{code}");
-            let chosen = Stopped { parks: &parks, open: &open };
+            assert!(stopped(&[(1, code)], &[]).is_for_a_person(&op(1)), "{code}");
+            let chosen = stopped(&[(1, code)], &[1]);
             assert!(!chosen.is_for_a_person(&op(1)), "{code}: there is something to choose");
         }
     }
 
     #[test]
-    fn what_waits_for_something_outside_is_not_for_a_person() {
-        let parks = [(ParkScope::Protocol, "426".to_owned()), park(2, "stale")];
-        assert!(!Stopped { parks: &parks, open: &[] }.is_for_a_person(&op(1)));
+    fn an_op_that_is_not_parked_by_itself_is_not_for_a_person() {
+        assert!(!stopped(&[(2, "stale")], &[]).is_for_a_person(&op(1)));
     }
 
     #[test]
     fn a_parked_op_goes_again_with_those_that_were_one_unit_with_it() {
         // Ops 1 and 2 are a transaction over records 1 and 2; op 3 is of record 1, op 4 of record 3.
         let tail = tail(&[(5, 1), (5, 2), (6, 1), (7, 3)]);
-        let parks = [park(1, "stale"), park(2, "stale"), park(3, "ahead"), park(4, "stale")];
-        let stopped = Stopped { parks: &parks, open: &[] };
-        assert_eq!(again(stopped, &tail, 1), [1, 2, 3]);
-        assert_eq!(again(stopped, &tail, 4), [4]);
-        let open = [(ConflictId { seq: Seq::new(9), number: 0 }, op(3))];
-        assert_eq!(again(Stopped { open: &open, ..stopped }, &tail, 1), [1, 2], "a choice is not made by it");
+        let parks = [(1, "stale"), (2, "stale"), (3, "ahead"), (4, "stale")];
+        assert_eq!(again(&stopped(&parks, &[]), &tail, 1), [1, 2, 3]);
+        assert_eq!(again(&stopped(&parks, &[]), &tail, 4), [4]);
+        assert_eq!(again(&stopped(&parks, &[3]), &tail, 1), [1, 2], "a choice is not made by it");
     }
 }

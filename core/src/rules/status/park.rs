@@ -61,10 +61,7 @@ impl ParkReason {
     /// Returns the reason of a stored park.
     pub fn of(scope: &ParkScope, code: &str) -> Self {
         match scope {
-            ParkScope::Op(_) => {
-                let known = [Self::Conflict, Self::WornOut, Self::Ahead, Self::UpcastTooLarge];
-                known.into_iter().find(|reason| reason.code() == code).unwrap_or(Self::Unknown)
-            }
+            ParkScope::Op(_) => Self::of_op(code),
             ParkScope::Server(..) if code == Self::ServerBehind.code() => Self::ServerBehind,
             ParkScope::Server(..) => Self::OtherServer,
             ParkScope::Tenant(_) => Self::OtherTenant,
@@ -104,10 +101,10 @@ impl ParkReason {
         matches!(self, Self::WornOut | Self::Ahead | Self::UpcastTooLarge | Self::Unknown)
     }
 
-    /// Returns the reason for which an op itself is parked, if it is.
-    pub fn of_op(parks: &[(ParkScope, String)], op: &OpId) -> Option<Self> {
-        let found = parks.iter().find(|(scope, _)| *scope == ParkScope::Op(*op));
-        found.map(|(scope, code)| Self::of(scope, code))
+    /// Returns the reason for which an op is parked by itself.
+    pub fn of_op(code: &str) -> Self {
+        let known = [Self::Conflict, Self::WornOut, Self::Ahead, Self::UpcastTooLarge];
+        known.into_iter().find(|reason| reason.code() == code).unwrap_or(Self::Unknown)
     }
 }
 
@@ -168,11 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_parked_by_its_own_park_and_by_no_other() {
-        let (one, other) = (OpId::from_bytes([1; 16]), OpId::from_bytes([2; 16]));
-        let parks = [(ParkScope::Protocol, "426".to_owned()), (ParkScope::Op(one), "stale".to_owned())];
-        assert_eq!(ParkReason::of_op(&parks, &one), Some(ParkReason::WornOut));
-        assert_eq!(ParkReason::of_op(&parks, &other), None);
+    fn an_op_is_parked_under_the_code_of_the_reason() {
+        let one = OpId::from_bytes([1; 16]);
         let Decision::Parked { scope, code } = ParkReason::WornOut.park(one) else { panic!("it parks") };
         assert_eq!((scope, code), (ParkScope::Op(one), "stale".to_owned()));
     }

@@ -26,7 +26,7 @@ struct Given {
     tail: Tail,
     holds: BTreeMap<OpPlace, Hold>,
     dead: BTreeMap<OpId, DeadLetterRow>,
-    open: Vec<(ConflictId, OpId)>,
+    open: BTreeMap<OpId, ConflictId>,
     sending: BTreeSet<UnitId>,
 }
 
@@ -72,7 +72,7 @@ impl Given {
     }
 
     fn meeting(mut self, seq: u8) -> Self {
-        self.open.push((ConflictId { seq: Seq::new(9), number: 0 }, op(seq)));
+        self.open.insert(op(seq), ConflictId { seq: Seq::new(9), number: 0 });
         self
     }
 

@@ -114,10 +114,16 @@ fn send(keeper: &Keeper, number: u8) -> Result<Outcome, StoreExchangeError> {
 fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer, StoreExchangeError> {
     let now = WallTime::from_milliseconds(1_800_000_000_000);
     let (tenant, quota) = (Tenant::local(), Quota::default());
+    let request = &Arc::new(request.clone());
     let incoming = Incoming { tenant: &tenant, request, now, caller: &Caller::Anyone, quota: &quota };
-    let exchange = || keeper.exchange(incoming);
+    let mut changes = Vec::new();
+    let exchange = || {
+        let accepted = keeper.accept(incoming, None)?;
+        let answer = keeper.answer(incoming, accepted, |change| changes.push(change))?;
+        Ok(ExchangeAnswer { changes, ..answer })
+    };
     // It blocks, which no thread of the runtime may.
-    std::thread::scope(|scope| scope.spawn(exchange).join().unwrap()).map(|exchanged| exchanged.answer)
+    std::thread::scope(|scope| scope.spawn(exchange).join().unwrap())
 }
 
 /// How many records can be read, page by page; none while nothing can be.

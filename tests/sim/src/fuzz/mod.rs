@@ -4,6 +4,7 @@
 //! ```text
 //!   stored     bytes of entries, of a book's file, of an exported log, of rows
 //!   messages   requests and answers of the exchange
+//!   text       fields as text
 //!   laws       the rules by themselves, over an app's schema: admit, coalesce, policies, plan, clock
 //!   fleet      books and a server, over an app's schema: reorderings, rebase
 //!   small      the whole simulated world with its oracles
@@ -18,6 +19,7 @@ mod laws;
 mod messages;
 mod small;
 mod stored;
+mod text;
 
 use std::backtrace::Backtrace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,6 +30,7 @@ pub use laws::{clock, coalesce, fields_admit, policies};
 pub use messages::{exchange_answer, exchange_request};
 pub use small::{small_case, world};
 pub use stored::{entry_decode, log_export, log_file, rows};
+pub use text::fields_text;
 
 use crate::dice::Dice;
 
@@ -43,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("exchange_answer", exchange_answer),
     ("exchange_request", exchange_request),
     ("fields_admit", fields_admit),
+    ("fields_text", fields_text),
     ("coalesce", coalesce),
     ("clock", clock),
     ("admit", |data| App::example().admit(data)),

@@ -93,7 +93,7 @@ impl Model {
                 })
             }
             Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
-            Decision::Annulled(annulled) => self.annulled(annulled, ledger),
+            Decision::Annulled(annulled) => self.annulled(annulled, false, ledger),
             Decision::Resolved { .. } => Ok(()),
             Decision::Dropped { key, op, fields } => {
                 self.check_loss(entry, key, &op.id, fields, ledger)?;
@@ -265,12 +265,35 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn annulled(&mut self, annulled: &Annulled, ledger: &Ledger) -> Result<(), Broken> {
+    /// Returns what the app reads once ops ended that need not be sent. A dead letter beneath a deletion of theirs says nothing any more:
+    /// the next entry says so.
+    fn without_what_falls(&mut self, annulled: &Annulled) -> Option<Image> {
+        let ops = || annulled.ops.iter().filter_map(|op| self.ops.get(&op.id));
+        let deletes = ops().filter(|op| op.kind == OpKind::Delete).map(|op| op.place).max();
+        let Some(last) = deletes else { return self.visible(&annulled.key) };
+        let mut held = self.records.get(&annulled.key)?.clone();
+        for waiting in held.tail.iter_mut().filter(|waiting| waiting.dead && !waiting.emptied) {
+            let Some(op) = self.ops.get(&waiting.op) else { continue };
+            if op.place < last && op.kind != OpKind::Delete {
+                waiting.emptied = true;
+                self.falls.push((annulled.key.clone(), waiting.op));
+            }
+        }
+        held.visible(|op| self.ops.get(op))
+    }
+
+    /// `planned` says that the plan ended them, and not what came from the server.
+    pub(super) fn annulled(
+        &mut self,
+        annulled: &Annulled,
+        planned: bool,
+        ledger: &Ledger,
+    ) -> Result<(), Broken> {
         let before = self.visible(&annulled.key);
         for op in &annulled.ops {
             self.end(&annulled.key, op, End::Annulled)?;
         }
-        let after = self.visible(&annulled.key);
+        let after = if planned { self.without_what_falls(annulled) } else { self.visible(&annulled.key) };
         // What was created and deleted here says nothing about a record of that name that someone else made meanwhile, if
         // the author saw nothing of that one; nor about one that was made once the deletion had nothing left to delete.
         let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();

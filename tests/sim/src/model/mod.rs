@@ -58,6 +58,8 @@ pub struct Model {
     pub ops: BTreeMap<OpId, Op>,
     /// How far each entity type was read.
     pub cursors: BTreeMap<EntityType, u64>,
+    /// The dead letters that the next entry has to empty.
+    falls: Vec<(RecordKey, OpId)>,
     /// What is parked.
     pub parks: BTreeSet<ParkScope>,
     /// How many conflicts were recorded.
@@ -151,6 +153,19 @@ impl Model {
         if is_upkeep(&entry.meta) {
             self.upkeep.insert(seq.number());
         }
+        let falls = std::mem::take(&mut self.falls);
+        self.take_meta(entry, ledger)?;
+        let says_nothing = |(key, op): &(RecordKey, OpId)| {
+            let held = self.records.get(key).into_iter().flat_map(|held| &held.tail);
+            held.filter(|waiting| waiting.op == *op).all(|waiting| waiting.emptied)
+        };
+        let shown = falls.iter().find(|fallen| !says_nothing(fallen));
+        ensure(shown.is_none(), "S6", || {
+            format!("{shown:?} shows again, though a deletion stood above it that need not be sent")
+        })
+    }
+
+    fn take_meta(&mut self, entry: &Entry, ledger: &Ledger) -> Result<(), Broken> {
         match &entry.meta {
             Meta::Intent(intent) => self.intent(entry, intent),
             Meta::Upstream(upstream) => self.upstream(entry, upstream, ledger),

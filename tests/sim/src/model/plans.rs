@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 
 impl Model {
     pub(super) fn planned(&mut self, planned: &Planned, ledger: &Ledger) -> Result<(), Broken> {
-        planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled, ledger))?;
+        planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled, true, ledger))?;
         for unit in &planned.units {
             for former in &unit.replaces {
                 let carried = self.units.remove(former);

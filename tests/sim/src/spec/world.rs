@@ -374,7 +374,7 @@ impl World {
 }
 
 fn mutation(op: OpKind, key: RecordKey, payload: Option<Fields>) -> Mutation {
-    Mutation { key, kind: op, fields: payload.unwrap_or_default(), cites: None }
+    Mutation { key, kind: op, fields: payload.unwrap_or_default().into(), cites: None }
 }
 
 /// Returns the word for a refusal.

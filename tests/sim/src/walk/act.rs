@@ -40,7 +40,7 @@ impl Verb {
 
     fn mutation(self, key: RecordKey, value: i64) -> Option<Mutation> {
         let fields: Fields = self.fields().iter().map(|name| ((*name).to_owned(), json!(value))).collect();
-        Some(Mutation { key, kind: self.kind()?, fields, cites: None })
+        Some(Mutation { key, kind: self.kind()?, fields: fields.into(), cites: None })
     }
 }
 

@@ -75,7 +75,7 @@ impl Mirror {
         if ground.world.given {
             for key in &ground.keys {
                 let fields = super::world::FIELDS.iter().map(|name| ((*name).to_owned(), json!(1)));
-                author.write(Mutation::create(key.clone(), fields.collect())).unwrap();
+                author.write(Mutation::create(key.clone(), fields.collect::<fieldbook::Fields>())).unwrap();
             }
             let Next::Exchange(request) = author.prepare(&ask(true)).unwrap() else {
                 panic!("nothing to send")
@@ -124,7 +124,8 @@ impl Mirror {
                 let content = after.device(device).unwrap().op(fieldbook::OpPlace { seq: written, index: 0 });
                 let content = content.unwrap();
                 let key = ground.keys[usize::from(record)].clone();
-                let mutation = Mutation { key, kind: content.kind, fields: content.fields, cites: None };
+                let mutation =
+                    Mutation { key, kind: content.kind, fields: content.fields.into(), cites: None };
                 self.books[device].write(mutation).unwrap();
             }
             Action::Undo { op, wall } => {
@@ -267,9 +268,9 @@ fn shape(row: &RecordRow) -> String {
         .iter()
         .map(|op| {
             let raised: Vec<_> = op.raised.iter().map(|(name, at)| (name.clone(), at.to_bits())).collect();
-            let given = op.given.as_ref().map(|json| json.as_str().to_owned());
+            let named = op.named.as_ref().map(|json| json.as_str().to_owned());
             let brings_back = op.brings_back.as_ref().map(|json| json.as_str().to_owned());
-            let left = (op.cleared.clone(), op.dropped.clone(), op.emptied, given, brings_back);
+            let left = (op.cleared.clone(), op.emptied, named, brings_back);
             (op.place, op.kind, op.edited_at.to_bits(), op.dead, left, raised)
         })
         .collect();

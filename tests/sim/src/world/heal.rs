@@ -261,10 +261,6 @@ impl World {
 fn parked_for_a_person(book: &Book) -> Result<BTreeSet<OpId>, Broken> {
     let unreadable = |error: String| Broken::new("S1", error);
     let snapshot = book.snapshot().map_err(|error| unreadable(format!("{error:?}")))?;
-    let state = snapshot.state().map_err(|error| unreadable(format!("{error:?}")))?;
-    let parked = state.parks.iter().filter_map(|(scope, code)| match scope {
-        ParkScope::Op(op) => ParkReason::of(scope, code).is_for_a_person().then_some(*op),
-        _ => None,
-    });
-    Ok(parked.collect())
+    let parked = snapshot.parked_ops().map_err(|error| unreadable(format!("{error:?}")))?.into_iter();
+    Ok(parked.filter(|(_, code)| ParkReason::of_op(code).is_for_a_person()).map(|(op, _)| op).collect())
 }

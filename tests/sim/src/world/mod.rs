@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{EntityType, Error, Fields, Mutation, OpId, RecordKey, Seq, Written};
+use fieldbook::{EntityType, Error, Fields, Mutation, MutationFields, OpId, RecordKey, Seq, Written};
 use serde_json::Value;
 
 use crate::action::{Action, Edit, Kind, Setup};
@@ -269,7 +269,11 @@ impl World {
             let image = images.entry(key.clone()).or_insert_with(|| device.model.visible(&key));
             let mutation = mutation(key, edit, image.is_some());
             valid &= image.is_some() != (mutation.kind == fieldbook::OpKind::Create);
-            let after = changed(image.clone(), mutation.kind, &mutation.fields.clone().into_map());
+            let after = changed(
+                image.clone(),
+                mutation.kind,
+                &mutation.fields.to_fields().unwrap_or_default().into_map(),
+            );
             changes += usize::from(after != *image || mutation.kind == fieldbook::OpKind::Create);
             *image = after;
             mutations.push(mutation);
@@ -345,6 +349,11 @@ fn key(entity: &str, id: usize) -> Result<RecordKey, Broken> {
 
 fn mutation(key: RecordKey, edit: &Edit, is_there: bool) -> Mutation {
     let fields: Fields = edit.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    // Some apps have values, some have text; what comes of them is to be the same.
+    let fields = match fields.checked() {
+        Ok(json) if edit.record.is_multiple_of(2) => MutationFields::from(json),
+        _ => fields.into(),
+    };
     match edit.kind {
         Kind::Create => Mutation::create(key, fields),
         Kind::Update => Mutation::update(key, fields),

@@ -107,7 +107,10 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
             format!("op {} of {} is neither planned nor held", op.place, op.key)
         })?;
     }
-    Ok(())
+    let passed_over = book.passed_over();
+    ensure(passed_over.is_none(), "L3", || {
+        format!("the queue of what is ready passes {passed_over:?} over, though a whole plan would send it")
+    })
 }
 
 /// S11: whatever the server did up to a cursor is taken in, or kept aside. Of a life of the server that the device has not

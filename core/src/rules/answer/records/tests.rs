@@ -135,7 +135,9 @@ fn a_unit_of_one_record_whose_last_write_the_server_has_is_acked_by_the_page_tha
 fn a_transaction_waits_for_its_outcome_which_tells_of_all_its_records() {
     let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
     let other = desk.units.remove(&unit_id(2)).unwrap();
-    desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
+    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
+    unit.changes.extend(other.changes);
+    unit.records.extend(other.records);
     let sent = desk.row("a").tail[0].clone();
     let told = Change { op: sent.op, edited_at: sent.edited_at, ..theirs("a", 2, json!({"n": 0})) };
     let answered = desk.take(Vec::new(), vec![told]);
@@ -146,7 +148,9 @@ fn a_transaction_waits_for_its_outcome_which_tells_of_all_its_records() {
 fn a_record_of_a_dissolved_transaction_is_judged_though_another_one_was_stale() {
     let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
     let other = desk.units.remove(&unit_id(2)).unwrap();
-    desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
+    let unit = desk.units.get_mut(&unit_id(1)).unwrap();
+    unit.changes.extend(other.changes);
+    unit.records.extend(other.records);
     let stale = stale(theirs("a", 3, json!({"n": 0})));
     let answered = desk.take(stale, vec![theirs("b", 4, json!({"n": "theirs"}))]);
     let (conflict, base) = conflict(answered);
@@ -159,7 +163,9 @@ fn a_record_of_a_dissolved_transaction_is_judged_though_only_an_earlier_page_had
     let judged = |has_news: bool| {
         let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);
         let other = desk.units.remove(&unit_id(2)).unwrap();
-        desk.units.get_mut(&unit_id(1)).unwrap().changes.extend(other.changes);
+        let unit = desk.units.get_mut(&unit_id(1)).unwrap();
+        unit.changes.extend(other.changes);
+        unit.records.extend(other.records);
         if has_news {
             told_before(&mut desk, "b", 4, &json!("theirs"));
         }

@@ -55,11 +55,11 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
     for (number, (said, after, standing, kind)) in (1..).zip(ours) {
         time += after;
         let standings = [
-            Standing::Waits,
-            Standing::Dead,
-            Standing::SentBack(0, false),
-            Standing::SentBack(0, true),
-            Standing::Unanswered,
+            (Standing::Waits, false),
+            (Standing::Dead, false),
+            (Standing::Waits, true),
+            (Standing::Dead, true),
+            (Standing::Unanswered, false),
         ];
         let deletion = ops.last().filter(|last| last.tail.deletes()).map(|last| last.tail.writes.stamp);
         let kind = match (kind, deletion) {
@@ -78,10 +78,11 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
         let cleared = if sets_all { known } else { Vec::new() };
         let edited_at = Hlc::from_bits(time);
         let pending = Pending::new(op_id(number), place(number), kind, edited_at);
-        let standing = standings[*standing];
-        let pending = Pending { dead: standing.is_dead(), cleared, cleared_at: deletion, ..pending };
+        let (standing, is_back) = standings[*standing];
+        let pending = Pending { dead: standing == Standing::Dead, cleared, cleared_at: deletion, ..pending };
         let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
-        ops.push(Op { tail: TailOp::new(pending, content).unwrap(), standing });
+        let since = is_back.then(|| before.clone());
+        ops.push(Op { tail: TailOp::new(pending, content).unwrap(), standing, since });
     }
     ops
 }
@@ -99,7 +100,7 @@ proptest! {
         if let Some(time) = deletion {
             after.join(&Writes { does: crate::record::Does::Deletes, stamp: at(time, 98), fields: BTreeMap::new(), brings_back: None });
         }
-        let mut taken = Taken::new(&rules, waiting(&before, &ours), before.clone(), vec![before]);
+        let mut taken = Taken::new(&rules, waiting(&before, &ours), before.clone());
         let first = taken.take(after.clone());
         let visible = taken.visible();
         prop_assert_eq!(taken.take(after), Vec::<String>::new(), "after {:?}", first);
@@ -114,7 +115,7 @@ proptest! {
         let rules = EntityRules::default();
         let before = server("a=0@1 b=0@1");
         let all = before.with(&theirs);
-        let mut taken = Taken::new(&rules, waiting(&before, &ours), before.clone(), Vec::new());
+        let mut taken = Taken::new(&rules, waiting(&before, &ours), before.clone());
         let mut at_server = before.clone();
         for (number, told) in order.into_iter().zip(told) {
             if let Some(writes) = theirs.get(number) {

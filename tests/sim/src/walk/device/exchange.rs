@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, ParkScope};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::View;
@@ -15,6 +15,7 @@ use fieldbook_core::rules::failure::{freed, refutes};
 use fieldbook_core::rules::freeze::{freeze, thaw};
 use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::news::{News, drop_late_cursors, ends_rereading, is_news, keep_news};
+use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
 use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
 use fieldbook_core::rules::restore::{bring_back, offer, offer_missing};
@@ -151,14 +152,7 @@ impl Device {
 
     /// Appends decisions that are not decided already.
     fn decide(&mut self, moment: Moment<'_>, decisions: Vec<Decision>) -> Result<(), Broken> {
-        let parks = &self.tables.state.parks;
-        let is_parked = |scope: &ParkScope| parks.iter().any(|(parked, _)| parked == scope);
-        let is_news = |decision: &Decision| match decision {
-            Decision::Parked { scope, .. } => !is_parked(scope),
-            Decision::Unparked { scope } => is_parked(scope),
-            _ => true,
-        };
-        let news: Vec<_> = decisions.into_iter().filter(is_news).collect();
+        let news = only_news(&self.tables.state, &self.tail, decisions);
         if news.is_empty() {
             return Ok(());
         }
@@ -240,9 +234,9 @@ impl Job<'_> {
         }
         let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
         for (number, draft) in drafts.into_iter().enumerate() {
-            draft.check().map_err(|error| Broken::unsound(&error))?;
+            let checked = draft.checked().map_err(|error| Broken::unsound(&error))?;
             let hlc = if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };
-            self.append(draft, hlc)?;
+            self.append(checked.into(), hlc)?;
         }
         self.offer_again(reoffers, read_to_end)?;
         Ok(passed_over)

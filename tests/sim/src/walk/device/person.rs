@@ -107,7 +107,7 @@ impl Device {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
             let letter = job.device.tables.dead_letters.get(&op).cloned();
-            let again = retry(&job.device.tail, Stopped::default(), vec![(op, letter)]);
+            let again = retry(&job.device.tail, &Stopped::default(), vec![(op, letter)]);
             let decisions = again.map_err(|error| Broken::unsound(&error))?;
             job.decide(Verb::Retry, decisions, Items::default())
         })
@@ -118,7 +118,7 @@ impl Device {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
             let (tail, stopped) = (&job.device.tail, Stopped::default());
-            let found = given_up(tail, &BTreeSet::new(), stopped, &[op], |_, _| Ok::<_, NotPossible>(None));
+            let found = given_up(tail, &BTreeSet::new(), &stopped, &[op], |_, _| Ok::<_, NotPossible>(None));
             let found = found.map_err(|error| Broken::unsound(&error))?;
             let rows: BTreeMap<_, _> = found.iter().map(|op| (op.key.clone(), job.row(&op.key))).collect();
             let decisions = discard(&found, &rows, |place| tail.unit_of(place).is_some());

@@ -206,8 +206,8 @@ pub(super) fn open_conflicts(device: &Device) -> impl Iterator<Item = &ConflictR
 
 /// Returns whether an op waits for a person's word: a dead letter, or one that was parked.
 pub(super) fn waits_for_person(device: &Device, place: OpPlace) -> bool {
-    let parked = |op| device.tables.state.parks.iter().any(|(scope, _)| *scope == ParkScope::Op(op));
-    device.tail.is_dead(place) || device.tail.op(place).is_some_and(|row| parked(row.op))
+    device.tail.is_dead(place)
+        || device.tail.op(place).is_some_and(|row| device.tail.park_of(&row.op).is_some())
 }
 
 /// Returns what is on record at a device, in words.

@@ -118,6 +118,11 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
         told.number(scope);
         told.text(code);
     }
+    told.count(device.tables.parked_ops.len());
+    for (op, row) in &device.tables.parked_ops {
+        told.op(op);
+        told.text(&row.code);
+    }
     told.flag(device.heard.is_some());
     for row in device.tables.cursors.values() {
         told.cursor(&row.cursor);
@@ -136,7 +141,6 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
 
 fn park(scope: &ParkScope) -> u64 {
     match scope {
-        ParkScope::Op(op) => op.as_bytes().last().copied().unwrap_or(0).into(),
         ParkScope::Server(_, epoch) => 1_000 + u64::from(epoch.as_bytes().first().copied().unwrap_or(0)),
         _ => 2_000,
     }
@@ -173,9 +177,8 @@ fn of_pending(told: &mut Told, content: Option<&OpContent>, pending: &Pending) {
     told.flag(pending.dead);
     told.names(pending.cleared.iter());
     told.edit(pending.cleared_at);
-    told.names(pending.dropped.iter());
     told.flag(pending.emptied);
-    told.json(pending.given.as_ref());
+    told.json(pending.named.as_ref());
     told.count(pending.raised.len());
     for (name, edited_at) in &pending.raised {
         told.text(name);
@@ -196,12 +199,12 @@ fn of_pending(told: &mut Told, content: Option<&OpContent>, pending: &Pending) {
 fn of_unit_row(told: &mut Told, device: &Device, id: UnitId, unit: &UnitRow) {
     told.unit(id);
     told.count(unit.changes.len());
-    for change in &unit.changes {
+    for (change, record) in unit.changes.iter().zip(&unit.records) {
         told.text(change.key.id.as_str());
         told.number(change.kind as u64);
         change.ops.iter().for_each(|op| told.op(&op.id));
         told.version(change.base);
-        of_sent_for(told, &change.sent_for);
+        of_confirmed(told, record.as_ref());
         told.stamp(change.edited_at);
         told.writes(&change.older);
         let fields = match change.fields {

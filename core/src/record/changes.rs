@@ -1,23 +1,20 @@
-//! A planned change as writes, and what the server's record is once it took them.
+//! Changes of a record: those that we send, as writes, and those that the server tells, as registers.
 //!
 //! Invariants:
 //! 1. A change that was accepted on its base makes here what it makes at the server: the same join.
+//! 2. A whole row replaces what was known; a part leaves the fields that it does not name.
 //!
 //! What it is not: how ops become a change ([`crate::rules::coalesce`]).
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
-use super::registers::{Does, Register, Registers, Writes};
+use super::registers::{Does, Registers, Writes, with_stamp};
 use super::stamp::{EditStamp, FieldWrites};
-use crate::fields::Fields;
+use crate::entry::PlannedChange;
+use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::numbers::Version;
 use crate::op::OpKind;
-use crate::protocol::UnitChange;
-use crate::rows::UnitChangeRow;
+use crate::protocol::{Change, UnitChange};
 
-impl UnitChangeRow {
+impl PlannedChange {
     /// Returns the stamp that its fields have unless they are among the older ones: that of the last of its ops.
     pub fn stamp(&self) -> EditStamp {
         let op = self.ops.last().map_or(EditStamp::NEVER.op, |op| op.id);
@@ -30,7 +27,7 @@ impl UnitChangeRow {
         if self.base.is_none_or(|base| base == Version::default()) {
             *record = Registers::default();
         }
-        let writes = written(record, self.kind, self.stamp(), &self.older, fields);
+        let writes = record.written(self.kind, self.stamp(), &self.older, fields.into_map());
         record.join(&writes);
     }
 }
@@ -38,40 +35,72 @@ impl UnitChangeRow {
 impl Registers {
     /// Joins a change as it is sent, given its fields.
     pub fn join_sent(&mut self, change: &UnitChange, fields: Fields) {
-        let writes = written(self, change.kind, change.stamp(), &change.older, fields);
+        let writes = self.written(change.kind, change.stamp(), &change.older, fields.into_map());
         self.join(&writes);
     }
 }
 
-fn written(
-    record: &Registers,
-    kind: OpKind,
-    own: EditStamp,
-    older: &[FieldWrites],
-    fields: Fields,
-) -> Writes {
-    let mut written: BTreeMap<String, Register> = BTreeMap::new();
-    if kind == OpKind::Replace {
-        let null = || Register { value: Value::Null, stamp: own };
-        written.extend(record.fields.keys().map(|name| (name.clone(), null())));
-    }
-    written.extend(fields.into_map().into_iter().map(|(name, value)| (name, Register { value, stamp: own })));
-    for writes in older {
-        for name in &writes.fields {
-            if let Some(field) = written.get_mut(name) {
-                field.stamp = writes.stamp();
+impl<V: Clone + Default + PartialEq> Registers<V> {
+    /// Returns what a change writes to this record.
+    pub fn written(
+        &self,
+        kind: OpKind,
+        own: EditStamp,
+        older: &[FieldWrites],
+        fields: impl IntoIterator<Item = (String, V)>,
+    ) -> Writes<V> {
+        // A replace takes away what it does not name.
+        let others = self.fields.keys().filter(|_| kind == OpKind::Replace);
+        let mut written = with_stamp(others.map(|name| (name.clone(), V::default())), own);
+        written.extend(with_stamp(fields, own));
+        // The first that names a field counts.
+        for writes in older.iter().rev() {
+            for name in &writes.fields {
+                if let Some(field) = written.get_mut(name) {
+                    field.stamp = writes.stamp();
+                }
             }
         }
+        let does = match kind {
+            OpKind::Delete => Does::Deletes,
+            OpKind::Create => Does::Creates,
+            OpKind::Update | OpKind::Replace => Does::Edits,
+        };
+        // Of a record that is there only fields are written, so that none may have the stamp of the change.
+        let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
+        let stamp = if kind == OpKind::Delete || !self.is_live() { own } else { of_fields() };
+        Writes { does, stamp, fields: written, brings_back: None }
     }
-    let does = match kind {
-        OpKind::Delete => Does::Deletes,
-        OpKind::Create => Does::Creates,
-        OpKind::Update | OpKind::Replace => Does::Edits,
-    };
-    // Of a record that is there only fields are written, so that none may have the stamp of the change.
-    let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
-    let stamp = if kind == OpKind::Delete || !record.is_live() { own } else { of_fields() };
-    Writes { does, stamp, fields: written, brings_back: None }
+}
+
+impl Change {
+    /// Returns what a record is once the server told this of it.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if the fields do not read.
+    pub fn onto(&self, before: &Registers) -> Result<Registers, InvalidFields> {
+        let fields = self.fields.as_ref().map(FieldsJson::to_fields).transpose()?.unwrap_or_default();
+        let told = || Registers::of(self.stamp(), &self.older, self.floor, fields.into_image().into_map());
+        Ok(match (self.deleted, self.partial) {
+            (true, _) => Registers::deleted(self.stamp()),
+            (false, true) => before.told_in_part(told()),
+            (false, false) => told(),
+        })
+    }
+}
+
+impl Registers {
+    /// Returns these with what a part of the record says in place of their own.
+    #[must_use]
+    pub fn told_in_part(&self, mut told: Self) -> Self {
+        if self.is_live() {
+            told.floor = told.floor.max(self.floor);
+            for (name, field) in &self.fields {
+                told.fields.entry(name.clone()).or_insert_with(|| field.clone());
+            }
+        }
+        told
+    }
 }
 
 #[cfg(test)]
@@ -80,17 +109,15 @@ mod tests {
 
     use super::*;
     use crate::entry::FieldsSource;
-    use crate::record::SentFor;
     use crate::record::test_ops::{deleted, fields, op_id, planned, there};
     use crate::time::Hlc;
 
-    fn change(kind: OpKind, older: Vec<FieldWrites>) -> UnitChangeRow {
-        UnitChangeRow {
+    fn change(kind: OpKind, older: Vec<FieldWrites>) -> PlannedChange {
+        PlannedChange {
             key: crate::names::RecordKey::parse("lead", "1").unwrap(),
             kind,
             ops: vec![planned(1), planned(2)],
             base: Some(Version::new(1)),
-            sent_for: SentFor { version: None, record: None },
             edited_at: Hlc::from_bits(7),
             older,
             schema_version: 1,
@@ -117,7 +144,7 @@ mod tests {
     fn what_was_accepted_for_no_version_met_no_record_whatever_a_former_life_of_the_server_had() {
         for base in [None, Some(Version::default())] {
             let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 50)]);
-            let create = UnitChangeRow { base, ..change(OpKind::Create, Vec::new()) };
+            let create = PlannedChange { base, ..change(OpKind::Create, Vec::new()) };
             create.join_into(&mut record, fields(json!({"a": 2})));
             assert_eq!((record.image(), record.stamp), (Some(fields(json!({"a": 2}))), stamp(7, 2)));
         }

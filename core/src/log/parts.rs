@@ -1,0 +1,144 @@
+//! Verifying in parts, on two threads: nothing in a part waits for another one.
+//!
+//! ```text
+//!   entries   1 ··· 8,192 │ 8,193 ··· 16,384 │ 16,385 ···
+//!   thread        one     │      other       │    one
+//!   begins at    zero     │ the hash that    │ the hash that
+//!                         │ 8,192 carries    │ 16,384 carries
+//! ```
+//!
+//! Each part begins at the hash that the entry before it carries, which the part before confirms. So if every part holds, the whole
+//! does. Else the first damage of the first part that has one is the first of all: up to there every part began at a hash that holds.
+//!
+//! What it is not: another check. Each entry is checked by the same steps as in [`super::verify`].
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use redb::ReadableTable;
+
+use super::entries::Head;
+use super::error::{StoreError, guarded};
+use super::verify::{Damage, DamageKind, READING, Verified, Walk, verify, walk_on};
+use crate::entry::frame::Frame;
+use crate::numbers::Seq;
+
+/// How many entries a part has where nothing else is wanted: about a hundredth of a second's work, and few enough that both threads
+/// end at about the same time.
+pub const PART_ENTRIES: NonZeroU64 = NonZeroU64::new(8_192).unwrap();
+const THREADS: u64 = 2;
+
+/// Verifies a whole log as [`super::verify`] does, in parts of so many entries, with two threads if there is more than one part.
+/// `on_progress` hears the number of entries done, part by part.
+///
+/// # Errors
+/// [`Damage`] for the first entry that is not as it was sealed.
+pub fn verify_in_parts<T>(
+    table: &T,
+    part: NonZeroU64,
+    mut on_progress: impl FnMut(u64),
+) -> Result<Verified, Damage>
+where
+    T: ReadableTable<u64, &'static [u8]> + Sync,
+{
+    let part = part.get();
+    let last = guarded(|| {
+        let last = table.last().map_err(StoreError::during(READING))?;
+        Ok::<_, StoreError>(last.map_or(0, |(seq, _)| seq.value()))
+    });
+    let parts = match last {
+        Ok(last) if last > part => last.div_ceil(part),
+        // Too short to share, or too damaged to know.
+        _ => return verify(table, on_progress),
+    };
+    let verified = thread::scope(|scope| {
+        let (results, found) = channel();
+        for first in 0..THREADS {
+            let results = results.clone();
+            let numbers = (first..parts).filter(move |number| number % THREADS == first);
+            scope.spawn(move || verify_some(table, part, numbers, &results));
+        }
+        drop(results);
+        joined(&found, &mut on_progress)
+    });
+    match verified {
+        // What the engine makes of a damaged page depends on how it comes to it.
+        Err(Damage { kind: DamageKind::Unreadable { .. }, .. }) => verify(table, on_progress),
+        verified => verified,
+    }
+}
+
+/// A part's number, and what came of it.
+type Results = (u64, Result<Verified, Damage>);
+
+/// Verifies the parts of one thread, until one is damaged or nobody wants to hear of them.
+// Never inlined, so that a profiler knows the thread by this name.
+#[inline(never)]
+fn verify_some(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    part: u64,
+    numbers: impl Iterator<Item = u64>,
+    results: &Sender<Results>,
+) {
+    for number in numbers {
+        let verified = verify_part(table, number * part, part);
+        let goes_on = verified.is_ok();
+        if results.send((number, verified)).is_err() || !goes_on {
+            return;
+        }
+    }
+}
+
+/// Adds the parts up in their order, to the first damage.
+fn joined(found: &Receiver<Results>, on_progress: &mut impl FnMut(u64)) -> Result<Verified, Damage> {
+    let mut done = Verified::default();
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    for (number, verified) in found {
+        early.insert(number, verified);
+        while let Some(verified) = early.remove(&next) {
+            let Verified { entries, erased_items, head } = verified?;
+            done.entries += entries;
+            done.erased_items += erased_items;
+            done.head = head;
+            next += 1;
+            on_progress(done.entries);
+        }
+    }
+    Ok(done)
+}
+
+/// Verifies the entries after a place, so many of them.
+fn verify_part(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    after: u64,
+    most: u64,
+) -> Result<Verified, Damage> {
+    let mut walk = Walk::default();
+    if after > 0 {
+        // If that does not read, the part before has the damage that counts.
+        let before = guarded(|| head_at(table, Seq::new(after))).map_err(|error| walk.unreadable(error))?;
+        walk.done.head = Some(before);
+    }
+    // Whatever stands before the first entry is looked at as well.
+    let from = if after > 0 { after + 1 } else { 0 };
+    let rows = guarded(|| table.range(from..).map_err(StoreError::during(READING)));
+    let mut rows = rows.map_err(|error: StoreError| walk.unreadable(error))?;
+    // A gap at the end of the part shows at the row behind it.
+    while walk.done.entries < most
+        && guarded(|| Ok(walk_on(&mut rows, &mut walk)))
+            .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
+    {}
+    Ok(walk.done)
+}
+
+/// Returns what the entry at a place says of itself, for what follows it.
+fn head_at(table: &impl ReadableTable<u64, &'static [u8]>, seq: Seq) -> Result<Head, StoreError> {
+    let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
+    let stored = stored.ok_or_else(|| StoreError::corrupt("an entry is missing", seq, "there is none"))?;
+    let Frame { header, hash, .. } =
+        Frame::parse(stored.value()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
+    Ok(Head { seq, hash, hlc: header.hlc, epoch: header.epoch })
+}

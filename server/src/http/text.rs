@@ -1,0 +1,98 @@
+//! The text of an answer, written as its page is read: no change of the page is kept beside its text.
+//!
+//! The changes come first, since what an answer says beside them is known after the last one. The order of members means nothing.
+
+use fieldbook_core::protocol::{Change, ExchangeAnswer};
+
+/// A text that is being written.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    bytes: Vec<u8>,
+    /// How many changes are in it.
+    pub(super) changes: usize,
+    failed: Option<serde_json::Error>,
+}
+
+impl Text {
+    /// Writes a change behind those before it.
+    pub(super) fn add(&mut self, change: &Change) {
+        let before: &[u8] = if self.changes == 0 { br#"{"changes":["# } else { b"," };
+        self.bytes.extend_from_slice(before);
+        self.changes += 1;
+        if let Err(error) = serde_json::to_writer(&mut self.bytes, change) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Writes what the answer says beside the changes, and returns the whole.
+    ///
+    /// # Errors
+    /// If something of it has no text.
+    pub(super) fn end(mut self, answer: &ExchangeAnswer) -> Result<Vec<u8>, serde_json::Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if self.changes == 0 {
+            return serde_json::to_vec(answer);
+        }
+        self.bytes.extend_from_slice(b"],");
+        let at = self.bytes.len();
+        serde_json::to_writer(&mut self.bytes, answer)?;
+        // Its opening brace stands where the changes have theirs.
+        self.bytes.remove(at);
+        Ok(self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fieldbook_core::protocol::{MARKER, PROTOCOL, SetAside};
+    use fieldbook_core::{
+        Cursor, FieldsJson, Hlc, OpId, RequestId, ServerEpoch, ServerId, Version, WallTime,
+    };
+
+    fn change(number: u64) -> Change {
+        Change {
+            key: format!("lead/{number}").parse().unwrap(),
+            version: Version::new(number + 1),
+            edited_at: Hlc::from_bits(number),
+            op: OpId::from_bytes([9; 16]),
+            older: Vec::new(),
+            floor: None,
+            deleted: number == 1,
+            partial: false,
+            fields: (number != 1).then(|| FieldsJson::parse(r#"{"a":[1,"}],"]}"#).unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_written_change_by_change_reads_as_one_that_is_written_whole() {
+        let id = [1; 16];
+        for count in 0..3 {
+            let changes: Vec<_> = (0..count).map(change).collect();
+            let answer = ExchangeAnswer {
+                marker: MARKER.to_owned(),
+                protocol: PROTOCOL,
+                request: RequestId::from_bytes(id),
+                server: ServerId::from_bytes(id),
+                server_epoch: ServerEpoch::from_bytes(id),
+                tenant: None,
+                server_time: WallTime::from_milliseconds(7),
+                outcomes: Vec::new(),
+                changes: Vec::new(),
+                cursors: [("lead".parse().unwrap(), Cursor::new(vec![1]).unwrap())].into(),
+                others: None,
+                more: true,
+                receipt: None,
+                forked: None,
+                set_aside: SetAside::default(),
+            };
+            let mut text = Text::default();
+            changes.iter().for_each(|change| text.add(change));
+            let bytes = text.end(&answer).unwrap();
+            let read: ExchangeAnswer = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(read, ExchangeAnswer { changes, ..answer });
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A record as it is copied, listed, lent, and copied out with others in one piece: four ways to read the same.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::{Server, TestClock, book, fields, key, sync};
+use fieldbook::{Book, EntityType, Record, RecordId, RecordRef};
+use serde_json::json;
+
+/// What there is to compare of a record, however it was read.
+type Seen = (String, String, Option<u64>, usize, bool);
+
+fn of_record(record: &Record) -> Seen {
+    let version = record.version.map(|version| version.number());
+    (
+        record.key.to_string(),
+        record.json.as_str().to_owned(),
+        version,
+        record.pending,
+        record.synced_at.is_some(),
+    )
+}
+
+fn of_lent(record: RecordRef<'_>) -> Seen {
+    let version = record.version.map(|version| version.number());
+    (record.key().to_string(), record.json.to_owned(), version, record.pending, record.synced_at.is_some())
+}
+
+/// A book with records that wait, that the server knows, that are both, that are deleted here, and of another type.
+fn mixed() -> Book {
+    let clock = TestClock::starting();
+    let (server, ann) = (Server::new(&clock), book("ann", &clock));
+    for id in ["lead/1", "lead/2", "lead/3", "lead/4", "lea/9", "leads/0"] {
+        ann.create(key(id), fields(json!({"name": "Zoë", "id": id}))).unwrap();
+    }
+    clock.advance(10_000);
+    sync(&ann, &server);
+    ann.update(key("lead/2"), fields(json!({"name": null, "more": [1, "\n"]}))).unwrap();
+    ann.delete(key("lead/3")).unwrap();
+    ann.create(key("lead/5"), fields(json!({}))).unwrap();
+    ann
+}
+
+#[test]
+fn every_way_to_read_tells_the_same() {
+    let (ann, lead) = (mixed(), EntityType::parse("lead").unwrap());
+    let listed: Vec<_> = ann.list(&lead, None, 10).unwrap().items.iter().map(of_record).collect();
+    let ids: Vec<_> = listed.iter().map(|(id, ..)| id.as_str()).collect();
+    assert_eq!(ids, ["lead/1", "lead/2", "lead/4", "lead/5"]);
+    assert_eq!(
+        listed[1],
+        ("lead/2".to_owned(), r#"{"id":"lead/2","more":[1,"\n"]}"#.to_owned(), listed[1].2, 1, true)
+    );
+    assert_eq!(listed[3], ("lead/5".to_owned(), "{}".to_owned(), None, 1, false));
+
+    let page = ann.page(&lead, None, 10).unwrap();
+    assert_eq!((page.len(), page.is_empty(), &page.next), (4, false, &None));
+    assert_eq!(page.iter().map(of_lent).collect::<Vec<_>>(), listed);
+    assert_eq!(page.get(1).map(of_lent).as_ref(), listed.get(1));
+    assert_eq!(page.get(4), None);
+
+    let mut scanned = Vec::new();
+    ann.scan(&lead, None, |record| {
+        scanned.push(of_lent(record));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(scanned, listed);
+
+    for seen in &listed {
+        let key = key(&seen.0);
+        assert_eq!(ann.get_record(&key).unwrap().as_ref().map(of_record).as_ref(), Some(seen));
+        assert_eq!(ann.with_record(&key, of_lent).unwrap().as_ref(), Some(seen));
+    }
+    for gone in ["lead/3", "lead/6"] {
+        assert_eq!(ann.with_record(&key(gone), of_lent).unwrap(), None);
+        assert_eq!(ann.get_record(&key(gone)).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_page_and_a_scan_go_on_behind_any_id_as_a_list_does() {
+    let (ann, lead) = (mixed(), EntityType::parse("lead").unwrap());
+    for after in [None, Some("0"), Some("2"), Some("3"), Some("5"), Some("x")] {
+        let after = after.map(|id| RecordId::parse(id).unwrap());
+        for limit in 0..6 {
+            let listed = ann.list(&lead, after.as_ref(), limit).unwrap();
+            let page = ann.page(&lead, after.as_ref(), limit).unwrap();
+            let seen: Vec<_> = listed.items.iter().map(of_record).collect();
+            assert_eq!(page.iter().map(of_lent).collect::<Vec<_>>(), seen);
+            assert_eq!(page.next, listed.next);
+            let mut scanned = 0;
+            ann.scan(&lead, after.as_ref(), |_| {
+                scanned += 1;
+                if scanned < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .unwrap();
+            let whole = ann.list(&lead, after.as_ref(), usize::MAX).unwrap().items.len();
+            assert_eq!(scanned, whole.min(limit.max(1)), "it breaks off with the record that was enough");
+        }
+    }
+}
+
+#[test]
+fn a_type_that_does_not_fit_says_of_which_record() {
+    let ann = mixed();
+    let error = ann.with_record(&key("lead/1"), |record| record.to::<Vec<u8>>()).unwrap();
+    assert!(error.unwrap().unwrap_err().to_string().starts_with("lead/1 does not fit"));
+}

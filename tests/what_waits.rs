@@ -1,0 +1,214 @@
+//! What something costs must follow what it is about, not what waits beside it. Work is counted as allocations, which are the same in
+//! each run: nearly every row, op and name that is looked at makes some.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use std::alloc::System;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Server, TestClock, fields, key, options, sync, sync_with};
+use fieldbook::protocol::{ExchangeRequest, Outcome};
+use fieldbook::{
+    Actor, Ask, Book, EntityRules, EntityType, FnRemote, Mutation, Next, Policy, RecordStatus, Schema,
+};
+use serde_json::json;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The tests of this file take turns, since what one allocates is counted for all.
+static TURN: Mutex<()> = Mutex::new(());
+
+const FEW: usize = 300;
+const MANY: usize = 10 * FEW;
+
+/// Returns how many allocations something makes.
+fn work<T>(what: impl FnOnce() -> T) -> (usize, T) {
+    let region = Region::new(ALLOCATOR);
+    let made = what();
+    (region.change().allocations, made)
+}
+
+/// Asserts that each of some things costs beside many what it costs beside few, within a tenth and a page of the storage.
+#[track_caller]
+fn assert_flat(few: &[(&'static str, usize)], many: &[(&'static str, usize)]) {
+    let grows = few.iter().zip(many).filter(|((_, few), (_, many))| *many > few + few / 10 + 40);
+    let grows: Vec<_> = grows.map(|((what, few), (_, many))| (what, few, many)).collect();
+    assert!(grows.is_empty(), "allocations beside {FEW} and beside {MANY}: {grows:?}");
+}
+
+fn rules() -> EntityRules {
+    EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() }
+}
+
+fn open(name: &str, clock: &Arc<TestClock>, schema: Schema) -> Book {
+    let options = options(name, clock).schema(schema);
+    Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
+}
+
+/// Creates records of a type, a thousand in a commit.
+fn create(book: &Book, entity: &str, count: usize) {
+    let mutations: Vec<_> = (0..count)
+        .map(|number| Mutation::create(key(&format!("{entity}/{number:06}")), fields(json!({"name": "x"}))))
+        .collect();
+    mutations.chunks(1_000).for_each(|some| drop(book.import(some.to_vec()).unwrap()));
+}
+
+fn ask() -> Ask {
+    Ask { first: true, push: true, pull: true, batch_ops: 20, batch_bytes: 1 << 20, page_limit: 0 }
+}
+
+fn request(book: &Book) -> ExchangeRequest {
+    match book.prepare(&ask()).unwrap() {
+        Next::Exchange(request) => request,
+        Next::Idle { .. } => panic!("there is something to send"),
+    }
+}
+
+/// What a few things cost of a record that has nothing to do with what waits.
+fn everyday(book: &Book, server: &Server) -> Vec<(&'static str, usize)> {
+    book.create(key("lead/z"), fields(json!({"name": "x"}))).unwrap();
+    // An exchange claims at most 1,000 entries of the log: it has to have caught up.
+    for number in 0..16 {
+        sync(book, server);
+        book.update(key("lead/z"), fields(json!({"number": number}))).unwrap();
+    }
+    sync(book, server);
+    let (write, _) = work(|| book.update(key("lead/z"), fields(json!({"name": "y"}))).unwrap());
+    let (read, _) = work(|| book.get_record(&key("lead/z")).unwrap());
+    let (status, _) = work(|| book.status());
+    let (record, stands) = work(|| book.record_status(&key("lead/z")).unwrap());
+    assert_eq!(stands, RecordStatus::Pending);
+    let (explain, _) = work(|| book.explain(&key("lead/z")).unwrap());
+    let (prepare, request) = work(|| request(book));
+    assert_eq!(request.units.len(), 1);
+    let answer = server.answer(&request);
+    let (take, _) = work(|| book.take(&request, answer).unwrap());
+    vec![
+        ("a write", write),
+        ("a read", read),
+        ("the status", status),
+        ("where a record stands", record),
+        ("an explanation", explain),
+        ("planning an exchange of one op", prepare),
+        ("taking its answer", take),
+    ]
+}
+
+/// 100,000 ops that waited behind two priorities were all judged and sorted for each exchange.
+#[test]
+fn an_exchange_looks_at_its_batch_however_many_ops_wait_and_whatever_their_priorities() {
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for priority in [0, 5] {
+        let cost = |waiting| {
+            let clock = TestClock::starting();
+            let urgent = EntityRules { priority, ..rules() };
+            let schema = Schema::open(rules()).declare(EntityType::parse("note").unwrap(), urgent);
+            let (book, server) = (open("ann", &clock, schema), Server::new(&clock));
+            create(&book, "lead", waiting);
+            create(&book, "note", 40);
+            let first = request(&book);
+            let types: Vec<_> =
+                first.units[0].changes.iter().map(|change| change.key.entity.as_str()).collect();
+            assert_eq!(types, [if priority > 0 { "note" } else { "lead" }]);
+            book.take(&first, server.answer(&first)).unwrap();
+            let (prepare, request) = work(|| request(&book));
+            let answer = server.answer(&request);
+            vec![
+                ("preparing", prepare),
+                ("taking the answer", work(|| book.take(&request, answer).unwrap()).0),
+            ]
+        };
+        assert_flat(&cost(FEW), &cost(MANY));
+    }
+    drop(turn);
+}
+
+#[test]
+fn what_other_actors_left_costs_nobody_else_anything() {
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cost = |waiting| {
+        let clock = TestClock::starting();
+        let (book, server) = (open("ann", &clock, Schema::open(rules())), Server::new(&clock));
+        create(&book, "lead", waiting);
+        book.act_as(Actor::parse("ben").unwrap());
+        everyday(&book, &server)
+    };
+    assert_flat(&cost(FEW), &cost(MANY));
+    drop(turn);
+}
+
+/// With 10,000 of them a write took 10 ms and an exchange 240, and finding them 16 s.
+#[test]
+fn open_conflicts_cost_only_who_looks_at_them() {
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cost = |conflicts| {
+        let clock = TestClock::starting();
+        let manual = || Schema::open(EntityRules { policy: Policy::Manual, ..rules() });
+        let (ann, ben, server) =
+            (open("ann", &clock, manual()), open("ben", &clock, manual()), Server::new(&clock));
+        create(&ann, "lead", conflicts);
+        sync(&ann, &server);
+        sync(&ben, &server);
+        for book in [&ben, &ann] {
+            let name = book.actor().to_string();
+            let mutations = (0..conflicts).map(|number| {
+                Mutation::update(key(&format!("lead/{number:06}")), fields(json!({"name": name})))
+            });
+            drop(book.import(mutations.collect()).unwrap());
+        }
+        sync(&ben, &server);
+        let (found, _) = work(|| sync(&ann, &server));
+        assert_eq!(ann.count_conflicts().unwrap(), (conflicts as u64, conflicts as u64));
+        let page = ann.conflicts_after(None, 10, true).unwrap();
+        let (next, _) = work(|| ann.conflicts_after(Some(page[9].0), 10, true).unwrap());
+        let mut costs = everyday(&ann, &server);
+        costs.extend([("finding each", found / conflicts), ("a page of conflicts", next)]);
+        let (one, _) = page[0];
+        costs.push(("settling one", work(|| ann.resolve(one, fieldbook::Choice::Mine).unwrap()).0));
+        costs
+    };
+    assert_flat(&cost(FEW), &cost(MANY));
+    drop(turn);
+}
+
+#[test]
+fn dead_letters_cost_only_who_looks_at_them() {
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cost = |letters| {
+        let clock = TestClock::starting();
+        let (book, server) = (open("ann", &clock, Schema::open(rules())), Server::new(&clock));
+        create(&book, "lead", letters);
+        let refusing = {
+            let server = server.clone();
+            FnRemote::new(move |request: &ExchangeRequest| {
+                let mut answer =
+                    server.try_answer(&ExchangeRequest { units: Vec::new(), ..request.clone() })?;
+                answer.outcomes = request
+                    .units
+                    .iter()
+                    .map(|unit| fieldbook::protocol::UnitOutcome {
+                        unit: unit.id,
+                        outcome: Outcome::Rejected { code: "no".to_owned(), message: String::new() },
+                    })
+                    .collect();
+                Ok(answer)
+            })
+        };
+        sync_with(&book, &refusing);
+        assert_eq!(book.status().dead_letters, letters as u64);
+        let mut costs = everyday(&book, &server);
+        let page = book.dead_letters_after(None, 10).unwrap();
+        let (next, _) = work(|| book.dead_letters_after(Some(page[9].op.id), 10).unwrap());
+        costs.push(("a page of dead letters", next));
+        let again = page[0].op.id;
+        costs.push(("retrying one", work(|| book.retry(vec![again]).unwrap()).0));
+        costs
+    };
+    assert_flat(&cost(FEW), &cost(MANY));
+    drop(turn);
+}
