@@ -189,15 +189,14 @@ fn keep_up_to_the_first_that_goes_out(groups: &mut Vec<Group>, stays: impl Fn(&G
 
 /// Returns whether the ops of a group are what waits of their records first, and nothing stops any of them: as when it was planned.
 fn stands_as_planned(tail: &Tail, group: &Group) -> bool {
-    let taken_over = |place: OpPlace| tail.unit_of(place) == group.replaces;
-    let waits = |place: &OpPlace| {
-        let row = tail.op(*place);
-        row.is_some_and(|row| tail.park_of(&row.op).is_none()) && !tail.is_dead(*place)
+    let goes = |place: &OpPlace| {
+        let unit = tail.unit_of(*place);
+        let is_parked = tail.op(*place).is_none_or(|row| tail.park_of(&row.op).is_some());
+        !is_parked && (unit.is_none() || unit == group.replaces)
     };
     group.records.iter().all(|(key, places)| {
         let waiting = tail.ops_of(key).filter(|place| !tail.is_dead(*place)).take(places.len());
-        let free = |place: &OpPlace| tail.unit_of(*place).is_none() || taken_over(*place);
-        waiting.eq(places.iter().copied()) && places.iter().all(|place| waits(place) && free(place))
+        waiting.eq(places.iter().copied()) && places.iter().all(goes)
     })
 }
 

@@ -28,6 +28,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use super::{Group, Hold, Plan, PlanInput};
 use crate::entry::ParkScope;
@@ -67,7 +68,7 @@ enum Standing {
         kind: OpKind,
     },
     PassedOver {
-        causes: Vec<Cause>,
+        causes: BTreeSet<Cause>,
         resting: u64,
     },
 }
@@ -86,13 +87,16 @@ pub(super) enum Cause {
     Record(RecordKey),
 }
 
+/// After every time that anything waits for.
+const LAST_TIME: WallTime = WallTime::from_milliseconds(i64::MAX);
+
 impl ReadyQueue {
     /// Puts every record with an op that waits into the queue.
     pub fn of(tail: &Tail, schema: &Schema) -> Self {
         let mut queue = Self::default();
         for (_, row) in tail.ops() {
             if !queue.standing.contains_key(&row.key) {
-                queue.look_again(tail, schema, &row.key);
+                queue.look_again(tail, schema, vec![row.key.clone()]);
             }
         }
         queue
@@ -100,9 +104,11 @@ impl ReadyQueue {
 
     /// Takes note that a commit changed a record in any way. The tail is as it is after the commit.
     pub fn changed(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
-        self.look_again(tail, schema, key);
+        self.look_again(tail, schema, vec![key.clone()]);
         self.wake(tail, schema, &Cause::Record(key.clone()));
-        if self.passed_over.keys().any(|cause| matches!(cause, Cause::Transaction(_))) {
+        // Without walking through the causes before them, or those that name records.
+        let first = self.passed_over.range(Cause::Transaction(Seq::ZERO)..).next();
+        if first.is_some_and(|(cause, _)| matches!(cause, Cause::Transaction(_))) {
             let entries: BTreeSet<_> = tail.ops_of(key).map(|place| place.seq).collect();
             entries.into_iter().for_each(|seq| self.wake(tail, schema, &Cause::Transaction(seq)));
         }
@@ -129,7 +135,7 @@ impl ReadyQueue {
             let priority = turn.priority.min(Reverse(priority_of(schema, &row.key, kind)));
             self.stand(&row.key, Turn { priority, ..*turn }, kind);
         } else {
-            self.look_again(tail, schema, &row.key);
+            self.look_again(tail, schema, vec![row.key.clone()]);
         }
     }
 
@@ -140,27 +146,27 @@ impl ReadyQueue {
 
     /// Returns when the first record that waits for a time is looked at again.
     pub fn wake_at(&self) -> Option<WallTime> {
-        self.passed_over.keys().find_map(|cause| match cause {
-            Cause::Until(at) => Some(*at),
+        match self.passed_over.first_key_value() {
+            Some((Cause::Until(at), _)) => Some(*at),
             _ => None,
-        })
+        }
     }
 
     /// Lets those be looked at again for whom the world outside has changed.
     pub(super) fn look_around(&mut self, input: &PlanInput<'_>) {
         let was_set_back = input.now < self.latest;
         self.latest = input.now;
-        let goes_on = |cause: &Cause| match cause {
-            Cause::Until(at) => was_set_back || *at <= input.now,
+        // There may be as many times as records, so that only those that have come are gone through.
+        let due = Cause::Until(if was_set_back { LAST_TIME } else { input.now });
+        let due = self.passed_over.range(..=due).map(|(cause, _)| cause);
+        let outside = (Bound::Excluded(Cause::Until(LAST_TIME)), Bound::Excluded(Cause::LaterCreation));
+        let outside = self.passed_over.range(outside).map(|(cause, _)| cause);
+        let has_changed = |cause: &&Cause| match cause {
             Cause::Parked(scope) => !input.parks.iter().any(|(parked, _)| parked == scope),
             Cause::Actor(actor) => actor == input.actor,
-            Cause::UnmeteredNetwork => input.unmetered,
-            Cause::Ready(_) | Cause::Record(_) | Cause::Transaction(_) | Cause::LaterCreation => false,
+            _ => input.unmetered,
         };
-        // Those that name a record come last in this order, and there may be many of them.
-        let outside =
-            self.passed_over.keys().take_while(|cause| !matches!(cause, Cause::Ready(_) | Cause::Record(_)));
-        let causes: Vec<_> = outside.filter(|cause| goes_on(cause)).cloned().collect();
+        let causes: Vec<_> = due.chain(outside.filter(has_changed)).cloned().collect();
         causes.iter().for_each(|cause| self.wake(input.tail, input.schema, cause));
     }
 
@@ -178,37 +184,11 @@ impl ReadyQueue {
             let (Some(hold), Some(row)) = (holds.get(place), tail.op(*place)) else { continue };
             let rests = |place: &OpPlace| holds.get(place).is_some_and(|hold| !hold.may_end_in_a_run());
             let resting = tail.ops_of(&row.key).filter(rests).count() as u64;
-            let is_created = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
-            let later = match hold {
-                Hold::WaitsFor(other) => {
-                    tail.ops_of(other).find(is_created).filter(|created| created > place)
-                }
-                _ => None,
-            };
-            let later = later.map(|_| Cause::LaterCreation);
-            let together = (row.transaction_ops > 1).then_some(Cause::Transaction(place.seq));
-            // A deletion may go behind it in the same request.
-            let behind = match hold {
-                Hold::WaitsFor(other) => Some(Cause::Ready(other.clone())),
-                _ => None,
-            };
-            let behind = behind.filter(|_| tail.ops_of(&row.key).any(|place| is_delete(tail, place)));
-            // So it does behind a unit that is sent again once its own wait is over.
-            let of_other = match &behind {
-                Some(Cause::Ready(other)) => {
-                    tail.ops_of(other).filter_map(|place| holds.get(&place)).collect()
-                }
-                _ => Vec::new(),
-            };
-            let of_other = of_other.into_iter().filter_map(Cause::of);
-            let causes =
-                Cause::of(hold).into_iter().chain(later).chain(together).chain(behind).chain(of_other);
-            let causes = causes.collect::<BTreeSet<_>>().into_iter().collect();
-            self.file(&row.key, causes, resting);
+            self.file(&row.key, causes(tail, *place, row, holds, hold), resting);
         }
     }
 
-    fn file(&mut self, key: &RecordKey, causes: Vec<Cause>, resting: u64) {
+    fn file(&mut self, key: &RecordKey, causes: BTreeSet<Cause>, resting: u64) {
         self.forget(key);
         for cause in &causes {
             self.passed_over.entry(cause.clone()).or_default().insert(key.clone());
@@ -233,18 +213,14 @@ impl ReadyQueue {
         self.standing.insert(key.clone(), Standing::Ready { turn, kind });
     }
 
-    /// Makes a record ready if one of its ops waits and none is under way.
-    fn look_again(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
-        self.forget(key);
-        if let Some((turn, kind)) = turn(tail, schema, key) {
-            self.stand(key, turn, kind);
-            self.wake(tail, schema, &Cause::Ready(key.clone()));
-        }
+    /// Has those looked at again that wait for this.
+    fn wake(&mut self, tail: &Tail, schema: &Schema, cause: &Cause) {
+        let keys = self.passed_over.remove(cause).unwrap_or_default();
+        self.look_again(tail, schema, keys.into_iter().collect());
     }
 
-    /// Has those looked at again that wait for this, and those that may go behind them.
-    fn wake(&mut self, tail: &Tail, schema: &Schema, cause: &Cause) {
-        let mut next: Vec<_> = self.passed_over.remove(cause).into_iter().flatten().collect();
+    /// Makes records ready of which an op waits and none is under way, and those that may go behind them.
+    fn look_again(&mut self, tail: &Tail, schema: &Schema, mut next: Vec<RecordKey>) {
         while let Some(key) = next.pop() {
             self.forget(&key);
             if let Some((turn, kind)) = turn(tail, schema, &key) {
@@ -285,13 +261,38 @@ pub fn passed_over(tail: &Tail, whole: &Plan, ready: &Plan) -> Option<RecordKey>
     passed_over.records.first().map(|(key, _)| key.clone())
 }
 
+/// Returns what has to change before a record is looked at again whose first op is held.
+fn causes(
+    tail: &Tail,
+    first: OpPlace,
+    row: &TailRow,
+    holds: &BTreeMap<OpPlace, Hold>,
+    hold: &Hold,
+) -> BTreeSet<Cause> {
+    let mut causes: BTreeSet<_> = Cause::of(hold).into_iter().collect();
+    if row.transaction_ops > 1 {
+        causes.insert(Cause::Transaction(first.seq));
+    }
+    let Hold::WaitsFor(other) = hold else { return causes };
+    let is_creation = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
+    if tail.ops_of(other).find(is_creation).is_some_and(|created| created > first) {
+        causes.insert(Cause::LaterCreation);
+    }
+    if tail.ops_of(&row.key).any(|place| is_delete(tail, place)) {
+        // A deletion may go behind the other in one request, also behind a unit that is sent again once its own wait is over.
+        causes.insert(Cause::Ready(other.clone()));
+        causes.extend(tail.ops_of(other).filter_map(|place| Cause::of(holds.get(&place)?)));
+    }
+    causes
+}
+
 /// Returns the turn of a record and what its ops come to; `None` if none of them waits, or one is under way.
 fn turn(tail: &Tail, schema: &Schema, key: &RecordKey) -> Option<(Turn, OpKind)> {
     if tail.ops_of(key).any(|place| tail.unit_of(place).is_some()) {
         return None;
     }
-    let mut waiting = tail.ops_of(key).filter(|place| !tail.is_dead(*place));
-    let waiting = waiting.by_ref().filter_map(|place| Some((place, tail.op(place)?.kind)));
+    let waiting = tail.ops_of(key).filter(|place| !tail.is_dead(*place));
+    let waiting = waiting.filter_map(|place| Some((place, tail.op(place)?.kind)));
     let (mut first, mut greatest) = (None, None);
     for (place, next) in waiting {
         // Not all of them may go at once, and what goes decides the priority.
