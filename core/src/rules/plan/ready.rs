@@ -269,7 +269,9 @@ fn causes(
     holds: &BTreeMap<OpPlace, Hold>,
     hold: &Hold,
 ) -> BTreeSet<Cause> {
-    let mut causes: BTreeSet<_> = Cause::of(hold).into_iter().collect();
+    // With a later op, that waits by itself, the first may say something else, which may go.
+    let of_record = tail.ops_of(&row.key).filter_map(|place| Cause::of(holds.get(&place)?));
+    let mut causes: BTreeSet<_> = of_record.collect();
     if row.transaction_ops > 1 {
         causes.insert(Cause::Transaction(first.seq));
     }
