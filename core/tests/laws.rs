@@ -75,6 +75,40 @@ fn comes_to(kinds: &[OpKind]) -> OpKind {
     }
 }
 
+/// Fails if a deletion stands in a request before something that was made earlier and refers to its record.
+fn takes_no_deletion_too_early(book: &Book, plan: &Plan) -> Result<(), TestCaseError> {
+    let mut gone: BTreeSet<OpPlace> = BTreeSet::new();
+    for (records, again_from) in request(book, plan) {
+        let along: BTreeSet<_> = records.iter().map(|(key, _)| key.clone()).collect();
+        for (key, places) in &records {
+            let (first, last) = (book.op(places[0]), *places.last().unwrap());
+            let made_here = again_from.is_none() && first.kind == OpKind::Create;
+            if book.op(last).kind != OpKind::Delete || made_here {
+                continue;
+            }
+            let before = again_from.unwrap_or(last);
+            for (place, row) in book.tail.ops().filter(|(place, _)| *place < before && !gone.contains(place))
+            {
+                let refers = row.targets().chain(&row.led_away).any(|target| target == key);
+                let together = book.tail.ops_of_entry(place.seq).any(|(_, row)| along.contains(&row.key))
+                    && row.transaction_ops > 1;
+                let waits_for_a_person = book.tail.is_dead(place) || {
+                    let dead = book.tail.ops_of(&row.key).find(|place| book.tail.is_dead(*place));
+                    dead.is_some_and(|dead| book.op(dead).kind == OpKind::Create)
+                };
+                prop_assert!(
+                    !refers || together || waits_for_a_person || along.contains(&row.key),
+                    "{} refers to {}, which goes before it",
+                    place,
+                    key,
+                );
+            }
+        }
+        gone.extend(records.iter().flat_map(|(_, places)| places));
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn ops_never_go_as_one_across_a_barrier(book in any_book(), priorities in priorities(), batch in 1..8usize) {
@@ -166,33 +200,7 @@ proptest! {
         let plan = book.planned(&schema(priorities), batch);
         let places: Vec<_> = plan.again.iter().map(|id| book.tail.unit(id).unwrap()).map(|unit| (unit.planned, unit.number)).collect();
         prop_assert!(places.is_sorted(), "again in the order of the plans");
-        let request = request(&book, &plan);
-        let mut gone: BTreeSet<OpPlace> = BTreeSet::new();
-        for (records, again_from) in &request {
-            let along: BTreeSet<_> = records.iter().map(|(key, _)| key.clone()).collect();
-            for (key, places) in records {
-                let (first, last) = (book.op(places[0]), *places.last().unwrap());
-                let made_here = again_from.is_none() && first.kind == OpKind::Create;
-                if book.op(last).kind != OpKind::Delete || made_here {
-                    continue;
-                }
-                let before = again_from.unwrap_or(last);
-                for (place, row) in book.tail.ops().filter(|(place, _)| *place < before && !gone.contains(place)) {
-                    let refers = row.targets().chain(&row.led_away).any(|target| target == key);
-                    let together = book.tail.ops_of_entry(place.seq).any(|(_, row)| along.contains(&row.key))
-                        && row.transaction_ops > 1;
-                    let waits_for_a_person = book.tail.is_dead(place) || {
-                        let dead = book.tail.ops_of(&row.key).find(|place| book.tail.is_dead(*place));
-                        dead.is_some_and(|dead| book.op(dead).kind == OpKind::Create)
-                    };
-                    prop_assert!(
-                        !refers || together || waits_for_a_person || along.contains(&row.key),
-                        "{} refers to {}, which goes before it", place, key,
-                    );
-                }
-            }
-            gone.extend(records.iter().flat_map(|(_, places)| places));
-        }
+        takes_no_deletion_too_early(&book, &plan)?;
     }
 
     #[test]
