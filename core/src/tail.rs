@@ -264,14 +264,10 @@ impl Tail {
         places.filter_map(|place| Some((*place, self.ops.get(place)?)))
     }
 
-    /// Returns the ops made before a place that lead a reference to a record away, oldest first.
-    pub fn leavers_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
-        self.leavers.get(key).into_iter().flat_map(move |places| places.range(..place)).copied()
-    }
-
-    /// Returns the ops made before a place that refer to a record, oldest first.
-    pub fn referrers_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
-        self.referrers.get(key).into_iter().flat_map(move |places| places.range(..place)).copied()
+    /// Returns the ops made before a place that lead a reference to a record away, then those that refer to it, each oldest first.
+    pub fn referring_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
+        let known = [self.leavers.get(key), self.referrers.get(key)];
+        known.into_iter().flatten().flat_map(move |places| places.range(..place)).copied()
     }
 
     /// Returns whether any op refers to a record, or leads a reference away.

@@ -75,8 +75,7 @@ impl Planning<'_> {
     }
 
     pub(super) fn referring(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> {
-        let tail = self.input.tail;
-        tail.leavers_before(key, place).chain(tail.referrers_before(key, place))
+        self.input.tail.referring_before(key, place)
     }
 
     fn holds_up(&self, key: &RecordKey, place: OpPlace, goes_along: &impl Fn(&RecordKey) -> bool) -> bool {

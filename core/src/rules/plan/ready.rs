@@ -10,13 +10,14 @@
 //! |---|---|
 //! | its own ops, or what the server told of it, stand in the way | a commit changes it |
 //! | another record stands in the way | a commit changes that one |
-//! | it is deleted, and what refers to it has to go first | that one is looked at again |
-//! | a time has not come | it has, or the clock was set back |
+//! | it is deleted, and what refers to it has to go first | that one is looked at again, or a dead letter that refers to it changes |
+//! | a time has not come | it has |
 //! | an actor, an entity type, a server is parked | that park is lifted |
 //! | another actor made the op | that actor uses the book |
 //! | the network is metered | it is not |
 //! | a record is created later than what refers to it | a commit also adds an op by which one record may wait for another |
 //! | the ops of its transaction cannot go as one | a commit also changes another record of the transaction |
+//! | whatever it waits for | the clock was set back |
 //!
 //! Invariants:
 //! 1. A record with an op that waits, and with none under way, is either ready or passed over. Any other record is neither.
@@ -154,11 +155,13 @@ impl ReadyQueue {
 
     /// Lets those be looked at again for whom the world outside has changed.
     pub(super) fn look_around(&mut self, input: &PlanInput<'_>) {
-        let was_set_back = input.now < self.latest;
+        if input.now < self.latest {
+            // An undo window that is open again parts the ops around it, so that one of them may go that waited with the others.
+            *self = Self::of(input.tail, input.schema);
+        }
         self.latest = input.now;
         // There may be as many times as records, so that only those that have come are gone through.
-        let due = Cause::Until(if was_set_back { LAST_TIME } else { input.now });
-        let due = self.passed_over.range(..=due).map(|(cause, _)| cause);
+        let due = self.passed_over.range(..=Cause::Until(input.now)).map(|(cause, _)| cause);
         let outside = (Bound::Excluded(Cause::Until(LAST_TIME)), Bound::Excluded(Cause::LaterCreation));
         let outside = self.passed_over.range(outside).map(|(cause, _)| cause);
         let has_changed = |cause: &&Cause| match cause {
@@ -284,8 +287,22 @@ fn causes(
         // A deletion may go behind the other in one request, also behind a unit that is sent again once its own wait is over.
         causes.insert(Cause::Ready(other.clone()));
         causes.extend(tail.ops_of(other).filter_map(|place| Cause::of(holds.get(&place)?)));
+        causes.extend(dead_letters_between(tail, first, row).map(|key| Cause::Record(key.clone())));
     }
     causes
+}
+
+/// Returns the records with dead letters that refer to a record and were made after its first op: once such an op is sent again, the
+/// edits before it no longer go as one with a deletion behind it.
+fn dead_letters_between<'a>(
+    tail: &'a Tail,
+    first: OpPlace,
+    row: &'a TailRow,
+) -> impl Iterator<Item = &'a RecordKey> {
+    let last = tail.ops_of(&row.key).next_back();
+    let between = last.into_iter().flat_map(|last| tail.referring_before(&row.key, last));
+    let keys = between.filter(move |place| *place > first).filter_map(|place| Some(&tail.op(place)?.key));
+    keys.filter(|key| tail.ops_of(key).any(|place| tail.is_dead(place)))
 }
 
 /// Returns the turn of a record and what its ops come to; `None` if none of them waits, or one is under way.

@@ -3,7 +3,7 @@ use crate::ids::OpId;
 use crate::numbers::Seq;
 use crate::op::OpKind;
 use crate::rows::FieldReference;
-use crate::rules::desk::{Desk, unit_id};
+use crate::rules::desk::{Desk, key, unit_id};
 use crate::schema::{EntityRules, NetworkClass};
 use crate::time::Hlc;
 use std::time::Duration;
@@ -319,4 +319,55 @@ fn a_delete_takes_over_what_does_not_get_through() {
     tail.insert(place(2), row);
     let plan = Asked::default().plan(&tail);
     assert_eq!(plan.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
+}
+
+#[test]
+fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op() {
+    // Edits 1 to 3 of one record, of which a person has to choose about the third. While the undo window of the second is
+    // open, the first goes without them.
+    let mut tail = tail(3);
+    let window = Duration::from_millis(5_000);
+    let row = TailRow { made_at: WallTime::from_milliseconds(1_000), ..tail.op(place(2)).unwrap().clone() };
+    tail.insert(place(2), row);
+    tail.set_parked(op(3), Some("conflict".to_owned()));
+    let schema = Schema::open(EntityRules { undo_window: window, ..EntityRules::default() });
+    let actor = Actor::parse("user-1").unwrap();
+    let mut queue = ReadyQueue::of(&tail, &schema);
+    let mut sent_at = |now| {
+        let now = WallTime::from_milliseconds(now);
+        let inspect = &crate::rules::inspect::NoInspection;
+        plan_next(&PlanInput::unbounded(&tail, &schema, &[], &actor, now, inspect), &mut queue).groups.len()
+    };
+    assert_eq!((sent_at(10_000), sent_at(5_500)), (0, 1));
+}
+
+#[test]
+fn a_dead_letter_that_goes_again_parts_an_edit_from_the_deletion_behind_it() {
+    // Lead 0 is edited and deleted. What refers to it between the two is a dead letter, and what refers to it before them
+    // waits for its undo window, so that the deletion waits, and the edit with it.
+    let mut tail = tail_of(5, |seq| [1, 0, 2, 0, 9][usize::from(seq) - 1]);
+    let about = FieldReference { field: "about".to_owned(), target: Some(key("0")) };
+    let made_at = WallTime::from_milliseconds(9_000);
+    for (seq, change) in [
+        (1, TailRow { references: vec![about.clone()], made_at, ..tail.op(place(1)).unwrap().clone() }),
+        (3, TailRow { references: vec![about], ..tail.op(place(3)).unwrap().clone() }),
+        (4, TailRow { kind: OpKind::Delete, ..tail.op(place(4)).unwrap().clone() }),
+    ] {
+        tail.insert(place(seq), change);
+    }
+    tail.set_dead(place(3), true);
+    let schema =
+        Schema::open(EntityRules { undo_window: Duration::from_millis(5_000), ..EntityRules::default() });
+    let actor = Actor::parse("user-1").unwrap();
+    let mut queue = ReadyQueue::of(&tail, &schema);
+    let sends_the_edit = |tail: &Tail, queue: &mut ReadyQueue| {
+        let inspect = &crate::rules::inspect::NoInspection;
+        let input =
+            PlanInput::unbounded(tail, &schema, &[], &actor, WallTime::from_milliseconds(10_000), inspect);
+        plan_next(&input, queue).groups.iter().any(|group| group.records[0].1 == [place(2)])
+    };
+    assert!(!sends_the_edit(&tail, &mut queue));
+    tail.set_dead(place(3), false);
+    queue.changed(&tail, &schema, &key("2"));
+    assert!(sends_the_edit(&tail, &mut queue));
 }
