@@ -1,7 +1,6 @@
 //! What a book is opened with.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fieldbook_core::log::StoreOptions;
 use fieldbook_core::system::SystemClock;
@@ -22,14 +21,14 @@ pub struct BookOptions {
 impl BookOptions {
     /// Opens for this actor: the app's own opaque id of the user, 1 to 128 bytes with no control characters.
     ///
-    /// Every entity type is taken, with the default rules and no undo window, until a schema is given.
+    /// Every entity type is taken, with the default rules, until a schema is given.
     ///
     /// # Errors
     /// [`InvalidName`] if the actor breaks the rule.
     pub fn new(actor: &str) -> Result<Self, InvalidName> {
         Ok(Self {
             actor: Actor::parse(actor)?,
-            schema: Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() }),
+            schema: Schema::open(EntityRules::default()),
             store: StoreOptions::default(),
             clock: Arc::new(SystemClock::new()),
             randomness: None,

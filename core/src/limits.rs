@@ -130,8 +130,6 @@ pub const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 /// How far after its time a server takes a stamp. The second more is room for the stamps that stand above one at
 /// [`CLOCK_AHEAD`], because their author read it: each takes a 65,536th of a millisecond.
 pub const STAMP_AHEAD: Duration = Duration::from_secs(61);
-/// How long an op can be undone before it may leave, unless the entity type says otherwise.
-pub const UNDO_WINDOW: Duration = Duration::from_secs(5);
 /// How many entries a lazily folded table may lag behind the log before an append folds it.
 pub const LAZY_LAG: u64 = 1_024;
 

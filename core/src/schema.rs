@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Decode, Encode};
 use crate::fields::Fields;
 use crate::hooks::{ConflictFunction, Outgoing, Upcaster, Validator};
-use crate::limits;
 use crate::names::EntityType;
 use crate::op::OpKind;
 
@@ -118,7 +117,7 @@ pub struct EntityRules {
     pub field_functions: BTreeMap<String, ConflictFunction>,
     /// Whether fields are settled one by one.
     pub granularity: Granularity,
-    /// How long an op can be undone before it may leave; zero for not at all.
+    /// How long an op stays on the device, so that it can be undone before it leaves. The default is zero: it may leave at once.
     pub undo_window: Duration,
     /// Which network an op may leave by.
     pub network: NetworkClass,
@@ -145,7 +144,7 @@ impl Default for EntityRules {
             function: None,
             field_functions: BTreeMap::new(),
             granularity: Granularity::default(),
-            undo_window: limits::UNDO_WINDOW,
+            undo_window: Duration::ZERO,
             network: NetworkClass::default(),
             local_only: false,
             indexes: Vec::new(),
