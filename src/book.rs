@@ -31,12 +31,12 @@ use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
 use crate::error::Error;
+use crate::exchange::Others;
 use crate::inspect::Attention;
 use crate::latest::Latest;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
 use crate::status::{Engine, SyncStatus};
-use crate::sync::Others;
 use crate::writer::{Job, Session};
 
 /// How many commits a slow watcher may lag behind before it is told that it missed some.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use fieldbook_core::log::StoreError;
-use fieldbook_core::rules::NotPossible;
-use fieldbook_core::rules::admit::{NotAdmitted, Rejected};
+use fieldbook_core::OpId;
+pub use fieldbook_core::log::StoreError;
+pub use fieldbook_core::rules::NotPossible;
+use fieldbook_core::rules::admit::NotAdmitted;
+pub use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::freeze::FreezeError;
-use fieldbook_core::{InvalidFields, OpId};
+pub use fieldbook_core::{InvalidFields, InvalidName};
 
 /// A call on a book that failed.
 #[derive(Debug, Clone, thiserror::Error)]

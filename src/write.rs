@@ -53,7 +53,8 @@ impl Book {
     /// of the work of building values and writing them again.
     ///
     /// ```
-    /// use fieldbook::{Book, BookOptions, FieldsJson, Mutation, RecordKey};
+    /// use fieldbook::{Book, BookOptions, Mutation, RecordKey};
+    /// use fieldbook::record::FieldsJson;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
@@ -65,7 +66,7 @@ impl Book {
     ///
     /// // Many at once, each an op of its own, in one durable commit.
     /// let lines = [r#"{"name":"Bela"}"#, r#"{"name":"Chidi"}"#];
-    /// let creates: Result<Vec<Mutation>, fieldbook::InvalidFields> = lines
+    /// let creates: Result<Vec<Mutation>, fieldbook::error::InvalidFields> = lines
     ///     .into_iter()
     ///     .map(|line| Ok(Mutation::create(RecordKey::new(lead(), book.new_id()), FieldsJson::parse(line)?)))
     ///     .collect();

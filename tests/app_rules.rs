@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
-use fieldbook::{Book, ConflictFunction, EntityRules, EntityType, Ruling, Schema, rebuild_book};
+use fieldbook::audit::rebuild_book;
+use fieldbook::schema::{ConflictFunction, Ruling};
+use fieldbook::{Book, EntityRules, EntityType, Schema};
 use serde_json::json;
 
 #[test]

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, fields, key, options};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, Received, RemoteError, WorkerError};
 use fieldbook::{
-    Book, BookOptions, Clock, EntityRules, Error, FnRemote, MonotonicTime, Now, Received, Remote,
-    RemoteError, RunOptions, Schema, SyncHandle, SyncState, WallTime, WorkerError, WorkerOptions,
+    Book, BookOptions, EntityRules, Error, Remote, RunOptions, Schema, SyncHandle, SyncState, WorkerOptions,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{
-    Book, Budget, Mutation, Received, Remote, RemoteError, RunOptions, SyncState, WorkerOptions,
-};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{Budget, Received, RemoteError};
+use fieldbook::{Book, Mutation, Remote, RunOptions, SyncState, WorkerOptions};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;

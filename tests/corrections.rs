@@ -3,14 +3,15 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::{
-    Book, BookOptions, Choice, EntityRules, EntityType, Error, FnRemote, NotPossible, Policy, RecordStatus,
-    Schema, SyncState, Undone, Written,
-};
+use fieldbook::conflict::{Choice, Undone};
+use fieldbook::error::NotPossible;
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, RecordStatus};
+use fieldbook::{Book, BookOptions, EntityRules, EntityType, Error, Schema, SyncState, Written};
 use serde_json::json;
 
-fn place(written: Written) -> fieldbook::OpPlace {
+fn place(written: Written) -> fieldbook::record::OpPlace {
     match written {
         Written::Op { place, .. } => place,
         Written::Unchanged => panic!("expected an op"),

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync};
-use fieldbook::protocol::{ExchangeRequest, Outcome};
-use fieldbook::{
-    Book, BookOptions, Error, FnRemote, InvalidProjection, Mutation, Projection, ProjectionError,
-    ProjectionTable, Randomness, RecordChange, SeededRandomness,
-};
+use fieldbook::host::{Randomness, SeededRandomness};
+use fieldbook::projection::{InvalidProjection, Projection, ProjectionError, ProjectionTable, RecordChange};
+use fieldbook::sync::FnRemote;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
+use fieldbook::{Book, BookOptions, Error, Mutation};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -208,7 +208,7 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
                 .extract_if(.., |unit| unit.changes.iter().any(|change| change.key == key("lead/3")))
                 .collect();
             let mut answer = server.answer(&request);
-            answer.outcomes.extend(refused.into_iter().map(|unit| fieldbook::protocol::UnitOutcome {
+            answer.outcomes.extend(refused.into_iter().map(|unit| fieldbook::sync::protocol::UnitOutcome {
                 unit: unit.id,
                 outcome: Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() },
             }));

@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Server, TestClock, book, fields, key, options, sync, view};
-use fieldbook::protocol::Failure;
-use fieldbook::{Ask, Book, Error, FnRemote, Next, RunOptions, Seq, StoreError};
+use fieldbook::audit::Seq;
+use fieldbook::error::StoreError;
+use fieldbook::sync::protocol::Failure;
+use fieldbook::sync::{Ask, FnRemote, Next};
+use fieldbook::{Book, Error, RunOptions};
 use serde_json::json;
 
 struct Disk {
@@ -227,7 +230,7 @@ fn a_failure_is_no_reason_to_hide_the_damage() {
     ann.close().unwrap();
     alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
     disk.clock.advance(10_000);
-    let never = FnRemote::new(|_: &fieldbook::protocol::ExchangeRequest| {
+    let never = FnRemote::new(|_: &fieldbook::sync::protocol::ExchangeRequest| {
         Err(Failure::Unreachable { code: "refused" }.into())
     });
     let result = disk.open().and_then(|ann| {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
-use fieldbook::{
-    Book, EntityRules, EntityType, Hold, Mutation, Outgoing, RecordStatus, Reference, RunOptions, Schema,
-    SyncState, Undone,
-};
+use fieldbook::conflict::Undone;
+use fieldbook::schema::{Outgoing, Reference};
+use fieldbook::sync::{Hold, RecordStatus};
+use fieldbook::{Book, EntityRules, EntityType, Mutation, RunOptions, Schema, SyncState};
 use serde_json::json;
 
 fn needs_a_name(outgoing: &Outgoing<'_>) -> Result<(), String> {

@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, sync_with, view};
-use fieldbook::entry::Receipt;
-use fieldbook::protocol::FieldWrites;
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{
-    Book, Cursor, EntityType, FieldsJson, FnRemote, Hash, Hlc, OpId, Seq, ServerEpoch, ServerId, Stopped,
-    SyncState, TenantId, UnitId, Version, WallTime, limits,
-};
+use fieldbook::audit::entry::Receipt;
+use fieldbook::audit::{Hash, Hlc, Seq};
+use fieldbook::host::WallTime;
+use fieldbook::record::{FieldsJson, OpId, UnitId, Version};
+use fieldbook::sync::protocol::FieldWrites;
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{Cursor, FnRemote, ServerEpoch, ServerId, Stopped, TenantId};
+use fieldbook::{Book, EntityType, SyncState, limits};
 use serde_json::{Value, json};
 
 /// Makes a sound answer hostile; told how many exchanges there were before.

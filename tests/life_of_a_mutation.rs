@@ -3,8 +3,10 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::entry::{Control, Meta, Winner};
-use fieldbook::{Book, Error, Mutation, MutationFields, RecordStatus, Rejected, SyncState, Written};
+use fieldbook::audit::entry::{Control, Meta, Winner};
+use fieldbook::error::Rejected;
+use fieldbook::sync::RecordStatus;
+use fieldbook::{Book, Error, Mutation, MutationFields, SyncState, Written};
 use serde_json::json;
 
 #[test]
@@ -83,7 +85,7 @@ fn a_record_created_and_deleted_before_it_left_is_never_sent_and_on_record() {
     sync(&book, &server);
     assert!(server.requests.lock().unwrap().iter().all(|request| request.units.is_empty()));
     assert_eq!(book.status().pending, 0);
-    let annulled = book.entries(fieldbook::Seq::new(1), 100).unwrap().into_iter().any(
+    let annulled = book.entries(fieldbook::audit::Seq::new(1), 100).unwrap().into_iter().any(
         |entry| matches!(entry.meta, Meta::Control(Control::Planned(planned)) if planned.annulled.len() == 1),
     );
     assert!(annulled, "the log says that the ops were annulled");
@@ -161,9 +163,9 @@ fn a_lost_answer_is_asked_for_again_with_the_same_bytes_and_applied_once() {
     book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let loses_answers = {
         let server = server.clone();
-        fieldbook::FnRemote::new(move |request: &fieldbook::protocol::ExchangeRequest| {
+        fieldbook::sync::FnRemote::new(move |request: &fieldbook::sync::protocol::ExchangeRequest| {
             server.answer(request);
-            Err(fieldbook::protocol::Failure::Unknown { code: "reset" }.into())
+            Err(fieldbook::sync::protocol::Failure::Unknown { code: "reset" }.into())
         })
     };
     common::sync_with(&book, &loses_answers);

@@ -1,11 +1,11 @@
 //! A book that is opened only to look at it: for support, and for damaged books.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use fieldbook::{
-    Book, BookOptions, EntityRules, Error, Fields, Reference, Schema, Seq, SyncState, examine_book,
-    rebuild_book, verify_book,
-};
-use fieldbook::{RunOptions, protocol::Failure};
+use fieldbook::RunOptions;
+use fieldbook::audit::{Seq, examine_book, rebuild_book, verify_book};
+use fieldbook::schema::Reference;
+use fieldbook::sync::protocol::Failure;
+use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, Schema, SyncState};
 use redb::{ReadableTable, TableDefinition, TableHandle};
 use serde_json::json;
 
@@ -50,7 +50,7 @@ fn who_needs_credentials_is_said_of_the_actor_who_uses_the_book() {
     let book = Book::create_new(folder.path().join("ann.book"), options()).unwrap();
     book.create("lead/1".parse().unwrap(), fields()).unwrap();
     let remote =
-        fieldbook::FnRemote::new(|_: &_| Err(Failure::Unauthorized { code: "expired".into() }.into()));
+        fieldbook::sync::FnRemote::new(|_: &_| Err(Failure::Unauthorized { code: "expired".into() }.into()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(book.sync(&remote, &RunOptions::default())).unwrap();
     let needs_auth = |book: &Book| matches!(book.status().state, SyncState::NeedsAuth { .. });

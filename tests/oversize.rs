@@ -10,11 +10,12 @@ mod common;
 use std::sync::Arc;
 
 use common::{Server, TestClock, book, fields, key, options, sync};
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{
-    Book, Choice, EntityRules, Error, Fields, FnRemote, Hold, Mutation, Policy, RecordStatus, Rejected,
-    RunOptions, Schema, SyncState, limits,
-};
+use fieldbook::conflict::Choice;
+use fieldbook::error::Rejected;
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, Hold, RecordStatus};
+use fieldbook::{Book, EntityRules, Error, Fields, Mutation, RunOptions, Schema, SyncState, limits};
 use serde_json::{Value, json};
 
 /// Syncs eight times, an hour apart. The server answers 400 to a body that does not read or is larger than it takes.

@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, sync_with, view};
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{
-    Book, EntityRules, EntityType, FnRemote, Hold, Mutation, RecordStatus, Reference, Remote, Schema,
-    Stopped, SyncReport, SyncState,
-};
+use fieldbook::schema::Reference;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, Hold, RecordStatus, Stopped};
+use fieldbook::{Book, EntityRules, EntityType, Mutation, Remote, Schema, SyncReport, SyncState};
 use serde_json::json;
 
 const HOUR: i64 = 3_600_000;
@@ -66,7 +65,7 @@ fn hourly(
 }
 
 fn entries(book: &Book) -> usize {
-    book.entries(fieldbook::Seq::ZERO, usize::MAX).unwrap().len()
+    book.entries(fieldbook::audit::Seq::ZERO, usize::MAX).unwrap().len()
 }
 
 /// Returns why an op of a record is held.
@@ -405,7 +404,7 @@ fn held_up() -> (Arc<TestClock>, Server, Book) {
     (clock, server, ann)
 }
 
-fn only_op(book: &Book) -> fieldbook::OpId {
+fn only_op(book: &Book) -> fieldbook::record::OpId {
     let tail = book.snapshot().unwrap().tail(book.schema()).unwrap();
     tail.ops().next().unwrap().1.op
 }
@@ -483,7 +482,7 @@ fn what_was_corrected_though_it_had_arrived_is_put_on_top_of_it() {
         if holds(request, "ANSWER LOST") {
             return Err(Failure::Unknown { code: "answer_cut" }.into());
         }
-        Ok(fieldbook::protocol::ExchangeAnswer {
+        Ok(fieldbook::sync::protocol::ExchangeAnswer {
             changes: Vec::new(),
             cursors: std::collections::BTreeMap::new(),
             more: false,

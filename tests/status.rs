@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::host::Clock;
+use fieldbook::record::OpId;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, ParkReason, RecordState, RecordStatus};
 use fieldbook::{
-    Actor, Book, Clock, EntityRules, EntityType, FnRemote, Mutation, OpId, ParkReason, RecordState,
-    RecordStatus, Remote, RunOptions, Schema, SyncState, limits,
+    Actor, Book, EntityRules, EntityType, Mutation, Remote, RunOptions, Schema, SyncState, limits,
 };
 use serde_json::json;
 
@@ -161,7 +163,7 @@ impl Remote for Never {
         &'a self,
         _: &'a ExchangeRequest,
     ) -> std::pin::Pin<
-        Box<dyn Future<Output = Result<fieldbook::Received, fieldbook::RemoteError>> + Send + 'a>,
+        Box<dyn Future<Output = Result<fieldbook::sync::Received, fieldbook::sync::RemoteError>> + Send + 'a>,
     > {
         Box::pin(std::future::pending())
     }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
-use fieldbook::protocol::Failure;
-use fieldbook::{
-    Ask, Book, EntityRules, EntityType, Fields, Next, ParkReason, RecordStatus, Schema, Seq, SyncState,
-    Upcaster,
-};
+use fieldbook::audit::Seq;
+use fieldbook::schema::Upcaster;
+use fieldbook::sync::protocol::Failure;
+use fieldbook::sync::{Ask, Next, ParkReason, RecordStatus};
+use fieldbook::{Book, EntityRules, EntityType, Fields, Schema, SyncState};
 use fieldbook_core::log::{Store, StoreOptions};
 use serde_json::json;
 

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, TestClock, fields, key, options, sync, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Outcome};
-use fieldbook::{
-    Actor, Ask, Book, EntityRules, EntityType, FnRemote, Mutation, Next, Policy, RecordStatus, Schema,
-};
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
+use fieldbook::sync::{Ask, FnRemote, Next, RecordStatus};
+use fieldbook::{Actor, Book, EntityRules, EntityType, Mutation, Schema};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -169,7 +169,7 @@ fn open_conflicts_cost_only_who_looks_at_them() {
         let mut costs = everyday(&ann, &server);
         costs.extend([("finding each", found / conflicts), ("a page of conflicts", next)]);
         let (one, _) = page[0];
-        costs.push(("settling one", work(|| ann.resolve(one, fieldbook::Choice::Mine).unwrap()).0));
+        costs.push(("settling one", work(|| ann.resolve(one, fieldbook::conflict::Choice::Mine).unwrap()).0));
         costs
     };
     assert_flat(&cost(FEW), &cost(MANY));
@@ -191,7 +191,7 @@ fn dead_letters_cost_only_who_looks_at_them() {
                 answer.outcomes = request
                     .units
                     .iter()
-                    .map(|unit| fieldbook::protocol::UnitOutcome {
+                    .map(|unit| fieldbook::sync::protocol::UnitOutcome {
                         unit: unit.id,
                         outcome: Outcome::Rejected { code: "no".to_owned(), message: String::new() },
                     })

@@ -8,8 +8,10 @@ mod common;
 use std::sync::Arc;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::entry::ParkScope;
-use fieldbook::{Book, Error, NotPossible, ServerEpoch, ServerId, SyncState, TenantId};
+use fieldbook::audit::entry::ParkScope;
+use fieldbook::error::NotPossible;
+use fieldbook::sync::{ServerEpoch, ServerId, TenantId};
+use fieldbook::{Book, Error, SyncState};
 use fieldbook_core::authority::MemoryAuthority;
 use serde_json::json;
 

@@ -4,9 +4,10 @@
 
 use std::io::Write;
 
-use fieldbook::entry::Winner;
+use fieldbook::audit::entry::Winner;
+use fieldbook::record::FieldsJson;
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, FieldsJson, RecordKey};
+use fieldbook::{Book, RecordKey};
 use tempfile::TempDir;
 
 use crate::error::Failure;

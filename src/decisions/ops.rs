@@ -19,8 +19,8 @@ use fieldbook_projections::{LogView, Tables};
 use super::{decide, tail_ops};
 use crate::book::Book;
 use crate::error::Error;
+use crate::exchange::text_item;
 use crate::inspect::Inspector;
-use crate::sync::text_item;
 use crate::write::{Written, write_in, write_on};
 use crate::writer::Session;
 

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{Book, ServerIdentity};
+use fieldbook::Book;
+use fieldbook::sync::ServerIdentity;
 
 use super::Viewer;
 use crate::error::Failure;

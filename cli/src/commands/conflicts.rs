@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fieldbook::entry::{Extent, Winner};
+use fieldbook::audit::entry::{Extent, Winner};
+use fieldbook::conflict::{Choice, ConflictId};
+use fieldbook::record::FieldsJson;
 use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, Choice, ConflictId, Fields, FieldsJson, Written};
+use fieldbook::{Book, Fields, Written};
 
 use super::write::read_fields;
 use super::{Writer, look};

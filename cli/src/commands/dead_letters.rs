@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use fieldbook::record::{FieldsJson, OpId, OpKind, OpPlace};
 use fieldbook::rows::DeadLetterRow;
-use fieldbook::{Book, FieldsJson, Hold, OpId, OpKind, OpPlace, UserAction, Written};
+use fieldbook::sync::{Hold, UserAction};
+use fieldbook::{Book, Written};
 use serde::Serialize;
 
 use super::queue::{Queued, queued};

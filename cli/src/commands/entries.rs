@@ -3,8 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::entry::{Entry, EntryKind};
-use fieldbook::{Book, RecordKey, Seq};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Entry, EntryKind};
+use fieldbook::{Book, RecordKey};
 
 use super::{head_of, look};
 use crate::error::Failure;

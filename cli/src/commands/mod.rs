@@ -15,8 +15,10 @@ pub(crate) mod write;
 
 use std::path::Path;
 
-use fieldbook::entry::{Control, Meta};
-use fieldbook::{Actor, Book, BookOptions, OpId, OpPlace, Seq};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Control, Meta};
+use fieldbook::record::{OpId, OpPlace};
+use fieldbook::{Actor, Book, BookOptions};
 
 use crate::error::Failure;
 

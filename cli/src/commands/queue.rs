@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use fieldbook::Book;
+use fieldbook::audit::ExplainedOp;
+use fieldbook::record::{OpPlace, UnitId};
 use fieldbook::rows::TailRow;
-use fieldbook::{Book, ExplainedOp, Hold, OpPlace, OpState, QueuedOp, UnitId};
+use fieldbook::sync::{Hold, OpState, QueuedOp};
 use serde_json::{Value, json};
 
 use super::Viewer;

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{EntityType, Record, RecordId, RecordKey, Seq};
+use fieldbook::audit::Seq;
+use fieldbook::{EntityType, Record, RecordId, RecordKey};
 use serde_json::json;
 
 use super::{Viewer, look};

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fieldbook::protocol::Failure as ExchangeFailure;
+use fieldbook::sync::protocol::Failure as ExchangeFailure;
+use fieldbook::sync::{OTHER_TENANT, Secret, Stopped};
 use fieldbook::{
-    Book, HttpOptions, HttpRemote, NoCredentials, OTHER_TENANT, RunOptions, Secret, StaticToken, Stopped,
-    SyncReport, SyncState, limits,
+    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, StaticToken, SyncReport, SyncState, limits,
 };
 use indicatif::HumanBytes;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
+use fieldbook::audit::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
 use serde_json::{Value, json};
 
 use super::options;

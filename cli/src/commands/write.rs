@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use fieldbook::{Actor, Book, Fields, InvalidFields, RecordKey, Undone, Written, limits};
+use fieldbook::conflict::Undone;
+use fieldbook::error::InvalidFields;
+use fieldbook::{Actor, Book, Fields, RecordKey, Written, limits};
 
 use super::{OpName, Writer, options};
 use crate::error::Failure;

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::entry::{Control, Decision, Meta};
-use fieldbook::{Book, RecordKey, Seq, entry::Winner};
+use fieldbook::audit::entry::{Control, Decision, Meta};
+use fieldbook::audit::{Seq, entry::Winner};
+use fieldbook::{Book, RecordKey};
 use serde::Serialize;
 
 use super::compare::{Difference, Kind};

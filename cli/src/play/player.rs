@@ -10,7 +10,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::{Book, Hold, OpId, RunOptions};
+use fieldbook::record::OpId;
+use fieldbook::sync::Hold;
+use fieldbook::{Book, RunOptions};
 
 use super::census::Census;
 use super::clock::VirtualClock;

@@ -15,8 +15,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fieldbook::protocol::{ExchangeRequest, Failure as SyncFailure};
-use fieldbook::{Book, Received, Remote, RemoteError, RunOptions, Stopped, SyncReport, SyncState};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure as SyncFailure};
+use fieldbook::sync::{Received, RemoteError, Stopped};
+use fieldbook::{Book, Remote, RunOptions, SyncReport, SyncState};
 use indicatif::ProgressBar;
 use serde::Serialize;
 

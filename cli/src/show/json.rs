@@ -1,13 +1,15 @@
 //! JSON for machines. The names are promised: `cli/README.md` lists every shape, and members are only ever added.
 
-use fieldbook::entry::{
+use fieldbook::audit::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta,
     ParkScope, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb,
 };
+use fieldbook::conflict::ConflictId;
+use fieldbook::host::WallTime;
+use fieldbook::record::{OpPlace, Version};
 use fieldbook::rows::{ConflictRow, DeadLetterRow};
-use fieldbook::{
-    ConflictId, Fields, Hold, OpPlace, ParkReason, Record, RecordKey, RecordStatus, Version, WallTime,
-};
+use fieldbook::sync::{Hold, ParkReason, RecordStatus};
+use fieldbook::{Fields, Record, RecordKey};
 use serde_json::{Map, Value, json};
 
 use super::{entry as show, time, words};

@@ -1,9 +1,12 @@
 //! States in words. Where a record, an op or the book stands is said in the book's own words; here they get their colours and the
 //! reader's time zone. What is added are the words for entries of the log, and the stable names for JSON.
 
-use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
+use fieldbook::SyncState;
+use fieldbook::audit::entry::{AnnulledReason, ParkScope, Winner};
+use fieldbook::audit::{ExplainedOp, Explanation};
 use fieldbook::rows::ConflictRow;
-use fieldbook::{ExplainedOp, Explanation, Hold, OpState, ParkReason, Policy, RecordState, SyncState};
+use fieldbook::schema::Policy;
+use fieldbook::sync::{Hold, OpState, ParkReason, RecordState};
 
 use super::table::Tone;
 use super::{name, plain, time};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use fieldbook::{
-    Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions, Seq, Stopped,
-};
+use fieldbook::audit::Seq;
+use fieldbook::sync::Stopped;
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim};
 use fieldbook_core::{DeviceKey, Hash};
 use reqwest::StatusCode;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions, Stopped};
+use fieldbook::sync::Stopped;
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::{Change, Outcome, Unit, UnitChange};
 use fieldbook_core::record::FieldWrites;
 use fieldbook_core::{FieldsJson, Hlc, OpId, OpKind, RecordKey, UnitId, Version, WallTime, limits};

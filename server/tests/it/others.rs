@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fieldbook::{Ask, Book, BookOptions, HttpOptions, HttpRemote, Next, NoCredentials, RunOptions};
+use fieldbook::sync::{Ask, Next};
+use fieldbook::{Book, BookOptions, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::ExchangeRequest;
 
 use crate::support::*;

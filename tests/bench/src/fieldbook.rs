@@ -9,11 +9,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
-use fieldbook::{
-    Ask, Book, BookOptions, Cursor, EntityType, FieldsJson, Hlc, Mutation, Next, OpId, RecordId, RecordKey,
-    SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
-};
+use fieldbook::audit::Hlc;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::{FieldsJson, OpId, Version};
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
+use fieldbook::sync::{Ask, Cursor, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, EntityType, Mutation, RecordId, RecordKey, limits};
 
 use crate::peer::{Failure, Peer};
 use crate::sample::{Event, Sample};

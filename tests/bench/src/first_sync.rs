@@ -14,11 +14,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeRequest, Unit, UnitChange};
+use fieldbook::audit::{DeviceId, Epoch, Hlc};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::{FieldsJson, OpId, OpKind, UnitId};
+use fieldbook::sync::protocol::{ExchangeRequest, Unit, UnitChange};
+use fieldbook::sync::{RequestId, Stopped};
 use fieldbook::{
-    Actor, Book, BookOptions, DeviceId, EntityType, Epoch, FieldsJson, Hlc, HttpOptions, HttpRemote,
-    NoCredentials, OpId, OpKind, RecordId, RecordKey, Remote, RequestId, RunOptions, SeededRandomness,
-    Stopped, SyncReport, UnitId, WallTime,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, NoCredentials, RecordId, RecordKey,
+    Remote, RunOptions, SyncReport,
 };
 use fieldbook_server::{ServeOptions, serve};
 use serde::{Deserialize, Serialize};

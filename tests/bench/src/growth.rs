@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::host::{Clock, SystemClock};
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
 use fieldbook::{
-    Actor, Ask, Book, BookOptions, Clock, EntityRules, EntityType, Fields, Mutation, Next, Policy, RecordId,
-    RecordKey, Schema, ServerEpoch, ServerId, SystemClock,
+    Actor, Book, BookOptions, EntityRules, EntityType, Fields, Mutation, RecordId, RecordKey, Schema,
 };
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use serde_json::{Value, json};

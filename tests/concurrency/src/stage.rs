@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use fieldbook::entry::Meta;
-use fieldbook::{
-    Book, BookOptions, Clock, Error, Fields, MonotonicTime, Now, OpId, RecordKey, SeededRandomness, Seq,
-    WallTime, Written,
-};
+use fieldbook::audit::entry::Meta;
+use fieldbook::{Book, BookOptions, Error, Fields, RecordKey, Written};
+use fieldbook::audit::Seq;
+use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
+use fieldbook::record::OpId;
 use serde_json::json;
 use shuttle::thread;
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::{Book, OpId, RecordState, RunOptions, Stopped, SyncState};
+use fieldbook::record::OpId;
+use fieldbook::sync::{RecordState, Stopped};
+use fieldbook::{Book, RunOptions, SyncState};
 use fieldbook_sim::clock::SimClock;
 
 use crate::fleet::{Device, Image, Remotes, shown};
@@ -173,7 +175,7 @@ pub(crate) fn left(book: &Book) -> Result<Vec<String>, Broken> {
         book.dead_letters().map_err(unreadable)?.into_iter().map(|letter| letter.op.id).collect();
     let holds = book.plan().holds;
     let is_refused = |place, op: &OpId| {
-        dead.contains(op) || holds.get(&place).is_some_and(fieldbook::Hold::waits_for_correction)
+        dead.contains(op) || holds.get(&place).is_some_and(fieldbook::sync::Hold::waits_for_correction)
     };
     let left =
         tail.ops().filter(|(place, row)| !(row.key.entity.as_str() == "big" && is_refused(*place, &row.op)));

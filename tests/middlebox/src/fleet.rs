@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fieldbook::host::{Clock, SeededRandomness};
+use fieldbook::sync::Secret;
 use fieldbook::{
-    Actor, Book, BookOptions, Clock, EntityType, HttpOptions, HttpRemote, RunOptions, Secret,
-    SeededRandomness, StaticToken, SyncReport,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, RunOptions, StaticToken, SyncReport,
 };
 use fieldbook_server::{ServeOptions, Server, serve};
 use fieldbook_sim::clock::SimClock;

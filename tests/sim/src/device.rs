@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook::{
-    Book, BookOptions, Error, Fields, Mutation, OpId, OpPlace, RecordKey, RequestId, Schema,
-    SeededRandomness, Seq, UnitId,
-};
+use fieldbook::audit::Seq;
+use fieldbook::host::SeededRandomness;
+use fieldbook::record::{OpId, OpPlace, UnitId};
+use fieldbook::sync::RequestId;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, Schema};
 
 use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::{Control, Decision, Entry, Meta};
-use fieldbook::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::{
-    Ask, Book, BookOptions, Fields, Mutation, Next, OpPlace, RecordKey, SeededRandomness, Seq, ServerEpoch,
-    ServerId, WallTime,
-};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Control, Decision, Entry, Meta};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::OpPlace;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Fields, Mutation, RecordKey};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use proptest::prelude::*;
 use serde_json::json;
@@ -98,7 +99,7 @@ impl World {
         }
     }
 
-    fn letters(&self) -> Vec<fieldbook::OpId> {
+    fn letters(&self) -> Vec<fieldbook::record::OpId> {
         self.book.dead_letters().unwrap().into_iter().map(|letter| letter.op.id).collect()
     }
 

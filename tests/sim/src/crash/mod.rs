@@ -18,7 +18,8 @@
 mod scenarios;
 mod stage;
 
-use fieldbook::{Book, Error, Fields, Hash, Mutation, RecordKey, Seq};
+use fieldbook::audit::{Hash, Seq};
+use fieldbook::{Book, Error, Fields, Mutation, RecordKey};
 
 pub use scenarios::{SCENARIOS, Scenario};
 use stage::{Ack, Start, open, play};

@@ -3,8 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{Choice, Error, Fields, Mutation, ServerEpoch};
+use fieldbook::conflict::Choice;
+use fieldbook::sync::ServerEpoch;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::{Error, Fields, Mutation};
 use fieldbook_core::log::{Store, StoreOptions};
 use serde_json::json;
 

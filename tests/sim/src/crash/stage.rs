@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook::{
-    Ask, Book, BookOptions, EntityRules, Error, Fields, Next, Policy, RecordKey, Schema, SeededRandomness,
-    ServerEpoch, ServerId, WallTime, limits,
-};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, RecordKey, Schema, limits};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::StorageBackend;
 use serde_json::json;

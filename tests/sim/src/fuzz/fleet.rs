@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fieldbook::entry::{Control, Decision, Meta, PlannedOp};
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook::{
-    Ask, Book, BookOptions, Choice, Error, Fields, FieldsJson, Granularity, Mutation, Next, OpId, OpPlace,
-    RecordKey, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime, limits,
-};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Control, Decision, Meta, PlannedOp};
+use fieldbook::conflict::Choice;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::{FieldsJson, OpId, OpPlace};
+use fieldbook::schema::Granularity;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, limits};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -343,7 +346,7 @@ impl Fleet {
         (self.entries(device).len(), images)
     }
 
-    fn entries(&self, device: usize) -> Vec<fieldbook::entry::Entry> {
+    fn entries(&self, device: usize) -> Vec<fieldbook::audit::entry::Entry> {
         self.book(device).entries(Seq::new(1), usize::MAX).unwrap_or_default()
     }
 

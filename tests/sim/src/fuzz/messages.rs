@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
-use fieldbook::{
-    Ask, Book, BookOptions, Fields, Next, RecordKey, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime,
-    limits,
-};
+use fieldbook::audit::Seq;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Fields, RecordKey, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
 use serde_json::json;

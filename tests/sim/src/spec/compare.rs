@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::entry::Winner;
-use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, Fields, Hold, RecordKey, RecordStatus, UnitId};
+use fieldbook::audit::entry::Winner;
+use fieldbook::record::UnitId;
+use fieldbook::sync::{Hold, RecordStatus};
+use fieldbook::{Book, Fields, RecordKey};
 use fieldbook_core::entry::ParkScope;
+use fieldbook_core::rows::ConflictRow;
 use serde_json::{Map, Value, json};
 
 use super::case::Expect;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::protocol::{
+use fieldbook::record::{OpId, UnitId, Version};
+use fieldbook::sync::protocol::{
     Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, SetAside, Unit,
 };
-use fieldbook::{
-    Ask, Cursor, Next, OpId, RecordKey, RequestId, ServerEpoch, ServerId, UnitId, Version, limits,
-};
+use fieldbook::sync::{Ask, Cursor, Next, RequestId, ServerEpoch, ServerId};
+use fieldbook::{RecordKey, limits};
 use serde_json::{Value, json};
 
 use super::answer;
@@ -271,7 +271,7 @@ impl World {
     }
 
     /// Returns our last op on a record that left, and when it was made.
-    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::Hlc), Fault> {
+    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::audit::Hlc), Fault> {
         let changes = self.units.iter().rev().flat_map(|unit| &unit.changes);
         let own = changes.filter(|change| change.key == *key);
         own.filter_map(|change| Some((*change.ops.last()?, change.edited_at)))

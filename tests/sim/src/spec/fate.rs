@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::entry::{AnnulledReason, Control, Decision, Meta, PlannedOp};
-use fieldbook::{Book, OpId, OpPlace, RecordKey, Seq, UnitId};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{AnnulledReason, Control, Decision, Meta, PlannedOp};
+use fieldbook::record::{OpId, OpPlace, UnitId};
+use fieldbook::{Book, RecordKey};
 
 use super::fault::Fault;
 

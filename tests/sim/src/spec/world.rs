@@ -15,12 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fieldbook::protocol::{ExchangeRequest, Unit};
-use fieldbook::rows::ConflictRow;
+use fieldbook::conflict::{Choice, ConflictId, Undone};
+use fieldbook::error::Rejected;
+use fieldbook::host::{Clock, Connectivity, SeededRandomness};
+use fieldbook::record::{OpId, OpKind, Version};
+use fieldbook::sync::protocol::{ExchangeRequest, Unit};
 use fieldbook::{
-    Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules, EntityType, Error,
-    Fields, Mutation, OpId, OpKind, RecordKey, Rejected, Schema, SeededRandomness, Undone, Version,
+    Actor, Book, BookOptions, EntityRules, EntityType, Error, Fields, Mutation, RecordKey, Schema,
 };
+use fieldbook_core::rows::ConflictRow;
 use serde_json::Value;
 
 use super::answer;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use fieldbook::entry::Meta;
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome};
-use fieldbook::rows::{ConflictRow, RecordRow};
-use fieldbook::{
-    Ask, Book, BookOptions, Choice, Mutation, Next, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime,
-    limits,
-};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::Meta;
+use fieldbook::conflict::Choice;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Mutation, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
+use fieldbook_core::rows::{ConflictRow, RecordRow};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
@@ -121,7 +122,8 @@ impl Mirror {
                 let device = usize::from(device);
                 self.clocks[device].set_wall(walls(wall.into()));
                 let written = after.device(device).unwrap().log.last().unwrap().header.seq;
-                let content = after.device(device).unwrap().op(fieldbook::OpPlace { seq: written, index: 0 });
+                let content =
+                    after.device(device).unwrap().op(fieldbook::record::OpPlace { seq: written, index: 0 });
                 let content = content.unwrap();
                 let key = ground.keys[usize::from(record)].clone();
                 let mutation =
@@ -240,7 +242,7 @@ fn kind(meta: &Meta) -> String {
     let mut text = format!("{meta:?}");
     text.truncate(text.find('(').unwrap_or(text.len()));
     if let Meta::Control(control) = meta {
-        use fieldbook::entry::Control;
+        use fieldbook::audit::entry::Control;
         let decisions = match control {
             Control::Decided(decisions) | Control::Verb(_, decisions) => decisions.as_slice(),
             _ => &[],

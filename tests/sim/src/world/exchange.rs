@@ -1,9 +1,10 @@
 //! Exchanges in the world: a request leaves, a message arrives, an exchange is given up.
 
-use fieldbook::entry::ParkScope;
+use fieldbook::audit::entry::ParkScope;
 use fieldbook::limits;
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
-use fieldbook::{Ask, Next, OpKind, ServerEpoch, ServerId, TenantId, Version};
+use fieldbook::record::{OpKind, Version};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId, TenantId};
 use fieldbook_core::rules::belonging::is_about_owner;
 use fieldbook_core::rules::failure::{Blame, blame};
 

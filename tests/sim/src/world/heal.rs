@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::ParkScope;
+use fieldbook::Book;
+use fieldbook::audit::entry::ParkScope;
 use fieldbook::limits;
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{Ask, Book, Hold, Next, OpId};
+use fieldbook::record::OpId;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{Ask, Hold, Next};
 use fieldbook_core::rules::status::ParkReason;
 
 use super::{World, entity_type, get, is_image, oracle};

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::ParkScope;
-use fieldbook::{OpId, RecordKey};
+use fieldbook::RecordKey;
+use fieldbook::audit::entry::ParkScope;
+use fieldbook::record::OpId;
 
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
@@ -72,7 +73,7 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
         ensure(same, "S15", || {
             format!(
                 "{key}: the app reads something else than confirmed with the tail on top: {:?}, not {visible:?}",
-                row.image().map(fieldbook::FieldsJson::as_str)
+                row.image().map(fieldbook::record::FieldsJson::as_str)
             )
         })?;
     }

@@ -1,8 +1,8 @@
 //! What happens to the world at large: a device is cut off, gets another version of the app, or is copied; the server denies
 //! something, is backed up, or goes back to its backup.
 
-use fieldbook::entry::{ParkScope, Receipt};
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::audit::entry::{ParkScope, Receipt};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
 use fieldbook::{Actor, SyncState};
 
 use super::{World, entity_type, get};

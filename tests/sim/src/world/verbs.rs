@@ -1,6 +1,8 @@
 //! What a person does in the world: decide on dead letters and conflicts, take things back, sign in again.
 
-use fieldbook::{Choice, Error, Fields, OpId};
+use fieldbook::conflict::Choice;
+use fieldbook::record::OpId;
+use fieldbook::{Error, Fields};
 use serde_json::{Map, Value};
 
 use super::World;
@@ -46,7 +48,7 @@ impl World {
         self.written(
             number,
             undone.map(|undone| match undone {
-                fieldbook::Undone::Compensated(op) => Some(op),
+                fieldbook::conflict::Undone::Compensated(op) => Some(op),
                 _ => None,
             }),
         )
