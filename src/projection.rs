@@ -79,17 +79,6 @@ pub struct ProjectionStatus {
 }
 
 impl Book {
-    /// Returns where each of the app's own projections that the book holds stands.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if a row does not read.
-    pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
-        let rows = self.snapshot()?.projections()?.into_iter();
-        Ok(rows
-            .map(|(name, ProjectionRow { version, broken })| ProjectionStatus { name, version, broken })
-            .collect())
-    }
-
     /// Returns the way to read one of the app's own projections. Each read is one snapshot; it sees every commit before it.
     pub const fn projection<'b>(&'b self, name: &'b str) -> Projected<'b> {
         Projected { book: self, name }

@@ -39,7 +39,7 @@ use serde::de::DeserializeOwned;
 
 pub use crate::entity::Entity;
 use crate::error::Error;
-pub use crate::read::{IndexPlace, Page};
+pub use crate::read::{Index, IndexPlace, Page};
 pub use crate::write::Written;
 
 /// One record as the app sees it: what the server confirmed with the app's own unsent changes on top.
@@ -125,8 +125,13 @@ impl<'a> RecordRef<'a> {
         Some(Self { entity, id, json: image?, version, pending, synced_at })
     }
 
+    /// Copies the record out, to outlive the call.
+    pub fn to_record(self) -> Record {
+        self.under(self.key())
+    }
+
     /// Copies the record out, under the key that it is known to have.
-    pub(crate) fn to_record(self, key: RecordKey) -> Record {
+    pub(crate) fn under(self, key: RecordKey) -> Record {
         let Self { json, version, pending, synced_at, .. } = self;
         Record { key, json: FieldsJson::from_stored_text(json), version, pending, synced_at }
     }

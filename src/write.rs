@@ -11,7 +11,6 @@ use fieldbook_core::rules::admit::{AdmittedOp, SeenRecord, admit_transaction};
 use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
 use fieldbook_core::{Fields, Hlc, Mutation, MutationFields, OpId, OpPlace, RecordId, RecordKey};
-use fieldbook_projections::LogView;
 use foldhash::HashMap;
 
 use crate::book::Book;
@@ -169,20 +168,6 @@ impl Book {
             });
             each.collect()
         })
-    }
-
-    /// Looks an op up by its id, for a write whose outcome is unknown: `None` means that it was not written, or ended
-    /// already and stands further back in the log than the unacknowledged tail.
-    pub fn find_op(&self, op: OpId) -> Option<OpPlace> {
-        self.shared.tail().place_of(&op)
-    }
-
-    /// Returns what an op of the log does.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if there is no such op.
-    pub fn op(&self, place: OpPlace) -> Result<fieldbook_core::rules::OpContent, Error> {
-        Ok(self.snapshot()?.log()?.op(place)?)
     }
 }
 

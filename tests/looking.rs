@@ -28,11 +28,11 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
 
     let book = Book::open(&path, options().look_only()).unwrap();
     assert_eq!(
-        book.timeline(&"lead/1".parse().unwrap()).unwrap().len(),
+        book.audit().timeline(&"lead/1".parse().unwrap()).unwrap().len(),
         1,
         "what lags behind is folded in memory"
     );
-    assert_eq!(book.entries(Seq::new(1), 10).unwrap().len(), 2);
+    assert_eq!(book.audit().entries(Seq::new(1), 10).unwrap().len(), 2);
     let refused = book.create("lead/2".parse().unwrap(), fields());
     assert!(matches!(refused, Err(Error::Misuse(_))), "{refused:?}");
     assert_eq!(book.status().pending, 1);
@@ -41,7 +41,11 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
     assert!(std::fs::read(&path).unwrap() == before);
 
     let book = Book::open(&path, options()).unwrap();
-    assert_eq!(book.entries(Seq::new(1), 10).unwrap().len(), 2, "nothing of what was refused came through");
+    assert_eq!(
+        book.audit().entries(Seq::new(1), 10).unwrap().len(),
+        2,
+        "nothing of what was refused came through"
+    );
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     assert_eq!(rebuild_book(&path, &options(), |_, _| {}).unwrap(), Seq::new(2));
     let book = Book::open(&path, options()).unwrap();
     assert_eq!(book.status().pending, 1);
-    assert_eq!(book.check_tables().unwrap(), None);
+    assert_eq!(book.audit().check_tables().unwrap(), None);
 }
 
 /// `verify --tables` opened the book for writing and folded its tables anew in place, without the indexes that the app declares.

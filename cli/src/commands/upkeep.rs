@@ -44,7 +44,7 @@ pub(crate) struct VerifyArgs {
   fieldbook rebuild ann.book
 
 The log is only read. This program does not know which indexes an app declares, so an app that does has to fold its
-tables itself afterwards (`Book::rebuild`).")]
+tables itself afterwards (`book.audit().rebuild`).")]
 pub(crate) struct RebuildArgs {
     /// The book's file
     pub(crate) book: PathBuf,

@@ -167,7 +167,8 @@ impl Syncer {
             }
             let went_wrong = self.link.went_wrong();
             if went_wrong && matches!(book.status().state, SyncState::NeedsAuth { .. }) {
-                book.credentials_renewed()
+                book.servers()
+                    .credentials_renewed()
                     .map_err(|error| Failure::new("a book cannot go on syncing").because(error))?;
                 continue;
             }

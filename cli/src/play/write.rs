@@ -225,7 +225,7 @@ impl<'a> Images<'a> {
             if reference.kind != OpKind::Update {
                 return Ok(Newer::Whole);
             }
-            names.extend(self.book.op(reference.place)?.fields.names().map(str::to_owned));
+            names.extend(self.book.queue().op(reference.place)?.fields.names().map(str::to_owned));
         }
         Ok(Newer::Members(names))
     }

@@ -4,7 +4,7 @@
 use fieldbook::SyncState;
 use fieldbook::audit::entry::{AnnulledReason, ParkScope, Winner};
 use fieldbook::audit::{ExplainedOp, Explanation};
-use fieldbook::rows::ConflictRow;
+use fieldbook::conflict::Conflict;
 use fieldbook::schema::Policy;
 use fieldbook::sync::{Hold, OpState, ParkReason, RecordState};
 
@@ -142,8 +142,8 @@ pub(crate) const fn winner(winner: Winner) -> &'static str {
 }
 
 /// Returns how a conflict was settled, from this device's side.
-pub(crate) fn outcome(conflict: &ConflictRow) -> String {
-    let mut winners: Vec<Winner> = conflict.fields.iter().map(|(.., winner)| *winner).collect();
+pub(crate) fn outcome(conflict: &Conflict) -> String {
+    let mut winners: Vec<Winner> = conflict.fields.iter().map(|field| field.winner).collect();
     winners.dedup();
     match winners.as_slice() {
         [] => winner(conflict.winner).to_owned(),

@@ -111,7 +111,7 @@ pub(crate) fn client(url: &str, path: &Path) -> Result<FirstSync, Failure> {
 }
 
 fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, Failure> {
-    let before = book.head()?;
+    let before = book.audit().head()?;
     let server =
         url.trim_start_matches("http://").parse::<SocketAddr>().map_err(failed("give its address"))?;
     let (report, (sent, received)) = runtime.block_on(async {
@@ -123,7 +123,7 @@ fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, 
         let counted = counting.await.map_err(failed("be counted"))??;
         Ok::<_, Failure>((idle(report)?, counted))
     })?;
-    let (before, after) = (before.map(|head| head.seq), book.head()?.map(|head| head.seq));
+    let (before, after) = (before.map(|head| head.seq), book.audit().head()?.map(|head| head.seq));
     Ok(NothingNew {
         requests: report.exchanges,
         wire_bytes_sent: sent,

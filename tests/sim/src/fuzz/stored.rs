@@ -88,7 +88,7 @@ pub fn log_file(data: &[u8]) {
             return;
         };
         // Opening and verifying contain the engine's panics over damaged pages. Other reads do not, and are not promised to.
-        drop(book.verify(|_| {}));
+        drop(book.audit().verify(|_| {}));
         assert_eq!(disk.changes(), 0, "BUG: a file that was only looked at was written to");
     });
 }
@@ -157,7 +157,7 @@ fn small_export() -> &'static [u8] {
         let book = options().ok().and_then(|options| Book::on_backend(disk, options).ok());
         let mut bytes = Vec::new();
         if let Some(book) = book {
-            drop(book.export(&mut bytes));
+            drop(book.audit().export(&mut bytes));
         }
         bytes
     })

@@ -29,7 +29,7 @@ impl Fates {
     /// Reads the whole log.
     pub(super) fn read(book: &Book) -> Result<Self, Fault> {
         let mut fates = Self { lives: BTreeMap::new(), units: BTreeMap::new(), entries: 0 };
-        for entry in book.entries(Seq::ZERO.next(), usize::MAX)? {
+        for entry in book.audit().entries(Seq::ZERO.next(), usize::MAX)? {
             fates.entries += 1;
             let seq = entry.header.seq;
             match &entry.meta {

@@ -221,7 +221,7 @@ impl World {
             Action::Rebuild { device } => {
                 let number = number(device);
                 let device = self.device(number)?;
-                let rebuilt = device.book()?.rebuild(|_| {});
+                let rebuilt = device.book()?.audit().rebuild(|_| {});
                 device.called(rebuilt)?;
                 Ok(Some(number))
             }
@@ -304,7 +304,8 @@ impl World {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for device in &self.devices {
-            let entries = device.book().ok().and_then(|book| book.entries(Seq::new(1), usize::MAX).ok());
+            let entries =
+                device.book().ok().and_then(|book| book.audit().entries(Seq::new(1), usize::MAX).ok());
             let entries = entries.unwrap_or_default();
             text += &format!("-- {}\n", device.actor);
             for entry in entries.iter().skip(entries.len().saturating_sub(SHOWN_ENTRIES)) {

@@ -94,9 +94,9 @@ impl World {
         ensure(!asked || !matches!(book.status().state, SyncState::Idle), "L3", || {
             "a server waits to be accepted, and the book says that all is well".to_owned()
         })?;
-        let named = book.servers_to_accept();
+        let named = book.servers().candidates();
         if let Some(named) = named.into_iter().find(|named| named.server == right && named.tenant.is_none()) {
-            let accepted = book.accept_this_server(named);
+            let accepted = book.servers().accept(named);
             device.called(accepted)?;
         }
         Ok(Some(number))
