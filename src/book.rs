@@ -30,13 +30,15 @@ use fieldbook_core::{
 use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
+use crate::audit::Audit;
+use crate::decisions::{Conflicts, DeadLetters, Servers};
 use crate::error::Error;
+use crate::exchange::{Exchange, Others};
 use crate::inspect::Attention;
 use crate::latest::Latest;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
-use crate::status::{Engine, SyncStatus};
-use crate::sync::Others;
+use crate::status::{Engine, Queue, SyncStatus};
 use crate::writer::{Job, Session};
 
 /// How many commits a slow watcher may lag behind before it is told that it missed some.
@@ -194,24 +196,6 @@ impl Book {
         Ok(book)
     }
 
-    /// Returns the device that this book is.
-    pub fn device(&self) -> Option<DeviceId> {
-        self.shared.state().device
-    }
-
-    /// Returns the log's present life.
-    pub fn epoch(&self) -> Option<Epoch> {
-        self.shared.state().epoch
-    }
-
-    /// Returns the last entry's place, hash and clock.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if it does not read.
-    pub fn head(&self) -> Result<Option<Head>, Error> {
-        Ok(read_head(&self.snapshot()?.entries()?)?)
-    }
-
     /// Returns who is using the book.
     pub fn actor(&self) -> Actor {
         read(&self.shared.actor).clone()
@@ -239,18 +223,39 @@ impl Book {
         Ok(Snapshot::new(self.shared.store.begin_read()?))
     }
 
+    /// Returns the conflicts with the server.
+    pub const fn conflicts(&self) -> Conflicts<'_> {
+        Conflicts::of(self)
+    }
+
+    /// Returns the ops that the server refused for good, for a person to decide on.
+    pub const fn dead_letters(&self) -> DeadLetters<'_> {
+        DeadLetters::of(self)
+    }
+
+    /// Returns what is owed to the server.
+    pub const fn queue(&self) -> Queue<'_> {
+        Queue { book: self }
+    }
+
+    /// Returns what the book knows of its server, and what a person says of it.
+    pub const fn servers(&self) -> Servers<'_> {
+        Servers::of(self)
+    }
+
+    /// Returns the way to drive an exchange by hand.
+    pub const fn exchange(&self) -> Exchange<'_> {
+        Exchange { book: self }
+    }
+
+    /// Returns the log, and what looks after the book.
+    pub const fn audit(&self) -> Audit<'_> {
+        Audit { book: self }
+    }
+
     /// Returns a receiver that hears, after each commit, which records changed.
     pub fn watch(&self) -> broadcast::Receiver<Arc<[RecordKey]>> {
         self.shared.changes.subscribe()
-    }
-
-    /// Returns how many bytes the book's file takes on the disk. What is free in it counts too. It waits for nobody, and costs
-    /// the same whatever the book holds.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the disk fails.
-    pub fn used_bytes(&self) -> Result<u64, Error> {
-        Ok(self.shared.store.file_bytes()?)
     }
 
     /// Closes the book and says whether that went well. Other handles to it must be gone.
@@ -292,7 +297,7 @@ fn read_tables(
 
 impl std::fmt::Debug for Book {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Book").field("device", &self.device()).finish_non_exhaustive()
+        f.debug_struct("Book").field("device", &self.shared.state().device).finish_non_exhaustive()
     }
 }
 

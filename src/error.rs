@@ -1,12 +1,33 @@
 //! What can go wrong, by culprit. Each has one reaction.
+//!
+//! ```
+//! use fieldbook::{Book, BookOptions, Error, Fields};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+//! match book.update("lead/42".parse()?, Fields::parse(r#"{"stage":"hot"}"#)?) {
+//!     Ok(_) => println!("on the disk"),
+//!     Err(Error::Rejected(why)) => println!("not valid, nothing was written: {why}"),
+//!     Err(Error::NotPossible(why)) => println!("not as things stand by now: {why}"),
+//!     Err(Error::Unknown { ops, .. }) => println!("reopen the book and look for {ops:?}"),
+//!     Err(error) => println!("the book failed: {error}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it is not: what a server answers. That is in the report of a sync, and on record.
 
 use std::sync::Arc;
 
-use fieldbook_core::log::StoreError;
-use fieldbook_core::rules::NotPossible;
-use fieldbook_core::rules::admit::{NotAdmitted, Rejected};
+use fieldbook_core::OpId;
+pub use fieldbook_core::log::StoreError;
+pub use fieldbook_core::rules::NotPossible;
+use fieldbook_core::rules::admit::NotAdmitted;
+pub use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::freeze::FreezeError;
-use fieldbook_core::{InvalidFields, OpId};
+pub use fieldbook_core::{InvalidFields, InvalidName};
 
 /// A call on a book that failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -18,7 +39,7 @@ pub enum Error {
     #[error(transparent)]
     Store(Arc<StoreError>),
     /// The disk failed while committing, so nobody can say whether these ops were written. They are settled by opening the
-    /// book anew and asking [`crate::Book::find_op`] for each.
+    /// book anew and asking [`Queue::find`](crate::sync::Queue::find) for each.
     #[error("the disk failed while committing: open the book again and look the ops up by their ids")]
     Unknown {
         /// The ops, in the order of the mutations.
@@ -43,7 +64,7 @@ pub enum Error {
     /// about since it was shown. The app's reaction: show the text, and what there is to decide by now.
     #[error(transparent)]
     NotPossible(#[from] NotPossible),
-    /// The app's own projection broke, so its table is not to be relied on. See [`crate::Book::projections`] for what broke
+    /// The app's own projection broke, so its table is not to be relied on. See [`Audit::projections`](crate::audit::Audit::projections) for what broke
     /// it.
     #[error("the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book")]
     BrokenProjection(String),

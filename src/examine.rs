@@ -171,7 +171,7 @@ pub fn examine_book(
     match guarded(|| Book::open(path, options.look_only())) {
         Err(source) => found.find(Finding::Unopened { source }),
         Ok(book) if fold => {
-            match guarded(|| book.differing_tables(true)) {
+            match guarded(|| book.audit().differing_tables(true)) {
                 Ok(tables) => tables.into_iter().for_each(|table| found.find(Finding::Differs { table })),
                 Err(source) => found.find(Finding::Unfolded { source }),
             }

@@ -22,74 +22,69 @@
 //! # }
 //! ```
 //!
+//! What every app needs stands here. The rest has a module each, with an example on its page:
+//!
+//! | module | for |
+//! |---|---|
+//! | [`record`] | keys, fields, mutations, what a write came to, reading by an index |
+//! | [`schema`] | declaring entity types: rules for conflicts, references, indexes, versions |
+//! | [`sync`] | servers, credentials, runs, workers, status, the queue |
+//! | [`conflict`] | conflicts, dead letters, undo: what a person decides |
+//! | [`audit`] | the log: reading, exporting, verifying, explaining, replaying |
+//! | [`projection`] | tables of the app's own that follow the records |
+//! | [`host`] | the clock, the randomness and the network that a book runs on |
+//! | [`error`] | what can go wrong |
+//! | [`limits`] | how large things may be |
+//!
 //! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
 
 mod background;
 mod book;
 mod decisions;
 mod entity;
-mod error;
 mod examine;
+mod exchange;
 mod explain;
 mod inspect;
 mod latest;
 mod maintain;
 mod options;
-mod projection;
 mod read;
 mod ready;
-mod record;
 mod status;
-mod sync;
 mod write;
 mod writer;
 
-pub use background::SyncHandle;
+pub mod audit;
+pub mod conflict;
+pub mod error;
+pub mod host;
+pub mod projection;
+pub mod record;
+pub mod schema;
+pub mod sync;
+
 pub use book::Book;
-pub use decisions::Undone;
 pub use entity::Entity;
 pub use error::Error;
-pub use examine::{Examination, Finding, examine_book};
-pub use maintain::{Past, rebuild_book, verify_book};
-pub use options::{BookOptions, Connectivity, Unmetered};
-pub use projection::{Projected, ProjectionStatus};
-pub use read::{IndexPlace, Page};
-pub use record::{Record, RecordRef, Records};
-pub use status::{QueuedOp, SyncStatus};
-pub use write::Written;
-
-pub use fieldbook_core::log::{Damage, Head, StoreError, Verified, survey_export, verify_export};
-pub use fieldbook_core::rules::NotPossible;
-pub use fieldbook_core::rules::admit::Rejected;
-pub use fieldbook_core::rules::belonging::{InvalidServerIdentity, OTHER_TENANT, ServerIdentity};
-pub use fieldbook_core::rules::choose::Choice;
-pub use fieldbook_core::rules::explain::{
-    ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen,
+pub use fieldbook_core::limits;
+#[doc(hidden)]
+pub use fieldbook_core::rows;
+#[doc(hidden)]
+pub use fieldbook_projections::Snapshot;
+pub use options::BookOptions;
+pub use read::Page;
+pub use record::{
+    Actor, EntityType, Fields, Mutation, MutationFields, Record, RecordId, RecordKey, RecordRef, Records,
+    Written,
 };
-pub use fieldbook_core::rules::group::Group;
-pub use fieldbook_core::rules::plan::{Hold, Plan};
-pub use fieldbook_core::rules::status::{
-    Awaited, Held, OpState, ParkReason, RecordState, RecordStatus, SyncState, UserAction,
-};
-pub use fieldbook_core::system::SystemClock;
-pub use fieldbook_core::{
-    Actor, Clock, ConflictFunction, ConflictId, Cursor, DeviceId, EntityRules, EntityType, Epoch, Fields,
-    FieldsJson, Granularity, Hash, Hlc, InvalidConflictId, InvalidFields, InvalidName, Meeting,
-    MonotonicTime, Mutation, MutationFields, NetworkClass, Now, OpId, OpKind, OpPlace, Outgoing, Policy,
-    Priorities, Randomness, RecordId, RecordKey, Reference, RequestId, Ruling, Schema, SeededRandomness, Seq,
-    ServerEpoch, ServerId, TenantId, UnitId, Upcaster, Validator, Version, WallTime, is_json,
-};
-pub use fieldbook_core::{entry, limits, protocol, rows};
-pub use fieldbook_projections::{
-    Broken, InvalidProjection, KeyValue, LogView, MemoryTables, Projection, ProjectionError, ProjectionTable,
-    RecordChange, Snapshot,
-};
-pub use fieldbook_transport::{
-    Activity, Ask, Budget, Credentials, FnRemote, Next, NoCredentials, Received, Remote, RemoteError,
-    RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken, WorkerError, WorkerOptions,
-};
+pub use schema::{EntityRules, Schema};
 #[cfg(feature = "http")]
-pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin};
+pub use sync::{HttpOptions, HttpRemote};
+pub use sync::{
+    NoCredentials, Remote, RunOptions, StaticToken, SyncHandle, SyncReport, SyncState, SyncStatus,
+    WorkerOptions,
+};
 
 /// The README's example compiles.
 #[cfg(all(doctest, feature = "http"))]

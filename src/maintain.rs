@@ -1,23 +1,22 @@
-//! Looking after a book: verifying the chain, rebuilding the tables, exporting the log, replaying the past.
+//! Looking after a book: verifying the chain, rebuilding the tables, taking in what an app declares anew.
 
-use std::io::Write;
 use std::path::Path;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::log::{
-    Damage, Head, PART_ENTRIES, Store, StoreError, StoreOptions, Verified, commit, entries, entries_from,
-    export_in_parts, guarded, read_entry, read_head, verify_in_parts,
+    Damage, Head, PART_ENTRIES, Store, StoreError, StoreOptions, Verified, commit, entries, guarded,
+    read_head, verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
 use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
-use fieldbook_projections::{MemoryTables, Projections, Rebuilt, Snapshot, TableDump, Tables, fold, rebuild};
+use fieldbook_projections::{Projections, Snapshot, TableDump, Tables, rebuild};
 use redb::ReadableTableMetadata;
 
+use crate::audit::Audit;
 use crate::book::{Book, write};
 use crate::error::Error;
 use crate::options::BookOptions;
-use crate::record::Record;
 use crate::writer::Session;
 
 /// How many records kept aside are taken in with one entry.
@@ -46,13 +45,13 @@ fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Resul
     Ok(())
 }
 
-impl Book {
+impl Audit<'_> {
     /// Walks the whole log and checks every hash against the stored bytes. `progress` hears how many entries are checked.
     ///
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
     pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Result<Verified, Damage>, Error> {
-        Ok(verify_in_parts(&self.snapshot()?.entries()?, PART_ENTRIES, progress))
+        Ok(verify_in_parts(&self.book.snapshot()?.entries()?, PART_ENTRIES, progress))
     }
 
     /// Folds the log anew and says whether the tables are what it comes to, byte for byte; the name of the first table that
@@ -78,26 +77,75 @@ impl Book {
             }
         };
         let (before, projected) = {
-            let snapshot = self.snapshot()?;
-            (dump(&snapshot)?, self.sound_projections(&snapshot)?)
+            let snapshot = self.book.snapshot()?;
+            (dump(&snapshot)?, self.book.sound_projections(&snapshot)?)
         };
         self.rebuild(|_| {})?;
         self.fold_lazy()?;
-        let snapshot = self.snapshot()?;
+        let snapshot = self.book.snapshot()?;
         let after = dump(&snapshot)?;
         let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
         let mut differing: Vec<_> = pairs.map(|(before, _)| before.name).collect();
-        let folded = self.sound_projections(&snapshot)?;
+        let folded = self.book.sound_projections(&snapshot)?;
         if !projected.iter().all(|(name, table)| folded.get(name) == Some(table)) {
             differing.push("app projections");
         }
         Ok(differing)
     }
 
+    /// Throws the tables away and folds them anew, the app's own projections too, in one commit. `progress` hears of every
+    /// entry.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log does not read or the disk fails; then the tables are as they were.
+    pub fn rebuild(&self, progress: impl FnMut(Seq)) -> Result<Seq, Error> {
+        self.book.shared.check_alive()?;
+        // The writer's lock keeps every round out while the tables are being replaced.
+        let mut writer = self.book.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        let entries = self.book.snapshot()?.entries()?;
+        let transaction = self.book.shared.store.begin_write()?;
+        let (state, rebuilt) =
+            rebuild(&transaction, &entries, &self.book.shared.schema, writer.head, progress)?;
+        drop(entries);
+        let mut tail = rebuilt.into_tail();
+        tail.follow(writer.head.map_or(Seq::ZERO, |head| head.seq));
+        writer.projections.fold_anew(&transaction)?;
+        let committed = commit(transaction);
+        self.book.shared.latest.forget();
+        if let Err(error) = committed {
+            self.book.shared.fail();
+            return Err(error.into());
+        }
+        *write(&self.book.shared.state) = state;
+        self.book.shared.put_tail(tail);
+        Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
+    }
+
+    /// Folds the tables that lag behind the log up to where its head is now, in parts: others write in between.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn fold_lazy(&self) -> Result<(), Error> {
+        let head = self.head()?.map_or(Seq::ZERO, |head| head.seq);
+        let folded = || {
+            let state = self.book.shared.state();
+            state.history_folded.min(state.tail_folded)
+        };
+        while folded() < head {
+            self.book.shared.write_in_turn(|session| {
+                session.want_history();
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Book {
     /// Takes in records that were kept aside because their entity type was not declared, and is now.
     pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
         let aside = self.snapshot()?.aside()?;
-        let known = aside.into_iter().filter(|(key, ..)| self.schema().rules(&key.entity).is_some());
+        let known = aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
         // In the order in which the server sent them, so that a record's versions ascend.
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(_, seq, number)| (*seq, *number));
@@ -116,7 +164,7 @@ impl Book {
     pub(crate) fn upcast_what_waits(&self) -> Result<(), Error> {
         let due: Vec<_> = {
             let tail = self.shared.tail();
-            let due = tail.ops().filter(|(place, _)| is_due(self.schema(), &tail, *place));
+            let due = tail.ops().filter(|(place, _)| is_due(&self.shared.schema, &tail, *place));
             due.map(|(place, row)| (row.key.clone(), place)).collect()
         };
         for part in due.chunks(UPCAST_IN_A_COMMIT) {
@@ -124,94 +172,6 @@ impl Book {
             self.shared.write_in_turn(move |session| upcast_ops(session, &part))?;
         }
         Ok(())
-    }
-
-    /// Throws the tables away and folds them anew, the app's own projections too, in one commit. `progress` hears of every
-    /// entry.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the log does not read or the disk fails; then the tables are as they were.
-    pub fn rebuild(&self, progress: impl FnMut(Seq)) -> Result<Seq, Error> {
-        self.shared.check_alive()?;
-        // The writer's lock keeps every round out while the tables are being replaced.
-        let mut writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
-        let entries = self.snapshot()?.entries()?;
-        let transaction = self.shared.store.begin_write()?;
-        let (state, rebuilt) = rebuild(&transaction, &entries, &self.shared.schema, writer.head, progress)?;
-        drop(entries);
-        let mut tail = rebuilt.into_tail();
-        tail.follow(writer.head.map_or(Seq::ZERO, |head| head.seq));
-        writer.projections.fold_anew(&transaction)?;
-        let committed = commit(transaction);
-        self.shared.latest.forget();
-        if let Err(error) = committed {
-            self.shared.fail();
-            return Err(error.into());
-        }
-        *write(&self.shared.state) = state;
-        self.shared.put_tail(tail);
-        Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
-    }
-
-    /// Folds the tables that lag behind the log up to where its head is now, in parts: others write in between.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the disk fails.
-    pub fn fold_lazy(&self) -> Result<(), Error> {
-        let head = self.head()?.map_or(Seq::ZERO, |head| head.seq);
-        let folded = || {
-            let state = self.shared.state();
-            state.history_folded.min(state.tail_folded)
-        };
-        while folded() < head {
-            self.shared.write_in_turn(|session| {
-                session.want_history();
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Writes the log up to where it ends now as a stream that other programs can verify (`docs/log-format.md`). Returns how many
-    /// entries that is. It is read in parts, so that a slow writer keeps no pages of the file in use.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the log does not read or the writer fails.
-    pub fn export(&self, writer: &mut impl Write) -> Result<u64, Error> {
-        Ok(export_in_parts(|| entries(&self.shared.store.begin_read()?), writer)?)
-    }
-
-    /// Returns entries from a place on, at most `limit` of them.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if one does not read.
-    pub fn entries(&self, from: Seq, limit: usize) -> Result<Vec<Entry>, Error> {
-        let snapshot = self.snapshot()?;
-        let entries = snapshot.entries()?;
-        let found: Result<Vec<_>, StoreError> = entries_from(&entries, from).take(limit).collect();
-        Ok(found?)
-    }
-
-    /// Returns every entry that touched a record, oldest first.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if one does not read.
-    pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
-        self.fold_lazy()?;
-        let snapshot = self.snapshot()?;
-        let log = snapshot.entries()?;
-        let missing = |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
-        let entries = snapshot.history(key)?.into_iter();
-        entries.map(|seq| Ok(read_entry(&log, seq)?.ok_or_else(|| missing(seq))?)).collect()
-    }
-
-    /// Folds the log up to an entry in memory: the book as it was then.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if an entry does not read.
-    pub fn replay_at(&self, seq: Seq) -> Result<Past, Error> {
-        let snapshot = self.snapshot()?;
-        Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.shared.schema, seq, |_| {})? })
     }
 }
 
@@ -263,27 +223,4 @@ pub(crate) fn refold(
     // The app's own projections are taken away: the app folds them again when it opens the book with them.
     guarded(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)
-}
-
-/// A book as it was after some entry. In memory, read only.
-pub struct Past {
-    rebuilt: Rebuilt,
-}
-
-impl Past {
-    /// Returns a record as the app read it then.
-    pub fn get_record(&self, key: &RecordKey) -> Option<Record> {
-        self.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
-    }
-
-    /// Returns all tables as they were.
-    pub const fn tables(&self) -> &MemoryTables {
-        self.rebuilt.tables()
-    }
-}
-
-impl std::fmt::Debug for Past {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Past({} records)", self.tables().records.len())
-    }
 }

@@ -1,10 +1,68 @@
-//! An app's own projections at the front door: opening a book with them, reading them, and whether they are sound.
+//! Tables of the app's own that follow the records: sums, counts, lists by whatever the app wants to look up.
+//!
+//! A projection sees each change of a record, before and after, in the commit that makes it. So it is never behind what the
+//! app reads, also while a sync takes back and puts on what the server made of a record.
+//!
+//! ```
+//! use fieldbook::projection::{Projection, ProjectionError, ProjectionTable, RecordChange};
+//! use fieldbook::{Book, BookOptions, Fields};
+//!
+//! /// How many minutes of calls each lead had.
+//! struct MinutesByLead;
+//!
+//! impl Projection for MinutesByLead {
+//!     fn name(&self) -> &str {
+//!         "minutes_by_lead"
+//!     }
+//!
+//!     fn version(&self) -> u32 {
+//!         1 // raised whenever `fold` comes to something else
+//!     }
+//!
+//!     fn fold(&self, change: &RecordChange<'_>, table: &mut ProjectionTable<'_>) -> Result<(), ProjectionError> {
+//!         if change.key.entity.as_str() != "call" {
+//!             return Ok(());
+//!         }
+//!         // Take what was before out, put what is now in.
+//!         for (fields, sign) in [(change.before, -1), (change.after, 1)] {
+//!             let Some(fields) = fields else { continue };
+//!             let lead = fields.get("lead").and_then(|lead| lead.as_str()).unwrap_or_default().as_bytes();
+//!             let minutes = fields.get("minutes").and_then(|minutes| minutes.as_i64()).unwrap_or(0);
+//!             let before = table.get(lead)?.and_then(|sum| sum.try_into().ok()).map_or(0, i64::from_be_bytes);
+//!             match before + sign * minutes {
+//!                 0 => table.remove(lead)?,
+//!                 sum => table.put(lead, &sum.to_be_bytes())?,
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let options = BookOptions::new("user-7")?.projection(MinutesByLead)?;
+//! let book = Book::create_new(folder.path().join("crm.book"), options)?;
+//! book.create("call/1".parse()?, Fields::parse(r#"{"lead":"42","minutes":12}"#)?)?;
+//! book.create("call/2".parse()?, Fields::parse(r#"{"lead":"42","minutes":5}"#)?)?;
+//! book.delete("call/1".parse()?)?;
+//!
+//! let minutes = book.projection("minutes_by_lead").get(b"42")?;
+//! assert_eq!(minutes, Some(5_i64.to_be_bytes().to_vec()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it is not: a way to see how a record came to be as it is ([`audit`](crate::audit) is), or to change records.
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
 use fieldbook_core::log::commit;
-use fieldbook_projections::{Broken, KeyValue, ProjectionRow, Snapshot};
+pub use fieldbook_projections::{
+    Broken, InvalidProjection, KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projection,
+    ProjectionError, ProjectionTable, RecordChange,
+};
+use fieldbook_projections::{ProjectionRow, Snapshot};
 
 use crate::book::{Book, Shared};
 use crate::error::Error;
@@ -21,17 +79,6 @@ pub struct ProjectionStatus {
 }
 
 impl Book {
-    /// Returns where each of the app's own projections that the book holds stands.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if a row does not read.
-    pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
-        let rows = self.snapshot()?.projections()?.into_iter();
-        Ok(rows
-            .map(|(name, ProjectionRow { version, broken })| ProjectionStatus { name, version, broken })
-            .collect())
-    }
-
     /// Returns the way to read one of the app's own projections. Each read is one snapshot; it sees every commit before it.
     pub const fn projection<'b>(&'b self, name: &'b str) -> Projected<'b> {
         Projected { book: self, name }

@@ -1,6 +1,6 @@
 //! Reading: by key, in lists, by a declared index. Each call is one snapshot, held no longer than the call.
 
-use std::ops::{Bound, ControlFlow};
+use std::ops::{ControlFlow, RangeBounds};
 
 use fieldbook_core::{EntityType, RecordId, RecordKey};
 use fieldbook_projections::IndexRange;
@@ -19,13 +19,21 @@ pub struct Page<T, After = RecordId> {
     pub next: Option<After>,
 }
 
+impl<T, After> Page<T, After> {
+    /// Makes a page of what was found. If that is as much as was asked for, there may be more behind its last item.
+    pub(crate) fn of(items: Vec<T>, limit: usize, place: impl FnOnce(&T) -> After) -> Self {
+        let next = if items.len() < limit { None } else { items.last().map(place) };
+        Self { items, next }
+    }
+}
+
 impl Book {
     /// Returns a record, or `None` if there is none for the app.
     ///
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
-        self.with_record(key, |record| record.to_record(key.clone()))
+        self.with_record(key, |record| record.under(key.clone()))
     }
 
     /// Lends a record where it lies, without copying it: the quickest way to look at one. Returns what `read` returns, or `None`
@@ -97,8 +105,8 @@ impl Book {
         })?)
     }
 
-    /// Copies records of one entity type out into one piece of memory, in the order of their ids, at most `limit` of them, after
-    /// an id if one is given: half the work of [`Self::list`], whose records live each by themselves.
+    /// Lists records of one entity type in the order of their ids, at most `limit` of them, after an id if one is given. They
+    /// are copied out into one piece of memory; [`RecordRef::to_record`] gives one of them a life of its own.
     ///
     /// ```
     /// # use fieldbook::{Book, BookOptions, EntityType, Fields};
@@ -109,9 +117,9 @@ impl Book {
     /// #     book.create(lead.parse()?, Fields::parse("{}")?)?;
     /// # }
     /// let leads = EntityType::parse("lead")?;
-    /// let first = book.page(&leads, None, 2)?;
+    /// let first = book.list(&leads, None, 2)?;
     /// assert_eq!(first.iter().map(|lead| lead.id).collect::<Vec<_>>(), ["1", "2"]);
-    /// let last = book.page(&leads, first.next.as_ref(), 2)?;
+    /// let last = book.list(&leads, first.next.as_ref(), 2)?;
     /// assert_eq!((last.len(), &last.next), (1, &None));
     /// # Ok(())
     /// # }
@@ -119,7 +127,7 @@ impl Book {
     ///
     /// # Errors
     /// [`Error::Store`] if one does not read.
-    pub fn page(
+    pub fn list(
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
@@ -130,22 +138,6 @@ impl Book {
             records.next = records.len().checked_sub(1).and_then(|last| Some(records.get(last)?.key().id));
         }
         Ok(records)
-    }
-
-    /// Lists records of one entity type in the order of their ids, at most `limit` of them, after an id if one is given.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if one does not read.
-    pub fn list(
-        &self,
-        entity: &EntityType,
-        after: Option<&RecordId>,
-        limit: usize,
-    ) -> Result<Page<Record>, Error> {
-        let mut items = Vec::with_capacity(limit.min(1_024));
-        let is_full = self.lend(entity, after, limit, |record| items.push(record.to_record(record.key())))?;
-        let next = items.last().filter(|_| is_full).map(|record| record.key.id.clone());
-        Ok(Page { items, next })
     }
 
     /// Lends at most so many records, and returns whether there were so many.
@@ -167,72 +159,94 @@ impl Book {
         Ok(left == 0)
     }
 
-    /// Lists records of one entity type by a field that the schema declares as an index, in the order of its values: false,
-    /// true, numbers, text. Records without the field, or with a list or an object in it, are not in an index.
+    /// Returns the way to list records of an entity type by a field that the schema declares as an index.
+    pub const fn index<'b>(&'b self, entity: &'b EntityType, field: &'b str) -> Index<'b> {
+        Index { book: self, entity, field }
+    }
+}
+
+/// One index of a book, for listing records by it: [`Book::index`].
+///
+/// The order is that of the values: false, true, numbers, text. Records without the field, or with a list or an object in it,
+/// are not in an index.
+///
+/// ```
+/// # use fieldbook::{Book, BookOptions, EntityRules, EntityType, Fields, Schema};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let leads = EntityType::parse("lead")?;
+/// let rules = EntityRules { indexes: vec!["name".to_owned()], ..EntityRules::default() };
+/// let options = BookOptions::new("user-7")?.schema(Schema::closed().declare(leads.clone(), rules));
+/// let book = Book::create_new(folder.path().join("crm.book"), options)?;
+/// book.create("lead/1".parse()?, Fields::parse(r#"{"name":"Bela"}"#)?)?;
+/// book.create("lead/2".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+///
+/// let by_name = book.index(&leads, "name").range(.., None, 100)?;
+/// let ids: Vec<_> = by_name.items.iter().map(|lead| lead.key.id.as_str()).collect();
+/// assert_eq!(ids, ["2", "1"]);
+/// assert_eq!(book.index(&leads, "name").prefix("A", None, 100)?.items.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Index<'b> {
+    book: &'b Book,
+    entity: &'b EntityType,
+    field: &'b str,
+}
+
+impl Index<'_> {
+    /// Lists the records whose value is in a range, at most `limit` of them, after a place if one is given.
     ///
     /// # Errors
     /// [`Error::Misuse`] if the index is not declared; [`Error::Store`] if a row does not read.
-    pub fn list_by_index(
+    pub fn range<'v>(
         &self,
-        entity: &EntityType,
-        field: &str,
-        range: (Bound<&Value>, Bound<&Value>),
+        range: impl RangeBounds<&'v Value>,
         after: Option<&IndexPlace>,
         limit: usize,
     ) -> Result<Page<Record, IndexPlace>, Error> {
-        self.indexed(entity, field, IndexRange::values(entity, field, range), after, limit)
+        let range = (range.start_bound().cloned(), range.end_bound().cloned());
+        self.list(&IndexRange::values(self.entity, self.field, range), after, limit)
     }
 
-    /// Lists records by an index, those whose text begins with a prefix.
+    /// Lists the records whose text begins with a prefix.
     ///
     /// # Errors
-    /// As for [`Self::list_by_index`].
-    pub fn list_by_prefix(
+    /// As for [`Self::range`].
+    pub fn prefix(
         &self,
-        entity: &EntityType,
-        field: &str,
         prefix: &str,
         after: Option<&IndexPlace>,
         limit: usize,
     ) -> Result<Page<Record, IndexPlace>, Error> {
-        self.indexed(entity, field, IndexRange::prefix(entity, field, prefix), after, limit)
+        self.list(&IndexRange::prefix(self.entity, self.field, prefix), after, limit)
     }
 
-    fn indexed(
+    fn list(
         &self,
-        entity: &EntityType,
-        field: &str,
-        range: IndexRange,
+        range: &IndexRange,
         after: Option<&IndexPlace>,
         limit: usize,
     ) -> Result<Page<Record, IndexPlace>, Error> {
-        let declared =
-            self.schema().rules(entity).is_some_and(|rules| rules.indexes.iter().any(|index| index == field));
-        if !declared {
+        let rules = self.book.shared.schema.rules(self.entity);
+        if !rules.is_some_and(|rules| rules.indexes.iter().any(|index| index == self.field)) {
             return Err(Error::Misuse("this field is not declared as an index of its entity type"));
         }
-        let snapshot = self.latest()?;
-        let found = snapshot.by_index(&range, after.map(|place| place.0.as_slice()), limit)?;
+        let snapshot = self.book.latest()?;
+        let found = snapshot.by_index(range, after.map(|place| place.0.as_slice()), limit)?;
         let next =
             if found.len() < limit { None } else { found.last().map(|(place, _)| IndexPlace(place.clone())) };
         let mut items = Vec::with_capacity(found.len());
         for (_, id) in found {
-            let key = RecordKey::new(entity.clone(), id);
+            let key = RecordKey::new(self.entity.clone(), id);
             let found = snapshot.record_as(&key, |view| {
                 let record = RecordRef::of(&key.entity, key.id.as_str(), view);
-                record.map(|record| record.to_record(key.clone()))
+                record.map(|record| record.under(key.clone()))
             })?;
             items.extend(found.flatten());
         }
         Ok(Page { items, next })
-    }
-
-    /// Returns the entity types of which the book has records.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if a key does not read.
-    pub fn entity_types(&self) -> Result<Vec<EntityType>, Error> {
-        Ok(self.snapshot()?.entity_types()?)
     }
 }
 

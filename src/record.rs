@@ -1,11 +1,46 @@
-//! What the app reads: one record with its fields and its status.
+//! Records: their keys and fields, what is written to them, and what an app reads of them.
+//!
+//! ```
+//! use fieldbook::record::FieldsJson;
+//! use fieldbook::{Book, BookOptions, EntityType, Fields, Mutation, RecordKey};
+//! use serde_json::json;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+//! let leads = EntityType::parse("lead")?;
+//! let ann = RecordKey::new(leads.clone(), book.new_id());
+//! let call: RecordKey = "call/1".parse()?;
+//!
+//! // Fields as values, or as the JSON text that they came in. Both ops are written, or none of them.
+//! book.transaction(vec![
+//!     Mutation::create(ann.clone(), Fields::from_value(json!({"name": "Ann", "stage": "new"}))?),
+//!     Mutation::create(call, FieldsJson::parse(r#"{"minutes":12}"#)?),
+//! ])?;
+//! // A null takes a field away.
+//! book.update(ann.clone(), Fields::from_value(json!({"stage": null}))?)?;
+//!
+//! let record = book.get_record(&ann)?.expect("it was just written");
+//! assert_eq!((record.json.as_str(), record.pending), (r#"{"name":"Ann"}"#, 2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it is not: typed. An app's own types go in and out by [`Entity`].
 
+use fieldbook_core::WallTime;
 use fieldbook_core::rows::{RecordRow, RecordView};
-use fieldbook_core::{EntityType, Fields, FieldsJson, RecordId, RecordKey, Version, WallTime};
+pub use fieldbook_core::{
+    Actor, EntityType, Fields, FieldsJson, Mutation, MutationFields, OpContent, OpId, OpKind, OpPlace,
+    RecordId, RecordKey, UnitId, Version,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::entity::Entity;
 use crate::error::Error;
+pub use crate::read::{Index, IndexPlace, Page};
+pub use crate::write::Written;
 
 /// One record as the app sees it: what the server confirmed with the app's own unsent changes on top.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,8 +125,13 @@ impl<'a> RecordRef<'a> {
         Some(Self { entity, id, json: image?, version, pending, synced_at })
     }
 
+    /// Copies the record out, to outlive the call.
+    pub fn to_record(self) -> Record {
+        self.under(self.key())
+    }
+
     /// Copies the record out, under the key that it is known to have.
-    pub(crate) fn to_record(self, key: RecordKey) -> Record {
+    pub(crate) fn under(self, key: RecordKey) -> Record {
         let Self { json, version, pending, synced_at, .. } = self;
         Record { key, json: FieldsJson::from_stored_text(json), version, pending, synced_at }
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::locks::MutexGuard;
 use fieldbook_core::protocol::ExchangeRequest;
-use fieldbook_core::rows::DeadLetterRow;
+use fieldbook_core::rows::{DeadLetterRow, TailRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::rules::explain::{ExplainedOp, op};
 use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
@@ -22,8 +22,8 @@ use fieldbook_core::rules::status::{
     Attention, Known, ParkReason, Progress, RecordStatus, SyncState, overall,
 };
 use fieldbook_core::tail::{Tail, TailUnit};
-use fieldbook_core::{ConflictId, EntityType, OpId, OpPlace, RecordKey, UnitId, WallTime};
-use fieldbook_projections::Snapshot;
+use fieldbook_core::{ConflictId, EntityType, OpContent, OpId, OpPlace, RecordKey, UnitId, WallTime};
+use fieldbook_projections::{LogView, Snapshot};
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
 
@@ -52,6 +52,18 @@ pub struct QueuedOp {
     pub key: RecordKey,
     /// Where it stands, and why.
     pub op: ExplainedOp,
+    /// Why the plan does not send it, if it does not.
+    pub hold: Option<Hold>,
+    /// The unit that it was sent in, if that has no answer yet.
+    pub unit: Option<UnitId>,
+    /// How often the server put that unit off.
+    pub tries: u32,
+    /// How many bytes its fields take.
+    pub bytes: u64,
+    /// How many ops its transaction has.
+    pub transaction_ops: u32,
+    /// The records that it refers to, as the schema declares.
+    pub references: Vec<RecordKey>,
 }
 
 /// What the engine does, as it was last heard.
@@ -106,50 +118,92 @@ impl Book {
         };
         Ok(known.record(key, true).status)
     }
+}
 
+/// What is owed to the server: [`Book::queue`].
+///
+/// ```
+/// # use fieldbook::{Book, BookOptions, Fields};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+/// book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+/// for owed in book.queue().list()? {
+///     println!("{}: {}", owed.key, owed.op.in_words());
+/// }
+/// // It has not left, so undoing it takes it back without a trace at the server.
+/// let last = book.queue().list()?.pop().expect("it waits");
+/// book.queue().undo(last.op.place)?;
+/// assert!(book.queue().list()?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Queue<'b> {
+    pub(crate) book: &'b Book,
+}
+
+impl Queue<'_> {
     /// Returns all that is owed to the server, oldest first, each op with where it stands and why.
     ///
     /// # Errors
     /// [`Error::Store`] if something does not read.
-    pub fn queue(&self) -> Result<Vec<QueuedOp>, Error> {
-        let snapshot = self.snapshot()?;
-        let tail = snapshot.tail(self.schema())?;
+    pub fn list(&self) -> Result<Vec<QueuedOp>, Error> {
+        let snapshot = self.book.snapshot()?;
+        let tail = snapshot.tail(&self.book.shared.schema)?;
         let dead = snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
-        let holds = self.shared.plan(&tail, usize::MAX, usize::MAX).holds;
+        let holds = self.book.shared.plan(&tail, usize::MAX, usize::MAX).holds;
         let known = Known {
             tail: &tail,
             holds: &holds,
             dead: &dead,
             open: &open_conflicts(&snapshot, &tail, &holds)?,
-            sending: &self.shared.sending(),
+            sending: &self.book.shared.sending(),
             written_at: &BTreeMap::new(),
         };
-        let ops = tail.ops();
-        Ok(ops.map(|(place, row)| QueuedOp { key: row.key.clone(), op: op(&known, place, row) }).collect())
+        let queued = |(place, row): (OpPlace, &TailRow)| {
+            let unit = tail.unit_of(place);
+            QueuedOp {
+                key: row.key.clone(),
+                op: op(&known, place, row),
+                hold: holds.get(&place).cloned(),
+                unit,
+                tries: unit.and_then(|unit| tail.unit(&unit)).map_or(0, |unit| unit.tries),
+                bytes: row.bytes,
+                transaction_ops: row.transaction_ops,
+                references: row.targets().cloned().collect(),
+            }
+        };
+        Ok(tail.ops().map(queued).collect())
     }
 
     /// Returns what would be sent now if the batch had no bounds, and what is held, without sending or writing anything.
     pub fn plan(&self) -> Plan {
-        let tail = self.shared.tail();
-        self.shared.plan(&tail, usize::MAX, usize::MAX)
+        let tail = self.book.shared.tail();
+        self.book.shared.plan(&tail, usize::MAX, usize::MAX)
     }
 
     /// Returns how many ops are parked by themselves, by the reason.
-    pub fn parked_ops(&self) -> BTreeMap<ParkReason, u64> {
+    pub fn parked(&self) -> BTreeMap<ParkReason, u64> {
         let mut parked = BTreeMap::new();
-        for (code, ops) in self.shared.tail().parked_by_code() {
+        for (code, ops) in self.book.shared.tail().parked_by_code() {
             *parked.entry(ParkReason::of_op(code)).or_default() += ops;
         }
         parked
     }
 
-    /// Returns when a page last moved each entity type on, by the device's wall clock.
+    /// Looks an op up by its id, for a write whose outcome is unknown: `None` means that it was not written, or ended
+    /// already and stands further back in the log than the unacknowledged tail.
+    pub fn find(&self, op: OpId) -> Option<OpPlace> {
+        self.book.shared.tail().place_of(&op)
+    }
+
+    /// Returns what an op of the log does.
     ///
     /// # Errors
-    /// [`Error::Store`] if a row does not read.
-    pub fn synced_at(&self) -> Result<Vec<(EntityType, WallTime)>, Error> {
-        let cursors = self.snapshot()?.cursors()?;
-        Ok(cursors.into_iter().map(|(entity, row)| (entity, row.synced_at)).collect())
+    /// [`Error::Store`] if there is no such op.
+    pub fn op(&self, place: OpPlace) -> Result<OpContent, Error> {
+        Ok(self.book.snapshot()?.log()?.op(place)?)
     }
 }
 

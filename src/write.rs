@@ -11,7 +11,6 @@ use fieldbook_core::rules::admit::{AdmittedOp, SeenRecord, admit_transaction};
 use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
 use fieldbook_core::{Fields, Hlc, Mutation, MutationFields, OpId, OpPlace, RecordId, RecordKey};
-use fieldbook_projections::LogView;
 use foldhash::HashMap;
 
 use crate::book::Book;
@@ -53,7 +52,8 @@ impl Book {
     /// of the work of building values and writing them again.
     ///
     /// ```
-    /// use fieldbook::{Book, BookOptions, FieldsJson, Mutation, RecordKey};
+    /// use fieldbook::{Book, BookOptions, Mutation, RecordKey};
+    /// use fieldbook::record::FieldsJson;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
@@ -65,7 +65,7 @@ impl Book {
     ///
     /// // Many at once, each an op of its own, in one durable commit.
     /// let lines = [r#"{"name":"Bela"}"#, r#"{"name":"Chidi"}"#];
-    /// let creates: Result<Vec<Mutation>, fieldbook::InvalidFields> = lines
+    /// let creates: Result<Vec<Mutation>, fieldbook::error::InvalidFields> = lines
     ///     .into_iter()
     ///     .map(|line| Ok(Mutation::create(RecordKey::new(lead(), book.new_id()), FieldsJson::parse(line)?)))
     ///     .collect();
@@ -168,20 +168,6 @@ impl Book {
             });
             each.collect()
         })
-    }
-
-    /// Looks an op up by its id, for a write whose outcome is unknown: `None` means that it was not written, or ended
-    /// already and stands further back in the log than the unacknowledged tail.
-    pub fn find_op(&self, op: OpId) -> Option<OpPlace> {
-        self.shared.tail().place_of(&op)
-    }
-
-    /// Returns what an op of the log does.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if there is no such op.
-    pub fn op(&self, place: OpPlace) -> Result<fieldbook_core::rules::OpContent, Error> {
-        Ok(self.snapshot()?.log()?.op(place)?)
     }
 }
 

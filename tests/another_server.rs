@@ -28,15 +28,15 @@ fn what_a_restored_server_has_lost_is_offered_again_by_whoever_has_it() {
     sync(&ben, &server);
 
     server.restore(&backup, 99);
-    let head = ann.head().unwrap().unwrap().seq;
+    let head = ann.audit().head().unwrap().unwrap().seq;
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
-    assert_eq!(ann.head().unwrap().unwrap().seq, head.next(), "only the park was written");
+    assert_eq!(ann.audit().head().unwrap().unwrap().seq, head.next(), "only the park was written");
     assert_eq!(view(&ann, "lead/1"), Some(json!({"n": 2})), "nothing jumps back before somebody confirms");
-    ann.accept_server().unwrap();
+    ann.servers().accept_only().unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
-    ben.accept_server().unwrap();
+    ben.servers().accept_only().unwrap();
     for _ in 0..2 {
         sync(&ben, &server);
         sync(&ann, &server);
@@ -64,7 +64,7 @@ fn an_edit_that_waits_when_the_server_changes_reaches_the_new_one_with_its_whole
     ann.update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
     server.restore(&empty, 99);
     sync(&ann, &server);
-    ann.accept_server().unwrap();
+    ann.servers().accept_only().unwrap();
     for _ in 0..3 {
         sync(&ann, &server);
     }
@@ -91,14 +91,17 @@ fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_on
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
     assert_eq!(server.record("lead/1"), Some(json!({"by": "ben"})), "nothing of the former life was applied");
-    ann.accept_server().unwrap();
+    ann.servers().accept_only().unwrap();
     for _ in 0..3 {
         sync(&ann, &server);
         sync(&ben, &server);
     }
     assert_eq!(server.record("lead/1"), Some(json!({"by": "ann again"})), "hers was later");
-    let conflicts = ann.conflicts().unwrap();
-    assert!(conflicts.iter().any(|(_, row)| row.remote.as_str().contains("ben")), "and that is on record");
+    let conflicts = ann.conflicts().all().unwrap();
+    assert!(
+        conflicts.iter().any(|conflict| conflict.remote.as_str().contains("ben")),
+        "and that is on record"
+    );
     assert_eq!(view(&ben, "lead/1"), Some(json!({"by": "ann again"})));
     assert_eq!((ann.status().pending, ben.status().pending), (0, 0));
     for book in [&ann, &ben] {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
-use fieldbook::{Book, ConflictFunction, EntityRules, EntityType, Ruling, Schema, rebuild_book};
+use fieldbook::audit::rebuild_book;
+use fieldbook::schema::{ConflictFunction, Ruling};
+use fieldbook::{Book, EntityRules, EntityType, Schema};
 use serde_json::json;
 
 #[test]
@@ -38,7 +40,7 @@ fn what_an_apps_own_rule_decided_is_folded_again_without_it() {
     sync(&ann, &server);
     assert_eq!(server.record("item/1"), Some(json!({"stock": 12})));
     assert_eq!(view(&ann, "item/1"), Some(json!({"stock": 12})));
-    let (_, conflict) = ann.conflicts().unwrap().pop().unwrap();
+    let conflict = ann.conflicts().all().unwrap().pop().unwrap();
     assert_eq!(conflict.function_of(Some("stock")), Some("sum_of_changes"));
     let said = ann.explain(&key("item/1")).unwrap().to_string();
     assert!(said.contains("the app's rule \"sum_of_changes\""), "{said}");
@@ -54,7 +56,7 @@ fn what_an_apps_own_rule_decided_is_folded_again_without_it() {
     let other = Schema::closed().declare(EntityType::parse("item").unwrap(), without);
     rebuild_book(&path, &options("ann", &clock).schema(other), |_, _| {}).unwrap();
     let ann = Book::open(&path, options("ann", &clock).schema(schema)).unwrap();
-    ann.fold_lazy().unwrap();
+    ann.audit().fold_lazy().unwrap();
     assert_eq!(ann.snapshot().unwrap().dump().unwrap(), before);
     assert_eq!(asked.load(Ordering::SeqCst), times, "folding asks no rule");
 }

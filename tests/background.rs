@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, fields, key, options};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, Received, RemoteError, WorkerError};
 use fieldbook::{
-    Book, BookOptions, Clock, EntityRules, Error, FnRemote, MonotonicTime, Now, Received, Remote,
-    RemoteError, RunOptions, Schema, SyncHandle, SyncState, WallTime, WorkerError, WorkerOptions,
+    Book, BookOptions, EntityRules, Error, Remote, RunOptions, Schema, SyncHandle, SyncState, WorkerOptions,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -234,7 +235,7 @@ async fn new_credentials_are_used_at_once() {
     assert_eq!(book.status().state, SyncState::NeedsAuth { code: "expired".to_owned() });
     assert_eq!(world.asked(), 1, "the server is not hammered meanwhile");
     world.fails(None);
-    book.credentials_renewed().unwrap();
+    book.servers().credentials_renewed().unwrap();
     shortly().await;
     assert_eq!((book.status().state, book.status().pending), (SyncState::Idle, 0));
     sync.shutdown().await.unwrap();
@@ -253,7 +254,9 @@ async fn a_dead_letter_shows_when_the_run_is_over_and_a_retry_of_it_goes_at_once
         SyncState::NeedsAttention { dead_letters: 1, conflicts: 0, parked: 0, held: 0 }
     );
     *world.outcome.lock().unwrap() = None;
-    book.retry(book.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect()).unwrap();
+    book.dead_letters()
+        .retry(book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect())
+        .unwrap();
     shortly().await;
     assert_eq!((book.status().state, book.status().pending), (SyncState::Idle, 0));
     sync.shutdown().await.unwrap();

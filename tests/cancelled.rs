@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{
-    Book, Budget, Mutation, Received, Remote, RemoteError, RunOptions, SyncState, WorkerOptions,
-};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{Budget, Received, RemoteError};
+use fieldbook::{Book, Mutation, Remote, RunOptions, SyncState, WorkerOptions};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
@@ -98,9 +97,10 @@ impl Stage {
     fn check(self, at: usize) {
         self.clock.advance(3 * 3_600_000);
         for _ in 0..3 {
-            let dead = self.book.dead_letters().unwrap().into_iter().map(|row| row.op.id).collect::<Vec<_>>();
+            let dead =
+                self.book.dead_letters().all().unwrap().into_iter().map(|row| row.op).collect::<Vec<_>>();
             if !dead.is_empty() {
-                self.book.retry(dead).unwrap();
+                self.book.dead_letters().retry(dead).unwrap();
             }
             sync(&self.book, &self.server);
             self.clock.advance(3 * 3_600_000);
@@ -284,7 +284,7 @@ fn what_was_written_while_a_sync_was_dropped_is_there() {
         drop(polled(&runtime, stage.book.sync(&slow, &RunOptions::default()), polls));
         stage.create(&format!("lead/during-{polls}"));
     }
-    let there = stage.book.list(&key("lead/1").entity, None, 100).unwrap().items.len();
+    let there = stage.book.list(&key("lead/1").entity, None, 100).unwrap().len();
     assert_eq!(there, 13);
     drop(options("ann", &stage.clock));
     stage.check(12);

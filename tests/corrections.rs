@@ -3,14 +3,15 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::{
-    Book, BookOptions, Choice, EntityRules, EntityType, Error, FnRemote, NotPossible, Policy, RecordStatus,
-    Schema, SyncState, Undone, Written,
-};
+use fieldbook::conflict::{Choice, Undone};
+use fieldbook::error::NotPossible;
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, RecordStatus};
+use fieldbook::{Book, BookOptions, EntityRules, EntityType, Error, Schema, SyncState, Written};
 use serde_json::json;
 
-fn place(written: Written) -> fieldbook::OpPlace {
+fn place(written: Written) -> fieldbook::record::OpPlace {
     match written {
         Written::Op { place, .. } => place,
         Written::Unchanged => panic!("expected an op"),
@@ -39,7 +40,7 @@ fn an_unsent_op_is_undone_without_a_trace_at_the_server() {
     let book = book("ann", &clock);
     book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let update = place(book.update(key("lead/1"), fields(json!({"name": "Oops"}))).unwrap());
-    assert_eq!(book.undo(update).unwrap(), Undone::Annulled);
+    assert_eq!(book.queue().undo(update).unwrap(), Undone::Annulled);
     assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann"})));
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann"})));
@@ -55,13 +56,13 @@ fn an_op_that_has_left_is_undone_by_one_that_takes_it_back() {
     sync(&book, &server);
     let update = place(book.update(key("lead/1"), fields(json!({"name": "Oops", "town": null}))).unwrap());
     sync(&book, &server);
-    assert!(matches!(book.undo(update).unwrap(), Undone::Compensated(_)));
+    assert!(matches!(book.queue().undo(update).unwrap(), Undone::Compensated(_)));
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "town": "x"})));
     let delete = place(book.delete(key("lead/1")).unwrap());
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), None);
-    assert!(matches!(book.undo(delete).unwrap(), Undone::Compensated(_)));
+    assert!(matches!(book.queue().undo(delete).unwrap(), Undone::Compensated(_)));
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "town": "x"})));
     assert_sound(&book);
@@ -82,8 +83,8 @@ fn a_lost_conflict_can_be_flipped_by_a_person() {
     sync(&ben, &server);
     sync(&ann, &server);
     assert_eq!(view(&ann, "lead/1"), Some(json!({"name": "by ben"})));
-    let (id, _) = ann.conflicts().unwrap().pop().unwrap();
-    ann.flip(id).unwrap();
+    let id = ann.conflicts().all().unwrap().pop().unwrap().id;
+    ann.conflicts().flip(id).unwrap();
     sync(&ann, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "by ann"})));
     assert_sound(&ann);
@@ -114,7 +115,7 @@ fn an_open_conflict_waits_until_a_person_chooses() {
         ben.update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
         sync(&ben, &server);
         sync(&ann, &server);
-        let (id, _) = ann.conflicts().unwrap().pop().unwrap();
+        let id = ann.conflicts().all().unwrap().pop().unwrap().id;
         assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::InConflict(id));
         assert_eq!(
             ann.status().state,
@@ -131,7 +132,7 @@ fn an_open_conflict_waits_until_a_person_chooses() {
             Some(json!({"name": "by ben"})),
             "nothing is sent before the choice"
         );
-        ann.resolve(id, choice).unwrap();
+        ann.conflicts().resolve(id, choice).unwrap();
         sync(&ann, &server);
         sync(&ben, &server);
         let expected = Some(json!({"name": expected}));
@@ -158,11 +159,11 @@ fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
     book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), None, "an edit of a record whose creation is dead waits for it");
-    let letter = book.dead_letters().unwrap().remove(0);
-    book.edit_and_retry(letter.op.id, fields(json!({"phone": "5"}))).unwrap();
+    let letter = book.dead_letters().all().unwrap().remove(0);
+    book.dead_letters().edit_and_retry(letter.op, fields(json!({"phone": "5"}))).unwrap();
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "phone": "5", "stage": "hot"})));
-    assert_eq!((book.status().pending, book.dead_letters().unwrap().len()), (0, 0));
+    assert_eq!((book.status().pending, book.dead_letters().all().unwrap().len()), (0, 0));
     assert_sound(&book);
 }
 
@@ -175,13 +176,13 @@ fn a_refused_deletion_cannot_be_corrected_and_stays_as_it_is() {
     sync(&book, &server);
     book.delete(key("lead/1")).unwrap();
     common::sync_with(&book, &refusing(&server));
-    let letter = book.dead_letters().unwrap().remove(0);
-    let corrected = book.edit_and_retry(letter.op.id, fields(json!({"name": "Anne"})));
+    let letter = book.dead_letters().all().unwrap().remove(0);
+    let corrected = book.dead_letters().edit_and_retry(letter.op, fields(json!({"name": "Anne"})));
     assert!(
-        matches!(corrected, Err(Error::NotPossible(NotPossible::NothingToCorrect(op))) if op == letter.op.id),
+        matches!(corrected, Err(Error::NotPossible(NotPossible::NothingToCorrect(op))) if op == letter.op),
         "{corrected:?}"
     );
-    assert_eq!(book.dead_letters().unwrap(), [letter]);
+    assert_eq!(book.dead_letters().all().unwrap(), [letter]);
     assert_sound(&book);
 }
 
@@ -196,16 +197,16 @@ fn a_refused_op_can_be_sent_again_or_given_up() {
         book.update(key("lead/1"), fields(json!({"n": n}))).unwrap();
         common::sync_with(&book, &refusing(&server));
     }
-    let letters: Vec<_> = book.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect();
+    let letters: Vec<_> = book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
     assert_eq!(letters.len(), 2);
-    book.retry(vec![letters[0]]).unwrap();
+    book.dead_letters().retry(vec![letters[0]]).unwrap();
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "n": 1})));
     assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "n": 2})), "the other one is still shown");
-    book.discard(vec![letters[1]], "typed by mistake").unwrap();
+    book.dead_letters().discard(vec![letters[1]], "typed by mistake").unwrap();
     assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "n": 1})));
     assert_eq!(book.status().state, SyncState::Idle);
-    assert!(book.retry(letters).is_err(), "neither is a dead letter any more");
+    assert!(book.dead_letters().retry(letters).is_err(), "neither is a dead letter any more");
     assert_sound(&book);
 }
 
@@ -226,8 +227,8 @@ fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
     assert_eq!(server.record("lead/1"), noted);
     let both = Some(json!({"name": "Anna", "note": "call back"}));
     assert_eq!(view(&book, "lead/1"), both);
-    let letters: Vec<_> = book.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect();
-    book.retry(letters).unwrap();
+    let letters: Vec<_> = book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
+    book.dead_letters().retry(letters).unwrap();
     sync(&book, &server);
     assert_eq!((server.record("lead/1"), view(&book, "lead/1")), (both.clone(), both));
     assert_sound(&book);
@@ -261,18 +262,18 @@ fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
             Some(json!({"phone": format!("by {later}"), "town": "u"})),
             "the later one is shown"
         );
-        assert_eq!(ann.conflicts().unwrap().len(), 1, "it is on record when the page comes");
+        assert_eq!(ann.conflicts().all().unwrap().len(), 1, "it is on record when the page comes");
 
-        let letter = ann.dead_letters().unwrap().remove(0);
+        let letter = ann.dead_letters().all().unwrap().remove(0);
         if corrected {
-            ann.edit_and_retry(letter.op.id, fields(json!({"note": "called"}))).unwrap();
+            ann.dead_letters().edit_and_retry(letter.op, fields(json!({"note": "called"}))).unwrap();
         } else {
-            ann.retry(vec![letter.op.id]).unwrap();
+            ann.dead_letters().retry(vec![letter.op]).unwrap();
         }
         sync(&ann, &server);
         sync(&ben, &server);
-        let (_, conflict) = ann.conflicts().unwrap().pop().expect("both changed the phone");
-        assert_eq!(ann.conflicts().unwrap().len(), 1, "and it is on record once");
+        let conflict = ann.conflicts().all().unwrap().pop().expect("both changed the phone");
+        assert_eq!(ann.conflicts().all().unwrap().len(), 1, "and it is on record once");
         let values =
             [&conflict.base, &conflict.local, &conflict.remote].map(|fields| fields.as_str().to_owned());
         assert_eq!(values, [r#"{"phone":"1"}"#, r#"{"phone":"by ann"}"#, r#"{"phone":"by ben"}"#]);
@@ -299,11 +300,11 @@ fn a_dead_letter_that_meets_only_edits_of_other_fields_is_taken_at_once() {
     ben.update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
-    ann.retry(vec![ann.dead_letters().unwrap().remove(0).op.id]).unwrap();
+    ann.dead_letters().retry(vec![ann.dead_letters().all().unwrap().remove(0).op]).unwrap();
     let report = sync(&ann, &server);
     assert_eq!((report.units_acked, report.units_stale), (1, 0));
     assert_eq!(server.record("lead/1"), Some(json!({"phone": "2", "town": "u"})));
-    assert_eq!(ann.conflicts().unwrap(), []);
+    assert_eq!(ann.conflicts().all().unwrap(), []);
     assert_sound(&ann);
 }
 
@@ -323,9 +324,9 @@ fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
     sync(&ben, &server);
     assert_eq!((view(&ben, "lead/1").is_some(), view(&ben, "task/1")), (true, None));
     assert_sound(&ben);
-    let head = ben.head().unwrap();
+    let head = ben.audit().head().unwrap();
     assert_eq!(sync(&ben, &server).changes, 0, "the cursor moved past what is kept aside");
-    assert_eq!(ben.head().unwrap(), head);
+    assert_eq!(ben.audit().head().unwrap(), head);
     ben.close().unwrap();
     let new = old.declare(EntityType::parse("task").unwrap(), EntityRules::default());
     let ben = Book::open(&path, options("ben", &clock).schema(new)).unwrap();

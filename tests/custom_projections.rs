@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync};
-use fieldbook::protocol::{ExchangeRequest, Outcome};
-use fieldbook::{
-    Book, BookOptions, Error, FnRemote, InvalidProjection, Mutation, Projection, ProjectionError,
-    ProjectionTable, Randomness, RecordChange, SeededRandomness,
-};
+use fieldbook::host::{Randomness, SeededRandomness};
+use fieldbook::projection::{InvalidProjection, Projection, ProjectionError, ProjectionTable, RecordChange};
+use fieldbook::sync::FnRemote;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
+use fieldbook::{Book, BookOptions, Error, Mutation};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -208,7 +208,7 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
                 .extract_if(.., |unit| unit.changes.iter().any(|change| change.key == key("lead/3")))
                 .collect();
             let mut answer = server.answer(&request);
-            answer.outcomes.extend(refused.into_iter().map(|unit| fieldbook::protocol::UnitOutcome {
+            answer.outcomes.extend(refused.into_iter().map(|unit| fieldbook::sync::protocol::UnitOutcome {
                 unit: unit.id,
                 outcome: Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() },
             }));
@@ -216,12 +216,12 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
         })
     };
     common::sync_with(&ben, &refuses_lead_3);
-    assert!(!ben.conflicts().unwrap().is_empty(), "there was a conflict to rebase over");
+    assert!(!ben.conflicts().all().unwrap().is_empty(), "there was a conflict to rebase over");
     let whole = expected(&[("by ben", 1), ("hot", 1), ("kept", 1), ("new", 2), ("refused", 1)]);
     assert_eq!(counts(&ben), whole);
-    let dead: Vec<_> = ben.dead_letters().unwrap().iter().map(|letter| letter.op.id).collect();
+    let dead: Vec<_> = ben.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
     assert_eq!(dead.len(), 1);
-    ben.discard(dead, "a mistake").unwrap();
+    ben.dead_letters().discard(dead, "a mistake").unwrap();
     sync(&ann, &server);
     let agreed = expected(&[("by ben", 1), ("hot", 1), ("kept", 1), ("new", 3)]);
     assert_eq!((counts(&ann), counts(&ben)), (agreed.clone(), agreed));
@@ -255,7 +255,7 @@ fn however_devices_write_and_sync_a_projection_is_what_its_book_comes_to() {
     for device in devices.iter().chain(&devices) {
         sync(device, &server);
     }
-    assert!(devices.iter().any(|device| !device.conflicts().unwrap().is_empty()));
+    assert!(devices.iter().any(|device| !device.conflicts().all().unwrap().is_empty()));
     for device in &devices {
         assert_eq!(counts(device), counts(&devices[0]));
         assert_sound(device);
@@ -267,9 +267,9 @@ fn a_fold_of_more_than_differences_is_found_by_the_check() {
     let clock = TestClock::starting();
     let book = in_memory(options("ann", &clock).projection(Calls(1)).unwrap());
     book.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
-    assert_eq!(book.check_tables().unwrap(), None);
+    assert_eq!(book.audit().check_tables().unwrap(), None);
     book.update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
-    assert_eq!(book.check_tables().unwrap(), Some("app projections"));
+    assert_eq!(book.audit().check_tables().unwrap(), Some("app projections"));
 }
 
 #[test]
@@ -299,8 +299,13 @@ fn a_new_projection_and_a_new_version_are_folded_when_the_book_is_opened_and_a_k
     let third = open(count_by("town", 2), 1);
     assert_eq!(counts(&third), expected(&[("x", 1)]));
     assert_eq!(told(&third).len(), 2, "the version is the same, so it was not folded again");
-    let versions: Vec<_> =
-        third.projections().unwrap().into_iter().map(|status| (status.name, status.version)).collect();
+    let versions: Vec<_> = third
+        .audit()
+        .projections()
+        .unwrap()
+        .into_iter()
+        .map(|status| (status.name, status.version))
+        .collect();
     assert_eq!(versions, [("calls".to_owned(), 1), ("count".to_owned(), 2)]);
 }
 
@@ -325,7 +330,7 @@ fn whoever_writes_without_a_projection_takes_it_away_and_whoever_only_reads_does
     let stranger = Book::open(&path, options("ann", &clock)).unwrap();
     stranger.update(key("lead/1"), fields(json!({"a": 3}))).unwrap();
     assert!(matches!(stranger.projection("calls").get(b"x"), Err(Error::Misuse(_))));
-    assert_eq!(stranger.projections().unwrap(), []);
+    assert_eq!(stranger.audit().projections().unwrap(), []);
     stranger.close().unwrap();
     let app = Book::open(&path, with()).unwrap();
     assert_eq!(told(&app), [r#"lead/1 - {"a":3}"#], "folded from the present records");
@@ -345,7 +350,7 @@ fn a_projection_that_breaks_takes_neither_the_write_nor_its_neighbours_down() {
         assert_eq!(common::view(&book, "lead/2"), Some(json!({"stage": "new", "breaks": breaks})));
         assert_eq!(counts(&book), expected(&[("new", 3)]));
 
-        let statuses = book.projections().unwrap();
+        let statuses = book.audit().projections().unwrap();
         let brittle = statuses.iter().find(|status| status.name == "brittle").unwrap();
         let broken = brittle.broken.as_ref().unwrap();
         assert_eq!((broken.code.as_str(), &broken.key), (code, &key("lead/2")));
@@ -361,17 +366,18 @@ fn a_broken_projection_stays_so_until_its_version_changes_or_the_book_is_rebuilt
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.book");
     let with = || options("ann", &clock).projection(Brittle).unwrap();
-    let is_broken = |book: &Book| book.projections().unwrap().iter().any(|status| status.broken.is_some());
+    let is_broken =
+        |book: &Book| book.audit().projections().unwrap().iter().any(|status| status.broken.is_some());
     let first = Book::create_new(&path, with()).unwrap();
     first.create(key("lead/1"), fields(json!({"breaks": "panic"}))).unwrap();
     first.close().unwrap();
     let second = Book::open(&path, with()).unwrap();
     assert!(is_broken(&second), "the same version would break again");
-    second.rebuild(|_| {}).unwrap();
+    second.audit().rebuild(|_| {}).unwrap();
     assert!(is_broken(&second), "the record at fault is still there");
     second.update(key("lead/1"), fields(json!({"breaks": null}))).unwrap();
     assert!(is_broken(&second));
-    second.rebuild(|_| {}).unwrap();
+    second.audit().rebuild(|_| {}).unwrap();
     assert!(!is_broken(&second));
     assert_eq!(second.projection("brittle").get(b"1").unwrap().as_deref(), Some(b"seen".as_slice()));
     second.close().unwrap();

@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Server, TestClock, book, fields, key, options, sync, view};
-use fieldbook::protocol::Failure;
-use fieldbook::{Ask, Book, Error, FnRemote, Next, RunOptions, Seq, StoreError};
+use fieldbook::audit::Seq;
+use fieldbook::error::StoreError;
+use fieldbook::sync::protocol::Failure;
+use fieldbook::sync::{Ask, FnRemote, Next};
+use fieldbook::{Book, Error, RunOptions};
 use serde_json::json;
 
 struct Disk {
@@ -103,7 +106,9 @@ fn a_unit_under_way_whose_entry_was_altered_is_not_sent_again() {
         ann.create(key("order/1"), fields(json!({"a": 1}))).unwrap();
         ann.update(key("order/1"), fields(json!({"b": 1000}))).unwrap();
         clock.advance(10_000);
-        let Next::Exchange(request) = ann.prepare(&ask(true)).unwrap() else { panic!("there is something") };
+        let Next::Exchange(request) = ann.exchange().prepare(&ask(true)).unwrap() else {
+            panic!("there is something")
+        };
         assert_eq!(request.units.len(), 1);
     };
     not_sent(plan, r#""a":1,"b":1000"#, r#""a":1,"b":9000"#);
@@ -127,7 +132,7 @@ fn a_row_that_was_altered_is_neither_shown_nor_sent_and_can_be_folded_anew() {
     disk.clock.advance(10_000);
     assert!(synced(&ann, &server).is_err());
     assert_eq!(server.record("order/1"), None);
-    ann.rebuild(|_| {}).unwrap();
+    ann.audit().rebuild(|_| {}).unwrap();
     assert_eq!(view(&ann, "order/1"), Some(json!({"amount": 1000})));
     synced(&ann, &server).unwrap();
     assert_eq!(server.record("order/1"), Some(json!({"amount": 1000})));
@@ -150,8 +155,8 @@ fn what_an_altered_entry_would_be_judged_by_is_not_used() {
     alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
     let result = disk.open().and_then(|ann| {
         // Only reading, so that the page meets the altered op.
-        let Next::Exchange(request) = ann.prepare(&ask(false))? else { panic!("there is a page") };
-        ann.take(&request, server.answer(&request)).map(drop)
+        let Next::Exchange(request) = ann.exchange().prepare(&ask(false))? else { panic!("there is a page") };
+        ann.exchange().apply_answer(&request, server.answer(&request)).map(drop)
     });
     damaged_entry(result);
     assert_eq!(server.record("order/1"), Some(json!({"t": 1, "amount": 2000})));
@@ -171,9 +176,9 @@ fn the_history_and_an_undo_do_not_tell_what_was_altered() {
         fieldbook::Written::Op { place, .. } => place,
         fieldbook::Written::Unchanged => panic!("it was written"),
     };
-    damaged_entry(disk.open().and_then(|ann| ann.op(place)));
-    damaged_entry(disk.open().and_then(|ann| ann.undo(place)));
-    damaged_entry(disk.open().and_then(|ann| ann.rebuild(|_| {})));
+    damaged_entry(disk.open().and_then(|ann| ann.queue().op(place)));
+    damaged_entry(disk.open().and_then(|ann| ann.queue().undo(place)));
+    damaged_entry(disk.open().and_then(|ann| ann.audit().rebuild(|_| {})));
 }
 
 /// Looking at what cannot be reached costs nothing: a book whose damage lies far back goes on.
@@ -227,7 +232,7 @@ fn a_failure_is_no_reason_to_hide_the_damage() {
     ann.close().unwrap();
     alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
     disk.clock.advance(10_000);
-    let never = FnRemote::new(|_: &fieldbook::protocol::ExchangeRequest| {
+    let never = FnRemote::new(|_: &fieldbook::sync::protocol::ExchangeRequest| {
         Err(Failure::Unreachable { code: "refused" }.into())
     });
     let result = disk.open().and_then(|ann| {

@@ -4,8 +4,9 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::{Book, FnRemote, Mutation, RecordStatus, RunOptions, Stopped, SyncReport};
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, RecordStatus, Stopped};
+use fieldbook::{Book, Mutation, RunOptions, SyncReport};
 use serde_json::json;
 
 fn queue(book: &Book, ops: usize) {
@@ -54,7 +55,8 @@ fn one_op_among_a_hundred_that_the_server_never_takes_costs_the_others_nothing()
     let poison = key("lead/37");
     let (there, bad) = (server.clone(), poison.clone());
     let picky = FnRemote::new(move |request: &ExchangeRequest| {
-        let is_bad = |unit: &&fieldbook::protocol::Unit| unit.changes.iter().any(|change| change.key == bad);
+        let is_bad =
+            |unit: &&fieldbook::sync::protocol::Unit| unit.changes.iter().any(|change| change.key == bad);
         let refused: Vec<_> = request.units.iter().filter(is_bad).map(|unit| unit.id).collect();
         let mut without = request.clone();
         without.units.retain(|unit| !refused.contains(&unit.id));
@@ -84,7 +86,7 @@ fn one_op_among_a_hundred_that_brings_the_server_down_does_not_keep_the_others()
     let (there, bad) = (server.clone(), key("lead/37"));
     let falling = FnRemote::new(move |request: &ExchangeRequest| {
         if request.units.iter().flat_map(|unit| &unit.changes).any(|change| change.key == bad) {
-            return Err(fieldbook::protocol::Failure::Transient {
+            return Err(fieldbook::sync::protocol::Failure::Transient {
                 code: "500".to_owned(),
                 retry_after: None,
                 marked: true,

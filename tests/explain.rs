@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Server, TestClock, book, fields, key, options, sync, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{
-    Actor, Book, EntityRules, EntityType, Explanation, FnRemote, Held, Mutation, OpState, ParkReason, Policy,
-    RecordState, RecordStatus, Reference, Remote, Schema, Seen,
-};
+use fieldbook::audit::{Explanation, Seen};
+use fieldbook::schema::{Policy, Reference};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, Held, OpState, ParkReason, RecordState, RecordStatus};
+use fieldbook::{Actor, Book, EntityRules, EntityType, Mutation, Remote, Schema};
 use serde_json::json;
 
 /// A value that must stand in no sentence.

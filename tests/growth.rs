@@ -101,7 +101,7 @@ fn how_large_a_book_is_is_told_without_reading_it() {
     for records in [1_000, 10_000] {
         let (book, disk) = book_of(records);
         let before = (disk.reads(), disk.syncs());
-        let told = book.used_bytes().unwrap();
+        let told = book.audit().used_bytes().unwrap();
         assert_eq!((disk.reads(), disk.syncs()), before, "{records} records");
         assert_eq!(told, disk.len().unwrap());
     }
@@ -114,10 +114,10 @@ fn the_first_timeline_of_a_long_log_folds_its_history_in_parts() {
         let (book, disk) = book_of(records);
         let syncs = disk.syncs();
         disk.most_at_once();
-        assert_eq!(book.timeline(&nth(7)).unwrap().len(), 1);
+        assert_eq!(book.audit().timeline(&nth(7)).unwrap().len(), 1);
         let parts = disk.syncs() - syncs;
         assert!(parts >= records.div_ceil(4_096), "{parts} syncs for {records} entries");
-        assert_eq!(book.timeline(&nth(records - 1)).unwrap().len(), 1);
+        assert_eq!(book.audit().timeline(&nth(records - 1)).unwrap().len(), 1);
         assert_eq!(disk.syncs() - syncs, parts, "it is folded");
         disk.most_at_once()
     });
@@ -140,9 +140,9 @@ fn the_timeline_of_a_record_that_came_in_a_large_page_reads_a_part_of_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let report = runtime.block_on(ben.sync(&server.remote(), &all)).unwrap();
         assert_eq!((report.changes, report.exchanges), (records, 1));
-        ben.fold_lazy().unwrap();
+        ben.audit().fold_lazy().unwrap();
         let before = disk.read_bytes();
-        let timeline = ben.timeline(&key("lead/0300")).unwrap();
+        let timeline = ben.audit().timeline(&key("lead/0300")).unwrap();
         assert_eq!(timeline.len(), 1);
         disk.read_bytes() - before
     });

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
-use fieldbook::{
-    Book, EntityRules, EntityType, Hold, Mutation, Outgoing, RecordStatus, Reference, RunOptions, Schema,
-    SyncState, Undone,
-};
+use fieldbook::conflict::Undone;
+use fieldbook::schema::{Outgoing, Reference};
+use fieldbook::sync::{Hold, RecordStatus};
+use fieldbook::{Book, EntityRules, EntityType, Mutation, RunOptions, Schema, SyncState};
 use serde_json::json;
 
 fn needs_a_name(outgoing: &Outgoing<'_>) -> Result<(), String> {
@@ -68,7 +68,7 @@ fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
     assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
     let hold = Hold::Refused { reason: "a lead needs a name".to_owned() };
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Held(hold.clone()));
-    assert!(book.plan().holds.values().any(|held| *held == hold));
+    assert!(book.queue().plan().holds.values().any(|held| *held == hold));
     let said = book.explain(&key("lead/1")).unwrap().to_string();
     assert!(said.contains("a lead needs a name"), "{said}");
     assert_eq!(book.status().state, attention(1));
@@ -122,12 +122,12 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     sync(&book, &server);
     assert_eq!(book.status().state, attention(1));
     let op = book.snapshot().unwrap().tail(book.schema()).unwrap().ops().next().unwrap().1.op;
-    assert!(book.retry(vec![op]).is_err(), "it is no dead letter");
-    book.discard(vec![op], "not needed").unwrap();
+    assert!(book.dead_letters().retry(vec![op]).is_err(), "it is no dead letter");
+    book.dead_letters().discard(vec![op], "not needed").unwrap();
     assert_eq!((view(&book, "lead/1"), book.status().state), (None, SyncState::Idle));
     book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     let op = book.snapshot().unwrap().tail(book.schema()).unwrap().ops().next().unwrap().1.op;
-    assert!(book.discard(vec![op], "no").is_err(), "nothing is wrong with it");
+    assert!(book.dead_letters().discard(vec![op], "no").is_err(), "nothing is wrong with it");
     assert_sound(&book);
 }
 
@@ -170,11 +170,11 @@ fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
     sync(book, server);
     let tail = book.snapshot().unwrap().tail(book.schema()).unwrap();
     let (place, held) = tail.ops().next().map(|(place, row)| (place, row.op)).unwrap();
-    assert_eq!(book.plan().holds[&place], Hold::Gone(key("company/1")));
-    assert_eq!(book.undo(place).unwrap(), Undone::Nothing);
+    assert_eq!(book.queue().plan().holds[&place], Hold::Gone(key("company/1")));
+    assert_eq!(book.queue().undo(place).unwrap(), Undone::Nothing);
     assert_eq!(book.status().state, attention(1), "and says so");
 
-    book.discard(vec![held], "the company is gone").unwrap();
+    book.dead_letters().discard(vec![held], "the company is gone").unwrap();
     sync(book, server);
     assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
     assert_eq!(book.status().state, SyncState::Idle);

@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, sync_with, view};
-use fieldbook::entry::Receipt;
-use fieldbook::protocol::FieldWrites;
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{
-    Book, Cursor, EntityType, FieldsJson, FnRemote, Hash, Hlc, OpId, Seq, ServerEpoch, ServerId, Stopped,
-    SyncState, TenantId, UnitId, Version, WallTime, limits,
-};
+use fieldbook::audit::entry::Receipt;
+use fieldbook::audit::{Hash, Hlc, Seq};
+use fieldbook::host::WallTime;
+use fieldbook::record::{FieldsJson, OpId, UnitId, Version};
+use fieldbook::sync::protocol::FieldWrites;
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{Cursor, FnRemote, ServerEpoch, ServerId, Stopped, TenantId};
+use fieldbook::{Book, EntityType, SyncState, limits};
 use serde_json::{Value, json};
 
 /// Makes a sound answer hostile; told how many exchanges there were before.
@@ -406,7 +407,7 @@ fn treat(row: Row) {
     ann.update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
     ann.create(key("lead/3"), fields(json!({"c": 1}))).unwrap();
 
-    let before = ann.head().unwrap().unwrap().seq;
+    let before = ann.audit().head().unwrap().unwrap().seq;
     let (lies, sound) = (Arc::new(AtomicU32::new(0)), server.clone());
     let (told, lie, name) = (Arc::clone(&lies), row.lie, row.name);
     let hostile = FnRemote::new(move |request: &ExchangeRequest| {
@@ -420,7 +421,7 @@ fn treat(row: Row) {
         assert!(exchanges <= EXCHANGES, "{name}: {exchanges} exchanges in one run");
         clock.advance(10_000);
     }
-    let entries = ann.head().unwrap().unwrap().seq.since(before);
+    let entries = ann.audit().head().unwrap().unwrap().seq.since(before);
     assert!(entries <= ENTRIES, "{name}: {entries} entries");
     clock.advance(60_000);
     ann.update(key("lead/1"), fields(json!({"d": 1}))).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -433,7 +434,7 @@ fn treat(row: Row) {
         sync(&ann, &server);
         if round == 0 && row.then == Then::WantsAPerson {
             assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed, "{name}");
-            ann.accept_server().unwrap();
+            ann.servers().accept_only().unwrap();
         }
     }
     assert_eq!((ann.status().pending, ann.status().state), (0, SyncState::Idle), "{name}");
@@ -503,7 +504,7 @@ fn an_hour_after_the_end_of_time_the_log_still_grows() {
         clock.advance(60_000);
         ann.replace(key("lead/2"), fields(json!({"minute": minute}))).unwrap();
     }
-    assert!(ann.head().unwrap().unwrap().hlc.is_plausible());
+    assert!(ann.audit().head().unwrap().unwrap().hlc.is_plausible());
     assert_sound(&ann);
 }
 
@@ -529,11 +530,11 @@ fn what_cannot_be_held_is_set_aside_once_and_named() {
     let report = sync_with(&ann, &richer);
     assert_eq!((report.changes, report.set_aside, report.stopped), (1, 1, Stopped::Idle));
     assert_eq!(view(&ann, "lead/1"), Some(json!({"a": 1})));
-    let head = ann.head().unwrap();
+    let head = ann.audit().head().unwrap();
     let report = sync_with(&ann, &richer);
-    assert_eq!((report.set_aside, ann.head().unwrap()), (0, head), "the same again is no news");
+    assert_eq!((report.set_aside, ann.audit().head().unwrap()), (0, head), "the same again is no news");
     assert_eq!(asked.lock().unwrap().last().unwrap()["OrderLine"], "AAE", "it is read on from there");
-    let log = ann.entries(Seq::new(1), usize::MAX).unwrap();
+    let log = ann.audit().entries(Seq::new(1), usize::MAX).unwrap();
     let named = log.iter().flat_map(|entry| &entry.items).filter_map(|item| item.bytes());
     assert_eq!(named.filter(|bytes| *bytes == b"OrderLine/7").count(), 1, "its name is on record");
     assert_sound(&ann);

@@ -46,7 +46,7 @@ fn mixed() -> Book {
 #[test]
 fn every_way_to_read_tells_the_same() {
     let (ann, lead) = (mixed(), EntityType::parse("lead").unwrap());
-    let listed: Vec<_> = ann.list(&lead, None, 10).unwrap().items.iter().map(of_record).collect();
+    let listed: Vec<_> = ann.list(&lead, None, 10).unwrap().iter().map(of_lent).collect();
     let ids: Vec<_> = listed.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(ids, ["lead/1", "lead/2", "lead/4", "lead/5"]);
     assert_eq!(
@@ -55,7 +55,7 @@ fn every_way_to_read_tells_the_same() {
     );
     assert_eq!(listed[3], ("lead/5".to_owned(), "{}".to_owned(), None, 1, false));
 
-    let page = ann.page(&lead, None, 10).unwrap();
+    let page = ann.list(&lead, None, 10).unwrap();
     assert_eq!((page.len(), page.is_empty(), &page.next), (4, false, &None));
     assert_eq!(page.iter().map(of_lent).collect::<Vec<_>>(), listed);
     assert_eq!(page.get(1).map(of_lent).as_ref(), listed.get(1));
@@ -81,24 +81,31 @@ fn every_way_to_read_tells_the_same() {
 }
 
 #[test]
-fn a_page_and_a_scan_go_on_behind_any_id_as_a_list_does() {
+fn a_list_and_a_scan_go_on_behind_any_id() {
     let (ann, lead) = (mixed(), EntityType::parse("lead").unwrap());
+    let whole: Vec<_> = ann.list(&lead, None, usize::MAX).unwrap().iter().map(of_lent).collect();
     for after in [None, Some("0"), Some("2"), Some("3"), Some("5"), Some("x")] {
+        let text = after.map(|id| format!("lead/{id}"));
         let after = after.map(|id| RecordId::parse(id).unwrap());
         for limit in 0..6 {
-            let listed = ann.list(&lead, after.as_ref(), limit).unwrap();
-            let page = ann.page(&lead, after.as_ref(), limit).unwrap();
-            let seen: Vec<_> = listed.items.iter().map(of_record).collect();
-            assert_eq!(page.iter().map(of_lent).collect::<Vec<_>>(), seen);
-            assert_eq!(page.next, listed.next);
-            let mut scanned = 0;
-            ann.scan(&lead, after.as_ref(), |_| {
-                scanned += 1;
-                if scanned < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let page = ann.list(&lead, after.as_ref(), limit).unwrap();
+            let mut scanned = Vec::new();
+            ann.scan(&lead, after.as_ref(), |record| {
+                scanned.push(of_lent(record));
+                if scanned.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .unwrap();
-            let whole = ann.list(&lead, after.as_ref(), usize::MAX).unwrap().items.len();
-            assert_eq!(scanned, whole.min(limit.max(1)), "it breaks off with the record that was enough");
+            let behind: Vec<_> =
+                whole.iter().filter(|(id, ..)| text.as_ref().is_none_or(|text| id > text)).cloned().collect();
+            assert_eq!(
+                scanned,
+                behind[..behind.len().min(limit.max(1))],
+                "it breaks off with the record that was enough"
+            );
+            assert_eq!(page.iter().map(of_lent).collect::<Vec<_>>(), behind[..behind.len().min(limit)]);
+            let last =
+                page.len().checked_sub(1).filter(|_| page.len() == limit).and_then(|last| page.get(last));
+            assert_eq!(page.next, last.map(|record| record.key().id));
         }
     }
 }

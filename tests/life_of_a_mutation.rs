@@ -3,8 +3,10 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::entry::{Control, Meta, Winner};
-use fieldbook::{Book, Error, Mutation, MutationFields, RecordStatus, Rejected, SyncState, Written};
+use fieldbook::audit::entry::{Control, Meta, Winner};
+use fieldbook::error::Rejected;
+use fieldbook::sync::RecordStatus;
+use fieldbook::{Book, Error, Mutation, MutationFields, SyncState, Written};
 use serde_json::json;
 
 #[test]
@@ -53,7 +55,7 @@ fn an_app_that_has_text_writes_the_log_that_one_with_values_writes() {
         assert_eq!(view(&book, "lead/2"), Some(json!({"a\n": 2, "b": -0.0})));
         assert_sound(&book);
         let mut log = Vec::new();
-        book.export(&mut log).unwrap();
+        book.audit().export(&mut log).unwrap();
         log
     };
     assert_eq!(exported(true), exported(false));
@@ -66,11 +68,11 @@ fn an_exchange_with_nothing_new_is_one_small_request_and_writes_nothing() {
     let book = book("ann", &clock);
     book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&book, &server);
-    let head = book.head().unwrap();
+    let head = book.audit().head().unwrap();
     let report = sync(&book, &server);
     assert_eq!(report.exchanges, 1);
     assert!(report.bytes_sent < 500 && report.bytes_received < 500, "{report:?}");
-    assert_eq!(book.head().unwrap(), head);
+    assert_eq!(book.audit().head().unwrap(), head);
 }
 
 #[test]
@@ -83,7 +85,7 @@ fn a_record_created_and_deleted_before_it_left_is_never_sent_and_on_record() {
     sync(&book, &server);
     assert!(server.requests.lock().unwrap().iter().all(|request| request.units.is_empty()));
     assert_eq!(book.status().pending, 0);
-    let annulled = book.entries(fieldbook::Seq::new(1), 100).unwrap().into_iter().any(
+    let annulled = book.audit().entries(fieldbook::audit::Seq::new(1), 100).unwrap().into_iter().any(
         |entry| matches!(entry.meta, Meta::Control(Control::Planned(planned)) if planned.annulled.len() == 1),
     );
     assert!(annulled, "the log says that the ops were annulled");
@@ -110,10 +112,10 @@ fn both_sides_of_a_conflict_are_kept_and_the_later_edit_wins_on_every_device() {
         (view(&ann, "lead/1"), view(&ben, "lead/1"), server.record("lead/1")),
         (expected.clone(), expected.clone(), expected)
     );
-    let conflicts = ann.conflicts().unwrap();
-    let [(_, conflict)] = conflicts.as_slice() else { panic!("one conflict, not {}", conflicts.len()) };
+    let conflicts = ann.conflicts().all().unwrap();
+    let [conflict] = conflicts.as_slice() else { panic!("one conflict, not {}", conflicts.len()) };
     assert_eq!(conflict.fields.len(), 1);
-    assert_eq!((conflict.fields[0].0.as_str(), conflict.fields[0].2), ("name", Winner::Remote));
+    assert_eq!((conflict.fields[0].name.as_str(), conflict.fields[0].winner), ("name", Winner::Remote));
     assert_eq!(
         (conflict.local.as_str(), conflict.remote.as_str()),
         (r#"{"name":"by ann"}"#, r#"{"name":"by ben"}"#)
@@ -143,13 +145,13 @@ fn a_transaction_reaches_the_server_whole() {
 fn one_invalid_mutation_of_a_transaction_leaves_nothing_behind() {
     let clock = TestClock::starting();
     let book = book("ann", &clock);
-    let head = book.head().unwrap();
+    let head = book.audit().head().unwrap();
     let refused = book.transaction(vec![
         Mutation::create(key("lead/1"), fields(json!({"a": 1}))),
         Mutation::update(key("lead/2"), fields(json!({"a": 1}))),
     ]);
     assert!(matches!(refused, Err(Error::Rejected(Rejected::Missing(missing))) if missing == key("lead/2")));
-    assert_eq!(book.head().unwrap(), head);
+    assert_eq!(book.audit().head().unwrap(), head);
     assert_eq!(view(&book, "lead/1"), None);
 }
 
@@ -161,9 +163,9 @@ fn a_lost_answer_is_asked_for_again_with_the_same_bytes_and_applied_once() {
     book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let loses_answers = {
         let server = server.clone();
-        fieldbook::FnRemote::new(move |request: &fieldbook::protocol::ExchangeRequest| {
+        fieldbook::sync::FnRemote::new(move |request: &fieldbook::sync::protocol::ExchangeRequest| {
             server.answer(request);
-            Err(fieldbook::protocol::Failure::Unknown { code: "reset" }.into())
+            Err(fieldbook::sync::protocol::Failure::Unknown { code: "reset" }.into())
         })
     };
     common::sync_with(&book, &loses_answers);
@@ -186,10 +188,10 @@ fn a_book_that_is_closed_and_opened_goes_on_where_it_stopped() {
     let path = folder.path().join("a.book");
     let first = Book::create_new(&path, options("ann", &clock)).unwrap();
     first.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
-    let device = first.device();
+    let device = first.audit().device();
     first.close().unwrap();
     let second = Book::open(&path, options("ann", &clock)).unwrap();
-    assert_eq!(second.device(), device);
+    assert_eq!(second.audit().device(), device);
     assert_eq!(second.status().pending, 1);
     second.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     sync(&second, &server);

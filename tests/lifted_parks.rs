@@ -5,8 +5,9 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, sync, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{Actor, Book, FnRemote, Remote, Stopped, SyncState};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, Stopped};
+use fieldbook::{Actor, Book, Remote, SyncState};
 use serde_json::json;
 use std::sync::Arc;
 

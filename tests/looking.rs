@@ -1,11 +1,11 @@
 //! A book that is opened only to look at it: for support, and for damaged books.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use fieldbook::{
-    Book, BookOptions, EntityRules, Error, Fields, Reference, Schema, Seq, SyncState, examine_book,
-    rebuild_book, verify_book,
-};
-use fieldbook::{RunOptions, protocol::Failure};
+use fieldbook::RunOptions;
+use fieldbook::audit::{Seq, examine_book, rebuild_book, verify_book};
+use fieldbook::schema::Reference;
+use fieldbook::sync::protocol::Failure;
+use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, Schema, SyncState};
 use redb::{ReadableTable, TableDefinition, TableHandle};
 use serde_json::json;
 
@@ -28,11 +28,11 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
 
     let book = Book::open(&path, options().look_only()).unwrap();
     assert_eq!(
-        book.timeline(&"lead/1".parse().unwrap()).unwrap().len(),
+        book.audit().timeline(&"lead/1".parse().unwrap()).unwrap().len(),
         1,
         "what lags behind is folded in memory"
     );
-    assert_eq!(book.entries(Seq::new(1), 10).unwrap().len(), 2);
+    assert_eq!(book.audit().entries(Seq::new(1), 10).unwrap().len(), 2);
     let refused = book.create("lead/2".parse().unwrap(), fields());
     assert!(matches!(refused, Err(Error::Misuse(_))), "{refused:?}");
     assert_eq!(book.status().pending, 1);
@@ -41,7 +41,11 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
     assert!(std::fs::read(&path).unwrap() == before);
 
     let book = Book::open(&path, options()).unwrap();
-    assert_eq!(book.entries(Seq::new(1), 10).unwrap().len(), 2, "nothing of what was refused came through");
+    assert_eq!(
+        book.audit().entries(Seq::new(1), 10).unwrap().len(),
+        2,
+        "nothing of what was refused came through"
+    );
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn who_needs_credentials_is_said_of_the_actor_who_uses_the_book() {
     let book = Book::create_new(folder.path().join("ann.book"), options()).unwrap();
     book.create("lead/1".parse().unwrap(), fields()).unwrap();
     let remote =
-        fieldbook::FnRemote::new(|_: &_| Err(Failure::Unauthorized { code: "expired".into() }.into()));
+        fieldbook::sync::FnRemote::new(|_: &_| Err(Failure::Unauthorized { code: "expired".into() }.into()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(book.sync(&remote, &RunOptions::default())).unwrap();
     let needs_auth = |book: &Book| matches!(book.status().state, SyncState::NeedsAuth { .. });
@@ -92,7 +96,7 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     assert_eq!(rebuild_book(&path, &options(), |_, _| {}).unwrap(), Seq::new(2));
     let book = Book::open(&path, options()).unwrap();
     assert_eq!(book.status().pending, 1);
-    assert_eq!(book.check_tables().unwrap(), None);
+    assert_eq!(book.audit().check_tables().unwrap(), None);
 }
 
 /// `verify --tables` opened the book for writing and folded its tables anew in place, without the indexes that the app declares.

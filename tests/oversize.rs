@@ -10,11 +10,12 @@ mod common;
 use std::sync::Arc;
 
 use common::{Server, TestClock, book, fields, key, options, sync};
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{
-    Book, Choice, EntityRules, Error, Fields, FnRemote, Hold, Mutation, Policy, RecordStatus, Rejected,
-    RunOptions, Schema, SyncState, limits,
-};
+use fieldbook::conflict::Choice;
+use fieldbook::error::Rejected;
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, Hold, RecordStatus};
+use fieldbook::{Book, EntityRules, Error, Fields, Mutation, RunOptions, Schema, SyncState, limits};
 use serde_json::{Value, json};
 
 /// Syncs eight times, an hour apart. The server answers 400 to a body that does not read or is larger than it takes.
@@ -172,7 +173,7 @@ fn what_is_held_for_its_size_can_be_given_up() {
     ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
     let large = ann.update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
     settle(&ann, &server, &clock, 1 << 20);
-    ann.discard(vec![large.op().unwrap()], "too large").unwrap();
+    ann.dead_letters().discard(vec![large.op().unwrap()], "too large").unwrap();
     assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
 }
 
@@ -187,7 +188,7 @@ fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
     }
     settle(&ann, &server, &clock, usize::MAX);
     assert!((0..20).all(|number| server.record(&format!("form/{number}")).is_some()));
-    assert!(ann.plan().holds.is_empty());
+    assert!(ann.queue().plan().holds.is_empty());
 }
 
 /// A server takes no record of more than 10,000 fields. A device wrote them all the same, and what it wrote became a dead letter.
@@ -240,11 +241,11 @@ fn a_choice_that_is_too_large_is_refused_when_it_is_made() {
     clock.advance(10_000);
     sync(&bob, &server);
     sync(&ann, &server);
-    let (conflict, _) = ann.conflicts().unwrap().into_iter().find(|(_, row)| row.open).unwrap();
+    let conflict = ann.conflicts().all().unwrap().into_iter().find(|found| found.open).unwrap().id;
     let large = unchecked(json!({"t": text("x", limits::OP_BYTES)}));
-    let refused = ann.resolve(conflict, Choice::Merged(large));
+    let refused = ann.conflicts().resolve(conflict, Choice::Merged(large));
     assert!(matches!(refused, Err(Error::Rejected(_))), "{refused:?}");
-    ann.resolve(conflict, Choice::Mine).unwrap();
+    ann.conflicts().resolve(conflict, Choice::Mine).unwrap();
 }
 
 fn unchecked(value: Value) -> Fields {

@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, sync_with, view};
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{
-    Book, EntityRules, EntityType, FnRemote, Hold, Mutation, RecordStatus, Reference, Remote, Schema,
-    Stopped, SyncReport, SyncState,
-};
+use fieldbook::schema::Reference;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, Hold, RecordStatus, Stopped};
+use fieldbook::{Book, EntityRules, EntityType, Mutation, Remote, Schema, SyncReport, SyncState};
 use serde_json::json;
 
 const HOUR: i64 = 3_600_000;
@@ -66,7 +65,7 @@ fn hourly(
 }
 
 fn entries(book: &Book) -> usize {
-    book.entries(fieldbook::Seq::ZERO, usize::MAX).unwrap().len()
+    book.audit().entries(fieldbook::audit::Seq::ZERO, usize::MAX).unwrap().len()
 }
 
 /// Returns why an op of a record is held.
@@ -132,7 +131,7 @@ fn the_server_says_when_to_come_back_each_time() {
 #[test]
 fn our_server_cannot_read_it() {
     let (_, _, ann) = others_go_on(&Failure::Refused { code: "bad_request".into() });
-    let letters = ann.dead_letters().unwrap();
+    let letters = ann.dead_letters().all().unwrap();
     assert_eq!(letters.iter().map(|letter| letter.code.as_str()).collect::<Vec<_>>(), ["bad_request"]);
 }
 
@@ -140,7 +139,7 @@ fn our_server_cannot_read_it() {
 fn our_server_cannot_take_it() {
     others_go_on(&Failure::Refused { code: "some_quota".into() });
     let (_, _, ann) = others_go_on(&Failure::TooLarge);
-    assert_eq!(ann.dead_letters().unwrap().len(), 1);
+    assert_eq!(ann.dead_letters().all().unwrap().len(), 1);
 }
 
 /// It was sent again with the others, whole, and a fault of the server was booked on it: five times, and it was refused for good.
@@ -153,7 +152,7 @@ fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
         clock.advance(HOUR);
         sync_with(&ann, &remote);
     }
-    assert_eq!(ann.dead_letters().unwrap(), []);
+    assert_eq!(ann.dead_letters().all().unwrap(), []);
     assert!(matches!(hold(&ann, "note/0"), Some(Hold::NotLetThrough { times: 20.., .. })));
     let explained = ann.explain(&key("note/0")).unwrap().to_string();
     assert!(
@@ -302,7 +301,7 @@ fn once_all_is_through_nothing_of_a_suspicion_is_left() {
         clock.advance(HOUR);
         sync_with(&ann, &remote);
     }
-    assert_eq!((ann.dead_letters().unwrap().len(), arrived(&server, 0..60)), (0, 0));
+    assert_eq!((ann.dead_letters().all().unwrap().len(), arrived(&server, 0..60)), (0, 0));
     fails.store(false, Ordering::SeqCst);
     hourly(&clock, 2, || sync_with(&ann, &remote), || arrived(&server, 0..60) == 60);
     let tail = ann.snapshot().unwrap().tail(ann.schema()).unwrap();
@@ -405,7 +404,7 @@ fn held_up() -> (Arc<TestClock>, Server, Book) {
     (clock, server, ann)
 }
 
-fn only_op(book: &Book) -> fieldbook::OpId {
+fn only_op(book: &Book) -> fieldbook::record::OpId {
     let tail = book.snapshot().unwrap().tail(book.schema()).unwrap();
     tail.ops().next().unwrap().1.op
 }
@@ -413,7 +412,7 @@ fn only_op(book: &Book) -> fieldbook::OpId {
 #[test]
 fn a_person_can_give_it_up() {
     let (clock, server, ann) = held_up();
-    ann.discard(vec![only_op(&ann)], "nobody needs it").unwrap();
+    ann.dead_letters().discard(vec![only_op(&ann)], "nobody needs it").unwrap();
     assert_eq!((view(&ann, "note/0").unwrap(), ann.status().pending), (json!({"t": "fine"}), 0));
     assert_sound(&ann);
     ann.update(key("note/0"), fields(json!({ "n": 2 }))).unwrap();
@@ -427,11 +426,11 @@ fn a_person_can_give_it_up() {
 fn a_person_can_correct_it() {
     let (clock, server, ann) = held_up();
     let remote = refusing(&server, "POISON", &transient("http_502", false));
-    ann.edit_and_retry(only_op(&ann), fields(json!({ "t": "said otherwise" }))).unwrap();
+    ann.dead_letters().edit_and_retry(only_op(&ann), fields(json!({ "t": "said otherwise" }))).unwrap();
     clock.advance(HOUR);
     sync_with(&ann, &remote);
     assert_eq!(server.record("note/0").unwrap(), json!({"t": "said otherwise", "n": 1}));
-    assert_eq!((ann.status().pending, ann.dead_letters().unwrap().len()), (0, 0));
+    assert_eq!((ann.status().pending, ann.dead_letters().all().unwrap().len()), (0, 0));
     assert_sound(&ann);
 }
 
@@ -439,7 +438,7 @@ fn a_person_can_correct_it() {
 fn a_person_can_have_it_tried_at_once() {
     let (_, server, ann) = held_up();
     assert_eq!(sync(&ann, &server).ops_acked, 0, "it waits for its own time");
-    ann.retry(vec![only_op(&ann)]).unwrap();
+    ann.dead_letters().retry(vec![only_op(&ann)]).unwrap();
     assert_eq!((sync(&ann, &server).ops_acked, ann.status().pending), (1, 0));
     assert_sound(&ann);
 }
@@ -483,7 +482,7 @@ fn what_was_corrected_though_it_had_arrived_is_put_on_top_of_it() {
         if holds(request, "ANSWER LOST") {
             return Err(Failure::Unknown { code: "answer_cut" }.into());
         }
-        Ok(fieldbook::protocol::ExchangeAnswer {
+        Ok(fieldbook::sync::protocol::ExchangeAnswer {
             changes: Vec::new(),
             cursors: std::collections::BTreeMap::new(),
             more: false,
@@ -491,7 +490,7 @@ fn what_was_corrected_though_it_had_arrived_is_put_on_top_of_it() {
         })
     });
     hourly(&clock, 6, || sync_with(&ann, &losing), || hold(&ann, "note/0").is_some());
-    ann.edit_and_retry(only_op(&ann), fields(json!({ "t": "better" }))).unwrap();
+    ann.dead_letters().edit_and_retry(only_op(&ann), fields(json!({ "t": "better" }))).unwrap();
     hourly(&clock, 4, || sync(&ann, &server), || ann.status().pending == 0);
     assert_eq!(server.record("note/0").unwrap(), json!({"t": "better", "n": 1}));
     assert_sound(&ann);
@@ -504,7 +503,7 @@ fn an_accepted_server_ends_every_suspicion() {
     server.restore(&backup, 9);
     clock.advance(HOUR);
     sync(&ann, &server);
-    ann.accept_server().unwrap();
+    ann.servers().accept_only().unwrap();
     let tail = ann.snapshot().unwrap().tail(ann.schema()).unwrap();
     assert_eq!(tail.units().count(), 0);
     hourly(&clock, 3, || sync(&ann, &server), || ann.status().pending == 0);

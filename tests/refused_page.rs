@@ -9,8 +9,9 @@ mod common;
 use std::sync::Arc;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, sync, sync_with, view};
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{Book, FnRemote, RecordStatus, Remote, Stopped, SyncState};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, RecordStatus, Stopped};
+use fieldbook::{Book, Remote, SyncState};
 use serde_json::json;
 
 const HOUR: i64 = 3_600_000;

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::host::Clock;
+use fieldbook::record::OpId;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{FnRemote, ParkReason, RecordState, RecordStatus};
 use fieldbook::{
-    Actor, Book, Clock, EntityRules, EntityType, FnRemote, Mutation, OpId, ParkReason, RecordState,
-    RecordStatus, Remote, RunOptions, Schema, SyncState, limits,
+    Actor, Book, EntityRules, EntityType, Mutation, Remote, RunOptions, Schema, SyncState, limits,
 };
 use serde_json::json;
 
@@ -19,7 +21,7 @@ fn actor(name: &str) -> Actor {
 }
 
 fn only_op(book: &Book) -> OpId {
-    let queue = book.queue().unwrap();
+    let queue = book.queue().list().unwrap();
     let [queued] = queue.as_slice() else { panic!("one op, not {}", queue.len()) };
     queued.op.op
 }
@@ -75,7 +77,7 @@ fn when_the_server_last_answered_moves_with_every_answer_and_costs_no_write() {
     ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&ann, &server);
     sync(&ann, &server);
-    let (written, head) = (clock.now().wall, ann.head().unwrap());
+    let (written, head) = (clock.now().wall, ann.audit().head().unwrap());
     let told = ann.watch_status();
     clock.advance(3_600_000);
     sync(&ann, &server);
@@ -88,7 +90,7 @@ fn when_the_server_last_answered_moves_with_every_answer_and_costs_no_write() {
             .to_string()
             .ends_with(&format!("The server last answered this device at {}.", clock.now().wall))
     );
-    assert_eq!(ann.head().unwrap(), head, "nothing was written for it");
+    assert_eq!(ann.audit().head().unwrap(), head, "nothing was written for it");
     assert!(written < clock.now().wall);
     let unreachable = FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "dns" }.into()));
     let before = ann.status().synced_at;
@@ -161,7 +163,7 @@ impl Remote for Never {
         &'a self,
         _: &'a ExchangeRequest,
     ) -> std::pin::Pin<
-        Box<dyn Future<Output = Result<fieldbook::Received, fieldbook::RemoteError>> + Send + 'a>,
+        Box<dyn Future<Output = Result<fieldbook::sync::Received, fieldbook::sync::RemoteError>> + Send + 'a>,
     > {
         Box::pin(std::future::pending())
     }
@@ -237,7 +239,7 @@ fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {
         );
         sync(&ann, &server);
         assert_eq!(ann.status().pending, 1, "it goes on by a person alone");
-        ann.retry(vec![only_op(&ann)]).unwrap();
+        ann.dead_letters().retry(vec![only_op(&ann)]).unwrap();
         assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
         sync(&ann, &server);
         assert_eq!((ann.status().state, ann.status().pending), (SyncState::Idle, 0));
@@ -245,7 +247,7 @@ fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {
         assert_sound(&ann);
 
         let (server, ann) = worn_out(outcome);
-        ann.discard(vec![only_op(&ann)], "typed twice").unwrap();
+        ann.dead_letters().discard(vec![only_op(&ann)], "typed twice").unwrap();
         sync(&ann, &server);
         assert_eq!((ann.status().state, ann.status().pending), (SyncState::Idle, 0));
         assert_eq!(server.record("lead/1"), None);
@@ -256,7 +258,7 @@ fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {
 #[test]
 fn a_retry_gives_a_worn_out_op_as_many_attempts_as_a_new_one() {
     let (server, ann) = worn_out(stale());
-    ann.retry(vec![only_op(&ann)]).unwrap();
+    ann.dead_letters().retry(vec![only_op(&ann)]).unwrap();
     let report = sync_with(&ann, &turning_back(&server, stale()));
     assert_eq!(report.units_sent, u64::from(limits::STALE_TRIES));
     assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Parked(ParkReason::WornOut));

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
-use fieldbook::protocol::Failure;
-use fieldbook::{
-    Ask, Book, EntityRules, EntityType, Fields, Next, ParkReason, RecordStatus, Schema, Seq, SyncState,
-    Upcaster,
-};
+use fieldbook::audit::Seq;
+use fieldbook::schema::Upcaster;
+use fieldbook::sync::protocol::Failure;
+use fieldbook::sync::{Ask, Next, ParkReason, RecordStatus};
+use fieldbook::{Book, EntityRules, EntityType, Fields, Schema, SyncState};
 use fieldbook_core::log::{Store, StoreOptions};
 use serde_json::json;
 
@@ -64,12 +64,12 @@ fn the_golden_book_is_written() {
     let clock = TestClock::starting();
     let book = Book::create_new(GOLDEN, options("ann", &clock).schema(declared(rules(1)))).unwrap();
     book.create(key("lead/dead"), fields(json!({"name": "Dora"}))).unwrap();
-    let Next::Exchange(request) = book.prepare(&one_op()).unwrap() else {
+    let Next::Exchange(request) = book.exchange().prepare(&one_op()).unwrap() else {
         panic!("there is something to send")
     };
-    book.fail(&request, &Failure::TooLarge).unwrap();
+    book.exchange().fail(&request, &Failure::TooLarge).unwrap();
     book.create(key("lead/lost"), fields(json!({"name": "Lou"}))).unwrap();
-    assert!(matches!(book.prepare(&one_op()).unwrap(), Next::Exchange(_)));
+    assert!(matches!(book.exchange().prepare(&one_op()).unwrap(), Next::Exchange(_)));
     book.create(key("lead/new"), fields(json!({"name": "Nell", "stage": "new"}))).unwrap();
     book.update(key("lead/new"), fields(json!({"name": "Nelly"}))).unwrap();
     book.close().unwrap();
@@ -83,7 +83,8 @@ fn what_an_older_version_queued_is_read_and_sent_in_the_new_form() {
     let (_folder, path) = golden_copy();
     let clock = TestClock::starting();
     let before = open(&path, &clock, declared(rules(1)));
-    let (head, last) = (before.head().unwrap().unwrap(), before.entries(Seq::new(1), 100).unwrap());
+    let (head, last) =
+        (before.audit().head().unwrap().unwrap(), before.audit().entries(Seq::new(1), 100).unwrap());
     before.close().unwrap();
 
     let book = open(&path, &clock, upgraded());
@@ -94,19 +95,19 @@ fn what_an_older_version_queued_is_read_and_sent_in_the_new_form() {
         Some(json!({"name": "Lou"})),
         "what is under way is as it was frozen"
     );
-    let entries = book.entries(Seq::new(1), 100).unwrap();
+    let entries = book.audit().entries(Seq::new(1), 100).unwrap();
     assert_eq!(entries[..last.len()], last, "the log only grew");
     assert_eq!(entries[last.len() - 1].hash, head.hash);
     assert_sound(&book);
-    let head = book.head().unwrap();
+    let head = book.audit().head().unwrap();
     book.close().unwrap();
     let book = open(&path, &clock, upgraded());
-    assert_eq!(book.head().unwrap(), head, "it is turned once");
+    assert_eq!(book.audit().head().unwrap(), head, "it is turned once");
 
     let server = Server::new(&clock);
     book.update(key("lead/new"), fields(json!({"stage": "hot"}))).unwrap();
-    let dead = book.dead_letters().unwrap().remove(0).op.id;
-    book.retry(vec![dead]).unwrap();
+    let dead = book.dead_letters().all().unwrap().remove(0).op;
+    book.dead_letters().retry(vec![dead]).unwrap();
     sync(&book, &server);
     assert_eq!(book.status().pending, 0);
     assert_eq!(server.record("lead/new"), Some(json!({"title": "Nelly", "stage": "hot"})));
@@ -180,13 +181,16 @@ fn what_an_upcaster_makes_too_large_is_parked_and_not_lost() {
     );
     let waits = SyncState::NeedsAttention { dead_letters: 1, conflicts: 0, parked: 3, held: 0 };
     assert_eq!(book.status().state, waits, "there is no conflict in which somebody could choose");
-    let head = book.head().unwrap();
+    let head = book.audit().head().unwrap();
     book.close().unwrap();
     let unchanged = EntityRules { upcasters: [(1, Upcaster::unchanged())].into(), ..rules(2) };
     let book = open(&path, &clock, declared(unchanged));
     assert_eq!(view(&book, "lead/new"), Some(json!({"name": "Nelly", "stage": "new"})));
-    assert!(book.head().unwrap().unwrap().seq > head.unwrap().seq, "it was turned by the next version");
-    book.upgraded().unwrap();
+    assert!(
+        book.audit().head().unwrap().unwrap().seq > head.unwrap().seq,
+        "it was turned by the next version"
+    );
+    book.servers().upgraded().unwrap();
     let server = Server::new(&clock);
     sync(&book, &server);
     assert_eq!(server.record("lead/new"), Some(json!({"name": "Nelly", "stage": "new"})));

@@ -5,15 +5,16 @@
 
 mod common;
 
+use fieldbook::conflict::ConflictCount;
 use std::alloc::System;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, TestClock, fields, key, options, sync, sync_with};
-use fieldbook::protocol::{ExchangeRequest, Outcome};
-use fieldbook::{
-    Actor, Ask, Book, EntityRules, EntityType, FnRemote, Mutation, Next, Policy, RecordStatus, Schema,
-};
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
+use fieldbook::sync::{Ask, FnRemote, Next, RecordStatus};
+use fieldbook::{Actor, Book, EntityRules, EntityType, Mutation, Schema};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -63,7 +64,7 @@ fn ask() -> Ask {
 }
 
 fn request(book: &Book) -> ExchangeRequest {
-    match book.prepare(&ask()).unwrap() {
+    match book.exchange().prepare(&ask()).unwrap() {
         Next::Exchange(request) => request,
         Next::Idle { .. } => panic!("there is something to send"),
     }
@@ -87,7 +88,7 @@ fn everyday(book: &Book, server: &Server) -> Vec<(&'static str, usize)> {
     let (prepare, request) = work(|| request(book));
     assert_eq!(request.units.len(), 1);
     let answer = server.answer(&request);
-    let (take, _) = work(|| book.take(&request, answer).unwrap());
+    let (take, _) = work(|| book.exchange().apply_answer(&request, answer).unwrap());
     vec![
         ("a write", write),
         ("a read", read),
@@ -115,12 +116,12 @@ fn an_exchange_looks_at_its_batch_however_many_ops_wait_and_whatever_their_prior
             let types: Vec<_> =
                 first.units[0].changes.iter().map(|change| change.key.entity.as_str()).collect();
             assert_eq!(types, [if priority > 0 { "note" } else { "lead" }]);
-            book.take(&first, server.answer(&first)).unwrap();
+            book.exchange().apply_answer(&first, server.answer(&first)).unwrap();
             let (prepare, request) = work(|| request(&book));
             let answer = server.answer(&request);
             vec![
                 ("preparing", prepare),
-                ("taking the answer", work(|| book.take(&request, answer).unwrap()).0),
+                ("taking the answer", work(|| book.exchange().apply_answer(&request, answer).unwrap()).0),
             ]
         };
         assert_flat(&cost(FEW), &cost(MANY));
@@ -163,13 +164,19 @@ fn open_conflicts_cost_only_who_looks_at_them() {
         }
         sync(&ben, &server);
         let (found, _) = work(|| sync(&ann, &server));
-        assert_eq!(ann.count_conflicts().unwrap(), (conflicts as u64, conflicts as u64));
-        let page = ann.conflicts_after(None, 10, true).unwrap();
-        let (next, _) = work(|| ann.conflicts_after(Some(page[9].0), 10, true).unwrap());
+        assert_eq!(
+            ann.conflicts().count().unwrap(),
+            ConflictCount { all: conflicts as u64, open: conflicts as u64 }
+        );
+        let page = ann.conflicts().list_open(None, 10).unwrap();
+        let (next, _) = work(|| ann.conflicts().list_open(page.next, 10).unwrap());
         let mut costs = everyday(&ann, &server);
         costs.extend([("finding each", found / conflicts), ("a page of conflicts", next)]);
-        let (one, _) = page[0];
-        costs.push(("settling one", work(|| ann.resolve(one, fieldbook::Choice::Mine).unwrap()).0));
+        let one = page.items[0].id;
+        costs.push((
+            "settling one",
+            work(|| ann.conflicts().resolve(one, fieldbook::conflict::Choice::Mine).unwrap()).0,
+        ));
         costs
     };
     assert_flat(&cost(FEW), &cost(MANY));
@@ -191,7 +198,7 @@ fn dead_letters_cost_only_who_looks_at_them() {
                 answer.outcomes = request
                     .units
                     .iter()
-                    .map(|unit| fieldbook::protocol::UnitOutcome {
+                    .map(|unit| fieldbook::sync::protocol::UnitOutcome {
                         unit: unit.id,
                         outcome: Outcome::Rejected { code: "no".to_owned(), message: String::new() },
                     })
@@ -202,11 +209,11 @@ fn dead_letters_cost_only_who_looks_at_them() {
         sync_with(&book, &refusing);
         assert_eq!(book.status().dead_letters, letters as u64);
         let mut costs = everyday(&book, &server);
-        let page = book.dead_letters_after(None, 10).unwrap();
-        let (next, _) = work(|| book.dead_letters_after(Some(page[9].op.id), 10).unwrap());
+        let page = book.dead_letters().list(None, 10).unwrap();
+        let (next, _) = work(|| book.dead_letters().list(page.next, 10).unwrap());
         costs.push(("a page of dead letters", next));
-        let again = page[0].op.id;
-        costs.push(("retrying one", work(|| book.retry(vec![again]).unwrap()).0));
+        let again = page.items[0].op;
+        costs.push(("retrying one", work(|| book.dead_letters().retry(vec![again]).unwrap()).0));
         costs
     };
     assert_flat(&cost(FEW), &cost(MANY));

@@ -8,8 +8,10 @@ mod common;
 use std::sync::Arc;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::entry::ParkScope;
-use fieldbook::{Book, Error, NotPossible, ServerEpoch, ServerId, SyncState, TenantId};
+use fieldbook::audit::entry::ParkScope;
+use fieldbook::error::NotPossible;
+use fieldbook::sync::{ServerEpoch, ServerId, TenantId};
+use fieldbook::{Book, Error, SyncState};
 use fieldbook_core::authority::MemoryAuthority;
 use serde_json::json;
 
@@ -34,7 +36,7 @@ fn records(server: &Server) -> usize {
 }
 
 fn entries(book: &Book) -> u64 {
-    book.head().unwrap().unwrap().seq.number()
+    book.audit().head().unwrap().unwrap().seq.number()
 }
 
 #[test]
@@ -125,28 +127,28 @@ fn a_person_accepts_the_named_one_of_two() {
     ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &right);
     assert!(
-        matches!(ann.accept_server(), Err(Error::NotPossible(NotPossible::NoOtherServer))),
+        matches!(ann.servers().accept_only(), Err(Error::NotPossible(NotPossible::NoOtherServer))),
         "nobody else has answered"
     );
     sync(&ann, &first);
     sync(&ann, &second);
-    let waiting = ann.servers_to_accept();
+    let waiting = ann.servers().candidates();
     assert_eq!(
         waiting.iter().map(|one| one.server).collect::<Vec<_>>(),
         [ServerId::from_bytes([1; 16]), ServerId::from_bytes([2; 16])]
     );
     assert!(
-        matches!(ann.accept_server(), Err(Error::NotPossible(NotPossible::SeveralServers))),
+        matches!(ann.servers().accept_only(), Err(Error::NotPossible(NotPossible::SeveralServers))),
         "one of two is not picked"
     );
-    ann.accept_this_server(waiting[0]).unwrap();
-    assert!(ann.servers_to_accept().is_empty());
+    ann.servers().accept(waiting[0]).unwrap();
+    assert!(ann.servers().candidates().is_empty());
     for _ in 0..2 {
         sync(&ann, &first);
     }
     assert_eq!(first.record("lead/1"), Some(json!({"a": 1})), "what it lacks is offered to it");
     assert_eq!(records(&second), 0);
-    assert!(ann.accept_this_server(waiting[1]).is_err(), "who is no longer asked about cannot be accepted");
+    assert!(ann.servers().accept(waiting[1]).is_err(), "who is no longer asked about cannot be accepted");
     // The former one is a stranger now.
     sync(&ann, &right);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
@@ -162,7 +164,7 @@ fn another_tenant_can_be_accepted_and_the_book_is_then_its() {
     ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &former);
     sync(&ann, &next);
-    ann.accept_server().unwrap();
+    ann.servers().accept_only().unwrap();
     for _ in 0..2 {
         sync(&ann, &next);
     }

@@ -4,9 +4,10 @@
 
 use std::io::Write;
 
-use fieldbook::entry::Winner;
-use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, FieldsJson, RecordKey};
+use fieldbook::audit::entry::Winner;
+use fieldbook::conflict::Conflict;
+use fieldbook::record::FieldsJson;
+use fieldbook::{Book, RecordKey};
 use tempfile::TempDir;
 
 use crate::error::Failure;
@@ -84,7 +85,7 @@ struct Meeting {
     book: Book,
     author: String,
     key: RecordKey,
-    conflict: ConflictRow,
+    conflict: Conflict,
 }
 
 /// Finds the conflict that is told in the fewest words: one field, short values, a change on either side.
@@ -98,7 +99,7 @@ fn find_meeting(played: &Played, books: &std::path::Path) -> Result<Option<Meeti
     for actor in authors.into_iter().filter_map(|author| played.authors.get(author)) {
         let path = books.join(play::file_name(actor.as_str()));
         let book = Book::open(path, play::options(actor)?).map_err(failed)?;
-        for (_, conflict) in book.conflicts().map_err(failed)? {
+        for conflict in book.conflicts().all().map_err(failed)? {
             let length =
                 conflict.local.as_str().len() + conflict.remote.as_str().len() + conflict.base.as_str().len();
             // A field that was not there before, or a whole record, tells less of how two changes meet.
@@ -121,7 +122,7 @@ impl Meeting {
         let failed =
             |error: fieldbook::Error| Failure::new("a book of the demo does not read").because(error);
         let Self { book, author, key, conflict } = self;
-        let fields: Vec<_> = conflict.fields.iter().map(|(field, ..)| name(field)).collect();
+        let fields: Vec<_> = conflict.fields.iter().map(|field| name(&field.name)).collect();
         writeln!(output, "One record that two of them changed without hearing of each other: {}", name(key))?;
         let what =
             if fields.is_empty() { "as a whole".to_owned() } else { format!("field {}", fields.join(", ")) };
@@ -141,7 +142,7 @@ impl Meeting {
         writeln!(output, "\nIts history on that device, as the log has it:")?;
         let mut listing = Listing::new(&[">entry", "when", "what", "detail"]);
         let mut follower = Follower::new(key);
-        for entry in book.timeline(key).map_err(failed)? {
+        for entry in book.audit().timeline(key).map_err(failed)? {
             for event in follower.events(&entry) {
                 row!(
                     listing,

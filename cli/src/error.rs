@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use fieldbook::{NotPossible, Rejected, StoreError};
+use fieldbook::error::{NotPossible, Rejected, StoreError};
 
 use crate::show::advice::{Advice, BOOK};
 use crate::show::plain;

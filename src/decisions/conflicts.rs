@@ -11,38 +11,90 @@ use fieldbook_projections::Tables;
 
 use super::{decide, tail_ops, visible};
 use crate::book::Book;
+use crate::conflict::{Conflict, ConflictCount};
 use crate::error::Error;
+use crate::read::Page;
 use crate::write::{Written, write_in};
 
-impl Book {
-    /// Returns all conflicts, oldest first. Where there may be many, read them in pages: [`Self::conflicts_after`].
-    ///
-    /// # Errors
-    /// [`Error::Store`] if one does not read.
-    pub fn conflicts(&self) -> Result<Vec<(ConflictId, ConflictRow)>, Error> {
-        Ok(self.snapshot()?.conflicts()?)
+/// The conflicts of a book: [`Book::conflicts`].
+///
+/// ```
+/// use fieldbook::conflict::Choice;
+/// # use fieldbook::{Book, BookOptions, Error};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+/// for conflict in book.conflicts().list_open(None, 20)?.items {
+///     book.conflicts().resolve(conflict.id, Choice::Theirs)?;
+/// }
+/// assert_eq!(book.conflicts().count()?.open, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Conflicts<'b> {
+    book: &'b Book,
+}
+
+impl<'b> Conflicts<'b> {
+    pub(crate) const fn of(book: &'b Book) -> Self {
+        Self { book }
     }
 
-    /// Returns conflicts, oldest first, at most `limit` of them, after one if one is given: a page of all, or of those in which a
-    /// person has to choose.
+    /// Returns all conflicts, oldest first. Where there may be many, list them in pages: [`Self::list`].
     ///
     /// # Errors
     /// [`Error::Store`] if one does not read.
-    pub fn conflicts_after(
+    pub fn all(&self) -> Result<Vec<Conflict>, Error> {
+        Ok(self.list(None, usize::MAX)?.items)
+    }
+
+    /// Lists conflicts, oldest first, at most `limit` of them, after one if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn list(&self, after: Option<ConflictId>, limit: usize) -> Result<Page<Conflict, ConflictId>, Error> {
+        self.page(after, limit, false)
+    }
+
+    /// Lists the conflicts in which a person has to choose, as [`Self::list`] does.
+    ///
+    /// # Errors
+    /// As for [`Self::list`].
+    pub fn list_open(
+        &self,
+        after: Option<ConflictId>,
+        limit: usize,
+    ) -> Result<Page<Conflict, ConflictId>, Error> {
+        self.page(after, limit, true)
+    }
+
+    fn page(
         &self,
         after: Option<ConflictId>,
         limit: usize,
         only_open: bool,
-    ) -> Result<Vec<(ConflictId, ConflictRow)>, Error> {
-        Ok(self.snapshot()?.conflicts_after(after, limit, only_open)?)
+    ) -> Result<Page<Conflict, ConflictId>, Error> {
+        let found = self.book.snapshot()?.conflicts_after(after, limit, only_open)?.into_iter();
+        let items: Vec<_> = found.map(|(id, row)| Conflict::of(id, row)).collect();
+        Ok(Page::of(items, limit, |conflict| conflict.id))
     }
 
-    /// Returns how many conflicts there are, and in how many of them a person has to choose.
+    /// Returns how many conflicts there are.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
-    pub fn count_conflicts(&self) -> Result<(u64, u64), Error> {
-        Ok(self.snapshot()?.count_conflicts()?)
+    pub fn count(&self) -> Result<ConflictCount, Error> {
+        let (all, open) = self.book.snapshot()?.count_conflicts()?;
+        Ok(ConflictCount { all, open })
+    }
+
+    /// Returns a conflict.
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if there is none of this id; [`Error::Store`] if it does not read.
+    pub fn get(&self, id: ConflictId) -> Result<Conflict, Error> {
+        Ok(Conflict::of(id, self.row(id)?))
     }
 
     /// Makes the other side of a settled conflict win, by an op that cites the one that was in it.
@@ -50,11 +102,11 @@ impl Book {
     /// # Errors
     /// [`Error::NotPossible`] if there is no such conflict, it is still open, or a rule merged both sides.
     pub fn flip(&self, conflict: ConflictId) -> Result<Written, Error> {
-        let row = self.conflict(conflict)?;
+        let row = self.row(conflict)?;
         let read = |fields: &FieldsJson| fields.to_fields().map_err(Error::damaged);
         let values =
             FlipFields { local: read(&row.local)?, remote: read(&row.remote)?, last: read(&row.base)? };
-        self.shared.write_in_turn(move |session| {
+        self.book.shared.write_in_turn(move |session| {
             let now = visible(&session.tables.record(&row.key)?.unwrap_or_default())?;
             match flip(&row, &values, now.as_ref())? {
                 Some(mutation) => write_in(session, mutation),
@@ -69,8 +121,8 @@ impl Book {
     /// [`Error::NotPossible`] if there is no such conflict, or it is settled already; [`Error::Rejected`] if the values that were
     /// given for both sides are not valid.
     pub fn resolve(&self, conflict: ConflictId, choice: Choice) -> Result<(), Error> {
-        let row = self.conflict(conflict)?;
-        self.shared.write_in_turn(move |session| {
+        let row = self.row(conflict)?;
+        self.book.shared.write_in_turn(move |session| {
             let record = session.tables.record(&row.key)?.unwrap_or_default();
             let tail = tail_ops(session, &record)?;
             let confirmed = record.registers().map_err(Error::damaged)?;
@@ -85,11 +137,7 @@ impl Book {
         })
     }
 
-    /// Returns a conflict.
-    ///
-    /// # Errors
-    /// [`Error::NotPossible`] if there is none of this id; [`Error::Store`] if it does not read.
-    pub fn conflict(&self, id: ConflictId) -> Result<ConflictRow, Error> {
-        Ok(self.snapshot()?.conflict(id)?.ok_or(NotPossible::NoSuchConflict(id))?)
+    fn row(&self, id: ConflictId) -> Result<ConflictRow, Error> {
+        Ok(self.book.snapshot()?.conflict(id)?.ok_or(NotPossible::NoSuchConflict(id))?)
     }
 }

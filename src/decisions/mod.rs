@@ -22,7 +22,9 @@ use fieldbook_core::rules::NotPossible;
 use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey, Seq};
 use fieldbook_projections::{CachedLog, Effects, LogView, MemoryTables, apply};
 
-pub use self::ops::Undone;
+pub use self::conflicts::Conflicts;
+pub use self::ops::{DeadLetters, Undone};
+pub use self::resume::{Park, ServerState, Servers};
 use crate::book::Book;
 use crate::error::Error;
 use crate::writer::Session;
@@ -52,7 +54,8 @@ fn visible(row: &RecordRow) -> Result<Option<Fields>, Error> {
 impl Book {
     /// Returns the record of an op of the log.
     fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
-        let entry = self.entries(op.seq, 1)?.into_iter().next().filter(|entry| entry.header.seq == op.seq);
+        let entry =
+            self.audit().entries(op.seq, 1)?.into_iter().next().filter(|entry| entry.header.seq == op.seq);
         let Some(Meta::Intent(intent)) = entry.map(|entry| entry.meta) else {
             return Err(NotPossible::NoSuchOp(op).into());
         };
@@ -62,12 +65,12 @@ impl Book {
 
     /// Folds only the entries that touched a record, up to but not including one: what the app read of it then.
     fn image_before(&self, key: &RecordKey, seq: Seq) -> Result<Option<Fields>, Error> {
-        let timeline = self.timeline(key)?;
+        let timeline = self.audit().timeline(key)?;
         let snapshot = self.snapshot()?;
         let log: CachedLog<_> = snapshot.log()?;
         let (mut tables, mut effects) = (MemoryTables::default(), Effects::default());
         for entry in timeline.iter().take_while(|entry| entry.header.seq < seq) {
-            apply(&mut tables, &log, self.schema(), entry, &mut effects)?;
+            apply(&mut tables, &log, &self.shared.schema, entry, &mut effects)?;
         }
         tables.records.get(key).map_or(Ok(None), visible)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{Items, Verb};
 use fieldbook_core::record::TailOp;
-use fieldbook_core::rows::{DeadLetterRow, RecordRow};
+use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::correct::{before_correction, correct};
 use fieldbook_core::rules::discard::{discard, given_up};
@@ -18,9 +18,12 @@ use fieldbook_projections::{LogView, Tables};
 
 use super::{decide, tail_ops};
 use crate::book::Book;
+use crate::conflict::DeadLetter;
 use crate::error::Error;
+use crate::exchange::text_item;
 use crate::inspect::Inspector;
-use crate::sync::text_item;
+use crate::read::Page;
+use crate::status::Queue;
 use crate::write::{Written, write_in, write_on};
 use crate::writer::Session;
 
@@ -32,20 +35,20 @@ pub enum Undone {
     /// It had left, or others stand on it: this op takes back what it did.
     Compensated(OpId),
     /// There was nothing left to take back: the same fields were changed since. An op that is held until someone corrects it
-    /// stays held: give it up with [`Book::discard`].
+    /// stays held: give it up with [`DeadLetters::discard`].
     Nothing,
 }
 
-impl Book {
+impl Queue<'_> {
     /// Undoes an op. What has not left yet is annulled; what may have left is taken back by an op that cites it. A
     /// transaction is annulled as a whole, and compensated op by op.
     ///
     /// # Errors
     /// [`Error::NotPossible`] if there is no such op in the log; [`Error::Store`] if the book does not read.
     pub fn undo(&self, op: OpPlace) -> Result<Undone, Error> {
-        let key = self.key_of(op)?;
-        let before = self.image_before(&key, op.seq)?;
-        self.shared.write_in_turn(move |session| {
+        let key = self.book.key_of(op)?;
+        let before = self.book.image_before(&key, op.seq)?;
+        self.book.shared.write_in_turn(move |session| {
             let tail = session.tail;
             let rows = record_rows(session, tail.ops_of_entry(op.seq).map(|(_, row)| &row.key))?;
             if let Some(decisions) = annul(tail, &session.touched(), &rows, op) {
@@ -63,22 +66,55 @@ impl Book {
             Ok(write_in(session, back)?.op().map_or(Undone::Nothing, Undone::Compensated))
         })
     }
+}
 
-    /// Returns all dead letters, oldest first. Where there may be many, read them in pages: [`Self::dead_letters_after`].
-    ///
-    /// # Errors
-    /// [`Error::Store`] if one does not read.
-    pub fn dead_letters(&self) -> Result<Vec<DeadLetterRow>, Error> {
-        Ok(self.snapshot()?.dead_letters()?)
+/// The dead letters of a book, and what else waits for a person's decision: [`Book::dead_letters`].
+///
+/// ```
+/// # use fieldbook::{Book, BookOptions};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+/// // The server was mended: send all of them again.
+/// let refused: Vec<_> = book.dead_letters().all()?.into_iter().map(|letter| letter.op).collect();
+/// book.dead_letters().retry(refused)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetters<'b> {
+    book: &'b Book,
+}
+
+impl<'b> DeadLetters<'b> {
+    pub(crate) const fn of(book: &'b Book) -> Self {
+        Self { book }
     }
 
-    /// Returns dead letters in the order of their ops' ids, which is nearly that in which they were made: a page of at most `limit`,
-    /// after that of an op if one is given.
+    /// Returns all dead letters, oldest first. Where there may be many, list them in pages: [`Self::list`].
     ///
     /// # Errors
     /// [`Error::Store`] if one does not read.
-    pub fn dead_letters_after(&self, after: Option<OpId>, limit: usize) -> Result<Vec<DeadLetterRow>, Error> {
-        Ok(self.snapshot()?.dead_letters_after(after, limit)?)
+    pub fn all(&self) -> Result<Vec<DeadLetter>, Error> {
+        Ok(self.book.snapshot()?.dead_letters()?.into_iter().map(DeadLetter::from).collect())
+    }
+
+    /// Lists dead letters in the order of their ops' ids, which is nearly that in which they were made: at most `limit` of
+    /// them, after that of an op if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one does not read.
+    pub fn list(&self, after: Option<OpId>, limit: usize) -> Result<Page<DeadLetter, OpId>, Error> {
+        let found = self.book.snapshot()?.dead_letters_after(after, limit)?.into_iter();
+        Ok(Page::of(found.map(DeadLetter::from).collect(), limit, |letter| letter.op))
+    }
+
+    /// Returns the dead letter of an op; `None` if it is not one.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it does not read.
+    pub fn get(&self, op: OpId) -> Result<Option<DeadLetter>, Error> {
+        Ok(self.book.snapshot()?.dead_letter(&op)?.map(DeadLetter::from))
     }
 
     /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What
@@ -88,7 +124,7 @@ impl Book {
     /// # Errors
     /// [`Error::NotPossible`] if one of them is neither; then nothing is done.
     pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
-        self.shared.write_in_turn(move |session| {
+        self.book.shared.write_in_turn(move |session| {
             let (units, others) = isolated(session.tail, &session.touched(), &ops);
             let mut decisions = Vec::new();
             for found in units {
@@ -111,7 +147,7 @@ impl Book {
     /// [`Error::NotPossible`] if one of them waits for no such decision; then nothing is done.
     pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
         let reason = reason.to_owned();
-        self.shared.write_in_turn(move |session| {
+        self.book.shared.write_in_turn(move |session| {
             let (tail, touched) = (session.tail, session.touched());
             let mut decisions = Vec::new();
             for found in isolated(tail, &touched, &ops).0 {
@@ -137,7 +173,7 @@ impl Book {
     /// Then nothing is done to a dead letter.
     pub fn edit_and_retry(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
         self.give_up_isolated(op)?;
-        self.shared.write_in_turn(move |session| {
+        self.book.shared.write_in_turn(move |session| {
             let letter = session.tables.dead_letter(&op)?.ok_or(NotPossible::NotRefused(op))?;
             let record = session.tables.record(&letter.key)?.unwrap_or_default();
             let confirmed = record.registers().map_err(Error::damaged)?;
@@ -154,13 +190,13 @@ impl Book {
     /// Makes a dead letter of an op that does not get through, for who corrects it; does nothing to any other op.
     fn give_up_isolated(&self, op: OpId) -> Result<(), Error> {
         let is_isolated = {
-            let tail = self.shared.tail();
+            let tail = self.book.shared.tail();
             tail.place_of(&op).is_some_and(|place| isolated_unit(&tail, place).is_some())
         };
         if !is_isolated {
             return Ok(());
         }
-        self.shared.write_in_turn(move |session| {
+        self.book.shared.write_in_turn(move |session| {
             let (units, _) = isolated(session.tail, &session.touched(), &[op]);
             for found in units {
                 let pending = session.tail.place_of(&op).and_then(|place| session.tail.op(place));

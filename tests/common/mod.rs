@@ -8,11 +8,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook::{
-    Book, BookOptions, Clock, Fields, FnRemote, MonotonicTime, Now, RecordKey, Remote, RunOptions,
-    SeededRandomness, ServerEpoch, ServerId, SyncReport, WallTime,
-};
+use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Fields, RecordKey, Remote, RunOptions, SyncReport};
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde_json::Value;
 
@@ -134,6 +133,6 @@ pub(crate) fn view(book: &Book, record: &str) -> Option<Value> {
 /// Asserts that the tables are what the log comes to, and that the chain holds.
 #[track_caller]
 pub(crate) fn assert_sound(book: &Book) {
-    assert_eq!(book.check_tables().unwrap(), None, "the tables differ from a fold of the log");
-    book.verify(|_| {}).unwrap().unwrap();
+    assert_eq!(book.audit().check_tables().unwrap(), None, "the tables differ from a fold of the log");
+    book.audit().verify(|_| {}).unwrap().unwrap();
 }

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{Book, ServerIdentity};
+use fieldbook::Book;
+use fieldbook::sync::ServerIdentity;
 
 use super::Viewer;
 use crate::error::Failure;
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 
 /// Accepts the server that is named, or the only one there is to accept, and returns which.
 pub(crate) fn accept(book: &Book, named: Option<ServerIdentity>) -> Result<ServerIdentity, Failure> {
-    let waiting = book.servers_to_accept();
+    let waiting = book.servers().candidates();
     let accepted = match (named, waiting.as_slice()) {
         (_, []) => {
             return Err(Failure::new("no other server has answered, so there is none to accept")
@@ -57,7 +58,7 @@ pub(crate) fn accept(book: &Book, named: Option<ServerIdentity>) -> Result<Serve
                 .advise(choices(waiting.as_slice())));
         }
     };
-    book.accept_this_server(accepted)?;
+    book.servers().accept(accepted)?;
     Ok(accepted)
 }
 

@@ -1,11 +1,15 @@
 //! `conflicts`: where both sides changed the same thing, how it was settled, and what a person decides about it.
 
+use fieldbook::Error;
+use fieldbook::conflict::{ConflictedField, NotPossible};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fieldbook::entry::{Extent, Winner};
-use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, Choice, ConflictId, Fields, FieldsJson, Written};
+use fieldbook::audit::entry::{Extent, Winner};
+use fieldbook::conflict::Conflict;
+use fieldbook::conflict::{Choice, ConflictId};
+use fieldbook::record::FieldsJson;
+use fieldbook::{Book, Fields, Written};
 
 use super::write::read_fields;
 use super::{Writer, look};
@@ -114,17 +118,19 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
-    let conflicts = look(&args.book)?.conflicts_after(None, usize::MAX, args.open)?;
+    let book = look(&args.book)?;
+    let conflicts = book.conflicts();
+    let conflicts = if args.open { conflicts.list_open(None, usize::MAX)?.items } else { conflicts.all()? };
     if args.json {
-        return conflicts.iter().try_for_each(|(id, row)| output.json(&json::conflict(*id, row)));
+        return conflicts.iter().try_for_each(|conflict| output.json(&json::conflict(conflict)));
     }
     if conflicts.is_empty() {
         return Ok(writeln!(output, "no conflicts{}", if args.open { " to settle" } else { "" })?);
     }
     let mut listing = Listing::new(&[">conflict", "found", "record", "about", "outcome"]);
-    for (id, conflict) in &conflicts {
+    for conflict in &conflicts {
         listing.row([
-            Text::from(id),
+            Text::from(conflict.id),
             time::local(conflict.at).into(),
             Text::name(&conflict.key),
             about(conflict).into(),
@@ -136,25 +142,24 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let (id, found) = (args.id, book.snapshot()?.conflict(args.id)?);
-    let Some(conflict) = found else {
-        return Err(Failure::new(format!("there is no conflict {}", args.id))
-            .hint("these are those that there are:")
-            .advise(Advice::default().run(["conflicts", "list", BOOK])));
+    let id = args.id;
+    let conflict = match book.conflicts().get(id) {
+        Err(Error::NotPossible(NotPossible::NoSuchConflict(_))) => {
+            return Err(Failure::new(format!("there is no conflict {id}"))
+                .hint("these are those that there are:")
+                .advise(Advice::default().run(["conflicts", "list", BOOK])));
+        }
+        found => found?,
     };
     if args.json {
-        return output.json(&json::conflict(id, &conflict));
+        return output.json(&json::conflict(&conflict));
     }
     let mut listing = Listing::new(&["conflict", ""]).wrapped();
     row!(listing, "id", id);
     row!(listing, "record", Text::name(&conflict.key));
     row!(listing, "found", time::local(conflict.at));
-    let mine = format!(
-        "{} ({}), made at {}",
-        conflict.kind,
-        conflict.op.place,
-        time::local(conflict.edited_at.wall())
-    );
+    let mine =
+        format!("{} ({}), made at {}", conflict.kind, conflict.place, time::local(conflict.edited_at.wall()));
     row!(listing, "mine", mine);
     let did = if conflict.extent == Extent::Deleted { "delete" } else { "update" };
     let theirs =
@@ -167,7 +172,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let (local, remote) = (values(&conflict.local)?, values(&conflict.remote)?);
     let merged = conflict.merged.as_ref().map(values).transpose()?;
     let mut fields = Listing::new(&["field", "was", "mine", "theirs", "rule", "outcome"]).full(args.full);
-    for (name, rule, winner) in &conflict.fields {
+    for ConflictedField { name, rule, winner } in &conflict.fields {
         let outcome = match (winner, &merged) {
             (Winner::Merged, Some(merged)) => format!("merged: {}", value(merged, name)),
             _ => words::winner(*winner).to_owned(),
@@ -197,7 +202,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Returns what a person can decide about a conflict, each on a line that does nothing until it is chosen.
-fn choices(id: ConflictId, conflict: &ConflictRow) -> Advice {
+fn choices(id: ConflictId, conflict: &Conflict) -> Advice {
     let id = id.to_string();
     if conflict.open {
         return Advice::default()
@@ -215,8 +220,8 @@ fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
         fields => Choice::Merged(read_fields(fields, &format_args!("conflict {}", args.id))?),
     };
     let book = open_for(&args.book, args.id, &args.writer)?;
-    book.resolve(args.id, choice)?;
-    let outcome = words::outcome(&book.conflict(args.id)?);
+    book.conflicts().resolve(args.id, choice)?;
+    let outcome = words::outcome(&book.conflicts().get(args.id)?);
     book.close()?;
     writeln!(output, "settled {}: {outcome}", args.id)?;
     Ok(())
@@ -224,7 +229,7 @@ fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
     let book = open_for(&args.book, args.id, &args.writer)?;
-    let written = book.flip(args.id)?;
+    let written = book.conflicts().flip(args.id)?;
     book.close()?;
     match written {
         Written::Op { place, .. } => {
@@ -238,21 +243,24 @@ fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
 /// Opens a book to settle one of its conflicts, as whoever made the change that is in it.
 fn open_for(path: &Path, id: ConflictId, writer: &Writer) -> Result<Book, Failure> {
     let book = writer.open(path)?;
-    if let Some(conflict) = book.snapshot()?.conflict(id)? {
-        writer.act_for(&book, conflict.op.place)?;
+    match book.conflicts().get(id) {
+        Ok(conflict) => writer.act_for(&book, conflict.place)?,
+        // Settling it says so.
+        Err(Error::NotPossible(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(book)
 }
 
-fn about(conflict: &ConflictRow) -> String {
+fn about(conflict: &Conflict) -> String {
     if conflict.fields.is_empty() {
         let remote = if conflict.extent == Extent::Deleted { "delete" } else { "change" };
         return format!("my {}, their {remote}", conflict.kind);
     }
-    some(conflict.fields.iter().map(|(field, ..)| name(field)))
+    some(conflict.fields.iter().map(|field| name(&field.name)))
 }
 
-const fn tone(conflict: &ConflictRow) -> Tone {
+const fn tone(conflict: &Conflict) -> Tone {
     if conflict.open { Tone::Bad } else { Tone::Plain }
 }
 

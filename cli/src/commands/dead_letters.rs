@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::rows::DeadLetterRow;
-use fieldbook::{Book, FieldsJson, Hold, OpId, OpKind, OpPlace, UserAction, Written};
+use fieldbook::conflict::DeadLetter;
+use fieldbook::record::{FieldsJson, OpId, OpKind, OpPlace};
+use fieldbook::sync::{Hold, QueuedOp, UserAction};
+use fieldbook::{Book, Written};
 use serde::Serialize;
 
-use super::queue::{Queued, queued};
 use super::write::read_fields;
 use super::{OpName, Writer, look};
 use crate::error::Failure;
@@ -158,8 +159,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let letters = book.dead_letters()?;
-    let queued = queued(&book)?;
+    let letters = book.dead_letters().all()?;
+    let queued = book.queue().list()?;
     if args.json {
         return letters.iter().try_for_each(|letter| output.json(&as_json(&book, letter, &queued)?));
     }
@@ -172,21 +173,21 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
         let code = Text::toned(&letter.code, Tone::Bad);
         let at = time::local(letter.last_at);
         let key = Text::name(&letter.key);
-        row!(listing, letter.op.place, key, letter.kind, at, code, waiting, &letter.message);
+        row!(listing, letter.place, key, letter.kind, at, code, waiting, &letter.message);
     }
     listing.write(output)
 }
 
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let letters = book.dead_letters()?;
+    let letters = book.dead_letters().all()?;
     let letter = find(&letters, args.op)?;
-    let queued = queued(&book)?;
+    let queued = book.queue().list()?;
     if args.json {
         return output.json(&as_json(&book, letter, &queued)?);
     }
     let mut listing = Listing::new(&["dead letter", ""]).wrapped();
-    row!(listing, "op", format!("{} ({})", letter.op.place, letter.op.id));
+    row!(listing, "op", format!("{} ({})", letter.place, letter.op));
     row!(listing, "what", format!("{} {} by {}", letter.kind, name(&letter.key), name(&letter.actor)));
     row!(listing, "code", Text::toned(&letter.code, Tone::Bad));
     row!(listing, "message", &letter.message);
@@ -202,7 +203,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     row!(listing, "waiting for it", waiting);
     listing.write(output)?;
     let mut fields = Listing::new(&["field", "value"]).full(args.full);
-    for (field, value) in book.op(letter.op.place)?.fields.iter() {
+    for (field, value) in book.queue().op(letter.place)?.fields.iter() {
         row!(fields, Text::name(field), value);
     }
     if fields.len() > 0 {
@@ -210,14 +211,14 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     }
     fields.write(output)?;
     writeln!(output)?;
-    let advice = choices(letter, &book.op(letter.op.place)?.fields.to_json());
+    let advice = choices(letter, &book.queue().op(letter.place)?.fields.to_json());
     advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
     Ok(())
 }
 
 /// Returns what a person can decide about a dead letter, each on a line that does nothing until it is chosen.
-fn choices(letter: &DeadLetterRow, fields: &FieldsJson) -> Advice {
-    let op = letter.op.place.to_string();
+fn choices(letter: &DeadLetter, fields: &FieldsJson) -> Advice {
+    let op = letter.place.to_string();
     let all = Advice::default()
         .words("it waits for one of these:")
         .choose(["dead-letters", "retry", BOOK, &op])
@@ -231,11 +232,11 @@ fn choices(letter: &DeadLetterRow, fields: &FieldsJson) -> Advice {
 fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.writer.open(&args.which.book)?;
     let ops = args.which.ops(&book, UserAction::Retry)?;
-    let letters = book.dead_letters()?;
-    let all_dead = ops.iter().all(|op| letters.iter().any(|letter| letter.op.id == *op));
+    let letters = book.dead_letters().all()?;
+    let all_dead = ops.iter().all(|op| letters.iter().any(|letter| letter.op == *op));
     let number = count(ops.len() as u64, if all_dead { "dead letter" } else { "op" });
     if !ops.is_empty() {
-        book.retry(ops)?;
+        book.dead_letters().retry(ops)?;
     }
     book.close()?;
     writeln!(output, "{number} to be sent again with the next sync")?;
@@ -247,7 +248,7 @@ fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
     let ops = args.which.ops(&book, UserAction::Discard)?;
     let before = book.status().pending;
     if !ops.is_empty() {
-        book.discard(ops, &args.reason)?;
+        book.dead_letters().discard(ops, &args.reason)?;
     }
     let given_up = before.saturating_sub(book.status().pending);
     book.close()?;
@@ -258,10 +259,10 @@ fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
 fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
     let correction = read_fields(&args.fields, &format_args!("dead letter {}", args.op))?;
     let book = args.writer.open(&args.book)?;
-    let letters = book.dead_letters()?;
+    let letters = book.dead_letters().all()?;
     let (op, place) = decided_on(&book, &letters, args.op, UserAction::Correct)?;
     args.writer.act_for(&book, place)?;
-    let written = book.edit_and_retry(op, correction)?;
+    let written = book.dead_letters().edit_and_retry(op, correction)?;
     book.close()?;
     match written {
         Written::Op { place, .. } => {
@@ -276,8 +277,8 @@ fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let letters = book.dead_letters()?;
-    let queued = queued(&book)?;
+    let letters = book.dead_letters().all()?;
+    let queued = book.queue().list()?;
     crate::output::write_whole(&args.file, args.force, |file| {
         let mut writer = BufWriter::new(file);
         for letter in &letters {
@@ -294,9 +295,9 @@ fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
 
 impl Which {
     fn ops(&self, book: &Book, action: UserAction) -> Result<Vec<OpId>, Failure> {
-        let letters = book.dead_letters()?;
+        let letters = book.dead_letters().all()?;
         if self.all {
-            return Ok(letters.iter().map(|letter| letter.op.id).collect());
+            return Ok(letters.iter().map(|letter| letter.op).collect());
         }
         let found: Result<BTreeSet<_>, _> =
             self.ops.iter().map(|name| decided_on(book, &letters, *name, action).map(|(op, _)| op)).collect();
@@ -307,26 +308,26 @@ impl Which {
 /// Finds what a person may do something about: a dead letter, or another op of which the book says so.
 fn decided_on(
     book: &Book,
-    letters: &[DeadLetterRow],
+    letters: &[DeadLetter],
     name: OpName,
     action: UserAction,
 ) -> Result<(OpId, OpPlace), Failure> {
-    let found = find(letters, name).map(|letter| (letter.op.id, letter.op.place));
+    let found = find(letters, name).map(|letter| (letter.op, letter.place));
     if found.is_ok() {
         return found;
     }
-    let is_it = |op: &Queued| match name {
-        OpName::Place(place) => op.place == place,
-        OpName::Id(id) => op.row.op == id,
+    let is_it = |op: &QueuedOp| match name {
+        OpName::Place(place) => op.op.place == place,
+        OpName::Id(id) => op.op.op == id,
     };
-    let movable = queued(book)?.into_iter().find(|op| is_it(op) && op.op.actions.contains(&action));
-    movable.map_or(found, |op| Ok((op.row.op, op.place)))
+    let movable = book.queue().list()?.into_iter().find(|op| is_it(op) && op.op.actions.contains(&action));
+    movable.map_or(found, |op| Ok((op.op.op, op.op.place)))
 }
 
-fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failure> {
-    let is_it = |letter: &&DeadLetterRow| match name {
-        OpName::Place(place) => letter.op.place == place,
-        OpName::Id(id) => letter.op.id == id,
+fn find(letters: &[DeadLetter], name: OpName) -> Result<&DeadLetter, Failure> {
+    let is_it = |letter: &&DeadLetter| match name {
+        OpName::Place(place) => letter.place == place,
+        OpName::Id(id) => letter.op == id,
     };
     letters.iter().find(is_it).ok_or_else(|| {
         Failure::new(format!("op {name} is not a dead letter"))
@@ -336,19 +337,19 @@ fn find(letters: &[DeadLetterRow], name: OpName) -> Result<&DeadLetterRow, Failu
 }
 
 /// Returns the ops that cannot be sent before this dead letter is settled.
-fn dependants(letter: &DeadLetterRow, queued: &[Queued]) -> Vec<OpPlace> {
-    let waits = |op: &&Queued| match &op.hold {
+fn dependants(letter: &DeadLetter, queued: &[QueuedOp]) -> Vec<OpPlace> {
+    let waits = |op: &&QueuedOp| match &op.hold {
         Some(Hold::WaitsFor(key)) => *key == letter.key,
-        Some(Hold::DeadCreate) => op.row.key == letter.key,
+        Some(Hold::DeadCreate) => op.key == letter.key,
         _ => false,
     };
-    queued.iter().filter(waits).map(|op| op.place).collect()
+    queued.iter().filter(waits).map(|op| op.op.place).collect()
 }
 
 /// Fields that are longer are corrected in a file.
 const EDITED_BYTES: usize = 400;
 
-fn as_json(book: &Book, letter: &DeadLetterRow, queued: &[Queued]) -> Result<serde_json::Value, Failure> {
-    let fields = book.op(letter.op.place)?.fields;
+fn as_json(book: &Book, letter: &DeadLetter, queued: &[QueuedOp]) -> Result<serde_json::Value, Failure> {
+    let fields = book.queue().op(letter.place)?.fields;
     Ok(json::dead_letter(letter, &fields, &dependants(letter, queued)))
 }

@@ -3,8 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::entry::{Entry, EntryKind};
-use fieldbook::{Book, RecordKey, Seq};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Entry, EntryKind};
+use fieldbook::{Book, RecordKey};
 
 use super::{head_of, look};
 use crate::error::Failure;
@@ -76,7 +77,7 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
     let mut next = from;
     while next <= to {
         let entries =
-            book.entries(Seq::new(next), usize::try_from(to - next + 1).unwrap_or(PAGE).min(PAGE))?;
+            book.audit().entries(Seq::new(next), usize::try_from(to - next + 1).unwrap_or(PAGE).min(PAGE))?;
         let Some(last) = entries.last() else { break };
         next = last.header.seq.number() + 1;
         if args.json {
@@ -99,7 +100,7 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
 /// Shows what happened to a record.
 pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let entries = book.timeline(&args.key)?;
+    let entries = book.audit().timeline(&args.key)?;
     if entries.is_empty() {
         return Err(Failure::new(format!("nothing ever happened to {} in this book", name(&args.key)))
             .hint("this is what there is:")
@@ -144,14 +145,14 @@ const fn tone(kind: EntryKind) -> Tone {
 fn export(book: &Book, file: &Path, force: bool, output: &mut Output) -> Result<(), Failure> {
     may_be_written(file, force)?;
     let bar = progress::bar(head_of(book)?, "verifying");
-    let verified = book.verify(|done| bar.set_position(done))?;
+    let verified = book.audit().verify(|done| bar.set_position(done))?;
     bar.finish_and_clear();
     let verified = verified
         .map_err(|damage| Failure::new("the log is damaged, so it was not exported").because(damage))?;
     let spinner = progress::spinner("exporting");
     let entries = write_whole(file, force, |file| {
         let mut writer = BufWriter::new(file);
-        Ok(book.export(&mut writer)?)
+        Ok(book.audit().export(&mut writer)?)
     })?;
     spinner.finish_and_clear();
     let head = verified.head.map(|head| head.hash.to_string()).unwrap_or_default();

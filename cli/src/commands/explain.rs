@@ -4,7 +4,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{Actor, ConflictId, ExplainedOp, Held, OpState, ParkReason, RecordKey, Seen, UserAction};
+use fieldbook::audit::{ExplainedOp, Seen};
+use fieldbook::conflict::ConflictId;
+use fieldbook::sync::{Held, OpState, ParkReason, UserAction};
+use fieldbook::{Actor, RecordKey};
 
 use super::{Viewer, as_actor};
 use crate::error::Failure;

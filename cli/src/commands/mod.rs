@@ -15,8 +15,10 @@ pub(crate) mod write;
 
 use std::path::Path;
 
-use fieldbook::entry::{Control, Meta};
-use fieldbook::{Actor, Book, BookOptions, OpId, OpPlace, Seq};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Control, Meta};
+use fieldbook::record::{OpId, OpPlace};
+use fieldbook::{Actor, Book, BookOptions};
 
 use crate::error::Failure;
 
@@ -38,7 +40,7 @@ impl Writer {
 
     /// Goes on as whoever made an op, unless someone else was named: what is done about the op stays its author's.
     pub(crate) fn act_for(&self, book: &Book, op: OpPlace) -> Result<(), Failure> {
-        let made = book.entries(op.seq, 1)?.pop().filter(|entry| entry.header.seq == op.seq);
+        let made = book.audit().entries(op.seq, 1)?.pop().filter(|entry| entry.header.seq == op.seq);
         if let (None, Some(made)) = (&self.actor, made) {
             book.act_as(made.header.actor);
         }
@@ -91,10 +93,11 @@ pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
 /// Who decided something about others' changes is not who uses the book, so such entries are passed over. So is one that does
 /// not read: what is asked of the book may not need it.
 fn as_last_user(book: Book) -> Result<Book, Failure> {
-    let head = book.head()?.map_or(0, |head| head.seq.number());
+    let head = book.audit().head()?.map_or(0, |head| head.seq.number());
     let mut last = None;
     for seq in (1..=head).rev().take(LOOKS_BACK) {
-        let Some(entry) = book.entries(Seq::new(seq), 1).ok().and_then(|mut entries| entries.pop()) else {
+        let Some(entry) = book.audit().entries(Seq::new(seq), 1).ok().and_then(|mut entries| entries.pop())
+        else {
             continue;
         };
         let is_use = !matches!(entry.meta, Meta::Control(Control::Verb(..)));
@@ -119,7 +122,7 @@ pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {
 
 /// Returns a place as a number that a progress bar counts to.
 pub(crate) fn head_of(book: &Book) -> Result<u64, Failure> {
-    Ok(book.head()?.map_or(0, |head| head.seq.number()))
+    Ok(book.audit().head()?.map_or(0, |head| head.seq.number()))
 }
 
 /// Starts the threads that talk to the network.

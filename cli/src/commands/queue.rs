@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::rows::TailRow;
-use fieldbook::{Book, ExplainedOp, Hold, OpPlace, OpState, QueuedOp, UnitId};
+use fieldbook::record::{OpPlace, UnitId};
+use fieldbook::sync::{Hold, OpState, QueuedOp};
 use serde_json::{Value, json};
 
 use super::Viewer;
@@ -45,37 +45,10 @@ pub(crate) struct PlanArgs {
     viewer: Viewer,
 }
 
-/// An op that is owed to the server.
-pub(crate) struct Queued {
-    pub(crate) place: OpPlace,
-    pub(crate) row: TailRow,
-    /// Where it stands, as the book says.
-    pub(crate) op: ExplainedOp,
-    /// Why the plan does not send it, if it does not.
-    pub(crate) hold: Option<Hold>,
-    /// The unit that it is in, and how often the server put that off.
-    unit: Option<(UnitId, u32)>,
-}
-
-/// Returns all that is owed, oldest first.
-pub(crate) fn queued(book: &Book) -> Result<Vec<Queued>, Failure> {
-    let tail = book.snapshot()?.tail(book.schema())?;
-    let plan = book.plan();
-    let unit = |place| {
-        let unit = tail.unit_of(place)?;
-        Some((unit, tail.unit(&unit).map_or(0, |row| row.tries)))
-    };
-    let queued = book.queue()?.into_iter().filter_map(|QueuedOp { op, .. }| {
-        let (place, row) = (op.place, tail.op(op.place)?.clone());
-        Some(Queued { place, row, op, hold: plan.holds.get(&place).cloned(), unit: unit(place) })
-    });
-    Ok(queued.collect())
-}
-
 /// Shows the queue.
 pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
-    let queued = queued(&book)?;
+    let queued = book.queue().list()?;
     if args.json {
         return queued.iter().try_for_each(|op| output.json(&queued_json(op)));
     }
@@ -85,9 +58,9 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]).wrapped();
     for op in &queued {
         let (said, tone) = words::op(&op.op);
-        let made = time::local(op.row.made_at);
-        let (actor, key) = (Text::name(&op.row.actor), Text::name(&op.row.key));
-        row!(listing, op.place, made, actor, op.row.kind, key, Text::toned(said, tone));
+        let made = time::local(op.op.made_at);
+        let (actor, key) = (Text::name(&op.op.actor), Text::name(&op.key));
+        row!(listing, op.op.place, made, actor, op.op.kind, key, Text::toned(said, tone));
     }
     listing.write(output)
 }
@@ -95,9 +68,9 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
 /// Shows what would be sent.
 pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
-    let queued = queued(&book)?;
-    let by_place: BTreeMap<_, _> = queued.iter().map(|op| (op.place, op)).collect();
-    let plan = book.plan();
+    let queued = book.queue().list()?;
+    let by_place: BTreeMap<_, _> = queued.iter().map(|op| (op.op.place, op)).collect();
+    let plan = book.queue().plan();
     if args.json {
         let again = plan.again.iter().map(|unit| {
             let records =
@@ -109,7 +82,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
             json!({ "again": Value::Null, "actor": group.actor, "records": records.collect::<Vec<_>>() })
         });
         let held = plan.holds.iter().map(|(place, hold)| {
-            json!({ "place": place, "key": by_place.get(place).map(|op| &op.row.key), "hold": json::hold(hold) })
+            json!({ "place": place, "key": by_place.get(place).map(|op| &op.key), "hold": json::hold(hold) })
         });
         return output.json(&json!({
             "send": again.chain(groups).collect::<Vec<_>>(),
@@ -128,7 +101,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
     for group in &plan.groups {
         number += 1;
         for (key, ops) in &group.records {
-            let kinds = ops.iter().filter_map(|place| by_place.get(place)).map(|op| op.row.kind.to_string());
+            let kinds = ops.iter().filter_map(|place| by_place.get(place)).map(|op| op.op.kind.to_string());
             row!(sending, number, Text::name(key), places(ops), kinds.collect::<Vec<_>>().join(" + "));
         }
     }
@@ -147,13 +120,13 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
 
 fn held(
     holds: &BTreeMap<OpPlace, Hold>,
-    by_place: &BTreeMap<OpPlace, &Queued>,
+    by_place: &BTreeMap<OpPlace, &QueuedOp>,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut listing = Listing::new(&[">op", "record", "held because"]).wrapped();
     for op in holds.keys().filter_map(|place| by_place.get(place)) {
         let (why, tone) = words::op(&op.op);
-        row!(listing, op.place, Text::name(&op.row.key), Text::toned(why, tone));
+        row!(listing, op.op.place, Text::name(&op.key), Text::toned(why, tone));
     }
     if listing.len() > 0 {
         writeln!(
@@ -166,37 +139,37 @@ fn held(
 }
 
 /// Returns the ops of a unit that is under way, record by record.
-fn again_records(unit: &UnitId, queued: &[Queued]) -> BTreeMap<String, Vec<OpPlace>> {
+fn again_records(unit: &UnitId, queued: &[QueuedOp]) -> BTreeMap<String, Vec<OpPlace>> {
     let mut records: BTreeMap<String, Vec<OpPlace>> = BTreeMap::new();
     for op in queued {
-        if op.unit.is_some_and(|(in_flight, _)| in_flight == *unit) {
-            records.entry(op.row.key.to_string()).or_default().push(op.place);
+        if op.unit == Some(*unit) {
+            records.entry(op.key.to_string()).or_default().push(op.op.place);
         }
     }
     records
 }
 
 /// Returns an op that is owed, for JSON.
-fn queued_json(op: &Queued) -> Value {
+fn queued_json(op: &QueuedOp) -> Value {
     let mut value = json!({
-        "place": op.place,
-        "op": op.row.op,
-        "key": op.row.key,
-        "kind": op.row.kind,
-        "actor": op.row.actor,
-        "made_at": time::utc(op.row.made_at),
-        "bytes": op.row.bytes,
-        "transaction_ops": op.row.transaction_ops,
-        "references": op.row.targets().collect::<Vec<_>>(),
+        "place": op.op.place,
+        "op": op.op.op,
+        "key": op.key,
+        "kind": op.op.kind,
+        "actor": op.op.actor,
+        "made_at": time::utc(op.op.made_at),
+        "bytes": op.bytes,
+        "transaction_ops": op.transaction_ops,
+        "references": op.references,
         "state": words::op_state_name(&op.op.state),
     });
     let Some(members) = value.as_object_mut() else { return value };
     let is_dead = matches!(op.op.state, OpState::DeadLettered { .. });
     match (&op.hold, op.unit) {
         (Some(hold), _) if !is_dead => drop(members.insert("hold".to_owned(), json::hold(hold))),
-        (None, Some((unit, tries))) => {
+        (None, Some(unit)) => {
             members.insert("unit".to_owned(), json!(unit));
-            members.insert("tries".to_owned(), json!(tries));
+            members.insert("tries".to_owned(), json!(op.tries));
         }
         _ => {}
     }

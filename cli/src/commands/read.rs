@@ -1,9 +1,11 @@
 //! `get` and `ls`: what the app reads.
 
+use fieldbook::RecordRef;
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::{EntityType, Record, RecordId, RecordKey, Seq};
+use fieldbook::audit::Seq;
+use fieldbook::{EntityType, Record, RecordId, RecordKey};
 use serde_json::json;
 
 use super::{Viewer, look};
@@ -68,7 +70,7 @@ pub(crate) struct LsArgs {
 pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
     let (record, status) = match args.at {
-        Some(seq) => (book.replay_at(Seq::new(seq))?.get_record(&args.key), None),
+        Some(seq) => (book.audit().replay_at(Seq::new(seq))?.get_record(&args.key), None),
         None => (book.get_record(&args.key)?, Some(book.explain(&args.key)?)),
     };
     let Some(record) = record else {
@@ -115,18 +117,18 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
     loop {
         let page = book.list(entity, after.as_ref(), left.min(PAGE))?;
         let mut listing = Listing::new(&["id", ">version", "pending", "fields"]).full(args.full);
-        for record in &page.items {
+        for record in page.iter().map(RecordRef::to_record) {
             if args.json {
-                output.json(&json::record(record, None))?;
+                output.json(&json::record(&record, None))?;
             } else {
                 let version = record.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
                 let id = Text::name(&record.key.id);
-                row!(listing, id, version, pending(record), record.json.as_str());
+                row!(listing, id, version, pending(&record), record.json.as_str());
             }
         }
         listing.write(output)?;
-        shown += page.items.len() as u64;
-        left -= page.items.len();
+        shown += page.len() as u64;
+        left -= page.len();
         after = page.next;
         if left == 0 || after.is_none() {
             break;
@@ -136,7 +138,7 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
         return Ok(());
     }
     match after {
-        Some(after) if !book.list(entity, Some(&after), 1)?.items.is_empty() => {
+        Some(after) if !book.list(entity, Some(&after), 1)?.is_empty() => {
             writeln!(output, "{}, and more:", count(shown, "record"))?;
             let lines = further(args, entity, &after).lines(Some(&args.book));
             lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
@@ -161,19 +163,19 @@ fn further(args: &LsArgs, entity: &EntityType, after: &RecordId) -> Advice {
 
 fn entity_types(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let synced = book.synced_at()?;
+    let synced = book.servers().synced_at()?;
     let mut listing = Listing::new(&["entity", ">records", "last synced"]);
-    for entity in book.entity_types()? {
+    for entity in book.audit().entity_types()? {
         let (mut records, mut after) = (0, None);
         loop {
             let page = book.list(&entity, after.as_ref(), PAGE)?;
-            records += page.items.len();
+            records += page.len();
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        let at = synced.iter().find(|(synced, _)| *synced == entity).map(|(_, at)| *at);
+        let at = synced.get(&entity).copied();
         if args.json {
             output.json(&json!({ "entity": entity, "records": records, "synced_at": json::moment(at) }))?;
         } else {

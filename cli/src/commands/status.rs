@@ -1,5 +1,8 @@
 //! `status`: where the book, or one record, stands between this device and the server.
 
+use fieldbook::audit::Seen;
+use fieldbook::conflict::ConflictCount;
+use fieldbook::sync::{Park, RecordStatus};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -41,39 +44,41 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> Result<(), Failure> {
-    let row = book.snapshot()?.record(key)?;
-    let Some(row) = row else {
+    let known = book.explain(key)?;
+    let status = book.record_status(key)?;
+    if status == RecordStatus::Unknown && known.confirmed.is_none() {
         return Err(Failure::new(format!("nothing is known of {} in this book", name(key)))
             .hint("this is what there is:")
             .advise(Advice::default().run(["ls", BOOK, key.entity.as_str()])));
-    };
+    }
+    let is_there = matches!(known.seen, Seen::AsConfirmed | Seen::WithOwnChanges);
+    let version = known.confirmed.map(|confirmed| confirmed.version);
     if as_json {
-        let status = book.record_status(key)?;
         return output.json(&json!({
             "key": key,
             "status": json::status(&status),
-            "there": row.image().is_some(),
-            "version": row.version(),
-            "pending": row.tail.len(),
-            "synced_at": json::moment(row.synced_at),
+            "there": is_there,
+            "version": version,
+            "pending": known.ops.len(),
+            "synced_at": json::moment(known.synced_at),
         }));
     }
     let mut listing = Listing::new(&["record", "status", ">version", ">pending", "last synced"]);
-    let (said, tone) = words::record(&book.explain(key)?);
-    let said = if row.image().is_some() { said } else { format!("{said}, deleted") };
-    let version = row.version().map_or_else(|| "-".to_owned(), |version| version.to_string());
-    let synced = time::local_or(row.synced_at, "never");
-    row!(listing, Text::name(key), Text::toned(said, tone), version, row.tail.len(), synced);
+    let (said, tone) = words::record(&known);
+    let said = if is_there { said } else { format!("{said}, deleted") };
+    let version = version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+    let synced = time::local_or(known.synced_at, "never");
+    row!(listing, Text::name(key), Text::toned(said, tone), version, known.ops.len(), synced);
     listing.write(output)
 }
 
 fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result<(), Failure> {
     let status = book.status();
-    let state = book.snapshot()?.state()?;
-    let (conflicts, open) = book.count_conflicts()?;
-    let parked_ops = book.parked_ops();
-    let cursors = book.synced_at()?;
-    let head = book.head()?;
+    let state = book.servers().state();
+    let ConflictCount { all: conflicts, open } = book.conflicts().count()?;
+    let parked_ops = book.queue().parked();
+    let cursors = book.servers().synced_at()?;
+    let head = book.audit().head()?;
     if as_json {
         let entities: Vec<Value> = cursors
             .iter()
@@ -82,27 +87,27 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
         let parks: Vec<Value> = state
             .parks
             .iter()
-            .map(|(scope, code)| json!({ "scope": json::park(scope), "code": code }))
+            .map(|Park { scope, code }| json!({ "scope": json::park(scope), "code": code }))
             .collect();
         return output.json(&json!({
-            "device": book.device(),
-            "epoch": book.epoch(),
+            "device": book.audit().device(),
+            "epoch": book.audit().epoch(),
             "actor": book.actor(),
             "entries": head_of(book)?,
             "head": head.map(|head| head.hash),
-            "used_bytes": book.used_bytes()?,
+            "used_bytes": book.audit().used_bytes()?,
             "state": words::sync_state_name(&status.state),
             "pending": status.pending,
             "dead_letters": status.dead_letters,
             "conflicts": conflicts,
             "open_conflicts": open,
             "synced_at": json::moment(status.synced_at),
-            "server": state.server.map(|(server, _)| server),
-            "server_epoch": state.server.map(|(_, epoch)| epoch),
+            "server": state.server,
+            "server_epoch": state.epoch,
             "tenant": state.tenant,
-            "servers_to_accept": book.servers_to_accept().iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "set_aside": state.set_aside.len(),
-            "anchored": state.anchor,
+            "servers_to_accept": book.servers().candidates().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "set_aside": state.set_aside,
+            "anchored": state.anchored,
             "entities": entities,
             "parks": parks,
             "parked_ops": parked_ops,
@@ -114,7 +119,7 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
         state => words::sync_state(&state),
     };
     row!(listing, "file", path.display());
-    row!(listing, "device", book.device().map(|device| device.to_string()).unwrap_or_default());
+    row!(listing, "device", book.audit().device().map(|device| device.to_string()).unwrap_or_default());
     row!(listing, "last used by", Text::name(book.actor()));
     row!(listing, "state", Text::toned(said, tone));
     row!(listing, "ops owed", number(status.pending, Tone::Waiting));
@@ -126,24 +131,27 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     };
     row!(listing, "conflicts", Text::toned(conflicts, if open > 0 { Tone::Bad } else { Tone::Plain }));
     row!(listing, "last synced", time::local_or(status.synced_at, "never"));
-    for (scope, code) in &state.parks {
+    for Park { scope, code } in &state.parks {
         row!(listing, "parked", Text::toned(words::park(scope, code), Tone::Bad));
     }
     for (reason, ops) in &parked_ops {
         let parked = format!("{}, since {}", count(*ops, "op"), words::of_the_book(reason));
         row!(listing, "parked", Text::toned(parked, Tone::Bad));
     }
-    for other in book.servers_to_accept() {
+    for other in book.servers().candidates() {
         row!(listing, "may be accepted", other);
     }
-    if !state.set_aside.is_empty() {
-        let rows = count(state.set_aside.len() as u64, "record");
+    if state.set_aside > 0 {
+        let rows = count(state.set_aside, "record");
         row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
     }
-    let log =
-        format!("{}, {} on disk", count(head_of(book)?, "entry"), indicatif::HumanBytes(book.used_bytes()?));
+    let log = format!(
+        "{}, {} on disk",
+        count(head_of(book)?, "entry"),
+        indicatif::HumanBytes(book.audit().used_bytes()?)
+    );
     row!(listing, "log", log);
-    let anchor = state.anchor.map_or_else(
+    let anchor = state.anchored.map_or_else(
         || "nothing yet".to_owned(),
         |anchor| format!("up to entry {}, by what this file says", anchor.seq),
     );

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fieldbook::protocol::Failure as ExchangeFailure;
+use fieldbook::sync::protocol::Failure as ExchangeFailure;
+use fieldbook::sync::{OTHER_TENANT, Secret, Stopped};
 use fieldbook::{
-    Book, HttpOptions, HttpRemote, NoCredentials, OTHER_TENANT, RunOptions, Secret, StaticToken, Stopped,
-    SyncReport, SyncState, limits,
+    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, StaticToken, SyncReport, SyncState, limits,
 };
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.open(&args.book)?;
     let remote = match token {
         Some(token) => {
-            book.credentials_renewed()?;
+            book.servers().credentials_renewed()?;
             remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token)))
         }
         None => remote,
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         super::accept::accept(&book, None)?;
     }
     if args.resume {
-        book.upgraded()?;
+        book.servers().upgraded()?;
     }
     let options = RunOptions {
         batch_ops: args.batch,
@@ -266,7 +266,7 @@ fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(Stri
 
 /// Returns what accepts one of the servers that have answered: with the only one it goes on at once.
 fn accepting(args: &Args, book: &Book) -> Advice {
-    match book.servers_to_accept().as_slice() {
+    match book.servers().candidates().as_slice() {
         [_] => Advice::default().choose(again(args, &["--accept-server"])),
         several => super::accept::choices(several),
     }

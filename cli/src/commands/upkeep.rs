@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
+use fieldbook::audit::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
 use serde_json::{Value, json};
 
 use super::options;
@@ -44,7 +44,7 @@ pub(crate) struct VerifyArgs {
   fieldbook rebuild ann.book
 
 The log is only read. This program does not know which indexes an app declares, so an app that does has to fold its
-tables itself afterwards (`Book::rebuild`).")]
+tables itself afterwards (`book.audit().rebuild`).")]
 pub(crate) struct RebuildArgs {
     /// The book's file
     pub(crate) book: PathBuf,

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use fieldbook::{Actor, Book, Fields, InvalidFields, RecordKey, Undone, Written, limits};
+use fieldbook::conflict::Undone;
+use fieldbook::error::InvalidFields;
+use fieldbook::{Actor, Book, Fields, RecordKey, Written, limits};
 
 use super::{OpName, Writer, options};
 use crate::error::Failure;
@@ -95,7 +97,7 @@ pub(crate) struct UndoArgs {
 /// Makes a book.
 pub(crate) fn init(args: &InitArgs, output: &mut Output) -> Result<(), Failure> {
     let book = Book::create_new(&args.book, options(args.actor.as_str())?)?;
-    let device = book.device().map(|device| device.to_string()).unwrap_or_default();
+    let device = book.audit().device().map(|device| device.to_string()).unwrap_or_default();
     book.close()?;
     writeln!(output, "made {}, device {device}", shown(&args.book))?;
     Ok(())
@@ -134,7 +136,7 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
     let book = args.writer.open(&args.book)?;
     let place = match args.op {
         OpName::Place(place) => Some(place),
-        OpName::Id(id) => book.find_op(id),
+        OpName::Id(id) => book.queue().find(id),
     };
     let unknown = || {
         Failure::new(format!("op {} is not among those that are owed to the server", args.op))
@@ -143,9 +145,9 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
     };
     let place = place.ok_or_else(unknown)?;
     args.writer.act_for(&book, place)?;
-    let undone = book.undo(place)?;
+    let undone = book.queue().undo(place)?;
     let place = match undone {
-        Undone::Compensated(id) => book.find_op(id),
+        Undone::Compensated(id) => book.queue().find(id),
         Undone::Annulled | Undone::Nothing => None,
     };
     book.close()?;

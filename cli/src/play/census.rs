@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::entry::{Control, Decision, Meta};
-use fieldbook::{Book, RecordKey, Seq, entry::Winner};
+use fieldbook::audit::entry::{Control, Decision, Meta};
+use fieldbook::audit::{Seq, entry::Winner};
+use fieldbook::{Book, RecordKey};
 use serde::Serialize;
 
 use super::compare::{Difference, Kind};
@@ -64,17 +65,17 @@ impl Census {
     /// Counts one device in.
     pub(super) fn add(&mut self, author: usize, book: &Book) -> Result<(), fieldbook::Error> {
         self.walk(book)?;
-        self.book_bytes += book.used_bytes()?;
+        self.book_bytes += book.audit().used_bytes()?;
         let status = book.status();
         self.dead_letters += status.dead_letters;
         self.pending_ops += status.pending;
-        for (_, conflict) in book.conflicts()? {
+        for conflict in book.conflicts().all()? {
             *self.conflicts.entry((conflict.rule.as_str(), winner(conflict.winner))).or_default() += 1;
             self.open_conflicts += u64::from(conflict.open);
             let known = self.in_conflict.entry(conflict.key).or_default();
             known.authors.insert(author);
             known.whole |= conflict.fields.is_empty();
-            known.fields.extend(conflict.fields.into_iter().map(|(name, ..)| name));
+            known.fields.extend(conflict.fields.into_iter().map(|field| field.name));
         }
         Ok(())
     }
@@ -82,7 +83,7 @@ impl Census {
     fn walk(&mut self, book: &Book) -> Result<(), fieldbook::Error> {
         let mut from = Seq::ZERO.next();
         loop {
-            let entries = book.entries(from, ENTRIES)?;
+            let entries = book.audit().entries(from, ENTRIES)?;
             let Some(last) = entries.last() else { return Ok(()) };
             from = last.header.seq.next();
             for entry in entries {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fieldbook::{Clock, MonotonicTime, Now, WallTime};
+use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 
 /// A clock that stands until it is set.
 ///

@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fieldbook::protocol::{Change, ExchangeRequest};
-use fieldbook::{
-    Actor, Book, Cursor, DeviceId, EntityType, Epoch, FieldsJson, RecordKey, RequestId, SeededRandomness,
-    WallTime, limits,
-};
+use fieldbook::audit::{DeviceId, Epoch};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::FieldsJson;
+use fieldbook::sync::protocol::{Change, ExchangeRequest};
+use fieldbook::sync::{Cursor, RequestId};
+use fieldbook::{Actor, Book, EntityType, RecordKey, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};

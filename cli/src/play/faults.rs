@@ -19,8 +19,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{Randomness, Received, Remote, RemoteError, SeededRandomness, UnitId};
+use fieldbook::Remote;
+use fieldbook::host::{Randomness, SeededRandomness};
+use fieldbook::record::UnitId;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{Received, RemoteError};
 use serde::Serialize;
 
 /// How often one unit is put off at most; the fifth time would make it a dead letter.

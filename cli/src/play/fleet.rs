@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::{Actor, Book, BookOptions, EntityRules, OpId, Schema, SeededRandomness, WallTime};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::OpId;
+use fieldbook::{Actor, Book, BookOptions, EntityRules, Schema};
 
 use super::clock::VirtualClock;
 use super::scratch::Scratch;

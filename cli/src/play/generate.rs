@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use fieldbook::{Randomness, SeededRandomness, WallTime};
+use fieldbook::host::{Randomness, SeededRandomness, WallTime};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};

@@ -30,7 +30,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fieldbook::{Actor, Credentials, HttpOptions, HttpRemote, NoCredentials, RecordKey, Remote, Secret};
+use fieldbook::sync::{Credentials, Secret};
+use fieldbook::{Actor, HttpOptions, HttpRemote, NoCredentials, RecordKey, Remote};
 use fieldbook_server::{ServeOptions, Server, serve};
 use tempfile::TempDir;
 

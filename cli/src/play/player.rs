@@ -10,7 +10,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::{Book, Hold, OpId, RunOptions};
+use fieldbook::record::OpId;
+use fieldbook::sync::Hold;
+use fieldbook::{Book, RunOptions};
 
 use super::census::Census;
 use super::clock::VirtualClock;
@@ -173,7 +175,7 @@ impl Player {
         ops: Vec<OpId>,
         push_only: bool,
     ) -> Result<(), Failure> {
-        let owed = |book: &Book| ops.iter().filter(|op| book.find_op(**op).is_some()).count();
+        let owed = |book: &Book| ops.iter().filter(|op| book.queue().find(**op).is_some()).count();
         let options = RunOptions { push_only, ..RunOptions::default() };
         for _ in 0..PUSH_RUNS {
             self.syncer.sync(book, self.fleet.clock(author)?, &options).await?;
@@ -187,7 +189,7 @@ impl Player {
 
     /// Lets virtual time pass until the first backoff ends; returns whether there was one.
     fn pass_backoff(&mut self, author: usize, book: &Book) -> Result<bool, Failure> {
-        let plan = book.plan();
+        let plan = book.queue().plan();
         let backoffs = plan.holds.values().filter_map(|hold| match hold {
             Hold::BackingOff { until, .. } => Some(*until),
             Hold::NotLetThrough { until, .. } => *until,
@@ -290,10 +292,10 @@ impl Player {
             return Ok(());
         }
         let name = self.stream.authors.get(author).map(ToString::to_string).unwrap_or_default();
-        if let Err(damage) = book.verify(|_| {}).map_err(failed)? {
+        if let Err(damage) = book.audit().verify(|_| {}).map_err(failed)? {
             ending.faults.push(format!("the log of {name} does not verify: {damage}"));
         }
-        if let Some(differing) = book.check_tables().map_err(failed)? {
+        if let Some(differing) = book.audit().check_tables().map_err(failed)? {
             ending.faults.push(format!("the {differing} of {name} are not what its log comes to"));
         }
         Ok(())

@@ -17,7 +17,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Actor, Fields, OpKind, RecordKey, WallTime, limits};
+use fieldbook::host::WallTime;
+use fieldbook::record::OpKind;
+use fieldbook::{Actor, Fields, RecordKey, limits};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;

@@ -15,8 +15,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fieldbook::protocol::{ExchangeRequest, Failure as SyncFailure};
-use fieldbook::{Book, Received, Remote, RemoteError, RunOptions, Stopped, SyncReport, SyncState};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure as SyncFailure};
+use fieldbook::sync::{Received, RemoteError, Stopped};
+use fieldbook::{Book, Remote, RunOptions, SyncReport, SyncState};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -166,7 +167,8 @@ impl Syncer {
             }
             let went_wrong = self.link.went_wrong();
             if went_wrong && matches!(book.status().state, SyncState::NeedsAuth { .. }) {
-                book.credentials_renewed()
+                book.servers()
+                    .credentials_renewed()
                     .map_err(|error| Failure::new("a book cannot go on syncing").because(error))?;
                 continue;
             }

@@ -15,7 +15,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fieldbook::{Book, Error, Fields, FieldsJson, Mutation, OpId, OpKind, RecordKey, Snapshot, limits};
+use fieldbook::Snapshot;
+use fieldbook::record::{FieldsJson, OpId, OpKind};
+use fieldbook::{Book, Error, Fields, Mutation, RecordKey, limits};
 use serde::Serialize;
 
 use super::stream::StreamMutation;
@@ -207,7 +209,7 @@ impl<'a> Images<'a> {
             let row = self.snapshot.record(key)?.unwrap_or_default();
             let image = row.image().map(FieldsJson::to_fields).transpose();
             let image =
-                image.map_err(|fault| fieldbook::StoreError::corrupt("stored fields", None, fault))?;
+                image.map_err(|fault| fieldbook::error::StoreError::corrupt("stored fields", None, fault))?;
             self.images.insert(key.clone(), image);
         }
         Ok(self.images.entry(key.clone()).or_default())
@@ -223,7 +225,7 @@ impl<'a> Images<'a> {
             if reference.kind != OpKind::Update {
                 return Ok(Newer::Whole);
             }
-            names.extend(self.book.op(reference.place)?.fields.names().map(str::to_owned));
+            names.extend(self.book.queue().op(reference.place)?.fields.names().map(str::to_owned));
         }
         Ok(Newer::Members(names))
     }

@@ -1,10 +1,12 @@
 //! Entries as text: one line each. Entries are written `41`, ops `41+3`, versions `r47`, conflicts `47.2`.
 
-use fieldbook::entry::{
+use fieldbook::RecordKey;
+use fieldbook::audit::Hlc;
+use fieldbook::audit::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta, OutcomeClass,
     OutcomeMeta, PlannedOp, PlannedUnit, Upstream, Verb, Winner,
 };
-use fieldbook::{Hlc, OpPlace, RecordKey, Version};
+use fieldbook::record::{OpPlace, Version};
 
 use super::{count, count_of, name, some, time, words};
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use fieldbook::entry::{Conflicted, Control, Decision, Entry, FieldsSource, Meta, Planned, Upstream};
-use fieldbook::{RecordKey, UnitId};
+use fieldbook::RecordKey;
+use fieldbook::audit::entry::{Conflicted, Control, Decision, Entry, FieldsSource, Meta, Planned, Upstream};
+use fieldbook::record::UnitId;
 
 use super::{entry as show, name, words};
 

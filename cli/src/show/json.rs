@@ -1,13 +1,14 @@
 //! JSON for machines. The names are promised: `cli/README.md` lists every shape, and members are only ever added.
 
-use fieldbook::entry::{
+use fieldbook::audit::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta,
     ParkScope, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb,
 };
-use fieldbook::rows::{ConflictRow, DeadLetterRow};
-use fieldbook::{
-    ConflictId, Fields, Hold, OpPlace, ParkReason, Record, RecordKey, RecordStatus, Version, WallTime,
-};
+use fieldbook::conflict::{Conflict, DeadLetter};
+use fieldbook::host::WallTime;
+use fieldbook::record::{OpPlace, Version};
+use fieldbook::sync::{Hold, ParkReason, RecordStatus};
+use fieldbook::{Fields, Record, RecordKey};
 use serde_json::{Map, Value, json};
 
 use super::{entry as show, time, words};
@@ -111,10 +112,10 @@ pub(crate) fn entry(entry: &Entry) -> Value {
 }
 
 /// Returns a dead letter; `fields` is what its op says, `dependants` the ops that wait for it.
-pub(crate) fn dead_letter(row: &DeadLetterRow, fields: &Fields, dependants: &[OpPlace]) -> Value {
+pub(crate) fn dead_letter(row: &DeadLetter, fields: &Fields, dependants: &[OpPlace]) -> Value {
     json!({
-        "place": row.op.place,
-        "op": row.op.id,
+        "place": row.place,
+        "op": row.op,
         "key": row.key,
         "kind": row.kind,
         "actor": row.actor,
@@ -131,17 +132,17 @@ pub(crate) fn dead_letter(row: &DeadLetterRow, fields: &Fields, dependants: &[Op
 }
 
 /// Returns a conflict.
-pub(crate) fn conflict(id: ConflictId, row: &ConflictRow) -> Value {
+pub(crate) fn conflict(row: &Conflict) -> Value {
     let fields: Vec<_> = row
         .fields
         .iter()
-        .map(|(name, rule, winner)| json!({ "name": name, "rule": rule.as_str(), "winner": winner }))
+        .map(|field| json!({ "name": field.name, "rule": field.rule.as_str(), "winner": field.winner }))
         .collect();
     json!({
-        "id": id.to_string(),
+        "id": row.id.to_string(),
         "key": row.key,
-        "place": row.op.place,
-        "op": row.op.id,
+        "place": row.place,
+        "op": row.op,
         "kind": row.kind,
         "at": time::utc(row.at),
         "edited_at": time::utc(row.edited_at.wall()),

@@ -1,7 +1,7 @@
 //! Times: the reader's own zone, always shown, for people; UTC (RFC 3339) for machines.
 
 use chrono::Local;
-use fieldbook::WallTime;
+use fieldbook::host::WallTime;
 
 /// Returns a time as people read it, `2026-08-05 14:05:09 +02:00`.
 pub(crate) fn local(time: WallTime) -> String {

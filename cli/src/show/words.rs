@@ -1,9 +1,12 @@
 //! States in words. Where a record, an op or the book stands is said in the book's own words; here they get their colours and the
 //! reader's time zone. What is added are the words for entries of the log, and the stable names for JSON.
 
-use fieldbook::entry::{AnnulledReason, ParkScope, Winner};
-use fieldbook::rows::ConflictRow;
-use fieldbook::{ExplainedOp, Explanation, Hold, OpState, ParkReason, Policy, RecordState, SyncState};
+use fieldbook::SyncState;
+use fieldbook::audit::entry::{AnnulledReason, ParkScope, Winner};
+use fieldbook::audit::{ExplainedOp, Explanation};
+use fieldbook::conflict::Conflict;
+use fieldbook::schema::Policy;
+use fieldbook::sync::{Hold, OpState, ParkReason, RecordState};
 
 use super::table::Tone;
 use super::{name, plain, time};
@@ -139,8 +142,8 @@ pub(crate) const fn winner(winner: Winner) -> &'static str {
 }
 
 /// Returns how a conflict was settled, from this device's side.
-pub(crate) fn outcome(conflict: &ConflictRow) -> String {
-    let mut winners: Vec<Winner> = conflict.fields.iter().map(|(.., winner)| *winner).collect();
+pub(crate) fn outcome(conflict: &Conflict) -> String {
+    let mut winners: Vec<Winner> = conflict.fields.iter().map(|field| field.winner).collect();
     winners.dedup();
     match winners.as_slice() {
         [] => winner(conflict.winner).to_owned(),

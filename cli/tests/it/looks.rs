@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use fieldbook::protocol::ExchangeRequest;
-use fieldbook::{Clock, FnRemote, Remote, ServerEpoch, ServerId};
+use fieldbook::Remote;
+use fieldbook::host::Clock;
+use fieldbook::sync::protocol::ExchangeRequest;
+use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use insta::assert_snapshot;
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::protocol::{
+use fieldbook::host::Clock;
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{
     ExchangeAnswer, ExchangeRequest, MARKER, Outcome, PROTOCOL, SetAside, UnitOutcome,
 };
-use fieldbook::{Clock, EntityRules, FnRemote, Policy, Remote, Schema, ServerEpoch, ServerId};
+use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
+use fieldbook::{EntityRules, Remote, Schema};
 use serde_json::json;
 
 use crate::looks::{server, with_a_conflict};
@@ -31,7 +34,7 @@ fn answering(clock: &Arc<StillClock>, outcome: Outcome) -> impl Remote + use<> {
     let clock = Arc::clone(clock);
     FnRemote::new(move |request: &ExchangeRequest| {
         let refuse =
-            |unit: &fieldbook::protocol::Unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() };
+            |unit: &fieldbook::sync::protocol::Unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() };
         Ok(ExchangeAnswer {
             tenant: None,
             set_aside: SetAside::default(),

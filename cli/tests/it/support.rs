@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fieldbook::{
-    Book, BookOptions, Clock, EntityRules, Fields, MonotonicTime, Now, RecordKey, Remote, RunOptions, Schema,
-    SeededRandomness, SyncReport, WallTime,
-};
+use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
+use fieldbook::{Book, BookOptions, EntityRules, Fields, RecordKey, Remote, RunOptions, Schema, SyncReport};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use fieldbook::{
-    Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions, Seq, Stopped,
-};
+use fieldbook::audit::Seq;
+use fieldbook::sync::Stopped;
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim};
 use fieldbook_core::{DeviceKey, Hash};
 use reqwest::StatusCode;
@@ -29,7 +29,7 @@ async fn a_stranger_who_knows_a_devices_ids_does_not_fork_it() {
     let path = folder.path().join("phone.fieldbook");
     let book = Book::create_new(&path, BookOptions::new("ann").unwrap()).unwrap();
     written_and_synced(&running, &book, "lead/1").await;
-    let (device, epoch) = (book.device().unwrap(), book.epoch().unwrap());
+    let (device, epoch) = (book.audit().device().unwrap(), book.audit().epoch().unwrap());
     for device_key in [None, Some(DeviceKey::from_seed(&[1; 32]))] {
         let head = HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1_000), hash: Hash::ZERO };
         let forged = ExchangeRequest { device, epoch, device_key, head: Some(head), ..request(Vec::new()) };
@@ -37,11 +37,11 @@ async fn a_stranger_who_knows_a_devices_ids_does_not_fork_it() {
         assert_eq!((status, &answer["code"]), (StatusCode::FORBIDDEN, &json!("device_of_another")));
     }
     // Its tables are folded anew, and it still has its key.
-    book.rebuild(|_| {}).unwrap();
+    book.audit().rebuild(|_| {}).unwrap();
     book.close().unwrap();
     let book = Book::open(&path, BookOptions::new("ann").unwrap()).unwrap();
     written_and_synced(&running, &book, "lead/2").await;
-    assert_eq!(book.epoch(), Some(epoch), "the phone was taken for a copy");
+    assert_eq!(book.audit().epoch(), Some(epoch), "the phone was taken for a copy");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,12 +57,12 @@ async fn a_copy_of_a_book_goes_on_in_a_life_of_its_own_with_the_same_key() {
     written_and_synced(&running, &book, "lead/1").await;
     written_and_synced(&running, &copy, "lead/2").await;
     written_and_synced(&running, &book, "lead/3").await;
-    assert_eq!(book.device(), copy.device());
-    assert_ne!(book.epoch(), copy.epoch());
+    assert_eq!(book.audit().device(), copy.audit().device());
+    assert_ne!(book.audit().epoch(), copy.audit().epoch());
 
     // Whoever reads an export cannot speak for the device.
     let mut export = Vec::new();
-    book.export(&mut export).unwrap();
+    book.audit().export(&mut export).unwrap();
     let key = book.snapshot().unwrap().device_key().unwrap().unwrap();
     let (bytes, text) = (key.as_bytes().to_vec(), String::from(key));
     assert!(!export.windows(32).any(|window| window == bytes) && !format!("{key:?}").contains(&text));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions, Stopped};
+use fieldbook::sync::Stopped;
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::{Change, Outcome, Unit, UnitChange};
 use fieldbook_core::record::FieldWrites;
 use fieldbook_core::{FieldsJson, Hlc, OpId, OpKind, RecordKey, UnitId, Version, WallTime, limits};
@@ -195,8 +196,8 @@ async fn the_largest_of_everything_that_is_accepted_is_read_by_a_new_device() {
 
     let book = Book::open(&path, BookOptions::new("ann").unwrap()).unwrap();
     held(&book, &all);
-    assert!(book.verify(|_| {}).unwrap().is_ok());
-    assert_eq!(book.check_tables().unwrap(), None);
+    assert!(book.audit().verify(|_| {}).unwrap().is_ok());
+    assert_eq!(book.audit().check_tables().unwrap(), None);
     // It can be written on, and what is new is small.
     let key: RecordKey = longest_key(0).parse().unwrap();
     book.update(key, patch_of("b", 7.into())).unwrap();
@@ -215,7 +216,7 @@ async fn the_largest_of_everything_that_is_accepted_is_read_by_a_new_device() {
     let report = book.sync(&remote(&running), &RunOptions::default()).await.unwrap();
     assert_eq!((report.conflicts, report.stopped), (16, Stopped::Idle));
     held(&book, &read_all(&running).await);
-    assert!(book.verify(|_| {}).unwrap().is_ok());
+    assert!(book.audit().verify(|_| {}).unwrap().is_ok());
 }
 
 fn patch_of(name: &str, value: serde_json::Value) -> Fields {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fieldbook::{Ask, Book, BookOptions, HttpOptions, HttpRemote, Next, NoCredentials, RunOptions};
+use fieldbook::sync::{Ask, Next};
+use fieldbook::{Book, BookOptions, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::ExchangeRequest;
 
 use crate::support::*;
@@ -10,7 +11,7 @@ use crate::support::*;
 fn next_request(book: &Book) -> ExchangeRequest {
     let ask =
         Ask { first: true, push: true, pull: true, batch_ops: 50, batch_bytes: 1_000_000, page_limit: 100 };
-    match book.prepare(&ask).unwrap() {
+    match book.exchange().prepare(&ask).unwrap() {
         Next::Exchange(request) => request,
         other => panic!("{other:?}"),
     }
@@ -35,7 +36,7 @@ async fn once_all_was_read_a_request_names_one_cursor_for_every_entity_type() {
 
     // A late answer to the request from before moves nothing back.
     let late = running.exchange(&small).await;
-    book.take(&small, late).unwrap();
+    book.exchange().apply_answer(&small, late).unwrap();
     assert_eq!(running.exchange(&next_request(&book)).await.changes.len(), 0);
 
     // The book keeps a cursor for each type; the first request of a process names them.

@@ -39,7 +39,7 @@ async fn a_tenant_without_room_waits_loses_nothing_and_goes_on_once_there_is_som
         book.sync(&remote, &RunOptions::default()).await.unwrap();
     }
     assert!(book.get_record(&"lead/1".parse().unwrap()).unwrap().is_some(), "reading goes on");
-    assert!(book.dead_letters().unwrap().is_empty());
+    assert!(book.dead_letters().all().unwrap().is_empty());
     assert_eq!(book.get_record(&"lead/9".parse().unwrap()).unwrap().unwrap().pending, 1);
 
     let running = running.restarted().await;

@@ -5,8 +5,11 @@
 
 use std::net::SocketAddr;
 
-use fieldbook::protocol::{ExchangeRequest, Outcome, Unit};
-use fieldbook::{Actor, DeviceId, Epoch, Remote, RequestId, SeededRandomness, WallTime};
+use fieldbook::audit::{DeviceId, Epoch};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::sync::RequestId;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome, Unit};
+use fieldbook::{Actor, Remote};
 use fieldbook_server::{ServeOptions, serve};
 use serde::Serialize;
 

@@ -9,11 +9,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
-use fieldbook::{
-    Ask, Book, BookOptions, Cursor, EntityType, FieldsJson, Hlc, Mutation, Next, OpId, RecordId, RecordKey,
-    SeededRandomness, ServerEpoch, ServerId, Version, WallTime, limits,
-};
+use fieldbook::audit::Hlc;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::{FieldsJson, OpId, Version};
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
+use fieldbook::sync::{Ask, Cursor, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, EntityType, Mutation, RecordId, RecordKey, limits};
 
 use crate::peer::{Failure, Peer};
 use crate::sample::{Event, Sample};
@@ -107,7 +108,7 @@ impl Peer for Fieldbook {
 
     fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
         let limit = usize::try_from(count).unwrap_or(usize::MAX);
-        let page = self.book.page(&self.leads, Some(&RecordId::parse(after)?), limit)?;
+        let page = self.book.list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
         page.iter().for_each(|record| take(record.id, record.json));
         Ok(())
     }
@@ -144,7 +145,7 @@ impl Peer for Fieldbook {
             batch_bytes: 0,
             page_limit: limits::PAGE_CHANGES,
         };
-        let Next::Exchange(request) = self.book.prepare(&ask)? else { return Err(NOT_READY) };
+        let Next::Exchange(request) = self.book.exchange().prepare(&ask)? else { return Err(NOT_READY) };
         let answer = answer(&request, &self.leads, page, cursor)?;
         self.pages.push_back((request, answer));
         Ok(())
@@ -152,7 +153,7 @@ impl Peer for Fieldbook {
 
     fn apply(&mut self, page: &[Sample], _: u32) -> Result<(), Failure> {
         let (request, answer) = self.pages.pop_front().ok_or(NOT_READY)?;
-        let taken = self.book.take(&request, answer)?;
+        let taken = self.book.exchange().apply_answer(&request, answer)?;
         if usize::try_from(taken.changes) == Ok(page.len()) {
             return Ok(());
         }
@@ -178,12 +179,12 @@ impl Peer for Fieldbook {
     }
 
     fn rebuild(&mut self, _: &'static str) -> Result<(), Failure> {
-        self.book.rebuild(|_| {})?;
+        self.book.audit().rebuild(|_| {})?;
         Ok(())
     }
 
     fn verify(&mut self) -> Result<(), Failure> {
-        match self.book.verify(|_| {})? {
+        match self.book.audit().verify(|_| {})? {
             Ok(_) => Ok(()),
             Err(_) => Err(Failure::Wrong { peer: "fieldbook", what: "holds a broken link" }),
         }

@@ -14,11 +14,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeRequest, Unit, UnitChange};
+use fieldbook::audit::{DeviceId, Epoch, Hlc};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::{FieldsJson, OpId, OpKind, UnitId};
+use fieldbook::sync::protocol::{ExchangeRequest, Unit, UnitChange};
+use fieldbook::sync::{RequestId, Stopped};
 use fieldbook::{
-    Actor, Book, BookOptions, DeviceId, EntityType, Epoch, FieldsJson, Hlc, HttpOptions, HttpRemote,
-    NoCredentials, OpId, OpKind, RecordId, RecordKey, Remote, RequestId, RunOptions, SeededRandomness,
-    Stopped, SyncReport, UnitId, WallTime,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, NoCredentials, RecordId, RecordKey,
+    Remote, RunOptions, SyncReport,
 };
 use fieldbook_server::{ServeOptions, serve};
 use serde::{Deserialize, Serialize};
@@ -108,7 +111,7 @@ pub(crate) fn client(url: &str, path: &Path) -> Result<FirstSync, Failure> {
 }
 
 fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, Failure> {
-    let before = book.head()?;
+    let before = book.audit().head()?;
     let server =
         url.trim_start_matches("http://").parse::<SocketAddr>().map_err(failed("give its address"))?;
     let (report, (sent, received)) = runtime.block_on(async {
@@ -120,7 +123,7 @@ fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, 
         let counted = counting.await.map_err(failed("be counted"))??;
         Ok::<_, Failure>((idle(report)?, counted))
     })?;
-    let (before, after) = (before.map(|head| head.seq), book.head()?.map(|head| head.seq));
+    let (before, after) = (before.map(|head| head.seq), book.audit().head()?.map(|head| head.seq));
     Ok(NothingNew {
         requests: report.exchanges,
         wire_bytes_sent: sent,

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::host::{Clock, SystemClock};
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
 use fieldbook::{
-    Actor, Ask, Book, BookOptions, Clock, EntityRules, EntityType, Fields, Mutation, Next, Policy, RecordId,
-    RecordKey, Schema, ServerEpoch, ServerId, SystemClock,
+    Actor, Book, BookOptions, EntityRules, EntityType, Fields, Mutation, RecordId, RecordKey, Schema,
 };
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use serde_json::{Value, json};
@@ -169,7 +171,7 @@ impl Stage {
                     request(&stage.book, 1_000)?.filter(|request| !request.units.is_empty())
                 {
                     let answer = stage.refuse(&request)?;
-                    stage.book.take(&request, answer)?;
+                    stage.book.exchange().apply_answer(&request, answer)?;
                 }
             }
         }
@@ -193,7 +195,7 @@ impl Stage {
         let prepared = begun.read();
         let answer = self.answer(&request)?;
         let begun = Stopwatch::start();
-        self.book.take(&request, answer)?;
+        self.book.exchange().apply_answer(&request, answer)?;
         Ok(prepared + begun.read())
     }
 
@@ -237,7 +239,7 @@ impl Stage {
             let Some(request) = request(&self.book, 1_000)? else { return Ok(()) };
             let (answer, is_empty) = (self.answer(&request)?, request.units.is_empty());
             let more = answer.more;
-            self.book.take(&request, answer)?;
+            self.book.exchange().apply_answer(&request, answer)?;
             if is_empty && !more {
                 return Ok(());
             }
@@ -247,7 +249,7 @@ impl Stage {
 
 fn request(book: &Book, batch_ops: usize) -> Result<Option<ExchangeRequest>, Failure> {
     let ask = Ask { first: true, push: true, pull: true, batch_ops, batch_bytes: 1 << 20, page_limit: 1_000 };
-    Ok(match book.prepare(&ask)? {
+    Ok(match book.exchange().prepare(&ask)? {
         Next::Exchange(request) => Some(request),
         Next::Idle { .. } => None,
     })

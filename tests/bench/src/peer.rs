@@ -29,9 +29,9 @@ pub(crate) enum Failure {
     #[error("the book refused")]
     Book(#[from] ::fieldbook::Error),
     #[error("the book refused a name")]
-    Name(#[from] ::fieldbook::InvalidName),
+    Name(#[from] ::fieldbook::error::InvalidName),
     #[error("the book refused a sample's fields")]
-    Fields(#[from] ::fieldbook::InvalidFields),
+    Fields(#[from] ::fieldbook::error::InvalidFields),
     #[error("the server did not {doing}")]
     Server {
         doing: &'static str,

@@ -49,7 +49,7 @@ fn reader(book: &Book) -> thread::JoinHandle<Vec<Vec<RecordKey>>> {
             // The tables are read on a snapshot that is shared, the log on one of its own.
             let seen: Vec<_> = if number % 2 == 0 {
                 let page = book.list(&lead, None, usize::MAX).unwrap();
-                page.items.into_iter().map(|record| record.key).collect()
+                page.iter().map(|record| record.key()).collect()
             } else {
                 logged(&book).into_iter().map(|(_, _, key)| key).collect()
             };

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fieldbook::{Error, Fields, OpId, RecordKey, SyncState};
+use fieldbook::{Error, Fields, RecordKey, SyncState};
+use fieldbook::record::OpId;
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::disk::{Failing, Fault, Loss, SimDisk};

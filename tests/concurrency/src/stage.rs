@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use fieldbook::entry::Meta;
-use fieldbook::{
-    Book, BookOptions, Clock, Error, Fields, MonotonicTime, Now, OpId, RecordKey, SeededRandomness, Seq,
-    WallTime, Written,
-};
+use fieldbook::audit::entry::Meta;
+use fieldbook::{Book, BookOptions, Error, Fields, RecordKey, Written};
+use fieldbook::audit::Seq;
+use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
+use fieldbook::record::OpId;
 use serde_json::json;
 use shuttle::thread;
 
@@ -135,7 +135,7 @@ pub(crate) fn key(thread: u64, index: u64) -> RecordKey {
 
 /// Returns the ops of the log that writers made, in its order.
 pub(crate) fn logged(book: &Book) -> Vec<(Seq, OpId, RecordKey)> {
-    let entries = book.entries(Seq::new(1), usize::MAX).unwrap();
+    let entries = book.audit().entries(Seq::new(1), usize::MAX).unwrap();
     let mut ops = Vec::new();
     for entry in entries {
         if let Meta::Intent(intent) = &entry.meta {
@@ -163,5 +163,5 @@ pub(crate) fn check_confirmed(book: &Book, attempts: &[Attempt]) {
             assert!(earlier.ended > later.began || place < later_place, "{earlier:?} before {later:?}");
         }
     }
-    assert!(book.verify(|_| {}).unwrap().is_ok());
+    assert!(book.audit().verify(|_| {}).unwrap().is_ok());
 }

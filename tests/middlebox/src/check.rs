@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::{Book, OpId, RecordState, RunOptions, Stopped, SyncState};
+use fieldbook::record::OpId;
+use fieldbook::sync::{RecordState, Stopped};
+use fieldbook::{Book, RunOptions, SyncState};
 use fieldbook_sim::clock::SimClock;
 
 use crate::fleet::{Device, Image, Remotes, shown};
@@ -91,7 +93,7 @@ impl Run {
             let book = device.book()?;
             let left = left(book)?;
             if !left.is_empty() {
-                let holds: Vec<_> = book.plan().holds.into_values().collect();
+                let holds: Vec<_> = book.queue().plan().holds.into_values().collect();
                 let state = book.status().state;
                 return Ok(Some(format!("{} still owes {left:?} ({state:?}): {holds:?}", device.actor)));
             }
@@ -127,12 +129,12 @@ impl Run {
             ensure(seen == there, || {
                 format!("{} reads otherwise than the server: {}", device.actor, differing(&seen, &there))
             })?;
-            let entries = book.head().map_err(unreadable)?.map_or(0, |head| head.seq.number());
+            let entries = book.audit().head().map_err(unreadable)?.map_or(0, |head| head.seq.number());
             let most = ENTRIES + 4 * self.ops + 3 * answered;
             ensure(entries <= most, || {
                 format!("{} wrote {entries} entries, of which {most} are accounted for", device.actor)
             })?;
-            let verified = book.verify(|_| {}).map_err(unreadable)?;
+            let verified = book.audit().verify(|_| {}).map_err(unreadable)?;
             ensure(verified.is_ok(), || format!("the log of {} does not verify", device.actor))?;
         }
         Ok(())
@@ -154,8 +156,8 @@ pub(crate) async fn stored(
 /// A dead letter is what the right server refused, and nothing else.
 pub(crate) fn check_dead_letters(book: &Book, actor: &str, middlebox: &Middlebox) -> Result<(), Broken> {
     let tally = middlebox.tally();
-    for letter in book.dead_letters().map_err(unreadable)? {
-        ensure(tally.refused.contains(&letter.op.id), || {
+    for letter in book.dead_letters().all().map_err(unreadable)? {
+        ensure(tally.refused.contains(&letter.op), || {
             format!(
                 "{actor}: {} is a dead letter ({}), and the server refused nothing of it",
                 letter.key, letter.code
@@ -170,10 +172,10 @@ pub(crate) fn left(book: &Book) -> Result<Vec<String>, Broken> {
     let snapshot = book.snapshot().map_err(unreadable)?;
     let tail = snapshot.tail(book.schema()).map_err(|error| unreadable(error.into()))?;
     let dead: BTreeSet<OpId> =
-        book.dead_letters().map_err(unreadable)?.into_iter().map(|letter| letter.op.id).collect();
-    let holds = book.plan().holds;
+        book.dead_letters().all().map_err(unreadable)?.into_iter().map(|letter| letter.op).collect();
+    let holds = book.queue().plan().holds;
     let is_refused = |place, op: &OpId| {
-        dead.contains(op) || holds.get(&place).is_some_and(fieldbook::Hold::waits_for_correction)
+        dead.contains(op) || holds.get(&place).is_some_and(fieldbook::sync::Hold::waits_for_correction)
     };
     let left =
         tail.ops().filter(|(place, row)| !(row.key.entity.as_str() == "big" && is_refused(*place, &row.op)));

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fieldbook::host::{Clock, SeededRandomness};
+use fieldbook::sync::Secret;
 use fieldbook::{
-    Actor, Book, BookOptions, Clock, EntityType, HttpOptions, HttpRemote, RunOptions, Secret,
-    SeededRandomness, StaticToken, SyncReport,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, RunOptions, StaticToken, SyncReport,
 };
 use fieldbook_server::{ServeOptions, Server, serve};
 use fieldbook_sim::clock::SimClock;
@@ -157,10 +158,10 @@ pub(crate) fn shown(book: &Book) -> Result<Vec<(String, Image)>, Broken> {
     let mut shown = Vec::new();
     for name in ENTITIES {
         let entity = EntityType::parse(name).map_err(|error| Broken::harness("no entity type", error))?;
-        for record in book.list(&entity, None, usize::MAX).map_err(broken)?.items {
-            let image = serde_json::from_str(record.json.as_str());
+        for record in book.list(&entity, None, usize::MAX).map_err(broken)?.iter() {
+            let image = serde_json::from_str(record.json);
             let image = image.map_err(|error| Broken::harness("fields do not read", error))?;
-            shown.push((record.key.to_string(), image));
+            shown.push((record.key().to_string(), image));
         }
     }
     Ok(shown)

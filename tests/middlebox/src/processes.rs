@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook::{Book, BookOptions, Clock as _, RunOptions, SyncState, SystemClock};
+use fieldbook::host::{Clock as _, SystemClock};
+use fieldbook::{Book, BookOptions, RunOptions, SyncState};
 use fieldbook_sim::clock::SimClock;
 use fieldbook_sim::dice::Dice;
 use serde_json::json;

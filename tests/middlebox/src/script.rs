@@ -299,7 +299,7 @@ impl Run {
             return;
         }
         let is = self.own.entry(mutation.key.clone()).or_default();
-        if mutation.kind == fieldbook::OpKind::Delete {
+        if mutation.kind == fieldbook::record::OpKind::Delete {
             *is = None;
         } else {
             let said = mutation.fields.to_fields().unwrap_or_default();

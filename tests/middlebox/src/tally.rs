@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
-use fieldbook::{OpId, UnitId};
+use fieldbook::record::{OpId, UnitId};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 
 use crate::wire::Message;
 use crate::{Broken, ensure};

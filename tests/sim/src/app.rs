@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fieldbook::{EntityRules, EntityType, Granularity, Policy, Reference, Schema};
+use fieldbook::schema::{Granularity, Policy, Reference};
+use fieldbook::{EntityRules, EntityType, Schema};
 use serde_json::Value;
 
 use crate::action::Setup;

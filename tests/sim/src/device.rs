@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook::{
-    Book, BookOptions, Error, Fields, Mutation, OpId, OpPlace, RecordKey, RequestId, Schema,
-    SeededRandomness, Seq, UnitId,
-};
+use fieldbook::audit::Seq;
+use fieldbook::host::SeededRandomness;
+use fieldbook::record::{OpId, OpPlace, UnitId};
+use fieldbook::sync::RequestId;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, Schema};
 
 use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;
@@ -187,7 +188,7 @@ impl Device {
 
     fn read_on(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let from = Seq::new(self.model.entries + 1);
-        let entries = self.book()?.entries(from, usize::MAX);
+        let entries = self.book()?.audit().entries(from, usize::MAX);
         let entries =
             entries.map_err(|error| Broken::new("S3", format!("the log does not read: {error:?}")))?;
         for entry in &entries {
@@ -274,7 +275,7 @@ impl Device {
     /// [`Broken`] if something is missing then, or the plan is another.
     pub fn reopen(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let Some(book) = self.book.take() else { return Ok(()) };
-        let plan = book.plan();
+        let plan = book.queue().plan();
         let closed = book.close();
         if self.called(closed)?.is_none() {
             return self.crash(Loss::Nothing, true, None, ledger);
@@ -282,7 +283,7 @@ impl Device {
         let disk = self.disk.clone();
         let book = self.start(disk.clone());
         let Some(book) = self.called(book)? else { return self.crash(Loss::Nothing, true, None, ledger) };
-        let same = book.plan() == plan;
+        let same = book.queue().plan() == plan;
         self.book = Some(book);
         self.open = None;
         self.unsure = false;
@@ -368,7 +369,7 @@ impl Device {
             return Ok(());
         }
         let durable = self.start(SimDisk::holding(self.disk.platter().image(Loss::Everything)));
-        let head = durable.ok().and_then(|book| book.head().ok()).flatten();
+        let head = durable.ok().and_then(|book| book.audit().head().ok()).flatten();
         ensure(head.is_some_and(|head| head.seq.number() >= self.model.entries), "S1", || {
             "a unit leaves before its plan is durable".to_owned()
         })
@@ -379,7 +380,7 @@ impl Device {
     /// # Errors
     /// [`Broken`] if the book fails for no reason.
     pub fn take(&mut self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<bool, Broken> {
-        let taken = self.book()?.take(request, answer);
+        let taken = self.book()?.exchange().apply_answer(request, answer);
         Ok(self.called(taken)?.is_some_and(|taken| taken.more))
     }
 }

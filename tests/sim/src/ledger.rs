@@ -12,10 +12,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::entry::Receipt;
-use fieldbook::protocol::{Change, Unit, UnitChange};
-use fieldbook::protocol::{EditStamp, FieldWrites};
-use fieldbook::{DeviceId, Epoch, OpId, OpKind, RecordKey, ServerEpoch, UnitId, Version};
+use fieldbook::RecordKey;
+use fieldbook::audit::entry::Receipt;
+use fieldbook::audit::{DeviceId, Epoch};
+use fieldbook::record::{OpId, OpKind, UnitId, Version};
+use fieldbook::sync::ServerEpoch;
+use fieldbook::sync::protocol::{Change, Unit, UnitChange};
+use fieldbook::sync::protocol::{EditStamp, FieldWrites};
 use fieldbook_core::authority::{MemoryAuthority, Row};
 use serde_json::{Map, Value};
 

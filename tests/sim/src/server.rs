@@ -7,9 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::Receipt;
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit};
-use fieldbook::{Actor, EntityType, ServerEpoch, ServerId, TenantId, WallTime};
+use fieldbook::audit::entry::Receipt;
+use fieldbook::host::WallTime;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit};
+use fieldbook::sync::{ServerEpoch, ServerId, TenantId};
+use fieldbook::{Actor, EntityType};
 use fieldbook_core::authority::{AuthorityRead, Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde::{Deserialize, Serialize};
 
@@ -311,7 +313,7 @@ pub fn is_meant(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
         && (request.tenant.is_none() || answer.tenant.is_none() || request.tenant == answer.tenant)
 }
 
-fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::protocol::UnitOutcome {
+fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::sync::protocol::UnitOutcome {
     let code = "simulated".to_owned();
     let entity = unit.changes.first().map(|change| change.key.entity.clone());
     let outcome = match (verdict, entity) {
@@ -329,7 +331,7 @@ fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::protocol::UnitOutcome {
             Outcome::Rejected { code, message: "never".to_owned() }
         }
     };
-    fieldbook::protocol::UnitOutcome { unit: unit.id, outcome }
+    fieldbook::sync::protocol::UnitOutcome { unit: unit.id, outcome }
 }
 
 impl std::fmt::Debug for Server {

@@ -2,7 +2,7 @@
 //!
 //! What it is not: what happens to one message only ([`crate::action::Action::Drop`] and others, [`crate::server::Trouble`]).
 
-use fieldbook::protocol::{ExchangeRequest, Failure, Unit};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Unit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::{Control, Decision, Entry, Meta};
-use fieldbook::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::{
-    Ask, Book, BookOptions, Fields, Mutation, Next, OpPlace, RecordKey, SeededRandomness, Seq, ServerEpoch,
-    ServerId, WallTime,
-};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Control, Decision, Entry, Meta};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::OpPlace;
+use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Fields, Mutation, RecordKey};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use proptest::prelude::*;
 use serde_json::json;
@@ -68,7 +69,7 @@ impl World {
     }
 
     fn entries(&self) -> Vec<Entry> {
-        self.book.entries(Seq::new(1), 10_000).unwrap()
+        self.book.audit().entries(Seq::new(1), 10_000).unwrap()
     }
 
     fn act(&mut self, action: &Action) {
@@ -89,23 +90,23 @@ impl World {
                     })
                     .collect();
                 if let Some(op) = ops.iter().rev().nth(*back) {
-                    drop(book.undo(*op));
+                    drop(book.queue().undo(*op));
                 }
             }
-            Action::Retry => drop(book.retry(self.letters())),
-            Action::Discard => drop(book.discard(self.letters(), "no")),
+            Action::Retry => drop(book.dead_letters().retry(self.letters())),
+            Action::Discard => drop(book.dead_letters().discard(self.letters(), "no")),
             Action::Sync | Action::Lose | Action::Refuse => self.exchange(action),
         }
     }
 
-    fn letters(&self) -> Vec<fieldbook::OpId> {
-        self.book.dead_letters().unwrap().into_iter().map(|letter| letter.op.id).collect()
+    fn letters(&self) -> Vec<fieldbook::record::OpId> {
+        self.book.dead_letters().all().unwrap().into_iter().map(|letter| letter.op).collect()
     }
 
     fn exchange(&mut self, action: &Action) {
         let ask =
             Ask { first: true, push: true, pull: true, batch_ops: 2, batch_bytes: 1_000_000, page_limit: 10 };
-        let Next::Exchange(request) = self.book.prepare(&ask).unwrap() else { return };
+        let Next::Exchange(request) = self.book.exchange().prepare(&ask).unwrap() else { return };
         let refused = matches!(action, Action::Refuse);
         let sent = if refused { Vec::new() } else { request.units.clone() };
         let reduced = ExchangeRequest { units: sent, ..request.clone() };
@@ -118,7 +119,7 @@ impl World {
             answer.outcomes.extend(units.map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }));
         }
         if !matches!(action, Action::Lose) {
-            self.book.take(&request, answer).unwrap();
+            self.book.exchange().apply_answer(&request, answer).unwrap();
         }
     }
 }
@@ -171,8 +172,8 @@ proptest! {
             let told = tail.op(op).is_some() || world.planned.contains(&op) || without_sending.contains(&op);
             prop_assert!(told, "op {} is gone, and nothing says where", op);
         }
-        prop_assert_eq!(world.book.check_tables().unwrap(), None);
-        let verified = world.book.verify(|_| {}).unwrap();
+        prop_assert_eq!(world.book.audit().check_tables().unwrap(), None);
+        let verified = world.book.audit().verify(|_| {}).unwrap();
         prop_assert!(verified.is_ok());
     }
 }

@@ -18,7 +18,8 @@
 mod scenarios;
 mod stage;
 
-use fieldbook::{Book, Error, Fields, Hash, Mutation, RecordKey, Seq};
+use fieldbook::audit::{Hash, Seq};
+use fieldbook::{Book, Error, Fields, Mutation, RecordKey};
 
 pub use scenarios::{SCENARIOS, Scenario};
 use stage::{Ack, Start, open, play};
@@ -94,7 +95,7 @@ pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Bro
     let acks = stage.map(|stage| stage.acks).unwrap_or_default();
     let changes = disk.recording();
     let book = open(&SimDisk::holding(disk.platter().image(Loss::Everything)), 0).map_err(unopened)?;
-    let entries = book.entries(Seq::new(1), usize::MAX).map_err(unopened)?;
+    let entries = book.audit().entries(Seq::new(1), usize::MAX).map_err(unopened)?;
     let hashes = entries.iter().map(|entry| entry.hash).collect();
     Ok(Recorded { scenario, start, changes, acks, hashes })
 }
@@ -263,17 +264,17 @@ impl Recorded {
 
     /// S1, S2, S3, S4, and that the book can be used. Returns how many entries it has.
     fn check_book(&self, book: &Book, acked: u64) -> Result<u64, Broken> {
-        let entries = book.entries(Seq::new(1), usize::MAX).map_err(unopened)?;
+        let entries = book.audit().entries(Seq::new(1), usize::MAX).map_err(unopened)?;
         ensure(entries.len() as u64 >= acked, "S1", || {
             format!("{} of {acked} entries are there", entries.len())
         })?;
         let same = entries.iter().zip(&self.hashes).all(|(entry, hash)| entry.hash == *hash);
         // Before anything was acknowledged, a new log may have begun.
         ensure(same || (acked == 0 && entries.len() == 1), "S2", || "the log is another one".to_owned())?;
-        if let Err(damage) = book.verify(|_| {}).map_err(unopened)? {
+        if let Err(damage) = book.audit().verify(|_| {}).map_err(unopened)? {
             return Err(Broken::new("S3", damage.to_string()));
         }
-        let differs = book.check_tables().map_err(unopened)?;
+        let differs = book.audit().check_tables().map_err(unopened)?;
         ensure(differs.is_none(), "S4", || format!("the table {differs:?} is not what the log says"))?;
         book.write(Mutation::create(key("afterwards")?, Fields::new())).map_err(unopened)?;
         Ok(entries.len() as u64)

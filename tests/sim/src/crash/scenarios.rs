@@ -3,8 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use fieldbook::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{Choice, Error, Fields, Mutation, ServerEpoch};
+use fieldbook::conflict::Choice;
+use fieldbook::sync::ServerEpoch;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::{Error, Fields, Mutation};
 use fieldbook_core::log::{Store, StoreOptions};
 use serde_json::json;
 
@@ -190,7 +192,7 @@ fn answered(stage: &mut Stage, outcome: &Outcome) -> Result<(), Error> {
     let mut answer = serve(&mut stage.server, &without, now)?;
     let outcomes = request.units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() });
     answer.outcomes.extend(outcomes);
-    stage.call(|book| book.take(&request, answer)).map(drop)
+    stage.call(|book| book.exchange().apply_answer(&request, answer)).map(drop)
 }
 
 fn not_now(stage: &mut Stage) -> Result<(), Error> {
@@ -199,9 +201,9 @@ fn not_now(stage: &mut Stage) -> Result<(), Error> {
     stage.clock.advance(3_600_000);
     let Some(request) = stage.prepare(true)? else { return Ok(()) };
     let failure = Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
-    stage.call(|book| book.fail(&request, &failure))?;
+    stage.call(|book| book.exchange().fail(&request, &failure))?;
     // Alone it is isolated, several are split: either is one decision.
-    stage.call(|book| book.isolate(&request, &failure, fieldbook::limits::STRIKES))?;
+    stage.call(|book| book.exchange().isolate(&request, &failure, fieldbook::limits::STRIKES))?;
     stage.clock.advance(3_600_000);
     Ok(())
 }
@@ -209,8 +211,8 @@ fn not_now(stage: &mut Stage) -> Result<(), Error> {
 fn not_allowed(stage: &mut Stage) -> Result<(), Error> {
     let Some(request) = stage.prepare(true)? else { return Ok(()) };
     let failure = Failure::Unauthorized { code: "simulated".to_owned() };
-    stage.call(|book| book.fail(&request, &failure))?;
-    stage.call(|book| book.credentials_renewed())
+    stage.call(|book| book.exchange().fail(&request, &failure))?;
+    stage.call(|book| book.servers().credentials_renewed())
 }
 
 /// The server refuses changes for good.
@@ -229,22 +231,22 @@ fn refused(stage: &mut Stage) -> Result<(), Error> {
 }
 
 fn retried(stage: &mut Stage) -> Result<(), Error> {
-    let dead = stage.book()?.dead_letters()?.into_iter().map(|row| row.op.id).collect();
-    stage.call(|book| book.retry(dead))?;
+    let dead = stage.book()?.dead_letters().all()?.into_iter().map(|row| row.op).collect();
+    stage.call(|book| book.dead_letters().retry(dead))?;
     answered(stage, &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() })
 }
 
 fn corrected(stage: &mut Stage) -> Result<(), Error> {
-    let dead = stage.book()?.dead_letters()?;
+    let dead = stage.book()?.dead_letters().all()?;
     let Some(letter) = dead.first() else { return Ok(()) };
     let better = Fields::from_iter([("better".to_owned(), json!(true))]);
-    stage.call(|book| book.edit_and_retry(letter.op.id, better))?;
+    stage.call(|book| book.dead_letters().edit_and_retry(letter.op, better))?;
     stage.sync()
 }
 
 fn given_up(stage: &mut Stage) -> Result<(), Error> {
-    let dead = stage.book()?.dead_letters()?.into_iter().map(|row| row.op.id).collect();
-    stage.call(|book| book.discard(dead, "never"))?;
+    let dead = stage.book()?.dead_letters().all()?.into_iter().map(|row| row.op).collect();
+    stage.call(|book| book.dead_letters().discard(dead, "never"))?;
     stage.sync()
 }
 
@@ -277,19 +279,19 @@ fn clash(stage: &mut Stage) -> Result<(), Error> {
 
 /// A person chooses in every conflict that waits for one.
 fn decide(stage: &mut Stage) -> Result<(), Error> {
-    let conflicts = stage.book()?.conflicts()?;
-    for (number, (id, _)) in conflicts.iter().filter(|(_, row)| row.open).enumerate() {
+    let conflicts = stage.book()?.conflicts().all()?;
+    for (number, conflict) in conflicts.iter().filter(|conflict| conflict.open).enumerate() {
         let choice = if number % 2 == 0 { Choice::Mine } else { Choice::Theirs };
-        stage.call(|book| book.resolve(*id, choice))?;
+        stage.call(|book| book.conflicts().resolve(conflict.id, choice))?;
     }
     Ok(())
 }
 
 /// A person turns a conflict round.
 fn flip(stage: &mut Stage) -> Result<(), Error> {
-    let conflicts = stage.book()?.conflicts()?;
-    for (id, _) in conflicts.iter().filter(|(_, row)| !row.open).take(2) {
-        match stage.call(|book| book.flip(*id)) {
+    let conflicts = stage.book()?.conflicts().all()?;
+    for conflict in conflicts.iter().filter(|conflict| !conflict.open).take(2) {
+        match stage.call(|book| book.conflicts().flip(conflict.id)) {
             Ok(_) | Err(Error::NotPossible(_) | Error::Rejected(_)) => {}
             Err(error) => return Err(error),
         }
@@ -305,9 +307,9 @@ fn undo(stage: &mut Stage) -> Result<(), Error> {
         stage.sync()?;
     }
     let Some(op) = written.op() else { return Ok(()) };
-    let place = stage.book()?.find_op(op);
+    let place = stage.book()?.queue().find(op);
     let Some(place) = place else { return Ok(()) };
-    stage.call(|book| book.undo(place)).map(drop)
+    stage.call(|book| book.queue().undo(place)).map(drop)
 }
 
 /// The server is another one from now on, with nothing in it.
@@ -317,22 +319,22 @@ fn restored(stage: &mut Stage) -> Result<(), Error> {
 }
 
 fn accept(stage: &mut Stage) -> Result<(), Error> {
-    stage.call(|book| book.accept_server())
+    stage.call(|book| book.servers().accept_only())
 }
 
 fn fold(stage: &mut Stage) -> Result<(), Error> {
-    stage.call(|book| book.fold_lazy())
+    stage.call(|book| book.audit().fold_lazy())
 }
 
 fn rebuild(stage: &mut Stage) -> Result<(), Error> {
-    stage.call(|book| book.rebuild(|_| {})).map(drop)
+    stage.call(|book| book.audit().rebuild(|_| {})).map(drop)
 }
 
 /// What is large is taken away, so that the file has holes.
 fn empty(stage: &mut Stage) -> Result<(), Error> {
     let large = stage.book()?.list(&named("0")?.entity, None, usize::MAX)?;
-    for record in large.items.into_iter().filter(|record| record.json.as_str().len() > 100_000) {
-        stage.call(|book| book.delete(record.key))?;
+    for record in large.iter().filter(|record| record.json.len() > 100_000) {
+        stage.call(|book| book.delete(record.key()))?;
     }
     stage.sync()
 }

@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook::{
-    Ask, Book, BookOptions, EntityRules, Error, Fields, Next, Policy, RecordKey, Schema, SeededRandomness,
-    ServerEpoch, ServerId, WallTime, limits,
-};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::schema::Policy;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, RecordKey, Schema, limits};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::StorageBackend;
 use serde_json::json;
@@ -136,7 +136,7 @@ impl Stage {
 
     /// Remembers that everything so far was acknowledged.
     pub(super) fn ack(&mut self) {
-        let head = self.book.as_ref().and_then(|book| book.head().ok()).flatten();
+        let head = self.book.as_ref().and_then(|book| book.audit().head().ok()).flatten();
         if let Some(head) = head {
             self.acks.push(Ack { changes: self.disk.recorded(), entries: head.seq.number() });
         }
@@ -159,7 +159,7 @@ impl Stage {
     }
 
     fn prepare_as(&mut self, ask: &Ask) -> Result<Option<ExchangeRequest>, Error> {
-        Ok(match self.call(|book| book.prepare(ask))? {
+        Ok(match self.call(|book| book.exchange().prepare(ask))? {
             Next::Exchange(request) => Some(request),
             Next::Idle { .. } => None,
         })
@@ -171,7 +171,7 @@ impl Stage {
         while let Some(request) = self.prepare_as(&ask(first, pull))? {
             let now = self.now();
             let answer = serve(&mut self.server, &request, now)?;
-            pull = self.call(|book| book.take(&request, answer))?.more;
+            pull = self.call(|book| book.exchange().apply_answer(&request, answer))?.more;
             first = false;
         }
         Ok(())
@@ -180,9 +180,9 @@ impl Stage {
     /// Has the other device exchange until nothing is left.
     pub(super) fn sync_other(&mut self) -> Result<(), Error> {
         let (mut first, mut pull, now) = (true, true, self.now());
-        while let Next::Exchange(request) = self.other.prepare(&ask(first, pull))? {
+        while let Next::Exchange(request) = self.other.exchange().prepare(&ask(first, pull))? {
             let answer = serve(&mut self.server, &request, now)?;
-            pull = self.other.take(&request, answer)?.more;
+            pull = self.other.exchange().apply_answer(&request, answer)?.more;
             first = false;
         }
         Ok(())

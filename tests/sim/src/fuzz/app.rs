@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fieldbook::{EntityRules, EntityType, Fields, Mutation, OpKind, Policy, RecordKey, Reference, Schema};
+use fieldbook::record::OpKind;
+use fieldbook::schema::{Policy, Reference};
+use fieldbook::{EntityRules, EntityType, Fields, Mutation, RecordKey, Schema};
 use serde_json::{Value, json};
 
 use super::Choices;
@@ -14,7 +16,8 @@ const RECORDS: usize = 3;
 /// An app whose entity types and policies are fuzzed.
 ///
 /// ```
-/// use fieldbook::{EntityRules, Policy, Schema};
+/// use fieldbook::{EntityRules, Schema};
+/// use fieldbook::schema::Policy;
 /// use fieldbook_sim::fuzz::App;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,14 +1,18 @@
 //! Targets over whole books and a server: what comes in any order, is lost or comes twice.
 
+use fieldbook::RecordRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fieldbook::entry::{Control, Decision, Meta, PlannedOp};
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook::{
-    Ask, Book, BookOptions, Choice, Error, Fields, FieldsJson, Granularity, Mutation, Next, OpId, OpPlace,
-    RecordKey, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime, limits,
-};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Control, Decision, Meta, PlannedOp};
+use fieldbook::conflict::Choice;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::record::{FieldsJson, OpId, OpPlace};
+use fieldbook::schema::Granularity;
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, limits};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -213,7 +217,7 @@ impl Fleet {
             batch_bytes: limits::BATCH_BYTES,
             page_limit,
         };
-        match self.book(device).prepare(&ask) {
+        match self.book(device).exchange().prepare(&ask) {
             Ok(Next::Exchange(request)) => Some(request),
             Ok(Next::Idle { .. }) => None,
             Err(error) => panic!("BUG: an exchange cannot be prepared: {error:?}"),
@@ -229,7 +233,7 @@ impl Fleet {
     }
 
     fn take(&self, device: usize, request: &ExchangeRequest, answer: ExchangeAnswer) -> bool {
-        match self.book(device).take(request, answer) {
+        match self.book(device).exchange().apply_answer(request, answer) {
             Ok(taken) => taken.more,
             Err(error) => panic!("BUG: an answer broke the book: {error:?}"),
         }
@@ -262,31 +266,32 @@ impl Fleet {
                 return;
             }
         }
-        let holds: Vec<_> = self.books.iter().map(|book| book.plan().holds).collect();
+        let holds: Vec<_> = self.books.iter().map(|book| book.queue().plan().holds).collect();
         panic!("BUG: {ROUNDS} rounds did not bring everyone to rest: {holds:?}");
     }
 
     fn decide(&self, device: usize, round: usize) {
         let book = self.book(device);
-        let dead: Vec<_> = book.dead_letters().unwrap_or_default().into_iter().map(|row| row.op.id).collect();
+        let dead: Vec<_> =
+            book.dead_letters().all().unwrap_or_default().into_iter().map(|row| row.op).collect();
         for op in dead {
             // It may have gone with the one before.
-            drop(book.discard(vec![op], "no longer wanted"));
+            drop(book.dead_letters().discard(vec![op], "no longer wanted"));
         }
-        let holds = book.plan().holds;
+        let holds = book.queue().plan().holds;
         let held = holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         for place in held {
             if round.is_multiple_of(2) {
                 // It may have gone with the one before.
-                drop(book.undo(place));
+                drop(book.queue().undo(place));
             } else {
                 // Where something stands on it, undoing may come to nothing, or to an op that waits behind it.
                 self.give_up(device, place);
             }
         }
-        for (id, row) in book.conflicts().unwrap_or_default() {
-            if row.open {
-                drop(book.resolve(id, Choice::Mine));
+        for conflict in book.conflicts().all().unwrap_or_default() {
+            if conflict.open {
+                drop(book.conflicts().resolve(conflict.id, Choice::Mine));
             }
         }
     }
@@ -296,7 +301,7 @@ impl Fleet {
         let tail = book.snapshot().and_then(|snapshot| Ok(snapshot.tail(book.schema())?));
         let held = tail.ok().and_then(|tail| tail.op(place).map(|row| row.op));
         // It may have gone with the one before.
-        drop(held.map(|op| book.discard(vec![op], "it cannot be sent")));
+        drop(held.map(|op| book.dead_letters().discard(vec![op], "it cannot be sent")));
     }
 
     /// Everyone reads what the server has, nothing is owed, and each book is sound.
@@ -316,9 +321,9 @@ impl Fleet {
 
     fn check_book(&self, device: usize) {
         let book = self.book(device);
-        let verified = book.verify(|_| {});
+        let verified = book.audit().verify(|_| {});
         assert!(matches!(verified, Ok(Ok(_))), "BUG: the log does not verify: {verified:?}");
-        let differs = book.check_tables();
+        let differs = book.audit().check_tables();
         assert!(matches!(differs, Ok(None)), "BUG: the tables are not what the log says: {differs:?}");
     }
 
@@ -336,15 +341,16 @@ impl Fleet {
     /// Returns how long the log is, and what every record is.
     fn state(&self, device: usize) -> (usize, Vec<String>) {
         let book = self.book(device);
-        let images = book.entity_types().unwrap_or_default().into_iter().flat_map(|entity| {
-            book.list(&entity, None, usize::MAX).map(|page| page.items).unwrap_or_default()
+        let images = book.audit().entity_types().unwrap_or_default().into_iter().flat_map(|entity| {
+            let listed = book.list(&entity, None, usize::MAX).ok();
+            let image = |record: RecordRef<'_>| format!("{} {}", record.key(), record.json);
+            listed.iter().flat_map(|records| records.iter()).map(image).collect::<Vec<_>>()
         });
-        let images = images.map(|record| format!("{} {}", record.key, record.json.as_str())).collect();
-        (self.entries(device).len(), images)
+        (self.entries(device).len(), images.collect())
     }
 
-    fn entries(&self, device: usize) -> Vec<fieldbook::entry::Entry> {
-        self.book(device).entries(Seq::new(1), usize::MAX).unwrap_or_default()
+    fn entries(&self, device: usize) -> Vec<fieldbook::audit::entry::Entry> {
+        self.book(device).audit().entries(Seq::new(1), usize::MAX).unwrap_or_default()
     }
 
     /// Returns for each op of the log how often it ended.

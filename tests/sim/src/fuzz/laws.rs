@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::rows::{FieldReference, TailRow};
-use fieldbook::{
-    Actor, EntityRules, Fields, FieldsJson, Hlc, MonotonicTime, Mutation, Now, OpId, OpKind, OpPlace, Plan,
-    RecordKey, Schema, Seq, WallTime, limits,
-};
+use fieldbook::audit::{Hlc, Seq};
+use fieldbook::host::{MonotonicTime, Now, WallTime};
+use fieldbook::record::{FieldsJson, OpId, OpKind, OpPlace};
+use fieldbook::sync::Plan;
+use fieldbook::{Actor, EntityRules, Fields, Mutation, RecordKey, Schema, limits};
 use fieldbook_core::record::{Pending, Registers, TailOp};
+use fieldbook_core::rows::{FieldReference, TailRow};
 use fieldbook_core::rules::OpContent;
 use fieldbook_core::rules::admit::admit;
 use fieldbook_core::rules::clock::{ServerTime, entry_stamp, observe, stamp};

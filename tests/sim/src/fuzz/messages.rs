@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
-use fieldbook::{
-    Ask, Book, BookOptions, Fields, Next, RecordKey, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime,
-    limits,
-};
+use fieldbook::audit::Seq;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Fields, RecordKey, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -26,14 +26,14 @@ pub fn exchange_answer(data: &[u8]) {
     let again = serde_json::to_string(&answer).ok().and_then(|text| serde_json::from_str(&text).ok());
     assert_eq!(again.as_ref(), Some(&answer), "BUG: an answer does not read back");
     answer.request = request.request;
-    let taken = book.take(&request, answer.clone());
+    let taken = book.exchange().apply_answer(&request, answer.clone());
     assert!(taken.is_ok(), "BUG: an answer broke the book: {taken:?}");
-    let entries = book.entries(Seq::new(1), usize::MAX).map(|entries| entries.len());
-    let taken = book.take(&request, answer);
+    let entries = book.audit().entries(Seq::new(1), usize::MAX).map(|entries| entries.len());
+    let taken = book.exchange().apply_answer(&request, answer);
     assert!(taken.is_ok(), "BUG: a repeated answer broke the book: {taken:?}");
-    let verified = book.verify(|_| {});
+    let verified = book.audit().verify(|_| {});
     assert!(matches!(verified, Ok(Ok(_))), "BUG: the log does not verify: {verified:?}");
-    let differs = book.check_tables();
+    let differs = book.audit().check_tables();
     assert!(
         matches!(differs, Ok(None)),
         "BUG: the tables are not what the log says: {differs:?}, {entries:?}"
@@ -57,7 +57,7 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
         batch_bytes: limits::BATCH_BYTES,
         page_limit: 10,
     };
-    let Next::Exchange(request) = book.prepare(&ask).ok()? else { return None };
+    let Next::Exchange(request) = book.exchange().prepare(&ask).ok()? else { return None };
     book.update(key, Fields::from_iter([("b".to_owned(), json!(2))])).ok()?;
     Some((book, request))
 }

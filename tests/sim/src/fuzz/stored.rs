@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
-use fieldbook::entry::{Control, Draft, Entry, EntryKind, FORMAT, Header, Items, Meta, chain, seal};
-use fieldbook::{
-    Actor, Book, BookOptions, Epoch, Fields, Hash, Hlc, RecordKey, SeededRandomness, Seq, WallTime, rows,
-    verify_export,
-};
+use fieldbook::audit::entry::{Control, Draft, Entry, EntryKind, FORMAT, Header, Items, Meta, chain, seal};
+use fieldbook::audit::{Epoch, Hash, Hlc, Seq, verify_export};
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::{Actor, Book, BookOptions, Fields, RecordKey};
 use fieldbook_core::codec::{self, Stored};
+use fieldbook_core::rows;
 use serde_json::json;
 
 use super::quietly;
@@ -41,7 +41,8 @@ fn sealed_entry() -> (Vec<u8>, Hash) {
     let mut random = SeededRandomness::from_number(1);
     let mut items = Items::default();
     let message = items.add("a value that can be erased", &mut random);
-    let meta = Meta::Control(Control::Verb(fieldbook::entry::Verb::Discard { reason: message }, Vec::new()));
+    let meta =
+        Meta::Control(Control::Verb(fieldbook::audit::entry::Verb::Discard { reason: message }, Vec::new()));
     let Ok(actor) = Actor::parse("someone") else { return Default::default() };
     let header = Header {
         format: FORMAT,
@@ -87,7 +88,7 @@ pub fn log_file(data: &[u8]) {
             return;
         };
         // Opening and verifying contain the engine's panics over damaged pages. Other reads do not, and are not promised to.
-        drop(book.verify(|_| {}));
+        drop(book.audit().verify(|_| {}));
         assert_eq!(disk.changes(), 0, "BUG: a file that was only looked at was written to");
     });
 }
@@ -97,7 +98,7 @@ pub fn log_file(data: &[u8]) {
 /// can contain (`docs/promises.md` says so). Only sizes up to 512 KiB are made here.
 const KEEPS_SIZES: u8 = 0x3f;
 
-fn options() -> Result<BookOptions, fieldbook::InvalidName> {
+fn options() -> Result<BookOptions, fieldbook::error::InvalidName> {
     Ok(BookOptions::new("someone")?
         .clock(Arc::new(SimClock::new(1_767_225_600_000)))
         .cache_bytes(1024 * 1024)
@@ -156,7 +157,7 @@ fn small_export() -> &'static [u8] {
         let book = options().ok().and_then(|options| Book::on_backend(disk, options).ok());
         let mut bytes = Vec::new();
         if let Some(book) = book {
-            drop(book.export(&mut bytes));
+            drop(book.audit().export(&mut bytes));
         }
         bytes
     })

@@ -2,7 +2,8 @@
 //!
 //! What it is not: a look into how the text is read. Quick look or long way, the law is the same.
 
-use fieldbook::{Fields, FieldsJson};
+use fieldbook::Fields;
+use fieldbook::record::FieldsJson;
 use serde_json::Value;
 
 use super::Choices;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::entry::{
+use fieldbook::RecordKey;
+use fieldbook::audit::Hlc;
+use fieldbook::audit::entry::{
     Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp,
 };
-use fieldbook::{Hlc, OpId, OpKind, RecordKey, UnitId, Version};
+use fieldbook::record::{OpId, OpKind, UnitId, Version};
 
 use super::{End, Model, Op, Waiting, item_of};
 use crate::app::turned;

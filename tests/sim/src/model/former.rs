@@ -1,6 +1,8 @@
 //! What a device had of a former life of its server, or of another server, when it accepts the one that answers.
 
-use fieldbook::{Hlc, RecordKey, Version};
+use fieldbook::RecordKey;
+use fieldbook::audit::Hlc;
+use fieldbook::record::Version;
 
 use super::Model;
 use crate::broken::{Broken, ensure};

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::protocol::EditStamp;
-use fieldbook::{Hlc, OpId, OpKind, Version};
+use fieldbook::audit::Hlc;
+use fieldbook::record::{OpId, OpKind, Version};
+use fieldbook::sync::protocol::EditStamp;
 use serde_json::Value;
 
 use super::Op;

@@ -1,7 +1,8 @@
 //! Losses: what an op says and gives up met a write of somebody else that is on record, or was said anew by who said it.
 
-use fieldbook::entry::{Control, Entry, Meta};
-use fieldbook::{OpId, OpKind, RecordKey};
+use fieldbook::RecordKey;
+use fieldbook::audit::entry::{Control, Entry, Meta};
+use fieldbook::record::{OpId, OpKind};
 use serde_json::Value;
 
 use super::{Held, Model, Op};

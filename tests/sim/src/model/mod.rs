@@ -20,8 +20,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::entry::{Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain};
-use fieldbook::{EntityType, Hash, OpId, OpKind, OpPlace, RecordKey, Seq, ServerEpoch, UnitId, Version};
+use fieldbook::audit::entry::{
+    Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain,
+};
+use fieldbook::audit::{Hash, Seq};
+use fieldbook::record::{OpId, OpKind, OpPlace, UnitId, Version};
+use fieldbook::sync::ServerEpoch;
+use fieldbook::{EntityType, RecordKey};
 
 mod decisions;
 mod former;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::{Planned, PlannedUnit};
-use fieldbook::{OpId, OpKind, RecordKey};
+use fieldbook::RecordKey;
+use fieldbook::audit::entry::{Planned, PlannedUnit};
+use fieldbook::record::{OpId, OpKind};
 
 use super::Model;
 use crate::broken::{Broken, ensure};

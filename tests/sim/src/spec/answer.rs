@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::protocol::FieldWrites;
-use fieldbook::protocol::{Change, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
-use fieldbook::{Clock, Fields, Hlc, OpId, RecordKey, UnitId, WallTime};
+use fieldbook::audit::Hlc;
+use fieldbook::host::{Clock, WallTime};
+use fieldbook::record::{OpId, UnitId};
+use fieldbook::sync::protocol::FieldWrites;
+use fieldbook::sync::protocol::{Change, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
+use fieldbook::{Fields, RecordKey};
 
 use super::case::{Answered, Edited, Pulled, Verdict};
 use super::clock::CaseClock;
@@ -106,7 +109,7 @@ fn outcome(
 fn unknown(result: &Answered, draw: &mut impl FnMut() -> [u8; 16]) -> Result<Outcome, Fault> {
     let change = UnitChange {
         key: result.key.clone(),
-        kind: fieldbook::OpKind::Delete,
+        kind: fieldbook::record::OpKind::Delete,
         base: None,
         ops: vec![OpId::from_bytes(draw())],
         edited_at: Hlc::from_bits(1),

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fieldbook::{EntityType, Fields, Granularity, OpKind, Policy, RecordKey};
+use fieldbook::record::OpKind;
+use fieldbook::schema::{Granularity, Policy};
+use fieldbook::{EntityType, Fields, RecordKey};
 use serde::Deserialize;
 use serde_json::Value;
 

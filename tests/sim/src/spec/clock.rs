@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use fieldbook::{Clock, Hlc, MonotonicTime, Now, WallTime};
+use fieldbook::audit::Hlc;
+use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 
 /// When a case begins.
 const BEGIN: i64 = 1_700_000_000_000;

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::entry::Winner;
-use fieldbook::rows::ConflictRow;
-use fieldbook::{Book, Fields, Hold, RecordKey, RecordStatus, UnitId};
+use fieldbook::audit::entry::Winner;
+use fieldbook::conflict::Conflict;
+use fieldbook::record::UnitId;
+use fieldbook::sync::{Hold, RecordStatus};
+use fieldbook::{Book, Fields, RecordKey};
 use fieldbook_core::entry::ParkScope;
 use serde_json::{Map, Value, json};
 
@@ -142,7 +144,7 @@ impl Compare {
     /// Each expected conflict is compared by the members that it has.
     fn settled(&mut self, expected: Option<&[Value]>, book: &Book) -> Result<(), Fault> {
         let Some(expected) = expected else { return Ok(()) };
-        let seen: Vec<_> = book.conflicts()?.iter().map(|(_, row)| conflict(row)).collect();
+        let seen: Vec<_> = book.conflicts().all()?.iter().map(conflict).collect();
         let mut left = seen.clone();
         let is_like = |seen: &Value, wanted: &Value| match wanted {
             Value::Object(wanted) => {
@@ -166,7 +168,7 @@ impl Compare {
     fn standing(&mut self, expect: &Expect, book: &Book) -> Result<(), Fault> {
         if let Some(held) = &expect.held {
             let tail = book.snapshot()?.tail(book.schema())?;
-            let plan = book.plan();
+            let plan = book.queue().plan();
             for (key, expected) in held {
                 let waiting = tail.ops_of(key).filter(|place| !tail.is_dead(*place));
                 let hold = waiting.filter_map(|place| plan.holds.get(&place)).map(reason).next();
@@ -204,7 +206,7 @@ struct Letter {
 /// Returns the dead letters: one for each change that was refused, however many ops it stood for.
 fn dead_letters(book: &Book, world: &World) -> Result<Vec<Letter>, Fault> {
     let mut letters: BTreeMap<(UnitId, RecordKey), Letter> = BTreeMap::new();
-    for row in book.dead_letters()? {
+    for row in book.dead_letters().all()? {
         let unit = world.units.iter().find(|unit| unit.id == row.unit);
         let change = unit.and_then(|unit| unit.changes.iter().find(|change| change.key == row.key));
         let kind = change.map_or(row.kind, |change| change.kind);
@@ -217,15 +219,15 @@ fn dead_letters(book: &Book, world: &World) -> Result<Vec<Letter>, Fault> {
 
 /// Returns the local edits that lost, one for each record and entry: the ops of one unit are one edit.
 fn lost(book: &Book) -> Result<Vec<Value>, Fault> {
-    let mut edits: BTreeMap<(u64, RecordKey), Vec<ConflictRow>> = BTreeMap::new();
-    for (id, row) in book.conflicts()? {
+    let mut edits: BTreeMap<(u64, RecordKey), Vec<Conflict>> = BTreeMap::new();
+    for row in book.conflicts().all()? {
         if lost_fields(&row)?.is_some() {
-            edits.entry((id.seq.number(), row.key.clone())).or_default().push(row);
+            edits.entry((row.id.seq.number(), row.key.clone())).or_default().push(row);
         }
     }
     let mut found = Vec::new();
     for ((_, key), mut rows) in edits {
-        rows.sort_by_key(|row| row.op.place);
+        rows.sort_by_key(|row| row.place);
         let mut lost = Fields::new();
         for row in &rows {
             lost.compose(lost_fields(row)?.unwrap_or_default());
@@ -237,19 +239,23 @@ fn lost(book: &Book) -> Result<Vec<Value>, Fault> {
 }
 
 /// Returns the fields that an op lost, or `None` if it lost nothing.
-fn lost_fields(row: &ConflictRow) -> Result<Option<Fields>, Fault> {
+fn lost_fields(row: &Conflict) -> Result<Option<Fields>, Fault> {
     let local = row.local.to_fields().map_err(|fault| Fault::Broken(fault.to_string()))?;
     if row.fields.is_empty() {
         return Ok((row.winner == Winner::Remote).then_some(local));
     }
-    let lost: Vec<_> =
-        row.fields.iter().filter(|field| field.2 == Winner::Remote).map(|field| field.0.as_str()).collect();
+    let lost: Vec<_> = row
+        .fields
+        .iter()
+        .filter(|field| field.winner == Winner::Remote)
+        .map(|field| field.name.as_str())
+        .collect();
     Ok((!lost.is_empty()).then(|| local.filtered(|name| lost.contains(&name))))
 }
 
-fn conflict(row: &ConflictRow) -> Value {
+fn conflict(row: &Conflict) -> Value {
     let fields: Map<_, _> =
-        row.fields.iter().map(|(name, _, winner)| (name.clone(), json!(winner))).collect();
+        row.fields.iter().map(|field| (field.name.clone(), json!(field.winner))).collect();
     json!({
         "key": row.key, "op": row.kind, "winner": row.winner, "rule": row.rule, "fields": fields, "open": row.open,
         "base": row.base, "local": row.local, "remote": row.remote, "merged": row.merged,

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::{
-    ConflictFunction, EntityRules, Fields, NetworkClass, OpKind, Priorities, Reference, Ruling, Upcaster,
-    Validator,
-};
+use fieldbook::record::OpKind;
+use fieldbook::schema::{ConflictFunction, NetworkClass, Priorities, Reference, Ruling, Upcaster, Validator};
+use fieldbook::{EntityRules, Fields};
 use serde_json::Value;
 
 use super::case::Declared;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::protocol::{
+use fieldbook::record::{OpId, UnitId, Version};
+use fieldbook::sync::protocol::{
     Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, SetAside, Unit,
 };
-use fieldbook::{
-    Ask, Cursor, Next, OpId, RecordKey, RequestId, ServerEpoch, ServerId, UnitId, Version, limits,
-};
+use fieldbook::sync::{Ask, Cursor, Next, RequestId, ServerEpoch, ServerId};
+use fieldbook::{RecordKey, limits};
 use serde_json::{Value, json};
 
 use super::answer;
@@ -66,7 +66,7 @@ impl World {
         }
         let Some(mut request) = self.next_request(batch)? else { return Ok(()) };
         if let Some(failure) = self.next_loss() {
-            self.book()?.fail(&request, &failure)?;
+            self.book()?.exchange().fail(&request, &failure)?;
             if self.manner.opens_anew() {
                 self.reopen_as_it_is()?;
             }
@@ -89,7 +89,7 @@ impl World {
             batch_bytes: batch.bytes,
             page_limit: 0,
         };
-        let Next::Exchange(mut request) = self.book()?.prepare(&ask)? else { return Ok(None) };
+        let Next::Exchange(mut request) = self.book()?.exchange().prepare(&ask)? else { return Ok(None) };
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         request.units.retain(|unit| !travelling.contains(&unit.id));
         Ok((!request.units.is_empty()).then_some(request))
@@ -151,7 +151,7 @@ impl World {
     /// so it would not be asked.
     fn would_overtake(&self) -> Result<bool, Fault> {
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
-        let plan = self.book()?.plan();
+        let plan = self.book()?.queue().plan();
         Ok(plan.groups.iter().filter_map(|group| group.replaces).any(|unit| travelling.contains(&unit)))
     }
 
@@ -160,7 +160,7 @@ impl World {
             let mut answer = self.empty_answer(&request);
             answer.outcomes = answer::outcomes(&request, results, || self.draw())?;
             self.known(results.iter().map(|result| &result.key))?.stamp(&request, &mut answer.outcomes)?;
-            self.book()?.take(&request, answer)?;
+            self.book()?.exchange().apply_answer(&request, answer)?;
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl World {
             batch_bytes: 0,
             page_limit: limits::PAGE_CHANGES,
         };
-        let mut request = match self.book()?.prepare(&ask)? {
+        let mut request = match self.book()?.exchange().prepare(&ask)? {
             Next::Exchange(request) => request,
             // It asks for none while everything is parked, but a page that was under way arrives all the same.
             Next::Idle { .. } => self.request_for_page()?,
@@ -201,7 +201,7 @@ impl World {
         let mut answer = self.empty_answer(&request);
         answer.changes = self.stamped(changes)?;
         answer.cursors = cursors.into_iter().collect();
-        self.book()?.take(&request, answer)?;
+        self.book()?.exchange().apply_answer(&request, answer)?;
         Ok(())
     }
 
@@ -254,8 +254,8 @@ impl World {
             page_limit: limits::PAGE_CHANGES,
             ..ExchangeRequest::new(
                 request,
-                book.device().ok_or_else(unknown)?,
-                book.epoch().ok_or_else(unknown)?,
+                book.audit().device().ok_or_else(unknown)?,
+                book.audit().epoch().ok_or_else(unknown)?,
                 book.actor(),
             )
         })
@@ -271,7 +271,7 @@ impl World {
     }
 
     /// Returns our last op on a record that left, and when it was made.
-    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::Hlc), Fault> {
+    fn own_op(&self, key: &RecordKey) -> Result<(OpId, fieldbook::audit::Hlc), Fault> {
         let changes = self.units.iter().rev().flat_map(|unit| &unit.changes);
         let own = changes.filter(|change| change.key == *key);
         own.filter_map(|change| Some((*change.ops.last()?, change.edited_at)))

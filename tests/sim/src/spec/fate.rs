@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::entry::{AnnulledReason, Control, Decision, Meta, PlannedOp};
-use fieldbook::{Book, OpId, OpPlace, RecordKey, Seq, UnitId};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{AnnulledReason, Control, Decision, Meta, PlannedOp};
+use fieldbook::record::{OpId, OpPlace, UnitId};
+use fieldbook::{Book, RecordKey};
 
 use super::fault::Fault;
 
@@ -27,7 +29,7 @@ impl Fates {
     /// Reads the whole log.
     pub(super) fn read(book: &Book) -> Result<Self, Fault> {
         let mut fates = Self { lives: BTreeMap::new(), units: BTreeMap::new(), entries: 0 };
-        for entry in book.entries(Seq::ZERO.next(), usize::MAX)? {
+        for entry in book.audit().entries(Seq::ZERO.next(), usize::MAX)? {
             fates.entries += 1;
             let seq = entry.header.seq;
             match &entry.meta {

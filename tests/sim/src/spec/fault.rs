@@ -1,6 +1,7 @@
 //! Why a case could not be run to its end.
 
-use fieldbook::{Error, StoreError};
+use fieldbook::Error;
+use fieldbook::error::StoreError;
 
 /// What stopped a case.
 #[derive(Debug, thiserror::Error)]

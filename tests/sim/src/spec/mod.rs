@@ -211,14 +211,14 @@ fn entity_of(key: &str) -> Option<EntityType> {
 fn check_promises(world: &World) -> Result<(), Fault> {
     let book = world.book()?;
     Fates::read(book)?.check_tail(book)?;
-    if let Err(damage) = book.verify(|_| {})? {
+    if let Err(damage) = book.audit().verify(|_| {})? {
         return Err(Fault::Broken(format!("the log does not verify: {damage:?}")));
     }
-    let plan = book.plan();
-    if let Some(table) = book.check_tables()? {
+    let plan = book.queue().plan();
+    if let Some(table) = book.audit().check_tables()? {
         return Err(Fault::Broken(format!("the table `{table}` is not what the log comes to")));
     }
-    if plan != book.plan() {
+    if plan != book.queue().plan() {
         return Err(Fault::Broken("the tail in memory is not what the log comes to".to_owned()));
     }
     Ok(())

@@ -6,8 +6,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use fieldbook::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook::{Cursor, EntityType, FnRemote, RunOptions, limits};
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook::sync::{Cursor, FnRemote};
+use fieldbook::{EntityType, RunOptions, limits};
 
 use super::answer;
 use super::case::Answered;

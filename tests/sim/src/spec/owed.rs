@@ -9,7 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook::{OpKind, OpPlace, RecordKey, Schema, Snapshot, StoreError, WallTime};
+use fieldbook::error::StoreError;
+use fieldbook::host::WallTime;
+use fieldbook::record::{OpKind, OpPlace};
+use fieldbook::{RecordKey, Schema};
 use fieldbook_core::record::TailOp;
 use fieldbook_core::rows::{RecordRow, TailRow};
 use fieldbook_core::rules::View;
@@ -19,6 +22,7 @@ use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::plan::{PlanInput, plan};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{Actor, FieldsJson};
+use fieldbook_projections::Snapshot;
 use fieldbook_projections::SnapshotView;
 use serde_json::{Value, json};
 

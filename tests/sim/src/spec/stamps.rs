@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use fieldbook::protocol::{Change, ExchangeRequest, Outcome, UnitChange, UnitOutcome};
-use fieldbook::rows::Confirmed;
-use fieldbook::{OpId, RecordKey, Version};
+use fieldbook::RecordKey;
+use fieldbook::record::{OpId, Version};
+use fieldbook::sync::protocol::{Change, ExchangeRequest, Outcome, UnitChange, UnitOutcome};
 use fieldbook_core::record::{EditStamp, Life, Register, Registers};
+use fieldbook_core::rows::Confirmed;
 use serde_json::Value;
 
 use super::fault::Fault;
@@ -61,7 +62,7 @@ impl Known {
 
     fn one(&mut self, change: &mut Change, sent: Option<&UnitChange>) -> Result<(), Fault> {
         let (before, version) = self.0.get(&change.key).cloned().unwrap_or_default();
-        let damaged = |fault: fieldbook::InvalidFields| Fault::Case(fault.to_string());
+        let damaged = |fault: fieldbook::error::InvalidFields| Fault::Case(fault.to_string());
         let is_newer = change.version > version;
         if change.version < version {
             return Ok(());
@@ -69,7 +70,7 @@ impl Known {
         let mut before = before;
         let mut stamp = change.stamp();
         if let Some(sent) = sent {
-            let fields = sent.fields.as_ref().map(fieldbook::FieldsJson::to_fields).transpose();
+            let fields = sent.fields.as_ref().map(fieldbook::record::FieldsJson::to_fields).transpose();
             before.join_sent(sent, fields.map_err(damaged)?.unwrap_or_default());
             stamp = just_above(stamp);
         }
@@ -78,7 +79,7 @@ impl Known {
             let of = change.older.iter().find(|writes| writes.fields.iter().any(|field| field == name));
             of.map_or(stamp, |writes| EditStamp { edited_at: writes.edited_at, op: writes.op })
         };
-        let payload = change.fields.as_ref().map(fieldbook::FieldsJson::to_fields).transpose();
+        let payload = change.fields.as_ref().map(fieldbook::record::FieldsJson::to_fields).transpose();
         let payload = payload.map_err(damaged)?.unwrap_or_default();
         if change.deleted {
             let at = match before.life {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   edit        Book::write, Book::transaction
-//!   begin_push  Book::prepare ─► a request in flight; what is in flight already is not sent a second time
-//!   end_push    an answer built from the results ─► Book::take, for each request in flight
-//!   pull        Book::prepare for a page only ─► an answer with the changes ─► Book::take
+//!   begin_push  prepare ─► a request in flight; what is in flight already is not sent a second time
+//!   end_push    an answer built from the results ─► apply_answer, for each request in flight
+//!   pull        prepare for a page only ─► an answer with the changes ─► apply_answer
 //! ```
 //!
 //! Invariants:
@@ -15,11 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fieldbook::protocol::{ExchangeRequest, Unit};
-use fieldbook::rows::ConflictRow;
+use fieldbook::conflict::Conflict;
+use fieldbook::conflict::{Choice, Undone};
+use fieldbook::error::Rejected;
+use fieldbook::host::{Clock, Connectivity, SeededRandomness};
+use fieldbook::record::{OpId, OpKind, Version};
+use fieldbook::sync::protocol::{ExchangeRequest, Unit};
 use fieldbook::{
-    Actor, Book, BookOptions, Choice, Clock, ConflictId, Connectivity, EntityRules, EntityType, Error,
-    Fields, Mutation, OpId, OpKind, RecordKey, Rejected, Schema, SeededRandomness, Undone, Version,
+    Actor, Book, BookOptions, EntityRules, EntityType, Error, Fields, Mutation, RecordKey, Schema,
 };
 use serde_json::Value;
 
@@ -217,8 +220,8 @@ impl World {
                 self.push(&results, Batch::of(limit, limit_bytes), heed_backoff)
             }
             Step::Pull { changes, cursor } => self.pull(&changes, cursor),
-            Step::TokenRefreshed {} => Ok(self.book()?.credentials_renewed()?),
-            Step::Upgraded {} => Ok(self.book()?.upgraded()?),
+            Step::TokenRefreshed {} => Ok(self.book()?.servers().credentials_renewed()?),
+            Step::Upgraded {} => Ok(self.book()?.servers().upgraded()?),
             Step::Clock { advance_ms, jump_ms } => {
                 self.clock.advance(advance_ms);
                 self.clock.jump(jump_ms);
@@ -229,40 +232,40 @@ impl World {
                 if let Some(nth) = nth {
                     ops = ops.into_iter().skip(nth).take(1).collect();
                 }
-                Ok(self.book()?.retry(ops)?)
+                Ok(self.book()?.dead_letters().retry(ops)?)
             }
             Step::Discard { keys, reason } => {
                 let mut ops = self.dead_letters(&keys)?;
                 if ops.is_empty() {
                     ops = self.held(&keys)?;
                 }
-                Ok(self.book()?.discard(ops, &reason)?)
+                Ok(self.book()?.dead_letters().discard(ops, &reason)?)
             }
             Step::Undo { key, nth, becomes } => self.undo(&key, nth, &becomes),
             Step::Flip { key } => {
                 let book = self.book()?;
-                let (id, _) = self.conflict(&key, |_| true)?;
-                Ok(book.flip(id).map(drop)?)
+                let id = self.conflict(&key, |_| true)?.id;
+                Ok(book.conflicts().flip(id).map(drop)?)
             }
             Step::Choose { key, choice, payload } => {
-                let (id, _) = self.conflict(&key, |row| row.open)?;
+                let id = self.conflict(&key, |conflict| conflict.open)?.id;
                 let choice = match choice {
                     Side::Mine => Choice::Mine,
                     Side::Theirs => Choice::Theirs,
                     Side::Merged => Choice::Merged(payload.unwrap_or_default()),
                 };
-                Ok(self.book()?.resolve(id, choice)?)
+                Ok(self.book()?.conflicts().resolve(id, choice)?)
             }
             Step::Correct { key, payload, nth } => {
                 let op = self.dead_letters(std::slice::from_ref(&key))?.into_iter().nth(nth);
                 let op = op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
-                Ok(self.book()?.edit_and_retry(op, payload).map(drop)?)
+                Ok(self.book()?.dead_letters().edit_and_retry(op, payload).map(drop)?)
             }
             Step::Server { epoch } => {
                 self.server_epoch = epoch;
                 Ok(())
             }
-            Step::AcceptServer {} => Ok(self.book()?.accept_server()?),
+            Step::AcceptServer {} => Ok(self.book()?.servers().accept_only()?),
             Step::Network { metered } => {
                 self.network.0.store(metered, Ordering::Relaxed);
                 Ok(())
@@ -282,7 +285,7 @@ impl World {
         let places = Fates::read(book)?.places(key);
         let place = nth.map_or(places.last(), |nth| places.get(nth)).copied();
         let place = place.ok_or_else(|| Fault::Case(format!("{key}: no such op to undo")))?;
-        let seen = match book.undo(place)? {
+        let seen = match book.queue().undo(place)? {
             Undone::Annulled => "annulled",
             Undone::Compensated(_) => "compensated",
             Undone::Nothing => "nothing",
@@ -294,13 +297,9 @@ impl World {
         }
     }
 
-    fn conflict(
-        &self,
-        key: &RecordKey,
-        wanted: impl Fn(&ConflictRow) -> bool,
-    ) -> Result<(ConflictId, ConflictRow), Fault> {
-        let conflicts = self.book()?.conflicts()?.into_iter();
-        let mut found = conflicts.filter(|(_, row)| row.key == *key && wanted(row));
+    fn conflict(&self, key: &RecordKey, wanted: impl Fn(&Conflict) -> bool) -> Result<Conflict, Fault> {
+        let conflicts = self.book()?.conflicts().all()?.into_iter();
+        let mut found = conflicts.filter(|conflict| conflict.key == *key && wanted(conflict));
         found.next_back().ok_or_else(|| Fault::Case(format!("{key}: no such conflict")))
     }
 
@@ -345,8 +344,8 @@ impl World {
     }
 
     fn dead_letters(&self, keys: &[RecordKey]) -> Result<Vec<OpId>, Fault> {
-        let letters = self.book()?.dead_letters()?;
-        let ops = letters.into_iter().filter(|letter| keys.contains(&letter.key)).map(|letter| letter.op.id);
+        let letters = self.book()?.dead_letters().all()?;
+        let ops = letters.into_iter().filter(|letter| keys.contains(&letter.key)).map(|letter| letter.op);
         Ok(ops.collect())
     }
 
@@ -354,7 +353,7 @@ impl World {
     fn held(&self, keys: &[RecordKey]) -> Result<Vec<OpId>, Fault> {
         let book = self.book()?;
         let tail = book.snapshot()?.tail(book.schema())?;
-        let plan = book.plan();
+        let plan = book.queue().plan();
         let held = plan.holds.iter().filter(|(_, hold)| hold.waits_for_correction());
         let rows = held.filter_map(|(place, _)| tail.op(*place)).filter(|row| keys.contains(&row.key));
         Ok(rows.map(|row| row.op).collect())

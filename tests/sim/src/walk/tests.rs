@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use fieldbook::entry::Meta;
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome};
-use fieldbook::rows::{ConflictRow, RecordRow};
-use fieldbook::{
-    Ask, Book, BookOptions, Choice, Mutation, Next, SeededRandomness, Seq, ServerEpoch, ServerId, WallTime,
-    limits,
-};
+use fieldbook::audit::Seq;
+use fieldbook::audit::entry::Meta;
+use fieldbook::conflict::Choice;
+use fieldbook::host::{SeededRandomness, WallTime};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::{Book, BookOptions, Mutation, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
+use fieldbook_core::rows::{ConflictRow, RecordRow};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
@@ -77,16 +78,17 @@ impl Mirror {
                 let fields = super::world::FIELDS.iter().map(|name| ((*name).to_owned(), json!(1)));
                 author.write(Mutation::create(key.clone(), fields.collect::<fieldbook::Fields>())).unwrap();
             }
-            let Next::Exchange(request) = author.prepare(&ask(true)).unwrap() else {
+            let Next::Exchange(request) = author.exchange().prepare(&ask(true)).unwrap() else {
                 panic!("nothing to send")
             };
             mirror.serve(&request, false);
             for number in 0..count {
-                let Next::Exchange(request) = mirror.books[number].prepare(&ask(false)).unwrap() else {
+                let Next::Exchange(request) = mirror.books[number].exchange().prepare(&ask(false)).unwrap()
+                else {
                     continue;
                 };
                 let answer = mirror.serve(&request, false);
-                mirror.books[number].take(&request, answer).unwrap();
+                mirror.books[number].exchange().apply_answer(&request, answer).unwrap();
             }
         }
         mirror
@@ -121,7 +123,8 @@ impl Mirror {
                 let device = usize::from(device);
                 self.clocks[device].set_wall(walls(wall.into()));
                 let written = after.device(device).unwrap().log.last().unwrap().header.seq;
-                let content = after.device(device).unwrap().op(fieldbook::OpPlace { seq: written, index: 0 });
+                let content =
+                    after.device(device).unwrap().op(fieldbook::record::OpPlace { seq: written, index: 0 });
                 let content = content.unwrap();
                 let key = ground.keys[usize::from(record)].clone();
                 let mutation =
@@ -130,26 +133,28 @@ impl Mirror {
             }
             Action::Undo { op, wall } => {
                 self.clocks[owner(op)].set_wall(walls(i64::from(wall).max(state.at_rest(ground))));
-                self.books[owner(op)].undo(ghost(op).place).unwrap();
+                self.books[owner(op)].queue().undo(ghost(op).place).unwrap();
             }
             Action::Discard { op } => {
                 let book = &self.books[owner(op)];
-                book.discard(vec![book.op(ghost(op).place).unwrap().id], "no longer wanted").unwrap();
+                book.dead_letters()
+                    .discard(vec![book.queue().op(ghost(op).place).unwrap().id], "no longer wanted")
+                    .unwrap();
             }
             Action::Retry { op } => {
                 let book = &self.books[owner(op)];
-                book.retry(vec![book.op(ghost(op).place).unwrap().id]).unwrap();
+                book.dead_letters().retry(vec![book.queue().op(ghost(op).place).unwrap().id]).unwrap();
             }
             Action::Choose { op, number, mine } => {
                 let book = &self.books[owner(op)];
-                let open = book.conflicts().unwrap().into_iter().filter(|(_, row)| row.open);
-                let (id, _) = open.into_iter().nth(number.into()).unwrap();
-                book.resolve(id, if mine { Choice::Mine } else { Choice::Theirs }).unwrap();
+                let open = book.conflicts().all().unwrap().into_iter().filter(|conflict| conflict.open);
+                let id = open.into_iter().nth(number.into()).unwrap().id;
+                book.conflicts().resolve(id, if mine { Choice::Mine } else { Choice::Theirs }).unwrap();
             }
             Action::Accept { device } => {
                 let book = &self.books[usize::from(device)];
-                let named = book.servers_to_accept().last().copied().unwrap();
-                book.accept_this_server(named).unwrap();
+                let named = book.servers().candidates().last().copied().unwrap();
+                book.servers().accept(named).unwrap();
             }
             Action::Send { device, push } => self.send(after, device.into(), push),
             Action::Arrive { device, slot, again, refuse } => {
@@ -167,7 +172,7 @@ impl Mirror {
                 if !again {
                     self.answers[device].remove(slot);
                 }
-                self.books[device].take(&request, answer).unwrap();
+                self.books[device].exchange().apply_answer(&request, answer).unwrap();
             }
             Action::LoseRequest { device, slot } => {
                 drop(self.requests[usize::from(device)].remove(slot.into()))
@@ -179,7 +184,7 @@ impl Mirror {
             Action::GiveUp { device } => {
                 let device = usize::from(device);
                 let request = self.sent[device].clone().unwrap();
-                self.books[device].fail(&request, &Failure::TooLarge).unwrap();
+                self.books[device].exchange().fail(&request, &Failure::TooLarge).unwrap();
             }
             Action::BackUp => self.backup = Some(self.server.clone()),
             Action::Restore => {
@@ -191,7 +196,7 @@ impl Mirror {
     }
 
     fn send(&mut self, after: &State, device: usize, push: bool) {
-        let next = self.books[device].prepare(&ask(push)).unwrap();
+        let next = self.books[device].exchange().prepare(&ask(push)).unwrap();
         let came_to = after.lines[device].requests.len();
         if let (Next::Exchange(request), true) = (next, came_to > self.requests[device].len()) {
             if !request.units.is_empty() {
@@ -209,7 +214,7 @@ impl Mirror {
             let kinds = |metas: &mut dyn Iterator<Item = Meta>| -> Vec<String> {
                 metas.map(|meta| kind(&meta)).collect()
             };
-            let real = book.entries(Seq::new(1), usize::MAX).unwrap();
+            let real = book.audit().entries(Seq::new(1), usize::MAX).unwrap();
             let real = kinds(&mut real.into_iter().map(|entry| entry.meta));
             let walked = kinds(&mut device.log.iter().map(|entry| entry.meta.clone()));
             assert_eq!(walked, real, "the log of device {number}\n{}", told());
@@ -219,7 +224,7 @@ impl Mirror {
                 let walked = device.tables.records.get(key).map(shape);
                 assert_eq!(walked, real, "{key} at device {number}\n{}", told());
             }
-            let real: Vec<_> = book.conflicts().unwrap().iter().map(|(_, row)| conflict(row)).collect();
+            let real: Vec<_> = snapshot.conflicts().unwrap().iter().map(|(_, row)| conflict(row)).collect();
             let walked: Vec<_> = device.tables.conflicts.values().map(conflict).collect();
             assert_eq!(walked, real, "the conflicts of device {number}\n{}", told());
         }
@@ -240,7 +245,7 @@ fn kind(meta: &Meta) -> String {
     let mut text = format!("{meta:?}");
     text.truncate(text.find('(').unwrap_or(text.len()));
     if let Meta::Control(control) = meta {
-        use fieldbook::entry::Control;
+        use fieldbook::audit::entry::Control;
         let decisions = match control {
             Control::Decided(decisions) | Control::Verb(_, decisions) => decisions.as_slice(),
             _ => &[],

@@ -1,9 +1,10 @@
 //! Exchanges in the world: a request leaves, a message arrives, an exchange is given up.
 
-use fieldbook::entry::ParkScope;
+use fieldbook::audit::entry::ParkScope;
 use fieldbook::limits;
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
-use fieldbook::{Ask, Next, OpKind, ServerEpoch, ServerId, TenantId, Version};
+use fieldbook::record::{OpKind, Version};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
+use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId, TenantId};
 use fieldbook_core::rules::belonging::is_about_owner;
 use fieldbook_core::rules::failure::{Blame, blame};
 
@@ -49,7 +50,7 @@ impl World {
     /// L5: that nobody was reached is no answer, so nothing is written and nothing is counted.
     fn not_reached(&mut self, number: usize, request: &ExchangeRequest) -> Result<Option<usize>, Broken> {
         let device = get(&mut self.devices, number)?;
-        let failed = device.book()?.fail(request, &Failure::Unreachable { code: "connect" });
+        let failed = device.book()?.exchange().fail(request, &Failure::Unreachable { code: "connect" });
         device.called(failed)?;
         let before = device.model.entries;
         device.observe(&self.server.ledger)?;
@@ -62,7 +63,7 @@ impl World {
     /// Has a device prepare an exchange, and checks what would leave.
     pub(super) fn prepare(&mut self, number: usize, ask: &Ask) -> Result<Option<Next>, Broken> {
         let device = get(&mut self.devices, number)?;
-        let next = device.book()?.prepare(ask);
+        let next = device.book()?.exchange().prepare(ask);
         let Some(next) = device.called(next)? else { return Ok(None) };
         if device.disk().has_failed() {
             // The power went before anything could leave.
@@ -129,7 +130,7 @@ impl World {
         if !in_time {
             return Ok(());
         }
-        let failed = device.book()?.fail(request, &failure);
+        let failed = device.book()?.exchange().fail(request, &failure);
         device.called(failed)?;
         let may_be_its_fault = !request.units.is_empty() && blame(&failure) == Blame::Request;
         self.check_failure(number, &failure)?;
@@ -170,7 +171,7 @@ impl World {
             return Ok(());
         }
         let Some((doubted, failure)) = doubt else { return Ok(()) };
-        let isolated = device.book()?.isolate(&doubted, &failure, device.strikes);
+        let isolated = device.book()?.exchange().isolate(&doubted, &failure, device.strikes);
         device.called(isolated)?;
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::ParkScope;
+use fieldbook::Book;
+use fieldbook::audit::entry::ParkScope;
 use fieldbook::limits;
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{Ask, Book, Hold, Next, OpId};
+use fieldbook::record::OpId;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{Ask, Hold, Next};
 use fieldbook_core::rules::status::ParkReason;
 
 use super::{World, entity_type, get, is_image, oracle};
@@ -83,7 +85,7 @@ impl World {
             }
         }
         let stuck = self.devices.iter().find(|device| device.model.pending() > 0);
-        let holds = stuck.and_then(|device| device.book().ok()).map(|book| book.plan().holds);
+        let holds = stuck.and_then(|device| device.book().ok()).map(|book| book.queue().plan().holds);
         Err(Broken::new("L1", format!("{ROUNDS} rounds of syncing did not settle everything: {holds:?}")))
     }
 
@@ -97,7 +99,11 @@ impl World {
                 continue;
             }
             let book = device.book()?;
-            let done = if round < 2 { book.retry(vec![op]) } else { book.discard(vec![op], "given up") };
+            let done = if round < 2 {
+                book.dead_letters().retry(vec![op])
+            } else {
+                book.dead_letters().discard(vec![op], "given up")
+            };
             device.called(done)?;
             self.settle(number)?;
             return self.decide_letters(number, round);
@@ -107,9 +113,9 @@ impl World {
 
     /// A person chooses in every open conflict.
     fn decide_conflicts(&mut self, number: usize, round: usize) -> Result<(), Broken> {
-        let conflicts = self.device(number)?.book()?.conflicts();
+        let conflicts = self.device(number)?.book()?.conflicts().all();
         let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
-        for (back, _) in conflicts.iter().rev().enumerate().filter(|(_, (_, row))| row.open) {
+        for (back, _) in conflicts.iter().rev().enumerate().filter(|(_, conflict)| conflict.open) {
             self.decide(number, back, (back + round).is_multiple_of(2))?;
             self.settle(number)?;
         }
@@ -120,7 +126,7 @@ impl World {
     fn decide_held(&mut self, number: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
-        let held = book.plan().holds;
+        let held = book.queue().plan().holds;
         let places = held.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         let places: Vec<_> = places.collect();
         let ops = device.model.ops.iter().filter(|(_, op)| places.contains(&op.place)).map(|(id, _)| *id);
@@ -128,7 +134,7 @@ impl World {
         if ops.is_empty() {
             return Ok(());
         }
-        let done = book.discard(ops, "what it refers to is gone");
+        let done = book.dead_letters().discard(ops, "what it refers to is gone");
         device.called(done)?;
         self.settle(number)
     }
@@ -139,7 +145,11 @@ impl World {
         let device = self.device(number)?;
         let book = device.book()?;
         let Some(op) = parked_for_a_person(book)?.into_iter().next() else { return Ok(()) };
-        let done = if round < 2 { book.retry(vec![op]) } else { book.discard(vec![op], "it never got in") };
+        let done = if round < 2 {
+            book.dead_letters().retry(vec![op])
+        } else {
+            book.dead_letters().discard(vec![op], "it never got in")
+        };
         device.called(done)?;
         self.settle(number)?;
         self.decide_parked(number, round)
@@ -175,7 +185,7 @@ impl World {
                 pull = true;
             }
         }
-        let holds = self.device(number)?.book()?.plan();
+        let holds = self.device(number)?.book()?.queue().plan();
         Err(Broken::new("L1", format!("{EXCHANGES} exchanges did not bring a device to rest: {holds:?}")))
     }
 
@@ -189,7 +199,7 @@ impl World {
         let behind = matches!(failure, Failure::Refused { code } if code == "server_behind");
         let device = self.device(number)?;
         ensure(behind, "L1", || format!("a healed server refused a request: {failure:?}"))?;
-        let failed = device.book()?.fail(request, failure);
+        let failed = device.book()?.exchange().fail(request, failure);
         device.called(failed)?;
         Ok(true)
     }
@@ -198,17 +208,20 @@ impl World {
     /// that the server has.
     fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
-        let conflicts = device.book()?.conflicts();
+        let conflicts = device.book()?.conflicts().all();
         let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
-        let undecided: Vec<_> =
-            conflicts.iter().filter(|(_, row)| row.open).map(|(_, row)| ParkScope::Op(row.op.id)).collect();
+        let undecided: Vec<_> = conflicts
+            .iter()
+            .filter(|conflict| conflict.open)
+            .map(|conflict| ParkScope::Op(conflict.op))
+            .collect();
         let asks = !undecided.is_empty() || !device.model.dead().is_empty();
         let excused = wakes || device.model.pending() == 0 || asks;
         let mut stuck = device.model.parks.iter().filter(|scope| oracle::is_stuck(scope));
         let parked = parked_for_a_person(device.book()?)?.into_iter();
         let parked: Vec<_> = parked.map(ParkScope::Op).collect();
         let stuck = stuck.find(|scope| !undecided.contains(scope) && !parked.contains(scope)).cloned();
-        let holds = device.book()?.plan().holds;
+        let holds = device.book()?.queue().plan().holds;
         let excused = excused || !parked.is_empty() || holds.values().any(Hold::waits_for_correction);
         ensure(excused && stuck.is_none(), "L3", || {
             format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
@@ -236,14 +249,13 @@ impl World {
                 }
                 let page = device.book()?.list(&entity, None, usize::MAX);
                 let page = page.map_err(|error| Broken::new("L2", format!("no list: {error:?}")))?;
-                for record in page.items {
+                for record in page.iter() {
+                    let key = record.key();
                     seen += 1;
-                    let stored = self.server.ledger.now.current.get(&record.key);
+                    let stored = self.server.ledger.now.current.get(&key);
                     let image = stored.and_then(|stored| stored.image.as_ref());
-                    let same = image.is_some_and(|image| is_image(record.json.as_str(), image));
-                    ensure(same, "L2", || {
-                        format!("{} reads {} otherwise than the server", device.actor, record.key)
-                    })?;
+                    let same = image.is_some_and(|image| is_image(record.json, image));
+                    ensure(same, "L2", || format!("{} reads {key} otherwise than the server", device.actor))?;
                 }
             }
             let there =

@@ -10,8 +10,10 @@ mod verbs;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
-use fieldbook::protocol::{ExchangeRequest, Failure};
-use fieldbook::{EntityType, Error, Fields, Mutation, MutationFields, OpId, RecordKey, Seq, Written};
+use fieldbook::audit::Seq;
+use fieldbook::record::OpId;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::{EntityType, Error, Fields, Mutation, MutationFields, RecordKey, Written};
 use serde_json::Value;
 
 use crate::action::{Action, Edit, Kind, Setup};
@@ -219,7 +221,7 @@ impl World {
             Action::Rebuild { device } => {
                 let number = number(device);
                 let device = self.device(number)?;
-                let rebuilt = device.book()?.rebuild(|_| {});
+                let rebuilt = device.book()?.audit().rebuild(|_| {});
                 device.called(rebuilt)?;
                 Ok(Some(number))
             }
@@ -268,13 +270,13 @@ impl World {
             valid &= knows(device.version, &key.entity);
             let image = images.entry(key.clone()).or_insert_with(|| device.model.visible(&key));
             let mutation = mutation(key, edit, image.is_some());
-            valid &= image.is_some() != (mutation.kind == fieldbook::OpKind::Create);
+            valid &= image.is_some() != (mutation.kind == fieldbook::record::OpKind::Create);
             let after = changed(
                 image.clone(),
                 mutation.kind,
                 &mutation.fields.to_fields().unwrap_or_default().into_map(),
             );
-            changes += usize::from(after != *image || mutation.kind == fieldbook::OpKind::Create);
+            changes += usize::from(after != *image || mutation.kind == fieldbook::record::OpKind::Create);
             *image = after;
             mutations.push(mutation);
         }
@@ -302,7 +304,8 @@ impl World {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for device in &self.devices {
-            let entries = device.book().ok().and_then(|book| book.entries(Seq::new(1), usize::MAX).ok());
+            let entries =
+                device.book().ok().and_then(|book| book.audit().entries(Seq::new(1), usize::MAX).ok());
             let entries = entries.unwrap_or_default();
             text += &format!("-- {}\n", device.actor);
             for entry in entries.iter().skip(entries.len().saturating_sub(SHOWN_ENTRIES)) {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook::entry::ParkScope;
-use fieldbook::{OpId, RecordKey};
+use fieldbook::RecordKey;
+use fieldbook::audit::entry::ParkScope;
+use fieldbook::record::OpId;
 
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
@@ -27,11 +28,12 @@ impl World {
     pub(super) fn check_thoroughly(&mut self, number: usize) -> Result<(), Broken> {
         let device = super::get(&mut self.devices, number)?;
         let book = device.book()?;
-        let verified = book.verify(|_| {}).map_err(|error| Broken::new("S3", format!("{error:?}")))?;
+        let verified =
+            book.audit().verify(|_| {}).map_err(|error| Broken::new("S3", format!("{error:?}")))?;
         if let Err(damage) = verified {
             return Err(Broken::new("S3", damage.to_string()));
         }
-        let differs = book.check_tables();
+        let differs = book.audit().check_tables();
         match device.called(differs)? {
             Some(Some(table)) => {
                 Err(Broken::new("S4", format!("the table `{table}` is not what the log says")))
@@ -72,7 +74,7 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
         ensure(same, "S15", || {
             format!(
                 "{key}: the app reads something else than confirmed with the tail on top: {:?}, not {visible:?}",
-                row.image().map(fieldbook::FieldsJson::as_str)
+                row.image().map(fieldbook::record::FieldsJson::as_str)
             )
         })?;
     }
@@ -82,8 +84,8 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
 /// S5, S6, L3: dead letters are listed, and each op of the tail is planned or held for a reason.
 fn check_tail(device: &Device) -> Result<(), Broken> {
     let book = device.book()?;
-    let listed = book.dead_letters().map_err(unreadable)?;
-    let listed: BTreeSet<OpId> = listed.iter().map(|row| row.op.id).collect();
+    let listed = book.dead_letters().all().map_err(unreadable)?;
+    let listed: BTreeSet<OpId> = listed.iter().map(|row| row.op).collect();
     let dead = device.model.dead();
     ensure(listed == dead, "S6", || format!("{} dead letters are listed of {}", listed.len(), dead.len()))?;
     let pending = device.model.pending() as u64;
@@ -94,7 +96,7 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     if status.state == fieldbook::SyncState::StorageFailed {
         return Ok(());
     }
-    let plan = book.plan();
+    let plan = book.queue().plan();
     let mut accounted: BTreeSet<_> = plan.holds.keys().copied().collect();
     let groups = plan.groups.iter().flat_map(|group| &group.records);
     accounted.extend(groups.flat_map(|(_, places)| places.iter().copied()));

@@ -1,8 +1,8 @@
 //! What happens to the world at large: a device is cut off, gets another version of the app, or is copied; the server denies
 //! something, is backed up, or goes back to its backup.
 
-use fieldbook::entry::{ParkScope, Receipt};
-use fieldbook::protocol::{ExchangeAnswer, ExchangeRequest};
+use fieldbook::audit::entry::{ParkScope, Receipt};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
 use fieldbook::{Actor, SyncState};
 
 use super::{World, entity_type, get};
@@ -94,9 +94,9 @@ impl World {
         ensure(!asked || !matches!(book.status().state, SyncState::Idle), "L3", || {
             "a server waits to be accepted, and the book says that all is well".to_owned()
         })?;
-        let named = book.servers_to_accept();
+        let named = book.servers().candidates();
         if let Some(named) = named.into_iter().find(|named| named.server == right && named.tenant.is_none()) {
-            let accepted = book.accept_this_server(named);
+            let accepted = book.servers().accept(named);
             device.called(accepted)?;
         }
         Ok(Some(number))

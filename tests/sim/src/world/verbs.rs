@@ -1,6 +1,8 @@
 //! What a person does in the world: decide on dead letters and conflicts, take things back, sign in again.
 
-use fieldbook::{Choice, Error, Fields, OpId};
+use fieldbook::conflict::Choice;
+use fieldbook::record::OpId;
+use fieldbook::{Error, Fields};
 use serde_json::{Map, Value};
 
 use super::World;
@@ -17,7 +19,11 @@ impl World {
         let device = self.device(number)?;
         let Some(op) = dead_letter(device, letter) else { return Ok(None) };
         let book = device.book()?;
-        let done = if retry { book.retry(vec![op]) } else { book.discard(vec![op], "no longer wanted") };
+        let done = if retry {
+            book.dead_letters().retry(vec![op])
+        } else {
+            book.dead_letters().discard(vec![op], "no longer wanted")
+        };
         device.called(done)?;
         Ok(Some(number))
     }
@@ -31,7 +37,7 @@ impl World {
         let device = self.device(number)?;
         let Some(op) = dead_letter(device, letter) else { return Ok(None) };
         let fields: Fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let written = device.book()?.edit_and_retry(op, fields);
+        let written = device.book()?.dead_letters().edit_and_retry(op, fields);
         self.written(number, written.map(|written| written.op()))
     }
 
@@ -42,11 +48,11 @@ impl World {
         let Some(place) = places.iter().rev().nth(back % places.len().max(1)).copied() else {
             return Ok(None);
         };
-        let undone = device.book()?.undo(place);
+        let undone = device.book()?.queue().undo(place);
         self.written(
             number,
             undone.map(|undone| match undone {
-                fieldbook::Undone::Compensated(op) => Some(op),
+                fieldbook::conflict::Undone::Compensated(op) => Some(op),
                 _ => None,
             }),
         )
@@ -55,16 +61,16 @@ impl World {
     pub(super) fn decide(&mut self, number: usize, back: usize, mine: bool) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
         let conflicts =
-            device.book()?.conflicts().map_err(|error| Broken::new("S1", format!("{error:?}")))?;
-        let Some((id, row)) = conflicts.iter().rev().nth(back % conflicts.len().max(1)) else {
+            device.book()?.conflicts().all().map_err(|error| Broken::new("S1", format!("{error:?}")))?;
+        let Some(conflict) = conflicts.iter().rev().nth(back % conflicts.len().max(1)) else {
             return Ok(None);
         };
-        if row.open {
+        if conflict.open {
             let choice = if mine { Choice::Mine } else { Choice::Theirs };
-            let resolved = device.book()?.resolve(*id, choice);
+            let resolved = device.book()?.conflicts().resolve(conflict.id, choice);
             return self.written(number, resolved.map(|()| None));
         }
-        let flipped = device.book()?.flip(*id);
+        let flipped = device.book()?.conflicts().flip(conflict.id);
         self.written(number, flipped.map(|written| written.op()))
     }
 
@@ -88,7 +94,7 @@ impl World {
     pub(super) fn renew(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
-        let done = book.credentials_renewed().and_then(|()| book.upgraded());
+        let done = book.servers().credentials_renewed().and_then(|()| book.servers().upgraded());
         device.called(done)?;
         Ok(Some(number))
     }

@@ -1,4 +1,4 @@
-//! The two ends of an exchange at a device, as `src/sync` does them.
+//! The two ends of an exchange at a device, as `src/exchange` does them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

@@ -2,7 +2,7 @@
 //!
 //! Here is what the product's writer does around the rules (`src/writer.rs`), without a disk, threads or commits: a job reads
 //! the tables, decides by the rules, appends entries, and each is folded as it is appended. `person` has what people ask for
-//! (`src/write.rs`, `src/verbs.rs`, `src/corrections.rs`), `exchange` the two ends of an exchange (`src/sync`).
+//! (`src/write.rs`, `src/verbs.rs`, `src/corrections.rs`), `exchange` the two ends of an exchange (`src/exchange`).
 //!
 //! Invariants:
 //! 1. Nothing is decided here: every `if` is one of the product's own, and reads the same rows.

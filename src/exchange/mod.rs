@@ -63,23 +63,64 @@ impl Book {
             _ => Error::Interrupted,
         })
     }
+}
 
-    /// Plans and freezes what would be sent now and returns the request, without sending it. With [`Self::take`] it drives
+/// Driving an exchange by hand, in place of [`Book::sync`]: [`Book::exchange`]. For tests, and for transports of an app's own
+/// that do not fit a [`Remote`].
+///
+/// ```
+/// use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
+/// use fieldbook::sync::{Ask, Next};
+/// use fieldbook::{Book, BookOptions, Error, Fields};
+///
+/// /// Carries one request to the server and back, by whatever way.
+/// fn carry(request: &ExchangeRequest) -> Option<ExchangeAnswer> {
+///     # let _ = request;
+///     None // nobody answered
+/// }
+///
+/// fn exchange(book: &Book) -> Result<(), Error> {
+///     let mut ask = Ask { first: true, push: true, pull: true, batch_ops: 500, batch_bytes: 1 << 20, page_limit: 500 };
+///     while let Next::Exchange(request) = book.exchange().prepare(&ask)? {
+///         // What is to be sent is on the disk by now. If nobody answers, the next request carries the same bytes.
+///         let Some(answer) = carry(&request) else { break };
+///         let taken = book.exchange().apply_answer(&request, answer)?;
+///         ask.pull = taken.more;
+///         ask.first = false;
+///     }
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+/// book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+/// exchange(&book)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'b> {
+    pub(crate) book: &'b Book,
+}
+
+impl Exchange<'_> {
+    /// Plans and freezes what would be sent now and returns the request, without sending it. With [`Self::apply_answer`] it drives
     /// an exchange by hand: for tests, and for transports of an app's own.
     ///
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
-        Desk::prepare(&*self.shared, ask)
+        Desk::prepare(&*self.book.shared, ask)
     }
 
     /// Takes an answer in. One that says what cannot be is not taken: [`Taken::misbehaved`] says so, and the exchange has failed.
     ///
     /// # Errors
     /// [`Error`] if the book fails.
-    pub fn take(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
-        let taken = self.shared.accept(request, answer);
-        self.shared.refresh_status();
+    pub fn apply_answer(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+        let taken = self.book.shared.accept(request, answer);
+        self.book.shared.refresh_status();
         taken
     }
 
@@ -88,7 +129,7 @@ impl Book {
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
-        Desk::fail(&*self.shared, request, failure)
+        Desk::fail(&*self.book.shared, request, failure)
     }
 
     /// Takes note that an exchange with units failed while one without units was answered, so that the units may be what does
@@ -103,7 +144,7 @@ impl Book {
         failure: &Failure,
         strikes: u32,
     ) -> Result<Taken, Error> {
-        Desk::isolate(&*self.shared, request, failure, strikes)
+        Desk::isolate(&*self.book.shared, request, failure, strikes)
     }
 }
 

@@ -1,0 +1,63 @@
+//! Reaching the server: remotes and credentials, runs and workers, what they report, where each op stands, and driving an
+//! exchange by hand.
+//!
+//! An app syncs once with [`Book::sync`], or in the background with [`Book::keep_syncing`]. Either needs a [`Remote`]: the one
+//! over HTTP, or the app's own.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+//! use fieldbook::sync::{FnRemote, Stopped};
+//! use fieldbook::{Book, BookOptions, Fields, RunOptions, SyncState, WorkerOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+//! book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+//!
+//! // A server that is not there. What was to be sent stays, and is sent again under the same ids.
+//! let nobody = FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "no_route" }.into()));
+//! let report = book.sync(&nobody, &RunOptions::default()).await?;
+//! assert!(matches!(report.stopped, Stopped::Failed(Failure::Unreachable { .. })));
+//! assert_eq!(book.status().pending, 1);
+//!
+//! // In the background: at once, after each write, now and then, and again after failures.
+//! let mut status = book.watch_status();
+//! let handle = book.keep_syncing(Arc::new(nobody), WorkerOptions::default())?;
+//! status.wait_for(|status| matches!(status.state, SyncState::Offline { .. } | SyncState::BackingOff { .. })).await?;
+//! handle.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it is not: a scheduler of the operating system. Where an app is only woken now and then, it calls [`Book::sync`]
+//! itself.
+//!
+//! [`Book::sync`]: crate::Book::sync
+//! [`Book::keep_syncing`]: crate::Book::keep_syncing
+
+pub use fieldbook_core::entry::ParkScope;
+pub use fieldbook_core::protocol;
+pub use fieldbook_core::rules::belonging::{InvalidServerIdentity, OTHER_TENANT, ServerIdentity};
+pub use fieldbook_core::rules::group::Group;
+pub use fieldbook_core::rules::plan::{Hold, Plan};
+pub use fieldbook_core::rules::status::{
+    Awaited, Held, OpState, ParkReason, RecordState, RecordStatus, SyncState, UserAction,
+};
+pub use fieldbook_core::{Cursor, InvalidCursor, RequestId, ServerEpoch, ServerId, TenantId};
+pub use fieldbook_transport::{
+    Activity, Ask, BoxFuture, Budget, Credentials, FnRemote, Limit, MOST_EXCHANGES, Next, NoCredentials,
+    Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken, WorkerError,
+    WorkerOptions,
+};
+#[cfg(feature = "http")]
+pub use fieldbook_transport::{
+    HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable,
+};
+
+pub use crate::background::SyncHandle;
+pub use crate::decisions::{Park, ServerState, Servers};
+pub use crate::exchange::Exchange;
+pub use crate::status::{Queue, QueuedOp, SyncStatus};
