@@ -45,12 +45,12 @@ impl Book {
         // Listening begins before the first run, so that nothing written meanwhile is missed.
         let (changes, status) = (self.watch(), self.watch_status());
         let worker = Worker {
-            desk: Arc::clone(&self.shared),
+            host: Arc::clone(&self.shared),
             remote,
             clock: Arc::clone(&self.shared.clock),
             random: Box::new(SeededRandomness::new(seed)),
             options,
-            throttle: Arc::clone(&self.shared.syncing),
+            sizer: Arc::clone(&self.shared.syncing),
         };
         let handle = Arc::new(worker.start());
         let listener = Listener {

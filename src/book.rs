@@ -3,7 +3,7 @@
 //! ```text
 //!   app ──► write ──► writer (one round at a time) ──► log + tables, one commit ──► tail, watchers
 //!   app ──► read  ──► a snapshot of the tables
-//!   app ──► sync  ──► transport's loop ──► desk ──► writer
+//!   app ──► sync  ──► transport's loop ──► host ──► writer
 //! ```
 //!
 //! Invariants:
@@ -81,7 +81,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Mutex<Engine>,
     /// The units that an exchange carries now.
     pub(crate) sending: Mutex<BTreeSet<UnitId>>,
-    pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::Throttle>>,
+    pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::BatchSizer>>,
     pub(crate) attention: Mutex<Attention>,
 }
 

@@ -335,7 +335,7 @@ fn what_stops_until_something_outside_changes() {
         assert!(explanation.sentences[2].ends_with(&format!("is stopped, since {words}.")), "{explanation}");
         let remedy = &explanation.sentences[3];
         assert!(
-            remedy.starts_with("It goes on when ") || remedy.starts_with("It waits for ann "),
+            remedy.starts_with("It resumes when ") || remedy.starts_with("It waits for ann "),
             "{explanation}"
         );
         assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Parked(reason));

@@ -174,7 +174,7 @@ def check(stored, seq, previous, clock):
     if named != seq:
         raise Bad(f"it names entry {named} as its place")
     if hlc <= clock:
-        raise Bad("its clock does not go on from the entry before")
+        raise Bad("its clock does not advance after the entry before")
     count = reader.number("I", "the number of items")
     if count > len(stored):
         raise Bad("it claims more items than bytes")

@@ -1,18 +1,21 @@
-//! The one file that knows bincode.
+//! The stored form of values. No other file names bincode.
 //!
-//! What it is: how the meta part of an entry and the rows of the tables become bytes and are read back.
-//! Configuration: bincode 2.0.1, `standard()` (little-endian, variable-length integers), with a byte limit.
+//! It writes the meta part of an entry and the rows of the tables as bytes, and reads them back.
+//! The configuration is bincode 2.0.1, `standard()` (little-endian, variable-length integers), with
+//! a byte limit.
 //!
 //! Invariants:
-//! 1. Reading never takes more memory than the limit, whatever the bytes claim.
-//! 2. Bytes after the value are refused, so no two byte strings read as one value by accident.
+//! 1. Reading never needs more memory than the limit, whatever length the bytes claim.
+//! 2. Bytes after the value are refused, so two different byte strings never read as the same
+//!    value.
 //! 3. Names are checked on reading as they are on entry.
 //!
-//! What it is not: part of the hash. Hashes are over stored bytes with the framing of [`crate::entry::frame`]. Nor does it know
-//! what is stored: each stored type says beside itself what it is called, and how large it may be.
+//! What it is not: a part of the hash. Hashes are over stored bytes with the framing of
+//! [`crate::entry::frame`]. Nor does this file know the stored types: each of them declares its own
+//! name and size limit.
 //!
-//! bincode is unmaintained upstream; it is pinned, and nothing outside this file may name it, so that it can be replaced
-//! by any writer of the same bytes (wincode's variable-length form is one).
+//! bincode is unmaintained upstream. It is pinned, and no other file may name it. So any writer of
+//! the same bytes can replace it (wincode's variable-length form is one).
 
 use bincode::config;
 use bincode::de::read::Reader;
@@ -24,20 +27,22 @@ pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::limits;
 
-/// Stored bytes that do not read as what they should be.
+/// Stored bytes that cannot be read as the expected value.
 #[derive(Debug, thiserror::Error)]
-#[error("stored bytes do not read as {what}")]
+#[error("stored bytes cannot be read as {what}")]
 pub struct CodecError {
-    /// What was to be read.
+    /// The name of the expected value.
     pub what: &'static str,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// From this size on, what was written is read back before it is stored. Smaller values always read: no part of a stored type
-/// takes more than [`PART_BYTES`] of memory, and none less than a byte of its stored form.
+/// A value whose stored form is longer than this is read back before it is stored. A smaller value
+/// can always be read: no part of a stored type needs more than [`PART_BYTES`] of memory, and each
+/// part has at least one stored byte.
 const READ_BACK_FROM: usize = 64 * 1024;
-/// The most memory of one part of a stored type: what a list of such a type holds. [`is_part`] shows it beside each of them.
+/// The most memory of one part of a stored type, which is an element of a list in it. [`is_part`]
+/// proves it beside each such type.
 const PART_BYTES: usize = 512;
 
 const _: () = assert!(READ_BACK_FROM * PART_BYTES < 2 * limits::ROW_BYTES);
@@ -47,23 +52,23 @@ pub(crate) const fn is_part<T>() -> bool {
     size_of::<T>() <= PART_BYTES
 }
 
-/// A value that has a stored form of its own. Implemented beside each of them, in this crate and nowhere else.
+/// A value with a stored form. Each type implements it beside its definition, in this crate only.
 pub trait Stored: Sized {
-    /// What the value is called in errors.
+    /// The name of the value in errors.
     const WHAT: &'static str;
-    /// The most bytes the stored form may take.
+    /// The most bytes of the stored form.
     const LIMIT: usize = limits::ROW_BYTES;
 
-    /// Writes the stored form, however large, behind what is there.
+    /// Appends the stored form to `bytes`, whatever its length.
     ///
     /// # Errors
     /// [`CodecError`] if it cannot be written.
     fn write(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
 
-    /// Reads the stored form, all of it.
+    /// Reads the stored form, to its last byte.
     ///
     /// # Errors
-    /// [`CodecError`] for bytes that are not such a value, or go on after it.
+    /// [`CodecError`] if the bytes are not such a value, or continue after it.
     fn read(bytes: &[u8]) -> Result<Self, CodecError>;
 }
 
@@ -90,20 +95,21 @@ pub(crate) use stored_by_members;
 /// Writes the stored form.
 ///
 /// # Errors
-/// [`CodecError`] if the value is over its limit, or over what reading it would take.
+/// [`CodecError`] if the value is over its size limit, or reading it back would need too much
+/// memory.
 pub fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     encode_onto(&mut bytes, value)?;
     Ok(bytes)
 }
 
-/// Most values take no more, so that writing them takes memory once.
+/// Most values are shorter, so one allocation is enough to write them.
 const USUAL_BYTES: usize = 512;
 
-/// Writes the stored form behind what is there.
+/// Appends the stored form to `bytes`.
 ///
 /// # Errors
-/// As for [`encode`]; what is there then is void.
+/// Those of [`encode`]. The content of `bytes` is then undefined.
 pub fn encode_onto<T: Stored>(bytes: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
     let start = bytes.len();
     value.write(bytes)?;
@@ -111,14 +117,15 @@ pub fn encode_onto<T: Stored>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Code
     if written.len() > T::LIMIT {
         return Err(damaged(T::WHAT));
     }
-    // Reading counts the memory that it takes, not the bytes: many small parts take far more than they are long.
+    // Reading counts memory, not bytes: many small parts need much more memory than they have
+    // bytes.
     if written.len() > READ_BACK_FROM {
         decode::<T>(written)?;
     }
     Ok(())
 }
 
-/// Bytes that are written to at their end. bincode's own way counts first how many there will be, which is half of the work.
+/// A writer that appends. bincode's own function first counts the bytes, which doubles the work.
 struct Behind<'a>(&'a mut Vec<u8>);
 
 impl Writer for Behind<'_> {
@@ -129,10 +136,11 @@ impl Writer for Behind<'_> {
     }
 }
 
-/// Reads the stored form, all of it.
+/// Reads the stored form, to its last byte.
 ///
 /// # Errors
-/// [`CodecError`] for bytes that are not such a value, go on after it, or claim more than the limit.
+/// [`CodecError`] if the bytes are not such a value, continue after it, or claim more than the
+/// limit.
 pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > T::LIMIT {
         return Err(damaged(T::WHAT));
@@ -140,7 +148,7 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
     T::read(bytes)
 }
 
-/// Writes the members of a value behind what is there.
+/// Appends the members of a value to `bytes`.
 pub(crate) fn write_behind(
     bytes: &mut Vec<u8>,
     value: &impl Encode,
@@ -149,15 +157,16 @@ pub(crate) fn write_behind(
     bincode::encode_into_writer(value, Behind(bytes), config::standard()).map_err(because(what))
 }
 
-/// Reads what [`write_behind`] wrote, all of it.
+/// Reads the result of [`write_behind`], to its last byte.
 pub(crate) fn read_whole<T: Decode<()>>(bytes: &[u8], what: &'static str) -> Result<T, CodecError> {
-    // The limit counts memory claimed, not bytes read; fixed-size elements may claim a little more than they take.
+    // The limit counts claimed memory, not bytes. Elements of a fixed size may claim a little more
+    // than they need.
     let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
     let (value, read) = bincode::decode_from_slice::<T, _>(bytes, configuration).map_err(because(what))?;
     if read == bytes.len() { Ok(value) } else { Err(damaged(what)) }
 }
 
-/// Says that bytes do not read.
+/// Makes the error for bytes that cannot be read.
 pub(crate) const fn damaged(what: &'static str) -> CodecError {
     CodecError { what, source: None }
 }
@@ -166,7 +175,7 @@ fn because<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> 
     move |source| CodecError { what, source: Some(Box::new(source)) }
 }
 
-/// Reads the text of a name, laid out as a `String` is, without taking memory for it.
+/// Reads the text of a name, stored like a `String`, without an allocation.
 pub(crate) fn read_name<'b, D: Decoder>(
     decoder: &mut D,
     bytes: &'b mut [u8; limits::RECORD_ID_BYTES],
@@ -179,7 +188,8 @@ pub(crate) fn read_name<'b, D: Decoder>(
     std::str::from_utf8(bytes).map_err(|inner| DecodeError::Utf8 { inner })
 }
 
-/// Stores types that are made from text by a check (`parse`, `as_str`) as that text, and checks them again when they are read.
+/// Stores types that are made from checked text (`parse`, `as_str`) as that text, and checks the
+/// text again when it is read.
 macro_rules! stored_as_checked_text {
     ($($name:ty),*) => { $(
         impl $crate::codec::Encode for $name {

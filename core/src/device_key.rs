@@ -1,14 +1,16 @@
-//! The secret by which a server knows a device again.
+//! The secret by which a server recognises a device.
 //!
-//! Ids of devices are no secret: they stand in logs, exports and requests. Whoever knew one could claim heads in its name, so
-//! that the device itself was taken for a copy. A key is made with the book and told to the server, which remembers its hash at
-//! first sight and takes changes and heads of that device from nobody else.
+//! Device ids are no secret: logs, exports and requests contain them. Anybody who knew an id could
+//! claim heads in the device's name, and the server would take the device itself for a copy. So
+//! each book has a key from the start. The server remembers the key's hash when it receives it
+//! first. From then on it accepts changes and heads of that device only with the same key.
 //!
 //! Invariants:
-//! 1. It is never shown, logged or exported: it is not in the log, and `Debug` hides it.
-//! 2. A copy of a book has the same key: it is the same owner's, and is told from the original by its log.
+//! 1. The key is never shown, logged or exported: it is not in the log, and `Debug` hides it.
+//! 2. A copy of a book has the same key, because it has the same owner. The server distinguishes
+//!    the two by their logs.
 //!
-//! What it is not: a signature. It travels like a password, and TLS keeps it.
+//! What it is not: a signature. It is sent like a password, protected by TLS.
 
 use std::fmt;
 
@@ -16,28 +18,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::numbers::{Hash, InvalidHash};
 
-/// The secret by which a server knows a device again. Written as 64 hexadecimal digits.
+/// The secret by which a server recognises a device. Written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct DeviceKey([u8; 32]);
 
 impl DeviceKey {
-    /// Makes one from a secret seed.
+    /// Makes a key from a secret seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self(blake3::derive_key("fieldbook 2026 device key", seed))
     }
 
-    /// Takes what [`Self::as_bytes`] returned.
+    /// Makes a key from the bytes of [`Self::as_bytes`].
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Returns the bytes, to be stored.
+    /// Returns the bytes to store.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Returns what a server remembers of it.
+    /// Returns the hash that a server remembers.
     pub fn fingerprint(&self) -> Hash {
         Hash::from_bytes(blake3::derive_key("fieldbook 2026 device key at a server", &self.0))
     }

@@ -1,9 +1,10 @@
 //! An app's own functions, declared with its entity types.
 //!
-//! Invariants that the app has to keep: each is pure. It looks at its arguments only, and gives the same result for the same
-//! arguments, on every device and after every restart.
+//! The app has to keep one invariant: each function is pure. Its result depends on its arguments
+//! only, on every device and after every restart.
 //!
-//! What they are not: part of the fold. What one of them made is on record in the log, so that folding it anew calls none.
+//! What they are not: a part of the fold. The log holds each result, so folding it again calls no
+//! function.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::names::RecordKey;
 use crate::op::OpKind;
 use crate::time::Hlc;
 
-/// A shared function that says nothing of itself and equals only its own clones.
+/// A shared function. `Debug` shows nothing of it, and it equals only its own clones.
 struct Shared<F: ?Sized>(Arc<F>);
 
 impl<F: ?Sized> Clone for Shared<F> {
@@ -38,17 +39,18 @@ impl<F: ?Sized> PartialEq for Shared<F> {
 
 impl<F: ?Sized> Eq for Shared<F> {}
 
-/// Turns the fields of an op that was made under one schema version into those of the next.
+/// Converts the fields of an op from one schema version to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upcaster(Shared<dyn Fn(OpKind, Fields) -> Fields + Send + Sync>);
 
 impl Upcaster {
-    /// Takes the app's function. It gets an image for a create or a replace, a patch for an update.
+    /// Makes an upcaster of the app's function. The function receives an image for a create or a
+    /// replace, and a patch for an update.
     pub fn new(function: impl Fn(OpKind, Fields) -> Fields + Send + Sync + 'static) -> Self {
         Self(Shared(Arc::new(function)))
     }
 
-    /// Leaves fields as they are: for a version that changed nothing in what is queued.
+    /// Makes an upcaster that changes nothing, for a version that needs no conversion.
     pub fn unchanged() -> Self {
         Self::new(|_, fields| fields)
     }
@@ -59,27 +61,29 @@ impl Upcaster {
     }
 }
 
-/// A change as it would be sent.
+/// A change, as it would be sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outgoing<'a> {
     /// The record.
     pub key: &'a RecordKey,
-    /// What is done to it.
+    /// What the change does to the record.
     pub kind: OpKind,
     /// An image for a create or a replace, a patch for an update, nothing for a delete.
     pub fields: &'a Fields,
-    /// What the record would be by it, as far as this device knows; `None` for a delete.
+    /// The record after the change, as far as this device knows it; `None` for a delete.
     pub image: Option<&'a Fields>,
 }
 
-/// Looks at a change before it is sent, so that what the server would refuse is held for the user at once.
+/// Checks a change before it is sent, so that a change that the server would refuse is held for the
+/// user at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validator(Shared<Check>);
 
 type Check = dyn Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync;
 
 impl Validator {
-    /// Takes the app's function. What it returns as an error is shown to people, and must not hold values of fields.
+    /// Makes a validator of the app's function. People read the text of its error, so the text must
+    /// not hold values of fields.
     pub fn new(function: impl Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self(Shared(Arc::new(function)))
     }
@@ -87,50 +91,53 @@ impl Validator {
     /// Calls the function.
     ///
     /// # Errors
-    /// The reason why the change is not to be sent.
+    /// The reason why the change should not be sent.
     pub fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), String> {
         (self.0.0)(outgoing)
     }
 }
 
-/// What both sides changed, for an app's own rule.
+/// The changes of both sides, for a rule of the app.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Meeting<'a> {
     /// The record.
     pub key: &'a RecordKey,
-    /// The field; `None` if the record as a whole is in question, since one side deletes or replaces it.
+    /// The field; `None` if the whole record is in conflict, because one side deletes or replaces
+    /// it.
     pub field: Option<&'a str>,
-    /// The value that both sides had last; a null if there was none. Of a whole record an object, or a null if it was not there.
+    /// The last value that both sides had; null if there was none. For a whole record it is an
+    /// object, or null if the record did not exist.
     pub base: &'a Value,
-    /// This device's value; of a whole record a null for a deletion.
+    /// This device's value. For a whole record, null is a deletion.
     pub mine: &'a Value,
-    /// The server's value; of a whole record a null for a deletion.
+    /// The server's value. For a whole record, null is a deletion.
     pub theirs: &'a Value,
     /// When this device's value was edited.
     pub mine_edited_at: Hlc,
     /// When the server's value was edited.
     pub theirs_edited_at: Hlc,
-    /// Whether this device's value is the later one, in the order that all devices agree on.
+    /// Whether this device's value is the later one, in the order that all devices share.
     pub mine_is_later: bool,
 }
 
-/// What an app's own rule says.
+/// The result of an app's rule.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Ruling {
-    /// This device's value stands.
+    /// This device's value wins.
     Mine,
-    /// The server's value stands.
+    /// The server's value wins.
     Theirs,
-    /// Another value stands, made of both. A whole record cannot be merged so: the later side stands.
+    /// A value merged of both wins. A whole record cannot be merged: the later side wins.
     Merged(Value),
     /// A person has to choose.
     Ask,
 }
 
-/// An app's own rule for what both sides changed, under a name that goes on record.
+/// An app's rule for changes of both sides. Its name is recorded with each conflict that it
+/// decides.
 ///
-/// Devices come to agree only if its result does not depend on which side is called mine.
+/// Devices converge only if the result does not depend on which side is called mine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictFunction {
     name: Arc<str>,
@@ -140,12 +147,12 @@ pub struct ConflictFunction {
 type Settle = dyn Fn(&Meeting<'_>) -> Ruling + Send + Sync;
 
 impl ConflictFunction {
-    /// Takes the app's function and the name by which conflicts that it settled are to be known.
+    /// Makes a rule of the app's function and the name to record.
     pub fn new(name: &str, function: impl Fn(&Meeting<'_>) -> Ruling + Send + Sync + 'static) -> Self {
         Self { name: name.into(), function: Shared(Arc::new(function)) }
     }
 
-    /// Returns the name that goes on record.
+    /// Returns the name to record.
     pub fn name(&self) -> &str {
         &self.name
     }

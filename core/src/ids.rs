@@ -1,8 +1,7 @@
 //! Identities: sixteen bytes each, one type for each meaning.
 //!
-//! Ids that people may see in order of age ([`OpId`], [`UnitId`], generated record ids) are UUIDv7. They are
-//! made from a time and from randomness that the caller passes in, so this module has neither a clock nor a
-//! source of randomness.
+//! Ids that people may see in order of age ([`OpId`], [`UnitId`], generated record ids) are UUIDv7.
+//! The caller passes the time and the randomness, so this module has neither.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +13,7 @@ use crate::codec::{Decode, Encode};
 use crate::random::Randomness;
 use crate::time::WallTime;
 
-/// The text given is not an id of the expected kind.
+/// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid {what}: expected a UUID such as 0192f0c1-8f5e-7c3a-9b1d-2f6a3c4d5e6f")]
 pub struct InvalidId {
@@ -34,14 +33,14 @@ macro_rules! id {
                 Self(*time_ordered(at, random).as_bytes())
             }
 
-            /// Makes an id that tells nothing, from the caller's randomness alone (a UUIDv4).
+            /// Makes an id without any meaning, from the caller's randomness alone (a UUIDv4).
             pub fn random(random: &mut dyn Randomness) -> Self {
                 let mut bytes = [0; 16];
                 random.fill(&mut bytes);
                 Self(*uuid::Builder::from_random_bytes(bytes).into_uuid().as_bytes())
             }
 
-            /// Takes sixteen bytes as they are.
+            /// Makes an id of sixteen bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
@@ -90,7 +89,8 @@ id!(
     OpId, "op id"
 );
 id!(
-    /// Names one unit: the idempotency key under which frozen bytes are sent until they are answered.
+    /// Names one unit. It is the idempotency key: the server knows a unit by it each time it is
+    /// sent.
     UnitId, "unit id"
 );
 id!(
@@ -98,7 +98,7 @@ id!(
     DeviceId, "device id"
 );
 id!(
-    /// Names one life of a log. A restored or cloned file starts a new one.
+    /// Names one epoch of a log. A restored or cloned file starts a new epoch.
     Epoch, "log epoch"
 );
 id!(
@@ -106,21 +106,23 @@ id!(
     ServerId, "server id"
 );
 id!(
-    /// Names one life of a server store. A restored backup starts a new one.
+    /// Names one epoch of a server store. A restored backup starts a new epoch.
     ServerEpoch, "server epoch"
 );
 id!(
-    /// Names one tenant of a server store: what a token gives access to. It does not tell the tenant's name.
+    /// Names one tenant of a server store, which a token gives access to. The id does not reveal
+    /// the tenant's name.
     TenantId, "tenant id"
 );
 id!(
-    /// Names one request, so that a late answer to another one is not taken for its answer.
+    /// Names one request, so that a device never takes a late answer to another request for the
+    /// answer to this one.
     RequestId, "request id"
 );
 
 impl TenantId {
-    /// Returns the id of the tenant of that name at a server: the same through every life of its store, and another one at
-    /// every other server.
+    /// Returns the id of the tenant with this name at a server. It is the same through every epoch
+    /// of the server's store, and different at every other server.
     pub fn derive(server: &ServerId, name: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("fieldbook 2026 tenant id");
         hasher.update(server.as_bytes()).update(name.as_bytes());

@@ -1,8 +1,9 @@
-//! The pure heart of fieldbook: ids, time, entries, the chain, the codec, the rules, the server's rules; and, behind the
-//! feature `store`, the log on redb, files and the operating system's clock.
+//! The pure core of fieldbook: ids, time, entries, the hash chain, the codec, the rules, and the
+//! server's rules. With the feature `store` also the log on redb, files, and the operating system's
+//! clock.
 //!
-//! Without that feature there is no clock, no disk, no network and no randomness in this crate: they are arguments. With it, they
-//! are in [`log`], [`new_file`] and [`system`] only.
+//! Without that feature this crate has no clock, disk, network or randomness: they are arguments.
+//! With it, only [`log`], [`new_file`] and [`system`] have them.
 
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 

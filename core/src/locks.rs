@@ -1,10 +1,11 @@
-//! The locks of the book and its writer, under one name: those of the standard library.
+//! The locks of the book and its writer under one name: the locks of the standard library.
 //!
-//! Compiled with `--cfg shuttle` they are shuttle's, which lets a scheduler of its own choose who goes on at each of them:
-//! `tests/concurrency` does so, and nothing else. See `docs/decisions/0011-locks-have-one-name.md`.
+//! With `--cfg shuttle` they are the locks of shuttle, whose scheduler chooses the next thread at
+//! each of them. Only `tests/concurrency` is compiled so. See
+//! `docs/decisions/0011-locks-have-one-name.md`.
 //!
-//! What it is not: every lock there is. Those within redb, tokio and the staged disk are held for the length of one call into
-//! them, in which nobody is switched away, so they stay what they are.
+//! What it is not: all locks. A lock within redb, tokio or the staged disk is held during one call
+//! only, in which the scheduler switches no thread, so those locks are not replaced.
 
 #[cfg(not(shuttle))]
 pub use std::sync::atomic::AtomicBool;

@@ -1,7 +1,8 @@
 //! Names that come from outside and are checked once: entity types, record ids, actors.
 //!
-//! Invariants: an [`EntityType`] matches `[a-z][a-z0-9_]{0,62}`; a [`RecordId`] and an [`Actor`] are 1 to 128 bytes of
-//! UTF-8 without control characters. The types can only be made through the check, also when read from disk or network.
+//! Invariants: an [`EntityType`] matches `[a-z][a-z0-9_]{0,62}`; a [`RecordId`] and an [`Actor`]
+//! are 1 to 128 bytes of UTF-8 without control characters. The types can only be made through the
+//! check, also when read from disk or network.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -17,13 +18,14 @@ use crate::limits;
 use crate::random::Randomness;
 use crate::time::WallTime;
 
-/// A name that breaks the rule for its kind. It does not repeat the name, which may be personal data.
+/// A name that breaks the rule for its kind. The error does not repeat the name, which may be
+/// personal data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {rule}")]
 pub struct InvalidName {
-    /// Which kind of name.
+    /// The kind of name.
     pub what: &'static str,
-    /// The rule it breaks, in words.
+    /// The rule that the name breaks, in words.
     pub rule: &'static str,
 }
 
@@ -35,7 +37,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the text and takes it.
+            /// Checks the text and makes a name of it.
             ///
             /// # Errors
             /// [`InvalidName`] with the rule that it breaks.
@@ -89,23 +91,27 @@ name!(
     EntityType, check_entity_type, shared_entity_type
 );
 name!(
-    /// The id of a record within its entity type: 1 to 128 bytes of UTF-8 with no control characters.
+    /// The id of a record within its entity type: 1 to 128 bytes of UTF-8 with no control
+    /// characters.
     RecordId, check_record_id, own
 );
 name!(
-    /// Who made a change: the app's own id of a user or device, 1 to 128 bytes with no control characters.
+    /// The user who made an op: the app's own id of a user or device, 1 to 128 bytes with no
+    /// control characters.
     ///
-    /// It stands in entry headers and outlives erasure: pass an opaque id, not a name or an address.
+    /// Entry headers contain it, and it survives erasure. So pass an opaque id, not a person's name
+    /// or address.
     Actor, check_actor, shared_actor
 );
 
 impl RecordId {
-    /// Makes a new id ordered by time (a UUIDv7), the kind that is cheapest to store in bulk.
+    /// Makes a new id ordered by time (a UUIDv7), which is the cheapest kind to store in large
+    /// numbers.
     pub fn new(at: WallTime, random: &mut dyn Randomness) -> Self {
         Self(crate::ids::time_ordered(at, random).to_string().into())
     }
 
-    /// Checks text as [`Self::parse`] does, without taking it.
+    /// Checks text as [`Self::parse`] does, without making a name of it.
     ///
     /// # Errors
     /// [`InvalidName`] with the rule that it breaks.
@@ -121,7 +127,7 @@ stored_as_checked_text!(EntityType, RecordId, Actor);
 pub struct RecordKey {
     /// The kind of record.
     pub entity: EntityType,
-    /// Which record of that kind.
+    /// The id within that kind.
     pub id: RecordId,
 }
 
@@ -141,7 +147,7 @@ impl RecordKey {
 
     /// Returns the bytes under which the record's row is stored: entity type, a zero byte, id.
     ///
-    /// A zero byte occurs in neither part, so rows of one entity type stand together, ordered by id.
+    /// No part contains a zero byte, so the rows of one entity type are adjacent, ordered by id.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entity.as_str().len() + 1 + self.id.as_str().len());
         bytes.extend_from_slice(self.entity.as_str().as_bytes());
@@ -150,19 +156,19 @@ impl RecordKey {
         bytes
     }
 
-    /// Lends the same bytes, without taking memory for them.
+    /// Calls `use_bytes` with the same bytes, without an allocation.
     pub fn with_bytes<T>(&self, use_bytes: impl FnOnce(&[u8]) -> T) -> T {
         const MOST: usize = limits::ENTITY_TYPE_BYTES + 1 + limits::RECORD_ID_BYTES;
         let (entity, id) = (self.entity.as_str().as_bytes(), self.id.as_str().as_bytes());
         let mut bytes = [0; MOST];
         let (before, behind) = bytes.split_at_mut(entity.len());
         before.copy_from_slice(entity);
-        // The zero byte is there.
+        // The zero byte is there already: the buffer starts out as zeros.
         behind.split_at_mut(1).1.split_at_mut(id.len()).0.copy_from_slice(id);
         use_bytes(bytes.split_at(entity.len() + 1 + id.len()).0)
     }
 
-    /// Reads what [`Self::to_bytes`] wrote; `None` if these are not such bytes.
+    /// Reads the bytes of [`Self::to_bytes`]; `None` if these are no such bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (entity, id) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
         Self::parse(entity, id).ok()
@@ -171,7 +177,7 @@ impl RecordKey {
 
 impl Ord for RecordKey {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Keys that are compared are mostly of one entity type, and mostly share its text.
+        // Keys that are compared mostly have the same entity type and share its text.
         let entities = match Arc::ptr_eq(&self.entity.0, &other.entity.0) {
             true => Ordering::Equal,
             false => self.entity.cmp(&other.entity),
@@ -241,8 +247,8 @@ fn shared_actor(text: &str) -> Arc<str> {
 
 type Last = RefCell<Option<Arc<str>>>;
 
-/// Returns the text that this thread was asked for last, if it is the same: records come in runs of one entity type and one
-/// actor, and each of them would else hold copies of these names.
+/// Returns this thread's last text if it is the same. Records arrive in runs of one entity type and
+/// one actor, and without this each record would hold its own copy of these names.
 fn shared(last: &'static LocalKey<Last>, text: &str) -> Arc<str> {
     last.with_borrow_mut(|last| match last {
         Some(known) if **known == *text => Arc::clone(known),
@@ -273,7 +279,8 @@ fn check_actor(text: &str) -> Result<(), InvalidName> {
 
 fn check_free_text(text: &str, what: &'static str) -> Result<(), InvalidName> {
     let has_control = |text: &str| {
-        // Nearly every id is plain ASCII, and bytes are looked at faster than characters, many at once if none ends the look.
+        // Nearly every id is plain ASCII. A check of bytes is faster than a check of characters,
+        // and without an early exit it handles many bytes at once.
         let is_plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
         !is_plain && text.chars().any(char::is_control)
     };

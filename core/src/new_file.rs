@@ -1,46 +1,46 @@
-//! A new file, whole or not at all.
+//! Makes a new file, whole or not at all.
 //!
 //! Invariants:
-//! 1. A name leads to a whole file or to what it led to before: the file is filled under another name in the same folder, synced,
-//!    and moved to its own.
-//! 2. What stands under a name is never replaced.
-//! 3. Once it is made, the file outlives a loss of power. What fails leaves no file.
+//! 1. A path has either the whole new file or its earlier content: the file is filled under another
+//!    name in the same folder, synced, and then moved to its path.
+//! 2. An existing file is never replaced.
+//! 3. A file that was made survives a loss of power. A failure leaves no file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file was not made.
+/// The reason why a file was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewFileError<E> {
-    /// Something stands under this name.
-    #[error("something stands under this name")]
+    /// A file of this name exists already.
+    #[error("a file of this name exists already")]
     Exists,
-    /// Nothing can be made in the folder.
-    #[error("nothing can be made in {folder:?}")]
+    /// No file can be made in the folder.
+    #[error("no file can be made in {folder:?}")]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
     /// The disk failed.
     #[error("the disk failed while {during}")]
     Disk {
-        /// What was being done.
+        /// The step that failed.
         during: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// What was to fill the file failed.
+    /// `fill` failed.
     #[error("the file could not be filled")]
     Filling(E),
 }
 
-/// Makes a file with what `fill` puts into it.
+/// Makes a file and calls `fill` to write its content.
 ///
 /// # Errors
 /// [`NewFileError`].
@@ -54,7 +54,8 @@ pub fn new_file<E>(path: &Path, fill: impl FnOnce(File) -> Result<(), E>) -> Res
         .map_err(|source| NewFileError::Folder { folder: folder.to_owned(), source })?
         .into_parts();
     fill(file).map_err(NewFileError::Filling)?;
-    // Whoever filled it may have synced its content; this adds its length and times on systems that tell them apart.
+    // `fill` may have synced the content already. This also syncs the file's length and times on
+    // systems that keep them apart.
     let filled = OpenOptions::new().read(true).write(true).open(&temporary);
     filled.and_then(|file| file.sync_all()).map_err(disk("syncing the new file"))?;
     temporary.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
@@ -64,12 +65,13 @@ pub fn new_file<E>(path: &Path, fill: impl FnOnce(File) -> Result<(), E>) -> Res
     sync_folder(folder).map_err(disk("syncing the folder of the new file"))
 }
 
-/// Returns the folder that a file stands in.
+/// Returns the folder of a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a new name last. Only Unix can; elsewhere the file system does it by itself or not at all.
+/// Makes a new name durable. Only Unix needs and allows this call. Other file systems do it by
+/// themselves, or cannot do it.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

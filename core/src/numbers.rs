@@ -1,4 +1,5 @@
-//! Numbers with a meaning: each is its own type, so that a place in the log is never taken for a version.
+//! Numbers with a meaning. Each is its own type, so that a place in the log is never mistaken for a
+//! version.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,10 +18,10 @@ use crate::limits;
 pub struct Seq(u64);
 
 impl Seq {
-    /// The place before the first entry: an empty log's head.
+    /// The place before the first entry: the head of an empty log.
     pub const ZERO: Self = Self(0);
 
-    /// Takes a place in the log.
+    /// Makes a place in the log.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
@@ -36,7 +37,7 @@ impl Seq {
         Self(self.0.saturating_add(1))
     }
 
-    /// Returns how many entries after `earlier` this one stands; 0 if it does not stand after it.
+    /// Returns how many entries this place is after `earlier`; 0 if it is not after it.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -48,8 +49,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The server's number for one state of one record. It grows with each change of that record, and means nothing
-/// between records. Written `r47`.
+/// The server's number for one state of one record. It grows with each change of that record. The
+/// versions of different records have no order. Written `r47`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
 )]
@@ -57,7 +58,7 @@ impl fmt::Display for Seq {
 pub struct Version(u64);
 
 impl Version {
-    /// Takes the server's number.
+    /// Makes a version of the server's number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
@@ -74,7 +75,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// A conflict and where it stands: the entry that recorded it, and its number in there. Written `47.2`.
+/// Names a conflict by its place: the entry that recorded it, and its number in that entry. Written
+/// `47.2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConflictId {
     /// The entry.
@@ -121,10 +123,10 @@ pub struct Cursor(Vec<u8>);
 pub struct InvalidCursor;
 
 impl Cursor {
-    /// Takes the server's bytes.
+    /// Makes a cursor of the server's bytes.
     ///
     /// # Errors
-    /// [`InvalidCursor`] for more than [`limits::CURSOR_BYTES`].
+    /// [`InvalidCursor`] if there are more than [`limits::CURSOR_BYTES`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, InvalidCursor> {
         if bytes.len() > limits::CURSOR_BYTES { Err(InvalidCursor) } else { Ok(Self(bytes)) }
     }
@@ -154,7 +156,8 @@ impl TryFrom<String> for Cursor {
     }
 }
 
-/// A BLAKE3 hash: an entry's content, an entry's place in the chain, an item's commitment. Written in lower-case hex.
+/// A BLAKE3 hash: an entry's content, an entry's place in the chain, an item's commitment. Written
+/// in lower-case hex.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
 )]
@@ -167,10 +170,10 @@ pub struct Hash([u8; 32]);
 pub struct InvalidHash;
 
 impl Hash {
-    /// What the first entry of a log has before it.
+    /// The hash before the first entry of a log.
     pub const ZERO: Self = Self([0; 32]);
 
-    /// Takes the 32 bytes.
+    /// Makes a hash of its 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -1,4 +1,5 @@
-//! What an app asks for ([`Mutation`]), and where it stands once it is an op of the log ([`OpPlace`]).
+//! A change that an app asks for ([`Mutation`]), and its place once it is an op of the log
+//! ([`OpPlace`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,17 +13,17 @@ use crate::names::RecordKey;
 use crate::numbers::Seq;
 use crate::time::Hlc;
 
-/// What is done to a record.
+/// What an op does to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OpKind {
-    /// Makes a record that is not there.
+    /// Makes a new record.
     Create,
-    /// Changes some fields of a record that is there.
+    /// Changes some fields of an existing record.
     Update,
-    /// Takes a record away.
+    /// Deletes a record.
     Delete,
-    /// Gives a record a whole new image; no old field survives.
+    /// Gives a record a whole new image. No old field survives.
     Replace,
 }
 
@@ -44,48 +45,49 @@ impl fmt::Display for OpKind {
     }
 }
 
-/// One change that an app asks for. Nothing of it is checked against the book yet.
+/// One change that an app asks for. It is not checked against the book yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mutation {
     /// The record.
     pub key: RecordKey,
-    /// What to do to it.
+    /// What the change does to it.
     pub kind: OpKind,
     /// An image for create and replace, a patch for update, nothing for delete.
     pub fields: MutationFields,
-    /// An earlier op that this one corrects: a flipped conflict, a compensated op, an edited dead letter.
+    /// An earlier op that this one corrects: a flipped conflict, a compensated op, an edited dead
+    /// letter.
     pub cites: Option<OpId>,
 }
 
 impl Mutation {
-    /// Asks for a record to be made.
+    /// Asks to make a record.
     pub fn create(key: RecordKey, fields: impl Into<MutationFields>) -> Self {
         Self { key, kind: OpKind::Create, fields: fields.into(), cites: None }
     }
 
-    /// Asks for some fields to be changed; a null takes a field away.
+    /// Asks to change some fields. A null removes a field.
     pub fn update(key: RecordKey, patch: impl Into<MutationFields>) -> Self {
         Self { key, kind: OpKind::Update, fields: patch.into(), cites: None }
     }
 
-    /// Asks for a record to be taken away.
+    /// Asks to delete a record.
     pub fn delete(key: RecordKey) -> Self {
         Self { key, kind: OpKind::Delete, fields: MutationFields::default(), cites: None }
     }
 
-    /// Asks for a record to be given a whole new image.
+    /// Asks to give a record a whole new image.
     pub fn replace(key: RecordKey, fields: impl Into<MutationFields>) -> Self {
         Self { key, kind: OpKind::Replace, fields: fields.into(), cites: None }
     }
 }
 
-/// The fields that a mutation names: values, or text. Both come to the same op.
+/// The fields of a mutation, as values or as text. Both make the same op.
 ///
-/// An app that has JSON text hands it over as [`FieldsJson`], which [`FieldsJson::parse`] checks: no values are built of it, neither
-/// there nor when it is written.
+/// An app with JSON text passes it as [`FieldsJson`], checked by [`FieldsJson::parse`]. No values
+/// are built of it, neither then nor when it is written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MutationFields {
-    /// Values, as an app that works on them has them. Their limits are checked when they are written.
+    /// Values, for an app that works with them. Their limits are checked when they are written.
     Values(Fields),
     /// Text that was checked.
     Text(FieldsJson),
@@ -95,7 +97,7 @@ impl MutationFields {
     /// Returns the values.
     ///
     /// # Errors
-    /// [`InvalidFields`] if text was never checked.
+    /// [`InvalidFields`] if the text was never checked.
     pub fn to_fields(&self) -> Result<Fields, InvalidFields> {
         match self {
             Self::Values(fields) => Ok(fields.clone()),
@@ -103,10 +105,11 @@ impl MutationFields {
         }
     }
 
-    /// Returns the text, of whatever size.
+    /// Returns the text, whatever its size.
     ///
     /// # Errors
-    /// [`InvalidFields`] if values nest too deep, or have an impossible name or a number that is not kept exactly.
+    /// [`InvalidFields`] if values nest too deep, have an invalid name, or contain a number that
+    /// cannot be kept exactly.
     pub(crate) fn written(&self) -> Result<Cow<'_, FieldsJson>, InvalidFields> {
         match self {
             Self::Values(fields) => fields.written().map(Cow::Owned),
@@ -133,12 +136,13 @@ impl From<FieldsJson> for MutationFields {
     }
 }
 
-/// Where an op stands: the entry, and which op of that entry. Written `41` or, for the fourth op of entry 41, `41+3`.
+/// The place of an op: the entry, and the op's index in it. Written `41` or, for the fourth op of
+/// entry 41, `41+3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct OpPlace {
-    /// The intent's place in the log.
+    /// The place of the intent in the log.
     pub seq: Seq,
-    /// Which of the intent's ops, from 0.
+    /// The index of the op in the intent, from 0.
     pub index: u32,
 }
 
@@ -157,17 +161,17 @@ impl Serialize for OpPlace {
     }
 }
 
-/// What an op of the log does, apart from whom it belongs to.
+/// The content of an op, without its record and its actor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpContent {
     /// The op.
     pub id: OpId,
-    /// What it does.
+    /// What the op does.
     pub kind: OpKind,
-    /// When it was made.
+    /// The time at which it was made.
     pub edited_at: Hlc,
     /// The schema version it was made under.
     pub schema_version: u32,
-    /// Its fields; none for a delete, or if they were erased.
+    /// Its fields. Empty for a delete, and after they were erased.
     pub fields: Fields,
 }

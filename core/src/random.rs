@@ -1,7 +1,8 @@
 //! Randomness as an argument.
 //!
-//! Nothing in this crate draws randomness by itself. [`SeededRandomness`] turns a 32-byte seed into as many bytes
-//! as wanted; the front door seeds it from the operating system once, a simulation from its seed.
+//! Nothing in this crate draws randomness by itself. [`SeededRandomness`] makes a stream of bytes
+//! from a 32-byte seed. The crate `fieldbook` seeds it once from the operating system, a simulation
+//! from its own seed.
 
 /// A source of random bytes that the caller passes in.
 pub trait Randomness: Send {
@@ -10,7 +11,8 @@ pub trait Randomness: Send {
 
     /// Draws a number below `bound`; 0 for a bound of 0.
     ///
-    /// The modulo bias is below 2⁻³² for bounds below 2³², which is enough for jitter and not meant for keys.
+    /// The modulo bias is below 2⁻³² for bounds below 2³². That is enough for the backoff, and is
+    /// not meant for keys.
     fn below(&mut self, bound: u64) -> u64 {
         let mut bytes = [0u8; 8];
         self.fill(&mut bytes);
@@ -18,10 +20,11 @@ pub trait Randomness: Send {
     }
 }
 
-/// Random bytes from a seed: the extended output of BLAKE3 keyed with it, read in buffers.
+/// Random bytes from a seed: the extended output of BLAKE3 keyed with the seed, read in buffers.
 ///
-/// With a secret seed the output cannot be told from random (BLAKE3 paper, section 2.6), so salts and ids drawn from
-/// it are as good as those of the operating system, at a fraction of the calls.
+/// With a secret seed the output cannot be distinguished from random bytes (BLAKE3 paper, section
+/// 2.6). So salts and ids drawn from it are as good as those of the operating system, with far
+/// fewer system calls.
 pub struct SeededRandomness {
     output: blake3::OutputReader,
     buffer: [u8; 1024],
@@ -29,7 +32,7 @@ pub struct SeededRandomness {
 }
 
 impl SeededRandomness {
-    /// Starts a stream that is wholly determined by the seed.
+    /// Starts a stream that the seed alone determines.
     pub fn new(seed: [u8; 32]) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(&seed);
         hasher.update(b"fieldbook randomness 1");

@@ -1,7 +1,7 @@
-//! What an app declares about its entity types: data, read by the rules.
+//! What an app declares about its entity types. It is data that the rules read.
 //!
-//! A [`Schema`] that is *open* gives every entity type the default rules; a *closed* one knows only what was declared,
-//! and keeps records of other types aside until they are.
+//! An *open* [`Schema`] gives every entity type the default rules. A *closed* one knows only the
+//! declared types, and keeps records of other types aside until their types are declared.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,27 +14,28 @@ use crate::hooks::{ConflictFunction, Outgoing, Upcaster, Validator};
 use crate::names::EntityType;
 use crate::op::OpKind;
 
-/// How a field that was changed on both sides is settled.
+/// How to resolve a field that both sides changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The later edit stands, by `edited_at`, then by op id.
+    /// The later edit wins, by `edited_at`, then by op id.
     #[default]
     LastWriteWins,
-    /// The server's value stands.
+    /// The server's value wins.
     ServerWins,
-    /// This device's value stands.
+    /// This device's value wins.
     DeviceWins,
-    /// The larger number stands; values that are not numbers fall back to last write wins.
+    /// The larger number wins. For values that are not numbers the later edit wins.
     Max,
-    /// The smaller number stands; values that are not numbers fall back to last write wins.
+    /// The smaller number wins. For values that are not numbers the later edit wins.
     Min,
-    /// The server's list stands, followed by the items of ours that it lacks; values that are not lists fall back to
-    /// last write wins.
+    /// The result is the server's list, followed by the items of our list that are not in it. For
+    /// values that are not lists the later edit wins.
     AppendUnique,
-    /// Nothing is sent until a person chooses.
+    /// Nothing is sent until a person decides.
     Manual,
-    /// A function of the app decides ([`EntityRules::function`]); without one, the later edit stands.
+    /// A function of the app decides ([`EntityRules::function`]). Without a function the later edit
+    /// wins.
     Function,
 }
 
@@ -54,25 +55,25 @@ impl Policy {
     }
 }
 
-/// What must be together in a conflict.
+/// Which fields of a conflict are resolved together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Granularity {
-    /// Each field for itself; fields that only one side changed are merged.
+    /// Each field is resolved alone. Fields that only one side changed are merged.
     #[default]
     Field,
     /// All fields of an edit win or lose together.
     WholeRecord,
 }
 
-/// Which network an op may leave by.
+/// The networks over which an op may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum NetworkClass {
     /// Any network.
     #[default]
     Any,
-    /// Only an unmetered one.
+    /// Only an unmetered network.
     Unmetered,
-    /// Only an unmetered one if the op's fields take more than so many bytes.
+    /// Only an unmetered network if the op's fields are larger than this number of bytes.
     UnmeteredAbove(usize),
 }
 
@@ -81,11 +82,11 @@ pub enum NetworkClass {
 pub struct Reference {
     /// The field that holds the id.
     pub field: String,
-    /// The entity type it points to.
+    /// The entity type of the other record.
     pub entity: EntityType,
 }
 
-/// Priorities by what is done to a record; none for the entity type's.
+/// Priorities by kind of op. `None` stands for the priority of the entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Priorities {
     /// Of creates.
@@ -99,36 +100,36 @@ pub struct Priorities {
 /// What is declared about one entity type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityRules {
-    /// The version of the app's own schema for it, from 1.
+    /// The version of the app's schema for this type, from 1.
     pub schema_version: u32,
-    /// Sent earlier the higher it is; never before what the op depends on.
+    /// A higher priority is sent earlier, but never before the ops that the op depends on.
     pub priority: i32,
-    /// Priorities of single operations, in place of `priority`.
+    /// Priorities of single kinds of op, which replace `priority`.
     pub priorities: Priorities,
     /// Fields that point to other records.
     pub references: Vec<Reference>,
-    /// How conflicts are settled unless the field has a policy of its own.
+    /// How conflicts are resolved, unless the field has its own policy.
     pub policy: Policy,
     /// Policies of single fields.
     pub field_policies: BTreeMap<String, Policy>,
-    /// Settles conflicts in place of `policy`.
+    /// Resolves conflicts instead of `policy`.
     pub function: Option<ConflictFunction>,
-    /// Settle conflicts of single fields, in place of all else.
+    /// Resolve conflicts of single fields, instead of everything else.
     pub field_functions: BTreeMap<String, ConflictFunction>,
-    /// Whether fields are settled one by one.
+    /// Whether fields are resolved one by one.
     pub granularity: Granularity,
-    /// How long an op stays on the device, so that it can be undone before it leaves. The default is zero: it may leave at once.
+    /// How long an op waits for an undo before it may leave. The default is zero: it does not wait.
     pub undo_window: Duration,
-    /// Which network an op may leave by.
+    /// The networks over which an op may leave.
     pub network: NetworkClass,
     /// Whether records of this type never leave the device.
     pub local_only: bool,
-    /// Fields by whose value records can be listed.
+    /// Fields by whose values records can be listed.
     pub indexes: Vec<String>,
-    /// What turns the fields of ops that were made under a schema version into those of the next, by the version that they
-    /// start from.
+    /// Functions that convert the fields of ops from one schema version to the next, by the version
+    /// that they start from.
     pub upcasters: BTreeMap<u32, Upcaster>,
-    /// Looks at a change before it is sent; what it refuses is held for the user.
+    /// Checks a change before it is sent. A change that it refuses is held for the user.
     pub validator: Option<Validator>,
 }
 
@@ -155,7 +156,7 @@ impl Default for EntityRules {
 }
 
 impl EntityRules {
-    /// Returns the priority of what is done to a record.
+    /// Returns the priority of a kind of op.
     pub fn priority_of(&self, kind: OpKind) -> i32 {
         let own = match kind {
             OpKind::Create => self.priorities.create,
@@ -173,13 +174,14 @@ impl EntityRules {
         self.field_policies.get(field).copied().unwrap_or(self.policy)
     }
 
-    /// Returns the app's function for a field: its own, or the entity type's unless the field has a policy of its own.
+    /// Returns the app's function for a field. The field's own function comes first. The type's
+    /// function applies only if the field has no policy of its own.
     pub fn function_of(&self, field: &str) -> Option<&ConflictFunction> {
         let of_all = self.function.as_ref().filter(|_| !self.field_policies.contains_key(field));
         self.field_functions.get(field).or(of_all)
     }
 
-    /// Declares what turns ops of one schema version into those of the next.
+    /// Declares the conversion of ops from one schema version to the next.
     #[must_use]
     pub fn upcast_from(
         mut self,
@@ -190,8 +192,8 @@ impl EntityRules {
         self
     }
 
-    /// Declares what looks at a change before it is sent. What it returns as an error is shown to people, and must not hold
-    /// values of fields.
+    /// Declares a check of changes before they are sent. People read the text of its error, so the
+    /// text must not hold values of fields.
     #[must_use]
     pub fn validate(
         mut self,
@@ -201,7 +203,7 @@ impl EntityRules {
         self
     }
 
-    /// Returns whether changes are looked at before they are sent.
+    /// Returns whether changes are checked before they are sent.
     pub const fn is_inspected(&self) -> bool {
         self.validator.is_some() || !self.references.is_empty()
     }
@@ -212,7 +214,8 @@ impl EntityRules {
             && (from..self.schema_version).all(|step| self.upcasters.contains_key(&step))
     }
 
-    /// Turns fields of an op of an earlier schema version into those of the declared one; `None` if an upcaster is missing.
+    /// Converts the fields of an op from an earlier schema version to the declared one; `None` if
+    /// an upcaster is missing.
     pub fn upcast(&self, from: u32, kind: OpKind, fields: Fields) -> Option<Fields> {
         if from > self.schema_version {
             return None;
@@ -231,17 +234,18 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Knows only what will be declared; records of other types are kept aside.
+    /// Makes a schema that knows only declared types. Records of other types are kept aside.
     pub fn closed() -> Self {
         Self::default()
     }
 
-    /// Takes every entity type, with these rules unless it is declared.
+    /// Makes a schema that accepts every entity type. A type that is not declared has the rules
+    /// `others`.
     pub fn open(others: EntityRules) -> Self {
         Self { entities: BTreeMap::new(), others: Some(others) }
     }
 
-    /// Declares an entity type, in place of what was declared for it before.
+    /// Declares an entity type, and replaces an earlier declaration of it.
     #[must_use]
     pub fn declare(mut self, entity: EntityType, rules: EntityRules) -> Self {
         self.entities.insert(entity, rules);
@@ -258,12 +262,13 @@ impl Schema {
         self.entities.get(entity)
     }
 
-    /// Returns whether changes of any entity type are looked at before they are sent.
+    /// Returns whether any entity type has changes checked before they are sent.
     pub fn inspects(&self) -> bool {
         self.entities.values().chain(self.others.as_ref()).any(EntityRules::is_inspected)
     }
 
-    /// Returns whether all entity types and operations have the same priority, so that age alone orders what is sent.
+    /// Returns whether all entity types and kinds of op have the same priority, so that only age
+    /// orders what is sent.
     pub fn has_one_priority(&self) -> bool {
         let kinds = [OpKind::Create, OpKind::Update, OpKind::Delete];
         let rules = self.entities.values().chain(self.others.as_ref());

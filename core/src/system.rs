@@ -1,5 +1,5 @@
-//! The operating system's clock and randomness, for a device and a server alike. Whoever uses them hands them on as arguments, and
-//! both can be replaced.
+//! The operating system's clock and randomness, for a device and a server alike. Callers pass them
+//! on as arguments, so both can be replaced.
 
 use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,8 +14,8 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Starts to count monotonic time.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
+    /// Starts the monotonic clock.
+    #[expect(clippy::disallowed_methods, reason = "everything else receives this clock as an argument")]
     pub fn new() -> Self {
         Self { started: Instant::now() }
     }
@@ -28,7 +28,7 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
+    #[expect(clippy::disallowed_methods, reason = "everything else receives this clock as an argument")]
     fn now(&self) -> Now {
         let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
@@ -45,7 +45,7 @@ impl Clock for SystemClock {
 /// Seeds randomness from the operating system.
 ///
 /// # Errors
-/// What the operating system says if it has none to give.
+/// The error of the operating system if it has no randomness.
 pub fn randomness() -> io::Result<SeededRandomness> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(io::Error::other)?;

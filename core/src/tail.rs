@@ -1,11 +1,12 @@
-//! The tail in memory: every op without a terminal outcome, in order, with what planning needs to know of it.
+//! The tail in memory: all ops that have not ended, in order, with the facts that planning needs.
 //!
 //! Invariants:
-//! 1. An op is here from the commit that appended it to the commit that ended it, and never twice.
-//! 2. An op is in at most one unit, and a record is in at most one unit.
-//! 3. It is a pure fold: built anew from the log it is the same.
+//! 1. The tail holds an op from the commit that appended it to the commit that ended it, and never
+//!    twice.
+//! 2. Each op and each record is in at most one unit.
+//! 3. The tail is a pure fold: built again from the log it is the same.
 //!
-//! What it is not: a store. It is rebuilt when a book is opened.
+//! What it is not: a store. It is built again each time a book is opened.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,52 +25,52 @@ pub struct Tail {
     records: HashMap<RecordKey, Places>,
     places: HashMap<OpId, OpPlace>,
     dead: BTreeSet<OpPlace>,
-    /// The ops that are parked by themselves, each with the code.
+    /// The ops that are parked alone, each with its code.
     parked: HashMap<OpId, String>,
-    /// How many ops are parked by themselves, by code.
+    /// The number of ops that are parked alone, by code.
     parked_by_code: BTreeMap<String, u64>,
     units: BTreeMap<UnitId, TailUnit>,
     unit_of: HashMap<OpPlace, UnitId>,
     referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
     leavers: HashMap<RecordKey, BTreeSet<OpPlace>>,
-    /// How many ops each actor has, by entity type.
+    /// The number of ops of each actor, by entity type.
     actors: BTreeMap<Actor, BTreeMap<EntityType, u64>>,
     latest_stamp: Hlc,
-    /// The last entry that it follows.
+    /// The last entry that the tail follows.
     followed: Seq,
 }
 
-/// A unit without a final answer, as far as planning needs it.
+/// A unit without a final answer, with the facts that planning needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailUnit {
     /// The entry that planned it.
     pub planned: Seq,
-    /// Which of that entry's units it is.
+    /// The unit's number in that entry.
     pub number: u32,
-    /// Whose credentials it may be sent with.
+    /// The actor whose credentials send it.
     pub actor: Actor,
     /// Its ops.
     pub ops: Vec<OpPlace>,
     /// Its records.
     pub records: Vec<RecordKey>,
-    /// How many classified transient answers it has had.
+    /// The number of answers of the class *transient*.
     pub tries: u32,
     /// The code of the last of them.
     pub code: String,
-    /// Not to be sent again before this.
+    /// The unit must not be sent again before this time.
     pub retry_at: Option<WallTime>,
-    /// That a request with it did not get through, while one without units did.
+    /// The suspicion that the unit does not get through.
     pub suspicion: Option<Suspicion>,
 }
 
 impl TailUnit {
-    /// Returns what is known of it if it alone is what does not get through.
+    /// Returns the suspicion if it is against this unit alone.
     pub fn isolated(&self) -> Option<&Suspicion> {
         self.suspicion.as_ref().filter(|suspicion| suspicion.retry_at.is_some())
     }
 }
 
-/// The places of a record's ops, in order: nearly always one, which takes no memory of its own.
+/// The places of a record's ops, in order. Nearly always there is one, which needs no allocation.
 #[derive(Debug, Clone)]
 struct Places {
     first: OpPlace,
@@ -87,7 +88,7 @@ impl Places {
         }
     }
 
-    /// Takes a place out, and returns whether it was the only one.
+    /// Removes a place, and returns whether it was the only one.
     fn remove(&mut self, place: OpPlace) -> bool {
         if place != self.first {
             self.more.retain(|known| *known != place);
@@ -102,7 +103,7 @@ impl Places {
 }
 
 impl Tail {
-    /// Takes in many ops at once, oldest first: for opening a book.
+    /// Makes a tail of many ops, oldest first, when a book is opened.
     pub fn of(rows: Vec<(OpPlace, TailRow)>) -> Self {
         let mut tail = Self {
             records: HashMap::with_capacity(rows.len()),
@@ -116,14 +117,14 @@ impl Tail {
         tail
     }
 
-    /// Takes in an op that was appended.
+    /// Adds an op that was appended.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
         self.forget_row(place);
         self.note(place, &row);
         self.ops.insert(place, row);
     }
 
-    /// Takes out what is kept beside the row of an op, if there is one.
+    /// Removes the facts that are kept beside the row of an op.
     fn forget_row(&mut self, place: OpPlace) {
         let Some(row) = self.ops.get(&place) else { return };
         let of_actor = self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity));
@@ -132,7 +133,7 @@ impl Tail {
         row.led_away.iter().for_each(|target| forget(&mut self.leavers, target, place));
     }
 
-    /// Takes out an op that ended.
+    /// Removes an op that ended.
     pub fn remove(&mut self, place: OpPlace) {
         self.forget_row(place);
         let Some(row) = self.ops.remove(&place) else { return };
@@ -152,7 +153,7 @@ impl Tail {
             Entry::Vacant(vacant) => drop(vacant.insert(Places { first: place, more: Vec::new() })),
         }
         self.places.insert(row.op, place);
-        // Nearly always there is one actor, who is looked up before a name is copied.
+        // Nearly always there is one actor. A look-up first avoids copying the name.
         match self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity)) {
             Some(ops) => *ops = ops.saturating_add(1),
             None => {
@@ -168,7 +169,7 @@ impl Tail {
         }
     }
 
-    /// Marks an op as dead-lettered, or no longer so.
+    /// Marks an op as a dead letter, or removes the mark.
     pub fn set_dead(&mut self, place: OpPlace, dead: bool) {
         if dead {
             self.dead.insert(place);
@@ -177,7 +178,7 @@ impl Tail {
         }
     }
 
-    /// Parks an op by itself, under a code, or lets it go on.
+    /// Parks one op under a code, or resumes it.
     pub fn set_parked(&mut self, op: OpId, code: Option<String>) {
         if let Some(code) = self.parked.remove(&op)
             && let Some(ops) = self.parked_by_code.get_mut(&code)
@@ -194,7 +195,7 @@ impl Tail {
         }
     }
 
-    /// Takes in a unit that was planned or tried.
+    /// Adds a unit that was planned, or updates one that was tried.
     pub fn put_unit(&mut self, id: UnitId, row: &UnitRow) {
         let ops: Vec<_> =
             row.changes.iter().flat_map(|change| change.ops.iter().map(|op| op.place)).collect();
@@ -216,7 +217,7 @@ impl Tail {
         self.units.insert(id, unit);
     }
 
-    /// Takes out a unit that was answered, or whose ops another one took over.
+    /// Removes a unit that was answered, or whose ops another unit absorbed.
     pub fn remove_unit(&mut self, id: UnitId) {
         let Some(unit) = self.units.remove(&id) else { return };
         for place in unit.ops {
@@ -247,7 +248,7 @@ impl Tail {
         self.ops.get(&place)
     }
 
-    /// Returns where an op stands.
+    /// Returns the place of an op.
     pub fn place_of(&self, op: &OpId) -> Option<OpPlace> {
         self.places.get(op).copied()
     }
@@ -264,13 +265,14 @@ impl Tail {
         places.filter_map(|place| Some((*place, self.ops.get(place)?)))
     }
 
-    /// Returns the ops made before a place that lead a reference to a record away, then those that refer to it, each oldest first.
+    /// Returns the ops before a place that remove a reference to a record, then those that refer to
+    /// it, each oldest first.
     pub fn referring_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
         let known = [self.leavers.get(key), self.referrers.get(key)];
         known.into_iter().flatten().flat_map(move |places| places.range(..place)).copied()
     }
 
-    /// Returns whether any op refers to a record, or leads a reference away.
+    /// Returns whether any op refers to a record, or removes a reference.
     pub fn has_references(&self) -> bool {
         !self.referrers.is_empty() || !self.leavers.is_empty()
     }
@@ -285,17 +287,17 @@ impl Tail {
         self.dead.contains(&place)
     }
 
-    /// Returns the code by which an op is parked by itself, if it is.
+    /// Returns the code under which an op is parked alone, if it is.
     pub fn park_of(&self, op: &OpId) -> Option<&str> {
         self.parked.get(op).map(String::as_str)
     }
 
-    /// Returns the ops that are parked by themselves, in no order.
+    /// Returns the ops that are parked alone, in no order.
     pub fn parked(&self) -> impl ExactSizeIterator<Item = (&OpId, &str)> {
         self.parked.iter().map(|(op, code)| (op, code.as_str()))
     }
 
-    /// Returns how many ops are parked by themselves, by code.
+    /// Returns the number of ops that are parked alone, by code.
     pub const fn parked_by_code(&self) -> &BTreeMap<String, u64> {
         &self.parked_by_code
     }
@@ -310,8 +312,8 @@ impl Tail {
         self.units.get(id)
     }
 
-    /// Returns all units in the order of their ids. Ids drawn in one millisecond are in no order that means anything:
-    /// [`Self::units_in_order`] has that of the plans.
+    /// Returns all units, ordered by id. The ids of one millisecond have no meaningful order:
+    /// [`Self::units_in_order`] has the order of the plans.
     pub fn units(&self) -> impl Iterator<Item = (&UnitId, &TailUnit)> {
         self.units.iter()
     }
@@ -327,23 +329,23 @@ impl Tail {
         in_order(ids.into_iter().filter_map(|id| Some((id, self.units.get(&id)?))).collect())
     }
 
-    /// Takes note that it is as the log up to an entry makes it.
+    /// Records that the tail follows the log up to an entry.
     pub const fn follow(&mut self, seq: Seq) {
         self.followed = seq;
     }
 
-    /// Returns the last entry that it follows.
+    /// Returns the last entry that the tail follows.
     pub const fn followed(&self) -> Seq {
         self.followed
     }
 
-    /// Returns a stamp that none of its ops was ever made after.
+    /// Returns a stamp that is not before the stamp of any of its ops.
     pub const fn latest_stamp(&self) -> Hlc {
         self.latest_stamp
     }
 
-    /// Returns the other actors who made ops, each with how many of those are of entity types that `leaves` names; dead letters
-    /// are counted in.
+    /// Returns the other actors with ops in the tail. For each it returns the number of ops whose
+    /// entity types pass `leaves`, dead letters included.
     pub fn others(&self, actor: &Actor, leaves: impl Fn(&EntityType) -> bool) -> Vec<(Actor, u64)> {
         let others = self.actors.iter().filter(|(other, _)| *other != actor);
         let counted = others.map(|(other, types)| {
@@ -353,12 +355,12 @@ impl Tail {
         counted.filter(|(_, ops)| *ops > 0).collect()
     }
 
-    /// Returns how many ops there are, dead letters included.
+    /// Returns the number of ops, dead letters included.
     pub fn len(&self) -> usize {
         self.ops.len()
     }
 
-    /// Returns whether everything has ended.
+    /// Returns whether all ops have ended.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }

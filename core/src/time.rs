@@ -1,7 +1,8 @@
-//! Time as data: the wall clock for people, the hybrid logical clock for order, the monotonic clock for waiting.
+//! Time as data: the wall clock for people, the hybrid logical clock for order, the monotonic clock
+//! for waits.
 //!
-//! There is no clock in this crate. Whoever calls a rule passes a [`Now`]; how stamps are drawn from it is
-//! [`crate::rules::clock`].
+//! There is no clock in this crate. The caller of a rule passes a [`Now`]. [`crate::rules::clock`]
+//! makes stamps of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Decode, Encode};
 use crate::limits;
 
-/// Milliseconds since 1970-01-01T00:00:00Z by some wall clock. For people and for rough bounds, never for order.
+/// Milliseconds since 1970-01-01T00:00:00Z by some wall clock. It is for people and for rough
+/// bounds, never for order.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
 )]
@@ -20,7 +22,7 @@ use crate::limits;
 pub struct WallTime(i64);
 
 impl WallTime {
-    /// Takes milliseconds since 1970 (UTC).
+    /// Makes a time of milliseconds since 1970 (UTC).
     pub const fn from_milliseconds(milliseconds: i64) -> Self {
         Self(milliseconds)
     }
@@ -35,7 +37,8 @@ impl WallTime {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Returns whether a server's clock can show this: a time from 1970 to [`limits::LATEST_MILLISECONDS`].
+    /// Returns whether a server's clock can show this: a time from 1970 to
+    /// [`limits::LATEST_MILLISECONDS`].
     pub const fn is_plausible(self) -> bool {
         0 <= self.0 && self.0 <= limits::LATEST_MILLISECONDS
     }
@@ -70,7 +73,7 @@ impl fmt::Display for WallTime {
 pub struct MonotonicTime(u64);
 
 impl MonotonicTime {
-    /// Takes milliseconds since the clock's own start.
+    /// Makes a reading of milliseconds since the clock's own start.
     pub const fn from_milliseconds(milliseconds: u64) -> Self {
         Self(milliseconds)
     }
@@ -89,13 +92,13 @@ impl MonotonicTime {
 /// One reading of both clocks, passed to every rule that needs time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// What the device believes the time of day to be. May jump either way by years.
+    /// The device's time of day. It may jump either way by years.
     pub wall: WallTime,
     /// A clock that only goes forward while the process lives.
     pub monotonic: MonotonicTime,
 }
 
-/// Where the front door reads time; a simulation supplies its own.
+/// The source of time. A simulation supplies its own.
 pub trait Clock: Send + Sync {
     /// Reads both clocks at once.
     fn now(&self) -> Now;
@@ -103,8 +106,8 @@ pub trait Clock: Send + Sync {
 
 /// A hybrid logical clock stamp: 48 bits of milliseconds since 1970, then 16 bits of counter.
 ///
-/// Stamps of one device grow strictly; between devices a stamp that was seen is always below the next one made.
-/// Source: Kulkarni et al., "Logical Physical Clocks", 2014.
+/// The stamps of one device always grow. Between devices, a new stamp is above every stamp that its
+/// device knows. Source: Kulkarni et al., "Logical Physical Clocks", 2014.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
 )]
@@ -115,18 +118,19 @@ impl Hlc {
     /// The stamp before every other.
     pub const ZERO: Self = Self(0);
 
-    /// Builds the first stamp of a millisecond. A time before 1970 or after [`limits::LATEST_MILLISECONDS`] counts as that bound:
-    /// a clock that shows the end of days must not use up the stamps.
+    /// Builds the first stamp of a millisecond. A time before 1970 or after
+    /// [`limits::LATEST_MILLISECONDS`] counts as that bound, so that a wrong clock cannot use up
+    /// the stamps.
     pub fn at(wall: WallTime) -> Self {
         Self(u64::try_from(wall.milliseconds().min(limits::LATEST_MILLISECONDS)).unwrap_or(0) << 16)
     }
 
-    /// Returns whether any clock can have shown this: whether it is at most [`limits::LATEST_MILLISECONDS`].
+    /// Returns whether a clock can show this time: it is at most [`limits::LATEST_MILLISECONDS`].
     pub fn is_plausible(self) -> bool {
         self.wall().milliseconds() <= limits::LATEST_MILLISECONDS
     }
 
-    /// Takes the packed form.
+    /// Makes a stamp of its packed form.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
@@ -146,7 +150,8 @@ impl Hlc {
         self.0 & 0xffff
     }
 
-    /// Returns the next stamp: the counter runs over into the milliseconds, so that it never goes back.
+    /// Returns the next stamp. The counter overflows into the milliseconds, so the stamp never goes
+    /// back.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))

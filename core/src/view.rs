@@ -1,4 +1,4 @@
-//! What the rules need to read of a book. Whoever keeps one implements it, and needs no rule for that.
+//! What the rules read of a book. The keeper of a book implements this trait, which needs no rule.
 
 use crate::entry::FieldsSource;
 use crate::fields::{FieldsJson, InvalidFields};
@@ -10,7 +10,7 @@ use crate::rows::{RecordRow, UnitRow};
 
 /// What rules may read of a book.
 pub trait View {
-    /// What goes wrong when the book cannot be read.
+    /// The error of a book that cannot be read.
     type Error: From<InvalidFields>;
 
     /// Returns a record's row, or `None` if nothing is known of the record.
@@ -21,8 +21,9 @@ pub trait View {
         Ok(self.record(key)?.and_then(|row| row.version()))
     }
 
-    /// Returns whether a record may have a tail, or may be one that a former server had: whether a change of it needs to
-    /// be judged at all. Never wrongly says no; a view that cannot tell without reading the row says yes.
+    /// Returns false only if a change of the record certainly needs no rebase: the record has no
+    /// tail, and no former server had it. A view that would have to read the row to find out
+    /// returns true.
     fn may_need_judging(&mut self, _: &RecordKey) -> Result<bool, Self::Error> {
         Ok(true)
     }
@@ -33,7 +34,7 @@ pub trait View {
     /// Returns the unit without a final answer that holds this op.
     fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, Self::Error>;
 
-    /// Returns what an op of the log does.
+    /// Returns the content of an op of the log.
     fn op(&mut self, place: OpPlace) -> Result<OpContent, Self::Error>;
 
     /// Returns frozen fields; `None` for a change without fields or with erased ones.

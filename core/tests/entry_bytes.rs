@@ -1,4 +1,5 @@
-//! Whatever bytes a file or a stream holds where an entry should be, reading them ends in an entry or an error.
+//! Whatever bytes a file or a stream holds in place of an entry, reading them returns an entry or
+//! an error.
 
 #![expect(clippy::expect_used, reason = "clippy.toml frees test functions only; these are their helpers")]
 
@@ -59,7 +60,7 @@ fn apply(bytes: &mut Vec<u8>, damage: Damage) {
     }
 }
 
-/// Reads the bytes both ways; what reads as an entry is exactly one frame.
+/// Reads the bytes in both ways. Bytes that read as an entry are exactly one frame.
 fn read(bytes: &[u8]) {
     let frame = Frame::parse(bytes);
     if let Ok(entry) = Entry::decode(bytes) {

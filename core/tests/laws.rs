@@ -1,16 +1,18 @@
-//! The laws of the rules, over tails that nobody would think of. `PROPTEST_CASES` says how many: `.ci/run laws` asks for
-//! 10,000 of each.
+//! The laws of the rules, over random tails. `PROPTEST_CASES` sets their number: `.ci/run laws`
+//! runs 10,000 of each.
 //!
-//! 1. Applying what ops come to equals applying the ops: what is frozen makes of the confirmed record what the ops make of it.
-//! 2. Ops never go as one across a barrier: an op under way, a transaction's edge, another actor, another schema version, an
-//!    open undo window.
-//! 3. Every op of a plan is named by it once, and what was frozen is found again with the same digest.
+//! 1. Applying a frozen change to the confirmed record gives the same record as applying its ops.
+//! 2. Ops never join across a barrier: an unanswered op, the edge of a transaction, another actor,
+//!    another schema version, an open undo window.
+//! 3. A plan names each of its ops once, and a frozen unit is found again with the same digest.
 //! 4. A plan overtakes neither a dependency nor the record's own order, whatever the priorities.
 //! 5. Every op of the tail is in a unit, in a group, or held.
-//! 6. A request as a whole, what is sent again and what is new, takes no deletion past what was made before it and refers to
-//!    its record, and sends again in the order in which it was planned.
-//! 7. Joining writes is associative, commutative and idempotent. What is stored of registers reads as the same registers.
-//! 8. The queue of what is ready plans what a plan of everything would, whatever happened since it was looked at.
+//! 6. No request sends a deletion before an earlier op that refers to its record, whether units are
+//!    new or sent again. Units that are sent again keep the order of their plans.
+//! 7. Joining writes is associative, commutative and idempotent. Stored registers read as the same
+//!    registers.
+//! 8. The queue of ready records gives the same plan as a plan of everything, whatever has happened
+//!    since the last plan.
 //!
 //! The laws of policies and of rebase are beside these (`rules/rebase`).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
@@ -51,7 +53,7 @@ const WINDOW: Duration = Duration::from_millis(5_000);
 const KINDS: [OpKind; 4] = [OpKind::Create, OpKind::Update, OpKind::Delete, OpKind::Replace];
 const RECORDS: usize = 4;
 
-/// A unit of a request: its records with their ops, and the first op of what is sent again.
+/// A unit of a request: its records with their ops, and the first op if the unit is sent again.
 type Sent = (Vec<(RecordKey, Vec<OpPlace>)>, Option<OpPlace>);
 
 /// The units of a request, in order.
@@ -66,7 +68,7 @@ fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
     again.chain(plan.groups.iter().map(|group| (group.records.clone(), None))).collect()
 }
 
-/// Worked out a second time: what ops of one record come to.
+/// Computes the result of the ops of one record a second time.
 fn comes_to(kinds: &[OpKind]) -> OpKind {
     match (kinds.first(), kinds.last()) {
         (_, Some(OpKind::Delete)) => OpKind::Delete,
@@ -75,7 +77,7 @@ fn comes_to(kinds: &[OpKind]) -> OpKind {
     }
 }
 
-/// Fails if a deletion stands in a request before something that was made earlier and refers to its record.
+/// Fails if a deletion is in a request before an earlier op that refers to its record.
 fn takes_no_deletion_too_early(book: &Book, plan: &Plan) -> Result<(), TestCaseError> {
     let mut gone: BTreeSet<OpPlace> = BTreeSet::new();
     for (records, again_from) in request(book, plan) {
@@ -288,7 +290,7 @@ proptest! {
     }
 }
 
-/// What the server makes of its row by a change: its stamp, the fields that have another, and its floor.
+/// The server's row after a change: its stamp, the fields with another stamp, and its floor.
 fn made_at_server(
     row: Option<&Confirmed>,
     change: &UnitChange,
@@ -311,7 +313,7 @@ fn made_at_server(
     (after != before).then(|| (after.stamp, after.older(), floor))
 }
 
-/// What there is to read of a record, each field with its stamp.
+/// The readable content of a record, each field with its stamp.
 fn shown(record: &Registers) -> Option<Vec<(String, Value, EditStamp)>> {
     let read = |(name, value): (&str, &Value)| (name.to_owned(), value.clone(), record.stamp_of(name));
     record.image().map(|image| image.iter().map(read).collect())

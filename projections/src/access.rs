@@ -1,7 +1,7 @@
 //! Typed access to the tables, on disk or in memory. Folding is written once, over [`Tables`].
 //!
-//! Record rows are held in memory while a transaction lasts, and written by [`DiskTables::flush`] at its end: each once, however
-//! often it changed, in the order of their keys.
+//! A transaction keeps changed record rows in memory. [`DiskTables::flush`] writes them at its end:
+//! each once, however often it changed, in the order of their keys.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,9 +25,10 @@ use crate::sorted::{BytesTable, SortedRow, write_sorted};
 use crate::sum;
 use crate::tables::{self, Which};
 
-/// The tables that [`crate::apply`] reads and writes. `None` as a row takes it away.
+/// The tables that [`crate::apply`] reads and writes. `None` in place of a row removes it.
 ///
-/// `take_record` moves a row out for a change; whoever took it puts it back, or gives the whole transaction up.
+/// `take_record` moves a row out for a change. The caller puts it back, or rolls the whole
+/// transaction back.
 #[expect(missing_docs, reason = "each pair reads and writes one table, described in `tables`")]
 pub trait Tables {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
@@ -35,10 +36,10 @@ pub trait Tables {
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
     fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError>;
     fn put_unit(&mut self, id: &UnitId, row: Option<UnitRow>) -> Result<(), StoreError>;
-    /// Returns every unit that is under way, in the order of ids.
+    /// Returns all unanswered units, in the order of ids.
     fn units(&mut self) -> Result<Vec<(UnitId, UnitRow)>, StoreError>;
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError>;
-    /// Notes what a person chose in the open conflicts of an op.
+    /// Records a person's choice in the open conflicts of an op.
     fn close_conflicts(
         &mut self,
         key: &RecordKey,
@@ -53,8 +54,8 @@ pub trait Tables {
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
     fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
     fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
-    /// Forgets every cursor and what is kept aside, and gives every confirmed record the version 0, below any that a server
-    /// sends.
+    /// Removes all cursors and all records that are kept aside. Gives every confirmed record the
+    /// version 0, below any version of a server.
     fn await_confirmation(&mut self) -> Result<(), StoreError>;
     /// Returns the live records that still have it.
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError>;
@@ -62,27 +63,29 @@ pub trait Tables {
     fn put_state(&mut self, row: StateRow) -> Result<(), StoreError>;
 }
 
-/// The tables of a write transaction, each opened when it is first needed: an append of the app opens records only.
+/// The tables of a write transaction, each opened when it is first needed: an append of the app
+/// opens records only.
 ///
-/// Records that were changed are on the way to the disk only after [`Self::flush`].
+/// Changed records are written only by [`Self::flush`].
 pub struct DiskTables<'t> {
     transaction: &'t WriteTransaction,
     open: BTreeMap<Which, BytesTable<'t>>,
     state: Option<StateRow>,
-    /// In the order in which they were first asked for, which for a page of the server is close to that of their keys.
+    /// The records in the order of their first use, which for a page of the server is close to the
+    /// order of their keys.
     records: Vec<HeldRecord>,
-    /// Where each of them is.
+    /// The index of each record in that list.
     places: HashMap<RecordKey, usize>,
     absent: Absent,
 }
 
-/// How many records of the whole table are in memory at a time where all of them are gone through.
+/// The number of records in memory at a time while the whole table is read.
 const ROWS_AT_ONCE: usize = 1_000;
 
 /// A record's row as this transaction has it.
 struct HeldRecord {
     key: RecordKey,
-    /// The key as it is stored.
+    /// The stored key.
     bytes: Vec<u8>,
     row: Option<RecordRow>,
     is_stored: bool,
@@ -95,7 +98,7 @@ impl<'t> DiskTables<'t> {
         Self::of(transaction, None)
     }
 
-    /// Works within this transaction, whose state row is known.
+    /// Makes the tables of this transaction, whose state row is known.
     pub fn with_state(transaction: &'t WriteTransaction, state: StateRow) -> Self {
         Self::of(transaction, Some(state))
     }
@@ -116,7 +119,7 @@ impl<'t> DiskTables<'t> {
         self.state.as_ref()
     }
 
-    /// Stores the key by which a server knows this device again.
+    /// Stores the key by which a server recognises this device.
     ///
     /// # Errors
     /// [`StoreError`] if the table cannot be written.
@@ -128,7 +131,7 @@ impl<'t> DiskTables<'t> {
         Ok(())
     }
 
-    /// Makes room for so many records.
+    /// Reserves memory for this many records.
     pub fn reserve(&mut self, records: usize) {
         self.records.reserve(records);
         self.places.reserve(records);
@@ -172,8 +175,8 @@ impl<'t> DiskTables<'t> {
         Ok(row)
     }
 
-    /// Writes the records that were changed, and their places in the declared indexes. Done once, before the commit. Returns
-    /// what changed for the app, if somebody `follows`.
+    /// Writes the changed records and their places in the declared indexes. It is called once,
+    /// before the commit. Returns the changes for the app if `follows` is true.
     ///
     /// # Errors
     /// [`StoreError`] if a table cannot be written.
@@ -203,7 +206,7 @@ impl<'t> DiskTables<'t> {
         Ok(effects)
     }
 
-    /// Returns a record's row as it was before this transaction.
+    /// Returns a record's row from before this transaction.
     fn stored(&mut self, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
         if held.is_stored { self.get(Which::Records, &held.bytes) } else { Ok(None) }
     }
@@ -236,8 +239,8 @@ impl<'t> DiskTables<'t> {
         }
     }
 
-    /// Returns the next records of the table with their keys, in the order of keys, after one; at most [`ROWS_AT_ONCE`]. What
-    /// this transaction holds of them is not in it.
+    /// Returns the next records of the table after a key, in the order of keys, at most
+    /// [`ROWS_AT_ONCE`]. Changes of this transaction are not included.
     fn stored_after(&mut self, after: &[u8]) -> Result<Vec<(Vec<u8>, RecordRow)>, StoreError> {
         let after = (Bound::Excluded(after), Bound::Unbounded);
         let rows = self.which(Which::Records)?.range::<&[u8]>(after);
@@ -404,7 +407,8 @@ impl Tables for DiskTables<'_> {
         let during = StoreError::during::<redb::StorageError>;
         self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
         self.which(Which::Aside)?.retain(|_, _| false).map_err(during("forgetting what is aside"))?;
-        // All of the book, of which only a part is in memory at a time. It is one commit, so there is no half of it.
+        // This changes the whole book, with only a part of it in memory at a time. It is one
+        // commit, so it happens whole or not at all.
         let mut after = Vec::new();
         loop {
             let mut rows = self.stored_after(&after)?;
@@ -436,7 +440,7 @@ impl Tables for DiskTables<'_> {
                 })?);
             }
         }
-        // What this transaction has changed stands above the table.
+        // Changes of this transaction override the table.
         waiting.retain(|key| !self.places.contains_key(key));
         let held = self.records.iter().filter(|held| held.row.as_ref().is_some_and(awaits_confirmation));
         waiting.extend(held.map(|held| held.key.clone()));
@@ -468,12 +472,12 @@ pub(crate) fn decode<T: Stored>(stored: &[u8]) -> Result<T, StoreError> {
     codec::decode(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
-/// Reads what an app reads of a stored record that fits its sum, where it lies.
+/// Decodes what an app reads of a stored record, in place, after checking its sum.
 pub(crate) fn view(stored: &[u8]) -> Result<RecordView<'_>, StoreError> {
     RecordView::read(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
-/// Returns what is stored for a row.
+/// Returns the stored form of a row.
 pub(crate) fn encode<T: Stored>(row: &T) -> Result<Vec<u8>, StoreError> {
     let row = codec::encode(row);
     row.map(sum::put).map_err(|fault| StoreError::corrupt("a row is too large to be stored", None, fault))
@@ -525,14 +529,14 @@ mod tests {
         database
     }
 
-    /// All rows of the book were held in memory, and all of them were changed, to accept a server.
+    /// Accepting a server held all rows of the book in memory and changed all of them.
     #[test]
     fn a_book_of_any_size_awaits_confirmation_without_being_held() {
         for records in [2_500, 25_000] {
             let database = database(records);
             let transaction = database.begin_write().unwrap();
             let mut tables = DiskTables::new(&transaction);
-            // One is held unchanged, one is changed and one is new in this transaction.
+            // One record is read, one is changed, and one is new in this transaction.
             assert!(tables.record(&key(3)).unwrap().is_some());
             tables.put_record(&key(4), Some(confirmed(9))).unwrap();
             tables.put_record(&key(records), Some(confirmed(9))).unwrap();
@@ -540,7 +544,7 @@ mod tests {
             assert_eq!(tables.records.len(), 3);
             let waiting: Vec<_> = (0..=records).map(key).collect();
             assert_eq!(tables.unconfirmed().unwrap(), waiting);
-            // What is confirmed by now waits no longer, and neither does what is gone.
+            // A record that is confirmed by now waits no longer, and neither does a removed one.
             tables.put_record(&key(4), Some(confirmed(2))).unwrap();
             tables.put_record(&key(5), None).unwrap();
             assert_eq!(tables.unconfirmed().unwrap().len(), records - 1);

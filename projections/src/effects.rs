@@ -1,20 +1,20 @@
-//! What a fold changed, for those who follow: the tail in memory and the watchers.
+//! The changes of a fold, for its followers: the tail in memory and the watchers.
 
 use fieldbook_core::rows::{TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{FieldsJson, OpId, OpPlace, RecordKey, UnitId};
 
-/// What one or more entries changed.
+/// The changes of one or more entries.
 #[derive(Debug, Clone, Default)]
 pub struct Effects {
-    /// What happened to the tail, in order.
+    /// The changes of the tail, in order.
     pub tail: Vec<TailEffect>,
     /// The records whose row or status changed.
     pub records: Vec<RecordKey>,
 }
 
 impl Effects {
-    /// Makes room for what so many ops change.
+    /// Reserves memory for the changes of this many ops.
     pub fn reserve(&mut self, ops: usize) {
         self.tail.reserve(ops);
         self.records.reserve(ops);
@@ -26,24 +26,24 @@ impl Effects {
 pub struct RecordEffect {
     /// The record.
     pub key: RecordKey,
-    /// What the app read before the commit; `None` for no such record.
+    /// The fields that the app read before the commit; `None` for no such record.
     pub before: Option<FieldsJson>,
-    /// What the app reads after it.
+    /// The fields that the app reads after it.
     pub after: Option<FieldsJson>,
 }
 
-/// One thing that happened to the tail.
+/// One change of the tail.
 #[derive(Debug, Clone)]
 pub enum TailEffect {
     /// An op was appended.
     Insert(OpPlace, TailRow),
-    /// What is known of an op is something else now.
+    /// The row of an op changed.
     Replace(OpPlace, TailRow),
     /// An op ended.
     Remove(OpPlace),
-    /// An op became a dead letter, or is one no longer.
+    /// An op became a dead letter, or is no longer one.
     Dead(OpPlace, bool),
-    /// An op was parked by itself, under this code, or goes on.
+    /// An op was parked alone under this code, or its park ended.
     Parked(OpId, Option<String>),
     /// A unit was planned or tried.
     Unit(UnitId, UnitRow),

@@ -1,11 +1,13 @@
-//! Looking at every row of every table of a book, to tell which do not read: for `verify`.
+//! Checks every row of every table of a book and reports the rows that cannot be read, for
+//! `verify`.
 //!
 //! Invariants:
 //! 1. Every row of every table is read: its key, its value, and the fields within it.
-//! 2. A row that names an entry behind the end of the log is told of: the log was longer when the row was written.
-//! 3. What does not read is told, not returned: the next table is looked at all the same.
+//! 2. A row that names an entry after the end of the log is reported: the log was longer when the
+//!    row was written.
+//! 3. Faults are reported, not returned as an error: the next table is checked all the same.
 //!
-//! What it is not: a comparison with what the log folds to, which `rebuild` is for.
+//! What it does not do: compare the tables with a fold of the log. `rebuild` is for that.
 
 use std::fmt;
 
@@ -26,17 +28,17 @@ use crate::tables::{self, Which};
 #[derive(Debug, thiserror::Error)]
 #[error("the table of {table}: {what}")]
 pub struct TableFault {
-    /// What the table is called.
+    /// The name of the table.
     pub table: String,
-    /// What is wrong with it.
+    /// The fault.
     pub what: TableFaultKind,
 }
 
-/// What is wrong with a table.
+/// The fault of a table.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TableFaultKind {
-    /// It, or what is left of it, could not be read.
+    /// The table, or the rest of it, could not be read.
     Unreadable {
         /// How many rows were read before.
         rows: u64,
@@ -50,7 +52,7 @@ pub enum TableFaultKind {
     BehindTheLog {
         /// The entry.
         named: Seq,
-        /// The last one that there is.
+        /// The last entry of the log.
         last: Seq,
     },
 }
@@ -70,10 +72,11 @@ impl fmt::Display for TableFaultKind {
 }
 
 impl TableDump {
-    /// Returns the table without what depends on what the app declares: indexes, and what ops refer to.
+    /// Returns the table without the parts that depend on the app's declarations: indexes, and the
+    /// references of ops.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn without_declared(mut self) -> Result<Self, StoreError> {
         if self.name == Which::Indexes.name() {
             self.rows.clear();
@@ -87,8 +90,8 @@ impl TableDump {
     }
 }
 
-/// Looks at every row of every table. `begin` opens the book anew: after a table that could not be read nothing else must be
-/// read from where it was opened. `last` is the last entry of the log.
+/// Checks every row of every table. `begin` opens the book again: after a table that could not be
+/// read, its transaction must not be used any more. `last` is the last entry of the log.
 ///
 /// # Errors
 /// Those of `begin`.
@@ -98,7 +101,7 @@ pub fn examine_tables(
     mut on_fault: impl FnMut(TableFault),
 ) -> Result<(), StoreError> {
     let mut transaction = begin()?;
-    // Rows of an older format are folded anew by whoever opens the book, so they need not read.
+    // The next opening folds rows of an older format again, so they need not be readable.
     let mut is_present = true;
     let others: Vec<String> = guarded(|| app_tables(&transaction)).unwrap_or_default();
     let folded =
@@ -126,7 +129,7 @@ pub fn examine_tables(
     Ok(())
 }
 
-/// What was seen of a table.
+/// The findings in a table.
 #[derive(Default)]
 struct Looked {
     last: Seq,
@@ -177,7 +180,8 @@ fn app_tables(transaction: &ReadTransaction) -> Result<Vec<String>, StoreError> 
     Ok(names.filter(|name| name.starts_with("app-") || name.starts_with("projections-")).collect())
 }
 
-/// An app's own projection: its rows are its own business, but they have to be there.
+/// Checks an app's own projection: its pages have to be readable, but its rows have a meaning for
+/// the app only.
 fn look_at_app_table(
     transaction: &ReadTransaction,
     name: &str,
@@ -191,7 +195,7 @@ fn look_at_app_table(
     Ok(())
 }
 
-/// Reads a row; `None` if it does not read.
+/// Reads a row; `None` if it cannot be read.
 fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> Option<()> {
     match which {
         Which::Records => {

@@ -5,16 +5,17 @@ use redb::ReadableTable;
 
 use crate::sorted::BytesTable;
 
-/// Where the table of records has none: new records come in runs, and one look at the keys on both sides of the first of
-/// them spares looking for each of the others. Holds as long as the table is not written.
+/// A gap in the keys of the table of records. New records come in runs, so one look at the two keys
+/// around the first of them shows that the others are new too. It is valid as long as the table is
+/// not written.
 #[derive(Default)]
 pub(crate) struct Absent {
     pub(crate) gap: Option<Gap>,
-    /// Whether the last record that was looked for was not there.
+    /// Whether the last record that was looked for did not exist.
     pub(crate) missed: bool,
 }
 
-/// The stored keys on both sides of some that are not; none at an end of the table.
+/// The stored keys before and after a gap; none at an end of the table.
 pub(crate) struct Gap {
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
@@ -29,7 +30,7 @@ impl Absent {
     }
 }
 
-/// Returns the gap in which a key lies that the table does not have.
+/// Returns the gap around a key that the table does not have.
 pub(crate) fn gap_around(table: &BytesTable<'_>, key: &[u8]) -> Result<Gap, StoreError> {
     let during = StoreError::during::<redb::StorageError>;
     let before = table.range(..key).map_err(during("reading rows"))?.next_back();

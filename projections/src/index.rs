@@ -1,7 +1,7 @@
 //! Declared indexes: records by the value of a field.
 //!
-//! Values are laid out so that the order of bytes is the order of values: false, true, numbers, text. Lists, objects and
-//! absent fields are not indexed. Text is compared by its UTF-8 bytes.
+//! The order of the stored bytes is the order of the values: false, true, numbers, text. Lists,
+//! objects and absent fields are not indexed. Text is compared by its UTF-8 bytes.
 
 use std::ops::Bound;
 
@@ -39,7 +39,7 @@ pub(crate) fn follow(
     Ok(())
 }
 
-/// Returns the keys under which a record stands in its indexes.
+/// Returns the keys of a record in its indexes.
 pub(crate) fn keys(
     indexes: &[String],
     key: &RecordKey,
@@ -58,7 +58,7 @@ pub(crate) fn keys(
     Ok(keys.collect())
 }
 
-/// A part of one index, in the bytes of its keys.
+/// A part of one index, as a range of its key bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexRange {
     pub(crate) from: Vec<u8>,
@@ -66,7 +66,8 @@ pub struct IndexRange {
 }
 
 impl IndexRange {
-    /// Covers the values between two bounds. A bound that is not an indexed kind of value counts as absent.
+    /// Covers the values between two bounds. A bound that is not an indexed kind of value counts as
+    /// absent.
     pub fn values(entity: &EntityType, field: &str, range: (Bound<&Value>, Bound<&Value>)) -> Self {
         let whole = prefix(entity, field);
         let at = |value: &Value| ordered(value).map(|value| [whole.as_slice(), &value].concat());
@@ -93,7 +94,7 @@ impl IndexRange {
     }
 }
 
-/// Returns what all keys of one index begin with.
+/// Returns the prefix of all keys of one index.
 pub(crate) fn prefix(entity: &EntityType, field: &str) -> Vec<u8> {
     let mut bytes = entity.as_str().as_bytes().to_vec();
     bytes.push(0);
@@ -102,13 +103,14 @@ pub(crate) fn prefix(entity: &EntityType, field: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns the bytes by whose order values are ordered; `None` for values that are not indexed.
+/// Returns bytes in the order of the values; `None` for values that are not indexed.
 pub(crate) fn ordered(value: &Value) -> Option<Vec<u8>> {
     match value {
         Value::Bool(value) => Some(vec![1 + u8::from(*value)]),
         Value::Number(number) => {
             let bits = number.as_f64()?.to_bits();
-            // Positive numbers sort by their bits once the sign is flipped; negative ones by all bits flipped.
+            // Positive numbers sort by their bits once the sign is flipped; negative ones by all
+            // bits flipped.
             let flipped = if bits >> 63 == 0 { bits ^ (1 << 63) } else { !bits };
             let mut bytes = vec![3];
             bytes.extend_from_slice(&flipped.to_be_bytes());
@@ -123,7 +125,7 @@ pub(crate) fn ordered(value: &Value) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns what the ordered bytes of all texts with this beginning begin with.
+/// Returns the common prefix of the ordered bytes of all texts that begin so.
 pub(crate) fn ordered_text(text: &str) -> Vec<u8> {
     let mut bytes = vec![4];
     escape(text.as_bytes(), &mut bytes);

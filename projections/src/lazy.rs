@@ -1,13 +1,15 @@
-//! The tables that lag behind the log: the tail and the history.
+//! The tables that may lag behind the log: the tail and the history.
 //!
-//! Nobody reads them in the instant of an append, so an append does not pay for them. Each has a mark in the state row: up to
-//! where it is folded.
+//! Nobody reads them at the moment of an append, so an append does not update them. Each has a mark
+//! in the state row, up to which it is folded.
 //!
 //! Invariants:
-//! 1. Above the tail's mark the log holds intents only: every commit that ends an op, plans or decides folds the tail. So
-//!    opening a book reads the table and then only appends of the app, at most [`limits::LAZY_LAG`] of them.
-//! 2. The history's mark only says how much is left to do; whoever reads a history folds first.
-//! 3. The history is folded in parts, each in a commit of its own, so that writers wait for a part and not for all of a long log.
+//! 1. After the tail's mark the log has intents only: every commit that plans, decides or ends an
+//!    op folds the tail. So opening a book reads the table and then only appends of the app, at
+//!    most [`limits::LAZY_LAG`] of them.
+//! 2. The history's mark only shows how much is left to fold. A reader of a history folds first.
+//! 3. The history is folded in parts, each in its own commit, so that a writer waits for one part
+//!    and not for the whole log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,12 +28,13 @@ use crate::sorted::{SortedRow, write_sorted};
 use crate::tables;
 use crate::tables::Which;
 
-/// Returns whether so many entries were appended since the tail was folded that it should be.
+/// Returns whether so many entries were appended since the tail was folded that it should be folded
+/// now.
 pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {
     head.since(state.tail_folded) >= limits::LAZY_LAG
 }
 
-/// Completes a tail of ops by the units that are under way, and by which of them are dead or parked.
+/// Completes the rows of a tail: adds the unanswered units, and which ops are dead or parked.
 pub(crate) fn completed<'r>(
     mut tail: Tail,
     units: impl Iterator<Item = (&'r UnitId, &'r UnitRow)>,
@@ -44,7 +47,8 @@ pub(crate) fn completed<'r>(
     tail
 }
 
-/// Folds the tail's table up to the head. `tail` is the tail before this transaction, `effects` what it did.
+/// Folds the tail's table up to the head. `tail` is the tail before this transaction. `effects` are
+/// the changes of this transaction.
 ///
 /// # Errors
 /// [`StoreError`] if a table cannot be read or written.
@@ -68,7 +72,7 @@ pub fn fold_tail(
         _ => None,
     });
     let changed = tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
-    // What happened later stands for what was before.
+    // Later changes override earlier ones.
     let (known, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = changed.partition(|(place, _)| place.seq <= mark);
     let rows: Vec<(OpPlace, Vec<u8>)> =
         fresh.into_iter().map(|(place, row)| Ok((place, encode(row)?))).collect::<Result<_, StoreError>>()?;
@@ -85,7 +89,7 @@ pub fn fold_tail(
                 .map_err(StoreError::during("folding the tail"))?,
         );
     }
-    // What is above the mark was never in the table.
+    // Ops after the mark were never in the table.
     let fresh =
         rows.into_iter().map(|(place, row)| Ok(SortedRow::new(tables::place_key(place).to_vec(), row)));
     write_sorted(table, fresh)?;
@@ -93,10 +97,11 @@ pub fn fold_tail(
     tables.put_state(state)
 }
 
-/// How many entries of the history are folded in a commit, and after how many rows it ends: each takes a few microseconds.
+/// The number of entries of the history that one commit folds, and the number of rows after which
+/// it ends. Each row needs a few microseconds.
 const HISTORY_AT_ONCE: usize = 4_096;
 
-/// Folds the next part of the history's table, up to the head at most. The mark says how far it came.
+/// Folds the next part of the history's table, at most up to the head. The mark shows its progress.
 ///
 /// # Errors
 /// [`StoreError`] if a table or the log cannot be read or written.
@@ -114,7 +119,7 @@ pub fn fold_history(tables: &mut DiskTables<'_>, log: &impl LogView, head: Seq) 
     }
     keys.sort_unstable();
     let table = tables.which(Which::History)?;
-    // Keys name the entry, so none above the mark was ever in the table.
+    // Keys contain the entry, so no key after the mark was ever in the table.
     write_sorted(table, keys.into_iter().map(|key| Ok(SortedRow::new(key, Vec::new()))))?;
     tables.put_state(state)
 }

@@ -1,7 +1,7 @@
 //! The tables that fieldbook folds from its log, and reading them.
 //!
-//! Everything here can be thrown away and folded again: `rebuild(log) == tables` is the first invariant. There is one write
-//! path, [`apply`]; it takes an entry and needs no rule, clock or randomness.
+//! Everything here can be thrown away and folded again: `rebuild(log) == tables` is the first
+//! invariant. [`apply`] is the only write path. It needs no rule, clock or randomness.
 
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 

@@ -1,7 +1,7 @@
 //! Reading ops and items out of the log while folding or deciding.
 //!
-//! Ops of one transaction stand in one entry, so the entry that was read last is kept: a transaction of a thousand ops is
-//! decoded once, not a thousand times.
+//! Ops of one transaction are in one entry, so the last entry is kept: a transaction of a thousand
+//! ops is decoded once, not a thousand times.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,18 +11,18 @@ use fieldbook_core::log::{Appender, StoreError, read_entry_after};
 use fieldbook_core::{Fields, FieldsJson, Hash, OpContent, OpPlace, Seq};
 use redb::ReadableTable;
 
-/// Where folds and rules find what ops and items hold.
+/// The source of the contents of ops and items, for folds and rules.
 pub trait LogView {
-    /// Returns an entry, or `None` if the log has none at that place.
+    /// Returns an entry, or `None` if the log has no entry at that place.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.
     fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError>;
 
-    /// Returns an entry that must be there.
+    /// Returns an entry that must exist.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if it is not.
+    /// [`StoreError::Corrupt`] if it does not exist.
     fn existing(&self, seq: Seq) -> Result<Rc<Entry>, StoreError> {
         self.entry(seq)?.ok_or(StoreError::Corrupt {
             what: "an entry that another one names is missing",
@@ -31,7 +31,7 @@ pub trait LogView {
         })
     }
 
-    /// Returns what an op does.
+    /// Returns the content of an op.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if there is no such op.
@@ -43,13 +43,14 @@ pub trait LogView {
     /// Returns an item as fields; `None` if it was erased.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if it is not fields.
+    /// [`StoreError::Corrupt`] if it is not an object of fields.
     fn item(&self, seq: Seq, index: ItemIndex) -> Result<Option<FieldsJson>, StoreError> {
         let entry = self.existing(seq)?;
         entry.fields(index).map_err(|fault| StoreError::corrupt("an item", seq, fault))
     }
 
-    /// Returns the frozen fields of a planned change; `None` if it has none or they were erased.
+    /// Returns the frozen fields of a planned change; `None` if it has no fields or they were
+    /// erased.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if they do not read.
@@ -68,7 +69,7 @@ pub trait LogView {
     }
 }
 
-/// Reads what an op does out of its entry.
+/// Reads the content of an op from its entry.
 pub(crate) fn op_of(entry: &Entry, place: OpPlace) -> Result<OpContent, StoreError> {
     let meta = op_meta(entry, place)?;
     let fields = match meta.fields {
@@ -98,10 +99,10 @@ pub(crate) fn op_meta(entry: &Entry, place: OpPlace) -> Result<&fieldbook_core::
 
 /// A table of entries, owned or borrowed.
 pub trait EntryTable {
-    /// Reads an entry, given the hash of the one before if that is known.
+    /// Reads an entry, with the hash of the entry before if it is known.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read, or is not as it was sealed.
+    /// [`StoreError`] if it cannot be read, or was altered after it was sealed.
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError>;
 }
 
@@ -132,7 +133,8 @@ pub struct CachedLog<T> {
     recent: RefCell<Vec<(Seq, Rc<Entry>)>>,
 }
 
-/// How many entries are kept. Small: what is read again is read again at once.
+/// The number of entries that are kept. It is small, because entries are read again soon or not at
+/// all.
 const KEPT: usize = 4;
 
 impl<T> CachedLog<T> {

@@ -1,4 +1,5 @@
-//! The tables in memory: for rebuilding, which folds everything before it writes anything, and for replay.
+//! The tables in memory: for rebuilding, which folds everything before it writes anything, and for
+//! replay.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -126,7 +127,7 @@ impl Tables for MemoryTables {
     }
 
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError> {
-        // In the order of keys, as on disk: a hash map's order must not reach the fold.
+        // In the order of keys, as on disk: the order of a hash map must not affect the fold.
         let waiting = self.records.iter().filter(|(_, row)| awaits_confirmation(row));
         let mut keys: Vec<_> = waiting.map(|(key, _)| key.clone()).collect();
         keys.sort_unstable_by_key(RecordKey::to_bytes);

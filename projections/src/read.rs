@@ -1,4 +1,4 @@
-//! Reading the tables on one snapshot.
+//! Reads the tables on one snapshot.
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::OnceLock;
@@ -20,17 +20,18 @@ use crate::{index, lazy, tables};
 type Bytes = &'static [u8];
 type BytesTable = ReadOnlyTable<Bytes, Bytes>;
 
-/// One snapshot of a book. Hold it no longer than you must: while it lives, what is overwritten keeps its room in the file.
+/// One snapshot of a book. Keep it no longer than needed: while it exists, overwritten data keeps
+/// its space in the file.
 pub struct Snapshot {
     pub(crate) transaction: ReadTransaction,
     /// The table that is read most, once it was opened.
     records: OnceLock<BytesTable>,
 }
 
-/// All rows of one table as they are stored.
+/// All stored rows of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableDump {
-    /// What the table is called.
+    /// The name of the table.
     pub name: &'static str,
     /// Keys and values, in the order of keys.
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
@@ -68,7 +69,8 @@ impl Snapshot {
         Ok(last.map_or(Seq::ZERO, |(seq, _)| Seq::new(seq.value())))
     }
 
-    /// Returns the key by which a server knows this device again; none in a book that was made before there were keys.
+    /// Returns the key by which a server recognises this device; none in a book from before there
+    /// were keys.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.
@@ -125,7 +127,7 @@ impl Snapshot {
         Ok(Some(self.records.get_or_init(|| table)))
     }
 
-    /// Lends what an app reads of a record's row, where it lies.
+    /// Passes to `read` what an app reads of a record's row, in place.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.
@@ -147,10 +149,11 @@ impl Snapshot {
         self.row(Which::Records, &key.to_bytes())
     }
 
-    /// Returns rows of one entity type in the order of their ids, after an id if one is given, deleted ones included.
+    /// Returns rows of one entity type in the order of their ids, deleted ones included; after an
+    /// id if one is given.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn records<'s>(
         &'s self,
         entity: &EntityType,
@@ -165,10 +168,11 @@ impl Snapshot {
         }))
     }
 
-    /// Lends what an app reads of the same rows, with their ids, where they lie, until `read` has enough.
+    /// Passes what an app reads of the same rows to `read`, with their ids, in place, until `read`
+    /// stops.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn records_as(
         &self,
         entity: &EntityType,
@@ -200,7 +204,7 @@ impl Snapshot {
         table.range(from.as_slice()..to.as_slice()).map(Some).map_err(StoreError::during(READING_ROWS))
     }
 
-    /// Returns every entity type of which there is a row.
+    /// Returns every entity type with at least one row.
     ///
     /// # Errors
     /// [`StoreError`] if a key does not read.
@@ -219,7 +223,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns ids by the order of a declared index, each with its place in it; after a place if one is given.
+    /// Returns ids in the order of a declared index, each with its place in the index; after a
+    /// place if one is given.
     ///
     /// # Errors
     /// [`StoreError`] if a key does not read.
@@ -263,7 +268,7 @@ impl Snapshot {
     /// Returns all dead letters, oldest op first.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetterRow>, StoreError> {
         let mut rows: Vec<DeadLetterRow> =
             self.rows(Which::DeadLetters)?.into_iter().map(|(_, row)| row).collect();
@@ -271,11 +276,11 @@ impl Snapshot {
         Ok(rows)
     }
 
-    /// Returns dead letters in the order of their ops' ids, which is nearly that in which they were made: at most `limit` of them,
-    /// after that of an op if one is given.
+    /// Returns at most `limit` dead letters in the order of their ops' ids, which is nearly the
+    /// order in which they were made; after an op if one is given.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn dead_letters_after(
         &self,
         after: Option<OpId>,
@@ -289,10 +294,11 @@ impl Snapshot {
         rows.map(|row| decode(row.map_err(StoreError::during("reading dead letters"))?.1.value())).collect()
     }
 
-    /// Returns the ops that are parked by themselves, each with its code, in the order of their ids.
+    /// Returns the ops that are parked by themselves, each with its code, in the order of their
+    /// ids.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn parked_ops(&self) -> Result<Vec<(OpId, String)>, StoreError> {
         let rows = self.rows::<ParkedOpRow>(Which::ParkedOps)?.into_iter();
         rows.map(|(key, row)| {
@@ -313,7 +319,7 @@ impl Snapshot {
     /// Returns the conflicts of a record, open or settled, oldest first.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn conflicts_of(&self, key: &RecordKey) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
         let Some(table) = self.table(Which::ConflictsOf)? else { return Ok(Vec::new()) };
         let from = tables::history_prefix(key);
@@ -329,11 +335,11 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns conflicts, oldest first, at most `limit` of them, after one if one is given: those in which a person has to choose,
-    /// or all.
+    /// Returns at most `limit` conflicts, oldest first; after one if one is given. Either all, or
+    /// those in which a person has to choose.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn conflicts_after(
         &self,
         after: Option<ConflictId>,
@@ -357,7 +363,7 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns how many conflicts there are, and in how many of them a person has to choose.
+    /// Returns the number of conflicts, and the number of those in which a person has to choose.
     ///
     /// # Errors
     /// [`StoreError`] if the tables cannot be read.
@@ -373,7 +379,7 @@ impl Snapshot {
     /// Returns all conflicts, oldest first.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn conflicts(&self) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
         let rows = self.rows(Which::Conflicts)?;
         rows.into_iter()
@@ -384,7 +390,8 @@ impl Snapshot {
             .collect()
     }
 
-    /// Returns what is kept aside: each record with the entry that brought it and the number of the change in there.
+    /// Returns the records that are kept aside, each with the entry that brought it and the index
+    /// of the change in that entry.
     ///
     /// # Errors
     /// [`StoreError`] if a key does not read.
@@ -414,7 +421,7 @@ impl Snapshot {
     /// Returns how far each entity type was read.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn cursors(&self) -> Result<Vec<(EntityType, CursorRow)>, StoreError> {
         let rows = self.rows(Which::Cursors)?;
         rows.into_iter()
@@ -483,7 +490,7 @@ impl Snapshot {
         Ok(tail)
     }
 
-    /// Returns all rows of all tables as they are stored, by table, for comparing two folds.
+    /// Returns all stored rows of all tables, by table, to compare two folds.
     ///
     /// # Errors
     /// [`StoreError`] if a table cannot be read.
@@ -503,7 +510,7 @@ impl Snapshot {
     }
 }
 
-/// Returns the id in a record's key, of which so many bytes stand before it.
+/// Returns the id in a record's key, after the first `skip` bytes.
 fn id_of(key: &[u8], skip: usize) -> Result<&str, StoreError> {
     let id = key.get(skip..).and_then(|id| std::str::from_utf8(id).ok());
     id.filter(|id| RecordId::check(id).is_ok()).ok_or_else(damaged_key)

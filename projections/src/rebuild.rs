@@ -1,12 +1,12 @@
-//! Throwing the tables away and folding them again: everything is folded in memory first, then written sorted in one
-//! transaction, which costs a fraction of folding row by row on disk.
+//! Throws the tables away and folds them again. Everything is folded in memory first and then
+//! written sorted in one transaction, at a fraction of the cost of folding row by row on disk.
 //!
 //! ```text
-//!   one thread     reads entries, checks and decodes them ──┐ 512 at a time, at most 8 times that ahead
-//!   the caller's                                            └─► folds them, then writes the tables
+//!   one thread           reads entries, checks and decodes them ──┐ 512 at a time, at most 8 times that ahead
+//!   the caller's thread                                           └─► folds them, then writes the tables
 //! ```
 //!
-//! The history is not written: it is folded when somebody asks for one ([`crate::lazy`]).
+//! The history is not written: it is folded when somebody reads one ([`crate::lazy`]).
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -30,22 +30,23 @@ use crate::{index, lazy, tables};
 
 type Entries = ReadOnlyTable<u64, &'static [u8]>;
 
-/// How many entries are handed over at a time: few enough that they are still in the processor's cache when they are folded.
+/// The number of entries that are passed at a time. They are few enough to be still in the
+/// processor's cache when they are folded.
 const READ_TOGETHER: usize = 512;
-/// How many times so many may wait to be folded.
+/// The number of such groups that may wait to be folded.
 const READ_AHEAD: usize = 8;
 
-/// What a fold of the whole log comes to, in memory.
+/// The result of folding the whole log, in memory.
 #[derive(Default)]
 pub struct Rebuilt {
     tables: MemoryTables,
     tail: BTreeMap<OpPlace, TailRow>,
 }
 
-/// Folds a log up to and including an entry, in memory. `progress` hears of every entry.
+/// Folds a log up to and including an entry, in memory. It calls `progress` for every entry.
 ///
 /// # Errors
-/// [`StoreError`] if an entry does not read or names what is not there.
+/// [`StoreError`] if an entry cannot be read, or names something that does not exist.
 pub fn fold(
     entries: &Entries,
     schema: &Schema,
@@ -73,8 +74,8 @@ pub fn fold(
     Ok(rebuilt)
 }
 
-/// Reads entries until there are no more, or nobody wants any.
-// Never inlined, so that a profiler knows the thread by this name.
+/// Reads entries until there are no more, or the receiver is gone.
+// Never inlined, so that a profiler shows the thread under this name.
 #[inline(never)]
 fn read_ahead(entries: &Entries, up_to: Seq, ahead: &SyncSender<Vec<Result<Entry, StoreError>>>) {
     let mut read = entries_up_to(entries, up_to);
@@ -104,7 +105,7 @@ impl Rebuilt {
         &self.tail
     }
 
-    /// Returns the tail as it is kept in memory while a book is open.
+    /// Returns the tail in the form that an open book keeps in memory.
     pub fn into_tail(self) -> Tail {
         let dead = self.tables.dead_letters.into_values().map(|row| row.op.place);
         let ops = Tail::of(self.tail.into_iter().collect());
@@ -128,7 +129,7 @@ impl Rebuilt {
         effects.records.clear();
     }
 
-    /// Writes everything in place of what is there.
+    /// Replaces all tables.
     ///
     /// # Errors
     /// [`StoreError`] if the disk fails.
@@ -216,8 +217,8 @@ impl MemoryTables {
     }
 }
 
-/// Rebuilds all tables of a book within a write transaction, from `entries`: the log as it was when that began. Returns the state row
-/// and what the log comes to.
+/// Rebuilds all tables of a book within a write transaction. `entries` is the log at the beginning
+/// of the transaction. Returns the state row and the result of the fold.
 ///
 /// # Errors
 /// [`StoreError`] if the log does not read or the disk fails.
@@ -229,7 +230,8 @@ pub fn rebuild(
     progress: impl FnMut(Seq),
 ) -> Result<(StateRow, Rebuilt), StoreError> {
     let up_to = head.map_or(Seq::ZERO, |head| head.seq);
-    // That the log ends there is looked at, and its table is let go before damaged tables are touched: see `guarded`.
+    // The end of the log is checked, and its table is released before damaged tables are read: see
+    // `guarded`.
     drop(guarded(|| Appender::open(transaction, head))?);
     let rebuilt = fold(entries, schema, up_to, progress)?;
     let state = guarded(|| rebuilt.write(transaction, schema, up_to))?;

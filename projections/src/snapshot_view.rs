@@ -1,11 +1,12 @@
-//! What the rules read of a book outside a round of the writer: one snapshot, its log and its tail.
+//! A view of a book for the rules, outside a round of the writer: one snapshot, its log and its
+//! tail.
 //!
 //! Invariants:
-//! 1. The three are of one instant: whoever makes the view takes the log and the tail from the snapshot, or the tail that
-//!    is kept in memory where the snapshot was begun after the last commit.
+//! 1. The three are of the same moment. The caller takes the log and the tail from the snapshot, or
+//!    uses the tail in memory if the snapshot was begun after the last commit.
 //!
-//! What it is not: a view for deciding what is written. A decision that becomes an entry is taken within the round, on the
-//! tables as that round has changed them.
+//! What it is not: a view for decisions that are written. Such a decision is made within the round,
+//! on the tables with that round's changes.
 
 use fieldbook_core::entry::FieldsSource;
 use fieldbook_core::log::StoreError;
@@ -24,7 +25,8 @@ pub struct SnapshotView<'a, L> {
 }
 
 impl<'a, L: LogView> SnapshotView<'a, L> {
-    /// Lends a snapshot to the rules, with its log ([`Snapshot::log`]) and its tail ([`Snapshot::tail`]).
+    /// Lends a snapshot to the rules, with its log ([`Snapshot::log`]) and its tail
+    /// ([`Snapshot::tail`]).
     pub const fn new(snapshot: &'a Snapshot, log: L, tail: &'a Tail) -> Self {
         Self { snapshot, log, tail }
     }

@@ -1,7 +1,8 @@
 //! Writing rows in the order of their keys.
 //!
-//! A run of new rows goes in through a cursor, which fills page after page; a row written by itself is found its place from
-//! the root, and costs about twice as much. Sorted rows also change each page of the file once in a commit.
+//! Runs of new rows are written through a cursor, which fills page after page. A row that is
+//! written alone is searched from the root, and costs about twice as much. Sorted rows also change
+//! each page of the file only once in a commit.
 
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -9,13 +10,13 @@ use std::ops::Bound;
 use fieldbook_core::log::StoreError;
 use redb::{CursorError, Table};
 
-/// A table whose keys and values are bytes.
+/// A table with bytes as keys and values.
 pub(crate) type BytesTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
-/// A row that is to stand in a table, or to go.
+/// A row to write or to remove.
 pub(crate) struct SortedRow {
     pub(crate) key: Vec<u8>,
-    /// Its stored form; none to take it away.
+    /// Its stored form; none to remove it.
     pub(crate) value: Option<Vec<u8>>,
     /// Whether the table has no row under this key.
     pub(crate) is_new: bool,
@@ -28,7 +29,7 @@ impl SortedRow {
     }
 }
 
-/// Writes rows whose keys ascend.
+/// Writes rows with ascending keys.
 ///
 /// # Errors
 /// The first error among the rows; [`StoreError`] if the table cannot be written.
@@ -65,7 +66,7 @@ fn write_run(
         let Some(Ok(SortedRow { key, value: Some(value), .. })) = rows.peek() else { break };
         match cursor.insert_before(key.as_slice(), value.as_slice()) {
             Ok(()) => drop(rows.next()),
-            // Another row stands between: the next run begins behind it.
+            // Another row is in between: the next run begins after it.
             Err(CursorError::UnorderedKey) => break,
             Err(error) => return Err(failed(error)),
         }

@@ -1,25 +1,29 @@
-//! The sum that ends every stored row, so that a row whose bytes were altered on the disk is neither shown nor built upon.
+//! The sum at the end of every stored row. A row whose bytes were altered on the disk is neither
+//! shown nor used.
 //!
 //! ```text
 //!   row (bincode) │ u64 sum over it, little-endian
 //! ```
 //!
-//! The log has hashes; rows only follow from the log, and the storage engine looks at the sums of its pages only when it
-//! repairs a file. A row that does not fit its sum is damaged, and `fieldbook rebuild` folds it again.
+//! The log has hashes, but rows only follow from the log, and the storage engine checks the sums of
+//! its pages only during a repair. A row that does not match its sum is damaged, and `fieldbook
+//! rebuild` folds it again.
 //!
 //! Invariants:
-//! 1. A change within any eight bytes that the sum takes together is always found: each step maps states one to one.
+//! 1. A change within any eight bytes that the sum reads together is always found: each step maps
+//!    states one to one.
 //!
-//! What it is not: proof against whoever means to alter a row. They can write the sum as well; so can they fold another log.
+//! What it is not: proof against a person who alters a row on purpose. That person can also write
+//! the sum, or another log.
 
-/// Puts its sum behind a row.
+/// Appends its sum to a row.
 pub(crate) fn put(mut row: Vec<u8>) -> Vec<u8> {
     let sum = of(&row);
     row.extend_from_slice(&sum.to_le_bytes());
     row
 }
 
-/// Returns a row without its sum, or `None` if the two do not fit.
+/// Returns a row without its sum, or `None` if the two do not match.
 pub(crate) fn take(stored: &[u8]) -> Option<&[u8]> {
     let (row, sum) = stored.split_last_chunk::<8>()?;
     (of(row) == u64::from_le_bytes(*sum)).then_some(row)
@@ -27,7 +31,7 @@ pub(crate) fn take(stored: &[u8]) -> Option<&[u8]> {
 
 fn of(row: &[u8]) -> u64 {
     let (pairs, rest) = row.as_chunks::<16>();
-    // Two states that do not wait for each other take half the time of one.
+    // Two states that do not depend on each other need half the time of one.
     let (mut even, mut odd) = (step(START, row.len() as u64), ODD);
     for pair in pairs {
         (even, odd) = step_both(even, odd, pair);
@@ -43,18 +47,18 @@ fn of(row: &[u8]) -> u64 {
 
 fn step_both(even: u64, odd: u64, pair: &[u8; 16]) -> (u64, u64) {
     let both = u128::from_le_bytes(*pair);
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves are what is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "each half is wanted alone")]
     (step(even, both as u64), step(odd, (both >> 64) as u64))
 }
 
-/// One to one in the state as in the word: a product by an odd number and a rotation.
+/// One to one, both in the state and in the word: a product with an odd number, and a rotation.
 const fn step(state: u64, word: u64) -> u64 {
     (state ^ word).wrapping_mul(ODD).rotate_left(29)
 }
 
-/// So that a run of zeros has no sum of zero.
+/// Makes the sum of zeros different from zero.
 const START: u64 = 0x6669_656c_6462_6f6b;
-/// The golden ratio's fraction of 2⁶⁴: odd, and its bits look like chance.
+/// The golden ratio's fraction of 2⁶⁴. It is odd, and its bits look random.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! All tables that are folded from the log, in one place. Values are bytes, decoded with `Result`; the number at the end of a
-//! table's name is its format.
+//! All tables that are folded from the log. Values are bytes, decoded with `Result`. The number at
+//! the end of a table's name is its format.
 //!
-//! Folded in the same transaction as the append: records, and those that a decision touches. Folded later, up to a mark in
-//! the book's state row: the tail and the history, which nobody reads in the same instant
-//! (`docs/decisions/0004-what-an-append-touches.md`).
+//! The transaction of an append folds the records, and the tables that a decision changes. The tail
+//! and the history are folded later, up to a mark in the book's state row, because nobody reads
+//! them at the same moment (`docs/decisions/0004-what-an-append-touches.md`).
 
 use redb::TableDefinition;
 
@@ -51,7 +51,7 @@ pub(crate) const DEAD_LETTERS: Definition = TableDefinition::new("dead-letters-1
 /// Key: entity type. Value: `CursorRow`.
 pub(crate) const CURSORS: Definition = TableDefinition::new("cursors-1");
 
-/// What is known of the book as a whole.
+/// The state of the book as a whole.
 ///
 /// Key: nothing. Value: `StateRow`.
 pub(crate) const STATE: Definition = TableDefinition::new("state-1");
@@ -66,7 +66,8 @@ pub(crate) const HISTORY: Definition = TableDefinition::new("history-1");
 
 /// Records of entity types that are not declared, kept aside until they are.
 ///
-/// Key: entity type, 0, record id, 0, seq (u64 BE), number of the change (u32 BE). Value: nothing; it is in the log.
+/// Key: entity type, 0, record id, 0, seq (u64 BE), index of the change (u32 BE). Value: nothing;
+/// the log has it.
 pub(crate) const ASIDE: Definition = TableDefinition::new("aside-1");
 
 /// Records by the value of a declared field.
@@ -91,16 +92,17 @@ pub(crate) const ALL: [Definition; 13] = [
     INDEXES,
 ];
 
-/// A table whose name is not known beforehand.
+/// A table whose name is known only at run time.
 pub(crate) type Named<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
 
-/// The device's key, made with the book. Not among [`ALL`]: it is in no log, so that nobody reads it there, and folding the
-/// tables anew leaves it.
+/// The device's key, made with the book. It is not in [`ALL`]: no log contains it, so that nobody
+/// can read it there, and a rebuild keeps it.
 ///
 /// Key: nothing. Value: the 32 bytes of the key.
 pub(crate) const DEVICE_KEY: Definition = TableDefinition::new("device-key-1");
 
-/// The app's own projections that the book holds. Not among [`ALL`]: they are folded from the records, not from the log.
+/// The app's own projections that the book has. They are not in [`ALL`]: they are folded from the
+/// records, not from the log.
 ///
 /// Key: name. Value: `ProjectionRow` as JSON.
 pub(crate) const PROJECTIONS: Definition = TableDefinition::new("projections-1");
@@ -135,7 +137,7 @@ pub(crate) fn place_key(place: OpPlace) -> [u8; 12] {
     numbered(place.seq, place.index)
 }
 
-/// Reads what [`place_key`] wrote.
+/// Reads a key made by [`place_key`].
 pub(crate) fn place_from_key(key: &[u8]) -> Option<OpPlace> {
     let (seq, index) = numbers(key)?;
     Some(OpPlace { seq, index })
@@ -152,7 +154,7 @@ pub(crate) fn cursor_key(entity: &EntityType) -> &[u8] {
     entity.as_str().as_bytes()
 }
 
-/// What all history keys of a record begin with.
+/// Returns the prefix of all history keys of a record.
 pub(crate) fn history_prefix(key: &RecordKey) -> Vec<u8> {
     let mut bytes = key.to_bytes();
     bytes.push(0);
@@ -166,21 +168,22 @@ pub(crate) fn history_key(key: &RecordKey, seq: Seq) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`history_key`] wrote.
+/// Reads a key made by [`history_key`].
 pub(crate) fn history_from_key(key: &[u8]) -> Option<(RecordKey, Seq)> {
     let (record, seq) = key.split_at_checked(key.len().checked_sub(8)?)?;
     let seq = Seq::new(u64::from_be_bytes(seq.try_into().ok()?));
     Some((RecordKey::from_bytes(record.strip_suffix(&[0])?)?, seq))
 }
 
-/// The key of something of a record that the log has at a place: a change that is kept aside, a conflict.
+/// Returns the key of a change that is kept aside, or of a conflict: the record and a place in the
+/// log.
 pub(crate) fn of_record_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
     let mut bytes = history_prefix(key);
     bytes.extend_from_slice(&numbered(seq, number));
     bytes
 }
 
-/// Reads what [`of_record_key`] wrote.
+/// Reads a key made by [`of_record_key`].
 pub(crate) fn of_record_from_key(key: &[u8]) -> Option<(RecordKey, Seq, u32)> {
     let (record, place) = key.split_at_checked(key.len().checked_sub(12)?)?;
     let (seq, number) = numbers(place)?;
@@ -195,7 +198,7 @@ fn numbered(seq: Seq, number: u32) -> [u8; 12] {
     bytes
 }
 
-/// Returns the first key after all that begin with a prefix; `None` if there is none.
+/// Returns the first key after all keys with a prefix; `None` if there is none.
 pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = prefix.to_vec();
     while let Some(last) = bytes.pop() {

@@ -1,9 +1,10 @@
-//! What the golden logs fold to, row by row: an entry that was written once folds to the same rows
-//! for ever. A difference here means that books fold to other tables than before: then
-//! `FOLD_VERSION` is raised, so that each is folded anew. The log with every variant of the meta
-//! part is left out: no book could have written it, so it does not fold.
+//! The folded tables of the golden logs, row by row. An entry that was written once folds to the
+//! same rows for ever. A difference here means that books fold to other tables than before: raise
+//! `FOLD_VERSION`, so that each book is folded again. The log with every variant of the meta part
+//! is left out: no book could have written it, so it does not fold.
 //!
-//! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-projections --test golden_tables` writes the files.
+//! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-projections --test golden_tables` writes the
+//! files.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -63,8 +64,7 @@ fn folded(log: &[u8]) -> (Rebuilt, History) {
     (rebuilt, history)
 }
 
-/// The tables as text. Values are left out of what is printed of a row for debugging, so they are
-/// put in from it.
+/// The tables as text. The debug print of a row omits values, so this adds them.
 struct Text(String);
 
 impl Text {
@@ -152,7 +152,7 @@ fn the_golden_logs_fold_to_their_golden_tables() {
     }
 }
 
-/// What a tail says of each of its ops, and its units.
+/// Returns the content of a tail: each of its ops, and its units.
 fn said_by(tail: &Tail) -> String {
     let of_op =
         |(place, row)| format!("{row:?} {place:?} {} {:?}\n", tail.is_dead(place), tail.unit_of(place));
@@ -194,8 +194,7 @@ fn an_entry_that_was_altered_ends_the_fold_whichever_thread_reads_it() {
     }
 }
 
-/// Of what stands in the tables, not of what an entry says: a decision that changes no row proves
-/// nothing here.
+/// Checks the tables, not the entries: a decision that changes no row proves nothing here.
 #[test]
 fn every_record_of_the_golden_log_shows_what_became_of_it() {
     let (rebuilt, _) = folded(&std::fs::read(golden("every-fold.log")).unwrap());

@@ -36,7 +36,7 @@ use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
 use fieldbook_core::{Actor, DeviceId, Epoch, Hlc, RequestId, Seq};
 use fieldbook_transport::{
-    Activity, Ask, Desk, Next, Remote, RunError, RunOptions, SyncReport, Taken, Unanswered, run,
+    Activity, Ask, Next, Remote, RunError, RunOptions, SyncHost, SyncReport, Taken, Unanswered, run,
 };
 
 use self::answer::take;
@@ -54,12 +54,12 @@ impl Book {
     /// # Errors
     /// [`Error`] if the book itself fails. A server that cannot be reached or refuses is in the report, not an error.
     pub async fn sync(&self, remote: &dyn Remote, options: &RunOptions) -> Result<SyncReport, Error> {
-        let mut throttle = self.shared.syncing.lock().await;
+        let mut sizer = self.shared.syncing.lock().await;
         // Also if this future is dropped amid the run.
         let _ends = EndsRun(&self.shared);
         let clock = Arc::clone(&self.shared.clock);
-        run(&self.shared, remote, clock.as_ref(), options, &mut throttle).await.map_err(|error| match error {
-            RunError::Desk { source } => source,
+        run(&self.shared, remote, clock.as_ref(), options, &mut sizer).await.map_err(|error| match error {
+            RunError::Host { source } => source,
             _ => Error::Interrupted,
         })
     }
@@ -111,7 +111,7 @@ impl Exchange<'_> {
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
-        Desk::prepare(&*self.book.shared, ask)
+        SyncHost::prepare(&*self.book.shared, ask)
     }
 
     /// Takes an answer in. One that says what cannot be is not taken: [`Taken::misbehaved`] says so, and the exchange has failed.
@@ -129,7 +129,7 @@ impl Exchange<'_> {
     /// # Errors
     /// [`Error`] if the book fails.
     pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
-        Desk::fail(&*self.book.shared, request, failure)
+        SyncHost::fail(&*self.book.shared, request, failure)
     }
 
     /// Takes note that an exchange with units failed while one without units was answered, so that the units may be what does
@@ -144,7 +144,7 @@ impl Exchange<'_> {
         failure: &Failure,
         strikes: u32,
     ) -> Result<Taken, Error> {
-        Desk::isolate(&*self.book.shared, request, failure, strikes)
+        SyncHost::isolate(&*self.book.shared, request, failure, strikes)
     }
 }
 
@@ -157,7 +157,7 @@ impl Drop for EndsRun<'_> {
     }
 }
 
-impl Desk for Shared {
+impl SyncHost for Shared {
     type Error = Error;
 
     fn prepare(&self, ask: &Ask) -> Result<Next, Error> {

@@ -1,22 +1,27 @@
-//! The worker: runs the exchange loop when woken, when something is due, and again after failures.
+//! The worker runs the exchange loop: when the app wakes it, when something is due, and after a
+//! failed run.
 //!
 //! ```text
-//!             wake, timer                    failed: full jitter, Retry-After at least
+//!             wake, timer                    failed: random wait, at least Retry-After
 //!   Waiting ─────────────▶ run ── idle ──▶ Waiting      BackingOff ── timer, retry_now ──▶ run
 //!      ▲  resume                  └─ failed ───────────────▲
-//!   Paused ◀── pause (from anywhere; a wait for the server is cut short, a commit is not)
+//!   Paused ◀── pause (from any state; cuts a wait for the server short, never a commit)
 //! ```
 //!
 //! Invariants:
-//! 1. The next look is always at a finite time, whatever clocks do: at most [`WorkerOptions::look_every`] ahead, or
-//!    [`limits::BACKOFF_MOST`] after failures. Without a wake or a failure it is at least a second ahead.
-//! 2. `wake` never shortens a backoff: many local writes must not hammer a server that is down. `retry_now` does.
-//! 3. After [`Handle::shutdown`] no call into the book is under way. Dropping the handle ends the worker too.
-//! 4. Runs of one book take turns, whoever makes them: each holds the throttle.
-//! 5. A book that fails, or a panic, ends the worker; `shutdown` hands the reason over and [`Activity::Stopped`] was
-//!    reported.
+//! 1. The next run is always at a finite time, whatever the clocks do: at most
+//!    [`WorkerOptions::look_every`] after an idle run, at most [`limits::BACKOFF_MOST`] after a
+//!    failed run. After an idle run the worker waits at least one second, unless it is woken.
+//! 2. `wake` never shortens a backoff: many local writes must not flood a server that is down.
+//!    `retry_now` ends a backoff.
+//! 3. After [`Handle::shutdown`] no call into the book is running. Dropping the handle ends the
+//!    worker too.
+//! 4. The runs of one book take turns, whoever starts them: each run holds the lock of the batch
+//!    sizer.
+//! 5. An error of the book, or a panic, ends the worker. The worker reports [`Activity::Stopped`],
+//!    and `shutdown` returns the reason.
 //!
-//! What it is not: it keeps nothing. Killed at any moment it starts anew from the book.
+//! What it does not do: keep state. A worker that is killed starts again from the book.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -29,14 +34,14 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::remote::Remote;
-use crate::run::{Activity, Desk, RunOptions, Stopped, SyncReport, Throttle, run_until};
+use crate::run::{Activity, BatchSizer, RunOptions, Stopped, SyncHost, SyncReport, run_until};
 
-/// How a worker goes about it.
+/// The configuration of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// What each run may do.
+    /// What each run may do, and how much.
     pub run: RunOptions,
-    /// How often the server is asked for changes when nothing else happens.
+    /// The time between two questions for changes when nothing else causes a run.
     pub look_every: Duration,
 }
 
@@ -53,7 +58,7 @@ pub enum WorkerError {
     /// The book failed.
     #[error("syncing ended because the book failed: reopen it")]
     Book {
-        /// Why.
+        /// The error of the book.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -62,24 +67,25 @@ pub enum WorkerError {
     Panicked,
 }
 
-/// What a worker needs.
+/// The parts that a worker is made of.
 pub struct Worker<D> {
     /// The book.
-    pub desk: Arc<D>,
+    pub host: Arc<D>,
     /// The way to the server.
     pub remote: Arc<dyn Remote>,
-    /// Where it reads time.
+    /// The source of time.
     pub clock: Arc<dyn Clock>,
-    /// Where it draws jitter from.
+    /// The source of random numbers for the backoff.
     pub random: Box<dyn Randomness>,
-    /// How it goes about it.
+    /// The configuration.
     pub options: WorkerOptions,
-    /// Held during each run, so that whoever else syncs the same book takes turns with it.
-    pub throttle: Arc<Mutex<Throttle>>,
+    /// The lock that each run holds, so that all runs of one book take turns. It keeps the batch
+    /// size from run to run.
+    pub sizer: Arc<Mutex<BatchSizer>>,
 }
 
-impl<D: Desk> Worker<D> {
-    /// Starts the worker on the current tokio runtime. It runs at once and then whenever it is due.
+impl<D: SyncHost> Worker<D> {
+    /// Starts the worker on the current tokio runtime. The first run begins at once.
     pub fn start(self) -> Handle {
         let wakes = Arc::new(Wakes::default());
         let (control, orders) = watch::channel(Order::Work);
@@ -95,41 +101,42 @@ impl<D> std::fmt::Debug for Worker<D> {
     }
 }
 
-/// Steers a worker that was started.
+/// Controls a worker that was started.
 #[derive(Debug)]
 #[must_use = "dropping the handle ends the worker"]
 pub struct Handle {
     wakes: Arc<Wakes>,
     control: watch::Sender<Order>,
-    /// True while a run that is under way should end.
+    /// True while the current run should end.
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), WorkerError>>,
 }
 
 impl Handle {
-    /// Says that there is something to send. Any number of calls before the next run are one.
+    /// Tells the worker that there is something to send. All calls before the next run count as
+    /// one.
     pub fn wake(&self) {
         self.wakes.work.notify_one();
     }
 
-    /// Says that the world outside changed (network up, new credentials, a person asks): runs at once, even if the worker
-    /// is backing off.
+    /// Tells the worker that something outside changed: the network is up, there are new
+    /// credentials, or a person asks. The next run begins at once, even during a backoff.
     pub fn retry_now(&self) {
         self.wakes.retry.notify_one();
     }
 
-    /// Stops syncing until [`Self::resume`]. A wait for the server is cut short.
+    /// Stops syncing until [`Self::resume`]. It cuts a wait for the server short.
     pub fn pause(&self) {
         self.order(Order::Pause);
     }
 
-    /// Goes on after [`Self::pause`], at once.
+    /// Resumes syncing at once after [`Self::pause`].
     pub fn resume(&self) {
         self.order(Order::Work);
     }
 
-    /// Gives an order, and in the same step says whether a run under way should end: a pause and a resume of two threads
-    /// must not leave the one's order with the other's wish.
+    /// Sets the order and the stop flag in one step. Otherwise a pause and a resume of two threads
+    /// could leave the order of one thread with the stop flag of the other.
     fn order(&self, order: Order) {
         self.control.send_modify(|current| {
             *current = order;
@@ -137,15 +144,15 @@ impl Handle {
         });
     }
 
-    /// Returns whether the worker has ended by itself; [`Self::shutdown`] says why.
+    /// Returns whether the worker has ended by itself. [`Self::shutdown`] returns the reason.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Ends the worker and waits until it has.
+    /// Ends the worker and waits for its end.
     ///
     /// # Errors
-    /// [`WorkerError`] if it had ended before by a failure of the book or a panic.
+    /// [`WorkerError`] if the worker ended earlier, by an error of the book or by a panic.
     pub async fn shutdown(self) -> Result<(), WorkerError> {
         self.order(Order::End);
         self.task.await.unwrap_or(Err(WorkerError::Panicked))
@@ -159,7 +166,7 @@ struct Wakes {
 }
 
 impl Wakes {
-    /// Takes the calls so far as answered by the run that is about to begin.
+    /// Clears the calls so far: the run that begins now answers them.
     fn forget(&self) {
         for notify in [&self.work, &self.retry] {
             std::pin::pin!(notify.notified()).enable();
@@ -174,10 +181,10 @@ enum Order {
     End,
 }
 
-/// What to wait for between two runs.
+/// The wait between two runs.
 struct Wait {
     length: Duration,
-    /// Whether new work ends it.
+    /// Whether [`Handle::wake`] ends the wait.
     wakes: bool,
 }
 
@@ -188,53 +195,53 @@ struct Task<D> {
     stopping: watch::Receiver<bool>,
 }
 
-impl<D: Desk> Task<D> {
-    /// Runs the work as a task of its own, so that a panic in it is seen.
+impl<D: SyncHost> Task<D> {
+    /// Runs the work as a task of its own, so that a panic in it is noticed.
     async fn supervise(self) -> Result<(), WorkerError> {
-        let desk = Arc::clone(&self.worker.desk);
+        let host = Arc::clone(&self.worker.host);
         let ended = tokio::spawn(self.work()).await.unwrap_or(Err(WorkerError::Panicked));
         if let Err(error) = &ended {
             tracing::error!(%error, "the sync worker ended");
         }
-        desk.report(&Activity::Stopped);
+        host.report(&Activity::Stopped);
         ended
     }
 
     async fn work(mut self) -> Result<(), WorkerError> {
         let mut failures = 0u32;
         while self.may_work().await {
-            let mut throttle = tokio::select! {
+            let mut sizer = tokio::select! {
                 biased;
-                throttle = Arc::clone(&self.worker.throttle).lock_owned() => throttle,
+                sizer = Arc::clone(&self.worker.sizer).lock_owned() => sizer,
                 _ = self.stopping.wait_for(|stop| *stop) => continue,
             };
             self.wakes.forget();
             let worker = &self.worker;
             let report = run_until(
-                &worker.desk,
+                &worker.host,
                 &*worker.remote,
                 &*worker.clock,
                 &worker.options.run,
-                &mut throttle,
+                &mut sizer,
                 self.stopping.clone(),
             )
             .await
             .map_err(|error| WorkerError::Book { source: Box::new(error) })?;
-            drop(throttle);
+            drop(sizer);
             let wait = self.plan(&report, &mut failures);
             self.sleep(wait).await;
         }
         Ok(())
     }
 
-    /// Waits while paused; returns whether to go on.
+    /// Waits while the worker is paused. Returns whether the worker should run.
     async fn may_work(&mut self) -> bool {
         loop {
             let order = *self.orders.borrow_and_update();
             match order {
                 Order::Work => return self.orders.has_changed().is_ok(),
                 Order::End => return false,
-                Order::Pause => self.worker.desk.report(&Activity::Paused),
+                Order::Pause => self.worker.host.report(&Activity::Paused),
             }
             if self.orders.changed().await.is_err() {
                 return false;
@@ -242,7 +249,7 @@ impl<D: Desk> Task<D> {
         }
     }
 
-    /// Decides how long to wait after a run, and says so.
+    /// Decides how long to wait after a run, and reports it.
     fn plan(&mut self, report: &SyncReport, failures: &mut u32) -> Wait {
         let now = self.worker.clock.now();
         let failure = match &report.stopped {
@@ -257,16 +264,17 @@ impl<D: Desk> Task<D> {
             *failures = 0;
             let due = report.next_wake.map_or(Duration::MAX, |next| next.since(now.wall));
             let length = due.min(self.worker.options.look_every).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
-            self.worker.desk.report(&Activity::Waiting { until: now.wall.plus(length) });
+            self.worker.host.report(&Activity::Waiting { until: now.wall.plus(length) });
             return Wait { length, wakes: true };
         };
         *failures = failures.saturating_add(1);
         let length = match failure {
-            // Something that is not our server asks for a login of its own: whoever uses the device may be at it.
+            // Something other than our server asks for a login, such as the login page of a
+            // network: the user of the device may be signing in now.
             Some(Failure::Unauthorized { code }) if code.starts_with(UNMARKED) => {
                 self.backoff(*failures, None).min(OFFLINE_MOST)
             }
-            // Time alone will not help, but some finite look must remain.
+            // Time alone does not help here, but the worker must try again at some finite time.
             Some(
                 Failure::Unauthorized { .. } | Failure::UpgradeRequired { .. } | Failure::Refused { .. },
             ) => limits::BACKOFF_MOST,
@@ -275,7 +283,7 @@ impl<D: Desk> Task<D> {
             _ => self.backoff(*failures, None),
         };
         let until = now.wall.plus(length);
-        self.worker.desk.report(&Activity::BackingOff { until, failures: *failures });
+        self.worker.host.report(&Activity::BackingOff { until, failures: *failures });
         Wait { length, wakes: false }
     }
 
@@ -291,25 +299,29 @@ impl<D: Desk> Task<D> {
                 return;
             }
             tokio::select! {
-                // Timers may stand still while the device sleeps, so the clocks are looked at now and then.
+                // Timers may stand still while the device sleeps, so the loop reads the clocks now
+                // and then.
                 () = tokio::time::sleep(left.min(LOOK_AT_CLOCKS)) => {}
                 () = self.wakes.work.notified(), if wait.wakes => return,
                 () = self.wakes.retry.notified() => return,
-                // Either there is an order or nobody is left to give one; `may_work` tells.
+                // Either there is a new order, or the handle is gone. `may_work` finds out which.
                 _ = self.orders.changed() => return,
             }
         }
     }
 }
 
-/// Returns how much time has passed by the clock that says more, since either may stand still or jump.
+/// Returns the time that has passed by the clock that shows more of it: either clock may stand
+/// still or jump.
 fn passed(began: Now, now: Now) -> Duration {
     now.monotonic.since(began.monotonic).max(now.wall.since(began.wall))
 }
 
-/// The shortest wait for something that is due: a book that keeps saying "now" must not make the worker spin.
+/// The shortest wait for something that is due: a book that always returns "now" must not make the
+/// worker spin.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait while no server is reached: trying costs nobody else anything, and the network may be back.
+/// The longest wait while no server is reached: a try costs nobody anything, and the network may be
+/// back.
 const OFFLINE_MOST: Duration = Duration::from_secs(5 * 60);
-/// The longest sleep without a look at the clocks.
+/// The longest sleep without reading the clocks.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(60);

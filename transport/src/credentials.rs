@@ -1,10 +1,11 @@
-//! Credentials by actor: a change only ever leaves with the token of the actor that made it.
+//! Credentials by actor: an op leaves only with the token of the actor who made it.
 //!
 //! Invariants:
-//! 1. Tokens are asked for at the moment of sending and never stored with what is sent.
+//! 1. A remote asks for the token at the moment of sending. The token is never stored with what is
+//!    sent.
 //! 2. A [`Secret`] prints as `Secret(redacted)`, whatever the format.
 //!
-//! What it is not: a key store. Where tokens live and how they are renewed is the app's.
+//! What it does not do: store or renew tokens. That is the app's part.
 
 use std::fmt;
 
@@ -12,14 +13,17 @@ use fieldbook_core::Actor;
 
 use crate::remote::BoxFuture;
 
-/// Where a remote gets tokens from.
+/// The source of a remote's tokens.
 pub trait Credentials: Send + Sync {
-    /// Returns the actor's present token; `None` sends the request without one.
+    /// Returns the actor's present token. With `None`, the remote sends the request without a
+    /// token.
     fn token<'a>(&'a self, actor: &'a Actor) -> BoxFuture<'a, Option<Secret>>;
 
-    /// Tries to renew the actor's token after a server refused it, and returns whether there is a new one.
+    /// Tries to renew the actor's token after a server refused it. Returns whether there is a new
+    /// token.
     ///
-    /// A remote calls it at most once for a request, never twice at a time, and waits for it only so long.
+    /// A remote calls it at most once for a request and never twice at the same time. It waits for
+    /// the result for a limited time only.
     fn refresh<'a>(&'a self, actor: &'a Actor) -> BoxFuture<'a, bool>;
 }
 
@@ -33,7 +37,7 @@ impl Secret {
         Self(token.into().into_boxed_str())
     }
 
-    /// Returns the token itself, to be put into a request and nowhere else.
+    /// Returns the token itself. Use it to build a request and for nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -45,7 +49,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// No tokens at all, for a server on the same machine that asks for none.
+/// No tokens, for a server on the same machine that needs none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoCredentials;
 
@@ -59,7 +63,8 @@ impl Credentials for NoCredentials {
     }
 }
 
-/// One token of one actor that is never renewed. Other actors' changes leave without a token, and are refused.
+/// One token of one actor, which is never renewed. Ops of other actors leave without a token, and
+/// the server refuses them.
 #[derive(Debug, Clone)]
 pub struct StaticToken {
     actor: Actor,

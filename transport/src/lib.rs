@@ -1,20 +1,22 @@
-//! How a book reaches its server: the [`Remote`] trait, HTTP, an in-process remote for tests, and the exchange loop.
+//! The connection of a book to its server: the [`Remote`] trait, HTTP, an in-process remote for
+//! tests, and the exchange loop.
 //!
 //! ```text
-//!   Worker ── wakes ──▶ run ── prepare / accept / fail ──▶ Desk (the book; each call one durable commit)
+//!   Worker ── wakes ──▶ run ── prepare / accept / fail ──▶ SyncHost (the book; each call is one durable commit)
 //!                        │
 //!                        └── exchange ──▶ Remote ── HttpRemote ──▶ POST {origin}/v1/exchange
 //! ```
 //!
 //! Invariants:
-//! 1. Nothing that matters lives only in a future: whatever is dropped at an await, the book holds what it had
-//!    committed, and the next run goes on from there.
-//! 2. What leaves was frozen durably by [`Desk::prepare`] before; what an answer says is taken in by one
-//!    [`Desk::accept`], in one commit, only after the answer was read whole.
-//! 3. Every loop, wait, body and retry here has a bound.
-//! 4. No token, payload or full URL stands in an error, a `Debug` form or a log line.
+//! 1. Nothing that matters lives only in a future. If a future is dropped at an await, the book
+//!    keeps what it has committed, and the next run continues from there.
+//! 2. [`SyncHost::prepare`] makes each request durable before it leaves. One call of
+//!    [`SyncHost::accept`] applies an answer in one commit, after the whole answer was read.
+//! 3. Every loop, wait, body and retry in this crate has a bound.
+//! 4. No error, `Debug` text or log line holds a token, a payload or a full URL.
 //!
-//! What it is not: it decides nothing about records, units or conflicts, and knows neither the log nor the tables.
+//! What it does not do: decide anything about records, units or conflicts. It knows neither the log
+//! nor the tables.
 
 mod background;
 mod credentials;
@@ -31,6 +33,6 @@ pub use http::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, Set
 pub use memory::FnRemote;
 pub use remote::{BoxFuture, Received, Remote, RemoteError};
 pub use run::{
-    Activity, Ask, Budget, Desk, Limit, MOST_EXCHANGES, Next, RunError, RunOptions, Stopped, SyncReport,
-    Taken, Throttle, Unanswered, run,
+    Activity, Ask, BatchSizer, Budget, Limit, MOST_EXCHANGES, Next, RunError, RunOptions, Stopped, SyncHost,
+    SyncReport, Taken, Unanswered, run,
 };

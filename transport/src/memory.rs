@@ -1,9 +1,9 @@
 //! A remote within the process: a function from request to answer.
 //!
-//! Invariant: the answer it hands back has been through the same check as one over HTTP would: it names the request.
+//! Invariant: the answer passes the same check as an answer over HTTP: it names the request.
 //!
-//! What it is not: a server. The rules of one are in core's authority; this adapts any function, for tests and for
-//! simulations.
+//! What it is not: a server. The server's rules are in core's authority. This type adapts any
+//! function, for tests and simulations.
 
 use std::fmt;
 use std::io;
@@ -12,14 +12,15 @@ use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 
 use crate::remote::{BoxFuture, Received, Remote, RemoteError};
 
-/// Answers with a function. Bytes are counted as the JSON that HTTP would carry.
+/// A remote that calls a function. It counts the bytes of the JSON that HTTP would carry.
 pub struct FnRemote<F>(F);
 
 impl<F> FnRemote<F>
 where
     F: Fn(&ExchangeRequest) -> Result<ExchangeAnswer, RemoteError> + Send + Sync,
 {
-    /// Takes the function. It is called on the thread that polls the exchange, so it should not block for long.
+    /// Makes a remote of a function. The thread that polls the exchange calls the function, so it
+    /// should not block for long.
     pub fn new(answer: F) -> Self {
         Self(answer)
     }
@@ -48,7 +49,7 @@ impl<F> fmt::Debug for FnRemote<F> {
 
 fn json_bytes<T: serde::Serialize>(value: &T) -> u64 {
     let mut counter = Counter(0);
-    // A counter never fails to write, and values of the protocol always have a JSON form.
+    // The counter never fails to write, and every value of the protocol has a JSON form.
     match serde_json::to_writer(&mut counter, value) {
         Ok(()) | Err(_) => counter.0,
     }

@@ -1,12 +1,15 @@
 //! The seam to the server: one request, one answer.
 //!
 //! Invariants:
-//! 1. A [`Remote`] hands back an answer only if it read the whole of it and it answers this very request.
-//! 2. Whatever else happens is a [`Failure`], by class; none of its texts holds a token, a payload or a full URL.
-//! 3. An exchange may be dropped at any await and sent again: units carry their idempotency keys.
+//! 1. A [`Remote`] returns an answer only if it has read the whole answer and the answer names this
+//!    request.
+//! 2. Every other result is a [`Failure`] with a class. No text of it holds a token, a payload or a
+//!    full URL.
+//! 3. An exchange may be dropped at any await and sent again: each unit carries its idempotency
+//!    key.
 //!
-//! What it is not: retrying. A remote tries once (and once more with refreshed credentials); when to try again is the
-//! loop's and the worker's to say.
+//! What it does not do: retry. A remote tries once, and once more with renewed credentials. The
+//! loop and the worker decide when to try again.
 
 use std::error::Error;
 use std::fmt;
@@ -16,15 +19,16 @@ use std::sync::Arc;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 
-/// A future that can be sent between threads, boxed so that traits with async methods can be objects.
+/// A boxed future that can be sent between threads. It allows trait objects with async methods.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Carries one request to a server and brings its answer back.
+/// Carries one request to a server and returns the answer.
 pub trait Remote: Send + Sync {
     /// Sends the request with its actor's credentials and returns the answer.
     ///
     /// # Errors
-    /// [`RemoteError`] with the class of what went wrong. Unless it is `Unreachable`, the units may have been applied.
+    /// [`RemoteError`] with the class of the failure. Unless the class is `Unreachable`, the server
+    /// may have applied the units.
     fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>>;
 }
 
@@ -34,14 +38,14 @@ impl<R: Remote + ?Sized> Remote for Arc<R> {
     }
 }
 
-/// An answer and what it cost.
+/// An answer and its size in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
-    /// The answer, read whole and checked to answer the request.
+    /// The answer, read whole and checked to name the request.
     pub answer: ExchangeAnswer,
-    /// Bytes of bodies that left the device for it.
+    /// Bytes of bodies that left the device for this answer.
     pub bytes_sent: u64,
-    /// Bytes of bodies that came in.
+    /// Bytes of bodies that arrived.
     pub bytes_received: u64,
 }
 
@@ -58,7 +62,7 @@ impl RemoteError {
         Self { failure, source: None }
     }
 
-    /// Keeps the cause, which must hold no token, payload or full URL.
+    /// Adds the cause, which must hold no token, payload or full URL.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
@@ -70,7 +74,7 @@ impl RemoteError {
         &self.failure
     }
 
-    /// Takes the class out and leaves the cause.
+    /// Returns the class and drops the cause.
     pub fn into_failure(self) -> Failure {
         self.failure
     }

@@ -1,13 +1,14 @@
-//! Whose device a request speaks for.
+//! Checks that a request comes from the device that it names.
 //!
 //! | the device | the request has | |
 //! |---|---|---|
-//! | has no key here | none | taken: a book from before there were keys |
-//! | has no key here | one | taken, and remembered from now on |
-//! | has one | that one | taken |
-//! | has one | another, or none | refused; nothing is changed, and no head is looked at |
+//! | has no key here | none | accepted: a book from before there were keys |
+//! | has no key here | one | accepted, and the key is remembered |
+//! | has a key | the same key | accepted |
+//! | has a key | another, or none | refused; nothing changes, and no head is compared |
 //!
-//! What only reads is not held to it: which pages a caller may read is the credentials' matter, not the device's.
+//! A request that only reads is not checked: the credentials decide which pages a caller may read,
+//! not the device.
 
 use super::{AuthorityRead, ExchangeError, Refusal};
 use crate::numbers::Hash;
@@ -16,13 +17,13 @@ use crate::protocol::ExchangeRequest;
 /// How well the device is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Device {
-    /// As well as it can be.
+    /// Its key is known and right, or it has none.
     Known,
     /// Its key is new and is to be remembered.
     New(Hash),
 }
 
-/// Compares a request's key with what is remembered of its device's.
+/// Compares a request's key with the remembered hash of its device's key.
 pub(super) fn know<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,

@@ -1,4 +1,5 @@
-//! What makes the server refuse a unit for good: each fault has a code for machines and says what to do.
+//! The faults for which the server refuses a unit for good. Each has a code for machines and a text
+//! with advice.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,7 +23,7 @@ pub(super) const UNIT_REUSED: Fault =
 /// The unit reads and writes more than one request may.
 pub(super) const TOO_COSTLY: Fault =
     Fault("unit_too_large", "the unit changes too many large records at once: send fewer in one");
-/// The tenant has as many entity types as it may have.
+/// The tenant has the most entity types already.
 pub(super) const TOO_MANY_ENTITY_TYPES: Fault =
     Fault("too_many_entity_types", "a tenant has at most 1,000 entity types: use one that is there");
 
@@ -41,7 +42,7 @@ pub(super) fn rejected(code: &str, message: &str) -> Outcome {
     Outcome::Rejected { code: code.to_owned(), message: message.to_owned() }
 }
 
-/// Returns what is wrong with a unit whatever the store holds.
+/// Returns the fault of a unit, if it has one whatever the store holds.
 pub(super) fn of(unit: &Unit) -> Option<Fault> {
     if unit.changes.is_empty() {
         return Some(Fault("no_changes", "a unit has at least one change"));
@@ -71,22 +72,24 @@ pub(super) fn of(unit: &Unit) -> Option<Fault> {
     None
 }
 
-/// Returns what is wrong with a record that a unit would leave.
+/// Returns the fault of a record that a unit would make.
 pub(super) fn of_row(row: &Row) -> Result<Option<Fault>, InvalidFields> {
     let Some(fields) = &row.fields else { return Ok(None) };
-    // A device reads no image that is larger, so that one record would stop every device.
+    // A device reads no larger image, so one such record would stop every device.
     if fields.as_str().len() > limits::OP_BYTES {
         return Ok(Some(RECORD_TOO_LARGE));
     }
     Ok((count(fields)? > limits::RECORD_FIELDS).then_some(TOO_MANY_FIELDS))
 }
 
-/// Returns what is wrong with records as one commit, or as what is shown of one unit.
+/// Returns the fault of records that are too large together, as one commit or in one unit's
+/// outcome.
 pub(super) fn of_commit(size: RecordSize, quota: &Quota) -> Option<Fault> {
     (size.all() > quota.commit_bytes || size.head > limits::COMMIT_HEAD_BYTES).then_some(TOO_LARGE)
 }
 
-/// Returns how many fields there are; of a text that is too short for too many, only a bound.
+/// Returns the number of fields. If the text is too short for too many fields, the number is an
+/// upper bound.
 fn count(fields: &FieldsJson) -> Result<usize, InvalidFields> {
     struct Count;
     impl<'de> Visitor<'de> for Count {

@@ -2,46 +2,47 @@
 //!
 //! ```text
 //!   anchored      …──A
-//!   repeated      …──A            the claim is A: its receipt again (the first answer may have been lost)
-//!   extends       …──A──c──c──H   the last contents of the claim lead from A to H: H is anchored
-//!   behind        …──H            H stands before A: this is an older copy of the log
-//!   beside        …──x──H         the contents do not lead from A to H: two copies went on
+//!   repeated      …──A            the claim is A: the receipt is sent again (the first answer may be lost)
+//!   extends       …──A──c──c──H   the last contents of the claim lead from A to H: H becomes the anchor
+//!   behind        …──H            H is before A: this is an older copy of the log
+//!   beside        …──x──H         the contents do not lead from A to H: two copies have continued
 //! ```
 //!
-//! What the device believes to be anchored decides nothing: after a lost answer it is wrong without any fault.
+//! The anchor that the device names decides nothing: after a lost answer it is out of date without
+//! any fault.
 
 use super::Refusal;
 use crate::entry::{Receipt, chain};
 use crate::limits;
 use crate::protocol::HeadClaim;
 
-/// What a claim comes to.
+/// The result of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The claimed head is the anchored one.
+    /// The claimed head is the anchor.
     Known(Receipt),
     /// The claimed head is new and is to be anchored.
     Extends(Receipt),
-    /// The claimed head does not extend this one, which is anchored.
+    /// The claimed head does not extend this anchor.
     Forked(Receipt),
 }
 
-/// Compares a claim with what is anchored.
+/// Compares a claim with the anchor.
 pub(super) fn judge(anchored: Option<Receipt>, claim: &HeadClaim) -> Result<Verdict, Refusal> {
     if claim.contents.len() > limits::ANCHOR_DIGESTS {
         return Err(Refusal::too_many_digests());
     }
     let claimed = Receipt { seq: claim.seq, hash: claim.hash };
     let Some(anchored) = anchored else {
-        // The first head of an epoch: there is nothing it could contradict.
+        // The first head of an epoch has no anchor to contradict.
         return Ok(Verdict::Extends(claimed));
     };
     if claimed == anchored {
         return Ok(Verdict::Known(anchored));
     }
     if claim.seq <= anchored.seq {
-        // A device claims its newest head and its log only grows, so this is an older copy, or a duplicate of an older
-        // request whose answer nobody waits for any more.
+        // A device claims its newest head, and its log only grows. So this is an older copy, or a
+        // copy of an older request whose answer nobody waits for.
         return Ok(Verdict::Forked(anchored));
     }
     let after = usize::try_from(claim.seq.since(anchored.seq)).unwrap_or(usize::MAX);
@@ -50,7 +51,8 @@ pub(super) fn judge(anchored: Option<Receipt>, claim: &HeadClaim) -> Result<Verd
         Some(contents) if chain::extend(&anchored.hash, contents) == claim.hash => {
             Ok(Verdict::Extends(claimed))
         }
-        // The device has a receipt for more than is known here: the store was set back, not the log.
+        // The device has a receipt for more than is known here: the store was set back, not the
+        // log.
         None if claim.anchor.is_some_and(|anchor| anchor.seq > anchored.seq) => Err(Refusal::server_behind()),
         _ => Ok(Verdict::Forked(anchored)),
     }
@@ -65,7 +67,7 @@ mod tests {
         range.map(|number| Hash::from_bytes([number; 32])).collect()
     }
 
-    /// The head of a log whose entries have the contents 1, 2, 3 …
+    /// The head of a log whose entries have the contents 1, 2, 3 and so on.
     fn head(seq: u8) -> Receipt {
         Receipt { seq: Seq::new(seq.into()), hash: chain::extend(&Hash::ZERO, &contents(1..=seq)) }
     }
@@ -90,7 +92,7 @@ mod tests {
     fn a_claim_is_repeatable_after_a_lost_answer() {
         let repeated = claim(Some(head(4)), contents(5..=9), head(9));
         assert_eq!(judge(Some(head(9)), &repeated), Ok(Verdict::Known(head(9))));
-        // The log grew, and the device still does not know that 9 is anchored.
+        // The log has grown, and the device does not know yet that 9 is the anchor.
         let grown = claim(Some(head(4)), contents(5..=12), head(12));
         assert_eq!(judge(Some(head(9)), &grown), Ok(Verdict::Extends(head(12))));
         let never_answered = claim(None, contents(1..=12), head(12));

@@ -1,4 +1,5 @@
-//! A tenant's store in memory, for tests, the in-process remote and the simulator. A clone of it is a backup.
+//! A tenant's store in memory, for tests, the in-process remote and the simulator. A clone of it is
+//! a backup.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,7 +14,7 @@ use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
 use crate::time::WallTime;
 
-/// A tenant's store in memory. It never fails, so whatever is written to it is committed.
+/// A tenant's store in memory. It never fails, so each write is committed at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryAuthority {
     identity: (ServerId, ServerEpoch),
@@ -45,7 +46,7 @@ impl MemoryAuthority {
         }
     }
 
-    /// Makes it the store of one of several tenants, which its answers name.
+    /// Makes it the store of one of several tenants. Its answers name the tenant.
     #[must_use]
     pub const fn of_tenant(mut self, tenant: TenantId) -> Self {
         self.tenant = Some(tenant);
@@ -57,9 +58,10 @@ impl MemoryAuthority {
         self.records.iter()
     }
 
-    /// Starts a new life of the store, as an operator does after restoring a backup. What was anchored is forgotten:
-    /// the devices' logs may have grown since. Commits are numbered from beyond what the former life can have given, so that a
-    /// unit which was made for a version of that life never meets another state under the same number.
+    /// Starts a new epoch of the store, as an operator does after restoring a backup. It forgets
+    /// all anchors, because the devices' logs may have grown since. It numbers commits above every
+    /// commit that the former epoch can have made. So a unit made for a version of that epoch never
+    /// meets another state under the same number.
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();

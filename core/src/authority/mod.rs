@@ -1,28 +1,35 @@
-//! The server's rules: what one exchange does to one tenant's store, and what is answered.
+//! The server's rules: what one exchange does to one tenant's store, and the answer.
 //!
-//! The same code runs in the server, in the in-process remote of tests, and in the simulator. It reads and writes through
-//! [`AuthorityRead`] and [`AuthorityState`]; time is an argument.
+//! The server, the in-process remote of tests, and the simulator run the same code. It reads and
+//! writes through [`AuthorityRead`] and [`AuthorityState`]. Time is an argument.
 //!
-//! [`exchange`] is the whole. A store whose readers must not wait for its writer takes it in two steps: [`accept`] (the
-//! head and the units, in a write transaction) or [`accept_without_writing`] (for a request that changes nothing), then
-//! [`answer`] (the page) on any later state.
+//! [`exchange`] does everything. A store whose readers must not wait for its writer runs it in two
+//! steps. The first is [`accept`] (the head and the units, in a write transaction), or
+//! [`accept_without_writing`] for a request that changes nothing. The second is [`answer`] (the
+//! page), on any later state.
 //!
 //! Invariants:
-//! 1. A unit takes effect whole or not at all, at most once, and its id is remembered in the same transaction.
-//! 2. A record's version is the number of the commit that last changed it (`docs/decisions/0003`), so it grows, for ever.
-//! 3. A page ends where a commit ends. A cursor never passes a change that was not sent, unless its device made it.
-//! 4. Every record of the feed stands in it once, at its latest change; a deleted one as a tombstone.
-//! 5. A head that does not extend what is anchored for its device and epoch changes nothing.
-//! 6. Changes and heads of a device are taken only with the key that it came with first, if it came with one.
-//! 7. What a request costs is counted before it is done, and is bounded. Whatever is accepted, every device can read: sizes
-//!    count every byte that travels.
-//! 8. A request that was made for another life of the store, or for another tenant, changes nothing and is told nothing but which
-//!    life and tenant this is: what it says of versions and cursors would mean something else here.
-//! 9. A stamp is taken as it is, or its unit not at all. What the server says of the time never goes back behind its newest
-//!    commit, so that a stamp that was taken once is not ahead later.
+//! 1. A unit takes effect whole or not at all, and at most once. The same transaction remembers its
+//!    id.
+//! 2. A record's version is the number of the commit that last changed it (`docs/decisions/0003`),
+//!    so it always grows.
+//! 3. A page ends where a commit ends. A cursor never passes a change that was not sent, unless the
+//!    same device made it.
+//! 4. The feed has every record once, at its latest change. A deleted record is a tombstone.
+//! 5. A head that does not extend the anchor of its device and epoch changes nothing.
+//! 6. If a device's first request had a key, the server accepts its changes and heads only with
+//!    that key.
+//! 7. The cost of a request is counted before the work is done, and is bounded. Every device can
+//!    read whatever the server accepts: sizes count every byte that is sent.
+//! 8. A request that was made for another epoch of the store, or for another tenant, changes
+//!    nothing. The answer only names this epoch and tenant, because versions and cursors of the
+//!    request have another meaning here.
+//! 9. A stamp is accepted unchanged, or its unit is not accepted. The server's time never goes back
+//!    behind its newest commit, so that a stamp that was once accepted is not ahead later.
 //!
-//! What it does not do: check credentials, decide conflicts of two devices (a device does; here writes are joined by their
-//! stamps), wait, or know an app's entity types. Tombstones and unit ids are kept for ever.
+//! What it does not do: check credentials, wait, or know an app's entity types. It does not decide
+//! conflicts: a device does, and here writes are joined by their stamps. Tombstones and unit ids
+//! are kept for ever.
 
 mod device;
 mod fault;
@@ -56,10 +63,10 @@ pub use row::Row;
 pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitFate, UnitMemory};
 pub use usage::Usage;
 
-/// Who asks, as far as the credentials tell.
+/// The actors that the credentials allow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Caller {
-    /// Whoever it says it is.
+    /// Any actor.
     #[default]
     Anyone,
     /// One of these actors.
@@ -76,7 +83,7 @@ impl Caller {
     }
 }
 
-/// What one exchange may ask for, and how much a tenant may keep.
+/// The most that one exchange may ask for, and the most that a tenant may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// The most units of a request.
@@ -85,19 +92,21 @@ pub struct Quota {
     pub changes: usize,
     /// The most changes of a page; a last whole commit may go over it.
     pub page_changes: u32,
-    /// The bytes after which a page ends, and after which no further unit is treated once the outcomes take so many.
+    /// The bytes after which a page ends. Once the outcomes are as large, no further unit is
+    /// applied.
     pub page_bytes: usize,
-    /// The most bytes that one unit's records take in an answer: a commit is never split, and must fit one.
+    /// The most bytes of one unit's records in an answer. A commit is never split, so it must fit
+    /// one answer.
     pub commit_bytes: usize,
-    /// The most work of one request with one unit: the bytes of records that are read and written.
+    /// The most work of one request with one unit, in bytes of records that are read and written.
     pub work_bytes: usize,
-    /// The most work of one request of several units.
+    /// The most work of one request with several units.
     pub turn_bytes: usize,
     /// The most entity types of a tenant.
     pub entity_types: u64,
     /// The most records of a tenant, deleted ones too.
     pub records: Option<u64>,
-    /// The most bytes that a tenant's records may take.
+    /// The most bytes of a tenant's records.
     pub bytes: Option<u64>,
 }
 
@@ -118,31 +127,31 @@ impl Default for Quota {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError<E> {
     /// The request is refused as a whole; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store failed. Whatever was written to it must not be committed.
+    /// The store failed. Nothing that was written to it may be committed.
     #[error("the store failed")]
     State(#[source] E),
     /// The store holds fields that are not JSON.
-    #[error("the store holds a record whose fields do not read")]
+    #[error("the store holds a record whose fields cannot be read")]
     Damaged(#[source] InvalidFields),
 }
 
-/// What became of a request's head and units.
+/// The result for a request's head and units.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Accepted {
-    /// What became of the units.
+    /// The outcomes of the units.
     pub outcomes: Vec<UnitOutcome>,
-    /// What is anchored now, if the request claimed a head.
+    /// The anchor now, if the request claimed a head.
     pub receipt: Option<Receipt>,
-    /// What is anchored, if the claimed head does not extend it.
+    /// The anchor, if the claimed head does not extend it.
     pub forked: Option<Receipt>,
-    /// Whether the request was made for another life of this store, or for another tenant.
-    pub for_another_life: bool,
+    /// Whether the request was made for another epoch of this store, or for another tenant.
+    pub for_another_epoch: bool,
     /// Whether the state was written to, so that it needs a commit.
     pub wrote: bool,
     /// How much work the units were, in bytes.
@@ -169,8 +178,8 @@ pub fn exchange<S: AuthorityState>(
 /// Checks a request, anchors its head and applies its units.
 ///
 /// # Errors
-/// [`ExchangeError::Refused`]: nothing was written, so that others may share the transaction. After any other error the
-/// transaction around `state` is to be given up.
+/// [`ExchangeError::Refused`]: nothing was written, so other requests may share the transaction.
+/// After any other error, roll back the transaction of `state`.
 pub fn accept<S: AuthorityState>(
     state: &mut S,
     request: &ExchangeRequest,
@@ -179,11 +188,11 @@ pub fn accept<S: AuthorityState>(
     quota: &Quota,
 ) -> Result<Accepted, ExchangeError<S::Error>> {
     let mut accepted =
-        Accepted { for_another_life: check(state, request, caller, quota)?, ..Accepted::default() };
-    if accepted.for_another_life {
+        Accepted { for_another_epoch: check(state, request, caller, quota)?, ..Accepted::default() };
+    if accepted.for_another_epoch {
         return Ok(accepted);
     }
-    // Whatever refuses comes before the first write.
+    // Every check that can refuse comes before the first write.
     let device = device::know(state, request)?;
     let verdict = judge_head(state, request)?;
     if let Device::New(fingerprint) = device {
@@ -208,7 +217,7 @@ pub fn accept<S: AuthorityState>(
     Ok(accepted)
 }
 
-/// Does what [`accept`] does if that needs no write, and returns `None` if it does.
+/// Does the same as [`accept`] if that needs no write; otherwise returns `None`.
 ///
 /// # Errors
 /// [`ExchangeError`].
@@ -219,7 +228,7 @@ pub fn accept_without_writing<S: AuthorityRead>(
     quota: &Quota,
 ) -> Result<Option<Accepted>, ExchangeError<S::Error>> {
     if check(state, request, caller, quota)? {
-        return Ok(Some(Accepted { for_another_life: true, ..Accepted::default() }));
+        return Ok(Some(Accepted { for_another_epoch: true, ..Accepted::default() }));
     }
     if device::know(state, request)? != Device::Known {
         return Ok(None);
@@ -237,7 +246,7 @@ pub fn accept_without_writing<S: AuthorityRead>(
     })
 }
 
-/// Reads the page that a request asks for and makes the answer.
+/// Reads the page that a request asks for, and makes the answer.
 ///
 /// # Errors
 /// [`ExchangeError`].
@@ -253,11 +262,11 @@ pub fn answer<S: AuthorityRead>(
     Ok(ExchangeAnswer { changes, ..answer })
 }
 
-/// Does what [`answer`] does, but hands each change of the page on as it is read, and returns the answer without them: one that
-/// writes them at once has only one of them in memory.
+/// Does the same as [`answer`], but passes each change to `take` when it is read, and returns the
+/// answer without the changes. A caller that writes changes at once has only one of them in memory.
 ///
 /// # Errors
-/// [`ExchangeError`]; what was handed on is then void.
+/// [`ExchangeError`]. The changes passed to `take` are then invalid.
 pub fn answer_by_change<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,
@@ -266,8 +275,8 @@ pub fn answer_by_change<S: AuthorityRead>(
     accepted: Accepted,
     take: impl FnMut(Change),
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
-    // Whoever holds a forked log has to decide first which life of it this is.
-    let page = if accepted.forked.is_some() || accepted.for_another_life {
+    // The owner of a forked log has to decide first which epoch of it this is.
+    let page = if accepted.forked.is_some() || accepted.for_another_epoch {
         page::Page::default()
     } else {
         page::read(state, request, quota, &accepted.own, take)?
@@ -293,13 +302,15 @@ pub fn answer_by_change<S: AuthorityRead>(
     })
 }
 
-/// Returns what the server says of the time: what its clock shows, unless that has gone back behind its newest commit.
+/// Returns the server's time: its clock, or the time of its newest commit if the clock is behind
+/// that.
 fn server_time<S: AuthorityRead>(state: &S, now: WallTime) -> Result<WallTime, ExchangeError<S::Error>> {
     let newest = state.newest_time().map_err(ExchangeError::State)?;
     Ok(newest.map_or(now, |newest| now.max(newest)))
 }
 
-/// Refuses what no unit of which should be looked at, and returns whether the request was made for another life of the store.
+/// Refuses a request before any unit is checked. Returns whether the request was made for another
+/// epoch of the store.
 fn check<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,

@@ -1,7 +1,7 @@
-//! The page: what changed after a device's cursors, over all entity types, in the order of commits.
+//! The page: the changes after a device's cursors, over all entity types, in the order of commits.
 //!
-//! A cursor is the number of the last commit whose changes of that entity type were read: eight bytes, big-endian. Devices
-//! take it as opaque.
+//! A cursor is the number of the last commit whose changes of that entity type were read: eight
+//! bytes, big-endian. Its bytes are opaque to devices.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -12,7 +12,7 @@ use crate::names::{EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
 use crate::protocol::{Change, ExchangeRequest, RecordSize};
 
-/// What one answer says of the feed beside the changes.
+/// The part of an answer that describes the feed, without the changes.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) cursors: BTreeMap<EntityType, Cursor>,
@@ -30,8 +30,8 @@ fn cursor(commit: Version) -> Result<Cursor, Refusal> {
     Cursor::new(commit.number().to_be_bytes().to_vec()).map_err(|_| Refusal::bad_cursor())
 }
 
-/// Reads a page and hands each change on as it comes, so that nobody has to hold all of them. Records that are as the request's
-/// own units left them (`own`) are passed over.
+/// Reads a page and passes each change to `take` at once, so that nobody has to keep all of them.
+/// It skips records that the request's own units (`own`) left in their present state.
 pub(super) fn read<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,
@@ -42,7 +42,7 @@ pub(super) fn read<S: AuthorityRead>(
     let mut page = Page::default();
     let limit = usize::try_from(request.page_limit.min(quota.page_changes)).unwrap_or(usize::MAX);
     if limit == 0 {
-        // Nothing was looked at: who asked for a page asks again.
+        // Nothing was read, so a request for a page has to be repeated.
         page.more = request.page_limit > 0;
         return Ok(page);
     }
@@ -50,7 +50,7 @@ pub(super) fn read<S: AuthorityRead>(
         Some(cursor) if !cursor.as_bytes().is_empty() => position(cursor)?,
         _ => Version::default(),
     };
-    // Only what has something new is opened: a tenant may have a thousand types.
+    // Only entity types with news are opened: a tenant may have a thousand types.
     let mut earliest = others;
     for place in request.cursors.values() {
         earliest = earliest.min(position(place)?);
@@ -80,7 +80,8 @@ pub(super) fn read<S: AuthorityRead>(
             let mut change = row.into_change(key);
             let with = size + change.size();
             if is_full && is_over(with, quota) {
-                // Only a commit from before the stamps were counted is that large. A record without them can be read.
+                // Only a commit from before the stamps were counted is that large. A record without
+                // them can be read.
                 change.older.clear();
             }
             count += 1;
@@ -89,7 +90,8 @@ pub(super) fn read<S: AuthorityRead>(
         }
     }
     if request.others.is_some() {
-        // The feeds are merged in the order of commits, so all of them were read as far as the page goes.
+        // The feeds are merged in the order of commits, so all of them were read up to the end of
+        // the page.
         let read_to = if page.more { commit } else { state.last_commit().map_err(ExchangeError::State)? };
         page.others = Some(cursor(read_to)?).filter(|told| request.others.as_ref() != Some(told));
     }
@@ -99,7 +101,7 @@ pub(super) fn read<S: AuthorityRead>(
     Ok(page)
 }
 
-/// Returns whether a page ends with the commit that it has come to.
+/// Returns whether the page ends with its present commit.
 const fn is_full(size: RecordSize, quota: &Quota) -> bool {
     size.all() >= quota.page_bytes || size.head >= limits::PAGE_HEAD_BYTES
 }
@@ -110,22 +112,23 @@ const fn is_over(size: RecordSize, quota: &Quota) -> bool {
         || size.head > limits::PAGE_HEAD_BYTES + limits::COMMIT_HEAD_BYTES
 }
 
-/// How many entity types may each keep a row that waits for its turn, whatever its size.
+/// With at most this many entity types, each keeps its next row in memory, whatever its size.
 const FEW: usize = 16;
-/// The largest row that waits for its turn where there are more; a larger one is read again when its turn comes.
+/// The largest row that is kept when there are more entity types. A larger row is read again when
+/// its turn comes.
 const KEPT_BYTES: usize = 16 * 1024;
 
 /// A place in a feed: the commit, and which change of it.
 type Place = (Version, u32);
 
-/// The feeds of several entity types as one, in the order of commits.
+/// The feeds of several entity types, merged in the order of commits.
 struct Merged<'s, 'e, S, O, I> {
     state: &'s S,
     /// Opens a feed at a place.
     open: O,
-    /// Each entity type and what is read of it; nothing while its next row is not kept.
+    /// Each entity type and the open reader of its feed; `None` while its next row is not kept.
     feeds: Vec<(&'e EntityType, Option<I>)>,
-    /// The next item of each feed that has one.
+    /// The next item of each feed.
     heads: BinaryHeap<Reverse<Head>>,
     kept_bytes: usize,
 }

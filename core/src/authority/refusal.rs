@@ -1,13 +1,14 @@
-//! Why a request is refused as a whole. Expected, so each has a code for machines and says what to do.
+//! The reasons for which a request is refused as a whole. They are expected, so each has a code for
+//! machines and a text with advice.
 
 use super::Quota;
 use crate::protocol::{Failure, PROTOCOL};
 
-/// A request that is refused as a whole; no unit of it was applied.
+/// A request that is refused as a whole. No unit of it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// What kind of refusal, which is what a device's reaction depends on.
+    /// The kind of refusal. A device reacts to the kind.
     pub class: RefusalClass,
     /// Why, for machines.
     pub code: &'static str,
@@ -20,13 +21,13 @@ pub struct Refusal {
 pub enum RefusalClass {
     /// The request is not valid; the client is at fault.
     BadRequest,
-    /// The credentials do not hold for the request's actor.
+    /// The credentials do not allow the request's actor.
     Forbidden,
     /// The device is known by another key than the request has.
     DeviceOfAnother,
-    /// The device has seen a later state of this store than the store has.
+    /// The device has read a later state of this store than its present one.
     Behind,
-    /// More than one request may ask for: ask for less at a time.
+    /// The request asks for more than one request may.
     TooLarge,
     /// The client speaks another protocol.
     UpgradeRequired,
@@ -55,7 +56,8 @@ impl Refusal {
         Self {
             class: RefusalClass::DeviceOfAnother,
             code: "device_of_another",
-            message: "another book has this device's id: make a new book, or ask who answers for the server to look at it".into(),
+            message: "another book has this device's id: make a new book, or ask the server's operator"
+                .into(),
         }
     }
 
@@ -74,8 +76,7 @@ impl Refusal {
         Self {
             class: RefusalClass::Behind,
             code: "server_behind",
-            message: "this store was set back behind what the device has read: start a new server epoch"
-                .into(),
+            message: "this store is older than what the device has read: start a new server epoch".into(),
         }
     }
 
@@ -97,7 +98,7 @@ impl Refusal {
 }
 
 impl From<Refusal> for Failure {
-    /// Tells a refusal as a transport does that reaches these rules without a network.
+    /// Makes the failure that a transport without a network returns for a refusal.
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code.to_owned();
         match refusal.class {

@@ -1,7 +1,8 @@
-//! One record at the server, and what a change makes of it.
+//! One record at the server, and the effect of a change on it.
 //!
-//! Each field has a stamp: when it was last edited, and by which op. The server joins as a device does
-//! ([`crate::record::Registers`]): in each field the greater stamp stands. Most fields of most records share one stamp, the record's; only the others are kept.
+//! Each field has a stamp: the time of its last edit and the op that made it. The server joins as a
+//! device does ([`crate::record::Registers`]): in each field the write with the greater stamp wins.
+//! Most fields of most records share the record's stamp. Only the other stamps are kept.
 
 use super::state::RowPlace;
 use crate::fields::{FieldsJson, InvalidFields};
@@ -24,9 +25,9 @@ pub struct Row {
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
-    /// The writes that its other fields come from, and those that took fields away.
+    /// The writes that set or removed the other fields.
     pub older: Vec<FieldWrites>,
-    /// When a field that is not known counts as taken away.
+    /// The stamp of the removal of every field that is not known.
     pub floor: Option<EditStamp>,
     /// Its image; none if it is deleted.
     pub fields: Option<FieldsJson>,
@@ -43,7 +44,7 @@ impl Row {
         EditStamp { edited_at: self.edited_at, op: self.op }
     }
 
-    /// Returns the row as a device is told of it.
+    /// Makes the change that a device receives.
     pub fn into_change(self, key: RecordKey) -> Change {
         Change {
             key,
@@ -58,7 +59,7 @@ impl Row {
         }
     }
 
-    /// Returns how a device is told that a record never was.
+    /// Makes the change for a record that never existed.
     pub(super) fn never(key: RecordKey) -> Change {
         Change {
             key,
@@ -73,7 +74,7 @@ impl Row {
         }
     }
 
-    /// Returns how many bytes the row takes in an answer.
+    /// Returns the size of the row in an answer.
     pub(super) fn size(&self, key: &RecordKey) -> RecordSize {
         let measured = Measured {
             key,
@@ -86,7 +87,7 @@ impl Row {
         measured.size()
     }
 
-    /// Returns how many bytes the row takes where it is kept.
+    /// Returns the size of the row in the store, in bytes.
     pub fn stored_bytes(&self, id: &RecordId) -> usize {
         let of_names = |fields: &[String]| fields.iter().map(|name| name.len() + 1).sum::<usize>();
         let writes: usize = self.older.iter().map(|write| 28 + of_names(&write.fields)).sum();
@@ -95,7 +96,7 @@ impl Row {
         30 + id.as_str().len() + floor + writes + fields
     }
 
-    /// Returns where the row stands.
+    /// Returns the row's place.
     pub fn place(&self, id: &RecordId) -> RowPlace {
         RowPlace {
             version: self.version,
@@ -106,7 +107,8 @@ impl Row {
         }
     }
 
-    /// Takes the stamps of the row apart. Of a field only whether there is one: the values stay text.
+    /// Returns the row as registers. A field's register only tells whether it has a value: the
+    /// values stay text.
     fn registers(&self) -> Result<Registers<bool>, InvalidFields> {
         let Some(image) = &self.fields else { return Ok(Registers::deleted(self.stamp())) };
         let names = image.names()?.into_iter().map(|(name, _)| (name, true));
@@ -114,19 +116,19 @@ impl Row {
     }
 }
 
-/// What a change meets: as much of its record as it takes to join the two.
+/// The present state of a change's record, as far as the join needs it.
 #[derive(Debug)]
 pub(super) enum Met {
-    /// Nobody knows of the record.
+    /// The record never existed.
     Never,
-    /// What is written over has this stamp, and nothing else of it counts.
+    /// Only the stamp of the present state matters.
     Stamp(RowPlace),
     /// The row.
     Row(Box<Row>),
 }
 
 impl Met {
-    /// Returns whether a change has to be joined with the whole row, or its place says enough.
+    /// Returns whether the join needs the whole row, or only its place.
     pub(super) fn needs_row(change: &UnitChange, place: &RowPlace) -> bool {
         !place.is_deleted && change.kind != OpKind::Delete
     }
@@ -153,23 +155,23 @@ impl Met {
 pub(super) struct Placing {
     /// The commit.
     pub(super) version: Version,
-    /// Which change of it.
+    /// The index of the change in the commit.
     pub(super) index: u32,
 }
 
-/// What a change makes of its record.
+/// The effect of a change on its record.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// Nothing: what is there stands.
+    /// The record stays as it is.
     Nothing {
-        /// Whether all that the change writes is there already.
+        /// Whether the record has all writes of the change already.
         is_known: bool,
     },
     /// Another row.
     Row(Row),
 }
 
-/// Joins a change with what it meets. The caller has checked that it may.
+/// Joins a change with the present state. The caller has checked that it may.
 pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result<Effect, InvalidFields> {
     let before = met.before()?;
     let (names, writes) = writes(&before, change)?;
@@ -188,7 +190,8 @@ pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result
         };
         let goes = |name: &&String| is_there(&before, name) && !is_there(&after, name);
         let taken_away: Vec<_> = before.fields.keys().filter(goes).cloned().collect();
-        // Patched as text: the writer of the store waits for this, and a small patch may be of a large record.
+        // Fields are patched as text: the store's writer waits for this, and a small patch may be
+        // for a large record.
         let fields = change.fields.clone().unwrap_or_default().without(&left_out)?;
         Some(match met.image().filter(|_| !is_new) {
             Some(image) => image.patched(&fields)?.without(&taken_away)?,
@@ -209,7 +212,7 @@ pub(super) fn is_known(row: &Row, change: &UnitChange) -> Result<bool, InvalidFi
     Ok(are_all_in(&before, change, &names, &writes))
 }
 
-/// Returns the fields that a change names, and what it writes.
+/// Returns the fields that a change names, and its writes.
 fn writes(
     before: &Registers<bool>,
     change: &UnitChange,
@@ -229,7 +232,7 @@ fn are_all_in(
     let is_in =
         |name: &String| writes.fields.get(name).is_some_and(|field| field.stamp == before.stamp_of(name));
     match before.life {
-        // What names no field is known by the record's own stamp.
+        // A change without fields is known by the record's own stamp.
         Life::Live if change.kind != OpKind::Delete && !names.is_empty() => names.iter().all(is_in),
         Life::Live => change.kind != OpKind::Delete && before.stamp == change.stamp(),
         Life::Deleted => change.kind == OpKind::Delete && before.stamp == change.stamp(),

@@ -1,4 +1,4 @@
-//! What the rules need of a store: one tenant's part of it, inside one transaction.
+//! The store as the rules need it: one tenant's part of it, inside one transaction.
 
 use super::row::Row;
 use super::usage::Usage;
@@ -9,18 +9,18 @@ use crate::numbers::{Hash, Version};
 use crate::record::EditStamp;
 use crate::time::WallTime;
 
-/// What the rules read.
+/// The reads of the rules.
 pub trait AuthorityRead {
-    /// What the store fails with.
+    /// The error of the store.
     type Error;
 
-    /// Returns which server this is, and which life of it.
+    /// Returns the server's id and epoch.
     ///
     /// # Errors
     /// If the store failed.
     fn identity(&self) -> Result<(ServerId, ServerEpoch), Self::Error>;
 
-    /// Returns which tenant's part of the store this is; none for a store that is not shared.
+    /// Returns the tenant of this part of the store; none for a store that is not shared.
     ///
     /// # Errors
     /// If the store failed.
@@ -34,49 +34,51 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn last_commit(&self) -> Result<Version, Self::Error>;
 
-    /// Returns a record's row, also of a deleted one; none if there never was one.
+    /// Returns a record's row, also of a deleted record; none if the record never existed.
     ///
     /// # Errors
     /// If the store failed.
     fn record(&self, key: &RecordKey) -> Result<Option<Row>, Self::Error>;
 
-    /// Returns where a record's row stands, without reading the row.
+    /// Returns the place of a record's row, without reading the row.
     ///
     /// # Errors
     /// If the store failed.
     fn place(&self, key: &RecordKey) -> Result<Option<RowPlace>, Self::Error>;
 
-    /// Returns whether there is or was a record of an entity type.
+    /// Returns whether an entity type has or had a record.
     ///
     /// # Errors
     /// If the store failed.
     fn has_records(&self, entity: &EntityType) -> Result<bool, Self::Error>;
 
-    /// Returns what is remembered of a unit.
+    /// Returns the memory of a unit.
     ///
     /// # Errors
     /// If the store failed.
     fn unit(&self, id: &UnitId) -> Result<Option<UnitMemory>, Self::Error>;
 
-    /// Returns the time of the tenant's newest commit, by the server's clock; none if it is not known.
+    /// Returns the time of the tenant's newest commit, by the server's clock; none if it is not
+    /// known.
     ///
     /// # Errors
     /// If the store failed.
     fn newest_time(&self) -> Result<Option<WallTime>, Self::Error>;
 
-    /// Returns the known head of one life of a device's log.
+    /// Returns the anchor of one epoch of a device's log.
     ///
     /// # Errors
     /// If the store failed.
     fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Self::Error>;
 
-    /// Returns what is remembered of the key of a device.
+    /// Returns the remembered hash of a device's key.
     ///
     /// # Errors
     /// If the store failed.
     fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, Self::Error>;
 
-    /// Returns the heads that are kept of one life of a device's log, oldest first: its first one and the newest.
+    /// Returns the heads that are kept of one epoch of a device's log, oldest first: the first head
+    /// and the newest.
     ///
     /// # Errors
     /// If the store failed.
@@ -88,8 +90,9 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, Self::Error>;
 
-    /// Returns the records of an entity type that changed in a commit or after it, from one of its changes on, each once, at
-    /// its latest change, in the order of commits and within a commit in the order of its changes.
+    /// Returns the records of an entity type that changed, starting at a given change of a given
+    /// commit. Each record appears once, at its latest change. The order is that of the commits,
+    /// and within a commit that of its changes.
     ///
     /// # Errors
     /// If the store failed; the iterator too.
@@ -100,7 +103,7 @@ pub trait AuthorityRead {
     ) -> Result<impl Iterator<Item = Result<FeedItem, Self::Error>>, Self::Error>;
 }
 
-/// What the rules write. All of one exchange's writes are committed together, or none.
+/// The writes of the rules. All writes of one exchange are committed together, or none.
 pub trait AuthorityState: AuthorityRead {
     /// Sets the number of the tenant's last commit.
     ///
@@ -116,7 +119,7 @@ pub trait AuthorityState: AuthorityRead {
 
     /// Sets a record's row and moves the record to the row's place in the feed.
     ///
-    /// `before` is what [`AuthorityRead::place`] returned for it.
+    /// `before` is the result of [`AuthorityRead::place`] for it.
     ///
     /// # Errors
     /// If the store failed.
@@ -151,7 +154,7 @@ pub trait AuthorityState: AuthorityRead {
     /// If the store failed.
     fn set_device_key(&mut self, device: &DeviceId, fingerprint: &Hash) -> Result<(), Self::Error>;
 
-    /// Sets the known head of one life of a device's log. The heads before it are kept: the first, and
+    /// Sets the anchor of one epoch of a device's log. Of the earlier heads, the first is kept, and
     /// [`crate::limits::ANCHORS_KEPT`] of the newest.
     ///
     /// # Errors
@@ -159,23 +162,24 @@ pub trait AuthorityState: AuthorityRead {
     fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Self::Error>;
 }
 
-/// What is remembered of a unit that was answered for good: enough to know it again and to give the first answer again.
+/// The memory of a unit with a final answer: enough to recognise it and to repeat the first answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitMemory {
     /// The hash of its content.
     pub digest: Hash,
-    /// What became of it.
+    /// The fate of the unit.
     pub fate: UnitFate,
 }
 
-/// What became of a unit that is remembered.
+/// The fate of a remembered unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitFate {
-    /// It was applied in this commit, whose number is the version of every record that it changed.
+    /// It was applied in this commit. The commit's number is the version of every record that it
+    /// changed.
     Applied(Version),
-    /// It was accepted, and changed nothing: what it met stood above it, or all that it writes was there.
+    /// It was accepted and changed nothing: later writes were there, or all its writes were.
     ChangedNothing,
-    /// A stamp of it was ahead of the server's time.
+    /// One of its stamps was ahead of the server's time.
     Ahead,
     /// It was refused.
     Rejected {
@@ -187,13 +191,13 @@ pub enum UnitFate {
 }
 
 impl UnitMemory {
-    /// Returns whether the unit was accepted, so that it took effect as far as it could.
+    /// Returns whether the unit was accepted.
     pub const fn was_accepted(&self) -> bool {
         matches!(self.fate, UnitFate::Applied(_) | UnitFate::ChangedNothing)
     }
 }
 
-/// Where a record's row stands, and how large it is.
+/// The place and size of a record's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowPlace {
     /// The record's version.
@@ -202,9 +206,9 @@ pub struct RowPlace {
     pub index: u32,
     /// The record's own stamp, the greatest of its fields.
     pub stamp: EditStamp,
-    /// Whether it is a tombstone.
+    /// Whether the row is a tombstone.
     pub is_deleted: bool,
-    /// How many bytes the row takes, as [`Row::stored_bytes`] tells it.
+    /// The size of the row: [`Row::stored_bytes`].
     pub bytes: usize,
 }
 

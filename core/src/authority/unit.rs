@@ -1,27 +1,30 @@
-//! What a unit does: applied, known already, stale, or refused; whole or not at all.
+//! Applies a unit: applied, known already, stale, or refused; whole or not at all.
 //!
 //! ```text
-//!   what the record is     base      create, replace   update    delete
+//!   the record is          base      create, replace   update    delete
 //!   never known            none      joined            stale     joined (a tombstone)
 //!   live at r7             r7        joined            joined    joined
-//!   deleted at r7          r7        joined            stale     joined (the later deletion stands)
+//!   deleted at r7          r7        joined            stale     joined (the later deletion wins)
 //!   anything else          differs   stale             stale     stale
 //! ```
 //!
-//! Joined: in each field the greater stamp stands ([`crate::record::Registers`]). A record of which nothing changes by that keeps its
-//! version, and a unit that changes no record makes no commit. A unit whose writes are all there already is a duplicate, whatever
-//! its bases are.
+//! Joined means that in each field the write with the greater stamp wins
+//! ([`crate::record::Registers`]). A record that the join does not change keeps its version, and a
+//! unit that changes no record makes no commit. A unit whose writes are all present is a duplicate,
+//! whatever its bases are.
 //!
-//! Whatever the bases say, a unit with a stamp that is further ahead of the server's time than the bound is not looked at: it is
-//! answered `ahead`. Stamps that the server lowered would make devices differ after a lost answer.
+//! A unit with a stamp that is too far ahead of the server's time is answered `ahead`, whatever its
+//! bases are. If the server lowered stamps itself, devices would differ after a lost answer.
 //!
-//! Every final answer but `stale` is remembered under the unit's id, `ahead` and refusals too: time passes and stores change, and a
-//! copy of the request that comes later would take effect beside what its device made of the first answer.
+//! Every final answer except `stale` is remembered under the unit's id, `ahead` and refusals too.
+//! Time passes and stores change: without this memory, a later copy of the request could take
+//! effect although its device has acted on the first answer.
 //!
-//! A unit that replaces others, one of which took effect, is stale whatever its bases are, unless all of it is there.
+//! If a unit replaces others and one of them took effect, it is stale, whatever its bases are,
+//! unless all its writes are present.
 //!
-//! Costs are counted before the work ([`super::work`]). Building ends with the first record that is too much, so that the memory of
-//! one unit is that of the largest commit.
+//! The cost is counted before the work ([`super::work`]). Building rows ends at the first record
+//! that exceeds the budget, so one unit needs at most the memory of the largest commit.
 
 use std::collections::BTreeMap;
 
@@ -41,10 +44,10 @@ use crate::time::{Hlc, WallTime};
 /// After how long a unit that found no room is tried again.
 const ROOM_AGAIN: u64 = 15 * 60 * 1000;
 
-/// What the units of one request share.
+/// The state that the units of one request share.
 struct Round<'a> {
     quota: &'a Quota,
-    /// The latest stamp that is taken.
+    /// The latest stamp that is accepted.
     latest: Hlc,
     work: Work,
     counted: Counted,
@@ -52,8 +55,8 @@ struct Round<'a> {
     wrote: bool,
 }
 
-/// Applies units in order. A unit is left without an outcome, to be sent again, once the answer is full of outcomes or the
-/// work of one request is done.
+/// Applies units in order. Once the answer is full of outcomes, or the request's budget is spent,
+/// the remaining units get no outcome. The device sends them again.
 pub(super) fn apply_all<S: AuthorityState>(
     state: &mut S,
     units: &[Unit],
@@ -104,9 +107,9 @@ pub(super) fn apply_all<S: AuthorityState>(
     Ok(())
 }
 
-/// What came of a unit, unless there was no work left for it.
+/// The result of a unit, or `Spent` if the budget did not suffice.
 type Treated<T, E> = Result<Result<T, Spent>, ExchangeError<E>>;
-/// The records of a unit, and where they stand.
+/// The changes of a unit with the places of their records.
 type Places<'u> = [(&'u UnitChange, Option<RowPlace>)];
 
 fn apply<S: AuthorityState>(
@@ -139,7 +142,7 @@ fn apply<S: AuthorityState>(
     for change in &unit.changes {
         places.push((change, state.place(&change.key).map_err(ExchangeError::State)?));
     }
-    // Whatever the bases say: what took effect once must not do so again.
+    // This does not depend on the bases: a unit that took effect must not take effect again.
     let is_stale = |(change, place): &&(&UnitChange, Option<RowPlace>)| {
         !applied.is_empty() || !meets(change, place.as_ref())
     };
@@ -162,7 +165,7 @@ fn refusal_of(unit: &Unit) -> Option<Outcome> {
     Some(fault::rejected(unfit.code(), &unfit.to_string()))
 }
 
-/// Gives the first answer again, with what was made of the records since.
+/// Repeats the first answer, with the present records that changed since.
 fn again<S: AuthorityState>(
     state: &S,
     unit: &Unit,
@@ -182,7 +185,8 @@ fn again<S: AuthorityState>(
     for change in &unit.changes {
         let place = state.place(&change.key).map_err(ExchangeError::State)?;
         let present = place.as_ref().map(|place| place.version);
-        // A record that the unit did not change had, and may have, an older version than its commit.
+        // A record that the unit did not change had, and may have, an older version than its
+        // commit.
         let then = [commit, present].into_iter().flatten().min().unwrap_or_default();
         versions.insert(change.key.clone(), then);
         if present.is_some() && present != commit {
@@ -220,7 +224,7 @@ fn remember<S: AuthorityState>(
     state.set_unit(&unit.id, &memory).map_err(ExchangeError::State)
 }
 
-/// Answers a unit all of whose writes are there.
+/// Answers a unit whose writes are all present.
 fn known<S: AuthorityState>(
     state: &mut S,
     unit: &Unit,
@@ -232,7 +236,7 @@ fn known<S: AuthorityState>(
     Ok(Outcome::Duplicate { versions: present(places), current })
 }
 
-/// Joins a unit that is meant for its records as they are.
+/// Joins a unit whose bases match the present records.
 fn join<S: AuthorityState>(
     state: &mut S,
     unit: &Unit,
@@ -283,10 +287,10 @@ fn no_room() -> Outcome {
 
 /// The rows that a unit makes.
 struct Draft {
-    /// Of each of its records; none where it changes nothing.
+    /// One for each of its records; none for a record that it does not change.
     rows: Vec<Option<Row>>,
     growth: Growth,
-    /// Whether all that the unit writes is there already.
+    /// Whether all writes of the unit are present already.
     is_known: bool,
 }
 
@@ -294,11 +298,11 @@ struct Draft {
 enum Ended {
     /// The work of the request is done.
     Spent,
-    /// The unit cannot be taken.
+    /// The unit is refused for this fault.
     Fault(Fault),
 }
 
-/// Builds the rows that a unit makes, up to the first thing that speaks against it.
+/// Builds the rows that a unit makes, up to the first reason against it.
 fn draft<S: AuthorityState>(
     state: &S,
     places: &Places<'_>,
@@ -348,7 +352,7 @@ fn met<S: AuthorityState>(
     Ok(row.map_or(Met::Never, |row| Met::Row(Box::new(row))))
 }
 
-/// Returns a unit's records as they are, if they have all that it writes and fit one answer.
+/// Returns a unit's records as they are, if they have all its writes and fit one answer.
 fn all_known<S: AuthorityState>(
     state: &S,
     places: &Places<'_>,
@@ -361,7 +365,7 @@ fn all_known<S: AuthorityState>(
     if !places.iter().all(may_be) {
         return Ok(None);
     }
-    // What is looked at in vain is read again to be shown, and counted then.
+    // The rows are read again to be shown, and counted then.
     let mut work = round.work;
     let (mut current, mut size) = (Vec::new(), RecordSize::default());
     for (change, place) in places {
@@ -382,7 +386,8 @@ fn all_known<S: AuthorityState>(
     Ok(Some(current))
 }
 
-/// Returns records as they are: so many as fit a commit, at least one unless there is no work left.
+/// Returns records as they are: as many as fit a commit, and at least one unless the budget is
+/// spent.
 fn show<'a, S: AuthorityState>(
     state: &S,
     places: impl Iterator<Item = &'a (&'a UnitChange, Option<RowPlace>)>,
@@ -417,10 +422,10 @@ fn present(places: &Places<'_>) -> BTreeMap<RecordKey, Version> {
     places.iter().map(|(change, place)| (change.key.clone(), version(place))).collect()
 }
 
-/// Returns whether a change is meant for the record as it is.
+/// Returns whether a change's base matches the record.
 fn meets(change: &UnitChange, row: Option<&RowPlace>) -> bool {
     let live = row.is_some_and(|row| !row.is_deleted);
-    // Version 0 is how a device was told that there never was such a record.
+    // Version 0 is the version of a record that never existed.
     let base = change.base.filter(|version| *version > Version::default());
     base == row.map(|row| row.version)
         && match change.kind {

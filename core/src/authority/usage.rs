@@ -1,8 +1,9 @@
-//! How much a tenant keeps at the server, and whether it may keep more.
+//! The amount that a tenant keeps at the server, and whether it may keep more.
 //!
 //! Invariants:
-//! 1. The counts follow each change in its own transaction; nothing is counted anew.
-//! 2. Whoever is over a limit can read, and can write whatever takes no more room than what it is written over.
+//! 1. The counts follow each change in its own transaction. Nothing is counted again.
+//! 2. A tenant over a limit can still read, and can write a row that is not larger than the row
+//!    that it replaces.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +11,15 @@ use super::state::RowPlace;
 use super::{AuthorityState, ExchangeError, Quota};
 use crate::names::{EntityType, RecordKey};
 
-/// What remembering a unit takes, in bytes.
+/// The bytes of one remembered unit.
 const UNIT_BYTES: u64 = 56;
 
-/// How much a tenant keeps.
+/// The amount that a tenant keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Its records, deleted ones too.
+    /// Its records, including deleted ones.
     pub records: u64,
-    /// The bytes that its records take, and what is remembered of its units.
+    /// The bytes of its records and of the memory of its units.
     pub bytes: u64,
     /// Its entity types.
     pub entity_types: u64,
@@ -31,7 +32,7 @@ impl Usage {
     }
 }
 
-/// Which limit a unit would go over.
+/// The limit that a unit would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
     /// The tenant's room.
@@ -40,27 +41,27 @@ pub(super) enum Over {
     EntityTypes,
 }
 
-/// What the units of one request make of a tenant's usage.
+/// The tenant's usage after the units of one request.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    /// As it is now; none as long as nothing was written.
+    /// The present usage; none until something is written.
     usage: Option<Usage>,
     /// Entity types that are known to have records.
     known: BTreeSet<EntityType>,
 }
 
-/// What one unit adds.
+/// The growth by one unit.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     records: u64,
-    /// What its records take more than before, and what others take less.
+    /// The bytes that its records grow by, and the bytes that others shrink by.
     more: u64,
     less: u64,
     entity_types: BTreeSet<EntityType>,
 }
 
 impl Counted {
-    /// Adds one record to what a unit makes grow.
+    /// Adds one record to a unit's growth.
     pub(super) fn grow<S: AuthorityState>(
         &self,
         state: &S,
@@ -82,7 +83,7 @@ impl Counted {
         Ok(())
     }
 
-    /// Takes a unit's growth, unless it goes over a limit.
+    /// Adds a unit's growth, unless it exceeds a limit.
     pub(super) fn take<S: AuthorityState>(
         &mut self,
         state: &S,
@@ -127,7 +128,7 @@ impl Counted {
         Ok(())
     }
 
-    /// Writes what came of it.
+    /// Writes the new usage.
     pub(super) fn store<S: AuthorityState>(self, state: &mut S) -> Result<(), ExchangeError<S::Error>> {
         self.usage.map_or(Ok(()), |usage| state.set_usage(&usage).map_err(ExchangeError::State))
     }

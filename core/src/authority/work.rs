@@ -1,27 +1,29 @@
-//! What one request may cost, counted before it is done.
+//! The budget of one request, counted before the work is done.
 //!
-//! A request is small beside what it may ask for: a few bytes of an update make a whole record be read and written. So what is
-//! read, built and looked up is counted, in bytes, before; once the budget is spent, the units behind are left untreated and
-//! come again. The first unit of a request has all of the budget, so that each request gets on; a unit for which all of it is
-//! not enough is rejected. Those behind it have what it left of the smaller budget of a turn, since others wait for the writer.
+//! A small request may ask for much work: a few bytes of an update make the server read and write a
+//! whole record. So the bytes to read, to build and to look up are counted in advance. Once the
+//! budget is spent, the remaining units get no outcome, and the device sends them again. The first
+//! unit of a request has the whole budget, so that each request makes progress. A unit that exceeds
+//! the whole budget is rejected. The next units share the rest of the smaller budget of a turn,
+//! because other requests wait for the writer.
 //!
-//! What it is not: fair. Whose request comes next is the server's.
+//! What it does not do: choose the next request. That is the server's part.
 
 use super::Quota;
 use super::row::Met;
 use super::state::RowPlace;
 use crate::protocol::{Unit, UnitChange};
 
-/// What every change costs, whatever is in it: finding its record, and three rows that are written.
+/// The cost of every change: finding its record, and writing three rows.
 const CHANGE: usize = 4 * 1024;
-/// What a look-up costs.
+/// The cost of a look-up.
 const LOOKUP: usize = 1024;
 
-/// The budget is spent. Nothing of what was asked for was done.
+/// The budget is spent. Nothing that was asked for was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spent;
 
-/// What is left of a request's budget.
+/// The remaining budget of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     left: usize,
@@ -33,7 +35,7 @@ impl Work {
         Self { left: quota.work_bytes, spent: 0 }
     }
 
-    /// Says that a unit is done: what comes behind has what is left of a turn.
+    /// Ends a unit. The next units have the rest of a turn.
     pub(super) fn go_on(&mut self, quota: &Quota) {
         self.left = self.left.min(quota.turn_bytes.saturating_sub(self.spent));
     }
@@ -43,7 +45,7 @@ impl Work {
         self.spent
     }
 
-    /// Takes what it costs to look at a unit at all.
+    /// Spends the cost of looking at a unit.
     pub(super) fn look_at(&mut self, unit: &Unit) -> Result<(), Spent> {
         let lookups = unit.replaces.len().saturating_add(1).saturating_mul(LOOKUP);
         self.spend(
@@ -51,19 +53,19 @@ impl Work {
         )
     }
 
-    /// Takes what it costs to make a change of a record: what is joined with the whole record reads it and writes it.
+    /// Spends the cost of a change of a record. A join with the whole record reads and writes it.
     pub(super) fn change(&mut self, change: &UnitChange, before: Option<&RowPlace>) -> Result<(), Spent> {
         let row = before.filter(|place| Met::needs_row(change, place));
         self.spend(row.map_or(0, |row| row.bytes.saturating_mul(2)))
     }
 
-    /// Takes what it costs to show a record.
+    /// Spends the cost of showing a record.
     pub(super) fn show(&mut self, row: Option<&RowPlace>) -> Result<(), Spent> {
         self.spend(row.map_or(0, |row| row.bytes))
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Spent> {
-        // A refusal takes what is left too: whoever comes behind a unit that waits must not overtake it.
+        // A refusal spends the remaining budget too: no later unit may overtake a unit that waits.
         let left = self.left.checked_sub(bytes);
         self.left = left.unwrap_or(0);
         if left.is_some() {

@@ -1,4 +1,5 @@
-//! The hashes of format 1. Set in stone: every released book and every other program that verifies one depends on them.
+//! The hashes of format 1. They never change: every released book, and every other program that
+//! verifies one, depends on them.
 //!
 //! ```text
 //!   commitment = blake3("fieldbook/1/item\0"    ‖ salt[16] ‖ u32 length ‖ bytes)
@@ -6,7 +7,7 @@
 //!   hash       = blake3("fieldbook/1/link\0"    ‖ hash of the entry before[32] ‖ content[32])
 //! ```
 //!
-//! Numbers are little-endian. Before the first entry stands the hash of 32 zero bytes' value: [`Hash::ZERO`].
+//! Numbers are little-endian. The hash before the first entry is [`Hash::ZERO`], 32 zero bytes.
 
 use crate::numbers::Hash;
 
@@ -23,7 +24,7 @@ pub fn commitment(salt: &[u8; 16], bytes: &[u8]) -> Hash {
     said.hash()
 }
 
-/// Commits to an erasable value as it is laid out in an entry: salt, length, bytes.
+/// Returns the commitment to an erasable value in its stored layout: salt, length, bytes.
 pub(super) fn commitment_of_stored(stored: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(ITEM);
@@ -31,11 +32,11 @@ pub(super) fn commitment_of_stored(stored: &[u8]) -> Hash {
     Hash::from_bytes(*hasher.finalize().as_bytes())
 }
 
-/// The hash of what an entry says, while the entry is laid out.
+/// The hash of an entry's content, computed while the entry is written.
 pub(super) struct Content(blake3::Hasher);
 
 impl Content {
-    /// Begins with the header, the meta part and the number of items as they are laid out.
+    /// Begins with the header, the meta part and the number of items, in their stored layout.
     pub(super) fn begin(said: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(CONTENT);
@@ -54,7 +55,7 @@ impl Content {
     }
 }
 
-/// Hashes what an entry says.
+/// Hashes the content of an entry.
 pub fn content(header: &[u8], meta: &[u8], commitments: impl ExactSizeIterator<Item = Hash>) -> Hash {
     let mut said = Said::of(CONTENT);
     said.add(&length(header));
@@ -77,12 +78,13 @@ pub fn link(previous: &Hash, content: &Hash) -> Hash {
     Hash::from_bytes(*blake3::hash(&bytes).as_bytes())
 }
 
-/// What is to be hashed, part by part. It is put together first, as long as it is short: telling a hasher of a few bytes takes
-/// about as long as hashing them.
+/// The bytes to hash, part by part. As long as they are few they are collected first: passing a few
+/// bytes to a hasher costs about as much as hashing them.
 struct Said {
     bytes: [u8; 512],
     length: usize,
-    /// Of what was too long to be put together. A hasher is large, so it is not carried along where there is none.
+    /// The hasher for bytes that were too many to collect. It is large, so it is boxed and made
+    /// only then.
     hasher: Option<Box<blake3::Hasher>>,
 }
 
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_put_together_first_hashes_as_the_parts_told_one_by_one() {
         let value: Vec<u8> = (0..=u8::MAX).cycle().take(1_500).collect();
-        // Around the room for what is put together, around a chunk of the hash, and well beyond both.
+        // Lengths around the collected part, around a chunk of the hash, and well beyond both.
         for bytes in
             (0..1_500).filter(|length| *length < 600 || (1_000..1_060).contains(length) || *length > 1_490)
         {

@@ -1,5 +1,5 @@
-//! The part of the meta that says what was decided: by the engine after an answer, or by a person. As in [`super::meta`],
-//! changing a type here changes the stored bytes.
+//! The part of the meta with decisions: those of the engine after an answer, and those of a person.
+//! As in [`super::meta`], changing a type here changes the stored bytes.
 
 use super::meta::{Extent, ItemIndex, PlannedOp};
 use crate::codec::{Decode, Encode};
@@ -24,19 +24,20 @@ pub struct Annulled {
 /// Why ops need not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum AnnulledReason {
-    /// The record was created and deleted before anyone else heard of it.
+    /// The record was created and deleted before any of it left the device.
     CreatedAndDeleted,
     /// They were undone within the undo window.
     Undone,
     /// They change nothing that is not so already.
     NoEffect,
-    /// Reserved: no program has written it. They are of an entity type that never leaves the device.
+    /// Reserved: no program has written it. They are of an entity type that never leaves the
+    /// device.
     LocalOnly,
     /// They had reached the server in a unit that was given up.
     Arrived,
 }
 
-/// One thing that was decided. Applying it needs no rule: it says what happens, not why it should.
+/// One decision. Applying it needs no rule: it names the effect, not the reason.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Decision {
     /// A unit reached the server: its ops are acked and confirmed moves to these versions.
@@ -48,7 +49,7 @@ pub enum Decision {
         /// The versions its records have by it.
         versions: Vec<(RecordKey, Version)>,
     },
-    /// A unit was not taken this time.
+    /// The server did not accept a unit this time.
     Tried {
         /// The unit.
         unit: UnitId,
@@ -61,7 +62,7 @@ pub enum Decision {
         /// Not to be sent again before this.
         retry_at: WallTime,
     },
-    /// A unit was stale: its ops go back to the tail, to be planned anew.
+    /// A unit was stale: its ops return to the tail, to be planned again.
     Dissolved {
         /// The unit.
         unit: UnitId,
@@ -70,14 +71,14 @@ pub enum Decision {
     },
     /// Fields of an op were changed on both sides.
     Conflicted(Conflicted),
-    /// Nothing of an op is left to say, and it ends.
+    /// An op has nothing left to write, and ends.
     Superseded {
         /// The record.
         key: RecordKey,
         /// The op.
         op: PlannedOp,
     },
-    /// An op loses fields to a conflict, or all that it says if none is named.
+    /// An op loses fields to a conflict. Without names it loses all fields.
     Dropped {
         /// The record.
         key: RecordKey,
@@ -86,7 +87,8 @@ pub enum Decision {
         /// The fields.
         fields: Vec<String>,
     },
-    /// Fields of an op get a later stamp, above what they met; all of it if none is named.
+    /// Fields of an op get a later stamp, above the writes that they met. Without names all fields
+    /// do.
     Raised {
         /// The record.
         key: RecordKey,
@@ -96,19 +98,20 @@ pub enum Decision {
         fields: Vec<String>,
         /// When they count as edited.
         edited_at: Hlc,
-        /// The item with values that it has in place of its own; none if it keeps these.
+        /// The item with values that replace the op's own; none if it keeps its own.
         values: Option<ItemIndex>,
     },
-    /// An edit stands above a deletion: it goes as a creation, with all that its author read.
+    /// An edit wins against a deletion. It is sent as a creation with all that its author read.
     BroughtBack {
         /// The record.
         key: RecordKey,
         /// The op.
         op: PlannedOp,
-        /// The item with what its author read, the edit included.
+        /// The item with the fields that its author read, with the edit.
         read: ItemIndex,
     },
-    /// A unit was refused for good: its ops stay in visible, marked as failed, until a person decides.
+    /// A unit was refused for good: its ops stay in visible, marked as failed, until a person
+    /// decides.
     DeadLettered {
         /// The unit.
         unit: UnitId,
@@ -120,17 +123,17 @@ pub enum Decision {
         code: String,
         /// The item with the server's message.
         message: Option<ItemIndex>,
-        /// Whether the server said so; else nobody knows whether it took effect.
+        /// Whether the server answered. Otherwise nobody knows whether the unit took effect.
         answered: bool,
     },
-    /// A dead letter goes back to the tail with zero tries.
+    /// A dead letter returns to the tail with zero tries.
     Retried {
         /// The record.
         key: RecordKey,
         /// The op.
         op: PlannedOp,
     },
-    /// A person gave an op up; visible falls back to what stands without it.
+    /// A person gave an op up. What the app reads no longer includes it.
     Discarded {
         /// The record.
         key: RecordKey,
@@ -141,14 +144,14 @@ pub enum Decision {
     Annulled(Annulled),
     /// Sending stops for a scope until something outside changes.
     Parked {
-        /// What stops.
+        /// What is parked.
         scope: ParkScope,
         /// The server's code.
         code: String,
     },
-    /// What stopped goes on.
+    /// A park ended.
     Unparked {
-        /// What goes on.
+        /// What resumes.
         scope: ParkScope,
     },
     /// A person settled a conflict that was left open.
@@ -157,29 +160,31 @@ pub enum Decision {
         key: RecordKey,
         /// The local op.
         op: PlannedOp,
-        /// Whose values stand.
+        /// The side whose values win.
         winner: Winner,
         /// The item with the values that the person gave in place of both.
         merged: Option<ItemIndex>,
     },
-    /// A person accepted another server, or another life of the server: every record is to be confirmed anew, and every unit
-    /// under way goes back to the tail as given up.
+    /// A person accepted another server, or another epoch of the server. Every record is to be
+    /// confirmed again, and every unanswered unit returns to the tail as given up.
     ServerAccepted {
-        /// The server and its life; none if it has not said yet who it is, so that the next one to answer is meant.
+        /// The server and its epoch. None stands for the next server that answers, because this one
+        /// has not named itself yet.
         server: Option<(ServerId, ServerEpoch)>,
     },
-    /// The accepted server has been read to its end: records that it did not name are not there.
+    /// The accepted server was read to its end: records that it did not name do not exist.
     ServerRead,
-    /// A record that was kept aside is taken in, now that its entity type is declared.
+    /// A record that was kept aside is applied, because its entity type is declared now.
     TakenIn {
         /// The record.
         key: RecordKey,
         /// The upstream entry that brought it.
         seq: Seq,
-        /// Which of that entry's changes it is.
+        /// The index of the change in that entry.
         number: u32,
     },
-    /// The app declares a later schema version than that under which an op was made: what its fields are by that.
+    /// The app declares a later schema version than the one under which an op was made. These are
+    /// the op's fields in that version.
     Upcast {
         /// The record.
         key: RecordKey,
@@ -190,21 +195,24 @@ pub enum Decision {
         /// The item with the fields.
         fields: ItemIndex,
     },
-    /// A request with these units did not get through, while one without units did: something between device and server, or
-    /// the server, fails over what they hold. They are sent after everything else, and by themselves.
+    /// A request with these units failed while a request without units was answered: something
+    /// between device and server, or the server, fails because of their content. They are sent
+    /// after everything else, and alone.
     Suspected {
         /// The units, each with the entry that planned it.
         units: Vec<(UnitId, Seq)>,
         /// How often it has not got through alone; 0 where they are several.
         times: u32,
-        /// What came in place of an answer.
+        /// The code of the failure.
         code: String,
-        /// Not to be sent again before this; none where they are several, which go as soon as nothing else is left to send.
+        /// The units must not be sent again before this time. None if they are several: they leave
+        /// when nothing else is left to send.
         retry_at: Option<WallTime>,
     },
-    /// Pending ops get earlier stamps: the ones that they were made with are ahead of the server's time.
+    /// Pending ops get earlier stamps: the ones that they were made with are ahead of the server's
+    /// time.
     Restamped {
-        /// What the server's clock showed.
+        /// The time of the server's clock.
         server_time: WallTime,
         /// The ops, oldest first.
         ops: Vec<Restamp>,
@@ -214,18 +222,19 @@ pub enum Decision {
         /// The tenant.
         tenant: TenantId,
     },
-    /// The server sent a row that this program cannot hold: it is kept here as it came, and the rest was read.
+    /// The server sent a row that this program cannot hold. The row is kept here as it arrived, and
+    /// the rest was read.
     SetAside {
-        /// What of it does not read.
+        /// The part that cannot be read.
         fault: String,
-        /// The version that it names, if it names one.
+        /// The version in the row, if it has one.
         version: Option<Version>,
         /// The item with the name of its record as the server writes it; empty if it has none.
         name: ItemIndex,
-        /// The item with the whole row as it came; none if it is too large to be kept.
+        /// The item with the whole row as it arrived; none if it is too large to keep.
         row: Option<ItemIndex>,
     },
-    /// A page read an entity type so far whose name this program cannot hold.
+    /// A page moved the cursor of an entity type whose name this program cannot hold.
     ReadForeign {
         /// The entity type as the server writes it.
         entity: String,
@@ -252,36 +261,37 @@ pub enum ParkScope {
     Actor(Actor),
     /// One entity type, until the app or the server is upgraded.
     Entity(EntityType),
-    /// One op, until a person chooses.
+    /// One op, until a person decides.
     Op(OpId),
     /// Everything, until someone confirms which server this is.
     Server(ServerId, ServerEpoch),
     /// Everything, until the app is upgraded to a protocol that the server speaks.
     Protocol,
-    /// Everything, until there are credentials of the tenant that the book belongs to: these are of this one.
+    /// Everything, until there are credentials of the book's tenant. The present ones are of this
+    /// tenant.
     Tenant(TenantId),
 }
 
-/// A conflict as it was found and settled. The values are items of the same entry.
+/// A conflict as it was found and resolved. The values are items of the same entry.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Conflicted {
     /// The record.
     pub key: RecordKey,
     /// The local op.
     pub op: PlannedOp,
-    /// What the local op does.
+    /// The kind of the local op.
     pub kind: OpKind,
     /// When the local op was made.
     pub edited_at: Hlc,
     /// The server's version that it met.
     pub version: Version,
-    /// What the server did.
+    /// How much of the record the server sent.
     pub extent: Extent,
     /// When the server's side was edited.
     pub remote_edited_at: Hlc,
-    /// The fields that both sides changed; empty where a delete is one side.
+    /// The fields that both sides changed; empty if one side is a delete.
     pub fields: Vec<ConflictedField>,
-    /// Who won, where a delete is one side or the record is settled whole.
+    /// The winner, if one side is a delete or the record is resolved as a whole.
     pub winner: Winner,
     /// The rule by which the whole was settled.
     pub rule: Policy,
@@ -291,16 +301,17 @@ pub struct Conflicted {
     pub local: ItemIndex,
     /// The item with the overlapping fields as the server has them.
     pub remote: ItemIndex,
-    /// The item with the fields that a merging rule made of both; none if no rule merged.
+    /// The item with the fields that a merging rule made; none if no rule merged.
     pub merged: Option<ItemIndex>,
     /// The functions of the app that settled it.
     pub functions: Vec<SettledBy>,
 }
 
-/// A function of the app that settled a conflict. What it decided is beside it, so it is never called for that again.
+/// A function of the app that resolved a conflict. Its result is recorded, so it is never called
+/// for this conflict again.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct SettledBy {
-    /// The field; none if it settled the whole.
+    /// The field; none if the function resolved the whole record.
     pub field: Option<String>,
     /// The function's name.
     pub function: String,
@@ -313,17 +324,17 @@ pub struct ConflictedField {
     pub name: String,
     /// The rule that settled it.
     pub rule: Policy,
-    /// Who won.
+    /// The winner.
     pub winner: Winner,
 }
 
-/// Who wins a conflict.
+/// The winner of a conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Winner {
-    /// The local edit stands and will be sent.
+    /// The local edit wins and will be sent.
     Local,
-    /// The server's value stands; the local one is on record.
+    /// The server's value wins. The local value is recorded.
     Remote,
     /// The rule made a value of both, and it will be sent.
     Merged,
@@ -331,22 +342,22 @@ pub enum Winner {
     Undecided,
 }
 
-/// What a person asked for.
+/// The action that a person asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Verb {
-    /// Send dead letters again, as they are or corrected.
+    /// Send dead letters again, unchanged or corrected.
     Retry,
     /// Give ops up, with the reason as an item.
     Discard {
         /// The item with the reason.
         reason: ItemIndex,
     },
-    /// Take back what has not left yet.
+    /// Take back ops that have not left yet.
     Undo,
-    /// Settle a conflict by hand.
+    /// Resolve a conflict by hand.
     Resolve,
-    /// New credentials, an upgrade, or a confirmed server: what was parked goes on.
+    /// New credentials, an upgrade, or a confirmed server: parked ops resume.
     Resume,
-    /// Accept another life of the server.
+    /// Accept another epoch of the server.
     AcceptServer,
 }

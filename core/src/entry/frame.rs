@@ -1,4 +1,5 @@
-//! How an entry is laid out in bytes. Format 2, described for other programs in `docs/log-format.md`.
+//! How an entry is laid out in bytes. Format 2, described for other programs in
+//! `docs/log-format.md`.
 //!
 //! ```text
 //!   u32 length of header │ header
@@ -11,7 +12,8 @@
 //!           u8 0 │ commitment[32]                         erased
 //! ```
 //!
-//! Numbers are little-endian. Reading never panics and takes no memory that the bytes do not back.
+//! Numbers are little-endian. Reading never panics, and allocates no more memory than the bytes
+//! justify.
 
 use super::{EntryError, EntryKind, FORMAT, Header, Item, ItemValue, Sealed, chain};
 use crate::codec::CodecError;
@@ -21,7 +23,7 @@ use crate::names::Actor;
 use crate::numbers::{Hash, Seq};
 use crate::time::{Hlc, WallTime};
 
-/// A stored entry taken apart, with its meta part still as bytes.
+/// A stored entry taken apart. Its meta part is still bytes.
 #[derive(Debug)]
 pub struct Frame<'a> {
     /// The fixed beginning, read.
@@ -34,7 +36,7 @@ pub struct Frame<'a> {
     items: Vec<StoredItem<'a>>,
 }
 
-/// An item that still lies in the stored bytes.
+/// An item, borrowed from the stored bytes.
 #[derive(Debug, Clone, Copy)]
 enum StoredItem<'a> {
     Present { salt: &'a [u8; 16], bytes: &'a [u8] },
@@ -52,7 +54,8 @@ impl<'a> Frame<'a> {
         let header = parse_header(header_bytes)?;
         let meta = reader.block("the meta part")?;
         let count = reader.number("the number of items")?;
-        // An item takes at least 21 bytes, so a false count cannot reserve more than the bytes could hold.
+        // An item has at least 21 bytes, so a false count cannot reserve more than the bytes could
+        // hold.
         let mut items = Vec::with_capacity(count.min(reader.left() / 21));
         for _ in 0..count {
             items.push(reader.item()?);
@@ -99,7 +102,7 @@ impl StoredItem<'_> {
     }
 }
 
-/// Lays an entry out in one piece of memory, and hashes it there. `meta` writes the meta part.
+/// Writes an entry in one buffer and hashes it there. `meta` writes the meta part.
 pub(super) fn write(
     header: &Header,
     meta: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
@@ -142,10 +145,10 @@ pub(super) fn write(
     Ok(Sealed { bytes, content, hash })
 }
 
-/// What the header and the meta part of an entry with few ops take.
+/// The usual size of the header and the meta part of an entry with few ops.
 const USUAL_BYTES: usize = 320;
 
-/// Writes a length and then what `fill` adds, which the length is of.
+/// Writes the bytes that `fill` adds, with their length before them.
 fn block(
     bytes: &mut Vec<u8>,
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), EntryError>,

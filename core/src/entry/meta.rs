@@ -1,10 +1,11 @@
-//! The meta part of an entry: what must survive erasure. Format 2; changing a type here changes the stored bytes.
+//! The meta part of an entry, which survives erasure. Format 2; changing a type here changes the
+//! stored bytes.
 //!
-//! Values that may be erased (fields, messages) are never in the meta part: it holds an [`ItemIndex`] into the entry's
-//! items instead.
+//! Values that may be erased (fields, messages) are never in the meta part. The meta part has an
+//! [`ItemIndex`] into the entry's items instead.
 //!
-//! Enum variants are written by their number, so new ones go to the end, and golden files of every released format keep
-//! anyone from forgetting.
+//! Enum variants are stored by their number, so new variants go to the end. The golden files of
+//! every released format test this.
 
 use super::decision::{Annulled, Decision, Verb};
 use crate::codec::{Decode, Encode};
@@ -15,21 +16,21 @@ use crate::op::{OpKind, OpPlace};
 use crate::record::{EditStamp, FieldWrites};
 use crate::time::{Hlc, WallTime};
 
-/// Which item of the same entry holds a value, from 0.
+/// The index of the item of the same entry that holds a value, from 0.
 pub type ItemIndex = u32;
 
-/// What an entry says, by its kind.
+/// The content of an entry, by its kind.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Meta {
-    /// What the app did.
+    /// The ops of the app.
     Intent(Intent),
-    /// What the server said.
+    /// The answer of the server.
     Upstream(Upstream),
-    /// What the engine or a person decided.
+    /// A decision of the engine or of a person.
     Control(Control),
 }
 
-/// A transaction of the app: its ops take effect all or none, here and at the server.
+/// A transaction of the app. All its ops take effect, or none, here and at the server.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Intent {
     /// The ops, at least one, in the order in which they were made.
@@ -43,11 +44,11 @@ pub struct OpMeta {
     pub id: OpId,
     /// The record.
     pub key: RecordKey,
-    /// What is done to it.
+    /// What the op does.
     pub kind: OpKind,
     /// When it was made.
     pub edited_at: Hlc,
-    /// Whether the device's clock stood too far ahead, so that `edited_at` was capped.
+    /// Whether the device's clock was too far ahead, so that `edited_at` was capped.
     pub clock_capped: bool,
     /// The version its author saw.
     pub base: Option<Version>,
@@ -59,29 +60,29 @@ pub struct OpMeta {
     pub cites: Option<OpId>,
 }
 
-/// One answer of the server: facts, in the server's words. What follows from them is a [`Control::Decided`] entry in the
-/// same commit.
+/// One answer of the server, as facts in the server's words. A [`Control::Decided`] entry in the
+/// same commit has the consequences.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Upstream {
     /// The request that was answered.
     pub request: RequestId,
     /// Which server answered.
     pub server: ServerId,
-    /// Which life of that server.
+    /// The epoch of that server.
     pub epoch: ServerEpoch,
     /// The server's clock when it answered.
     pub server_time: WallTime,
-    /// What it said of each unit.
+    /// The outcome of each unit.
     pub outcomes: Vec<OutcomeMeta>,
-    /// The records it sent: those of its page, and those that came with an outcome.
+    /// The records that the server sent: those of the page, and those of outcomes.
     pub changes: Vec<ChangeMeta>,
     /// How far the page reads.
     pub cursors: Vec<(EntityType, Cursor)>,
-    /// That the server knows our head up to here.
+    /// The server's receipt for our head.
     pub receipt: Option<Receipt>,
 }
 
-/// What the server said of one unit.
+/// The outcome of one unit.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct OutcomeMeta {
     /// The unit.
@@ -105,11 +106,11 @@ pub enum OutcomeClass {
     Duplicate,
     /// A base version is not the current one.
     Stale,
-    /// Not now; again later.
+    /// Not now; later.
     Transient,
-    /// Never, as it is.
+    /// Never in this form.
     Rejected,
-    /// The server does not know the entity type or a column.
+    /// The server does not know the entity type or one of its fields.
     Unsupported,
     /// The credentials no longer hold.
     Unauthorized,
@@ -124,15 +125,15 @@ pub struct ChangeMeta {
     pub key: RecordKey,
     /// The server's version of it.
     pub version: Version,
-    /// How much of it was sent.
+    /// How much of the record was sent.
     pub extent: Extent,
     /// When it was last edited, the greatest stamp of its fields.
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
-    /// The writes that its other fields come from, and those that took fields away.
+    /// The writes that set or removed the other fields.
     pub older: Vec<FieldWrites>,
-    /// When a field that is neither in the image nor listed counts as taken away.
+    /// The stamp of the removal of every field that is neither in the image nor listed.
     pub floor: Option<EditStamp>,
     /// The item with the fields; none for a deletion.
     pub fields: Option<ItemIndex>,
@@ -145,13 +146,13 @@ pub struct ChangeMeta {
 pub enum Extent {
     /// The whole image.
     Whole,
-    /// Some fields; the others are as they were.
+    /// Some fields. The other fields did not change.
     Partial,
     /// Nothing: the record was deleted.
     Deleted,
 }
 
-/// The server's word that it knows a head of this log.
+/// The server's confirmation that it knows a head of this log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
 pub struct Receipt {
     /// The entry that is anchored.
@@ -160,22 +161,22 @@ pub struct Receipt {
     pub hash: Hash,
 }
 
-/// What the engine or a person decided.
+/// A decision of the engine or of a person.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Control {
     /// The first entry of every log.
     Opened(Opened),
     /// Units were frozen, before the first byte of them left.
     Planned(Planned),
-    /// What followed from an answer of the server, or from the lack of one.
+    /// The consequences of an answer of the server, or of a missing answer.
     Decided(Vec<Decision>),
-    /// What a person decided.
+    /// The decisions of a person.
     Verb(Verb, Vec<Decision>),
-    /// A new life of the log began: the file was restored from a copy or cloned.
+    /// A new epoch of the log began: the file was restored from a copy or cloned.
     EpochStarted {
-        /// The epoch of every entry from this one on; the entry itself carries it in its header.
+        /// The epoch from this entry on. The entry's header has the same epoch.
         epoch: Epoch,
-        /// What the server knew of the former epoch.
+        /// The server's last receipt for the former epoch.
         anchored: Option<Receipt>,
     },
 }
@@ -192,40 +193,41 @@ pub struct Opened {
 /// A send plan.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Planned {
-    /// What will be sent, in order.
+    /// The units to send, in order.
     pub units: Vec<PlannedUnit>,
     /// Ops that need not be sent at all.
     pub annulled: Vec<Annulled>,
 }
 
-/// One unit: what is applied at the server whole or not at all, under one idempotency key.
+/// One unit: the server applies it whole or not at all, under one idempotency key.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct PlannedUnit {
     /// The unit's id.
     pub id: UnitId,
-    /// Whose credentials it may be sent with.
+    /// The actor whose credentials send it.
     pub actor: Actor,
     /// Its changes, each of another record.
     pub changes: Vec<PlannedChange>,
     /// The hash of its frozen content (`docs/protocol.md`), checked each time it is sent.
     pub digest: Hash,
-    /// Attempted units without a final answer some of whose ops this one carries again: one that it takes over, and those that
-    /// were given up.
+    /// Earlier units without a final answer that had some of the same ops: the unit that this one
+    /// absorbs, and those that were given up.
     pub replaces: Vec<UnitId>,
 }
 
-/// What a unit does to one record.
+/// A unit's change of one record.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct PlannedChange {
     /// The record.
     pub key: RecordKey,
-    /// What is done to it.
+    /// What the change does.
     pub kind: OpKind,
-    /// The ops that it stands for, oldest first.
+    /// The ops that the change consists of, oldest first.
     pub ops: Vec<PlannedOp>,
-    /// The version it is meant for.
+    /// The version for which it was made.
     pub base: Option<Version>,
-    /// The last edit among its ops. With the last of them it is the stamp of every field that is not listed.
+    /// The time of the last edit of its ops. With the last op it is the stamp of every field that
+    /// is not listed.
     pub edited_at: Hlc,
     /// The writes that the other fields come from.
     pub older: Vec<FieldWrites>,
@@ -240,16 +242,16 @@ pub struct PlannedChange {
 pub struct PlannedOp {
     /// The op.
     pub id: OpId,
-    /// Where it stands.
+    /// The op's place.
     pub place: OpPlace,
 }
 
 /// Where the frozen fields of a change are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum FieldsSource {
-    /// It has none: a delete.
+    /// The change has no fields: it is a delete.
     Nothing,
-    /// They are the fields of its only op, as they stand there.
+    /// The fields are those of this op, unchanged.
     OfOp(OpPlace),
     /// They are an item of the entry that planned it.
     Item(Seq, ItemIndex),

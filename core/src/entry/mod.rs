@@ -9,10 +9,11 @@
 //!
 //! Invariants:
 //! 1. An entry's hash depends on its stored bytes only, and does not change when items are erased.
-//! 2. `Draft` is what is about to be appended; [`Entry`] is what was read and whose content hash is computed from the bytes.
+//! 2. A `Draft` is about to be appended. An [`Entry`] was read, and its content hash was computed
+//!    from the bytes.
 //!
-//! What it is not: proof against the owner of the file. An unkeyed chain shows corruption and careless edits; see
-//! `docs/log-format.md` for what anchors add.
+//! What it is not: proof against the owner of the file. A hash chain without a key shows corruption
+//! and careless edits. `docs/log-format.md` explains what anchors add.
 
 pub mod chain;
 mod decision;
@@ -43,11 +44,11 @@ pub const FORMAT: u8 = 2;
 /// The three kinds of entry. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryKind {
-    /// What the app did.
+    /// The ops of the app.
     Intent = 1,
-    /// What the server said.
+    /// The answer of the server.
     Upstream = 2,
-    /// What the engine or a person decided.
+    /// A decision of the engine or of a person.
     Control = 3,
 }
 
@@ -66,13 +67,13 @@ impl Meta {
     /// Reads the meta part of a stored entry.
     ///
     /// # Errors
-    /// [`EntryError`] if it does not read, or is of another kind than the header says.
+    /// [`EntryError`] if the meta part cannot be read, or is of another kind than the header names.
     pub(crate) fn read(frame: &frame::Frame<'_>) -> Result<Self, EntryError> {
         let meta: Self = codec::decode(frame.meta)?;
         if meta.kind() == frame.header.kind { Ok(meta) } else { Err(EntryError::KindDiffers) }
     }
 
-    /// Returns the kind of entry that this meta part makes.
+    /// Returns the kind of the entry with this meta part.
     pub const fn kind(&self) -> EntryKind {
         match self {
             Self::Intent(_) => EntryKind::Intent,
@@ -82,7 +83,8 @@ impl Meta {
     }
 }
 
-// Here and not beside the types: their source text is also built by itself, with another codec (`core/tests/wincode`).
+// Here and not beside the types: their source text is also built by itself, with another codec
+// (`core/tests/wincode`).
 codec::stored_by_members! {
     Meta => "the meta part of an entry", at most limits::META_BYTES;
 }
@@ -100,7 +102,7 @@ pub struct Header {
     pub format: u8,
     /// The kind of entry.
     pub kind: EntryKind,
-    /// The life of the log.
+    /// The epoch of the log.
     pub epoch: Epoch,
     /// The place in the log.
     pub seq: Seq,
@@ -108,7 +110,7 @@ pub struct Header {
     pub hlc: Hlc,
     /// The device's wall clock, for people.
     pub wall: WallTime,
-    /// Who was using the book.
+    /// The user of the book.
     pub actor: Actor,
 }
 
@@ -122,19 +124,19 @@ pub enum Item {
         /// The value.
         value: ItemValue,
     },
-    /// The value was erased; what it was committed to stays.
+    /// The value was erased. Its commitment remains.
     Erased {
         /// The commitment.
         commitment: Hash,
     },
 }
 
-/// The value of an item: fields that are about to be written, whose text others hold too, or bytes of its own.
+/// The value of an item: fields with shared text, or bytes.
 #[derive(Clone)]
 pub enum ItemValue {
     /// Fields.
     Fields(FieldsJson),
-    /// Whatever it is.
+    /// Any other value.
     Bytes(Vec<u8>),
 }
 
@@ -148,7 +150,7 @@ impl ItemValue {
     }
 }
 
-/// Where the bytes are held makes no difference.
+/// Two values are equal if their bytes are, wherever the bytes are held.
 impl PartialEq for ItemValue {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
@@ -166,7 +168,7 @@ impl Item {
         }
     }
 
-    /// Returns what the chain commits to.
+    /// Returns the commitment that the chain hashes.
     pub fn commitment(&self) -> Hash {
         match self {
             Self::Present { salt, value } => chain::commitment(salt, value.as_bytes()),
@@ -189,12 +191,12 @@ impl std::fmt::Debug for Item {
 pub struct Items(Vec<Item>);
 
 impl Items {
-    /// Makes none yet, with room for so many.
+    /// Makes an empty list with room for `count` items.
     pub fn with_capacity(count: usize) -> Self {
         Self(Vec::with_capacity(count))
     }
 
-    /// Adds a value under a fresh salt and returns where it is.
+    /// Adds a value under a fresh salt and returns its index.
     pub fn add(&mut self, bytes: impl Into<Vec<u8>>, random: &mut dyn Randomness) -> ItemIndex {
         self.add_value(ItemValue::Bytes(bytes.into()), random)
     }
@@ -203,21 +205,21 @@ impl Items {
         let mut salt = [0u8; 16];
         random.fill(&mut salt);
         self.0.push(Item::Present { salt, value });
-        // At most one item for each of the changes or ops that the limits allow, so this cannot overflow.
+        // The limits allow at most one item for each change or op, so this cannot overflow.
         ItemIndex::try_from(self.0.len() - 1).unwrap_or(ItemIndex::MAX)
     }
 
-    /// Returns how many there are.
+    /// Returns the number of items.
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no items.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Takes away those that were added last, down to so many.
+    /// Removes the items after the first `count`.
     pub fn truncate(&mut self, count: usize) {
         self.0.truncate(count);
     }
@@ -243,7 +245,7 @@ impl From<Items> for Vec<Item> {
 /// An entry that is about to be appended: everything but its place, its time and its hash.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
-    /// What it says.
+    /// Its content.
     pub meta: Meta,
     /// Its erasable values.
     pub items: Items,
@@ -269,8 +271,8 @@ impl Draft {
     }
 }
 
-/// A draft as it is handed to the log; one that was checked keeps its meta part as it was written then, so that a large one is not
-/// written and read back twice.
+/// A draft for the log. A draft that was checked keeps the meta part that the check wrote, so that
+/// a large one is not written and read back twice.
 #[derive(Debug)]
 pub struct Checked {
     pub(crate) draft: Draft,
@@ -278,7 +280,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Returns what it says.
+    /// Returns its content.
     pub const fn meta(&self) -> &Meta {
         &self.draft.meta
     }
@@ -290,19 +292,19 @@ impl From<Checked> for Draft {
     }
 }
 
-/// Not checked yet: that is done when it is sealed.
+/// Makes a draft that is not checked yet. The check happens when it is sealed.
 impl From<Draft> for Checked {
     fn from(draft: Draft) -> Self {
         Self { draft, meta: None }
     }
 }
 
-/// An entry as it stands in the log.
+/// An entry of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Its fixed beginning.
     pub header: Header,
-    /// What it says.
+    /// Its content.
     pub meta: Meta,
     /// Its erasable values.
     pub items: Vec<Item>,
@@ -369,7 +371,7 @@ pub fn seal_checked(header: &Header, checked: &Checked, previous: &Hash) -> Resu
 /// The stored bytes of a new entry with the hashes that they have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// What is stored.
+    /// The bytes to store.
     pub bytes: Vec<u8>,
     /// The hash of the content.
     pub content: Hash,
@@ -381,12 +383,12 @@ pub struct Sealed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
-    /// The bytes end too early, go on too long, or hold an impossible length or tag.
+    /// The bytes end too early, are too long, or hold an invalid length or tag.
     #[error("an entry's frame is damaged at byte {at}: {what}")]
     Frame {
         /// How far the frame could be read.
         at: usize,
-        /// What was to be read there.
+        /// The part that was to be read there.
         what: &'static str,
     },
     /// A newer program wrote it.
@@ -411,12 +413,14 @@ pub enum EntryError {
     #[error(transparent)]
     Meta(#[from] codec::CodecError),
     /// The entry's clock is not after that of the entry before, as when no later stamp exists.
-    #[error("the log's clock does not go on from its last entry: export what waits and begin a new book")]
+    #[error(
+        "the log's clock does not advance after its last entry: export the pending ops and begin a new book"
+    )]
     ClockEnded,
     /// The entry would be over [`crate::limits::ENTRY_BYTES`].
     #[error("an entry of {bytes} bytes is over the limit of {}", limits::ENTRY_BYTES)]
     TooLarge {
-        /// How many bytes it would take.
+        /// The number of bytes that it would have.
         bytes: usize,
     },
 }

@@ -2,7 +2,8 @@
 
 use crate::limits;
 
-/// JSON that cannot be the fields of a record. Names the place in the fields where one is at fault, never its value.
+/// JSON that cannot be the fields of a record. The error names the place of the fault in the
+/// fields, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidFields {
@@ -17,7 +18,7 @@ pub enum InvalidFields {
     /// More bytes than [`limits::OP_BYTES`].
     #[error("fields take {bytes} bytes, more than the {} that one op may have", limits::OP_BYTES)]
     TooLarge {
-        /// How many bytes the fields take.
+        /// The size of the fields, in bytes.
         bytes: usize,
     },
     /// Deeper than [`limits::FIELD_LEVELS`].
@@ -32,7 +33,7 @@ pub enum InvalidFields {
          double; write it as text, as in \"0.1\""
     )]
     Number {
-        /// Where it stands, such as `price.net` or `items[2].price`.
+        /// The place of the fault, such as `price.net` or `items[2].price`.
         at: String,
     },
     /// Half of a surrogate pair, which is no character.
@@ -40,19 +41,19 @@ pub enum InvalidFields {
         "the text at `{at}` has half of a surrogate pair (\\ud800 to \\udfff stand in twos): write the whole character"
     )]
     Surrogate {
-        /// Where it stands.
+        /// The place of the fault.
         at: String,
     },
     /// An object with two members of the same name.
-    #[error("the name `{at}` stands twice in its object: keep one of the two")]
+    #[error("the name `{at}` occurs twice in its object: keep one of the two")]
     Duplicate {
-        /// The name that stands twice, with the names around it.
+        /// The name that occurs twice, with the names around it.
         at: String,
     },
 }
 
 impl InvalidFields {
-    /// Returns the code by which a server refuses a unit with such fields (`docs/protocol.md`).
+    /// Returns the code with which a server refuses a unit with such fields (`docs/protocol.md`).
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotAnObject { .. } => "fields_not_an_object",
@@ -65,7 +66,7 @@ impl InvalidFields {
         }
     }
 
-    /// Says that the fault is within this member.
+    /// Adds this member's name to the place of the fault.
     pub(super) fn within(self, name: &str) -> Self {
         self.at(|at| {
             let mut path = readable(name);
@@ -77,7 +78,7 @@ impl InvalidFields {
         })
     }
 
-    /// Says that the fault is within this item of a list.
+    /// Adds this list item's index to the place of the fault.
     pub(super) fn within_item(self, index: usize) -> Self {
         self.at(|at| format!("[{index}]{}{at}", if at.is_empty() || at.starts_with('[') { "" } else { "." }))
     }
@@ -92,7 +93,7 @@ impl InvalidFields {
     }
 }
 
-/// Returns a name as it is shown in an error: short, and with nothing that a terminal would act upon.
+/// Returns a name as an error shows it: short, and without characters that a terminal acts upon.
 fn readable(name: &str) -> String {
     let mut shown = String::new();
     for (count, character) in name.chars().enumerate() {

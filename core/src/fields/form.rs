@@ -1,20 +1,23 @@
-//! The one form of fields as text: found where it is there already, made where it is not.
+//! The one form of fields as text. Text that has it is recognised; other text is rewritten.
 //!
 //! ```text
 //!   no white space outside strings
-//!   the members of every object ascend by the bytes of their names; no name stands twice
+//!   the members of every object ascend by the bytes of their names; no name occurs twice
 //!   numbers as `number` writes them
-//!   strings plainly in UTF-8; escaped are only " and \ , and controls: \b \f \n \r \t, else \u00 with two lower-case digits
+//!   strings as plain UTF-8; escaped are only " and \ , and controls: \b \f \n \r \t, the others as \u00 with two lower-case digits
 //! ```
 //!
 //! Invariants:
-//! 1. Two texts of the same values have the same form, whatever program wrote them and in whatever order.
+//! 1. Two texts of the same values have the same form, whatever program wrote them and in whatever
+//!    order.
 //! 2. The form of the form is the form itself.
-//! 3. What cannot be brought to it without a loss is refused: a number that would be rounded, half of a surrogate pair, a
-//!    name that stands twice.
-//! 4. It does not depend on how an app has `serde_json` built (`preserve_order`, `arbitrary_precision`).
+//! 3. Text that cannot be rewritten without a loss is refused: a number that would be rounded, half
+//!    of a surrogate pair, a name that occurs twice.
+//! 4. It does not depend on how an app has `serde_json` built (`preserve_order`,
+//!    `arbitrary_precision`).
 //!
-//! Here text is only looked at; `rewrite` makes the form where text has another one, and `scan` spares usual text both.
+//! This file only checks text. `rewrite` makes the form where text has another one. `scan`
+//! recognises usual text without either.
 
 use serde::de::IgnoredAny;
 
@@ -22,7 +25,8 @@ use super::number;
 use super::{InvalidFields, rewrite};
 use crate::limits;
 
-/// Returns whether bytes are one JSON value, whatever its kind; for what is kept without being read.
+/// Returns whether text is one JSON value of any kind. It is for text that is kept without being
+/// read.
 pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
@@ -60,7 +64,8 @@ impl Stop {
     }
 }
 
-/// One pass over the text: is it JSON, can it be kept, and does it have the form already?
+/// One pass over the text. It checks three things: the text is JSON, it can be kept, and it has the
+/// form already.
 struct Scan<'a> {
     text: &'a str,
     at: usize,
@@ -167,7 +172,7 @@ impl<'a> Scan<'a> {
         Ok(name)
     }
 
-    /// Passes a string, and returns whether anything in it is escaped.
+    /// Skips a string, and returns whether it contains an escape.
     fn string(&mut self) -> Result<bool, Stop> {
         self.at += 1;
         let mut escaped = false;
@@ -220,7 +225,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes four digits of an escape, and returns the number that they make.
+    /// Reads the four digits of an escape, and returns their number.
     fn hexadecimal(&mut self) -> Result<u32, Stop> {
         let digits = self.rest().get(..4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(Stop::Syntax)?;
@@ -251,7 +256,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Passes one digit or more.
+    /// Skips one or more digits.
     fn digits(&mut self) -> Result<(), Stop> {
         let rest = self.rest();
         let count = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
@@ -295,7 +300,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Says where the text stops being an object, as a JSON parser would; line 0 for JSON of another kind.
+    /// Makes the error for the place where the text stops being an object, like a JSON parser. Line
+    /// 0 stands for JSON of another kind.
     fn not_an_object(&self) -> InvalidFields {
         if !self.text.trim_start().starts_with('{') && is_json(self.text) {
             return InvalidFields::NotAnObject { line: 0, column: 0 };
@@ -308,7 +314,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A member's name, borrowed where the text holds it plainly.
+/// A member's name, borrowed if the text holds it without escapes.
 enum Name<'a> {
     Plain(&'a str),
     Escaped(String),

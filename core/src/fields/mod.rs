@@ -1,20 +1,22 @@
 //! The fields of a record: a JSON object whose members are the units of change.
 //!
 //! ```text
-//!   image    {"name":"Ann","phone":"555"}       what a record is; no member is null
-//!   patch    {"phone":null,"stage":"hot"}       what an update does; null takes the field away
+//!   image    {"name":"Ann","phone":"555"}       the content of a record; no member is null
+//!   patch    {"phone":null,"stage":"hot"}       the content of an update; a null removes the field
 //!   apply    image + patch  = {"name":"Ann","stage":"hot"}
 //!   compose  patch + patch' = patch''           later members win, nulls are kept
 //! ```
 //!
 //! Invariants:
 //! 1. `apply(apply(image, p), q) == apply(image, compose(p, q))` for all images and patches.
-//! 2. A field is a *top-level* member and is set whole: values are never merged inside
-//!    (`docs/decisions/0002-fields-are-top-level-members.md` says why RFC 7396's recursion would break invariant 1).
-//! 3. [`FieldsJson`] has the one form that `form` names, at every depth, and its values nest at most [`limits::FIELD_LEVELS`] deep.
-//! 4. No number is rounded: what is not kept exactly is refused.
+//! 2. A field is a *top-level* member and is set whole: values are never merged inside.
+//!    `docs/decisions/0002-fields-are-top-level-members.md` explains why the recursion of RFC 7396
+//!    would break invariant 1.
+//! 3. [`FieldsJson`] has the one form of `form` at every depth, and its values nest at most
+//!    [`limits::FIELD_LEVELS`] deep.
+//! 4. No number is rounded: a number that cannot be kept exactly is refused.
 //!
-//! What it is not: a schema. Any JSON value may stand in a field.
+//! What it is not: a schema. A field may have any JSON value.
 
 mod fault;
 mod form;
@@ -46,10 +48,11 @@ impl Fields {
         Self::default()
     }
 
-    /// Checks a JSON value and takes its members.
+    /// Checks a JSON value and makes fields of its members.
     ///
     /// # Errors
-    /// [`InvalidFields`] if it is not an object, nests too deep, is too large, or has an impossible field name.
+    /// [`InvalidFields`] if it is not an object, nests too deep, is too large, or has an invalid
+    /// field name.
     pub fn from_value(value: Value) -> Result<Self, InvalidFields> {
         let Value::Object(members) = value else {
             return Err(InvalidFields::NotAnObject { line: 0, column: 0 });
@@ -62,7 +65,8 @@ impl Fields {
     /// Checks the limits, which fields built member by member may break, and returns the JSON form.
     ///
     /// # Errors
-    /// [`InvalidFields`] if they nest too deep, are too large, have an impossible name or a number that is not kept exactly.
+    /// [`InvalidFields`] if the fields nest too deep, are too large, have an invalid name, or
+    /// contain a number that cannot be kept exactly.
     pub fn checked(&self) -> Result<FieldsJson, InvalidFields> {
         self.written()?.of_one_op()
     }
@@ -94,7 +98,7 @@ impl Fields {
         self.0.get(name)
     }
 
-    /// Returns whether there is such a field, a null too.
+    /// Returns whether the field exists, with a null too.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -104,7 +108,7 @@ impl Fields {
         self.0.insert(name.into(), value.into());
     }
 
-    /// Takes a field out.
+    /// Removes a field and returns its value.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name)
     }
@@ -119,17 +123,17 @@ impl Fields {
         self.0.keys().map(String::as_str)
     }
 
-    /// Returns how many fields there are.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Applies a patch to an image: a null takes the field away, anything else sets it.
+    /// Applies a patch to an image: a null removes the field, any other value sets it.
     pub fn apply(&mut self, patch: &Self) {
         for (name, value) in &patch.0 {
             if value.is_null() {
@@ -140,19 +144,19 @@ impl Fields {
         }
     }
 
-    /// Puts a later patch on top of this one: its members win, its nulls stay.
+    /// Composes a later patch with this one: the later members win, and nulls are kept.
     pub fn compose(&mut self, later: Self) {
         self.0.extend(later.0);
     }
 
-    /// Takes away the fields that are null: what a patch, or a create that names nulls, leaves as an image.
+    /// Removes the fields that are null. So a patch, or a create with nulls, becomes an image.
     #[must_use]
     pub fn into_image(mut self) -> Self {
         self.0.retain(|_, value| !value.is_null());
         self
     }
 
-    /// Returns the patch that makes `after` of this image.
+    /// Returns the patch that changes this image into `after`.
     pub fn patch_to(&self, after: &Self) -> Self {
         let changed = after.0.iter().filter(|(name, value)| self.0.get(*name) != Some(value));
         let mut patch: Map<_, _> = changed.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -162,14 +166,14 @@ impl Fields {
         Self(patch)
     }
 
-    /// Returns only the fields whose names pass.
+    /// Returns only the fields whose names pass `keep`.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
         let kept = self.0.iter().filter(|(name, _)| keep(name));
         Self(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    /// Returns the one form as text, for fields that were checked, or are made of such.
+    /// Returns the one form as text, for fields that were checked or were made of checked fields.
     pub fn to_json(&self) -> FieldsJson {
         FieldsJson(rewrite::of_members(&self.0).0.into())
     }

@@ -1,17 +1,19 @@
-//! Numbers: the one way to write each, and which of them are kept at all.
+//! Numbers: the one way to write each, and which numbers are kept.
 //!
 //! | written as | is kept if | and is written |
 //! |---|---|---|
-//! | a whole number: digits only | it is within 64 bits (-2⁶³ to 2⁶⁴ - 1) | as it is; `-0` as `-0.0` |
-//! | with a fraction or an exponent | a double says the same decimal digits when it is printed | as the shortest such digits: `1.50` as `1.5`, `1E5` as `100000.0` |
+//! | a whole number: digits only | it is within 64 bits (-2⁶³ to 2⁶⁴ - 1) | unchanged; `-0` as `-0.0` |
+//! | with a fraction or an exponent | a double prints with the same decimal digits | as the shortest such digits: `1.50` as `1.5`, `1E5` as `100000.0` |
 //!
-//! Invariants: what is written back has the very value that was written; nothing is rounded. (A double such as
-//! 2132540895234988.25 lies in the middle of two shortest decimals, and programs print either: both are taken for it.) `1` and `1.0` stay two
-//! different values, as the types of an app tell them apart.
+//! Invariants: the number that is written back has exactly the value that was read. Nothing is
+//! rounded. (A double such as 2132540895234988.25 is midway between two shortest decimals, and
+//! programs print either of them, so both are accepted for it.) `1` and `1.0` remain two different
+//! values, because the types of an app distinguish them.
 
 use std::borrow::Cow;
 
-/// Returns the one way to write a number, or `None` if it cannot be kept exactly. `token` follows JSON's grammar.
+/// Returns the one way to write a number, or `None` if it cannot be kept exactly. `token` follows
+/// JSON's grammar.
 pub(super) fn canonical(token: &str) -> Option<Cow<'_, str>> {
     if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return whole(token);
@@ -30,12 +32,13 @@ fn reread(token: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(token));
     }
     let written = Decimal::of(token);
-    // A double that lies in the middle of two shortest decimals is printed as either, depending on the program.
+    // A double midway between two shortest decimals is printed as either, depending on the program.
     let is_same = Decimal::of(&printed) == written || Decimal::of(&format!("{number:e}")) == written;
     is_same.then_some(Cow::Owned(printed))
 }
 
-/// Returns whether a number has so few digits that every double gives them back, and is written as that would be: most are.
+/// Returns whether a number has so few digits that every double returns them, and is written in the
+/// one way. Most numbers are.
 pub(super) fn is_plain(token: &str) -> bool {
     let unsigned = token.strip_prefix('-').unwrap_or(token);
     let Some((whole, fraction)) = unsigned.split_once('.') else { return false };
@@ -55,7 +58,8 @@ fn whole(token: &str) -> Option<Cow<'_, str>> {
     fits.then_some(Cow::Borrowed(token))
 }
 
-/// The value of a decimal literal: `0.digits × 10^scale`, without zeros on either side of the digits.
+/// The value of a decimal literal: `0.digits × 10^scale`, without zeros on either side of the
+/// digits.
 #[derive(Debug, PartialEq, Eq)]
 struct Decimal {
     digits: Vec<u8>,
@@ -63,7 +67,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Reads a literal without its sign: two that are compared have the same one.
+    /// Reads a literal without its sign. Two literals are compared only if they have the same sign.
     fn of(token: &str) -> Self {
         let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -78,7 +82,7 @@ impl Decimal {
         if digits.is_empty() {
             return Self { digits, scale: 0 };
         }
-        // An exponent beyond 64 bits belongs to no number that a double holds, but for zero.
+        // An exponent beyond 64 bits belongs to no number that a double holds, except to zero.
         let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
         let leading = i64::try_from(leading).unwrap_or(i64::MAX);
         Self { digits, scale: exponent.saturating_add(zeros(whole)).saturating_sub(leading) }

@@ -1,6 +1,6 @@
-//! Making the one form of `form`: of text that was found to be JSON, and of values.
+//! Writes the one form of `form`, from text that is known to be JSON, and from values.
 //!
-//! What it is not: a check of text. `form` has found that it is JSON, and not too deep, before it is taken apart here.
+//! What it does not do: check text. `form` has checked that it is JSON and not too deep.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -11,14 +11,14 @@ use serde_json::{Map, Number, Value};
 use super::{InvalidFields, number};
 use crate::limits;
 
-/// Writes an object that was found to be one.
+/// Writes an object from text that is known to be one.
 pub(super) fn object(text: &str) -> Result<String, InvalidFields> {
     let mut out = String::with_capacity(text.len());
     Rewrite { text, at: 0 }.value(&mut out)?;
     Ok(out)
 }
 
-/// Reads a string as it stands in JSON text, with its quotes.
+/// Reads a string token of JSON text, with its quotes.
 pub(super) fn unescaped(token: &str) -> Option<String> {
     serde_json::from_str(token).ok()
 }
@@ -148,16 +148,17 @@ impl<'a> Rewrite<'a> {
     }
 }
 
-/// Writes values, and finds the first that cannot be kept: one that nests too deep, or a number that would be rounded (a
-/// [`Value`] holds such a one only where an app has `serde_json` built with `arbitrary_precision`).
+/// Writes values, and returns the first fault: a value that nests too deep, or a number that would
+/// be rounded. A [`Value`] holds such a number only if the app builds `serde_json` with
+/// `arbitrary_precision`.
 pub(super) fn of_members(members: &Map<String, Value>) -> (String, Option<InvalidFields>) {
     let mut writing = Writing { out: String::with_capacity(32 * members.len() + 2), fault: None };
     writing.members(members, limits::FIELD_LEVELS);
     (writing.out, writing.fault)
 }
 
-/// Whether an app has `serde_json` built so that its numbers keep the digits that they were read from. Else they are 64 bits,
-/// and are written in the one form already.
+/// Whether the app builds `serde_json` so that its numbers keep the digits that they were read
+/// from. Otherwise they have 64 bits, and are written in the one form already.
 static KEEPS_DIGITS: LazyLock<bool> =
     LazyLock::new(|| serde_json::from_str::<Number>("1.50").is_ok_and(|number| number.to_string() != "1.5"));
 
@@ -172,7 +173,7 @@ impl Writing {
             Value::Null => self.out.push_str("null"),
             Value::Bool(true) => self.out.push_str("true"),
             Value::Bool(false) => self.out.push_str("false"),
-            // Writing to a string has no way to fail.
+            // Writing to a string cannot fail.
             Value::Number(number) if !*KEEPS_DIGITS => drop(write!(self.out, "{number}")),
             Value::Number(number) => self.number(&number.to_string()),
             Value::String(text) => write_text(&mut self.out, text),
@@ -197,7 +198,8 @@ impl Writing {
         }
     }
 
-    /// Notes what nests too deep; it is written all the same, for whoever does not ask.
+    /// Records a value that nests too deep. It is written all the same, for callers that ignore the
+    /// fault.
     fn enter(&mut self, levels: usize) {
         if levels == 0 {
             self.fault.get_or_insert(InvalidFields::TooDeep);
@@ -250,7 +252,7 @@ impl Writing {
 /// Writes a string as JSON has it, escaped where that must be.
 fn write_text(out: &mut String, text: &str) {
     if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
-        // Writing a string to memory has no way to fail.
+        // Writing a string to memory cannot fail.
         out.push_str(&serde_json::to_string(text).unwrap_or_default());
     } else {
         out.push('"');

@@ -1,30 +1,31 @@
-//! A quick look whether text has the one form already: most text has, since most programs write JSON compactly and in order.
+//! A quick check whether text has the one form already. Most text has, because most programs write
+//! JSON compactly and in order.
 //!
 //! ```text
-//!   accepted                                       left to `form`, which goes about it byte by byte
+//!   accepted                                       left to `form`, which checks byte by byte
 //!   names without escapes, ascending               names with escapes or out of order
 //!   whole numbers of up to 18 characters           longer ones, exponents, `-0`
 //!   fractions of few digits                        fractions of many digits
 //!   " \ \b \f \n \r \t escaped, nothing else       \u and \/
-//!   no white space outside strings                 white space, and whatever is no JSON
+//!   no white space outside strings                 white space, and text that is not JSON
 //! ```
 //!
 //! Invariants:
-//! 1. Text that is accepted is the one form of its values. So a look that gives up can only make [`super::FieldsJson::parse`]
-//!    slow, never wrong.
-//! 2. No bytes of text are looked at twice, but for the names, which are compared.
+//! 1. Accepted text is the one form of its values. If the check gives up,
+//!    [`super::FieldsJson::parse`] becomes slow, never wrong.
+//! 2. Each byte of text is read once. Only names are read twice, because they are compared.
 //!
-//! What it is not: a source of faults. It never says why it gave up.
+//! What it is not: a source of faults. It never returns why it gave up.
 
 use super::number;
 use crate::limits;
 
-/// Returns whether text is a JSON object in the one form. A no says nothing.
+/// Returns whether text is a JSON object in the one form. False proves nothing.
 pub(super) fn has_form(text: &str) -> bool {
     object(text.as_bytes(), limits::FIELD_LEVELS, true).is_some_and(<[u8]>::is_empty)
 }
 
-/// What is left of the text behind a part of it; `None` if that part is not accepted.
+/// The rest of the text after a part of it; `None` if that part is not accepted.
 type Rest<'a> = Option<&'a [u8]>;
 
 /// Passes an object. `levels` is how many objects and lists may still be entered within it.
@@ -79,7 +80,7 @@ fn value(bytes: &[u8], levels: usize) -> Rest<'_> {
     }
 }
 
-/// Passes a string, and returns what stands between its quotes if nothing in it is escaped.
+/// Skips a string, and returns the text between its quotes if it contains no escape.
 fn plain_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let bytes = pass(bytes, b'"')?;
     let (text, rest) = bytes.split_at_checked(plain(bytes))?;
@@ -97,12 +98,12 @@ fn string(bytes: &[u8]) -> Rest<'_> {
     }
 }
 
-/// Counts the bytes before the first one that is a quote, a backslash or a control. Eight bytes are looked at together.
+/// Counts the bytes before the first quote, backslash or control. It reads eight bytes at a time.
 pub(super) fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const TOPS: u64 = ONES << 7;
-    // Sets the top bit of each byte that is below the limit. The lowest bit that it sets is right: a borrow that makes one
-    // wrong comes out of a byte that is below the limit itself.
+    // Sets the top bit of each byte that is below the limit. The lowest bit that it sets is always
+    // right: a borrow that makes a bit wrong comes from a byte that is itself below the limit.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & TOPS;
     let (words, last) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -118,7 +119,7 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
     words.len() * 8 + last.iter().position(is_special).unwrap_or(last.len())
 }
 
-/// Passes a number that is written in the one way.
+/// Skips a number that is written in the one way.
 fn number(bytes: &[u8]) -> Rest<'_> {
     let is_negative = bytes.first() == Some(&b'-');
     let unsigned = bytes.get(usize::from(is_negative)..)?;
@@ -140,7 +141,7 @@ fn number(bytes: &[u8]) -> Rest<'_> {
     }
 }
 
-/// Numbers of so many digits are within 64 bits, whatever their sign.
+/// Numbers with this many digits are within 64 bits, whatever their sign.
 const WHOLE_DIGITS: usize = 18;
 
 fn digits(bytes: &[u8]) -> usize {

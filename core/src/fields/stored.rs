@@ -1,4 +1,4 @@
-//! [`FieldsJson`]: fields as text, in the one form in which they are stored, sent and hashed.
+//! [`FieldsJson`]: fields as text, in the one form that is stored, sent and hashed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +13,16 @@ use super::{Fields, InvalidFields, not_an_object, text};
 use crate::codec::{Decode, Encode};
 use crate::limits;
 
-/// Fields as stored and sent: compact JSON text that was checked when it was made. Its copies share the text.
+/// Fields as stored and sent: compact JSON text that was checked when it was made. Copies share the
+/// text.
 #[derive(Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct FieldsJson(pub(super) Arc<str>);
 
 impl FieldsJson {
-    /// Checks the text of a record's image or patch, and brings it to the one form that invariant 3 names.
+    /// Checks the text of a record's image or patch, and rewrites it in the one form that invariant
+    /// 3 names.
     ///
-    /// Text that already has that form is taken as it is, without building values.
+    /// Text that has that form already is kept, without building values.
     ///
     /// # Errors
     /// [`InvalidFields`] as for [`Fields::parse`].
@@ -34,7 +36,7 @@ impl FieldsJson {
         Self(rewritten(text)?.map_or_else(|| text.into(), Arc::from)).of_one_op()
     }
 
-    /// Returns the fields unless they are more than one op may have.
+    /// Returns the fields, unless they are larger than one op allows.
     ///
     /// # Errors
     /// [`InvalidFields::TooLarge`].
@@ -43,28 +45,30 @@ impl FieldsJson {
         if bytes > limits::OP_BYTES { Err(InvalidFields::TooLarge { bytes }) } else { Ok(self) }
     }
 
-    /// Takes the fields of a message as they were sent, fit or not, so that one unit that cannot be taken does not make the
-    /// whole message unreadable. Whoever takes the unit asks [`Self::unfit`].
+    /// Keeps the fields of a message as they were sent, valid or not. So one invalid unit does not
+    /// make the whole message unreadable. The caller that uses the unit has to check
+    /// [`Self::unfit`].
     pub(crate) fn as_sent(text: &str) -> Self {
         Self::parse(text).unwrap_or_else(|_| Self(format!("{UNFIT}{text}").into()))
     }
 
-    /// Returns why fields that were taken as they were sent cannot be used.
+    /// Returns why fields that were kept as sent cannot be used.
     pub(crate) fn unfit(&self) -> Option<InvalidFields> {
         self.0.strip_prefix(UNFIT).and_then(|text| Self::parse(text).err())
     }
 
-    /// Takes stored bytes that were checked when they were written.
+    /// Makes fields of stored bytes that were checked when they were written.
     ///
     /// # Errors
-    /// [`InvalidFields`] if they are not even UTF-8. Text that is not JSON shows when it is read as [`Fields`].
+    /// [`InvalidFields`] if the bytes are not UTF-8. Text that is not JSON is found when it is read
+    /// as [`Fields`].
     pub fn from_stored(bytes: &[u8]) -> Result<Self, InvalidFields> {
         let text =
             std::str::from_utf8(bytes).map_err(|_| InvalidFields::NotAnObject { line: 0, column: 0 })?;
         Ok(Self(text.into()))
     }
 
-    /// Takes stored text that was checked when it was written.
+    /// Makes fields of stored text that was checked when it was written.
     pub fn from_stored_text(text: &str) -> Self {
         Self(text.into())
     }
@@ -101,8 +105,8 @@ impl FieldsJson {
         Ok(image.to_json())
     }
 
-    /// Returns the members of a patch that change something of this image. A null for a field that is not there changes
-    /// nothing.
+    /// Returns the members of a patch that change this image. A null for a field that does not
+    /// exist changes nothing.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
@@ -134,7 +138,8 @@ impl FieldsJson {
         Ok(self.to_fields()?.filtered(|name| !left_out.contains(name)).to_json())
     }
 
-    /// Returns the names of the fields in order, and of each whether it is null. No values are built.
+    /// Returns the names of the fields in order, each with whether its value is null. No values are
+    /// built.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
@@ -145,18 +150,18 @@ impl FieldsJson {
         Ok(self.to_fields()?.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect())
     }
 
-    /// Returns whether there is a field of this name with another value than null. No values are built; text that was damaged has
-    /// none.
+    /// Returns whether the field exists with a value other than null. No values are built. Damaged
+    /// text has no fields.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names().is_ok_and(|names| names.iter().any(|(known, is_null)| known == name && !is_null))
     }
 
-    /// Returns whether there is no field at all.
+    /// Returns whether there are no fields.
     pub fn is_empty(&self) -> bool {
         &*self.0 == "{}"
     }
 
-    /// Returns whether a top-level member may be null. Never wrongly says no.
+    /// Returns false only if certainly no top-level member is null.
     pub fn may_have_null(&self) -> bool {
         self.0.contains("null")
     }
@@ -173,7 +178,7 @@ impl FieldsJson {
     }
 }
 
-/// What no JSON begins with: marks text that is kept though it is not fit to be fields.
+/// A character that begins no JSON. It marks text that is kept although it is not valid as fields.
 const UNFIT: char = '!';
 
 impl Default for FieldsJson {
@@ -190,7 +195,7 @@ impl fmt::Debug for FieldsJson {
 
 impl Serialize for FieldsJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // What is not fit to be fields is written as it was sent.
+        // Text that is not valid as fields is written as it was sent.
         let text = self.0.strip_prefix(UNFIT).unwrap_or(&self.0);
         serde_json::from_str::<&RawValue>(text).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }

@@ -1,4 +1,4 @@
-//! Patches and images as values and as text: both ways come to the same.
+//! Patches and images as values and as text: both give the same result.
 
 use super::*;
 use proptest::prelude::*;
@@ -42,8 +42,8 @@ fn every_way_to_write_the_same_object_becomes_one_text() {
     }
 }
 
-/// The order of names inside of values, names that stood twice in there, and escapes were kept as they came: the same unit,
-/// sent again by a program that writes JSON in another way, was "another unit with this id".
+/// The order of names inside values, repeated names there, and escapes were kept as they arrived.
+/// The same unit, sent again by a program with another JSON style, was "another unit with this id".
 #[test]
 fn the_one_form_goes_all_the_way_down() {
     for (text, form) in [
@@ -140,7 +140,8 @@ prop_compose! {
     }
 }
 
-/// Fields with all that text can hold: escapes in names and values, brackets in strings, nesting, nulls inside.
+/// Fields with everything that text can hold: escapes in names and values, brackets in strings,
+/// nesting, inner nulls.
 fn any_fields() -> impl Strategy<Value = Fields> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -159,7 +160,7 @@ fn any_fields() -> impl Strategy<Value = Fields> {
         .prop_map(|members| members.into_iter().collect())
 }
 
-/// Writes a value in another way than the one form: spaces, members backwards, escapes where none are needed.
+/// Writes a value in another form than the one form: spaces, members backwards, needless escapes.
 fn otherwise(value: &Value) -> String {
     match value {
         Value::Array(items) => {

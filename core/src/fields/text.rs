@@ -1,8 +1,9 @@
-//! Patching fields as text: both sides are compact and their names ascend, so their members are merged like two sorted
-//! lists, a tenth of the work of building values and writing them again.
+//! Patches fields as text. Both texts are compact and their names ascend, so their members are
+//! merged like two sorted lists. That is a tenth of the work of building values and writing them
+//! again.
 //!
-//! What it is not: a check. Text of any other form (an escape in a name, names out of order, damage that shows) is given
-//! up with `None`, and the caller goes by way of values.
+//! What it is not: a check. For text of another form (an escape in a name, names out of order,
+//! visible damage) it returns `None`, and the caller patches values instead.
 
 use std::cmp::Ordering;
 
@@ -93,7 +94,7 @@ pub(super) fn names(text: &str) -> Option<Vec<(String, bool)>> {
     Some(names)
 }
 
-/// A member as it is written: `"name":value`.
+/// A member in its written form: `"name":value`.
 #[derive(Clone, Copy)]
 struct Member<'a> {
     name: &'a str,
@@ -102,7 +103,7 @@ struct Member<'a> {
 
 impl<'a> Member<'a> {
     fn value(&self) -> &'a str {
-        // Two quotes and a colon stand around and behind the name.
+        // The name has two quotes around it and a colon after it.
         self.text.get(self.name.len() + 3..).unwrap_or_default()
     }
 }
@@ -135,7 +136,7 @@ impl<'a> Members<'a> {
         self.pass(b'"')?;
         self.pass(b':')?;
         self.pass_value()?;
-        // An escaped name fails above: a backslash stands where the quote should.
+        // An escaped name fails above, because it has a backslash where the quote should be.
         let ascends = *name > *self.before;
         self.before = name;
         ascends.then_some(Some(Member { name, text: self.text.get(start..self.at)? }))

@@ -1,4 +1,4 @@
-//! Natural group commit: whoever comes while a commit is under way shares the next one.
+//! Natural group commit: callers that arrive during a commit share the next one.
 //!
 //! ```text
 //!   A ──submit──► leads: work([A])──────────┐ hands over
@@ -8,21 +8,23 @@
 //! ```
 //!
 //! Invariants:
-//! 1. One round at a time; jobs are done in the order in which they came.
+//! 1. One round runs at a time. Jobs are done in the order of their arrival.
 //! 2. A lone caller leads at once: nobody ever waits for company.
-//! 3. A leader's own job is the oldest one, so it is in the leader's first and only round.
-//! 4. While a job waits, someone leads: a round that ends, also by a panic, hands over to the oldest waiting caller.
-//! 5. A caller returns when its reply was sent, or when it is certain that it never will be ([`Abandoned`]).
+//! 3. A leader's own job is the oldest, so it is in the leader's first and only round.
+//! 4. While a job waits, a caller leads. A round that ends, also by a panic, passes the lead to the
+//!    oldest waiting caller.
+//! 5. A caller returns when its reply was sent, or when it is certain that no reply will be sent
+//!    ([`Abandoned`]).
 //!
-//! What it is not: a thread, a timer or a bounded queue. Callers block, so at most one job of each thread waits. `work` must
-//! not submit to its own group.
+//! What it is not: a thread, a timer or a bounded queue. Callers block, so each thread has at most
+//! one waiting job. `work` must not submit to its own group.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use crate::locks::{Condvar, Mutex, MutexGuard};
 
-/// Where callers meet. `J` is what they want done, `T` what they get for it.
+/// The meeting point of callers. `J` is a job, `T` is its result.
 pub struct GroupCommit<J, T> {
     limit: usize,
     state: Mutex<State<J, T>>,
@@ -33,13 +35,14 @@ struct State<J, T> {
     led: bool,
 }
 
-/// The job was given up: its round panicked, or ended without a reply to it. What it had done is undone or unknown, as
-/// the transaction it was part of decides.
+/// The job was given up: its round panicked, or ended without a reply to it. Whether its effects
+/// are undone or unknown depends on the round's transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the commit was abandoned before this change was answered")]
 pub struct Abandoned;
 
-/// Where the answer to one job goes. Dropped without an answer, it tells the caller [`Abandoned`].
+/// The channel for the answer to one job. If it is dropped without an answer, the caller gets
+/// [`Abandoned`].
 pub struct Reply<T> {
     slot: Arc<Slot<T>>,
 }
@@ -51,14 +54,14 @@ struct Slot<T> {
 
 enum News<T> {
     None,
-    /// The caller is to lead the next round.
+    /// The caller leads the next round.
     Lead,
     Answered(T),
     Abandoned,
 }
 
 impl<J, T> GroupCommit<J, T> {
-    /// Makes a group whose rounds take at most `limit` jobs, and at least one.
+    /// Makes a group whose rounds have at most `limit` jobs, and at least one.
     pub fn new(limit: usize) -> Self {
         let state = State { waiting: VecDeque::new(), led: false };
         Self { limit: limit.max(1), state: Mutex::new(state) }
@@ -66,15 +69,18 @@ impl<J, T> GroupCommit<J, T> {
 
     /// Has a job done and returns its answer.
     ///
-    /// If nobody is at work, `work` is called here, with this job; else the caller waits, and may then be the one whose
-    /// `work` is called with all the jobs that came meanwhile. `work` answers each job when it is safe, which is after
-    /// the commit. It may answer before it returns; the next round begins when it has returned.
+    /// If no round is running, this call runs `work` with this job. Otherwise the caller waits. It
+    /// may then become the leader, whose `work` gets all jobs that have arrived in the meantime.
+    /// `work` answers each job when its result is safe, which is after the commit. It may answer
+    /// before it returns. The next round begins after it has returned.
     ///
     /// # Errors
-    /// [`Abandoned`] if the round with this job panicked in another caller's thread, or did not answer.
+    /// [`Abandoned`] if the round with this job panicked in another caller's thread, or did not
+    /// answer.
     ///
     /// # Panics
-    /// If `work` panics in this thread. The others are told, and the group goes on.
+    /// If `work` panics in this thread. The other callers get [`Abandoned`], and the group
+    /// continues.
     pub fn submit(&self, job: J, work: impl FnOnce(Vec<(J, Reply<T>)>)) -> Result<T, Abandoned> {
         let slot = Arc::new(Slot { news: Mutex::new(News::None), changed: Condvar::new() });
         let leads = {
@@ -96,7 +102,7 @@ impl<J, T> GroupCommit<J, T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<J, T>> {
-        // No caller's code runs under this lock, so nothing can panic half-way through a change.
+        // No code of callers runs under this lock, so no panic can leave a half-made change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,7 +172,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Takes the answer; that of a leader, whose round is over, is there or will never be.
+    /// Receives the answer. A leader's round has ended, so its answer is there or will never be.
     fn take_answer(&self) -> Result<T, Abandoned> {
         match std::mem::replace(&mut *self.news(), News::Abandoned) {
             News::Answered(answer) => Ok(answer),

@@ -1,8 +1,9 @@
 //! The table of entries: reading it and adding to it.
 //!
 //! Invariants:
-//! 1. What is read is checked: an entry is handed out only if its bytes, with the hash of the entry before, make the hash
-//!    that it was sealed with. Whoever sends, shows or builds upon an entry need not ask.
+//! 1. Every read is checked: an entry is returned only if its bytes and the hash of the entry
+//!    before give the hash with which it was sealed. So code that sends, shows or extends an entry
+//!    needs no check of its own.
 
 use std::ops::Bound;
 
@@ -18,10 +19,11 @@ use crate::time::{Hlc, WallTime};
 
 /// The log.
 ///
-/// Key: the entry's seq. Value: the stored bytes of the entry, as `docs/log-format.md` describes them.
+/// Key: the entry's seq. Value: the stored bytes of the entry, as `docs/log-format.md` describes
+/// them.
 pub const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries-1");
 
-/// The last entry of a log: what the next one stands on.
+/// The last entry of a log, which the next entry extends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// Its place.
@@ -30,20 +32,20 @@ pub struct Head {
     pub hash: Hash,
     /// Its clock.
     pub hlc: Hlc,
-    /// The life of the log that it belongs to.
+    /// The epoch of the log that it belongs to.
     pub epoch: Epoch,
 }
 
-/// What an entry gets from outside when it is appended.
+/// The parts of an entry that the caller supplies when it is appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
-    /// The life of the log.
+    /// The epoch of the log.
     pub epoch: Epoch,
     /// The log's clock: after the head's.
     pub hlc: Hlc,
     /// The device's wall clock.
     pub wall: WallTime,
-    /// Who is using the book.
+    /// The user of the book.
     pub actor: Actor,
 }
 
@@ -57,10 +59,11 @@ pub fn entries(
     guarded(|| transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log")))
 }
 
-/// Reads one entry; `None` if the log has none at that place.
+/// Reads one entry; `None` if the log has no entry at that place.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] if it does not read, names another place, or is not as it was sealed.
+/// [`StoreError::Corrupt`] if the entry cannot be read, names another place, or was altered after
+/// it was sealed.
 pub fn read_entry(
     table: &impl ReadableTable<u64, &'static [u8]>,
     seq: Seq,
@@ -68,7 +71,8 @@ pub fn read_entry(
     read_entry_after(table, seq, None)
 }
 
-/// Reads one entry as [`read_entry`] does, given the hash of the entry before if that was read already.
+/// Reads one entry like [`read_entry`], with the hash of the entry before if the caller has read it
+/// already.
 ///
 /// # Errors
 /// As for [`read_entry`].
@@ -96,7 +100,7 @@ fn checked(
     if chain::link(&previous, &entry.content) == entry.hash {
         return Ok(entry);
     }
-    // Where the hash of the entry before is what was altered, that one is to be named.
+    // If the hash of the entry before was altered, the error names that entry.
     let seq = entry.header.seq;
     let before = Seq::new(seq.number().saturating_sub(1));
     let culprit = match table.get(before.number()).map_err(StoreError::during(READING))? {
@@ -137,8 +141,8 @@ pub fn read_head(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Optio
     })
 }
 
-/// Reads the entries from a place on, in order. A gap is an error, and so is an entry that is not as it was sealed; nothing
-/// comes after an error.
+/// Reads the entries from a place on, in order. A gap is an error, and so is an entry that was
+/// altered after it was sealed. Nothing follows an error.
 pub fn entries_from(
     table: &impl ReadableTable<u64, &'static [u8]>,
     from: Seq,
@@ -180,9 +184,11 @@ fn decode_row(row: Result<Row<'_>, redb::StorageError>, expected: Seq) -> Result
 
 /// Adds entries to the log within the caller's write transaction.
 ///
-/// Nothing is written for good before that transaction is committed; if it is not, this appender's head is void too.
+/// Nothing is durable before the transaction is committed. If it is not committed, the head of this
+/// appender is invalid too.
 ///
-/// Entries that come one after the other may be held until [`Self::flush`]: written in a run they cost a third.
+/// Entries that follow each other may be held until [`Self::flush`]: writing them together costs a
+/// third.
 pub struct Appender<'t> {
     table: redb::Table<'t, u64, &'static [u8]>,
     head: Option<Head>,
@@ -196,11 +202,11 @@ struct Held {
     bytes: usize,
 }
 
-/// From this size on, what is held is written.
+/// Held entries are written once they reach this size.
 const HELD_BYTES: usize = 1024 * 1024;
 
 impl<'t> Appender<'t> {
-    /// Begins to append after `head`, the one that the last commit left.
+    /// Begins to append after `head`, the head after the last commit.
     ///
     /// # Errors
     /// [`StoreError`] if the table cannot be opened.
@@ -210,23 +216,24 @@ impl<'t> Appender<'t> {
     pub fn open(transaction: &'t redb::WriteTransaction, head: Option<Head>) -> Result<Self, StoreError> {
         let table = transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))?;
         let last = table.last().map_err(StoreError::during(READING))?.map(|(key, _)| Seq::new(key.value()));
-        assert_eq!(head.map(|head| head.seq), last, "BUG: the log ends elsewhere than the given head");
+        assert_eq!(head.map(|head| head.seq), last, "BUG: the log does not end at the given head");
         Ok(Self { table, head, held: Held::default() })
     }
 
-    /// Seals an entry, writes it, and returns it as it will be read.
+    /// Seals an entry, writes it, and returns it as a later read will.
     ///
     /// # Errors
-    /// [`StoreError::Unstorable`] if it is over a limit, or the stamp's clock is not after the head's; nothing was added then.
-    /// Else [`StoreError`] of the disk.
+    /// [`StoreError::Unstorable`] if the entry is over a limit, or the stamp's clock is not after
+    /// the head's; then nothing was added. Otherwise [`StoreError`] of the disk.
     pub fn append(&mut self, draft: impl Into<Checked>, stamp: Stamp) -> Result<Entry, StoreError> {
         let entry = self.hold(draft, stamp)?;
         self.flush()?;
         Ok(entry)
     }
 
-    /// Seals an entry and returns it as it will be read. It is part of the log, and [`Self::read`] finds it, but it is to be
-    /// written by [`Self::flush`] before the commit.
+    /// Seals an entry and returns it as a later read will. The entry belongs to the log, and
+    /// [`Self::read`] finds it, but only [`Self::flush`] writes it, which must happen before the
+    /// commit.
     ///
     /// # Errors
     /// As for [`Self::append`].
@@ -234,7 +241,8 @@ impl<'t> Appender<'t> {
         let checked = draft.into();
         let Stamp { epoch, hlc, wall, actor } = stamp;
         let (seq, previous) = match &self.head {
-            // What a clock or a server says is bounded long before this, but it is theirs, so it must not be asserted.
+            // Times of a clock or a server are checked long before this. But they come from
+            // outside, so this must not be an assertion.
             Some(head) if hlc <= head.hlc => {
                 return Err(StoreError::Unstorable { source: EntryError::ClockEnded });
             }
@@ -260,7 +268,7 @@ impl<'t> Appender<'t> {
         })
     }
 
-    /// Writes what is held.
+    /// Writes the held entries.
     ///
     /// # Errors
     /// [`StoreError`] of the disk.
@@ -271,10 +279,10 @@ impl<'t> Appender<'t> {
         let held = std::mem::take(&mut self.held).entries;
         if let [(seq, bytes)] = held.as_slice() {
             let before = self.table.insert(seq.number(), bytes.as_slice()).map_err(failed)?;
-            assert!(before.is_none(), "BUG: an entry stands where the next one was to go");
+            assert!(before.is_none(), "BUG: there is an entry at the place of the next one");
         } else if !held.is_empty() {
             let mut cursor = self.table.upper_bound_mut(Bound::<u64>::Unbounded).map_err(failed)?;
-            // The cursor refuses a key that does not come after the one before it.
+            // The cursor refuses a key that is not after the key before it.
             held.iter()
                 .try_for_each(|(seq, bytes)| cursor.insert_before(seq.number(), bytes.as_slice()))
                 .map_err(failed)?;
@@ -297,15 +305,15 @@ impl<'t> Appender<'t> {
         }
     }
 
-    /// Returns the head with what was appended so far.
+    /// Returns the head, with the entries appended so far.
     pub const fn head(&self) -> Option<Head> {
         self.head
     }
 
-    /// Returns the table with what was appended so far.
+    /// Returns the table, with the entries appended so far.
     ///
     /// # Errors
-    /// [`StoreError`] if what is held cannot be written.
+    /// [`StoreError`] if held entries cannot be written.
     pub fn table(&mut self) -> Result<&redb::Table<'t, u64, &'static [u8]>, StoreError> {
         self.flush()?;
         Ok(&self.table)

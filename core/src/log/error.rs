@@ -1,4 +1,4 @@
-//! What can go wrong with the store, by culprit.
+//! The errors of the store, by cause.
 
 use std::error::Error;
 use std::io;
@@ -8,36 +8,37 @@ use std::path::PathBuf;
 use crate::entry::EntryError;
 use crate::numbers::Seq;
 
-/// The store could not do what it was asked.
+/// The store could not do what it was asked to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk, or what stands for it, failed.
+    /// The disk failed, or the storage in its place.
     ///
-    /// If it failed while committing, it is unknown whether the commit was written: reopen the book and look.
+    /// If it failed during a commit, it is unknown whether the commit was written. Reopen the book
+    /// to find out.
     #[error("the disk failed while {during}")]
     Disk {
-        /// What was being done.
+        /// The step that failed.
         during: &'static str,
-        /// What the disk said.
+        /// The error of the disk.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
     /// The file, its folder or its file system cannot be written to. Nothing was written.
     #[error("{during} has to write, but the file, its folder or its file system is read-only")]
     ReadOnly {
-        /// What was being done.
+        /// The step that has to write.
         during: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
     /// The user of this process may not use the file or its folder.
     #[error("{during} is not permitted to this user")]
     Denied {
-        /// What was being done.
+        /// The step that is not permitted.
         during: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -47,7 +48,7 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
-    /// Something stands where a new book was to be made. It was left as it is.
+    /// A file exists where a new book was to be made. It was not changed.
     #[error("{} exists already: choose another path", .path.display())]
     AlreadyExists {
         /// The path.
@@ -59,7 +60,7 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
-    /// What stands at the path is something else than a book. It was left as it is.
+    /// The file at the path is not a book. It was not changed.
     #[error("{} is not a book: {why}", .path.display())]
     NotABook {
         /// The path.
@@ -82,21 +83,21 @@ pub enum StoreError {
         /// The format it has.
         found: u32,
     },
-    /// The file says something that cannot be.
+    /// The file has impossible content.
     #[error("the book is damaged{}: {what}", at(.seq.as_ref()))]
     Corrupt {
-        /// What is damaged.
+        /// The damaged part.
         what: &'static str,
-        /// The entry concerned, if it is known.
+        /// The entry, if it is known.
         seq: Option<Seq>,
-        /// What showed it.
+        /// The error that revealed the damage.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// An earlier storage error stopped every write.
     #[error("an earlier storage error stopped all writing: close the book and open it again")]
     Poisoned,
-    /// An entry cannot be stored as it is.
+    /// An entry cannot be stored.
     #[error("the entry cannot be stored")]
     Unstorable {
         /// Which limit it breaks.
@@ -106,28 +107,28 @@ pub enum StoreError {
     /// The operation needs the store for itself.
     #[error("{during} needs the book for itself: end every transaction first")]
     InUse {
-        /// What was asked for.
+        /// The operation that was asked for.
         during: &'static str,
     },
     /// The caller used a table or a transaction in a way that redb does not allow.
     #[error("the store was used wrongly while {during}")]
     Misuse {
-        /// What was being done.
+        /// The step that failed.
         during: &'static str,
-        /// What redb said.
+        /// The error of redb.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl StoreError {
-    /// Returns what sorts any of redb's errors by culprit:
+    /// Returns a function that turns redb's errors into errors by cause:
     /// `table.get(key).map_err(StoreError::during("reading a record"))?`.
     pub fn during<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> Self {
         move |error| Self::from_redb(error.into(), during)
     }
 
-    /// Says that stored bytes are damaged.
+    /// Makes the error for damaged stored bytes.
     pub fn corrupt(
         what: &'static str,
         seq: impl Into<Option<Seq>>,
@@ -136,14 +137,15 @@ impl StoreError {
         Self::Corrupt { what, seq: seq.into(), source: Some(source.into()) }
     }
 
-    /// Says that an entry's bytes, or those of the entry before it, are not those that were sealed.
+    /// Makes the error for an entry whose bytes, or those of the entry before it, were altered
+    /// after it was sealed.
     pub(super) const fn altered(seq: Seq) -> Self {
         let what = "its bytes are not those that were written, so nothing of it is used: restore the book from a copy \
                     that verifies";
         Self::Corrupt { what, seq: Some(seq), source: None }
     }
 
-    /// Says that a stored entry does not read.
+    /// Makes the error for a stored entry that cannot be read.
     pub fn corrupt_entry(seq: Seq, source: EntryError) -> Self {
         match source {
             EntryError::NewerFormat { found } => Self::NewerFormat { found: u32::from(found) },
@@ -158,7 +160,7 @@ impl StoreError {
 
     fn from_io(source: io::Error, during: &'static str) -> Self {
         match source.kind() {
-            // redb reads only where its own header says that there is something.
+            // redb reads only where its own header promises content.
             io::ErrorKind::UnexpectedEof => Self::corrupt("the file ends too early", None, source),
             io::ErrorKind::InvalidData => Self::corrupt("the file's structure", None, source),
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { during, source },
@@ -191,13 +193,14 @@ impl StoreError {
     }
 }
 
-/// Reads, and turns a panic into [`StoreError::Corrupt`].
+/// Runs `read`, and turns a panic into [`StoreError::Corrupt`].
 ///
-/// redb trusts the structure of the pages it reads, and may panic over a damaged one. What was being read must not be
-/// used again after an error. The panic's message still goes to the app's panic hook.
+/// redb trusts the structure of the pages that it reads, and may panic over a damaged page. After
+/// an error, do not use the objects that `read` used. The panic's message still reaches the app's
+/// panic hook.
 ///
-/// A transaction and its tables belong outside of `read`: redb's locks are poisoned by a panic, and a table or a transaction that
-/// is dropped while that panic unwinds panics too, which ends the process.
+/// Keep a transaction and its tables outside `read`. A panic poisons redb's locks, and a table or
+/// transaction that is dropped during the unwinding panics again, which ends the process.
 ///
 /// # Errors
 /// Those of `read`, and [`StoreError::Corrupt`] if it panics.

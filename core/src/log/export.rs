@@ -1,11 +1,11 @@
-//! The log as a stream: what another program can verify without redb.
+//! The log as a stream of bytes that another program can verify without redb.
 //!
 //! ```text
 //!   "fieldbook-log 1\n" │ u32 length (little-endian) │ stored entry │ u32 length │ stored entry │ …
 //! ```
 //!
-//! Entries stand in order from the first. The stream ends where the bytes end: compare the head with the one that is
-//! expected, since a stream cut off between two entries is a shorter log that verifies.
+//! Entries are in order, from the first. The stream ends where the bytes end. A stream cut off
+//! between two entries is a shorter log that verifies, so compare its head with the expected head.
 
 use std::io::{self, Read, Write};
 
@@ -17,10 +17,11 @@ use crate::entry::{EntryError, frame::Frame};
 use crate::limits;
 use crate::numbers::Seq;
 
-/// What an exported log begins with.
+/// The first bytes of an exported log.
 pub const EXPORT_MAGIC: &[u8] = b"fieldbook-log 1\n";
 
-/// Writes the log up to where it ends now, as it is stored, and returns how many entries that is. Does not verify it.
+/// Writes the stored entries up to the present end of the log, and returns their number. It does
+/// not verify them.
 ///
 /// # Errors
 /// [`StoreError`] of the store, or of the writer as [`StoreError::Disk`].
@@ -31,11 +32,11 @@ pub fn export(
     write_parts(|part| part.read(table), writer)
 }
 
-/// Does what [`export`] does, but opens the log anew for each part, and writes it when it is closed: a snapshot keeps every page
-/// that it can reach, and the writer may be slow.
+/// Does the same as [`export`], but opens the log again for each part and writes the part after
+/// closing it: a snapshot keeps every page that it can reach, and the writer may be slow.
 ///
 /// # Errors
-/// As for [`export`], or what `open` fails with.
+/// Those of [`export`], or the error of `open`.
 pub fn export_in_parts<T: ReadableTable<u64, &'static [u8]>>(
     mut open: impl FnMut() -> Result<T, StoreError>,
     writer: &mut impl Write,
@@ -64,20 +65,20 @@ fn write_parts(
 /// After how many bytes a part of the log ends.
 const PART_BYTES: usize = 1024 * 1024;
 
-/// A part of an exported log, and what is known of the whole.
+/// A part of an exported log, and the state of the whole export.
 #[derive(Default)]
 struct Part {
     bytes: Vec<u8>,
     /// How many entries were read so far.
     entries: u64,
-    /// The place after the last of them.
+    /// The place after the last of these entries.
     next: u64,
     /// Where the log ended when the first part was read.
     end: Option<u64>,
 }
 
 impl Part {
-    /// Reads the next entries, none if that was all.
+    /// Reads the next entries; none at the end.
     fn read(&mut self, table: &impl ReadableTable<u64, &'static [u8]>) -> Result<(), StoreError> {
         let end = match self.end {
             Some(end) => end,
@@ -101,10 +102,11 @@ impl Part {
     }
 }
 
-/// Verifies an exported log, in memory for one entry.
+/// Verifies an exported log. It keeps one entry in memory at a time.
 ///
 /// # Errors
-/// [`Damage`] for the first entry that is not as it was sealed. What is no exported log at all is damage of entry 1.
+/// [`Damage`] for the first entry that was altered after it was sealed. A stream that is not an
+/// exported log has damage in entry 1.
 pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
     let mut buffer = Vec::new();
@@ -115,8 +117,9 @@ pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
     Ok(walk.done)
 }
 
-/// Looks at a whole exported log and tells `on_damage` of everything that is wrong with it. What it returns counts every entry
-/// that is there. Ends early where the stream does, or where it does not say how long the next entry is.
+/// Checks a whole exported log and passes all damage to `on_damage`. The result counts every entry
+/// that exists. The check ends early if the stream ends early, or if the length of the next entry
+/// is missing.
 pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) -> Verified {
     let mut walk = Walk::default();
     let mut buffer = Vec::new();
@@ -127,7 +130,7 @@ pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) 
     loop {
         match read_entry(reader, &mut buffer, &walk) {
             Ok(true) => {
-                // Entries that were taken out are told once, not of every entry behind them.
+                // A gap is reported once, not for every entry after it.
                 let named = Frame::parse(&buffer).map(|frame| frame.header.seq);
                 let place = named.ok().filter(|named| *named > walk.next()).unwrap_or_else(|| walk.next());
                 walk.step_over(place, &buffer, &mut on_damage);
@@ -149,7 +152,7 @@ fn begin(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Result<()
     Err(walk.unreadable("this is not an exported log: it does not begin with `fieldbook-log 1`"))
 }
 
-/// Reads the next entry into the buffer, and returns whether there was one.
+/// Reads the next entry into the buffer. Returns whether there was one.
 fn read_entry(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Result<bool, Damage> {
     fill(reader, LENGTH_BYTES, buffer).map_err(|error| walk.unreadable(error))?;
     let Ok(length) = <[u8; LENGTH_BYTES]>::try_from(buffer.as_slice()) else {
@@ -162,7 +165,7 @@ fn read_entry(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Resu
     if buffer.len() < length { Err(walk.unreadable(CUT_OFF)) } else { Ok(true) }
 }
 
-/// Reads so many bytes, or as many as there are; takes no memory for bytes that are not.
+/// Reads this many bytes, or as many as exist. Allocates no memory for bytes that do not exist.
 fn fill(reader: &mut impl Read, length: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();
     reader.take(length as u64).read_to_end(buffer)?;

@@ -1,11 +1,12 @@
-//! A file that is only looked at: opened for reading, and shared with others who look.
+//! A file opened for reading only, and shared with other readers.
 //!
-//! A store is opened over it through the stage (`staged`), which keeps in memory whatever redb writes. So a book on a
-//! read-only file system, or one whose file may not be written to, can be looked at like any other.
+//! The store is opened over it through the stage (`staged`), which keeps all of redb's writes in
+//! memory. So a book on a read-only file system, or in a file without write permission, can be read
+//! like any other.
 //!
 //! Invariants:
-//! 1. Nothing is ever written: a write that came through would fail.
-//! 2. Locks are shared. Who looks keeps writers out, and others who look are let in.
+//! 1. Nothing is ever written: a write that reached the file would fail.
+//! 2. Locks are shared. A reader keeps writers out and lets other readers in.
 
 use std::io;
 use std::ops::Bound;
@@ -13,7 +14,7 @@ use std::ops::Bound;
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
-/// A file that was opened for reading.
+/// A file opened for reading.
 #[derive(Debug)]
 pub(super) struct Looking(FileBackend);
 

@@ -1,21 +1,23 @@
 //! The log on disk: one table of stored entries in a redb file.
 //!
 //! ```text
-//!   store     the file: made under another name and moved into place; opened whole or left as it was
-//!   entries   the table "entries-1": seq → stored entry; the Appender seals what is new
-//!   commit    natural group commit: who comes while a commit is under way shares the next one
-//!   verify    every entry recomputed from its bytes; parts: on two threads
+//!   store     the file: made under another name and moved into place; opened completely or not changed
+//!   entries   the table "entries-1": seq → stored entry; the Appender seals new entries
+//!   commit    natural group commit: callers that arrive during a commit share the next one
+//!   verify    computes every hash again from the stored bytes; parts: on two threads
 //!   export    the log as a stream of bytes that another program can verify
 //! ```
 //!
 //! Invariants:
 //! 1. Seqs run from 1 without gaps, and the key of a row is the seq in the header of its entry.
-//! 2. A row is never changed or renumbered; only erasure replaces an item by its commitment, which leaves every hash as it is.
+//! 2. A row is never changed or renumbered. Only erasure replaces an item by its commitment, which
+//!    keeps every hash.
 //! 3. A file that is refused (foreign, damaged, newer, open elsewhere) keeps its bytes.
-//! 4. After a storage error nothing is written until the book is opened again: redb latches the error.
+//! 4. After a storage error nothing is written until the book is opened again: redb latches the
+//!    error.
 //!
-//! What it is not: projections, and any rule about which entry may follow which. Those read this table and write their own
-//! in the same transaction.
+//! What it does not do: make projections, or check which entry may follow which. Other rooms do so:
+//! they read this table and write their own tables in the same transaction.
 
 mod commit;
 mod entries;

@@ -1,4 +1,4 @@
-//! Verifying in parts, on two threads: nothing in a part waits for another one.
+//! Verifies a log in parts, on two threads. No part waits for another.
 //!
 //! ```text
 //!   entries   1 ··· 8,192 │ 8,193 ··· 16,384 │ 16,385 ···
@@ -7,10 +7,12 @@
 //!                         │ 8,192 carries    │ 16,384 carries
 //! ```
 //!
-//! Each part begins at the hash that the entry before it carries, which the part before confirms. So if every part holds, the whole
-//! does. Else the first damage of the first part that has one is the first of all: up to there every part began at a hash that holds.
+//! Each part begins with the hash that the entry before it carries, and the part before confirms
+//! that hash. So if every part verifies, the whole log does. Otherwise the first damage of the
+//! first damaged part is the first damage of the log, because every part up to there began with a
+//! confirmed hash.
 //!
-//! What it is not: another check. Each entry is checked by the same steps as in [`super::verify`].
+//! What it is not: another check. It checks each entry like [`super::verify`].
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -25,16 +27,17 @@ use super::verify::{Damage, DamageKind, READING, Verified, Walk, verify, walk_on
 use crate::entry::frame::Frame;
 use crate::numbers::Seq;
 
-/// How many entries a part has where nothing else is wanted: about a hundredth of a second's work, and few enough that both threads
-/// end at about the same time.
+/// The usual number of entries in a part. It is about a hundredth of a second of work, and small
+/// enough that both threads end at about the same time.
 pub const PART_ENTRIES: NonZeroU64 = NonZeroU64::new(8_192).unwrap();
 const THREADS: u64 = 2;
 
-/// Verifies a whole log as [`super::verify`] does, in parts of so many entries, with two threads if there is more than one part.
-/// `on_progress` hears the number of entries done, part by part.
+/// Verifies a whole log like [`super::verify`], in parts of `part` entries, with two threads if
+/// there is more than one part. `on_progress` receives the number of verified entries, part by
+/// part.
 ///
 /// # Errors
-/// [`Damage`] for the first entry that is not as it was sealed.
+/// [`Damage`] for the first entry that was altered after it was sealed.
 pub fn verify_in_parts<T>(
     table: &T,
     part: NonZeroU64,
@@ -50,7 +53,7 @@ where
     });
     let parts = match last {
         Ok(last) if last > part => last.div_ceil(part),
-        // Too short to share, or too damaged to know.
+        // The log is too short to share, or too damaged to find its length.
         _ => return verify(table, on_progress),
     };
     let verified = thread::scope(|scope| {
@@ -64,17 +67,17 @@ where
         joined(&found, &mut on_progress)
     });
     match verified {
-        // What the engine makes of a damaged page depends on how it comes to it.
+        // The engine's error for a damaged page depends on how the page is reached.
         Err(Damage { kind: DamageKind::Unreadable { .. }, .. }) => verify(table, on_progress),
         verified => verified,
     }
 }
 
-/// A part's number, and what came of it.
+/// A part's number and result.
 type Results = (u64, Result<Verified, Damage>);
 
-/// Verifies the parts of one thread, until one is damaged or nobody wants to hear of them.
-// Never inlined, so that a profiler knows the thread by this name.
+/// Verifies the parts of one thread, until one is damaged or the receiver is gone.
+// Never inlined, so that a profiler shows the thread under this name.
 #[inline(never)]
 fn verify_some(
     table: &impl ReadableTable<u64, &'static [u8]>,
@@ -91,7 +94,7 @@ fn verify_some(
     }
 }
 
-/// Adds the parts up in their order, to the first damage.
+/// Adds the parts in their order, up to the first damage.
 fn joined(found: &Receiver<Results>, on_progress: &mut impl FnMut(u64)) -> Result<Verified, Damage> {
     let mut done = Verified::default();
     let mut early = BTreeMap::new();
@@ -110,7 +113,7 @@ fn joined(found: &Receiver<Results>, on_progress: &mut impl FnMut(u64)) -> Resul
     Ok(done)
 }
 
-/// Verifies the entries after a place, so many of them.
+/// Verifies this many entries after a place.
 fn verify_part(
     table: &impl ReadableTable<u64, &'static [u8]>,
     after: u64,
@@ -118,15 +121,15 @@ fn verify_part(
 ) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
     if after > 0 {
-        // If that does not read, the part before has the damage that counts.
+        // If this read fails, the part before has the first damage.
         let before = guarded(|| head_at(table, Seq::new(after))).map_err(|error| walk.unreadable(error))?;
         walk.done.head = Some(before);
     }
-    // Whatever stands before the first entry is looked at as well.
+    // A row before the first entry is checked as well.
     let from = if after > 0 { after + 1 } else { 0 };
     let rows = guarded(|| table.range(from..).map_err(StoreError::during(READING)));
     let mut rows = rows.map_err(|error: StoreError| walk.unreadable(error))?;
-    // A gap at the end of the part shows at the row behind it.
+    // The row after the part shows a gap at its end.
     while walk.done.entries < most
         && guarded(|| Ok(walk_on(&mut rows, &mut walk)))
             .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
@@ -134,7 +137,7 @@ fn verify_part(
     Ok(walk.done)
 }
 
-/// Returns what the entry at a place says of itself, for what follows it.
+/// Returns an entry's own description of itself, which the next entry needs.
 fn head_at(table: &impl ReadableTable<u64, &'static [u8]>, seq: Seq) -> Result<Head, StoreError> {
     let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
     let stored = stored.ok_or_else(|| StoreError::corrupt("an entry is missing", seq, "there is none"))?;

@@ -1,20 +1,22 @@
-//! A disk that can be looked at, repaired and given back untouched.
+//! A disk that can be read and repaired, and then left unchanged.
 //!
 //! ```text
 //!   redb ── writes ──► journal (memory) ── go_live() ──► disk, in the same order with the same syncs
 //!                        │
-//!                        └── dropped: the disk never heard of it
+//!                        └── dropped: nothing reaches the disk
 //! ```
 //!
-//! Opening a redb file writes to it: a flag at least, a whole repair after a crash. Until a file has shown that it is a book
-//! that opens, none of that may reach the disk.
+//! redb writes to a file when it opens it: at least a flag, and after a crash a whole repair. None
+//! of that may reach the disk until the file has proved to be a book that opens.
 //!
 //! Invariants:
-//! 1. Before [`Staged::go_live`] the disk is only read; after it every call goes straight through.
-//! 2. What is read is what was written last, in both states.
-//! 3. Once it is given up ([`GiveUp`]), every call fails and the disk hears of nothing more.
-//! 4. A stage that never goes live keeps what is to be read only, not how it came about.
-//! 5. Going live replays the very calls, so a crash amid it leaves what a crash amid redb's own opening would leave.
+//! 1. Before [`Staged::go_live`] the disk is only read. After it, every call goes directly to the
+//!    disk.
+//! 2. A read returns the last write, in both states.
+//! 3. After [`GiveUp`] every call fails, and nothing more reaches the disk.
+//! 4. A stage that never goes live keeps the content to read only, not the order of the writes.
+//! 5. Going live repeats exactly the recorded calls. So a crash during it has the same effect as a
+//!    crash while redb itself opens the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,10 +29,10 @@ use redb::{BackendError, StorageBackend};
 
 const BLOCK: usize = 4096;
 
-/// A backend under two hands: redb's, and that of who decides whether it may write.
+/// A backend with two users: redb, and the code that decides whether it may write.
 pub(super) struct Staged<B>(Arc<Inner<B>>);
 
-/// Lets go of a disk for good, whatever engine still holds it.
+/// Separates the stage from its disk for good, whatever engine still holds the stage.
 #[derive(Debug, Clone, Default)]
 pub(super) struct GiveUp(Arc<AtomicBool>);
 
@@ -53,11 +55,11 @@ struct Inner<B> {
 
 #[derive(Default)]
 struct Stage {
-    /// What to do on the disk when it goes live; none if it never does.
+    /// The calls to repeat on the disk when it goes live; none if it never does.
     journal: Option<Vec<Change>>,
     /// The blocks that differ from the disk, by their number.
     blocks: BTreeMap<u64, Box<[u8]>>,
-    /// The staged length; the disk's own until it is first asked for.
+    /// The staged length. Until it is first needed, it is the disk's own length.
     length: Option<u64>,
     /// The disk's bytes from here on were cut off at some time.
     cut: Option<u64>,
@@ -70,7 +72,7 @@ enum Change {
 }
 
 impl<B: StorageBackend> Staged<B> {
-    /// Stages a disk. One that is only looked at never goes live.
+    /// Stages a disk. A read-only stage never goes live.
     pub(super) fn new(disk: B, look_only: bool) -> Self {
         let (given_up, live) = (GiveUp::default(), AtomicBool::new(false));
         let stage = Stage { journal: (!look_only).then(Vec::new), ..Stage::default() };
@@ -85,7 +87,7 @@ impl<B: StorageBackend> Staged<B> {
         Self(Arc::clone(&self.0))
     }
 
-    /// Does on the disk what was done to the stage, and stops staging.
+    /// Repeats the recorded calls on the disk, and ends the staging.
     pub(super) fn go_live(&self) -> io::Result<()> {
         let mut stage = self.stage();
         let Some(journal) = stage.journal.take() else {
@@ -103,7 +105,7 @@ impl<B: StorageBackend> Staged<B> {
         Ok(())
     }
 
-    /// Returns the disk once it is live.
+    /// Returns the disk if the stage is live.
     fn live(&self) -> Option<&B> {
         self.0.live.load(Ordering::Acquire).then_some(&self.0.disk)
     }
@@ -135,7 +137,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Reads what the disk has; what it never had, or what was cut off, is zero.
+    /// Reads from the disk. Bytes that it never had, or that were cut off, are zero.
     fn read_disk(&self, disk: &impl StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let there = disk.len()?.min(self.cut.unwrap_or(u64::MAX)).saturating_sub(offset);
         let count = usize::try_from(there).map_or(out.len(), |there| there.min(out.len()));
@@ -182,7 +184,8 @@ impl Stage {
     }
 }
 
-/// Copies the part of `from`, which stands at `from_offset`, that lies within `to`, which stands at `to_offset`.
+/// Copies the part of `from`, which starts at `from_offset`, that overlaps `to`, which starts at
+/// `to_offset`.
 fn overlay(from: &[u8], from_offset: u64, to_offset: u64, to: &mut [u8]) {
     let skipped = |by: u64| usize::try_from(by).unwrap_or(usize::MAX);
     let from = from.iter().skip(skipped(to_offset.saturating_sub(from_offset)));
@@ -326,7 +329,7 @@ mod tests {
             play(&plain, &staged);
             play(&stage, &staged);
             prop_assert!(whole(&stage) == whole(&plain));
-            prop_assert!(whole(&stage.0.disk) == untouched, "the disk heard of it before it was live");
+            prop_assert!(whole(&stage.0.disk) == untouched, "the disk changed before the stage was live");
 
             stage.go_live().unwrap();
             prop_assert!(whole(&stage.0.disk) == whole(&plain));

@@ -1,16 +1,19 @@
-//! The file: made in one step, opened by one at a time, refused without a trace.
+//! The book's file. It is made in one step and opened by one process at a time. A refused file is
+//! not changed.
 //!
 //! Invariants:
-//! 1. A path holds either a whole book or what it held before: a new file gets its name after its last sync.
+//! 1. A path has either a whole book or its earlier content: a new file gets its name after its
+//!    last sync.
 //! 2. Nothing that exists is ever overwritten by [`Store::create`].
-//! 3. [`Store::open`] writes to a file only once it has shown that it is a book that opens (see `staged`), and never if it
-//!    is opened to be looked at only.
-//! 4. A store that is only looked at is opened for reading, so that a file which cannot be written to can be looked at.
-//! 5. A store that is only looked at, or given up, is not closed as others are: redb would commit once more for that, which
-//!    over a damaged file can end the process.
+//! 3. [`Store::open`] writes to a file only after the file has proved to be a book that opens (see
+//!    `staged`), and never if it is opened read-only.
+//! 4. A read-only store opens its file for reading, so that a file without write permission can be
+//!    read.
+//! 5. A read-only store, or a store that was given up, skips redb's close. redb commits once more
+//!    when it closes, and over a damaged file that can end the process.
 //!
-//! What it is not: an error-proof reader of damaged pages. redb checks pages when it repairs, not each time it reads them;
-//! `verify` finds what is damaged among the entries.
+//! What it is not: a reader that survives all damaged pages. redb checks pages during a repair, not
+//! at each read. `verify` finds damaged entries.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -28,10 +31,10 @@ use crate::new_file::{NewFileError, new_file};
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// How much memory may hold pages of the file.
+    /// The most memory for pages of the file.
     pub cache_bytes: usize,
-    /// Whether the file keeps its every byte: what is written, by redb itself too, stays in memory and is gone when the
-    /// store is closed.
+    /// Whether the store is read-only: no byte of the file changes. Writes, including redb's own,
+    /// stay in memory and are lost when the store is closed.
     pub look_only: bool,
 }
 
@@ -43,11 +46,11 @@ impl Default for StoreOptions {
 
 /// An open book file. Readers never wait; writers wait for each other.
 pub struct Store {
-    /// There until the store is closed or dropped.
+    /// Present until the store is closed or dropped.
     database: Option<Database>,
-    /// There until it was used.
+    /// Present until it was used.
     give_up: Option<GiveUp>,
-    /// What the database stands on.
+    /// The storage of the database.
     disk: Box<dyn StorageBackend>,
     look_only: bool,
 }
@@ -55,11 +58,12 @@ pub struct Store {
 impl Store {
     /// Makes a new book and opens it.
     ///
-    /// It is built under a temporary name in the same folder and moved into place once it is on the disk.
+    /// It is built under a temporary name in the same folder, and moved into place once it is
+    /// durable.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`], whatever it is that stands there; [`StoreError::NotFound`] for a missing folder;
-    /// [`StoreError::Disk`].
+    /// [`StoreError::AlreadyExists`] if the path exists, as a file or as anything else;
+    /// [`StoreError::NotFound`] for a missing folder; [`StoreError::Disk`].
     pub fn create(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         if fs::symlink_metadata(path).is_ok() {
             return Err(StoreError::AlreadyExists { path: path.to_owned() });
@@ -77,16 +81,17 @@ impl Store {
         Self::open(path, options)
     }
 
-    /// Opens a book. A file that is refused keeps its bytes. To be looked at only, it is opened for reading, beside others who
-    /// look at it.
+    /// Opens a book. A refused file is not changed. A read-only store shares its file with other
+    /// readers.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::NotABook`], [`StoreError::AlreadyOpen`], [`StoreError::NewerFormat`],
-    /// [`StoreError::ReadOnly`], [`StoreError::Denied`], [`StoreError::Corrupt`], [`StoreError::Disk`].
+    /// [`StoreError::NotFound`], [`StoreError::NotABook`], [`StoreError::AlreadyOpen`],
+    /// [`StoreError::NewerFormat`], [`StoreError::ReadOnly`], [`StoreError::Denied`],
+    /// [`StoreError::Corrupt`], [`StoreError::Disk`].
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let not_a_book = |why| StoreError::NotABook { path: path.to_owned(), why };
         let metadata = fs::metadata(path).map_err(|error| not_found_or(error, path, "opening the book"))?;
-        // Opening a pipe would wait for ever, so the kind is asked for first.
+        // Opening a pipe would wait for ever, so the kind of file is checked first.
         if !metadata.is_file() {
             return Err(not_a_book("it is not a file"));
         }
@@ -106,7 +111,8 @@ impl Store {
         open_backend(backend, path, options)
     }
 
-    /// Opens a book on any storage: a simulated disk, for one. Makes it there if the storage is empty.
+    /// Opens a book on any storage, such as a simulated disk. Makes a new book if the storage is
+    /// empty.
     ///
     /// # Errors
     /// Those of [`Self::open`].
@@ -127,7 +133,8 @@ impl Store {
         self.database()?.begin_read().map_err(StoreError::during("beginning to read"))
     }
 
-    /// Begins to write, once every earlier writer has ended. What is not committed is as if it never was.
+    /// Begins to write, after every earlier writer has ended. Writes that are not committed have no
+    /// effect.
     ///
     /// # Errors
     /// [`StoreError::Poisoned`] after an earlier storage error.
@@ -135,7 +142,7 @@ impl Store {
         self.database()?.begin_write().map_err(StoreError::during("beginning to write"))
     }
 
-    /// Gives unused space back to the file system, and returns whether there was any.
+    /// Gives unused space back to the file system. Returns whether there was any.
     ///
     /// # Errors
     /// [`StoreError::InUse`] while a transaction is open.
@@ -144,10 +151,12 @@ impl Store {
         database.compact().map_err(StoreError::during("compacting"))
     }
 
-    /// Checks every page of the file against its checksum. Takes as long as reading the whole file.
+    /// Checks every page of the file against its checksum. The duration is that of reading the
+    /// whole file.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if one is damaged; [`StoreError::InUse`] while a transaction is open.
+    /// [`StoreError::Corrupt`] if a page is damaged; [`StoreError::InUse`] while a transaction is
+    /// open.
     pub fn check_pages(&mut self) -> Result<(), StoreError> {
         let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
         let is_whole =
@@ -159,26 +168,28 @@ impl Store {
         }
     }
 
-    /// Commits a transaction durably, as [`commit`] does, at three quarters of the price if it is small.
+    /// Commits a transaction durably, like [`commit`], at three quarters of the cost if the
+    /// transaction is small.
     ///
-    /// Behind a commit redb frees the pages that nobody reads any more, which is a second commit of its books, though not one that
-    /// waits for the disk. As long as somebody reads what was before, it leaves them to the next commit, which frees them along
-    /// with its own work.
+    /// After a commit redb frees the pages that nobody reads any more, in a second commit of its
+    /// own, which does not wait for the disk. While somebody still reads the earlier state, redb
+    /// leaves these pages to the next commit, which frees them together with its own work.
     ///
     /// # Errors
-    /// As for [`commit`], and [`StoreError`] if no snapshot can be begun: it was not written then.
+    /// Those of [`commit`], and [`StoreError`] if no snapshot can be begun; then nothing was
+    /// written.
     pub fn commit(&self, transaction: redb::WriteTransaction) -> Result<(), StoreError> {
         let _before = self.begin_read()?;
         commit(transaction)
     }
 
-    /// Returns whether the file is only looked at.
+    /// Returns whether the store is read-only.
     pub const fn is_look_only(&self) -> bool {
         self.look_only
     }
 
-    /// Returns how many bytes the file takes. What is free in it counts: [`Self::compact`] gives that back. It asks the file
-    /// system only, whatever the book holds and whoever writes.
+    /// Returns the size of the file in bytes, including unused space, which [`Self::compact`] gives
+    /// back. It only asks the file system, so its cost does not depend on the book or its writers.
     ///
     /// # Errors
     /// [`StoreError::Disk`] if the disk fails.
@@ -186,7 +197,8 @@ impl Store {
         self.disk.len().map_err(StoreError::disk("measuring the book"))
     }
 
-    /// Closes the book such that the next opening needs no repair, and says if that failed, which dropping would not.
+    /// Closes the book so that the next opening needs no repair. It returns an error of closing;
+    /// dropping the store does not.
     ///
     /// # Errors
     /// [`StoreError`] if the disk fails or a write transaction is open.
@@ -203,8 +215,8 @@ impl Store {
         }
     }
 
-    /// Leaves the file as the last commit left it, and takes no more part in it: for what turned out to be damaged. The next
-    /// opening repairs what a close would have spared it.
+    /// Stops using a damaged file, and leaves it as the last commit left it. The next opening does
+    /// the repair that a close would have made unnecessary.
     pub fn abandon(mut self) {
         self.let_go();
     }
@@ -212,8 +224,9 @@ impl Store {
     fn let_go(&mut self) {
         let (Some(mut database), Some(give_up)) = (self.database.take(), self.give_up.take()) else { return };
         give_up.now();
-        // The first thing that this reads fails, and after a failure redb writes nothing, also when it closes. One guard each: a
-        // database that was dropped while a panic unwinds could panic again, which ends the process.
+        // The first read of this call fails, and after a failure redb writes nothing, also when it
+        // closes. Each call has its own guard: a database that is dropped during an unwinding could
+        // panic again, which ends the process.
         drop(guarded(|| database.check_integrity().map_err(StoreError::during("letting go of the book"))));
         drop(guarded(move || {
             drop(database);
@@ -227,7 +240,8 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// redb commits once more when it closes, and may panic over a damaged file then, which must not take the app down.
+    /// redb commits once more when it closes. Over a damaged file it may panic then, which must not
+    /// end the app.
     fn drop(&mut self) {
         if self.look_only {
             self.let_go();
@@ -236,7 +250,7 @@ impl Drop for Store {
             && let Err(error) =
                 guarded(move || database.close().map_err(StoreError::during("closing the book")))
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the book was not closed well");
+            tracing::warn!(error = &error as &dyn std::error::Error, "closing the book failed");
         }
     }
 }
@@ -250,15 +264,15 @@ impl std::fmt::Debug for Store {
 /// Commits a transaction durably.
 ///
 /// # Errors
-/// [`StoreError::Disk`] or [`StoreError::Corrupt`]: it is *unknown* whether the commit will be there after reopening.
-/// [`StoreError::Poisoned`]: it was not written.
+/// [`StoreError::Disk`] or [`StoreError::Corrupt`]: it is *unknown* whether the reopened book has
+/// the commit. [`StoreError::Poisoned`]: it was not written.
 pub fn commit(transaction: redb::WriteTransaction) -> Result<(), StoreError> {
     transaction.commit().map_err(StoreError::during("committing"))
 }
 
 /// Makes the tables of a new book in empty storage.
 fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<Store, StoreError> {
-    // There is nothing yet that could be spoilt.
+    // Empty storage has nothing to damage.
     let staged = Staged::new(backend, false);
     staged.go_live().map_err(StoreError::disk("creating the book"))?;
     let database = builder(options)
@@ -282,7 +296,8 @@ fn open_backend(
     let database =
         guarded(move || builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path)))?;
     let store = opened(database, staged.second_hand(), options);
-    // What is refused is let go of, not closed: closing commits once more, which may panic over a damaged file.
+    // A refused file is given up, not closed: redb commits once more when it closes, and may panic
+    // over a damaged file.
     if let Err(error) = check_format(&store, path) {
         store.abandon();
         return Err(error);
@@ -319,7 +334,8 @@ fn refused(error: redb::Error, path: &Path) -> StoreError {
     }
 }
 
-/// Returns the format of the book's log, read off the name of its table: the newest if there are several.
+/// Returns the format of the book's log, which the name of its table contains: the newest if there
+/// are several.
 fn format_of(database: &Database) -> Result<Option<u32>, redb::Error> {
     let transaction = database.begin_read()?;
     let formats = transaction.list_tables()?.filter_map(|table| {
@@ -334,11 +350,12 @@ fn builder(options: &StoreOptions) -> Builder {
     builder
 }
 
-/// Opens a file that is there, for writing too unless it is only looked at.
+/// Opens an existing file, for writing too unless it is read-only.
 fn open_file(path: &Path, look_only: bool) -> Result<File, StoreError> {
     let opened = OpenOptions::new().read(true).write(!look_only).open(path);
     opened.map_err(|error| match error.kind() {
-        // Who may read it is told that it cannot be written to, which is another thing than a disk that fails.
+        // A user with permission to read learns that the file cannot be written, which is not a
+        // failure of the disk.
         io::ErrorKind::PermissionDenied if !look_only && File::open(path).is_ok() => {
             StoreError::ReadOnly { during: "opening the book", source: error }
         }
@@ -358,7 +375,8 @@ fn not_found_or(error: io::Error, path: &Path, during: &'static str) -> StoreErr
 /// The format that this program reads and writes: the number in the name of [`ENTRIES`].
 const FORMAT: u32 = 1;
 
-/// What a redb file begins with. redb would make a database of an empty file, so this is looked at before it is asked.
+/// The first bytes of a redb file. redb would make a database of an empty file, so these bytes are
+/// checked first.
 const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 const PAGES: &str = "the file's structure";

@@ -1,18 +1,19 @@
-//! Verifying: every hash computed anew from the stored bytes.
+//! Verifies a log: computes every hash again from the stored bytes.
 //!
-//! Checks, in this order, entry by entry; the first that fails is what is said of the entry:
+//! The checks of each entry, in this order. The first check that fails is the entry's damage:
 //! 1. seqs run from 1 without gaps;
 //! 2. the bytes have the frame of a known format;
-//! 3. the header names the place where the entry stands;
+//! 3. the header names the entry's own place;
 //! 4. the clock grows;
-//! 5. the stored hash is the one that follows from the entry before and from this entry's bytes;
-//! 6. the bytes read as an entry that this program knows.
+//! 5. the stored hash follows from the entry before and from this entry's bytes;
+//! 6. the bytes can be read as an entry that this program knows.
 //!
-//! [`verify`] ends at the first damage. [`survey`] goes on behind it: the next entry is held against the hash that the damaged
-//! one carries, so that one damage is told once; where even that does not read, the next entry is taken at its word.
+//! [`verify`] ends at the first damage. [`survey`] continues after it: it compares the next entry
+//! with the hash that the damaged one carries, so that one damage is reported once. If that hash
+//! cannot be read either, it trusts the next entry.
 //!
-//! What it is not: proof against whoever can write the file. They can build another chain that verifies; only a head that
-//! someone else knows tells the two apart (`docs/log-format.md`).
+//! What it is not: proof against anybody who can write the file. They can build another chain that
+//! verifies. Only a head that somebody else knows distinguishes the two (`docs/log-format.md`).
 
 use redb::ReadableTable;
 
@@ -26,26 +27,26 @@ use crate::time::Hlc;
 /// A log that verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verified {
-    /// How many entries it has.
+    /// The number of its entries.
     pub entries: u64,
-    /// How many of their items were erased; their commitments verify.
+    /// The number of erased items. Their commitments verify.
     pub erased_items: u64,
     /// Its last entry; none if it is empty.
     pub head: Option<Head>,
 }
 
-/// The first thing that is wrong with a log.
+/// The first damage of a log.
 #[derive(Debug, thiserror::Error)]
 #[error("entry {seq} is damaged: {kind}")]
 pub struct Damage {
     /// The entry.
     pub seq: Seq,
-    /// What is wrong with it.
+    /// The damage.
     #[source]
     pub kind: DamageKind,
 }
 
-/// What is wrong with an entry.
+/// The damage of an entry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DamageKind {
@@ -55,50 +56,51 @@ pub enum DamageKind {
         /// The next entry that is there.
         next: Seq,
     },
-    /// Its bytes are not an entry's.
-    #[error("its bytes do not read")]
+    /// Its bytes do not have the frame of an entry.
+    #[error("its bytes cannot be read")]
     Unframed {
-        /// How that shows.
+        /// The fault of the frame.
         #[source]
         source: EntryError,
     },
-    /// It says that it stands elsewhere.
+    /// Its header names another place.
     #[error("it names entry {named} as its place")]
     Misplaced {
-        /// The place that it names.
+        /// The place in its header.
         named: Seq,
     },
-    /// Its clock is not after that of the entry before.
-    #[error("its clock does not go on from the entry before")]
+    /// Its clock is not after the clock of the entry before.
+    #[error("its clock does not advance after the entry before")]
     ClockNotGrowing,
-    /// Its bytes, or those of the entry before, are not what they were when it was sealed.
-    #[error("its hash is {stored}, but its bytes make {computed}")]
+    /// Its bytes, or those of the entry before, were altered after it was sealed.
+    #[error("its hash is {stored}, but its bytes give {computed}")]
     HashDiffers {
-        /// The hash it carries.
+        /// The hash that it carries.
         stored: Hash,
         /// The hash that follows from the bytes.
         computed: Hash,
     },
-    /// Its bytes are those that were sealed, but this program cannot read them as an entry.
-    #[error("its bytes are those that were sealed, but they do not read as an entry")]
+    /// Its bytes are the sealed ones, but this program cannot read them as an entry.
+    #[error("its bytes are the sealed ones, but they cannot be read as an entry")]
     Undecodable {
-        /// How that shows.
+        /// The fault of the content.
         #[source]
         source: EntryError,
     },
     /// It could not be read at all.
     #[error("it could not be read")]
     Unreadable {
-        /// What the store or the stream said.
+        /// The error of the store or the stream.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Verifies a whole log, and calls `on_progress` with the number of entries done, every thousand or so and at the end.
+/// Verifies a whole log. Calls `on_progress` with the number of verified entries, about every
+/// thousand and at the end.
 ///
 /// # Errors
-/// [`Damage`] for the first entry that is not as it was sealed.
+/// [`Damage`] for the first entry that was altered after it was sealed.
 pub fn verify(
     table: &impl ReadableTable<u64, &'static [u8]>,
     mut on_progress: impl FnMut(u64),
@@ -117,10 +119,11 @@ pub fn verify(
     Ok(walk.done)
 }
 
-/// Looks at a whole log and tells `on_damage` of everything that is wrong with it, in the order of entries. What it returns
-/// counts every entry that is there. Ends early where the table itself does not read, which is told last.
+/// Checks a whole log and passes all damage to `on_damage`, in the order of the entries. The result
+/// counts every entry that exists. The check ends early if the table itself cannot be read, which
+/// is the last damage that it reports.
 ///
-/// `on_progress` hears the number of entries looked at, every thousand or so and at the end.
+/// `on_progress` receives the number of checked entries, about every thousand and at the end.
 pub fn survey(
     table: &impl ReadableTable<u64, &'static [u8]>,
     mut on_progress: impl FnMut(u64),
@@ -156,7 +159,7 @@ pub fn survey(
     walk.done
 }
 
-/// Checks the next entry, and returns whether there was one.
+/// Checks the next entry. Returns whether there was one.
 pub(super) fn walk_on(
     rows: &mut redb::Range<'_, u64, &'static [u8]>,
     walk: &mut Walk,
@@ -169,16 +172,16 @@ pub(super) fn walk_on(
     Ok(true)
 }
 
-/// A chain followed so far.
+/// A chain that was checked up to some entry.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     pub(super) done: Verified,
-    /// The hash of the entry before is not known, since that one does not read.
+    /// The hash of the entry before is unknown, because that entry cannot be read.
     unlinked: bool,
 }
 
 impl Walk {
-    /// Checks the next entry. `place` is where it stands, if something else than its own header says so.
+    /// Checks the next entry. `place` is its place, if it is known from outside its own header.
     pub(super) fn step(&mut self, place: Option<Seq>, stored: &[u8]) -> Result<(), Damage> {
         let seq = self.next();
         let damage = |kind| Damage { seq, kind };
@@ -198,7 +201,7 @@ impl Walk {
         if frame.hash != computed && !self.unlinked {
             return Err(damage(DamageKind::HashDiffers { stored: frame.hash, computed }));
         }
-        // Its content is hashed already, so only the meta part is read.
+        // The content was hashed already, so only the meta part is read.
         Meta::read(&frame).map_err(|source| damage(DamageKind::Undecodable { source }))?;
         self.unlinked = false;
         self.done.entries += 1;
@@ -208,11 +211,11 @@ impl Walk {
         Ok(())
     }
 
-    /// Checks the next entry, tells of what is wrong with it, and goes on behind it.
+    /// Checks the next entry, reports its damage, and continues after it.
     pub(super) fn step_over(&mut self, place: Seq, stored: &[u8], on_damage: &mut impl FnMut(Damage)) {
         let mut checked = self.step(Some(place), stored);
         if let Err(Damage { kind: DamageKind::Missing { .. }, .. }) = &checked {
-            // What is there is looked at all the same, without the hash of an entry that is not.
+            // An entry after a gap is checked too, without the hash of the missing entry.
             if let Some(damage) = checked.err() {
                 on_damage(damage);
             }
@@ -226,7 +229,7 @@ impl Walk {
         }
     }
 
-    /// Goes on as if this entry were what it says of itself.
+    /// Continues as if the entry's own description of itself were right.
     fn go_on_behind(&mut self, seq: Seq, frame: Option<Frame<'_>>) {
         self.unlinked = frame.is_none();
         let before = self.done.head;
@@ -234,7 +237,7 @@ impl Walk {
             (Some(frame), before) => Some(Head {
                 seq,
                 hash: frame.hash,
-                // A clock that leapt is told once, not of every entry behind it.
+                // A clock that jumped is reported once, not for every entry after it.
                 hlc: frame.header.hlc.min(before.map_or(frame.header.hlc, |before| before.hlc)),
                 epoch: frame.header.epoch,
             }),
@@ -245,7 +248,7 @@ impl Walk {
         };
     }
 
-    /// Returns the place of the entry to come.
+    /// Returns the place of the next entry.
     pub(super) fn next(&self) -> Seq {
         self.done.head.map_or(Seq::ZERO, |head| head.seq).next()
     }
@@ -265,7 +268,8 @@ mod tests {
     use crate::ids::DeviceId;
     use crate::time::WallTime;
 
-    /// An answer was stored that could never be read back, and `verify`, which looked at hashes only, called it intact.
+    /// An answer was stored that could never be read back. `verify` checked hashes only, and called
+    /// it intact.
     #[test]
     fn an_entry_that_was_sealed_but_does_not_read_is_damage() {
         let device = DeviceId::from_bytes([1; 16]);
@@ -289,7 +293,7 @@ mod tests {
         let place = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|at| at == part).unwrap();
         let at = place(&bytes, &meta);
         bytes[at] = 0xfe;
-        // Sealed as it is, by whoever wrote it.
+        // The entry was sealed in this state by its writer.
         let at = place(&bytes, hash.as_bytes());
         let sealed = chain::link(&Hash::ZERO, &Frame::parse(&bytes).unwrap().content());
         bytes[at..at + 32].copy_from_slice(sealed.as_bytes());

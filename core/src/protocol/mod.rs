@@ -1,10 +1,13 @@
-//! The exchange: one request and its answer, as JSON. `docs/protocol.md` tells what they mean.
+//! The exchange: one request and its answer, as JSON. `docs/protocol.md` explains their meaning.
 //!
 //! Invariants:
-//! 1. A unit's content never changes under its id: [`Unit::digest`] is the same each time it is sent.
-//! 2. Absent optional members mean the default named at the field; unknown members are ignored, unknown outcomes are not.
+//! 1. A unit's content never changes under its id: [`Unit::digest`] is the same each time it is
+//!    sent.
+//! 2. An absent optional member stands for the default named at the field. Unknown members are
+//!    ignored; unknown outcomes are not.
 //!
-//! What it is not: HTTP. Status codes, headers and time-outs are the transport's; it hands [`Failure`]s over.
+//! What it is not: HTTP. Status codes, headers and time-outs belong to the transport, which returns
+//! [`Failure`]s.
 
 mod outcome;
 mod reading;
@@ -36,10 +39,11 @@ pub use unit::{Unit, UnitChange};
 
 /// The version of the protocol.
 pub const PROTOCOL: u32 = 1;
-/// What every answer of a fieldbook server carries, so that a captive portal's page is not taken for one.
+/// The marker that every answer of a fieldbook server carries. A device never takes the page of a
+/// captive portal for an answer.
 pub const MARKER: &str = "fieldbook";
 
-/// What a device sends.
+/// The request of a device.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ExchangeRequest {
     /// The version of the protocol, [`PROTOCOL`].
@@ -48,43 +52,47 @@ pub struct ExchangeRequest {
     pub request: RequestId,
     /// The device.
     pub device: DeviceId,
-    /// The present life of its log.
+    /// The present epoch of its log.
     pub epoch: Epoch,
-    /// The secret by which the server knows the device again; none for books that were made before there was one.
+    /// The secret by which the server recognises the device. None for books from before there were
+    /// keys.
     #[serde(default)]
     pub device_key: Option<DeviceKey>,
-    /// Whose changes these are.
+    /// The actor whose changes these are.
     pub actor: Actor,
-    /// The life of the server that its versions and cursors are of; none if it knows none yet. Another one takes nothing from
-    /// this request, and only says which it is.
+    /// The server epoch that the versions and cursors belong to; none if the device knows no server
+    /// yet. A server of another epoch applies nothing of this request, and only names its own
+    /// epoch.
     #[serde(default)]
     pub server_epoch: Option<ServerEpoch>,
-    /// The tenant that its versions and cursors are of; none if the server never said. Another one takes nothing from this request
-    /// either.
+    /// The tenant that the versions and cursors belong to; none if the server never named one.
+    /// Another tenant applies nothing of this request either.
     #[serde(default)]
     pub tenant: Option<TenantId>,
-    /// The head of its log, if it wants one anchored.
+    /// The head of the device's log, if the device wants an anchor for it.
     #[serde(default)]
     pub head: Option<HeadClaim>,
-    /// What is to be applied, in order.
+    /// The units to apply, in order.
     #[serde(default)]
     pub units: Vec<Unit>,
-    /// How far it has read each entity type; types that are not named are read from their beginning. Whoever reads a request passes
-    /// over names that no entity type of its own can have.
+    /// The cursor of each entity type. Types that are not named are read from their beginning. The
+    /// server skips names that are no entity types of its own.
     #[serde(default, deserialize_with = "reading::known_cursors")]
     pub cursors: BTreeMap<EntityType, Cursor>,
-    /// How far it has read every type that is not named; empty for the beginning. None from a device that names all of them.
+    /// The cursor of every type that is not named; empty for the beginning. None from a device that
+    /// names all types.
     #[serde(default)]
     pub others: Option<Cursor>,
-    /// How many changes it takes; 0 for none.
+    /// The most changes to send; 0 for none.
     pub page_limit: u32,
-    /// How far it has read entity types whose names do not follow our rule. They are written among `cursors`, and not read.
+    /// The cursors of entity types whose names break our naming rule. They are written among
+    /// `cursors`, and the server does not read them.
     #[serde(skip)]
     pub foreign_cursors: BTreeMap<String, Cursor>,
 }
 
 impl ExchangeRequest {
-    /// Returns a request that brings nothing and asks for nothing, of a device that knows nothing of the server yet.
+    /// Returns a request without content, from a device that knows nothing of the server yet.
     pub const fn new(request: RequestId, device: DeviceId, epoch: Epoch, actor: Actor) -> Self {
         Self {
             protocol: PROTOCOL,
@@ -105,7 +113,7 @@ impl ExchangeRequest {
     }
 }
 
-/// A request as it is written: its cursors are one member.
+/// A request in its written form: its cursors are one member.
 #[derive(Serialize)]
 struct WrittenRequest<'a> {
     protocol: u32,
@@ -132,7 +140,7 @@ struct WrittenRequest<'a> {
 
 impl Serialize for ExchangeRequest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Every member is named, so that a new one does not compile until it is written.
+        // Every member is named, so that a new member does not compile until it is written.
         let Self {
             protocol,
             request,
@@ -170,61 +178,63 @@ impl Serialize for ExchangeRequest {
     }
 }
 
-/// That the log's head extends what the server knows of it.
+/// A claim: the log's head extends the anchor that the server has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadClaim {
-    /// What the server is believed to have anchored; none in a new epoch.
+    /// The anchor that the device believes the server to have; none in a new epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Receipt>,
-    /// The content hashes of the entries after the anchor, oldest first; at most [`crate::limits::ANCHOR_DIGESTS`].
+    /// The content hashes of the entries after the anchor, oldest first; at most
+    /// [`crate::limits::ANCHOR_DIGESTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<Hash>,
-    /// The entry that the last of them is.
+    /// The place of the last of these entries.
     pub seq: Seq,
     /// Its hash in the chain.
     pub hash: Hash,
 }
 
-/// What a server answers.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExchangeAnswer {
     /// [`MARKER`].
     pub marker: String,
     /// The version of the protocol.
     pub protocol: u32,
-    /// The request that is answered.
+    /// The id of the request that is answered.
     pub request: RequestId,
-    /// Which server this is.
+    /// The id of the server.
     pub server: ServerId,
-    /// Which life of it.
+    /// The epoch of the server.
     pub server_epoch: ServerEpoch,
-    /// Which tenant of it the credentials are of, by an id that says nothing else.
+    /// The tenant of the credentials, by an id that reveals nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
-    /// Its clock.
+    /// The server's clock.
     pub server_time: WallTime,
-    /// What became of the units; one that is missing was not treated.
+    /// The outcomes of the units. A unit without an outcome was not applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<UnitOutcome>,
-    /// What changed after the cursors, in the order of commits.
+    /// The changes after the cursors, in the order of commits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
-    /// The cursors after that page; only those that moved.
+    /// The cursors after the page. Only cursors that moved are named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cursors: BTreeMap<EntityType, Cursor>,
-    /// How far every entity type was read by that page, at least; only for who asked with `others`, and only if it is elsewhere.
+    /// A cursor up to which every entity type has been read. It is sent only if the request had
+    /// `others` and the cursor differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<Cursor>,
-    /// Whether more changes wait behind the page.
+    /// Whether there are more changes after the page.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
-    /// That the claimed head is anchored.
+    /// The receipt for the claimed head, if it is anchored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
-    /// That the claimed head does not extend what is anchored: what is. No unit was applied.
+    /// The anchor, if the claimed head does not extend it. No unit was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Receipt>,
-    /// What of it this program cannot hold: see [`ExchangeAnswer::read`].
+    /// The parts that this program cannot hold: see [`ExchangeAnswer::read`].
     #[serde(skip)]
     pub set_aside: SetAside,
 }
@@ -236,15 +246,17 @@ pub struct Change {
     pub key: RecordKey,
     /// The server's version of it.
     pub version: Version,
-    /// When it was last edited, the greatest stamp of its fields. A stamp after 2199 does not read.
+    /// The time of its last edit, the greatest stamp of its fields. A stamp after 2199 cannot be
+    /// read.
     #[serde(deserialize_with = "reading::stamp")]
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
-    /// The writes that the other fields come from, and those that took fields away.
+    /// The writes that set or removed the other fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "reading::writes")]
     pub older: Vec<FieldWrites>,
-    /// When a field that is neither in the image nor listed counts as taken away; without one it never was there.
+    /// The stamp of the removal of every field that is neither in the image nor listed. Without a
+    /// floor such fields never existed.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "reading::floor")]
     pub floor: Option<EditStamp>,
     /// Whether it was deleted.
@@ -264,7 +276,7 @@ impl Change {
         EditStamp { edited_at: self.edited_at, op: self.op }
     }
 
-    /// Returns the stamp of a field. Of a deleted record each field has the stamp of the deletion.
+    /// Returns the stamp of a field. In a deleted record each field has the stamp of the deletion.
     pub fn stamp_of(&self, field: &str) -> EditStamp {
         let is_there = || self.fields.as_ref().is_some_and(|fields| fields.has(field));
         match listed(&self.older, field) {
@@ -275,23 +287,23 @@ impl Change {
     }
 }
 
-/// The body of an answer that is not 200.
+/// The body of a response that is not a 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorAnswer {
     /// [`MARKER`].
     pub marker: String,
-    /// Why, for machines.
+    /// The reason, for machines.
     pub code: String,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
 }
 
-/// How an exchange as a whole failed: no unit of it was answered.
+/// The failure of a whole exchange: none of its units was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// No server was reached, or something that is not our server answered.
+    /// No server was reached, or something other than our server answered.
     Unreachable {
-        /// What stood in the way.
+        /// The obstacle.
         code: &'static str,
     },
     /// The credentials are missing, expired or refused.
@@ -299,13 +311,13 @@ pub enum Failure {
         /// The server's code.
         code: String,
     },
-    /// The server said: not now.
+    /// The server cannot answer now.
     Transient {
         /// The server's code.
         code: String,
-        /// Its lower bound for the next attempt.
+        /// The server's lower bound for the next attempt.
         retry_after: Option<Duration>,
-        /// Whether it was our server that said so.
+        /// Whether our server answered so.
         marked: bool,
     },
     /// The request is too large as a whole.
@@ -315,29 +327,29 @@ pub enum Failure {
         /// The server's code.
         code: String,
     },
-    /// The server refused the request as a whole, and would again.
+    /// The server refused the request as a whole, and would refuse it again.
     Refused {
         /// The server's code.
         code: String,
     },
     /// The connection broke after the request began to leave: the units may have been applied.
     Unknown {
-        /// What broke.
+        /// The part that broke.
         code: &'static str,
     },
-    /// The answer is not one: it does not parse, or answers something else.
+    /// The answer is not an answer: it cannot be parsed, or answers another request.
     Misbehaved {
-        /// What is wrong with it.
+        /// The fault of the answer.
         code: &'static str,
     },
 }
 
-/// What the code of a failure begins with if something without our marker answered: the status follows. No code of a marked
-/// answer begins so.
+/// The prefix of the code of a failure if something without our marker answered. The status follows
+/// it. No code of an answer with the marker begins so.
 pub const UNMARKED: &str = "http_";
 
 impl Failure {
-    /// Returns what it is called by machines.
+    /// Returns the name of the failure for machines.
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable { code } | Self::Unknown { code } | Self::Misbehaved { code } => code,

@@ -1,4 +1,4 @@
-//! What became of a unit: one class of answer each, and how one is read.
+//! The outcome of a unit: its classes, and how an outcome is read.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::ids::UnitId;
 use crate::names::{EntityType, RecordKey};
 use crate::numbers::Version;
 
-/// What became of one unit.
+/// The outcome of one unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "OutcomeMembers")]
 pub struct UnitOutcome {
     /// The unit.
     pub unit: UnitId,
-    /// What became of it.
+    /// Its outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -26,46 +26,49 @@ pub struct UnitOutcome {
 pub enum Outcome {
     /// Accepted now.
     Applied {
-        /// The version each of its records has by it.
+        /// The version of each of its records now.
         versions: BTreeMap<RecordKey, Version>,
-        /// Records that became something else than the device expects.
+        /// Records whose content differs from what the device expects.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         current: Vec<Change>,
     },
-    /// The same unit was accepted before, or all that it writes is there already.
+    /// The same unit was accepted before, or all its writes are present already.
     Duplicate {
-        /// The version each of its records got then, or has if the unit did not change it.
+        /// The version of each of its records after that earlier time, or its present version if
+        /// the unit did not change it.
         versions: BTreeMap<RecordKey, Version>,
-        /// The records whose present version is not one that the unit made, as they are now.
+        /// The records whose present version is not from this unit, with their present content.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         current: Vec<Change>,
     },
     /// Some base versions are not the current ones. Nothing was applied.
     Stale {
-        /// The records that differ, as they are now; a record that never was is a deletion of version 0.
+        /// The records that differ, with their present content. A record that never existed is a
+        /// deletion of version 0.
         current: Vec<Change>,
-        /// Which of the units that it replaces took effect.
+        /// The replaced units that took effect.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         applied: Vec<UnitId>,
     },
-    /// A stamp is further ahead of the server's time, which the answer tells, than any may be. Nothing was applied.
+    /// A stamp is too far ahead of the server's time, which the answer contains. Nothing was
+    /// applied.
     Ahead,
     /// Not now. Nothing was applied.
     Transient {
-        /// Why, for machines.
+        /// The reason, for machines.
         code: String,
-        /// Why, for people.
+        /// The reason, for people.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         message: String,
-        /// Not again before so many milliseconds.
+        /// The number of milliseconds before which the device must not try again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_milliseconds: Option<u64>,
     },
-    /// Never, as it is. Nothing was applied.
+    /// Never in this form. Nothing was applied.
     Rejected {
-        /// Why, for machines.
+        /// The reason, for machines.
         code: String,
-        /// Why, for people.
+        /// The reason, for people.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         message: String,
     },
@@ -73,26 +76,26 @@ pub enum Outcome {
     Unsupported {
         /// The entity type.
         entity: EntityType,
-        /// Why, for machines.
+        /// The reason, for machines.
         code: String,
     },
-    /// The credentials hold for the exchange but not for this actor's changes.
+    /// The credentials are valid for the exchange but not for this actor's changes.
     Unauthorized {
-        /// Why, for machines.
+        /// The reason, for machines.
         code: String,
     },
 }
 
-/// Every member that an outcome of any class may have, side by side, with its records as they are or still as text.
+/// All members of all classes of outcomes, with records as values or still as text.
 ///
-/// serde reads flattened and tagged values through a buffer that cannot hold JSON text as it stands, so a stale outcome
-/// with fields in it would not read. This form needs no buffer.
+/// serde reads flattened and tagged values through a buffer that cannot hold raw JSON text, so a
+/// stale outcome with fields could not be read. This form needs no buffer.
 #[derive(Deserialize)]
 pub(super) struct OutcomeMembers<C = Change> {
     unit: UnitId,
     outcome: String,
     versions: Option<BTreeMap<RecordKey, Version>>,
-    // The path, since a plain `default` would ask for a default of the records too.
+    // The path is needed: a plain `default` would require a default of the records too.
     #[serde(default = "Vec::new")]
     current: Vec<C>,
     #[serde(default)]
@@ -113,7 +116,7 @@ impl TryFrom<OutcomeMembers> for UnitOutcome {
 }
 
 impl<C> OutcomeMembers<C> {
-    /// Puts the members that the class has together, with the records that `read` makes of what came.
+    /// Builds the class from its members. `read` makes its records.
     pub(super) fn read(
         self,
         read: impl FnOnce(Vec<C>) -> Vec<Change>,

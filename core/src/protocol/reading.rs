@@ -1,15 +1,17 @@
-//! Reading an answer of which a part cannot be held: that part is set aside as it came, and the rest is read.
+//! Reads an answer even if this program cannot hold a part of it: that part is set aside as it
+//! arrived, and the rest is read.
 //!
-//! | what does not read | what becomes of the answer |
+//! | part that cannot be read | effect |
 //! |---|---|
-//! | a record of the page or of an outcome: its key, a number, a stamp, a field | the record is set aside under the name it came with |
+//! | a record of the page or of an outcome: its key, a number, a stamp, a field | the record is set aside under the name in the answer |
 //! | a cursor's entity type | the cursor is kept under that name, so that the type is not read from its beginning again |
-//! | a cursor | it is left out: that type is read again from where it was |
-//! | an outcome, or any other member | nothing is read: a device must never guess what became of its change |
+//! | a cursor | it is left out: the next request reads that type from the old cursor |
+//! | an outcome, or any other member | nothing is read: a device must never guess the outcome of its change |
 //!
 //! Invariants:
-//! 1. An answer that reads whole costs nothing more: this is tried after that failed.
-//! 2. No more than the answer itself is kept, and of a single row at most [`limits::SET_ASIDE_BYTES`].
+//! 1. An answer without such a part costs nothing more: this reading is tried only after the normal
+//!    one failed.
+//! 2. At most the answer itself is kept, and of a single row at most [`limits::SET_ASIDE_BYTES`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,29 +30,30 @@ use crate::numbers::{Cursor, Version};
 use crate::record::{EditStamp, FieldWrites};
 use crate::time::{Hlc, WallTime};
 
-/// What of an answer this program cannot hold.
+/// The parts of an answer that this program cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SetAside {
     /// Records.
     pub rows: Vec<SetAsideRow>,
-    /// Cursors of entity types whose names do not follow our rule.
+    /// Cursors of entity types whose names break our naming rule.
     pub cursors: BTreeMap<String, Cursor>,
 }
 
 /// A record of an answer that this program cannot hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SetAsideRow {
-    /// What the server calls the record, cut to [`limits::FOREIGN_NAME_BYTES`]; the beginning of the row if it has no name.
+    /// The server's name for the record, cut to [`limits::FOREIGN_NAME_BYTES`]. If the row has no
+    /// name, its beginning.
     pub name: String,
-    /// The version that it names, if it names one.
+    /// The version in the row, if it has one.
     pub version: Option<Version>,
-    /// What of it does not read: `key`, `version`, `fields`, or `row` for anything else.
+    /// The part that cannot be read: `key`, `version`, `fields`, or `row` for any other part.
     pub fault: &'static str,
-    /// The row as it came, unless it is too large.
+    /// The row as it arrived, unless it is too large.
     pub row: Option<String>,
 }
 
-/// Shows no payload: a row's name and content are the user's.
+/// Shows no payload: a row's name and content belong to the user.
 impl std::fmt::Debug for SetAsideRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SetAsideRow({}, {:?})", self.fault, self.version)
@@ -58,7 +61,7 @@ impl std::fmt::Debug for SetAsideRow {
 }
 
 impl SetAside {
-    /// Returns whether all of the answer could be read.
+    /// Returns whether the whole answer could be read.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.cursors.is_empty()
     }
@@ -79,16 +82,17 @@ impl SetAside {
 }
 
 impl ExchangeAnswer {
-    /// Reads the body of an answer. What cannot be held of it is in [`ExchangeAnswer::set_aside`].
+    /// Reads the body of an answer. The parts that this program cannot hold are in
+    /// [`ExchangeAnswer::set_aside`].
     ///
     /// # Errors
-    /// If it is not an answer, or an outcome or another member than a record or a cursor does not read.
+    /// If it is not an answer, or if a part other than a record or a cursor cannot be read.
     pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(body).or_else(|_| in_part(body))
     }
 }
 
-/// The members of an answer, with those as text that may be set aside.
+/// The members of an answer. Those that may be set aside are still text.
 #[derive(Deserialize)]
 struct Members<'a> {
     marker: String,
@@ -153,7 +157,7 @@ fn in_part(body: &[u8]) -> Result<ExchangeAnswer, serde_json::Error> {
     })
 }
 
-/// What is looked for in a row that does not read.
+/// The members that are looked for in a row that cannot be read.
 #[derive(Deserialize, Default)]
 struct RowText<'a> {
     #[serde(default, borrow)]
@@ -183,13 +187,15 @@ impl SetAsideRow {
     }
 }
 
-/// Reads a stamp that can be one: what is stamped after 2199 could never be edited again.
+/// Reads a stamp and checks that it is plausible: a record with a stamp after 2199 could never be
+/// edited again.
 pub(super) fn stamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hlc, D::Error> {
     let stamp = Hlc::deserialize(deserializer)?;
     if stamp.is_plausible() { Ok(stamp) } else { Err(Error::custom("a stamp is after 2199")) }
 }
 
-/// Reads the writes that fields come from: stamps that can be, and no field twice.
+/// Reads the writes that fields come from. It checks that stamps are plausible and that no field
+/// occurs twice.
 pub(super) fn writes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FieldWrites>, D::Error> {
     let writes = Vec::<FieldWrites>::deserialize(deserializer)?;
     if !writes.iter().all(|write| write.edited_at.is_plausible()) {
@@ -200,14 +206,15 @@ pub(super) fn writes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<F
     if is_told_once { Ok(writes) } else { Err(Error::custom("a field is listed twice")) }
 }
 
-/// Reads a floor that can be one.
+/// Reads a floor and checks that it is plausible.
 pub(super) fn floor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EditStamp>, D::Error> {
     let floor = Option::<EditStamp>::deserialize(deserializer)?;
     let can_be = floor.is_none_or(|floor| floor.edited_at.is_plausible());
     if can_be { Ok(floor) } else { Err(Error::custom("a stamp is after 2199")) }
 }
 
-/// Reads the cursors of a request. A device may have some of another server, for entity types whose names do not follow our rule.
+/// Reads the cursors of a request. A device may send cursors of another server, for entity types
+/// whose names break our naming rule.
 pub(super) fn known_cursors<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<EntityType, Cursor>, D::Error> {
@@ -255,7 +262,8 @@ mod tests {
         row
     }
 
-    /// A richer server is no broken one: what this program cannot hold must not keep it from reading all else.
+    /// A record that this program cannot hold must not stop it from reading the rest: the server
+    /// may be newer.
     #[test]
     fn a_record_that_cannot_be_held_is_set_aside_and_the_others_are_read() {
         let long = format!("lead/{}", "x".repeat(200));

@@ -1,13 +1,13 @@
-//! Reading a request within its bounds: its lists are counted before memory is taken for them.
+//! Reads a request within its bounds: its lists are counted before memory is allocated for them.
 //!
-//! The body is walked once without building anything, which counts the elements of each list and stops at the first limit.
-//! Only what passed is read into memory.
+//! A first pass over the body builds nothing. It counts the elements of each list and stops at the
+//! first limit. Only a body that passes is read into memory.
 //!
-//! Invariant: a request takes at most twice its body and 16 MiB once it is read, whatever its lists hold. (The smallest
-//! element of each list takes at most 120 bytes; the limits are so that all of them together stay below 16 MiB. Texts and
-//! ids take less than they do in the body.)
+//! Invariant: a request in memory is at most twice its body and 16 MiB, whatever its lists hold.
+//! (The smallest element of each list is at most 120 bytes in memory, and the limits keep all of
+//! them together below 16 MiB. Texts and ids are smaller than in the body.)
 //!
-//! What it does not do: judge a request. What a unit must be is `authority`'s, which answers unit by unit.
+//! What it does not do: check the units. `authority` does, and answers unit by unit.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,28 +18,28 @@ use serde::{Deserialize, de};
 use super::{ExchangeRequest, PROTOCOL};
 use crate::limits;
 
-/// Why a body is not a request that is looked at. It repeats nothing of the body.
+/// The reason why a body is not accepted as a request. It repeats nothing of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnreadableRequest {
-    /// One of its lists is longer than any request may have it.
+    /// One of its lists is longer than any request allows.
     #[error("a request has at most {most} {list}: send fewer at a time")]
     TooLarge {
-        /// What the list holds.
+        /// The content of the list.
         list: &'static str,
-        /// How many it may hold.
+        /// The most elements of the list.
         most: usize,
     },
     /// It is of another version of the protocol.
     #[error("this server speaks protocol {PROTOCOL}, not {protocol}: upgrade the older side")]
     OtherProtocol {
-        /// Which.
+        /// The version of the request.
         protocol: u32,
     },
-    /// It is no request.
+    /// It is not a request.
     #[error("the body is {what}: line {line}, column {column}")]
     NotARequest {
-        /// What it is instead.
+        /// What the body is instead.
         what: &'static str,
         /// The line of the fault, from 1.
         line: usize,
@@ -51,11 +51,11 @@ pub enum UnreadableRequest {
 /// Reads a request.
 ///
 /// # Errors
-/// [`UnreadableRequest`] for a body that is none, or whose lists are longer than any request's.
+/// [`UnreadableRequest`] if the body is not a request, or one of its lists is too long.
 pub fn read_request(body: &[u8]) -> Result<ExchangeRequest, UnreadableRequest> {
     let mut counts = Counts::default();
     let mut walk = serde_json::Deserializer::from_slice(body);
-    // What is wrong with a body otherwise is told by the reading itself, which knows the place.
+    // Other faults are reported by the second pass, which knows their place.
     drop(Walk { at: At::Request, counts: &mut counts }.deserialize(&mut walk));
     if let Some((list, most)) = counts.over {
         return Err(UnreadableRequest::TooLarge { list, most });
@@ -77,7 +77,7 @@ fn unreadable(body: &[u8], error: &serde_json::Error) -> UnreadableRequest {
     UnreadableRequest::NotARequest { what, line: error.line(), column: error.column() }
 }
 
-/// How many elements were met, over the whole request.
+/// The number of elements so far, over the whole request.
 #[derive(Debug, Default)]
 struct Counts {
     units: usize,
@@ -106,7 +106,7 @@ impl Counts {
     }
 }
 
-/// Which part of a request is walked.
+/// The part of a request that the pass has reached.
 #[derive(Debug, Clone, Copy)]
 enum At {
     Request,
@@ -114,7 +114,8 @@ enum At {
     Unit,
     Changes,
     Change,
-    /// The writes that the fields of a change come from, one of them, and the fields that it names.
+    /// The list of writes that a change's fields come from, one write, and the list of fields that
+    /// it names.
     Writes,
     Write,
     Fields,
@@ -123,7 +124,7 @@ enum At {
 }
 
 impl At {
-    /// Returns what stands under a member's name.
+    /// Returns the part under a member's name.
     fn member(self, name: &str) -> Self {
         match (self, name) {
             (Self::Request, "units") => Self::Units,
@@ -135,7 +136,7 @@ impl At {
         }
     }
 
-    /// Returns what each element of a list is.
+    /// Returns the part that each element of a list is.
     const fn element(self) -> Self {
         match self {
             Self::Units => Self::Unit,
@@ -146,7 +147,7 @@ impl At {
     }
 }
 
-/// Walks one value and counts.
+/// Walks over one value and counts.
 struct Walk<'a> {
     at: At,
     counts: &'a mut Counts,
@@ -210,7 +211,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
-/// A member's name, borrowed where the text holds it plainly.
+/// A member's name, borrowed if the text holds it without escapes.
 struct Name<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -260,8 +261,9 @@ mod tests {
         )
     }
 
-    /// A body of 16 MiB is a few bytes an element, and each element took up to a hundred and more in memory before anybody
-    /// counted them: twelve requests at once took two gigabytes.
+    /// In a body of 16 MiB an element may have a few bytes, but each element needed a hundred bytes
+    /// and more in memory before anything counted them: twelve requests at once needed two
+    /// gigabytes.
     #[test]
     fn lists_over_their_limits_are_refused_before_memory_is_taken_for_them() {
         let write = |fields: &str| format!(r#"{{"edited_at":1,"op":"{OP}","fields":[{fields}]}}"#);

@@ -1,11 +1,13 @@
-//! How many bytes a record takes in an answer, to the byte and without writing it.
+//! The exact size of a record in an answer, computed without writing it.
 //!
 //! Invariants:
-//! 1. [`RecordSize::all`] is what `serde_json` writes of the [`Change`], and the comma after it.
-//! 2. [`RecordSize::head`] is all of that but the fields. What a device keeps of it apart from the fields takes no more
-//!    bytes in the meta part of its log than it takes here as JSON.
+//! 1. [`RecordSize::all`] is the size of the [`Change`] as `serde_json` writes it, with the comma
+//!    after it.
+//! 2. [`RecordSize::head`] is all of that without the fields. The meta part of a device's log needs
+//!    no more bytes for it than this JSON.
 //!
-//! What it is not: an estimate. A limit that is held to an estimate is found out by whoever looks for the difference.
+//! What it is not: an estimate. Clients that look for a gap between an estimate and the limit would
+//! find it.
 
 use std::ops::{Add, AddAssign};
 
@@ -15,10 +17,10 @@ use crate::numbers::Version;
 use crate::record::{EditStamp, FieldWrites};
 use crate::time::Hlc;
 
-/// How many bytes something takes in an answer.
+/// The size of a part of an answer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordSize {
-    /// Everything but the fields: the key, numbers, ids, the stamps of fields.
+    /// Everything except the fields: the key, numbers, ids, the stamps of fields.
     pub head: usize,
     /// The fields.
     pub fields: usize,
@@ -50,15 +52,15 @@ impl std::iter::Sum for RecordSize {
     }
 }
 
-/// The characters of an id.
+/// The number of characters of an id.
 const ID: usize = 36;
 
-/// What of a record has a size, wherever it is kept.
+/// The parts of a record that have a size, wherever it is stored.
 pub(crate) struct Measured<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) version: Version,
     pub(crate) edited_at: Hlc,
-    /// The writes that fields with stamps of their own come from.
+    /// The writes that fields with their own stamps come from.
     pub(crate) older: &'a [FieldWrites],
     pub(crate) floor: Option<EditStamp>,
     /// The length of the fields' text; none for a deleted record.
@@ -71,7 +73,7 @@ impl Measured<'_> {
         let mut head =
             FRAME + key(self.key) + number(self.version.number()) + number(self.edited_at.to_bits());
         if !self.older.is_empty() {
-            // One comma too many stands for the closing bracket.
+            // The extra comma counts for the closing bracket.
             head += r#","older":["#.len() + self.older.iter().map(write).sum::<usize>();
         }
         if let Some(floor) = self.floor {
@@ -85,7 +87,7 @@ impl Measured<'_> {
 }
 
 impl Change {
-    /// Returns how many bytes it takes in an answer.
+    /// Returns the size in an answer, in bytes.
     pub fn size(&self) -> RecordSize {
         let sized = Measured {
             key: &self.key,
@@ -109,9 +111,9 @@ impl Change {
 }
 
 impl UnitOutcome {
-    /// Returns how many bytes it takes in an answer; a little more where there are texts.
+    /// Returns the size in an answer, in bytes; a little more if there are texts.
     pub fn size(&self) -> RecordSize {
-        /// Everything that has one length, of the class that has most of it.
+        /// The parts of a fixed length, in the class that has most of them.
         const FRAME: usize = 160;
         let frame = RecordSize { head: FRAME, fields: 0 };
         let plus = |head| frame + RecordSize { head, fields: 0 };
@@ -134,11 +136,11 @@ impl UnitOutcome {
     }
 }
 
-/// Returns how long a write is that fields come from, with a comma.
+/// Returns the length of a write that fields come from, with a comma.
 fn write(write: &FieldWrites) -> usize {
     const FRAME: usize = r#"{"edited_at":,"op":"","fields":[]},"#.len() + ID;
     let names: usize = write.fields.iter().map(|name| string(name) + 1).sum();
-    // No comma stands behind the last name.
+    // There is no comma after the last name.
     FRAME + number(write.edited_at.to_bits()) + names.saturating_sub(1)
 }
 
@@ -146,12 +148,12 @@ fn key(key: &RecordKey) -> usize {
     string(key.entity.as_str()) + string(key.id.as_str()) - 1
 }
 
-/// Returns how long a number is in digits.
+/// Returns the number of digits of a number.
 fn number(number: u64) -> usize {
     number.checked_ilog10().map_or(1, |digits| digits as usize + 1)
 }
 
-/// Returns how long a text is as JSON, with its quotes.
+/// Returns the length of a text as JSON, with its quotes.
 fn string(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,

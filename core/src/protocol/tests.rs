@@ -1,4 +1,4 @@
-//! Outcomes are read by hand (`outcome.rs`), and so are held to what is written.
+//! Outcomes are read by hand (`outcome.rs`), so these tests compare reading with writing.
 
 use super::*;
 use crate::ids::UnitId;
@@ -51,7 +51,8 @@ fn an_outcome_of_an_unknown_class_does_not_read() {
     }
 }
 
-/// Fuzzing found that such a request was read and could not be written: nobody could keep it or pass it on.
+/// Fuzzing found that such a request was read and could not be written, so nobody could store it or
+/// pass it on.
 #[test]
 fn fields_that_are_none_read_and_are_written_as_they_were_sent() {
     for sent in ["2", r#"{"a":1e-400}"#, "[1, 2]", r#"{"a":1,"a":2}"#] {

@@ -1,4 +1,4 @@
-//! A unit as it is sent, and the digest by which it is held to what was frozen.
+//! A unit as it is sent, and the digest that proves it unchanged since it was frozen.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -11,46 +11,51 @@ use crate::op::OpKind;
 use crate::record::{EditStamp, FieldWrites, listed};
 use crate::time::Hlc;
 
-/// What is applied whole or not at all, under one id.
+/// A set of changes that the server applies whole or not at all, under one id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
     /// The idempotency key.
     pub id: UnitId,
     /// The changes, each of another record.
     pub changes: Vec<UnitChange>,
-    /// Earlier units that carried some of these ops and had no final answer. If one of them took effect after all, this one is
-    /// stale, and the answer says which. Not part of the digest.
+    /// Earlier units that had some of the same ops and no final answer. If one of them took effect
+    /// after all, this unit is stale, and the answer names that earlier unit. They are not part of
+    /// the digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<UnitId>,
 }
 
-/// What a unit does to one record.
+/// A unit's change of one record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UnitChange {
     /// The record.
     pub key: RecordKey,
-    /// What is done.
+    /// What the change does.
     pub kind: OpKind,
-    /// The version it is meant for; none for a record that the device does not know the server to have.
+    /// The version that it is made for; none for a record that the server does not have, as far as
+    /// the device knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Version>,
-    /// The ops it stands for, oldest first, at least one.
+    /// The ops that it consists of, oldest first; at least one.
     pub ops: Vec<OpId>,
-    /// The last edit among them. With the last of `ops` it is the stamp of every field that is not listed.
+    /// The time of the last edit among them. With the last of `ops` it is the stamp of every field
+    /// that is not listed.
     pub edited_at: Hlc,
-    /// The writes that the other fields come from: ops among `ops`, or a deletion that one of them stands on.
+    /// The writes that the other fields come from: ops among `ops`, or a deletion that one of them
+    /// follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub older: Vec<FieldWrites>,
     /// The app's schema version of the fields.
     pub schema_version: u32,
-    /// An image for create and replace, a patch for update; none for delete. Fields that cannot be taken are read all the same:
-    /// the server refuses that unit alone, and says why.
+    /// An image for create and replace, a patch for update, none for delete. Invalid fields are
+    /// read all the same: the server refuses that unit alone, with a reason.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "as_sent")]
     pub fields: Option<FieldsJson>,
 }
 
 impl Unit {
-    /// Returns the hash of the unit's content, over a written-down framing (`docs/protocol.md`), never over JSON.
+    /// Returns the hash of the unit's content, over a documented framing (`docs/protocol.md`),
+    /// never over JSON.
     pub fn digest(&self) -> Hash {
         let mut framing = Framing(blake3::Hasher::new());
         framing.0.update(b"fieldbook unit 1");
@@ -82,14 +87,14 @@ impl Unit {
         Hash::from_bytes(*framing.0.finalize().as_bytes())
     }
 
-    /// Returns about how many bytes the unit takes in a request.
+    /// Returns the approximate size of the unit in a request, in bytes.
     pub fn size(&self) -> usize {
         self.changes.iter().map(UnitChange::size).sum::<usize>() + 40 * self.replaces.len() + 64
     }
 }
 
 impl UnitChange {
-    /// Returns about how many bytes the change takes in a request.
+    /// Returns the approximate size of the change in a request, in bytes.
     pub fn size(&self) -> usize {
         let fields = self.fields.as_ref().map_or(0, |fields| fields.as_str().len());
         let of_write =

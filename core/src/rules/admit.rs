@@ -1,4 +1,4 @@
-//! May this mutation be written?
+//! Decides whether a mutation may be written.
 //!
 //! | the app asks for ↓ / it reads → | a record | no record |
 //! |---|---|---|
@@ -8,11 +8,12 @@
 //! | delete  | an op | refused: missing |
 //!
 //! Invariants:
-//! 1. What is refused leaves nothing behind, and says which field or limit it was.
-//! 2. A save that changes nothing makes no op; an update's op carries only the fields that differ.
-//! 3. No write leaves a record with more fields than a server takes, but for one that takes fields away from such a record.
+//! 1. A refused mutation changes nothing, and its error names the field or the limit.
+//! 2. A save without a change makes no op. An update's op has only the fields that differ.
+//! 3. No write makes a record with more fields than a server accepts. An op that removes fields
+//!    from such a record is allowed.
 //!
-//! `images` admits the mutations of one call one after the other.
+//! `images` admits the mutations of one call, one after the other.
 
 mod images;
 
@@ -42,11 +43,11 @@ pub enum Rejected {
     Fields {
         /// The record.
         key: RecordKey,
-        /// What is wrong.
+        /// The fault.
         #[source]
         fault: InvalidFields,
     },
-    /// The record would have more fields than a server takes.
+    /// The record would have more fields than a server accepts.
     #[error(
         "{key} would have {fields} fields, over the limit of {}: take some away, or use a second record",
         limits::RECORD_FIELDS
@@ -57,13 +58,13 @@ pub enum Rejected {
         /// How many it would have.
         fields: usize,
     },
-    /// Too many ops in one transaction.
+    /// The transaction has too many ops.
     #[error("a transaction of {ops} ops is over the limit of {}: split it", limits::TRANSACTION_OPS)]
     TooManyOps {
         /// How many it has.
         ops: usize,
     },
-    /// Too many bytes in one transaction.
+    /// The transaction has too many bytes.
     #[error("a transaction of {bytes} bytes is over the limit of {}: split it", limits::TRANSACTION_BYTES)]
     TooManyBytes {
         /// How many it has.
@@ -71,13 +72,15 @@ pub enum Rejected {
     },
 }
 
-/// Decides on one mutation of a record whose image the app reads as `image`.
+/// Decides on one mutation of a record. The app reads the record as `image`.
 ///
-/// Returns what the op carries, or `None` if there is nothing to write: an image, or the fields that differ; nothing for a delete.
-/// Fields are compared as text, which is the same for the same values.
+/// Returns the fields of the op: an image, or the fields that differ, and nothing for a delete.
+/// Returns `None` if there is nothing to write. Fields are compared as text, because equal values
+/// have equal text.
 ///
 /// # Errors
-/// [`Rejected`], by the table above or for a broken limit; [`NotAdmitted::Damaged`] if the image does not read.
+/// [`Rejected`], by the table above or for a broken limit; [`NotAdmitted::Damaged`] if the image
+/// does not read.
 pub fn admit(
     schema: &Schema,
     image: Option<&FieldsJson>,
@@ -109,7 +112,8 @@ pub fn admit(
             whole
         }
     };
-    // Only what is written counts: a save that names a large record whole may change one field of it.
+    // Only the fields that are written count: a save that names a whole large record may change one
+    // field of it.
     let json = json.of_one_op().map_err(refused)?;
     let too_many = too_many(image, mutation.kind, &json).map_err(NotAdmitted::Damaged)?;
     match too_many {
@@ -118,7 +122,7 @@ pub fn admit(
     }
 }
 
-/// Checks what only a transaction as a whole can break.
+/// Checks the limits of a transaction as a whole.
 ///
 /// # Errors
 /// [`Rejected::TooManyOps`] or [`Rejected::TooManyBytes`].
@@ -132,8 +136,8 @@ pub fn admit_transaction(ops: usize, bytes: usize) -> Result<(), Rejected> {
     Ok(())
 }
 
-/// Returns how many fields a record would have after an op, if they are too many. An op that takes fields away makes room, also
-/// if others put in so many that not enough is there yet.
+/// Returns the number of fields of a record after an op, if it is too large. An op that removes
+/// fields is always allowed, even if the record still has too many after it.
 fn too_many(
     image: Option<&FieldsJson>,
     kind: OpKind,
@@ -183,7 +187,7 @@ mod tests {
         let admitted = decide(mutation);
         if let Ok(json) = mutation.fields.to_fields().unwrap().checked() {
             let text = Mutation { fields: json.into(), ..mutation.clone() };
-            assert_eq!(decide(&text), admitted, "text comes to the same as values");
+            assert_eq!(decide(&text), admitted, "text and values give the same result");
         }
         Ok(admitted?.map(|json| json.to_fields().unwrap()))
     }
@@ -294,7 +298,7 @@ mod tests {
         let (one, full) = (json!(1), many(0, MOST, &json!(1)));
         assert_eq!(decide(None, Mutation::create(key(), full.clone())), Ok(true));
         assert_eq!(decide(None, Mutation::create(key(), many(0, MOST + 1, &one))), over(MOST + 1));
-        // An update counts by what the record has after it, whatever it has of its own.
+        // An update counts by the record after it, however few fields the update has.
         assert_eq!(decide(Some(&full), Mutation::update(key(), many(0, 1, &json!(2)))), Ok(true));
         assert_eq!(decide(Some(&full), Mutation::update(key(), many(MOST, 1, &one))), over(MOST + 1));
         let mut exchanged = many(MOST, 2, &one);

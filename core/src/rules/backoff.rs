@@ -1,20 +1,21 @@
-//! When the engine tries again what did not work: exponential backoff with full jitter.
+//! The time until the engine tries again after a failure: exponential backoff with full jitter.
 //!
 //! ```text
 //!   wait = a random time below  min(first × 2^(tries − 1), most),  but at least what the server asked for
 //! ```
 //!
-//! Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 (full jitter). A server's `Retry-After` is a
-//! lower bound, itself clamped, so that no answer can make a device wait for ever.
+//! Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 (full jitter). A server's
+//! `Retry-After` is a lower bound. It is limited too, so that no answer can make a device wait for
+//! ever.
 //!
-//! What it is not: a retry that a person asks for ([`super::retry`]).
+//! What it is not: a retry by a person ([`super::retry`]).
 
 use std::time::Duration;
 
 use crate::limits;
 use crate::random::Randomness;
 
-/// Returns how long to wait after so many failures in a row.
+/// Returns the wait after this many failures in a row.
 pub fn backoff(tries: u32, asked: Option<Duration>, random: &mut dyn Randomness) -> Duration {
     let doublings = tries.saturating_sub(1).min(31);
     let most = limits::BACKOFF_FIRST.saturating_mul(1 << doublings).min(limits::BACKOFF_MOST);
@@ -26,8 +27,9 @@ pub fn backoff(tries: u32, asked: Option<Duration>, random: &mut dyn Randomness)
 /// The code of a server that has no room for a tenant.
 const NO_ROOM: &str = "quota_exceeded";
 
-/// Returns whether an answer counts as a try of its unit, of which there are so many until it is given up. That a server has no
-/// room says nothing of the unit: it waits for as long as that takes.
+/// Returns whether an answer counts as a try of its unit, after [`limits::TRIES`] of which the unit
+/// ends. A server without room is no try: it says nothing about the unit, which waits as long as
+/// needed.
 pub fn counts(code: &str) -> bool {
     code != NO_ROOM
 }

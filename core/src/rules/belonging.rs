@@ -1,18 +1,21 @@
-//! Whose book this is: whether who answers is the server, the life of it and the tenant that the book belongs to.
+//! Decides whether the server, the epoch and the tenant that answered are those that the book
+//! belongs to.
 //!
 //! ```text
-//!   first answer ever             it is theirs from now on
-//!   the known server and tenant   taken; what was parked for others lifts by itself
-//!   another server, another life  nothing is taken: parked until the known one answers, or a person accepts the other
-//!   another tenant                the same; other credentials than before are the likely cause
+//!   first answer ever              the book belongs to this server from now on
+//!   the known server and tenant    applied; parks because of others end by themselves
+//!   another server, another epoch  nothing is applied: parked until the known one answers, or a person accepts the other
+//!   another tenant                 the same; the likely cause are other credentials
 //! ```
 //!
 //! Invariants:
-//! 1. Of who does not own the book nothing is taken, and it is sent nothing more than questions who it is.
-//! 2. The known server's answer ends every such stop, without a person.
-//! 3. A person accepts one that is named. Where several await it, none is picked; of one server only its latest life awaits it.
+//! 1. Nothing is applied from a server that does not own the book. It is sent only a question for
+//!    its identity.
+//! 2. An answer of the known server ends every such park, without a person.
+//! 3. A person accepts a server by name. If several await acceptance, none is chosen automatically.
+//!    Of one server only its latest epoch awaits it.
 //!
-//! What it is not: a proof of who answers. That is the connection's.
+//! What it is not: a proof of the server's identity. The connection provides that.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,15 +32,15 @@ use crate::rules::status::ParkReason;
 /// The code of a park for another tenant of the known server.
 pub const OTHER_TENANT: &str = ParkReason::OtherTenant.code();
 
-/// A server, a life of it and, where it says so, a tenant: what a book can belong to. Written `SERVER/EPOCH` or
-/// `SERVER/EPOCH/TENANT`.
+/// A server, its epoch and, if it is known, a tenant: what a book can belong to. Written
+/// `SERVER/EPOCH` or `SERVER/EPOCH/TENANT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServerIdentity {
     /// The server.
     pub server: ServerId,
-    /// Which life of it.
+    /// The epoch of the server.
     pub epoch: ServerEpoch,
-    /// Which tenant of it, if another tenant answered than the book's own.
+    /// The tenant, if it is another one than the book's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
 }
@@ -49,7 +52,7 @@ impl fmt::Display for ServerIdentity {
     }
 }
 
-/// Text that does not name a server and a life of it.
+/// Text that does not name a server and its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected SERVER/EPOCH or SERVER/EPOCH/TENANT, each an id as a UUID")]
 pub struct InvalidServerIdentity;
@@ -70,12 +73,14 @@ impl FromStr for ServerIdentity {
     }
 }
 
-/// Returns what stops if whoever gave this answer does not own the book; nothing if it does.
+/// Returns the parks that follow if the server that answered does not own the book; empty if it
+/// does.
 pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
     let (server, epoch) = (answer.server, answer.server_epoch);
     let Some(known) = state.server else { return Vec::new() };
     if known != (server, epoch) {
-        // A server has one life at a time: the one that it names now ends what it said, or did not say, of another.
+        // A server has one epoch at a time. So its present epoch ends every park because of another
+        // epoch of it.
         let former = |scope: &&ParkScope| matches!(scope, ParkScope::Server(one, life) if *one == server && *life != epoch);
         let scopes = state.parks.iter().map(|(scope, _)| scope).filter(former);
         let mut decisions: Vec<_> = scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
@@ -92,29 +97,31 @@ pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
     }
 }
 
-/// Returns whether a park stops everything until it is clear who owns the book.
+/// Returns whether a park stops everything until the owner of the book is clear.
 pub const fn is_about_owner(scope: &ParkScope) -> bool {
     matches!(scope, ParkScope::Server(..) | ParkScope::Tenant(_))
 }
 
-/// Returns whether the book waits for its owner, so that whoever is there is asked who it is, and sent nothing.
+/// Returns whether the book waits for its owner. Any server that answers is then asked for its
+/// identity, and receives nothing else.
 pub fn waits_for_owner(state: &StateRow) -> bool {
     state.parks.iter().any(|(scope, _)| is_about_owner(scope))
 }
 
-/// Returns whether the known server itself said that it was set back. Only a request that names what the device has read shows
-/// whether it still is.
+/// Returns whether the known server itself answered that it was set back. Only a request with the
+/// device's cursors shows whether it still is.
 pub fn is_behind(state: &StateRow) -> bool {
     state.parks.iter().any(|(scope, code)| ParkReason::of(scope, code) == ParkReason::ServerBehind)
 }
 
-/// Returns what lifts when the owner of the book answers.
+/// Returns the parks that end when the owner of the book answers.
 pub fn lifted(state: &StateRow) -> Vec<Decision> {
     let scopes = state.parks.iter().map(|(scope, _)| scope).filter(|scope| is_about_owner(scope));
     scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect()
 }
 
-/// Returns who answered in place of the book's owner and may be accepted, the first first.
+/// Returns the servers that answered in place of the book's owner and may be accepted, the first
+/// first.
 pub fn candidates(state: &StateRow) -> Vec<ServerIdentity> {
     let parks = state.parks.iter().filter_map(|(scope, _)| match scope {
         ParkScope::Server(server, epoch) => {
@@ -132,17 +139,18 @@ pub fn candidates(state: &StateRow) -> Vec<ServerIdentity> {
 /// Returns the decisions by which a person makes one of the [`candidates`] the owner of the book.
 ///
 /// # Errors
-/// [`NotPossible::ServerHasNotAnswered`] if it is none of them.
+/// [`NotPossible::ServerHasNotAnswered`] if it is not a candidate.
 pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Result<Vec<Decision>, NotPossible> {
     if !candidates(state).contains(accepted) {
         return Err(NotPossible::ServerHasNotAnswered);
     }
     let ServerIdentity { server, epoch, tenant } = *accepted;
-    // A server that merely said it was set back has not said who it is now.
+    // A server that only answered that it was set back has not named its present epoch.
     let named = tenant.is_some() || state.server != Some((server, epoch));
     let mut decisions = lifted(state);
     decisions.push(Decision::ServerAccepted { server: named.then_some((server, epoch)) });
-    // Another life of the book's own server has the same tenants. Whose token asks next must not change whose the book is.
+    // Another epoch of the book's own server has the same tenants. The token of the next request
+    // must not change the tenant.
     let is_same = state.server.is_some_and(|(known, _)| known == server) && named;
     let tenant = tenant.or(state.tenant.filter(|_| is_same));
     decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
@@ -195,7 +203,8 @@ mod tests {
         assert_eq!(decisions.last(), Some(&Decision::ServerAccepted { server: Some(server(2)) }));
     }
 
-    /// A restored server was accepted, and the next answer came by the token of another tenant: that had the book's changes.
+    /// A restored server was accepted, and the next answer was for the token of another tenant.
+    /// That tenant received the book's changes.
     #[test]
     fn another_life_of_the_own_server_is_accepted_with_the_tenant_that_the_book_belongs_to() {
         let tenant = TenantId::from_bytes([9; 16]);

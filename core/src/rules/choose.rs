@@ -1,15 +1,15 @@
-//! What a person's choice in an open conflict comes to.
+//! The effect of a person's choice in an open conflict.
 //!
-//! | the person chooses | the op that waits | what ends with it |
+//! | the person chooses | the waiting op | other ops that end |
 //! |---|---|---|
-//! | the local values | is sent as it is | nothing |
-//! | other values | is sent with these, above both sides | nothing |
-//! | the server's values, by field | loses the fields in question; ends if none is left | the same of earlier ops that wait |
-//! | the server's values, where one side deletes | ends | earlier ops that wait; what stands on it, if no record is left |
+//! | the local values | is sent unchanged | none |
+//! | other values | is sent with these, above both sides | none |
+//! | the server's values, by field | loses the fields of the conflict; ends if none is left | earlier waiting ops, in the same way |
+//! | the server's values, if one side deletes | ends | earlier waiting ops; later ops, if no record is left |
 //!
 //! Invariants:
 //! 1. Once a person has chosen, the op is not held any more.
-//! 2. What may have left is not ended by a choice, nor is a dead letter, which waits for a choice of its own.
+//! 2. A choice ends no op that may have left, and no dead letter, which needs its own decision.
 //! 3. The decisions name every op that ends, so applying them needs no rule.
 
 use super::not_possible::NotPossible;
@@ -19,7 +19,7 @@ use crate::record::{Registers, TailOp, fall_with};
 use crate::rows::ConflictRow;
 use crate::time::Hlc;
 
-/// What a person chooses in an open conflict.
+/// A person's choice in an open conflict.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Choice {
     /// The local values.
@@ -30,10 +30,10 @@ pub enum Choice {
     Merged(Fields),
 }
 
-/// What a choice comes to.
+/// The effect of a choice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chosen {
-    /// Whose values stand.
+    /// The side whose values win.
     pub winner: Winner,
     /// The ops that lose fields.
     pub dropped: Vec<(PlannedOp, Vec<String>)>,
@@ -41,20 +41,21 @@ pub struct Chosen {
     pub merged: Option<(Fields, Hlc)>,
     /// The ops that end, oldest first.
     pub ends: Vec<PlannedOp>,
-    /// The later ops that have nothing to stand on any more.
+    /// The later ops that end because their record is gone.
     pub given_up: Vec<PlannedOp>,
 }
 
-/// Decides what a choice comes to. `confirmed` is what the server has of the conflict's record, `tail` are the pending ops of it, oldest
-/// first, and `in_flight` says of which of these no answer has come.
+/// Decides the effect of a choice. `confirmed` is the server's state of the conflict's record,
+/// `tail` are its pending ops, oldest first, and `is_unanswered` returns whether an op is in a unit
+/// without a final answer.
 ///
 /// # Errors
-/// [`NotPossible::ConflictIsSettled`] if there is nothing to choose any more.
+/// [`NotPossible::ConflictIsSettled`] if there is nothing left to choose.
 pub fn choose(
     conflict: &ConflictRow,
     confirmed: &Registers,
     tail: &[TailOp],
-    in_flight: impl Fn(&TailOp) -> bool,
+    is_unanswered: impl Fn(&TailOp) -> bool,
     choice: &Choice,
 ) -> Result<Chosen, NotPossible> {
     if !conflict.open {
@@ -67,7 +68,7 @@ pub fn choose(
         ends: Vec::new(),
         given_up: Vec::new(),
     };
-    let waits = |op: &&TailOp| !op.pending.dead && !in_flight(op);
+    let waits = |op: &&TailOp| !op.pending.dead && !is_unanswered(op);
     Ok(match choice {
         Choice::Mine => stands(Winner::Local, None),
         Choice::Merged(fields) => {
@@ -76,7 +77,7 @@ pub fn choose(
             stands(Winner::Merged, Some((fields.clone(), above)))
         }
         Choice::Theirs if conflict.fields.is_empty() => {
-            // What stands on it has nothing to stand on, if the record is not there without it.
+            // Without the record, later ops have nothing to change.
             let takes_later = !confirmed.is_live();
             let (ends, later): (Vec<_>, Vec<_>) =
                 tail.iter().filter(waits).map(|op| op.op).partition(|op| op.place <= conflict.op.place);
@@ -117,7 +118,7 @@ impl Chosen {
         let dropped = self.dropped.into_iter();
         decisions.extend(dropped.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
         decisions.extend(self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }));
-        // They met nothing: a person gives them up with what they stand on.
+        // These ops met nothing. A person gives them up together with the op that they follow.
         decisions.extend(self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
         decisions
     }
@@ -132,7 +133,7 @@ mod tests {
     use crate::rules::desk::{fields, key, op_id};
     use crate::rules::test_tail::{conflict, deleted, planned, tail_op, there};
 
-    /// A conflict of op 3, which is open in these fields, and settled in another one.
+    /// A conflict of op 3, open in these fields and resolved in another one.
     fn by_field(open: &[&str]) -> ConflictRow {
         let undecided = open.iter().map(|name| (*name, Winner::Undecided));
         let settled: Vec<_> = std::iter::once(("settled", Winner::Local)).chain(undecided).collect();
@@ -209,11 +210,11 @@ mod tests {
         let mut tail = tail(OpKind::Delete);
         tail.push(tail_op(4, OpKind::Create, json!({"a": 4})));
         tail[1].pending.dead = true;
-        let in_flight = |op: &TailOp| op.op.id == op_id(1);
+        let is_unanswered = |op: &TailOp| op.op.id == op_id(1);
         let theirs = there(&[("a", json!(9), 99, 50)]);
-        let chosen = choose(&whole(), &theirs, &tail, in_flight, &Choice::Theirs).unwrap();
+        let chosen = choose(&whole(), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
         assert_eq!(chosen.ends, [planned(3)]);
-        let by_field = choose(&by_field(&["a"]), &theirs, &tail, in_flight, &Choice::Theirs).unwrap();
+        let by_field = choose(&by_field(&["a"]), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
         assert_eq!((by_field.dropped, by_field.ends), (Vec::new(), Vec::new()));
     }
 

@@ -1,54 +1,59 @@
-//! Which stamp an edit gets.
+//! The stamp of an edit.
 //!
 //! ```text
-//!   believed = the device's wall clock, at least the server's time as far as it is known, at most a minute after it
+//!   believed = the device's wall clock, at least the known time of the server, at most a minute after it
 //!   stamp    = max(believed, above every stamp of the record that its author read)
 //! ```
 //!
-//! | the server's time was heard | it is now, as far as can be told | a wall clock is believed |
+//! | when the server last sent its time | its time now | a wall clock is believed |
 //! |---|---|---|
-//! | in this process | what was heard, and the monotonic clock since | from there to a minute after it |
-//! | before the last start | what was heard, and the wall clock since, as if it went on as it did | from there to a minute after it |
-//! | before the last start, and the wall clock has gone back since | at least what was heard | from there on |
-//! | never | unknown | as it is |
+//! | in this process | that time, and the monotonic clock since | from there to a minute after it |
+//! | before the last start | that time, and the wall clock since, as if it had continued normally | from there to a minute after it |
+//! | before the last start, and the wall clock has gone back since | at least that time | from there on |
+//! | never | unknown | always |
 //!
 //! Invariants:
-//! 1. An edit is stamped above every stamp of its record that its author read, whatever the clock or its bounds say.
-//! 2. An op's stamp is bounded on its own: one that was drawn by a bad clock moves no later one of another record.
+//! 1. An edit's stamp is above every stamp of its record that its author read, whatever the clock
+//!    and its bounds are.
+//! 2. The bound applies to each op alone: a stamp from a wrong clock does not raise later stamps of
+//!    other records.
 //! 3. An edit is never refused for a bad clock.
-//! 4. Entries of a log are stamped in growing order. That order is the log's, not that of the edits in it.
+//! 4. The stamps of entries in a log always grow. That is the order of the log, not the order of
+//!    the edits in it.
 //!
-//! What it is not: the lowering of stamps that turn out to be ahead ([`super::restamp`]).
+//! What it does not do: lower stamps that turn out to be ahead ([`super::restamp`]).
 
 use crate::limits;
 use crate::time::{Hlc, MonotonicTime, Now, WallTime};
 
-/// A server's time, and what the device's clocks showed when it was heard.
+/// A time of the server, with the device's clocks when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTime {
     server: WallTime,
     wall: WallTime,
-    /// None if that was before this process began.
+    /// The monotonic clock; none if the time arrived before this process began.
     monotonic: Option<MonotonicTime>,
 }
 
 impl ServerTime {
-    /// A time that the server told now.
+    /// Makes a server time that arrived now.
     pub const fn heard(server: WallTime, now: Now) -> Self {
         Self { server, wall: now.wall, monotonic: Some(now.monotonic) }
     }
 
-    /// A time that the server told before this process began, when the device's wall clock showed `wall`.
+    /// Makes a server time that arrived before this process began, when the device's wall clock
+    /// showed `wall`.
     pub const fn remembered(server: WallTime, wall: WallTime) -> Self {
         Self { server, wall, monotonic: None }
     }
 
-    /// Returns what the device's wall clock showed when the server told its time, which it does with every answer.
+    /// Returns the device's wall clock when the server's time arrived, as it does with every
+    /// answer.
     pub const fn heard_at(&self) -> WallTime {
         self.wall
     }
 
-    /// Returns what the server's clock shows now, as far as can be told: at least that.
+    /// Returns an estimate of the server's clock now. The server's clock shows at least that.
     pub fn estimate(&self, now: Now) -> WallTime {
         match self.monotonic {
             Some(heard) => self.server.plus(now.monotonic.since(heard)),
@@ -56,8 +61,9 @@ impl ServerTime {
         }
     }
 
-    /// Returns whether the device's wall clock, compared with the server's, was set since by more than a clock is believed
-    /// for: what is remembered of the two would then mislead the next start.
+    /// Returns whether the wall clock has been set since, compared with the server's clock, by more
+    /// than the believed difference. What is remembered of the two clocks would then mislead the
+    /// next start.
     pub fn is_outdated_by(&self, server: WallTime, wall: WallTime) -> bool {
         let behind =
             |server: WallTime, wall: WallTime| server.milliseconds().saturating_sub(wall.milliseconds());
@@ -65,7 +71,7 @@ impl ServerTime {
         u128::from(moved) > limits::CLOCK_AHEAD.as_millis()
     }
 
-    /// Returns the latest time that a clock may show to be believed; none if nothing can be said.
+    /// Returns the latest time that a believed clock may show; none if nothing is known.
     fn latest(&self, now: Now) -> Option<WallTime> {
         let is_known = self.monotonic.is_some() || now.wall >= self.wall;
         is_known.then(|| self.estimate(now).plus(limits::CLOCK_AHEAD))
@@ -77,12 +83,13 @@ impl ServerTime {
 pub struct Stamped {
     /// The stamp.
     pub hlc: Hlc,
-    /// Whether the wall clock stood too far ahead.
+    /// Whether the wall clock was too far ahead.
     pub capped: bool,
 }
 
-/// Draws the stamp of an edit. `read` is the latest stamp of its record that its author read, `last` the last one that this
-/// device drew: edits of one moment are told apart by it, unless it is ahead itself.
+/// Makes the stamp of an edit. `read` is the latest stamp of its record that its author read.
+/// `last` is the last stamp that this device made: it keeps edits of the same moment apart, unless
+/// it is ahead itself.
 pub fn stamp(last: Hlc, read: Hlc, now: Now, server: Option<ServerTime>) -> Stamped {
     let (wall, capped) = believable(now, server);
     let near = Hlc::at(wall.plus(limits::CLOCK_AHEAD));
@@ -96,13 +103,14 @@ pub fn entry_stamp(last: Hlc, now: Now, server: Option<ServerTime>) -> Hlc {
     Hlc::at(believable(now, server).0).max(last.next())
 }
 
-/// Returns the stamp of an entry after having seen a stamp of someone else: later than both, but not dragged beyond the bound.
+/// Returns the stamp of an entry after a foreign stamp arrived: later than both, but never raised
+/// beyond the bound.
 pub fn observe(last: Hlc, seen: Hlc, server: WallTime) -> Hlc {
     let bound = Hlc::at(server.plus(limits::CLOCK_AHEAD));
     last.max(seen.min(bound)).next()
 }
 
-/// Returns what a wall clock is believed to show, and whether it stands too far ahead.
+/// Returns the believed wall clock, and whether the real one is too far ahead.
 fn believable(now: Now, server: Option<ServerTime>) -> (WallTime, bool) {
     let Some(server) = server else { return (now.wall, false) };
     match server.latest(now) {
@@ -135,7 +143,8 @@ mod tests {
         assert_eq!(second, first.next());
     }
 
-    /// Seen once: a clock that is hours behind was known to be, and no more after a start, since the server had nothing new.
+    /// This happened: a clock was known to be hours behind, and unknown again after a start,
+    /// because the server had no news.
     #[test]
     fn what_is_remembered_is_outdated_by_a_clock_that_was_set_and_not_by_time_that_passes() {
         let known = ServerTime::remembered(wall(1_000_000), wall(1_000_000));
@@ -152,14 +161,15 @@ mod tests {
         assert_eq!(stamp(first, Hlc::ZERO, at(5_000, 0), None).hlc, first.next());
     }
 
-    /// One edit was made while the clock stood 14 years ahead, and the device won every conflict from then on.
+    /// One edit was made while the clock was 14 years ahead, and the device won every conflict from
+    /// then on.
     #[test]
     fn a_stamp_of_a_bad_minute_moves_no_later_edit_of_another_record() {
         let bad = stamp(Hlc::ZERO, Hlc::ZERO, at(YEARS, 0), None).hlc;
         assert_eq!(stamp(bad, Hlc::ZERO, at(5_000, 10), None).hlc, Hlc::at(wall(5_000)));
         let server = Some(ServerTime::heard(wall(5_000), at(5_000, 0)));
         assert_eq!(stamp(bad, Hlc::ZERO, at(5_010, 10), server).hlc, Hlc::at(wall(5_010)));
-        // The log's own order goes on from there.
+        // The log's own order continues from there.
         assert_eq!(entry_stamp(bad, at(5_010, 10), server), bad.next());
     }
 
@@ -196,7 +206,7 @@ mod tests {
     fn after_a_restart_a_clock_that_went_back_is_not_believed_below_what_the_server_told() {
         let server = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000)));
         assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(-YEARS, 0), server).hlc.wall(), wall(10_000_000));
-        // How long ago that was, nobody can say.
+        // Nobody can know how long ago that was.
         let ahead = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000 + YEARS)));
         assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(90_000_000, 0), ahead).hlc.wall(), wall(90_000_000));
     }

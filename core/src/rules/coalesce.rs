@@ -1,18 +1,19 @@
-//! What a record's ops come to when they are sent as one change: the join of their writes, as a change of what is confirmed.
+//! Coalesces a record's ops into one change: the join of their writes, as a change of the confirmed
+//! record.
 //!
-//! | confirmed ↓ / with the ops → | live | deleted | as it was |
+//! | confirmed ↓ / with the ops → | live | deleted | unchanged |
 //! |---|---|---|---|
-//! | live | update with what changed; replace if that is all there is | delete | nothing |
+//! | live | update with the changes; replace if nothing else is left | delete | nothing |
 //! | deleted | create with the whole image | delete with the later stamp | nothing |
-//! | not known | create with the whole image | nothing, unless a unit that was sent may have made it | nothing |
+//! | not known | create with the whole image | nothing, unless a sent unit may have made it | nothing |
 //!
 //! Invariants:
-//! 1. What is sent, joined to what is confirmed, is what the ops joined to it one by one come to.
-//! 2. Each field goes with the stamp that it has.
-//! 3. A null is sent wherever its author saw a value, also one of ours that goes along: what the server joins does not depend on what
-//!    went together.
+//! 1. The change joined to the confirmed record gives the same record as the ops joined one by one.
+//! 2. Each field keeps its own stamp.
+//! 3. A null is sent wherever its author saw a value, also the value of another op in the same
+//!    change. So the server's result does not depend on which ops were sent together.
 //!
-//! What it is not: the barriers. Which ops may be put together at all is decided in [`super::plan`].
+//! What it does not do: decide which ops may be sent together. That is [`super::plan`].
 
 use std::collections::BTreeSet;
 
@@ -21,22 +22,24 @@ use crate::fields::Fields;
 use crate::op::OpKind;
 use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp, list_by_write};
 
-/// One change that stands for some ops.
+/// One change made of some ops.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Coalesced {
-    /// What is done.
+    /// What the change does.
     pub kind: OpKind,
-    /// An image for create and replace, a patch for update; nothing for delete. Nulls are kept: they are values.
+    /// An image for create and replace, a patch for update; nothing for delete. Nulls are kept:
+    /// they are values.
     pub fields: Fields,
     /// The stamp of the last op, which fields have that are not among `older`.
     pub stamp: EditStamp,
-    /// The fields that have another stamp, by the writes that they come from.
+    /// The writes of the fields that have another stamp.
     pub older: Vec<FieldWrites>,
-    /// What the record is by it.
+    /// The record after the change.
     pub after: Registers,
 }
 
-/// Coalesces ops, oldest first. `was_sent` says that a unit with some of them may have reached the server.
+/// Coalesces ops, oldest first. `was_sent` is true if a unit with some of them may have reached the
+/// server.
 ///
 /// # Errors
 /// Why nothing need be sent.
@@ -87,16 +90,17 @@ fn change<'a>(
 ) -> Result<Coalesced, AnnulledReason> {
     let last = |name: &str| ops.clone().filter(|op| op.writes.fields.contains_key(name)).last();
     let is_named = |name: &str| last(name).is_some_and(|op| op.named.has(name));
-    // What a deletion of ours had shown, and a creation takes away with its stamp, was gone by then.
+    // A field that a deletion of ours showed, and that a creation removes with its stamp, was
+    // already gone then.
     let is_said = |name: &str| is_named(name) || last(name).is_some_and(|op| op.pending.cleared_at.is_none());
     let stamp = ops.clone().filter(|op| op.writes.does != Does::Nothing).last().map(|op| op.writes.stamp);
     let stamp = stamp.unwrap_or_default();
-    // A null that was raised may be all that stands above a deletion.
+    // A raised null may be the only write above a deletion.
     let is_above = |name: &str| stamp <= confirmed.stamp && after.stamp_of(name) > confirmed.stamp;
     let lifts = |name: &str| confirmed.is_deleted() && is_above(name);
     let is_there = confirmed.is_live();
     let mut changed = Fields::new();
-    // What a deletion of ours took away is among what is confirmed only.
+    // Fields that a deletion of ours removed are among the confirmed fields only.
     let names: BTreeSet<&String> = after.fields.keys().chain(confirmed.fields.keys()).collect();
     for name in names {
         let value = after.value_of(name);
@@ -122,7 +126,7 @@ fn change<'a>(
     };
     let takes_away = |name: &str| after.value_of(name).is_null() && confirmed.fields.contains_key(name);
     let fields = match kind {
-        // It takes away what the server knows and it does not name.
+        // A replace removes the server's fields that it does not name.
         OpKind::Replace => changed.filtered(|name| !takes_away(name) || is_named(name)),
         _ => changed.clone(),
     };
@@ -243,7 +247,8 @@ mod tests {
         assert_eq!(sent(&record, &[written]), Ok((OpKind::Update, json!({"gone": null}), 1)));
     }
 
-    /// It was not sent, so that the creation was below the deletion at the server's join and nothing came of it.
+    /// The null was not sent. So the creation was below the deletion in the server's join, and had
+    /// no effect.
     #[test]
     fn a_null_that_a_policy_raised_is_sent_where_it_is_all_that_stands_above_a_deletion() {
         let mut replace = with_cleared(tail_op(1, OpKind::Replace, json!({"b": 1})), &["a"], None);
@@ -283,7 +288,8 @@ mod tests {
     }
 
     proptest! {
-        /// Ops are made at 1, 2, 3, …; what the server has may be later than any of them, and policies took fields away and raised some.
+        /// Ops are made at 1, 2, 3 and so on. The server's state may be later than any of them, and
+        /// policies removed and raised some fields.
         #[test]
         fn what_is_sent_joined_to_what_is_confirmed_is_what_the_ops_joined_one_by_one_come_to(
             confirmed in some_record(),

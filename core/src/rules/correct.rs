@@ -1,21 +1,24 @@
-//! What a corrected dead letter becomes: one new op, which takes the place of the dead one and of what waited for it.
+//! Decides how a dead letter is corrected: one new op replaces the dead letter and the ops that
+//! waited for it.
 //!
-//! | an op of the record's tail | the dead letter is a create | it is anything else |
+//! | an op of the record's tail | the dead letter is a create | the dead letter is something else |
 //! |---|---|---|
 //! | is the dead letter | becomes part of the new op, and ends | becomes part of the new op, and ends |
-//! | stands before it | becomes part of the new op, and ends | stays as it is |
-//! | stands behind it and was not sent | becomes part of the new op, and ends | stays; what it set anew is its own to say |
-//! | is under way | stays; what it set anew is its own to say | stays; what it set anew is its own to say |
+//! | is before it | becomes part of the new op, and ends | stays as it is |
+//! | is after it and was not sent | becomes part of the new op, and ends | stays; the new op leaves out the fields that it set |
+//! | is unanswered | stays; the new op leaves out the fields that it set | stays; the new op leaves out the fields that it set |
 //!
-//! The new op is an update where the app would read a record without the ops that end, else a create.
+//! The new op is an update if the app would read a record without the ops that end. Otherwise it is
+//! a create.
 //!
-//! An op that does not get through ([`super::isolated`]) is corrected in two steps: it is taken out of its unit, which makes it
-//! a dead letter, and then corrected as one.
+//! An op that does not get through ([`super::isolated`]) is corrected in two steps: it is removed
+//! from its unit, which makes it a dead letter, and then corrected as one.
 //!
 //! Invariants:
-//! 1. The values of the correction stand on top of all others.
-//! 2. A correction ends no op that is under way, and brings back no value that a later op of the record set anew.
-//! 3. What was corrected stays in the log, and the new op cites it.
+//! 1. The values of the correction override all others.
+//! 2. A correction ends no unanswered op, and restores no value that a later op of the record has
+//!    overwritten.
+//! 3. The corrected op stays in the log, and the new op cites it.
 
 use super::isolated::{Isolated, Rest};
 use super::not_possible::NotPossible;
@@ -26,19 +29,21 @@ use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind};
 use crate::record::{Registers, TailOp};
 
-/// What a corrected dead letter comes to.
+/// The result of correcting a dead letter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Correction {
     /// The new op.
     pub mutation: Mutation,
-    /// What the app would read without the ops that end: the new op is written on top of that.
+    /// The record that the app would read without the ops that end. The new op is written on this
+    /// record.
     pub image: Option<Fields>,
     /// The ops that end, oldest first.
     pub ends: Vec<Decision>,
 }
 
-/// Decides what a dead letter with `better` on top of its fields comes to. `confirmed` is what the server has of the record,
-/// `tail` are its pending ops, oldest first, and `in_flight` says of which of these no answer has come.
+/// Decides the result of correcting a dead letter with `better` applied to its fields. `confirmed`
+/// is the server's state of the record, `tail` are its pending ops, oldest first, and
+/// `is_unanswered` returns whether an op is in a unit without a final answer.
 ///
 /// # Errors
 /// [`NotPossible`] if the op is not in the tail, or deletes.
@@ -46,7 +51,7 @@ pub fn correct(
     key: &RecordKey,
     confirmed: &Registers,
     tail: &[TailOp],
-    in_flight: impl Fn(&TailOp) -> bool,
+    is_unanswered: impl Fn(&TailOp) -> bool,
     dead: OpId,
     better: Fields,
 ) -> Result<Correction, NotPossible> {
@@ -55,7 +60,7 @@ pub fn correct(
         return Err(NotPossible::NothingToCorrect(dead));
     }
     let takes_all = letter.kind == OpKind::Create;
-    let is_taken = |op: &TailOp| op.op.id == dead || takes_all && !in_flight(op);
+    let is_taken = |op: &TailOp| op.op.id == dead || takes_all && !is_unanswered(op);
     let mut fields = taken_in(confirmed, tail, is_taken);
     fields.compose(better);
     let stays = tail.iter().filter(|op| !is_taken(op));
@@ -67,7 +72,8 @@ pub fn correct(
     Ok(Correction { mutation, image, ends })
 }
 
-/// Returns what becomes part of the new op: neither what somebody else wrote over meanwhile, nor what a later op that stays set anew.
+/// Returns the fields that become part of the new op, without those that somebody else, or a later
+/// op that stays, has overwritten.
 fn taken_in(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&TailOp) -> bool) -> Fields {
     let mut fields = Fields::new();
     for op in tail {
@@ -79,25 +85,26 @@ fn taken_in(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&TailOp) -
             fields.compose(op.named.filtered(stands));
             continue;
         }
-        // It stays, and stands before the new op: what it set anew is its own to say.
+        // This op stays, and is before the new op: the new op leaves out the fields that it set.
         match op.kind {
             OpKind::Update => fields = fields.filtered(|name| !op.named.has(name)),
             OpKind::Create | OpKind::Replace => fields = Fields::new(),
-            // Who corrects what was deleted since wants it back, with all that it said.
+            // A person who corrects a record that was deleted since wants it back with all its
+            // fields.
             OpKind::Delete => {}
         }
     }
     fields
 }
 
-/// Says what becomes of the rest of a unit that does not get through when this op of it is to be corrected.
+/// Decides about the rest of a unit that does not get through before this op of it is corrected.
 ///
 /// # Errors
 /// [`NotPossible::NothingToCorrect`] if the op deletes.
 pub fn before_correction(isolated: Isolated, op: OpId, kind: OpKind) -> Result<Isolated, NotPossible> {
     match kind {
         OpKind::Delete => Err(NotPossible::NothingToCorrect(op)),
-        // The correction of a creation takes in what went with it.
+        // The correction of a creation absorbs the ops that were sent with it.
         OpKind::Create => Ok(Isolated { rest: Rest::Stays, ..isolated }),
         OpKind::Update | OpKind::Replace => Ok(isolated),
     }
@@ -112,14 +119,15 @@ mod tests {
     use crate::rules::desk::{fields, key, op_id, unit_id};
     use crate::rules::test_tail::{planned, tail_op, there};
 
-    /// Ops 1, 2, 3, … of a record, made at their numbers, each with whether it has no answer yet.
+    /// Ops 1, 2, 3 and so on of a record, each made at its number, with whether it is unanswered.
     fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<(TailOp, bool)> {
-        let ops =
-            (1..).zip(ops).map(|(number, (kind, said, in_flight))| (tail_op(number, kind, said), in_flight));
+        let ops = (1..)
+            .zip(ops)
+            .map(|(number, (kind, said, is_unanswered))| (tail_op(number, kind, said), is_unanswered));
         ops.collect()
     }
 
-    /// What the server has: written by somebody else before any op of the tail.
+    /// The server's state: somebody else wrote it before any op of the tail.
     fn known(confirmed: Option<Value>) -> Registers {
         let members = confirmed.map(|confirmed| fields(confirmed).into_map());
         let read = |members: serde_json::Map<String, Value>| {
@@ -136,13 +144,13 @@ mod tests {
         dead: u8,
         better: Fields,
     ) -> Result<Correction, NotPossible> {
-        let in_flight: Vec<_> =
-            tail.iter().filter(|(_, in_flight)| *in_flight).map(|(op, _)| op.op.id).collect();
+        let is_unanswered: Vec<_> =
+            tail.iter().filter(|(_, is_unanswered)| *is_unanswered).map(|(op, _)| op.op.id).collect();
         let ops: Vec<_> = tail.iter().map(|(op, _)| op.clone()).collect();
-        correct(&key("1"), confirmed, &ops, |op| in_flight.contains(&op.op.id), op_id(dead), better)
+        correct(&key("1"), confirmed, &ops, |op| is_unanswered.contains(&op.op.id), op_id(dead), better)
     }
 
-    /// Corrects an op; returns what is written, on which image, and the ops that end.
+    /// Corrects an op. Returns the new op, the image that it is written on, and the ops that end.
     #[track_caller]
     fn corrected(
         confirmed: Option<Value>,

@@ -1,25 +1,29 @@
-//! What of an answer can be true at all. An answer that says what cannot be is refused as a whole: nothing of it is taken,
-//! the units stay under way, and the run ends as after any other answer that is none.
+//! Checks whether an answer can be true. An answer with an impossible part is refused as a whole:
+//! nothing of it is applied, its units stay unanswered, and the run ends as after any invalid
+//! answer.
 //!
-//! | an answer says | code |
+//! | the answer has | code |
 //! |---|---|
 //! | more records or cursors than any page has | `too_many_changes`, `too_many_cursors` |
 //! | a time of its clock before 1970 or after 2199 | `server_time` |
 //! | a stamp after 2199 | `stamp` |
 //! | a living record of version 0, or a version above [`limits::VERSION_MOST`] | `version` |
-//! | a version far above all that this life of the server ever told | `version_leap` |
+//! | a version far above every version of this server epoch | `version_leap` |
 //! | more names of older fields than a record can have | `older` |
 //! | a second outcome of the same unit | `outcome` |
-//! | that it does not know an entity type which the unit does not touch | `outcome` |
+//! | an unsupported entity type that the unit does not contain | `outcome` |
 //! | a receipt for a head that was not claimed | `receipt` |
-//! | a fork of a head that was not claimed, or behind the beginning of the present epoch | `forked` |
+//! | a fork of a head that was not claimed, or from before the present epoch | `forked` |
 //!
 //! Invariants:
 //! 1. Every answer of a sound server passes, whatever its clock shows between 1970 and 2199.
-//! 2. What passes can be stored: the numbers of all parts are bounded before memory or an entry is taken for them.
-//! 3. No version passes above which a sound server of the same life could not soon number again: a record never freezes.
+//! 2. Everything that passes can be stored: the size of each part is checked before memory or an
+//!    entry is allocated for it.
+//! 3. A version passes only if a sound server of the same epoch could soon exceed it. So no record
+//!    freezes.
 //!
-//! What it is not: who answers ([`super::belonging`]), nor whether the answer is well written, which reading it says.
+//! What it does not do: check the server's identity ([`super::belonging`]), or the syntax of the
+//! answer, which the reader checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,12 +34,12 @@ use crate::numbers::{Seq, Version};
 use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
 use crate::time::Hlc;
 
-/// What a device knows that an answer must agree with.
+/// What a device knows of the server. An answer must agree with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KnownOfServer {
     /// The head that the server is known to have anchored.
     pub anchor: Option<Receipt>,
-    /// The highest version that this life of the server ever told; 0 if it told none.
+    /// The highest version of this server epoch so far; 0 if there is none.
     pub highest: Version,
     /// The present epoch of the device's log.
     pub epoch: Option<Epoch>,
@@ -46,7 +50,7 @@ pub struct KnownOfServer {
 /// Returns whether an answer to this request can be true.
 ///
 /// # Errors
-/// The code of what cannot be.
+/// The code of the impossible part.
 pub fn credible(
     request: &ExchangeRequest,
     answer: &ExchangeAnswer,
@@ -66,14 +70,14 @@ pub fn credible(
     heads(request, answer, known)
 }
 
-/// Returns the highest version that an answer tells, or `None` if it tells none.
+/// Returns the highest version in an answer, or `None` if it has none.
 pub fn highest_version(answer: &ExchangeAnswer) -> Option<Version> {
     let shown = answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome)).chain(&answer.changes);
     let given = answer.outcomes.iter().flat_map(|told| versions_of(&told.outcome));
     shown.map(|change| change.version).chain(given).max()
 }
 
-/// Takes the outcomes out of an answer that are of units which the request did not carry: they settle nothing.
+/// Removes the outcomes of units that the request did not contain.
 pub fn drop_unasked(request: &ExchangeRequest, answer: &mut ExchangeAnswer) {
     let sent: BTreeSet<UnitId> = request.units.iter().map(|unit| unit.id).collect();
     answer.outcomes.retain(|told| sent.contains(&told.unit));
@@ -88,7 +92,7 @@ fn outcomes(request: &ExchangeRequest, answer: &ExchangeAnswer) -> Result<(), &'
     let sent: BTreeMap<UnitId, &Unit> = request.units.iter().map(|unit| (unit.id, unit)).collect();
     let mut told_of = BTreeSet::new();
     for told in &answer.outcomes {
-        // What was not sent is not looked at: see `drop_unasked`.
+        // Other units were not sent, so their outcomes are ignored: see `drop_unasked`.
         let Some(unit) = sent.get(&told.unit) else { continue };
         check(told_of.insert(told.unit), "outcome")?;
         if let Outcome::Unsupported { entity, .. } = &told.outcome {
@@ -152,9 +156,9 @@ fn heads(
     Ok(())
 }
 
-/// What a write takes that fields come from, besides their names: its stamp, its op, and how many they are.
+/// The size of a write without its field names: its stamp, its op, and the number of fields.
 const WRITE_BYTES: usize = 28;
-/// What the length of a field's name takes.
+/// The size of the length of a field's name.
 const NAME_BYTES: usize = 3;
 
 #[cfg(test)]

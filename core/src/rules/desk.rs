@@ -20,7 +20,7 @@ use crate::rows::{Confirmed, RecordRow, UnitRow, Visible};
 use crate::schema::{EntityRules, Schema};
 use crate::time::{Hlc, WallTime};
 
-/// A book in memory: rows, units and ops as they are put in.
+/// A book in memory: the rows, units and ops that a test adds.
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) records: HashMap<RecordKey, RecordRow>,
@@ -65,7 +65,8 @@ pub(super) fn unit_id(number: u8) -> UnitId {
 }
 
 impl Desk {
-    /// Puts in a confirmed record with updates that set `n` to their numbers, and a unit that carries the first of them.
+    /// Adds a confirmed record with updates that set `n` to their numbers, and a unit with the
+    /// first of them.
     pub(super) fn with(mut self, record: &str, unit: u8, carried: u8, waiting: u8) -> Self {
         let place = |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
         let id = |number: u8| op_id(unit * 10 + number);
@@ -126,7 +127,7 @@ impl Desk {
         self.records.get_mut(&key(record)).unwrap()
     }
 
-    /// Makes an op of a record's tail a delete, and returns it.
+    /// Changes an op of a record's tail to a delete, and returns it.
     pub(super) fn turn_into_delete(&mut self, record: &str, number: usize) -> OpId {
         let pending = &mut self.row(record).tail[number];
         pending.kind = OpKind::Delete;

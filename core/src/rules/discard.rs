@@ -1,22 +1,23 @@
-//! What giving an op up takes along.
+//! Decides which ops end together with an op that a person discards.
 //!
-//! | the op | may be given up | what ends with it |
+//! | the op | may be discarded | other ops that end |
 //! |---|---|---|
-//! | is a dead letter, or held until someone corrects it | yes | see below |
-//! | is in a unit that does not get through | yes: it is taken out of it first ([`super::isolated`]) | see below |
-//! | is parked such that a person may discard it ([`super::status::Stopped`]) | yes | see below |
+//! | is a dead letter, or is held until somebody corrects it | yes | see below |
+//! | is in a unit that does not get through | yes: it is first removed from the unit ([`super::isolated`]) | see below |
+//! | is parked so that a person may discard it ([`super::status::Stopped`]) | yes | see below |
 //! | anything else | no | |
 //!
-//! | the op | the record is there without it | it is not: the server has none, or a deletion of ours is beneath |
+//! | the op | the record exists without it | it does not: the server has none, or a deletion of ours is beneath |
 //! |---|---|---|
-//! | creates it | it alone | it, and the later ops of the record: without it there is none that they could change |
+//! | creates the record | it alone | it and the later ops of the record, which would have nothing to change |
 //! | does anything else | it alone | it alone |
 //!
 //! Invariants:
-//! 1. Each op ends once, however many of the ops that a person named take it along.
-//! 2. If one op may not be given up, nothing is done to the others.
+//! 1. Each op ends once, even if several of the named ops take it along.
+//! 2. If one of the ops may not be discarded, the others do not change either.
 //! 3. The decision names every op that ends, so applying it needs no rule.
-//! 4. What a later creation took away by the stamp of a deletion that ends comes back with it.
+//! 4. If a deletion ends, fields that a later creation removed with the deletion's stamp return
+//!    with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,15 +40,16 @@ pub struct GivenUp {
     pub key: RecordKey,
     /// The op.
     pub op: PlannedOp,
-    /// What it does.
+    /// What the op does.
     pub kind: OpKind,
 }
 
-/// Finds the ops that a person gives up. `touched` are the ops that were ended or planned since the tail was folded; `stopped` is
-/// what is parked. `hold` looks why an op is held, and is asked only of those that wait.
+/// Finds the ops that a person discards. `touched` are the ops that ended or were planned since the
+/// tail was folded. `stopped` has the parks. `hold` returns why an op is held; it is called only
+/// for waiting ops.
 ///
 /// # Errors
-/// [`NotPossible`] if one of them may not be given up; or what `hold` fails with.
+/// [`NotPossible`] if one of them may not be discarded; or the error of `hold`.
 pub fn given_up<E: From<NotPossible>>(
     tail: &Tail,
     touched: &BTreeSet<OpPlace>,
@@ -72,18 +74,20 @@ pub fn given_up<E: From<NotPossible>>(
     Ok(found)
 }
 
-/// Decides what ends with the ops that a person gives up. `rows` are the rows of their records; `under_way` says of which ops no answer
-/// has come: these are left to it.
+/// Decides which ops end with the discarded ops. `rows` are the rows of their records.
+/// `is_unanswered` returns whether an op is in a unit without a final answer: such ops do not end
+/// here.
 pub fn discard(
     given_up: &[GivenUp],
     rows: &BTreeMap<RecordKey, RecordRow>,
-    under_way: impl Fn(OpPlace) -> bool,
+    is_unanswered: impl Fn(OpPlace) -> bool,
 ) -> Vec<Decision> {
     let (mut ended, mut decisions) = (BTreeSet::new(), Vec::new());
     for GivenUp { key, op, kind } in given_up {
         let Some(row) = rows.get(key) else { continue };
         let takes_later = *kind == OpKind::Create && !is_there_without(row, op.place);
-        let stands_on = |found: &Pending| takes_later && found.place > op.place && !under_way(found.place);
+        let stands_on =
+            |found: &Pending| takes_later && found.place > op.place && !is_unanswered(found.place);
         let ends = |found: &&Pending| found.place == op.place || stands_on(found);
         let ends: Vec<_> = row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
         let ops: Vec<_> =
@@ -95,7 +99,8 @@ pub fn discard(
     decisions
 }
 
-/// Returns whether the record is there without a creation of ours at this place: the server has it, and no deletion of ours is beneath.
+/// Returns whether the record exists without a creation of ours at this place: the server has it,
+/// and no deletion of ours is beneath.
 fn is_there_without(row: &RecordRow, creation: OpPlace) -> bool {
     let before = row.tail.iter().rev().find(|earlier| earlier.place < creation);
     let is_deleted = before.is_some_and(|before| before.kind == OpKind::Delete && !before.emptied);
@@ -153,7 +158,7 @@ mod tests {
         assert_eq!(found(&tail, &[], &[1, 9], None), Err(NotPossible::NotPending(op_id(9))));
     }
 
-    /// Gives ops of record 1 up, whose tail has three ops, and returns the ones that end.
+    /// Discards ops of record 1, whose tail has three ops, and returns the ops that end.
     fn ends(confirmed: bool, given: &[(u8, OpKind)]) -> Vec<PlannedOp> {
         let given = given.iter().map(|(number, kind)| {
             let op = planned(*number);

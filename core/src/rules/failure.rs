@@ -1,26 +1,31 @@
-//! What follows from an exchange that failed as a whole.
+//! The consequences of an exchange that failed as a whole.
 //!
-//! | the failure | whose fault it may be | what is decided |
+//! | the failure | the possible cause | the decision |
 //! |---|---|---|
-//! | nobody was reached | the network's | nothing: a week offline leaves no trace |
-//! | our server refuses the credentials, or speaks another protocol | neither's | the actor, or everything, is parked |
-//! | anything else: a foreign page, a broken connection, no answer of the protocol, "not now", "refused" | the request's, perhaps | see below |
+//! | nobody was reached | the network | none: a week offline leaves no trace |
+//! | our server refuses the credentials, or speaks another protocol | neither network nor request | the actor, or everything, is parked |
+//! | anything else: a foreign page, a broken connection, an invalid answer, "not now", "refused" | perhaps the request | see below |
 //!
-//! Where it may be the request's fault, the same is asked without units. If that fails too, it is the network or the server,
-//! and nothing is decided. If it is answered, the units are what does not get through:
+//! If the request may be the cause, the loop makes an exchange without units. If that fails too,
+//! the cause is the network or the server, and nothing is decided. If it is answered, the units do
+//! not get through:
 //!
-//! | units of the request | failed so for the first time | failed so again, or suspected before |
+//! | units of the request | first such failure | second such failure, or suspected before |
 //! |---|---|---|
-//! | several | nothing: it may have been a glitch | suspected, in two halves that are sent by themselves |
-//! | one | nothing | isolated: suspected alone, and tried again now and then |
+//! | several | none: it may have been a glitch | suspected, in two halves that are sent alone |
+//! | one | none | isolated: suspected alone, and tried again now and then |
 //! | one that our server calls too large or unreadable | dead-lettered | dead-lettered |
 //!
 //! Invariants:
-//! 1. A fault of the server or of the way is never a unit's try, and makes no dead letter, however often it is met.
-//! 2. A suspicion ends with its unit, or with the first answer about it. Each step of the search is one small decision.
-//! 3. A unit that got through after all frees those that stood behind the same code: what was in the way may be gone.
+//! 1. A fault of the server or the network never counts as a try of a unit, and makes no dead
+//!    letter, however often it happens.
+//! 2. A suspicion ends with its unit, or with the first answer to it. Each step of the search is
+//!    one small decision.
+//! 3. When an isolated unit gets through, units that are isolated under the same code may be sent
+//!    at once: the obstacle may be gone.
 //!
-//! What it is not: the order in which suspected units are sent ([`super::plan`]), or the asking (`transport`'s loop).
+//! What it does not do: order suspected units ([`super::plan`]), or make the exchange without units
+//! (the loop in `transport`).
 
 use super::backoff::backoff;
 use super::status::ParkReason;
@@ -35,16 +40,16 @@ use crate::rows::Suspicion;
 use crate::tail::Tail;
 use crate::time::WallTime;
 
-/// Whose fault a failed exchange may be.
+/// The possible cause of a failed exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The network's, the server's or the credentials', whatever the request held.
     Elsewhere,
-    /// Perhaps that of what the request held: the same without units tells.
+    /// Perhaps the content of the request: an exchange without units shows it.
     Request,
 }
 
-/// Returns whose fault a failure may be.
+/// Returns the possible cause of a failure.
 pub fn blame(failure: &Failure) -> Blame {
     match failure {
         Failure::Unreachable { code } if !ANSWERED.contains(code) => Blame::Elsewhere,
@@ -54,14 +59,14 @@ pub fn blame(failure: &Failure) -> Blame {
     }
 }
 
-/// The codes of what cannot be reached with which something answered, if not our server.
+/// Codes of `Unreachable` for which something answered that was not our server.
 const ANSWERED: [&str; 3] = ["not_our_server", "captive_portal", "proxy"];
 
-/// What the transport says of credentials without having heard a server.
+/// Codes that the transport itself makes for missing credentials, without an answer of a server.
 const UNASKED: [&str; 2] = ["credentials_late", "token_has_control_characters"];
 
-/// Returns whether the request may have left the device before it failed. A request that reached nobody has not, nor has one for
-/// which there were no credentials to send.
+/// Returns whether the request may have left the device before it failed. It has not left if nobody
+/// was reached, or if there were no credentials to send.
 pub fn may_have_left(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { code } => ANSWERED.contains(code),
@@ -75,8 +80,8 @@ fn is_foreign(code: &str) -> bool {
     code.starts_with(UNMARKED)
 }
 
-/// Returns what a failure stops until something outside changes. Only our own server's word does: a page of something else
-/// stops nothing for longer than it stands in the way.
+/// Returns what a failure parks until something outside changes. Only an answer of our own server
+/// parks: a page of something else stops nothing longer than it is in the way.
 pub fn parks(
     failure: &Failure,
     actor: &Actor,
@@ -94,7 +99,7 @@ pub fn parks(
     }
 }
 
-/// Returns whether an answer to a request of this actor shows that what was parked can go on.
+/// Returns whether an answer to a request of this actor shows that a park can end.
 pub fn refutes(scope: &ParkScope, actor: &Actor) -> bool {
     match scope {
         ParkScope::Protocol => true,
@@ -112,12 +117,12 @@ pub struct Doubted {
     pub planned: Seq,
     /// How many classified answers it has had.
     pub tries: u32,
-    /// What was known of it.
+    /// The suspicion of it so far.
     pub suspicion: Option<Suspicion>,
 }
 
-/// Decides about the units of a request that failed while one without units was answered. `strikes` is how many requests
-/// with units have failed so in a row.
+/// Decides about the units of a request that failed while a request without units was answered.
+/// `strikes` is the number of such failures in a row.
 pub fn isolate(
     failure: &Failure,
     units: &[Doubted],
@@ -137,7 +142,8 @@ pub fn isolate(
         }];
     }
     let is_known = units.iter().any(|unit| unit.suspicion.is_some());
-    // What our server refuses it refuses again. What is too large together need not be so in parts: less is sent at a time.
+    // Our server refuses the same units again. Units that are too large together may fit in parts,
+    // so less is sent at a time.
     let is_certain = matches!(failure, Failure::Refused { .. });
     if *failure == Failure::TooLarge || !(is_known || is_certain || strikes >= limits::STRIKES) {
         return Vec::new();
@@ -152,7 +158,7 @@ pub fn isolate(
                 Failure::Transient { retry_after, .. } => *retry_after,
                 _ => None,
             };
-            // Never at once: a run must come to its end.
+            // Never at once, because a run must end.
             let wait = backoff(times, asked.or(Some(limits::BACKOFF_FIRST)), random);
             let retry_at = Some(now.plus(wait));
             vec![Decision::Suspected { units: named(units), times, code: code(), retry_at }]
@@ -166,7 +172,7 @@ pub fn isolate(
     }
 }
 
-/// Returns the code by which our own server says of a lone unit that it will never take it.
+/// Returns the code with which our own server refuses a lone unit for good.
 pub fn refused_for_good(failure: &Failure) -> Option<&str> {
     match failure {
         Failure::TooLarge => Some(failure.code()),
@@ -175,7 +181,8 @@ pub fn refused_for_good(failure: &Failure) -> Option<&str> {
     }
 }
 
-/// Returns what frees the isolated units that stand behind the same code as one that got through just now.
+/// Returns the decisions that free isolated units under the same code as a unit that just got
+/// through.
 pub fn freed(tail: &Tail, decisions: &[Decision], now: WallTime) -> Vec<Decision> {
     let through = |unit: &UnitId| tail.unit(unit).and_then(|unit| unit.isolated());
     let codes: Vec<_> = decisions
@@ -204,7 +211,7 @@ pub fn freed(tail: &Tail, decisions: &[Decision], now: WallTime) -> Vec<Decision
     waiting.map(|(id, planned, known)| again_at(*id, planned, known, now)).collect()
 }
 
-/// Returns what lets an isolated unit be sent again from a time on.
+/// Returns the decision that lets an isolated unit be sent again from a time on.
 pub fn again_at(unit: UnitId, planned: Seq, known: &Suspicion, at: WallTime) -> Decision {
     let (times, code) = (known.times, known.code.clone());
     Decision::Suspected { units: vec![(unit, planned)], times, code, retry_at: Some(at) }

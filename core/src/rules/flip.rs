@@ -1,20 +1,21 @@
-//! The op that makes the other side of a settled conflict win.
+//! Makes the op with which the other side of a resolved conflict wins.
 //!
-//! | settled by field | the app reads a record | the app reads none |
+//! | resolved by field | the app reads a record | the app reads none |
 //! |---|---|---|
 //! | any op | an update that gives each field the value of the side that lost it | nothing |
 //!
-//! | settled whole | our side lost | our side won |
+//! | resolved as a whole | our side lost | our side won |
 //! |---|---|---|
-//! | our delete against their edit | a delete, if a record is there | a create with their image, if none is there |
-//! | our replace against their edit | a replace with ours, if a record is there | a replace with theirs, if a record is there |
-//! | our edit against their delete | a create with ours on the last image, if none is there | a delete, if a record is there |
+//! | our delete against their edit | a delete, if the record exists | a create with their image, if no record exists |
+//! | our replace against their edit | a replace with ours, if the record exists | a replace with theirs, if the record exists |
+//! | our edit against their delete | a create with ours on the last image, if no record exists | a delete, if the record exists |
 //!
 //! Invariants:
-//! 1. The settled conflict stays as it is. What flips it is an op like any other, which cites the op that was in it.
-//! 2. Where there is nothing left to make otherwise, nothing is written.
+//! 1. The resolved conflict does not change. The op that flips it is an ordinary op, which cites
+//!    the op of the conflict.
+//! 2. If nothing is left to change, nothing is written.
 //!
-//! What it is not: choosing in a conflict that is still open ([`super::choose`]).
+//! What it does not do: choose in a conflict that is still open ([`super::choose`]).
 
 use serde_json::Value;
 
@@ -36,7 +37,8 @@ pub struct FlipFields {
 }
 
 impl FlipFields {
-    /// What our op makes of a record that was deleted: an update stands on the last image, anything else on its own.
+    /// Returns the deleted record with our op: an update on the last image, any other op with its
+    /// own fields.
     fn last_with_ours(&self, kind: OpKind) -> Fields {
         match kind {
             OpKind::Delete => Fields::new(),
@@ -50,8 +52,8 @@ impl FlipFields {
     }
 }
 
-/// Returns the op that makes the other side of a settled conflict win, or `None` if nothing is left to make otherwise. `now` is
-/// what the app reads now.
+/// Returns the op with which the other side of a resolved conflict wins, or `None` if nothing is
+/// left to change. `now` is the record that the app reads now.
 ///
 /// # Errors
 /// [`NotPossible`] if a person has yet to choose, or a rule merged both sides.

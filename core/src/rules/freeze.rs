@@ -1,12 +1,13 @@
-//! How a group of ops becomes a unit whose bytes never change, and how those bytes are found again.
+//! Makes a unit of a group of ops. The bytes of a unit never change, and this file also finds them
+//! again.
 //!
 //! ```text
 //!   group ──coalesce──► change ──► planned change ──► unit, digest
 //!   unit's row ──thaw──► the same unit, same digest
 //! ```
 //!
-//! Invariants: what is frozen is a pure function of the log up to the plan; `thaw(freeze(x)) == x`, checked by the digest
-//! each time a unit is sent.
+//! Invariants: a frozen unit is a pure function of the log up to the plan. `thaw(freeze(x)) == x`,
+//! and the digest checks it each time a unit is sent.
 
 use super::View;
 use super::coalesce::{Coalesced, coalesce};
@@ -28,7 +29,7 @@ use crate::record::{SentFor, TailOp, fall_with, uncovered_by};
 use crate::rows::{RecordRow, UnitRow};
 use crate::time::WallTime;
 
-/// The log does not hold what a unit is made of.
+/// The log does not hold the content of a unit.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FreezeError<E: std::error::Error + 'static> {
@@ -38,7 +39,7 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     /// Stored fields are damaged.
     #[error(transparent)]
     Fields(#[from] InvalidFields),
-    /// The frozen bytes are no longer what was planned.
+    /// The frozen bytes differ from the planned ones.
     #[error("unit {unit} no longer has the content that was planned: its bytes were altered since")]
     DigestDiffers {
         /// The unit.
@@ -46,21 +47,22 @@ pub enum FreezeError<E: std::error::Error + 'static> {
     },
 }
 
-/// What groups come to.
+/// The result of freezing groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frozen {
     /// The plan's entry.
     pub planned: Planned,
     /// The values of that entry.
     pub items: Items,
-    /// What falls with what the plan annuls: what later creations took away by the stamp of a deletion.
+    /// Decisions about fields that return because the plan annuls a deletion: a later creation had
+    /// removed them with the deletion's stamp.
     pub fallen: Vec<Decision>,
     /// Records that would be over the limit of size, of which nothing is in the plan.
     pub too_large: Vec<RecordKey>,
 }
 
 impl Frozen {
-    /// Returns the entries that say so: the plan, and what falls with it.
+    /// Returns the entries to append: the plan, and the decisions that follow from it.
     pub fn into_drafts(self) -> Vec<Draft> {
         let mut drafts = Vec::new();
         if !self.planned.units.is_empty() || !self.planned.annulled.is_empty() {
@@ -73,7 +75,7 @@ impl Frozen {
     }
 }
 
-/// Freezes groups into one plan. `seq` is the place that the plan's entry will have.
+/// Freezes groups into one plan. `seq` is the place of the plan's entry.
 ///
 /// # Errors
 /// [`FreezeError`] if the book cannot be read or is damaged.
@@ -113,7 +115,7 @@ struct Freezing<'a> {
 }
 
 impl Freezing<'_> {
-    /// Freezes a group, or leaves everything as it was and returns false: a record would be over the limit of size.
+    /// Freezes a group. Returns false and changes nothing if a record would be over the size limit.
     fn group<V: View>(&mut self, view: &mut V, group: &Group) -> Result<bool, FreezeError<V::Error>>
     where
         V::Error: std::error::Error,
@@ -146,7 +148,8 @@ impl Freezing<'_> {
             }
         }
         if !changes.is_empty() {
-            // A server takes no longer list; the newest attempts are the likeliest to be unknown.
+            // A server accepts no longer list. The newest attempts are the most likely to be
+            // unknown to the device.
             replaces.drain(..replaces.len().saturating_sub(limits::TRANSACTION_OPS - 1));
             replaces.extend(group.replaces);
             let digest = Unit { id, changes: wire, replaces: Vec::new() }.digest();
@@ -156,7 +159,7 @@ impl Freezing<'_> {
         Ok(true)
     }
 
-    /// Freezes what ops of one record come to, or ends them with what falls with them.
+    /// Freezes ops of one record, or ends them with the decisions that follow.
     fn record(
         &mut self,
         key: &RecordKey,
@@ -195,7 +198,7 @@ impl Freezing<'_> {
     }
 }
 
-/// What ops of one record come to.
+/// What the ops of one record become.
 enum Sendable {
     /// A change, with its fields.
     Change(PlannedChange, Option<FieldsJson>),
@@ -208,7 +211,7 @@ enum Sendable {
 /// Finds a planned unit's frozen bytes again.
 ///
 /// # Errors
-/// [`FreezeError::DigestDiffers`] if they are not what was planned.
+/// [`FreezeError::DigestDiffers`] if the bytes differ from the planned ones.
 pub fn thaw<V: View>(view: &mut V, id: UnitId, row: &UnitRow) -> Result<Unit, FreezeError<V::Error>>
 where
     V::Error: std::error::Error,
@@ -231,14 +234,14 @@ where
     if unit.digest() == row.digest { Ok(unit) } else { Err(FreezeError::DigestDiffers { unit: id }) }
 }
 
-/// A change as it would be sent, with what the record would be by it.
+/// A change as it would be sent, with the record after it.
 pub(super) struct Sent {
     pub(super) kind: OpKind,
     pub(super) fields: Fields,
     pub(super) image: Option<Fields>,
 }
 
-/// Returns what ops would be sent as, or `None` if nothing would be.
+/// Returns the change that ops would be sent as, or `None` if nothing would be sent.
 pub(super) fn outgoing<V: View>(
     view: &mut V,
     row: &RecordRow,
@@ -264,14 +267,14 @@ fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
     }
 }
 
-/// What ops of a record come to.
+/// The change that ops of a record make.
 pub(super) struct Prepared {
-    /// The ops; the one whose stamp the change has comes last.
+    /// The ops. The op with the change's stamp is last.
     ops: Vec<PlannedOp>,
-    /// The version that it is meant for.
+    /// The version for which it is made.
     base: Option<Version>,
     schema_version: u32,
-    /// Whether its fields are those of its last op, as they stand in the log.
+    /// Whether its fields are those of its last op in the log, unchanged.
     as_written: bool,
     pub(super) coalesced: Result<Coalesced, AnnulledReason>,
 }
@@ -311,12 +314,12 @@ where
     Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })
 }
 
-/// Returns what ops are sent for. What goes again without an answer goes for the record that it was sent for first, so that the server
-/// tells what it has, and the two meet.
+/// Returns the version that ops are sent for. Ops of a unit that was given up are sent for the
+/// version of that unit, so that the server returns its present state and the two are compared.
 fn sent_for(row: &RecordRow, tail: &[TailOp]) -> SentFor {
     let confirmed = SentFor { version: row.version(), record: row.confirmed.clone() };
     let given_up = tail.iter().find_map(|op| op.pending.given_up.as_ref());
-    // A version that is not behind is of another life of the server, and says nothing of this one.
+    // A version that is not older is of another server epoch, and says nothing about this one.
     given_up.filter(|sent| sent.version < confirmed.version).cloned().unwrap_or(confirmed)
 }
 

@@ -1,4 +1,5 @@
-//! Ops that go as one unit: what a plan makes ([`super::plan`]), and what is ordered, looked at and frozen.
+//! Ops that leave as one unit. The plan makes groups ([`super::plan`]); other rules order, check
+//! and freeze them.
 
 use crate::ids::UnitId;
 use crate::names::{Actor, RecordKey};
@@ -9,8 +10,8 @@ use crate::op::OpPlace;
 pub struct Group {
     /// The ops of each record, oldest first.
     pub records: Vec<(RecordKey, Vec<OpPlace>)>,
-    /// Whose they are.
+    /// The actor who made them.
     pub actor: Actor,
-    /// An attempted unit that this one takes over.
+    /// An unanswered unit that this one absorbs.
     pub replaces: Option<UnitId>,
 }

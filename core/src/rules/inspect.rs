@@ -1,17 +1,18 @@
-//! What would only be sent to fail is held for the user instead.
+//! Holds for the user a change that the server would only refuse.
 //!
 //! | a change that | is held as |
 //! |---|---|
-//! | refers, once folded, to a record that the server is known to have deleted | gone |
-//! | the app's validator refuses, as it would be sent | refused |
-//! | would make the record larger than a server takes ([`super::size`]) | too large |
+//! | refers, once coalesced, to a record that the server deleted | gone |
+//! | the app's validator refuses in the form in which it would be sent | refused |
+//! | makes the record larger than a server accepts ([`super::size`]) | too large |
 //!
 //! Invariants:
-//! 1. Looked at anew with every plan, and never written down: it wakes when the ops say something else (an edit, an undo, a
-//!    discard), or when the record that it refers to is there again.
-//! 2. What is looked at is what would be sent: ops that go as one are looked at as one.
+//! 1. Every plan checks again, and nothing is written down. The hold ends when the ops change (an
+//!    edit, an undo, a discard), or when the record that it refers to exists again.
+//! 2. The check sees the change as it would be sent: ops that leave together are checked together.
 //!
-//! What it is not: a check of what the app writes. A user may save what is not ready to be sent.
+//! What it is not: a check of the app's writes. A user may save a record that is not ready to be
+//! sent.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ use crate::op::OpKind;
 use crate::rows::TailRow;
 use crate::schema::Schema;
 
-/// Who looks at what would be sent.
+/// Checks a change before it is sent.
 pub trait Inspect {
     /// Returns whether a record is known to be gone from the server.
     fn is_gone(&self, key: &RecordKey) -> bool;
@@ -34,17 +35,19 @@ pub trait Inspect {
     /// Returns why the app refuses to send a group.
     fn refusal(&self, group: &Group) -> Option<String>;
 
-    /// Returns whether a record was found to be over the limit of size before, so that it is worth to look again.
+    /// Returns whether a record was over the size limit before, so that checking again is worth the
+    /// cost.
     fn was_too_large(&self, _: &RecordKey) -> bool {
         false
     }
 
-    /// Returns with how many bytes a record would be over the limit of size, if nothing of a group can go for that.
+    /// Returns by how many bytes a record would be over the size limit, if no op of a group can be
+    /// sent for that reason.
     fn excess(&self, _: &Group) -> Option<usize> {
         None
     }
 
-    /// Returns whether a record refers to another one as the server has it.
+    /// Returns whether the server's state of a record refers to another record.
     fn refers(&self, from: &RecordKey, to: &RecordKey) -> bool;
 }
 
@@ -66,16 +69,16 @@ impl Inspect for NoInspection {
     }
 }
 
-/// Returns whether the server deleted a record, and nothing waits here that would make it again.
+/// Returns whether the server deleted a record and no waiting op would make it again.
 ///
 /// # Errors
-/// What the view fails with.
+/// The error of the view.
 pub fn is_gone<V: View>(view: &mut V, key: &RecordKey) -> Result<bool, V::Error> {
     let row = view.record(key)?;
     Ok(row.is_some_and(|row| row.tail.is_empty() && row.confirmed.is_some_and(|confirmed| confirmed.deleted)))
 }
 
-/// Returns whether a record, as the server has it, refers to another one by a declared reference.
+/// Returns whether the server's state of a record refers to another record by a declared reference.
 ///
 /// # Errors
 /// [`FreezeError`] if the book cannot be read or is damaged.
@@ -124,7 +127,7 @@ where
     Ok(None)
 }
 
-/// Returns the records that ops of one record refer to once they are folded, oldest first.
+/// Returns the records that ops of one record refer to after coalescing, oldest first.
 pub(super) fn referred<'a>(ops: impl Iterator<Item = &'a TailRow>) -> Vec<&'a RecordKey> {
     let mut fields: BTreeMap<&str, Option<&RecordKey>> = BTreeMap::new();
     for row in ops {

@@ -1,15 +1,18 @@
-//! Units that do not get through though others do, and what a person's word on their ops comes to.
+//! Decides about units that do not get through although others do, when a person decides on their
+//! ops.
 //!
-//! | a person takes an op out of such a unit, and | the unit | the other ops that it carries |
+//! | a person removes an op from such a unit, and | the unit | its other ops |
 //! |---|---|---|
-//! | it carries single ops | is dead-lettered | are sent again without the op |
-//! | it carries a transaction | is dead-lettered | stay dead letters, for the person to decide on |
+//! | the unit has single ops | is dead-lettered | are sent again without the op |
+//! | the unit has a transaction | is dead-lettered | stay dead letters, for the person to decide on |
 //!
 //! Invariants:
-//! 1. Nobody knows whether such a unit arrived, so it is on record as given up, and what is sent again names it.
+//! 1. Nobody knows whether such a unit arrived. So it is recorded as given up, and the unit that
+//!    sends its ops again names it.
 //! 2. A transaction is never sent again in part.
 //!
-//! What it is not: how such units are found ([`super::failure`]), or when they are tried by themselves ([`super::plan`]).
+//! What it does not do: find such units ([`super::failure`]), or decide when they are tried alone
+//! ([`super::plan`]).
 
 use std::collections::BTreeSet;
 
@@ -24,11 +27,11 @@ use crate::tail::Tail;
 pub struct Isolated {
     /// Which.
     pub unit: UnitId,
-    /// What becomes of the rest of it when a person decides on some of its ops.
+    /// What happens to the rest of it when a person decides on some of its ops.
     pub rest: Rest,
 }
 
-/// What becomes of the other ops of a unit from which some are taken out.
+/// What happens to the other ops of a unit when some are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// They are sent again.
@@ -37,8 +40,8 @@ pub enum Rest {
     Stays,
 }
 
-/// Finds the units of these ops that do not get through, each once; returns them and the ops that are in none of them.
-/// `touched` are the ops that were ended or planned since the tail was folded.
+/// Finds the units of these ops that do not get through, each once. Returns them and the ops that
+/// are in none of them. `touched` are the ops that ended or were planned since the tail was folded.
 pub fn isolated(tail: &Tail, touched: &BTreeSet<OpPlace>, ops: &[OpId]) -> (Vec<Isolated>, Vec<OpId>) {
     let (mut units, mut others): (Vec<Isolated>, _) = (Vec::new(), Vec::new());
     for op in ops {
@@ -61,7 +64,7 @@ pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
     tail.unit_of(place).filter(|unit| tail.unit(unit).is_some_and(|unit| unit.isolated().is_some()))
 }
 
-/// Takes ops out of a unit that does not get through.
+/// Removes ops from a unit that does not get through.
 pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decision> {
     let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
     let (planned, tries) = (unit.planned, unit.tries);

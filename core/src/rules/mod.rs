@@ -1,52 +1,53 @@
-//! The rules: pure decisions, one file a concern.
+//! The rules: pure decisions, one file for each concern.
 //!
 //! ```text
-//!   what the app writes
+//!   writes of the app
 //!   admit        may this mutation be written?                       app      → ops
-//!   save         what does a typed record change of what is there?   type     → patch
+//!   save         which fields does saving a typed record change?     type     → patch
 //!   clock        which stamp does it get?
 //!
-//!   what is sent
+//!   sending
 //!   plan         what is sent next, what is held and why?            tail     → units, holds
-//!   order        what goes first of what could be sent?
-//!   size         how much of it can go as one?
-//!   inspect      what would only be sent to fail?
+//!   order        in which order are groups sent?
+//!   size         how many ops fit one change?
+//!   inspect      which change would the server only refuse?
 //!   upcast       what do ops of an older schema version become?      ops      → ops
-//!   coalesce     what do a record's ops come to?                     ops      → one change
-//!   freeze       what is sent of them, fitted to what is confirmed?  groups   → units
+//!   coalesce     which change do a record's ops make?                ops      → one change
+//!   freeze       which bytes are sent for a group?                   groups   → units
 //!
-//!   what comes back
+//!   answers
 //!   belonging    is it the server that the book belongs to?
-//!   credible     can the answer be true at all?                      answer   → code
+//!   credible     can the answer be true?                             answer   → code
 //!   restamp      which stamps are ahead of the server's time?        ops      → ops
-//!   answer       what follows from what it says of units and records? answer  → decisions
-//!   news         what of it is new, and which cursors move?          answer   → answer
+//!   answer       what follows from outcomes and records?             answer   → decisions
+//!   news         what is new, and which cursors move?                answer   → answer
 //!   restore      what is offered again to a server that was set back? records → ops
 //!   failure      what follows from an exchange without an answer?    failure  → decisions
 //!   backoff      when is it tried again?
-//!   parks        what do parks stop, and what lifts them?            parks    → decisions
+//!   parks        what do parks stop, and what ends them?             parks    → decisions
 //!
-//!   what meets
-//!   rebase       what becomes of a record's tail?                     tail     → decisions
+//!   conflicts
+//!   rebase       what becomes of a record's tail?                    tail     → decisions
 //!
-//!   what a person decides
+//!   decisions of a person
 //!   undo         what takes an op back?                              op       → decisions, or an op
-//!   retry        what goes again?                                    ops      → decisions
-//!   discard      what ends with an op that is given up?              ops      → decisions
+//!   retry        which ops are sent again?                           ops      → decisions
+//!   discard      which ops end with a discarded op?                  ops      → decisions
 //!   correct      what does a corrected dead letter become?           tail     → an op, decisions
 //!   isolated     what becomes of a unit that does not get through?   unit     → decisions
-//!   choose       what does a choice in an open conflict come to?     conflict → decisions
-//!   flip         what makes the other side of a settled one win?     conflict → an op
-//!   resume       what goes on after a change outside?                parks    → decisions
+//!   choose       what does a choice in an open conflict change?      conflict → decisions
+//!   flip         which op reverses a resolved conflict?              conflict → an op
+//!   resume       which parks end after a change outside?             parks    → decisions
 //!   not_possible why can a decision not be carried out?
 //!
-//!   where it stands
-//!   status       where do a record and the book stand, and why?      rows     → status
+//!   states
+//!   status       where are a record and the book, and why?           rows     → status
 //!   explain      why is a record not synced?                         status   → words
 //! ```
 //!
-//! Invariants: a rule reads the book only through [`View`] or its arguments, gets time and randomness as arguments, writes
-//! nothing, and gives the same result for the same input. What it decides becomes entries; applying those needs no rule.
+//! Invariants: a rule reads the book only through [`View`] or its arguments, receives time and
+//! randomness as arguments, and writes nothing. The same input gives the same result. Its decisions
+//! become entries, and applying those needs no rule.
 
 pub mod admit;
 pub mod answer;

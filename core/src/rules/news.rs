@@ -1,22 +1,23 @@
-//! What of an answer is new to the book, and which of its cursors move. Decided around what the answer says of units and records
-//! ([`super::answer`]).
+//! Finds the news in an answer: what the book does not know yet, and which cursors move.
+//! [`super::answer`] handles the units and records of the answer.
 //!
-//! | the answer has | it is taken |
+//! | the answer has | it is applied |
 //! |---|---|
-//! | cursors of a page that began elsewhere than where the book stands | never: only the server knows whether that is forward |
-//! | cursors of a page that began before the book had one cursor for everything | never: they would move some entity types beside it |
-//! | cursors of a page that tells of a unit which is no longer under way | never: the page leaves out what that unit changed |
-//! | other cursors | unless the book stands there already |
-//! | a receipt | unless it is on record |
+//! | cursors of a page that did not begin at the book's cursors | never: only the server knows whether they are ahead |
+//! | cursors of a page that began before the book had one cursor for everything | never: they would move some entity types apart from it |
+//! | cursors of a page with the outcome of a unit that is no longer unanswered | never: the page leaves out the changes of that unit |
+//! | other cursors | unless the book has them already |
+//! | a receipt | unless the book has it already |
 //! | a tenant | if none is known, together with something else, or once the book belongs to a server |
-//! | the end of the last page, while an accepted server is read anew | if a page was asked of this life of the server |
-//! | the server's time | together with something else, or alone if the device's clock was set since it was last told |
+//! | the end of the last page, while an accepted server is read again | if a page was asked of this server epoch |
+//! | the server's time | together with other news, or alone if the device's clock was set since it last arrived |
 //!
 //! Invariants:
 //! 1. An answer with nothing new writes nothing.
-//! 2. A cursor never moves past a record that the book was not given.
+//! 2. A cursor never moves past a record that the book has not received.
 //!
-//! What it is not: whether the answer can be true ([`super::credible`]), or comes from the book's own server ([`super::belonging`]).
+//! What it does not do: check whether the answer can be true ([`super::credible`]), or comes from
+//! the book's own server ([`super::belonging`]).
 
 use std::collections::BTreeMap;
 
@@ -29,11 +30,12 @@ use crate::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use crate::rows::StateRow;
 use crate::time::WallTime;
 
-/// Takes away cursors that must not move. `began_here` says that a request which named one cursor for everything began where the
-/// book stands now; an empty cursor names the beginning. `known` reads where each entity type stands, for a request that names none.
+/// Removes cursors that must not move. `began_here` is true if the request named one cursor for
+/// everything, and the book still has it; an empty cursor is the beginning. `known` reads the
+/// cursor of each entity type, for a request that names none.
 ///
 /// # Errors
-/// What `known` fails with.
+/// The error of `known`.
 pub fn drop_late_cursors<E>(
     request: &ExchangeRequest,
     began_here: bool,
@@ -43,7 +45,7 @@ pub fn drop_late_cursors<E>(
     match &request.others {
         // The book has read on since, for all entity types at once.
         Some(_) if !began_here => answer.cursors.clear(),
-        // It began where the book stands: its cursors are the book's.
+        // The request began at the book's cursor, so its cursors are the book's.
         Some(_) => answer.cursors.retain(|entity, cursor| request.cursors.get(entity) != Some(&*cursor)),
         None if answer.cursors.is_empty() => {}
         None => {
@@ -57,14 +59,15 @@ pub fn drop_late_cursors<E>(
     Ok(())
 }
 
-/// Returns whether an answer ends the reading of a server that was accepted: a page was asked for, from the life of the server that
-/// answers, and nothing waits behind it. An answer without a page says nothing of what the server has.
+/// Returns whether an answer completes the reading of an accepted server: the request asked this
+/// server epoch for a page, and there are no more changes after it. An answer without a page says
+/// nothing about the server's records.
 pub fn ends_rereading(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
     let is_of_this_life = request.server_epoch.is_none_or(|epoch| epoch == answer.server_epoch);
     state.rereading && request.page_limit > 0 && is_of_this_life && !answer.more
 }
 
-/// Returns whether an answer says anything that may be new. `now` is what the device's wall clock shows.
+/// Returns whether an answer may contain news. `now` is the device's wall clock.
 pub fn is_news(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAnswer, now: WallTime) -> bool {
     !answer.outcomes.is_empty()
         || !answer.changes.is_empty()
@@ -76,18 +79,19 @@ pub fn is_news(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAns
         || (answer.tenant.is_some() && state.tenant.is_none() && state.server.is_some())
 }
 
-/// What an answer comes to, with only what is new of it.
+/// The news of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct News {
-    /// What is written.
+    /// The entries to write.
     pub answered: Answered,
     /// Whether its facts are written at all.
     pub tells: bool,
-    /// Whether its page leaves out what units changed that are no longer under way, so that it reads on for nobody.
+    /// Whether its page leaves out changes of units that are no longer unanswered, so that its
+    /// cursors are of no use.
     pub passed_over: bool,
 }
 
-/// Keeps what is new. `sets_aside` says that the answer has rows which this program cannot hold, and which are new.
+/// Keeps the news. `sets_aside` is true if the answer has new rows that this program cannot hold.
 pub fn keep_news(
     state: &StateRow,
     answer: &ExchangeAnswer,
@@ -108,8 +112,9 @@ pub fn keep_news(
     News { answered, tells, passed_over }
 }
 
-/// Returns whether an answer that comes late tells of a unit that is no longer under way. A page leaves out what the units of
-/// its request changed, so its cursors are good only for who takes their outcomes.
+/// Returns whether a late answer has the outcome of a unit that is no longer unanswered. A page
+/// leaves out what the units of its request changed, so its cursors are valid only together with
+/// their outcomes.
 fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
     answer.outcomes.iter().any(|told| {
         matches!(told.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
@@ -117,7 +122,8 @@ fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
     })
 }
 
-/// Returns whether this device's clock was set since what is on record of the server's: the next start goes by that record.
+/// Returns whether this device's clock was set since the server's time was recorded. The next start
+/// uses that record.
 fn is_clock_news(state: &StateRow, answer: &ExchangeAnswer, now: WallTime) -> bool {
     let known = state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
     known.is_some_and(|known| known.is_outdated_by(answer.server_time, now))
@@ -212,8 +218,9 @@ mod tests {
         assert_eq!((moves(true), moves(false)), (1, 0));
     }
 
-    /// Two requests began at the beginning. The answer to the first gave one cursor for everything, and a third request went with it. The
-    /// answer to the second moved an entity type further than the answer to the third, which then took its cursor back.
+    /// Two requests started from the beginning. The answer to the first gave one cursor for
+    /// everything, and a third request used it. The answer to the second moved an entity type
+    /// further than the answer to the third, which then took its cursor back.
     #[test]
     fn a_late_page_from_the_beginning_moves_no_entity_type_beside_one_cursor_for_everything() {
         let moves = |began_here| {
@@ -265,8 +272,9 @@ mod tests {
         assert!(!is_news(&rereading, &page, &ExchangeAnswer { more: true, ..silent() }, NOW));
     }
 
-    /// A probe for the owner was under way when its other life was accepted: its answer counted as the end of a page, and a deletion
-    /// of ours ended as one of a record that is not there.
+    /// A request that asked the owner for its identity was in flight when the owner's other epoch
+    /// was accepted. Its answer counted as the end of a page, and a deletion of ours ended as the
+    /// deletion of a missing record.
     #[test]
     fn an_answer_without_a_page_or_to_a_request_of_another_life_does_not_end_the_reading() {
         let rereading = StateRow { rereading: true, ..state() };
@@ -278,7 +286,7 @@ mod tests {
         assert!(!ends_rereading(&state(), &page(None), &silent()), "nothing is read anew");
     }
 
-    /// Takes an answer of a book with one unit under way, and keeps what is new of it.
+    /// Applies an answer to a book with one unanswered unit, and keeps its news.
     fn kept(state: &StateRow, answer: &ExchangeAnswer, now: WallTime, sets_aside: bool) -> News {
         let mut desk = Desk::default().with("1", 1, 1, 0);
         let (schema, mut random) = (Schema::open(EntityRules::default()), SeededRandomness::from_number(1));

@@ -1,19 +1,20 @@
-//! What a person asks for and cannot have as things stand, and why.
+//! Decisions of a person that cannot be carried out now, and the reasons.
 //!
-//! Invariant: each text says what is so, and what can be done instead.
+//! Invariant: each text names the reason and what the person can do instead.
 //!
-//! What it is not: a fault of the app's code. Between the moment that an app shows an op or a conflict and the moment that a
-//! person decides on it, a sync may have ended it; so each of these can be met by an app without a bug.
+//! What it is not: a fault of the app's code. A sync may end an op or a conflict between the moment
+//! when an app shows it and the moment when a person decides on it. So an app without a bug can
+//! meet each of these.
 
 use crate::ids::OpId;
 use crate::numbers::ConflictId;
 use crate::op::OpPlace;
 
-/// A person's decision that cannot be carried out as things stand, and why. Nothing was written.
+/// A decision of a person that cannot be carried out now, and the reason. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotPossible {
-    /// No entry of the log has such an op.
+    /// The log has no such op.
     #[error("the log has no op {0}: take the place from the record's history")]
     NoSuchOp(OpPlace),
     /// The op has ended, or was never here.
@@ -24,7 +25,7 @@ pub enum NotPossible {
         "op {0} is neither a dead letter nor an op that is parked or does not get through: a sync sends it as it is, or it has ended"
     )]
     NotRefused(OpId),
-    /// Only what a person has to decide on is discarded.
+    /// Only an op that needs a person's decision can be discarded.
     #[error(
         "op {0} waits for no such decision: it is neither a dead letter, nor parked, nor held until someone corrects it; undo it instead"
     )]
@@ -38,7 +39,7 @@ pub enum NotPossible {
     /// A person has yet to choose.
     #[error("this conflict is still open: choose in it")]
     ConflictIsOpen,
-    /// It is settled already.
+    /// The conflict is resolved already.
     #[error("this conflict is settled already: flip it")]
     ConflictIsSettled,
     /// A rule merged both sides.
@@ -47,10 +48,10 @@ pub enum NotPossible {
     /// Nobody answered in place of the server that the book belongs to.
     #[error("no other server has answered, so there is none to accept: sync first")]
     NoOtherServer,
-    /// More than one answered in its place.
+    /// More than one server answered in place of the known one.
     #[error("several other servers have answered: name the one that is meant")]
     SeveralServers,
-    /// This one is not among those that answered.
+    /// This server is not among those that answered.
     #[error("this server has not answered, so it cannot be accepted: choose one that has")]
     ServerHasNotAnswered,
 }

@@ -1,12 +1,14 @@
-//! What goes first of what could be sent: by priority of the entity type and the operation, then by age.
+//! The order in which groups are sent: by priority of the entity type and the kind of op, then by
+//! age.
 //!
 //! Invariants:
-//! 1. A delete goes no earlier than what was made before it and refers to its record, or leads a reference away from it, nor
-//!    than an earlier delete of an entity type whose records may have referred to it: the server would refuse what comes after.
+//! 1. A delete is not sent before earlier ops that refer to its record or remove a reference to it.
+//!    It is not sent before an earlier delete of an entity type whose records may have referred to
+//!    its record: the server would refuse the later of the two.
 //! 2. The order is total, and depends on nothing but the ops.
 //!
-//! What it is not: what waits for what. Ops that depend on a record which is not at the server are no candidates
-//! ([`super::plan`]).
+//! What it does not do: make ops wait for others. Ops that depend on a record that the server does
+//! not have are no candidates ([`super::plan`]).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,7 +20,7 @@ use crate::rows::TailRow;
 use crate::schema::Schema;
 use crate::tail::Tail;
 
-/// A group that could be sent, with what orders it.
+/// A group that could be sent, with the facts that order it.
 pub(super) struct Candidate {
     pub(super) priority: i32,
     pub(super) first: OpPlace,
@@ -32,12 +34,13 @@ pub(super) fn order(schema: &Schema, tail: &Tail, candidates: &mut [Candidate]) 
     candidates.sort_by_key(|candidate| (Reverse(candidate.priority), candidate.first));
 }
 
-/// Returns what is done to a record by some ops of it.
+/// Returns the kind of op that some ops of a record make together.
 pub(super) fn comes_to<'a>(ops: impl Iterator<Item = &'a TailRow>) -> OpKind {
     ops.fold(None, |kind, row| Some(together(kind, row.kind))).unwrap_or(OpKind::Update)
 }
 
-/// Returns what an op makes of what those before it come to; of none if it is the first.
+/// Returns the kind of op that an op makes together with those before it; `None` stands for no
+/// earlier op.
 pub(super) const fn together(before: Option<OpKind>, next: OpKind) -> OpKind {
     match (before, next) {
         (_, OpKind::Delete) => OpKind::Delete,
@@ -48,8 +51,9 @@ pub(super) const fn together(before: Option<OpKind>, next: OpKind) -> OpKind {
     }
 }
 
-/// Lowers the priority of deletes: one goes no earlier than what was made before it and refers to its record or leads a
-/// reference away from it, nor than an earlier delete of an entity type whose records may have referred to it.
+/// Lowers the priority of deletes. A delete is not sent before earlier ops that refer to its record
+/// or remove a reference to it, nor before an earlier delete of an entity type whose records may
+/// have referred to its record.
 fn heed_references<'a>(schema: &'a Schema, tail: &'a Tail, candidates: &mut [Candidate]) {
     candidates.sort_by_key(|candidate| candidate.first);
     let mut referring: HashMap<&RecordKey, i32> = HashMap::new();

@@ -1,17 +1,18 @@
-//! Parks: what they keep a book from asking, what an answer lifts, and which of them are no news.
+//! Parks: the requests that they stop, the answers that end them, and the parks that are no news.
 //!
 //! | what is parked | stops pages | an answer to a request of this actor |
 //! |---|---|---|
 //! | the server, or its tenant | always | lifts nothing: the owner of the book does ([`super::belonging`]) |
-//! | this actor, or the protocol | but for the first request of a run, which asks whether that still holds | lifts it |
-//! | another actor, an entity type, an op | never | lifts nothing |
+//! | this actor, or the protocol | except in the first request of a run, which checks whether the park still applies | ends it |
+//! | another actor, an entity type, an op | never | ends nothing |
 //!
 //! Invariants:
-//! 1. What is parked is parked once, and what is not parked is not lifted: neither is written again.
-//! 2. A run always asks at least once, so that a park about credentials or the protocol ends without a person.
+//! 1. A park is written once and ended once.
+//! 2. A run makes at least one request, so that a park because of credentials or the protocol ends
+//!    without a person.
 //!
-//! What it is not: why something is parked ([`super::failure::parks`], [`super::answer`]), or what a person lifts
-//! ([`super::resume`]).
+//! What it does not do: decide why something is parked ([`super::failure::parks`],
+//! [`super::answer`]), or what a person resumes ([`super::resume`]).
 
 use super::belonging::is_about_owner;
 use super::failure::refutes;
@@ -20,20 +21,22 @@ use crate::names::Actor;
 use crate::rows::StateRow;
 use crate::tail::Tail;
 
-/// Returns whether the server is not to be asked for pages now. `is_first` says that it would be the first request of a run.
+/// Returns whether the server must not be asked for pages now. `is_first` is true for the first
+/// request of a run.
 pub fn stops_pages(state: &StateRow, actor: &Actor, is_first: bool) -> bool {
     let stops = |scope: &ParkScope| is_about_owner(scope) || (!is_first && refutes(scope, actor));
     state.parks.iter().any(|(scope, _)| stops(scope))
 }
 
-/// Returns what an answer to a request of this actor lifts: it shows that the credentials, and the protocol, are accepted by now.
+/// Returns the parks that an answer to a request of this actor ends: the answer shows that the
+/// credentials and the protocol are accepted now.
 pub fn lifted_by_answer(state: &StateRow, actor: &Actor) -> Vec<Decision> {
     let lifted = state.parks.iter().map(|(scope, _)| scope).filter(|scope| refutes(scope, actor));
     lifted.map(|scope| Decision::Unparked { scope: scope.clone() }).collect()
 }
 
-/// Leaves out parks that are on record already, and those that would lift what is not parked. The tail knows which ops are parked
-/// by themselves.
+/// Leaves out parks that are recorded already, and ends of parks that do not exist. The tail knows
+/// which ops are parked alone.
 pub fn only_news(state: &StateRow, tail: &Tail, mut decisions: Vec<Decision>) -> Vec<Decision> {
     let is_parked = |scope: &ParkScope| match scope {
         ParkScope::Op(op) => tail.park_of(op).is_some(),
@@ -63,7 +66,8 @@ mod tests {
         StateRow { parks, ..StateRow::default() }
     }
 
-    /// Every scope of a park, as ann sees it: about the owner, about her or the protocol, about anything else.
+    /// Every scope of a park, from the view of ann: about the owner, about her or the protocol,
+    /// about anything else.
     fn scopes() -> [Vec<ParkScope>; 3] {
         let server = ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
         [

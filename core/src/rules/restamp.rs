@@ -1,22 +1,23 @@
-//! Which pending ops get an earlier stamp, because theirs turn out to be ahead of the server's time.
+//! Lowers the stamps of pending ops that turn out to be ahead of the server's time.
 //!
-//! A stamp that is ahead wins every conflict until real time has caught up with it. So whenever the server tells its time, what
-//! has yet to leave is looked at: waiting, parked and dead ops, and those of units that the server sent back.
+//! A stamp that is ahead wins every conflict until real time has reached it. So whenever the server
+//! sends its time, all ops that have not left for good are checked: waiting, parked and dead ops,
+//! and ops of units that the server sent back.
 //!
-//! | what is known of an op that is ahead | its new stamp |
+//! | the wall clock since the op was made | the op's new stamp |
 //! |---|---|
-//! | the wall clock went on since it was made | the server's time, less what the wall clock went on |
-//! | the wall clock has gone back since | the earliest that it can have been made: the time that the server had told before, or the edit before it |
+//! | has advanced | the server's time, less the time that the wall clock advanced |
+//! | has gone back | the earliest possible: the last time that the server sent before, or the stamp of the edit before |
 //!
 //! Invariants:
-//! 1. A stamp is only ever lowered. It stays above every stamp of the record that was told, and above the ops of the record that
-//!    were made before it.
-//! 2. The new stamp is at most the server's time, unless the record itself has a later one.
-//! 3. All of it is one decision. Applied again, it changes nothing.
-//! 4. Nothing is looked at as long as no stamp of the tail was ever ahead.
+//! 1. A stamp is only lowered. It stays above every stamp of the record that the device received,
+//!    and above the earlier ops of the record.
+//! 2. The new stamp is at most the server's time, unless the record itself has a later stamp.
+//! 3. All of this is one decision. Applied again, it changes nothing.
+//! 4. Nothing is checked as long as no stamp of the tail was ever ahead.
 //!
-//! What it is not: a correction of stamps that are believable. A clock that was ahead by an hour two hours ago cannot be told from
-//! a right one.
+//! What it does not do: correct plausible stamps. A clock that was an hour ahead two hours ago
+//! cannot be distinguished from a right clock.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,14 +30,14 @@ use crate::rows::TailRow;
 use crate::tail::Tail;
 use crate::time::{Hlc, Now, WallTime};
 
-/// What is known of the time.
+/// The known times.
 #[derive(Debug, Clone, Copy)]
 pub struct Told {
-    /// What the server's clock shows.
+    /// The server's clock.
     pub server: WallTime,
-    /// What the device's clocks show.
+    /// The device's clocks.
     pub now: Now,
-    /// What the server had told before, if it had, or else when the log began.
+    /// The last time that the server sent before; without one, the time when the log began.
     pub before: Option<WallTime>,
 }
 
@@ -58,11 +59,11 @@ pub fn may_be_ahead(tail: &Tail, server: WallTime) -> bool {
     tail.latest_stamp() > Hlc::at(server.plus(limits::STAMP_AHEAD))
 }
 
-/// Decides the new stamps of pending ops, oldest first. `sent_back` are the units under way that the server does not take as
-/// they are; what else is under way is left to its answer.
+/// Decides the new stamps of pending ops, oldest first. `sent_back` are unanswered units that the
+/// server does not accept as they are. Other unanswered units wait for their own answer.
 ///
 /// # Errors
-/// What the view fails with.
+/// The error of the view.
 pub fn restamp<V: View>(
     view: &mut V,
     tail: &Tail,
@@ -71,7 +72,7 @@ pub fn restamp<V: View>(
 ) -> Result<Vec<Restamp>, V::Error> {
     let mut restamped = Vec::new();
     let server = Hlc::at(told.server);
-    // What was made before an op is at most as old as it, whatever its own record says.
+    // An earlier op is not younger than a later one, whatever its own record shows.
     let mut reached = told.before.map_or(Hlc::ZERO, Hlc::at).min(server);
     let mut records: HashMap<&RecordKey, Hlc> = HashMap::new();
     for (place, row) in tail.ops() {

@@ -1,18 +1,18 @@
-//! What is offered again to a server that was set back, or that takes another one's place.
+//! Makes the offers to a server that was set back, or that replaces another one.
 //!
-//! | a former server | this one | the record has pending ops | offered |
+//! | the former server | this server | the record has pending ops | offer |
 //! |---|---|---|---|
-//! | had an image | has another one | no | an update to what differs |
+//! | had an image | has another one | no | an update of the fields that differ |
 //! | had an image | has none | no | a create |
 //! | had deleted it | has it | no | a delete |
-//! | anything | anything | yes | nothing: what is pending is newer |
+//! | anything | anything | yes | nothing: the pending ops are newer |
 //! | had it | was read to its end and never named it | no | a create |
 //!
 //! Invariants:
-//! 1. An offer keeps the stamp that the former server had, so an older state never wins over a newer one.
+//! 1. An offer keeps the stamp of the former server, so an older state never wins over a newer one.
 //! 2. Nothing that a former server confirmed is dropped.
 //!
-//! What it is not: finding out which records those are while an answer is taken ([`super::answer`]).
+//! What it does not do: find these records while an answer is applied ([`super::answer`]).
 
 use super::answer::Reoffer;
 use crate::entry::{Decision, Items};
@@ -27,13 +27,14 @@ use crate::time::Hlc;
 /// An op that offers a record again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
-    /// What it does.
+    /// The mutation to write.
     pub mutation: Mutation,
-    /// The stamp that it is written under.
+    /// The stamp of the offer.
     pub edited_at: Hlc,
 }
 
-/// Returns the offer of a record that this server has in an older state, if there is anything to offer. `row` is the record's row.
+/// Returns the offer of a record that this server has in an older state, if there is something to
+/// offer. `row` is the record's row.
 ///
 /// # Errors
 /// [`InvalidFields`] if the row is damaged.
@@ -52,7 +53,8 @@ pub fn offer(older: Reoffer, row: &RecordRow) -> Result<Option<Offer>, InvalidFi
     Ok(Some(Offer { mutation, edited_at }))
 }
 
-/// Returns the offer of a record that a former server had and that this one, read to its end, never named.
+/// Returns the offer of a record that a former server had, and that this server, read to its end,
+/// did not name.
 ///
 /// # Errors
 /// [`InvalidFields`] if the row is damaged.
@@ -65,7 +67,8 @@ pub fn offer_missing(key: RecordKey, row: &RecordRow) -> Result<Option<Offer>, I
     offer.transpose()
 }
 
-/// Has pending edits of a record that this server, read to its end, never named bring the record back, as their authors read it.
+/// Decides that pending edits create their record again, with all that their authors read: this
+/// server, read to its end, did not name the record.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text is damaged.

@@ -1,13 +1,15 @@
-//! What goes on when a person says that something outside has changed.
+//! Ends parks when a person reports that something outside has changed.
 //!
-//! | the person has | goes on |
+//! | the person has | these resume |
 //! |---|---|
-//! | new credentials | what this actor made |
-//! | upgraded the app or the server | entity types, the protocol, and ops that the old version could not turn into its schema |
+//! | new credentials | ops of this actor |
+//! | upgraded the app or the server | entity types, the protocol, and ops that the old version could not convert to its schema |
 //!
-//! Invariant: what waits for something else stays parked: a choice in a conflict, an accepted server, another actor.
+//! Invariant: parks for another reason remain: a choice in a conflict, an accepted server, another
+//! actor.
 //!
-//! What it is not: what an answer of the server lifts by itself ([`super::failure::refutes`], [`super::belonging::lifted`]).
+//! What it does not do: end the parks that an answer of the server ends
+//! ([`super::failure::refutes`], [`super::belonging::lifted`]).
 
 use super::status::ParkReason;
 use crate::entry::{Decision, ParkScope};
@@ -24,13 +26,13 @@ pub enum Change<'a> {
     Upgraded,
 }
 
-/// Returns the decisions that let go on what waited for this change.
+/// Returns the decisions that end the parks that waited for this change.
 pub fn resume(state: &StateRow, tail: &Tail, change: Change<'_>) -> Vec<Decision> {
     let whole = state.parks.iter().map(|(scope, code)| (scope.clone(), code.as_str()));
     let ops = tail.parked().map(|(op, code)| (ParkScope::Op(*op), code));
     let concerned = whole.chain(ops).filter(|(scope, code)| waits_for(change, scope, code));
     let mut scopes: Vec<_> = concerned.map(|(scope, _)| scope).collect();
-    // The tail knows its parked ops in no order, and a decision has one.
+    // The tail returns its parked ops in no order, and a decision needs one.
     scopes.sort_unstable();
     scopes.into_iter().map(|scope| Decision::Unparked { scope }).collect()
 }
@@ -55,7 +57,7 @@ mod tests {
         Actor::parse(name).unwrap()
     }
 
-    /// Returns what goes on of a book in which everything is parked that can be.
+    /// Returns the parks that end in a book in which everything is parked that can be.
     fn goes_on(change: Change<'_>) -> Vec<ParkScope> {
         let parks = [
             (ParkScope::Actor(actor("ann")), "token_expired"),

@@ -1,17 +1,18 @@
-//! What goes again when a person asks for a retry.
+//! Sends ops again when a person asks for a retry.
 //!
-//! | the op | what is decided | what goes with it |
+//! | the op | the decision | other ops that are sent again |
 //! |---|---|---|
-//! | is a dead letter | it goes back to the tail, under the same id and with no tries counted | the dead letters of its transaction |
-//! | is in a unit that does not get through | the unit is tried again at once, as it is | the rest of its unit |
-//! | is parked such that a person may retry it | its park is lifted, and it is counted anew how often it is stale | see [`Stopped`] |
-//! | anything else | refused, and nothing is done to the others | |
+//! | is a dead letter | it returns to the tail, with the same id and zero tries | the dead letters of its transaction |
+//! | is in a unit that does not get through | the unit is tried again at once, unchanged | the rest of its unit |
+//! | is parked so that a person may retry it | its park ends, and its count of stale answers starts at zero | see [`Stopped`] |
+//! | anything else | refused, and the others do not change | |
 //!
 //! Invariants:
 //! 1. Each op is named once, oldest first.
-//! 2. What goes again is the op that was refused: same id, same stamp.
+//! 2. The op that is sent again is the refused op, with the same id and stamp.
 //!
-//! What it is not: when the engine tries again by itself ([`super::backoff`], [`super::failure`]).
+//! What it does not do: decide when the engine tries again by itself ([`super::backoff`],
+//! [`super::failure`]).
 
 use std::collections::BTreeMap;
 
@@ -24,11 +25,11 @@ use crate::rows::{DeadLetterRow, UnitRow};
 use crate::tail::Tail;
 use crate::time::WallTime;
 
-/// Sends dead letters and parked ops again. `stopped` is what is parked, `asked` are the ops that a person named, each with its
-/// dead letter if it is one.
+/// Sends dead letters and parked ops again. `stopped` has the parks. `asked` are the ops that a
+/// person named, each with its dead letter if it is one.
 ///
 /// # Errors
-/// [`NotPossible::NotRefused`] if one of them is neither.
+/// [`NotPossible::NotRefused`] if one of the ops is neither.
 pub fn retry(
     tail: &Tail,
     stopped: &Stopped,
@@ -52,7 +53,7 @@ pub fn retry(
     Ok(again.into_iter().map(retried).chain(stopped.retry(tail, &parked)).collect())
 }
 
-/// Has a unit that does not get through tried at once; `None` if nothing keeps it back.
+/// Makes a unit that does not get through be tried at once; `None` if nothing delays it.
 pub fn try_at_once(unit: UnitId, row: &UnitRow, now: WallTime) -> Option<Decision> {
     Some(again_at(unit, row.planned, row.suspicion.as_ref()?, now))
 }

@@ -1,34 +1,36 @@
-//! What saving a typed record changes of what is there.
+//! Finds the changes that saving a typed record makes.
 //!
-//! An app knows only the fields that its type names, and another version of the app may know more. So a save says what the
-//! app's type says, and leaves alone what the type passes over:
+//! An app's type names only some fields, and another version of the app may know more. So a save
+//! writes the fields that the type knows, and does not touch the others:
 //!
-//! | a field, or a member inside of one, that | after the save |
+//! | a field, or a member inside a field, that | after the save |
 //! |---|---|
 //! | the new record names | is as the new record has it |
-//! | the type reads and gives back as the new record has it | is as it was, with all that the type passes over inside of it |
-//! | the type reads, and the new record leaves out | is taken away |
-//! | the type passes over | is as it was |
+//! | the type reads, and writes unchanged | is unchanged, with all unknown members inside it |
+//! | the type reads, and the new record leaves out | is removed |
+//! | the type does not read | is unchanged |
 //!
-//! What a type reads is found by having it read what is there and write that again (a round trip).
+//! A round trip shows which fields a type reads: the type reads the record and writes it again.
 //!
 //! Invariants:
-//! 1. A save of what was read changes nothing, whatever the type knows.
-//! 2. What the type can read before a save, it can read after it.
+//! 1. Saving a record as it was read changes nothing, whatever the type knows.
+//! 2. A type that can read a record before a save can read it after the save.
 //!
-//! What it is not: a merge of lists. An item of a list has no name, so a list that changed is set whole.
+//! What it is not: a merge of lists. An item of a list has no name, so a list that changed is set
+//! as a whole.
 
 use serde_json::{Map, Value};
 
 use crate::fields::Fields;
 
-/// Has the app's type read fields and write them again; `None` if it cannot read them.
+/// Reads fields as the app's type and writes them again; `None` if the type cannot read them.
 pub type RoundTrip<'a> = &'a dyn Fn(&Fields) -> Option<Fields>;
 
 /// Returns the patch by which a save of `new` changes `before`.
 pub fn save(before: &Fields, new: &Fields, round_trip: RoundTrip<'_>) -> Fields {
     let Some(seen) = round_trip(before) else {
-        // Nobody can say what the type would have read, so nothing but what it names is changed.
+        // Nobody knows which fields the type would have read, so only the fields that it names
+        // change.
         let mut after = before.clone();
         after.apply(new);
         return before.patch_to(&after);
@@ -45,11 +47,13 @@ pub fn save(before: &Fields, new: &Fields, round_trip: RoundTrip<'_>) -> Fields 
             within.set(name, carried(raw, seen, value));
         }
     }
-    // A type that reads a member under two names may not read what was carried along beside what it wrote.
+    // A type that reads a member under two names may fail on the member that was kept beside the
+    // one that it wrote.
     before.patch_to(if round_trip(&within).is_some() { &within } else { &after })
 }
 
-/// Returns whether the type reads the same without a field. Lists are compared without their order, which a set does not have.
+/// Returns whether the type reads the same without a field. Lists are compared without their order,
+/// because a set has none.
 fn is_passed_over(before: &Fields, seen: &Fields, name: &str, round_trip: RoundTrip<'_>) -> bool {
     let without = round_trip(&before.filtered(|other| other != name));
     let unordered = |fields: Fields| sorted(&Value::Object(fields.into_map()));
@@ -70,7 +74,7 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
-/// Returns a new value with what the type passes over in the one that is there.
+/// Returns a new value with the unknown members of the present one.
 fn carried(raw: &Value, seen: &Value, new: &Value) -> Value {
     if seen == new {
         return raw.clone();
@@ -99,7 +103,8 @@ mod tests {
         Fields::from_value(value).unwrap()
     }
 
-    /// A type that knows `name` and `address.street`, writes no `name` that is empty, and reads `title` for `name`.
+    /// A type with `name` and `address.street`. It writes no empty `name`, and also reads `title`
+    /// as `name`.
     fn small(image: &Fields) -> Option<Fields> {
         let mut known = Fields::new();
         let name = match (image.get("name"), image.get("title")) {

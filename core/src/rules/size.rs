@@ -1,17 +1,18 @@
-//! How much of what waits can go as one change.
+//! Decides how many waiting ops fit one change.
 //!
-//! A server takes fields of [`limits::OP_BYTES`] in a change, and no record that would be larger after it. Several changes that
-//! are each within the limit may be over it together, and a record may get over it by what others wrote.
+//! A server accepts fields of at most [`limits::OP_BYTES`] in a change, and a record of at most
+//! this size after it. Several changes, each within the limit, may exceed it together. A record may
+//! also exceed it because of others' writes.
 //!
 //! | the ops of a record, in their order | go |
 //! |---|---|
-//! | all of them together are within the limit | as one change |
-//! | only the first few are | these as one change, the others after them |
-//! | not even the first is, nor all together | not: they are held until someone makes the record smaller |
+//! | all of them together are within the limit | are one change |
+//! | only the first few are within the limit | the first few are one change, and the others follow |
+//! | neither the first op nor all together are within the limit | are held until somebody makes the record smaller |
 //!
 //! Invariants:
-//! 1. There is one measure, the bytes of the one form of fields, here as at the server.
-//! 2. Ops are never put into another order to make them fit, and a transaction is never divided.
+//! 1. There is one measure, here and at the server: the bytes of the one form of fields.
+//! 2. The order of ops never changes to make them fit, and a transaction is never divided.
 
 use super::View;
 use super::freeze::{FreezeError, prepare};
@@ -21,7 +22,8 @@ use crate::limits;
 use crate::op::{OpKind, OpPlace};
 use crate::rows::{RecordRow, TailRow};
 
-/// Returns how many bytes the fields of a change, or of the record after it, are over the limit with; `None` if within it.
+/// Returns by how many bytes the fields of a change, or of the record after it, exceed the limit;
+/// `None` if they do not.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
@@ -42,7 +44,7 @@ pub(super) fn over(
     Ok((bytes > limits::OP_BYTES).then_some(bytes))
 }
 
-/// Returns how many bytes some ops are over the limit with if they go as one change.
+/// Returns by how many bytes some ops exceed the limit as one change.
 fn over_together<V: View>(
     view: &mut V,
     row: &RecordRow,
@@ -58,7 +60,8 @@ where
     Ok(over(row, sent.kind, &sent.fields.to_json())?)
 }
 
-/// Returns how many of a group's ops can go as one change: all, the first few of a lone record, or none.
+/// Returns the part of a group that can be one change: all, the first few ops of a lone record, or
+/// none.
 pub(super) fn fitting<V: View>(view: &mut V, group: &Group) -> Result<Group, Excess<V::Error>>
 where
     V::Error: std::error::Error,
@@ -82,7 +85,7 @@ where
 
 /// Why nothing of a group can go.
 pub(super) enum Excess<E: std::error::Error + 'static> {
-    /// A record would be over the limit with so many bytes.
+    /// A record would exceed the limit by this many bytes.
     Over(usize),
     /// That could not be found out.
     Unread(FreezeError<E>),
@@ -100,12 +103,13 @@ impl<E: std::error::Error> From<InvalidFields> for Excess<E> {
     }
 }
 
-/// Ops of one transaction stand in one entry.
+/// Ops of one transaction are in one entry.
 fn is_apart(pair: &[OpPlace]) -> bool {
     matches!(pair, [one, next] if one.seq != next.seq)
 }
 
-/// Returns with how many bytes a record would be over the limit, if nothing of a group can go for that.
+/// Returns by how many bytes a record would exceed the limit, if no op of a group can be sent for
+/// that reason.
 ///
 /// # Errors
 /// [`FreezeError`] if the book cannot be read or is damaged.
@@ -120,8 +124,9 @@ where
     }
 }
 
-/// Returns how many of a record's ops, from the first, go as one change by their own sizes: all, if what they come to is within
-/// the limit. What a later op sets or deletes as a whole makes what came before it no larger.
+/// Returns how many of a record's ops, from the first, fit one change by their own sizes: all of
+/// them, if their result is within the limit. After a later op that replaces or deletes the record,
+/// the earlier ops add nothing to the size.
 pub(super) fn barrier<'a>(ops: impl Iterator<Item = &'a TailRow>) -> usize {
     let (mut bytes, mut all, mut within) = (0_u64, 0, 0);
     for row in ops {
@@ -138,7 +143,7 @@ pub(super) fn barrier<'a>(ops: impl Iterator<Item = &'a TailRow>) -> usize {
     within.max(1).min(all.max(1))
 }
 
-/// Returns whether ops have so many bytes that it is worth to look whether they can go at all.
+/// Returns whether ops are so large that checking the limit is worth the cost.
 pub(super) fn is_bulky<'a>(ops: impl Iterator<Item = &'a TailRow>) -> bool {
     ops.map(|row| row.bytes).fold(0, u64::saturating_add) > limits::OP_BYTES as u64 / 2
 }

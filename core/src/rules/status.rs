@@ -1,39 +1,41 @@
-//! Where things stand between this device and the server, and why: the only computation of it.
+//! The state of ops, records and the book, and the reasons: the only place that computes it.
 //!
 //! ```text
 //!   tail, dead letters, open conflicts ┐
-//!   what the plan holds                ├─► Known ─► where each op stands ─► where its record stands ─► explain, the CLI
-//!   which units are being sent now     ┘
-//!   parks, counts, what the engine does ──────────► where the book stands ────────────────────────────► SyncStatus
+//!   the holds of the plan              ├─► Known ─► state of each op ─► state of its record ─► explain, the CLI
+//!   units of running exchanges         ┘
+//!   parks, counts, activity of the engine ───────► state of the book ───────────────────────► SyncStatus
 //! ```
 //!
-//! | an op that | stands as | and its record at least as |
+//! | an op that | has the state | and its record at least |
 //! |---|---|---|
 //! | the server refused for good | dead-lettered | dead-lettered |
 //! | met a conflict that is open | in conflict | in conflict |
-//! | waits for such an op, or with it | held | in conflict |
+//! | waits for such an op, or is sent with it | held | in conflict |
 //! | is parked for any other reason, or has no upcaster | parked | parked |
-//! | waits for such an op, or with it | held | parked |
+//! | waits for such an op, or is sent with it | held | parked |
 //! | is held for a reason of its own | held | held |
 //! | is in a unit that an exchange carries now | in flight | in flight |
 //! | is in a unit that no exchange carries now, and that the server has not put off | waiting for the network | the same |
-//! | waits behind an earlier op of its record | held | pending |
+//! | waits for an earlier op of its record | held | pending |
 //! | is in no unit, or the server has put its unit off and the wait is over | pending | pending |
 //!
-//! The upper row counts: of an op the first that is true of it, of a record the uppermost of its ops, and of ops in one row the
-//! oldest. A record without such ops is synced, or unknown.
+//! The upper row wins. An op has the state of the first row that is true of it. A record has the
+//! uppermost state of its ops. Among ops of the same row the oldest decides. A record without such
+//! ops is synced, or unknown.
 //!
 //! Invariants:
-//! 1. The same facts give the same status. Time comes in with them: the plan was made for an instant.
+//! 1. The same facts give the same status. Time is one of the facts: the plan was made for a
+//!    moment.
 //! 2. An op is in flight only while an exchange with it is running in this process.
-//! 3. A park is in conflict only while there is a conflict in which somebody can choose.
+//! 3. An op is in conflict only while somebody can choose in a conflict.
 //! 4. No value of a field is in a status.
 //!
-//! `park` reads the stored reasons, `op` has the states of an op, `moves` what a person does about a parked one,
-//! `book` has the state of the whole, `words` has the words.
+//! `park` reads the stored reasons, `op` has the states of an op, `moves` has a person's actions on
+//! a parked op, `book` has the state of the whole book, `words` has the words.
 //!
-//! What it is not: the plan ([`super::plan`]), which decides what is held, or the sentences of an explanation
-//! ([`super::explain`]).
+//! What it does not do: decide what is held ([`super::plan`]), or make the sentences of an
+//! explanation ([`super::explain`]).
 
 mod book;
 mod moves;
@@ -64,12 +66,12 @@ use crate::rows::{DeadLetterRow, TailRow};
 use crate::tail::Tail;
 use crate::time::WallTime;
 
-/// What is known of the ops that have no terminal outcome, as it was read at one instant.
+/// The facts about ops that have not ended, read at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// The tail.
     pub tail: &'a Tail,
-    /// What a plan without bounds holds.
+    /// The holds of a plan without limits.
     pub holds: &'a BTreeMap<OpPlace, Hold>,
     /// The dead letters of the ops in question.
     pub dead: &'a BTreeMap<OpId, DeadLetterRow>,
@@ -77,11 +79,11 @@ pub struct Known<'a> {
     pub open: &'a BTreeMap<OpId, ConflictId>,
     /// The units that an exchange carries now.
     pub sending: &'a BTreeSet<UnitId>,
-    /// When entries were written that made units, as far as that is wanted.
+    /// The times at which the entries of units were written, as far as they are needed.
     pub written_at: &'a BTreeMap<Seq, WallTime>,
 }
 
-/// Where one record stands between this device and the server.
+/// The state of one record.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum RecordStatus {
@@ -91,11 +93,11 @@ pub enum RecordStatus {
     Synced,
     /// It waits for its turn: the next sync sends it.
     Pending,
-    /// It is ready to be sent, and no exchange with it is running: none has begun, or the last one did not get through.
+    /// It is ready to be sent, and no exchange carries it: none has begun, or the last one failed.
     WaitingForNetwork,
-    /// An exchange with it is running, and the answer has yet to come.
+    /// An exchange carries it now, and the answer has not arrived.
     InFlight,
-    /// It is not sent now, and why.
+    /// It is not sent now, for this reason.
     Held(Hold),
     /// It stops until something outside changes, or until a person moves it.
     Parked(ParkReason),
@@ -110,7 +112,7 @@ pub enum RecordStatus {
     },
 }
 
-/// Where a record stands, in a word. Of the ops of a record, the one that stands at the greatest of these counts.
+/// The state of a record without its details. A record has the greatest state of its ops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -135,12 +137,12 @@ pub enum RecordState {
     DeadLettered,
 }
 
-/// Where a record stands, and which of its ops says so.
+/// The state of a record, and the op that decides it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordStanding {
-    /// Where it stands.
+    /// The state.
     pub status: RecordStatus,
-    /// The op by which it stands there; none if it has no op in the tail.
+    /// The op that decides the state; none if the record has no op in the tail.
     pub decided_by: Option<OpPlace>,
 }
 
@@ -179,13 +181,14 @@ impl RecordStatus {
 }
 
 impl Known<'_> {
-    /// Returns where a record stands, by the table above. `is_known` says whether this device has, or had, a version of it.
+    /// Returns the state of a record, by the table above. `is_known` is true if this device has, or
+    /// had, a version of it.
     pub fn record(&self, key: &RecordKey, is_known: bool) -> RecordStanding {
         let mut standing: Option<RecordStanding> = None;
         for place in self.tail.ops_of(key) {
             let Some(row) = self.tail.op(place) else { continue };
             let status = self.status_by(place, self.op(place, row));
-            // The oldest of those that stand alike counts.
+            // Among equal states the oldest op decides.
             if standing.as_ref().is_none_or(|known| known.status.state() < status.state()) {
                 standing = Some(RecordStanding { status, decided_by: Some(place) });
             }
@@ -194,7 +197,7 @@ impl Known<'_> {
         standing.unwrap_or(RecordStanding { status, decided_by: None })
     }
 
-    /// Returns where an op of the tail stands, by the table above.
+    /// Returns the state of an op of the tail, by the table above.
     pub fn op(&self, place: OpPlace, row: &TailRow) -> OpState {
         if let Some(dead) = self.dead.get(&row.op) {
             return OpState::DeadLettered {
@@ -210,7 +213,7 @@ impl Known<'_> {
         }
     }
 
-    /// Returns what the state of one op makes of its record.
+    /// Returns the state that one op gives its record.
     fn status_by(&self, place: OpPlace, state: OpState) -> RecordStatus {
         let held = || self.holds.get(&place).cloned().map_or(RecordStatus::Pending, RecordStatus::Held);
         match state {
@@ -229,7 +232,7 @@ impl Known<'_> {
         }
     }
 
-    /// Returns where an op stands that nothing holds.
+    /// Returns the state of an op without a hold.
     fn sendable(&self, place: OpPlace) -> OpState {
         let Some(id) = self.tail.unit_of(place) else { return OpState::Pending { tries: 0 } };
         let Some(unit) = self.tail.unit(&id) else { return OpState::Pending { tries: 0 } };
@@ -237,14 +240,15 @@ impl Known<'_> {
         if self.sending.contains(&id) {
             OpState::InFlight { since, since_at, tries: unit.tries }
         } else if unit.tries > 0 {
-            // The server has answered for it, so the network is not what it waits for.
+            // The server has answered for the op, so it does not wait for the network.
             OpState::Pending { tries: unit.tries }
         } else {
             OpState::WaitingForNetwork { since, since_at }
         }
     }
 
-    /// Returns where an op stands that the plan holds. A hold that is added has to be given its state: there is no other arm.
+    /// Returns the state of an op that the plan holds. A new hold needs a state here: there is no
+    /// other arm.
     fn held(&self, place: OpPlace, row: &TailRow, hold: &Hold) -> OpState {
         OpState::Held(match hold {
             Hold::Parked { scope, code } => return self.parked(row, scope, code),
@@ -274,8 +278,8 @@ impl Known<'_> {
         })
     }
 
-    /// Tells an op that is parked itself from one that only goes with it or after it, and a conflict in which a person can
-    /// choose from any other reason.
+    /// Distinguishes an op that is parked itself from an op that is only sent with it or after it,
+    /// and a conflict in which a person can choose from any other reason.
     fn parked(&self, row: &TailRow, scope: &ParkScope, code: &str) -> OpState {
         let reason = ParkReason::of(scope, code);
         let ParkScope::Op(stopped) = scope else { return OpState::Parked { reason, code: code.to_owned() } };
@@ -284,7 +288,7 @@ impl Known<'_> {
         match (*stopped == row.op, open) {
             (true, Some(conflict)) => OpState::InConflict { conflict },
             (true, None) => OpState::Parked { reason, code: code.to_owned() },
-            // If that one is gone meanwhile, the next plan lifts this too.
+            // If that op has ended since, the next plan ends this hold too.
             (false, conflict) => OpState::Held(match self.tail.place_of(stopped) {
                 Some(op) => Held::BehindParked { op, reason, conflict },
                 None => Held::Behind { op: None },
@@ -292,7 +296,7 @@ impl Known<'_> {
         }
     }
 
-    /// Returns why an op waits behind a unit.
+    /// Returns why an op waits for a unit.
     fn behind(&self, unit: &UnitId) -> Held {
         let Some(unit) = self.tail.unit(unit) else { return Held::Behind { op: None } };
         let held = unit.ops.iter().find_map(|place| match self.holds.get(place) {

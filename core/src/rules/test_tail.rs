@@ -1,4 +1,4 @@
-//! A tail in memory, for the tests of what a person decides.
+//! A tail in memory, for the tests of a person's decisions.
 
 use std::collections::BTreeMap;
 
@@ -62,14 +62,15 @@ pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     UnitRow { changes: vec![change], ..unit }
 }
 
-/// The same, which was found to be what does not get through.
+/// Returns the same unit, found not to get through.
 pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     let retry_at = Some(WallTime::from_milliseconds(60_000));
     let suspicion = Suspicion { group: (Seq::new(7), 0), times: 2, code: "http_502".to_owned(), retry_at };
     UnitRow { suspicion: Some(suspicion), ..unit_of(record, ops) }
 }
 
-/// A record's row with updates of these numbers as its tail. The server has it, or never told of it.
+/// Returns the row of a record with updates of these numbers as its tail. The server has the
+/// record, or never named it.
 pub(super) fn row_of(confirmed: bool, numbers: &[u8]) -> RecordRow {
     let row = Desk::default().with("1", 1, 0, 0).row("1").clone();
     let stamp = |number: u8| Hlc::from_bits(1_000 + u64::from(number));
@@ -95,7 +96,8 @@ pub(super) fn dead_letter(record: &str, op: PlannedOp, kind: OpKind) -> DeadLett
     }
 }
 
-/// A conflict of op 1 with the server, which deleted the record or not; with its fields, if it was settled by field.
+/// Returns a conflict of op 1 with the server, which deleted the record or not; with its fields, if
+/// it was resolved by field.
 pub(super) fn conflict(
     kind: OpKind,
     winner: Winner,
@@ -125,7 +127,7 @@ pub(super) fn conflict(
     }
 }
 
-/// An answer of server 2 that says nothing.
+/// Returns an answer of server 2 without content.
 pub(super) fn answer() -> ExchangeAnswer {
     ExchangeAnswer {
         tenant: None,

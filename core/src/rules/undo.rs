@@ -1,22 +1,22 @@
-//! What takes an op back.
+//! Takes an op back.
 //!
-//! | the op, with the rest of its transaction | undone by |
+//! | the op, with the rest of its transaction | is undone by |
 //! |---|---|
-//! | never left, is no dead letter, and is the last of its record | a decision: it is annulled and never leaves |
+//! | never left, is no dead letter, and is the last op of its record | a decision: it is annulled and never leaves |
 //! | anything else | an op that cites it, if the next table has one |
 //!
 //! | the op was | the app reads now | the op that takes it back |
 //! |---|---|---|
-//! | a create | a record, all of it the op's own | a delete |
-//! | a replace | a record, all of it the op's own | a replace with the image before |
-//! | an update; or the others | a record | an update back, of the fields that still have the op's stamp |
+//! | a create | a record with fields of this op only | a delete |
+//! | a replace | a record with fields of this op only | a replace with the image before |
+//! | an update; or one of the above otherwise | a record | an update that restores the fields that still have the op's stamp |
 //! | a delete | no record | a create with the image before |
 //! | any | anything else | none |
 //!
 //! Invariants:
-//! 1. Nothing is erased: what is undone stays in the log.
+//! 1. Nothing is erased: an undone op stays in the log.
 //! 2. A transaction is annulled whole or not at all.
-//! 3. An undo never takes back what someone wrote later, also if it is the same value.
+//! 3. An undo never takes back somebody's later write, even if it has the same value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +31,9 @@ use crate::record::{Register, Registers};
 use crate::rows::RecordRow;
 use crate::tail::Tail;
 
-/// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may have left or later ops stand on
-/// it. `touched` are the ops that were ended or planned since the tail was folded; `rows` are the rows of the transaction's records.
+/// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may
+/// have left or later ops depend on it. `touched` are the ops that ended or were planned since the
+/// tail was folded. `rows` are the rows of the transaction's records.
 pub fn annul(
     tail: &Tail,
     touched: &BTreeSet<OpPlace>,
@@ -45,7 +46,7 @@ pub fn annul(
     let is_last = |place: OpPlace, key: &RecordKey| {
         tail.ops_of(key).next_back().is_some_and(|last| last.seq == place.seq)
     };
-    // What a unit that was given up carried may be at the server.
+    // The ops of a unit that was given up may be at the server.
     let was_sent = |place: OpPlace, key: &RecordKey| {
         let pending = rows.get(key).and_then(|row| row.tail.iter().find(|pending| pending.place == place));
         pending.is_none_or(|pending| !pending.attempts.is_empty())
@@ -64,9 +65,11 @@ pub fn annul(
     Some(annulled.collect())
 }
 
-/// Returns the op that takes back one that may have left, or `None` if there is nothing to take back.
+/// Returns the op that takes back an op that may have left, or `None` if there is nothing to take
+/// back.
 ///
-/// `before` is what the app read before the op, `now` what it reads now, by the writes that it comes from.
+/// `before` is the record that the app read before the op. `now` is the record that it reads now,
+/// with the writes that its fields come from.
 pub fn compensate(
     key: &RecordKey,
     undone: &OpContent,
@@ -87,7 +90,8 @@ pub fn compensate(
     Some(Mutation { cites: Some(undone.id), ..mutation })
 }
 
-/// Takes an op that set the whole record back as a whole if all that shows is still its own, else field by field.
+/// Takes back an op that set the whole record: as a whole if everything visible is still its own,
+/// otherwise field by field.
 fn back_to(
     key: &RecordKey,
     undone: &OpContent,
@@ -102,7 +106,8 @@ fn back_to(
     update_back(key, undone, before, now)
 }
 
-/// Returns the values before of the fields that still have the op's own stamp, also one that a policy raised.
+/// Returns the earlier values of the fields that still have the op's own stamp, or one that a
+/// policy raised.
 fn update_back(key: &RecordKey, undone: &OpContent, before: &Fields, now: &Registers) -> Option<Mutation> {
     let own = now.fields.iter().filter(|(_, field)| field.stamp.op == undone.id);
     let back = own.map(|(name, _)| (name.clone(), before.get(name).cloned().unwrap_or(Value::Null)));
@@ -125,7 +130,7 @@ mod tests {
         BTreeSet::new()
     }
 
-    /// The rows of the records of what is pending, none of which was sent.
+    /// The rows of the records of pending ops, none of which was sent.
     fn rows(tail: &Tail) -> BTreeMap<RecordKey, RecordRow> {
         let mut rows: BTreeMap<RecordKey, RecordRow> = BTreeMap::new();
         for (place, row) in tail.ops() {
@@ -194,13 +199,13 @@ mod tests {
         assert_eq!(annulled(&half, &untouched(), 1), None, "one of the two has ended");
     }
 
-    /// What takes op 1 back that did this, where `now` is there.
+    /// Returns what takes op 1 back after it did this, if the app reads `now`.
     fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: &Registers) -> Option<Mutation> {
         let undone = tail_op(1, kind, said).content;
         compensate(&key("1"), &undone, before.map(fields).as_ref(), now)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what may be none")]
+    #[expect(clippy::unnecessary_wraps, reason = "the result is compared with an `Option`")]
     fn cites(mutation: Mutation) -> Option<Mutation> {
         Some(Mutation { cites: Some(op_id(1)), ..mutation })
     }

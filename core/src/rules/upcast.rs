@@ -1,18 +1,19 @@
-//! Ops that were made under an older schema version than the app now declares.
+//! Converts ops that were made under an older schema version than the app now declares.
 //!
 //! | the op | becomes |
 //! |---|---|
-//! | waits, or is a dead letter, and upcasters lead from its version to the declared one | upcast, by a decision that holds the new fields |
+//! | waits, or is a dead letter, and upcasters lead from its version to the declared one | upcast, by a decision with the new fields |
 //! | … and they do not | held, until a version of the app declares them |
-//! | is under way | what was frozen is sent again; it is upcast if it comes back stale |
-//! | is a delete | itself: there is nothing to turn |
+//! | is unanswered | the frozen unit is sent again; the op is upcast if the unit comes back stale |
+//! | is a delete | unchanged: it has no fields |
 //!
 //! Invariants:
-//! 1. The log's intent is never changed: what the op said first stays there, what it was turned into stands beside it, and
-//!    what was sent is in the frozen unit.
-//! 2. Folding needs no upcaster: the decision says what came out.
-//! 3. What conflicts took from the op, and gave it, is turned with it.
-//! 4. What has not met what came since is turned whole: it was under way, and its unit was given up.
+//! 1. The log's intent never changes. It keeps the op's first fields, the decision has the
+//!    converted ones, and the frozen unit has the sent ones.
+//! 2. Folding needs no upcaster: the decision has the result.
+//! 3. Fields that conflicts took from the op, or gave to it, are converted with it.
+//! 4. An op of a unit that was given up is converted as a whole: it has not been compared with the
+//!    changes since.
 
 use super::View;
 use super::rebase::meet_anew;
@@ -34,18 +35,18 @@ pub fn is_due(schema: &Schema, tail: &Tail, place: OpPlace) -> bool {
     tail.unit_of(place).is_none() && rules.is_some_and(|rules| rules.can_upcast(row.form()))
 }
 
-/// Returns the declaration that an op's fields are of another schema version than. Of an entity type that nobody declared by
-/// name no version is known.
+/// Returns the declaration of another schema version than that of an op's fields. An entity type
+/// that is not declared by name has no known version.
 pub(super) fn outgrown<'s>(schema: &'s Schema, row: &TailRow) -> Option<&'s EntityRules> {
     let rules = schema.declared_rules(&row.key.entity)?;
     (row.kind != OpKind::Delete && row.form() != rules.schema_version).then_some(rules)
 }
 
-/// Turns what is left of an op, if that is due: a decision with its new fields among `items`, and what follows where it says something of
-/// a field anew.
+/// Converts the remaining fields of an op, if that is due. Returns a decision with its new fields
+/// among `items`, and the consequences if it sets a field again.
 ///
 /// # Errors
-/// What the view fails with.
+/// The error of the view.
 pub fn upcast<V: View>(
     view: &mut V,
     schema: &Schema,
@@ -64,7 +65,7 @@ pub fn upcast<V: View>(
         return Ok(Vec::new());
     }
     let confirmed = row.registers()?;
-    // What came since a unit with it was given up has not met it yet.
+    // The op has not been compared with the changes since its unit was given up.
     let met = op.pending.given_up.as_ref().map(SentFor::registers).transpose()?;
     let left = left(op, met.as_ref().unwrap_or(&confirmed));
     let Some(fields) = rules.upcast(from, op.kind, left.clone()) else { return Ok(Vec::new()) };
@@ -83,7 +84,7 @@ pub fn upcast<V: View>(
     Ok(decisions)
 }
 
-/// Returns the fields of an op that nobody wrote over in what it has met.
+/// Returns the fields of an op that nobody has overwritten in the state that it was compared with.
 fn left(op: &TailOp, met: &Registers) -> Fields {
     op.named.filtered(|name| {
         let own = op.writes.fields.get(name).map(|field| field.stamp);
@@ -149,7 +150,8 @@ mod tests {
         assert_eq!(turned(&mut desk, &declared(2, true)), None);
     }
 
-    /// What an upcast of op 10, which sets `n` to 0 and renames it to `m`, leads to where the server has this.
+    /// Upcasts op 10, which sets `n` to 0 and renames it to `m`, while the server has this. Returns
+    /// the decisions.
     fn renamed(theirs: serde_json::Value, is_lost: bool) -> Vec<Decision> {
         let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
         let rules = rules.upcast_from(1, |_, fields| {

@@ -1,15 +1,15 @@
-//! Tails that nobody would think of, and what they are drawn from.
+//! Random tails, and the values that they are drawn from.
 
 use super::*;
 
-/// An op as it is drawn.
+/// A drawn op.
 #[derive(Debug, Clone)]
 pub(super) struct Drawn {
     pub(super) kind: usize,
     pub(super) record: usize,
     pub(super) other_actor: bool,
     pub(super) new_version: bool,
-    /// Whether it is of the same transaction as the one before it.
+    /// Whether it belongs to the same transaction as the op before it.
     pub(super) joins: bool,
     pub(super) fresh: bool,
     pub(super) dead: bool,
@@ -18,7 +18,7 @@ pub(super) struct Drawn {
     pub(super) fields: Fields,
 }
 
-/// A unit of the first ops of a record, as it is drawn.
+/// A drawn unit of the first ops of a record.
 #[derive(Debug, Clone)]
 pub(super) struct DrawnUnit {
     pub(super) ops: usize,
@@ -84,7 +84,8 @@ pub(super) fn schema([leads, notes]: [Priorities; 2]) -> Schema {
         let references = vec![Reference { field: "about".to_owned(), entity }];
         EntityRules { references, priorities, undo_window: WINDOW, ..EntityRules::default() }
     };
-    // Leads refer to notes and notes to leads, so that records may wait for each other. No version is declared by name.
+    // Leads refer to notes and notes to leads, so that records may wait for each other. No version
+    // is declared by name.
     Schema::open(rules("note", leads)).declare(
         EntityType::parse("note").unwrap(),
         EntityRules { schema_version: 1, upcasters: BTreeMap::new(), ..rules("lead", notes) },
@@ -117,7 +118,7 @@ impl Book {
         for intent in intents {
             let (ops, first) = (intent.len(), intent[0].clone());
             seq += 1;
-            // A transaction has one author and one time, and is refused whole.
+            // A transaction has one author and one time, and is refused as a whole.
             for op in intent {
                 let place = OpPlace { seq: Seq::new(seq), index };
                 book.insert(
@@ -140,7 +141,7 @@ impl Book {
         bytes[..4].copy_from_slice(&number.to_be_bytes());
         let op = OpId::from_bytes(bytes);
         let mut fields = if kind == OpKind::Delete { Fields::new() } else { drawn.fields.clone() };
-        // Nobody writes an update that says nothing (`admit`).
+        // Nobody writes an empty update (`admit`).
         if kind == OpKind::Update && fields.is_empty() {
             fields.set("a", 1);
         }
@@ -154,7 +155,8 @@ impl Book {
         let leaves = drawn
             .leaves
             .filter(|target| is_other(target) && kind != OpKind::Create && refers != Some(*target));
-        // Notes are declared by name, so that their version counts; only leads have ops of two versions.
+        // Notes are declared by name, so that their version counts; only leads have ops of two
+        // versions.
         let schema_version = if drawn.new_version && drawn.record < RECORDS / 2 { 2 } else { 1 };
         let edited_at = Hlc::from_bits(u64::from(number) + 10);
         let references = refers
@@ -185,13 +187,13 @@ impl Book {
         self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
     }
 
-    /// Puts the first ops of the first record under way, if none of them is in a transaction.
+    /// Makes the first ops of the first record unanswered, if none of them is in a transaction.
     pub(super) fn send(&mut self, count: usize) {
         let unit = DrawnUnit { ops: count, planned: 1_000, number: 0, tries: 0, backs_off: false };
         self.send_of(0, &unit);
     }
 
-    /// Puts the first ops of a record under way, if none of them is in a transaction.
+    /// Makes the first ops of a record unanswered, if none of them is in a transaction.
     pub(super) fn send_of(&mut self, record: usize, drawn: &DrawnUnit) {
         let first: Vec<_> = self
             .tail
@@ -298,7 +300,7 @@ prop_compose! {
     }
 }
 
-/// A book with units of several records under way, some of which back off.
+/// A book with unanswered units of several records, some of which back off.
 pub(super) fn any_book_under_way() -> impl Strategy<Value = Book> {
     (any_book(), prop::collection::vec(drawn_unit(), RECORDS)).prop_map(|(mut book, units)| {
         for (record, unit) in units.iter().enumerate().skip(1) {
@@ -308,7 +310,8 @@ pub(super) fn any_book_under_way() -> impl Strategy<Value = Book> {
     })
 }
 
-/// Notes what an op takes away without naming it: a replace what its author read, a new creation what the deletion beneath had shown.
+/// Returns the fields that an op removes without naming them: for a replace those that its author
+/// read, for a new creation those of the record before the deletion.
 pub(super) fn cleared(
     row: &RecordRow,
     ops: &BTreeMap<OpPlace, (RecordKey, OpContent)>,
@@ -327,7 +330,7 @@ pub(super) fn cleared(
     (cleared, deletion.filter(|_| kind == OpKind::Create).map(Pending::stamp))
 }
 
-/// What ops at these places make of what is confirmed, each joined in turn.
+/// Joins the ops at these places to the confirmed record, one after the other.
 pub(super) fn one_by_one(book: &Book, key: &RecordKey, places: &[OpPlace]) -> Registers {
     let row = &book.rows[key];
     let tail = row.tail_ops(|place| Ok(book.ops[&place].1.clone()), |fault: InvalidFields| fault).unwrap();

@@ -1,4 +1,4 @@
-//! The queue of what is ready, beside a plan of everything.
+//! Compares the queue of ready records with a plan of everything.
 
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::rules::plan::{ReadyQueue, passed_over, plan_next};
@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A book with its queue, and the world outside of it.
+/// A book with its queue, and the facts outside it.
 struct Queued {
     book: Book,
     schema: Schema,
@@ -149,7 +149,8 @@ proptest! {
             let before = queued.queue.clone();
             let (whole, next) = (queued.with(|input| plan(&input)), queued.plan(usize::MAX));
             prop_assert_eq!(passed_over(&queued.book.tail, &whole, &next), None, "after {:?}", step);
-            // An earlier deletion puts a later one off in a plan of everything, also if it does not go itself.
+            // In a plan of everything, an earlier deletion delays a later one, even if the earlier
+            // one is not sent.
             let edits = |plan: &Plan| plan.groups.iter().filter(|group| !deletes(&queued.book, group)).cloned().collect::<Vec<_>>();
             let (edits, mut planned) = (edits(&next), whole.groups.iter());
             prop_assert!(edits.iter().all(|group| planned.any(|known| known == group)), "in their order");

@@ -1,4 +1,4 @@
-//! Joining writes, and storing what comes of it.
+//! Joins writes, and stores the result.
 
 use super::*;
 
@@ -59,7 +59,8 @@ pub(super) fn stamp(at: u64, op: u8) -> EditStamp {
 }
 
 prop_compose! {
-    /// Writes of fields of one record. Two with one stamp are the same write: what they say follows from it.
+    /// Writes of fields of one record. Two writes with one stamp are the same write: its content
+    /// follows from the stamp.
     fn some_edit()(at in 1..9u64, op in 1..4u8) -> Writes {
         let own = stamp(at, op);
         let said = ["a", "b", "c"].into_iter().zip(0..).filter(|(_, number)| (at + u64::from(op)) >> number & 1 == 1);

@@ -1,7 +1,8 @@
-//! Entries for the tests: two logs in which every entry and every decision has something to change, unlike in
-//! those of [`super::samples`]. What they fold to is golden too (`projections/tests/golden_tables.rs`).
+//! Entries for the tests: two logs in which every entry and every decision changes something,
+//! unlike those of [`super::samples`]. Their folded tables are golden too
+//! (`projections/tests/golden_tables.rs`).
 //!
-//! A record is named by what becomes of its op.
+//! Each record is named after the end of its op.
 
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
@@ -39,7 +40,7 @@ const UPDATED: [&str; 20] = [
     "upcast",
     "refers",
 ];
-/// Those among them that are sent, one unit each.
+/// The records of those that are sent, one unit each.
 const SENT: [&str; 8] =
     ["acked", "tried", "suspected", "dissolved", "dead", "retried", "emptied", "given-up"];
 /// The entry with the updates.
@@ -66,7 +67,7 @@ impl Story {
         self.drafts.push(Draft { meta, items });
     }
 
-    /// Appends a transaction of ops: what each does, to which record, and its fields.
+    /// Appends a transaction of ops, each with its kind, its record and its fields.
     fn write(&mut self, ops: &[(OpKind, &str, &str)]) {
         let (mut items, seq) = (Items::default(), self.drafts.len() as u64 + 1);
         let ops = ops.iter().zip(0..).map(|((kind, id, fields), index)| OpMeta {
@@ -137,7 +138,7 @@ fn theirs(number: u8) -> OpId {
     OpId::from_bytes([number; 16])
 }
 
-/// What the server has of a record.
+/// The server's state of a record.
 fn row(id: &str, version: u64, edited_at: Hlc, fields: Option<u32>) -> ChangeMeta {
     ChangeMeta {
         key: lead(id),
@@ -152,7 +153,7 @@ fn row(id: &str, version: u64, edited_at: Hlc, fields: Option<u32>) -> ChangeMet
     }
 }
 
-/// The log of one server, with every decision but those that another one asks for.
+/// The log of one server, with every decision except those that need another server.
 pub(crate) fn every_fold() -> Vec<Draft> {
     let mut story = Story::new(3);
     confirmed(&mut story);
@@ -181,7 +182,7 @@ fn new_fields(id: &str) -> &'static str {
     if id == "refers" { r#"{"company":"2","phone":"2"}"# } else { r#"{"name":"mine","phone":"2"}"# }
 }
 
-/// What the server has of each record before anything is typed.
+/// The server's state of each record before the user types anything.
 fn confirmed(story: &mut Story) {
     let mut items = Items::default();
     let fields = story.item(&mut items, r#"{"name":"Ann","phone":"1","stage":"new"}"#);
@@ -222,8 +223,8 @@ fn planned(story: &mut Story) {
     story.push(Meta::Control(Control::Planned(planned)), Items::default());
 }
 
-/// What others wrote meanwhile: whole records, parts, a deletion, and records of a type that is not
-/// known here.
+/// The writes of others in the meantime: whole records, parts, a deletion, and records of an
+/// unknown type.
 fn answered(story: &mut Story) {
     let mut items = Items::default();
     let whole = story.item(&mut items, r#"{"company":"1","name":"theirs","phone":"9","stage":"won"}"#);
@@ -256,7 +257,7 @@ fn answered(story: &mut Story) {
     story.told(changes, outcomes, items);
 }
 
-/// What becomes of units.
+/// The decisions about units.
 fn of_units(story: &mut Story) {
     let (mut items, planned) = (Items::default(), Seq::new(PLAN));
     let message = story.item(&mut items, "phone: not a number");
@@ -309,7 +310,7 @@ fn conflicted(id: &str, winner: Winner, [base, local, remote]: [u32; 3]) -> Deci
     })
 }
 
-/// What becomes of ops by conflicts, upcasters and clocks.
+/// The decisions about ops because of conflicts, upcasters and clocks.
 fn of_conflicts(story: &mut Story) {
     let mut items = Items::default();
     let mut item = |text: &str| story.item(&mut items, text);
@@ -347,7 +348,7 @@ fn of_conflicts(story: &mut Story) {
     story.decided(decisions, items);
 }
 
-/// What concerns the book as a whole.
+/// The decisions about the book as a whole.
 fn of_the_book(story: &mut Story) {
     let mut items = Items::default();
     let (name, row) = (story.item(&mut items, "OrderLine/7"), story.item(&mut items, r#"{"version":7}"#));
@@ -361,7 +362,7 @@ fn of_the_book(story: &mut Story) {
     let mut decisions: Vec<_> =
         scopes.map(|scope| Decision::Parked { scope, code: "busy".to_owned() }).into();
     let visit = RecordKey::parse("visit", "taken-in").unwrap();
-    // Which of the changes it is: those of leads come before it.
+    // The index of the change: the changes of leads come before it.
     decisions.extend([
         Decision::Unparked { scope: ParkScope::Protocol },
         Decision::TakenIn { key: visit, seq: Seq::new(6), number: 11 },
@@ -372,7 +373,7 @@ fn of_the_book(story: &mut Story) {
     story.decided(decisions, items);
 }
 
-/// What a person asks for, verb by verb.
+/// The actions of a person, one by one.
 fn by_a_person(story: &mut Story) {
     let mut items = Items::default();
     let (reason, merged) =
@@ -405,7 +406,7 @@ fn by_a_person(story: &mut Story) {
     }
 }
 
-/// The log of a book whose server gave way to another one, which lacks all but one record.
+/// The log of a book whose server was replaced by another one, which has only one of its records.
 pub(crate) fn another_server() -> Vec<Draft> {
     let mut story = Story::new(4);
     confirmed(&mut story);

@@ -1,7 +1,7 @@
-//! The released formats, byte by byte. A change here is a change of every book there is.
+//! The released formats, byte by byte. A change here changes every existing book.
 //!
-//! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-core golden` writes the files when a format is made; never after it was
-//! released.
+//! `FIELDBOOK_WRITE_GOLDEN=1 cargo test -p fieldbook-core golden` writes the files when a format is
+//! made; never after it was released.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -34,7 +34,7 @@ fn exported(drafts: Vec<Draft>) -> (Vec<u8>, Vec<Entry>, Verified) {
     (bytes, read, verify(&table, |_| {}).unwrap())
 }
 
-/// Takes an exported log apart with nothing of the program's.
+/// Splits an exported log without any code of the program.
 fn stored_entries(mut bytes: &[u8]) -> Vec<&[u8]> {
     bytes = bytes.strip_prefix(EXPORT_MAGIC).unwrap();
     let mut stored = Vec::new();
@@ -104,7 +104,8 @@ fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
     }
 }
 
-/// Names a value's variant; a new variant does not compile until it is listed, and is missed until a log has it.
+/// Returns the name of a value's variant. A new variant does not compile until it is listed here,
+/// and the test fails until a log has it.
 macro_rules! variants {
     ($function:ident, $all:ident, $type:ident: $($variant:ident),+) => {
         const $all: &[&str] = &[$(concat!(stringify!($type), "::", stringify!($variant))),+];
@@ -203,7 +204,7 @@ fn the_worked_example_in_the_docs_is_the_golden_example() {
     let text = std::fs::read_to_string(repository("docs/log-format.md")).unwrap();
     let (_, block) = text.split_once("<!-- example -->\n```text\n").expect("the docs have a worked example");
     let (block, _) = block.split_once("```").unwrap();
-    // A line is an offset, the bytes in hex, and what they are, at least two spaces apart.
+    // A line has an offset, the bytes in hex, and their meaning, separated by at least two spaces.
     let mut written = Vec::new();
     for line in block.lines().filter(|line| !line.is_empty()) {
         let mut columns = line.split("  ").map(str::trim).filter(|column| !column.is_empty());

@@ -70,7 +70,8 @@ fn a_round_takes_no_more_jobs_than_its_limit() {
     assert!(sizes.iter().all(|size| (1..=3).contains(size)), "{sizes:?}");
 }
 
-/// Starts a round that panics once `followers` callers wait behind it; returns what the followers got.
+/// Starts a round that panics once `followers` callers wait for it, and returns the results of the
+/// followers.
 fn with_a_panicking_leader(
     group: &Arc<GroupCommit<u64, u64>>,
     followers: u64,
@@ -113,7 +114,7 @@ fn a_panicking_round_hands_over_to_those_who_wait() {
 #[test]
 fn callers_whose_own_round_panics_or_forgets_them_are_told() {
     let group = Arc::new(GroupCommit::<u64, u64>::new(100));
-    // The first round holds the others back, so that they share the second one, which breaks.
+    // The first round delays the others, so that they share the second round, which breaks.
     let started = Arc::new(Barrier::new(2));
     let first = thread::spawn({
         let (group, started) = (Arc::clone(&group), Arc::clone(&started));

@@ -1,7 +1,8 @@
 //! Entries for the tests: the two deterministic logs of `tests/golden/format-2`.
 //!
-//! Set in stone with the first release. What is added later goes into a further log of its own. No book could have written the
-//! second: what its entries name is not there. A log that folds is in [`super::folded`].
+//! They never change after the first release. Later additions go into a new log. No book could have
+//! written the second log: its entries name missing things. A log that folds is in
+//! [`super::folded`].
 
 use fieldbook_core::entry::{
     Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
@@ -33,7 +34,7 @@ pub(crate) fn memory_store() -> Store {
     Store::with_backend(InMemoryBackend::new(), &StoreOptions::default()).unwrap()
 }
 
-/// Appends after what is there, in one commit, with the stamps that follow from the places.
+/// Appends drafts in one commit, with the stamps that follow from their places.
 pub(crate) fn append_all(store: &Store, drafts: impl IntoIterator<Item = Draft>) {
     let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
     let transaction = store.begin_write().unwrap();
@@ -46,7 +47,7 @@ pub(crate) fn append_all(store: &Store, drafts: impl IntoIterator<Item = Draft>)
     commit(transaction).unwrap();
 }
 
-/// One small intent; `number` makes it differ from others.
+/// Makes one small intent; each `number` makes another one.
 pub(crate) fn intent(number: u64) -> Draft {
     let mut random = SeededRandomness::from_number(number);
     let mut items = Items::default();
@@ -107,12 +108,13 @@ fn op(kind: OpKind, key: RecordKey, fields: Option<u32>, random: &mut SeededRand
     }
 }
 
-/// A transaction of one op of each kind; the fields of its first op were erased.
+/// Makes a transaction with one op of each kind. The fields of its first op were erased.
 fn every_op_kind(random: &mut SeededRandomness) -> Draft {
     let mut items = Items::default();
     items.add(r#"{"name":"Erased Person"}"#, random);
     items.add(r#"{"phone":null,"stage":"hot"}"#, random);
-    // Longer than a chunk of BLAKE3, so that a second verifier has to know the tree of chunks.
+    // The text is longer than a chunk of BLAKE3, so that the second verifier has to know the tree
+    // of chunks.
     items.add(format!(r#"{{"note":"{}"}}"#, "größer als ein Block. ".repeat(150)), random);
     let mut items: Vec<Item> = items.into();
     items[0] = Item::Erased { commitment: items[0].commitment() };

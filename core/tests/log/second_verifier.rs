@@ -1,4 +1,5 @@
-//! `tests/verify_log.py` against the program: they agree on what is whole and on the first entry that is not.
+//! Compares `tests/verify_log.py` with the program: they agree on sound logs and on the first
+//! damaged entry.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

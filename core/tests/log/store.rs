@@ -100,7 +100,8 @@ fn two_creators_of_one_path_make_one_book() {
             (0..8).map(|_| scope.spawn(|| Store::create(&path, &options()).map(drop))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    // One moves its file into place; whoever comes between its rename and its opening may open first, never replace.
+    // One of them moves its file into place. Another that comes between its rename and its opening
+    // may open the file first, but never replace it.
     let exists = |result: &Result<(), StoreError>| matches!(result, Err(StoreError::AlreadyExists { .. }));
     assert_eq!(results.iter().filter(|result| exists(result)).count(), 7, "{results:?}");
     assert_eq!(names(folder.path()), ["a.book"]);
@@ -197,7 +198,8 @@ fn a_book_left_by_a_crash_opens_whole() {
     Store::open(&path, &options()).unwrap();
 }
 
-/// Opens a book that may be damaged: whole with every entry, or refused with a typed error and its bytes as they were.
+/// Opens a book that may be damaged: it opens with every entry, or it is refused with a typed error
+/// and unchanged bytes.
 #[track_caller]
 fn opened_whole_or_refused(bytes: &[u8], what: &str) -> bool {
     let disk = SharedDisk::with(bytes);
@@ -221,7 +223,7 @@ fn a_truncated_book_is_refused_or_opens_with_every_entry() {
     for length in (512..closed.len()).step_by(512) {
         assert!(!opened_whole_or_refused(&closed[..length], "closed"), "opened when cut off at {length}");
     }
-    // After a crash redb takes the length from the file: unused pages at the end are no loss.
+    // After a crash redb takes the length from the file. Unused pages at the end are no loss.
     let lengths = (512..crashed.len()).step_by(512);
     let opened = lengths.filter(|length| opened_whole_or_refused(&crashed[..*length], "crashed")).count();
     assert!(opened < crashed.len() / 512 / 4, "{opened} opened");
@@ -270,7 +272,7 @@ fn a_book_with_damaged_pages_never_verifies_to_something_else() {
             found += 1;
             continue;
         };
-        // Damage may also lie in what is not used, or in pages that redb rebuilds.
+        // The damage may also be in unused space, or in pages that redb rebuilds.
         let snapshot = store.begin_read().unwrap();
         let Ok(table) = entries(&snapshot) else {
             found += 1;
@@ -374,7 +376,7 @@ fn errors_say_what_to_do_and_the_store_can_be_shared() {
     assert_eq!(StoreError::NotFound { path }.to_string(), "there is no x.book");
 }
 
-/// A disk in memory that outlives the store on it, and can be told to fail.
+/// A disk in memory that lives longer than its store. A test can make it fail.
 #[derive(Debug, Clone)]
 struct SharedDisk {
     memory: Arc<InMemoryBackend>,

@@ -36,7 +36,7 @@ fn stored(store: &Store) -> Vec<Vec<u8>> {
     entries
 }
 
-/// Looks at the log with some rows rewritten (or, for `None`, taken away), and leaves it as it was.
+/// Checks the log with some rows replaced (or, for `None`, removed), and leaves it unchanged.
 fn changed<R>(
     store: &Store,
     rows: &[(u64, Option<&[u8]>)],
@@ -63,7 +63,7 @@ fn verify_changed(
     changed(store, rows, |table| verify_both(table))
 }
 
-/// Verifies a log in one go, and in parts as small as can be, which come to the same.
+/// Verifies a log in one piece, and in the smallest parts. Both must give the same result.
 fn verify_both(
     table: &(impl ReadableTable<u64, &'static [u8]> + Sync),
 ) -> Result<Verified, fieldbook_core::log::Damage> {
@@ -159,7 +159,7 @@ fn a_whole_log_verifies_and_tells_its_head_and_its_progress() {
 fn every_flipped_byte_of_every_entry_is_found_and_the_right_entry_is_named() {
     for store in [small(), store_of(samples::every_variant())] {
         for (seq, bytes) in (1..).zip(stored(&store)) {
-            // Each bit of the small entries; of the large ones, one bit of each byte.
+            // Each bit of the small entries, and one bit of each byte of the large ones.
             let bits: &[u8] = if bytes.len() < 250 { &[1, 2, 4, 8, 16, 32, 64, 128] } else { &[1] };
             for at in 0..bytes.len() {
                 for bit in bits {
@@ -173,7 +173,7 @@ fn every_flipped_byte_of_every_entry_is_found_and_the_right_entry_is_named() {
     }
 }
 
-/// Looks at the whole of a changed log, and of the same as an exported one, and returns which entries are damaged.
+/// Surveys a changed log and the same log as an export, and returns the damaged entries.
 fn survey_changed(store: &Store, rows: &[(u64, Option<&[u8]>)]) -> (u64, Vec<(u64, String)>) {
     let told = |found: &mut Vec<_>, damage: fieldbook_core::log::Damage| {
         found.push((damage.seq.number(), damage.kind.to_string()));
@@ -193,7 +193,7 @@ fn survey_changed(store: &Store, rows: &[(u64, Option<&[u8]>)]) -> (u64, Vec<(u6
     })
 }
 
-/// `verify` ended at the first damage, so that what else was damaged came to light one by one, if at all.
+/// `verify` ended at the first damage, so other damage was found one by one, if at all.
 #[test]
 fn every_damage_of_a_log_is_told_and_each_once() {
     let store = store_of((1..=9).map(samples::intent).collect());
@@ -217,7 +217,10 @@ fn every_damage_of_a_log_is_told_and_each_once() {
     assert_eq!(entries, 7);
     assert_eq!(
         found,
-        [(3, "it is missing; the next one is entry 5".to_owned()), (8, "its bytes do not read".to_owned())]
+        [
+            (3, "it is missing; the next one is entry 5".to_owned()),
+            (8, "its bytes cannot be read".to_owned())
+        ]
     );
 }
 
@@ -232,7 +235,7 @@ fn a_missing_a_moved_and_a_swapped_entry_are_named() {
     assert_eq!(damage.seq, Seq::new(1));
     let damage = verify_changed(&store, &[(2, Some(&rows[2])), (3, Some(&rows[1]))]).unwrap_err();
     assert!(matches!(damage.kind, DamageKind::Misplaced { named } if named == Seq::new(3)));
-    // The last one may be taken away unseen: that is what an anchor is for.
+    // A missing last entry cannot be noticed: anchors exist for that.
     assert_eq!(verify_changed(&store, &[(4, None)]).unwrap().entries, 3);
 }
 
@@ -305,7 +308,8 @@ fn reading_names_the_damaged_entry_and_stops_there() {
     assert!(older.to_string().contains("made by a version before the first release"), "{older}");
 }
 
-/// Only verifying computed the hashes anew: an entry whose bytes were altered on the disk was read, and sent, as if it were true.
+/// Only `verify` computed the hashes again: an entry whose bytes were altered on the disk was read
+/// and sent as if it were sound.
 #[test]
 fn no_entry_is_read_of_which_a_byte_was_altered() {
     let store = small();
@@ -329,7 +333,8 @@ fn no_entry_is_read_of_which_a_byte_was_altered() {
             let from = entries_from(&table, Seq::new(seq)).next().unwrap().map(drop);
             assert_eq!(from.map_err(named), Err(Some(Seq::new(seq))), "byte {at} of entry {seq}");
         }
-        // The entry after one whose hash was altered cannot be checked; what is named is the altered one.
+        // The entry after one with an altered hash cannot be checked. The error names the altered
+        // one.
         let mut altered = row.clone();
         *altered.last_mut().unwrap() ^= 1;
         table.insert(seq, altered.as_slice()).unwrap();
@@ -363,7 +368,7 @@ fn an_entry_over_the_limit_is_refused_and_nothing_is_added() {
 }
 
 #[test]
-#[should_panic(expected = "BUG: the log ends elsewhere")]
+#[should_panic(expected = "BUG: the log does not end at the given head")]
 fn appending_after_a_stale_head_is_a_bug() {
     let store = small();
     let transaction = store.begin_write().unwrap();
@@ -382,8 +387,9 @@ fn appending_with_a_clock_that_stands_still_is_an_error_and_adds_nothing() {
     appender.append(samples::intent(5), samples::stamp(5)).unwrap();
 }
 
-/// A log whose hashes hold can have an entry that nobody can read, if what wrote it measured otherwise than what reads it. A
-/// server could bring that about with one answer of hundreds of thousands of names, and `verify` called the book intact.
+/// A log with valid hashes can have an entry that nobody can read, if the writer measures sizes
+/// differently from the reader. A server could cause this with one answer of hundreds of thousands
+/// of names, and `verify` called the book intact.
 #[test]
 fn an_entry_that_does_not_read_is_damage_though_its_hash_holds() {
     let store = small();
@@ -410,7 +416,7 @@ fn an_entry_that_could_not_be_read_back_is_not_appended() {
     let head = read_head(&entries(&store.begin_read().unwrap()).unwrap()).unwrap();
     let transaction = store.begin_write().unwrap();
     let mut appender = Appender::open(&transaction, head).unwrap();
-    // One byte each as they are written, and some hundred in memory.
+    // Each has one byte when written, and some hundred in memory.
     let many = Draft::control(Control::Decided(vec![Decision::ServerRead; 2_000_000]));
     assert!(many.clone().checked().is_err());
     let refused = appender.append(many, samples::stamp(5)).unwrap_err();
@@ -460,7 +466,7 @@ fn an_exported_log_that_claims_too_much_takes_no_memory_for_it() {
     assert!(matches!(damage.kind, DamageKind::Unreadable { .. }));
 }
 
-/// Written to something slow, an export kept every page of the file that was there when it began.
+/// An export to a slow writer kept every page of the file from its beginning.
 #[test]
 fn a_log_that_grows_while_it_is_exported_in_parts_is_exported_as_it_was() {
     struct Slow<'s>(&'s Store, Vec<u8>);

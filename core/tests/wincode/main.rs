@@ -1,5 +1,5 @@
-//! A second opinion on the meta part's bytes: wincode, built from the same source text as the program's own types, reads
-//! and writes what bincode wrote. It is also the way out, should bincode have to go.
+//! A second check of the meta part's bytes: wincode, built from the same source text as the
+//! program's own types, reads and writes the bytes of bincode. It could also replace bincode.
 
 use std::path::Path;
 

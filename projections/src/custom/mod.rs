@@ -1,21 +1,26 @@
-//! An app's own projections: folds of record changes `(before, after)`, kept in the same transaction as the append.
+//! An app's own projections: folds of record changes `(before, after)`, kept in the same
+//! transaction as the append.
 //!
 //! ```text
-//!   effects of a round ──► (before, after) of each record that the app now reads otherwise ──► fold ──► table `app-<name>`
+//!   effects of a round ──► (before, after) of each record whose visible image changed ──► fold ──► table `app-<name>`
 //!   a new version, a rebuild ──► (nothing, present) of every record ──► fold ──► the table, from empty
 //! ```
 //!
 //! Invariants:
-//! 1. A projection that is live is the fold of all changes so far: in the commit that changes a record, its table follows.
-//! 2. What a projection's author gets wrong stays theirs: an error or a panic marks the projection as broken in that same
-//!    commit, it is asked no more, and the write goes through. A broken one is not readable; it is folded anew when its
-//!    version changes, or by a rebuild.
-//! 3. What the disk gets wrong is never taken for the app's mistake, whatever the fold makes of the error: the commit fails.
-//! 4. A table is never stale and live. Whoever writes to a book without having registered a projection that it holds takes
-//!    that projection away first; it is folded anew when it is registered again.
+//! 1. A live projection is the fold of all changes so far: its table changes in the same commit as
+//!    the record.
+//! 2. A fault of a projection's author affects this projection only. An error or a panic marks the
+//!    projection as broken in the same commit. It is not called any more, and the write succeeds. A
+//!    broken projection cannot be read. It is folded again when its version changes, or by a
+//!    rebuild.
+//! 3. A fault of the disk never counts as a fault of the app, whatever the fold does with the
+//!    error: the commit fails.
+//! 4. A table is never both out of date and live. If a book has a projection that the writing app
+//!    did not register, that projection is removed first. It is folded again when it is registered
+//!    again.
 //!
-//! What it is not: a way to see how a record came to be as it is (that is the history), or to change records. A panic is
-//! only caught where panics unwind.
+//! What it is not: a way to see how a record came about (that is the history), or to change
+//! records. A panic is caught only if the app is built with unwinding.
 
 mod read;
 mod table;
@@ -39,11 +44,11 @@ pub use table::{KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projecti
 
 /// A fold of record changes that an app declares, with a table of its own.
 ///
-/// The fold must depend on the difference between `before` and `after` only: taken over any changes that lead to the same
-/// records it must come to the same table, byte for byte. Then a rebase, which takes back and puts on what the server and
-/// the app made of a record, needs no undo log; and folding the present records from nothing gives what following each
-/// change gave. So take `before` out, put `after` in, and leave no row behind that counts nothing. No clock, no randomness,
-/// no state outside the table.
+/// The fold must depend only on the difference between `before` and `after`. Different changes that
+/// lead to the same records must give the same table, byte for byte. Then a rebase needs no undo
+/// log, and folding the present records from nothing gives the same table as following each change.
+/// So subtract `before`, add `after`, and keep no row that counts nothing. Use no clock, no
+/// randomness, and no state outside the table.
 ///
 /// ```
 /// use fieldbook_projections::{Projection, ProjectionError, ProjectionTable, RecordChange};
@@ -79,14 +84,15 @@ pub use table::{KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projecti
 /// }
 /// ```
 pub trait Projection: Send + Sync {
-    /// Returns its name, which its table is called by: lower-case letters, digits and `_`, at most 63 bytes.
+    /// Returns its name, which its table is called by: lower-case letters, digits and `_`, at most
+    /// 63 bytes.
     fn name(&self) -> &str;
 
-    /// Returns the version of the fold. Whenever it would come to another table than before, raise it: the table is then
-    /// folded anew when the book is opened.
+    /// Returns the version of the fold. Raise it whenever the fold would give another table: the
+    /// table is then folded again when the book is opened.
     fn version(&self) -> u32;
 
-    /// Takes a change of one record in. Called within the write transaction, so it should be quick.
+    /// Folds the change of one record. It runs within the write transaction, so it should be quick.
     ///
     /// # Errors
     /// [`ProjectionError`] if it cannot, which breaks the projection but not the write.
@@ -94,25 +100,27 @@ pub trait Projection: Send + Sync {
     -> Result<(), ProjectionError>;
 }
 
-/// A record that the app reads otherwise than before. At least one side is there, and they differ.
+/// A record whose visible image changed. At least one of `before` and `after` is present, and they
+/// differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RecordChange<'a> {
     /// The record.
     pub key: &'a RecordKey,
-    /// What the app read; `None` for no such record, and in a fold from nothing.
+    /// The fields that the app read before; `None` for no such record, and in a fold from nothing.
     pub before: Option<&'a Fields>,
-    /// What the app reads now; `None` for no such record any more.
+    /// The fields that the app reads now; `None` if the record no longer exists.
     pub after: Option<&'a Fields>,
 }
 
-/// Why a fold did not take a change in.
+/// The reason why a fold failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectionError {
-    /// The app says so.
+    /// The error of the app.
     #[error("the projection cannot fold a change: {code}")]
     App {
-        /// A short code of the app's own. It is kept and shown, so it should hold no value of a record.
+        /// A short code of the app's own. It is stored and shown, so it should hold no value of a
+        /// record.
         code: String,
     },
     /// A key or a value is larger than [`PROJECTION_KEY_BYTES`] or [`PROJECTION_VALUE_BYTES`].
@@ -126,7 +134,7 @@ pub enum ProjectionError {
 }
 
 impl ProjectionError {
-    /// Makes the app's own error from a short code, of which at most 64 bytes are kept.
+    /// Makes the app's own error from a short code. At most 64 bytes of it are kept.
     pub fn new(code: impl Into<String>) -> Self {
         Self::App { code: code.into() }
     }
@@ -139,34 +147,34 @@ pub enum InvalidProjection {
     /// A name breaks the rule.
     #[error("a projection's name is not a lower-case letter and then at most 62 of a-z, 0-9 and _")]
     Name,
-    /// Another one has its name.
+    /// Another projection has this name.
     #[error("two projections have the same name: each needs its own")]
     Twice,
 }
 
-/// What is kept of one projection.
+/// The stored state of one projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectionRow {
     /// The version that it was folded by.
     pub version: u32,
-    /// What broke it, if it is broken.
+    /// The cause, if the projection is broken.
     pub broken: Option<Broken>,
 }
 
-/// What broke a projection.
+/// The cause of a broken projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broken {
     /// The app's code, or `panicked`, or `too_large`.
     pub code: String,
-    /// The record whose change it could not take in.
+    /// The record whose change it could not fold.
     pub key: RecordKey,
 }
 
-/// The projections that an app registered, and where each stands.
+/// The projections that an app registered, and the state of each.
 #[derive(Default)]
 pub struct Projections {
     registered: Vec<Registered>,
-    /// Those that the book holds and nobody registered.
+    /// Projections that the book has and nobody registered.
     strays: Vec<String>,
 }
 
@@ -187,10 +195,11 @@ enum Standing {
 }
 
 impl Projections {
-    /// Registers an app's projection. It is to be folded unless [`Self::settle`] says otherwise.
+    /// Registers an app's projection. It will be folded from nothing unless [`Self::settle`] finds
+    /// it up to date.
     ///
     /// # Errors
-    /// [`InvalidProjection`] if its name breaks the rule or is there already.
+    /// [`InvalidProjection`] if its name breaks the rule or is in use already.
     pub fn register(&mut self, projection: Arc<dyn Projection>) -> Result<(), InvalidProjection> {
         let (name, version) = (projection.name().to_owned(), projection.version());
         EntityType::parse(&name).map_err(|_| InvalidProjection::Name)?;
@@ -206,7 +215,8 @@ impl Projections {
         self.registered.iter().map(|registered| registered.name.as_str())
     }
 
-    /// Reads where each stands. Before anything is written with this value: what is not settled does not follow.
+    /// Reads the state of each projection. Call it before anything is written with this value: a
+    /// projection without a state does not follow changes.
     ///
     /// # Errors
     /// [`StoreError`] if a row does not read.
@@ -230,16 +240,16 @@ impl Projections {
         self.registered.iter().any(|registered| registered.standing == Standing::Stale)
     }
 
-    /// Returns whether any of them wants to hear of changes.
+    /// Returns whether any of them follows changes.
     pub fn follows(&self) -> bool {
         let live = self.registered.iter().any(|registered| registered.standing == Standing::Live);
         live || !self.strays.is_empty()
     }
 
-    /// Brings all live projections in line with what a round changed.
+    /// Folds the changes of a round in all live projections.
     ///
-    /// What is noted here of a projection that breaks is true once the transaction is committed; if it never is, nothing
-    /// more may be folded with this value.
+    /// If a projection breaks, this value records it before the commit. If the transaction is then
+    /// not committed, this value must not be used any more.
     ///
     /// # Errors
     /// [`StoreError`] if the disk fails.
@@ -296,7 +306,8 @@ impl Projections {
         Ok(())
     }
 
-    /// Folds all of them from the present records, broken ones too, and takes those away that nobody registered.
+    /// Folds all of them from the present records, broken ones too, and removes those that nobody
+    /// registered.
     ///
     /// # Errors
     /// As for [`Self::fold_stale`].
@@ -322,7 +333,7 @@ impl fmt::Debug for Projections {
     }
 }
 
-/// Those projections of one standing that take changes in, each with its table.
+/// The projections of one state that fold changes, each with its table.
 struct Folding<'t, 'p> {
     transaction: &'t WriteTransaction,
     open: Vec<(&'p mut Registered, ProjectionTable<'t>)>,
@@ -388,7 +399,7 @@ impl<'t, 'p> Folding<'t, 'p> {
     }
 }
 
-/// Takes a projection's table and its row away.
+/// Removes a projection's table and its row.
 fn take_away(transaction: &WriteTransaction, name: &str) -> Result<(), StoreError> {
     transaction
         .delete_table(tables::app(&tables::app_name(name)))

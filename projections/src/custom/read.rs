@@ -1,4 +1,4 @@
-//! Reading an app's projections on one snapshot.
+//! Reads an app's projections on one snapshot.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -11,25 +11,25 @@ use crate::read::Snapshot;
 use crate::tables;
 
 impl Snapshot {
-    /// Returns the projections that the book holds, by name.
+    /// Returns the projections that the book has, by name.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn projections(&self) -> Result<Vec<(String, ProjectionRow)>, StoreError> {
         self.open(tables::PROJECTIONS)?.map_or_else(|| Ok(Vec::new()), |table| rows(&table))
     }
 
-    /// Returns what is kept of one projection.
+    /// Returns the stored state of one projection.
     ///
     /// # Errors
-    /// [`StoreError`] if the row does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn projection(&self, name: &str) -> Result<Option<ProjectionRow>, StoreError> {
         let Some(table) = self.open(tables::PROJECTIONS)? else { return Ok(None) };
         let stored = table.get(name.as_bytes()).map_err(StoreError::during("reading a row"))?;
         stored.map(|stored| row(stored.value())).transpose()
     }
 
-    /// Returns the value of a key of a projection's table, whether it is broken or not.
+    /// Returns the value of a key of a projection's table, broken or not.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.
@@ -39,10 +39,11 @@ impl Snapshot {
         Ok(stored.map(|stored| stored.value().to_vec()))
     }
 
-    /// Returns the first `limit` keys of a range of a projection's table with their values, in order.
+    /// Returns the first `limit` keys of a range of a projection's table with their values, in
+    /// order.
     ///
     /// # Errors
-    /// [`StoreError`] if one does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn projected_range<'a>(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! The table of one projection, as its fold has it.
+//! The table of one projection, as its fold uses it.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -17,9 +17,11 @@ pub const PROJECTION_VALUE_BYTES: usize = limits::OP_BYTES;
 /// A key of a projection's table with its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// A projection's own table, within the transaction that changes the records: bytes to bytes, in the order of keys.
+/// A projection's own table, within the transaction that changes the records: bytes to bytes, in
+/// the order of keys.
 ///
-/// If the disk fails under it, that is kept, and the transaction with it fails whatever the fold makes of the error.
+/// An error of the disk is remembered. The transaction then fails, whatever the fold does with the
+/// error.
 pub struct ProjectionTable<'t> {
     table: Table<'t, &'static [u8], &'static [u8]>,
     failure: Option<StoreError>,
@@ -46,7 +48,7 @@ impl<'t> ProjectionTable<'t> {
         })
     }
 
-    /// Gives a key a value, in place of the one that it may have.
+    /// Sets the value of a key.
     ///
     /// # Errors
     /// [`ProjectionError::TooLarge`] if either is; [`ProjectionError::Table`] if the disk fails.
@@ -60,7 +62,7 @@ impl<'t> ProjectionTable<'t> {
         })
     }
 
-    /// Takes a key away, if it is there.
+    /// Removes a key if it exists.
     ///
     /// # Errors
     /// [`ProjectionError::Table`] if the disk fails.
@@ -84,8 +86,8 @@ impl<'t> ProjectionTable<'t> {
         self.on_disk(|table| read::range(table, range, limit))
     }
 
-    /// Does something on the disk and keeps what goes wrong, a panic of redb over damaged pages included: the app's fold
-    /// might make light of it.
+    /// Runs an operation on the disk and remembers its error, because the app's fold might ignore
+    /// it. It also catches a panic of redb over damaged pages.
     fn on_disk<T>(
         &mut self,
         work: impl FnOnce(&mut Table<'t, &'static [u8], &'static [u8]>) -> Result<T, StoreError>,

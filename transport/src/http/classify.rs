@@ -1,4 +1,5 @@
-//! What an HTTP response means: pure functions from its parts to an answer or a [`Failure`]. Status first, code second.
+//! The meaning of an HTTP response: pure functions from its parts to an answer or a [`Failure`].
+//! The status is read first, the error code second.
 //!
 //! | response | is |
 //! |---|---|
@@ -12,11 +13,13 @@
 //! | other 4xx of our server | `Refused` |
 //! | other 4xx of something else, 413 and 426 too | `Unreachable`: not our server |
 //!
-//! "Of our server" is what carries its marker, whatever its media type.
+//! A response is "of our server" if it carries the marker of the protocol, whatever its media type.
 //!
 //! Invariants:
-//! 1. No text of a response gets into an error, except a code of at most [`limits::CODE_BYTES`] plain characters.
-//! 2. The code of what has no marker begins with [`UNMARKED`], or is one of ours; no code of a marked answer begins so.
+//! 1. No text of a response enters an error, except an error code of at most [`limits::CODE_BYTES`]
+//!    plain characters.
+//! 2. The error code of a response without the marker begins with [`UNMARKED`] or is a code of this
+//!    module. No code of a response with the marker begins with [`UNMARKED`].
 
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use crate::remote::RemoteError;
 
-/// A body that is no answer. It names the place of the fault, never what stands there.
+/// A body that is not an answer. The error names the place of the fault, never the text at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an answer of the protocol: line {line}, column {column}")]
 pub struct Unparsable {
@@ -58,7 +61,7 @@ pub(super) fn answer(body: &[u8], request: RequestId) -> Result<ExchangeAnswer, 
     Ok(answer)
 }
 
-/// Checks that a 200 claims to be JSON.
+/// Checks that the media type of a 200 is JSON.
 pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), RemoteError> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -69,7 +72,7 @@ pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), RemoteError> {
     }
 }
 
-/// A response that is neither 200 nor a redirect.
+/// A response that is neither a 200 nor a redirect.
 pub(super) struct Refusal<'a> {
     pub(super) status: StatusCode,
     pub(super) retry_after: Option<Duration>,
@@ -77,7 +80,7 @@ pub(super) struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    /// Returns what it means.
+    /// Returns the class of the response.
     pub(super) fn classify(self) -> Failure {
         let marked = serde_json::from_slice::<ErrorAnswer>(self.body)
             .ok()
@@ -106,7 +109,7 @@ fn misbehaved(code: &'static str) -> RemoteError {
     Failure::Misbehaved { code }.into()
 }
 
-/// Returns the code if it is one: short, and of plain characters. It ends up in errors and logs.
+/// Returns the code if it is short and of plain characters, because it appears in errors and logs.
 fn plain_code(code: String) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let is_code = !code.is_empty() && code.len() <= limits::CODE_BYTES && code.bytes().all(plain);

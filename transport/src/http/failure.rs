@@ -1,8 +1,9 @@
-//! Where foreign errors become ours: the only place that sees a `reqwest::Error`.
+//! Turns errors of the HTTP library into ours. No other module handles a `reqwest::Error`.
 //!
 //! Invariants:
-//! 1. The URL is taken off every error here.
-//! 2. Only a failure to connect is `Unreachable`: once the request may have begun to leave, it is `Unknown`.
+//! 1. Every error loses its URL here.
+//! 2. Only a failure to connect is `Unreachable`. Once the request may have begun to leave, the
+//!    failure is `Unknown`.
 
 use std::error::Error;
 use std::io;
@@ -13,16 +14,16 @@ use reqwest::header::{HeaderMap, LOCATION};
 
 use crate::remote::RemoteError;
 
-/// Something between us and the server redirects requests. Redirects are not followed.
+/// A redirect by something between the device and the server. Redirects are not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the request was redirected to {}: sign in to the network, or set that address if it is the server's",
     self.origin.as_deref().unwrap_or("another path"))]
 pub struct Redirected {
-    /// Where to: scheme, host and port, if the redirect named them.
+    /// The target's scheme, host and port, if the redirect named them.
     pub origin: Option<String>,
 }
 
-/// Classes an error from the time before the head of an answer was there.
+/// Classifies an error from before the head of an answer arrived.
 pub(super) fn from_sending(error: reqwest::Error) -> RemoteError {
     let error = error.without_url();
     let failure = if error.is_connect() {
@@ -35,12 +36,12 @@ pub(super) fn from_sending(error: reqwest::Error) -> RemoteError {
     RemoteError::new(failure).caused_by(error)
 }
 
-/// Classes an error from reading an answer's body.
+/// Classifies an error from reading the body of an answer.
 pub(super) fn from_reading(error: reqwest::Error) -> RemoteError {
     RemoteError::new(Failure::Unknown { code: "answer_cut" }).caused_by(error.without_url())
 }
 
-/// Makes the failure of a redirect, naming the origin it leads to and nothing more of the address.
+/// Makes the failure of a redirect. It names the target's origin and no more of the address.
 pub(super) fn redirected(headers: &HeaderMap) -> RemoteError {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
     let url = location.and_then(|text| Url::parse(text).ok()).filter(Url::has_host);
@@ -64,7 +65,8 @@ fn connect_code(error: &reqwest::Error) -> &'static str {
         if inner.is_some_and(|inner| inner.kind() == io::ErrorKind::ConnectionRefused) {
             return "connection_refused";
         }
-        // The source of an I/O error is the source of what it wraps, not that itself.
+        // `source()` of an I/O error skips the error that it wraps, so the wrapped error is read
+        // directly.
         next = match inner.and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
@@ -76,7 +78,8 @@ fn connect_code(error: &reqwest::Error) -> &'static str {
 fn tls_code(error: &rustls::Error) -> &'static str {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     match error {
-        // Either the certificate's time is over or the device's clock is wrong: nobody can tell from here.
+        // Either the certificate is outside its period, or the device's clock is wrong. The error
+        // alone does not show which.
         rustls::Error::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
         ) => "clock_or_tls",

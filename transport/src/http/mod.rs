@@ -1,14 +1,17 @@
 //! The remote over HTTP/1.1 and TLS: `POST {origin}/v1/exchange`, JSON both ways.
 //!
 //! Invariants:
-//! 1. Requests go to the configured origin and nowhere else: no redirects, no proxy unless asked for, no plain HTTP
-//!    except to this machine.
-//! 2. Every wait ends: to connect, for the first byte of the answer, between two bytes of it, for all of it, for
-//!    credentials. No more than [`limits::ANSWER_BYTES`] are read, and nothing is unpacked.
-//! 3. An answer is one only if its status, media type, length, marker, protocol and request id all say so.
-//! 4. Foreign errors enter through [`failure`] alone, which takes the URL off them.
+//! 1. Requests go only to the configured origin: no redirects, no proxy unless the options allow
+//!    it, plain HTTP only to this machine.
+//! 2. Every wait has a limit: for the connection, the first byte of the answer, the next byte, the
+//!    whole answer, and the credentials. At most [`limits::ANSWER_BYTES`] are read, and nothing is
+//!    decompressed.
+//! 3. A response is an answer only if its status, media type, length, marker, protocol and request
+//!    id are all right.
+//! 4. Errors of the HTTP library enter through [`failure`] alone, which removes the URL.
 //!
-//! What it is not: a retrying client. A refused token is renewed and the request sent once more; all else is handed back.
+//! What it does not do: retry. It renews a refused token and sends the request once more; it
+//! returns every other failure.
 
 mod classify;
 mod failure;
@@ -37,18 +40,20 @@ use classify::Refusal;
 use origin::Origin;
 use refresh::Refreshes;
 
-/// How long things may take, and whether a proxy may be used.
+/// Time limits, and whether to use a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpOptions {
-    /// The longest wait for a connection, name look-up and TLS included.
+    /// The longest wait for a connection, with name look-up and TLS.
     pub connect_within: Duration,
-    /// The longest wait for the answer to begin after the request has left, and between two pieces of it.
+    /// The longest wait for the start of the answer after the request has left, and between two
+    /// pieces of the answer.
     pub idle_within: Duration,
-    /// The slowest link that is worth waiting for, in bytes a second: with the size of a body it bounds the whole.
+    /// The slowest link that is worth waiting for, in bytes per second. With the size of a body it
+    /// limits the time of the whole exchange.
     pub least_rate: u32,
     /// The longest wait for [`Credentials`].
     pub credentials_within: Duration,
-    /// Whether to go through a proxy.
+    /// Whether to use a proxy.
     pub proxy: ProxyUse,
 }
 
@@ -71,13 +76,13 @@ impl HttpOptions {
     }
 }
 
-/// Whether requests may go through a proxy. Requests to this machine never do.
+/// Whether requests may use a proxy. Requests to this machine never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProxyUse {
-    /// Straight to the server, whatever the environment says.
+    /// Connects directly to the server, whatever the environment variables are.
     #[default]
     Never,
-    /// As the variables `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// Follows the variables `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     Environment,
 }
 
@@ -92,7 +97,7 @@ pub enum SetUpError {
         #[from]
         source: InvalidOrigin,
     },
-    /// The HTTP client does not start, as when the system has no certificates.
+    /// The HTTP client does not start, for example because the system has no certificates.
     #[error("the HTTP client does not start: check the system's certificates")]
     Client {
         /// Why.
@@ -101,7 +106,7 @@ pub enum SetUpError {
     },
 }
 
-/// A server spoken to over HTTP. Clones share connections and refreshes.
+/// A server reached over HTTP. Clones share connections and refreshes.
 #[derive(Clone)]
 pub struct HttpRemote {
     client: Client,
@@ -112,10 +117,11 @@ pub struct HttpRemote {
 }
 
 impl HttpRemote {
-    /// Sets up a remote for an origin such as `https://sync.example.com`. Nothing is sent yet.
+    /// Makes a remote for an origin such as `https://sync.example.com`. It sends nothing yet.
     ///
     /// # Errors
-    /// [`SetUpError`] for an address that is not an origin, is neither HTTPS nor on this machine, or if TLS cannot start.
+    /// [`SetUpError`] if the address is not an origin, if it is neither HTTPS nor on this machine,
+    /// or if TLS cannot start.
     pub fn new(
         origin: &str,
         credentials: Arc<dyn Credentials>,
@@ -127,7 +133,7 @@ impl HttpRemote {
         Ok(Self { client, origin, options, credentials, refreshes: Arc::default() })
     }
 
-    /// Returns a remote for the same server with other credentials, sharing the connections.
+    /// Returns a remote for the same server with other credentials. It shares the connections.
     #[must_use]
     pub fn with_credentials(&self, credentials: Arc<dyn Credentials>) -> Self {
         Self { credentials, refreshes: Arc::default(), ..self.clone() }
@@ -160,8 +166,8 @@ impl HttpRemote {
         if let Some(token) = asked.map_err(|_| unauthorized("credentials_late"))? {
             builder = builder.header(AUTHORIZATION, bearer(&token)?);
         }
-        // A connection that takes too long ends with an error of its own before this does, so what runs out here is
-        // the wait after the request began to leave.
+        // A slow connection ends with its own error before this timeout, so this timeout measures
+        // only the wait after the request began to leave.
         let within = self.options.connect_within.saturating_add(self.options.time_for(body.len()));
         match timeout(within, builder.send()).await {
             Ok(sent) => sent.map_err(failure::from_sending),
@@ -184,7 +190,8 @@ impl HttpRemote {
         }
         if status != StatusCode::OK {
             let retry_after = retry_after::of(response.headers());
-            // The body of a refusal only adds a code: one that is cut or late is no worse than none.
+            // The body of a refusal only adds an error code, so a body that is cut or late counts
+            // as an empty one.
             let body = self.body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
             return Err(Refusal { status, retry_after, body: &body }.classify().into());
         }
@@ -234,14 +241,15 @@ impl fmt::Debug for HttpRemote {
 }
 
 fn client(origin: &Origin, options: &HttpOptions) -> reqwest::Result<Client> {
-    // It says nothing of itself: a request with nothing new is mostly headers.
+    // Sends no header that describes the program: a request without news is mostly headers already.
     let mut builder = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.connect_within)
         .pool_idle_timeout(POOL_IDLE);
     if origin.is_local() {
-        // The name `localhost` is this machine whatever the resolver says, or plain HTTP would not be safe.
+        // Resolves `localhost` to this machine whatever the resolver returns: plain HTTP is allowed
+        // to it.
         builder = builder.resolve_to_addrs("localhost", &origin::LOOPBACK);
     } else {
         builder = builder.https_only(true);
@@ -263,7 +271,8 @@ fn unauthorized(code: &'static str) -> RemoteError {
     Failure::Unauthorized { code: code.into() }.into()
 }
 
-/// Parses an answer, a large one on a thread of its own so that the app's other tasks go on.
+/// Parses an answer. A large answer is parsed on its own thread, so that the app's other tasks
+/// continue.
 async fn parse(body: Vec<u8>, request: RequestId) -> Result<ExchangeAnswer, RemoteError> {
     if body.len() < PARSED_INLINE_BYTES {
         return classify::answer(&body, request);
@@ -274,11 +283,12 @@ async fn parse(body: Vec<u8>, request: RequestId) -> Result<ExchangeAnswer, Remo
     }
 }
 
-/// The largest body of a refusal that is read.
+/// The most bytes that are read of a refusal's body.
 const REFUSAL_BYTES: usize = 64 * 1024;
-/// From this size on, an answer is parsed off the async threads.
+/// An answer of this size or more is parsed off the async threads.
 const PARSED_INLINE_BYTES: usize = 64 * 1024;
-/// How long an idle connection is kept: after a longer pause it is likely dead without our knowing.
+/// How long an idle connection is kept. After a longer pause it is probably dead, unnoticed by the
+/// device.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

@@ -1,31 +1,33 @@
-//! Where requests go: scheme, host and port, checked once.
+//! The address of a server: scheme, host and port, checked once.
 //!
-//! Invariant: an [`Origin`] is HTTPS, or plain HTTP to this very machine; it has no user, path, query or fragment.
+//! Invariant: an [`Origin`] is HTTPS, or plain HTTP to this machine. It has no user, path, query or
+//! fragment.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 
-/// An address that cannot be a server's origin. It does not repeat the address, which may hold a password.
+/// An address that cannot be a server's origin. The error does not repeat the address, which may
+/// hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOrigin {
     /// Not a URL with a host.
     #[error("expected an address such as https://sync.example.com")]
     NotAUrl,
-    /// Has more than scheme, host and port.
+    /// The address has more than scheme, host and port.
     #[error("expected scheme, host and port only, without user, path, query or fragment")]
     NotAnOrigin,
-    /// Neither `https` nor `http`.
+    /// The scheme is neither `https` nor `http`.
     #[error("expected https://, or http:// for a server on this machine")]
     Scheme,
-    /// Plain HTTP to another machine.
+    /// The address is plain HTTP to another machine.
     #[error("plain http:// is only for a server on this machine: use https://")]
     Insecure,
 }
 
-/// The addresses that `localhost` stands for. Port 0 leaves the port to the URL.
+/// The addresses of `localhost`. Port 0 leaves the port to the URL.
 pub(super) const LOOPBACK: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
@@ -38,7 +40,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Checks an address and takes it.
+    /// Checks an address and parses it.
     pub(super) fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let mut url = Url::parse(text.trim()).map_err(|_| InvalidOrigin::NotAUrl)?;
         if !matches!(url.scheme(), "https" | "http") {
@@ -58,7 +60,7 @@ impl Origin {
         Ok(Self { endpoint: url })
     }
 
-    /// Returns where exchanges are posted.
+    /// Returns the URL of the exchange endpoint.
     pub(super) fn endpoint(&self) -> &Url {
         &self.endpoint
     }

@@ -1,14 +1,15 @@
-//! Renewing credentials: one refresh at a time, shared by all exchanges that wait for it.
+//! Renews credentials: one refresh at a time, shared by all exchanges that wait for it.
 //!
 //! ```text
-//!   exchange a   seen 4 ── 401 ── refresh (5) ───────── send again
-//!   exchange b   seen 4 ───── 401 ── waits ── finds 5 ─ send again     (no second refresh)
+//!   exchange a   seen 4 ── 401 ── refresh (5) ───────── resend
+//!   exchange b   seen 4 ───── 401 ── waits ── finds 5 ─ resend     (no second refresh)
 //! ```
 //!
 //! Invariants:
 //! 1. No two refreshes run at once.
-//! 2. A refusal of a request sent before a refresh of its actor ended takes that refresh's result, good or bad.
-//! 3. A refresh that takes too long has failed.
+//! 2. A request that was refused, and was sent before a refresh of its actor ended, shares the
+//!    result of that refresh, good or bad.
+//! 3. A refresh that takes too long counts as failed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,12 +38,13 @@ struct Ended {
 }
 
 impl Refreshes {
-    /// Returns how many refreshes have ended; waits for one that is under way.
+    /// Returns how many refreshes have ended. Waits for a refresh that is running.
     pub(super) async fn seen(&self) -> u64 {
         self.state.lock().await.ended
     }
 
-    /// Renews the actor's credentials, unless that was done since `seen`, and returns whether there are new ones.
+    /// Renews the actor's credentials, unless a refresh since `seen` did so. Returns whether there
+    /// are new credentials.
     pub(super) async fn refresh(
         &self,
         actor: &Actor,
@@ -50,7 +52,7 @@ impl Refreshes {
         credentials: &dyn Credentials,
         within: Duration,
     ) -> bool {
-        // The lock is meant to be held while the refresh runs: that makes it the only one.
+        // The lock is held during the refresh on purpose: so no second refresh runs.
         let mut state = self.state.lock().await;
         if let Some(ended) = state.last.get(actor).filter(|ended| ended.number > seen) {
             return ended.renewed;
@@ -66,5 +68,6 @@ impl Refreshes {
     }
 }
 
-/// How many actors' last refreshes are remembered. Forgetting them costs at most a refresh more.
+/// The number of actors whose last refresh is remembered. Forgetting an actor costs at most one
+/// more refresh.
 const ACTORS_MOST: usize = 256;

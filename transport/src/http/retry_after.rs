@@ -1,16 +1,16 @@
-//! `Retry-After`: seconds or a date, brought into bounds, or nothing.
+//! `Retry-After`: a wait in seconds or until a date, limited to a range, or nothing.
 //!
-//! Invariant: what comes out is between the first and the most of [`backoff::backoff`].
+//! Invariant: the wait is between the shortest and the longest of [`backoff::backoff`].
 //!
-//! A date counts from the answer's own `Date`, never from the device's clock, which may be years off. Source: RFC 9110,
-//! section 10.2.3.
+//! A date counts from the `Date` of the answer, never from the device's clock, which may be wrong
+//! by years. Source: RFC 9110, section 10.2.3.
 
 use std::time::Duration;
 
 use fieldbook_core::rules::backoff;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// Returns how long the answer asks to wait.
+/// Returns the wait that the answer asks for.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     parse(text(RETRY_AFTER)?, text(DATE))
@@ -19,7 +19,7 @@ pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
 fn parse(retry_after: &str, date: Option<&str>) -> Option<Duration> {
     let retry_after = retry_after.trim();
     if !retry_after.is_empty() && retry_after.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits that do not fit a number are a very long time.
+        // Digits that do not fit a number count as a very long time.
         let seconds = retry_after.parse().unwrap_or(u64::MAX);
         return Some(backoff::clamp(Duration::from_secs(seconds)));
     }

@@ -1,4 +1,5 @@
-//! Whether the units of a request are what does not get through, or the network or the server is.
+//! Finds out whether an exchange failed because of its units, or because of the network or the
+//! server.
 //!
 //! ```text
 //!   a run    units ── failed: the run ends, as for any failure
@@ -7,41 +8,44 @@
 //! ```
 //!
 //! Invariants:
-//! 1. What had no answer is sent again only after an exchange without units was answered. So pages are read even if no unit
-//!    ever gets through, and an outage costs one small request a run.
+//! 1. Units without an answer are sent again only after an exchange without units was answered. So
+//!    pages are read even if no unit ever gets through, and an outage costs one small request per
+//!    run.
 //! 2. Units are blamed only if an exchange was answered just before or just after they failed.
-//! 3. A run makes at most [`IN_A_ROW`] failed exchanges with units in a row, and none after a server that said when to come
-//!    back.
+//! 3. A run makes at most [`IN_A_ROW`] failed exchanges with units in a row. It makes no further
+//!    one after a server named a time to come back.
 
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
 
-/// How many exchanges with units may fail in a row before the run ends: enough to find one among many.
+/// The most exchanges with units that may fail in a row before the run ends. It is enough to find
+/// one unit among many.
 const IN_A_ROW: u32 = 12;
 
 /// What a run knows of its failures.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
-    /// What failed last, until an exchange without units says whose fault it was.
+    /// The last failure, until an exchange without units shows whether the units caused it.
     open: Option<(ExchangeRequest, Failure)>,
-    /// How many exchanges with units have failed in a row, those of earlier runs counted as one.
+    /// The number of exchanges with units that have failed in a row. All failures of earlier runs
+    /// count as one.
     strikes: u32,
     /// Whether the last exchange was answered.
     answered: bool,
 }
 
-/// What is to be done about a failure with units.
+/// What to do about a failure with units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The way was open just before: the book decides at once.
+    /// An exchange was answered just before: the book decides at once.
     Settle,
-    /// A page is asked for, and then the book decides.
+    /// The loop asks for a page, and then the book decides.
     Ask,
     /// The run ends.
     End,
 }
 
 impl Doubt {
-    /// Says that units were sent by an earlier run and had no answer.
+    /// Records that an earlier run sent units and got no answer.
     pub(super) fn begin(&mut self) {
         self.strikes = 1;
     }
@@ -55,17 +59,17 @@ impl Doubt {
         self.strikes
     }
 
-    /// Returns what failed and was not settled.
+    /// Returns the failure that nobody has decided about yet.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.open.as_ref().map(|(_, failure)| failure.clone())
     }
 
-    /// Returns whether the run has failed in a row as often as it may.
+    /// Returns whether the most failures in a row are reached.
     pub(super) fn is_enough(&self) -> bool {
         self.strikes >= IN_A_ROW
     }
 
-    /// Takes note of an answer, and returns what is to be settled by it.
+    /// Records an answer, and returns the failure that it allows to decide about.
     pub(super) fn answered(&mut self, had_units: bool) -> Option<(ExchangeRequest, Failure)> {
         self.answered = true;
         if had_units {
@@ -74,14 +78,14 @@ impl Doubt {
         self.open.take()
     }
 
-    /// Takes note of a failure with units.
+    /// Records a failure with units.
     pub(super) fn failed(&mut self, request: &ExchangeRequest, failure: &Failure) -> Next {
         let was_open = std::mem::take(&mut self.answered);
         self.strikes = self.strikes.saturating_add(1);
         if was_open {
             return Next::Settle;
         }
-        // What our server refuses it refuses again; of anything else, one failure says nothing.
+        // Our server refuses the same units again. Of any other class, one failure proves nothing.
         let is_certain = matches!(failure, Failure::TooLarge | Failure::Refused { .. });
         let says_nothing = self.strikes == 1 || self.is_enough() || comes_back_later(failure);
         if says_nothing && !is_certain {
@@ -92,7 +96,7 @@ impl Doubt {
     }
 }
 
-/// Returns whether whoever answered said when to come back.
+/// Returns whether the failure names a time to come back.
 pub(super) const fn comes_back_later(failure: &Failure) -> bool {
     matches!(failure, Failure::Transient { retry_after: Some(_), .. })
 }

@@ -1,18 +1,19 @@
-//! What follows from an exchange that failed: less is sent, units or a page are tried without the other, or the run ends.
+//! The consequences of a failed exchange: the loop sends less, sends units and pages apart, or ends
+//! the run.
 
 use std::ops::ControlFlow;
 
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
 use fieldbook_core::rules::failure::{Blame, blame};
 
-use super::desk::Desk;
 use super::doubt::{Next, comes_back_later};
+use super::host::SyncHost;
 use super::report::Stopped;
 use super::{FRUITLESS_MOST, Flow, Run, RunError, carried};
 use crate::remote::RemoteError;
 
-impl<D: Desk> Run<'_, D> {
-    /// Goes on after a request that had no answer.
+impl<D: SyncHost> Run<'_, D> {
+    /// Continues after a request without an answer.
     pub(super) async fn failed(
         &mut self,
         request: ExchangeRequest,
@@ -28,7 +29,8 @@ impl<D: Desk> Run<'_, D> {
         self.failed_at_all(request, error, pull).await
     }
 
-    /// Goes on after a request that had no answer, or one that cannot be true, whatever page it asked for.
+    /// Continues after a request without an answer, or with an answer that cannot be true, whatever
+    /// page it asked for.
     pub(super) async fn failed_at_all(
         &mut self,
         request: ExchangeRequest,
@@ -53,23 +55,23 @@ impl<D: Desk> Run<'_, D> {
                 }
             }
             Next::End => {
-                let settled = self.on_desk(move |desk| desk.fail(&request, &noted)).await?;
+                let settled = self.on_host(move |host| host.fail(&request, &noted)).await?;
                 self.report.add(&settled);
             }
         }
-        // Where units had failed before, that is what there was too much of.
+        // If units failed before, that failure decides whether less is sent.
         let cause = self.doubt.failure().unwrap_or_else(|| ends.clone());
         if let Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } = cause {
-            self.throttle.failed(self.options);
+            self.sizer.failed(self.options);
         }
         Ok(Flow::Break(Stopped::Failed(ends)))
     }
 
-    /// Goes on with less at a time after a request of several units was too large.
+    /// Continues with smaller requests after a request of several units was too large.
     fn send_less(&mut self, request: &ExchangeRequest, pull: bool) -> Flow {
         let units = request.units.len();
         let shrunk = self.refused.replace(units).is_none_or(|before| units < before);
-        self.throttle.too_large(carried(request), self.options);
+        self.sizer.too_large(carried(request), self.options);
         self.count(shrunk);
         if self.fruitless >= FRUITLESS_MOST {
             return ControlFlow::Break(Stopped::NoProgress);
@@ -77,31 +79,33 @@ impl<D: Desk> Run<'_, D> {
         ControlFlow::Continue(pull)
     }
 
-    /// Has the book decide about units that do not get through while others do, and returns whether it did.
+    /// Lets the book decide about units that do not get through while others do. Returns whether it
+    /// decided.
     pub(super) async fn settle(
         &mut self,
         request: ExchangeRequest,
         failure: Failure,
     ) -> Result<bool, RunError<D::Error>> {
         let (carried, units, strikes) = (carried(&request), request.units.len(), self.doubt.strikes());
-        let settled = self.on_desk(move |desk| desk.isolate(&request, &failure, strikes)).await?;
+        let settled = self.on_host(move |host| host.isolate(&request, &failure, strikes)).await?;
         self.report.add(&settled);
         let is_decided = settled.progressed();
         match units {
             0 | 1 if is_decided => {
-                self.throttle.culprit_found();
+                self.sizer.culprit_found();
                 self.refused = None;
             }
-            // It may have been too much at once.
-            2.. if is_decided => self.throttle.too_large(carried, self.options),
+            // Perhaps the units were too many at once.
+            2.. if is_decided => self.sizer.too_large(carried, self.options),
             _ => {}
         }
         Ok(is_decided)
     }
 }
 
-/// Returns whether a failure may be the fault of the page that was asked for. What our own server says of a request it does not say
-/// of a page, and when it says when to come back it is not asked before.
+/// Returns whether the page that was asked for may be the cause of the failure. A refusal by our
+/// server concerns the request, not the page. After a server named a time to come back, no earlier
+/// request is made.
 fn may_be_the_page(request: &ExchangeRequest, failure: &Failure) -> bool {
     let is_its_word = matches!(
         failure,

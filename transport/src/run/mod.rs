@@ -1,37 +1,42 @@
-//! The exchange loop: from the first request until nothing is left to send or to ask for.
+//! The exchange loop: it exchanges until nothing is left to send or to ask for.
 //!
 //! ```text
 //!   prepare ─▶ exchange ─▶ accept ─▶ prepare ─▶ …  ─▶ Idle
 //!                 │ more pages, no units                        page n:   exchange │ accept
-//!                 └─▶ follow_up: the next page travels while    page n+1:          │ exchange │ accept
-//!                     this one is taken in
+//!                 └─▶ follow_up: the next page is fetched       page n+1:          │ exchange │ accept
+//!                     while this page is applied
 //! ```
 //!
 //! Invariants:
-//! 1. Answers are taken in in the order they were asked for, one at a time; at most one page is in hand and one on the way.
-//! 2. It ends, whatever the server says. Every exchange settles or puts off a unit, moves a cursor to where none was in this run,
-//!    shrinks the batch after "too large", or says whether units are what does not get through ([`doubt`]); two in a row that do
-//!    none of these end the run, and so do [`fieldbook_core::limits::EMPTY_PAGES`] that move on and bring nothing new, a second
-//!    fork, and [`MOST_EXCHANGES`]. A page that does not get through is asked for in parts, and the smallest ends reading ([`pages`]).
-//! 3. The future may be dropped at any await. What was prepared stays frozen in the book and is sent again under the same
-//!    ids; a call into the book that has begun runs to its end on its own thread.
-//! 4. A failure of an exchange ends the run, except "too large", which is answered by sending less, and what may be the fault
-//!    of the units that were sent or of the page that was asked for: then each is tried without the other, so that neither reading
-//!    nor sending stops because of the other ([`failing`]). Waiting is the worker's.
+//! 1. Answers are applied in the order of their requests, one at a time. At most one page is being
+//!    applied while one is in flight.
+//! 2. A run ends, whatever the server answers. Every exchange makes progress: it ends or puts off a
+//!    unit, moves a cursor to a place that is new to this run, shrinks the batch after "too large",
+//!    or shows whether units fail to get through ([`doubt`]). These end the run: two exchanges in a
+//!    row without progress, [`fieldbook_core::limits::EMPTY_PAGES`] pages in a row without news, a
+//!    second fork, and [`MOST_EXCHANGES`]. A page that does not get through is asked for in parts;
+//!    if the smallest part fails, reading ends ([`pages`]).
+//! 3. The future may be dropped at any await. Prepared units stay frozen in the book and are sent
+//!    again under the same ids. A call into the book that has begun runs to its end on its own
+//!    thread.
+//! 4. A failed exchange ends the run, with two exceptions. After "too large" the loop sends less.
+//!    If the units or the page may be the cause, each is tried without the other, so that neither
+//!    stops the other ([`failing`]). Waiting is the worker's part.
 //!
-//! What it is not: it never looks into an outcome or a change. That is the book's, in [`Desk::accept`].
+//! What it does not do: look into an outcome or a change. That is the book's part, in
+//! [`SyncHost::accept`].
 
-mod desk;
 mod doubt;
 mod failing;
+mod host;
 mod pages;
 mod progress;
 mod report;
-mod throttle;
+mod sizer;
 
-pub use desk::{Activity, Ask, Desk, Next, Taken, Unanswered};
+pub use host::{Activity, Ask, Next, SyncHost, Taken, Unanswered};
 pub use report::{Budget, Limit, RunOptions, Stopped, SyncReport};
-pub use throttle::Throttle;
+pub use sizer::BatchSizer;
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -47,65 +52,67 @@ use crate::remote::{Received, Remote, RemoteError};
 use doubt::Doubt;
 use pages::Pages;
 use progress::{Progress, moves_a_cursor};
-use throttle::Size;
+use sizer::Size;
 
-/// The most exchanges of one run, whatever its options say.
+/// The most exchanges of one run, whatever its options are.
 pub const MOST_EXCHANGES: u32 = 100_000;
 
-/// How many exchanges in a row may change nothing.
+/// The most exchanges in a row that may change nothing.
 const FRUITLESS_MOST: u32 = 2;
 
-/// A run that could not go on for a reason of the book's own. What failed outside is in [`SyncReport::stopped`].
+/// An error of the book that ended a run. Failures outside the book are in [`SyncReport::stopped`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError<E: Error + 'static> {
     /// The book refused a step.
-    #[error("the book cannot take the exchange in: reopen it")]
-    Desk {
-        /// Why.
+    #[error("the book failed during the exchange: reopen it")]
+    Host {
+        /// The error of the book.
         #[source]
         source: E,
     },
-    /// A step panicked, or the runtime was shut down under it. The panic itself was reported where it happened.
-    #[error("a step of the exchange did not end: reopen the book")]
+    /// A call into the book panicked, or the runtime was shut down during it. The panic itself was
+    /// reported where it happened.
+    #[error("a step of the exchange panicked or was ended: reopen the book")]
     Interrupted,
 }
 
-/// Exchanges with the server until there is nothing more to send or to ask for, or something stops it.
+/// Exchanges with the server until there is nothing more to send or to ask for, or until something
+/// stops the run.
 ///
 /// # Errors
-/// [`RunError`] if the book fails. A server that fails is reported in [`SyncReport::stopped`].
-pub async fn run<D: Desk>(
-    desk: &Arc<D>,
+/// [`RunError`] if the book fails. A failed exchange is in [`SyncReport::stopped`].
+pub async fn run<D: SyncHost>(
+    host: &Arc<D>,
     remote: &dyn Remote,
     clock: &dyn Clock,
     options: &RunOptions,
-    throttle: &mut Throttle,
+    sizer: &mut BatchSizer,
 ) -> Result<SyncReport, RunError<D::Error>> {
     let (_keep, never) = watch::channel(false);
-    run_until(desk, remote, clock, options, throttle, never).await
+    run_until(host, remote, clock, options, sizer, never).await
 }
 
-/// Runs like [`run`] and ends early once `stop` holds true or its sender is gone; then only the wait for the server is
-/// cut short, and no call into the book is under way when it returns.
-pub(crate) async fn run_until<D: Desk>(
-    desk: &Arc<D>,
+/// Runs like [`run`], and ends early once `stop` holds true or its sender is gone. Only the wait
+/// for the server is cut short. No call into the book is running when the function returns.
+pub(crate) async fn run_until<D: SyncHost>(
+    host: &Arc<D>,
     remote: &dyn Remote,
     clock: &dyn Clock,
     options: &RunOptions,
-    throttle: &mut Throttle,
+    sizer: &mut BatchSizer,
     stop: watch::Receiver<bool>,
 ) -> Result<SyncReport, RunError<D::Error>> {
-    throttle.begin();
-    let pages = Pages::after(throttle.page);
+    sizer.begin();
+    let pages = Pages::after(sizer.page);
     let began = clock.now().monotonic;
     let report = SyncReport::new();
     let mut run = Run {
-        desk,
+        host,
         remote,
         clock,
         options,
-        throttle,
+        sizer,
         stop,
         began,
         report,
@@ -115,59 +122,59 @@ pub(crate) async fn run_until<D: Desk>(
         pages,
         progress: Progress::default(),
     };
-    desk.report(&Activity::Started);
+    host.report(&Activity::Started);
     let stopped = run.drive().await;
-    run.throttle.page = run.pages.most();
+    run.sizer.page = run.pages.most();
     let mut report = run.report;
     report.stopped = stopped?;
     tracing::debug!(exchanges = report.exchanges, stopped = ?report.stopped, "sync run ended");
-    desk.report(&Activity::Ended(report.clone()));
+    host.report(&Activity::Ended(report.clone()));
     Ok(report)
 }
 
-/// What comes after some exchanges: go on with [`Ask::pull`] as said, or end.
+/// What follows an exchange: continue with this value of [`Ask::pull`], or end.
 type Flow = ControlFlow<Stopped, bool>;
 
-struct Run<'a, D: Desk> {
-    desk: &'a Arc<D>,
+struct Run<'a, D: SyncHost> {
+    host: &'a Arc<D>,
     remote: &'a dyn Remote,
     clock: &'a dyn Clock,
     options: &'a RunOptions,
-    throttle: &'a mut Throttle,
+    sizer: &'a mut BatchSizer,
     stop: watch::Receiver<bool>,
     began: MonotonicTime,
     report: SyncReport,
-    /// Exchanges in a row that changed nothing.
+    /// The number of exchanges in a row that changed nothing.
     fruitless: u32,
-    /// How many units the last request had, if it was too large.
+    /// The number of units in the last request, if it was too large.
     refused: Option<usize>,
-    /// Whether units are what does not get through.
+    /// Whether units do not get through.
     doubt: Doubt,
-    /// Whether pages are.
+    /// Whether pages do not get through.
     pages: Pages,
     progress: Progress,
 }
 
-/// What came of sending a request.
-#[expect(clippy::large_enum_variant, reason = "there are at most two of it at a time")]
+/// The result of sending a request.
+#[expect(clippy::large_enum_variant, reason = "at most two exist at a time")]
 enum Sent {
     Received(Received),
     Failed(RemoteError),
     Cut,
 }
 
-impl<D: Desk> Run<'_, D> {
+impl<D: SyncHost> Run<'_, D> {
     async fn drive(&mut self) -> Result<Stopped, RunError<D::Error>> {
         let (mut first, mut pull) = (true, !self.options.push_only);
-        // A run of one exchange has none to spare for that.
+        // A run of one exchange has none to spare for the question.
         let may_ask = !self.options.pull_only && self.options.max_exchanges > 1;
-        let before = if may_ask { self.desk.unanswered() } else { Unanswered::No };
+        let before = if may_ask { self.host.unanswered() } else { Unanswered::No };
         if before != Unanswered::No {
             self.doubt.begin();
             self.pages.part();
         }
-        // Whether the way is open is all that is asked then: what had no answer is sent again before pages speak of it. Where
-        // sending is known to fail, reading comes first.
+        // This exchange only asks whether the server answers: units without an answer are sent
+        // again before pages are read. If units are known not to get through, pages are read first.
         let mut only_asks = before == Unanswered::Sent;
         loop {
             if let Some(stopped) = self.spent() {
@@ -181,7 +188,7 @@ impl<D: Desk> Run<'_, D> {
                 ask => ask,
             };
             first = false;
-            let mut request = match self.on_desk(move |desk| desk.prepare(&ask)).await? {
+            let mut request = match self.on_host(move |host| host.prepare(&ask)).await? {
                 Next::Exchange(request) => request,
                 Next::Idle { next_wake } => {
                     self.report.next_wake = next_wake;
@@ -209,7 +216,7 @@ impl<D: Desk> Run<'_, D> {
     }
 
     fn ask(&self, first: bool, pull: bool) -> Ask {
-        let size = self.throttle.size(self.options);
+        let size = self.sizer.size(self.options);
         let left = self.options.budget.ops.map(|most| most.saturating_sub(self.report.ops_sent));
         let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
         Ask {
@@ -245,7 +252,7 @@ impl<D: Desk> Run<'_, D> {
             .then_some(Stopped::ExchangesSpent)
     }
 
-    /// Sends a request, takes its answer in, and goes on through the pages behind it.
+    /// Sends a request, applies its answer, and continues through the following pages.
     async fn exchange(
         &mut self,
         mut request: ExchangeRequest,
@@ -275,16 +282,17 @@ impl<D: Desk> Run<'_, D> {
                 return Ok(Flow::Break(Stopped::NoProgress));
             }
             match (next, arriving) {
-                // What was parked may have changed what should be asked for: a page on its way is asked for again.
+                // An op that was parked may change what to ask for, so the page in flight is
+                // dropped and asked for again.
                 (Some(next), Some(arriving)) if !taken.parked => (request, sent) = (next, arriving),
                 (_, Some(Sent::Cut)) => return Ok(Flow::Break(Stopped::Cancelled)),
-                // What has no page does not say whether there is more to read.
+                // An answer without a page does not show whether there is more to read.
                 _ => return Ok(Flow::Continue(taken.more || (pull && !had_page))),
             }
         }
     }
 
-    /// Returns whether a request asks for as much as the run ever does.
+    /// Returns whether a request asks for as much as any request of the run.
     const fn asks_for_page(&self, request: &ExchangeRequest) -> bool {
         request.page_limit > 0 || self.options.page_limit == 0
     }
@@ -294,10 +302,10 @@ impl<D: Desk> Run<'_, D> {
         if !only_pages || !moves_a_cursor(request, answer) || self.spent().is_some() {
             return None;
         }
-        self.desk.follow_up(request, answer)
+        self.host.follow_up(request, answer)
     }
 
-    /// Takes an answer in on its own thread while the next request, if there is one, travels.
+    /// Applies an answer on its own thread while the next request, if there is one, is in flight.
     async fn take_while_sending(
         &mut self,
         request: ExchangeRequest,
@@ -308,9 +316,9 @@ impl<D: Desk> Run<'_, D> {
         let moved = moves_a_cursor(&request, &answer) && self.progress.is_new_place(&answer);
         let proves = self.doubt.wants_page() || self.pages.want_neither();
         let had_page = self.asks_for_page(&request);
-        let desk = Arc::clone(self.desk);
+        let host = Arc::clone(self.host);
         let taking = spawn_blocking(move || {
-            let taken = desk.accept(&request, answer)?;
+            let taken = host.accept(&request, answer)?;
             Ok((request, taken))
         });
         let arriving = match next {
@@ -323,13 +331,13 @@ impl<D: Desk> Run<'_, D> {
             return Ok((request, taken, arriving));
         }
         let progressed = moved || taken.progressed();
-        // What says whose fault something was need not bring anything else.
+        // An exchange that shows the cause of a failure needs no other progress.
         if progressed || !proves {
             self.count(progressed);
             self.progress.count(&taken);
         }
         if had_units {
-            self.throttle.succeeded(self.options);
+            self.sizer.succeeded(self.options);
             self.refused = None;
         }
         self.pages.answered(had_page);
@@ -337,7 +345,7 @@ impl<D: Desk> Run<'_, D> {
         if let Some((request, failure)) = doubted {
             self.settle(request, failure).await?;
         }
-        self.desk.report(&Activity::Progress(self.report.clone()));
+        self.host.report(&Activity::Progress(self.report.clone()));
         Ok((request, taken, arriving))
     }
 
@@ -345,17 +353,17 @@ impl<D: Desk> Run<'_, D> {
         let (units, ops) = (request.units.len(), ops_of(request));
         self.report.exchanges += 1;
         let shown = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        self.desk.report(&Activity::Exchanging { units: shown(units), ops: shown(ops) });
+        self.host.report(&Activity::Exchanging { units: shown(units), ops: shown(ops) });
         let sent = tokio::select! {
             biased;
             sent = self.remote.exchange(request) => match sent {
                 Ok(received) => Sent::Received(received),
                 Err(error) => Sent::Failed(error),
             },
-            // An error means that whoever steers the run is gone: nobody waits for it any more.
+            // An error means that the handle is gone: nobody waits for the answer any more.
             _ = self.stop.wait_for(|stop| *stop) => Sent::Cut,
         };
-        // What is cut short may have left.
+        // A request that was cut short may have left.
         if !matches!(&sent, Sent::Failed(error) if !may_have_left(error.failure())) {
             self.report.units_sent += units as u64;
             self.report.ops_sent += ops as u64;
@@ -367,12 +375,12 @@ impl<D: Desk> Run<'_, D> {
         self.fruitless = if progressed { 0 } else { self.fruitless + 1 };
     }
 
-    async fn on_desk<T: Send + 'static>(
+    async fn on_host<T: Send + 'static>(
         &self,
         call: impl FnOnce(&D) -> Result<T, D::Error> + Send + 'static,
     ) -> Result<T, RunError<D::Error>> {
-        let desk = Arc::clone(self.desk);
-        settled(spawn_blocking(move || call(&desk)).await)
+        let host = Arc::clone(self.host);
+        settled(spawn_blocking(move || call(&host)).await)
     }
 }
 
@@ -380,8 +388,8 @@ fn settled<T, E: Error + 'static>(
     joined: Result<Result<T, E>, tokio::task::JoinError>,
 ) -> Result<T, RunError<E>> {
     match joined {
-        Ok(result) => result.map_err(|source| RunError::Desk { source }),
-        // The panic's text stays out of our errors: it may quote a record.
+        Ok(result) => result.map_err(|source| RunError::Host { source }),
+        // The panic's text stays out of the error, because it may quote a record.
         Err(_) => Err(RunError::Interrupted),
     }
 }

@@ -1,22 +1,26 @@
-//! Whether a page is what does not get through, as where a scanner on the way refuses a record that someone else wrote.
+//! Finds out whether a page does not get through, for example because a filter in the network
+//! refuses a record that another device wrote.
 //!
 //! ```text
 //!   a page ── failed ─▶ neither units nor a page ── failed: the run ends
-//!                         └─ answered ─▶ the units, without a page ─▶ an eighth of the page ─▶ … ─▶ one commit ── failed ─▶ told
+//!                         └─ answered ─▶ the units, without a page ─▶ an eighth of the page ─▶ …
+//!                                                        ─▶ one commit ── failed ─▶ reported
 //! ```
 //!
 //! Invariants:
-//! 1. A page is blamed only if an exchange with neither units nor a page was answered after it had failed.
-//! 2. Once a page is in doubt, or units were sent in vain before, units and pages travel apart until the run ends: neither keeps the
-//!    other, and none is blamed for the other.
-//! 3. Everything before the commit that does not get through is read, and nothing is passed over: where to read on behind it is
-//!    the server's to say.
+//! 1. A page is blamed only if, after it failed, an exchange with neither units nor a page was
+//!    answered.
+//! 2. Once a page is in doubt, or an earlier run sent units without an answer, units and pages
+//!    travel apart until the run ends. So neither stops the other, and neither is blamed for the
+//!    other.
+//! 3. Everything before the commit that does not get through is read. Nothing is skipped: only the
+//!    server can name the cursor behind that commit.
 //!
 //! What it does not do: remember a refused page. The next run asks for it again.
 
 use fieldbook_core::protocol::Failure;
 
-/// Into how many parts a page goes that does not get through.
+/// The number of parts into which a failed page is divided.
 const PARTS: u32 = 8;
 
 /// What a run knows of its pages.
@@ -24,33 +28,34 @@ const PARTS: u32 = 8;
 pub(super) struct Pages {
     /// Whether units and pages travel apart.
     apart: bool,
-    /// The most changes to ask for; none for as many as the options say.
+    /// The most changes to ask for. `None` stands for the number in the options.
     most: Option<u32>,
-    /// How many changes the page that failed last was asked to have, and why it failed, until it is known whose fault that was.
+    /// The limit and the failure of the last page that failed, until the cause is known.
     open: Option<(u32, Failure)>,
     /// Whether a page of this run has failed.
     failed: bool,
-    /// What the smallest page there is failed with.
+    /// The failure of the smallest possible page.
     refused: Option<Failure>,
 }
 
 impl Pages {
-    /// Goes on from what an earlier run came to: somewhat larger pages, and none beside units, if not all got through.
+    /// Starts from the page limit of an earlier run. If that run had to use smaller pages, this run
+    /// tries larger pages again and keeps them apart from units.
     pub(super) fn after(most: Option<u32>) -> Self {
         Self { most: most.map(larger), apart: most.is_some(), ..Self::default() }
     }
 
-    /// Returns how many changes to ask for, of so many that are wanted.
+    /// Returns how many changes to ask for, at most `wanted`.
     pub(super) fn limit(&self, wanted: u32) -> u32 {
         self.most.map_or(wanted, |most| most.min(wanted))
     }
 
-    /// Returns the most changes that got through, if not as many as wanted did.
+    /// Returns the limit for pages, if it is lower than the options'.
     pub(super) const fn most(&self) -> Option<u32> {
         self.most
     }
 
-    /// Has units and pages travel apart.
+    /// Sends units and pages apart from now on.
     pub(super) const fn part(&mut self) {
         self.apart = true;
     }
@@ -64,13 +69,13 @@ impl Pages {
         self.open.is_some()
     }
 
-    /// Takes note that a page without units failed.
+    /// Records that a page without units failed.
     pub(super) fn failed(&mut self, limit: u32, failure: Failure) {
         (self.apart, self.failed) = (true, true);
         self.open = Some((limit, failure));
     }
 
-    /// Takes note of an answer.
+    /// Records an answer.
     pub(super) fn answered(&mut self, had_page: bool) {
         if had_page {
             self.open = None;
@@ -85,7 +90,7 @@ impl Pages {
         }
     }
 
-    /// Returns why no page can be read, if that was found out in this run.
+    /// Returns the failure that ended reading, if this run found that no page can be read.
     pub(super) const fn refused(&self) -> Option<&Failure> {
         self.refused.as_ref()
     }

@@ -1,9 +1,10 @@
-//! Whether a run gets anywhere: what a server says for ever must not keep it going for ever.
+//! Measures the progress of a run: a server that repeats the same answers must not keep it going
+//! for ever.
 //!
 //! Invariants:
-//! 1. A cursor that was seen before in this run is no progress: pages that lead round in a circle end.
-//! 2. Pages that move on and bring nothing that was not known are counted; so are forks, of which a run has one at most.
-//! 3. What is kept is eight bytes for each cursor of each page.
+//! 1. A cursor that this run saw before is no progress. So pages that lead round in a circle end.
+//! 2. Pages that move a cursor and bring no news are counted. A run accepts at most one fork.
+//! 3. It keeps eight bytes for each cursor of each page.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,11 +12,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
 
-use super::desk::Taken;
+use super::host::Taken;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Hashes of the cursors that answers of this run have named.
+    /// Hashes of the cursors in the answers of this run.
     places: HashSet<u64>,
     /// Pages in a row that brought nothing new.
     empty_pages: u32,
@@ -23,17 +24,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Notes the cursors of an answer, and returns whether one of them is new to this run.
+    /// Records the cursors of an answer, and returns whether one of them is new to this run.
     pub(super) fn is_new_place(&mut self, answer: &ExchangeAnswer) -> bool {
         let ours = answer.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
         let foreign =
             answer.set_aside.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
         let others = answer.others.iter().map(|cursor| hash(&("", cursor)));
-        // All of them are noted, also behind the first that is new.
+        // The chain records all cursors, also those after the first new one.
         ours.chain(foreign).chain(others).filter(|place| self.places.insert(*place)).count() > 0
     }
 
-    /// Notes a fork, and returns whether there was one before in this run.
+    /// Records a fork, and returns whether this run had a fork before.
     pub(super) fn is_second_fork(&mut self, answer: &ExchangeAnswer) -> bool {
         answer.forked.is_some() && std::mem::replace(&mut self.has_forked, true)
     }
@@ -48,10 +49,10 @@ impl Progress {
     }
 }
 
-/// Returns whether an answer reads on from where its request stood.
+/// Returns whether an answer reads on from the cursors of its request.
 pub(super) fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
     if let Some(asked) = request.others.as_ref().filter(|asked| !asked.as_bytes().is_empty()) {
-        // Where one cursor stands for all entity types, it is the one that has to move.
+        // If one cursor covers all entity types, that cursor has to move.
         return answer.others.as_ref().is_some_and(|told| told != asked);
     }
     let ours = answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor));

@@ -1,4 +1,4 @@
-//! What a run was asked for and what it did.
+//! The options and the report of a run.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use fieldbook_core::protocol::Failure;
 use fieldbook_core::{WallTime, limits};
 
 use super::MOST_EXCHANGES;
-use super::desk::Taken;
+use super::host::Taken;
 
-/// What a run may do and how much.
+/// What a run may do, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOptions {
     /// The most ops of one exchange.
     pub batch_ops: usize,
     /// The most bytes of units of one exchange.
     pub batch_bytes: usize,
-    /// How many changes to ask for at a time.
+    /// The most changes to ask for at a time.
     pub page_limit: u32,
-    /// Whether units stay where they are.
+    /// Whether to send no units.
     pub pull_only: bool,
-    /// Whether changes of the server are not asked for.
+    /// Whether to ask for no changes.
     pub push_only: bool,
     /// What the run may cost.
     pub budget: Budget,
-    /// The most exchanges of the run, failed ones included; at most [`MOST_EXCHANGES`] whatever stands here. What never gets
-    /// through is only found by runs of two or more.
+    /// The most exchanges of the run, failed exchanges included. [`MOST_EXCHANGES`] is the upper
+    /// limit. Only a run of two or more exchanges can find units that do not get through.
     pub max_exchanges: u32,
 }
 
@@ -42,55 +42,55 @@ impl Default for RunOptions {
     }
 }
 
-/// What a run may cost. It is looked at between exchanges, so the last one may go over it; to stop within one, drop the
-/// run's future.
+/// What a run may cost. The run checks its budget between exchanges, so the last exchange may
+/// exceed it. To stop during an exchange, drop the run's future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
-    /// How long the run may take.
+    /// The longest time that the run may take.
     pub time: Option<Duration>,
-    /// How many bytes of bodies may go either way, together.
+    /// The most bytes of bodies, both directions together.
     pub bytes: Option<u64>,
-    /// How many ops may be sent.
+    /// The most ops that may be sent.
     pub ops: Option<u64>,
 }
 
 /// What a run did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncReport {
-    /// Exchanges begun.
+    /// The number of exchanges that began.
     pub exchanges: u32,
     /// Bytes of bodies sent in exchanges that were answered.
     pub bytes_sent: u64,
     /// Bytes of bodies received in exchanges that were answered.
     pub bytes_received: u64,
-    /// Units that left the device, or may have; one that is sent twice counts twice, and one of a request that reached nobody
-    /// does not count.
+    /// Units that left the device, or may have left. A unit that is sent twice counts twice. A unit
+    /// of a request that reached nobody does not count.
     pub units_sent: u64,
-    /// Ops sent in them.
+    /// The ops in these units.
     pub ops_sent: u64,
-    /// Units the server has accepted.
+    /// Units that the server accepted.
     pub units_acked: u64,
-    /// The ops in them.
+    /// The ops in these units.
     pub ops_acked: u64,
     /// Units that were stale.
     pub units_stale: u64,
-    /// Units the server will take later.
+    /// Units that the server will accept later.
     pub units_tried_again: u64,
-    /// Units that do not get through, though others do; one that is tried in vain twice counts twice.
+    /// Units that do not get through although others do. A unit that is tried twice counts twice.
     pub units_isolated: u64,
     /// Ops that became dead letters.
     pub ops_dead: u64,
     /// Conflicts.
     pub conflicts: u64,
-    /// Changes of the server that were taken in.
+    /// Changes of the server that were applied.
     pub changes: u64,
-    /// Records of the server that this program cannot hold, and that were set aside.
+    /// Records of the server that this program cannot hold. They were set aside.
     pub set_aside: u64,
-    /// Whether something was parked until the world outside changes.
+    /// Whether something was parked until something outside changes.
     pub parked: bool,
     /// Why the run ended.
     pub stopped: Stopped,
-    /// When something that is held may be sent, if the run ended idle.
+    /// When an op that is held may be sent, if the run ended idle.
     pub next_wake: Option<WallTime>,
 }
 
@@ -102,17 +102,18 @@ pub enum Stopped {
     Idle,
     /// An exchange failed as a whole.
     Failed(Failure),
-    /// What the server has next does not get through, though exchanges without it do: all before it was read, and what was to be
-    /// sent was sent. Something on the way refuses it for what it holds. The next run asks for it again.
+    /// The next change of the server does not get through, although exchanges without it do:
+    /// something in the network refuses its content. Everything before it was read, and all units
+    /// were sent. The next run asks for it again.
     PageRefused(Failure),
     /// The budget is used up.
     BudgetSpent(Limit),
-    /// [`RunOptions::max_exchanges`] were made; another run may go on.
+    /// The run made [`RunOptions::max_exchanges`] exchanges. Another run may continue.
     ExchangesSpent,
-    /// Exchanges changed nothing, though the book or the server wanted to go on: two in a row, or as many pages as
-    /// [`limits::EMPTY_PAGES`] that moved on and brought nothing.
+    /// Exchanges changed nothing, although the book or the server wanted to continue: two in a row,
+    /// or [`limits::EMPTY_PAGES`] pages in a row that moved a cursor and brought no news.
     NoProgress,
-    /// Whoever runs it wanted it to end.
+    /// The caller cancelled the run.
     Cancelled,
 }
 

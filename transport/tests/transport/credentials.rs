@@ -1,4 +1,4 @@
-//! Tokens: by actor, renewed once for all who wait, and in no output.
+//! Tokens: one for each actor, renewed once for all exchanges that wait, and shown in no output.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use fieldbook_transport::{BoxFuture, Credentials, HttpRemote, Remote, Secret, St
 use crate::fault_server::{Act, FaultServer, Seen, json};
 use crate::support::{CANARY, actor, answer, printed, request, short_waits};
 
-/// Tokens that say whose they are and how often they were renewed, such as `ann-1`.
+/// Tokens that contain the actor's name and the number of renewals, such as `ann-1`.
 struct Renewable {
     renewals: AtomicU32,
     works: bool,

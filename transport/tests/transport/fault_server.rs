@@ -1,4 +1,4 @@
-//! A server on loopback that answers with whatever bytes a test wants, and as badly as it wants.
+//! A server on loopback that answers with any bytes, and with any fault, that a test wants.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the server does about one request.
+/// What the server does with one request.
 pub enum Act {
     /// Sends these bytes and closes.
     Send(Vec<u8>),
@@ -20,7 +20,7 @@ pub enum Act {
     Reset,
 }
 
-/// One request as it came in.
+/// A request as the server received it.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub head: String,
@@ -42,7 +42,7 @@ pub struct FaultServer {
 }
 
 impl FaultServer {
-    /// Starts a server that does to each request, counted from 0, what the function says.
+    /// Starts a server that handles each request, counted from 0, as the function returns.
     pub async fn start(act: impl Fn(usize, &Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -66,7 +66,7 @@ impl FaultServer {
     }
 }
 
-/// Builds a response with a right `Content-Length`.
+/// Builds a response with a correct `Content-Length`.
 pub fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
     for (name, value) in headers {
@@ -91,7 +91,8 @@ async fn serve(
         all.push(request.clone());
         all.len() - 1
     };
-    // A client that has heard enough closes: what cannot be written any more is what the test wants.
+    // A client that has read enough closes the connection. The failed write is then what the test
+    // wants.
     let _closed_early = match act(number, &request) {
         Act::Send(bytes) => stream.write_all(&bytes).await,
         Act::Drip(bytes, pause) => drip(&mut stream, &bytes, pause).await,

@@ -1,4 +1,4 @@
-//! Every status, from something else and from our server, under every media type.
+//! Every status, from our server and from others, with every media type.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,8 @@ use fieldbook_transport::{HttpRemote, NoCredentials, Remote};
 use crate::fault_server::{Act, FaultServer, response};
 use crate::support::{answer_json, request, short_waits};
 
-/// Every status that a server, a proxy, a firewall or a provider is known to send, and some that nobody should.
+/// Every status that a server, a proxy, a firewall or a provider is known to send, and some that
+/// none should send.
 const STATUSES: [u16; 44] = [
     101, 200, 201, 202, 204, 206, 207, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407,
     408, 409, 410, 411, 413, 414, 415, 417, 421, 422, 425, 426, 429, 431, 451, 499, 500, 501, 502, 503, 504,
@@ -19,7 +20,7 @@ const STATUSES: [u16; 44] = [
 
 const MEDIA_TYPES: [Option<&str>; 3] = [Some("application/json"), Some("text/html; charset=utf-8"), None];
 
-/// A server that answers with what it was told last, and a client of it.
+/// A server that returns the response set last, and a client of it.
 struct Way {
     next: Arc<Mutex<Vec<u8>>>,
     remote: HttpRemote,
@@ -41,7 +42,8 @@ impl Way {
         body: &[u8],
     ) -> Result<ExchangeAnswer, Failure> {
         let headers: Vec<_> = media_type.map(|name| ("Content-Type", name)).into_iter().collect();
-        // What may have no body has none, or the client would take it for the beginning of another answer.
+        // A status that allows no body gets none. Otherwise the client would read the body as the
+        // next response.
         let body = if matches!(status, 100..=199 | 204 | 205 | 304) { b"" } else { body };
         *self.next.lock().unwrap() = response(&format!("{status} Status"), &headers, body);
         match self.remote.exchange(&request()).await {
@@ -51,7 +53,7 @@ impl Way {
     }
 }
 
-/// Bodies that our server never sends, some of which look as if it had.
+/// Bodies that our server never sends. Some of them look like its own.
 fn foreign_bodies() -> Vec<Vec<u8>> {
     let marked = String::from_utf8(marked("token_unknown")).unwrap();
     let answer = String::from_utf8(answer_json()).unwrap();

@@ -1,4 +1,4 @@
-//! What goes wrong on the way: no fault may look like an answer, and each is of the right class.
+//! Faults in the network: none may look like an answer, and each has the right class.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn exchange_with(server: &FaultServer) -> Result<Received, RemoteError> {
     remote(&server.origin, short_waits()).exchange(&request()).await
 }
 
-/// Sends a request to a server that does one thing, and returns how the exchange failed.
+/// Sends a request to a server that does one thing, and returns the failure of the exchange.
 #[track_caller]
 fn failure_of(result: Result<Received, RemoteError>) -> Failure {
     let error = result.expect_err("no answer");
@@ -143,7 +143,7 @@ async fn a_server_that_speaks_no_tls_is_unreachable_and_gets_no_plain_request() 
 
 #[tokio::test]
 async fn a_server_that_never_finishes_connecting_is_unreachable() {
-    // The kernel accepts the connection; nobody answers the TLS greeting.
+    // The kernel accepts the connection. Nobody answers the TLS greeting.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("https://{}", listener.local_addr().unwrap());
     let result = remote(&origin, short_waits()).exchange(&request()).await;

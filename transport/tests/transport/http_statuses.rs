@@ -1,4 +1,4 @@
-//! Every status, with our server's mark and without.
+//! Every status, with the marker of our server and without.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +96,7 @@ async fn another_actors_token_is_a_matter_of_credentials() {
 
 #[tokio::test]
 async fn a_code_that_is_none_is_replaced() {
-    // A code that begins as those of foreign answers do would pass for one.
+    // A code with the prefix of foreign responses could be mistaken for such a response.
     for code in ["", "http_401", "two words", "line\\nbreak", "ü", &"x".repeat(limits::CODE_BYTES + 1)] {
         let failure = failure_when_sent(json("400 Bad Request", &marked(code))).await;
         assert_eq!(failure, Failure::Refused { code: "unreadable_code".to_owned() }, "{code}");

@@ -1,4 +1,5 @@
-//! Servers whose certificate is not to be trusted: nothing is sent to them, and why is told apart.
+//! Servers with a certificate that must not be trusted: the client sends them nothing, and names
+//! the reason.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::support::request;
 
-/// Exchanges with a server that shows a certificate of its own making, valid from one year to another. Returns how that failed,
-/// and how many bytes of a request the server got.
+/// Exchanges with a server whose own certificate is valid from one year to another. Returns the
+/// failure, and how many bytes of a request the server received.
 async fn exchange_with_a_certificate_of(from: i32, until: i32) -> (Failure, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("https://localhost:{}", listener.local_addr().unwrap().port());

@@ -17,6 +17,6 @@ mod http_statuses;
 mod http_tls;
 mod reading;
 mod runs;
-mod scripted_desk;
+mod scripted_host;
 mod support;
 mod worker;

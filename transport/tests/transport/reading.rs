@@ -1,4 +1,5 @@
-//! Reading in the exchange loop: pages are read ahead, come to an end, and are found out if they do not get through.
+//! Reading in the exchange loop: it reads pages ahead, it ends, and it finds pages that do not get
+//! through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,22 +7,23 @@ use std::time::Duration;
 
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook_transport::{FnRemote, Remote, RunOptions, Stopped, Throttle, Unanswered};
+use fieldbook_transport::{BatchSizer, FnRemote, Remote, RunOptions, Stopped, Unanswered};
 
 use crate::runs::{always_failing, options, remote_of, run_with, transient, try_run};
-use crate::scripted_desk::{ScriptedDesk, ScriptedServer};
+use crate::scripted_host::{ScriptedHost, ScriptedServer};
 
-/// Pages travelled with what was sent, so a unit that something on the way refused kept the device from reading, too.
+/// Pages travelled together with units. So a unit that something in the network refused stopped
+/// reading, too.
 #[tokio::test]
 async fn pages_are_read_though_what_is_sent_fails_every_time() {
     let server = Arc::new(ScriptedServer::with_pages(3));
-    let desk = Arc::new(ScriptedDesk { unanswered: Unanswered::Suspected, ..ScriptedDesk::with_units(5) });
+    let host = Arc::new(ScriptedHost { unanswered: Unanswered::Suspected, ..ScriptedHost::with_units(5) });
     let there = Arc::clone(&server);
     let remote = FnRemote::new(move |request: &ExchangeRequest| match request.units.is_empty() {
         true => Ok(there.answer(request)),
         false => Err(Failure::Unreachable { code: "not_our_server" }.into()),
     });
-    let report = run_with(&desk, &remote, &options()).await;
+    let report = run_with(&host, &remote, &options()).await;
     assert_eq!((report.changes, report.units_acked), (3, 0));
     assert_eq!(report.stopped, Stopped::Failed(Failure::Unreachable { code: "not_our_server" }));
     assert!(report.exchanges <= 5, "{} exchanges", report.exchanges);
@@ -29,22 +31,23 @@ async fn pages_are_read_though_what_is_sent_fails_every_time() {
 
 #[tokio::test]
 async fn a_server_that_promises_more_and_sends_nothing_ends_the_run() {
-    let desk = Arc::new(ScriptedDesk::with_units(0));
+    let host = Arc::new(ScriptedHost::with_units(0));
     let server = ScriptedServer::with_pages(0);
     let remote = FnRemote::new(|request| Ok(ExchangeAnswer { more: true, ..server.answer(request) }));
-    let report = run_with(&desk, &remote, &options()).await;
+    let report = run_with(&host, &remote, &options()).await;
     assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
 }
 
-/// Each page moved on to a place that was new, so the run counted as getting somewhere, for as long as the server liked.
+/// Each page moved a cursor to a new place. So the run counted as making progress for as long as
+/// the server liked.
 #[tokio::test]
 async fn pages_that_move_on_for_ever_and_bring_nothing_end_the_run() {
     for reads_ahead in [true, false] {
-        let desk = Arc::new(ScriptedDesk { reads_ahead, ..ScriptedDesk::with_units(0) });
+        let host = Arc::new(ScriptedHost { reads_ahead, ..ScriptedHost::with_units(0) });
         let server = ScriptedServer::with_pages(250);
         let empty = |answer| ExchangeAnswer { changes: Vec::new(), more: true, ..answer };
         let remote = FnRemote::new(|request| Ok(empty(server.answer(request))));
-        let report = run_with(&desk, &remote, &options()).await;
+        let report = run_with(&host, &remote, &options()).await;
         assert_eq!(report.stopped, Stopped::NoProgress);
         assert!(report.exchanges <= limits::EMPTY_PAGES + 1, "{}", report.exchanges);
     }
@@ -53,15 +56,16 @@ async fn pages_that_move_on_for_ever_and_bring_nothing_end_the_run() {
 #[tokio::test]
 async fn the_next_page_travels_while_the_present_one_is_taken_in() {
     let server = Arc::new(ScriptedServer::with_pages(6));
-    let mut desk = ScriptedDesk::with_units(0);
+    let mut host = ScriptedHost::with_units(0);
     let overlapped = Arc::new(AtomicU32::new(0));
     let (watched, count) = (Arc::clone(&server), Arc::clone(&overlapped));
-    desk.on_accept = Box::new(move |request| {
+    host.on_accept = Box::new(move |request| {
         let accepted = request.request.as_bytes()[0];
         if accepted == 6 {
             return;
         }
-        // A commit that lasts until the server has seen the next request: for ever, if pages were not read ahead.
+        // A commit that lasts until the server has received the next request. Without reading ahead
+        // it would last for ever.
         for _ in 0..2_000 {
             if watched.seen().requests.len() > usize::from(accepted) {
                 count.fetch_add(1, Ordering::SeqCst);
@@ -72,7 +76,7 @@ async fn the_next_page_travels_while_the_present_one_is_taken_in() {
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(watched.seen().requests.len(), usize::from(accepted) + 1, "only one page is on its way");
     });
-    let report = run_with(&Arc::new(desk), &remote_of(&server), &options()).await;
+    let report = run_with(&Arc::new(host), &remote_of(&server), &options()).await;
     assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::Idle, 6, 6));
     assert_eq!(overlapped.load(Ordering::SeqCst), 5);
 }
@@ -80,10 +84,10 @@ async fn the_next_page_travels_while_the_present_one_is_taken_in() {
 #[tokio::test]
 async fn pages_are_asked_for_one_by_one_if_the_book_wants_that() {
     let server = Arc::new(ScriptedServer::with_pages(4));
-    let desk = Arc::new(ScriptedDesk { reads_ahead: false, ..ScriptedDesk::with_units(0) });
-    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    let host = Arc::new(ScriptedHost { reads_ahead: false, ..ScriptedHost::with_units(0) });
+    let report = run_with(&host, &remote_of(&server), &options()).await;
     assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::Idle, 4, 4));
-    let state = desk.state();
+    let state = host.state();
     let pulls: Vec<_> = state.asks.iter().map(|ask| ask.pull).collect();
     assert_eq!(pulls, [true, true, true, true, false]);
 }
@@ -91,27 +95,28 @@ async fn pages_are_asked_for_one_by_one_if_the_book_wants_that() {
 #[tokio::test]
 async fn a_page_on_its_way_is_put_aside_when_the_present_one_parks_something() {
     let server = Arc::new(ScriptedServer::with_pages(4));
-    let desk = Arc::new(ScriptedDesk::with_units(0));
-    desk.state().parks = true;
-    let report = run_with(&desk, &remote_of(&server), &options()).await;
+    let host = Arc::new(ScriptedHost::with_units(0));
+    host.state().parks = true;
+    let report = run_with(&host, &remote_of(&server), &options()).await;
     assert_eq!((report.stopped, report.changes, report.parked), (Stopped::Idle, 4, true));
     assert_eq!(report.exchanges, 7, "each page but the last was followed by one in vain");
 }
 
 #[tokio::test]
 async fn a_failure_on_a_page_read_ahead_keeps_the_page_in_hand() {
-    let (desk, server) = (Arc::new(ScriptedDesk::with_units(0)), ScriptedServer::with_pages(4));
+    let (host, server) = (Arc::new(ScriptedHost::with_units(0)), ScriptedServer::with_pages(4));
     let unreachable = Failure::Unreachable { code: "connection_refused" };
     let remote = FnRemote::new(|request: &ExchangeRequest| match request.request.as_bytes()[0] {
         3 => Err(Failure::Unreachable { code: "connection_refused" }.into()),
         _ => Ok(server.answer(request)),
     });
-    let report = run_with(&desk, &remote, &options()).await;
+    let report = run_with(&host, &remote, &options()).await;
     assert_eq!((report.stopped, report.changes), (Stopped::Failed(unreachable), 2));
-    assert_eq!(desk.state().cursor, Some(crate::support::cursor(2)));
+    assert_eq!(host.state().cursor, Some(crate::support::cursor(2)));
 }
 
-/// A server with so many pages of one change each. Something on the way refuses every answer that holds one of them.
+/// A server with this many pages of one change each. Something in the network refuses every answer
+/// that holds one of them.
 fn scanned(server: &Arc<ScriptedServer>, refused: u8, failure: Failure) -> impl Remote + use<> {
     let server = Arc::clone(server);
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -122,8 +127,8 @@ fn scanned(server: &Arc<ScriptedServer>, refused: u8, failure: Failure) -> impl 
     })
 }
 
-/// A row that a scanner refused stopped reading for good, and sending too: pages travelled with what was sent, so that no answer
-/// came, and the units were blamed for it.
+/// A row that a filter in the network refused stopped reading for good. It stopped sending too:
+/// pages travelled with units, no answer came, and the units were blamed.
 #[tokio::test]
 async fn a_page_that_does_not_get_through_keeps_neither_what_stands_before_it_nor_what_is_sent() {
     let (foreign, broken) =
@@ -131,23 +136,24 @@ async fn a_page_that_does_not_get_through_keeps_neither_what_stands_before_it_no
     for failure in [transient(), foreign, broken, Failure::Misbehaved { code: "not_an_answer" }] {
         let server = Arc::new(ScriptedServer::with_pages(5));
         let remote = scanned(&server, 3, failure.clone());
-        let (desk, mut throttle) = (Arc::new(ScriptedDesk::with_units(0)), Throttle::default());
-        let report = try_run(&desk, &remote, &mut throttle).await.unwrap();
+        let (host, mut sizer) = (Arc::new(ScriptedHost::with_units(0)), BatchSizer::default());
+        let report = try_run(&host, &remote, &mut sizer).await.unwrap();
         assert_eq!((report.stopped, report.changes), (Stopped::PageRefused(failure.clone()), 3));
-        assert!(desk.state().failures.is_empty());
+        assert!(host.state().failures.is_empty());
         assert!(report.exchanges <= 14, "{} exchanges", report.exchanges);
-        // What is written then is sent without a page; so it is by another process, which finds out anew.
-        desk.state().tail = (0..5).map(crate::support::unit).collect();
-        let report = try_run(&desk, &remote, &mut throttle).await.unwrap();
+        // The same device sends new units without a page. Another process does not know yet and
+        // finds out again.
+        host.state().tail = (0..5).map(crate::support::unit).collect();
+        let report = try_run(&host, &remote, &mut sizer).await.unwrap();
         assert_eq!((report.stopped, report.units_acked), (Stopped::PageRefused(failure.clone()), 5));
         assert!(report.exchanges <= 5, "{} exchanges", report.exchanges);
-        let sent = Arc::new(ScriptedDesk { unanswered: Unanswered::Sent, ..ScriptedDesk::with_units(5) });
-        sent.state().cursor = desk.state().cursor.clone();
-        let report = try_run(&sent, &remote, &mut Throttle::default()).await.unwrap();
+        let sent = Arc::new(ScriptedHost { unanswered: Unanswered::Sent, ..ScriptedHost::with_units(5) });
+        sent.state().cursor = host.state().cursor.clone();
+        let report = try_run(&sent, &remote, &mut BatchSizer::default()).await.unwrap();
         assert_eq!((report.stopped, report.units_acked), (Stopped::PageRefused(failure), 5));
         assert!(report.exchanges <= 14, "{} exchanges", report.exchanges);
-        // Once it gets through, everything is read.
-        let report = try_run(&sent, &remote_of(&server), &mut throttle).await.unwrap();
+        // Once the row gets through, everything is read.
+        let report = try_run(&sent, &remote_of(&server), &mut sizer).await.unwrap();
         assert_eq!((report.stopped, report.changes), (Stopped::Idle, 2));
     }
 }
@@ -155,23 +161,23 @@ async fn a_page_that_does_not_get_through_keeps_neither_what_stands_before_it_no
 #[tokio::test]
 async fn an_outage_is_no_refused_page_and_costs_one_small_request_more() {
     for failure in [transient(), Failure::Unknown { code: "timeout" }] {
-        let (desk, mut throttle) = (Arc::new(ScriptedDesk::with_units(0)), Throttle::default());
+        let (host, mut sizer) = (Arc::new(ScriptedHost::with_units(0)), BatchSizer::default());
         for _ in 0..3 {
-            let report = try_run(&desk, &always_failing(failure.clone()), &mut throttle).await.unwrap();
+            let report = try_run(&host, &always_failing(failure.clone()), &mut sizer).await.unwrap();
             assert_eq!((report.exchanges, report.stopped), (2, Stopped::Failed(failure.clone())));
         }
         let server = Arc::new(ScriptedServer::with_pages(1));
-        try_run(&desk, &remote_of(&server), &mut throttle).await.unwrap();
+        try_run(&host, &remote_of(&server), &mut sizer).await.unwrap();
         assert_eq!(server.seen().requests[0].page_limit, options().page_limit, "the page was not blamed");
     }
 }
 
 #[tokio::test]
 async fn whoever_is_not_reached_is_asked_once() {
-    let desk = Arc::new(ScriptedDesk::with_units(0));
-    let report = run_with(&desk, &always_failing(Failure::Unreachable { code: "dns" }), &options()).await;
+    let host = Arc::new(ScriptedHost::with_units(0));
+    let report = run_with(&host, &always_failing(Failure::Unreachable { code: "dns" }), &options()).await;
     assert_eq!(report.exchanges, 1);
     let one = RunOptions { max_exchanges: 1, ..options() };
-    let report = run_with(&desk, &always_failing(transient()), &one).await;
+    let report = run_with(&host, &always_failing(transient()), &one).await;
     assert_eq!((report.exchanges, report.stopped), (1, Stopped::Failed(transient())));
 }

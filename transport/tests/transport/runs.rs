@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use fieldbook_core::protocol::Failure;
-use fieldbook_transport::{FnRemote, Remote, RunError, RunOptions, SyncReport, Throttle, run};
+use fieldbook_transport::{BatchSizer, FnRemote, Remote, RunError, RunOptions, SyncReport, run};
 
-use crate::scripted_desk::{DiskFailed, ScriptedDesk, ScriptedServer};
+use crate::scripted_host::{DiskFailed, ScriptedHost, ScriptedServer};
 use crate::support::TestClock;
 
 pub fn options() -> RunOptions {
@@ -18,15 +18,15 @@ pub fn remote_of(server: &Arc<ScriptedServer>) -> impl Remote + use<> {
 }
 
 pub async fn try_run(
-    desk: &Arc<ScriptedDesk>,
+    host: &Arc<ScriptedHost>,
     remote: &dyn Remote,
-    throttle: &mut Throttle,
+    sizer: &mut BatchSizer,
 ) -> Result<SyncReport, RunError<DiskFailed>> {
-    run(desk, remote, &TestClock::new(), &options(), throttle).await
+    run(host, remote, &TestClock::new(), &options(), sizer).await
 }
 
-pub async fn run_with(desk: &Arc<ScriptedDesk>, remote: &dyn Remote, options: &RunOptions) -> SyncReport {
-    run(desk, remote, &TestClock::new(), options, &mut Throttle::default()).await.unwrap()
+pub async fn run_with(host: &Arc<ScriptedHost>, remote: &dyn Remote, options: &RunOptions) -> SyncReport {
+    run(host, remote, &TestClock::new(), options, &mut BatchSizer::default()).await.unwrap()
 }
 
 pub fn always_failing(failure: Failure) -> impl Remote {

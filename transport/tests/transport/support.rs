@@ -14,7 +14,7 @@ use fieldbook_core::{
 use fieldbook_transport::HttpOptions;
 use tokio::time::Instant;
 
-/// Stands for whatever must not show up in an error, a `Debug` form or a log line.
+/// Stands for text that must never be in an error, a `Debug` text or a log line.
 pub const CANARY: &str = "canary-5f3a";
 
 pub fn request() -> ExchangeRequest {
@@ -89,7 +89,7 @@ pub fn short_waits() -> HttpOptions {
     }
 }
 
-/// Returns everything an error could print.
+/// Returns every text that an error could print.
 pub fn printed(error: &(dyn Error + 'static)) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut next = error.source();

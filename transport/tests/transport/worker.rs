@@ -11,12 +11,12 @@ use fieldbook_transport::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::scripted_desk::{ScriptedDesk, ScriptedServer};
+use crate::scripted_host::{ScriptedHost, ScriptedServer};
 use crate::support::{TestClock, unit};
 
 const LOOK_EVERY: Duration = Duration::from_secs(100);
 
-/// What a test changes about the server while the worker runs.
+/// What a test changes at the server while the worker runs.
 #[derive(Default)]
 struct World {
     failure: Mutex<Option<Failure>>,
@@ -28,31 +28,31 @@ impl World {
         *self.failure.lock().unwrap() = failure;
     }
 
-    /// Returns how often the server was asked so far.
+    /// Returns how many requests the server has received.
     fn asked(&self) -> usize {
         self.at.lock().unwrap().len()
     }
 
-    /// Returns the waits between the requests so far.
+    /// Returns the waits between these requests.
     fn waits(&self) -> Vec<Duration> {
         self.at.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 }
 
-fn start_with(desk: &Arc<ScriptedDesk>, remote: impl Remote + 'static) -> Handle {
+fn start_with(host: &Arc<ScriptedHost>, remote: impl Remote + 'static) -> Handle {
     let worker = Worker {
-        desk: Arc::clone(desk),
+        host: Arc::clone(host),
         remote: Arc::new(remote),
         clock: Arc::new(TestClock::new()),
         random: Box::new(SeededRandomness::from_number(1)),
         options: WorkerOptions { look_every: LOOK_EVERY, ..WorkerOptions::default() },
-        throttle: Arc::default(),
+        sizer: Arc::default(),
     };
     worker.start()
 }
 
-fn start(units: u8) -> (Handle, Arc<ScriptedDesk>, Arc<World>) {
-    let (desk, world) = (Arc::new(ScriptedDesk::with_units(units)), Arc::new(World::default()));
+fn start(units: u8) -> (Handle, Arc<ScriptedHost>, Arc<World>) {
+    let (host, world) = (Arc::new(ScriptedHost::with_units(units)), Arc::new(World::default()));
     let (server, shared) = (ScriptedServer::with_pages(0), Arc::clone(&world));
     let remote = FnRemote::new(move |request: &ExchangeRequest| {
         shared.at.lock().unwrap().push(Instant::now());
@@ -61,7 +61,7 @@ fn start(units: u8) -> (Handle, Arc<ScriptedDesk>, Arc<World>) {
             None => Ok(server.answer(request)),
         }
     });
-    (start_with(&desk, remote), desk, world)
+    (start_with(&host, remote), host, world)
 }
 
 fn transient(retry_after: Option<Duration>) -> Failure {
@@ -74,9 +74,9 @@ async fn shortly() {
 
 #[tokio::test(start_paused = true)]
 async fn it_runs_at_once_and_then_looks_now_and_then() {
-    let (handle, desk, world) = start(3);
+    let (handle, host, world) = start(3);
     sleep(LOOK_EVERY * 3 + LOOK_EVERY / 2).await;
-    assert!(desk.state().tail.is_empty());
+    assert!(host.state().tail.is_empty());
     assert_eq!(world.asked(), 4);
     for wait in world.waits() {
         assert!(wait >= LOOK_EVERY && wait < LOOK_EVERY + Duration::from_secs(1), "{wait:?}");
@@ -86,27 +86,27 @@ async fn it_runs_at_once_and_then_looks_now_and_then() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wake_sends_what_was_written_at_once_however_often_it_is_called() {
-    let (handle, desk, world) = start(0);
+    let (handle, host, world) = start(0);
     shortly().await;
-    desk.state().tail.push(unit(9));
+    host.state().tail.push(unit(9));
     for _ in 0..100 {
         handle.wake();
     }
     shortly().await;
-    assert!(desk.state().tail.is_empty());
+    assert!(host.state().tail.is_empty());
     assert_eq!(world.asked(), 2);
     handle.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn something_that_is_due_earlier_is_looked_at_earlier() {
-    let (handle, desk, world) = start(0);
-    desk.state().next_wake = Some(TestClock::new().now().wall.plus(Duration::from_secs(7)));
+    let (handle, host, world) = start(0);
+    host.state().next_wake = Some(TestClock::new().now().wall.plus(Duration::from_secs(7)));
     sleep(Duration::from_secs(20)).await;
     let waits = world.waits();
     assert!(waits[0] >= Duration::from_secs(6) && waits[0] < Duration::from_secs(8), "{:?}", waits[0]);
     assert!(waits.len() < 20, "a book that goes on saying that something is due does not make it spin");
-    desk.state().next_wake = Some(WallTime::from_milliseconds(i64::MAX));
+    host.state().next_wake = Some(WallTime::from_milliseconds(i64::MAX));
     let asked = world.asked();
     sleep(LOOK_EVERY * 2).await;
     assert!(world.asked() > asked, "the next look is at a finite time whatever is said to be due");
@@ -115,7 +115,7 @@ async fn something_that_is_due_earlier_is_looked_at_earlier() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_back_off_longer_and_longer_up_to_a_bound_and_a_success_starts_anew() {
-    let (handle, _desk, world) = start(1);
+    let (handle, _host, world) = start(1);
     world.fails(Some(transient(None)));
     sleep(Duration::from_secs(6 * 3600)).await;
     let waits = world.waits();
@@ -137,14 +137,14 @@ async fn failures_back_off_longer_and_longer_up_to_a_bound_and_a_success_starts_
 
 #[tokio::test(start_paused = true)]
 async fn what_the_server_asks_for_is_waited_for_even_when_woken() {
-    let (handle, desk, world) = start(1);
+    let (handle, host, world) = start(1);
     world.fails(Some(transient(Some(Duration::from_secs(300)))));
     shortly().await;
     assert_eq!(world.asked(), 1);
     handle.wake();
     sleep(Duration::from_secs(290)).await;
     assert_eq!(world.asked(), 1);
-    assert!(desk.state().activities.iter().any(|activity| matches!(activity, Activity::BackingOff { .. })));
+    assert!(host.state().activities.iter().any(|activity| matches!(activity, Activity::BackingOff { .. })));
     handle.retry_now();
     shortly().await;
     assert_eq!(world.asked(), 2, "a person may insist");
@@ -153,41 +153,41 @@ async fn what_the_server_asks_for_is_waited_for_even_when_woken() {
 
 #[tokio::test(start_paused = true)]
 async fn missing_credentials_are_not_hammered_and_new_ones_are_used_at_once() {
-    let (handle, desk, world) = start(1);
+    let (handle, host, world) = start(1);
     world.fails(Some(Failure::Unauthorized { code: "expired".to_owned() }));
     sleep(Duration::from_secs(3_500)).await;
     assert_eq!(world.asked(), 1);
     world.fails(None);
     handle.retry_now();
     shortly().await;
-    assert!(desk.state().tail.is_empty());
+    assert!(host.state().tail.is_empty());
     handle.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn being_offline_for_long_is_noticed_to_end_within_minutes() {
-    let (handle, desk, world) = start(1);
+    let (handle, host, world) = start(1);
     world.fails(Some(Failure::Unreachable { code: "dns" }));
     sleep(Duration::from_secs(24 * 3600)).await;
     world.fails(None);
     sleep(Duration::from_secs(5 * 60 + 1)).await;
-    assert!(desk.state().tail.is_empty());
+    assert!(host.state().tail.is_empty());
     handle.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_worker_asks_nothing_until_it_is_resumed() {
-    let (handle, desk, world) = start(0);
+    let (handle, host, world) = start(0);
     shortly().await;
     handle.pause();
-    desk.state().tail.push(unit(9));
+    host.state().tail.push(unit(9));
     handle.wake();
     sleep(LOOK_EVERY * 3).await;
     assert_eq!(world.asked(), 1);
-    assert_eq!(desk.state().activities.last(), Some(&Activity::Paused));
+    assert_eq!(host.state().activities.last(), Some(&Activity::Paused));
     handle.resume();
     shortly().await;
-    assert!(desk.state().tail.is_empty());
+    assert!(host.state().tail.is_empty());
     handle.pause();
     handle.shutdown().await.unwrap();
 }
@@ -213,8 +213,8 @@ impl Remote for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_the_server_is_cut_short_by_pause_shutdown_and_the_end_of_the_handle() {
-    let (silent, desk) = (Silent::default(), Arc::new(ScriptedDesk::with_units(1)));
-    let handle = start_with(&desk, silent.clone());
+    let (silent, host) = (Silent::default(), Arc::new(ScriptedHost::with_units(1)));
+    let handle = start_with(&host, silent.clone());
     shortly().await;
     handle.pause();
     shortly().await;
@@ -223,76 +223,76 @@ async fn a_wait_for_the_server_is_cut_short_by_pause_shutdown_and_the_end_of_the
     shortly().await;
     handle.shutdown().await.unwrap();
     assert_eq!(silent.0.load(Ordering::SeqCst), 2);
-    let handle = start_with(&desk, silent.clone());
+    let handle = start_with(&host, silent.clone());
     shortly().await;
     drop(handle);
     shortly().await;
     assert_eq!(silent.0.load(Ordering::SeqCst), 3);
-    assert_eq!(desk.state().activities.last(), Some(&Activity::Stopped));
+    assert_eq!(host.state().activities.last(), Some(&Activity::Stopped));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_waits_for_its_turn_and_a_shutdown_does_not() {
-    let (desk, silent) = (Arc::new(ScriptedDesk::with_units(1)), Silent::default());
-    let throttle = Arc::new(tokio::sync::Mutex::default());
-    let taken = Arc::clone(&throttle).lock_owned().await;
+    let (host, silent) = (Arc::new(ScriptedHost::with_units(1)), Silent::default());
+    let sizer = Arc::new(tokio::sync::Mutex::default());
+    let taken = Arc::clone(&sizer).lock_owned().await;
     let start = || {
         let worker = Worker {
-            desk: Arc::clone(&desk),
+            host: Arc::clone(&host),
             remote: Arc::new(silent.clone()),
             clock: Arc::new(TestClock::new()),
             random: Box::new(SeededRandomness::from_number(1)),
             options: WorkerOptions::default(),
-            throttle: Arc::clone(&throttle),
+            sizer: Arc::clone(&sizer),
         };
         worker.start()
     };
     let handle = start();
     sleep(LOOK_EVERY).await;
-    assert_eq!(desk.state().activities, []);
+    assert_eq!(host.state().activities, []);
     handle.shutdown().await.unwrap();
     let handle = start();
     drop(taken);
     shortly().await;
-    assert!(throttle.try_lock().is_err(), "the run that waits for the server holds its turn");
+    assert!(sizer.try_lock().is_err(), "the run that waits for the server holds its turn");
     handle.shutdown().await.unwrap();
-    assert!(throttle.try_lock().is_ok());
+    assert!(sizer.try_lock().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_waits_for_the_commit_that_is_under_way() {
-    let (began, mut desk) = (Arc::new(AtomicU32::new(0)), ScriptedDesk::with_units(1));
+    let (began, mut host) = (Arc::new(AtomicU32::new(0)), ScriptedHost::with_units(1));
     let begins = Arc::clone(&began);
-    desk.on_accept = Box::new(move |_| {
+    host.on_accept = Box::new(move |_| {
         begins.store(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(200));
     });
-    let (desk, server) = (Arc::new(desk), ScriptedServer::with_pages(0));
-    let handle = start_with(&desk, FnRemote::new(move |request| Ok(server.answer(request))));
+    let (host, server) = (Arc::new(host), ScriptedServer::with_pages(0));
+    let handle = start_with(&host, FnRemote::new(move |request| Ok(server.answer(request))));
     while began.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     handle.shutdown().await.unwrap();
-    assert!(desk.state().tail.is_empty(), "the answer was taken in before shutdown returned");
-    assert_eq!(Arc::strong_count(&desk), 1, "nobody else holds the book any more");
+    assert!(host.state().tail.is_empty(), "the answer was taken in before shutdown returned");
+    assert_eq!(Arc::strong_count(&host), 1, "nobody else holds the book any more");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_book_that_fails_ends_the_worker_and_shutdown_says_so() {
-    let (handle, desk, _world) = start(1);
-    desk.state().disk_fails = true;
+    let (handle, host, _world) = start(1);
+    host.state().disk_fails = true;
     shortly().await;
     assert!(handle.is_finished());
-    assert_eq!(desk.state().activities.last(), Some(&Activity::Stopped));
+    assert_eq!(host.state().activities.last(), Some(&Activity::Stopped));
     assert!(matches!(handle.shutdown().await, Err(WorkerError::Book { .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_seen() {
-    let desk = Arc::new(ScriptedDesk::with_units(1));
-    let handle = start_with(&desk, FnRemote::new(|_| panic!("planned by the test")));
+    let host = Arc::new(ScriptedHost::with_units(1));
+    let handle = start_with(&host, FnRemote::new(|_| panic!("planned by the test")));
     shortly().await;
     assert!(handle.is_finished());
-    assert_eq!(desk.state().activities.last(), Some(&Activity::Stopped));
+    assert_eq!(host.state().activities.last(), Some(&Activity::Stopped));
     assert!(matches!(handle.shutdown().await, Err(WorkerError::Panicked)));
 }

@@ -1,4 +1,4 @@
-//! Each sentence of the join, on one row; then its laws.
+//! Each sentence about the join, on one row; then its laws.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn delete(at: u64) -> UnitChange {
     change(OpKind::Delete, at, &[], "")
 }
 
-/// Joins a change with a row, and returns what comes of it if anything does.
+/// Joins a change with a row, and returns the new row if there is one.
 fn joined(row: Option<&Row>, change: &UnitChange) -> Option<Row> {
     let met = row.map_or(Met::Never, |row| {
         let place = row.place(&change.key.id);
@@ -64,7 +64,7 @@ fn image(row: &Row) -> &str {
     row.fields.as_ref().map_or("", FieldsJson::as_str)
 }
 
-/// Returns the times of fields, as a device is told them.
+/// Returns the times of fields, as a device receives them.
 fn times<const COUNT: usize>(row: &Row, names: [&str; COUNT]) -> [u64; COUNT] {
     let told = row.clone().into_change(RecordKey::parse("lead", "1").unwrap());
     names.map(|name| told.stamp_of(name).edited_at.to_bits())
@@ -118,7 +118,8 @@ fn of_two_writes_at_one_time_the_greater_op_stands() {
 #[test]
 fn a_field_that_was_taken_away_keeps_the_stamp_of_that() {
     let row = after(&[create(1, r#"{"a":1,"b":1}"#), update(3, r#"{"b":null}"#)]);
-    // Also with the record's own stamp: nobody could know it otherwise.
+    // Also a field with the record's own stamp is listed, because a device could not know it
+    // otherwise.
     assert_eq!((image(&row), row.stamp(), times(&row, ["a", "b"])), (r#"{"a":1}"#, stamp(3), [1, 3]));
     let row = after(&[create(1, r#"{"a":1,"b":1}"#), update(3, r#"{"b":null}"#), update(8, r#"{"a":2}"#)]);
     assert_eq!(times(&row, ["a", "b"]), [8, 3]);
@@ -137,7 +138,7 @@ fn what_is_forgotten_of_fields_that_were_taken_away_raises_the_floor() {
     let removed = listed.iter().filter(|name| name.starts_with("gone")).count();
     assert_eq!((removed, row.floor), (limits::REMOVED_STAMPS, Some(stamp(17))));
     assert_eq!(times(&row, ["gone79", "gone16", "gone15", "gone0", "never", "a"]), [81, 18, 17, 17, 17, 1]);
-    // The floor never falls again, and a field that is there is not below it.
+    // The floor never decreases, and no existing field is below it.
     let row = joined(Some(&row), &update(100, r#"{"gone79":1,"gone78":1}"#)).unwrap();
     assert_eq!((row.floor, times(&row, ["a"])), (Some(stamp(17)), [1]));
     assert_eq!(joined(Some(&row), &update(17, r#"{"unknown":1}"#)), None);
@@ -158,7 +159,7 @@ fn a_replace_writes_its_fields_and_null_for_every_other_by_the_same_comparison()
     let row = joined(Some(&after(&before)), &replace(5, r#"{"a":5,"d":5}"#)).unwrap();
     assert_eq!(image(&row), r#"{"a":5,"b":9,"d":5}"#, "b was written later than the replace");
     assert_eq!(times(&row, ["a", "b", "c", "d", "gone"]), [5, 9, 5, 5, 5]);
-    // A field that stands on a deletion of the same author's is taken away with that stamp.
+    // A field whose stamp is above a deletion of the same author is removed with that stamp.
     let row = joined(
         Some(&after(&[create(1, r#"{"a":1,"b":1}"#)])),
         &change(OpKind::Replace, 7, &[("b", 4)], r#"{"a":7}"#),
@@ -207,14 +208,14 @@ fn all_of_a_change_is_there_only_by_its_very_stamps() {
     let known = |change: &UnitChange| is_known(&row, change).unwrap();
     assert!(known(&update(5, r#"{"a":5,"b":null}"#)) && known(&update(5, r#"{"b":null}"#)));
     assert!(!known(&update(4, r#"{"a":5}"#)) && !known(&update(5, r#"{"a":5,"c":1}"#)) && !known(&delete(5)));
-    assert!(!known(&create(1, r#"{"a":1,"b":1}"#)), "it was there, and is no longer");
+    assert!(!known(&create(1, r#"{"a":1,"b":1}"#)), "the field existed, and no longer exists");
     let tombstone = after(&[create(1, "{}"), delete(5)]);
     assert!(is_known(&tombstone, &delete(5)).unwrap() && !is_known(&tombstone, &delete(4)).unwrap());
     assert!(!is_known(&tombstone, &update(5, r#"{"a":1}"#)).unwrap());
 }
 
-/// Changes of one record, no two with the same stamp: updates and creates of a few fields, some of them taken away, some older
-/// than the change as a whole.
+/// Changes of one record, each with its own stamp: updates and creates of a few fields. They remove
+/// some fields, and some fields are older than the change.
 fn drawn() -> impl Strategy<Value = Vec<UnitChange>> {
     let field = (0..5u8, any::<bool>(), prop::option::of(0..8u64));
     let one = (any::<bool>(), 0..8u64, prop::collection::vec(field, 0..5));
@@ -222,7 +223,7 @@ fn drawn() -> impl Strategy<Value = Vec<UnitChange>> {
         .prop_map(|all| (1..).zip(all).map(|(number, one)| make(number, one)).collect())
 }
 
-/// A field as it is drawn: its number, whether it is taken away, and when it was written if that is earlier.
+/// A drawn field: its number, whether it is removed, and the time of its write if that is earlier.
 type DrawnField = (u8, bool, Option<u64>);
 
 fn make(number: u8, (creates, at, fields): (bool, u64, Vec<DrawnField>)) -> UnitChange {
@@ -246,7 +247,7 @@ fn make(number: u8, (creates, at, fields): (bool, u64, Vec<DrawnField>)) -> Unit
     UnitChange { ops, older, ..change(kind, at, &[], &format!("{{{}}}", text.join(","))) }
 }
 
-/// One change that writes what a row says.
+/// Makes a change that writes the content of a row.
 fn as_change(row: &Row) -> UnitChange {
     let mut fields = row.fields.as_ref().unwrap().to_fields().unwrap();
     let listed = row.older.iter().flat_map(|write| &write.fields);

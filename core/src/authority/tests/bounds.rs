@@ -1,11 +1,11 @@
-//! What one request may cost, and that whatever is accepted can be read.
+//! The cost limits of one request, and the rule that everything accepted can be read.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 
 use super::*;
 
-/// A store that counts what is read and written of records.
+/// A store that counts the bytes that are read and written of records.
 struct Counting {
     inner: MemoryAuthority,
     bytes: Cell<usize>,
@@ -122,8 +122,8 @@ impl AuthorityState for Counting {
     }
 }
 
-/// Sends units until each has an outcome, as a device does, and returns the outcomes and the number of requests.
-/// No request costs more than its budget and one record over it.
+/// Sends units until each has an outcome, like a device. Returns the outcomes and the number of
+/// requests. The cost of a request exceeds its budget by at most one record.
 #[track_caller]
 fn worked_off(state: &mut Counting, mut units: Vec<Unit>) -> (Vec<Outcome>, usize) {
     let (mut outcomes, mut requests) = (Vec::new(), 0);
@@ -131,7 +131,7 @@ fn worked_off(state: &mut Counting, mut units: Vec<Unit>) -> (Vec<Outcome>, usiz
         (state.bytes, state.lookups) = (Cell::new(0), Cell::new(0));
         let sent = request(units.clone());
         let answer = exchange(state, &sent, NOW, &Caller::Anyone, &Quota::default()).unwrap();
-        assert!(!answer.outcomes.is_empty(), "a request that gets nowhere");
+        assert!(!answer.outcomes.is_empty(), "a request without progress");
         for outcome in answer.outcomes {
             assert_eq!(outcome.unit, units.remove(0).id, "a unit overtook another");
             outcomes.push(outcome.outcome);
@@ -143,7 +143,7 @@ fn worked_off(state: &mut Counting, mut units: Vec<Unit>) -> (Vec<Outcome>, usiz
     (outcomes, requests)
 }
 
-/// Makes so many records of a megabyte.
+/// Makes this many records of a megabyte.
 fn with_large_records(count: u64) -> Counting {
     let mut state = store();
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES - 100));
@@ -161,8 +161,8 @@ fn small_update(record: u64, base: u64) -> UnitChange {
     change(&format!("lead/{record}"), OpKind::Update, Some(base), r#"{"b":1}"#)
 }
 
-/// A request of 52 kB held the only writer for 53 seconds and took 3.3 GB: each of its small updates made the whole of a
-/// large record be read and built, and the sum was looked at when all of it was done.
+/// A request of 52 kB held the only writer for 53 seconds and needed 3.3 GB: each of its small
+/// updates read and built a whole large record, and the total was checked only at the end.
 #[test]
 fn small_updates_of_large_records_are_worked_off_within_each_requests_budget() {
     let mut state = with_large_records(4);
@@ -172,7 +172,8 @@ fn small_updates_of_large_records_are_worked_off_within_each_requests_budget() {
     assert!(requests > 1, "{requests}");
 }
 
-/// A request of many units had the only writer until all of its 64 MiB of work was done, and everybody else waited for that.
+/// A request of many units had the only writer until all its 64 MiB of work was done, and all other
+/// requests waited.
 #[test]
 fn a_request_of_many_units_has_the_writer_for_one_turn_and_the_rest_comes_again() {
     let mut state = with_large_records(4);
@@ -189,7 +190,7 @@ fn a_request_of_many_units_has_the_writer_for_one_turn_and_the_rest_comes_again(
     );
 }
 
-/// What an import usually sends must not come in more requests than before.
+/// A usual import must not need more requests than before.
 #[test]
 fn a_usual_batch_is_treated_in_one_turn() {
     let mut state = Counting::new(store());
@@ -210,10 +211,11 @@ fn one_unit_that_updates_too_many_large_records_is_rejected_before_they_are_buil
     let all = (0..60).map(|n| small_update(n, 1 + n)).collect();
     let (outcomes, _) = worked_off(&mut state, vec![unit(1, all), unit(2, vec![small_update(3, 4)])]);
     assert!(matches!(&outcomes[0], Outcome::Rejected { code, .. } if code == "unit_too_large"));
-    assert!(matches!(outcomes[1], Outcome::Applied { .. }), "what stood behind it was not treated");
+    assert!(matches!(outcomes[1], Outcome::Applied { .. }), "the unit after it was not applied");
 }
 
-/// It shrinks what it touches, so that no size is ever too large; but each record has to be read for it.
+/// The unit makes its records smaller, so no size is ever too large. But each record has to be read
+/// for it.
 #[test]
 fn one_unit_that_shrinks_too_many_large_records_at_once_is_rejected_for_its_work() {
     let mut state = with_large_records(60);
@@ -263,7 +265,7 @@ fn the_largest_honest_batch_of_small_changes_is_worked_off_in_a_few_turns() {
     assert_eq!(worked_off(&mut state, units).1, 6);
 }
 
-/// A fresh device: reads all pages as it reads them from the network.
+/// Makes a new device that reads all pages as if they came from the network.
 #[track_caller]
 fn read_by_a_fresh_device(state: &mut MemoryAuthority) -> BTreeMap<RecordKey, Change> {
     let (mut cursors, mut read) = (BTreeMap::new(), BTreeMap::new());
@@ -288,8 +290,8 @@ fn as_read(answer: &ExchangeAnswer) -> ExchangeAnswer {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// A change that is as large as one can be in everything that travels: each of its fields comes from a write of its own, at a
-/// time of 20 digits, and has the shortest name that there is.
+/// Makes the largest possible change, in bytes that are sent: each of its fields has its own write,
+/// a time of 20 digits, and the shortest possible name.
 fn wide(name: &str, base: Option<u64>, fields: usize) -> UnitChange {
     let names: Vec<_> = (0..fields).map(|n| format!("{n:x}")).collect();
     let text: Vec<_> = names.iter().map(|name| format!("\"{name}\":0")).collect();
@@ -301,8 +303,8 @@ fn wide(name: &str, base: Option<u64>, fields: usize) -> UnitChange {
     wide
 }
 
-/// Twelve wide records locked a tenant out for good: the stamps of their fields were not counted, so that the commit was
-/// larger than any answer that a device reads.
+/// Twelve wide records locked a tenant out for good: the stamps of their fields were not counted,
+/// so the commit was larger than any answer that a device reads.
 #[test]
 fn a_commit_of_wide_records_is_rejected_before_it_locks_everybody_out() {
     let mut state = store();
@@ -315,13 +317,14 @@ fn a_commit_of_wide_records_is_rejected_before_it_locks_everybody_out() {
         "too_many_fields"
     );
     applied(&mut state, 4, vec![wide("lead/x", None, limits::RECORD_FIELDS)]);
-    // Its fields are stamped one by one, by updates of a few bytes each.
+    // Its fields have a stamp each, by updates of a few bytes.
     let grow = change("lead/x", OpKind::Update, Some(2), r#"{"another":1}"#);
     assert_eq!(rejected(&mut state, 5, vec![grow]), "too_many_fields");
     assert_eq!(read_by_a_fresh_device(&mut state).len(), 101);
 }
 
-/// A store from before the stamps were counted may hold such a commit: it is read without the stamps that are too many.
+/// A store from before the stamps were counted may have such a commit. It is read without the extra
+/// stamps.
 #[test]
 fn a_commit_from_before_stamps_were_counted_can_be_read_all_the_same() {
     let mut state = store();
@@ -337,7 +340,8 @@ fn a_commit_from_before_stamps_were_counted_can_be_read_all_the_same() {
     assert_eq!((read.len(), images.min()), (18, wide.fields.map(|fields| fields.as_str().len())));
 }
 
-/// 22 requests gave a tenant 212,000 entity types, and every request of every device names a cursor for each.
+/// 22 requests gave a tenant 212,000 entity types, and every request of every device names a cursor
+/// for each.
 #[test]
 fn a_tenant_has_a_limited_number_of_entity_types_and_goes_on_with_those_it_has() {
     let mut state = store();
@@ -347,7 +351,7 @@ fn a_tenant_has_a_limited_number_of_entity_types_and_goes_on_with_those_it_has()
     assert_eq!(rejected(&mut state, 2, one_each(600, 1_001)), "too_many_entity_types");
     applied(&mut state, 3, one_each(600, 1_000));
     assert_eq!(rejected(&mut state, 4, one_each(1_000, 1_001)), "too_many_entity_types");
-    // What is there goes on, also where the last record of the type was deleted.
+    // Existing entity types still work, even if the last record of the type was deleted.
     applied(&mut state, 5, vec![change("t999/1", OpKind::Delete, Some(2), ""), create("t7/2")]);
     applied(&mut state, 6, vec![create("t999/2")]);
     assert_eq!(state.usage().unwrap().entity_types, 1_000);
@@ -360,7 +364,7 @@ fn within(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>, qu
     exchange(state, &sent, NOW, &Caller::Anyone, quota).unwrap().outcomes.remove(0).outcome
 }
 
-/// There were no limits of any kind: one tenant could fill the disk for all.
+/// There were no limits: one tenant could fill the disk for all.
 #[test]
 fn a_tenant_without_room_reads_deletes_and_shrinks_and_goes_on_once_there_is_room() {
     let mut state = store();
@@ -375,10 +379,10 @@ fn a_tenant_without_room_reads_deletes_and_shrinks_and_goes_on_once_there_is_roo
     let grow = change("lead/1", OpKind::Update, Some(1), &large);
     assert!(is_full(&within(&mut state, 3, vec![grow], &two)));
     let same = change("lead/1", OpKind::Update, Some(1), r#"{"a":2}"#);
-    assert!(is_applied(&within(&mut state, 4, vec![same], &two)), "what takes no more room goes on");
+    assert!(is_applied(&within(&mut state, 4, vec![same], &two)), "a write that needs no more room works");
     assert!(is_applied(&within(&mut state, 5, vec![change("lead/2", OpKind::Delete, Some(1), "")], &two)));
     assert_eq!(answered(&mut state, &pull(BTreeMap::new(), 10)).changes.len(), 2);
-    // The same unit that waited is taken once the operator gives more room.
+    // The same unit is accepted once the operator gives more room.
     let more = Quota { records: Some(3), ..two };
     assert!(is_applied(&within(&mut state, 2, vec![create("lead/3")], &more)));
 }
@@ -396,7 +400,8 @@ fn what_a_tenant_keeps_is_counted_as_it_changes() {
     assert_eq!(state.usage().unwrap(), counted);
 }
 
-/// A page knows the next record of each entity type; of a thousand large ones that was a gigabyte for every reader.
+/// A page keeps the next record of each entity type in memory. With a thousand large records that
+/// was a gigabyte for every reader.
 #[test]
 fn a_page_over_many_entity_types_of_large_records_is_in_the_order_of_commits() {
     let mut state = store();

@@ -1,4 +1,4 @@
-//! Whose device a request speaks for, and the heads that are kept of it.
+//! The check of a request's device, and the heads that are kept of it.
 
 use super::*;
 use crate::DeviceKey;
@@ -13,8 +13,9 @@ fn claimed(seq: u64, hash: u8, device_key: Option<DeviceKey>) -> ExchangeRequest
     ExchangeRequest { head: Some(head), device_key, ..request(Vec::new()) }
 }
 
-/// Whoever knew the ids of a device, which stand in logs and exports, claimed heads in its name: the device itself was told
-/// that it is a copy, each time, and the head that witnessed its log was gone.
+/// Logs and exports contain a device's ids. Anybody who knew them could claim heads in its name:
+/// the server then took the device itself for a copy, each time, and the head that proved its log
+/// was gone.
 #[test]
 fn nobody_else_moves_the_head_of_a_device_or_writes_in_its_name() {
     let mut state = store();
@@ -35,9 +36,9 @@ fn nobody_else_moves_the_head_of_a_device_or_writes_in_its_name() {
             Some(None)
         );
     }
-    // What only reads is the credentials' matter.
+    // For a request that only reads, the credentials decide.
     assert!(answered(&mut state, &pull(BTreeMap::new(), 10)).changes.is_empty());
-    // A tablet is used by one actor after the other; its key is the book's.
+    // Several actors use a tablet in turn. Its key belongs to the book.
     let by_bob = ExchangeRequest { actor: Actor::parse("bob").unwrap(), ..own };
     assert!(answered(&mut state, &by_bob).receipt.is_some());
 }
@@ -54,7 +55,7 @@ fn a_book_from_before_there_were_keys_goes_on_without_one() {
     let mut state = store();
     assert!(answered(&mut state, &claimed(1, 1, None)).receipt.is_some());
     assert!(answered(&mut state, &claimed(1, 1, None)).receipt.is_some());
-    // The first key that comes counts from then on, also with a head that is anchored already.
+    // The first key that arrives counts from then on, also if a head is anchored already.
     let keyed = claimed(1, 1, Some(key_of(1)));
     assert_eq!(accept_without_writing(&state, &keyed, &Caller::Anyone, &Quota::default()).unwrap(), None);
     assert!(answered(&mut state, &keyed).receipt.is_some());

@@ -1,8 +1,8 @@
-//! The fields of units in the many ways in which JSON can be written, and those that cannot be taken.
+//! The fields of units in many ways of writing JSON, and fields that cannot be accepted.
 
 use super::*;
 
-/// A unit whose fields are this text, as a request brings it.
+/// Makes a unit whose fields are this text, as in a request.
 fn sent_as(number: u64, fields: &str) -> Unit {
     let change = UnitChange { ops: vec![OpId::from_bytes(id(900))], ..create("lead/1") };
     let unit = serde_json::to_string(&unit(number, vec![change])).unwrap();
@@ -13,8 +13,9 @@ fn outcome(state: &mut MemoryAuthority, unit: Unit) -> Outcome {
     answered(state, &request(vec![unit])).outcomes.into_iter().next().unwrap().outcome
 }
 
-/// The order of names inside of values, and escapes, were part of the digest: whoever sent a unit again through another JSON
-/// library was told that another unit had its id, and that change was refused for good.
+/// The order of names inside values, and escapes, were part of the digest. A device that sent a
+/// unit again through another JSON library got the answer that another unit had its id, and the
+/// change was refused for good.
 #[test]
 fn a_unit_that_another_writer_sends_again_is_a_duplicate() {
     let mut state = store();
@@ -32,7 +33,7 @@ fn a_unit_that_another_writer_sends_again_is_a_duplicate() {
     assert!(matches!(another, Outcome::Rejected { code, .. } if code == "unit_reused"));
 }
 
-/// One number that was out of range made the whole request unreadable: 400 for every unit in it.
+/// One number out of range made the whole request unreadable: a 400 for every unit in it.
 #[test]
 fn a_unit_whose_fields_cannot_be_taken_is_refused_alone_and_told_why() {
     let mut state = store();

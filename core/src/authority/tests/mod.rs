@@ -31,7 +31,7 @@ fn key(name: &str) -> RecordKey {
     name.parse().unwrap()
 }
 
-/// Returns an op whose stamp, at one time, is above those that a test had before.
+/// Returns an op whose stamp, at the same time, is above the test's earlier stamps.
 fn later_op() -> OpId {
     thread_local!(static LAST: std::cell::Cell<u64> = const { std::cell::Cell::new(900) });
     LAST.with(|last| {
@@ -93,7 +93,7 @@ fn refused(state: &mut MemoryAuthority, request: &ExchangeRequest, caller: &Call
     refusal
 }
 
-/// Sends one unit and returns what became of it.
+/// Sends one unit and returns its outcome.
 #[track_caller]
 fn sent(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> Outcome {
     let answer = answered(state, &request(vec![unit(number, changes)]));
@@ -124,7 +124,7 @@ fn rejected(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) 
     code
 }
 
-/// What a store keeps, apart from its memory of units.
+/// Returns the content of a store, without its memory of units.
 fn kept(state: &MemoryAuthority) -> (Vec<(RecordKey, Row)>, Version, Option<WallTime>) {
     let rows = state.records().map(|(key, row)| (key.clone(), row.clone())).collect();
     (rows, state.last_commit().unwrap(), state.newest_time().unwrap())
@@ -151,7 +151,7 @@ fn a_unit_that_replaces_one_that_took_effect_is_stale_and_told_which() {
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     let before = state.clone();
-    // Its base is the present version, so nothing but `replaces` tells that its op is there already.
+    // Its base is the present version, so only `replaces` shows that its op is applied already.
     let again = vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":1}"#)];
     let former = |number| UnitId::from_bytes(id(number));
     let second = Unit { replaces: vec![former(9), former(1)], ..unit(2, again) };
@@ -187,7 +187,8 @@ fn the_same_unit_again_gets_its_first_answer_and_changes_nothing() {
         versions,
         BTreeMap::from([(key("lead/1"), Version::new(1)), (key("lead/2"), Version::new(1))])
     );
-    // What another unit made of one of its records since is shown, so that nobody takes the first answer for the last word.
+    // The answer has the present content of a record that another unit has changed since, so that
+    // no device takes the first answer for the present state.
     let shown: Vec<_> =
         current.iter().map(|change| (change.key.to_string(), change.version.number())).collect();
     assert_eq!(shown, [("lead/1".to_owned(), 2)]);
@@ -301,7 +302,7 @@ fn a_unit_whose_writes_are_all_there_is_a_duplicate_whatever_its_bases() {
         assert_eq!(current.len(), 2, "each record is shown as it is");
     }
     assert_eq!(kept(&state), before);
-    // One write that was overtaken since, or is not there, and it is stale.
+    // If one write has been overwritten since, or is missing, the unit is stale.
     let overtaken = change("lead/1", OpKind::Update, Some(3), r#"{"b":9}"#);
     applied(&mut state, 7, vec![overtaken]);
     stale(&mut state, 8, vec![edit]);
@@ -314,10 +315,10 @@ fn a_refusal_is_remembered_and_repeated_for_a_copy_that_comes_later() {
     applied(&mut state, 1, vec![create("lead/1")]);
     let grow = vec![change("lead/1", OpKind::Update, Some(1), &large)];
     assert_eq!(rejected(&mut state, 2, grow.clone()), "record_too_large");
-    // There would be room now; its device has heard that it is refused.
+    // There is room now, but the device has already received the refusal.
     applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":null}"#)]);
     assert_eq!(rejected(&mut state, 2, grow.clone()), "record_too_large");
-    // It took no effect: what replaces it is not stale for its sake.
+    // It took no effect, so a unit that replaces it is not stale because of it.
     let again = UnitChange { base: Some(Version::new(2)), ..grow.into_iter().next().unwrap() };
     let again = Unit { replaces: vec![UnitId::from_bytes(id(2))], ..unit(4, vec![again]) };
     let answer = answered(&mut state, &request(vec![again]));

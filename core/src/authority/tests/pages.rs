@@ -12,7 +12,7 @@ fn what_a_request_changed_itself_is_not_sent_back_but_the_cursor_passes_it() {
     assert!(answered(&mut state, &pull(answer.cursors, 100)).changes.is_empty());
     // The answer was lost: the unit is a duplicate now, and still not sent back.
     assert_eq!(answered(&mut state, &push).changes.len(), 1);
-    // Someone else changed it since: now it is.
+    // Another unit has changed it since, so the answer has it.
     applied(&mut state, 3, vec![change("lead/2", OpKind::Update, Some(2), r#"{"a":5}"#)]);
     assert_eq!(answered(&mut state, &push).changes.len(), 2);
 }
@@ -70,7 +70,7 @@ fn a_request_made_for_another_life_of_the_store_changes_nothing_and_learns_only_
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     let before = state.clone();
-    // Its cursor and its head mean nothing here either, so they are no reason to refuse it.
+    // Its cursor and its head have no meaning here either, so they are no reason for a refusal.
     let cursors = BTreeMap::from([(EntityType::parse("lead").unwrap(), Cursor::new(vec![255; 8]).unwrap())]);
     let head =
         HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(9), hash: Hash::from_bytes([9; 32]) };
@@ -107,7 +107,8 @@ fn cursors_that_this_store_did_not_hand_out_are_refused() {
     assert!(answered(&mut state, &with(&1u64.to_be_bytes())).changes.is_empty());
 }
 
-/// Every request named a cursor for each entity type, and grew with them: 212,000 types were more than a request may have.
+/// Every request named a cursor for each entity type, and grew with their number: 212,000 types
+/// exceeded the limit of a request.
 #[test]
 fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
     let mut state = store();
@@ -122,18 +123,19 @@ fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
     assert_eq!((keys(&first), first.more), (vec!["lead/1".to_owned()], true));
     let second = answered(&mut state, &all(first.others.unwrap(), 10));
     assert_eq!((keys(&second), second.more), (vec!["note/1".to_owned(), "task/1".to_owned()], false));
-    // A type that nobody knew of is read from there, too.
+    // A type that nobody knew is read from there, too.
     applied(&mut state, 3, vec![create("visit/1")]);
     let third = answered(&mut state, &all(second.others.unwrap(), 10));
     assert_eq!(keys(&third), ["visit/1"]);
     let end = third.others.unwrap();
     assert_eq!(answered(&mut state, &all(end.clone(), 10)).others, None, "nothing moved");
-    // Types that are named begin where they are named; the answer says how far all were read.
+    // Types that are named begin at their own cursors. The answer names a cursor up to which all
+    // were read.
     let entity = EntityType::parse("lead").unwrap();
     let named = BTreeMap::from([(entity, Cursor::new(0u64.to_be_bytes().to_vec()).unwrap())]);
     let mixed = answered(&mut state, &ExchangeRequest { cursors: named, ..all(end, 10) });
     assert_eq!((keys(&mixed), mixed.others), (vec!["lead/1".to_owned()], None));
-    // Who names all of them is answered as ever.
+    // A request that names all of them is answered as before.
     assert_eq!(answered(&mut state, &pull(BTreeMap::new(), 10)).others, None);
     let ahead = Cursor::new(9u64.to_be_bytes().to_vec()).unwrap();
     assert_eq!(refused(&mut state, &all(ahead, 10), &Caller::Anyone).code, "server_behind");

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a device does, as numbers: which record, which kind, whether it has seen the record's present state, and which
-/// earlier unit is delivered once more after it.
+/// The actions of a device, as numbers: the record, the kind, whether the device knows the record's
+/// present state, and the earlier unit that arrives once more after it.
 fn steps() -> impl Strategy<Value = Vec<(u8, u8, bool, prop::sample::Index)>> {
     prop::collection::vec((0..6u8, 0..4u8, any::<bool>(), any::<prop::sample::Index>()), 1..40)
 }
@@ -33,7 +33,7 @@ proptest! {
             let next = step_unit(&once, number, step);
             answered(&mut once, &request(vec![next.clone()]));
             units.push(next.clone());
-            // The three devices' requests differ in nothing that the rules look at but their ids.
+            // For the rules, the requests of the three devices differ in their ids only.
             let device = DeviceId::from_bytes(id(100 + number % 3));
             let again = step.3.get(&units).clone();
             for batch in [vec![next.clone()], vec![again.clone(), next], vec![again]] {

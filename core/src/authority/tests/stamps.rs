@@ -1,4 +1,4 @@
-//! Stamps and the server's own clock: taken as they are, or not at all.
+//! Stamps and the server's own clock: a stamp is accepted unchanged or not at all.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ fn is_applied(answer: &ExchangeAnswer) -> bool {
 
 const BOUND: Duration = limits::STAMP_AHEAD;
 
-/// The server cut such stamps. A device that never got the answer then had another one than everybody else.
+/// The server lowered such stamps. A device without the answer then had another stamp than all
+/// others.
 #[test]
 fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
     let mut state = store();
@@ -37,7 +38,7 @@ fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
     assert_eq!(answer.server_time, NOW);
     assert_eq!(kept(&state), before);
     assert!(["lead/2", "lead/3"].iter().all(|name| state.record(&key(name)).unwrap().is_none()));
-    // The same change under an earlier stamp, in another unit, is taken.
+    // The same change with an earlier stamp, in another unit, is accepted.
     assert!(is_applied(&at(NOW, &mut state, 3, vec![create("lead/2"), create("lead/3")])));
 }
 
@@ -58,8 +59,9 @@ fn whoever_is_stale_and_ahead_is_told_that_it_is_ahead_so_that_it_is_not_judged_
     assert!(is_ahead(&at(NOW, &mut state, 2, vec![stale])));
 }
 
-/// Simulation (seed 221932616): a request was doubled on the way. Its first copy was answered `ahead`, so its device lowered the
-/// stamps and planned anew; the second came a minute later, when the stamps were ahead no longer, and took effect as well.
+/// Simulation (seed 221932616): the network doubled a request. Its first copy was answered `ahead`,
+/// so its device lowered the stamps and planned again. The second copy arrived a minute later, when
+/// the stamps were no longer ahead, and took effect as well.
 #[test]
 fn a_unit_that_was_ahead_once_does_not_take_effect_later_under_the_same_id() {
     let mut state = store();
@@ -68,7 +70,7 @@ fn a_unit_that_was_ahead_once_does_not_take_effect_later_under_the_same_id() {
     assert!(is_ahead(&at(NOW, &mut state, 1, vec![ahead.clone()])));
     assert!(is_ahead(&at(later, &mut state, 1, vec![ahead.clone()])));
     assert!(state.record(&key("lead/1")).unwrap().is_none());
-    // What is planned anew in its place is taken: there is nothing of it that took effect.
+    // The unit that replaces it is accepted, because nothing of it took effect.
     let anew = Unit { replaces: vec![unit(1, Vec::new()).id], ..unit(2, vec![ahead]) };
     let answer =
         exchange(&mut state, &request(vec![anew]), later, &Caller::Anyone, &Quota::default()).unwrap();
@@ -85,7 +87,8 @@ fn a_unit_that_was_taken_is_a_duplicate_for_ever_whatever_the_clock_shows() {
     assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Duplicate { .. }, .. }]));
 }
 
-/// A server whose clock was set back wrote that into stamps, and an older edit overwrote the newer one.
+/// A server whose clock was set back wrote that time into stamps, and an older edit overwrote a
+/// newer one.
 #[test]
 fn the_servers_time_never_falls_behind_its_newest_commit() {
     let mut state = store();
@@ -98,7 +101,8 @@ fn the_servers_time_never_falls_behind_its_newest_commit() {
     let pulled =
         exchange(&mut state, &pull(BTreeMap::new(), 10), years_ago, &Caller::Anyone, &Quota::default());
     assert_eq!(pulled.unwrap().server_time, NOW);
-    // It does not creep either: what is stored is its own time, not that of the stamps it took.
+    // Nor does the time creep forward: the store keeps the server's own time, not that of accepted
+    // stamps.
     let latest = Hlc::at(NOW.plus(BOUND));
     assert!(is_applied(&at(
         years_ago,

@@ -1,14 +1,16 @@
-//! A record as one call of the app reads it: what is stored, with what the call's earlier mutations did to it.
+//! A record as one call of the app reads it: the stored record, with the call's earlier mutations
+//! applied.
 //!
 //! ```text
 //!   stored image ─► admit 1st mutation ─► its op, and the image after it ─► admit 2nd mutation ─► …
 //! ```
 //!
 //! Invariants:
-//! 1. Each mutation of a call is admitted on the image that the ones before it left, though nothing is written yet.
-//! 2. A mutation that is refused, or that changes nothing, leaves the image as it is.
-//! 3. The server's version and the stamps that the author read are those of the stored record: earlier ops of the same call add
-//!    none that anyone else could have seen.
+//! 1. Each mutation of a call is admitted on the image after the mutations before it, although
+//!    nothing is written yet.
+//! 2. A mutation that is refused, or changes nothing, leaves the image as it is.
+//! 3. The server's version, and the stamps that the author read, are those of the stored record:
+//!    nobody else can have read the earlier ops of the same call.
 
 use super::{Rejected, admit};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
@@ -18,18 +20,19 @@ use crate::rules::apply_to_text;
 use crate::schema::Schema;
 use crate::time::Hlc;
 
-/// A record as a call reads it. Its image stays text: most records are looked at once, to see that they are not there.
+/// A record as a call reads it. Its image stays text, because most records are read only once, to
+/// find that they do not exist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeenRecord {
-    /// The image, or `None` if the call sees no such record.
+    /// The image, or `None` if the record does not exist for the call.
     pub image: Option<FieldsJson>,
-    /// The version that the server confirmed, if it confirmed one.
+    /// The version that the server confirmed, if there is one.
     pub base: Option<Version>,
     /// The latest stamp of the record that the author read.
     pub read: Hlc,
 }
 
-/// A mutation that may be written, with what its op carries.
+/// A mutation that may be written, with the fields of its op.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdmittedOp {
     /// The mutation.
@@ -47,7 +50,7 @@ pub struct AdmittedOp {
 /// Why a mutation was not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
-    /// It is not valid.
+    /// The mutation is not valid.
     #[error(transparent)]
     Rejected(#[from] Rejected),
     /// The stored image does not read.
@@ -64,7 +67,8 @@ impl SeenRecord {
         self.image.as_ref().map(FieldsJson::to_fields).transpose()
     }
 
-    /// Decides on a mutation of the record; returns its op, or `None` if there is nothing to write. The image moves on.
+    /// Decides on a mutation of the record, and applies it to the image. Returns its op, or `None`
+    /// if there is nothing to write.
     ///
     /// # Errors
     /// [`NotAdmitted`].
@@ -81,7 +85,7 @@ impl SeenRecord {
 }
 
 impl AdmittedOp {
-    /// Returns how many bytes its fields take.
+    /// Returns the size of its fields, in bytes.
     pub fn bytes(&self) -> usize {
         self.json.as_ref().map_or(0, |json| json.as_str().len())
     }

@@ -1,4 +1,4 @@
-//! Given a request and an answer that a sound server gives to it, when one thing of that is changed, then it is refused.
+//! Takes the answer of a sound server, changes one part of it, and expects a refusal.
 
 use std::collections::BTreeMap;
 

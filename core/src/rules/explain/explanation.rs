@@ -1,4 +1,4 @@
-//! An explanation as data: what an app shows, and what the words are made of.
+//! An explanation as data. The app shows it, and the sentences are made of it.
 
 use std::fmt;
 
@@ -13,27 +13,27 @@ use crate::rules::status::{Awaited, OpState, RecordState, UserAction};
 use crate::schema::Policy;
 use crate::time::WallTime;
 
-/// What there is to say of one record. Displayed, it is one sentence a line.
+/// The explanation of one record. `Display` prints one sentence per line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The record.
     pub key: RecordKey,
-    /// Where it stands, in a word.
+    /// The state of the record.
     pub standing: RecordState,
-    /// The op by which it stands there; none if there is no op.
+    /// The op that decides this state; none if there is no op.
     pub decided_by: Option<OpPlace>,
     /// What the user sees.
     pub seen: Seen,
-    /// What the server has confirmed; `None` if nothing.
+    /// The version that the server confirmed; `None` if there is none.
     pub confirmed: Option<ExplainedVersion>,
     /// The ops that are still owed to the server, oldest first.
     pub ops: Vec<ExplainedOp>,
-    /// The conflicts there were, oldest first.
+    /// The record's conflicts, oldest first.
     pub conflicts: Vec<ExplainedConflict>,
     /// Whether the server sent it, but its entity type is not declared.
     pub kept_aside: bool,
-    /// When the server last said something of this record, by the device's clock.
+    /// When the server last sent something of this record, by the device's clock.
     pub synced_at: Option<WallTime>,
     /// When records of its entity type were last brought up to date.
     pub entity_synced_at: Option<WallTime>,
@@ -43,18 +43,18 @@ pub struct Explanation {
     pub sentences: Vec<String>,
 }
 
-/// What the user sees of a record.
+/// The record as the user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Seen {
-    /// Nothing, and this device never knew of one.
+    /// The user sees no record, and this device never knew one.
     Nothing,
-    /// What the server confirmed.
+    /// The user sees the confirmed record.
     AsConfirmed,
-    /// Nothing, since the server says that it is deleted.
+    /// The user sees no record, because the server deleted it.
     DeletedByServer,
-    /// What the server confirmed, with changes of this device on top.
+    /// The user sees the confirmed record with changes of this device.
     WithOwnChanges,
     /// Nothing, since it was deleted on this device.
     DeletedHere,
@@ -66,7 +66,7 @@ pub enum Seen {
 pub struct ExplainedVersion {
     /// The server's number.
     pub version: Version,
-    /// When it was edited, by the clock of whoever edited it.
+    /// The time of the edit, by the clock of its author's device.
     pub edited_at: WallTime,
     /// Whether it is a deletion.
     pub deleted: bool,
@@ -78,45 +78,47 @@ pub struct ExplainedVersion {
 pub struct ExplainedOp {
     /// The op.
     pub op: OpId,
-    /// Where it stands in the log.
+    /// The op's place in the log.
     pub place: OpPlace,
-    /// What it does.
+    /// What the op does.
     pub kind: OpKind,
-    /// Who made it.
+    /// The op's author.
     pub actor: Actor,
     /// When, by the device's clock.
     pub made_at: WallTime,
     /// Why it is not synced.
     pub state: OpState,
-    /// What or whom it waits for.
+    /// What, or whom, it waits for.
     pub awaits: Awaited,
-    /// What a person can do about it, besides undoing it.
+    /// What a person can do about it, in addition to undoing it.
     pub actions: &'static [UserAction],
 }
 
-/// A conflict that there was.
+/// A conflict, open or resolved.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ExplainedConflict {
-    /// Which one.
+    /// The id of the conflict.
     pub id: ConflictId,
     /// When it was found, by the device's clock.
     pub at: WallTime,
     /// The op of this device.
     pub op: OpPlace,
-    /// What it does.
+    /// What the op does.
     pub kind: OpKind,
     /// The server's version that it met.
     pub version: Version,
     /// Whether that version is a deletion.
     pub deleted_by_server: bool,
-    /// Each field that both changed, its rule and who won; none where one side is a deletion.
+    /// Each field that both sides changed, its policy and its winner; empty if one side is a
+    /// deletion.
     pub fields: Vec<(String, Policy, Winner)>,
-    /// Who won as a whole.
+    /// The winner, if the record was resolved as a whole.
     pub winner: Winner,
     /// The rule by which.
     pub rule: Policy,
-    /// The functions of the app that settled it: the field, none for the whole, and the function's name.
+    /// The functions of the app that resolved it, each with the field, or none for the whole
+    /// record, and its name.
     pub functions: Vec<(Option<String>, String)>,
     /// Whether a person still has to choose.
     pub open: bool,

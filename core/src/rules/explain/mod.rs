@@ -1,19 +1,22 @@
-//! Why a record is not synced, or that it is: in words that a support person can read out, and as data.
+//! Explains why a record is not synced, or that it is: in sentences that a support person can read
+//! out, and as data.
 //!
 //! ```text
 //!   Facts (rows of one snapshot, where the ops stand) ──► explain ──► Explanation ──► words: one sentence each
 //! ```
 //!
-//! Where the record and its ops stand is [`super::status`]'s to say: nothing of it is computed here. This module adds what the user
-//! sees, what the server confirmed, which conflicts there were, and the sentences.
+//! [`super::status`] computes the state of the record and its ops. This module adds the user's
+//! view, the confirmed version, the conflicts, and the sentences.
 //!
 //! Invariants:
-//! 1. The same facts give the same explanation. Time comes in with them: the plan was made for an instant.
-//! 2. No value of a field is in it, only names of fields, ids, codes, and what the server or the app's validator said of a
-//!    refusal.
-//! 3. Every op of the record's tail has its sentence, and every reason to hold one has its words.
+//! 1. The same facts give the same explanation. Time is one of the facts: the plan was made for a
+//!    moment.
+//! 2. It contains no value of a field. It contains names of fields, ids, codes, and the reason that
+//!    the server or the app's validator gave for a refusal.
+//! 3. It has a sentence for every op of the record's tail, and words for every reason to hold an
+//!    op.
 //!
-//! What it is not: the history of a record, or a look at what the server has.
+//! What it does not do: show the history of a record, or ask the server.
 
 mod explanation;
 #[cfg(test)]
@@ -30,14 +33,14 @@ use crate::op::OpPlace;
 use crate::rows::{ConflictRow, RecordRow, TailRow, Visible};
 use crate::time::WallTime;
 
-/// What an explanation is made of, as it was read at one instant.
+/// The facts of an explanation, read at one moment.
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// The record.
     pub key: &'a RecordKey,
-    /// Its row; an empty one if nothing is known of it.
+    /// Its row; an empty one if nothing is known of the record.
     pub row: &'a RecordRow,
-    /// What is known of the ops that have no terminal outcome.
+    /// The facts about ops that have not ended.
     pub known: Known<'a>,
     /// The record's conflicts, oldest first.
     pub conflicts: &'a [(ConflictId, ConflictRow)],
@@ -49,7 +52,7 @@ pub struct Facts<'a> {
     pub book_synced_at: Option<WallTime>,
 }
 
-/// Explains where a record stands.
+/// Explains the state of a record.
 pub fn explain(facts: &Facts<'_>) -> Explanation {
     let seen = seen(facts.row);
     let standing = facts.known.record(facts.key, seen != Seen::Nothing);
@@ -78,7 +81,7 @@ pub fn explain(facts: &Facts<'_>) -> Explanation {
     explanation
 }
 
-/// Explains where one op of the tail stands.
+/// Explains the state of one op of the tail.
 pub fn op(known: &Known<'_>, place: OpPlace, row: &TailRow) -> ExplainedOp {
     let state = known.op(place, row);
     ExplainedOp {
@@ -94,7 +97,7 @@ pub fn op(known: &Known<'_>, place: OpPlace, row: &TailRow) -> ExplainedOp {
 }
 
 impl Explanation {
-    /// Returns where the record stands in the fewest words: what decides that, without the rest of the sentence.
+    /// Returns the state of the record in a few words: the deciding part of the sentence.
     pub fn in_short(&self) -> String {
         let decides = self.ops.iter().find(|op| Some(op.place) == self.decided_by);
         match decides {
@@ -106,7 +109,7 @@ impl Explanation {
 }
 
 impl ExplainedOp {
-    /// Returns where the op stands, in words.
+    /// Returns the state of the op, in words.
     pub fn in_words(&self) -> String {
         super::status::in_words(&self.state, Some(&self.actor))
     }

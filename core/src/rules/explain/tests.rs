@@ -1,5 +1,5 @@
-//! Each row of the table, each reason and its words. What real books are explained as is in `tests/explain.rs` of the front
-//! door.
+//! Each row of the table, each reason and its words. `tests/explain.rs` has the explanations of
+//! real books.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +20,10 @@ use crate::schema::Policy;
 use crate::tail::Tail;
 use crate::time::Hlc;
 
-/// A value of a field, which must stand in no explanation.
+/// A value of a field, which no explanation may contain.
 const SECRET: &str = "canary-8d1c";
 
-/// What is known of `lead/1`: nothing at first.
+/// The known facts of `lead/1`: none at first.
 #[derive(Default)]
 struct Record {
     row: RecordRow,
@@ -165,7 +165,7 @@ fn planned(seq: u8) -> PlannedOp {
     PlannedOp { id: OpId::from_bytes([seq; 16]), place: place(seq) }
 }
 
-/// A time of the first day of all, at so many seconds.
+/// Returns a time of the first day, this many seconds after midnight.
 fn at(seconds: i64) -> WallTime {
     WallTime::from_milliseconds(seconds * 1_000)
 }
@@ -223,7 +223,8 @@ fn unit_row(seq: u8) -> UnitRow {
     }
 }
 
-/// The first op met version 7: both had changed two fields, one of which the server won by the app's own rule.
+/// The first op met version 7: both had changed two fields. The server won one of them by a rule of
+/// the app.
 fn conflict_row(open: bool) -> ConflictRow {
     ConflictRow {
         key: key(),
@@ -349,7 +350,8 @@ fn what_waits_behind_its_own_record_stands_where_that_does() {
     assert_eq!(behind.explained().decided_by, Some(place(1)));
     behind
         .says("Change 2, an update by ann at 1970-01-01T00:00:02.000Z, waits behind change 1 of the record.");
-    // Seen once: "which is in flight", of a change that something on the way had refused for a day.
+    // This happened: "which is in flight", for a change that something in the network had refused
+    // for a day.
     let refused = Hold::NotLetThrough { until: Some(at(30)), code: "http_403".to_owned(), times: 3 };
     let behind = Record::with_ops(2).planned(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
     behind.says("waits behind change 1, which is not let through (http_403)");
@@ -366,7 +368,7 @@ fn what_is_refused_for_good_shows_what_the_server_said_and_not_why_it_is_held() 
     known.says("It waits for ann, or whoever helps them, to retry it, correct it or discard it");
 }
 
-/// Offline, nothing left the device, and the record was said to be in flight.
+/// Offline, nothing left the device, but the explanation was that the record was in flight.
 #[test]
 fn what_was_never_sent_waits_for_the_network_and_is_not_in_flight() {
     let planned = Record::with_ops(1).planned(1, 0);
@@ -406,7 +408,7 @@ fn every_reason_to_hold_has_its_own_words() {
         ),
         (Hold::UnmeteredNetwork, "waits for an unmetered network"),
         (Hold::OtherActor(actor("ann")), "waits until ann, who made it, uses this device again"),
-        // Seen once: "an update by bob waits until ann, who made it".
+        // This happened: "an update by bob waits until ann, who made it".
         (
             Hold::OtherActor(actor("bob")),
             "waits until bob uses this device again, whose change goes before it",
@@ -430,7 +432,8 @@ fn every_reason_to_hold_has_its_own_words() {
     }
 }
 
-/// What waited behind a change in conflict was said to have met one itself, and so was looked for where there was none.
+/// The explanation of an op behind a change in conflict was a conflict of its own, so people looked
+/// for one that did not exist.
 #[test]
 fn what_waits_behind_a_conflict_names_the_change_that_met_it() {
     let behind = Record::with_ops(2).holding(2, parked_op("conflict")).meeting(true);
@@ -442,8 +445,8 @@ fn what_waits_behind_a_conflict_names_the_change_that_met_it() {
     assert_eq!(worn_out.explained().standing, RecordState::Parked);
 }
 
-/// An op parked as "stale", "ahead" or "upcast" was said to have met a conflict. There was none to choose in, so nobody could
-/// move it.
+/// The explanation of an op parked as "stale", "ahead" or "upcast" was a conflict. There was none
+/// to choose in, so nobody could move the op.
 #[test]
 fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
     for (code, reason, words) in [
@@ -487,8 +490,8 @@ fn what_is_parked_says_when_it_goes_on_and_whom_it_waits_for() {
     let tenant = ParkScope::Tenant(TenantId::from_bytes([3; 16]));
     let remedies = [
         (parked(ParkScope::Actor(actor("ann"))), "It waits for ann to sign in again."),
-        (parked(ParkScope::Entity(key().entity)), "when the app or the server was upgraded"),
-        (parked(ParkScope::Protocol), "when the app was upgraded."),
+        (parked(ParkScope::Entity(key().entity)), "when the app or the server is upgraded"),
+        (parked(ParkScope::Protocol), "when the app is upgraded."),
         (parked(tenant), "It waits for ann to sign in to the tenant that the book belongs to."),
         (Hold::NoUpcaster { from: 1, to: 2 }, "to a version that declares the upcaster"),
     ];

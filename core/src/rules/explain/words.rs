@@ -50,9 +50,9 @@ fn confirmed(explanation: &Explanation) -> String {
         return "The server has not confirmed any version of it yet.".to_owned();
     };
     let what = if confirmed.deleted { "its deletion as version" } else { "version" };
-    // Each time is told once: when the server last said anything at all stands at the end.
+    // Each time is named once. The last sentence has the time of the server's last answer.
     let heard = explanation.synced_at.filter(|at| Some(*at) != explanation.book_synced_at);
-    let heard = heard.map_or_else(String::new, |at| format!(", as it last said at {at}"));
+    let heard = heard.map_or_else(String::new, |at| format!(", last confirmed at {at}"));
     format!("The server confirmed {what} {}, edited at {}{heard}.", confirmed.version, confirmed.edited_at)
 }
 
@@ -63,33 +63,34 @@ fn op(op: &ExplainedOp) -> Vec<String> {
     all
 }
 
-/// Returns when an op that waits for somebody goes on, and whom it waits for.
+/// Returns when an op that waits for somebody resumes, and whom it waits for.
 fn remedy(op: &ExplainedOp) -> Option<String> {
     let actor = &op.actor;
     let stays = "it stays on the screen until then";
     Some(match &op.state {
         OpState::DeadLettered { .. } => {
-            format!("It waits for {actor}, or whoever helps them, to retry it, correct it or discard it; {stays}.")
+            format!(
+                "It waits for {actor}, or whoever helps them, to retry it, correct it or discard it; {stays}."
+            )
         }
         OpState::InConflict { .. } => {
             format!("It waits for {actor}, or whoever helps them, to choose a side; {stays}.")
         }
         OpState::Parked { reason, .. } => match reason {
             ParkReason::Unauthorized => format!("It waits for {actor} to sign in again."),
-            ParkReason::Unsupported => "It goes on when the app or the server was upgraded.".to_owned(),
-            ParkReason::OtherProtocol => "It goes on when the app was upgraded.".to_owned(),
+            ParkReason::Unsupported => "It resumes when the app or the server is upgraded.".to_owned(),
+            ParkReason::OtherProtocol => "It resumes when the app is upgraded.".to_owned(),
             ParkReason::NoUpcaster => {
-                "It goes on when the app was upgraded to a version that declares the upcaster.".to_owned()
+                "It resumes when the app is upgraded to a version that declares the upcaster.".to_owned()
             }
             ParkReason::OtherServer | ParkReason::ServerBehind => {
-                "It goes on when the server that the book knows answers, or someone has accepted the other one."
-                    .to_owned()
+                "It resumes when the known server answers, or when a person accepts the other one.".to_owned()
             }
             ParkReason::OtherTenant => {
                 format!("It waits for {actor} to sign in to the tenant that the book belongs to.")
             }
             ParkReason::UpcastTooLarge => format!(
-                "It goes on when the app was upgraded, or when {actor}, or whoever helps them, retries it or discards it."
+                "It resumes when the app is upgraded, or when {actor}, or whoever helps them, retries it or discards it."
             ),
             ParkReason::Conflict | ParkReason::WornOut | ParkReason::Ahead | ParkReason::Unknown => {
                 format!("It waits for {actor}, or whoever helps them, to retry it or discard it; {stays}.")

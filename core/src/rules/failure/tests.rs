@@ -133,7 +133,8 @@ fn a_lone_unit_that_our_server_cannot_take_is_a_dead_letter_and_several_are_halv
     assert_eq!(shown(&decided(&refused("broken_body"), &doubted(1, None), 1)), ["[0] 1 alone"]);
 }
 
-/// Five "the store failed", which an outage of a minute makes, and a lone edit was refused for good.
+/// Five answers "the store failed", as in an outage of a minute, and a lone edit was refused for
+/// good.
 #[test]
 fn no_fault_of_the_server_or_of_the_way_ever_makes_a_dead_letter_or_counts_a_try() {
     for code in ["store_failed", "server_failed", "store_damaged", "slow_request", "http_502"] {
@@ -189,7 +190,7 @@ fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
     assert_eq!(freed(&tail, &[acked(1), acked(2)], NOW), [], "both are through");
 }
 
-/// Offline, the report of a run said that everything was sent.
+/// Offline, the report of a run claimed that everything was sent.
 #[test]
 fn a_request_that_reached_nobody_has_not_left() {
     for code in ["dns", "refused", "no_network"] {

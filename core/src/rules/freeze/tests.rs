@@ -1,5 +1,5 @@
-//! What is left of ops that lost all or some of what they said, and which units a new one names as those that it replaces. What ops
-//! are frozen as otherwise is in the spec cases.
+//! The rest of ops that lost some or all of their fields, and the units that a new unit replaces.
+//! The spec cases test all other freezing.
 
 use super::*;
 use crate::names::Actor;
@@ -7,7 +7,7 @@ use crate::random::SeededRandomness;
 use crate::rules::desk::{Desk, key, unit_id};
 use crate::time::Hlc;
 
-/// Freezes all that waits for one record.
+/// Freezes all waiting ops of one record.
 fn frozen(desk: &mut Desk, taken_over: Option<UnitId>) -> Frozen {
     let places = desk.row("a").tail.iter().map(|reference| reference.place).collect();
     let group = Group {
@@ -107,8 +107,9 @@ fn of_too_many_attempts_the_newest_are_named_and_the_one_that_is_taken_over() {
     assert_eq!(named[named.len() - 2..], [attempt(1_199), unit_id(200)]);
 }
 
-/// Made, deleted, and made anew, all before anybody heard of it: the first two end, and what the third took away by the stamp of the
-/// deletion stood above whatever was written to the record next.
+/// A record was created, deleted and created again before any of it left. The first two ops end.
+/// Fields that the third had removed with the deletion's stamp would otherwise stay above later
+/// writes of the record.
 #[test]
 fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
     let mut desk = Desk::default().with("a", 1, 0, 3);
@@ -135,8 +136,8 @@ fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
     assert_eq!(frozen.into_drafts().len(), 2, "the plan, and what falls with it");
 }
 
-/// A creation and an edit were refused, the record was deleted, and the creation was retried: both ended with the deletion, and the
-/// record that a person had deleted showed what the edit says.
+/// A creation and an edit were refused, the record was deleted, and the creation was retried. Both
+/// ended with the deletion, and the deleted record showed the fields of the edit.
 #[test]
 fn a_deletion_that_ends_without_leaving_takes_what_dead_letters_beneath_it_would_show() {
     let mut desk = Desk::default().with("a", 1, 0, 3);

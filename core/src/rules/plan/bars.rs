@@ -1,4 +1,5 @@
-//! Why something cannot be sent now: a unit under way, an op by itself, a transaction, a whole group.
+//! The reasons why something cannot be sent now: an unanswered unit, a single op, a transaction, a
+//! whole group.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Planning<'_> {
         self.is_sent_too_early(unit).map(Hold::WaitsFor)
     }
 
-    /// Returns why a group would only be sent to fail.
+    /// Returns why the server would refuse a group, as far as a check here can find it.
     pub(super) fn objection(&self, group: &Group) -> Option<Hold> {
         let Self { input, .. } = self;
         let is_inspected =
@@ -53,8 +54,9 @@ impl Planning<'_> {
         input.inspect.refusal(group).map(|reason| Hold::Refused { reason })
     }
 
-    /// Returns with how many bytes a record is over the limit of size, if a group cannot go for that. Looked at only where there
-    /// is reason to, and where there is room for the group.
+    /// Returns by how many bytes a record is over the size limit, if a group cannot be sent for
+    /// that reason. The check runs only if it is likely to find something, and if the batch has
+    /// room for the group.
     pub(super) fn excess(&self, group: &Group) -> Option<usize> {
         let Self { input, .. } = self;
         let is_suspect = |(key, places): &(RecordKey, Vec<OpPlace>)| {
@@ -67,8 +69,8 @@ impl Planning<'_> {
         input.inspect.excess(group)
     }
 
-    /// Returns why an earlier op of a record keeps a transaction from going, or a later one that is under way: what was given
-    /// up and is sent again may have been overtaken.
+    /// Returns why an earlier op of a record stops a transaction, or a later unanswered op does:
+    /// other ops may have overtaken ops of a unit that was given up.
     pub(super) fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
         let tail = self.input.tail;
         if let Some(unit) = tail.ops_of(key).find_map(|place| tail.unit_of(place)) {
@@ -79,7 +81,8 @@ impl Planning<'_> {
         Some(if tail.is_dead(earlier) { Hold::DeadCreate } else { Hold::WaitsFor(key.clone()) })
     }
 
-    /// Returns whether the server refused to make a record, so that what was done to it since waits for a person.
+    /// Returns whether the server refused to create a record, so that later ops of it wait for a
+    /// person.
     pub(super) fn has_dead_create(&self, key: &RecordKey) -> bool {
         let tail = self.input.tail;
         let dead = tail.ops_of(key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
@@ -95,7 +98,7 @@ impl Planning<'_> {
     pub(super) fn bars(&self, place: OpPlace) -> Option<Hold> {
         let row = self.input.tail.op(place)?;
         let rules = self.input.schema.rules(&row.key.entity);
-        // What never leaves waits for nobody.
+        // A local op never leaves, so it waits for nobody.
         if rules.is_some_and(|rules| rules.local_only) {
             return Some(Hold::LocalOnly);
         }
@@ -134,20 +137,21 @@ impl Planning<'_> {
             .map(|target| Hold::WaitsFor(target.clone()))
     }
 
-    /// Returns whether a record that is referred to has yet to be created at the server, so that the op at `place` waits for
-    /// it. Where records wait for each other, the op that was made first does not.
+    /// Returns whether the record of a reference is not at the server yet, so that the op at
+    /// `place` waits for its creation. If records wait for each other, the op that was made first
+    /// does not wait.
     fn is_unborn(&self, target: &RecordKey, from: &RecordKey, place: OpPlace) -> bool {
         let tail = self.input.tail;
         let is_create = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
         let created = if target == from { None } else { tail.ops_of(target).find(is_create) };
-        // What is deleted and made again behind the op is there until then.
+        // A record that is deleted and created again after the op exists until then.
         let is_there = |created: OpPlace| tail.ops_of(target).any(|known| known > place && known < created);
         created
             .is_some_and(|created| created < place || (!is_there(created) && !self.leads_back(target, from)))
     }
 
-    /// Returns whether anything of one record may wait for another one: by a reference, in a transaction, by a deletion of what
-    /// refers to it, and so on from there.
+    /// Returns whether any op of one record may wait for another record: by a reference, in a
+    /// transaction, by a deletion of a record that others refer to, or by a chain of these.
     fn leads_back(&self, target: &RecordKey, from: &RecordKey) -> bool {
         let tail = self.input.tail;
         let (mut known, mut next) = (HashSet::from([target]), vec![target]);
@@ -170,8 +174,8 @@ impl Planning<'_> {
         false
     }
 
-    /// Returns whether a wait goes on. One that would take longer than the longest there is was begun by a clock that has
-    /// been set back since, and is over.
+    /// Returns whether the deadline is ahead. A deadline beyond the longest wait shows that the
+    /// clock was set back since: it counts as reached.
     pub(super) fn is_ahead(&self, until: WallTime, longest: Duration) -> bool {
         until > self.input.now && until <= self.input.now.plus(longest)
     }

@@ -1,23 +1,26 @@
-//! What a deletion waits for: whatever was made before it and refers to its record, or leads a reference away from it.
+//! Makes a deletion wait for earlier ops that refer to its record, or that remove a reference to
+//! it.
 //!
-//! A server that heeds references refuses to delete what something refers to, and refuses a reference to what it deleted. So a
-//! deletion goes behind all of that, in the same request or a later one, whatever keeps it back: a backoff, a park, an undo
-//! window, the network, another actor.
+//! A server that checks references refuses to delete a record that others refer to, and refuses a
+//! reference to a deleted record. So a deletion is sent after all these ops, in the same request or
+//! a later one, whatever delays them: a backoff, a park, an undo window, the network, another
+//! actor.
 //!
-//! | an earlier op that refers to the record | is waited for |
+//! | an earlier op that refers to the record | delays the deletion |
 //! |---|---|
-//! | waits, or is under way | yes, unless it stands before the deletion in the same request |
+//! | waits, or is unanswered | yes, unless it is before the deletion in the same request |
 //! | never leaves the device | no |
-//! | is of a record that leaves in the same unit | no: the unit is taken whole |
-//! | is a dead letter, or waits for a dead creation | only while the server's record still refers to what is to be deleted |
+//! | is of a record that leaves in the same unit | no: the server applies the unit as a whole |
+//! | is a dead letter, or waits for a dead creation | only while the server's record still refers to the record to delete |
 //!
-//! The last line has a way out: a person retries the dead letter, corrects it or gives it up. A dead letter that would only
-//! *set* a reference is not waited for: the server has no such reference, and nobody may ever send it again.
+//! In the last case a person can act: retry the dead letter, correct it or discard it. A dead
+//! letter that would only *set* a reference does not delay a deletion: the server has no such
+//! reference, and perhaps nobody ever sends it again.
 //!
 //! Invariants:
-//! 1. Waits of this kind lead to earlier ops only, so they never close a circle: a run that would end in a deletion is cut before
-//!    it if something that refers to the record was made within the run.
-//! 2. The cost is the number of ops that refer to what is deleted; the tail is not searched.
+//! 1. These waits are for earlier ops only, so they never form a circle. A run that would end in a
+//!    deletion is cut before it if an op that refers to the record was made within the run.
+//! 2. The cost is the number of ops that refer to the deleted record. The tail is not searched.
 
 use super::{Group, Planning};
 use crate::names::RecordKey;
@@ -26,7 +29,8 @@ use crate::rows::TailRow;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
-    /// Returns the record that a group of new ops has to wait for, because the group deletes what that one refers to.
+    /// Returns the record that a group of new ops has to wait for, because the group deletes a
+    /// record that the other one refers to.
     pub(super) fn deletes_too_early(&self, group: &Group) -> Option<RecordKey> {
         if !self.heeds_references {
             return None;
@@ -34,14 +38,14 @@ impl Planning<'_> {
         let goes_along = |key: &RecordKey| group.records.iter().any(|(known, _)| known == key);
         group.records.iter().find_map(|(key, places)| {
             let (first, last) = (self.row(*places.first()?)?, *places.last()?);
-            // What is created and deleted in one go never was at the server.
+            // A record that is created and deleted in one change never was at the server.
             let deletes = self.row(last)?.kind == OpKind::Delete && first.kind != OpKind::Create;
             if deletes { self.awaited(key, last, goes_along) } else { None }
         })
     }
 
-    /// Returns the record that a unit under way has to wait for before it is sent again: what it was planned behind may have come
-    /// back stale, or be tried later than it.
+    /// Returns the record that an unanswered unit has to wait for before it is sent again: ops
+    /// planned before it may have come back stale, or may be tried later than it.
     pub(super) fn is_sent_too_early(&self, unit: &TailUnit) -> Option<RecordKey> {
         let first = *unit.ops.iter().min().filter(|_| self.heeds_references)?;
         let last_of = |key: &RecordKey| {
@@ -52,8 +56,8 @@ impl Planning<'_> {
         deleted.into_iter().find_map(|key| self.awaited(key, first, |known| unit.records.contains(known)))
     }
 
-    /// Returns the first record with an op, made before a place, that refers to a record or leads a reference away from it, and
-    /// is not sent before it.
+    /// Returns the first record with an op, made before a place, that refers to a record or removes
+    /// a reference to it, and is not sent before it.
     pub(super) fn awaited(
         &self,
         key: &RecordKey,
@@ -65,8 +69,8 @@ impl Planning<'_> {
         self.row(awaited).map(|row| row.key.clone())
     }
 
-    /// Returns whether something that refers to a record was made between two places, so that what is before it and the deletion
-    /// behind it cannot go as one.
+    /// Returns whether an op that refers to a record was made between two places, so that the ops
+    /// before it and the deletion after it cannot be one change.
     pub(super) fn is_referred_to_between(&self, key: &RecordKey, first: OpPlace, last: OpPlace) -> bool {
         self.heeds_references
             && self

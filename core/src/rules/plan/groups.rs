@@ -1,4 +1,5 @@
-//! Which ops go together: the run of a record, a whole transaction, a delete that takes over what was attempted.
+//! Finds ops that are sent together: a run of one record, a whole transaction, or a delete that
+//! absorbs unanswered ops.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +14,9 @@ use crate::rules::size::barrier;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
-    /// A delete behind an attempted unit of the same record takes its ops over: whatever became of the attempt, the record
-    /// is to go. So it does behind one that does not get through: the delete holds nothing of it. Returns whether it did.
+    /// Lets a delete after an unanswered unit of the same record absorb its ops: whatever happened
+    /// to the unit, the record has to go. The same applies after a unit that does not get through,
+    /// because the delete has none of its content. Returns whether it did.
     pub(super) fn takes_over(&mut self, id: UnitId, unit: &TailUnit) -> bool {
         let [key] = unit.records.as_slice() else { return false };
         if (unit.tries == 0 && unit.isolated().is_none())
@@ -25,7 +27,8 @@ impl Planning<'_> {
         let tail = self.input.tail;
         let waits = |place: &OpPlace| !tail.is_dead(*place) && !unit.ops.contains(place);
         let behind: Vec<_> = tail.ops_of(key).filter(waits).collect();
-        // What goes again though it was made before has its turn after the unit, not after the delete.
+        // Ops that are sent again although they are older have their turn after the unit, not after
+        // the delete.
         if behind.iter().any(|place| unit.ops.iter().any(|sent| sent > place)) {
             return false;
         }
@@ -57,7 +60,8 @@ impl Planning<'_> {
         true
     }
 
-    /// Finds the group that begins with the first waiting op of a record, or holds what cannot be sent.
+    /// Finds the group that begins with the first waiting op of a record, or holds ops that cannot
+    /// be sent.
     pub(super) fn candidate(&mut self, first: OpPlace, row: &TailRow) -> Option<Candidate> {
         let places = if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
         let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
@@ -85,7 +89,7 @@ impl Planning<'_> {
         Some(Candidate { priority, first, group, bytes })
     }
 
-    /// The ops of one record that can go as one, from the first waiting one on.
+    /// Returns the ops of one record that can be one change, from the first waiting op on.
     fn run(&mut self, first: OpPlace, row: &TailRow) -> Option<Vec<OpPlace>> {
         self.visited.insert(row.key.clone());
         let tail = self.input.tail;
@@ -107,7 +111,7 @@ impl Planning<'_> {
             });
             let bar = if joins { self.bars(place) } else { None };
             if let Some(hold @ Hold::Parked { scope: ParkScope::Op(_), .. }) = bar {
-                // They are one change, and a person has yet to choose about it.
+                // They are one change, and a person still has to choose in it.
                 self.hold_all(&waiting, &hold);
                 return None;
             }
@@ -127,7 +131,7 @@ impl Planning<'_> {
         Some(run)
     }
 
-    /// All ops of one transaction, if each can go: all or none.
+    /// Returns all ops of a transaction if each can be sent: all or none.
     fn transaction(&mut self, first: OpPlace) -> Option<Vec<OpPlace>> {
         let tail = self.input.tail;
         let ops = tail.ops_of_entry(first.seq).map(|(place, _)| place);
@@ -142,7 +146,7 @@ impl Planning<'_> {
         });
         for key in &keys {
             let behind = tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
-            // What is under way waits for its own answer, and knows when to ask.
+            // Unanswered ops wait for their own answer, and know when to ask.
             let behind = behind.filter(|place| tail.unit_of(*place).is_none());
             self.plan.holds.extend(behind.map(|place| (place, Hold::After(first))));
         }

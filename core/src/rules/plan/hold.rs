@@ -1,4 +1,4 @@
-//! Why an op is not sent now: the words of a plan that an app, and a support person, get to read.
+//! The reasons why an op is not sent now, as apps and support people read them.
 
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
@@ -20,7 +20,7 @@ pub enum Hold {
     WaitsFor(RecordKey),
     /// The record's creation was refused: it waits for a person to decide on that dead letter.
     DeadCreate,
-    /// It was not taken, and is tried again later.
+    /// The server did not accept it, and it is tried again later.
     BackingOff {
         /// When.
         until: WallTime,
@@ -29,64 +29,66 @@ pub enum Hold {
     },
     /// Requests with it have not got through, while others have.
     NotLetThrough {
-        /// When it is tried again; none if it waits for its turn after everything else.
+        /// The time of the next try; none if it waits until everything else is sent.
         until: Option<WallTime>,
-        /// What came in place of an answer.
+        /// The code of the failure.
         code: String,
-        /// How often it was sent alone; 0 while it is one of several that may be meant.
+        /// How often it was sent alone; 0 while it is one of several suspects.
         times: u32,
     },
-    /// An earlier op of its record is under way.
+    /// An earlier op of its record is unanswered.
     Behind(UnitId),
-    /// An earlier op of its record goes first, and the two cannot go as one.
+    /// An earlier op of its record is sent first, and the two cannot be one change.
     After(OpPlace),
     /// It wants an unmetered network.
     UnmeteredNetwork,
     /// Something is parked.
     Parked {
-        /// What.
+        /// What is parked.
         scope: ParkScope,
         /// The server's code.
         code: String,
     },
-    /// Someone else made it, whose credentials are not at hand.
+    /// Another actor made it, whose credentials are not available.
     OtherActor(Actor),
     /// Its entity type never leaves the device.
     LocalOnly,
-    /// It was made under another schema version than the app declares, and no upcasters lead from there.
+    /// It was made under another schema version than the declared one, and no upcasters lead to
+    /// that one.
     NoUpcaster {
         /// The version of its fields.
         from: u32,
         /// The version that the app declares.
         to: u32,
     },
-    /// It refers to a record that was deleted: it would be refused. Someone has to correct it, unless the record is made
-    /// again.
+    /// It refers to a deleted record, so the server would refuse it. A person has to correct it,
+    /// unless the record is created again.
     Gone(RecordKey),
     /// The app's validator refuses it: someone has to correct it.
     Refused {
         /// Why, in the app's words.
         reason: String,
     },
-    /// The record would be larger than a server takes: someone has to make it smaller.
+    /// The record would be larger than a server accepts. A person has to make it smaller.
     TooLarge {
-        /// How many bytes its fields would take.
+        /// The size of its fields, in bytes.
         bytes: usize,
     },
 }
 
 impl Hold {
-    /// Returns whether it lasts until a person corrects what is held, or may last so long.
+    /// Returns whether the hold lasts until a person corrects the op, or may last so long.
     pub const fn waits_for_correction(&self) -> bool {
         match self {
             Self::Gone(_) | Self::Refused { .. } | Self::TooLarge { .. } => true,
-            // By then it is no glitch any more.
+            // After so many tries it is not a glitch any more.
             Self::NotLetThrough { times, .. } => *times >= limits::TRIES,
             _ => false,
         }
     }
 
-    /// Returns whether it may end while a run goes on, since all that it waits for may be sent by that run.
+    /// Returns whether the hold may end during a run, because the same run may send everything that
+    /// the op waits for.
     pub const fn may_end_in_a_run(&self) -> bool {
         matches!(
             self,

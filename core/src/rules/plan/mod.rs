@@ -1,28 +1,34 @@
-//! What is sent next, and what is held and why.
+//! Plans what is sent next, and what is held and why.
 //!
 //! ```text
-//!   tail  ──►  units under way that are due     sent again, same bytes
-//!         ──►  groups of ops                    each to be folded and frozen as a new unit
-//!         ──►  holds                            each with a reason that the app can read
+//!   tail  ──►  unanswered units that are due     sent again, same bytes
+//!         ──►  groups of ops                     each becomes a new unit, coalesced and frozen
+//!         ──►  holds                             each with a reason that the app can read
 //! ```
 //!
 //! Invariants:
-//! 1. A record is in at most one unit that has no final answer; what is behind it waits.
-//! 2. A group never reaches across: an op under way, a transaction's edge, another actor, another schema version, an open
-//!    undo window, a reference to a record that is created later in the tail, the limit of size ([`super::size`]).
-//! 3. An attempted op is never left out of what is sent: a delete behind it takes it over, anything else waits.
-//! 4. An op whose declared reference is itself not at the server waits for it, unless that waits for the op. Priority orders
-//!    what is left, and so never overtakes a dependency; nor does a delete overtake what refers to its record (`deletes`).
-//! 5. Ops that would be one change wait together if a person has yet to choose about one of them.
-//! 6. What would only be sent to fail ([`super::inspect`]) is held, looked at as it would be sent.
+//! 1. A record is in at most one unanswered unit. Later ops of the record wait.
+//! 2. A group never reaches across these: an unanswered op, the edge of a transaction, another
+//!    actor, another schema version, an open undo window, a reference to a record that is created
+//!    later in the tail, the size limit ([`super::size`]).
+//! 3. An unanswered op is always sent again before later ops of its record: only a delete absorbs
+//!    it, every other op waits.
+//! 4. An op waits if its declared reference is to a record that the server does not have, unless
+//!    that record waits for the op. Priority orders the rest, so it never overtakes a dependency. A
+//!    delete overtakes no op that refers to its record (`deletes`).
+//! 5. Ops that would be one change wait together if a person still has to choose in one of them.
+//! 6. A change that the server would only refuse ([`super::inspect`]) is held. It is checked in the
+//!    form in which it would be sent.
 //! 7. Every op of the tail is in a unit, in a group, or held with a reason.
-//! 8. What is sent again keeps the place that its plan gave it, and nothing passes what did not fit the batch.
-//! 9. A unit that may be the one that does not get through goes after everything else, and never together with it.
+//! 8. Units that are sent again keep the order of their plans, and nothing overtakes a unit that
+//!    did not fit the batch.
+//! 9. A suspected unit is sent after everything else, and never together with it.
 //!
-//! Here are the steps of a plan; `ready` which records the plan of an exchange looks at, `groups` finds the ops that go together, `bars` why something cannot go now, `deletes` what a
-//! deletion waits for, `suspects` what goes last, `hold` has the words.
+//! This file has the steps of a plan. `ready` has the records that the plan of an exchange looks
+//! at. `groups` finds the ops that are sent together, `bars` the reasons against sending, `deletes`
+//! the waits of a deletion. `suspects` plans what is sent last. `hold` has the words.
 //!
-//! What it is not: the folding of a group ([`super::coalesce`]) or its freezing ([`super::freeze`]).
+//! What it does not do: coalesce a group ([`super::coalesce`]) or freeze it ([`super::freeze`]).
 
 mod bars;
 mod deletes;
@@ -51,30 +57,31 @@ use crate::time::WallTime;
 use ready::Turn;
 use suspects::Suspect;
 
-/// What planning looks at.
+/// The input of a plan.
 pub struct PlanInput<'a> {
     /// The tail.
     pub tail: &'a Tail,
-    /// What the app declared.
+    /// The declarations of the app.
     pub schema: &'a Schema,
-    /// What is parked but for single ops, which the tail knows, and by which code.
+    /// The parks and their codes, without those of single ops, which the tail has.
     pub parks: &'a [(ParkScope, String)],
-    /// Whose credentials are at hand.
+    /// The actor whose credentials are available.
     pub actor: &'a Actor,
     /// The device's wall clock.
     pub now: WallTime,
     /// The most changes to send.
     pub batch_ops: usize,
-    /// The most bytes to send; one unit may go over it alone.
+    /// The most bytes to send. A single unit may exceed it alone.
     pub batch_bytes: usize,
     /// Whether the network is unmetered.
     pub unmetered: bool,
-    /// Who looks at what would be sent.
+    /// The check before sending.
     pub inspect: &'a dyn Inspect,
 }
 
 impl<'a> PlanInput<'a> {
-    /// Looks at everything that there is to send, on a network that costs nothing: for who wants to know what is held, and why.
+    /// Makes an input without limits, on a network that costs nothing. It is for questions about
+    /// what is held, and why.
     pub const fn unbounded(
         tail: &'a Tail,
         schema: &'a Schema,
@@ -91,28 +98,28 @@ impl<'a> PlanInput<'a> {
 /// A send plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Units under way that are sent again.
+    /// Unanswered units that are sent again.
     pub again: Vec<UnitId>,
-    /// Ops to be folded into new units, in the order in which they are sent.
+    /// Ops to coalesce into new units, in the order in which they are sent.
     pub groups: Vec<Group>,
-    /// What is held.
+    /// The ops that are held.
     pub holds: BTreeMap<OpPlace, Hold>,
     /// The earliest time at which something held becomes due.
     pub wake: Option<WallTime>,
     /// Whether something that could be sent did not fit the batch.
     pub more: bool,
-    /// Whether there are ops that this plan did not come to, so that the next one has to look.
+    /// Whether this plan did not reach some ops, so that the next one has to look at them.
     pub unfinished: bool,
-    /// How many records it looked at: what it cost.
+    /// The number of records that it looked at, which is its cost.
     pub looked_at: usize,
-    /// How many ops are held that no run lets go on by itself, also those of earlier plans.
+    /// The number of ops with a hold that no run ends, including those of earlier plans.
     pub resting: u64,
 }
 
 /// Makes a send plan.
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut planning = Planning::of(input);
-    planning.units_under_way(input.tail.units_in_order());
+    planning.unanswered_units(input.tail.units_in_order());
     planning.new_groups(input.tail.ops());
     planning.suspects();
     let plan = &mut planning.plan;
@@ -121,13 +128,14 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     planning.plan
 }
 
-/// Makes the plan of the next exchange. It looks only at what is ready, and at no more of that than a batch may need; what it
-/// cannot send is passed over until that can have changed. Of `holds` the plan has those that it came by.
+/// Makes the plan of the next exchange. It looks only at ready records, and at no more of them than
+/// a batch may need. It passes over the records that it cannot send until that can have changed.
+/// `holds` has only the holds that it found.
 pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
     queue.look_around(input);
     let (looked_at, after) = queue.next(input.batch_ops.saturating_add(LOOKS_AHEAD));
     let mut planning = Planning { after, ..Planning::of(input) };
-    planning.units_under_way(input.tail.units_in_order());
+    planning.unanswered_units(input.tail.units_in_order());
     if !planning.plan.more {
         planning.plan.unfinished = after.is_some();
         planning.new_groups(looked_at.iter().filter_map(|place| Some((*place, input.tail.op(*place)?))));
@@ -143,14 +151,15 @@ pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
     plan
 }
 
-/// How many more records than a batch has a plan looks at: so many of them may be held before it has to be made again.
+/// The number of records that a plan looks at in addition to a batch. So many may be held before
+/// the plan has to be made again.
 const LOOKS_AHEAD: usize = 250;
 
-/// Plans as [`plan`] does, but for one record only: for who wants to know why that one is held.
+/// Plans like [`plan`], but for one record only. It is for the question why that record is held.
 pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
     let mut planning = Planning::of(input);
     let places = planning.concerned_with(key);
-    planning.units_under_way(input.tail.units_of(&places));
+    planning.unanswered_units(input.tail.units_of(&places));
     let ops = places.into_iter().filter_map(|place| Some((place, input.tail.op(place)?)));
     planning.new_groups(ops);
     planning.suspects();
@@ -163,17 +172,19 @@ struct Planning<'a> {
     ops: usize,
     bytes: usize,
     visited: HashSet<RecordKey>,
-    /// Whether anything in the tail refers to a record. Where nothing does, deletions wait for nothing.
+    /// Whether anything in the tail refers to a record. Where nothing does, deletions wait for
+    /// nothing.
     heeds_references: bool,
-    /// The ops that this plan sends; only kept if deletions have to know.
+    /// The ops that this plan sends. They are collected only if deletions depend on them.
     going: HashSet<OpPlace>,
-    /// The ops of units that a deletion takes over. They go in a new unit, behind all that is sent again.
+    /// The ops of units that a deletion absorbs. They leave in a new unit, after all units that are
+    /// sent again.
     taken_over: Vec<OpPlace>,
-    /// The suspected units that nothing else holds.
+    /// The suspected units without another hold.
     suspects: Vec<Suspect<'a>>,
     /// The turn of the first record that this plan does not look at.
     after: Option<Turn>,
-    /// The later turns of what could be sent, but not before that record.
+    /// The turns of groups that could be sent, but not before that record.
     later: Vec<Turn>,
 }
 
@@ -194,8 +205,9 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Sends units again, given in the order of their plans, or says why they are held.
-    fn units_under_way(&mut self, units: Vec<(UnitId, &'a TailUnit)>) {
+    /// Sends unanswered units again, given in the order of their plans, or records why they are
+    /// held.
+    fn unanswered_units(&mut self, units: Vec<(UnitId, &'a TailUnit)>) {
         for (id, unit) in units {
             if self.takes_over(id, unit) {
                 continue;
@@ -256,7 +268,8 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// The ops that decide whether what waits of a record can go: its own, and those that its deletion has to wait for.
+    /// Returns the ops that decide whether waiting ops of a record can be sent: its own ops, and
+    /// those that its deletion waits for.
     fn concerned_with(&self, key: &RecordKey) -> BTreeSet<OpPlace> {
         let tail = self.input.tail;
         let (mut places, mut known, mut next) = (BTreeSet::new(), HashSet::from([key]), vec![key]);
@@ -281,7 +294,7 @@ impl<'a> Planning<'a> {
 
     fn take(&mut self, candidate: Candidate) {
         if self.plan.more {
-            // What it may have to go behind was left out.
+            // A group that this one may have to follow was left out.
             return;
         }
         let turn = Turn { priority: Reverse(candidate.priority), first: candidate.first };
@@ -316,7 +329,8 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Counts a unit in if the batch has room and nothing before it was left out; the first one always has.
+    /// Adds a unit if the batch has room and nothing before it was left out. The first unit always
+    /// fits.
     fn fits(&mut self, changes: usize, bytes: usize) -> bool {
         if self.plan.more {
             return false;
@@ -333,7 +347,7 @@ impl<'a> Planning<'a> {
     }
 }
 
-/// About how many bytes an op takes in a request.
+/// Returns the approximate size of an op in a request, in bytes.
 fn size(row: &TailRow) -> usize {
     usize::try_from(row.bytes).unwrap_or(usize::MAX).saturating_add(240)
 }

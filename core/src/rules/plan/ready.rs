@@ -1,4 +1,5 @@
-//! The records that a plan looks at next, so that a plan costs what it looks at, however much waits.
+//! The records that a plan looks at next. With it, a plan costs only what it looks at, however many
+//! ops wait.
 //!
 //! ```text
 //!   a commit changes the record ──► ready, by priority and age ──► a plan looks at it ──► it goes into a unit
@@ -6,26 +7,28 @@
 //!                                       └── what it waits for changes ─┴► passed over, filed under what it waits for
 //! ```
 //!
-//! | a record that is passed over since | is looked at again when |
+//! | a record is passed over because | it is looked at again when |
 //! |---|---|
-//! | its own ops, or what the server told of it, stand in the way | a commit changes it |
-//! | another record stands in the way | a commit changes that one |
-//! | it is deleted, and what refers to it has to go first | that one is looked at again, or a dead letter that refers to it changes |
-//! | a time has not come | it has |
-//! | an actor, an entity type, a server is parked | that park is lifted |
+//! | its own ops, or the server's state of it, are in the way | a commit changes it |
+//! | another record is in the way | a commit changes that record |
+//! | it is deleted, and records that refer to it are sent first | that record is looked at again, or a dead letter that refers to it changes |
+//! | a time has not been reached | it is reached |
+//! | an actor, an entity type, a server is parked | that park ends |
 //! | another actor made the op | that actor uses the book |
-//! | the network is metered | it is not |
-//! | a record is created later than what refers to it | a commit also adds an op by which one record may wait for another |
-//! | the ops of its transaction cannot go as one | a commit also changes another record of the transaction |
-//! | whatever it waits for | the clock was set back |
+//! | the network is metered | the network is unmetered |
+//! | a record is created later than a record that refers to it | a commit also adds an op by which one record may wait for another |
+//! | the ops of its transaction cannot be one unit | a commit also changes another record of the transaction |
+//! | of any of these | the clock was set back |
 //!
 //! Invariants:
-//! 1. A record with an op that waits, and with none under way, is either ready or passed over. Any other record is neither.
-//! 2. What a plan over the whole tail would send is ready, but for deletions that go behind something else which is ready: they
-//!    become ready with the commit that plans that one ([`passed_over`]).
-//! 3. It is a cache: a queue in which every such record is ready is right as well, and only slower.
+//! 1. A record with a waiting op, and with no unanswered op, is either ready or passed over. Any
+//!    other record is neither.
+//! 2. Everything that a plan over the whole tail would send is ready, except deletions that follow
+//!    another ready group. These become ready with the commit that plans that group
+//!    ([`passed_over`]).
+//! 3. It is a cache: a queue in which every such record is ready is also right, only slower.
 //!
-//! What it is not: a judge. Whether something can go is decided by the plan that looks at it.
+//! What it does not do: decide. The plan that looks at a record decides whether it can be sent.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,12 +51,12 @@ pub struct ReadyQueue {
     ready: BTreeSet<Turn>,
     standing: HashMap<RecordKey, Standing>,
     passed_over: BTreeMap<Cause, BTreeSet<RecordKey>>,
-    /// How many ops are passed over that no run lets go on by itself.
+    /// The number of passed-over ops with a hold that no run ends.
     resting: u64,
     latest: WallTime,
 }
 
-/// When a record is looked at: the greatest priority first, then the oldest op.
+/// The order in which records are looked at: the greatest priority first, then the oldest op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     pub(super) priority: Reverse<i32>,
@@ -65,7 +68,7 @@ pub(super) struct Turn {
 enum Standing {
     Ready {
         turn: Turn,
-        /// What its ops that wait come to if all of them go.
+        /// The kind of op that its waiting ops make if all of them are sent.
         kind: OpKind,
     },
     PassedOver {
@@ -74,7 +77,7 @@ enum Standing {
     },
 }
 
-/// What has to change before a record is looked at again, beside the record itself.
+/// A cause for looking at a record again, in addition to a change of the record itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
     Until(WallTime),
@@ -83,7 +86,7 @@ pub(super) enum Cause {
     UnmeteredNetwork,
     LaterCreation,
     Transaction(Seq),
-    // Last: there may be as many of these as there are records.
+    // Last, because there may be as many of these as there are records.
     Ready(RecordKey),
     Record(RecordKey),
 }
@@ -103,7 +106,8 @@ impl ReadyQueue {
         queue
     }
 
-    /// Takes note that a commit changed a record in any way. The tail is as it is after the commit.
+    /// Records that a commit changed a record in any way. The tail is in its state after the
+    /// commit.
     pub fn changed(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
         self.look_again(tail, schema, vec![key.clone()]);
         self.wake(tail, schema, &Cause::Record(key.clone()));
@@ -115,23 +119,23 @@ impl ReadyQueue {
         }
     }
 
-    /// Takes note that a commit ended an op, so that what is left of its transaction is less.
+    /// Records that a commit ended an op, so that the rest of its transaction is smaller.
     pub fn ended(&mut self, tail: &Tail, schema: &Schema, place: OpPlace) {
         self.wake(tail, schema, &Cause::Transaction(place.seq));
     }
 
-    /// Takes note that a commit appended an op. The tail is as it is after the commit.
+    /// Records that a commit appended an op. The tail is in its state after the commit.
     pub fn appended(&mut self, tail: &Tail, schema: &Schema, row: &TailRow) {
         let leads_on =
             row.transaction_ops > 1 || row.kind == OpKind::Delete || row.targets().next().is_some();
         if leads_on {
             self.wake(tail, schema, &Cause::LaterCreation);
         }
-        // One more edit of a record keeps back, and lets go, nobody else.
+        // One more edit of a record delays and frees no other record.
         if leads_on || row.kind == OpKind::Create || !row.led_away.is_empty() {
             self.changed(tail, schema, &row.key);
         } else if let Some(Standing::Ready { turn, kind }) = self.standing.get(&row.key) {
-            // Nor has the record itself to be looked through again, however many edits it has.
+            // The record's earlier ops are not read again, however many there are.
             let kind = together(Some(*kind), row.kind);
             let priority = turn.priority.min(Reverse(priority_of(schema, &row.key, kind)));
             self.stand(&row.key, Turn { priority, ..*turn }, kind);
@@ -140,12 +144,12 @@ impl ReadyQueue {
         }
     }
 
-    /// Returns how many ops are passed over that no run lets go on by itself.
+    /// Returns the number of passed-over ops with a hold that no run ends.
     pub const fn resting(&self) -> u64 {
         self.resting
     }
 
-    /// Returns when the first record that waits for a time is looked at again.
+    /// Returns the first time at which a record that waits for a time is looked at again.
     pub fn wake_at(&self) -> Option<WallTime> {
         match self.passed_over.first_key_value() {
             Some((Cause::Until(at), _)) => Some(*at),
@@ -153,14 +157,16 @@ impl ReadyQueue {
         }
     }
 
-    /// Lets those be looked at again for whom the world outside has changed.
+    /// Makes records ready for which something outside has changed.
     pub(super) fn look_around(&mut self, input: &PlanInput<'_>) {
         if input.now < self.latest {
-            // An undo window that is open again parts the ops around it, so that one of them may go that waited with the others.
+            // An undo window that is open again separates the ops around it, so an op may be ready that
+            // waited with the others.
             *self = Self::of(input.tail, input.schema);
         }
         self.latest = input.now;
-        // There may be as many times as records, so that only those that have come are gone through.
+        // There may be as many times as records, so only the times that have been reached are
+        // visited.
         let due = self.passed_over.range(..=Cause::Until(input.now)).map(|(cause, _)| cause);
         let outside = (Bound::Excluded(Cause::Until(LAST_TIME)), Bound::Excluded(Cause::LaterCreation));
         let outside = self.passed_over.range(outside).map(|(cause, _)| cause);
@@ -173,7 +179,7 @@ impl ReadyQueue {
         causes.iter().for_each(|cause| self.wake(input.tail, input.schema, cause));
     }
 
-    /// Returns the records that are looked at next, at most `most` of them, and the turn of the one after them.
+    /// Returns the records to look at next, at most `most`, and the turn of the record after them.
     pub(super) fn next(&self, most: usize) -> (Vec<OpPlace>, Option<Turn>) {
         let mut turns = self.ready.iter();
         let mut next: Vec<_> = turns.by_ref().take(most).map(|turn| turn.first).collect();
@@ -181,7 +187,7 @@ impl ReadyQueue {
         (next, turns.next().copied())
     }
 
-    /// Files those of the records that were looked at whose first op is held.
+    /// Files the records that were looked at and whose first op is held.
     pub(super) fn pass_over(&mut self, tail: &Tail, looked_at: &[OpPlace], holds: &BTreeMap<OpPlace, Hold>) {
         for place in looked_at {
             let (Some(hold), Some(row)) = (holds.get(place), tail.op(*place)) else { continue };
@@ -200,7 +206,8 @@ impl ReadyQueue {
         self.standing.insert(key.clone(), Standing::PassedOver { causes, resting });
     }
 
-    /// Gives records later turns than they had: what goes of them has a lower priority than it might have had.
+    /// Gives records later turns: the part of them that can be sent has a lower priority than
+    /// expected.
     pub(super) fn put_back(&mut self, tail: &Tail, later: &[Turn]) {
         for turn in later {
             let Some(row) = tail.op(turn.first) else { continue };
@@ -216,13 +223,14 @@ impl ReadyQueue {
         self.standing.insert(key.clone(), Standing::Ready { turn, kind });
     }
 
-    /// Has those looked at again that wait for this.
+    /// Makes records ready that wait for this cause.
     fn wake(&mut self, tail: &Tail, schema: &Schema, cause: &Cause) {
         let keys = self.passed_over.remove(cause).unwrap_or_default();
         self.look_again(tail, schema, keys.into_iter().collect());
     }
 
-    /// Makes records ready of which an op waits and none is under way, and those that may go behind them.
+    /// Makes records ready that have a waiting op and no unanswered op, and the records that may
+    /// follow them.
     fn look_again(&mut self, tail: &Tail, schema: &Schema, mut next: Vec<RecordKey>) {
         while let Some(key) = next.pop() {
             self.forget(&key);
@@ -252,8 +260,9 @@ impl ReadyQueue {
     }
 }
 
-/// Returns a record with something that a plan over the whole tail would send, and that a plan of what is ready passes over against
-/// invariant 2: for who checks that. Neither plan has bounds, and both are of the same instant.
+/// Returns a record that breaks invariant 2: a plan over the whole tail would send something of it,
+/// and a plan of the ready records passes over it. It is for tests of the invariant. Both plans
+/// have no limits and are of the same moment.
 pub fn passed_over(tail: &Tail, whole: &Plan, ready: &Plan) -> Option<RecordKey> {
     let sends_nothing = ready.groups.is_empty() && ready.again.is_empty();
     let deletes = |group: &Group| {
@@ -264,7 +273,7 @@ pub fn passed_over(tail: &Tail, whole: &Plan, ready: &Plan) -> Option<RecordKey>
     passed_over.records.first().map(|(key, _)| key.clone())
 }
 
-/// Returns what has to change before a record is looked at again whose first op is held.
+/// Returns the causes for looking again at a record whose first op is held.
 fn causes(
     tail: &Tail,
     first: OpPlace,
@@ -272,7 +281,8 @@ fn causes(
     holds: &BTreeMap<OpPlace, Hold>,
     hold: &Hold,
 ) -> BTreeSet<Cause> {
-    // With a later op, that waits by itself, the first may say something else, which may go.
+    // Together with a later op, which waits alone, the first may become another change, which can
+    // be sent.
     let of_record = tail.ops_of(&row.key).filter_map(|place| Cause::of(holds.get(&place)?));
     let mut causes: BTreeSet<_> = of_record.collect();
     if row.transaction_ops > 1 {
@@ -284,7 +294,8 @@ fn causes(
         causes.insert(Cause::LaterCreation);
     }
     if tail.ops_of(&row.key).any(|place| is_delete(tail, place)) {
-        // A deletion may go behind the other in one request, also behind a unit that is sent again once its own wait is over.
+        // A deletion may follow the other record in one request, also after a unit that is sent
+        // again once its own wait is over.
         causes.insert(Cause::Ready(other.clone()));
         causes.extend(tail.ops_of(other).filter_map(|place| Cause::of(holds.get(&place)?)));
         causes.extend(dead_letters_between(tail, first, row).map(|key| Cause::Record(key.clone())));
@@ -292,8 +303,9 @@ fn causes(
     causes
 }
 
-/// Returns the records with dead letters that refer to a record and were made after its first op: once such an op is sent again, the
-/// edits before it no longer go as one with a deletion behind it.
+/// Returns the records with dead letters that refer to a record and were made after its first op.
+/// When such an op is sent again, the edits before it and a deletion behind it are no longer one
+/// unit.
 fn dead_letters_between<'a>(
     tail: &'a Tail,
     first: OpPlace,
@@ -305,7 +317,8 @@ fn dead_letters_between<'a>(
     keys.filter(|key| tail.ops_of(key).any(|place| tail.is_dead(place)))
 }
 
-/// Returns the turn of a record and what its ops come to; `None` if none of them waits, or one is under way.
+/// Returns the turn of a record and the kind of op that its ops make; `None` if none of them waits,
+/// or one is unanswered.
 fn turn(tail: &Tail, schema: &Schema, key: &RecordKey) -> Option<(Turn, OpKind)> {
     if tail.ops_of(key).any(|place| tail.unit_of(place).is_some()) {
         return None;
@@ -314,7 +327,7 @@ fn turn(tail: &Tail, schema: &Schema, key: &RecordKey) -> Option<(Turn, OpKind)>
     let waiting = waiting.filter_map(|place| Some((place, tail.op(place)?.kind)));
     let (mut first, mut greatest) = (None, None);
     for (place, next) in waiting {
-        // Not all of them may go at once, and what goes decides the priority.
+        // Perhaps not all of them can be sent at once, and the sent part decides the priority.
         let kind = together(first.map(|(_, kind)| kind), next);
         greatest = greatest.max(Some(priority_of(schema, key, kind)));
         first = Some((first.map_or(place, |(first, _)| first), kind));
@@ -327,7 +340,8 @@ fn is_delete(tail: &Tail, place: OpPlace) -> bool {
     tail.op(place).is_some_and(|row| row.kind == OpKind::Delete)
 }
 
-/// A deletion goes no earlier than those of the records that may have referred to its own.
+/// Returns the priority of a deletion, at most that of the records that may have referred to its
+/// record.
 fn priority_of(schema: &Schema, key: &RecordKey, kind: OpKind) -> i32 {
     let own = schema.rules(&key.entity).map_or(0, |rules| rules.priority_of(kind));
     if kind != OpKind::Delete {
@@ -340,7 +354,8 @@ fn priority_of(schema: &Schema, key: &RecordKey, kind: OpKind) -> i32 {
 }
 
 impl Cause {
-    /// Returns what an op waits for by this hold, beside its own record and the others of its transaction.
+    /// Returns the cause that would end this hold, other than a change of its own record or of the
+    /// records in its transaction.
     fn of(hold: &Hold) -> Option<Self> {
         match hold {
             Hold::UndoWindow { until } | Hold::BackingOff { until, .. } => Some(Self::Until(*until)),

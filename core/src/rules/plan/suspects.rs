@@ -1,11 +1,14 @@
-//! Units that may be the ones that do not get through ([`crate::rules::failure`]): they go last, and by themselves.
+//! Plans suspected units, which perhaps do not get through ([`crate::rules::failure`]): they are
+//! sent last, and alone.
 //!
 //! Invariants:
-//! 1. While anything else can be sent, no suspected unit is; then one group of them at a time.
-//! 2. Of several groups the one that was suspected first goes first, and groups go before what was found alone: most gets
-//!    through soonest so.
-//! 3. One that was found alone waits for its own time.
-//! 4. Each of them has its hold, the group that goes now too: whoever asks is told why it took so long.
+//! 1. No suspected unit is sent while anything else can be sent. Then one group of them is sent at
+//!    a time.
+//! 2. The group that was suspected first is sent first. Groups are sent before units that are
+//!    suspected alone, because most units get through soonest that way.
+//! 3. A unit that is suspected alone waits for its own time.
+//! 4. Each suspected unit has a hold, also in the group that is sent now, so that a user can see
+//!    why it took so long.
 
 use super::{Hold, Plan, Planning};
 use crate::ids::UnitId;
@@ -14,7 +17,8 @@ use crate::rows::Suspicion;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
-    /// Takes one group of the suspected units, if there is nothing else to send, and says of all of them why they waited.
+    /// Adds one group of the suspected units if there is nothing else to send, and records holds
+    /// for all of them.
     pub(super) fn suspects(&mut self) {
         let suspects = std::mem::take(&mut self.suspects);
         let is_due = |unit: &TailUnit| self.until_of(unit).is_none();
@@ -39,5 +43,5 @@ impl Planning<'_> {
     }
 }
 
-/// A suspected unit that nothing else holds.
+/// A suspected unit without another hold.
 pub(super) type Suspect<'a> = (UnitId, &'a TailUnit, &'a Suspicion);

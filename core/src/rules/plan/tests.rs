@@ -16,7 +16,7 @@ fn op(seq: u8) -> OpId {
     OpId::from_bytes([seq; 16])
 }
 
-/// Updates of one record, in entries 1, 2, 3, …
+/// Updates of one record, in entries 1, 2, 3 and so on.
 fn tail(updates: u8) -> Tail {
     tail_of(updates, |_| 1)
 }
@@ -216,7 +216,8 @@ fn of_two_new_records_that_refer_to_each_other_the_one_that_was_made_first_does_
 fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_for_that() {
     let mut unit = attempted();
     let until = unit.retry_at.unwrap();
-    // The transaction changes records 1 and 2; an update of record 1 came after it, and left while it was a dead letter.
+    // The transaction changes records 1 and 2. An update of record 1 came after it, and left while
+    // the transaction was a dead letter.
     let mut rows: Vec<_> = tail(3).ops().map(|(place, row)| (place, row.clone())).collect();
     rows[0].1.key = RecordKey::parse("lead", "2").unwrap();
     (rows[0].1.transaction_ops, rows[1].1.transaction_ops) = (2, 2);
@@ -230,8 +231,8 @@ fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_fo
     assert_eq!((plan.holds[&place(1)].clone(), plan.wake), (Hold::Behind(unit_id(1)), Some(until)));
 }
 
-/// Units of records 1, 2, …, one each, of which some are suspected in a group, and others were found alone and wait until
-/// a time in milliseconds.
+/// One unit for each of records 1, 2 and so on. Some are suspected in a group. Others are suspected
+/// alone and wait until a time in milliseconds.
 fn suspected(groups: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
     let count = u8::try_from(groups.len()).unwrap();
     let mut tail = tail_of(count, |seq| seq);

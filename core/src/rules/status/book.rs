@@ -1,4 +1,4 @@
-//! Where the book as a whole stands.
+//! The state of the book as a whole.
 //!
 //! | of these, the first that is true | is the state |
 //! |---|---|
@@ -8,13 +8,13 @@
 //! | the actor who uses the book has no accepted credentials | needs credentials |
 //! | the app or the server has to be upgraded | needs an upgrade |
 //! | a dead letter, a conflict, a parked op or a held record waits for a person | needs attention |
-//! | the last run failed, or waits for its time | what the run says |
+//! | the last run failed, or waits for its time | the state of that run |
 //! | ops of other actors wait until those use the device | needs actors |
 //! | none of these | idle |
 //!
 //! Invariants:
 //! 1. The state is idle only while nothing waits for anybody.
-//! 2. What a run has done never grows less, nor does what it has to do.
+//! 2. The progress of a run never decreases, neither the ops that are done nor the sum of all.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ use crate::time::WallTime;
 
 use super::ParkReason;
 
-/// What the engine is doing or waiting for. Never [`SyncState::Idle`] while anything waits for anybody.
+/// What the engine is doing or waiting for. It is never [`SyncState::Idle`] while something waits
+/// for somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum SyncState {
@@ -48,7 +49,7 @@ pub enum SyncState {
     },
     /// The server cannot be reached.
     Offline {
-        /// What stood in the way.
+        /// The code of the failure.
         code: String,
     },
     /// The actor who uses the book has to sign in again.
@@ -69,7 +70,7 @@ pub enum SyncState {
     },
     /// Ops of these actors wait until they use this device.
     NeedsActors {
-        /// Who, in the order of their names.
+        /// The actors, in the order of their names.
         actors: Vec<Actor>,
         /// How many ops of theirs wait.
         ops: u64,
@@ -79,7 +80,7 @@ pub enum SyncState {
         /// The server's code.
         code: String,
     },
-    /// The server is another one, or another life of it, than before: a person has to accept it.
+    /// The server, or its epoch, is not the known one: a person has to accept it.
     NeedsServerConfirmed,
     /// The last exchange ended early for this reason.
     Failed {
@@ -90,28 +91,28 @@ pub enum SyncState {
     StorageFailed,
 }
 
-/// What waits for somebody.
+/// Everything that waits for somebody.
 #[derive(Debug, Clone)]
 pub struct Attention<'a> {
     /// Whether the disk failed.
     pub storage_failed: bool,
-    /// What is parked but for single ops, and by which code.
+    /// The parks and their codes, without those of single ops.
     pub parks: &'a [(ParkScope, String)],
     /// How many ops are parked by themselves, by code.
     pub parked_ops: &'a BTreeMap<String, u64>,
-    /// Who uses the book.
+    /// The actor who uses the book.
     pub actor: &'a Actor,
-    /// How many dead letters there are.
+    /// The number of dead letters.
     pub dead_letters: u64,
     /// How many records have a change that someone has to correct.
     pub held: u64,
     /// How many records have a change of a schema version from which no upcaster leads on.
     pub outgrown: u64,
-    /// The other actors whose ops wait, each with how many.
+    /// The other actors with waiting ops, each with their number.
     pub others: Vec<(Actor, u64)>,
 }
 
-/// Returns the state of the book: `doing` is what the engine says of its last or present run.
+/// Returns the state of the book. `doing` is the engine's report of its last or present run.
 pub fn overall(doing: &SyncState, attention: &Attention<'_>) -> SyncState {
     if attention.storage_failed {
         return SyncState::StorageFailed;
@@ -128,7 +129,8 @@ pub fn overall(doing: &SyncState, attention: &Attention<'_>) -> SyncState {
 }
 
 impl Attention<'_> {
-    /// Returns what has to happen before the ops of the actor who uses the book can go on, if anything has.
+    /// Returns what has to happen before ops of the actor who uses the book can be sent, if
+    /// anything has.
     pub fn needs_someone(&self) -> Option<SyncState> {
         let reasons = self.parks.iter().filter(|(scope, _)| match scope {
             ParkScope::Actor(actor) => actor == self.actor,
@@ -190,13 +192,13 @@ impl SyncState {
         }
     }
 
-    /// Returns whether the state says why nothing is sent, and not only until when.
+    /// Returns whether the state has a reason why nothing is sent, and not only a time.
     pub const fn is_reason(&self) -> bool {
         matches!(self, Self::Offline { .. } | Self::NeedsAuth { .. } | Self::NeedsUpgrade { .. })
     }
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Ops of the run that no longer wait.
@@ -206,7 +208,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Returns how far the run has come once `settled` ops of it have an end and `waiting` ops are still to be sent by it.
+    /// Returns the progress after `settled` ops of the run have ended and while it still has to
+    /// send `waiting` ops.
     #[must_use]
     pub fn moved(self, settled: u64, waiting: u64) -> Self {
         let total = self.total.max(settled.saturating_add(waiting));
@@ -276,7 +279,8 @@ mod tests {
         assert_eq!(overall(&syncing, &failed), SyncState::StorageFailed);
     }
 
-    /// An op parked as "stale", "ahead" or "upcast" was counted as a conflict, in which nobody could choose.
+    /// An op parked as "stale", "ahead" or "upcast" was counted as a conflict, in which nobody
+    /// could choose.
     #[test]
     fn what_is_parked_without_a_conflict_is_not_counted_as_one() {
         let ann = actor("ann");

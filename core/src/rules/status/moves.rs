@@ -1,20 +1,22 @@
-//! How a person moves an op that is parked by itself.
+//! A person's actions on an op that is parked alone.
 //!
-//! | the op is parked, since | a retry | a discard | a choice |
+//! | the op is parked because | a retry | a discard | a choice |
 //! |---|---|---|---|
 //! | it met a conflict that is open | no | no | yes |
-//! | it is worn out, ahead, made too large by an upcaster, or parked by a later version of this program | it goes again | it ends | no |
-//! | it met a conflict, and none is open any more | it goes again | it ends | no |
+//! | it is worn out, ahead, made too large by an upcaster, or parked by a later version of this program | sends it again | ends it | no |
+//! | it met a conflict, and none is open any more | sends it again | ends it | no |
 //! | something outside has to change | no | no | no |
 //!
-//! With a retried op go the others of its record and of its transaction that are parked so: they were one unit, and one of them
-//! alone would wait for the others. A retry begins to count anew how often the op was stale.
+//! A retry of an op also retries the others of its record and of its transaction that are parked in
+//! this way: they were one unit, and one of them alone would wait for the others. A retry resets
+//! the count of an op's stale answers.
 //!
 //! Invariants:
-//! 1. An op that is parked by itself is moved by a choice, or by a retry and a discard; never by neither.
+//! 1. A choice moves an op that is parked alone, or a retry and a discard do. One of the two is
+//!    always possible.
 //! 2. No retry lifts a conflict in which somebody has to choose.
 //!
-//! What it is not: undo, which takes back any op that is in no unit and on which nothing newer stands.
+//! What it is not: undo, which takes back any op that is in no unit and has no newer op on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +27,7 @@ use crate::op::OpPlace;
 use crate::rows::TailRow;
 use crate::tail::Tail;
 
-/// What is parked of the ops in question, and in which of them a person has to choose.
+/// The parks of the ops in question, and those of these ops in which a person has to choose.
 #[derive(Debug, Clone, Default)]
 pub struct Stopped {
     /// The ops that are parked by themselves, each with the code.
@@ -35,14 +37,16 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Returns whether an op is parked such that a person may retry it or discard it, by the table above.
+    /// Returns whether an op is parked so that a person may retry or discard it, by the table
+    /// above.
     pub fn is_for_a_person(&self, op: &OpId) -> bool {
         let code = self.parks.get(op).filter(|_| !self.open.contains(op));
         let reason = code.map(|code| ParkReason::of_op(code));
         reason.is_some_and(|reason| reason == ParkReason::Conflict || reason.is_for_a_person())
     }
 
-    /// Decides that parked ops go again, with those that go with them. `asked` are parked such that a person may retry them.
+    /// Decides that parked ops are sent again, with the ops that belong to them. A person may retry
+    /// each op of `asked`.
     pub fn retry(&self, tail: &Tail, asked: &[OpId]) -> Vec<Decision> {
         let mut again = BTreeMap::new();
         for op in asked {
@@ -56,7 +60,8 @@ impl Stopped {
     }
 }
 
-/// Returns the ops that may go together with an op of the tail, itself among them: those of its record and of its transaction.
+/// Returns the ops that may be sent together with an op of the tail, including itself: those of its
+/// record and of its transaction.
 pub fn together<'t>(tail: &'t Tail, op: &OpId) -> impl Iterator<Item = (OpPlace, &'t TailRow)> + use<'t> {
     let found = tail.place_of(op).and_then(|place| Some((place, tail.op(place)?)));
     found.into_iter().flat_map(|(place, row)| {
@@ -81,7 +86,7 @@ mod tests {
         RecordKey::parse("lead", &record.to_string()).unwrap()
     }
 
-    /// Ops that are parked, and those of them that have an open conflict.
+    /// Ops that are parked, and those of them with an open conflict.
     fn stopped(parks: &[(u8, &str)], open: &[u8]) -> Stopped {
         Stopped {
             parks: parks.iter().map(|(number, code)| (op(*number), (*code).to_owned())).collect(),
@@ -89,7 +94,7 @@ mod tests {
         }
     }
 
-    /// Ops 1, 2, …, each in the entry and of the record that is told.
+    /// Ops 1, 2 and so on, each with its entry and its record.
     fn tail(ops: &[(u64, u8)]) -> Tail {
         let mut tail = Tail::default();
         for (number, (seq, record)) in (1u8..).zip(ops) {
@@ -127,7 +132,7 @@ mod tests {
         retried
     }
 
-    /// A person could only undo such an op, the newest one first: nothing else moved it.
+    /// A person could only undo such an op, starting with the newest op: no other action moved it.
     #[test]
     fn every_op_that_is_parked_by_itself_has_a_way_on() {
         for code in ["stale", "ahead", "upcast", "conflict", "of a later version"] {
@@ -144,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_parked_op_goes_again_with_those_that_were_one_unit_with_it() {
-        // Ops 1 and 2 are a transaction over records 1 and 2; op 3 is of record 1, op 4 of record 3.
+        // Ops 1 and 2 are a transaction over records 1 and 2; op 3 is of record 1, op 4 of record
+        // 3.
         let tail = tail(&[(5, 1), (5, 2), (6, 1), (7, 3)]);
         let parks = [(1, "stale"), (2, "stale"), (3, "ahead"), (4, "stale")];
         assert_eq!(again(&stopped(&parks, &[]), &tail, 1), [1, 2, 3]);

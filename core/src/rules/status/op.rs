@@ -1,24 +1,24 @@
-//! Where one op stands, what it waits for, and what a person can do about it.
+//! The states of an op, what it waits for, and what a person can do about it.
 //!
-//! | where the op stands | it waits for | a person may |
+//! | the state of the op | it waits for | a person may |
 //! |---|---|---|
 //! | pending | the next sync | undo it |
 //! | waiting for the network | the network | |
 //! | in flight | the answer | |
 //! | held until a time | that time | undo it while it is in no unit |
-//! | held, and something has to be corrected first | a person | discard it |
-//! | held, since it does not get through alone | its time, or a person | retry, discard or correct it |
+//! | held until something is corrected | a person | discard it |
+//! | held because it alone does not get through | its time, or a person | retry, discard or correct it |
 //! | held for another actor | that actor | |
-//! | held behind another op or record | that op or record | |
-//! | parked, since its author has no credentials | its author | |
-//! | parked: worn out, ahead, too large by an upcaster, a reason of a later version | a person | retry or discard it |
-//! | parked by a conflict in which nothing is open any more | a person | retry or discard it |
-//! | parked for an upgrade, or since no upcaster leads to the declared version | whoever upgrades the app or the server | |
+//! | held for another op or record | that op or record | |
+//! | parked because its author has no credentials | its author | |
+//! | parked: worn out, ahead, made too large by an upcaster, a reason of a later version | a person | retry or discard it |
+//! | parked by a conflict that is not open any more | a person | retry or discard it |
+//! | parked for an upgrade, or because no upcaster leads to the declared version | an upgrade of the app or the server | |
 //! | parked for another server or tenant | a person, or the known server | |
 //! | in conflict | a person | choose a side |
 //! | dead-lettered | a person | retry, discard or correct it |
 //!
-//! Undo is there beside these for every op that is in no unit and on which nothing newer stands.
+//! In addition a person may undo every op that is in no unit and has no newer op on it.
 //!
 //! Invariants:
 //! 1. An op that waits for a person has an action that moves it.
@@ -31,30 +31,30 @@ use crate::numbers::{ConflictId, Seq};
 use crate::op::OpPlace;
 use crate::time::WallTime;
 
-/// Where an op stands, and why it is not synced.
+/// The state of an op, and why it is not synced.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OpState {
-    /// Nothing holds it back: the next sync sends it.
+    /// Nothing delays it: the next sync sends it.
     Pending {
-        /// How many times the server said that it cannot take it now.
+        /// How many times the server answered that it cannot accept it now.
         tries: u32,
     },
-    /// It is ready to be sent, and no exchange with it is running: none has begun, or the last one did not get through.
+    /// It is ready to be sent, and no exchange carries it: none has begun, or the last one failed.
     WaitingForNetwork {
         /// The entry that made it ready.
         since: Seq,
         /// When that was, by the device's clock.
         since_at: Option<WallTime>,
     },
-    /// An exchange with it is running, and the answer has yet to come.
+    /// An exchange carries it now, and the answer has not arrived.
     InFlight {
         /// The entry that made it ready.
         since: Seq,
         /// When that was, by the device's clock.
         since_at: Option<WallTime>,
-        /// How many times the server said that it cannot take it now.
+        /// How many times the server answered that it cannot accept it now.
         tries: u32,
     },
     /// It is not sent now.
@@ -63,7 +63,7 @@ pub enum OpState {
     Parked {
         /// Why.
         reason: ParkReason,
-        /// The server's code, or the stored one.
+        /// The code of the server, or the stored code.
         code: String,
     },
     /// It met a conflict, and a person has to choose a side.
@@ -79,7 +79,7 @@ pub enum OpState {
         message: String,
         /// How many answers it had.
         tries: u32,
-        /// When the last of them came, by the device's clock.
+        /// When the last refusal arrived, by the device's clock.
         last_at: Option<WallTime>,
     },
 }
@@ -94,9 +94,9 @@ pub enum Held {
         /// When that ends.
         until: WallTime,
     },
-    /// The server could not take it.
+    /// The server could not accept it.
     BackingOff {
-        /// When it is tried again.
+        /// The time of the next try.
         until: WallTime,
         /// The server's code.
         code: String,
@@ -105,58 +105,58 @@ pub enum Held {
     },
     /// Requests with it have not got through, while others have.
     NotLetThrough {
-        /// When it is tried again; none if it waits for its turn after everything else.
+        /// The time of the next try; none if it waits until everything else is sent.
         until: Option<WallTime>,
-        /// What came in place of an answer.
+        /// The code of the failure.
         code: String,
         /// How often it was sent alone.
         times: u32,
     },
     /// Another record has to reach the server first.
     WaitsFor {
-        /// Which one.
+        /// The record.
         record: RecordKey,
     },
     /// The record's creation is a dead letter.
     DeadCreate,
-    /// An earlier change of the record goes first.
+    /// An earlier change of the record is sent first.
     Behind {
-        /// Which one; none if it has ended meanwhile, so that the next plan lifts this.
+        /// That change; none if it has ended since, so that the next plan ends this hold.
         op: Option<OpPlace>,
     },
-    /// An earlier change goes first, and that one has not got through, while others have.
+    /// An earlier change is sent first, and that change does not get through although others do.
     BehindNotLetThrough {
-        /// Which one.
+        /// That change.
         op: OpPlace,
-        /// What came in place of an answer.
+        /// The code of the failure.
         code: String,
     },
-    /// Another change goes before it or with it, and that one is parked.
+    /// Another change is sent before it or with it, and that change is parked.
     BehindParked {
-        /// Which one.
+        /// That change.
         op: OpPlace,
-        /// Why that one is parked.
+        /// The reason for which that change is parked.
         reason: ParkReason,
         /// The conflict in which a person has to choose, if there is one.
         conflict: Option<ConflictId>,
     },
-    /// An earlier change of the record goes first, and the two cannot go as one.
+    /// An earlier change of the record is sent first, and the two cannot be one change.
     After {
-        /// Which one.
+        /// That change.
         op: OpPlace,
     },
     /// It wants an unmetered network.
     UnmeteredNetwork,
-    /// Someone else made it, or the change that goes before it or with it.
+    /// Another actor made it, or made the change that is sent before it or with it.
     OtherActor {
-        /// Who.
+        /// The actor.
         actor: Actor,
     },
     /// Records of its entity type never leave the device.
     LocalOnly,
     /// It refers to a record that was deleted, and would be refused.
     Gone {
-        /// Which one.
+        /// The record.
         record: RecordKey,
     },
     /// The app's validator refuses it.
@@ -164,11 +164,11 @@ pub enum Held {
         /// Why, in the app's words.
         reason: String,
     },
-    /// The record would be larger than a server takes.
+    /// The record would be larger than a server accepts.
     TooLarge {
-        /// How many bytes its fields would take.
+        /// The size of its fields, in bytes.
         bytes: usize,
-        /// How many they may take.
+        /// The most bytes that they may have.
         most: usize,
     },
 }
@@ -186,27 +186,27 @@ pub enum Awaited {
     Answer,
     /// A time.
     Time {
-        /// Which one.
+        /// The time.
         until: WallTime,
     },
-    /// Another op, which goes first or with it.
+    /// Another op, which is sent first or together with it.
     Op {
-        /// Which one.
+        /// That op.
         op: OpPlace,
     },
     /// Another record.
     Record {
-        /// Which one.
+        /// The record.
         record: RecordKey,
     },
-    /// A user, who has to use this device or to sign in again.
+    /// An actor, who has to use this device or to sign in again.
     Actor {
-        /// Who.
+        /// The actor.
         actor: Actor,
     },
-    /// Whoever uses this device: that person has to decide something.
+    /// The user of this device, who has to decide something.
     Person,
-    /// Whoever upgrades the app or the server.
+    /// An upgrade of the app or the server.
     Upgrade,
     /// The server that the book belongs to, or a person who accepts another one.
     Server,
@@ -214,7 +214,7 @@ pub enum Awaited {
     Nothing,
 }
 
-/// What a person can do about an op, besides undoing it.
+/// What a person can do about an op, in addition to undoing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -230,7 +230,7 @@ pub enum UserAction {
 }
 
 impl OpState {
-    /// Returns what or whom the op waits for. `made_by` is the op's author.
+    /// Returns what, or whom, the op waits for. `made_by` is the op's author.
     pub fn awaits(&self, made_by: Option<&Actor>) -> Awaited {
         match self {
             Self::Pending { .. } => Awaited::NextSync,
@@ -257,7 +257,7 @@ impl OpState {
         }
     }
 
-    /// Returns what a person can do about the op, besides undoing it.
+    /// Returns what a person can do about the op, in addition to undoing it.
     pub const fn actions(&self) -> &'static [UserAction] {
         match self {
             Self::DeadLettered { .. } => &[UserAction::Retry, UserAction::Correct, UserAction::Discard],

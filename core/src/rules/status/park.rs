@@ -1,9 +1,9 @@
-//! Why something is parked, as a type.
+//! The reasons for a park, as a type.
 //!
-//! The log keeps what is parked and a code ([`Decision::Parked`]). This file is the only place that reads such a code, and the
-//! only place that names one.
+//! The log stores the scope of a park and a code ([`Decision::Parked`]). Only this file reads and
+//! names such codes.
 //!
-//! | what is parked | the stored code | the reason |
+//! | scope | stored code | reason |
 //! |---|---|---|
 //! | an op | `conflict` | [`ParkReason::Conflict`] |
 //! | an op | `stale` | [`ParkReason::WornOut`] |
@@ -33,27 +33,29 @@ use crate::ids::OpId;
 pub enum ParkReason {
     /// The op met a conflict, and a person has to choose a side.
     Conflict,
-    /// Others changed the record before each of the op's attempts, as often as [`crate::limits::STALE_TRIES`] allows.
+    /// Others changed the record before each of the op's attempts, as often as
+    /// [`crate::limits::STALE_TRIES`] allows.
     WornOut,
-    /// The server called the op's stamp too far ahead of its own time, as often as [`crate::limits::STALE_TRIES`] allows.
+    /// The server called the op's stamp too far ahead of its own time, as often as
+    /// [`crate::limits::STALE_TRIES`] allows.
     Ahead,
-    /// The app's upcaster makes more of the op than a record may hold.
+    /// The app's upcaster makes the op larger than a record may be.
     UpcastTooLarge,
-    /// The app has no upcaster from the schema version of the op to the declared one.
+    /// The app has no upcaster from the op's schema version to the declared one.
     NoUpcaster,
     /// The server did not accept the credentials of the actor.
     Unauthorized,
-    /// The server does not take the entity type, or one of its fields.
+    /// The server does not accept the entity type, or one of its fields.
     Unsupported,
     /// The server speaks another version of the protocol.
     OtherProtocol,
-    /// Another server answered, or the known one after it was restored from a backup.
+    /// Another server answered, or the known one after a restore from a backup.
     OtherServer,
-    /// The known server says that it was set back.
+    /// The known server answered that it was set back.
     ServerBehind,
     /// The credentials belong to another tenant than the book.
     OtherTenant,
-    /// The op was parked by another version of this program, for a reason that this one does not know.
+    /// Another version of this program parked the op, for a reason that this version does not know.
     Unknown,
 }
 
@@ -71,8 +73,8 @@ impl ParkReason {
         }
     }
 
-    /// Returns the code by which a reason is stored. It is empty where the code is the server's own word, and where nothing is
-    /// stored.
+    /// Returns the stored code of a reason. It is empty if the code is the server's own, or if none
+    /// is stored.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
@@ -95,8 +97,9 @@ impl ParkReason {
         Decision::Parked { scope: ParkScope::Op(op), code: self.code().to_owned() }
     }
 
-    /// Returns whether a person may send the op again, or give it up, though it is neither a dead letter nor held. An op that
-    /// met a conflict is moved by a choice; what is parked for something outside goes on when that changes.
+    /// Returns whether a person may send the op again or give it up, although it is neither a dead
+    /// letter nor held. An op in a conflict needs a choice. An op that is parked for something
+    /// outside resumes when that changes.
     pub const fn is_for_a_person(self) -> bool {
         matches!(self, Self::WornOut | Self::Ahead | Self::UpcastTooLarge | Self::Unknown)
     }
@@ -139,7 +142,7 @@ mod tests {
         }
     }
 
-    /// These stand in logs that exist: another word here would make them mean something else.
+    /// Existing logs contain these codes: a changed code would get another meaning.
     #[test]
     fn the_stored_codes_never_change() {
         let stored =

@@ -1,5 +1,5 @@
-//! What decides where a record with several ops stands. What each op stands as is told with its words, in the tests of
-//! [`crate::rules::explain`].
+//! Which of several ops decides the state of a record. The tests of [`crate::rules::explain`] check
+//! the state of each single op with its words.
 
 use super::*;
 use crate::entry::PlannedOp;
@@ -20,7 +20,7 @@ fn key() -> RecordKey {
     RecordKey::parse("lead", "1").unwrap()
 }
 
-/// Updates of `lead/1`, in entries 1, 2, 3, …
+/// Updates of `lead/1`, in entries 1, 2, 3 and so on.
 #[derive(Default)]
 struct Given {
     tail: Tail,
@@ -58,7 +58,7 @@ impl Given {
         self
     }
 
-    /// Holds an op since one is parked by a stored code.
+    /// Holds an op because another op is parked under a stored code.
     fn parked(self, seq: u8, stopped: u8, code: &str) -> Self {
         self.holding(seq, Hold::Parked { scope: ParkScope::Op(op(stopped)), code: code.to_owned() })
     }
@@ -110,7 +110,8 @@ fn the_op_that_is_furthest_from_the_server_decides_and_of_several_the_oldest() {
     assert_eq!(conflict.stands(), (RecordState::InConflict, Some(place(2))));
 }
 
-/// Once it was said to be held by the other record's op, with a conflict that nobody found on this one.
+/// The state once was "held by the other record's op, with a conflict" that nobody found on this
+/// record.
 #[test]
 fn what_goes_with_a_parked_op_stands_as_that_one_does() {
     let behind = Given::updates(2).parked(1, 2, "conflict").meeting(2);

@@ -1,5 +1,5 @@
-//! The words for where an op, a record or the book stands. Each is the end of a sentence whose subject is the op, the record or
-//! the book: "Change 2 … waits for its turn". Times stand in them in UTC.
+//! The words for the state of an op, a record or the book. Each text ends a sentence whose subject
+//! is the op, the record or the book: "Change 2 … waits for its turn". Times are in UTC.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::{Held, OpState, ParkReason, SyncState};
 use crate::limits;
 use crate::names::Actor;
 
-/// Returns where an op stands, in words. `made_by` is its author.
+/// Returns the state of an op, in words. `made_by` is its author.
 pub fn in_words(state: &OpState, made_by: Option<&Actor>) -> String {
     match state {
         OpState::Held(Held::OtherActor { actor }) if made_by == Some(actor) => {
@@ -134,7 +134,7 @@ fn not_let_through(
     )
 }
 
-/// The clause behind "is stopped, since".
+/// The clause after "is stopped, since".
 impl fmt::Display for ParkReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self {
@@ -161,7 +161,7 @@ impl fmt::Display for ParkReason {
             Self::Unsupported => "the server does not take this type of record or one of its fields",
             Self::OtherProtocol => "the server speaks another version of the protocol",
             Self::OtherServer => "a different or restored server answered",
-            Self::ServerBehind => "the server says that it was set back",
+            Self::ServerBehind => "the server reports that it was set back",
             Self::OtherTenant => "the credentials belong to another tenant of the server",
             Self::Unknown => "another version of this program stopped it",
         };
@@ -213,12 +213,12 @@ fn times(number: u32) -> String {
     counted(usize::try_from(number).unwrap_or(usize::MAX), "time")
 }
 
-/// Returns a code as it is shown.
+/// Returns a code as it is shown to people.
 pub(in crate::rules) const fn shown(code: &str) -> &str {
     if code.is_empty() { "no code given" } else { code }
 }
 
-/// Returns a number with the word for what is counted.
+/// Returns a number with the word for the counted things.
 pub(in crate::rules) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

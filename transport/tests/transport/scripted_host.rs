@@ -1,4 +1,4 @@
-//! A book and a server in a few lines each, that remember what was asked of them.
+//! A book and a server in a few lines each. They record every call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -7,7 +7,7 @@ use fieldbook_core::protocol::{
     Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome,
 };
 use fieldbook_core::{Cursor, Hlc, OpId, RecordKey, RequestId, UnitId, Version, WallTime};
-use fieldbook_transport::{Activity, Ask, Desk, Next, Taken, Unanswered};
+use fieldbook_transport::{Activity, Ask, Next, SyncHost, Taken, Unanswered};
 
 use crate::support::{answer, cursor, lead, request, unit};
 
@@ -17,15 +17,15 @@ use crate::support::{answer, cursor, lead, request, unit};
 pub struct DiskFailed;
 
 /// A book that holds units to send and a cursor.
-pub struct ScriptedDesk {
+pub struct ScriptedHost {
     pub state: Mutex<State>,
-    /// What runs at the start of each `accept`, outside of the lock, as a slow commit would.
+    /// Runs at the start of each `accept`, outside the lock, like a slow commit.
     pub on_accept: Box<dyn Fn(&ExchangeRequest) + Send + Sync>,
-    /// Whether pages may be asked for ahead.
+    /// Whether the loop may ask for pages ahead.
     pub reads_ahead: bool,
     /// Whether a unit that is too large alone becomes a dead letter.
     pub buries: bool,
-    /// Whether its units were sent before.
+    /// What is known of units of an earlier run.
     pub unanswered: Unanswered,
 }
 
@@ -43,7 +43,7 @@ pub struct State {
     pub parks: bool,
 }
 
-impl ScriptedDesk {
+impl ScriptedHost {
     pub fn with_units(count: u8) -> Self {
         let state = State { tail: (0..count).map(unit).collect(), ..State::default() };
         Self {
@@ -73,7 +73,7 @@ impl State {
     }
 }
 
-impl Desk for ScriptedDesk {
+impl SyncHost for ScriptedHost {
     type Error = DiskFailed;
 
     fn prepare(&self, ask: &Ask) -> Result<Next, DiskFailed> {
@@ -134,7 +134,7 @@ impl Desk for ScriptedDesk {
     }
 }
 
-/// A server that accepts every unit once and has so many pages of one change each.
+/// A server that accepts every unit once and has this many pages of one change each.
 pub struct ScriptedServer {
     pub pages: u8,
     seen: Mutex<Seen>,

@@ -1,27 +1,29 @@
-//! How much an exchange may carry: halved when the server or the link has too much of it, doubled when all is well.
+//! The size of a batch: halved when the server or the network cannot carry it, doubled when all is
+//! well.
 //!
 //! ```text
-//!   50 ── too large ─▶ 25 ── too large ─▶ 12 ── taken ─▶ 18 ── taken ─▶ 18    (ceiling: 3/4 of what was refused last)
+//!   50 ── too large ─▶ 25 ── too large ─▶ 12 ── accepted ─▶ 18 ── accepted ─▶ 18    (ceiling: 3/4 of the last refused size)
 //! ```
 //!
 //! Invariants:
-//! 1. Both sizes are between 1 and what the run's options say.
-//! 2. A size that was too large is not tried again within the run: each refusal lowers the ceiling by a quarter or
-//!    more, so a run makes at most a logarithm's worth of refused exchanges for each unit that is too large alone.
+//! 1. Both sizes are between 1 and the run's options.
+//! 2. A size that was too large is not tried again within the run: each refusal lowers the ceiling
+//!    by a quarter or more. So for each unit that is too large alone, the number of refused
+//!    exchanges grows with the logarithm of the batch size only.
 
 use super::report::RunOptions;
 
-/// How much exchanges carry at present. The caller keeps it from run to run.
+/// The present size of batches. The caller keeps it from run to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Throttle {
-    // `None` is "as much as the options say".
+pub struct BatchSizer {
+    // `None` stands for the run's options.
     size: Option<Size>,
     ceiling: Option<Size>,
-    /// The most changes of a page that got through; `None` is "as many as the options say".
+    /// The most changes of a page that got through. `None` stands for the run's options.
     pub(super) page: Option<u32>,
 }
 
-/// What exchanges carry, or what one did carry.
+/// The size of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) ops: usize,
@@ -51,38 +53,38 @@ impl Size {
     }
 }
 
-impl Throttle {
-    /// Starts a run: what was too large in an earlier one may have become possible.
+impl BatchSizer {
+    /// Starts a run. A size that was too large in an earlier run may be possible now.
     pub(super) fn begin(&mut self) {
         self.ceiling = None;
     }
 
-    /// Returns what an exchange may carry.
+    /// Returns the most that an exchange may carry.
     pub(super) fn size(&self, options: &RunOptions) -> Size {
         let most = Size::of(options);
         self.size.map_or(most, |size| size.at_most(most))
     }
 
-    /// Takes note that units were answered.
+    /// Records that units were answered.
     pub(super) fn succeeded(&mut self, options: &RunOptions) {
         let most = Size::of(options);
         let most = self.ceiling.map_or(most, |ceiling| ceiling.at_most(most));
         self.size = self.size.map(|size| size.doubled().at_most(most));
     }
 
-    /// Takes note that an exchange failed in a way that a smaller one might not.
+    /// Records a failure that a smaller exchange might avoid.
     pub(super) fn failed(&mut self, options: &RunOptions) {
         self.size = Some(self.size(options).halved());
     }
 
-    /// Takes note that an exchange of several units was too large.
+    /// Records that an exchange of several units was too large.
     pub(super) fn too_large(&mut self, carried: Size, options: &RunOptions) {
         let ceiling = carried.three_quarters();
         self.ceiling = Some(self.ceiling.map_or(ceiling, |known| known.at_most(ceiling)));
         self.size = Some(self.size(options).at_most(carried).halved());
     }
 
-    /// Takes note that the unit was found that is too large alone: it said nothing about the others.
+    /// Resets the size after a single unit was too large alone: the other units were not the cause.
     pub(super) fn culprit_found(&mut self) {
         *self = Self { page: self.page, ..Self::default() };
     }
@@ -98,44 +100,44 @@ mod tests {
 
     #[test]
     fn failures_halve_down_to_one_and_successes_double_back() {
-        let (mut throttle, options) = (Throttle::default(), options());
+        let (mut sizer, options) = (BatchSizer::default(), options());
         let mut sizes = Vec::new();
         for _ in 0..8 {
-            throttle.failed(&options);
-            sizes.push(throttle.size(&options).ops);
+            sizer.failed(&options);
+            sizes.push(sizer.size(&options).ops);
         }
         assert_eq!(sizes, [25, 12, 6, 3, 1, 1, 1, 1]);
         for _ in 0..12 {
-            throttle.succeeded(&options);
+            sizer.succeeded(&options);
         }
-        assert_eq!(throttle.size(&options), Size { ops: 50, bytes: 1_000 });
+        assert_eq!(sizer.size(&options), Size { ops: 50, bytes: 1_000 });
     }
 
     #[test]
     fn a_size_that_was_too_large_is_not_reached_again_in_the_run_but_in_the_next() {
-        let (mut throttle, options) = (Throttle::default(), options());
-        throttle.too_large(Size { ops: 40, bytes: 900 }, &options);
-        assert_eq!(throttle.size(&options), Size { ops: 20, bytes: 450 });
+        let (mut sizer, options) = (BatchSizer::default(), options());
+        sizer.too_large(Size { ops: 40, bytes: 900 }, &options);
+        assert_eq!(sizer.size(&options), Size { ops: 20, bytes: 450 });
         for _ in 0..10 {
-            throttle.succeeded(&options);
+            sizer.succeeded(&options);
         }
-        assert_eq!(throttle.size(&options), Size { ops: 30, bytes: 675 });
-        throttle.begin();
-        throttle.succeeded(&options);
-        assert_eq!(throttle.size(&options), Size { ops: 50, bytes: 1_000 });
+        assert_eq!(sizer.size(&options), Size { ops: 30, bytes: 675 });
+        sizer.begin();
+        sizer.succeeded(&options);
+        assert_eq!(sizer.size(&options), Size { ops: 50, bytes: 1_000 });
     }
 
     #[test]
     fn options_of_zero_still_send_one_unit() {
         let options = RunOptions { batch_ops: 0, batch_bytes: 0, ..RunOptions::default() };
-        assert_eq!(Throttle::default().size(&options), Size { ops: 1, bytes: 1 });
+        assert_eq!(BatchSizer::default().size(&options), Size { ops: 1, bytes: 1 });
     }
 
     #[test]
     fn sizes_follow_options_that_become_smaller() {
-        let (mut throttle, mut options) = (Throttle::default(), options());
-        throttle.failed(&options);
+        let (mut sizer, mut options) = (BatchSizer::default(), options());
+        sizer.failed(&options);
         options.batch_ops = 10;
-        assert_eq!(throttle.size(&options).ops, 10);
+        assert_eq!(sizer.size(&options).ops, 10);
     }
 }
