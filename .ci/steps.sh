@@ -117,7 +117,7 @@ step-verifier() {
     local folder book exported program=$target_folder/release/fieldbook
     cargo build --release -p fieldbook-cli
     folder=$(mktemp -d)
-    "$program" play data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
+    "$program" play play/data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
     # Two books: the first, and the largest, which holds pages from upstream and conflicts.
     for book in "$(find "$folder/books" -name '*.book' | sort | sed -n 1p)" \
         "$(find "$folder/books" -name '*.book' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')"; do

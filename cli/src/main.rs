@@ -12,11 +12,13 @@
 //! It decides nothing about a book: rules are in `fieldbook-core`, composition in `fieldbook`.
 
 mod commands;
+#[path = "../../play/src/demo.rs"]
 mod demo;
 mod error;
 mod files;
 mod output;
 mod panic;
+#[path = "../../play/src/lib.rs"]
 mod play;
 mod show;
 mod stopped;

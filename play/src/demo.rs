@@ -26,8 +26,8 @@ pub(crate) struct Args {
     check: bool,
 }
 
-const STREAM: &[u8] = include_bytes!("../../data/crm-history/openstates-vt-de.jsonl.gz");
-const ORACLE: &[u8] = include_bytes!("../../data/crm-history/openstates-vt-de.final.jsonl.gz");
+const STREAM: &[u8] = include_bytes!("../data/crm-history/openstates-vt-de.jsonl.gz");
+const ORACLE: &[u8] = include_bytes!("../data/crm-history/openstates-vt-de.final.jsonl.gz");
 /// How much of a value is shown.
 const SHOWN: usize = 90;
 

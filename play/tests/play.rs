@@ -13,9 +13,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/crm-history/openstates-vt-de.jsonl.gz");
+const HISTORY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.jsonl.gz");
 const TABLE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../data/crm-history/openstates-vt-de.final.jsonl.gz");
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.final.jsonl.gz");
 
 fn fieldbook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
