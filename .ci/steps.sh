@@ -57,7 +57,7 @@ step-arrows() {
     local door packages packages_of pair banned
     door=$(tree -p fieldbook)
     packages=$(cut -d' ' -f1 <<<"$door" | sort -u)
-    for banned in axum axum-core clap clap_builder fieldbook-server fieldbook-cli rusqlite; do
+    for banned in axum axum-core clap clap_builder fieldbook-server fieldbook-play fieldbook-cli rusqlite; do
         ! grep -qx "$banned" <<<"$packages" || fail "$banned is in the front door's tree"
     done
     ! grep -E '^hyper(-util)? .*[|,]server(,|$)' <<<"$door" || fail "the front door compiles an HTTP server"

@@ -1,31 +1,54 @@
-//! Plays and the demo, run as a person runs them: the program, its output, its exit code.
+//! Plays through the library: what is played, what it comes to, and what is said where it does not hold.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, with the line that says where")]
 
+use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
+use std::sync::Arc;
 
+use fieldbook_play::{Failure, MadeUp, NoProgress, Played, Setup, Source, generate, play};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const HISTORY: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.jsonl.gz");
-const TABLE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.final.jsonl.gz");
+const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.jsonl.gz");
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.final.jsonl.gz");
 
-fn fieldbook() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
-    command
-        .env_remove("FIELDBOOK_TOKEN")
-        .env_remove("FIELDBOOK_LOG")
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null());
-    command
+/// Plays a stream and its table with what is changed of the usual.
+fn run(stream: &Path, oracle: &Path, change: impl FnOnce(&mut Setup)) -> Result<Played, Failure> {
+    let temporary = TempDir::new().unwrap();
+    let mut setup = Setup {
+        stream: Source::File(stream.to_owned()),
+        oracle: Some(Source::File(oracle.to_owned())),
+        server: None,
+        books: None,
+        temporary: temporary.path().to_owned(),
+        seed: 1,
+        faults: false,
+        check: true,
+        progress: Arc::new(NoProgress),
+    };
+    change(&mut setup);
+    play(setup)
+}
+
+/// Returns the report of a play, which has to hold.
+#[track_caller]
+fn holding(played: Result<Played, Failure>) -> Value {
+    let report = played.unwrap_or_else(|failure| panic!("{}", said(&failure))).report;
+    assert_eq!(report.faults(), Vec::<String>::new());
+    serde_json::to_value(report).unwrap()
+}
+
+/// Returns what a failure says, with its causes.
+fn said(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(" because {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// A stream and its table, written line by line.
@@ -67,33 +90,18 @@ impl Play {
         self.folder.path().join(name)
     }
 
-    fn run(&self, more: &[&str]) -> Output {
+    fn run(&self) -> Result<Played, Failure> {
         let text = |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         fs::write(self.path("stream.jsonl"), text(&self.lines)).unwrap();
         fs::write(self.path("table.jsonl"), text(&self.table)).unwrap();
-        let mut command = fieldbook();
-        command.arg("play").arg(self.path("stream.jsonl")).arg("--oracle").arg(self.path("table.jsonl"));
-        command.args(["--json", "--check"]).args(more).output().unwrap()
+        run(&self.path("stream.jsonl"), &self.path("table.jsonl"), |_| ())
     }
 
     /// Plays it, which has to hold, and returns the report.
     #[track_caller]
     fn holds(&self) -> Value {
-        let ran = self.run(&[]);
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        report(&ran)
+        holding(self.run())
     }
-}
-
-#[track_caller]
-fn report(ran: &Output) -> Value {
-    serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)))
-}
-
-#[track_caller]
-fn failure(ran: &Output) -> String {
-    assert_eq!(ran.status.code(), Some(1));
-    String::from_utf8(ran.stderr.clone()).unwrap()
 }
 
 /// The key of a record as differences and conflicts name it.
@@ -101,10 +109,8 @@ fn keys(differences: &Value) -> Vec<&str> {
     differences.as_array().unwrap().iter().map(|difference| difference["key"].as_str().unwrap()).collect()
 }
 
-fn play_history(more: &[&str]) -> Value {
-    let ran = fieldbook().args(["play", HISTORY, "--oracle", TABLE, "--json"]).args(more).output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    report(&ran)
+fn play_history(change: impl FnOnce(&mut Setup)) -> Value {
+    holding(run(Path::new(HISTORY), Path::new(TABLE), change))
 }
 
 /// Takes out what differs from run to run by nature.
@@ -117,20 +123,20 @@ fn lasting(mut report: Value) -> Value {
 
 #[test]
 fn the_shipped_history_ends_equal_everywhere_and_twice_the_same() {
-    let first = play_history(&["--check"]);
+    let first = play_history(|_| ());
     assert_eq!(first["mutations"], 6_185);
     assert_eq!((&first["devices"], &first["equal_devices"]), (&json!(51), &json!(51)));
     assert_eq!(first["records"], 771);
     assert_eq!(first["oracle"]["unexplained"], json!([]));
     assert_eq!((&first["pending_ops"], &first["dead_letters"]), (&json!(0), &json!(0)));
     assert_eq!(first["faults"], json!([]));
-    assert_eq!(lasting(first), lasting(play_history(&[])));
+    assert_eq!(lasting(first), lasting(play_history(|setup| setup.check = false)));
 }
 
 #[test]
 fn the_shipped_history_ends_the_same_whatever_goes_wrong_on_the_way() {
-    let calm = play_history(&["--seed", "7"]);
-    let stormy = play_history(&["--seed", "7", "--faults", "--check"]);
+    let calm = play_history(|setup| setup.seed = 7);
+    let stormy = play_history(|setup| (setup.seed, setup.faults) = (7, true));
     let injected = &stormy["injected"];
     for kind in [
         "requests_lost",
@@ -172,12 +178,12 @@ fn a_difference_that_no_conflict_names_fails_and_says_where() {
         .writes(From("bob", 1, 2, "02T10"), &[("create", "2", json!({"name": "Abe"}))])
         .comes_to("1", json!({"name": "Eve", "phone": "not so"}))
         .comes_to("3", json!({"name": "nobody"}));
-    let ran = play.run(&[]);
-    let said = failure(&ran);
+    let report = play.run().unwrap().report;
+    let said = report.faults().join("; ");
     for part in ["person/1 differs in phone", "person/2 should not be there", "person/3 is missing"] {
         assert!(said.contains(part), "{said}");
     }
-    assert_eq!(report(&ran)["holds"], false);
+    assert!(!report.holds);
 }
 
 /// If a push took all that a device has written, ann's second change would arrive at 5, bob would build on it unseen by the
@@ -331,14 +337,8 @@ fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
 fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_everywhere() {
     let folder = TempDir::new().unwrap();
     let (stream, table) = (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
-    let play = |more: &[&str]| {
-        fieldbook().arg("play").arg(&stream).arg("--oracle").arg(&table).args(more).output().unwrap()
-    };
-    let made = play(&["--generate", "5000", "--devices", "40"]);
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let ran = play(&["--json", "--check"]);
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let report = report(&ran);
+    generate(MadeUp { mutations: 5_000, devices: Some(40), seed: 1 }, &stream, &table).unwrap();
+    let report = holding(run(&stream, &table, |_| ()));
     assert_eq!(report["mutations"], 5_000);
     assert_eq!(report["devices"], 35, "of 40, those that are drawn to write something");
     assert_eq!(report["equal_devices"], 35);
@@ -357,110 +357,6 @@ fn a_line_that_is_no_mutation_is_named_by_its_number() {
     let mut second = play.lines[0].clone();
     second["base_pos"] = json!(7);
     play.lines.push(second);
-    let said = failure(&play.run(&[]));
+    let said = said(&play.run().unwrap_err());
     assert!(said.contains("line 2 has a base_pos that is not below its pos"), "{said}");
-}
-
-#[test]
-fn books_are_kept_where_asked_and_never_put_among_other_files() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve"}))])
-        .comes_to("1", json!({"name": "Eve"}));
-    let books = play.path("books");
-    let kept = books.to_str().unwrap();
-    assert!(play.run(&["--books", kept]).status.success());
-    let shown = fieldbook().args(["get", &format!("{kept}/ann.book"), "person/1"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&shown.stdout).contains("Eve"), "{shown:?}");
-    assert!(failure(&play.run(&["--books", kept])).contains("is not empty"));
-}
-
-#[test]
-fn a_server_that_dies_in_the_middle_is_waited_for_and_all_ends_equal() {
-    let folder = TempDir::new().unwrap();
-    let books = folder.path().join("books");
-    let mut server = Serve::start(folder.path());
-    let url = format!("http://{}", server.address);
-    let player = fieldbook()
-        .args(["play", HISTORY, "--oracle", TABLE, "--json", "--server", &url, "--books"])
-        .arg(&books)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_until(|| fs::read_dir(&books).is_ok_and(|books| books.count() >= 12));
-    // `Child::kill` is SIGKILL: nothing is flushed, nothing closed.
-    server.process.kill().unwrap();
-    server.process.wait().unwrap();
-    sleep(Duration::from_millis(700));
-    server.restart(folder.path());
-    let ran = player.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{said}");
-    assert!(said.contains("waiting") && said.contains("the server is back"), "{said}");
-    let report = report(&ran);
-    assert_eq!((&report["equal_devices"], &report["oracle"]["unexplained"]), (&json!(51), &json!([])));
-    assert_ne!(report["traffic"]["failed_exchanges"], 0);
-
-    let again = fieldbook().args(["play", HISTORY, "--server", &url]).output().unwrap();
-    assert!(failure(&again).contains("the server has records already"));
-}
-
-/// A server of its own process.
-struct Serve {
-    process: Child,
-    address: String,
-}
-
-impl Serve {
-    fn start(folder: &Path) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        Self { process: Self::spawn(folder, &address), address }
-    }
-
-    fn restart(&mut self, folder: &Path) {
-        self.process = Self::spawn(folder, &self.address);
-    }
-
-    fn spawn(folder: &Path, address: &str) -> Child {
-        let mut command = fieldbook();
-        command.args(["serve", "--listen", address, "--data"]).arg(folder.join("crm.store"));
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        // It says where it listens once it does.
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains(address), "{line}");
-        process
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-#[track_caller]
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..1_200 {
-        if is_so() {
-            return;
-        }
-        sleep(Duration::from_millis(50));
-    }
-    panic!("it did not come about within a minute");
-}
-
-#[test]
-fn the_demo_plays_and_tells_of_a_conflict() {
-    let ran = fieldbook().args(["demo", "--check"]).output().unwrap();
-    let told = String::from_utf8(ran.stdout).unwrap();
-    assert!(ran.status.success(), "{told}{}", String::from_utf8_lossy(&ran.stderr));
-    for part in [
-        "All 51 devices show the same 771 records",
-        "changed without hearing of each other",
-        "status    synced",
-    ] {
-        assert!(told.contains(part), "{told}");
-    }
 }

@@ -1,10 +1,11 @@
-//! What a program that is stopped in the middle takes away: temporary folders.
+//! Temporary folders for long work, which go with the program, also if it is stopped in the middle.
 //!
-//! Ctrl-C, and being asked to end, stop a program without giving it the time to tidy up. Who makes a temporary folder for long
-//! work says so here, and it goes with the program.
+//! Ctrl-C, and being asked to end, stop a program without giving it the time to tidy up, so it waits for both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
 
 use crate::error::{Failure, note};
 use crate::show::advice::Advice;
@@ -17,8 +18,26 @@ const STOPPED: i32 = 130;
 /// What is taken away; none while nobody waits for signals yet.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+/// A temporary folder. It is taken away when this goes, and when the program is stopped.
+pub(crate) struct Temporary(TempDir);
+
+impl Temporary {
+    /// Makes a folder whose name begins so.
+    pub(crate) fn new(prefix: &str) -> Result<Self, Failure> {
+        let folder = TempDir::with_prefix(prefix)
+            .map_err(|error| Failure::new("cannot make a temporary folder").because(error))?;
+        take_away_when_stopped(folder.path().to_owned())?;
+        Ok(Self(folder))
+    }
+
+    /// Returns where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// Takes a folder away and ends the program, should it be stopped from now on.
-pub(crate) fn take_away_when_stopped(folder: PathBuf) -> Result<(), Failure> {
+fn take_away_when_stopped(folder: PathBuf) -> Result<(), Failure> {
     let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     folders.push(folder);
     if folders.len() == 1 { wait() } else { Ok(()) }
