@@ -48,7 +48,7 @@ impl Demo {
     pub const INTRODUCTION: &str = "\
 This plays eight years of real changes: 51 people and bots kept the legislators and committees of Vermont and Delaware,
 each on a device of their own, often without hearing of the others' changes for days. Every device is a book; a server
-of its own runs in this program; everything is in a temporary folder. It takes some seconds.
+of its own runs in this program; everything is in a temporary folder. It takes some seconds; ctrl-c stops it.
 ";
 
     /// Returns what came of it, in a sentence.

@@ -3,6 +3,7 @@
 //! It says what it does, plays, shows what came of it, and follows one record that two people changed at the same time.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use fieldbook::FieldsJson;
@@ -12,6 +13,7 @@ use fieldbook_play::{Demo, Meeting};
 use super::play::{Bar, verdict, write_report};
 use crate::error::Failure;
 use crate::output::Output;
+use crate::show::advice::quoted_path;
 use crate::show::history::Follower;
 use crate::show::table::{Listing, cut, row};
 use crate::show::{name, plain, time, words};
@@ -34,17 +36,32 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     output.finish()?;
     let folder = Temporary::new("fieldbook-demo-")?;
     let demo = fieldbook_play::demo(folder.path(), args.check, Arc::new(Bar::new()))?;
-    write_report(&demo.played.report, output)?;
-    verdict(&demo.played.report)?;
+    let report = &demo.played.report;
+    write_report(report, output)?;
+    verdict(report)?;
     writeln!(output, "\n{}", demo.ending())?;
-    let Some(meeting) = demo.meeting()? else { return Ok(()) };
-    tell(&meeting, output)?;
-    writeln!(output, "\n{FAREWELL}")?;
-    Ok(())
+    if let Some(meeting) = demo.meeting()? {
+        tell(&meeting, output)?;
+    }
+    // Gone before that is said.
+    drop(folder);
+    farewell(report.devices, output)
 }
 
-const FAREWELL: &str = "\
-Next: `fieldbook init ann.book`, `fieldbook put ann.book lead/42 '{\"name\":\"Ann\"}'`, `fieldbook history ann.book lead/42`.";
+/// Says what was shown and what to do next, with the program called as it was now.
+fn farewell(devices: u64, output: &mut Output) -> Result<(), Failure> {
+    let program = std::env::args_os().next().unwrap_or_else(|| "fieldbook".into());
+    let program = quoted_path(Path::new(&program));
+    writeln!(
+        output,
+        "\nThis was a fleet of {devices} devices that worked offline, synced through one server and ended equal, with each\n\
+         conflict on record; its temporary folder is gone. Next, make a book of your own and look at its history:\n\n  \
+         {program} init ann.book\n  \
+         {program} put ann.book lead/42 '{{\"name\":\"Ann\"}}'\n  \
+         {program} history ann.book lead/42"
+    )?;
+    Ok(())
+}
 
 fn tell(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
     tell_conflict(meeting, output)?;
