@@ -57,7 +57,7 @@ step-arrows() {
     local door packages packages_of pair banned
     door=$(tree -p fieldbook)
     packages=$(cut -d' ' -f1 <<<"$door" | sort -u)
-    for banned in axum axum-core clap clap_builder fieldbook-server fieldbook-cli rusqlite; do
+    for banned in axum axum-core clap clap_builder fieldbook-server fieldbook-play fieldbook-cli rusqlite; do
         ! grep -qx "$banned" <<<"$packages" || fail "$banned is in the front door's tree"
     done
     ! grep -E '^hyper(-util)? .*[|,]server(,|$)' <<<"$door" || fail "the front door compiles an HTTP server"
@@ -117,7 +117,7 @@ step-verifier() {
     local folder book exported program=$target_folder/release/fieldbook
     cargo build --release -p fieldbook-cli
     folder=$(mktemp -d)
-    "$program" play data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
+    "$program" play play/data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
     # Two books: the first, and the largest, which holds pages from upstream and conflicts.
     for book in "$(find "$folder/books" -name '*.book' | sort | sed -n 1p)" \
         "$(find "$folder/books" -name '*.book' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')"; do

@@ -181,6 +181,15 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// Why a play could not be made.
+impl From<fieldbook_play::Failure> for Failure {
+    fn from(failure: fieldbook_play::Failure) -> Self {
+        let kind = if failure.is_usage { Kind::Usage } else { Kind::Failed };
+        let hint = failure.hint.map(str::to_owned);
+        Self { kind, source: failure.source, hint, ..Self::new(failure.what) }
+    }
+}
+
 /// What there is to decide about, where a decision cannot be carried out.
 fn not_possible_hint(why: NotPossible) -> (&'static str, Advice) {
     let advice = Advice::default();

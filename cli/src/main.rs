@@ -12,14 +12,12 @@
 //! It decides nothing about a book: rules are in `fieldbook-core`, composition in `fieldbook`.
 
 mod commands;
-mod demo;
 mod error;
 mod files;
 mod output;
 mod panic;
-mod play;
 mod show;
-mod stopped;
+mod temporary;
 
 use std::io::Write;
 use std::path::Path;
@@ -28,7 +26,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, conflicts, dead_letters, entries, explain, queue, read, serve, status, sync, upkeep, write,
+    accept, conflicts, dead_letters, demo, entries, explain, play, queue, read, serve, status, sync, upkeep,
+    write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -170,7 +169,7 @@ impl Command {
 
 fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
-        Command::Demo(args) => demo::run(args, output),
+        Command::Demo(args) => demo::run(&args, output),
         Command::Play(args) => play::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::Restored(args) => serve::restored(&args, output),

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Failure, damaged_pages};
 use crate::show::advice::{Advice, BOOK};
+use crate::temporary;
 
 /// Where the last panic happened.
 static PLACE: Mutex<Option<String>> = Mutex::new(None);
@@ -40,6 +41,7 @@ fn heard(info: &PanicHookInfo<'_>, book: Option<&Path>) {
     if is_last(info) {
         let failure = failure(first.as_deref().unwrap_or_default());
         let _code = failure.report(book);
+        temporary::take_all_away();
         std::process::exit(i32::from(failure.code()));
     }
     *first = info.location().map(|at| format!("{}:{}", at.file(), at.line()));

@@ -13,9 +13,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/crm-history/openstates-vt-de.jsonl.gz");
+const HISTORY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.jsonl.gz");
 const TABLE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../data/crm-history/openstates-vt-de.final.jsonl.gz");
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.final.jsonl.gz");
 
 fn fieldbook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
@@ -27,61 +28,15 @@ fn fieldbook() -> Command {
     command
 }
 
-/// A stream and its table, written line by line.
-struct Play {
-    folder: TempDir,
-    lines: Vec<Value>,
-    table: Vec<Value>,
-}
-
-/// One transaction: who wrote it, on top of what, where it arrived, and on which day and hour it was written. It arrives at
-/// the end of the day that has its position's number.
-struct From(&'static str, i64, i64, &'static str);
-
-impl Play {
-    fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), lines: Vec::new(), table: Vec::new() }
-    }
-
-    /// Adds a transaction of mutations, each an op, an id and a payload.
-    fn writes(mut self, From(author, base, position, when): From, mutations: &[(&str, &str, Value)]) -> Self {
-        let transaction = format!("t{}", self.lines.len());
-        for (op, id, payload) in mutations {
-            self.lines.push(json!({
-                "ts": format!("2024-03-{when}:00:00Z"), "author": author, "op": op, "entity": "person", "id": id,
-                "payload": payload, "tx": transaction, "base_pos": base, "pos": position,
-                "synced_at": format!("2024-03-{position:02}T23:00:00Z"),
-            }));
-        }
-        self
-    }
-
-    /// Says what a record should be at the end.
-    fn comes_to(mut self, id: &str, record: Value) -> Self {
-        self.table.push(json!({ "entity": "person", "id": id, "record": record }));
-        self
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, more: &[&str]) -> Output {
-        let text = |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        fs::write(self.path("stream.jsonl"), text(&self.lines)).unwrap();
-        fs::write(self.path("table.jsonl"), text(&self.table)).unwrap();
-        let mut command = fieldbook();
-        command.arg("play").arg(self.path("stream.jsonl")).arg("--oracle").arg(self.path("table.jsonl"));
-        command.args(["--json", "--check"]).args(more).output().unwrap()
-    }
-
-    /// Plays it, which has to hold, and returns the report.
-    #[track_caller]
-    fn holds(&self) -> Value {
-        let ran = self.run(&[]);
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        report(&ran)
-    }
+/// Writes a stream of one mutation.
+fn small_stream(folder: &Path) -> PathBuf {
+    let line = json!({
+        "ts": "2024-03-01T10:00:00Z", "author": "ann", "op": "create", "entity": "person", "id": "1",
+        "payload": {"name": "Eve"}, "tx": "t0", "base_pos": 0, "pos": 1, "synced_at": "2024-03-01T23:00:00Z",
+    });
+    let stream = folder.join("stream.jsonl");
+    fs::write(&stream, format!("{line}\n")).unwrap();
+    stream
 }
 
 #[track_caller]
@@ -95,282 +50,34 @@ fn failure(ran: &Output) -> String {
     String::from_utf8(ran.stderr.clone()).unwrap()
 }
 
-/// The key of a record as differences and conflicts name it.
-fn keys(differences: &Value) -> Vec<&str> {
-    differences.as_array().unwrap().iter().map(|difference| difference["key"].as_str().unwrap()).collect()
-}
-
-fn play_history(more: &[&str]) -> Value {
-    let ran = fieldbook().args(["play", HISTORY, "--oracle", TABLE, "--json"]).args(more).output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    report(&ran)
-}
-
-/// Takes out what differs from run to run by nature.
-fn lasting(mut report: Value) -> Value {
-    for name in ["seconds", "peak_memory_bytes", "checked"] {
-        report.as_object_mut().unwrap().remove(name).unwrap();
-    }
-    report
-}
-
-#[test]
-fn the_shipped_history_ends_equal_everywhere_and_twice_the_same() {
-    let first = play_history(&["--check"]);
-    assert_eq!(first["mutations"], 6_185);
-    assert_eq!((&first["devices"], &first["equal_devices"]), (&json!(51), &json!(51)));
-    assert_eq!(first["records"], 771);
-    assert_eq!(first["oracle"]["unexplained"], json!([]));
-    assert_eq!((&first["pending_ops"], &first["dead_letters"]), (&json!(0), &json!(0)));
-    assert_eq!(first["faults"], json!([]));
-    assert_eq!(lasting(first), lasting(play_history(&[])));
-}
-
-#[test]
-fn the_shipped_history_ends_the_same_whatever_goes_wrong_on_the_way() {
-    let calm = play_history(&["--seed", "7"]);
-    let stormy = play_history(&["--seed", "7", "--faults", "--check"]);
-    let injected = &stormy["injected"];
-    for kind in [
-        "requests_lost",
-        "answers_lost",
-        "requests_doubled",
-        "requests_late",
-        "answers_late",
-        "unavailable",
-        "applied_then_unavailable",
-        "units_put_off",
-        "unauthorized",
-    ] {
-        assert!(injected[kind].as_u64().unwrap() > 0, "{kind} never happened: {injected}");
-    }
-    assert_eq!(stormy["dead_letters"], 0);
-    assert_eq!(stormy["digest"], calm["digest"]);
-    assert!(calm.get("injected").is_none());
-}
-
-#[test]
-fn two_edits_of_the_same_field_are_explained_by_a_conflict() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
-        .writes(From("ann", 1, 2, "02T10"), &[("update", "1", json!({"phone": "2"}))])
-        // Earlier by the clock, later at the mainline: the stream says 3, the later edit is 2.
-        .writes(From("bob", 1, 3, "02T09"), &[("update", "1", json!({"phone": "3", "name": "Eva"}))])
-        .comes_to("1", json!({"name": "Eva", "phone": "3"}));
-    let report = play.holds();
-    assert_eq!(keys(&report["oracle"]["explained"]), ["person/1"]);
-    assert_eq!(report["oracle"]["explained"][0]["fields"], json!(["phone"]));
-    assert_eq!(report["conflicts"], json!([{"policy": "last_write_wins", "winner": "local", "count": 1}]));
-    assert_eq!(report["traffic"]["stale_units"], 1);
-}
-
-#[test]
-fn a_difference_that_no_conflict_names_fails_and_says_where() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
-        .writes(From("bob", 1, 2, "02T10"), &[("create", "2", json!({"name": "Abe"}))])
-        .comes_to("1", json!({"name": "Eve", "phone": "not so"}))
-        .comes_to("3", json!({"name": "nobody"}));
-    let ran = play.run(&[]);
-    let said = failure(&ran);
-    for part in ["person/1 differs in phone", "person/2 should not be there", "person/3 is missing"] {
-        assert!(said.contains(part), "{said}");
-    }
-    assert_eq!(report(&ran)["holds"], false);
-}
-
-/// If a push took all that a device has written, ann's second change would arrive at 5, bob would build on it unseen by the
-/// stream, and the end would differ with no conflict to say why.
-#[test]
-fn what_was_written_later_stays_behind_when_an_earlier_transaction_is_pushed() {
-    let play = Play::new()
-        .writes(
-            From("ann", 0, 1, "01T10"),
-            &[("create", "1", json!({"phone": "0"})), ("create", "2", json!({}))],
-        )
-        .writes(From("ann", 1, 5, "02T10"), &[("update", "2", json!({"name": "first"}))])
-        .writes(From("bob", 6, 7, "07T10"), &[("update", "1", json!({"phone": "of bob"}))])
-        .writes(From("ann", 3, 9, "08T10"), &[("update", "1", json!({"phone": "of ann"}))])
-        .comes_to("1", json!({"phone": "of ann"}))
-        .comes_to("2", json!({"name": "first"}));
-    let report = play.holds();
-    assert_eq!(report["oracle"]["explained"], json!([]));
-    assert_eq!(report["records_in_conflict"], 1, "bob and ann did not know of each other's edit");
-}
-
-/// Seen in a made-up stream: with two transactions behind the one that is pushed, no clock keeps both back, and the third left
-/// at the position of the first.
-#[test]
-fn a_third_transaction_of_an_author_is_postponed_and_does_not_leave_early() {
-    let play = Play::new()
-        .writes(
-            From("ann", 0, 1, "01T10"),
-            &[("create", "1", json!({})), ("create", "2", json!({})), ("create", "3", json!({}))],
-        )
-        .writes(From("ann", 1, 5, "01T11"), &[("update", "2", json!({"a": 1}))])
-        .writes(From("ann", 1, 6, "01T12"), &[("update", "3", json!({"a": 1}))])
-        .writes(From("bob", 6, 7, "07T10"), &[("update", "1", json!({"phone": "of bob"}))])
-        .writes(From("ann", 1, 9, "08T10"), &[("update", "1", json!({"phone": "of ann"}))])
-        .comes_to("1", json!({"phone": "of ann"}))
-        .comes_to("2", json!({"a": 1}))
-        .comes_to("3", json!({"a": 1}));
-    let report = play.holds();
-    assert_eq!(report["oracle"]["explained"], json!([]));
-    assert_eq!(
-        (&report["writes"]["postponed_transactions"], &report["records_in_conflict"]),
-        (&json!(1), &json!(1))
-    );
-}
-
-/// Seen in the shipped history: two people's changes arrive at one position, the second made on top of the first, with a
-/// base position that has neither.
-#[test]
-fn a_change_of_what_the_base_position_lacks_is_written_at_its_own_position() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"stage": "new"}))])
-        .writes(
-            From("ann", 1, 2, "02T10"),
-            &[("create", "2", json!({})), ("update", "1", json!({"stage": "hot"}))],
-        )
-        .writes(
-            From("bob", 1, 2, "02T11"),
-            &[
-                ("delete", "2", Value::Null),
-                ("update", "1", json!({"stage": "new", "seen": true})),
-                ("delete", "9", Value::Null),
-                ("update", "8", json!({"a": 1, "b": null})),
-            ],
-        )
-        .comes_to("1", json!({"stage": "new", "seen": true}))
-        .comes_to("8", json!({"a": 1}));
-    let report = play.holds();
-    assert_eq!(report["oracle"]["explained"], json!([]));
-    let writes = &report["writes"];
-    assert_eq!(
-        (&writes["late"], &writes["deletes_left_out"], &writes["updates_as_creates"]),
-        (&json!(4), &json!(1), &json!(1))
-    );
-}
-
-#[test]
-fn a_create_of_what_is_there_replaces_it_whole() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"a": 1, "b": 1}))])
-        .writes(From("bob", 1, 2, "02T10"), &[("create", "1", json!({"b": 2}))])
-        .comes_to("1", json!({"b": 2}));
-    assert_eq!(play.holds()["writes"]["creates_as_replaces"], 1);
-}
-
-/// Found in a history that is kept apart: bob deletes what ann made, and eve, who has seen that, makes it again with the same
-/// fields, before bob's deletion arrives by the positions. Her base position has ann's record, so her create was turned into a
-/// replacement that changes nothing, and the record ended deleted.
-#[test]
-fn a_create_by_who_had_seen_a_deletion_that_the_base_position_lacks_makes_the_record_again() {
-    let fields = json!({"name": "Ann", "role": "mayor"});
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", fields.clone())])
-        .writes(From("bob", 1, 3, "02T10"), &[("delete", "1", Value::Null)])
-        .writes(From("eve", 2, 4, "03T10"), &[("create", "1", fields.clone())])
-        .comes_to("1", fields);
-    let report = play.holds();
-    assert_eq!(report["oracle"]["explained"], json!([]));
-    assert_eq!((&report["writes"]["late"], &report["writes"]["creates_as_replaces"]), (&json!(1), &json!(0)));
-}
-
-#[test]
-fn what_follows_a_late_create_in_its_transaction_is_late_too() {
-    let play = Play::new()
-        .writes(
-            From("ann", 0, 1, "01T10"),
-            &[("create", "1", json!({"a": 1})), ("create", "2", json!({"a": 1}))],
-        )
-        .writes(From("bob", 1, 2, "02T10"), &[("delete", "1", Value::Null), ("delete", "2", Value::Null)])
-        .writes(
-            From("eve", 1, 3, "03T10"),
-            &[
-                ("create", "1", json!({"a": 1})),
-                ("update", "1", json!({"a": 2, "b": 3})),
-                ("create", "2", json!({"a": 1})),
-                ("delete", "2", Value::Null),
-            ],
-        )
-        .comes_to("1", json!({"a": 2, "b": 3}));
-    let report = play.holds();
-    assert_eq!(report["oracle"]["explained"], json!([]));
-    assert_eq!(report["writes"]["late"], 4);
-}
-
-#[test]
-fn a_create_that_arrives_with_the_deletion_that_it_stands_on_makes_the_record_again() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"a": 1, "b": 1}))])
-        .writes(From("bob", 1, 2, "02T10"), &[("delete", "1", Value::Null)])
-        .writes(From("eve", 1, 2, "02T11"), &[("create", "1", json!({"a": 1}))])
-        .comes_to("1", json!({"a": 1}));
-    assert_eq!(play.holds()["oracle"]["explained"], json!([]));
-}
-
-#[test]
-fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
-    let mutations: Vec<_> =
-        (0..2_300).map(|number| (number.to_string(), json!({"number": number}))).collect();
-    let creates: Vec<_> =
-        mutations.iter().map(|(id, payload)| ("create", id.as_str(), payload.clone())).collect();
-    let mut play = Play::new().writes(From("ann", 0, 1, "01T10"), &creates);
-    for (id, payload) in &mutations {
-        play = play.comes_to(id, payload.clone());
-    }
-    let report = play.holds();
-    assert_eq!(report["writes"]["split_parts"], 3);
-    assert_eq!((&report["records"], &report["units"]), (&json!(2_300), &json!(3)));
-}
-
-/// The large stream of `docs/play.md`, scaled down: its largest transaction is not.
-#[test]
-fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_everywhere() {
-    let folder = TempDir::new().unwrap();
-    let (stream, table) = (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
-    let play = |more: &[&str]| {
-        fieldbook().arg("play").arg(&stream).arg("--oracle").arg(&table).args(more).output().unwrap()
-    };
-    let made = play(&["--generate", "5000", "--devices", "40"]);
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let ran = play(&["--json", "--check"]);
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let report = report(&ran);
-    assert_eq!(report["mutations"], 5_000);
-    assert_eq!(report["devices"], 35, "of 40, those that are drawn to write something");
-    assert_eq!(report["equal_devices"], 35);
-    assert_eq!(report["oracle"]["unexplained"], json!([]));
-    assert_eq!((&report["pending_ops"], &report["dead_letters"]), (&json!(0), &json!(0)));
-    // 1,000 ops are the most that one transaction may have.
-    assert_eq!(
-        (&report["writes"]["split_transactions"], &report["writes"]["split_parts"]),
-        (&json!(1), &json!(4))
-    );
-}
-
-#[test]
-fn a_line_that_is_no_mutation_is_named_by_its_number() {
-    let mut play = Play::new().writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({}))]);
-    let mut second = play.lines[0].clone();
-    second["base_pos"] = json!(7);
-    play.lines.push(second);
-    let said = failure(&play.run(&[]));
-    assert!(said.contains("line 2 has a base_pos that is not below its pos"), "{said}");
-}
-
 #[test]
 fn books_are_kept_where_asked_and_never_put_among_other_files() {
-    let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve"}))])
-        .comes_to("1", json!({"name": "Eve"}));
-    let books = play.path("books");
-    let kept = books.to_str().unwrap();
-    assert!(play.run(&["--books", kept]).status.success());
-    let shown = fieldbook().args(["get", &format!("{kept}/ann.book"), "person/1"]).output().unwrap();
+    let folder = TempDir::new().unwrap();
+    let stream = small_stream(folder.path());
+    let books = folder.path().join("books");
+    let play = || fieldbook().arg("play").arg(&stream).arg("--books").arg(&books).output().unwrap();
+    assert!(play().status.success());
+    let shown = fieldbook().arg("get").arg(books.join("ann.book")).arg("person/1").output().unwrap();
     assert!(String::from_utf8_lossy(&shown.stdout).contains("Eve"), "{shown:?}");
-    assert!(failure(&play.run(&["--books", kept])).contains("is not empty"));
+    assert!(failure(&play()).contains("is not empty"));
+}
+
+#[test]
+fn a_play_that_does_not_hold_tells_its_report_and_fails() {
+    let folder = TempDir::new().unwrap();
+    let (stream, table) = (small_stream(folder.path()), folder.path().join("table.jsonl"));
+    fs::write(&table, r#"{"entity": "person", "id": "1", "record": {"name": "not so"}}"#).unwrap();
+    let mut play = fieldbook();
+    play.arg("play").arg(&stream).arg("--oracle").arg(&table);
+    let ran = play.output().unwrap();
+    assert!(failure(&ran).contains("the play does not hold"), "{ran:?}");
+    assert!(failure(&ran).contains("person/1 differs in name"), "{ran:?}");
+    let told = String::from_utf8(ran.stdout).unwrap();
+    let row = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let figure = |name: &str| row(name).split_whitespace().next().unwrap_or_default().to_owned();
+    assert_eq!((figure("equal devices"), figure("unexplained")), ("1".to_owned(), "1".to_owned()), "{told}");
+    let ran = play.arg("--json").output().unwrap();
+    assert_eq!((ran.status.code(), &report(&ran)["holds"]), (Some(1), &json!(false)));
 }
 
 #[test]

@@ -3,8 +3,10 @@
 pub(crate) mod accept;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
+pub(crate) mod demo;
 pub(crate) mod entries;
 pub(crate) mod explain;
+pub(crate) mod play;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod serve;

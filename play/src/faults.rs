@@ -37,20 +37,30 @@ const KEPT_BACK: usize = 8;
 
 /// How often what went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub(crate) struct FaultCounts {
-    pub(crate) requests_lost: u64,
-    pub(crate) answers_lost: u64,
-    pub(crate) requests_doubled: u64,
-    pub(crate) requests_late: u64,
-    pub(crate) answers_late: u64,
-    pub(crate) unavailable: u64,
-    pub(crate) applied_then_unavailable: u64,
-    pub(crate) units_put_off: u64,
-    pub(crate) unauthorized: u64,
+pub struct FaultCounts {
+    /// Requests that never arrived.
+    pub requests_lost: u64,
+    /// Answers that never arrived, to requests that took effect.
+    pub answers_lost: u64,
+    /// Requests that arrived twice.
+    pub requests_doubled: u64,
+    /// Requests that arrived again after later ones.
+    pub requests_late: u64,
+    /// Exchanges that got the answer of an earlier one.
+    pub answers_late: u64,
+    /// Exchanges that the server refused with 503.
+    pub unavailable: u64,
+    /// Exchanges that took effect and were answered with 503.
+    pub applied_then_unavailable: u64,
+    /// Units that the server put off.
+    pub units_put_off: u64,
+    /// Exchanges that the server refused with 401.
+    pub unauthorized: u64,
 }
 
 impl FaultCounts {
-    pub(crate) const fn sum(&self) -> u64 {
+    /// Returns how much went wrong in all.
+    pub const fn sum(&self) -> u64 {
         self.requests_lost
             + self.answers_lost
             + self.requests_doubled
@@ -64,7 +74,7 @@ impl FaultCounts {
 }
 
 /// A remote before which things go wrong.
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     remote: Arc<dyn Remote>,
     state: Mutex<State>,
     /// Whether the last exchange was made to go wrong.
@@ -99,7 +109,7 @@ enum Fault {
 }
 
 impl Faulty {
-    pub(super) fn new(remote: Arc<dyn Remote>, seed: u64) -> Self {
+    pub(crate) fn new(remote: Arc<dyn Remote>, seed: u64) -> Self {
         let state = State {
             random: SeededRandomness::from_number(seed ^ 0x00FA_0017),
             counts: FaultCounts::default(),
@@ -118,16 +128,16 @@ impl Faulty {
     }
 
     /// Ends all trouble, or lets it go on.
-    pub(super) fn heal(&self, healed: bool) {
+    pub(crate) fn heal(&self, healed: bool) {
         self.healed.store(healed, Ordering::SeqCst);
     }
 
     /// Returns whether the last exchange was made to go wrong.
-    pub(super) fn went_wrong(&self) -> bool {
+    pub(crate) fn went_wrong(&self) -> bool {
         self.went_wrong.load(Ordering::SeqCst)
     }
 
-    pub(super) fn counts(&self) -> FaultCounts {
+    pub(crate) fn counts(&self) -> FaultCounts {
         self.state().counts
     }
 

@@ -20,43 +20,43 @@ use fieldbook::record::{FieldsJson, OpId, OpKind};
 use fieldbook::{Book, Error, Fields, Mutation, RecordKey, limits};
 use serde::Serialize;
 
-use super::stream::StreamMutation;
+use crate::stream::StreamMutation;
 
 /// How the stream's mutations were adapted to what the devices had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub(crate) struct Writes {
+pub struct Writes {
     /// Ops in the books.
-    pub(crate) ops: u64,
+    pub ops: u64,
     /// Mutations that were written late, wholly or in part.
-    pub(crate) late: u64,
+    pub late: u64,
     /// Late mutations that would have changed nothing even then, or whose record has later changes of the same author.
-    pub(crate) without_effect: u64,
+    pub without_effect: u64,
     /// Creates of a record that the device had.
-    pub(crate) creates_as_replaces: u64,
+    pub creates_as_replaces: u64,
     /// Updates of a record that the device did not have.
-    pub(crate) updates_as_creates: u64,
+    pub updates_as_creates: u64,
     /// Deletes of a record that the device did not have.
-    pub(crate) deletes_left_out: u64,
+    pub deletes_left_out: u64,
     /// Transactions that were written after their base position, because two others of their author were yet to be pushed.
-    pub(crate) postponed_transactions: u64,
+    pub postponed_transactions: u64,
     /// Transactions that were too large for one.
-    pub(crate) split_transactions: u64,
+    pub split_transactions: u64,
     /// The parts they were split into.
-    pub(crate) split_parts: u64,
+    pub split_parts: u64,
 }
 
 /// A mutation, by its number in its transaction, of which something is still to be written.
-pub(super) struct Late {
+pub(crate) struct Late {
     mutation: usize,
     /// Which members of its fields; all of it if none are named.
     members: Option<HashSet<String>>,
 }
 
 /// What went wrong, and from which line on.
-pub(super) type WriteError = (u64, Error);
+pub(crate) type WriteError = (u64, Error);
 
 /// Writes what a device can write at the base position; returns the ops, and what is late.
-pub(super) fn write(
+pub(crate) fn write(
     book: &Book,
     mutations: Vec<StreamMutation>,
     writes: &mut Writes,
@@ -105,7 +105,7 @@ pub(super) fn write(
 }
 
 /// Writes what is late of a transaction, now that the device has pulled at the transaction's position.
-pub(super) fn write_late(
+pub(crate) fn write_late(
     book: &Book,
     mutations: Vec<StreamMutation>,
     late: Vec<Late>,

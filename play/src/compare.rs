@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::stream::{Lines, Source, at_line, is_blank};
-use super::sync::Syncer;
-use crate::error::Failure;
+use crate::failure::Failure;
+use crate::source::{Lines, Source, at_line, is_blank};
+use crate::sync::Syncer;
 
 /// How many pages a table is read in at most.
 const PAGES: u32 = 1_000_000;
@@ -60,13 +60,13 @@ fn members(text: &str) -> Result<Map<String, Value>, Failure> {
 
 /// The server's records, as digests.
 #[derive(Debug, Default)]
-pub(super) struct ServerTable {
+pub(crate) struct ServerTable {
     records: BTreeMap<RecordKey, Digest>,
 }
 
 impl ServerTable {
     /// Reads all records of the server.
-    pub(super) async fn read(syncer: &Syncer, actor: &Actor) -> Result<Self, Failure> {
+    pub(crate) async fn read(syncer: &Syncer, actor: &Actor) -> Result<Self, Failure> {
         let mut table = Self::default();
         pages(syncer, actor, |change| {
             match change.fields.filter(|_| !change.deleted) {
@@ -79,12 +79,12 @@ impl ServerTable {
         Ok(table)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Returns one digest of everything: the same for the same records with the same values.
-    pub(super) fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for (key, digest) in &self.records {
             hasher.update(&key.to_bytes()).update(&[0]).update(digest.values.as_bytes());
@@ -93,7 +93,7 @@ impl ServerTable {
     }
 
     /// Compares what a device shows with it.
-    pub(super) fn compare(&self, book: &Book) -> Result<Vec<Difference>, Failure> {
+    pub(crate) fn compare(&self, book: &Book) -> Result<Vec<Difference>, Failure> {
         let failed = |error: fieldbook::Error| Failure::new("a book cannot be compared").because(error);
         let mut differences = Vec::new();
         let mut missing: BTreeSet<&RecordKey> = self.records.keys().collect();
@@ -117,7 +117,7 @@ impl ServerTable {
     }
 
     /// Compares it with the table that the stream should come to.
-    pub(super) async fn compare_oracle(
+    pub(crate) async fn compare_oracle(
         &self,
         oracle: &Source,
         syncer: &Syncer,
@@ -174,12 +174,14 @@ fn differing(found: &str, expected: &str) -> Result<Vec<String>, Failure> {
 
 /// A record that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Difference {
-    pub(crate) key: RecordKey,
-    pub(crate) kind: Kind,
+pub struct Difference {
+    /// The record.
+    pub key: RecordKey,
+    /// In which way it differs.
+    pub kind: Kind,
     /// The fields that differ, as far as they were looked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) fields: Vec<String>,
+    pub fields: Vec<String>,
 }
 
 impl Difference {
@@ -188,7 +190,7 @@ impl Difference {
     }
 
     /// Returns what differs, in words.
-    pub(crate) fn words(&self) -> String {
+    pub fn words(&self) -> String {
         match self.kind {
             Kind::Values if self.fields.is_empty() => format!("{} has other values", self.key),
             Kind::Values => format!("{} differs in {}", self.key, self.fields.join(", ")),
@@ -201,7 +203,7 @@ impl Difference {
 /// In which way a record differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Both have it, with other values.
     Values,
     /// It should be there.
@@ -221,7 +223,7 @@ struct OracleRow<'a> {
 }
 
 /// Returns how many records a server has that has yet to see this play; counts no further than one page.
-pub(super) async fn records_before(syncer: &Syncer, actor: &Actor) -> Result<usize, Failure> {
+pub(crate) async fn records_before(syncer: &Syncer, actor: &Actor) -> Result<usize, Failure> {
     let mut reader = Reader::new(actor);
     Ok(syncer.ask(&reader.request()).await?.answer.changes.len())
 }

@@ -14,11 +14,11 @@ use redb::backends::FileBackend;
 
 /// A file that is never synced.
 #[derive(Debug)]
-pub(super) struct Scratch(FileBackend);
+pub(crate) struct Scratch(FileBackend);
 
 impl Scratch {
     /// Opens a file, or makes an empty one.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         FileBackend::new(file).map(Self).map_err(io::Error::other)
     }

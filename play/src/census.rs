@@ -9,7 +9,7 @@ use fieldbook::audit::{Seq, entry::Winner};
 use fieldbook::{Book, RecordKey};
 use serde::Serialize;
 
-use super::compare::{Difference, Kind};
+use crate::compare::{Difference, Kind};
 
 /// How many entries are in memory at a time: one can be as large as a page of the server.
 const ENTRIES: usize = 4;
@@ -36,12 +36,13 @@ pub(crate) struct Census {
 
 /// What all conflicts of one record name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct InConflict {
+pub struct InConflict {
     /// The authors whose devices found one.
-    pub(crate) authors: BTreeSet<usize>,
-    pub(crate) fields: BTreeSet<String>,
+    pub authors: BTreeSet<usize>,
+    /// The fields that one names.
+    pub fields: BTreeSet<String>,
     /// Whether one was about the whole record: a delete, or a new image.
-    pub(crate) whole: bool,
+    pub whole: bool,
 }
 
 impl InConflict {
@@ -55,15 +56,18 @@ impl InConflict {
 
 /// Conflicts of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ConflictCount {
-    pub(crate) policy: &'static str,
-    pub(crate) winner: &'static str,
-    pub(crate) count: u64,
+pub struct ConflictCount {
+    /// The rule that settled them, by its stable name.
+    pub policy: &'static str,
+    /// Who won: `local`, `remote`, `merged` or `undecided`.
+    pub winner: &'static str,
+    /// How many there are.
+    pub count: u64,
 }
 
 impl Census {
     /// Counts one device in.
-    pub(super) fn add(&mut self, author: usize, book: &Book) -> Result<(), fieldbook::Error> {
+    pub(crate) fn add(&mut self, author: usize, book: &Book) -> Result<(), fieldbook::Error> {
         self.walk(book)?;
         self.book_bytes += book.audit().used_bytes()?;
         let status = book.status();

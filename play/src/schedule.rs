@@ -11,11 +11,11 @@
 //!    transaction before it is written right behind that one.
 //! 3. A transaction is written before it is pushed.
 
-use super::stream::Transaction;
+use crate::stream::Transaction;
 
 /// What is done with a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum What {
+pub(crate) enum What {
     /// Its author's device sends it.
     Push,
     /// Its author's device pulls, and the author writes it.
@@ -24,16 +24,16 @@ pub(super) enum What {
 
 /// One thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// Where the mainline stands then.
-    pub(super) position: i64,
-    pub(super) what: What,
+    pub(crate) position: i64,
+    pub(crate) what: What,
     /// Which transaction of the stream.
-    pub(super) transaction: usize,
+    pub(crate) transaction: usize,
 }
 
 /// Puts everything in order.
-pub(super) fn schedule(transactions: &[Transaction], authors: usize) -> Vec<Step> {
+pub(crate) fn schedule(transactions: &[Transaction], authors: usize) -> Vec<Step> {
     let mut arriving: Vec<usize> = (0..transactions.len()).collect();
     arriving.sort_by_key(|number| transactions.get(*number).map(|transaction| transaction.position));
     let mut written_up_to = vec![i64::MIN; authors];
@@ -53,7 +53,7 @@ pub(super) fn schedule(transactions: &[Transaction], authors: usize) -> Vec<Step
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::play::stream::Transaction;
+    use crate::stream::Transaction;
 
     fn order(transactions: &[(usize, i64, i64)]) -> Vec<(i64, What, usize)> {
         let transactions: Vec<_> = transactions

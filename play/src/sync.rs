@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 use fieldbook::sync::protocol::{ExchangeRequest, Failure as SyncFailure};
 use fieldbook::sync::{Received, RemoteError, Stopped};
 use fieldbook::{Book, Remote, RunOptions, SyncReport, SyncState};
-use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::clock::VirtualClock;
-use super::faults::{FaultCounts, Faulty};
-use crate::error::Failure;
+use crate::clock::VirtualClock;
+use crate::failure::Failure;
+use crate::faults::{FaultCounts, Faulty};
+use crate::progress::Progress;
 
 /// How long a server may be away.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The waits between two attempts to reach it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ const RUNS: u32 = 1_000;
 ///
 /// In a play every device's clock is right. A device may have written what comes later in the world, while something older of
 /// it is pushed: its clock then is ahead of the world, and the answer tells that time, or the device would correct its stamps.
-pub(super) struct Link {
+pub(crate) struct Link {
     remote: Arc<dyn Remote>,
     faulty: Option<Arc<Faulty>>,
     world: Arc<VirtualClock>,
@@ -48,18 +48,18 @@ pub(super) struct Link {
 
 impl Link {
     /// With `faults`, what goes wrong is drawn from that seed.
-    pub(super) fn new(remote: Arc<dyn Remote>, faults: Option<u64>, world: Arc<VirtualClock>) -> Self {
+    pub(crate) fn new(remote: Arc<dyn Remote>, faults: Option<u64>, world: Arc<VirtualClock>) -> Self {
         let faulty = faults.map(|seed| Arc::new(Faulty::new(Arc::clone(&remote), seed)));
         Self { remote, faulty, world, device: Arc::default() }
     }
 
     /// Ends all trouble, or lets it go on.
-    pub(super) fn heal(&self, healed: bool) {
+    pub(crate) fn heal(&self, healed: bool) {
         self.faulty.iter().for_each(|faulty| faulty.heal(healed));
     }
 
     /// Returns what went wrong, if anything was to.
-    pub(super) fn faults(&self) -> Option<FaultCounts> {
+    pub(crate) fn faults(&self) -> Option<FaultCounts> {
         self.faulty.as_ref().map(|faulty| faulty.counts())
     }
 
@@ -97,19 +97,23 @@ impl Remote for Link {
 
 /// What all exchanges came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub(crate) struct Traffic {
-    pub(crate) exchanges: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
+pub struct Traffic {
+    /// Requests and their answers.
+    pub exchanges: u64,
+    /// The bytes of the requests.
+    pub bytes_sent: u64,
+    /// The bytes of the answers.
+    pub bytes_received: u64,
     /// Units sent; one that is sent twice counts twice.
-    pub(crate) units_sent: u64,
-    pub(crate) stale_units: u64,
+    pub units_sent: u64,
+    /// Units that the server did not take, since their record had changed there.
+    pub stale_units: u64,
     /// Units that the server took later.
-    pub(crate) units_tried_again: u64,
+    pub units_tried_again: u64,
     /// Changes of the server that came to a device.
-    pub(crate) changes_received: u64,
+    pub changes_received: u64,
     /// Exchanges that failed as a whole and were made again.
-    pub(crate) failed_exchanges: u64,
+    pub failed_exchanges: u64,
 }
 
 impl Traffic {
@@ -127,25 +131,25 @@ impl Traffic {
 
 /// What one device's sync came to.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Synced {
+pub(crate) struct Synced {
     /// Whether anything went either way.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
     /// Whether the server took something.
-    pub(super) pushed: bool,
+    pub(crate) pushed: bool,
     /// Whether it ended with nothing left to do, as far as it was asked to do it.
-    pub(super) idle: bool,
+    pub(crate) idle: bool,
 }
 
 /// Syncs devices.
-pub(super) struct Syncer {
-    pub(super) link: Link,
-    pub(super) traffic: Traffic,
-    pub(super) progress: ProgressBar,
+pub(crate) struct Syncer {
+    pub(crate) link: Link,
+    pub(crate) traffic: Traffic,
+    pub(crate) progress: Arc<dyn Progress>,
 }
 
 impl Syncer {
     /// Syncs until the book is idle or gets no further. The clock is that of the book's device.
-    pub(super) async fn sync(
+    pub(crate) async fn sync(
         &mut self,
         book: &Book,
         clock: Arc<VirtualClock>,
@@ -179,27 +183,27 @@ impl Syncer {
                     break;
                 }
                 Stopped::Failed(failure) | Stopped::PageRefused(failure) => {
-                    away.wait(failure, &self.progress).await?;
+                    away.wait(failure, &*self.progress).await?;
                 }
                 Stopped::NoProgress => break,
                 _ => {}
             }
         }
-        away.came_back(&self.progress);
+        away.came_back(&*self.progress);
         self.needs_nobody(book)?;
         Ok(synced)
     }
 
     /// Asks a remote directly, with the same patience.
-    pub(super) async fn ask(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
+    pub(crate) async fn ask(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
         let mut away = Away::default();
         loop {
             match self.link.ask(request).await {
                 Ok(received) => {
-                    away.came_back(&self.progress);
+                    away.came_back(&*self.progress);
                     return Ok(received);
                 }
-                Err(error) => away.wait(error.into_failure(), &self.progress).await?,
+                Err(error) => away.wait(error.into_failure(), &*self.progress).await?,
             }
         }
     }
@@ -231,7 +235,7 @@ struct Away {
 
 impl Away {
     #[expect(clippy::disallowed_methods, reason = "how long a user has been waiting is real time")]
-    async fn wait(&mut self, failure: SyncFailure, progress: &ProgressBar) -> Result<(), Failure> {
+    async fn wait(&mut self, failure: SyncFailure, progress: &dyn Progress) -> Result<(), Failure> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let error = RemoteError::new(failure);
         if !may_pass(error.failure()) {
@@ -243,7 +247,7 @@ impl Away {
         }
         if !self.told && since.elapsed() >= FIRST_WAIT {
             self.told = true;
-            tell(progress, &format!("{error}; waiting up to {} seconds for it", PATIENCE.as_secs()));
+            progress.tell(&format!("{error}; waiting up to {} seconds for it", PATIENCE.as_secs()));
         }
         self.wait = (self.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
         tokio::time::sleep(self.wait).await;
@@ -255,9 +259,9 @@ impl Away {
         self.wait = Duration::ZERO;
     }
 
-    fn came_back(&mut self, progress: &ProgressBar) {
+    fn came_back(&mut self, progress: &dyn Progress) {
         if std::mem::take(&mut self.told) {
-            tell(progress, "the server is back");
+            progress.tell("the server is back");
         }
     }
 }
@@ -274,10 +278,4 @@ const fn may_pass(failure: &SyncFailure) -> bool {
         | SyncFailure::UpgradeRequired { .. }
         | SyncFailure::Refused { .. } => false,
     }
-}
-
-/// Tells the user something without tearing the progress bar.
-pub(super) fn tell(progress: &ProgressBar, what: &str) {
-    // A standard error that nobody reads is no reason to stop.
-    progress.suspend(|| drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{what}\n"))));
 }

@@ -16,10 +16,10 @@ use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::record::OpId;
 use fieldbook::{Actor, Book, BookOptions, EntityRules, Schema};
 
-use super::clock::VirtualClock;
-use super::scratch::Scratch;
-use super::write::Late;
-use crate::error::Failure;
+use crate::clock::VirtualClock;
+use crate::failure::Failure;
+use crate::scratch::Scratch;
+use crate::write::Late;
 
 /// How many books are open at most.
 const OPEN_BOOKS: usize = 3;
@@ -28,37 +28,37 @@ const OPEN_BOOKS: usize = 3;
 const CACHE_BYTES: usize = 24 * 1024 * 1024;
 /// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
 /// writes its transactions at least this far apart.
-pub(super) const UNDO_WINDOW: Duration = Duration::from_millis(1);
+pub(crate) const UNDO_WINDOW: Duration = Duration::from_millis(1);
 
 /// One author's device.
-pub(super) struct Device {
-    pub(super) actor: Actor,
-    pub(super) path: PathBuf,
-    pub(super) clock: Arc<VirtualClock>,
+pub(crate) struct Device {
+    pub(crate) actor: Actor,
+    pub(crate) path: PathBuf,
+    pub(crate) clock: Arc<VirtualClock>,
     /// What was written and has yet to be pushed, oldest first.
-    pub(super) owed: VecDeque<Owed>,
+    pub(crate) owed: VecDeque<Owed>,
     /// Transactions that could not be written at their base position, oldest first.
-    pub(super) waiting: VecDeque<usize>,
+    pub(crate) waiting: VecDeque<usize>,
     /// When it last wrote, by its own clock.
-    pub(super) wrote_at: WallTime,
+    pub(crate) wrote_at: WallTime,
     /// Whether it may have something for the server.
-    pub(super) may_owe: bool,
+    pub(crate) may_owe: bool,
     book: Option<Book>,
     opened: u32,
     used: u64,
 }
 
 /// A transaction that a device has written.
-pub(super) struct Owed {
-    pub(super) transaction: usize,
-    pub(super) written_at: WallTime,
-    pub(super) ops: Vec<OpId>,
+pub(crate) struct Owed {
+    pub(crate) transaction: usize,
+    pub(crate) written_at: WallTime,
+    pub(crate) ops: Vec<OpId>,
     /// What of it the device could not write yet.
-    pub(super) late: Vec<Late>,
+    pub(crate) late: Vec<Late>,
 }
 
-pub(super) struct Fleet {
-    pub(super) devices: Vec<Device>,
+pub(crate) struct Fleet {
+    pub(crate) devices: Vec<Device>,
     /// Whether the books stay when the play has ended.
     kept: bool,
     seed: u64,
@@ -69,7 +69,7 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Gives each author a device in a folder. Books are made when they are first needed; those that are not `kept` are never
     /// synced.
-    pub(super) fn new(authors: &[Actor], folder: &Path, kept: bool, seed: u64) -> Self {
+    pub(crate) fn new(authors: &[Actor], folder: &Path, kept: bool, seed: u64) -> Self {
         let device = |actor: &Actor| Device {
             actor: actor.clone(),
             path: folder.join(file_name(actor.as_str())),
@@ -85,19 +85,19 @@ impl Fleet {
         Self { devices: authors.iter().map(device).collect(), kept, seed, uses: 0, open: 0 }
     }
 
-    pub(super) fn device(&mut self, number: usize) -> Result<&mut Device, Failure> {
+    pub(crate) fn device(&mut self, number: usize) -> Result<&mut Device, Failure> {
         self.devices
             .get_mut(number)
             .ok_or_else(|| Failure::new("the stream names an author it does not have"))
     }
 
     /// Returns a device's clock.
-    pub(super) fn clock(&mut self, number: usize) -> Result<Arc<VirtualClock>, Failure> {
+    pub(crate) fn clock(&mut self, number: usize) -> Result<Arc<VirtualClock>, Failure> {
         Ok(Arc::clone(&self.device(number)?.clock))
     }
 
     /// Returns a device's book, opened if need be.
-    pub(super) fn book(&mut self, number: usize) -> Result<Book, Failure> {
+    pub(crate) fn book(&mut self, number: usize) -> Result<Book, Failure> {
         self.uses += 1;
         let (seed, uses, kept) = (self.seed, self.uses, self.kept);
         let device = self.device(number)?;
@@ -141,7 +141,7 @@ impl Fleet {
     }
 
     /// Closes a device's book if it is open.
-    pub(super) fn close(&mut self, number: usize) -> Result<(), Failure> {
+    pub(crate) fn close(&mut self, number: usize) -> Result<(), Failure> {
         let device = self.device(number)?;
         let Some(book) = device.book.take() else { return Ok(()) };
         let closed = book.close().map_err(|error| device.failed("close", error));
@@ -150,7 +150,7 @@ impl Fleet {
     }
 
     /// Closes a device's book and takes its file away, to make room for others.
-    pub(super) fn discard(&mut self, number: usize) -> Result<(), Failure> {
+    pub(crate) fn discard(&mut self, number: usize) -> Result<(), Failure> {
         self.close(number)?;
         let device = self.device(number)?;
         fs::remove_file(&device.path).map_err(|error| {
@@ -159,13 +159,13 @@ impl Fleet {
     }
 
     /// Closes all books.
-    pub(super) fn close_all(&mut self) -> Result<(), Failure> {
+    pub(crate) fn close_all(&mut self) -> Result<(), Failure> {
         (0..self.devices.len()).try_for_each(|number| self.close(number))
     }
 }
 
 impl Device {
-    pub(super) fn failed(&self, verb: &str, error: fieldbook::Error) -> Failure {
+    pub(crate) fn failed(&self, verb: &str, error: fieldbook::Error) -> Failure {
         Failure::new(format!("cannot {verb} the book of {}", self.actor)).because(error)
     }
 }

@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 
-use crate::error::Failure;
+use crate::failure::Failure;
 
 /// The mutations of the largest transaction.
 const LARGEST: u64 = 3_400;
@@ -41,16 +41,24 @@ const FIELDS: [&str; 16] = [
 /// Between two positions.
 const STEP: Duration = Duration::from_secs(3_600);
 
-/// Writes a stream of so many mutations, and what it comes to.
-pub(super) fn generate(
-    mutations: u64,
-    devices: Option<u64>,
-    seed: u64,
-    stream: &Path,
-    table: &Path,
-) -> Result<(), Failure> {
-    let devices = devices.unwrap_or((mutations / 330).clamp(3, 300)).max(1);
-    let mut maker = Maker::new(mutations, devices, seed);
+/// What to make up.
+#[derive(Debug, Clone, Copy)]
+pub struct MadeUp {
+    /// How many mutations the stream has.
+    pub mutations: u64,
+    /// How many authors it has at most; without a number, as many as suit the mutations.
+    pub devices: Option<u64>,
+    /// What everything is drawn from.
+    pub seed: u64,
+}
+
+/// Writes a made-up stream and the table that it comes to. A file whose name ends in `gz` is packed.
+///
+/// # Errors
+/// If a file is there already or cannot be written.
+pub fn generate(what: MadeUp, stream: &Path, table: &Path) -> Result<(), Failure> {
+    let devices = what.devices.unwrap_or((what.mutations / 330).clamp(3, 300)).max(1);
+    let mut maker = Maker::new(what.mutations, devices, what.seed);
     let mut lines = create(stream)?;
     while maker.left > 0 {
         for line in maker.transaction() {

@@ -14,136 +14,41 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use fieldbook::host::WallTime;
 use fieldbook::record::OpKind;
-use fieldbook::{Actor, Fields, RecordKey, limits};
-use flate2::read::MultiGzDecoder;
+use fieldbook::{Actor, Fields, RecordKey};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::error::Failure;
-
-/// The longest line that is read: a mutation is at most an op.
-const LINE_BYTES: usize = 4 * limits::OP_BYTES;
-
-/// Where a stream, or a table, is read from.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// A file, gzipped or not.
-    File(PathBuf),
-    /// Bytes of the program itself.
-    Shipped { name: &'static str, bytes: &'static [u8] },
-}
-
-impl Source {
-    pub(crate) fn name(&self) -> Cow<'_, str> {
-        match self {
-            Self::File(path) => path.to_string_lossy(),
-            Self::Shipped { name, .. } => Cow::Borrowed(name),
-        }
-    }
-
-    /// Opens it for reading from the start, unpacked.
-    pub(super) fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
-        let mut raw: Box<dyn BufRead> = match self {
-            Self::File(path) => {
-                let file = File::open(path).map_err(|error| {
-                    Failure::new(format!("cannot read {}", path.display())).because(error)
-                })?;
-                Box::new(BufReader::with_capacity(BUFFER, file))
-            }
-            Self::Shipped { bytes, .. } => Box::new(Cursor::new(*bytes)),
-        };
-        let start = raw.fill_buf().map_err(|error| self.unreadable(error))?;
-        if start.starts_with(&GZIP) {
-            return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))));
-        }
-        Ok(raw)
-    }
-
-    fn is_plain_file(&self) -> Result<bool, Failure> {
-        let Self::File(path) = self else { return Ok(false) };
-        let mut start = [0; 2];
-        let mut file = File::open(path)
-            .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))?;
-        // A file that is shorter than two bytes has no mutation in it, packed or not.
-        Ok(file.read_exact(&mut start).is_ok() && start != GZIP)
-    }
-
-    pub(super) fn unreadable(&self, error: std::io::Error) -> Failure {
-        Failure::new(format!("{} does not read to its end", self.name())).because(error)
-    }
-}
-
-/// Reads lines that have a bound, with their numbers and places.
-pub(super) struct Lines<R> {
-    reader: R,
-    line: Vec<u8>,
-    number: u64,
-    offset: u64,
-}
-
-/// One line as it was read.
-pub(super) struct Line<'a> {
-    pub(super) text: &'a [u8],
-    pub(super) number: u64,
-    pub(super) offset: u64,
-}
-
-impl<R: BufRead> Lines<R> {
-    pub(super) const fn new(reader: R) -> Self {
-        Self { reader, line: Vec::new(), number: 0, offset: 0 }
-    }
-
-    /// Reads the next line; none at the end.
-    pub(super) fn next(&mut self, source: &Source) -> Result<Option<Line<'_>>, Failure> {
-        let offset = self.offset;
-        self.line.clear();
-        let mut bounded = self.reader.by_ref().take(LINE_BYTES as u64 + 1);
-        let read = bounded.read_until(b'\n', &mut self.line).map_err(|error| source.unreadable(error))?;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.number += 1;
-        if read > LINE_BYTES {
-            return Err(at_line(source, self.number, format!("is longer than {LINE_BYTES} bytes")));
-        }
-        self.offset += read as u64;
-        Ok(Some(Line { text: &self.line, number: self.number, offset }))
-    }
-}
-
-/// Says what is wrong with a line.
-pub(super) fn at_line(source: &Source, number: u64, what: impl std::fmt::Display) -> Failure {
-    Failure::new(format!("{}, line {number} {what}", source.name()))
-}
+use crate::failure::Failure;
+use crate::source::{BUFFER, Line, Lines, Source, at_line, is_blank};
 
 /// A stream that has been indexed.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     source: Source,
     file: File,
-    pub(super) authors: Vec<Actor>,
+    pub(crate) authors: Vec<Actor>,
     /// In the order of the stream.
-    pub(super) transactions: Vec<Transaction>,
-    pub(super) ops: u64,
+    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) ops: u64,
 }
 
 /// What is known of a transaction before its mutations are read.
 #[derive(Debug, Clone)]
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     /// Which of the authors wrote it.
-    pub(super) author: usize,
+    pub(crate) author: usize,
     /// The mainline position it was written on top of.
-    pub(super) base: i64,
+    pub(crate) base: i64,
     /// The mainline position at which it arrived.
-    pub(super) position: i64,
+    pub(crate) position: i64,
     /// When it arrived.
-    pub(super) synced_at: WallTime,
-    pub(super) ops: u64,
+    pub(crate) synced_at: WallTime,
+    pub(crate) ops: u64,
     pieces: Vec<Piece>,
 }
 
@@ -156,14 +61,14 @@ struct Piece {
 }
 
 /// One mutation, read and checked as far as it can be without a book.
-pub(super) struct StreamMutation {
-    pub(super) line: u64,
-    pub(super) key: RecordKey,
-    pub(super) kind: OpKind,
-    pub(super) fields: Fields,
+pub(crate) struct StreamMutation {
+    pub(crate) line: u64,
+    pub(crate) key: RecordKey,
+    pub(crate) kind: OpKind,
+    pub(crate) fields: Fields,
     /// How many bytes its fields take in a book.
-    pub(super) bytes: usize,
-    pub(super) made_at: WallTime,
+    pub(crate) bytes: usize,
+    pub(crate) made_at: WallTime,
 }
 
 #[derive(Deserialize)]
@@ -195,7 +100,7 @@ struct Body<'a> {
 
 impl Stream {
     /// Reads the stream once and indexes it. A packed one is unpacked into the folder on the way.
-    pub(super) fn index(source: Source, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn index(source: Source, folder: &Path) -> Result<Self, Failure> {
         let mut lines = Lines::new(source.open()?);
         let mut spool = match source.is_plain_file()? {
             true => None,
@@ -220,12 +125,12 @@ impl Stream {
         Ok(Self { source, file, authors, transactions, ops })
     }
 
-    pub(super) const fn source(&self) -> &Source {
+    pub(crate) const fn source(&self) -> &Source {
         &self.source
     }
 
     /// Reads a transaction's mutations, in order.
-    pub(super) fn mutations(&mut self, transaction: usize) -> Result<Vec<StreamMutation>, Failure> {
+    pub(crate) fn mutations(&mut self, transaction: usize) -> Result<Vec<StreamMutation>, Failure> {
         let Some(Transaction { pieces, ops, .. }) = self.transactions.get(transaction) else {
             return Ok(Vec::new());
         };
@@ -233,7 +138,7 @@ impl Stream {
         for piece in pieces {
             self.file.seek(SeekFrom::Start(piece.offset)).map_err(|error| self.source.unreadable(error))?;
             let part = BufReader::with_capacity(BUFFER, (&self.file).take(piece.bytes));
-            let mut lines = Lines { number: piece.first_line - 1, ..Lines::new(part) };
+            let mut lines = Lines::from_line(part, piece.first_line);
             while let Some(line) = lines.next(&self.source)? {
                 if !is_blank(line.text) {
                     mutations.push(mutation(&self.source, &line)?);
@@ -302,7 +207,7 @@ impl Index {
 #[cfg(test)]
 impl Transaction {
     /// Makes one without mutations.
-    pub(super) fn new(author: usize, base: i64, position: i64) -> Self {
+    pub(crate) fn new(author: usize, base: i64, position: i64) -> Self {
         Self { author, base, position, synced_at: WallTime::default(), ops: 0, pieces: Vec::new() }
     }
 }
@@ -334,10 +239,6 @@ fn mutation(source: &Source, line: &Line<'_>) -> Result<StreamMutation, Failure>
     Ok(StreamMutation { line: line.number, key, kind: body.op, fields, bytes, made_at })
 }
 
-pub(super) fn is_blank(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_whitespace)
-}
-
 /// An unpacked copy of a packed stream, so that transactions can be read out of order.
 struct Spool(BufWriter<File>);
 
@@ -359,6 +260,3 @@ impl Spool {
         Failure::new("cannot unpack the stream into the temporary folder").because(error)
     }
 }
-
-const BUFFER: usize = 64 * 1024;
-const GZIP: [u8; 2] = [0x1f, 0x8b];

@@ -9,11 +9,11 @@ use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 ///
 /// Set back, its wall clock goes back while its monotonic clock stands, as on a real device.
 #[derive(Debug, Default)]
-pub(super) struct VirtualClock(Mutex<Now>);
+pub(crate) struct VirtualClock(Mutex<Now>);
 
 impl VirtualClock {
     /// Sets the wall clock.
-    pub(super) fn set(&self, wall: WallTime) {
+    pub(crate) fn set(&self, wall: WallTime) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = u64::try_from(wall.since(now.wall).as_millis()).unwrap_or(u64::MAX);
         now.monotonic = MonotonicTime::from_milliseconds(now.monotonic.milliseconds().saturating_add(passed));
@@ -21,17 +21,17 @@ impl VirtualClock {
     }
 
     /// Sets the wall clock unless it shows a later time.
-    pub(super) fn advance_to(&self, wall: WallTime) {
+    pub(crate) fn advance_to(&self, wall: WallTime) {
         if wall > self.wall() {
             self.set(wall);
         }
     }
 
-    pub(super) fn advance(&self, duration: Duration) {
+    pub(crate) fn advance(&self, duration: Duration) {
         self.set(self.wall().plus(duration));
     }
 
-    pub(super) fn wall(&self) -> WallTime {
+    pub(crate) fn wall(&self) -> WallTime {
         self.now().wall
     }
 }

@@ -14,15 +14,16 @@ use fieldbook::record::OpId;
 use fieldbook::sync::Hold;
 use fieldbook::{Book, RunOptions};
 
-use super::census::Census;
-use super::clock::VirtualClock;
-use super::compare::{Difference, ServerTable};
-use super::fleet::{Fleet, Owed, UNDO_WINDOW};
-use super::schedule::{What, schedule};
-use super::stream::{Source, Stream, at_line};
-use super::sync::{Syncer, tell};
-use super::write::{WriteError, Writes, write, write_late};
-use crate::error::Failure;
+use crate::census::Census;
+use crate::clock::VirtualClock;
+use crate::compare::{Difference, ServerTable};
+use crate::failure::Failure;
+use crate::fleet::{Fleet, Owed, UNDO_WINDOW};
+use crate::schedule::{What, schedule};
+use crate::source::{Source, at_line};
+use crate::stream::Stream;
+use crate::sync::Syncer;
+use crate::write::{WriteError, Writes, write, write_late};
 
 /// How often a device is tried again within one push while the server puts it off.
 const PUSH_RUNS: u32 = 30;
@@ -34,32 +35,32 @@ const ROUNDS: u32 = 20;
 /// How many syncs one device gets to become quiet when nobody writes any more.
 const QUIET_RUNS: u32 = 10;
 
-pub(super) struct Player {
-    pub(super) stream: Stream,
-    pub(super) fleet: Fleet,
-    pub(super) syncer: Syncer,
+pub(crate) struct Player {
+    pub(crate) stream: Stream,
+    pub(crate) fleet: Fleet,
+    pub(crate) syncer: Syncer,
     /// The virtual world's time: the server's clock.
-    pub(super) world: Arc<VirtualClock>,
-    pub(super) writes: Writes,
+    pub(crate) world: Arc<VirtualClock>,
+    pub(crate) writes: Writes,
     /// Ops that could not be pushed at their position, and were left for the end.
-    pub(super) late_ops: u64,
+    pub(crate) late_ops: u64,
 }
 
 /// How the end was.
 #[derive(Debug, Default)]
-pub(super) struct Ending {
-    pub(super) quiet: bool,
-    pub(super) rounds: u32,
-    pub(super) census: Census,
+pub(crate) struct Ending {
+    pub(crate) quiet: bool,
+    pub(crate) rounds: u32,
+    pub(crate) census: Census,
     /// What differs between the server and a device, by author.
-    pub(super) unequal: Vec<(usize, Vec<Difference>)>,
+    pub(crate) unequal: Vec<(usize, Vec<Difference>)>,
     /// What a check of a book found.
-    pub(super) faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
 }
 
 impl Player {
     /// Plays the whole stream.
-    pub(super) async fn play(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn play(&mut self) -> Result<(), Failure> {
         if let Some(first) = self.stream.mutations(0)?.first() {
             self.world.set(first.made_at);
         }
@@ -104,7 +105,7 @@ impl Player {
             .map_err(|error| refused(self.stream.source(), error))?;
         device.may_owe = true;
         device.owed.push_back(Owed { transaction: number, written_at, ops, late });
-        self.syncer.progress.inc(count);
+        self.syncer.progress.advance(count);
         Ok(())
     }
 
@@ -204,7 +205,7 @@ impl Player {
     /// Syncs every device until quiet, compares each with the server, and asks each what happened.
     ///
     /// With `discard`, a book is taken away once it was asked: a fleet's books together may be larger than a disk.
-    pub(super) async fn end(&mut self, check: bool, discard: bool) -> Result<(Ending, ServerTable), Failure> {
+    pub(crate) async fn end(&mut self, check: bool, discard: bool) -> Result<(Ending, ServerTable), Failure> {
         let mut ending = Ending::default();
         self.world.advance(Duration::from_secs(60));
         let drained = self.drain(&mut ending).await?;
@@ -222,7 +223,7 @@ impl Player {
             if discard {
                 self.fleet.discard(author)?;
             }
-            self.syncer.progress.inc(1);
+            self.syncer.progress.advance(1);
         }
         ending.quiet = drained && still;
         Ok((ending, table))
@@ -254,7 +255,7 @@ impl Player {
                 return Ok(true);
             }
         }
-        tell(&self.syncer.progress, &format!("after {ROUNDS} rounds some devices still owe changes"));
+        self.syncer.progress.tell(&format!("after {ROUNDS} rounds some devices still owe changes"));
         Ok(false)
     }
 

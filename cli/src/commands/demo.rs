@@ -1,0 +1,113 @@
+//! `fieldbook demo`: the shipped history, played in a temporary folder. The crate `fieldbook-play` does the work.
+//!
+//! It says what it does, plays, shows what came of it, and follows one record that two people changed at the same time.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use fieldbook::audit::entry::Winner;
+use fieldbook::record::FieldsJson;
+use fieldbook_play::{Demo, Meeting};
+
+use super::play::{Bar, verdict, write_report};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::show::advice::quoted_path;
+use crate::show::history::Follower;
+use crate::show::table::{Listing, cut, row};
+use crate::show::{name, plain, time, words};
+use crate::temporary::Temporary;
+
+/// What `demo` is asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Verify every book's log and fold its tables anew at the end
+    #[arg(long)]
+    check: bool,
+}
+
+/// How much of a value is shown.
+const SHOWN: usize = 90;
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    writeln!(output, "{}", Demo::INTRODUCTION)?;
+    output.finish()?;
+    let folder = Temporary::new("fieldbook-demo-")?;
+    let demo = fieldbook_play::demo(folder.path(), args.check, Arc::new(Bar::new()))?;
+    let report = &demo.played.report;
+    write_report(report, output)?;
+    verdict(report)?;
+    writeln!(output, "\n{}", demo.ending())?;
+    if let Some(meeting) = demo.meeting()? {
+        tell(&meeting, output)?;
+    }
+    // Gone before that is said.
+    drop(folder);
+    farewell(report.devices, output)
+}
+
+/// Says what was shown and what to do next, with the program called as it was now.
+fn farewell(devices: u64, output: &mut Output) -> Result<(), Failure> {
+    let program = std::env::args_os().next().unwrap_or_else(|| "fieldbook".into());
+    let program = quoted_path(Path::new(&program));
+    writeln!(
+        output,
+        "\nThis was a fleet of {devices} devices that worked offline, synced through one server and ended equal, with each\n\
+         conflict on record; its temporary folder is gone. Next, make a book of your own and look at its history:\n\n  \
+         {program} init ann.book\n  \
+         {program} put ann.book lead/42 '{{\"name\":\"Ann\"}}'\n  \
+         {program} history ann.book lead/42"
+    )?;
+    Ok(())
+}
+
+fn tell(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
+    tell_conflict(meeting, output)?;
+    writeln!(output, "\nIts history on that device, as the log has it:")?;
+    let mut listing = Listing::new(&[">entry", "when", "what", "detail"]);
+    let mut follower = Follower::new(&meeting.key);
+    for entry in meeting.book.audit().timeline(&meeting.key).map_err(unreadable)? {
+        for event in follower.events(&entry) {
+            row!(
+                listing,
+                entry.header.seq,
+                time::local(entry.header.wall),
+                event.what,
+                cut(&event.detail, SHOWN)
+            );
+        }
+    }
+    listing.write(output)
+}
+
+fn tell_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
+    let Meeting { book, author, key, conflict } = meeting;
+    let fields: Vec<_> = conflict.fields.iter().map(|field| name(&field.name)).collect();
+    writeln!(output, "One record that two of them changed without hearing of each other: {}", name(key))?;
+    let what =
+        if fields.is_empty() { "as a whole".to_owned() } else { format!("field {}", fields.join(", ")) };
+    writeln!(output, "  found by  the device of {}, {what}", name(author))?;
+    writeln!(output, "  before    {}", clip(&conflict.base))?;
+    let (mine, theirs) = match conflict.winner {
+        Winner::Remote => ("lost", "won"),
+        Winner::Local => ("won", "lost"),
+        Winner::Merged | Winner::Undecided => ("met", "met"),
+    };
+    let (local, remote) = (conflict.edited_at.wall(), conflict.remote_edited_at.wall());
+    writeln!(output, "  device    {} ({}, {mine})", clip(&conflict.local), time::local(local))?;
+    writeln!(output, "  server    {} ({}, {theirs})", clip(&conflict.remote), time::local(remote))?;
+    writeln!(output, "  rule      {}", words::policy(conflict.rule))?;
+    let explanation = book.explain(key).map_err(unreadable)?;
+    writeln!(output, "  status    {}", words::record(&explanation).0)?;
+    Ok(())
+}
+
+fn unreadable(error: fieldbook::Error) -> Failure {
+    Failure::new("a book of the demo does not read").because(error)
+}
+
+fn clip(fields: &FieldsJson) -> String {
+    cut(&plain(fields.as_str()), SHOWN)
+}
