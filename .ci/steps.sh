@@ -227,6 +227,24 @@ step-shuttle() {
         env -u RUSTFLAGS -C tests/concurrency cargo test --locked --target-dir "$built" -- --show-output
 }
 
+# What the guide and the README show, run as it stands there; and the examples.
+step-guide() {
+    local page example
+    need_program curl curl
+    cargo build --release -p fieldbook-cli
+    for page in docs/guide/*.md; do
+        grep -q '^```sh$' "$page" || continue
+        echo "$page"
+        PATH=$(realpath "$target_folder/release"):$PATH .ci/guide.sh page "$page"
+    done
+    for page in README.md docs/guide/start.md; do
+        counted ' lines of program to a first sync$' env PATH="$(realpath "$target_folder/release"):$PATH" .ci/guide.sh fresh "$page"
+    done
+    for example in conflicts projection own_remote; do
+        cargo run --quiet --example "$example"
+    done
+}
+
 # A device of one tenant while another tenant does what it can to be in the way: its times alone and then, and the server's memory.
 step-door() {
     [[ -f server/examples/door/main.rs ]] || { absent "there is no server/examples/door"; return; }

@@ -45,6 +45,8 @@ mod entity;
 mod examine;
 mod exchange;
 mod explain;
+#[cfg(all(doctest, feature = "http"))]
+mod guide;
 mod inspect;
 mod latest;
 mod maintain;
@@ -85,8 +87,3 @@ pub use sync::{
     NoCredentials, Remote, RunOptions, StaticToken, SyncHandle, SyncReport, SyncState, SyncStatus,
     WorkerOptions,
 };
-
-/// The README's example compiles.
-#[cfg(all(doctest, feature = "http"))]
-#[doc = include_str!("../README.md")]
-struct Readme;

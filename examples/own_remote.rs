@@ -1,0 +1,49 @@
+//! A way of your own to the server. This one never touches a network: it counts, and hands each request to a server within
+//! the process. An app tests itself like this; another app would send the request through its own client here.
+//!
+//! ```text
+//! cargo run --example own_remote
+//! ```
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{BoxFuture, Received, Remote, RemoteError};
+use fieldbook::{Book, BookOptions, Fields, RunOptions};
+use serde_json::json;
+use server::LocalServer;
+
+/// Fails the first exchange, as a network does, and passes the others on.
+struct Flaky {
+    server: LocalServer,
+    requests: AtomicU32,
+}
+
+impl Remote for Flaky {
+    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+        Box::pin(async move {
+            if self.requests.fetch_add(1, Ordering::SeqCst) == 0 {
+                // Say whether the request may have arrived: `Unreachable` says that it has not, `Unknown` that nobody knows.
+                return Err(Failure::Unknown { code: "connection_lost" }.into());
+            }
+            self.server.exchange(request).await
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("ann")?)?;
+    let remote = Flaky { server: LocalServer::new(), requests: AtomicU32::new(0) };
+    book.create("lead/42".parse()?, Fields::from_value(json!({"name": "Mueller"}))?)?;
+    for _ in 0..2 {
+        let report = book.sync(&remote, &RunOptions::default()).await?;
+        println!("{:?}: {} acked, {} wait", report.stopped, report.ops_acked, book.status().pending);
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! A server within the process, by the rules of the real one: for examples, and for the tests of an app.
+
+use std::sync::{Arc, Mutex};
+
+use fieldbook::host::WallTime;
+use fieldbook::sync::protocol::{ExchangeRequest, Failure};
+use fieldbook::sync::{BoxFuture, Received, Remote, RemoteError, ServerEpoch, ServerId};
+use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
+
+/// A server that keeps its records in memory. Clones are the same server.
+#[derive(Clone)]
+pub(crate) struct LocalServer(Arc<Mutex<MemoryAuthority>>);
+
+impl LocalServer {
+    pub(crate) fn new() -> Self {
+        let (id, epoch) = (ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
+        Self(Arc::new(Mutex::new(MemoryAuthority::new(id, epoch))))
+    }
+
+    fn answer(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
+        let failed =
+            |code: &str| Failure::Transient { code: code.to_owned(), retry_after: None, marked: true };
+        let mut authority = self.0.lock().map_err(|_| failed("poisoned"))?;
+        let answer = exchange(&mut *authority, request, now(), &Caller::Anyone, &Quota::default());
+        let answer = answer.map_err(|error| match error {
+            ExchangeError::Refused(refusal) => refusal.into(),
+            _ => failed("store_failed"),
+        })?;
+        Ok(Received { answer, bytes_sent: 0, bytes_received: 0 })
+    }
+}
+
+impl Remote for LocalServer {
+    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+        Box::pin(async move { Ok(self.answer(request)?) })
+    }
+}
+
+fn now() -> WallTime {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let milliseconds = since_1970.map_or(0, |elapsed| elapsed.as_millis());
+    WallTime::from_milliseconds(i64::try_from(milliseconds).unwrap_or(i64::MAX))
+}
