@@ -141,17 +141,6 @@ impl Subject<'_> {
         if is_left_out { theirs.next(OpId::from_bytes([u8::MAX; 16])) } else { theirs }
     }
 
-    /// All that ops say is lost; dead letters stay listed.
-    fn lose_whole(&mut self, ops: &[usize]) {
-        for number in ops.iter().rev() {
-            if self.op(*number).standing == Standing::Dead {
-                self.drop_fields(*number, &[]);
-            } else {
-                self.supersede(*number);
-            }
-        }
-    }
-
     /// Edits stand above a deletion: each goes with all that its author read, but for refused values.
     pub(super) fn read_again(&mut self, ops: &[usize], since: &Registers) {
         let mut read = since.clone();

@@ -534,6 +534,14 @@ fn what_a_deletion_of_ours_can_take_along_is_on_record_though_the_record_is_made
     tail(&ops).meets("a=0@1", "a=0@1 c=9@3", &decided, Some(json!({"a": 1, "c": 9})));
 }
 
+/// A person sent the first two again without the creation: the deletion was nothing, and what it had covered went.
+#[test]
+fn a_refused_deletion_that_is_below_theirs_says_nothing_any_more_nor_does_what_it_covered() {
+    let ops = ["1 refused update b=1 @5", "2 refused delete @6", "3 refused create a=1 @9"];
+    let decided = ["3 meets as replace: a 0|1|9 Local: Local", "1 loses all", "2 loses all"];
+    tail(&ops).meets("a=0@1 b=0@1", "a=9@7 b=0@1", &decided, Some(json!({"a": 1, "b": 0})));
+}
+
 #[test]
 fn a_policy_decides_about_a_deletion_as_a_whole() {
     let deletion = || tail(&["1 waits delete @5"]);
