@@ -6,8 +6,8 @@ use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, 
 use fieldbook::conflict::{Choice, Undone};
 use fieldbook::error::NotPossible;
 use fieldbook::schema::Policy;
-use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::sync::{FnRemote, RecordStatus};
+use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::{Ask, FnRemote, Next, RecordStatus};
 use fieldbook::{Book, BookOptions, EntityRules, EntityType, Error, Schema, SyncState, Written};
 use serde_json::json;
 
@@ -332,4 +332,32 @@ fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
     let ben = Book::open(&path, options("ben", &clock).schema(new)).unwrap();
     assert_eq!(view(&ben, "task/1"), Some(json!({"title": "call"})));
     assert_sound(&ben);
+}
+
+/// The edit went for a record without what had arrived, and what had arrived was no pending op of the book any more.
+#[test]
+fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under_way() {
+    let clock = TestClock::starting();
+    let (server, book) = (Server::new(&clock), book("ann", &clock));
+    book.create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
+    sync(&book, &server);
+    let ask =
+        |push| Ask { first: true, push, pull: true, batch_ops: 9, batch_bytes: 1_000_000, page_limit: 9 };
+    let next = |push| match book.exchange().prepare(&ask(push)).unwrap() {
+        Next::Exchange(request) => request,
+        other => panic!("nothing to send: {other:?}"),
+    };
+    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    let first = next(true);
+    drop(server.answer(&first));
+    book.exchange().fail(&first, &Failure::TooLarge).unwrap();
+    book.update(key("lead/1"), fields(json!({"stage": "won"}))).unwrap();
+    let (page, second) = (next(false), next(true));
+    book.exchange().apply_answer(&page, server.answer(&page)).unwrap();
+    assert_eq!(book.status().dead_letters, 0, "the first one arrived");
+    book.exchange().apply_answer(&second, server.answer(&second)).unwrap();
+    sync(&book, &server);
+    assert_eq!(book.conflicts().all().unwrap(), []);
+    assert_eq!(server.record("lead/1"), Some(json!({"stage": "won"})));
+    assert_sound(&book);
 }

@@ -178,7 +178,7 @@ pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result
     let mut after = before.clone();
     after.join(&writes);
     if after == before {
-        return Ok(Effect::Nothing { is_known: are_all_in(&before, change, &names, &writes) });
+        return Ok(Effect::Nothing { is_known: are_all_in(&before, change, &writes) });
     }
     after.forget_oldest_removed();
     let is_new = !before.is_live();
@@ -208,8 +208,8 @@ pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result
 /// Returns whether a record has all that a change writes, by its very stamps.
 pub(super) fn is_known(row: &Row, change: &UnitChange) -> Result<bool, InvalidFields> {
     let before = row.registers()?;
-    let (names, writes) = writes(&before, change)?;
-    Ok(are_all_in(&before, change, &names, &writes))
+    let (_, writes) = writes(&before, change)?;
+    Ok(are_all_in(&before, change, &writes))
 }
 
 /// Returns the fields that a change names, and its writes.
@@ -223,17 +223,12 @@ fn writes(
     Ok((names, before.written(change.kind, change.stamp(), &change.older, fields)))
 }
 
-fn are_all_in(
-    before: &Registers<bool>,
-    change: &UnitChange,
-    names: &[String],
-    writes: &Writes<bool>,
-) -> bool {
-    let is_in =
-        |name: &String| writes.fields.get(name).is_some_and(|field| field.stamp == before.stamp_of(name));
+fn are_all_in(before: &Registers<bool>, change: &UnitChange, writes: &Writes<bool>) -> bool {
     match before.life {
-        // A change without fields is known by the record's own stamp.
-        Life::Live if change.kind != OpKind::Delete && !names.is_empty() => names.iter().all(is_in),
+        // A change that writes no field is known by the record's own stamp.
+        Life::Live if change.kind != OpKind::Delete && !writes.fields.is_empty() => {
+            writes.fields.iter().all(|(name, field)| field.stamp == before.stamp_of(name))
+        }
         Life::Live => change.kind != OpKind::Delete && before.stamp == change.stamp(),
         Life::Deleted => change.kind == OpKind::Delete && before.stamp == change.stamp(),
         Life::Unknown => false,

@@ -25,7 +25,7 @@ mod tail;
 pub(crate) mod test_ops;
 
 pub use image::apply_to_text;
-pub use pending::{Pending, SentFor, fall_with, uncovered_by};
+pub use pending::{Pending, SentFor, fall_with, take_own, uncovered_by};
 pub use registers::{Does, Life, Register, Registers, Writes};
 pub use stamp::{EditStamp, FieldWrites, list_by_write, listed};
 pub use tail::TailOp;

@@ -11,8 +11,8 @@
 use super::registers::Registers;
 use super::stamp::EditStamp;
 use crate::codec::{Decode, Encode};
-use crate::entry::{PlannedChange, PlannedOp};
-use crate::fields::{Fields, FieldsJson, InvalidFields};
+use crate::entry::PlannedOp;
+use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
 use crate::numbers::Version;
 use crate::op::{OpKind, OpPlace};
@@ -71,18 +71,22 @@ impl SentFor {
     pub fn registers(&self) -> Result<Registers, InvalidFields> {
         self.record.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)
     }
+}
 
-    /// Joins a change of our own that the server took since, given its fields. The version stays: the server is to tell what it has.
-    ///
-    /// # Errors
-    /// [`InvalidFields`] if stored text was damaged.
-    pub fn take_own(&mut self, change: &PlannedChange, fields: Fields) -> Result<(), InvalidFields> {
-        let mut record = self.registers()?;
-        change.join_into(&mut record, fields);
-        let version = self.record.as_ref().map(|record| record.version).unwrap_or_default();
-        self.record = Confirmed::of(&record, version);
-        Ok(())
-    }
+/// Joins something of our own that the server took since to what a unit was made for: its author had seen that. The version stays, since
+/// the server is to tell what it has.
+///
+/// # Errors
+/// [`InvalidFields`] if stored text was damaged.
+pub fn take_own(
+    made_for: &mut Option<Confirmed>,
+    join: impl FnOnce(&mut Registers),
+) -> Result<(), InvalidFields> {
+    let mut record = made_for.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)?;
+    join(&mut record);
+    let version = made_for.as_ref().map(|record| record.version).unwrap_or_default();
+    *made_for = Confirmed::of(&record, version);
+    Ok(())
 }
 
 impl Pending {
@@ -158,13 +162,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::entry::PlannedChange;
     use crate::record::test_ops::{fields, op_id, planned, there};
 
     #[test]
     fn what_a_unit_was_made_for_gets_our_own_later_changes_and_keeps_its_version() {
         let known = there(&[("a", json!(0), 99, 1), ("b", json!(0), 99, 1)]);
-        let mut sent_for =
-            SentFor { version: Some(Version::new(4)), record: Confirmed::of(&known, Version::new(4)) };
+        let mut made_for = Confirmed::of(&known, Version::new(4));
         let own = PlannedChange {
             key: crate::names::RecordKey::parse("lead", "1").unwrap(),
             kind: OpKind::Update,
@@ -175,11 +179,11 @@ mod tests {
             schema_version: 1,
             fields: crate::entry::FieldsSource::Nothing,
         };
-        sent_for.take_own(&own, fields(json!({"a": 7}))).unwrap();
-        let seen = sent_for.registers().unwrap();
+        take_own(&mut made_for, |record| own.join_into(record, fields(json!({"a": 7})))).unwrap();
+        let record = made_for.unwrap();
+        let seen = record.registers().unwrap();
         assert_eq!(seen.image(), Some(fields(json!({"a": 7, "b": 0}))));
         assert_eq!(seen.stamp_of("a"), EditStamp { edited_at: Hlc::from_bits(7), op: op_id(1) });
-        let record = sent_for.record.unwrap();
-        assert_eq!((sent_for.version, record.version), (Some(Version::new(4)), Version::new(4)));
+        assert_eq!(record.version, Version::new(4));
     }
 }

@@ -34,7 +34,7 @@ mod upstream;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{
-    Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, ParkScope, PlannedOp,
+    Annulled, AnnulledReason, Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, ParkScope, PlannedOp,
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
@@ -180,7 +180,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.dead_lettered(unit, *tries, code, *message, *answered)
             }
             Decision::Retried { key, op } => self.retried(key, *op),
-            Decision::Annulled(annulled) => self.end(&annulled.key, &annulled.ops),
+            Decision::Annulled(Annulled { key, ops, reason: AnnulledReason::Arrived }) => {
+                self.arrived(key, ops)
+            }
+            Decision::Annulled(Annulled { key, ops, .. }) => self.end(key, ops),
             Decision::Parked { scope: ParkScope::Op(op), code } => self.park(op, Some(code)),
             Decision::Unparked { scope: ParkScope::Op(op) } => self.park(op, None),
             Decision::Parked { scope, code } => self.change_state(|state, _| {

@@ -2,8 +2,8 @@
 
 use fieldbook_core::entry::{ItemIndex, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{SentFor, TailOp};
-use fieldbook_core::rows::{Confirmed, DeadLetterRow, UnitRow};
+use fieldbook_core::record::{Registers, SentFor, TailOp, take_own};
+use fieldbook_core::rows::{Confirmed, DeadLetterRow, RecordRow, UnitRow};
 use fieldbook_core::{RecordKey, UnitId, Version, WallTime};
 
 use super::Applying;
@@ -83,10 +83,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
             let fields = self.log.fields(change.fields)?.unwrap_or_default();
             let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-            for sent_for in row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut()) {
-                // What is ours is nothing that its author had not seen.
-                sent_for.take_own(change, fields.clone()).map_err(|fault| self.damaged(fault))?;
-            }
+            self.take_own(&mut row, |record| change.join_into(record, fields.clone()))?;
             if let Some(version) = version.filter(|version| row.is_behind(*version)) {
                 let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
                 change.join_into(&mut record, fields);
@@ -95,6 +92,29 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.end_in(&change.key, row, &change.ops)?;
         }
         Ok(())
+    }
+
+    /// Ends ops that had arrived, though nobody had said so. Units under way can have been planned without knowing.
+    pub(super) fn arrived(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
+        let mut row = self.tables.take_record(key)?.unwrap_or_default();
+        let tail = self.tail_ops(&row)?;
+        let own = tail.iter().filter(|op| ops.contains(&op.op)).map(|op| &op.writes);
+        let join = |record: &mut Registers| record.join_tail(own.clone());
+        self.take_own(&mut row, join)?;
+        for (id, mut unit) in self.tables.units()? {
+            let at = unit.changes.iter().position(|change| change.key == *key);
+            if let Some(made_for) = at.and_then(|at| unit.records.get_mut(at)) {
+                take_own(made_for, join).map_err(|fault| self.damaged(fault))?;
+                self.put_unit(&id, unit)?;
+            }
+        }
+        self.end_in(key, row, ops)
+    }
+
+    /// Has what units of a record were made for that were given up have what is ours: it is nothing that their authors had not seen.
+    fn take_own(&self, row: &mut RecordRow, join: impl Fn(&mut Registers)) -> Result<(), StoreError> {
+        let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut());
+        sent_for.try_for_each(|sent| take_own(&mut sent.record, &join)).map_err(|fault| self.damaged(fault))
     }
 
     pub(super) fn dissolved(&mut self, unit: &UnitId) -> Result<(), StoreError> {

@@ -209,6 +209,10 @@ fn all_of_a_change_is_there_only_by_its_very_stamps() {
     assert!(known(&update(5, r#"{"a":5,"b":null}"#)) && known(&update(5, r#"{"b":null}"#)));
     assert!(!known(&update(4, r#"{"a":5}"#)) && !known(&update(5, r#"{"a":5,"c":1}"#)) && !known(&delete(5)));
     assert!(!known(&create(1, r#"{"a":1,"b":1}"#)), "the field existed, and no longer exists");
+    let set_anew = after(&[create(1, r#"{"a":1,"b":1}"#), update(5, r#"{"a":5}"#)]);
+    assert!(!is_known(&set_anew, &replace(5, r#"{"a":5}"#)).unwrap(), "the removed field still exists");
+    let replaced = after(&[create(1, r#"{"a":1,"b":1}"#), replace(5, r#"{"a":5}"#)]);
+    assert!(is_known(&replaced, &replace(5, r#"{"a":5}"#)).unwrap());
     let tombstone = after(&[create(1, "{}"), delete(5)]);
     assert!(is_known(&tombstone, &delete(5)).unwrap() && !is_known(&tombstone, &delete(4)).unwrap());
     assert!(!is_known(&tombstone, &update(5, r#"{"a":1}"#)).unwrap());

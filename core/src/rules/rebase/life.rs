@@ -16,7 +16,8 @@ use super::policy::{Two, settle_life};
 use super::{Standing, Subject};
 use crate::entry::Winner;
 use crate::fields::Fields;
-use crate::record::{Does, Register, Registers};
+use crate::ids::OpId;
+use crate::record::{Does, EditStamp, Register, Registers};
 
 impl Subject<'_> {
     /// One side deleted the record.
@@ -110,7 +111,7 @@ impl Subject<'_> {
     /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers, and what
     /// had lost before, stays below it, and ends.
     fn raise_what_stands(&mut self, number: usize, since: &Registers, raises_all: bool) {
-        let (theirs, writes) = (self.after.stamp, &self.op(number).tail.writes);
+        let (theirs, writes) = (self.to_go_over(number), &self.op(number).tail.writes);
         let is_below = |field: &Register| raises_all || field.stamp < theirs;
         let below = writes.fields.iter().filter(|(_, field)| is_below(field));
         let had_lost = |name: &str, field: &Register| field.stamp <= since.stamp_of(name);
@@ -132,15 +133,12 @@ impl Subject<'_> {
         }
     }
 
-    /// All that ops say is lost; dead letters stay listed.
-    fn lose_whole(&mut self, ops: &[usize]) {
-        for number in ops.iter().rev() {
-            if self.op(*number).standing == Standing::Dead {
-                self.drop_fields(*number, &[]);
-            } else {
-                self.supersede(*number);
-            }
-        }
+    /// Returns what an op has to be above to go over theirs. What a later edit of ours brings back without a dead letter stands right above
+    /// their deletion, and must not pass for a later word than that.
+    fn to_go_over(&self, number: usize) -> EditStamp {
+        let theirs = self.after.stamp;
+        let is_left_out = self.after.is_deleted() && self.op(number).standing == Standing::Dead;
+        if is_left_out { theirs.next(OpId::from_bytes([u8::MAX; 16])) } else { theirs }
     }
 
     /// Edits stand above a deletion: each goes with all that its author read, but for refused values.

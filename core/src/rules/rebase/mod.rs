@@ -29,7 +29,7 @@ use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::numbers::Version;
 use crate::random::Randomness;
-use crate::record::{EditStamp, Registers, TailOp, fall_with};
+use crate::record::{Does, EditStamp, Registers, TailOp, fall_with};
 use crate::schema::EntityRules;
 use crate::time::Hlc;
 
@@ -165,17 +165,33 @@ impl Subject<'_> {
         }
     }
 
-    /// Ends an op of which nothing is left; what later creations took away by the stamp of a deletion falls with it.
-    fn supersede(&mut self, number: usize) {
-        let op = self.op(number).tail.op;
+    /// All that ops say is lost.
+    fn lose_whole(&mut self, ops: &[usize]) {
+        ops.iter().rev().for_each(|number| self.lose(*number));
+    }
+
+    /// All that an op says is lost: it ends, but a dead letter stays listed. With a deletion falls what later creations took away by its
+    /// stamp, and what dead letters beneath it say: what a person deleted must not show again.
+    fn lose(&mut self, number: usize) {
+        let Op { tail, standing, .. } = self.op(number);
+        let (op, standing, deletes) = (tail.op, *standing, tail.deletes());
         let stay = self.ops.iter().filter(|other| other.standing != Standing::Ended);
         for (falls, names) in fall_with(stay.map(|op| &op.tail.pending), &[op]) {
-            self.which(|other| other.tail.op == falls)
-                .into_iter()
-                .for_each(|at| self.drop_fields(at, &names));
+            let at = self.which(|other| other.tail.op == falls);
+            at.into_iter().for_each(|at| self.drop_fields(at, &names));
         }
-        self.op_mut(number).standing = Standing::Ended;
-        self.decisions.push(Decision::Superseded { key: self.key.clone(), op });
+        let is_beneath = |other: &Op| {
+            let says = matches!(other.tail.writes.does, Does::Creates | Does::Edits);
+            other.standing == Standing::Dead && other.tail.op.place < op.place && says
+        };
+        let beneath = if deletes { self.which(is_beneath) } else { Vec::new() };
+        beneath.into_iter().for_each(|earlier| self.drop_fields(earlier, &[]));
+        if standing != Standing::Dead {
+            self.op_mut(number).standing = Standing::Ended;
+            self.decisions.push(Decision::Superseded { key: self.key.clone(), op });
+        } else if self.op(number).tail.writes.does != Does::Nothing {
+            self.drop_fields(number, &[]);
+        }
     }
 
     fn annul(&mut self, numbers: &[usize], reason: AnnulledReason) {

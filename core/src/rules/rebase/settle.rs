@@ -6,7 +6,7 @@
 //! | is below what the server has | superseded |
 //!
 //! Invariants:
-//! 1. A dead letter and an op without an answer never end here.
+//! 1. A dead letter and an op without an answer never end here. But a dead deletion that is below what the server has says nothing any more.
 //! 2. What a deletion of ours covered ends with it.
 //! 3. A creation never ends and leaves alone the deletion of ours over which it was made.
 
@@ -19,15 +19,22 @@ impl Subject<'_> {
     pub(super) fn settle(&mut self) {
         for number in 0..self.ops.len() {
             let op = self.op(number);
-            if op.standing != Standing::Waits || is_left(&op.tail, &self.after) {
-                continue;
+            match op.standing {
+                _ if is_left(&op.tail, &self.after) => {}
+                Standing::Waits => self.end(number),
+                Standing::Dead if op.tail.deletes() => self.lose(number),
+                _ => {}
             }
-            let Some(ending) = self.ending_with(number) else { continue };
-            if is_so_already(&op.tail, &self.after) {
-                self.annul(&ending, AnnulledReason::NoEffect);
-            } else {
-                ending.into_iter().rev().for_each(|number| self.supersede(number));
-            }
+        }
+    }
+
+    /// Ends an op with what ends with it.
+    fn end(&mut self, number: usize) {
+        let Some(ending) = self.ending_with(number) else { return };
+        if is_so_already(&self.op(number).tail, &self.after) {
+            self.annul(&ending, AnnulledReason::NoEffect);
+        } else {
+            self.lose_whole(&ending);
         }
     }
 

@@ -405,8 +405,20 @@ fn a_refused_value_does_not_go_out_again_with_what_brings_a_record_back() {
         "1 brings back {\"a\":1,\"b\":0}",
         "2 brings back {\"a\":0,\"b\":2}",
     ];
-    let ops = tail(&["1 dead update a=1 @8", "2 waits update b=2 @9"]);
+    let ops = tail(&["1 dead update a=1 @18", "2 waits update b=2 @19"]);
     ops.meets("a=0@1 b=0@1", "deleted@7", &decided, Some(json!({"a": 1, "b": 2})));
+}
+
+/// What the later edit brought back was above the refused word by a tick, or by its op id, so that a retry of that came to nothing.
+#[test]
+fn what_a_later_edit_brings_back_without_a_refused_word_stays_below_that() {
+    let life =
+        ["2 meets as replace: life: Local", "1 brings back {\"a\":1}", "2 brings back {\"a\":2,\"b\":0}"];
+    let ops = |replace: &'static str| tail(&[replace, "2 dead update a=2 @19"]);
+    let reads = || Some(json!({"a": 2}));
+    let decided = [&life[..], &["1 raises all to 9"]].concat();
+    ops("1 dead replace a=1 -b @8").meets("a=0@1 b=0@1", "deleted@7", &decided, reads());
+    ops("1 dead replace a=1 -b @9").meets("a=0@1 b=0@1", "deleted@7", &life, reads());
 }
 
 #[test]
@@ -520,6 +532,14 @@ fn what_a_deletion_of_ours_can_take_along_is_on_record_though_the_record_is_made
     let ops = ["1 waits delete @5", "2 waits create a=1 @6"];
     let decided = ["1 meets as delete: life: Local"];
     tail(&ops).meets("a=0@1", "a=0@1 c=9@3", &decided, Some(json!({"a": 1, "c": 9})));
+}
+
+/// A person sent the first two again without the creation: the deletion was nothing, and what it had covered went.
+#[test]
+fn a_refused_deletion_that_is_below_theirs_says_nothing_any_more_nor_does_what_it_covered() {
+    let ops = ["1 refused update b=1 @5", "2 refused delete @6", "3 refused create a=1 @9"];
+    let decided = ["3 meets as replace: a 0|1|9 Local: Local", "1 loses all", "2 loses all"];
+    tail(&ops).meets("a=0@1 b=0@1", "a=9@7 b=0@1", &decided, Some(json!({"a": 1, "b": 0})));
 }
 
 #[test]

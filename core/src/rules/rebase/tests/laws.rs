@@ -36,7 +36,7 @@ fn foreign() -> impl Strategy<Value = Vec<Writes>> {
             let stamp = at(time, op);
             let fields: BTreeMap<_, _> =
                 said.into_map().into_iter().map(|(name, value)| (name, Register { value, stamp })).collect();
-            Writes { does: crate::record::Does::Edits, stamp, fields, brings_back: None }
+            Writes { does: Does::Edits, stamp, fields, brings_back: None }
         });
         writes.collect()
     })
@@ -98,7 +98,7 @@ proptest! {
         let before = server("a=0@1 b=0@1");
         let mut after = before.with(&theirs);
         if let Some(time) = deletion {
-            after.join(&Writes { does: crate::record::Does::Deletes, stamp: at(time, 98), fields: BTreeMap::new(), brings_back: None });
+            after.join(&Writes { does: Does::Deletes, stamp: at(time, 98), fields: BTreeMap::new(), brings_back: None });
         }
         let mut taken = Taken::new(&rules, waiting(&before, &ours), before.clone());
         let first = taken.take(after.clone());
