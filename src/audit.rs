@@ -50,9 +50,52 @@ pub use fieldbook_projections::{TableFault, TableFaultKind};
 use crate::book::Book;
 use crate::error::Error;
 pub use crate::examine::{Examination, Finding, examine_book};
-pub use crate::maintain::{rebuild_book, verify_book};
+pub use crate::maintain::rebuild_book;
 use crate::projection::ProjectionStatus;
 use crate::record::Record;
+
+/// What walking a whole log came to.
+#[derive(Debug)]
+#[must_use = "damage is a value, not an error"]
+pub enum Verification {
+    /// Every entry is as it was sealed.
+    Sound(Verified),
+    /// An entry is not; this is the first one.
+    Damaged(Damage),
+}
+
+impl Verification {
+    /// Returns whether every entry is as it was sealed.
+    pub const fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound(_))
+    }
+
+    /// Returns what was verified.
+    ///
+    /// # Errors
+    /// The first [`Damage`], if there is any.
+    pub fn into_result(self) -> Result<Verified, Damage> {
+        match self {
+            Self::Sound(verified) => Ok(verified),
+            Self::Damaged(damage) => Err(damage),
+        }
+    }
+}
+
+/// What holding the tables against the log came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a difference is a value, not an error"]
+pub struct TableCheck {
+    /// The names of the tables that were not what the log folds to. They are by now: they were folded anew.
+    pub differing: Vec<&'static str>,
+}
+
+impl TableCheck {
+    /// Returns whether all tables were what the log folds to.
+    pub const fn is_sound(&self) -> bool {
+        self.differing.is_empty()
+    }
+}
 
 /// The log of a book, and what looks after the book: [`Book::audit`].
 ///

@@ -261,10 +261,9 @@ impl Book {
     /// Closes the book and says whether that went well. Other handles to it must be gone.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if there is another handle; [`Error::Store`] if the disk fails.
+    /// [`Error::InUse`] if there is another handle; [`Error::Store`] if the disk fails.
     pub fn close(self) -> Result<(), Error> {
-        let shared = Arc::try_unwrap(self.shared)
-            .map_err(|_| Error::Misuse("another handle to this book is still in use"))?;
+        let shared = Arc::try_unwrap(self.shared).map_err(|_| Error::InUse)?;
         shared.latest.forget();
         Ok(shared.store.close()?)
     }

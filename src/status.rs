@@ -201,8 +201,9 @@ impl Queue<'_> {
     /// Returns what an op of the log does.
     ///
     /// # Errors
-    /// [`Error::Store`] if there is no such op.
+    /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if it does not read.
     pub fn op(&self, place: OpPlace) -> Result<OpContent, Error> {
+        self.book.key_of(place)?;
         Ok(self.book.snapshot()?.log()?.op(place)?)
     }
 }

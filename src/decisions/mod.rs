@@ -53,7 +53,7 @@ fn visible(row: &RecordRow) -> Result<Option<Fields>, Error> {
 
 impl Book {
     /// Returns the record of an op of the log.
-    fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
+    pub(crate) fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
         let entry =
             self.audit().entries(op.seq, 1)?.into_iter().next().filter(|entry| entry.header.seq == op.seq);
         let Some(Meta::Intent(intent)) = entry.map(|entry| entry.meta) else {
