@@ -44,7 +44,7 @@ pub use fieldbook_core::rules::explain::{
 };
 pub use fieldbook_core::{DeviceId, Epoch, Hash, Hlc, InvalidHash, InvalidId, Seq};
 use fieldbook_core::{EntityType, RecordKey};
-use fieldbook_projections::{MemoryTables, ProjectionRow, Rebuilt, fold};
+use fieldbook_projections::{ProjectionRow, Rebuilt, fold};
 pub use fieldbook_projections::{TableFault, TableFaultKind};
 
 use crate::book::Book;
@@ -133,7 +133,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn head(&self) -> Result<Option<Head>, Error> {
-        Ok(read_head(&self.book.snapshot()?.entries()?)?)
+        Ok(read_head(&self.book.shared.snapshot()?.entries()?)?)
     }
 
     /// Returns how many bytes the book's file takes on the disk. What is free in it counts too. It waits for nobody, and costs
@@ -150,7 +150,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if a key does not read.
     pub fn entity_types(&self) -> Result<Vec<EntityType>, Error> {
-        Ok(self.book.snapshot()?.entity_types()?)
+        Ok(self.book.shared.snapshot()?.entity_types()?)
     }
 
     /// Returns where each of the app's own projections that the book holds stands.
@@ -158,7 +158,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if a row does not read.
     pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
-        let rows = self.book.snapshot()?.projections()?.into_iter();
+        let rows = self.book.shared.snapshot()?.projections()?.into_iter();
         Ok(rows
             .map(|(name, ProjectionRow { version, broken })| ProjectionStatus { name, version, broken })
             .collect())
@@ -178,7 +178,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if one does not read.
     pub fn entries(&self, from: Seq, limit: usize) -> Result<Vec<Entry>, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let entries = snapshot.entries()?;
         let found: Result<Vec<_>, StoreError> = entries_from(&entries, from).take(limit).collect();
         Ok(found?)
@@ -190,7 +190,7 @@ impl Audit<'_> {
     /// [`Error::Store`] if one does not read.
     pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
         self.fold_lazy()?;
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let log = snapshot.entries()?;
         let missing = |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
         let entries = snapshot.history(key)?.into_iter();
@@ -202,7 +202,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if an entry does not read.
     pub fn replay_at(&self, seq: Seq) -> Result<Past, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.book.shared.schema, seq, |_| {})? })
     }
 }
@@ -215,17 +215,12 @@ pub struct Past {
 impl Past {
     /// Returns a record as the app read it then.
     pub fn get_record(&self, key: &RecordKey) -> Option<Record> {
-        self.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
-    }
-
-    /// Returns all tables as they were.
-    pub const fn tables(&self) -> &MemoryTables {
-        self.rebuilt.tables()
+        self.rebuilt.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
     }
 }
 
 impl std::fmt::Debug for Past {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Past({} records)", self.tables().records.len())
+        write!(f, "Past({} records)", self.rebuilt.tables().records.len())
     }
 }

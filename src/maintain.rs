@@ -49,7 +49,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
     pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Verification, Error> {
-        let verified = verify_in_parts(&self.book.snapshot()?.entries()?, PART_ENTRIES, progress);
+        let verified = verify_in_parts(&self.book.shared.snapshot()?.entries()?, PART_ENTRIES, progress);
         Ok(verified.map_or_else(Verification::Damaged, Verification::Sound))
     }
 
@@ -76,12 +76,12 @@ impl Audit<'_> {
             }
         };
         let (before, projected) = {
-            let snapshot = self.book.snapshot()?;
+            let snapshot = self.book.shared.snapshot()?;
             (dump(&snapshot)?, self.book.sound_projections(&snapshot)?)
         };
         self.rebuild(|_| {})?;
         self.fold_lazy()?;
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let after = dump(&snapshot)?;
         let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
         let mut differing: Vec<_> = pairs.map(|(before, _)| before.name).collect();
@@ -101,7 +101,7 @@ impl Audit<'_> {
         self.book.shared.check_alive()?;
         // The writer's lock keeps every round out while the tables are being replaced.
         let mut writer = self.book.shared.writer.lock().map_err(|_| Error::Interrupted)?;
-        let entries = self.book.snapshot()?.entries()?;
+        let entries = self.book.shared.snapshot()?.entries()?;
         let transaction = self.book.shared.store.begin_write()?;
         let (state, rebuilt) =
             rebuild(&transaction, &entries, &self.book.shared.schema, writer.head, progress)?;
@@ -143,7 +143,7 @@ impl Audit<'_> {
 impl Book {
     /// Takes in records that were kept aside because their entity type was not declared, and is now.
     pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
-        let aside = self.snapshot()?.aside()?;
+        let aside = self.shared.snapshot()?.aside()?;
         let known = aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
         // In the order in which the server sent them, so that a record's versions ascend.
         let mut known: Vec<_> = known.collect();

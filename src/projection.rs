@@ -131,7 +131,7 @@ impl Projected<'_> {
 
     /// Takes a snapshot in which the projection is sound.
     fn sound(&self) -> Result<Snapshot, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         match snapshot.projection(self.name)? {
             None => Err(Error::NoSuchProjection(self.name.to_owned())),
             Some(ProjectionRow { broken: Some(_), .. }) => Err(Error::BrokenProjection(self.name.to_owned())),

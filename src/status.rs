@@ -149,7 +149,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Error::Store`] if something does not read.
     pub fn list(&self) -> Result<Vec<QueuedOp>, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let tail = snapshot.tail(&self.book.shared.schema)?;
         let dead = snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
         let holds = self.book.shared.plan(&tail, usize::MAX, usize::MAX).holds;
@@ -204,7 +204,7 @@ impl Queue<'_> {
     /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if it does not read.
     pub fn op(&self, place: OpPlace) -> Result<OpContent, Error> {
         self.book.key_of(place)?;
-        Ok(self.book.snapshot()?.log()?.op(place)?)
+        Ok(self.book.shared.snapshot()?.log()?.op(place)?)
     }
 }
 

@@ -66,7 +66,7 @@ impl Book {
     /// Folds only the entries that touched a record, up to but not including one: what the app read of it then.
     fn image_before(&self, key: &RecordKey, seq: Seq) -> Result<Option<Fields>, Error> {
         let timeline = self.audit().timeline(key)?;
-        let snapshot = self.snapshot()?;
+        let snapshot = self.shared.snapshot()?;
         let log: CachedLog<_> = snapshot.log()?;
         let (mut tables, mut effects) = (MemoryTables::default(), Effects::default());
         for entry in timeline.iter().take_while(|entry| entry.header.seq < seq) {
