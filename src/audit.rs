@@ -44,15 +44,58 @@ pub use fieldbook_core::rules::explain::{
 };
 pub use fieldbook_core::{DeviceId, Epoch, Hash, Hlc, InvalidHash, InvalidId, Seq};
 use fieldbook_core::{EntityType, RecordKey};
-use fieldbook_projections::{MemoryTables, ProjectionRow, Rebuilt, fold};
+use fieldbook_projections::{ProjectionRow, Rebuilt, fold};
 pub use fieldbook_projections::{TableFault, TableFaultKind};
 
 use crate::book::Book;
 use crate::error::Error;
 pub use crate::examine::{Examination, Finding, examine_book};
-pub use crate::maintain::{rebuild_book, verify_book};
+pub use crate::maintain::rebuild_book;
 use crate::projection::ProjectionStatus;
 use crate::record::Record;
+
+/// What walking a whole log came to.
+#[derive(Debug)]
+#[must_use = "damage is a value, not an error"]
+pub enum Verification {
+    /// Every entry is as it was sealed.
+    Sound(Verified),
+    /// An entry is not; this is the first one.
+    Damaged(Damage),
+}
+
+impl Verification {
+    /// Returns whether every entry is as it was sealed.
+    pub const fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound(_))
+    }
+
+    /// Returns what was verified.
+    ///
+    /// # Errors
+    /// The first [`Damage`], if there is any.
+    pub fn into_result(self) -> Result<Verified, Damage> {
+        match self {
+            Self::Sound(verified) => Ok(verified),
+            Self::Damaged(damage) => Err(damage),
+        }
+    }
+}
+
+/// What holding the tables against the log came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a difference is a value, not an error"]
+pub struct TableCheck {
+    /// The names of the tables that were not what the log folds to. They are by now: they were folded anew.
+    pub differing: Vec<&'static str>,
+}
+
+impl TableCheck {
+    /// Returns whether all tables were what the log folds to.
+    pub const fn is_sound(&self) -> bool {
+        self.differing.is_empty()
+    }
+}
 
 /// The log of a book, and what looks after the book: [`Book::audit`].
 ///
@@ -90,7 +133,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn head(&self) -> Result<Option<Head>, Error> {
-        Ok(read_head(&self.book.snapshot()?.entries()?)?)
+        Ok(read_head(&self.book.shared.snapshot()?.entries()?)?)
     }
 
     /// Returns how many bytes the book's file takes on the disk. What is free in it counts too. It waits for nobody, and costs
@@ -107,7 +150,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if a key does not read.
     pub fn entity_types(&self) -> Result<Vec<EntityType>, Error> {
-        Ok(self.book.snapshot()?.entity_types()?)
+        Ok(self.book.shared.snapshot()?.entity_types()?)
     }
 
     /// Returns where each of the app's own projections that the book holds stands.
@@ -115,7 +158,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if a row does not read.
     pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
-        let rows = self.book.snapshot()?.projections()?.into_iter();
+        let rows = self.book.shared.snapshot()?.projections()?.into_iter();
         Ok(rows
             .map(|(name, ProjectionRow { version, broken })| ProjectionStatus { name, version, broken })
             .collect())
@@ -135,7 +178,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if one does not read.
     pub fn entries(&self, from: Seq, limit: usize) -> Result<Vec<Entry>, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let entries = snapshot.entries()?;
         let found: Result<Vec<_>, StoreError> = entries_from(&entries, from).take(limit).collect();
         Ok(found?)
@@ -147,7 +190,7 @@ impl Audit<'_> {
     /// [`Error::Store`] if one does not read.
     pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
         self.fold_lazy()?;
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let log = snapshot.entries()?;
         let missing = |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
         let entries = snapshot.history(key)?.into_iter();
@@ -159,7 +202,7 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if an entry does not read.
     pub fn replay_at(&self, seq: Seq) -> Result<Past, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.book.shared.schema, seq, |_| {})? })
     }
 }
@@ -172,17 +215,12 @@ pub struct Past {
 impl Past {
     /// Returns a record as the app read it then.
     pub fn get_record(&self, key: &RecordKey) -> Option<Record> {
-        self.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
-    }
-
-    /// Returns all tables as they were.
-    pub const fn tables(&self) -> &MemoryTables {
-        self.rebuilt.tables()
+        self.rebuilt.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
     }
 }
 
 impl std::fmt::Debug for Past {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Past({} records)", self.tables().records.len())
+        write!(f, "Past({} records)", self.rebuilt.tables().records.len())
     }
 }

@@ -120,16 +120,7 @@ impl Book {
         if path.as_ref().exists() { Self::open(path, options) } else { Self::create_new(path, options) }
     }
 
-    /// Opens a book on something that behaves like a file: the seam for simulated disks.
-    ///
-    /// # Errors
-    /// [`Error::Store`] as for [`Self::open`].
-    pub fn on_backend(backend: impl redb::StorageBackend, options: BookOptions) -> Result<Self, Error> {
-        let store = Store::with_backend(backend, &options.store)?;
-        Self::start(store, options)
-    }
-
-    fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
+    pub(crate) fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
             None => Box::new(fieldbook_core::system::randomness().map_err(|source| StoreError::Disk {
@@ -209,20 +200,6 @@ impl Book {
         self.shared.forget_reason();
     }
 
-    /// Returns what the app declared.
-    pub fn schema(&self) -> &Schema {
-        &self.shared.schema
-    }
-
-    /// Takes a snapshot of the whole book, for reading more than one thing at the same instant. Hold it briefly: while it
-    /// lives, what is overwritten keeps its room in the file.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the disk fails.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        Ok(Snapshot::new(self.shared.store.begin_read()?))
-    }
-
     /// Returns the conflicts with the server.
     pub const fn conflicts(&self) -> Conflicts<'_> {
         Conflicts::of(self)
@@ -261,10 +238,9 @@ impl Book {
     /// Closes the book and says whether that went well. Other handles to it must be gone.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if there is another handle; [`Error::Store`] if the disk fails.
+    /// [`Error::InUse`] if there is another handle; [`Error::Store`] if the disk fails.
     pub fn close(self) -> Result<(), Error> {
-        let shared = Arc::try_unwrap(self.shared)
-            .map_err(|_| Error::Misuse("another handle to this book is still in use"))?;
+        let shared = Arc::try_unwrap(self.shared).map_err(|_| Error::InUse)?;
         shared.latest.forget();
         Ok(shared.store.close()?)
     }
@@ -302,6 +278,12 @@ impl std::fmt::Debug for Book {
 }
 
 impl Shared {
+    /// Takes a snapshot of the whole book, for reading more than one thing at the same instant. While it lives, what is
+    /// overwritten keeps its room in the file.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(Snapshot::new(self.store.begin_read()?))
+    }
+
     pub(crate) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
         read(&self.tail)
     }

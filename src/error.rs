@@ -68,7 +68,18 @@ pub enum Error {
     /// it.
     #[error("the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book")]
     BrokenProjection(String),
-    /// The call is a fault of the app's code, whatever the user does; the text says which.
+    /// The book holds no projection of this name: it was never opened with one.
+    #[error("the book holds no projection `{0}`: register it when opening the book")]
+    NoSuchProjection(String),
+    /// The book cannot be closed, since another handle to it is in use, as that of a background sync is until it ends. That
+    /// one closes it when it is dropped.
+    #[error("another handle to this book is still in use: shut its background sync down and drop the others")]
+    InUse,
+    /// The book was opened to be looked at only, so nothing was written.
+    #[error("this book was opened to be looked at only: open it without `look_only`")]
+    LookOnly,
+    /// The call is a fault of the app's code, whatever the user does and whatever happens at the same time; the text says
+    /// which.
     #[error("{0}")]
     Misuse(&'static str),
     /// The thread that was committing this write together with its own panicked. Open the book anew.

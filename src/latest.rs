@@ -73,12 +73,13 @@ impl Latest {
 impl Book {
     /// Returns the snapshot of the last commit. Not to be held longer than a call.
     pub(crate) fn latest(&self) -> Result<Arc<Snapshot>, Error> {
-        self.shared.latest.snapshot(|| self.snapshot())
+        self.shared.latest.snapshot(|| self.shared.snapshot())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fieldbook_core::log::Store;
     use redb::backends::InMemoryBackend;
 
     use super::*;
@@ -89,7 +90,7 @@ mod tests {
         let mut began = false;
         let begin = || {
             began = true;
-            let snapshot = book.snapshot();
+            let snapshot = book.shared.snapshot();
             meanwhile();
             snapshot
         };
@@ -99,7 +100,11 @@ mod tests {
 
     #[test]
     fn what_was_begun_before_or_amid_a_commit_is_not_kept() {
-        let book = BookOptions::new("ann").map(|options| Book::on_backend(InMemoryBackend::new(), options));
+        let book = BookOptions::new("ann").map(|options| {
+            Store::with_backend(InMemoryBackend::new(), &options.store)
+                .map_err(Error::from)
+                .and_then(|store| Book::start(store, options))
+        });
         let Ok(Ok(book)) = book else { panic!("a book in memory opens") };
         let latest = Latest::default();
         assert!(begins(&latest, &book, || {}), "nothing was kept");

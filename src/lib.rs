@@ -64,16 +64,15 @@ pub mod host;
 pub mod projection;
 pub mod record;
 pub mod schema;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 pub mod sync;
 
 pub use book::Book;
 pub use entity::Entity;
 pub use error::Error;
 pub use fieldbook_core::limits;
-#[doc(hidden)]
-pub use fieldbook_core::rows;
-#[doc(hidden)]
-pub use fieldbook_projections::Snapshot;
 pub use options::BookOptions;
 pub use read::Page;
 pub use record::{

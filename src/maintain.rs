@@ -4,16 +4,14 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::log::{
-    Damage, Head, PART_ENTRIES, Store, StoreError, StoreOptions, Verified, commit, entries, guarded,
-    read_head, verify_in_parts,
+    Head, PART_ENTRIES, Store, StoreError, commit, entries, guarded, read_head, verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
 use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
 use fieldbook_projections::{Projections, Snapshot, TableDump, Tables, rebuild};
-use redb::ReadableTableMetadata;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, TableCheck, Verification};
 use crate::book::{Book, write};
 use crate::error::Error;
 use crate::options::BookOptions;
@@ -50,18 +48,19 @@ impl Audit<'_> {
     ///
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
-    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Result<Verified, Damage>, Error> {
-        Ok(verify_in_parts(&self.book.snapshot()?.entries()?, PART_ENTRIES, progress))
+    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Verification, Error> {
+        let verified = verify_in_parts(&self.book.shared.snapshot()?.entries()?, PART_ENTRIES, progress);
+        Ok(verified.map_or_else(Verification::Damaged, Verification::Sound))
     }
 
-    /// Folds the log anew and says whether the tables are what it comes to, byte for byte; the name of the first table that
-    /// is not, otherwise. Folds the tables that lag behind first. The app's own projections are looked at last, if they are not
-    /// broken; one that differs does not depend on the difference between before and after only.
+    /// Folds the log anew and says which tables are not what it comes to, byte for byte. Folds the tables that lag behind
+    /// first. The app's own projections are looked at last, if they are not broken; one that differs does not depend on the
+    /// difference between before and after only.
     ///
     /// # Errors
     /// [`Error::Store`] if the log or a table does not read.
-    pub fn check_tables(&self) -> Result<Option<&'static str>, Error> {
-        Ok(self.differing_tables(false)?.into_iter().next())
+    pub fn check_tables(&self) -> Result<TableCheck, Error> {
+        Ok(TableCheck { differing: self.differing_tables(false)? })
     }
 
     /// Returns the tables that are not what the log comes to, and folds them anew. What depends on what the app declares may be
@@ -77,12 +76,12 @@ impl Audit<'_> {
             }
         };
         let (before, projected) = {
-            let snapshot = self.book.snapshot()?;
+            let snapshot = self.book.shared.snapshot()?;
             (dump(&snapshot)?, self.book.sound_projections(&snapshot)?)
         };
         self.rebuild(|_| {})?;
         self.fold_lazy()?;
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let after = dump(&snapshot)?;
         let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
         let mut differing: Vec<_> = pairs.map(|(before, _)| before.name).collect();
@@ -102,7 +101,7 @@ impl Audit<'_> {
         self.book.shared.check_alive()?;
         // The writer's lock keeps every round out while the tables are being replaced.
         let mut writer = self.book.shared.writer.lock().map_err(|_| Error::Interrupted)?;
-        let entries = self.book.snapshot()?.entries()?;
+        let entries = self.book.shared.snapshot()?.entries()?;
         let transaction = self.book.shared.store.begin_write()?;
         let (state, rebuilt) =
             rebuild(&transaction, &entries, &self.book.shared.schema, writer.head, progress)?;
@@ -144,7 +143,7 @@ impl Audit<'_> {
 impl Book {
     /// Takes in records that were kept aside because their entity type was not declared, and is now.
     pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
-        let aside = self.snapshot()?.aside()?;
+        let aside = self.shared.snapshot()?.aside()?;
         let known = aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
         // In the order in which the server sent them, so that a record's versions ascend.
         let mut known: Vec<_> = known.collect();
@@ -173,22 +172,6 @@ impl Book {
         }
         Ok(())
     }
-}
-
-/// Verifies the log of a book's file without reading any of its tables, so that a book which is too damaged to be used can
-/// still tell what is damaged. The file keeps its every byte. `progress` hears how many entries are checked, and of how
-/// many.
-///
-/// # Errors
-/// [`Error::Store`] as for [`Book::open`], if the file cannot be opened at all. Damage is a value, not an error.
-pub fn verify_book(
-    path: impl AsRef<Path>,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<Result<Verified, Damage>, Error> {
-    let store = Store::open(path.as_ref(), &StoreOptions { look_only: true, ..StoreOptions::default() })?;
-    let entries = entries(&store.begin_read()?)?;
-    let total = entries.len().map_err(StoreError::during("counting the entries"))?;
-    Ok(verify_in_parts(&entries, PART_ENTRIES, |done| progress(done, total)))
 }
 
 /// Throws the tables of a book's file away and folds them anew from the log, without reading any of them, so that a book

@@ -61,7 +61,7 @@ impl BookOptions {
         self
     }
 
-    /// Opens only to look: the file keeps its every byte, and every write of the app's is refused. For support, and for
+    /// Opens only to look: the file keeps its every byte, and every write of the app's is refused with [`Error::LookOnly`](crate::Error::LookOnly). For support, and for
     /// looking into a damaged book.
     #[must_use]
     pub const fn look_only(mut self) -> Self {

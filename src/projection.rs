@@ -115,7 +115,7 @@ impl Projected<'_> {
     /// Returns the value of a key.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the book holds no such projection; [`Error::BrokenProjection`]; [`Error::Store`] if the disk
+    /// [`Error::NoSuchProjection`]; [`Error::BrokenProjection`]; [`Error::Store`] if the disk
     /// fails.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.sound()?.projected(self.name, key)?)
@@ -131,9 +131,9 @@ impl Projected<'_> {
 
     /// Takes a snapshot in which the projection is sound.
     fn sound(&self) -> Result<Snapshot, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         match snapshot.projection(self.name)? {
-            None => Err(Error::Misuse("the book holds no projection of this name: register it when opening")),
+            None => Err(Error::NoSuchProjection(self.name.to_owned())),
             Some(ProjectionRow { broken: Some(_), .. }) => Err(Error::BrokenProjection(self.name.to_owned())),
             Some(_) => Ok(snapshot),
         }

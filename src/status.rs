@@ -149,7 +149,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Error::Store`] if something does not read.
     pub fn list(&self) -> Result<Vec<QueuedOp>, Error> {
-        let snapshot = self.book.snapshot()?;
+        let snapshot = self.book.shared.snapshot()?;
         let tail = snapshot.tail(&self.book.shared.schema)?;
         let dead = snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
         let holds = self.book.shared.plan(&tail, usize::MAX, usize::MAX).holds;
@@ -201,9 +201,10 @@ impl Queue<'_> {
     /// Returns what an op of the log does.
     ///
     /// # Errors
-    /// [`Error::Store`] if there is no such op.
+    /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if it does not read.
     pub fn op(&self, place: OpPlace) -> Result<OpContent, Error> {
-        Ok(self.book.snapshot()?.log()?.op(place)?)
+        self.book.key_of(place)?;
+        Ok(self.book.shared.snapshot()?.log()?.op(place)?)
     }
 }
 

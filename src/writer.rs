@@ -85,9 +85,7 @@ impl<'t> Session<'t> {
     pub(crate) fn append(&mut self, draft: impl Into<Checked>, hlc: Hlc) -> Result<Entry, Error> {
         let draft = draft.into();
         if self.look_only {
-            return Err(Error::Misuse(
-                "this book was opened to be looked at only: open it without `look_only`",
-            ));
+            return Err(Error::LookOnly);
         }
         let head = self.appender.head().map_or(Hlc::ZERO, |head| head.hlc);
         let hlc = if hlc > head { hlc } else { entry_stamp(head, self.now, self.server_time) };

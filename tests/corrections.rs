@@ -3,15 +3,17 @@
 mod common;
 
 use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
-use fieldbook::conflict::{Choice, Undone};
+use fieldbook::audit::Seq;
+use fieldbook::conflict::{Choice, ConflictId, Undone};
 use fieldbook::error::NotPossible;
+use fieldbook::record::OpPlace;
 use fieldbook::schema::Policy;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
 use fieldbook::sync::{Ask, FnRemote, Next, RecordStatus};
 use fieldbook::{Book, BookOptions, EntityRules, EntityType, Error, Schema, SyncState, Written};
 use serde_json::json;
 
-fn place(written: Written) -> fieldbook::record::OpPlace {
+fn place(written: Written) -> OpPlace {
     match written {
         Written::Op { place, .. } => place,
         Written::Unchanged => panic!("expected an op"),
@@ -360,4 +362,31 @@ fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under
     assert_eq!(book.conflicts().all().unwrap(), []);
     assert_eq!(server.record("lead/1"), Some(json!({"stage": "won"})));
     assert_sound(&book);
+}
+
+#[test]
+fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
+    let clock = TestClock::starting();
+    let ann = book("ann", &clock);
+    let made = place(ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap());
+    assert_eq!(ann.queue().op(made).unwrap().fields, fields(json!({"name": "Ann"})));
+    for nowhere in [
+        OpPlace { index: 1, ..made },
+        OpPlace { seq: Seq::new(1), index: 0 },
+        OpPlace { seq: Seq::new(9), index: 0 },
+    ] {
+        for refused in [ann.queue().op(nowhere).map(drop), ann.queue().undo(nowhere).map(drop)] {
+            assert!(
+                matches!(refused, Err(Error::NotPossible(NotPossible::NoSuchOp(place))) if place == nowhere),
+                "{refused:?}"
+            );
+        }
+    }
+    let id = ConflictId { seq: Seq::new(2), number: 0 };
+    for refused in [ann.conflicts().get(id).map(drop), ann.conflicts().resolve(id, Choice::Mine)] {
+        assert!(
+            matches!(refused, Err(Error::NotPossible(NotPossible::NoSuchConflict(none))) if none == id),
+            "{refused:?}"
+        );
+    }
 }

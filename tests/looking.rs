@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use fieldbook::RunOptions;
-use fieldbook::audit::{Seq, examine_book, rebuild_book, verify_book};
+use fieldbook::audit::{Seq, examine_book, rebuild_book};
 use fieldbook::schema::Reference;
 use fieldbook::sync::protocol::Failure;
 use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, Schema, SyncState};
@@ -34,10 +34,9 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
     );
     assert_eq!(book.audit().entries(Seq::new(1), 10).unwrap().len(), 2);
     let refused = book.create("lead/2".parse().unwrap(), fields());
-    assert!(matches!(refused, Err(Error::Misuse(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::LookOnly)), "{refused:?}");
     assert_eq!(book.status().pending, 1);
     book.close().unwrap();
-    assert_eq!(verify_book(&path, |_, _| {}).unwrap().unwrap().entries, 2);
     assert!(std::fs::read(&path).unwrap() == before);
 
     let book = Book::open(&path, options()).unwrap();
@@ -96,7 +95,7 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     assert_eq!(rebuild_book(&path, &options(), |_, _| {}).unwrap(), Seq::new(2));
     let book = Book::open(&path, options()).unwrap();
     assert_eq!(book.status().pending, 1);
-    assert_eq!(book.audit().check_tables().unwrap(), None);
+    assert!(book.audit().check_tables().unwrap().is_sound());
 }
 
 /// `verify --tables` opened the book for writing and folded its tables anew in place, without the indexes that the app declares.

@@ -293,10 +293,10 @@ impl Player {
             return Ok(());
         }
         let name = self.stream.authors.get(author).map(ToString::to_string).unwrap_or_default();
-        if let Err(damage) = book.audit().verify(|_| {}).map_err(failed)? {
+        if let Err(damage) = book.audit().verify(|_| {}).map_err(failed)?.into_result() {
             ending.faults.push(format!("the log of {name} does not verify: {damage}"));
         }
-        if let Some(differing) = book.audit().check_tables().map_err(failed)? {
+        if let Some(differing) = book.audit().check_tables().map_err(failed)?.differing.first() {
             ending.faults.push(format!("the {differing} of {name} are not what its log comes to"));
         }
         Ok(())

@@ -15,8 +15,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fieldbook::Snapshot;
 use fieldbook::record::{FieldsJson, OpId, OpKind};
+use fieldbook::simulation::Snapshot;
 use fieldbook::{Book, Error, Fields, Mutation, RecordKey, limits};
 use serde::Serialize;
 

@@ -75,7 +75,7 @@ impl<'b> Conflicts<'b> {
         limit: usize,
         only_open: bool,
     ) -> Result<Page<Conflict, ConflictId>, Error> {
-        let found = self.book.snapshot()?.conflicts_after(after, limit, only_open)?.into_iter();
+        let found = self.book.shared.snapshot()?.conflicts_after(after, limit, only_open)?.into_iter();
         let items: Vec<_> = found.map(|(id, row)| Conflict::of(id, row)).collect();
         Ok(Page::of(items, limit, |conflict| conflict.id))
     }
@@ -85,7 +85,7 @@ impl<'b> Conflicts<'b> {
     /// # Errors
     /// [`Error::Store`] if the disk fails.
     pub fn count(&self) -> Result<ConflictCount, Error> {
-        let (all, open) = self.book.snapshot()?.count_conflicts()?;
+        let (all, open) = self.book.shared.snapshot()?.count_conflicts()?;
         Ok(ConflictCount { all, open })
     }
 
@@ -138,6 +138,6 @@ impl<'b> Conflicts<'b> {
     }
 
     fn row(&self, id: ConflictId) -> Result<ConflictRow, Error> {
-        Ok(self.book.snapshot()?.conflict(id)?.ok_or(NotPossible::NoSuchConflict(id))?)
+        Ok(self.book.shared.snapshot()?.conflict(id)?.ok_or(NotPossible::NoSuchConflict(id))?)
     }
 }

@@ -53,7 +53,7 @@ fn visible(row: &RecordRow) -> Result<Option<Fields>, Error> {
 
 impl Book {
     /// Returns the record of an op of the log.
-    fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
+    pub(crate) fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
         let entry =
             self.audit().entries(op.seq, 1)?.into_iter().next().filter(|entry| entry.header.seq == op.seq);
         let Some(Meta::Intent(intent)) = entry.map(|entry| entry.meta) else {
@@ -66,7 +66,7 @@ impl Book {
     /// Folds only the entries that touched a record, up to but not including one: what the app read of it then.
     fn image_before(&self, key: &RecordKey, seq: Seq) -> Result<Option<Fields>, Error> {
         let timeline = self.audit().timeline(key)?;
-        let snapshot = self.snapshot()?;
+        let snapshot = self.shared.snapshot()?;
         let log: CachedLog<_> = snapshot.log()?;
         let (mut tables, mut effects) = (MemoryTables::default(), Effects::default());
         for entry in timeline.iter().take_while(|entry| entry.header.seq < seq) {

@@ -92,7 +92,7 @@ impl<'b> Servers<'b> {
     /// # Errors
     /// [`Error::Store`] if a row does not read.
     pub fn synced_at(&self) -> Result<BTreeMap<EntityType, WallTime>, Error> {
-        let cursors = self.book.snapshot()?.cursors()?;
+        let cursors = self.book.shared.snapshot()?.cursors()?;
         Ok(cursors.into_iter().map(|(entity, row)| (entity, row.synced_at)).collect())
     }
 

@@ -148,6 +148,7 @@ fn export(book: &Book, file: &Path, force: bool, output: &mut Output) -> Result<
     let verified = book.audit().verify(|done| bar.set_position(done))?;
     bar.finish_and_clear();
     let verified = verified
+        .into_result()
         .map_err(|damage| Failure::new("the log is damaged, so it was not exported").because(damage))?;
     let spinner = progress::spinner("exporting");
     let entries = write_whole(file, force, |file| {

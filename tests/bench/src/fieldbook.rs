@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use fieldbook::audit::Hlc;
+use fieldbook::audit::Verification;
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::record::{FieldsJson, OpId, Version};
 use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
@@ -185,8 +186,10 @@ impl Peer for Fieldbook {
 
     fn verify(&mut self) -> Result<(), Failure> {
         match self.book.audit().verify(|_| {})? {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Failure::Wrong { peer: "fieldbook", what: "holds a broken link" }),
+            Verification::Sound(_) => Ok(()),
+            Verification::Damaged(_) => {
+                Err(Failure::Wrong { peer: "fieldbook", what: "holds a broken link" })
+            }
         }
     }
 }

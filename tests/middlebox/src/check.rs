@@ -135,7 +135,7 @@ impl Run {
                 format!("{} wrote {entries} entries, of which {most} are accounted for", device.actor)
             })?;
             let verified = book.audit().verify(|_| {}).map_err(unreadable)?;
-            ensure(verified.is_ok(), || format!("the log of {} does not verify", device.actor))?;
+            ensure(verified.is_sound(), || format!("the log of {} does not verify", device.actor))?;
         }
         Ok(())
     }

@@ -271,11 +271,13 @@ impl Recorded {
         let same = entries.iter().zip(&self.hashes).all(|(entry, hash)| entry.hash == *hash);
         // Before anything was acknowledged, a new log may have begun.
         ensure(same || (acked == 0 && entries.len() == 1), "S2", || "the log is another one".to_owned())?;
-        if let Err(damage) = book.audit().verify(|_| {}).map_err(unopened)? {
+        if let Err(damage) = book.audit().verify(|_| {}).map_err(unopened)?.into_result() {
             return Err(Broken::new("S3", damage.to_string()));
         }
         let differs = book.audit().check_tables().map_err(unopened)?;
-        ensure(differs.is_none(), "S4", || format!("the table {differs:?} is not what the log says"))?;
+        ensure(differs.is_sound(), "S4", || {
+            format!("the tables {:?} are not what the log says", differs.differing)
+        })?;
         book.write(Mutation::create(key("afterwards")?, Fields::new())).map_err(unopened)?;
         Ok(entries.len() as u64)
     }

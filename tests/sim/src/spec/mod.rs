@@ -211,11 +211,11 @@ fn entity_of(key: &str) -> Option<EntityType> {
 fn check_promises(world: &World) -> Result<(), Fault> {
     let book = world.book()?;
     Fates::read(book)?.check_tail(book)?;
-    if let Err(damage) = book.audit().verify(|_| {})? {
+    if let Err(damage) = book.audit().verify(|_| {})?.into_result() {
         return Err(Fault::Broken(format!("the log does not verify: {damage:?}")));
     }
     let plan = book.queue().plan();
-    if let Some(table) = book.audit().check_tables()? {
+    if let Some(table) = book.audit().check_tables()?.differing.first() {
         return Err(Fault::Broken(format!("the table `{table}` is not what the log comes to")));
     }
     if plan != book.queue().plan() {
