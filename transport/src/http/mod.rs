@@ -15,6 +15,7 @@ mod failure;
 mod origin;
 mod refresh;
 mod retry_after;
+mod tls;
 
 pub use classify::Unparsable;
 pub use failure::Redirected;
@@ -122,7 +123,8 @@ impl HttpRemote {
         options: HttpOptions,
     ) -> Result<Self, SetUpError> {
         let origin = Origin::parse(origin)?;
-        let client = client(&origin, &options)
+        let tls = tls::config().map_err(|error| SetUpError::Client { source: Box::new(error) })?;
+        let client = client(&origin, &options, tls)
             .map_err(|error| SetUpError::Client { source: Box::new(error.without_url()) })?;
         Ok(Self { client, origin, options, credentials, refreshes: Arc::default() })
     }
@@ -233,9 +235,10 @@ impl fmt::Debug for HttpRemote {
     }
 }
 
-fn client(origin: &Origin, options: &HttpOptions) -> reqwest::Result<Client> {
+fn client(origin: &Origin, options: &HttpOptions, tls: rustls::ClientConfig) -> reqwest::Result<Client> {
     // It says nothing of itself: a request with nothing new is mostly headers.
     let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.connect_within)
