@@ -1,11 +1,14 @@
 //! `serve`: a sync server on one file, until it is told to stop; `restored`: that file came from a backup.
 
+use std::env::VarError;
+use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fieldbook_server::{DoorLimits, ServeOptions, declare_restored, serve};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use crate::error::Failure;
 use crate::files;
@@ -21,7 +24,7 @@ use crate::output::Output;
 The token file: {\"a-long-random-token\": {\"tenant\": \"acme\", \"actor\": \"ann\"}}
 Only its owner may read it (chmod 600). After a change, kill -HUP PID has it read again.
 Without one the server takes everyone on this machine, and nobody else. It speaks plain HTTP: put a proxy that ends TLS
-in front. FIELDBOOK_LOG=info writes a line for each exchange (the filter language of tracing-subscriber).
+in front. FIELDBOOK_LOG=info writes a line for each exchange. More at once: FIELDBOOK_LOG=warn,fieldbook_server=debug.
 GET /v1/health: it runs. GET /v1/ready: it can read and write its store.")]
 pub(crate) struct Args {
     /// The store's file; it is made if it is not there
@@ -103,16 +106,21 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn start_logging() -> Result<(), Failure> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-        .with_env_var("FIELDBOOK_LOG")
-        .from_env()
-        .map_err(|error| Failure::usage("FIELDBOOK_LOG is not a filter such as `info`").because(error))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wrong = |error: Box<dyn Error + Send + Sync>| {
+        Failure::usage("FIELDBOOK_LOG is not a filter such as `info`").because(error)
+    };
+    let mut filter = match std::env::var("FIELDBOOK_LOG") {
+        Ok(said) if !said.is_empty() => said.parse::<Targets>().map_err(|error| wrong(error.into()))?,
+        Ok(_) | Err(VarError::NotPresent) => Targets::new(),
+        Err(error @ VarError::NotUnicode(_)) => return Err(wrong(error.into())),
+    };
+    if filter.default_level().is_none() {
+        filter = filter.with_default(LevelFilter::WARN);
+    }
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(console::colors_enabled_stderr())
-        .with_writer(crate::show::Log::default)
-        .init();
+        .with_writer(crate::show::Log::default);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     Ok(())
 }
 

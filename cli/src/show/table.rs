@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use console::{Style, StyledObject};
 use indicatif::HumanCount;
 
 use super::plain;
@@ -91,40 +91,43 @@ impl Listing {
         self.write_aligned(writer, Some(room.max(1)), colours)
     }
 
-    fn write_aligned(self, writer: &mut impl Write, room: Option<usize>, colours: bool) -> io::Result<()> {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        if colours {
-            table.enforce_styling();
-            // Blanks at the end of a line are cut off, which they cannot be within a style.
-            table.style_text_only();
-        } else {
-            table.force_no_tty();
+    fn write_aligned(
+        mut self,
+        writer: &mut impl Write,
+        room: Option<usize>,
+        colours: bool,
+    ) -> io::Result<()> {
+        if let Some(room) = room {
+            self.fit_last(room);
         }
-        table.set_header(
-            self.headers.iter().map(|header| Cell::new(title(header)).add_attribute(Attribute::Dim)),
-        );
-        for (column, header) in table.column_iter_mut().zip(self.headers) {
-            column.set_padding((0, GAP));
-            if header.starts_with('>') {
-                column.set_cell_alignment(CellAlignment::Right);
+        let widths: Vec<_> = (0..self.headers.len()).map(|column| self.widest(column)).collect();
+        let mut heading = Line::new(self.headers, &widths);
+        for header in self.headers {
+            heading.put(&title(header), Style::new().dim().force_styling(colours));
+        }
+        writeln!(writer, "{}", heading.text)?;
+        for row in self.rows {
+            let cells: Vec<Vec<&str>> = row.iter().map(|cell| cell.text.split('\n').collect()).collect();
+            for number in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                let mut line = Line::new(self.headers, &widths);
+                for (cell, lines) in row.iter().zip(&cells) {
+                    let text = lines.get(number).copied().unwrap_or_default();
+                    line.put(text, cell.tone.style().force_styling(colours));
+                }
+                writeln!(writer, "{}", line.text)?;
             }
-        }
-        for mut row in self.rows {
-            if let (Some(room), Some(last)) = (room, row.last_mut()) {
-                last.text = match (self.full || self.wrapped, console::measure_text_width(&last.text) > room)
-                {
-                    (_, false) => std::mem::take(&mut last.text),
-                    (true, true) => wrap(&last.text, room).join("\n"),
-                    (false, true) => cut(&last.text, room),
-                };
-            }
-            table.add_row(row.into_iter().map(Cell::from).collect::<Vec<_>>());
-        }
-        for line in table.lines() {
-            writeln!(writer, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+
+    /// Cuts what is in the last column, or breaks it into lines, so that it fits.
+    fn fit_last(&mut self, room: usize) {
+        for last in self.rows.iter_mut().filter_map(|row| row.last_mut()) {
+            if console::measure_text_width(&last.text) > room {
+                let whole = self.full || self.wrapped;
+                last.text = if whole { wrap(&last.text, room).join("\n") } else { cut(&last.text, room) };
+            }
+        }
     }
 
     /// Writes each row as lines of its own, for a terminal that is too narrow for columns: its short cells, and the last one
@@ -189,13 +192,18 @@ impl Text {
         Self { text: super::name(&name.to_string()), tone: Tone::Plain }
     }
 
-    fn styled(&self, text: &str) -> console::StyledObject<String> {
-        let style = console::style(text.to_owned());
-        match self.tone {
-            Tone::Plain => style,
-            Tone::Good => style.green(),
-            Tone::Waiting => style.yellow(),
-            Tone::Bad => style.red(),
+    fn styled<'t>(&self, text: &'t str) -> StyledObject<&'t str> {
+        self.tone.style().apply_to(text)
+    }
+}
+
+impl Tone {
+    const fn style(self) -> Style {
+        match self {
+            Self::Plain => Style::new(),
+            Self::Good => Style::new().green(),
+            Self::Waiting => Style::new().yellow(),
+            Self::Bad => Style::new().red(),
         }
     }
 }
@@ -206,15 +214,32 @@ impl<T: ToString> From<T> for Text {
     }
 }
 
-impl From<Text> for Cell {
-    fn from(text: Text) -> Self {
-        let cell = Self::new(text.text);
-        match text.tone {
-            Tone::Plain => cell,
-            Tone::Good => cell.fg(Color::DarkGreen),
-            Tone::Waiting => cell.fg(Color::DarkYellow),
-            Tone::Bad => cell.fg(Color::DarkRed),
+/// A line of a table, cell by cell.
+struct Line<'a> {
+    columns: std::iter::Zip<std::slice::Iter<'a, &'static str>, std::slice::Iter<'a, usize>>,
+    text: String,
+    /// Blanks that are due before the next text. So no line ends in any.
+    blanks: usize,
+}
+
+impl<'a> Line<'a> {
+    fn new(headers: &'a [&'static str], widths: &'a [usize]) -> Self {
+        Self { columns: headers.iter().zip(widths), text: String::new(), blanks: 0 }
+    }
+
+    /// Adds what stands in the next column.
+    fn put(&mut self, text: &str, style: Style) {
+        let Some((header, width)) = self.columns.next() else { return };
+        let text = text.trim_end();
+        let free = width.saturating_sub(console::measure_text_width(text));
+        let is_right = header.starts_with('>');
+        self.blanks += if is_right { free } else { 0 };
+        if !text.is_empty() {
+            self.text.push_str(&" ".repeat(self.blanks));
+            self.text.push_str(&style.apply_to(text).to_string());
+            self.blanks = 0;
         }
+        self.blanks += usize::from(GAP) + if is_right { 0 } else { free };
     }
 }
 

@@ -18,6 +18,7 @@ mod failure;
 mod origin;
 mod refresh;
 mod retry_after;
+mod tls;
 
 pub use classify::Unparsable;
 pub use failure::Redirected;
@@ -128,7 +129,8 @@ impl HttpRemote {
         options: HttpOptions,
     ) -> Result<Self, SetUpError> {
         let origin = Origin::parse(origin)?;
-        let client = client(&origin, &options)
+        let tls = tls::config().map_err(|error| SetUpError::Client { source: Box::new(error) })?;
+        let client = client(&origin, &options, tls)
             .map_err(|error| SetUpError::Client { source: Box::new(error.without_url()) })?;
         Ok(Self { client, origin, options, credentials, refreshes: Arc::default() })
     }
@@ -240,9 +242,10 @@ impl fmt::Debug for HttpRemote {
     }
 }
 
-fn client(origin: &Origin, options: &HttpOptions) -> reqwest::Result<Client> {
+fn client(origin: &Origin, options: &HttpOptions, tls: rustls::ClientConfig) -> reqwest::Result<Client> {
     // Sends no header that describes the program: a request without news is mostly headers already.
     let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.connect_within)

@@ -1,0 +1,21 @@
+//! TLS: the certificates that the system trusts, and the cryptography of ring.
+//!
+//! ring builds in a fraction of the time of aws-lc-rs, which is most of what a first build compiles in C. An app that needs
+//! another provider installs it for its process (`CryptoProvider::install_default`) before it makes a remote: that one counts.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+
+/// Returns what connections are made with.
+///
+/// # Errors
+/// If the system's certificates cannot be read, or the app's provider has no usable version of TLS.
+pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
+    let provider =
+        CryptoProvider::get_default().map_or_else(|| Arc::new(ring::default_provider()), Arc::clone);
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_platform_verifier()?.with_no_client_auth())
+}
