@@ -1,18 +1,21 @@
-//! Requests and answers: who asks, what they ask for, and which status says what.
+//! Requests and answers: the client, its request, and the status of the answer.
 //!
 //! ```text
-//!   admit ──► a place among the requests ──► body, in its share of memory ──► a turn ──► treat ──► answer, in its share
+//!   admit ──► a place among the requests ──► body, in its share of memory ──► a turn ──► process ──► answer, in its share
 //! ```
 //!
 //! Invariants:
-//! 1. Every answer carries the protocol's marker, so that a proxy's page is never taken for one.
-//! 2. Memory is taken for a body only after its sender's credentials were found to hold, and never over the limit.
-//! 3. A turn to work is taken once the request is there as a whole, and given back when the work is done, whether or not the
-//!    client is still there: who sends or reads slowly holds up nobody.
-//! 4. A small exchange that waits for its commit lends its turn, and takes no room for its answer meanwhile. If there is none
-//!    after it, the answer comes without a page.
-//! 5. A tenant whose exchange was much work rests after it while others are there.
-//! 6. Each end of a request is one log line ([`line`]).
+//! 1. Every answer carries the protocol's marker, so that a device never takes a proxy's page for
+//!    one.
+//! 2. Memory is allocated for a body only after its sender's credentials were checked, and never
+//!    over the limit.
+//! 3. A request takes its turn to work once its whole body has arrived, and returns it when the
+//!    work is done, whether the client is still connected or not. So a client that sends or reads
+//!    slowly delays nobody.
+//! 4. A small exchange that waits for its commit lends its turn, and reserves no room for its
+//!    answer during that time. If there is no room afterwards, the answer has no page.
+//! 5. After an exchange with much work its tenant rests while other tenants are present.
+//! 6. Each request makes one log line when it ends ([`line`]).
 
 mod body;
 mod line;
@@ -43,14 +46,15 @@ use crate::limits::DoorLimits;
 use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
 use crate::tokens::{Credentials, Denied, Grant};
 
-/// What is taken for an answer before it is there: a full page and a little more. Then it is settled.
+/// The room that is reserved for an answer before it exists: a full page and a little more. The
+/// share is then settled to its real size.
 const ANSWER_BYTES: usize = limits::PAGE_BYTES + 1024 * 1024;
 
-/// The largest body of an exchange that lends its turn while it waits: what it takes in memory once it is read is a small part
-/// of what the bodies may take.
+/// The largest body of an exchange that lends its turn while it waits. Such bodies in memory are a
+/// small part of all bodies.
 const LENDING_BYTES: usize = 64 * 1024;
 
-/// What the handlers share.
+/// The state that the handlers share.
 pub(crate) struct App {
     pub(crate) store: Arc<Keeper>,
     pub(crate) credentials: Arc<RwLock<Credentials>>,
@@ -87,7 +91,8 @@ async fn health(Extension(guest): Extension<Arc<Guest>>) -> Response {
     Line::begin("health", guest.address()).answered(json(StatusCode::OK, body), bytes)
 }
 
-/// Says whether exchanges can be answered and written; [`health`] only that the process lives.
+/// Returns whether exchanges can be answered and written. [`health`] only shows that the process
+/// runs.
 async fn ready(State(app): State<Arc<App>>, Extension(guest): Extension<Arc<Guest>>) -> Response {
     let line = Line::begin("ready", guest.address());
     if !app.store.is_ready() {
@@ -108,13 +113,13 @@ async fn exchange(
     let admitted = admit(&app, &head.headers, &line.notes()).and_then(|grant| {
         let mut place = app.requests.share(&grant);
         let placed = place.take(1);
-        let crowded = || Problem::busy("too many exchanges are under way at the same time");
+        let crowded = || Problem::busy("too many exchanges are running at the same time");
         if placed { Ok((grant, place)) } else { Err(crowded()) }
     });
     let (grant, place) = match admitted {
         Ok(admitted) => admitted,
         Err(problem) => {
-            // Who asks before it sends has nothing on the way yet.
+            // A client that asks before it sends has not sent anything yet.
             if !head.headers.contains_key(EXPECT) {
                 body::drain(body).await;
             }
@@ -131,13 +136,13 @@ async fn exchange(
     }
 }
 
-/// What an exchange holds until its answer is sent.
+/// The places that an exchange holds until its answer is sent.
 struct Held {
     _place: Share,
     _under_way: UnderWay,
 }
 
-/// An answer and what it holds; both end when the last of its bytes has left.
+/// An answer and its places. Both end when the last byte has left.
 struct Answer {
     bytes: Vec<u8>,
     _share: Share,
@@ -216,7 +221,7 @@ fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Pr
     Ok(grant)
 }
 
-/// Returns whether a body is not encoded: there is no encoding, or each of those named is `identity`.
+/// Returns whether a body has no encoding: no encoding is named, or each named one is `identity`.
 fn is_plain(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().all(|value| {
         let names = value.to_str().unwrap_or("unreadable");
@@ -224,8 +229,9 @@ fn is_plain(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Returns whether a request was addressed to this machine by a name that always means it. A web page can give its own
-/// name this machine's address, and would then be let in by the browser.
+/// Returns whether a request was addressed to this machine by a name that always means this
+/// machine. A web page can give its own name the address of this machine, and the browser would let
+/// its requests through.
 fn names_this_machine(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let Ok(authority) = host.parse::<Authority>() else { return false };
@@ -233,7 +239,7 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A request that is being worked on, and what was taken for it.
+/// A request that is being worked on, and its share and turn.
 struct Taken<'a> {
     grant: &'a Grant,
     body: &'a [u8],
@@ -242,7 +248,7 @@ struct Taken<'a> {
     share: &'a mut Share,
 }
 
-/// Reads the request, applies it and writes the answer. `work` grows to what that was. Blocks.
+/// Reads the request, applies it and writes the answer. `work` receives the amount of work. Blocks.
 fn treat(app: &App, taken: Taken<'_>, notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
     let Taken { grant, body, turn, share } = taken;
     let request = Arc::new(read_request(body).map_err(|error| unreadable(&error))?);
@@ -258,7 +264,7 @@ fn treat(app: &App, taken: Taken<'_>, notes: &Notes, work: &mut usize) -> Result
     *work = accepted.work.max(*work);
     let mut quota = app.quota;
     if lends {
-        // What is shown of records is counted as work.
+        // Records that are shown count as work.
         share.settle(accepted.work);
         if !share.take(ANSWER_BYTES) {
             quota.page_changes = 0;

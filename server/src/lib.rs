@@ -1,16 +1,18 @@
-//! The fieldbook sync server: HTTP over an embedded store. [`serve`] starts it inside any tokio program.
+//! The fieldbook sync server: HTTP over an embedded store. [`serve`] starts it inside any tokio
+//! program.
 //!
 //! ```text
-//!   door      connections, how long they may take, and how much of the server one client may have
+//!   door      connections, how long they may take, and how much of the server one client may use
 //!   http      requests and answers, credentials, status codes
-//!   tokens    which token speaks for whom
+//!   tokens    the tenant and the actors of each token
 //!   store     one redb file: tables, transactions
 //!   fieldbook_core::authority    the rules: what an exchange does
 //! ```
 //!
-//! `docs/protocol.md` tells what is sent; `docs/openapi.json` has it as schemas, and a test keeps them true.
+//! `docs/protocol.md` explains the messages. `docs/openapi.json` has their schemas, and a test
+//! compares them with the server.
 //!
-//! What it does not do: TLS (put a proxy that ends it in front), or any rule of its own.
+//! What it does not do: TLS (put a proxy in front of it that ends TLS), or have rules of its own.
 
 mod door;
 mod http;

@@ -1,43 +1,50 @@
-//! The bounds of the server's door: what one server holds for all of its clients, and how long it waits for one.
+//! The bounds of the server's door: how much one server holds for all its clients, and how long it
+//! waits for one.
 //!
 //! The bounds of a single request are those of the protocol, in `fieldbook_core::limits`.
 
 use std::time::Duration;
 
-/// What the server takes on at the same time, and how slow a client may be.
+/// The most that the server works on at the same time, and how slow a client may be.
 ///
-/// A client that comes over a bound is told so with `503 busy` and may send the same again. Bytes, requests and work are
-/// divided between tenants and, within a tenant, between tokens, so that somebody who takes all they can get leaves enough
-/// for the next one: a tenant may hold as much as is left free, and a token as much as is left free for its tenant.
+/// A client over a bound receives `503 busy` and may send the same request again. Bytes, requests
+/// and work are divided between tenants and, within a tenant, between tokens. A tenant may hold as
+/// much as is left free, and a token as much as is left free for its tenant. So a client that takes
+/// everything it can get leaves enough for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DoorLimits {
-    /// The most open connections. Over it, the one that has waited longest without a request under way is closed.
-    /// It is lowered to what the process may open.
+    /// The most open connections. Over this limit, the server closes the connection that has waited
+    /// longest without a running request. The limit is lowered to the number of files that the
+    /// process may open.
     pub connections: usize,
-    /// The most exchanges under way: being read, waiting, being worked on or being answered.
+    /// The most exchanges that are read, wait, are worked on or are answered at the same time.
     pub requests: usize,
     /// The most bytes of requests in memory.
     pub request_bytes: usize,
     /// The most bytes of answers that nobody has read yet, after which no further work is begun.
     pub answer_bytes: usize,
-    /// How many exchanges are worked on at the same time. One tenant has at most half of them.
+    /// The most exchanges that are worked on at the same time. One tenant has at most half of them.
     pub exchanges: usize,
-    /// How many of them one tenant has at most while others are there: a processor is left to those.
+    /// The most of these that one tenant has while others are present, so that a processor is left
+    /// for the others.
     pub exchanges_beside_others: usize,
-    /// How many bytes of work an exchange may be, or its request or its answer may have, without a rest of its tenant after it.
+    /// The bytes of work of an exchange, or of its request or its answer, up to which its tenant
+    /// need not rest after it.
     pub work_at_once: usize,
-    /// How many bytes a second a tenant may work beyond that while others are there.
+    /// The bytes of work per second beyond that for one tenant while others are present.
     pub work_rate: u32,
-    /// How long an exchange waits for its turn to be worked on.
+    /// How long an exchange waits for its turn to work.
     pub turn_within: Duration,
-    /// How long a connection may take to send the head of a request, also from the end of the answer before it.
+    /// How long a connection may take to send the head of a request, counted also from the end of
+    /// the answer before it.
     pub head_within: Duration,
-    /// How long a request's body or an answer may make no progress.
+    /// How long a request's body or an answer may stop making progress.
     pub patience: Duration,
-    /// How many bytes a second of a body or an answer must travel on average, once `patience` is over.
+    /// How many bytes a second of a body or an answer must travel on average, once `patience` is
+    /// over.
     pub least_rate: u32,
-    /// How long running exchanges may still take once the server is to stop.
+    /// How long running exchanges may still take after the server was told to stop.
     pub stop_within: Duration,
 }
 
@@ -54,7 +61,8 @@ impl Default for DoorLimits {
             work_at_once: 2 * 1024 * 1024,
             work_rate: 8 * 1024 * 1024,
             turn_within: Duration::from_secs(15),
-            // Our own client keeps an idle connection for 30 seconds, and is the one to close it.
+            // Our own client keeps an idle connection for 30 seconds, so it closes the connection
+            // first.
             head_within: Duration::from_secs(35),
             patience: Duration::from_secs(30),
             least_rate: 1024,

@@ -23,25 +23,27 @@ use crate::tokens::{Credentials, TokensError};
 pub struct ServeOptions {
     /// Where it listens; port 0 for any that is free.
     pub listen: SocketAddr,
-    /// The store's file. It is made if it does not exist; its folder must.
+    /// The path of the store. The file is made if it does not exist; its folder must exist.
     pub data: PathBuf,
-    /// The token file. Without one the server listens on this machine only, and everything belongs to one tenant.
+    /// The token file. Without one the server listens on this machine only, and all records belong
+    /// to one tenant.
     pub tokens: Option<PathBuf>,
-    /// Its clock; none for the system's.
+    /// The clock; none for the system's.
     pub clock: Option<Arc<dyn Clock>>,
     /// How much of the store it keeps in memory.
     pub cache_bytes: usize,
-    /// What it takes on at the same time, and how slow a client may be.
+    /// The most that it works on at the same time, and how slow a client may be.
     pub limits: DoorLimits,
-    /// The most records that a tenant may keep, deleted ones too; none for any number. Whoever is over it reads, deletes and
-    /// writes whatever takes no more room.
+    /// The most records that a tenant may keep, deleted ones included; none for no limit. A tenant
+    /// over the limit can read, delete, and write records that do not become larger.
     pub tenant_records: Option<u64>,
-    /// The most bytes that a tenant's records and what is remembered of its units may take; none for any number.
+    /// The most bytes of a tenant's records and of the memory of its units; none for no limit.
     pub tenant_bytes: Option<u64>,
 }
 
 impl ServeOptions {
-    /// Listens on an address with a store at a path, without tokens, and with the defaults for the rest.
+    /// Listens on an address with a store at a path, without tokens, and with the defaults for the
+    /// rest.
     pub fn new(listen: SocketAddr, data: impl Into<PathBuf>) -> Self {
         Self {
             listen,
@@ -70,7 +72,7 @@ impl std::fmt::Debug for ServeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Without tokens it would serve everyone.
+    /// Without tokens everybody could use it.
     #[error(
         "refusing to listen on {listen} without a token file, since everyone could read and write: \
          give a token file, or listen on 127.0.0.1"
@@ -79,12 +81,12 @@ pub enum ServeError {
         /// Where it was to listen.
         listen: SocketAddr,
     },
-    /// The address is taken, or not one of this machine.
+    /// The address is in use, or is not an address of this machine.
     #[error("cannot listen on {listen}: choose another address or port")]
     Listen {
         /// Where it was to listen.
         listen: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -97,14 +99,14 @@ pub enum ServeError {
     /// The new epoch could not be written.
     #[error("the store cannot be given a new epoch: check the disk, then try again")]
     NotRestored {
-        /// What the store said.
+        /// The error of the store.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store did not close well; what was answered is in it all the same.
+    /// Closing the store failed. Everything that was answered is stored all the same.
     #[error("the store did not close cleanly: the next start checks it")]
     Close {
-        /// What the store said.
+        /// The error of the store.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -124,14 +126,16 @@ pub struct Server {
     credentials: Arc<RwLock<Credentials>>,
 }
 
-/// Declares that a store was restored from a backup: it begins a new epoch. Without that, devices which have read or sent more
-/// than the backup has are refused, and others could take a new state for one that they know.
+/// Declares that a store was restored from a backup: the store begins a new epoch. Without this,
+/// devices that have read or sent more than the backup has are refused, and other devices could
+/// take a new state for one that they know.
 ///
-/// Every device then says that another life of the server answers, and goes on once its user has accepted that; what the backup
-/// lacks is offered again by the devices that have it. Returns the new epoch.
+/// Every device then shows that another server epoch answered, and continues once its user has
+/// accepted it. Devices offer again the records that the backup lacks. Returns the new epoch.
 ///
 /// # Errors
-/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it cannot be written; it is then as it was.
+/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it cannot be
+/// written. The store then does not change.
 pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
     // Few pages are touched.
     const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -209,10 +213,10 @@ impl Server {
         format!("http://{}", self.local_addr)
     }
 
-    /// Reads the token file again, and logs how that went. From then on its tokens hold, and no others.
+    /// Reads the token file again, and logs the result. From then on only its tokens are valid.
     ///
     /// # Errors
-    /// [`ServeError::Tokens`] if the file cannot be used; the tokens that were read before go on to hold.
+    /// [`ServeError::Tokens`] if the file cannot be used. The earlier tokens then stay valid.
     pub fn reload_tokens(&self) -> Result<(), ServeError> {
         let Some(path) = &self.tokens else {
             tracing::warn!("there is no token file to be read again");
@@ -221,7 +225,7 @@ impl Server {
         match Credentials::read(path) {
             Ok(read) => {
                 *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = read;
-                tracing::warn!("the token file was read again: its tokens hold from now on");
+                tracing::warn!("the token file was read again: its tokens are valid from now on");
                 Ok(())
             }
             Err(error) => {
@@ -235,8 +239,8 @@ impl Server {
         }
     }
 
-    /// Stops: takes no more requests, finishes those under way if they end within [`DoorLimits::stop_within`], and closes the
-    /// store.
+    /// Stops the server: it accepts no more requests, finishes running ones if they end within
+    /// [`DoorLimits::stop_within`], and closes the store.
     ///
     /// # Errors
     /// [`ServeError::Close`] if the store did not close well.
@@ -247,7 +251,7 @@ impl Server {
             drop(task.await);
         }
         let Some(store) = self.store.take() else { return Ok(()) };
-        // What is being worked on ends by itself, though nobody waits for its answer any more.
+        // Work on an exchange ends by itself, although nobody waits for its answer any more.
         let ended = async {
             while Arc::strong_count(&store) > 1 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

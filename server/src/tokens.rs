@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Invariants:
-//! 1. No token is kept, shown or logged: tokens are hashed with a key of this process as soon as they are read, and found
-//!    by that hash, so that how long a comparison takes tells nothing about them.
+//! 1. No token is kept, shown or logged: tokens are hashed with a key of this process as soon as
+//!    they are read, and found by that hash. So the duration of a comparison reveals nothing about
+//!    them.
 //! 2. An error about the file names the entry by its number, never by its token.
-//! 3. A file that is not what its writer can have meant is refused: a token that stands in it twice, no token at all, a
-//!    member that nobody reads, or one that others on the machine may read.
+//! 3. A file with an obvious mistake is refused: a token that occurs twice, no token at all, an
+//!    unknown member, or a file that others on the machine may read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -26,7 +27,7 @@ use serde_json::value::RawValue;
 
 use crate::store::Tenant;
 
-/// The shortest token that is taken, in bytes.
+/// The shortest allowed token, in bytes.
 const TOKEN_BYTES: usize = 16;
 
 /// A token file that cannot be used.
@@ -38,11 +39,11 @@ pub enum TokensError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// It is a folder, a pipe or a device.
+    /// The path is a folder, a pipe or a device.
     #[error(
         "the token file {path:?} is not a regular file: it is read again at each SIGHUP, so write it to a file"
     )]
@@ -68,7 +69,7 @@ pub enum TokensError {
         /// The file.
         path: PathBuf,
     },
-    /// It is not JSON of the expected form.
+    /// The file is not JSON of the expected form.
     #[error(
         "the token file {path:?} is not of the form {{\"TOKEN\": {{\"tenant\": \"acme\", \"actor\": \"ann\"}}}} \
          (line {line}, column {column})"
@@ -81,14 +82,14 @@ pub enum TokensError {
         /// Column of the fault, from 1.
         column: usize,
     },
-    /// One of its entries says something impossible.
+    /// One of its entries is invalid.
     #[error("entry {number} of the token file {path:?}: {fault}")]
     Entry {
         /// The file.
         path: PathBuf,
         /// Which entry, from 1, in the order of the file.
         number: usize,
-        /// What is wrong with it.
+        /// The fault of the entry.
         fault: String,
     },
     /// The system gives no randomness to hash tokens with.
@@ -96,17 +97,17 @@ pub enum TokensError {
     NoRandomness,
 }
 
-/// What a token allows.
+/// The rights of a token.
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) tenant: Tenant,
     pub(crate) caller: Caller,
-    /// Which token it is, to tell it from others of the tenant; its place in the file.
+    /// The place of the token in the file, which distinguishes it from others of the tenant.
     pub(crate) number: usize,
     expires: Option<WallTime>,
 }
 
-/// Why a request's credentials do not hold.
+/// The reason why a request's credentials are not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denied {
     Missing,
@@ -114,11 +115,11 @@ pub(crate) enum Denied {
     Expired,
 }
 
-/// Who may exchange.
+/// The clients that may exchange.
 pub(crate) enum Credentials {
-    /// Whoever reaches the server, as the only tenant.
+    /// Every client that reaches the server, as the only tenant.
     Open(Arc<Grant>),
-    /// Whoever has one of these tokens, by its hash under the key.
+    /// Every client with one of these tokens, by the token's hash under the key.
     Tokens { key: [u8; 32], grants: HashMap<[u8; 32], Arc<Grant>> },
 }
 
@@ -141,7 +142,7 @@ struct TokenEntry {
     expires: Option<String>,
 }
 
-/// The members of the file in its order, also those that stand in it twice, which a map would swallow.
+/// The members of the file in its order, including repeated ones, which a map would hide.
 struct Entries(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -167,7 +168,7 @@ impl<'de> Deserialize<'de> for Entries {
 }
 
 impl Credentials {
-    /// Lets everyone in who reaches the server.
+    /// Lets in every client that reaches the server.
     pub(crate) fn open() -> Self {
         let grant = Grant { tenant: Tenant::local(), caller: Caller::Anyone, number: 0, expires: None };
         Self::Open(Arc::new(grant))
@@ -211,7 +212,7 @@ impl Credentials {
         Ok(Self::Tokens { key, grants })
     }
 
-    /// Returns what the value of an `Authorization` header allows.
+    /// Returns the rights of the value of an `Authorization` header.
     pub(crate) fn grant(&self, header: Option<&[u8]>, now: WallTime) -> Result<Arc<Grant>, Denied> {
         match self {
             Self::Open(grant) => Ok(Arc::clone(grant)),
@@ -228,7 +229,7 @@ impl Credentials {
 }
 
 impl Grant {
-    /// Returns the actor of a token that holds for one only.
+    /// Returns the actor of a token that allows only one.
     pub(crate) fn only_actor(&self) -> Option<&Actor> {
         match &self.caller {
             Caller::OneOf(actors) if actors.len() == 1 => actors.first(),
@@ -243,7 +244,7 @@ impl Grant {
     }
 }
 
-/// What an entry is made of.
+/// The form of an entry.
 const FORM: &str =
     "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
 
@@ -268,7 +269,7 @@ fn check_mode(path: &Path, metadata: &std::fs::Metadata) -> Result<(), TokensErr
     Err(TokensError::OpenToOthers { path: path.to_owned(), mode })
 }
 
-/// Other systems say who may read a file in other ways.
+/// Other systems have other permissions.
 #[cfg(not(unix))]
 fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), TokensError> {
     Ok(())
@@ -292,7 +293,8 @@ impl TokenEntry {
     }
 }
 
-/// Takes the token out of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, section 11.1).
+/// Returns the token of `Bearer TOKEN`. The case of the scheme does not matter (RFC 9110, section
+/// 11.1).
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
     let token = token.trim_ascii();

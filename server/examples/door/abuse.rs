@@ -1,4 +1,4 @@
-//! What a tenant can do to be in the way.
+//! The ways in which a tenant can disturb others.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::Failed;
 use crate::requests::{HOG, change, head, id, joined, request, unit, whole};
 
-/// How long an abuse goes on before the good device is looked at.
+/// How long an abuse runs before the good device is measured.
 const BEFORE: Duration = Duration::from_millis(200);
 /// How often something trickles.
 const TRICKLE: Duration = Duration::from_millis(400);
@@ -42,7 +42,7 @@ impl Abuse {
         Self::ExpensiveUnits,
         Self::ManyTypes,
         Self::WrongTokens,
-        // Last, when there is the most to read.
+        // Last, because the store has most records to read then.
         Self::Readers,
     ];
 
@@ -60,12 +60,13 @@ impl Abuse {
         }
     }
 
-    /// Returns whether it goes on by having requests treated again and again, so that some are answered while it is looked at.
+    /// Returns whether the abuse sends requests again and again, so that some are answered during
+    /// the measurement.
     pub(crate) const fn repeats(self) -> bool {
         matches!(self, Self::Readers | Self::HugeLists | Self::ExpensiveUnits | Self::ManyTypes)
     }
 
-    /// Begins it. It goes on until what is returned is dropped.
+    /// Begins the abuse. It runs until the returned value is dropped.
     pub(crate) async fn begin(self, server: SocketAddr) -> Result<UnderWay, Failed> {
         let mut tasks = JoinSet::new();
         let answered = Arc::new(AtomicUsize::new(0));
@@ -86,7 +87,7 @@ impl Abuse {
         for number in 0..count {
             let stream = TcpStream::connect(server).await?;
             let (shared, answered) = (Arc::clone(&shared), Arc::clone(&answered));
-            // What fails is over: the server has refused to go on.
+            // A failure ends the task: the server has refused to continue.
             tasks.spawn(async move {
                 drop(match self {
                     Self::TricklingHeads => trickle(stream, head(HOG, "X-Slow: ")).await,
@@ -103,7 +104,8 @@ impl Abuse {
                 });
             });
         }
-        // What is sent again and again is looked at from its first request on, the others once all of it is there.
+        // An abuse that repeats its requests is measured from its first request on. The others are
+        // measured once all their parts are in place.
         if !self.repeats() {
             tokio::time::sleep(BEFORE).await;
         }
@@ -111,7 +113,7 @@ impl Abuse {
     }
 }
 
-/// An abuse that goes on.
+/// A running abuse.
 pub(crate) struct UnderWay {
     _tasks: JoinSet<()>,
     answered: Arc<AtomicUsize>,
@@ -210,7 +212,7 @@ async fn write_large(server: SocketAddr, writer: usize, answered: &AtomicUsize) 
         let bytes = answer(&mut stream).await?;
         answered.fetch_add(1, Ordering::Relaxed);
         let Ok(answer) = serde_json::from_slice::<serde_json::Value>(&bytes) else { continue };
-        // After a refusal for staleness the records come back as they are.
+        // After a stale outcome the answer has the present records.
         for (number, version) in versions.iter_mut().enumerate() {
             let key = format!("large/{number}");
             let applied = answer.pointer("/outcomes/0/versions").and_then(|all| all.get(&key)?.as_u64());

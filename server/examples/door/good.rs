@@ -1,4 +1,4 @@
-//! A device that does what devices do: one small change at a time, and the page after it.
+//! A device that behaves normally: one small change at a time, and the page after it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Times {
         self.0.len()
     }
 
-    /// Returns the time that so many of a hundred exchanges did not exceed.
+    /// Returns the time that this many of a hundred exchanges did not exceed.
     pub(crate) fn percentile(&self, hundredths: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -42,7 +42,8 @@ impl Good {
         Ok(Self { client, url: format!("http://{address}/v1/exchange"), number: 0, cursors: Map::new() })
     }
 
-    /// Makes exchanges for so long at least, one after the other, and notes their times; each must be answered as it should be.
+    /// Makes exchanges one after the other for at least `long`, and records their times. Each
+    /// answer must be right.
     pub(crate) async fn exchanges(&mut self, long: Duration, times: &mut Times) -> Result<(), Failed> {
         let (start, enough) = (Instant::now(), times.0.len() + AT_LEAST);
         while times.0.len() < enough || start.elapsed() < long {

@@ -1,12 +1,14 @@
-//! The door test: one tenant does what it can to be in the way while a device of another tenant goes on with its exchanges.
+//! The door test: one tenant disturbs the server as much as it can, while a device of another
+//! tenant makes its exchanges.
 //!
 //! ```text
 //!   door            for each abuse: a good device alone, then during the abuse; prints a table, fails over a bound
-//!   door --serve F  the server, in a process of its own, so that its memory can be read
+//!   door --serve F  the server, in its own process, so that its memory can be measured
 //! ```
 //!
-//! What is compared is measured in turn, in short rounds: some exchanges alone, some during the abuse. So a busy machine slows both.
-//! What is over the bound is measured again, at most [`TRIES`] times in all.
+//! The two times are measured in turn, in short rounds: some exchanges alone, some during the
+//! abuse. So a busy machine slows both. A result over the bound is measured again, at most
+//! [`TRIES`] times in all.
 
 mod abuse;
 mod good;
@@ -22,21 +24,24 @@ use fieldbook_server::{ServeOptions, serve};
 use abuse::Abuse;
 use good::{Good, Times};
 
-/// The slowest hundredth of the good device's exchanges may take so many times as long as alone.
+/// The slowest hundredth of the good device's exchanges may take this many times as long as alone.
 const FACTOR: u32 = 2;
-/// Or so much longer, which is the noise of processors that the server shares with everybody who talks to it here.
+/// It may always be this much longer, because the server shares its processors with its clients
+/// here.
 const FLOOR: Duration = Duration::from_millis(15);
 /// How often an abuse is measured before it counts as too slow.
 const TRIES: u32 = 3;
 /// How many rounds are measured.
 const ROUNDS: usize = 4;
-/// How many more, so that two requests of the abuse are answered while the good device is looked at.
+/// The number of further rounds, so that two requests of the abuse are answered during the
+/// measurement.
 const MORE_ROUNDS: usize = 6;
 /// For how long at least exchanges of a round are made alone, and during the abuse.
 const WHILE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(600));
 /// How long the server has to be done with an abuse that has ended.
 const BETWEEN: Duration = Duration::from_millis(100);
-/// The most memory that the server may ever have had, in MiB: a cache of 64, two budgets of 128 each, and 64 for its work.
+/// The most memory that the server may need, in MiB: a cache of 64, two budgets of 128 each, and 64
+/// for its work.
 const MEMORY: u64 = 384;
 
 type Failed = Box<dyn std::error::Error>;
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn say(line: &str) {
-    // Whoever started it may have stopped reading.
+    // The process that started this one may have stopped reading.
     drop(writeln!(std::io::stdout(), "{line}"));
 }
 
@@ -90,7 +95,7 @@ impl Server {
         Ok(Self(child, line.trim().parse()?))
     }
 
-    /// Returns the most memory it ever had, in MiB, where the system tells.
+    /// Returns the most memory that the process has needed, in MiB, if the system reports it.
     fn peak(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -118,7 +123,7 @@ fn test() -> Result<bool, Failed> {
     runtime.block_on(measure(&server))
 }
 
-/// What was measured of one abuse.
+/// The measurements of one abuse.
 #[derive(Default)]
 struct Measured {
     alone: Times,

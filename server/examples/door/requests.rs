@@ -1,6 +1,6 @@
 //! Requests, as text.
 
-/// Two tenants: one is good, the other has two devices that are not.
+/// Two tenants. The good one has one device, the other has two devices that disturb.
 pub(crate) const TOKENS: &str = r#"{
     "good-0123456789abcdef": { "tenant": "good", "actor": "ann" },
     "hog-0123456789abcdef": { "tenant": "hog", "actor": "ann" },
@@ -37,7 +37,7 @@ pub(crate) fn change(key: &str, number: usize, base: u64, fields: &str) -> Strin
     )
 }
 
-/// Joins what is made for each number.
+/// Joins the texts that are made for each number.
 pub(crate) fn joined(count: usize, mut one: impl FnMut(usize) -> String) -> String {
     let mut text = String::new();
     for number in 0..count {
@@ -48,14 +48,14 @@ pub(crate) fn joined(count: usize, mut one: impl FnMut(usize) -> String) -> Stri
     text
 }
 
-/// The head of a request, with what stands after it.
+/// Returns the head of a request, with the text after it.
 pub(crate) fn head(token: &str, rest: &str) -> String {
     format!(
         "POST /v1/exchange HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer {token}\r\n{rest}"
     )
 }
 
-/// A whole request as it travels.
+/// Returns a whole request as it is sent.
 pub(crate) fn whole(token: &str, body: &str) -> Vec<u8> {
     (head(token, &format!("Content-Length: {}\r\n\r\n", body.len())) + body).into_bytes()
 }

@@ -1,10 +1,13 @@
-//! Connections: the loop that accepts them, how many there are, and which one is closed for a new one.
+//! Connections: the loop that accepts them, their number, and the choice of one to close for a new
+//! one.
 //!
 //! Invariants:
-//! 1. At most so many connections are open as the limit says, which is below what the process may open.
-//! 2. A connection with an exchange under way is never closed for another one. There are more connections than exchanges may
-//!    be under way, so there is always one to close.
-//! 3. Of the others, one of the address with the most connections is closed, and of those the oldest.
+//! 1. The number of open connections is at most the limit, which is below the process's limit for
+//!    open files.
+//! 2. A connection with a running exchange is never closed for another one. The limit of
+//!    connections is above the limit of running exchanges, so there is always one to close.
+//! 3. Among the others, a connection of the address with the most connections is closed: the oldest
+//!    of them.
 //! 4. A connection ends by itself: a head has a time, a body and an answer a pace.
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +34,8 @@ use crate::limits::DoorLimits;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// The most headers of a request.
 const HEADERS: usize = 64;
-/// How many files the process opens beside connections: the store, its folder, the log, the runtime's own.
+/// How many files the process opens beside connections: the store, its folder, the log, the
+/// runtime's own.
 const OTHER_FILES: usize = 64;
 /// How long nothing is accepted after the system refused to.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +50,7 @@ pub(crate) struct Door {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// By number, so that the oldest stands first.
+    /// The connections by number, so that the oldest is first.
     connections: BTreeMap<u64, Connection>,
 }
 
@@ -57,7 +61,7 @@ struct Connection {
     close: watch::Sender<bool>,
 }
 
-/// One connection, as its requests see it.
+/// One connection, for its requests.
 #[derive(Debug)]
 pub(crate) struct Guest {
     door: Arc<Door>,
@@ -65,7 +69,7 @@ pub(crate) struct Guest {
     address: IpAddr,
 }
 
-/// An exchange under way: until it is dropped, its connection is not closed for another one.
+/// A running exchange. Until it is dropped, its connection is not closed for another one.
 #[derive(Debug)]
 pub(crate) struct UnderWay(Arc<Guest>);
 
@@ -76,12 +80,12 @@ impl Door {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
-    /// Returns the limits as they hold in this process.
+    /// Returns the limits of this process.
     pub(crate) const fn limits(&self) -> &DoorLimits {
         &self.limits
     }
 
-    /// Accepts connections until it is told to stop, then lets those end that have an exchange under way.
+    /// Accepts connections until it is told to stop, then lets running exchanges end.
     pub(crate) async fn stand(
         self: Arc<Self>,
         listener: TcpListener,
@@ -107,7 +111,7 @@ impl Door {
                         run(connection, closed, address).await;
                     });
                 }
-                // Most often there are no descriptors left. A connection less helps then.
+                // Most often there are no file descriptors left, so closing a connection helps.
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
                     self.lock().close_one();
@@ -123,7 +127,7 @@ impl Door {
         tasks.shutdown().await;
     }
 
-    /// Lets a connection in; if there are too many, another one is closed for it.
+    /// Adds a connection. If there are too many, it closes another one.
     fn enter(self: &Arc<Self>, address: IpAddr) -> (Arc<Guest>, watch::Receiver<bool>) {
         let (close, closed) = watch::channel(false);
         let mut state = self.lock();
@@ -137,7 +141,7 @@ impl Door {
         (Arc::new(Guest { door: Arc::clone(self), number, address }), closed)
     }
 
-    /// Makes HTTP of a connection.
+    /// Serves HTTP on a connection.
     fn connection(
         &self,
         stream: TcpStream,
@@ -145,7 +149,7 @@ impl Door {
         guest: Arc<Guest>,
         router: Router,
     ) -> io::Result<impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<>> {
-        // Small answers must not wait for more to send.
+        // Small answers must not wait for more data.
         stream.set_nodelay(true)?;
         let steady = Steady::new(stream, self.limits.patience, self.limits.least_rate);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -177,7 +181,7 @@ async fn run(
             tracing::debug!(%address, error = &error as &dyn std::error::Error, "a connection broke off");
         },
         Ok(_) = closed.wait_for(|closed| *closed) => {
-            tracing::debug!(%address, "a connection without a request was closed to make room");
+            tracing::debug!(%address, "a connection without a request was closed for a new one");
         }
     }
 }
@@ -195,13 +199,13 @@ impl State {
                 (of_address.get(&connection.address), std::cmp::Reverse(**number))
             })
             .map(|(number, _)| *number);
-        // It is taken out at once, so that the next one to be closed is another one.
+        // It is removed at once, so that the next choice is another connection.
         if let Some(connection) = chosen.and_then(|number| self.connections.remove(&number)) {
             connection.close.send_replace(true);
         }
     }
 
-    /// Closes every connection without an exchange under way.
+    /// Closes every connection without a running exchange.
     fn close_idle(&mut self) {
         for connection in self.connections.values().filter(|connection| connection.under_way == 0) {
             connection.close.send_replace(true);
@@ -210,12 +214,12 @@ impl State {
 }
 
 impl Guest {
-    /// Returns whose connection it is.
+    /// Returns the address of the client.
     pub(crate) const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Says that an exchange of this connection is under way.
+    /// Marks an exchange of this connection as running.
     pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
         if let Some(connection) = self.door.lock().connections.get_mut(&self.number) {
             connection.under_way += 1;
@@ -245,7 +249,7 @@ fn openable_files() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Other systems have no such limit to ask for.
+/// Other systems have no such limit to read.
 #[cfg(not(unix))]
 fn openable_files() -> usize {
     usize::MAX
@@ -265,7 +269,7 @@ mod tests {
         Ipv4Addr::new(127, 0, 0, last).into()
     }
 
-    /// 140 silent connections used up the descriptors, and nobody else was let in.
+    /// 140 silent connections used all descriptors, and nobody else was let in.
     #[tokio::test]
     async fn the_oldest_silent_connection_of_the_busiest_address_makes_room() {
         let door = door(4);

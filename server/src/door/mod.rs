@@ -1,14 +1,15 @@
-//! The server's door: who is let in, how long they may take, and how much of the server one of them may have.
+//! The server's door: which clients are let in, how long they may take, and how much of the server
+//! one of them may use.
 //!
 //! ```text
-//!   entry     connections: how many, which one is closed for a new one, and the loop that accepts them
-//!   steady    a connection that closes once its answer is no longer read
-//!   pace      how long bytes may take: a least rate, and patience
-//!   shares    a number of things divided between tenants and their tokens
+//!   entry     connections: their number, which one is closed for a new one, and the loop that accepts them
+//!   steady    a connection that closes once its client stops reading the answer
+//!   pace      how long bytes may take: a minimum rate, and a longest pause
+//!   shares    an amount divided between tenants and their tokens
 //!   turns     permits to work, tenant by tenant in turn
 //! ```
 //!
-//! It knows nothing of what a request says.
+//! It knows nothing of the content of a request.
 
 mod entry;
 mod pace;

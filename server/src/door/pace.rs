@@ -1,13 +1,14 @@
-//! How long bytes may take to travel.
+//! How long bytes may take to be sent or received.
 //!
-//! A fixed time for a whole body cuts off who is slow but works: 1 MiB over a link of 4 kB/s takes more than four minutes.
-//! So bytes have a least rate on average, and a pause has a length that it may not pass. Pure: the time is an argument.
+//! A fixed time for a whole body cuts off a slow client that works: 1 MiB over a link of 4 kB/s
+//! takes more than four minutes. So bytes have a minimum average rate, and a pause has a longest
+//! length. Pure: the time is an argument.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes under way in one direction.
+/// The transfer of bytes in one direction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     patience: Duration,
@@ -41,7 +42,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Moves so many bytes each second and returns how many seconds it is allowed to.
+    /// Moves this many bytes each second, and returns the number of seconds until it is cut off.
     fn seconds_at(rate: usize, most: u64) -> u64 {
         let start = Instant::now();
         let mut pace = Pace::begin(30 * SECOND, 1024, start);

@@ -1,19 +1,23 @@
-//! A number of things (bytes, requests) divided between tenants and, within a tenant, between its tokens.
+//! A number of things (bytes, requests) divided between tenants and, within a tenant, between its
+//! tokens.
 //!
 //! Invariants:
-//! 1. What is held never exceeds the capacity, but for what was [settled](Share::settle) above what had been taken.
-//! 2. A tenant holds at most as much as is left free. So one tenant gets half of all, two a third each, and there is always
-//!    room for one more: whoever takes all they can get keeps nobody else out.
-//! 3. A token holds at most as much as is left free for its tenant: one device does not keep its tenant's others out.
+//! 1. The sum of all shares never exceeds the capacity, except after [`Share::settle`] with more
+//!    than was taken.
+//! 2. A tenant may hold at most as much as is left free. So one tenant gets half of everything, two
+//!    get a third each, and there is always room for one more: a tenant that takes everything it
+//!    can get excludes nobody.
+//! 3. A token may hold at most as much as is left free for its tenant, so that one device does not
+//!    exclude its tenant's other devices.
 //!
-//! It does not wait: who does not get something is told so at once.
+//! It does not wait: a request that does not fit is refused at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::tokens::Grant;
 
-/// What is divided.
+/// An amount that is divided.
 #[derive(Debug)]
 pub(crate) struct Shares {
     capacity: usize,
@@ -32,7 +36,7 @@ struct HeldByTenant {
     tokens: HashMap<usize, usize>,
 }
 
-/// What one request holds; it is given back when this is dropped.
+/// The share of one request. It is returned when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     shares: Arc<Shares>,
@@ -40,7 +44,8 @@ pub(crate) struct Share {
     amount: usize,
 }
 
-/// Returns whether `more` fits the shares of a tenant and a token that hold so much of a total.
+/// Returns whether `more` fits the limits of a tenant and a token that hold these amounts of a
+/// total.
 const fn fits(capacity: usize, total: usize, tenant: usize, token: usize, more: usize) -> bool {
     let Some(free) = capacity.checked_sub(total.saturating_add(more)) else { return false };
     let Some(free_for_tenant) = free.checked_sub(tenant.saturating_add(more)) else { return false };
@@ -52,7 +57,7 @@ impl Shares {
         Arc::new(Self { capacity, held: Mutex::default() })
     }
 
-    /// Returns a share that holds nothing yet.
+    /// Returns an empty share.
     pub(crate) fn share(self: &Arc<Self>, grant: &Arc<Grant>) -> Share {
         Share { shares: Arc::clone(self), grant: Arc::clone(grant), amount: 0 }
     }
@@ -100,7 +105,7 @@ impl Share {
         taken
     }
 
-    /// Holds exactly so much from now on, whether it fits or not: it is there already.
+    /// Holds exactly this amount from now on, whether it fits or not: the memory is in use already.
     pub(crate) fn settle(&mut self, amount: usize) {
         if amount > self.amount {
             self.shares.add(&self.grant, amount - self.amount, true);
@@ -123,7 +128,7 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    /// Takes one at a time for as long as it gets some.
+    /// Takes one at a time as long as it can.
     fn take_all(shares: &Arc<Shares>, grant: &Arc<Grant>) -> Share {
         let mut share = shares.share(grant);
         while share.take(1) {}

@@ -1,7 +1,8 @@
-//! A connection that fails once its answer is no longer read: who reads nothing would otherwise keep the answer in the
-//! server's memory for ever.
+//! A connection that fails once its client stops reading the answer. Otherwise the answer would
+//! stay in the server's memory for ever.
 //!
-//! The pace of an answer begins when the connection takes no more bytes, and ends when the next request arrives.
+//! The time of an answer begins when the connection accepts no more bytes, and ends when the next
+//! request arrives.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pace::Pace;
 
-/// A connection whose writing has a least rate.
+/// A connection with a minimum rate for writing.
 #[derive(Debug)]
 pub(super) struct Steady {
     stream: TcpStream,
@@ -31,7 +32,7 @@ impl Steady {
         Self { stream, patience, least_rate, pace: None, blocked: false, alarm }
     }
 
-    /// Notes what came of a write, and fails one that has waited for too long.
+    /// Records the result of a write, and fails a write that has waited too long.
     fn written(
         &mut self,
         context: &mut Context<'_>,

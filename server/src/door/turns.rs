@@ -1,14 +1,19 @@
-//! Permits to work, of which there are a few. Who waits is served tenant by tenant in turn, whoever came first.
+//! A small number of permits to work. Waiting requests are served tenant by tenant in turn, not in
+//! the order of their arrival.
 //!
 //! Invariants:
-//! 1. At most so many permits are out as there are.
-//! 2. A tenant takes a permit only while it holds fewer than are free, so that another one finds a free one.
-//! 3. While others are there, a tenant has at most as many as the server has processors to spare, and none while it
-//!    [rests](Turns::rest). A tenant that is alone waits for nothing of that.
-//! 4. Tenants that wait are served in turn, and within a tenant who came first: a tenant with a hundred requests waits for
-//!    its second until every other one has had its first.
-//! 5. A permit is for work. Who waits [lends](Turn::lend) it, and has it back at once when the waiting is over: for that moment
-//!    more may be out than there are, by [`LENT`] at most.
+//! 1. The number of permits in use never exceeds their total.
+//! 2. A tenant gets a permit only while it holds fewer than are free, so that another tenant finds
+//!    a free one.
+//! 3. While other tenants are present, a tenant has at most as many permits as the server has spare
+//!    processors, and none while it [rests](Turns::rest). These two limits do not apply to a tenant
+//!    that is alone.
+//! 4. Waiting tenants are served in turn, and the requests of one tenant in the order of their
+//!    arrival. A tenant with a hundred requests waits for its second permit until every other
+//!    tenant had its first.
+//! 5. A permit is for work. A request that waits for something else [lends](Turn::lend) its permit,
+//!    and gets it back at once afterwards. At that moment more permits than the total may be in
+//!    use, by [`LENT`] at most.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,17 +25,18 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::store::Tenant;
 
-/// For how long a tenant counts as there after it has asked for a permit.
+/// A tenant counts as present for this long after it has asked for a permit.
 const THERE: Duration = Duration::from_secs(5);
 
-/// How many permits are lent at the same time at most: as many exchanges are in memory beyond those that are worked on.
+/// The most permits that are lent at the same time. This is the number of exchanges in memory
+/// beyond those that are worked on.
 const LENT: usize = 64;
 
 /// The permits.
 #[derive(Debug)]
 pub(crate) struct Turns {
     permits: usize,
-    /// The most permits of one tenant while others are there.
+    /// The most permits of one tenant while others are present.
     beside_others: usize,
     state: Mutex<State>,
 }
@@ -40,32 +46,34 @@ struct State {
     out: usize,
     lent: usize,
     held: HashMap<Tenant, usize>,
-    /// A line for each tenant that waits; whose turn is next stands first.
+    /// One line for each waiting tenant. The next tenant is first.
     lines: VecDeque<(Tenant, VecDeque<oneshot::Sender<Turn>>)>,
     /// Until when tenants rest.
     resting: HashMap<Tenant, Instant>,
-    /// The last two tenants that asked, and when: one of them is not the tenant in question.
+    /// The last two tenants that asked, and when: at least one of them is not the tenant in
+    /// question.
     latest: [Option<(Tenant, Instant)>; 2],
 }
 
-/// A permit; it is given back when this is dropped.
+/// A permit. It is returned when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn(Option<(Arc<Turns>, Tenant)>);
 
 impl Turns {
-    /// So many permits, all of which one tenant may have as far as others are concerned.
+    /// Makes permits, of which one tenant may have all, as far as other tenants are concerned.
     #[cfg(test)]
     fn new(permits: usize) -> Arc<Self> {
         Self::with_most(permits, permits)
     }
 
-    /// So many permits, of which one tenant has at most some while others are there.
+    /// Makes permits, of which one tenant may have only some while others are present.
     pub(crate) fn with_most(permits: usize, beside_others: usize) -> Arc<Self> {
         let (permits, beside_others) = (permits.max(1), beside_others.max(1));
         Arc::new(Self { permits, beside_others, state: Mutex::default() })
     }
 
-    /// Keeps a tenant from further permits for a while, if others are there: it has had more than its turn.
+    /// Gives a tenant no further permits for a while if others are present: it has had more than
+    /// its turn.
     pub(crate) fn rest(self: &Arc<Self>, tenant: &Tenant, pause: Duration) {
         let Ok(runtime) = Handle::try_current() else { return };
         let now = Instant::now();
@@ -89,7 +97,7 @@ impl Turns {
 
     /// Waits for a permit. Dropping the future leaves the line.
     pub(crate) async fn take(self: &Arc<Self>, tenant: &Tenant) -> Turn {
-        // A line is only left with a permit, so there is always an answer.
+        // A request leaves a line only with a permit, so there is always an answer.
         self.stand_in_line(tenant).await.unwrap_or(Turn(None))
     }
 
@@ -110,7 +118,7 @@ impl Turns {
         receiver
     }
 
-    /// Gives what is free to those whose turn it is.
+    /// Gives free permits to the next requests.
     fn hand_out(self: &Arc<Self>, state: &mut State) {
         while let Some(place) = state.next(self.permits, self.beside_others) {
             let Some((tenant, mut line)) = state.lines.remove(place) else { return };
@@ -121,7 +129,8 @@ impl Turns {
                         given = true;
                         break;
                     }
-                    // This one has left the line. Its permit is not given back, since it was never counted.
+                    // This request has left the line. Its permit is not returned, because it was
+                    // never counted.
                     Err(mut turn) => drop(turn.0.take()),
                 }
             }
@@ -135,7 +144,7 @@ impl Turns {
         }
     }
 
-    /// Takes a permit back and gives it to whose turn it is.
+    /// Returns a permit and gives it to the next request.
     fn give_back(self: &Arc<Self>, state: &mut State, tenant: &Tenant) {
         state.out = state.out.saturating_sub(1);
         if let Some(held) = state.held.get_mut(tenant) {
@@ -144,7 +153,7 @@ impl Turns {
                 state.held.remove(tenant);
             }
         }
-        // Its tenant has had a turn: it is behind those that wait for theirs.
+        // Its tenant has had a turn, so it goes behind the tenants that wait for theirs.
         if let Some(place) = state.lines.iter().position(|(of, _)| of == tenant)
             && let Some(line) = state.lines.remove(place)
         {
@@ -159,7 +168,8 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits for something, and lets others have the permit meanwhile, unless too many are lent already.
+    /// Waits for something, and lets others have the permit meanwhile, unless too many are lent
+    /// already.
     pub(crate) fn lend<T>(&self, wait: impl FnOnce() -> T) -> T {
         let Some((turns, tenant)) = &self.0 else { return wait() };
         {
@@ -176,7 +186,7 @@ impl Turn {
     }
 }
 
-/// A permit that is lent; whoever lent it has it back when this is dropped.
+/// A permit that is lent. The lender gets it back when this is dropped.
 struct Lent<'a>(&'a Arc<Turns>, &'a Tenant);
 
 impl Drop for Lent<'_> {
@@ -235,7 +245,7 @@ mod tests {
         Tenant::parse(name).unwrap()
     }
 
-    /// Takes everything out of the lines that has been given a permit.
+    /// Removes all requests from the lines that received a permit.
     fn given(lines: &mut Vec<(&'static str, oneshot::Receiver<Turn>)>) -> Vec<(&'static str, Turn)> {
         let mut given = Vec::new();
         lines.retain_mut(|(name, receiver)| match receiver.try_recv() {
@@ -294,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_that_rests_waits_while_others_are_served_and_is_served_afterwards() {
         let turns = Turns::new(2);
-        // Nobody else is there: it need not rest.
+        // No other tenant is present, so it need not rest.
         drop(turns.take(&tenant("busy")).await);
         turns.rest(&tenant("busy"), Duration::from_secs(3600));
         drop(turns.take(&tenant("busy")).await);
@@ -313,7 +323,7 @@ mod tests {
         let held = turns.take_blocking(&tenant("busy"));
         drop(turns.stand_in_line(&tenant("gone")));
         let after = turns.stand_in_line(&tenant("good"));
-        // One leaves after the permit was given to it, and before it has looked.
+        // One request leaves after it received the permit and before it noticed.
         let given_to = turns.stand_in_line(&tenant("gone"));
         drop(held);
         drop(given_to);
@@ -331,7 +341,7 @@ mod tests {
         assert!(given(&mut lines).is_empty());
         let worked = held.lend(|| given(&mut lines));
         assert_eq!(worked.len(), 1, "the other one works meanwhile");
-        // Both work now. The next one comes when both are done.
+        // Both work now. The next request gets its permit when both are done.
         lines.push(("next", turns.stand_in_line(&tenant("next"))));
         drop(worked);
         assert!(given(&mut lines).is_empty());

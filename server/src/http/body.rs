@@ -13,19 +13,20 @@ use super::problem::Problem;
 use crate::door::{Pace, Share};
 use crate::limits::DoorLimits;
 
-/// How much of a body is read only to be dropped, so that its sender gets to see why it was refused.
+/// The most bytes that are read of a refused body, so that its sender can read the reason.
 const DRAIN_BYTES: usize = 4 * limits::REQUEST_BYTES;
 /// For how long.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
-/// How much of it is read at a time, and how long nothing more is read then, of all such bodies together: 16 MiB a second.
-/// Whoever sends what is not taken must not keep a processor busy.
+/// The piece that is read at a time, and the pause after it, for all such bodies together: 16 MiB
+/// per second. A client whose body is refused must not keep a processor busy.
 const DRAIN_PIECE: (usize, Duration) = (64 * 1024, Duration::from_millis(4));
-/// Whose piece it is.
+/// The lock for reading such a piece.
 static DRAINING: Mutex<()> = Mutex::const_new(());
-/// What is taken at first for a body of unknown size.
+/// The room that is reserved at first for a body of unknown size.
 const FIRST_BYTES: usize = 16 * 1024;
 
-/// Reads a body up to the limit, and to its end even if it is refused, so that the sender sees the answer.
+/// Reads a body up to the limit. It reads a refused body to its end, so that the sender can read
+/// the answer.
 pub(super) async fn collect(
     mut body: Body,
     share: &mut Share,
@@ -63,7 +64,8 @@ pub(super) async fn collect(
     }
 }
 
-/// Makes room for more bytes: for what arrives, not for what was declared, or else a header would take memory.
+/// Reserves memory for bytes that have arrived, not for the declared size: otherwise a header alone
+/// would reserve memory.
 fn make_room(bytes: &mut Vec<u8>, more: usize, declared: usize, share: &mut Share) -> bool {
     let needed = bytes.len() + more;
     if needed <= bytes.capacity() {
@@ -74,7 +76,7 @@ fn make_room(bytes: &mut Vec<u8>, more: usize, declared: usize, share: &mut Shar
     share.take(capacity - bytes.capacity()) && bytes.try_reserve_exact(capacity - bytes.len()).is_ok()
 }
 
-/// Reads what a refused sender still sends, within bounds.
+/// Reads the rest of a refused body, within limits.
 pub(super) async fn drain(mut body: Body) {
     let all = async {
         let (mut read, mut piece) = (0, 0);
@@ -92,7 +94,7 @@ pub(super) async fn drain(mut body: Body) {
             }
         }
     };
-    // Whoever is slower than that does not get to see the answer.
+    // A slower sender does not get to read the answer.
     drop(timeout(DRAIN_TIME, all).await);
 }
 

@@ -1,6 +1,7 @@
-//! The one log line of a request, whatever its end.
+//! The one log line of a request, however it ends.
 //!
-//! It shows whose request it was, its ids, its counts, and what became of it; never a payload, a token or an unknown path.
+//! It shows the client, the ids, the counts and the result of the request. It never shows a
+//! payload, a token or an unknown path.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use crate::tokens::Grant;
 
-/// What is known of a request so far.
+/// The known facts of a request so far.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) tenant: Option<String>,
@@ -27,7 +28,8 @@ pub(super) struct Facts {
     sent: usize,
 }
 
-/// A request that is not answered yet. Dropped without an end, it says that its sender has gone.
+/// A request without an answer so far. If it is dropped without a result, the line is that its
+/// sender has gone.
 #[derive(Debug)]
 pub(super) struct Line {
     route: &'static str,
@@ -37,7 +39,7 @@ pub(super) struct Line {
     ended: bool,
 }
 
-/// The facts of a line, for whoever works on its request.
+/// The facts of a line, for the code that works on its request.
 #[derive(Debug, Clone)]
 pub(super) struct Notes(Arc<Mutex<Facts>>);
 
@@ -46,14 +48,14 @@ impl Notes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes whose request it is.
+    /// Records the client of the request.
     pub(super) fn granted(&self, grant: &Grant) {
         let mut facts = self.lock();
         facts.tenant = Some(grant.tenant.as_str().to_owned());
         facts.actor = grant.only_actor().cloned();
     }
 
-    /// Notes what the request is.
+    /// Records the ids and counts of the request.
     pub(super) fn read(&self, request: &ExchangeRequest) {
         let mut facts = self.lock();
         facts.actor = Some(request.actor.clone());
@@ -94,7 +96,7 @@ impl Line {
         let status = status.map(|status| status.as_u16());
         macro_rules! line {
             ($level:ident) => {
-                // What others wrote, such as an actor, is escaped.
+                // Text from outside, such as an actor, is escaped.
                 tracing::$level!(
                     tenant,
                     actor = actor.as_ref().map(|actor| tracing::field::debug(actor.as_str())),

@@ -1,4 +1,4 @@
-//! Answers that are not 200, and what every answer has in common.
+//! Answers other than 200, and the parts that all answers share.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -20,7 +20,8 @@ impl Problem {
         Self { status, code, message: message.into() }
     }
 
-    /// The server holds as much for this client as it may: what it is that is used up.
+    /// The server holds as much for this client as it may. `what` names the resource that is used
+    /// up.
     pub(super) fn busy(what: &str) -> Self {
         let message = format!("{what}: send the same again a little later");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
@@ -31,7 +32,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, code, message } = self;
         let answer = ErrorAnswer { marker: MARKER.to_owned(), code: code.to_owned(), message };
-        // Three strings have no way not to be written.
+        // Writing three strings cannot fail.
         let body = serde_json::to_vec(&answer).unwrap_or_default();
         let mut response = json(status, body);
         let headers = response.headers_mut();
@@ -56,11 +57,11 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
 /// The store cannot be written, or not even read.
 pub(super) fn store_failed() -> Problem {
     let message =
-        "the server's store cannot be written now; it goes on by itself once its disk has room and works";
+        "the server's store cannot be written now; it recovers by itself once its disk has room and works";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", message)
 }
 
-/// The store holds something that is not what was written.
+/// The store holds bytes that differ from those that were written.
 pub(super) fn store_damaged(what: &str) -> Problem {
     let message = format!("the server's store is damaged ({what}): its operator has to restore it");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_damaged", message)
@@ -77,7 +78,7 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
     Problem::new(status, refusal.code, refusal.message)
 }
 
-/// Tells why a body is not looked at, without repeating any of it.
+/// Returns why a body is not accepted, without repeating any of it.
 pub(super) fn unreadable(error: &UnreadableRequest) -> Problem {
     let (status, code) = match error {
         UnreadableRequest::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),

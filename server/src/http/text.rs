@@ -1,6 +1,8 @@
-//! The text of an answer, written as its page is read: no change of the page is kept beside its text.
+//! The text of an answer, written while its page is read: no change of the page is in memory in
+//! addition to its text.
 //!
-//! The changes come first, since what an answer says beside them is known after the last one. The order of members means nothing.
+//! The changes come first, because the rest of the answer is known only after the last change. The
+//! order of members has no meaning.
 
 use fieldbook_core::protocol::{Change, ExchangeAnswer};
 
@@ -14,7 +16,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Writes a change behind those before it.
+    /// Appends a change.
     pub(super) fn add(&mut self, change: &Change) {
         let before: &[u8] = if self.changes == 0 { br#"{"changes":["# } else { b"," };
         self.bytes.extend_from_slice(before);
@@ -24,10 +26,10 @@ impl Text {
         }
     }
 
-    /// Writes what the answer says beside the changes, and returns the whole.
+    /// Writes the rest of the answer, and returns the whole text.
     ///
     /// # Errors
-    /// If something of it has no text.
+    /// If a part of it has no text.
     pub(super) fn end(mut self, answer: &ExchangeAnswer) -> Result<Vec<u8>, serde_json::Error> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -38,7 +40,7 @@ impl Text {
         self.bytes.extend_from_slice(b"],");
         let at = self.bytes.len();
         serde_json::to_writer(&mut self.bytes, answer)?;
-        // Its opening brace stands where the changes have theirs.
+        // The text of the changes has an opening brace already.
         self.bytes.remove(at);
         Ok(self.bytes)
     }

@@ -1,4 +1,5 @@
-//! What an exchange costs does not grow with what the store holds: pages of the file are counted, with nothing kept in memory.
+//! The cost of an exchange does not grow with the size of the store. The test counts pages of the
+//! file, with nothing cached.
 
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl Grown {
         ExchangeRequest::new(RequestId::from_bytes([3; 16]), device, epoch, Actor::parse("ann").unwrap())
     }
 
-    /// Sends units of one change each, as many at once as a turn has room for.
+    /// Sends units of one change each, as many at a time as fit a turn.
     fn send(&mut self, changes: Vec<UnitChange>) {
         for some in changes.chunks(500) {
             let units = some.iter().map(|change| {
@@ -89,7 +90,7 @@ impl Grown {
         }
     }
 
-    /// Has so many devices claim a head, each with a key.
+    /// Makes this many devices claim a head, each with a key.
     fn enrol(&mut self, devices: u64) {
         self.send(creates(0..200));
         for number in 0..devices {
@@ -101,7 +102,8 @@ impl Grown {
         }
     }
 
-    /// Puts records of so many entity types. The last ones are of one: it is what is new on a page that costs.
+    /// Adds records of this many entity types. The last ones are of one type, because the cost of a
+    /// page depends on its news.
     fn spread(&mut self, types: u64) {
         let records = (0..2_000).map(|number| match number {
             0..1_000 => format!("type_{}/{number:06}", number % types),
@@ -137,7 +139,7 @@ impl Grown {
     }
 }
 
-/// A tree of ten times as many rows is at most a level higher, and the sizes here are such that few are.
+/// A tree with ten times as many rows is at most one level higher, and at the sizes here rarely.
 fn assert_flat(few: &Costs, many: &Costs) {
     for (what, few, many) in [
         ("nothing new", few.nothing_new, many.nothing_new),
@@ -150,7 +152,7 @@ fn assert_flat(few: &Costs, many: &Costs) {
     }
 }
 
-/// Compares a store with one that holds ten times as much, made by `grow`.
+/// Compares a store with one that is ten times as large, made by `grow`.
 fn holds_for(grow: impl Fn(&mut Grown, u64), few: u64) {
     let costs = [few, 10 * few].map(|count| {
         let mut grown = Grown::new();
@@ -210,7 +212,7 @@ fn a_store_from_before_it_kept_when_types_were_changed_is_looked_through_and_the
     assert!(grown.pull(4, 10).changes.is_empty());
 }
 
-/// Prints what exchanges cost as a store grows, for `docs/benchmarks.md`.
+/// Prints the cost of exchanges as a store grows, for `docs/benchmarks.md`.
 #[test]
 #[ignore = "it takes minutes: run it with --ignored --nocapture"]
 fn curves() {

@@ -1,18 +1,21 @@
-//! Keeps the store open: after a failure it is opened again, and written to once there is room.
+//! Keeps the store open: after a failure it opens the store again, and writes to it once there is
+//! room.
 //!
 //! ```text
 //!             failure                  closed, opened again             room
 //!   Writable ─────────► Out of reach ──────────────────────► Read only ──────► Writable
 //! ```
 //!
-//! After a failed write the engine takes no other: what is on disk is not known until the file is opened anew, which repairs
-//! it. Reading goes on as soon as it is open, writing once a file of some size could be written beside it.
+//! After a failed write the engine accepts no other write: the state on the disk is unknown until
+//! the file is opened again, which repairs it. Reading resumes as soon as the file is open. Writing
+//! resumes once a test file of some size can be written beside it.
 //!
 //! Invariants:
-//! 1. A failure is told to whoever met it, and to everyone until the store is open again. Nothing is answered from a store
-//!    whose state is in doubt.
+//! 1. A failure is reported to the request that met it, and to all requests until the store is open
+//!    again. No answer comes from a store in an unknown state.
 //! 2. The file that is opened again is the same store, of the same life.
-//! 3. What is opened again is read from the disk, not from what the system still has in memory of writes that failed.
+//! 3. A store that is opened again is read from the disk, not from pages of failed writes that the
+//!    system still has in memory.
 //! 4. Opening again costs at most a part of the time ([`PAUSES`]), however often it fails.
 
 use std::io::{self, Write};
@@ -31,23 +34,23 @@ use tokio::time::Instant;
 use super::{Damaged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError};
 use crate::door::Turn;
 
-/// How long at least before it is tried again whether the store can be opened, or written to.
+/// The shortest wait before the next try to open or write the store.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many times as long as the last opening took.
 const PAUSES: u32 = 4;
 /// How long at most.
 const PAUSE_MOST: Duration = Duration::from_secs(60);
-/// How often it is looked whether the last one has left a store that failed.
+/// The interval of checks whether all users have left a store that failed.
 const LEAVING: Duration = Duration::from_millis(10);
-/// How much room there has to be before the store is written to again, in bytes.
+/// The room that is needed before the store is written again, in bytes.
 const ROOM: usize = 1024 * 1024;
 
 /// Opens the store; a seam, so that tests can put a disk of their own below it.
 type Opener = dyn Fn() -> Result<Store, OpenStoreError> + Send + Sync;
-/// Tells whether there is room to write.
+/// Checks whether there is room to write.
 type Prober = dyn Fn() -> io::Result<()> + Send + Sync;
 
-/// A store that comes back after a failure.
+/// A store that recovers from a failure.
 pub(crate) struct Keeper {
     open: Box<Opener>,
     probe: Box<Prober>,
@@ -71,7 +74,7 @@ impl std::fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Opens the store at a path; makes it if there is no file.
+    /// Opens the store at a path, or makes it if there is no file.
     pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
         let store = Store::open(path, cache_bytes)?;
         let (to_open, to_probe) = (path.to_owned(), folder_of(path).to_owned());
@@ -86,7 +89,7 @@ impl Keeper {
         Self { open, probe, identity, state: Mutex::new(state), failed: Notify::new() }
     }
 
-    /// Returns which server this is, and which life of it.
+    /// Returns the server's id and epoch.
     pub(crate) const fn identity(&self) -> (ServerId, ServerEpoch) {
         self.identity
     }
@@ -97,8 +100,8 @@ impl Keeper {
         state.store.is_some() && state.writable
     }
 
-    /// Applies a request; see [`Store::accept`]. While nothing can be written, one without units is accepted all the same: its
-    /// head is anchored another time.
+    /// Applies a request; see [`Store::accept`]. While nothing can be written, a request without
+    /// units is accepted all the same. Its head is anchored another time.
     pub(crate) fn accept(
         &self,
         incoming: Incoming<'_>,
@@ -128,7 +131,8 @@ impl Keeper {
         self.with_store(|store| store.answer(incoming, accepted, take))
     }
 
-    /// Does something with the store if it is open, and takes it out of use if it fails at that.
+    /// Runs an operation on the store if it is open, and takes the store out of use if the
+    /// operation fails.
     fn with_store<T>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreExchangeError>,
@@ -149,7 +153,7 @@ impl Keeper {
     /// Takes a store that failed out of use.
     fn give_up(&self, store: &Arc<Store>) {
         let mut state = self.lock();
-        // Whoever was in it at the same time comes here too.
+        // Other operations that used it at the same time come here too.
         if state.store.as_ref().is_some_and(|present| Arc::ptr_eq(present, store)) {
             state.leaving = state.store.take();
             state.writable = false;
@@ -163,7 +167,7 @@ impl Keeper {
             self.failed.notified().await;
             tracing::error!("the store failed: it is closed and opened again");
             let took = self.open_again().await;
-            tracing::warn!("the store is open again, to be read: it is written to once there is room");
+            tracing::warn!("the store is open again for reading: writing resumes once there is room");
             let pause = (took * PAUSES).clamp(PAUSE, PAUSE_MOST);
             loop {
                 tokio::time::sleep(pause).await;
@@ -176,7 +180,8 @@ impl Keeper {
         }
     }
 
-    /// Opens the store again, however often that takes. Returns how long the last opening took.
+    /// Opens the store again, however many tries that takes. Returns the duration of the last
+    /// opening.
     async fn open_again(self: &Arc<Self>) -> Duration {
         while self.lock().leaving.as_ref().is_some_and(|store| Arc::strong_count(store) > 1) {
             tokio::time::sleep(LEAVING).await;
@@ -193,9 +198,9 @@ impl Keeper {
         }
     }
 
-    /// Closes what failed and opens the store anew. Blocks.
+    /// Closes the failed store and opens it again. Blocks.
     fn try_to_open(&self) -> bool {
-        // It is closed, with an error that is no news, outside the lock.
+        // It is closed outside the lock. Its error is expected.
         let leaving = self.lock().leaving.take();
         drop(leaving);
         match (self.open)() {
@@ -214,14 +219,15 @@ impl Keeper {
         }
     }
 
-    /// Lets the store be written to if there is room. Returns whether nothing is left to be done: it may have failed anew.
+    /// Allows writing if there is room. Returns whether nothing is left to do; the store may have
+    /// failed again.
     fn resume(&self) -> bool {
         let room = (self.probe)();
         let mut state = self.lock();
         match room {
             Ok(()) if state.store.is_some() => {
                 state.writable = true;
-                tracing::warn!("the store is written to again");
+                tracing::warn!("the store is written again");
                 true
             }
             Ok(()) => true,
@@ -235,7 +241,7 @@ impl Keeper {
         }
     }
 
-    /// Closes the file, which makes the next opening instant.
+    /// Closes the file, so that the next opening is quick.
     pub(crate) fn close(self) -> Result<(), StateError> {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match state.store.take().and_then(Arc::into_inner) {
@@ -250,14 +256,14 @@ impl Keeper {
     }
 }
 
-/// Opens the store as it is on disk.
+/// Opens the store in its state on the disk.
 fn reopen(path: &Path, cache_bytes: usize) -> Result<Store, OpenStoreError> {
     forget_cached_pages(path);
     Store::open_existing(path, cache_bytes)
 }
 
-/// Has the system forget what it keeps of a file. After a failed sync it may have pages that never reached the disk, which
-/// would pass for stored and be gone after the next loss of power.
+/// Makes the system drop its cached pages of a file. After a failed sync it may have pages that
+/// never reached the disk. They would look stored, and be lost at the next loss of power.
 #[cfg(target_os = "linux")]
 fn forget_cached_pages(path: &Path) {
     let forgotten = std::fs::File::open(path)
@@ -271,7 +277,7 @@ fn forget_cached_pages(path: &Path) {
 #[cfg(not(target_os = "linux"))]
 fn forget_cached_pages(_: &Path) {}
 
-/// Writes a file without a name, to see whether there is room.
+/// Writes a file without a name, to check whether there is room.
 fn write_some(folder: &Path) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&vec![b'x'; ROOM])?;

@@ -6,8 +6,9 @@
 //!   write  stamp | fields u32, each: name length u8, name
 //! ```
 //!
-//! The fields are JSON text to the end of the value, stored as it is sent, so that a page is built without reading it.
-//! Version and index are the end of the key. Reading checks every length and refuses what it does not know.
+//! The fields are JSON text up to the end of the value, stored as they are sent, so that a page is
+//! built without parsing them. Version and index are the end of the key. Reading checks every
+//! length and refuses unknown flags.
 
 use fieldbook_core::authority::{FeedItem, Row};
 use fieldbook_core::record::{EditStamp, FieldWrites};
@@ -42,7 +43,7 @@ pub(super) fn write(id: &RecordId, row: &Row) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Reads of a row whether it is a tombstone, and its own stamp, and nothing more.
+/// Reads only whether a row is a tombstone, and its own stamp.
 ///
 /// # Errors
 /// [`Damaged`] for bytes that are no row.
@@ -55,7 +56,7 @@ pub(super) fn glance(bytes: &[u8]) -> Result<(bool, EditStamp), Damaged> {
 /// Reads a row.
 ///
 /// # Errors
-/// [`Damaged`] for bytes that are not one.
+/// [`Damaged`] for bytes that are not a row.
 pub(super) fn read(version: Version, index: u32, bytes: &[u8]) -> Result<FeedItem, Damaged> {
     let mut reader = Reader(bytes);
     let (is_deleted, has_floor) = reader.flags()?;
@@ -177,7 +178,7 @@ mod tests {
         for place in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x80;
-            // Whatever is read, reading it must not panic.
+            // Reading must not panic, whatever the bytes are.
             drop(read(row.version, row.index, &damaged));
         }
         let longer = [bytes.as_slice(), b"x"].concat();

@@ -1,12 +1,15 @@
 //! The server's store: one redb file for all tenants.
 //!
 //! Invariants:
-//! 1. All that one exchange changes is in one durable commit: the units' effects, their ids, and the anchor. Others may share it.
+//! 1. All changes of one exchange are in one durable commit: the units' effects, their ids, and the
+//!    anchor. Other exchanges may share the commit.
 //! 2. Reading never waits for writing: a page is read from a snapshot.
-//! 3. A file under the store's name is whole: it is made under another name, synced, and moved there.
-//! 4. Bytes that are not what they should be are an error, never a guess.
+//! 3. A file under the store's name is whole: it is made under another name, synced, and then
+//!    renamed.
+//! 4. Invalid bytes are an error, never a guess.
 //!
-//! What it is not: a history. It holds each record as it is now; who changed what is in the devices' logs.
+//! What it is not: a history. It has the present state of each record. The devices' logs show who
+//! changed what.
 
 #[cfg(test)]
 mod growth;
@@ -39,7 +42,7 @@ use state::TenantState;
 
 use crate::door::Turn;
 
-/// One customer's part of the store; no exchange ever sees two.
+/// One customer's part of the store. No exchange ever uses two.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tenant(String);
 
@@ -62,15 +65,15 @@ impl Tenant {
         &self.0
     }
 
-    /// Returns what devices hear of it: the same for ever, and not its name.
+    /// Returns the tenant's id for devices: it never changes, and it is not the tenant's name.
     pub(crate) fn id(&self, server: &ServerId) -> TenantId {
         TenantId::derive(server, &self.0)
     }
 }
 
-/// Stored bytes that are not what they should be.
+/// Stored bytes that are not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the store is damaged: {what} does not read")]
+#[error("the store is damaged: {what} cannot be read")]
 pub(crate) struct Damaged {
     pub(crate) what: &'static str,
 }
@@ -78,7 +81,7 @@ pub(crate) struct Damaged {
 /// A record whose fields are not JSON.
 const DAMAGED_FIELDS: Damaged = Damaged { what: "a record's fields" };
 
-/// What a transaction fails with.
+/// The error of a transaction.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
     #[error("the store cannot be read or written")]
@@ -121,7 +124,7 @@ impl From<StateError> for StoreExchangeError {
     }
 }
 
-/// A request, and what it is judged by.
+/// A request, and the facts to check it with.
 #[derive(Clone, Copy)]
 pub(crate) struct Incoming<'a> {
     pub(crate) tenant: &'a Tenant,
@@ -145,7 +148,7 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store at a path; makes it if there is no file.
+    /// Opens the store at a path, or makes it if there is no file.
     pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
         let exists = path.try_exists().map_err(|source| io_error(path, source))?;
         if !exists {
@@ -154,7 +157,8 @@ impl Store {
         Self::open_existing(path, cache_bytes)
     }
 
-    /// Opens the store at a path. All of it is read and checked: damage is found before it is served.
+    /// Opens the store at a path. It reads and checks the whole file, so that damage is found
+    /// before anything is served.
     pub(crate) fn open_existing(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
         // The engine panics on some damage.
         catch_unwind(|| Self::open_checked(path, cache_bytes)).unwrap_or_else(|_| {
@@ -177,8 +181,9 @@ impl Store {
         Ok(Self { database, identity, rounds: Rounds::new() })
     }
 
-    /// Starts a new life of the store: another epoch, no anchors, and commits numbered from beyond what the former life can
-    /// have given, so that a unit made for a version of that life never meets another state under the same number.
+    /// Starts a new epoch of the store: another epoch id, no anchors, and commit numbers above
+    /// every number that the former epoch can have used. So a unit made for a version of that epoch
+    /// never meets another state under the same number.
     pub(crate) fn start_epoch(&mut self) -> Result<(), StateError> {
         let (server, epoch) = (self.identity.0, ServerEpoch::random(&mut randomness()?));
         let transaction = self.database.begin_write()?;
@@ -202,13 +207,13 @@ impl Store {
         Ok(())
     }
 
-    /// Returns which server this is, and which life of it.
+    /// Returns the server's id and epoch.
     pub(crate) const fn identity(&self) -> (ServerId, ServerEpoch) {
         self.identity
     }
 
-    /// Anchors a request's head and applies its units, durably. One that writes nothing waits for nobody; another one lends its
-    /// turn, if it is given, while it waits for its commit.
+    /// Anchors a request's head and applies its units, durably. A request without writes waits for
+    /// nobody. Another one lends its turn, if it has one, while it waits for its commit.
     pub(crate) fn accept(
         &self,
         incoming: Incoming<'_>,
@@ -226,8 +231,9 @@ impl Store {
         }
     }
 
-    /// Answers a request as the store is now: after the commit, and not in its way. The changes of the page are handed on as they
-    /// are read, and are not in the answer that is returned.
+    /// Answers a request with the present store: after the commit, and without delaying others. It
+    /// passes each change of the page on when it is read. The returned answer does not contain the
+    /// changes.
     pub(crate) fn answer(
         &self,
         incoming: Incoming<'_>,
@@ -240,7 +246,7 @@ impl Store {
         Ok(authority::answer_by_change(&state, request, now, quota, accepted, take)?)
     }
 
-    /// Closes the file, which makes the next opening instant.
+    /// Closes the file, so that the next opening is quick.
     pub(crate) fn close(self) -> Result<(), StateError> {
         Ok(self.database.close()?)
     }
@@ -254,7 +260,7 @@ fn create(path: &Path) -> Result<(), OpenStoreError> {
         Ok(database.close()?)
     };
     match new_file(path, fill) {
-        // Another process made one at the same moment: that one counts.
+        // Another process made the file at the same moment, and its file is used.
         Ok(()) | Err(NewFileError::Exists) => Ok(()),
         Err(NewFileError::Filling(error)) => Err(storage_error(path, error)),
         Err(NewFileError::Folder { source, .. } | NewFileError::Disk { source, .. }) => {

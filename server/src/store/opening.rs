@@ -1,4 +1,5 @@
-//! Why a store does not open: what its file is, told from what the engine says.
+//! The reasons why a store does not open: it turns the engine's error into a statement about the
+//! file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,13 +19,13 @@ pub enum OpenStoreError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is something else.
+    /// The file is not a store.
     #[error("{path:?} is not a fieldbook server's store: choose another path")]
     NotAStore {
         /// The file.
         path: PathBuf,
     },
-    /// It was a store, or is a part of one.
+    /// The file was a store, or is a part of one.
     #[error(
         "{path:?} is a damaged or incomplete copy of a fieldbook server's store, and was not changed: \
          restore a whole copy (made while the server was stopped), then run: fieldbook restored STORE"
@@ -32,7 +33,7 @@ pub enum OpenStoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The damage that was found.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -61,7 +62,7 @@ pub enum OpenStoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -91,13 +92,13 @@ pub(super) fn database_error(path: &Path, error: DatabaseError) -> OpenStoreErro
     }
 }
 
-/// Returns whether the engine says that the bytes of a file are wrong, rather than that it could not have them.
+/// Returns whether the engine's error is about wrong bytes, not about failing to read them.
 fn tells_of_damage(error: &DatabaseError) -> bool {
     match error {
         DatabaseError::Storage(redb::StorageError::Corrupted(_))
         | DatabaseError::UpgradeRequired(_)
         | DatabaseError::RepairAborted => true,
-        // A file without the magic number, and one that ends too early.
+        // A file without the magic number, or one that ends too early.
         DatabaseError::Storage(redb::StorageError::Io(error)) => {
             matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
         }
@@ -108,7 +109,7 @@ fn tells_of_damage(error: &DatabaseError) -> bool {
 /// The first bytes of each file of the engine.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
-/// Returns whether a file begins as one of the engine does, however short it is.
+/// Returns whether a file begins like a file of the engine, however short it is.
 fn begins_as_a_store(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));

@@ -1,15 +1,18 @@
 //! Rounds of writing: the exchanges that wait for a commit share the next one.
 //!
-//! Whoever comes while a commit is under way waits for it to end, and is in the next one with all the others that came
-//! meanwhile ([`GroupCommit`]). A disk takes about as long for one exchange as for thirty.
+//! An exchange that arrives during a commit waits for its end, and is in the next commit together
+//! with all others that arrived in the meantime ([`GroupCommit`]). A disk needs about the same time
+//! for one exchange as for thirty.
 //!
 //! Invariants:
-//! 1. An exchange is answered after the commit that it is in.
-//! 2. Exchanges of a commit are applied one after the other, each to what the one before left.
-//! 3. One that is refused has written nothing, and takes nobody with it. If one fails, or the commit does, all that were in it
-//!    are done again one by one, so that each has its own answer. What a failed commit left of a unit answers for itself: the
-//!    unit's id is known then.
-//! 4. Tenants come into a round in turn, each with a few while others are there.
+//! 1. An exchange is answered after its commit.
+//! 2. The exchanges of a commit are applied one after the other, each to the state after the one
+//!    before.
+//! 3. A refused exchange has written nothing, and does not affect the others. If one fails, or the
+//!    commit does, all of them are applied again one by one, so that each has its own answer. If a
+//!    failed commit stored a unit after all, the second try finds the unit's id and repeats its
+//!    answer.
+//! 4. Tenants enter a round in turn, each with a few exchanges while others are present.
 
 use std::sync::Arc;
 
@@ -23,11 +26,12 @@ use super::state::TenantState;
 use super::{Incoming, StateError, StoreExchangeError, Tenant};
 use crate::door::{Turn, Turns};
 
-/// How many exchanges are in a round, or wait for the next one, at most. One tenant has at most half of them.
+/// The most exchanges in a round, or waiting for the next one. One tenant has at most half of them.
 const ROUND: usize = 32;
-/// How many of them one tenant has at most while others are there.
+/// The most of these that one tenant has while others are present.
 const BESIDE_OTHERS: usize = 4;
-/// After how many bytes of work a commit is made in the midst of a round: those that were quick do not wait for all that is slow.
+/// The bytes of work after which a round commits in between, so that quick exchanges do not wait
+/// for all slow ones.
 const COMMIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// An exchange that waits for its commit.
@@ -43,7 +47,7 @@ type Answer = Result<Accepted, StoreExchangeError>;
 
 /// Where exchanges wait to be written.
 pub(super) struct Rounds {
-    /// Who may be in a round: the group knows nothing of tenants.
+    /// The places in a round. The group itself knows nothing of tenants.
     places: Arc<Turns>,
     group: GroupCommit<Job, Answer>,
 }
@@ -53,7 +57,8 @@ impl Rounds {
         Self { places: Turns::with_most(ROUND, BESIDE_OTHERS), group: GroupCommit::new(ROUND) }
     }
 
-    /// Applies a request in the next round, durably. While it waits, others have its turn to work, if it has one to lend.
+    /// Applies a request in the next round, durably. While it waits, others use its turn to work,
+    /// if it has one to lend.
     pub(super) fn accept(
         &self,
         database: &Database,
@@ -77,7 +82,7 @@ impl Rounds {
             Some(turn) => turn.lend(wait),
             None => wait(),
         };
-        // Whoever led the round met damage that the engine does not outlive, and tells of it.
+        // The leader of the round met damage that the engine does not survive, and reports it.
         answered.unwrap_or_else(|Abandoned| Err(StoreExchangeError::OutOfReach))
     }
 }
@@ -100,8 +105,9 @@ fn round(database: &Database, identity: (ServerId, ServerEpoch), mut jobs: Vec<(
     }
 }
 
-/// Applies exchanges in one transaction until there was enough work for a commit, and commits it if anything was written.
-/// `tried` is how many were worked on, also if this fails; the answers are theirs.
+/// Applies exchanges in one transaction until there is enough work for a commit, and commits if
+/// anything was written. `tried` is the number of exchanges that were worked on, also after a
+/// failure. The answers belong to these.
 fn commit_some<'j>(
     database: &Database,
     identity: (ServerId, ServerEpoch),

@@ -20,7 +20,8 @@ pub(super) struct TenantState<T> {
     units: T,
     anchors: T,
     tenants: T,
-    /// Missing for readers of a store that an earlier version of the program made and nobody has written to since.
+    /// It is missing for readers of a store that an earlier version of the program made and nobody
+    /// has written since.
     usage: Option<T>,
     devices: Option<T>,
     witnessed: Option<T>,
@@ -55,7 +56,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
 }
 
 impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
-    /// Opens the tables for the local tenant; [`Self::turn_to`] goes on with another one.
+    /// Opens the tables for the local tenant. [`Self::turn_to`] changes to another one.
     pub(super) fn write(
         transaction: &'t WriteTransaction,
         identity: (ServerId, ServerEpoch),
@@ -80,7 +81,7 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
 }
 
 impl<T> TenantState<T> {
-    /// Goes on with another tenant's part of the same transaction.
+    /// Changes to another tenant's part of the same transaction.
     pub(super) fn turn_to(&mut self, tenant: &Tenant) {
         self.tenant = tables::tenant_key(tenant);
         self.tenant_id = tenant.id(&self.identity.0);
@@ -88,7 +89,7 @@ impl<T> TenantState<T> {
 }
 
 impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
-    /// Counts what a tenant keeps, once: a store of an earlier version of the program has not counted.
+    /// Counts a tenant's records, once: a store of an earlier version of the program has no counts.
     fn count_usage(&self) -> Result<Usage, StateError> {
         let mut usage = Usage::default();
         let mut entity = Vec::new();
@@ -112,7 +113,8 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
         Ok(usage)
     }
 
-    /// Returns all entity types of the tenant: skips from each one's first row to where the next one's must begin.
+    /// Returns all entity types of the tenant. It jumps from the first row of each type to the
+    /// first possible row of the next.
     fn all_entities(&self) -> Result<Vec<EntityType>, StateError> {
         let mut entities = Vec::new();
         let mut from = self.tenant.clone();
@@ -128,14 +130,15 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
         Ok(entities)
     }
 
-    /// Returns the commit that last changed a record of an entity type: each stands in the feed at its latest change.
+    /// Returns the commit that last changed a record of an entity type: the feed has each record at
+    /// its latest change.
     fn last_change(&self, entity: &EntityType) -> Result<Option<Version>, StateError> {
         let (from, to) = (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
         let last = self.feed.range(from.as_slice()..to.as_slice())?.next_back().transpose()?;
         Ok(last.map(|(key, _)| tables::feed_place(key.value())).transpose()?.map(|(commit, _)| commit))
     }
 
-    /// Returns whether it is on record when each entity type of the tenant was last changed.
+    /// Returns whether the last change of each entity type of the tenant is recorded.
     fn knows_types(&self) -> Result<bool, StateError> {
         let Some(types) = &self.types else { return Ok(false) };
         let first = types.range(self.tenant.as_slice()..)?.next().transpose()?;
@@ -143,7 +146,7 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
     }
 }
 
-/// Takes a missing table for none.
+/// Treats a missing table as `None`.
 fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, StateError> {
     match opened {
         Ok(table) => Ok(Some(table)),
@@ -152,7 +155,7 @@ fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, StateError> {
     }
 }
 
-/// Reads one value and makes something of it.
+/// Reads one value and decodes it.
 fn read_with<T: ReadableTable<&'static [u8], &'static [u8]>, V>(
     table: &T,
     key: &[u8],
@@ -277,10 +280,10 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
 }
 
 impl TenantState<Table<'_, &'static [u8], &'static [u8]>> {
-    /// Notes that a record of an entity type is changed in a commit, before it is.
+    /// Records that a record of an entity type is changed in a commit, before the change.
     fn note_change(&mut self, entity: &EntityType, commit: Version) -> Result<(), StateError> {
         if !self.knows_types()? {
-            // The first change of a tenant, or of one from before this was kept.
+            // The first change of a tenant, or of one from before these rows existed.
             for known in self.all_entities()? {
                 let last = self.last_change(&known)?.unwrap_or_default();
                 self.set_type(&known, last)?;
@@ -328,7 +331,7 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
             let former = tables::feed_key(&self.tenant, &key.entity, before.version, before.index);
             self.feed.remove(former.as_slice())?;
         }
-        let value = layout::write(&key.id, row).ok_or(Damaged { what: "a row that is to be written" })?;
+        let value = layout::write(&key.id, row).ok_or(Damaged { what: "a row to be written" })?;
         let feed_key = tables::feed_key(&self.tenant, &key.entity, row.version, row.index);
         self.feed.insert(feed_key.as_slice(), value.as_slice())?;
         let place = tables::place_bytes(row.version, row.index);

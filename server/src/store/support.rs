@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Helpers for the tests of the store.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::fill_database;
 pub(super) const IDENTITY: (ServerId, ServerEpoch) =
     (ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
 
-/// A disk in memory that counts what is asked of it.
+/// A disk in memory that counts its operations.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
     bytes: Arc<InMemoryBackend>,
@@ -23,14 +23,14 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Makes a store on it. Nothing is kept in memory, so that each page that is looked at is read.
+    /// Makes a store on it. Nothing is cached, so that each page that is needed is read.
     pub(super) fn database(&self) -> Database {
         let database = redb::Builder::new().set_cache_size(0).create_with_backend(self.clone()).unwrap();
         fill_database(&database).unwrap();
         database
     }
 
-    /// How often it was told to make things durable.
+    /// Returns how often it was synced.
     pub(super) fn syncs(&self) -> usize {
         self.syncs.load(Ordering::SeqCst)
     }

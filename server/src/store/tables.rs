@@ -1,6 +1,8 @@
-//! The tables of a server store, format 2. Every key begins with the tenant and a zero byte, which no tenant's name has.
+//! The tables of a server store, format 2. Every key begins with the tenant and a zero byte, which
+//! no tenant's name contains.
 //!
-//! Numbers in keys are big-endian, so that keys stand in their order; numbers in values are little-endian.
+//! Numbers in keys are big-endian, so that keys are in the order of the numbers. Numbers in values
+//! are little-endian.
 
 use fieldbook_core::authority::{UnitFate, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
@@ -12,20 +14,21 @@ use super::{Damaged, Tenant};
 /// The format of the tables.
 pub(super) const FORMAT: u8 = 2;
 
-/// Where each record stands in the feed.
+/// The place of each record in the feed.
 ///
 /// Key: tenant, 0, entity type, 0, record id. Value: commit, index: the end of its key in the feed.
 pub(super) const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records-1");
 
-/// Each record at its latest change: a page is one scan of neighbouring rows.
+/// Each record at its latest change, so that a page is one scan of adjacent rows.
 ///
 /// Key: tenant, 0, entity type, 0, commit (u64), index (u32). Value: [`super::layout`].
 pub(super) const FEED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("feed-1");
 
 /// The units that were answered for good.
 ///
-/// Key: tenant, 0, unit id. Value: digest, commit (u64); for one that made no commit 0 and what became of it (u8: 0 changed nothing,
-/// 1 ahead, 2 refused), for a refused one also the length of its code (u8), the code and the message.
+/// Key: tenant, 0, unit id. Value: digest, commit (u64). A unit without a commit has 0 and its
+/// result (u8: 0 changed nothing, 1 ahead, 2 refused). A refused unit also has the length of its
+/// code (u8), the code and the message.
 pub(super) const UNITS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("units-1");
 
 /// The known heads of the devices' logs.
@@ -43,13 +46,13 @@ pub(super) const TENANTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 /// Key: tenant, 0. Value: records, bytes, entity types (u64 each).
 pub(super) const USAGE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("usage-1");
 
-/// What is remembered of the keys of devices. Made by the first write.
+/// The hashes of the devices' keys. Made by the first write.
 ///
 /// Key: tenant, 0, device. Value: the key's fingerprint.
 pub(super) const DEVICES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("devices-1");
 
-/// The heads of the devices' logs that were known before, and the present one: the first of each epoch and the newest. Made by
-/// the first write.
+/// The heads of the devices' logs, former ones and the present one: the first of each epoch and the
+/// newest. Made by the first write.
 ///
 /// Key: tenant, 0, device, epoch, seq (u64). Value: hash.
 pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("witnessed-1");
@@ -59,12 +62,13 @@ pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition:
 /// Key: tenant, 0. Value: milliseconds since 1970 by the server's clock (i64).
 pub(super) const TIMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("times-1");
 
-/// When each entity type was last changed. Made by the first write; a tenant that has records and no row is looked through once.
+/// The last change of each entity type. Made by the first write. For a tenant with records and no
+/// row here, all records are searched once.
 ///
 /// Key: tenant, 0, last commit of the type (u64, big-endian), entity type. Value: nothing.
 pub(super) const TYPES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("types-1");
 
-/// What the store is. One row.
+/// The identity of the store. One row.
 ///
 /// Key: `store`. Value: format (u8), server id, server epoch.
 pub(super) const STORE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("store-1");
@@ -185,7 +189,7 @@ pub(super) fn hash_from(bytes: &[u8]) -> Option<Hash> {
     Some(Hash::from_bytes(bytes.try_into().ok()?))
 }
 
-/// Returns the range of keys under which the heads of one life of a log are kept.
+/// Returns the range of keys of the heads of one epoch of a log.
 pub(super) fn witnessed_range(tenant: &[u8], device: &DeviceId, epoch: &Epoch) -> (Vec<u8>, Vec<u8>) {
     let prefix = anchor_key(tenant, device, epoch);
     ([prefix.as_slice(), &[0; 8]].concat(), [prefix.as_slice(), &[0xff; 8]].concat())
@@ -195,7 +199,7 @@ pub(super) fn witnessed_key(tenant: &[u8], device: &DeviceId, epoch: &Epoch, seq
     [anchor_key(tenant, device, epoch).as_slice(), &seq.number().to_be_bytes()].concat()
 }
 
-/// Reads the head that a row of [`WITNESSED`] tells.
+/// Reads the head in a row of [`WITNESSED`].
 pub(super) fn witnessed_from(key: &[u8], hash: &[u8]) -> Option<Receipt> {
     let seq = Seq::new(u64::from_be_bytes(*key.last_chunk()?));
     Some(Receipt { seq, hash: hash_from(hash)? })

@@ -1,4 +1,4 @@
-//! What a token file may say, and what a header allows.
+//! The possible contents of a token file, and the rights of a header.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn a_token_that_stands_in_the_file_twice_is_refused() {
     assert!(!text.contains("0123456789abcdef"), "{text}");
 }
 
-/// A server with an empty file let nobody in, and did not say so.
+/// A server with an empty file let nobody in, and did not report it.
 #[test]
 fn a_file_without_a_token_is_refused() {
     for empty in ["", " \n", "{}"] {

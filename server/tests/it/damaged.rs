@@ -1,4 +1,4 @@
-//! Stores that were altered, cut or torn: nothing of them is served as if it were whole.
+//! Stores that were altered, cut or torn: no part of them is served as if they were sound.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +9,10 @@ use reqwest::StatusCode;
 
 use crate::support::*;
 
-/// A store of some records, and what a device reads of it.
+/// A store of some records, and the records that a device reads from it.
 async fn made() -> (Vec<u8>, Vec<Change>) {
     let running = start().await;
-    // In one commit, so that little of the file is what a former one left.
+    // In one commit, so that little of the file is left from an earlier commit.
     let names: Vec<_> =
         (0..60).flat_map(|number| [format!("lead/{number}"), format!("note/{number}")]).collect();
     running.exchange(&request(vec![unit(1, names.iter().map(|name| create(name)).collect())])).await;
@@ -22,7 +22,8 @@ async fn made() -> (Vec<u8>, Vec<Change>) {
     (std::fs::read(folder.path().join("server.redb")).unwrap(), changes)
 }
 
-/// Serves a file and returns what a device reads; `None` if it is told that the store is damaged, by the server or before.
+/// Serves a file and returns the records that a device reads; `None` if the server, or its start,
+/// reports that the store is damaged.
 async fn read(path: &Path) -> Option<Vec<Change>> {
     let server = match serve(ServeOptions::new(loopback(), path)).await {
         Ok(server) => server,
@@ -57,7 +58,7 @@ fn kind(error: &OpenStoreError) -> &'static str {
     }
 }
 
-/// A store with one bit flipped was served as if nothing were wrong.
+/// A store with one flipped bit was served as if nothing were wrong.
 #[tokio::test]
 async fn a_flipped_bit_is_told_or_changes_nothing_that_is_read() {
     let (whole, expected) = made().await;

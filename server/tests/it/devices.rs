@@ -21,7 +21,8 @@ async fn written_and_synced(running: &Running, book: &Book, name: &str) {
     assert_eq!((report.units_acked, report.stopped), (1, Stopped::Idle));
 }
 
-/// Whoever knew a device's ids forked the phone each time: the phone was told that it is a copy, and began a new life of its log.
+/// A stranger who knew a device's ids forked the phone each time: the server took the phone for a
+/// copy, and the phone began a new epoch of its log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_who_knows_a_devices_ids_does_not_fork_it() {
     let running = start().await;
@@ -36,7 +37,7 @@ async fn a_stranger_who_knows_a_devices_ids_does_not_fork_it() {
         let (status, answer) = running.post(serde_json::to_vec(&forged).unwrap()).await;
         assert_eq!((status, &answer["code"]), (StatusCode::FORBIDDEN, &json!("device_of_another")));
     }
-    // Its tables are folded anew, and it still has its key.
+    // Its tables are folded again, and it still has its key.
     book.audit().rebuild(|_| {}).unwrap();
     book.close().unwrap();
     let book = Book::open(&path, BookOptions::new("ann").unwrap()).unwrap();
@@ -60,7 +61,7 @@ async fn a_copy_of_a_book_goes_on_in_a_life_of_its_own_with_the_same_key() {
     assert_eq!(book.audit().device(), copy.audit().device());
     assert_ne!(book.audit().epoch(), copy.audit().epoch());
 
-    // Whoever reads an export cannot speak for the device.
+    // A person who reads an export cannot act for the device.
     let mut export = Vec::new();
     book.audit().export(&mut export).unwrap();
     let key = book.snapshot().unwrap().device_key().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Who is slow, silent or greedy, and that nobody else has to wait for them.
+//! Slow, silent and greedy clients: nobody else has to wait for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn begin(running: &Running, token: &str, rest: &str) -> TcpStream {
     stream
 }
 
-/// Reads what the server sends until it closes the connection.
+/// Reads until the server closes the connection.
 async fn rest_of(mut stream: TcpStream) -> String {
     let mut text = Vec::new();
     // A connection that is reset is closed too.
@@ -48,7 +48,7 @@ async fn rest_of(mut stream: TcpStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Waits until something holds, as long as a test may take.
+/// Waits until a condition is true, as long as a test may take.
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
     let all = async {
         while !holds().await {
@@ -58,7 +58,7 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("it comes to hold");
 }
 
-/// A permit was taken before the body was read, so 32 bodies that trickled stopped every tenant.
+/// A permit was taken before the body was read, so 32 slow bodies stopped every tenant.
 #[tokio::test]
 async fn bodies_that_trickle_keep_nobody_from_being_served() {
     let running = start_limited(Some(TOKENS), |_| ()).await.with_token(GOOD);
@@ -98,7 +98,7 @@ fn is_readable(stream: &TcpStream) -> bool {
     matches!(tokio_peek(stream, &mut byte), Some(count) if count > 0)
 }
 
-/// Looks at what has arrived without waiting.
+/// Returns the number of bytes that have arrived, without waiting.
 fn tokio_peek(stream: &TcpStream, byte: &mut [u8]) -> Option<usize> {
     use std::task::{Context, Poll, Waker};
     let mut buffer = tokio::io::ReadBuf::new(byte);
@@ -119,7 +119,7 @@ async fn a_body_that_comes_slowly_but_steadily_is_read_to_its_end() {
     let body = serde_json::to_string(&request(vec![unit(1, vec![create("lead/1")])])).unwrap();
     let head = format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let mut stream = begin(&running, "", &head).await;
-    // Each part comes within the patience; all of them take longer than that.
+    // Each part arrives within the patience. All of them together take longer.
     for part in body.as_bytes().chunks(body.len().div_ceil(12)) {
         stream.write_all(part).await.unwrap();
         tokio::time::sleep(Duration::from_millis(60)).await;
@@ -128,7 +128,7 @@ async fn a_body_that_comes_slowly_but_steadily_is_read_to_its_end() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""applied""#), "{answer}");
 }
 
-/// 140 connections that said nothing used up the descriptors, and nobody was let in any more.
+/// 140 silent connections used all descriptors, and nobody was let in any more.
 #[tokio::test]
 async fn silent_connections_make_room_for_who_has_a_request() {
     let running = start_limited(None, |limits| limits.connections = 16).await;
@@ -182,7 +182,7 @@ async fn fill(running: &Running, records: u8) {
     }
 }
 
-/// Each answer that nobody read kept 20 to 30 MB for ever.
+/// Each unread answer kept 20 to 30 MB for ever.
 #[tokio::test]
 async fn answers_that_nobody_reads_are_bounded_and_given_up() {
     let running = start_limited(Some(TOKENS), |limits| {
@@ -215,7 +215,7 @@ async fn answers_that_nobody_reads_are_bounded_and_given_up() {
     })
     .await;
     assert_eq!(refused.unwrap()["code"], json!("busy"));
-    // Another tenant is served meanwhile, and this one once its connections were given up.
+    // Another tenant is served during that time, and this one after its connections were given up.
     let good = running.with_token(GOOD);
     assert!(matches!(good.sent(1, create("lead/1")).await, Outcome::Applied { .. }));
     until(async || ask(&good).await.unwrap().status() == StatusCode::OK).await;
@@ -241,7 +241,8 @@ async fn a_declared_length_takes_no_memory_before_the_bytes_are_there() {
     assert!(matches!(running.sent(1, create("lead/1")).await, Outcome::Applied { .. }));
 }
 
-/// 40 requests at once of one tenant, and the other one's is not the forty-first.
+/// One tenant sends 40 requests at once, and the other tenant's request does not wait for all of
+/// them.
 #[tokio::test]
 async fn too_many_requests_at_once_are_told_to_come_again_and_others_are_served() {
     let running = start_limited(Some(TOKENS), |limits| limits.requests = 12).await;

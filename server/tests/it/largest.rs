@@ -1,5 +1,6 @@
-//! Every accepted write is readable by every client: the largest of everything that the server takes, read over HTTP by a
-//! device that is new, stored in its book, and read back once the book was opened again.
+//! Every client can read every accepted write. The server receives the largest of everything that
+//! it accepts. A new device reads all of it over HTTP, stores it in its book, and reads it again
+//! after the book was reopened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ fn longest_key(number: usize) -> String {
     format!("{}/{id}", "e".repeat(limits::ENTITY_TYPE_BYTES))
 }
 
-/// Fields that take exactly so many bytes, with what grows when it is written: escapes, the deepest value, the largest numbers.
+/// Fields of exactly this size, with values that grow when written: escapes, the deepest value, the
+/// largest numbers.
 fn fields_of(bytes: usize) -> String {
     let depth = limits::FIELD_LEVELS;
     let deep = format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
@@ -43,7 +45,7 @@ fn fields_of(bytes: usize) -> String {
     text
 }
 
-/// A record whose every field has a stamp of its own.
+/// A record in which every field has its own stamp.
 fn stamped(
     name: &str,
     kind: OpKind,
@@ -69,7 +71,7 @@ fn numbered(number: u64, changes: Vec<UnitChange>) -> Unit {
     Unit { id: UnitId::from_bytes(u128::from(number).to_be_bytes()), changes, replaces: Vec::new() }
 }
 
-/// Sends a unit, which has to be taken, and returns the version that it gave out.
+/// Sends a unit, which has to be accepted, and returns its version.
 async fn taken(running: &Running, number: u64, changes: Vec<UnitChange>) -> u64 {
     let answer = running.exchange(&request(vec![numbered(number, changes)])).await;
     match &answer.outcomes[0].outcome {
@@ -87,7 +89,7 @@ async fn too_large(running: &Running, changes: Vec<UnitChange>) {
     assert!(matches!(&outcome, Outcome::Rejected { code, .. } if code == "unit_too_large"), "{outcome:?}");
 }
 
-/// Returns how many such records a commit has room for, by what of them is not fields.
+/// Returns how many such records fit a commit, by the bytes that are not fields.
 fn most_heads(one: &UnitChange) -> usize {
     let as_told = Change {
         key: one.key.clone(),
@@ -108,7 +110,7 @@ fn remote(running: &Running) -> HttpRemote {
     HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap()
 }
 
-/// What stands in a book, as the server would tell it.
+/// Compares the records of a book with those of the server.
 fn held(book: &Book, changes: &BTreeMap<RecordKey, Change>) {
     for (key, change) in changes {
         let record = book.get_record(key).unwrap();
@@ -135,24 +137,26 @@ async fn read_all(running: &Running) -> BTreeMap<RecordKey, Change> {
     }
 }
 
-/// Makes the largest of everything, at once.
+/// Makes the largest of everything in one store.
 async fn fill(running: &Running) {
     // The largest record, under the longest key.
     let name = longest_key(0);
     taken(running, 1, vec![change(&name, OpKind::Create, None, &fields_of(limits::OP_BYTES))]).await;
-    // The widest record, with a stamp for each field; and those of fields that were taken away, whose names grow sixfold.
+    // The widest record, with a stamp for each field; and the stamps of removed fields, whose names
+    // grow sixfold.
     let wide = (0..limits::RECORD_FIELDS).map(|n| format!("{n:085}"));
     let version = taken(running, 2, vec![stamped(&longest_key(1), OpKind::Create, None, wide, "0")]).await;
     let gone = (0..limits::REMOVED_STAMPS)
         .map(|n| format!("{n:03}{}", "\u{1}".repeat(limits::FIELD_NAME_BYTES - 3)));
     taken(running, 3, vec![stamped(&longest_key(1), OpKind::Update, Some(version), gone, "null")]).await;
-    // The unit of the most changes, of the longest keys, each of the longest op list that anybody makes.
+    // The unit with the most changes and the longest keys. Each change has the longest possible
+    // list of ops.
     let many = (0..limits::TRANSACTION_OPS).map(|n| UnitChange {
         ops: (0..20u8).map(|n| OpId::from_bytes([n; 16])).collect(),
         ..change(&longest_key(1_000 + n), OpKind::Create, None, r#"{"a":1}"#)
     });
     taken(running, 4, many.collect()).await;
-    // The largest commit, of large records: one more of them is too many.
+    // The largest commit, made of large records: one more of them is too many.
     for n in 0..17 {
         let large = change(&format!("large/{n}"), OpKind::Create, None, &fields_of(limits::OP_BYTES - 1_000));
         taken(running, 100 + n, vec![large]).await;
@@ -160,13 +164,13 @@ async fn fill(running: &Running) {
     let touched = |n: u64| change(&format!("large/{n}"), OpKind::Update, Some(5 + n), r#"{"d":1}"#);
     too_large(running, (0..17).map(touched).collect()).await;
     taken(running, 5, (0..16).map(touched).collect()).await;
-    // The largest commit, of stamps: one more record is too many.
+    // The largest commit, made of stamps: one more record is too many.
     let names = || (0..100).map(|n| format!("{n:021}"));
     let wide = |n: usize| stamped(&format!("wide/{n:04}"), OpKind::Create, None, names(), "0");
     let most = most_heads(&wide(0));
     too_large(running, (0..=most).map(wide).collect()).await;
     taken(running, 6, (0..most).map(wide).collect()).await;
-    // As many entity types as there may be, and a longest list of tombstones.
+    // As many entity types as allowed, and the longest list of tombstones.
     let types = limits::ENTITY_TYPES - 3;
     let named = |n: usize| format!("{}{n:04}/1", "t".repeat(limits::ENTITY_TYPE_BYTES - 4));
     let types_at =
@@ -198,14 +202,14 @@ async fn the_largest_of_everything_that_is_accepted_is_read_by_a_new_device() {
     held(&book, &all);
     assert!(book.audit().verify(|_| {}).unwrap().is_sound());
     assert!(book.audit().check_tables().unwrap().is_sound());
-    // It can be written on, and what is new is small.
+    // It can still be written, and the news is small.
     let key: RecordKey = longest_key(0).parse().unwrap();
     book.update(key, patch_of("b", 7.into())).unwrap();
     let report = book.sync(&remote(&running), &RunOptions::default()).await.unwrap();
     assert_eq!((report.units_acked, report.stopped), (1, Stopped::Idle));
 
-    // Others changed the largest commit meanwhile, in the fields that were edited here too: one answer shows records that made
-    // units stale, and brings that commit. Every edit meets another one.
+    // Others changed the largest commit in the meantime, in the fields that were edited here too.
+    // One answer has records that made units stale, and that commit. Every edit meets another one.
     let version = |n: u64| all[&format!("large/{n}").parse::<RecordKey>().unwrap()].version.number();
     for n in 0..16 {
         book.update(format!("large/{n}").parse().unwrap(), patch_of("d", "mine".into())).unwrap();

@@ -43,7 +43,7 @@ async fn a_restart_keeps_records_unit_ids_anchors_and_identity() {
     assert_eq!(after.receipt, Some(head));
     assert_eq!(running.exchange(&pull(BTreeMap::new(), 10)).await.changes, page.changes);
     assert_eq!(version(&running.sent(2, create("lead/2")).await), 2);
-    // Another log under the same device and epoch is still told from it.
+    // Another log with the same device and epoch is still recognised as another one.
     first.head = Some(HeadClaim {
         anchor: None,
         contents: Vec::new(),

@@ -1,6 +1,6 @@
 //! The server over real HTTP.
 
-// `cfg(test)` tells clippy that helpers in these files are tests too.
+// `cfg(test)` makes clippy treat helpers in these files as tests too.
 #[cfg(test)]
 mod damaged;
 #[cfg(test)]

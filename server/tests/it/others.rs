@@ -28,7 +28,7 @@ async fn once_all_was_read_a_request_names_one_cursor_for_every_entity_type() {
     book.sync(&remote, &RunOptions::default()).await.unwrap();
     let small = next_request(&book);
     assert!(small.cursors.is_empty() && small.others.is_some());
-    // What comes after it arrives, of a type that is new as well, and what is ours goes.
+    // A later change of a new entity type arrives, and our own change is sent.
     running.exchange(&request(vec![unit(2, vec![create("t7/2"), create("new/1")])])).await;
     book.create("t9/2".parse().unwrap(), fieldbook::Fields::new()).unwrap();
     let report = book.sync(&remote, &RunOptions::default()).await.unwrap();

@@ -65,7 +65,8 @@ async fn without_tokens_only_this_machine_is_served() {
     assert!(!folder.path().join("server.redb").exists());
 }
 
-/// A web page whose name was made to point to this machine is let in by the browser; it must not be by the server.
+/// The browser lets through a web page whose name points to this machine. The server must refuse
+/// it.
 #[tokio::test]
 async fn without_tokens_only_names_of_this_machine_are_answered() {
     let running = start().await;

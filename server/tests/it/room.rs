@@ -13,14 +13,14 @@ fn has_no_room(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Transient { code, .. } if code == "quota_exceeded")
 }
 
-/// There were no limits of any kind, so that one tenant could fill the disk for all.
+/// There were no limits, so that one tenant could fill the disk for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_without_room_waits_loses_nothing_and_goes_on_once_there_is_some() {
     let two = |options: &mut fieldbook_server::ServeOptions| options.tenant_records = Some(2);
     let running = start_changed(None, two).await;
     running.sent(1, create("lead/1")).await;
     running.sent(2, create("lead/2")).await;
-    // What a tenant keeps is known after a restart.
+    // The amount that a tenant keeps is known after a restart.
     let running = running.restarted_changed(two).await;
     assert!(has_no_room(&running.sent(3, create("lead/3")).await));
     let same = change("lead/1", OpKind::Update, Some(1), r#"{"name":"Bob"}"#);

@@ -1,4 +1,4 @@
-//! `docs/openapi.json` and the running server say the same.
+//! Compares `docs/openapi.json` with the running server.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ fn document() -> Value {
     serde_json::from_str(OPENAPI).unwrap()
 }
 
-/// Refuses members that the document does not name, which devices ignore: here each must be documented.
+/// Refuses members that the document does not name, which devices ignore: here each must be
+/// documented.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -31,7 +32,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Compiles one schema of the document; references to its other schemas are resolved within it.
+/// Compiles one schema of the document. References to its other schemas are resolved within it.
 fn validator(name: &str) -> Validator {
     let mut components = document()["components"].clone();
     close(&mut components["schemas"]);
@@ -77,7 +78,7 @@ async fn requests_and_answers_of_every_kind_are_as_documented() {
     assert_eq!(elsewhere.as_object().unwrap().len(), 7, "no more than who answers: {elsewhere:#}");
     full.server_epoch = Some(serde_json::from_value(elsewhere["server_epoch"].clone()).unwrap());
     let body = serde_json::to_value(&full).unwrap();
-    // The one fault that the schema can tell is left out for it: unit 5 names no op.
+    // The one fault that the schema can detect is removed first: unit 5 names no op.
     let mut checked = body.clone();
     checked["units"][4]["changes"][0]["ops"] = body["units"][0]["changes"][0]["ops"].clone();
     assert_valid(&requests, &checked);

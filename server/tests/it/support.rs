@@ -35,7 +35,7 @@ pub(crate) async fn start_with(tokens: Option<&str>) -> Running {
     start_changed(tokens, |_| ()).await
 }
 
-/// Starts a server whose options are changed before.
+/// Starts a server with changed options.
 pub(crate) async fn start_changed(tokens: Option<&str>, change: impl FnOnce(&mut ServeOptions)) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut options = ServeOptions::new(loopback(), folder.path().join("server.redb"));
@@ -102,7 +102,7 @@ impl Running {
         self.restarted_changed(|_| ()).await
     }
 
-    /// Stops the server and starts another on the same store, whose options are changed before.
+    /// Stops the server and starts another on the same store, with changed options.
     pub(crate) async fn restarted_changed(self, change: impl FnOnce(&mut ServeOptions)) -> Self {
         self.server.shutdown().await.unwrap();
         let mut options = ServeOptions::new(loopback(), self.folder.path().join("server.redb"));
@@ -111,7 +111,8 @@ impl Running {
         Self { server, ..self }
     }
 
-    /// Posts bytes and returns what came back; the body must be JSON with the marker, whatever the status.
+    /// Posts bytes and returns the answer. Its body must be JSON with the marker, whatever its
+    /// status.
     pub(crate) async fn post(&self, body: Vec<u8>) -> (StatusCode, Value) {
         let mut request = self.client.post(format!("{}/v1/exchange", self.url()));
         request = request.header("content-type", "application/json").body(body);
@@ -127,12 +128,12 @@ impl Running {
         async move {
             let (status, value) = self.post(body).await;
             assert_eq!(status, StatusCode::OK, "{value}");
-            // From text, as a device does: fields are kept as they are written.
+            // From text, like a device: fields are kept as they are written.
             serde_json::from_str(&value.to_string()).unwrap()
         }
     }
 
-    /// Sends one unit of one change and returns what became of it.
+    /// Sends one unit of one change and returns its outcome.
     pub(crate) async fn sent(&self, number: u8, change: UnitChange) -> Outcome {
         let answer = self.exchange(&request(vec![unit(number, vec![change])])).await;
         answer.outcomes.into_iter().next().unwrap().outcome
@@ -173,7 +174,7 @@ pub(crate) fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) 
         kind,
         base: base.map(Version::new),
         ops: vec![OpId::from_bytes([9; 16])],
-        // Whoever knows a later version edits later.
+        // An author who knows a later version edits later.
         edited_at: Hlc::from_bits(
             Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap()).to_bits() + base.unwrap_or_default(),
         ),

@@ -1,4 +1,4 @@
-//! A store whose disk fills up, fails, or is another one when it comes back.
+//! A store whose disk is full, fails, or is replaced by another one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,7 +126,7 @@ fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer
     std::thread::scope(|scope| scope.spawn(exchange).join().unwrap())
 }
 
-/// How many records can be read, page by page; none while nothing can be.
+/// Returns how many records can be read, page by page; none while nothing can be read.
 fn records(keeper: &Keeper) -> Option<usize> {
     let (mut cursors, mut count) = (BTreeMap::new(), 0);
     loop {
@@ -140,7 +140,7 @@ fn records(keeper: &Keeper) -> Option<usize> {
     }
 }
 
-/// Waits until something holds. The runtime's time goes on by itself while everyone waits.
+/// Waits until a condition is true. The runtime's time advances by itself while all tasks wait.
 async fn until(mut holds: impl FnMut() -> bool) {
     for _ in 0..10_000 {
         if holds() {
@@ -151,7 +151,8 @@ async fn until(mut holds: impl FnMut() -> bool) {
     panic!("it never comes to hold");
 }
 
-/// After one full disk every write was refused until a restart, while `health` said that all was well.
+/// After one full disk every write was refused until a restart, while `health` reported that all
+/// was well.
 #[tokio::test]
 async fn a_store_whose_disk_was_full_is_read_meanwhile_and_written_once_there_is_room() {
     let disk = Disk::default();

@@ -1,4 +1,4 @@
-//! Exchanges that share a commit: what it costs, and what one of them does to the others.
+//! Exchanges that share a commit: its cost, and the effect of one exchange on the others.
 
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::protocol::{HeadClaim, Outcome, Unit, UnitChange};
@@ -23,7 +23,8 @@ impl Bench {
         Self { database: disk.database(), disk }
     }
 
-    /// Tries some together and returns what that came to, how many were tried, and how often the disk was synced for it.
+    /// Applies some exchanges together. Returns the result, how many were worked on, and how often
+    /// the disk was synced.
     fn tried(&self, jobs: &[Job]) -> (Result<Vec<Answer>, StateError>, usize, usize) {
         let (before, mut tried) = (self.disk.syncs(), 0);
         let done = commit_some(&self.database, IDENTITY, jobs, &mut tried);
@@ -37,7 +38,7 @@ impl Bench {
         table.get(key.as_slice()).unwrap().is_some()
     }
 
-    /// Writes over the row of a record what is none.
+    /// Overwrites the row of a record with invalid bytes.
     fn damage(&self, key: &str) {
         let (transaction, key) = (self.database.begin_write().unwrap(), key.parse::<RecordKey>().unwrap());
         let tenant = tables::tenant_key(&Tenant::local());
@@ -83,7 +84,7 @@ fn job_of(request: ExchangeRequest) -> Job {
     }
 }
 
-/// A request of a device with a key, whose head has more contents than any may.
+/// A request of a device with a key, whose head claim has more contents than allowed.
 fn refused(number: u8) -> Job {
     let head = Receipt { seq: Seq::new(1), hash: Hash::ZERO };
     let contents = vec![Hash::ZERO; limits::ANCHOR_DIGESTS + 1];
@@ -116,7 +117,7 @@ fn one_that_is_refused_has_written_nothing_and_takes_nobody_with_it() {
     assert!(is_applied(&answers[0]) && is_applied(&answers[2]), "{answers:?}");
     assert!(matches!(answers[1], Err(StoreExchangeError::Refused(_))), "{answers:?}");
     assert!(bench.has("lead/1") && !bench.has("lead/2") && bench.has("lead/3"));
-    // Not even its key is remembered: the device may come with another one.
+    // Not even its key is remembered: the device may return with another key.
     let key = Some(DeviceKey::from_bytes([77; 32]));
     let other = ExchangeRequest { device_key: key, ..ExchangeRequest::clone(&job(2, 10, None).request) };
     assert!(is_applied(&bench.tried(&[job_of(other)]).0.unwrap()[0]));
