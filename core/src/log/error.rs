@@ -123,6 +123,7 @@ pub enum StoreError {
 impl StoreError {
     /// Returns what sorts any of redb's errors by culprit:
     /// `table.get(key).map_err(StoreError::during("reading a record"))?`.
+    #[doc(hidden)]
     pub fn during<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> Self {
         move |error| Self::from_redb(error.into(), during)
     }
