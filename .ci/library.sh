@@ -66,11 +66,12 @@ absent() {
     printf '!!!!!!!! ABSENT: %s: %s\n' "$step" "$*"
 }
 
-# Installs a cargo subcommand from crates.io. Unoptimised: it builds in a third of the time and runs for seconds.
+# Installs a cargo subcommand from crates.io, the newest or a version. Unoptimised: it builds in a third of the time and runs for
+# seconds.
 need_cargo_tool() {
     command -v "$1" >/dev/null && return
     local began=$SECONDS
-    cargo install --locked --debug --quiet --root "$tools_folder" --target-dir "$tools_folder/build" "$1"
+    cargo install --locked --debug --quiet --root "$tools_folder" --target-dir "$tools_folder/build" "$1${2:+@$2}"
     rm -rf "$tools_folder/build"
     echo "installed $1 in $((SECONDS - began)) s"
 }

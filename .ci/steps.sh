@@ -27,6 +27,20 @@ step-clippy() { cargo clippy --workspace --all-targets -- -D warnings; }
 
 step-docs() { RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace; }
 
+# The public API is what docs/public-api.txt says, so that a change of it shows in review.
+step-api() {
+    local printed
+    printed=$(mktemp)
+    .ci/public-api >"$printed"
+    if ! diff -u docs/public-api.txt "$printed"; then
+        printf '%s\n' "If the API is meant to change (lines with + are what it is now), renew the file and commit it:" \
+            "  .ci/public-api >docs/public-api.txt" >&2
+        fail "the public API is not what docs/public-api.txt says"
+    fi
+    echo "the public API: $(wc -l <"$printed") lines"
+    rm -f "$printed"
+}
+
 # Core stands alone: no storage engine, no runtime, no client, no clock, no randomness; and it stays small.
 step-core-alone() {
     cargo test -p fieldbook-core --no-default-features

@@ -35,6 +35,7 @@
 
 use std::io::Write;
 
+pub use fieldbook_core::codec::CodecError;
 pub use fieldbook_core::entry;
 pub use fieldbook_core::entry::{Entry, Receipt};
 pub use fieldbook_core::log::{Damage, DamageKind, Head, Verified, survey_export, verify_export};

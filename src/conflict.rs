@@ -179,8 +179,8 @@ pub struct DeadLetter {
     pub recorded: Seq,
 }
 
-impl From<DeadLetterRow> for DeadLetter {
-    fn from(row: DeadLetterRow) -> Self {
+impl DeadLetter {
+    pub(crate) fn of(row: DeadLetterRow) -> Self {
         Self {
             key: row.key,
             op: row.op.id,

@@ -93,25 +93,21 @@ impl From<StoreError> for Error {
     }
 }
 
-impl From<NotAdmitted> for Error {
-    fn from(refused: NotAdmitted) -> Self {
+impl Error {
+    pub(crate) fn not_admitted(refused: NotAdmitted) -> Self {
         match refused {
             NotAdmitted::Rejected(rejected) => rejected.into(),
             NotAdmitted::Damaged(fault) => Self::damaged(fault),
         }
     }
-}
 
-impl From<FreezeError<StoreError>> for Error {
-    fn from(error: FreezeError<StoreError>) -> Self {
+    pub(crate) fn not_frozen(error: FreezeError<StoreError>) -> Self {
         match error {
             FreezeError::View(error) => error.into(),
             other => StoreError::corrupt("what is to be sent", None, other).into(),
         }
     }
-}
 
-impl Error {
     pub(crate) fn damaged(fault: InvalidFields) -> Self {
         StoreError::corrupt("stored fields", None, fault).into()
     }

@@ -46,16 +46,14 @@ pub use fieldbook_core::rules::plan::{Hold, Plan};
 pub use fieldbook_core::rules::status::{
     Awaited, Held, OpState, ParkReason, RecordState, RecordStatus, SyncState, UserAction,
 };
-pub use fieldbook_core::{Cursor, InvalidCursor, RequestId, ServerEpoch, ServerId, TenantId};
+pub use fieldbook_core::{Cursor, DeviceKey, InvalidCursor, RequestId, ServerEpoch, ServerId, TenantId};
 pub use fieldbook_transport::{
-    Activity, Ask, BoxFuture, Budget, Credentials, FnRemote, Limit, MOST_EXCHANGES, Next, NoCredentials,
-    Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken, WorkerError,
+    Ask, BoxFuture, Budget, Credentials, FnRemote, Limit, MOST_EXCHANGES, Next, NoCredentials, Received,
+    Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken, WorkerError,
     WorkerOptions,
 };
 #[cfg(feature = "http")]
-pub use fieldbook_transport::{
-    HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable,
-};
+pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, SetUpError};
 
 pub use crate::background::SyncHandle;
 pub use crate::decisions::{Park, ServerState, Servers};

@@ -224,7 +224,7 @@ impl Images {
 
     fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
         let schema = session.schema;
-        Ok(self.look(session, &mutation.key)?.admit(schema, mutation)?)
+        self.look(session, &mutation.key)?.admit(schema, mutation).map_err(Error::not_admitted)
     }
 }
 

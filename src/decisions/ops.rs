@@ -96,7 +96,7 @@ impl<'b> DeadLetters<'b> {
     /// # Errors
     /// [`Error::Store`] if one does not read.
     pub fn all(&self) -> Result<Vec<DeadLetter>, Error> {
-        Ok(self.book.shared.snapshot()?.dead_letters()?.into_iter().map(DeadLetter::from).collect())
+        Ok(self.book.shared.snapshot()?.dead_letters()?.into_iter().map(DeadLetter::of).collect())
     }
 
     /// Lists dead letters in the order of their ops' ids, which is nearly that in which they were made: at most `limit` of
@@ -106,7 +106,7 @@ impl<'b> DeadLetters<'b> {
     /// [`Error::Store`] if one does not read.
     pub fn list(&self, after: Option<OpId>, limit: usize) -> Result<Page<DeadLetter, OpId>, Error> {
         let found = self.book.shared.snapshot()?.dead_letters_after(after, limit)?.into_iter();
-        Ok(Page::of(found.map(DeadLetter::from).collect(), limit, |letter| letter.op))
+        Ok(Page::of(found.map(DeadLetter::of).collect(), limit, |letter| letter.op))
     }
 
     /// Returns the dead letter of an op; `None` if it is not one.
@@ -114,7 +114,7 @@ impl<'b> DeadLetters<'b> {
     /// # Errors
     /// [`Error::Store`] if it does not read.
     pub fn get(&self, op: OpId) -> Result<Option<DeadLetter>, Error> {
-        Ok(self.book.shared.snapshot()?.dead_letter(&op)?.map(DeadLetter::from))
+        Ok(self.book.shared.snapshot()?.dead_letter(&op)?.map(DeadLetter::of))
     }
 
     /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What

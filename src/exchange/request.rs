@@ -132,7 +132,7 @@ pub(super) fn request_with_units(
     let (seq, now) = (session.next_seq(), session.now.wall);
     let mut frozen = {
         let (mut view, randomness) = session.view();
-        freeze(&mut view, &groups, seq, now, randomness)?
+        freeze(&mut view, &groups, seq, now, randomness).map_err(Error::not_frozen)?
     };
     new.extend(frozen.planned.units.iter().map(|unit| unit.id));
     let too_large = std::mem::take(&mut frozen.too_large);
@@ -166,7 +166,7 @@ impl Sending {
                 break;
             }
             let Some(row) = view.unit(id)? else { continue };
-            let unit = thaw(&mut view, *id, &row)?;
+            let unit = thaw(&mut view, *id, &row).map_err(Error::not_frozen)?;
             self.bytes += unit.size();
             self.is_full = self.bytes > UNITS_BYTES && !self.units.is_empty();
             if !self.is_full {

@@ -124,6 +124,7 @@ pub enum StoreError {
 impl StoreError {
     /// Returns a function that turns redb's errors into errors by cause:
     /// `table.get(key).map_err(StoreError::during("reading a record"))?`.
+    #[doc(hidden)]
     pub fn during<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> Self {
         move |error| Self::from_redb(error.into(), during)
     }
