@@ -459,13 +459,34 @@ fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
     tail(&ops).meets("unknown", "deleted@5", &decided, Some(json!({"a": 2})));
     let decided = [
         "1 meets as create: life: Local",
-        "1 loses a",
         "1 raises all to 6",
         "2 meets as update: life: Local",
         "2 brings back {\"a\":2}",
     ];
     let reads = Some(json!({"a": 2, "b": 1}));
     tail(&ops).under(Policy::DeviceWins).meets("unknown", "deleted@5", &decided, reads);
+}
+
+/// The first two lost `a`, since the third said it. Once a person had taken that back, the first word showed instead of the second.
+#[test]
+fn what_a_later_op_of_ours_covers_is_raised_in_order_since_that_can_be_taken_back() {
+    let ops = ["1 waits replace a=1 -b @2", "2 waits replace a=2 -b @3", "3 waits update a=3 @9"];
+    let decided = [
+        "3 meets as replace: life: Local",
+        "1 brings back {\"a\":1}",
+        "2 brings back {\"a\":2}",
+        "3 brings back {\"a\":3}",
+        "1 raises all to 6",
+        "2 raises a b to 7",
+    ];
+    tail(&ops).meets("a=0@1 b=0@1", "deleted@5", &decided, Some(json!({"a": 3})));
+    let rules = EntityRules::default();
+    let before = server("a=0@1 b=0@1");
+    let ops = ops.map(|line| op(line, &[], &before));
+    let mut taken = Taken::new(&rules, ops.into(), before);
+    taken.take(server("deleted@5"));
+    taken.ops.pop();
+    assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
 }
 
 #[test]
