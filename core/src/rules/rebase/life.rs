@@ -129,7 +129,7 @@ impl Subject<'_> {
         if stands {
             self.raise(number, if is_whole { &[] } else { &stays }, above, None);
             // What its author read comes along, with a stamp of its own.
-            self.keep_order(number, None, above);
+            self.keep_order(number, None, above, since);
         }
     }
 

@@ -489,6 +489,23 @@ fn what_a_later_op_of_ours_covers_is_raised_in_order_since_that_can_be_taken_bac
     assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
 }
 
+/// The edit was raised alone, so that it stood over the deletion of his own once a person sent that again.
+#[test]
+fn a_refused_deletion_stays_above_an_edit_that_goes_over_their_deletion() {
+    let ops = || ["1 waits update a=1 @5", "2 dead delete @8"].map(|line| op(line, &[], &server("")));
+    let rules = EntityRules { policy: Policy::DeviceWins, ..EntityRules::default() };
+    let mut taken = Taken::new(&rules, ops().into(), server("a=0@1"));
+    taken.ops[0].since = Some(server("a=0@1"));
+    let decided = [
+        "1 meets as update: life: Local",
+        "1 brings back {\"a\":1}",
+        "1 raises all to 9",
+        "2 raises all to 10",
+    ];
+    assert_eq!(taken.take(server("deleted@8")), decided);
+    assert_eq!(taken.visible().image(), None);
+}
+
 #[test]
 fn what_had_lost_does_not_come_back_with_the_rest_above_their_deletion() {
     let decided = [
@@ -499,6 +516,19 @@ fn what_had_lost_does_not_come_back_with_the_rest_above_their_deletion() {
     ];
     let ours = tail(&["1 waits update a=1 b=1 @5"]).under(Policy::DeviceWins);
     ours.meets("a=9@7 b=0@1", "deleted@8", &decided, Some(json!({"a": 9, "b": 1})));
+}
+
+/// A later word of ours had been acked before the second one was sent again; raised in the wake of the first it came back.
+#[test]
+fn what_had_lost_is_not_raised_in_the_wake_of_an_earlier_op() {
+    let decided = [
+        "1 meets as update: life: Local",
+        "1 brings back {\"a\":1,\"b\":9}",
+        "1 raises all to 9",
+        "2 superseded",
+    ];
+    let ops = tail(&["1 waits update a=1 @5", "2 waits update b=2 @6"]).under(Policy::DeviceWins);
+    ops.meets("a=0@1 b=9@7", "deleted@8", &decided, Some(json!({"a": 1, "b": 9})));
 }
 
 #[test]
