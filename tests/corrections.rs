@@ -390,3 +390,35 @@ fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
         );
     }
 }
+
+/// What the later edit brought back with the record counted as seen by the earlier one, so that its loss was on record nowhere.
+#[test]
+fn what_was_given_up_below_a_deletion_is_on_record_though_a_later_edit_brought_the_record_back() {
+    let clock = TestClock::starting();
+    let (server, ann, ben) = (Server::new(&clock), book("ann", &clock), book("ben", &clock));
+    ann.create(key("lead/1"), fields(json!({"stage": "new", "town": "x"}))).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    clock.advance(1_000);
+    let first = place(ann.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap());
+    let ask =
+        Ask { first: true, push: true, pull: false, batch_ops: 9, batch_bytes: 1_000_000, page_limit: 9 };
+    match ann.exchange().prepare(&ask).unwrap() {
+        Next::Exchange(request) => drop(ann.exchange().fail(&request, &Failure::TooLarge).unwrap()),
+        other => panic!("nothing to send: {other:?}"),
+    }
+    clock.advance(1_000);
+    ben.delete(key("lead/1")).unwrap();
+    sync(&ben, &server);
+    clock.advance(1_000);
+    ann.update(key("lead/1"), fields(json!({"town": "y"}))).unwrap();
+    sync(&ann, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"stage": "new", "town": "y"})));
+    ann.dead_letters().retry(vec![ann.queue().op(first).unwrap().id]).unwrap();
+    sync(&ann, &server);
+    let fields: Vec<_> =
+        ann.conflicts().all().unwrap().into_iter().flat_map(|conflict| conflict.fields).collect();
+    let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["stage"], "beside the one of the whole record");
+    assert_sound(&ann);
+}

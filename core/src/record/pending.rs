@@ -8,7 +8,7 @@
 //!
 //! What it is not: what is left as writes, and how that changes ([`super::TailOp`]), or what becomes of the op ([`crate::rules`]).
 
-use super::registers::Registers;
+use super::registers::{Registers, Writes};
 use super::stamp::EditStamp;
 use crate::codec::{Decode, Encode};
 use crate::entry::PlannedOp;
@@ -73,19 +73,15 @@ impl SentFor {
     }
 }
 
-/// Joins something of our own that the server took since to what a unit was made for: its author had seen that. The version stays, since
-/// the server is to tell what it has.
+/// Joins ops of our own that the server took since to what a unit was made for: its author had seen them. The version stays, since the
+/// server is to tell what it has.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
-pub fn take_own(
-    made_for: &mut Option<Confirmed>,
-    join: impl FnOnce(&mut Registers),
-) -> Result<(), InvalidFields> {
-    let mut record = made_for.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)?;
-    join(&mut record);
+pub fn take_own(made_for: &mut Option<Confirmed>, own: &[Writes]) -> Result<(), InvalidFields> {
+    let record = made_for.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)?;
     let version = made_for.as_ref().map(|record| record.version).unwrap_or_default();
-    *made_for = Confirmed::of(&record, version);
+    *made_for = Confirmed::of(&record.with(own), version);
     Ok(())
 }
 
@@ -162,28 +158,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::entry::PlannedChange;
-    use crate::record::test_ops::{fields, op_id, planned, there};
+    use crate::record::test_ops::{fields, op_id, tail_op, there};
 
     #[test]
     fn what_a_unit_was_made_for_gets_our_own_later_changes_and_keeps_its_version() {
         let known = there(&[("a", json!(0), 99, 1), ("b", json!(0), 99, 1)]);
         let mut made_for = Confirmed::of(&known, Version::new(4));
-        let own = PlannedChange {
-            key: crate::names::RecordKey::parse("lead", "1").unwrap(),
-            kind: OpKind::Update,
-            ops: vec![planned(1)],
-            base: Some(Version::new(7)),
-            edited_at: Hlc::from_bits(7),
-            older: Vec::new(),
-            schema_version: 1,
-            fields: crate::entry::FieldsSource::Nothing,
-        };
-        take_own(&mut made_for, |record| own.join_into(record, fields(json!({"a": 7})))).unwrap();
+        take_own(&mut made_for, &[tail_op(7, OpKind::Update, json!({"a": 7})).writes]).unwrap();
         let record = made_for.unwrap();
         let seen = record.registers().unwrap();
         assert_eq!(seen.image(), Some(fields(json!({"a": 7, "b": 0}))));
-        assert_eq!(seen.stamp_of("a"), EditStamp { edited_at: Hlc::from_bits(7), op: op_id(1) });
+        assert_eq!(seen.stamp_of("a"), EditStamp { edited_at: Hlc::from_bits(7), op: op_id(7) });
         assert_eq!(record.version, Version::new(4));
     }
 }

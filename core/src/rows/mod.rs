@@ -22,7 +22,7 @@ pub use record::{Confirmed, RecordRow, Visible};
 /// The version of the fold. Raised whenever any entry folds to other rows: because a type of a row
 /// changed, or because the fold makes something else of an entry. `tests/golden` has the tables of
 /// every golden log, which show such a change.
-pub const FOLD_VERSION: u32 = 15;
+pub const FOLD_VERSION: u32 = 16;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

@@ -2,7 +2,7 @@
 
 use fieldbook_core::entry::{ItemIndex, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{Registers, SentFor, TailOp, take_own};
+use fieldbook_core::record::{SentFor, TailOp, Writes, take_own};
 use fieldbook_core::rows::{Confirmed, DeadLetterRow, RecordRow, UnitRow};
 use fieldbook_core::{RecordKey, UnitId, Version, WallTime};
 
@@ -83,7 +83,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
             let fields = self.log.fields(change.fields)?.unwrap_or_default();
             let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-            self.take_own(&mut row, |record| change.join_into(record, fields.clone()))?;
+            if row.tail.iter().any(|pending| pending.given_up.is_some()) {
+                let own = self.writes_of(&row, &change.ops)?;
+                self.take_own(&mut row, &own)?;
+            }
             if let Some(version) = version.filter(|version| row.is_behind(*version)) {
                 let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
                 change.join_into(&mut record, fields);
@@ -97,14 +100,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// Ends ops that had arrived, though nobody had said so. Units under way can have been planned without knowing.
     pub(super) fn arrived(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         let mut row = self.tables.take_record(key)?.unwrap_or_default();
-        let tail = self.tail_ops(&row)?;
-        let own = tail.iter().filter(|op| ops.contains(&op.op)).map(|op| &op.writes);
-        let join = |record: &mut Registers| record.join_tail(own.clone());
-        self.take_own(&mut row, join)?;
+        let own = self.writes_of(&row, ops)?;
+        self.take_own(&mut row, &own)?;
         for (id, mut unit) in self.tables.units()? {
             let at = unit.changes.iter().position(|change| change.key == *key);
             if let Some(made_for) = at.and_then(|at| unit.records.get_mut(at)) {
-                take_own(made_for, join).map_err(|fault| self.damaged(fault))?;
+                take_own(made_for, &own).map_err(|fault| self.damaged(fault))?;
                 self.put_unit(&id, unit)?;
             }
         }
@@ -112,9 +113,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     /// Has what units of a record were made for that were given up have what is ours: it is nothing that their authors had not seen.
-    fn take_own(&self, row: &mut RecordRow, join: impl Fn(&mut Registers)) -> Result<(), StoreError> {
+    /// What came along with it from a record that was deleted is not: that hides what the deletion took of theirs.
+    fn take_own(&self, row: &mut RecordRow, own: &[Writes]) -> Result<(), StoreError> {
         let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut());
-        sent_for.try_for_each(|sent| take_own(&mut sent.record, &join)).map_err(|fault| self.damaged(fault))
+        sent_for.try_for_each(|sent| take_own(&mut sent.record, own)).map_err(|fault| self.damaged(fault))
+    }
+
+    /// Returns what ops of a record write.
+    fn writes_of(&self, row: &RecordRow, ops: &[PlannedOp]) -> Result<Vec<Writes>, StoreError> {
+        let tail = self.tail_ops(row)?.into_iter();
+        Ok(tail.filter(|op| ops.contains(&op.op)).map(|op| op.writes).collect())
     }
 
     pub(super) fn dissolved(&mut self, unit: &UnitId) -> Result<(), StoreError> {

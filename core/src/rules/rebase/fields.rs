@@ -62,7 +62,7 @@ impl Subject<'_> {
         }
         self.record(ops, found);
         for met in met {
-            self.follow(met);
+            self.follow(met, since);
         }
         if undecided {
             self.park(last);
@@ -125,7 +125,7 @@ impl Subject<'_> {
     }
 
     /// What follows in one field.
-    fn follow(&mut self, Met { name, holder, two, settled }: Met) {
+    fn follow(&mut self, Met { name, holder, two, settled }: Met, since: &Registers) {
         let names = [name];
         let [name] = &names;
         if settled.winner == Winner::Remote {
@@ -145,7 +145,7 @@ impl Subject<'_> {
         let merged = settled.merged.map(|value| Fields::from_iter([(name.clone(), value)]));
         let above = self.above(holder, &names, two.theirs);
         self.raise(holder, &names, above, merged.as_ref());
-        self.keep_order(holder, Some(name), above);
+        self.keep_order(holder, Some(name), above, since);
     }
 
     /// All fields win or lose together: two images meet unless they are equal.

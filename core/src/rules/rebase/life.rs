@@ -108,15 +108,15 @@ impl Subject<'_> {
         }
     }
 
-    /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers, and what
-    /// had lost before, stays below it, and ends.
+    /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers that stays
+    /// where it is, and what had lost before, stays below it, and ends.
     fn raise_what_stands(&mut self, number: usize, since: &Registers, raises_all: bool) {
         let (theirs, writes) = (self.to_go_over(number), &self.op(number).tail.writes);
         let is_below = |field: &Register| raises_all || field.stamp < theirs;
         let below = writes.fields.iter().filter(|(_, field)| is_below(field));
         let had_lost = |name: &str, field: &Register| field.stamp <= since.stamp_of(name);
         let (ends, stays): (Vec<_>, Vec<_>) =
-            below.partition(|(name, field)| had_lost(name, field) || self.is_covered(number, name));
+            below.partition(|(name, field)| had_lost(name, field) || self.is_covered_for_good(number, name));
         let [ends, stays] =
             [ends, stays].map(|names| names.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
         let is_whole = ends.len() + stays.len() == writes.fields.len();
@@ -129,8 +129,17 @@ impl Subject<'_> {
         if stands {
             self.raise(number, if is_whole { &[] } else { &stays }, above, None);
             // What its author read comes along, with a stamp of its own.
-            self.keep_order(number, None, above);
+            self.keep_order(number, None, above, since);
         }
+    }
+
+    /// Returns whether a later op of ours covers a field and is not raised with it: a deletion, or one that may be at the server.
+    fn is_covered_for_good(&self, number: usize, name: &str) -> bool {
+        self.ops.iter().skip(number + 1).any(|later| match later.standing {
+            Standing::Waits => later.tail.deletes(),
+            Standing::Unanswered => later.tail.deletes() || later.tail.writes.fields.contains_key(name),
+            Standing::Dead | Standing::Ended => false,
+        })
     }
 
     /// Returns what an op has to be above to go over theirs. What a later edit of ours brings back without a dead letter stands right above

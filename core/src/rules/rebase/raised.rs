@@ -5,7 +5,7 @@
 //! 2. A later word of ours stays above it.
 
 use super::{Op, Standing, Subject};
-use crate::record::{EditStamp, Register};
+use crate::record::{EditStamp, Register, Registers};
 use crate::time::Hlc;
 
 impl Subject<'_> {
@@ -28,21 +28,32 @@ impl Subject<'_> {
                 let there = names.iter().map(|name| self.after.stamp_of(name)).max();
                 let above = self.above(number, &names, there.unwrap_or(self.after.stamp));
                 self.raise(number, &names, above, None);
-                self.keep_order(number, None, above);
+                self.keep_order(number, None, above, &Registers::default());
             }
         }
     }
 
     /// Raises later words of ours above one that was raised, in a field or in all: dead letters, which do not cover it, and what would
-    /// be below that which comes along.
-    pub(super) fn keep_order(&mut self, number: usize, only: Option<&str>, mut above: Hlc) {
+    /// be below that which comes along. What had lost before stays where it is, and so does a deletion that is below what others wrote.
+    pub(super) fn keep_order(
+        &mut self,
+        number: usize,
+        only: Option<&str>,
+        mut above: Hlc,
+        since: &Registers,
+    ) {
         for later in number + 1..self.ops.len() {
             let Op { tail, standing, .. } = self.op(later);
             let follows = *standing == Standing::Dead || only.is_none() && *standing == Standing::Waits;
             let fields = tail.writes.fields.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
-            let passed = fields.filter(|(_, field)| field.stamp.edited_at <= above);
+            let had_lost =
+                |name: &str, field: &Register| field.stamp <= since.stamp_of(name) && !self.is_another_life;
+            let passed =
+                fields.filter(|(name, field)| field.stamp.edited_at <= above && !had_lost(name, field));
             let passed: Vec<_> = passed.map(|(name, _)| name.clone()).collect();
-            if follows && !passed.is_empty() {
+            let own = tail.writes.stamp;
+            let stands = tail.deletes() && (self.after.is_deleted() || own > self.after.stamp);
+            if follows && (!passed.is_empty() || stands && own.edited_at <= above) {
                 above = above.next();
                 self.raise(later, &passed, above, None);
             }

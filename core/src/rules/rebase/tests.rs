@@ -459,13 +459,51 @@ fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
     tail(&ops).meets("unknown", "deleted@5", &decided, Some(json!({"a": 2})));
     let decided = [
         "1 meets as create: life: Local",
-        "1 loses a",
         "1 raises all to 6",
         "2 meets as update: life: Local",
         "2 brings back {\"a\":2}",
     ];
     let reads = Some(json!({"a": 2, "b": 1}));
     tail(&ops).under(Policy::DeviceWins).meets("unknown", "deleted@5", &decided, reads);
+}
+
+/// The first two lost `a`, since the third said it. Once a person had taken that back, the first word showed instead of the second.
+#[test]
+fn what_a_later_op_of_ours_covers_is_raised_in_order_since_that_can_be_taken_back() {
+    let ops = ["1 waits replace a=1 -b @2", "2 waits replace a=2 -b @3", "3 waits update a=3 @9"];
+    let decided = [
+        "3 meets as replace: life: Local",
+        "1 brings back {\"a\":1}",
+        "2 brings back {\"a\":2}",
+        "3 brings back {\"a\":3}",
+        "1 raises all to 6",
+        "2 raises a b to 7",
+    ];
+    tail(&ops).meets("a=0@1 b=0@1", "deleted@5", &decided, Some(json!({"a": 3})));
+    let rules = EntityRules::default();
+    let before = server("a=0@1 b=0@1");
+    let ops = ops.map(|line| op(line, &[], &before));
+    let mut taken = Taken::new(&rules, ops.into(), before);
+    taken.take(server("deleted@5"));
+    taken.ops.pop();
+    assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
+}
+
+/// The edit was raised alone, so that it stood over the deletion of his own once a person sent that again.
+#[test]
+fn a_refused_deletion_stays_above_an_edit_that_goes_over_their_deletion() {
+    let ops = || ["1 waits update a=1 @5", "2 dead delete @8"].map(|line| op(line, &[], &server("")));
+    let rules = EntityRules { policy: Policy::DeviceWins, ..EntityRules::default() };
+    let mut taken = Taken::new(&rules, ops().into(), server("a=0@1"));
+    taken.ops[0].since = Some(server("a=0@1"));
+    let decided = [
+        "1 meets as update: life: Local",
+        "1 brings back {\"a\":1}",
+        "1 raises all to 9",
+        "2 raises all to 10",
+    ];
+    assert_eq!(taken.take(server("deleted@8")), decided);
+    assert_eq!(taken.visible().image(), None);
 }
 
 #[test]
@@ -478,6 +516,19 @@ fn what_had_lost_does_not_come_back_with_the_rest_above_their_deletion() {
     ];
     let ours = tail(&["1 waits update a=1 b=1 @5"]).under(Policy::DeviceWins);
     ours.meets("a=9@7 b=0@1", "deleted@8", &decided, Some(json!({"a": 9, "b": 1})));
+}
+
+/// A later word of ours had been acked before the second one was sent again; raised in the wake of the first it came back.
+#[test]
+fn what_had_lost_is_not_raised_in_the_wake_of_an_earlier_op() {
+    let decided = [
+        "1 meets as update: life: Local",
+        "1 brings back {\"a\":1,\"b\":9}",
+        "1 raises all to 9",
+        "2 superseded",
+    ];
+    let ops = tail(&["1 waits update a=1 @5", "2 waits update b=2 @6"]).under(Policy::DeviceWins);
+    ops.meets("a=0@1 b=9@7", "deleted@8", &decided, Some(json!({"a": 1, "b": 9})));
 }
 
 #[test]

@@ -154,7 +154,9 @@ impl Server {
                     // What is below what was there does not stand.
                     if says && self.stands(change, name) {
                         let value = Said::by(Some(&fields), name);
-                        *writer = ghosts.writer(record, number, value, &slots).or(last);
+                        let sent_by = || ghosts.writer(record, number, value, &slots).or(last);
+                        // What it made the record without was taken away by a deletion, or was never there: nobody wrote that.
+                        *writer = if fields.has(name) || !is_made { sent_by() } else { None };
                     }
                 }
             }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use fieldbook_core::authority::AuthorityRead;
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::rows::{ConflictRow, RecordRow};
+use fieldbook_core::rules::belonging::waits_for_owner;
 use fieldbook_core::{Fields, FieldsJson, Hlc, OpKind, OpPlace, RecordKey, Version};
 use serde_json::Value;
 
@@ -190,7 +191,8 @@ pub(super) fn latest_stamp(device: &Device, key: &RecordKey) -> Hlc {
 pub(super) fn has_news(device: &Device, server: &Server) -> bool {
     let state = &device.tables.state;
     let Ok(identity) = server.authority.identity();
-    if state.server.is_some_and(|known| known != identity) || state.rereading {
+    // Who waits for the owner of the book asks who is there.
+    if state.server.is_some_and(|known| known != identity) || state.rereading || waits_for_owner(state) {
         return true;
     }
     let others = device.others();
