@@ -197,7 +197,7 @@ impl View for JobView<'_> {
         Ok(self.tables.records.get(key).cloned())
     }
 
-    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
+    fn may_need_rebase(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
         Ok(self.judge_all || self.tail.has(key))
     }
 
