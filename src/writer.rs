@@ -197,7 +197,7 @@ impl View for SessionView<'_, '_> {
         Ok(self.tables.look(key)?.and_then(RecordRow::version))
     }
 
-    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
+    fn may_need_rebase(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
         // A tail that began in this very round is found by reading the row.
         Ok(self.judge_all || self.tail.has(key))
     }

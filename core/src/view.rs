@@ -24,7 +24,7 @@ pub trait View {
     /// Returns false only if a change of the record certainly needs no rebase: the record has no
     /// tail, and no former server had it. A view that would have to read the row to find out
     /// returns true.
-    fn may_need_judging(&mut self, _: &RecordKey) -> Result<bool, Self::Error> {
+    fn may_need_rebase(&mut self, _: &RecordKey) -> Result<bool, Self::Error> {
         Ok(true)
     }
 

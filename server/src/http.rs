@@ -41,7 +41,7 @@ use tokio::time::timeout;
 use self::line::{Line, Notes};
 use self::problem::{Problem, json, refused, unreadable};
 use self::text::Text;
-use crate::door::{Guest, Share, Shares, Turn, Turns, UnderWay};
+use crate::door::{Guest, Running, Share, Shares, Turn, Turns};
 use crate::limits::DoorLimits;
 use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
 use crate::tokens::{Credentials, Denied, Grant};
@@ -126,7 +126,7 @@ async fn exchange(
             return line.refused(problem);
         }
     };
-    let held = Held { _place: place, _under_way: guest.begin() };
+    let held = Held { _place: place, _running: guest.begin() };
     match exchanged(&app, &grant, body, held, &line.notes()).await {
         Ok(bytes) => {
             let length = bytes.len();
@@ -139,7 +139,7 @@ async fn exchange(
 /// The places that an exchange holds until its answer is sent.
 struct Held {
     _place: Share,
-    _under_way: UnderWay,
+    _running: Running,
 }
 
 /// An answer and its places. Both end when the last byte has left.
@@ -176,8 +176,8 @@ async fn exchanged(
         let (app, grant, notes) = (Arc::clone(app), Arc::clone(grant), notes.clone());
         move || {
             let mut work = body.len();
-            let taken = Taken { grant: &grant, body: &body, turn: &turn, share: &mut share };
-            let answer = treat(&app, taken, &notes, &mut work).map(|bytes| {
+            let admitted = Admitted { grant: &grant, body: &body, turn: &turn, share: &mut share };
+            let answer = process(&app, admitted, &notes, &mut work).map(|bytes| {
                 share.settle(bytes.capacity());
                 Bytes::from_owner(Answer { bytes, _share: share, _held: held })
             });
@@ -240,7 +240,7 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 }
 
 /// A request that is being worked on, and its share and turn.
-struct Taken<'a> {
+struct Admitted<'a> {
     grant: &'a Grant,
     body: &'a [u8],
     turn: &'a Turn,
@@ -249,8 +249,8 @@ struct Taken<'a> {
 }
 
 /// Reads the request, applies it and writes the answer. `work` receives the amount of work. Blocks.
-fn treat(app: &App, taken: Taken<'_>, notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
-    let Taken { grant, body, turn, share } = taken;
+fn process(app: &App, admitted: Admitted<'_>, notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
+    let Admitted { grant, body, turn, share } = admitted;
     let request = Arc::new(read_request(body).map_err(|error| unreadable(&error))?);
     notes.read(&request);
     let Grant { tenant, caller, .. } = grant;

@@ -12,19 +12,19 @@
 //! 2. A field is a *top-level* member and is set whole: values are never merged inside.
 //!    `docs/decisions/0002-fields-are-top-level-members.md` explains why the recursion of RFC 7396
 //!    would break invariant 1.
-//! 3. [`FieldsJson`] has the one form of `form` at every depth, and its values nest at most
+//! 3. [`FieldsJson`] has the one form of `canonical` at every depth, and its values nest at most
 //!    [`limits::FIELD_LEVELS`] deep.
 //! 4. No number is rounded: a number that cannot be kept exactly is refused.
 //!
 //! What it is not: a schema. A field may have any JSON value.
 
+mod canonical;
 mod fault;
-mod form;
 mod number;
+mod patch_text;
 mod rewrite;
 mod scan;
 mod stored;
-mod text;
 
 use std::fmt;
 
@@ -33,8 +33,8 @@ use serde_json::{Map, Value};
 
 use crate::limits;
 
+pub use canonical::is_json;
 pub use fault::InvalidFields;
-pub use form::is_json;
 pub use stored::FieldsJson;
 
 /// Fields as values: an image of a record or a patch of one.

@@ -1,6 +1,6 @@
-//! Writes the one form of `form`, from text that is known to be JSON, and from values.
+//! Writes the one form of `canonical`, from text that is known to be JSON, and from values.
 //!
-//! What it does not do: check text. `form` has checked that it is JSON and not too deep.
+//! What it does not do: check text. `canonical` has checked that it is JSON and not too deep.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;

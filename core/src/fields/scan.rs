@@ -2,7 +2,7 @@
 //! JSON compactly and in order.
 //!
 //! ```text
-//!   accepted                                       left to `form`, which checks byte by byte
+//!   accepted                                       left to `canonical`, which checks byte by byte
 //!   names without escapes, ascending               names with escapes or out of order
 //!   whole numbers of up to 18 characters           longer ones, exponents, `-0`
 //!   fractions of few digits                        fractions of many digits
@@ -160,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::super::{Fields, form};
+    use super::super::{Fields, canonical};
     use super::*;
 
     #[track_caller]
@@ -170,7 +170,7 @@ mod tests {
             let Value::Object(members) = values else { panic!("{text} is no object") };
             let written = Fields::from_iter(members).checked().unwrap();
             assert_eq!(written.as_str(), text);
-            assert_eq!(form::rewritten(text), Ok(None), "{text}");
+            assert_eq!(canonical::rewritten(text), Ok(None), "{text}");
         }
     }
 

@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form::rewritten;
+use super::canonical::rewritten;
 use super::scan::has_form;
-use super::{Fields, InvalidFields, not_an_object, text};
+use super::{Fields, InvalidFields, not_an_object, patch_text};
 use crate::codec::{Decode, Encode};
 use crate::limits;
 
@@ -97,7 +97,7 @@ impl FieldsJson {
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
     pub fn patched(&self, patch: &Self) -> Result<Self, InvalidFields> {
-        if let Some(text) = text::apply(&self.0, &patch.0) {
+        if let Some(text) = patch_text::apply(&self.0, &patch.0) {
             return Ok(Self(text.into()));
         }
         let mut image = self.to_fields()?;
@@ -111,7 +111,7 @@ impl FieldsJson {
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
     pub(crate) fn changed_by(&self, patch: &Self) -> Result<Self, InvalidFields> {
-        if let Some(text) = text::changed(&self.0, &patch.0) {
+        if let Some(text) = patch_text::changed(&self.0, &patch.0) {
             return Ok(Self(text.into()));
         }
         let (image, patch) = (self.to_fields()?, patch.to_fields()?);
@@ -132,7 +132,7 @@ impl FieldsJson {
             return Ok(self);
         }
         let left_out: std::collections::BTreeSet<&str> = left_out.iter().map(String::as_str).collect();
-        if let Some(text) = text::without(&self.0, |name| left_out.contains(name)) {
+        if let Some(text) = patch_text::without(&self.0, |name| left_out.contains(name)) {
             return Ok(Self(text.into()));
         }
         Ok(self.to_fields()?.filtered(|name| !left_out.contains(name)).to_json())
@@ -144,7 +144,7 @@ impl FieldsJson {
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
     pub(crate) fn names(&self) -> Result<Vec<(String, bool)>, InvalidFields> {
-        if let Some(names) = text::names(&self.0) {
+        if let Some(names) = patch_text::names(&self.0) {
             return Ok(names);
         }
         Ok(self.to_fields()?.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect())

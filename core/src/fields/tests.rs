@@ -210,12 +210,12 @@ proptest! {
 #[test]
 fn text_in_the_usual_form_is_patched_as_text() {
     assert_eq!(
-        text::apply(r#"{"a":{"x":[1,"}"]},"b":"\\\"","d":1}"#, r#"{"a":null,"c":[],"d":"n"}"#).unwrap(),
+        patch_text::apply(r#"{"a":{"x":[1,"}"]},"b":"\\\"","d":1}"#, r#"{"a":null,"c":[],"d":"n"}"#).unwrap(),
         r#"{"b":"\\\"","c":[],"d":"n"}"#
     );
-    assert_eq!(text::apply("{}", r#"{"a":null}"#).unwrap(), "{}");
-    assert_eq!(text::apply(r#"{"a\n":1}"#, "{}"), None, "an escaped name is left to the values");
-    assert_eq!(text::apply(r#"{"b":1,"a":1}"#, "{}"), None);
+    assert_eq!(patch_text::apply("{}", r#"{"a":null}"#).unwrap(), "{}");
+    assert_eq!(patch_text::apply(r#"{"a\n":1}"#, "{}"), None, "an escaped name is left to the values");
+    assert_eq!(patch_text::apply(r#"{"b":1,"a":1}"#, "{}"), None);
 }
 
 proptest! {

@@ -61,7 +61,7 @@ pub fn correct(
     }
     let takes_all = letter.kind == OpKind::Create;
     let is_taken = |op: &TailOp| op.op.id == dead || takes_all && !is_unanswered(op);
-    let mut fields = taken_in(confirmed, tail, is_taken);
+    let mut fields = absorbed_fields(confirmed, tail, is_taken);
     fields.compose(better);
     let stays = tail.iter().filter(|op| !is_taken(op));
     let image = confirmed.with(stays.map(|op| &op.writes)).image();
@@ -74,7 +74,7 @@ pub fn correct(
 
 /// Returns the fields that become part of the new op, without those that somebody else, or a later
 /// op that stays, has overwritten.
-fn taken_in(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&TailOp) -> bool) -> Fields {
+fn absorbed_fields(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&TailOp) -> bool) -> Fields {
     let mut fields = Fields::new();
     for op in tail {
         if is_taken(op) {

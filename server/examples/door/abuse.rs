@@ -67,7 +67,7 @@ impl Abuse {
     }
 
     /// Begins the abuse. It runs until the returned value is dropped.
-    pub(crate) async fn begin(self, server: SocketAddr) -> Result<UnderWay, Failed> {
+    pub(crate) async fn begin(self, server: SocketAddr) -> Result<RunningAbuse, Failed> {
         let mut tasks = JoinSet::new();
         let answered = Arc::new(AtomicUsize::new(0));
         let count = match self {
@@ -109,17 +109,17 @@ impl Abuse {
         if !self.repeats() {
             tokio::time::sleep(BEFORE).await;
         }
-        Ok(UnderWay { _tasks: tasks, answered })
+        Ok(RunningAbuse { _tasks: tasks, answered })
     }
 }
 
 /// A running abuse.
-pub(crate) struct UnderWay {
+pub(crate) struct RunningAbuse {
     _tasks: JoinSet<()>,
     answered: Arc<AtomicUsize>,
 }
 
-impl UnderWay {
+impl RunningAbuse {
     /// Returns how many of its requests have been answered.
     pub(crate) fn answered(&self) -> usize {
         self.answered.load(Ordering::Relaxed)

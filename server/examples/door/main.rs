@@ -173,9 +173,9 @@ async fn rounds(server: &Server, good: &mut Good, abuse: Abuse) -> Result<Measur
         }
         tokio::time::sleep(BETWEEN).await;
         good.exchanges(WHILE.0, &mut measured.alone).await?;
-        let under_way = abuse.begin(server.1).await?;
+        let running = abuse.begin(server.1).await?;
         good.exchanges(WHILE.1, &mut measured.abused).await?;
-        measured.answered += under_way.answered();
+        measured.answered += running.answered();
     }
     Ok(measured)
 }

@@ -57,7 +57,7 @@ struct State {
 #[derive(Debug)]
 struct Connection {
     address: IpAddr,
-    under_way: usize,
+    running: usize,
     close: watch::Sender<bool>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Guest {
 
 /// A running exchange. Until it is dropped, its connection is not closed for another one.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Guest>);
+pub(crate) struct Running(Arc<Guest>);
 
 impl Door {
     pub(crate) fn new(limits: DoorLimits) -> Arc<Self> {
@@ -136,7 +136,7 @@ impl Door {
         }
         state.next += 1;
         let number = state.next;
-        state.connections.insert(number, Connection { address, under_way: 0, close });
+        state.connections.insert(number, Connection { address, running: 0, close });
         drop(state);
         (Arc::new(Guest { door: Arc::clone(self), number, address }), closed)
     }
@@ -193,7 +193,7 @@ impl State {
         for connection in self.connections.values() {
             *of_address.entry(connection.address).or_default() += 1;
         }
-        let idle = self.connections.iter().filter(|(_, connection)| connection.under_way == 0);
+        let idle = self.connections.iter().filter(|(_, connection)| connection.running == 0);
         let chosen = idle
             .max_by_key(|(number, connection)| {
                 (of_address.get(&connection.address), std::cmp::Reverse(**number))
@@ -207,7 +207,7 @@ impl State {
 
     /// Closes every connection without a running exchange.
     fn close_idle(&mut self) {
-        for connection in self.connections.values().filter(|connection| connection.under_way == 0) {
+        for connection in self.connections.values().filter(|connection| connection.running == 0) {
             connection.close.send_replace(true);
         }
     }
@@ -220,11 +220,11 @@ impl Guest {
     }
 
     /// Marks an exchange of this connection as running.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn begin(self: &Arc<Self>) -> Running {
         if let Some(connection) = self.door.lock().connections.get_mut(&self.number) {
-            connection.under_way += 1;
+            connection.running += 1;
         }
-        UnderWay(Arc::clone(self))
+        Running(Arc::clone(self))
     }
 }
 
@@ -234,10 +234,10 @@ impl Drop for Guest {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for Running {
     fn drop(&mut self) {
         if let Some(connection) = self.0.door.lock().connections.get_mut(&self.0.number) {
-            connection.under_way = connection.under_way.saturating_sub(1);
+            connection.running = connection.running.saturating_sub(1);
         }
     }
 }
@@ -275,13 +275,13 @@ mod tests {
         let door = door(4);
         let (alone, alone_closed) = door.enter(address(1));
         let (busy, busy_closed) = door.enter(address(2));
-        let under_way = busy.begin();
+        let running = busy.begin();
         let (_second, second_closed) = door.enter(address(2));
         let (_third, third_closed) = door.enter(address(2));
         let (_fourth, fourth_closed) = door.enter(address(3));
         assert!(*second_closed.borrow(), "the oldest of the address with the most, but for the busy one");
         assert!(!*alone_closed.borrow() && !*busy_closed.borrow() && !*third_closed.borrow());
-        drop(under_way);
+        drop(running);
         let _fifth = door.enter(address(3));
         assert!(*busy_closed.borrow() && !*fourth_closed.borrow());
         assert!(door.lock().connections.len() <= 4);

@@ -17,7 +17,7 @@ mod shares;
 mod steady;
 mod turns;
 
-pub(crate) use entry::{Door, Guest, UnderWay};
+pub(crate) use entry::{Door, Guest, Running};
 pub(crate) use pace::Pace;
 pub(crate) use shares::{Share, Shares};
 pub(crate) use turns::{Turn, Turns};

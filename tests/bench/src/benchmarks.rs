@@ -1,4 +1,5 @@
-//! What is measured. Each benchmark says what one item is, so that sizes can change without changing what a number means.
+//! The benchmarks. Each defines one item, so that sizes can change without changing the meaning of
+//! a number.
 
 use std::hint::black_box;
 
@@ -11,12 +12,12 @@ const SEED: u64 = 20_261_122;
 const ROUNDS: usize = 3;
 pub(crate) const REBUILD: &str = "rebuild from 1,000,000 entries";
 
-/// What fieldbook is to reach; never checked, only printed beside what was reached.
+/// A goal for fieldbook. It is never checked, only printed with the result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
-    /// At least so many times SQLite's speed.
+    /// At least this many times SQLite's speed.
     TimesSqlite(f64),
-    /// At most so many seconds an item.
+    /// At most this many seconds per item.
     Seconds(f64),
     None,
 }
@@ -124,7 +125,8 @@ fn transaction(setting: &Setting) -> Result<Vec<Time>, Failure> {
     thousands(setting, |peer, records| peer.write_as_one(records))
 }
 
-/// One sample is ten commits, so that what a peer puts off to some later commit (SQLite's checkpoint) is in all of them.
+/// One sample is ten commits, so that work that a peer puts off to a later commit (SQLite's
+/// checkpoint) is in all of them.
 fn thousands(
     setting: &Setting,
     write: fn(&mut dyn Peer, &[Sample]) -> Result<(), Failure>,
@@ -227,7 +229,7 @@ fn pages(setting: &Setting, page: ReadPage) -> Result<Vec<Time>, Failure> {
     Ok(race.finish())
 }
 
-/// Opens a store for each contender that reads, holding the records as if they had been pulled.
+/// Opens a store for each contender that reads, filled with the records as if they had been pulled.
 fn filled(setting: &Setting, cache: usize, records: &[Sample]) -> Result<Race, Failure> {
     let mut race = Race::with_cache(setting, Work::Read, cache)?;
     race.round(|runner| {
@@ -290,7 +292,7 @@ fn rebuild(setting: &Setting) -> Result<Vec<Time>, Failure> {
     Ok(best_ways(ways))
 }
 
-/// Returns each contender's best way, with a note of what every way of it took.
+/// Returns each contender's best way, with a note on all its ways.
 fn best_ways(ways: Vec<(Contender, &'static str, Vec<f64>)>) -> Vec<Time> {
     let mut best: Vec<Time> = Vec::new();
     for (contender, way, seconds) in ways {
@@ -331,7 +333,7 @@ fn open(setting: &Setting) -> Result<Vec<Time>, Failure> {
     Ok(race.finish())
 }
 
-/// Opens a copy of the files as they are while the store is in use: what a killed program leaves behind.
+/// Opens a copy of the files, taken while the store is in use, like those of a killed program.
 fn open_crashed(setting: &Setting) -> Result<Vec<Time>, Failure> {
     let (mut race, first) = written(setting)?;
     for _ in 0..7 {
@@ -342,8 +344,8 @@ fn open_crashed(setting: &Setting) -> Result<Vec<Time>, Failure> {
     Ok(race.finish())
 }
 
-/// Opens a store for each contender that reads, with records that were written there and wait for a server; returns the
-/// first one's id too.
+/// Opens a store for each contender that reads, with records that were written there and wait for a
+/// server. Returns the first one's id too.
 fn written(setting: &Setting) -> Result<(Race, String), Failure> {
     let mut race = Race::new(setting, Work::Read)?;
     let records = Samples::new(SEED).take(setting.scaled(100_000));

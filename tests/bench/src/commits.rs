@@ -1,7 +1,8 @@
-//! The server under many writers: each client sends one unit a request, over HTTP on the loopback, and waits for its outcome.
+//! The server under many writers: each client sends one unit per request, over HTTP on the
+//! loopback, and waits for its outcome.
 //!
-//! How many units a second that comes to depends on the disk and on whatever else runs, so the same run has one client too: the
-//! ratios to that one are what carries over.
+//! The number of units per second depends on the disk and on other processes. So the same run also
+//! has one client alone: compare the ratios to that one.
 
 use std::net::SocketAddr;
 
@@ -18,15 +19,15 @@ use crate::peer::Failure;
 use crate::race::{Setting, Stopwatch};
 use crate::sample::Samples;
 
-/// How many clients write at the same time, how many requests each of them sends in a round, and how many units a second all
-/// of them are to come to; nothing is asked of one client.
+/// The number of clients that write at the same time, the requests of each of them in a round, and
+/// the goal in units per second of all of them; none for one client.
 const CLIENTS: [(usize, usize, Option<u32>); 3] =
     [(1, 400, None), (8, 200, Some(3_000)), (64, 60, Some(3_700))];
 const ROUNDS: usize = 5;
-/// How many times as long as the median the slowest hundredth may take.
+/// The most time of the slowest hundredth, in medians.
 const SLOWEST: f64 = 5.0;
 
-/// What so many clients at the same time came to.
+/// The result of this many clients at the same time.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Commits {
     pub(crate) clients: usize,
@@ -41,7 +42,7 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    /// Says what it came to, beside one client and beside the aims.
+    /// Returns the result as a line, with those of one client and the goals.
     pub(crate) fn line(&self, alone: Option<&Self>) -> String {
         let ratio = alone.map_or(1.0, |alone| self.units_per_second / alone.units_per_second);
         let aim = self.aim.map_or_else(String::new, |aim| format!(" (aim: {aim})"));
@@ -99,7 +100,7 @@ impl Source {
         Self { samples: Samples::new(9), random: SeededRandomness::from_number(9) }
     }
 
-    /// Makes what one client, a device of its own, sends one after the other.
+    /// Makes the requests of one client, a device of its own, one after the other.
     fn requests(&mut self, count: usize) -> Result<Vec<ExchangeRequest>, Failure> {
         let (now, random) = (WallTime::from_milliseconds(1_760_000_000_000), &mut self.random);
         let (device, epoch) = (DeviceId::new(now, random), Epoch::new(now, random));
@@ -114,7 +115,7 @@ impl Source {
     }
 }
 
-/// Sends what each client has and returns how long each request took, in seconds.
+/// Sends the requests of all clients and returns the time of each request, in seconds.
 async fn all_at_once(url: &str, work: Vec<Vec<ExchangeRequest>>) -> Result<Vec<f64>, Failure> {
     let clients = work.into_iter().map(|requests| {
         let url = url.to_owned();
@@ -141,7 +142,7 @@ async fn all_at_once(url: &str, work: Vec<Vec<ExchangeRequest>>) -> Result<Vec<f
     Ok(times)
 }
 
-/// Returns the value below which so many hundredths of all are.
+/// Returns the value below which this many hundredths of all values are.
 fn part(values: &mut [f64], hundredths: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

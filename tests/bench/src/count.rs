@@ -1,10 +1,11 @@
-//! Counting instructions: what they tell does not depend on what else the machine does.
+//! Counts instructions, which do not depend on other processes.
 //!
-//! Each benchmark runs once more for each peer, at the sizes of `--quick`, in a process of its own under valgrind's callgrind, which
-//! counts what is measured and nothing else. Two counts of one program differ by less than 1 %.
+//! Each benchmark runs once more for each peer, at the sizes of `--quick`, in its own process under
+//! valgrind's callgrind, which counts only the measured part. Two counts of one program differ by
+//! less than 1 %.
 //!
-//! What it is not: a measure of time. A miss of a cache is one instruction, waiting for a disk is none, and what two threads do at
-//! the same time counts twice.
+//! What it is not: a measure of time. A cache miss is one instruction, waiting for a disk is none,
+//! and the work of two threads at the same time counts twice.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,22 +15,23 @@ use crate::benchmarks::{Benchmark, REBUILD};
 use crate::peer::{Contender, Failure};
 use crate::race::{MEASURED_ITEMS, Setting};
 
-/// What does the measured work: the benchmark, and threads of fieldbook's own.
+/// The functions with the measured work: the benchmark's, and threads of fieldbook's own.
 const COUNTED: [&str; 3] = ["*measured_region*", "*log::parts::verify_some*", "*rebuild::read_ahead*"];
 /// How many ways to rebuild a peer has at most.
 const WAYS: usize = 2;
 
-/// What one item takes.
+/// The instructions of one item.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count {
     pub(crate) contender: Contender,
     pub(crate) instructions: f64,
 }
 
-/// Counts a benchmark's instructions for each peer that takes part; the better way counts where a peer has several.
+/// Counts a benchmark's instructions for each peer that takes part; the best way counts if a peer
+/// has several.
 pub(crate) fn count(benchmark: &Benchmark, setting: &Setting) -> Result<Vec<Count>, Failure> {
     let taking_part = |contender: &Contender| {
-        // The file system's work is not the program's, so a bare file tells nothing.
+        // The file system's work is not the program's, so a bare file shows nothing.
         *contender != Contender::Raw && contender.name().contains(&setting.peer)
     };
     let ways = if benchmark.name == REBUILD { WAYS } else { 1 };
@@ -45,7 +47,8 @@ pub(crate) fn count(benchmark: &Benchmark, setting: &Setting) -> Result<Vec<Coun
     Ok(counts)
 }
 
-/// Runs a benchmark in a process that is counted, and returns what an item took; none if there is no such way.
+/// Runs a benchmark in a process that is counted, and returns the instructions of an item; none if
+/// there is no such way.
 fn run_counted(
     benchmark: &Benchmark,
     contender: Contender,
@@ -68,7 +71,7 @@ fn run_counted(
     }
 }
 
-/// Runs one benchmark as the process that is counted, and returns how many items were measured.
+/// Runs one benchmark as the counted process, and returns the number of measured items.
 pub(crate) fn counted(name: &str, setting: &Setting) -> Result<u64, Failure> {
     let benchmark = crate::benchmarks::BENCHMARKS.iter().find(|benchmark| benchmark.name == name);
     (benchmark.ok_or(Failure::NoSuchBenchmark)?.run)(setting)?;

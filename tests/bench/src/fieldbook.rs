@@ -1,8 +1,9 @@
-//! fieldbook through its front door, with the defaults where nothing else is said: a 32 MiB cache, a schema that takes every entity type, the system's
-//! clock and randomness.
+//! fieldbook through its public API, with the defaults: a 32 MiB cache, a schema that accepts every
+//! entity type, the system's clock and randomness.
 //!
-//! What it does that its peers do not, inside the measured time: it checks names and limits, refuses a create of what is
-//! there, writes each change into the hash-chained log as well as into the record's row, and folds what visible comes to.
+//! Within the measured time it does more than its peers: it checks names and limits, refuses a
+//! create of an existing record, writes each change into the hash-chained log as well as into the
+//! record's row, and computes the visible record.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -20,14 +21,14 @@ use fieldbook::{Book, BookOptions, EntityType, Mutation, RecordId, RecordKey, li
 use crate::peer::{Failure, Peer};
 use crate::sample::{Event, Sample};
 
-/// How many events are imported at a time where it is not measured.
+/// The number of events that are imported at a time outside the measured time.
 const LOADED_TOGETHER: usize = 10_000;
 const NOT_READY: Failure = Failure::Wrong { peer: "fieldbook", what: "was not given what it is to write" };
 
 pub(crate) struct Fieldbook {
     book: Book,
     leads: EntityType,
-    /// What is to be written, as text: parsing it is part of what is measured.
+    /// The writes, as text: parsing them is part of the measurement.
     writes: VecDeque<(RecordKey, String)>,
     pages: VecDeque<(ExchangeRequest, ExchangeAnswer)>,
 }
@@ -55,7 +56,7 @@ impl Fieldbook {
     }
 }
 
-/// Makes a mutation of text, as an app does that has text.
+/// Makes a mutation of text, like an app that has text.
 fn creates((key, json): (RecordKey, String)) -> Result<Mutation, Failure> {
     Ok(Mutation::create(key, FieldsJson::parse(&json)?))
 }
@@ -194,7 +195,7 @@ impl Peer for Fieldbook {
     }
 }
 
-/// What a server would answer that has these records as its next page.
+/// Returns the answer of a server that has these records as its next page.
 fn answer(
     request: &ExchangeRequest,
     leads: &EntityType,

@@ -1,12 +1,13 @@
-//! The first sync: a fresh book fetches everything that a server has, over HTTP on the loopback; then it asks once more.
+//! The first sync: a new book fetches everything that a server has, over HTTP on the loopback; then
+//! it asks once more.
 //!
 //! ```text
 //!   bench ── embedded server, filled over the same protocol
 //!     └── child process ── Book::sync through HttpRemote ── its figures as JSON on its standard output
 //! ```
 //!
-//! The book lives in a process of its own, so that its peak memory is not the server's. What is counted as the wire's bytes
-//! passes a relay that only counts.
+//! The book is in its own process, so that its peak memory is not the server's. The counted bytes
+//! go through a relay that only counts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,13 +38,13 @@ const RECORDS: usize = 100_000;
 const ROUNDS: usize = 3;
 const UNITS_OF_A_REQUEST: usize = 500;
 
-/// What a first sync took, and what an exchange with nothing new takes after it.
+/// The cost of a first sync, and of an exchange without news after it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FirstSync {
     pub(crate) records: u64,
     pub(crate) seconds: f64,
     pub(crate) records_per_second: f64,
-    /// The most memory that the client's process ever had, if this system tells.
+    /// The most memory that the client's process needed, if the system reports it.
     pub(crate) peak_bytes: Option<u64>,
     pub(crate) requests: u32,
     pub(crate) bytes_sent: u64,
@@ -60,7 +61,8 @@ pub(crate) struct NothingNew {
     pub(crate) entries_written: u64,
 }
 
-/// Measures in child processes of this program and returns the run of median speed, with the highest peak of all.
+/// Measures in child processes of this program and returns the run of median speed, with the
+/// highest peak of all.
 pub(crate) fn measure(setting: &Setting) -> Result<FirstSync, Failure> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&setting.folder)?;
     let runtime = runtime()?;
@@ -88,7 +90,7 @@ pub(crate) fn measure(setting: &Setting) -> Result<FirstSync, Failure> {
     Ok(FirstSync { peak_bytes, ..median })
 }
 
-/// What the child process does: syncs a new book at a path and returns the figures.
+/// Runs the child process: syncs a new book at a path and returns the figures.
 pub(crate) fn client(url: &str, path: &Path) -> Result<FirstSync, Failure> {
     let runtime = runtime()?;
     let book = Book::create_new(path, BookOptions::new("bench")?)?;
@@ -132,7 +134,7 @@ fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, 
     })
 }
 
-/// Passes one connection on, and counts what goes each way.
+/// Passes one connection on, and counts the bytes in each direction.
 async fn relay(server: SocketAddr) -> Result<(String, JoinHandle<io::Result<(u64, u64)>>), Failure> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -144,7 +146,8 @@ async fn relay(server: SocketAddr) -> Result<(String, JoinHandle<io::Result<(u64
     Ok((url, counting))
 }
 
-/// Puts records on the server as one device's units, one record each, as they come from an app's single writes.
+/// Puts records on the server as one device's units, one record each, as from an app's single
+/// writes.
 async fn fill(url: &str, count: usize) -> Result<(), Failure> {
     let mut random = SeededRandomness::from_number(1);
     let now = WallTime::from_milliseconds(1_760_000_000_000);
@@ -201,7 +204,7 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-/// Returns the high-water mark of this process's memory, where the system keeps one.
+/// Returns the most memory that this process needed, if the system reports it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -234,7 +237,8 @@ mod tests {
         let nothing = nothing_new(&runtime, &book, &server.url()).unwrap();
         assert!(before == std::fs::read(&path).unwrap(), "the file changed");
         assert_eq!((nothing.requests, nothing.entries_written), (1, 0));
-        // From the first byte of the connection to the last, headers and all. The first request of a process names the cursors.
+        // From the first byte of the connection to the last, headers included. The first request of
+        // a process names the cursors.
         assert!(nothing.wire_bytes_sent < 500 && nothing.wire_bytes_received < 500, "{nothing:?}");
         let nothing = nothing_new(&runtime, &book, &server.url()).unwrap();
         assert!(nothing.wire_bytes_sent <= 400 && nothing.wire_bytes_received <= 400, "{nothing:?}");

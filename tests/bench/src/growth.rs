@@ -1,7 +1,9 @@
-//! What grows with what is there: the same things beside 1,000, 10,000 and 100,000 others, as a table and as pictures.
+//! The growth of costs: the same operations beside 1,000, 10,000 and 100,000 others, as a table and
+//! as pictures.
 //!
-//! Each point is the median of several rounds on a book in memory, so that a disk's mood does not show. `tests/what_waits.rs` of the front
-//! door asserts the same by counting; here nothing is asserted.
+//! Each point is the median of several rounds on a book in memory, without the variation of a disk.
+//! `tests/what_waits.rs` of the crate `fieldbook` asserts the same by counting; nothing is asserted
+//! here.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::picture::{Series, picture};
 use crate::race::Stopwatch;
 use crate::report::duration;
 
-/// What waits beside the thing that is measured.
+/// The ops or records beside the measured operation.
 #[derive(Clone, Copy)]
 enum Beside {
     Waiting,
@@ -32,7 +34,7 @@ enum Beside {
     DeadLetters,
 }
 
-/// What is measured.
+/// The measured operation.
 #[derive(Clone, Copy)]
 enum Thing {
     Write,
@@ -56,7 +58,8 @@ const LINES: [(&str, Beside, Thing); 10] = [
 const ROUNDS: usize = 9;
 const BATCH: usize = 50;
 
-/// Measures every line at every size, returns the table, and draws the pictures in a folder if one is given.
+/// Measures every line at every size, returns the table, and draws the pictures in a folder if one
+/// is given.
 pub(crate) fn run(divisor: usize, pictures: Option<&Path>) -> Result<String, Failure> {
     let sizes = [1_000, 10_000, 100_000].map(|size| size / divisor);
     let mut series = Vec::new();
@@ -175,7 +178,7 @@ impl Stage {
                 }
             }
         }
-        // What cannot go is looked at once, by the first plan.
+        // The first plan looks once at ops that cannot be sent.
         stage.exchange(ROUNDS)?;
         Ok(stage)
     }
@@ -184,7 +187,7 @@ impl Stage {
         if let Beside::LowerPriority = beside { "later" } else { "lead" }
     }
 
-    /// Sends 50 ops and takes the answer.
+    /// Sends 50 ops and applies the answer.
     fn exchange(&mut self, round: usize) -> Result<Duration, Failure> {
         if !matches!(self.beside, Beside::Waiting) {
             let mutations = (0..BATCH).map(|number| mutation("fresh", round * BATCH + number, "x"));
@@ -201,7 +204,8 @@ impl Stage {
 
     fn answer(&mut self, request: &ExchangeRequest) -> Result<ExchangeAnswer, Failure> {
         let (caller, quota) = (Caller::Anyone, Quota::default());
-        // The device's own time: a server whose clock stands behind has it lower the stamps of all that waits.
+        // The device's own time: a server whose clock is behind makes it lower the stamps of all
+        // waiting ops.
         let now = SystemClock::new().now().wall;
         let answer = exchange(&mut self.server, request, now, &caller, &quota);
         answer.map_err(|_| Failure::Wrong { peer: "fieldbook", what: "its server did not answer" })

@@ -1,7 +1,8 @@
-//! `fieldbook-bench`: fieldbook beside SQLite and a bare file, interleaved in one process, printed as ratios.
+//! `fieldbook-bench`: fieldbook beside SQLite and a bare file, interleaved in one process, printed
+//! as ratios.
 //!
-//! It never asserts a time: it prints what it finds, with the goals beside it. What it does check is that every peer
-//! gives the right answer, since a wrong one is no measurement.
+//! It never asserts a time: it prints its results with the goals. It does check that every peer
+//! returns the right answer, because a wrong one is no measurement.
 
 mod benchmarks;
 mod commits;
@@ -31,7 +32,7 @@ use crate::report::Line;
 /// Measures fieldbook beside SQLite and prints medians and ratios.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Divides every size by 20, for a look of seconds instead of minutes.
+    /// Divides every size by 20, for a quick check of seconds instead of minutes.
     #[arg(long)]
     quick: bool,
     /// Prints JSON instead of a table.
@@ -46,25 +47,28 @@ struct Arguments {
     /// Prints the names of the benchmarks and ends.
     #[arg(long)]
     list: bool,
-    /// Runs only the peers whose name contains this, as for a profile.
+    /// Runs only the peers whose name contains this, for example for a profile.
     #[arg(long, default_value = "")]
     peer: String,
-    /// Measures what grows with what is there, in place of the benchmarks.
+    /// Measures how costs grow, instead of the benchmarks.
     #[arg(long)]
     growth: bool,
     /// Draws the growth as pictures in this folder.
     #[arg(long, value_name = "FOLDER", requires = "growth")]
     pictures: Option<PathBuf>,
-    /// Counts the instructions of an item instead of its time, with valgrind, which has to be installed.
+    /// Counts the instructions of an item instead of its time, with valgrind, which has to be
+    /// installed.
     #[arg(long)]
     count: bool,
-    /// Is a process that is counted: runs the one benchmark of this name and prints how many items were measured.
+    /// Runs as the counted process: runs the one benchmark of this name and prints the number of
+    /// measured items.
     #[arg(long, hide = true)]
     counted: bool,
-    /// Which way to rebuild, by its number.
+    /// The way to rebuild, by its number.
     #[arg(long, hide = true)]
     way: Option<usize>,
-    /// Is the child process of the first sync: syncs a new book, made at the path given as the folder, with this server.
+    /// Runs as the child process of the first sync: syncs a new book, made at the path given as the
+    /// folder, with this server.
     #[arg(long, hide = true)]
     first_sync_of: Option<String>,
 }

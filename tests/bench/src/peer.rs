@@ -1,12 +1,16 @@
-//! What a store must be able to do to be measured. Each peer does the same work on the same records.
+//! The operations that a store needs to be measured. Each peer does the same work on the same
+//! records.
 //!
-//! 1. A write is durable when the call returns: what it wrote survives a loss of power.
-//! 2. A write keeps what is still owed to a server in the same transaction as the record.
-//! 3. A read gives JSON text that the caller owns, or may look at during the call, and sees every write that returned before it.
-//! 4. A peer is measured at its best: statements prepared once, rows sorted where the other side's are, the better way
-//!    where there are several.
-//! 5. What a peer is handed is made ready before the clock runs, and is the same for all where they write: ids and JSON text. What it
-//!    does with them is measured, parsing and checks and all. A page of a server is handed to fieldbook as an answer.
+//! 1. A write is durable when the call returns: it survives a loss of power.
+//! 2. A write also stores the change that a server still needs, in the same transaction as the
+//!    record.
+//! 3. A read returns JSON text that the caller owns, or may borrow during the call. It includes
+//!    every write that returned before it.
+//! 4. A peer is measured at its best: statements prepared once, rows sorted where the other side's
+//!    are, the better way where there are several.
+//! 5. The input of a peer is made before the clock starts, and is the same for all writers: ids and
+//!    JSON text. Everything that a peer does with it is measured, parsing and checks included.
+//!    fieldbook receives a page of a server as an answer.
 
 use std::path::Path;
 
@@ -15,7 +19,7 @@ use crate::raw::Raw;
 use crate::sample::{Event, Sample};
 use crate::sqlite::Sqlite;
 
-/// What went wrong; a benchmark stops at the first error.
+/// An error; a benchmark stops at the first one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the file system refused")]
@@ -40,14 +44,14 @@ pub(crate) enum Failure {
     },
     #[error("valgrind did not count: {said}")]
     Uncounted { said: String },
-    #[error("no benchmark has a name like that; --list tells their names")]
+    #[error("no benchmark has a name like that; --list prints their names")]
     NoSuchBenchmark,
     /// A peer that answers wrongly is not measured.
     #[error("{peer} {what}")]
     Wrong { peer: &'static str, what: &'static str },
 }
 
-/// What can be measured. Not every peer does everything.
+/// The kinds of work. Not every peer does all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     Write,
@@ -58,7 +62,7 @@ pub(crate) enum Work {
 
 /// One store, open.
 pub(crate) trait Peer {
-    /// Makes the next writes ready, in the order in which they will come. Not measured.
+    /// Prepares the next writes, in their order. Not measured.
     fn ready(&mut self, _: &[Sample]) -> Result<(), Failure> {
         Ok(())
     }
@@ -69,25 +73,26 @@ pub(crate) trait Peer {
     /// Writes records one by one, made durable together by one commit.
     fn write_in_one_commit(&mut self, records: &[Sample]) -> Result<(), Failure>;
 
-    /// Writes records as one transaction: what happens to one happens to all, at the server too.
+    /// Writes records as one transaction: all of them are applied or none, at the server too.
     fn write_as_one(&mut self, records: &[Sample]) -> Result<(), Failure> {
         self.write_in_one_commit(records)
     }
 
-    /// Writes each slice from a thread of its own, every record durable before that thread writes its next one.
+    /// Writes each slice in its own thread. Every record is durable before the thread writes its
+    /// next one.
     fn write_from_threads(&mut self, slices: &[&[Sample]]) -> Result<(), Failure>;
 
-    /// Reads records one by one, each as of now.
+    /// Reads records one by one, each in its present state.
     fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure>;
 
-    /// Looks at records one by one, each as of now, where they lie.
+    /// Borrows records one by one, each in its present state and in place.
     fn look_at_each(&mut self, ids: &[&str], look: &mut dyn FnMut(&str)) -> Result<(), Failure>;
 
-    /// Reads up to `count` records in order of their ids, after the id given, and hands over each with its id, all of them owned by
-    /// the caller at once.
+    /// Reads up to `count` records in order of their ids, after the id given, and passes each with
+    /// its id to `take`. The caller owns all of them at once.
     fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure>;
 
-    /// Looks at the same records where they lie.
+    /// Borrows the same records in place.
     fn look_at_page(
         &mut self,
         after: &str,
@@ -95,12 +100,12 @@ pub(crate) trait Peer {
         look: &mut dyn FnMut(&str, &str),
     ) -> Result<(), Failure>;
 
-    /// Makes the next page to apply ready. Not measured.
+    /// Prepares the next page to apply. Not measured.
     fn ready_page(&mut self, _: &[Sample], _: u32) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Applies one page of what a server said, sorted by id, and remembers the cursor, in one transaction.
+    /// Applies one page of a server, sorted by id, and stores the cursor, in one transaction.
     fn apply(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure>;
 
     /// Stores a history, in order, each event linked to the one before by hash. Not measured.
@@ -116,7 +121,7 @@ pub(crate) trait Peer {
     fn verify(&mut self) -> Result<(), Failure>;
 }
 
-/// How many MiB of its file a store may hold in memory where nothing else is said.
+/// The default cache of a store, in MiB.
 pub(crate) const CACHE: usize = 32;
 
 /// The stores that are compared.
@@ -128,7 +133,7 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    /// Every one, in the order of the table's columns.
+    /// All contenders, in the order of the table's columns.
     pub(crate) const ALL: [Self; 3] = [Self::Raw, Self::Sqlite, Self::Fieldbook];
 
     /// Returns the heading of its column.
@@ -140,7 +145,7 @@ impl Contender {
         }
     }
 
-    /// Returns whether it does this work. A bare file is only a floor for what writes.
+    /// Returns whether it does this work. A bare file is only a lower bound for writes.
     pub(crate) const fn does(self, work: Work) -> bool {
         match self {
             Self::Raw => matches!(work, Work::Write | Work::Apply),
@@ -148,7 +153,7 @@ impl Contender {
         }
     }
 
-    /// Opens its store in a folder with so many MiB of cache, making it if there is none.
+    /// Opens its store in a folder with a cache of this many MiB, and makes it if there is none.
     pub(crate) fn open(self, folder: &Path, cache: usize) -> Result<Box<dyn Peer>, Failure> {
         Ok(match self {
             Self::Raw => Box::new(Raw::open(folder)?),

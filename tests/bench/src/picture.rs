@@ -2,7 +2,7 @@
 
 use crate::report::duration;
 
-/// One curve: sizes, each with the seconds that something takes there.
+/// One curve: sizes, each with its time in seconds.
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) points: Vec<(usize, f64)>,
@@ -13,7 +13,7 @@ const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 40.0;
 const TOP: f64 = 40.0;
-/// Below the curves stand the sizes and, a line each, the names.
+/// The space below the curves for the sizes and the names.
 const BOTTOM: f64 = 40.0;
 const COLOURS: [&str; 5] = ["#0b6e99", "#b5541c", "#4c7a34", "#7a3b8f", "#9a8200"];
 
@@ -63,7 +63,7 @@ pub(crate) fn picture<'a>(title: &str, series: impl Iterator<Item = &'a Series>)
     svg + "</svg>\n"
 }
 
-/// Returns the powers of ten between which all values lie.
+/// Returns the powers of ten between which all values are.
 fn range(values: impl Iterator<Item = f64> + Clone) -> (i32, i32) {
     let logarithms = values.filter(|value| *value > 0.0).map(f64::log10);
     let (least, most) =

@@ -1,5 +1,5 @@
-//! Measuring peers side by side: in every round each of them does the same work, and who goes first changes, so that a
-//! slow moment of the machine falls on all of them.
+//! Measures peers side by side: in every round each of them does the same work, and they take turns
+//! to go first, so that a slow moment of the machine affects all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::peer::{CACHE, Contender, Failure, Peer, Work};
 pub(crate) struct Setting {
     /// Where the stores are made; a real disk, or durability costs nothing.
     pub(crate) folder: PathBuf,
-    /// What every size is divided by.
+    /// The divisor of every size.
     pub(crate) divisor: usize,
-    /// Who takes part: those whose name contains this.
+    /// Only contenders whose name contains this take part.
     pub(crate) peer: String,
-    /// Which way to rebuild, where only one is wanted.
+    /// The way to rebuild, if only one is wanted.
     pub(crate) way: Option<usize>,
 }
 
@@ -61,7 +61,7 @@ impl Runner {
         self.peer = None;
     }
 
-    /// Closes the store and goes on with a new, empty one.
+    /// Closes the store and continues with a new, empty one.
     pub(crate) fn start_afresh(&mut self, parent: &Path) -> Result<(), Failure> {
         let seconds = std::mem::take(&mut self.seconds);
         *self = Self { seconds, ..Self::new(self.contender, parent, self.cache)? };
@@ -81,8 +81,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Copies the files of the open store, as a crash would leave them, and keeps the time that opening the copy and the
-    /// work on it take.
+    /// Copies the files of the open store, as after a crash, and records the time of opening the
+    /// copy and of the work on it.
     pub(crate) fn time_after_crash(
         &mut self,
         parent: &Path,
@@ -94,7 +94,8 @@ impl Runner {
             let file = file?;
             let to = copy.path().join(file.file_name());
             fs::copy(file.path(), &to)?;
-            // A file that still has to reach the disk would make the first sync of whoever opens it wait.
+            // A file that still has to reach the disk would delay the first sync of the opened
+            // copy.
             fs::File::open(&to)?.sync_all()?;
         }
         let watch = Stopwatch::start();
@@ -118,11 +119,11 @@ impl Runner {
 /// How many items were measured in this process so far, whether their time counts or not.
 pub(crate) static MEASURED_ITEMS: AtomicU64 = AtomicU64::new(0);
 
-/// Does what is measured, under a name by which a profiler knows it.
+/// Runs the measured work, under a name that a profiler shows.
 #[inline(never)]
 fn measured_region(items: usize, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let result = work();
-    // After the work, so that this function is on the stack as long as it goes on.
+    // After the work, so that this function is on the stack during all of it.
     MEASURED_ITEMS.fetch_add(items as u64, Ordering::Relaxed);
     result
 }
@@ -138,7 +139,7 @@ impl Race {
         Self::with_cache(setting, work, CACHE)
     }
 
-    /// Opens them with so many MiB of cache each.
+    /// Opens them with a cache of this many MiB each.
     pub(crate) fn with_cache(setting: &Setting, work: Work, cache: usize) -> Result<Self, Failure> {
         let runners = Contender::ALL
             .into_iter()
@@ -160,26 +161,26 @@ impl Race {
         Ok(())
     }
 
-    /// Ends the race and returns what each contender needed for an item.
+    /// Ends the race and returns each contender's time for an item.
     pub(crate) fn finish(mut self) -> Vec<Time> {
         self.runners.sort_by_key(|runner| runner.contender);
         self.runners.into_iter().filter_map(|runner| runner.result()).collect()
     }
 }
 
-/// What one contender needed for one item, in seconds.
+/// The time of one contender for one item, in seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Time {
     pub(crate) contender: Contender,
     pub(crate) median: f64,
     pub(crate) mean: f64,
     pub(crate) samples: usize,
-    /// How it was done, where there are several ways.
+    /// The way, where there are several.
     pub(crate) note: Option<String>,
 }
 
 impl Time {
-    /// Sums up what was timed; `None` if nothing was.
+    /// Sums up the measured times; `None` if there are none.
     pub(crate) fn of(contender: Contender, mut seconds: Vec<f64>) -> Option<Self> {
         seconds.sort_by(f64::total_cmp);
         let samples = seconds.len();
@@ -189,7 +190,7 @@ impl Time {
     }
 }
 
-/// The one place here that reads a clock.
+/// The only place here that reads a clock.
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {

@@ -1,4 +1,4 @@
-//! What a run found: a table for people, or JSON.
+//! The results of a run: a table for people, or JSON.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::first_sync::FirstSync;
 use crate::peer::Contender;
 use crate::race::Time;
 
-/// One benchmark and what each contender needed.
+/// One benchmark and the time of each contender.
 pub(crate) struct Line {
     pub(crate) benchmark: &'static Benchmark,
     pub(crate) times: Vec<Time>,
@@ -31,14 +31,14 @@ fn others() -> impl Iterator<Item = Contender> {
     Contender::ALL.into_iter().filter(|contender| *contender != Contender::Sqlite)
 }
 
-/// What was measured with a server, which has no peer here.
+/// The measurements with a server, which has no peer here.
 #[derive(Default)]
 pub(crate) struct Served {
     pub(crate) first_sync: Option<FirstSync>,
     pub(crate) commits: Vec<Commits>,
 }
 
-/// Draws the table and, below it, tells of what was measured with a server.
+/// Draws the table and, below it, the measurements with a server.
 pub(crate) fn text(lines: &[Line], served: &Served) -> String {
     let table = if lines.is_empty() { String::new() } else { table(lines) };
     let synced = served.first_sync.as_ref().map_or_else(String::new, first_sync);
@@ -58,7 +58,7 @@ fn first_sync(synced: &FirstSync) -> String {
     )
 }
 
-/// Draws the table. Times differ from machine to machine; the ratios are what carries over.
+/// Draws the table. Times differ from machine to machine, so compare ratios.
 fn table(lines: &[Line]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
@@ -97,7 +97,7 @@ fn goal(benchmark: &Benchmark) -> String {
     }
 }
 
-/// Draws the table of what was counted. The goals are of times, so the ratios of instructions only hint at them.
+/// Draws the table of counts. The goals are times, so the ratios of instructions only hint at them.
 pub(crate) fn counts(lines: &[(&Benchmark, Vec<Count>)]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
@@ -126,7 +126,7 @@ pub(crate) fn counts(lines: &[(&Benchmark, Vec<Count>)]) -> String {
     table.to_string()
 }
 
-/// Lists what was counted as JSON.
+/// Lists the counts as JSON.
 pub(crate) fn counts_json(lines: &[(&Benchmark, Vec<Count>)]) -> Value {
     let lines = lines.iter().map(|(benchmark, counts)| {
         let counts = counts.iter().map(

@@ -1,4 +1,5 @@
-//! The records that every peer writes: about 300 bytes of JSON under a UUIDv7, the same in every run.
+//! The records that every peer writes: about 300 bytes of JSON under a UUIDv7, the same in every
+//! run.
 
 use fieldbook_core::{OpId, Randomness, SeededRandomness, WallTime};
 use serde_json::json;
@@ -40,7 +41,8 @@ impl Samples {
         usize::try_from(self.random.below(bound as u64)).unwrap_or(0)
     }
 
-    /// Makes the next record; ids grow, one millisecond apart, so sorted by id is the order of making.
+    /// Makes the next record. Ids grow, one millisecond apart, so the order by id is the order of
+    /// making.
     pub(crate) fn one(&mut self) -> Sample {
         self.made += 1;
         let at = WallTime::from_milliseconds(STARTED.milliseconds() + i64::from(self.made));
@@ -93,7 +95,8 @@ impl Samples {
     }
 }
 
-/// A history of `events` steps over a tenth as many records: each record is created, then patched at random moments.
+/// A history of `events` steps over a tenth as many records: each record is created, then patched
+/// at random moments.
 pub(crate) struct History {
     samples: Samples,
     ids: Vec<String>,

@@ -1,9 +1,9 @@
-//! SQLite as an app of this kind would use it: WAL, synchronous=FULL, JSON as text, and beside each written record a row
-//! of a queue in the same transaction. What an app would hold prepared is prepared once.
+//! SQLite as an app of this kind would use it: WAL, synchronous=FULL, JSON as text, and a row of a
+//! queue in the same transaction as each written record. Statements are prepared once.
 //!
-//! `WITHOUT ROWID` and the 32 MiB cache are there because they make it faster or equal (a text key in a rowid table is
-//! a second tree to write); one connection behind a lock is faster for 16 threads than 16 connections that wait for each
-//! other's file lock.
+//! `WITHOUT ROWID` and the 32 MiB cache make it faster or equal (a text key in a rowid table needs
+//! a second tree). One connection behind a lock is faster for 16 threads than 16 connections that
+//! wait for each other's file lock.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ const WRITE_RECORD: &str = "INSERT INTO record (id, version, body) VALUES (?1, 0
 const WRITE_QUEUE: &str = "INSERT INTO queue (id, body) VALUES (?1, ?2)";
 const READ: &str = "SELECT body FROM record WHERE id = ?1";
 const PAGE: &str = "SELECT id, body FROM record WHERE id > ?1 ORDER BY id LIMIT ?2";
-// A page may arrive twice or late: the version decides, as it does in fieldbook.
+// A page may arrive twice or late: the version decides, as in fieldbook.
 const APPLY: &str = "INSERT INTO record (id, version, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body WHERE excluded.version > version";
 const MOVE_CURSOR: &str = "INSERT INTO cursor (entity, position) VALUES ('lead', ?1)
@@ -60,7 +60,7 @@ impl Sqlite {
                 let id = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
                 let body = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
                 let patch: Map<String, Value> = serde_json::from_str(body)?;
-                // Looked up by reference first: nine of ten events are of a record that is there.
+                // Looked up by reference first: nine of ten events are of an existing record.
                 match records.get_mut(id) {
                     Some(record) => merge(record, patch),
                     None => drop(records.insert(id.to_owned(), patch)),
@@ -75,7 +75,7 @@ impl Sqlite {
     }
 }
 
-/// Merges a patch as RFC 7396 does at the top level, which is all that these histories hold.
+/// Merges a patch like RFC 7396 at the top level, which is all that these histories need.
 fn merge(record: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (name, value) in patch {
         match value {

@@ -6,7 +6,7 @@ use std::thread;
 use crate::peer::Failure;
 use crate::sample::Sample;
 
-/// Runs `write` for every record of every slice, one thread a slice, all starting together.
+/// Runs `write` for every record of every slice, one thread for each slice, all starting together.
 pub(crate) fn run(
     slices: &[&[Sample]],
     write: impl Fn(&Sample) -> Result<(), Failure> + Sync,

@@ -1,5 +1,5 @@
-//! What can happen in a simulated world, and what it starts from: data, so that a failing run can be kept, cut down and
-//! played again.
+//! The actions of a simulated world, and its setup. They are data, so that a failing run can be
+//! kept, shrunk and repeated.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,16 +8,16 @@ use crate::disk::Loss;
 use crate::server::Trouble;
 use crate::way::Way;
 
-/// What a world starts from.
+/// The setup of a world.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
-    /// Where ids, salts and jitter come from.
+    /// The seed of ids, salts and jitter.
     pub seed: u64,
-    /// How many devices there are.
+    /// The number of devices.
     pub devices: usize,
-    /// How many records of each entity type there can be.
+    /// The most records of each entity type.
     pub records: usize,
-    /// How conflicts are settled: see [`crate::app::schema`].
+    /// How conflicts are resolved: see [`crate::app::schema`].
     pub policy: u8,
     /// Whether the fields of a record win or lose together.
     pub whole_record: bool,
@@ -27,23 +27,24 @@ pub struct Setup {
     pub priorities: bool,
     /// Whether leads refer to notes as notes do to leads.
     pub mutual_references: bool,
-    /// Whether an answer is still taken in after its exchange was given up.
+    /// Whether an answer is still applied after its exchange was given up.
     pub late_answers: bool,
     /// How far each device's wall clock is off at the start, in milliseconds.
     pub clock_errors: Vec<i64>,
-    /// Whether each exchange is made by a process of its own, so that nothing is remembered from the one before.
+    /// Whether a separate process makes each exchange, so that nothing in memory is left from the
+    /// one before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub one_shot: bool,
 }
 
-/// One mutation as the world's app asks for it.
+/// One mutation that the world's app asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Edit {
-    /// What.
+    /// The kind of mutation.
     pub kind: Kind,
-    /// Whether of a note; else of a lead.
+    /// Whether it is of a note; otherwise it is of a lead.
     pub note: bool,
-    /// Whether of a task, of which the first version of the app knows nothing.
+    /// Whether it is of a task, which the first version of the app does not know.
     #[serde(default, skip_serializing_if = "is_false")]
     pub task: bool,
     /// Which, counted round.
@@ -57,17 +58,17 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// What may be denied to someone.
+/// A right that may be denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
-    /// To exchange anything, for who uses this device.
+    /// To exchange anything, for the user of this device.
     Exchange(usize),
     /// To change records of this entity type, counted round.
     Change(usize),
 }
 
-/// What an edit does.
+/// The kind of an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -77,14 +78,14 @@ pub enum Kind {
     Update,
     /// Gives a new image.
     Replace,
-    /// Takes it away.
+    /// Deletes it.
     Delete,
-    /// An update if it is there, else a create: what a form does.
+    /// An update if the record exists, otherwise a create, like saving a form.
     Save,
 }
 
-/// One thing that happens. Numbers of devices and messages are counted round, so that a list with actions left out still
-/// plays.
+/// One action. Numbers of devices and messages wrap around, so that a list with actions left out
+/// can still be played.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -92,14 +93,14 @@ pub enum Action {
     Write {
         /// Where.
         device: usize,
-        /// What.
+        /// The edit.
         edit: Edit,
     },
-    /// The app writes several changes as one.
+    /// The app writes several changes in one transaction.
     Transaction {
         /// Where.
         device: usize,
-        /// What.
+        /// The edits.
         edits: Vec<Edit>,
     },
     /// A device prepares an exchange, and its request leaves.
@@ -117,25 +118,25 @@ pub enum Action {
     },
     /// A message arrives.
     Deliver {
-        /// Which of those under way.
+        /// The number of the message among those in flight.
         message: usize,
-        /// What the server does out of the ordinary.
+        /// A special behaviour of the server.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         trouble: Option<Trouble>,
     },
     /// A message is lost.
     Drop {
-        /// Which of those under way.
+        /// The number of the message among those in flight.
         message: usize,
     },
-    /// A message is there twice.
+    /// A message is duplicated.
     Duplicate {
-        /// Which of those under way.
+        /// The number of the message among those in flight.
         message: usize,
     },
     /// The end of an answer is cut off.
     Truncate {
-        /// Which of those under way.
+        /// The number of the message among those in flight.
         message: usize,
     },
     /// A device gives its exchange up.
@@ -143,7 +144,7 @@ pub enum Action {
         /// Which device.
         device: usize,
     },
-    /// Time goes by everywhere.
+    /// Time passes everywhere.
     Advance {
         /// How much.
         milliseconds: u64,
@@ -155,42 +156,43 @@ pub enum Action {
         /// By how much.
         milliseconds: i64,
     },
-    /// A wall clock stands elsewhere for one edit and a minute.
+    /// A wall clock is wrong for one edit and a minute.
     ClockStrays {
         /// Which device's.
         device: usize,
         /// By how much.
         milliseconds: i64,
-        /// What is written meanwhile.
+        /// The edit that is written then.
         edit: Edit,
     },
-    /// Something stands in the way of everyone from now on, or is wrong with the server, in place of what was; or nothing is.
+    /// A fault affects everybody from now on, in the network or at the server, and replaces an
+    /// earlier one; or the fault ends.
     Way(Option<Way>),
-    /// The power goes, or the process is killed, between two calls.
+    /// The power fails, or the process is killed, between two calls.
     Crash {
         /// Which device's.
         device: usize,
-        /// What is lost.
+        /// The loss.
         loss: Loss,
         /// Whether unsynced writes can still be lost later: the process died, not the machine.
         killed: bool,
     },
-    /// The power will go amid a call.
+    /// The power will fail during a call.
     CrashAfter {
         /// Which device's.
         device: usize,
-        /// After so many further changes of the disk.
+        /// The number of further changes of the disk before that.
         changes: u64,
-        /// What is lost then.
+        /// The loss.
         loss: Loss,
-        /// And once more, so many changes into the recovery.
+        /// A second power failure, after this many changes of the recovery.
         again: Option<u64>,
     },
     /// One change of the disk will fail.
     DiskError {
         /// Which device's.
         device: usize,
-        /// After so many further changes.
+        /// The number of further changes of the disk before that.
         changes: u64,
     },
     /// The book is closed and opened.
@@ -228,13 +230,13 @@ pub enum Action {
         /// Which of its ops, counted back from the newest, counted round.
         back: usize,
     },
-    /// A person chooses in an open conflict, or has the other side of a settled one win.
+    /// A person chooses in an open conflict, or flips a resolved one.
     Decide {
         /// Which device.
         device: usize,
         /// Which conflict, counted back from the newest, counted round.
         back: usize,
-        /// Whether the device's own value is to stand.
+        /// Whether the device's own value should win.
         mine: bool,
     },
     /// There are new credentials, and the app was upgraded.
@@ -242,12 +244,12 @@ pub enum Action {
         /// Which device.
         device: usize,
     },
-    /// The tables are thrown away and folded anew.
+    /// The tables are thrown away and folded again.
     Rebuild {
         /// Which device's.
         device: usize,
     },
-    /// No message gets through to a device or from it, until one does again.
+    /// No message reaches a device or leaves it, until the partition ends.
     Partition {
         /// Which device.
         device: usize,
@@ -256,7 +258,7 @@ pub enum Action {
     },
     /// The server denies something, until it grants it again.
     Permission {
-        /// What.
+        /// The right.
         right: Right,
         /// Whether it is granted.
         granted: bool,
@@ -275,7 +277,7 @@ pub enum Action {
     Backup,
     /// The server's store goes back to the backup, or to its beginning.
     Restore {
-        /// Whether the server says so by a new epoch.
+        /// Whether the server declares it with a new epoch.
         declared: bool,
     },
     /// A person accepts the server that answers.
@@ -285,19 +287,19 @@ pub enum Action {
     },
 }
 
-/// A run that can be played: what it starts from and what happens.
+/// A run that can be played: its setup and its actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
-    /// What it showed.
+    /// The fault that it showed.
     pub story: String,
-    /// What it starts from.
+    /// The setup.
     pub setup: Setup,
-    /// What happens.
+    /// The actions.
     pub actions: Vec<Action>,
 }
 
 impl Action {
-    /// Returns the kind of fault this is, if it is one.
+    /// Returns the kind of fault of this action, if it is a fault.
     pub const fn fault(&self) -> Option<&'static str> {
         Some(match self {
             Self::Deliver { trouble: Some(_), .. } => "server trouble",

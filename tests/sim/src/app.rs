@@ -1,4 +1,5 @@
-//! The app of a simulated world: what its versions declare, and how they turn what an earlier one wrote.
+//! The app of a simulated world: the declarations of its versions, and the conversion of ops of an
+//! earlier version.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +14,13 @@ use crate::ledger::Image;
 
 /// The last version of the app.
 pub const LATEST: u32 = 3;
-/// The first version that knows tasks.
+/// The first version with tasks.
 pub const TASKS_FROM: u32 = 2;
-/// The entity types that its last version knows.
+/// The entity types of its last version.
 pub const ENTITIES: [&str; 3] = ["lead", "note", "task"];
 
-/// What a version of the world's app declares: leads, and notes that refer to leads; from version 2 on also tasks.
+/// Returns the declarations of a version of the world's app: leads, and notes that refer to leads;
+/// from version 2 on also tasks.
 ///
 /// # Errors
 /// [`Broken`] never, as long as the names are valid.
@@ -56,12 +58,13 @@ pub fn schema(setup: &Setup, version: u32) -> Result<Schema, Broken> {
     Ok(if version < TASKS_FROM { schema } else { schema.declare(entity("task")?, rules) })
 }
 
-/// Returns whether a version of the app knows an entity type.
+/// Returns whether a version of the app has an entity type.
 pub fn knows(version: u32, entity: &EntityType) -> bool {
     version >= TASKS_FROM || entity.as_str() != "task"
 }
 
-/// What the fields of an op of one version are in the next: version 2 calls `c` `d`, version 3 has lists in it.
+/// Converts the fields of an op to the next version: version 2 renames `c` to `d`, version 3 makes
+/// lists of it.
 pub fn turned(mut fields: Image, from: u32) -> Image {
     if from == 1 {
         if let Some(value) = fields.remove("c") {

@@ -1,6 +1,6 @@
-//! An invariant that did not hold.
+//! A broken invariant.
 
-/// An invariant that did not hold, by the name it has in the fault model (S1–S20, L1–L8), and how that shows.
+/// A broken invariant, by its name in the fault model (S1–S20, L1–L8), and the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{invariant}: {what}")]
 pub struct Broken {
@@ -11,7 +11,7 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Says that an invariant does not hold.
+    /// Makes the error for a broken invariant.
     pub fn new(invariant: &'static str, what: impl Into<String>) -> Self {
         Self { invariant, what: what.into() }
     }
@@ -20,7 +20,7 @@ impl Broken {
 /// Checks an invariant.
 ///
 /// # Errors
-/// [`Broken`] if it does not hold.
+/// [`Broken`] if the invariant is broken.
 pub fn ensure(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken::new(invariant, what())) }
 }

@@ -1,4 +1,4 @@
-//! A device's clocks, moved by hand: the wall clock may jump, the monotonic one only goes on.
+//! A device's clocks, moved by hand: the wall clock may jump, the monotonic one only advances.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use fieldbook_core::{Clock, MonotonicTime, Now, WallTime};
 pub struct SimClock(Arc<Mutex<(i64, u64)>>);
 
 impl SimClock {
-    /// Starts with the wall clock at so many milliseconds since 1970.
+    /// Starts with the wall clock at this many milliseconds since 1970.
     pub fn new(wall: i64) -> Self {
         Self(Arc::new(Mutex::new((wall, 0))))
     }
@@ -26,7 +26,7 @@ impl SimClock {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = wall;
     }
 
-    /// Returns what the wall clock shows, in milliseconds since 1970.
+    /// Returns the wall clock, in milliseconds since 1970.
     pub fn wall(&self) -> i64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }

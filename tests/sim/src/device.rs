@@ -1,10 +1,13 @@
-//! One device of a simulated world: a real book on a simulated disk, its clocks, and what the harness knows of it.
+//! One device of a simulated world: a real book on a simulated disk, its clocks, and the harness's
+//! knowledge of it.
 //!
 //! Invariants that are checked here:
-//! - S1: what was acknowledged to the app, and every unit that left, is there after each reopening.
+//! - S1: every write that was confirmed to the app, and every unit that left, is there after each
+//!   reopening.
 //! - S9: units that leave again leave in the order in which they left first.
 //! - S2: the log of an earlier opening is the beginning of the log of a later one.
-//! - S17: after a storage error no write succeeds before the book is opened anew; what failed without doubt is not there.
+//! - S17: after a storage error no write succeeds before the book is reopened; a write that failed
+//!   without doubt is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,11 +27,11 @@ use crate::model::Model;
 
 /// One device.
 pub struct Device {
-    /// Who uses it.
+    /// The user of the device.
     pub actor: String,
     /// Its clocks.
     pub clock: SimClock,
-    /// What its log means.
+    /// The meaning of its log.
     pub model: Model,
     /// The version of the app on it.
     pub version: u32,
@@ -36,9 +39,10 @@ pub struct Device {
     pub cut_off: bool,
     /// The exchange that it waits for.
     pub open: Option<RequestId>,
-    /// The units that ever left it, as they left.
+    /// The units that have left it, in their sent form.
     pub sent: BTreeMap<UnitId, String>,
-    /// What failed last and may be the fault of its units, until a request without units tells.
+    /// The last failure that its units may have caused, until a request without units shows the
+    /// cause.
     pub doubt: Option<(ExchangeRequest, Failure)>,
     /// How many requests with units have failed so in a row.
     pub strikes: u32,
@@ -46,7 +50,8 @@ pub struct Device {
     pub left: BTreeMap<UnitId, usize>,
     /// For each record the last op of ours that the server applied, in each of its lives.
     pub order: BTreeMap<(usize, RecordKey), OpPlace>,
-    /// What is lost when the arranged failure comes, and how far into the recovery the next one comes.
+    /// The loss at the arranged failure, and the point of the recovery at which the next failure
+    /// happens.
     pub arranged: Option<(Loss, Option<u64>)>,
     disk: SimDisk,
     book: Option<Book>,
@@ -55,7 +60,7 @@ pub struct Device {
     openings: u64,
     /// How many entries are surely durable.
     floor: u64,
-    /// Whether a call left open if it wrote something, or wrote something that was not looked at yet.
+    /// Whether a call may have written something that was not checked yet.
     unsure: bool,
     /// Whether a call failed because of the disk.
     failed: bool,
@@ -75,7 +80,8 @@ impl Device {
         Ok(device)
     }
 
-    /// Copies the disk of another device, as a backup of a phone that is put on a second one does, and opens the book on it.
+    /// Copies the disk of another device, like a phone's backup that is restored on a second phone,
+    /// and opens the book on it.
     ///
     /// # Errors
     /// [`Broken`] if it does not open, or something is missing.
@@ -98,7 +104,7 @@ impl Device {
         Ok(device)
     }
 
-    /// Describes a device whose book is not open.
+    /// Makes a device whose book is not open.
     fn off(actor: String, clock: SimClock, schema: Schema, seed: u64) -> Self {
         Self {
             actor,
@@ -152,7 +158,7 @@ impl Device {
         Book::on_backend(disk, options)
     }
 
-    /// Takes note of how a call ended; `None` if the disk failed it.
+    /// Records how a call ended; `None` if the disk made it fail.
     ///
     /// # Errors
     /// [`Broken`] for an error that has no cause outside the book.
@@ -172,15 +178,15 @@ impl Device {
         }
     }
 
-    /// Remembers that the app was told that these ops are written.
+    /// Records that these ops were confirmed to the app.
     pub fn acknowledge(&mut self, ops: impl IntoIterator<Item = OpId>) {
         self.acknowledged.extend(ops);
     }
 
-    /// Reads what is new in the log.
+    /// Reads the new entries of the log.
     ///
     /// # Errors
-    /// [`Broken`] if it says what it must not.
+    /// [`Broken`] if an entry is not allowed.
     pub fn observe(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         self.read_on(ledger)?;
         self.model.check_owed()
@@ -205,7 +211,7 @@ impl Device {
         self.disk.fail(fault);
     }
 
-    /// Checks that a book whose disk failed takes no more writes.
+    /// Checks that a book whose disk failed accepts no more writes.
     ///
     /// # Errors
     /// [`Broken`] if it does.
@@ -218,7 +224,7 @@ impl Device {
         ensure(written.is_err(), "S17", || "a write succeeded after a storage error".to_owned())
     }
 
-    /// Lets the power go, or the process die, and opens the book on what is left.
+    /// Makes the power fail, or the process die, and reopens the book.
     ///
     /// # Errors
     /// [`Broken`] if it does not open, or something is missing.
@@ -242,7 +248,8 @@ impl Device {
             }
             match self.start(disk.clone()) {
                 Ok(book) => {
-                    // The failure amid the recovery may not have come; it must not come later by surprise.
+                    // The failure during the recovery may not have happened. It must not happen
+                    // later.
                     disk.heal();
                     self.disk = disk;
                     self.book = Some(book);
@@ -260,7 +267,7 @@ impl Device {
         Err(Broken::new("S1", "the book does not open after a crash of its recovery"))
     }
 
-    /// Drops the book such that it can do nothing more to its disk.
+    /// Drops the book so that it can change its disk no more.
     fn close_roughly(&mut self) {
         self.disk.fail(Fault { after: 0, forever: true });
         self.book = None;
@@ -289,7 +296,8 @@ impl Device {
         self.unsure = false;
         let entries = self.model.entries;
         self.reopened(ledger)?;
-        // What the app's version makes of an op that was under way before is decided when the book is opened.
+        // Ops that were unanswered before are converted to the app's version when the book is
+        // opened.
         let is_turned = self.model.entries > entries;
         ensure(same || is_turned, "S5", || "after reopening something else is planned".to_owned())
     }
@@ -325,7 +333,7 @@ impl Device {
         let (floor, unsure) = (self.floor, self.unsure);
         self.model.read_before = before.entries;
         self.read_on(ledger)?;
-        // What was owed in between may have been decided on since.
+        // Decisions since then may concern owed records.
         self.model.owed.clear();
         let now = &self.model;
         let same = before.hashes.iter().zip(&now.hashes).all(|(before, now)| before == now);
@@ -343,7 +351,7 @@ impl Device {
         ensure(lost.is_none(), "S1", || format!("unit {lost:?} left and its plan is lost"))
     }
 
-    /// Checks what is about to leave.
+    /// Checks a request that is about to leave.
     ///
     /// # Errors
     /// [`Broken`] if something leaves that is not planned durably, or in another form than before.
@@ -361,7 +369,8 @@ impl Device {
             let next = self.left.len();
             self.left.entry(unit.id).or_insert(next);
         }
-        // What goes again goes in the order in which it went first, and before what is new; what did not get through goes last.
+        // Units are sent again in the order in which they were sent first, and before new ones.
+        // Suspected units are sent last.
         let known = request.units.iter().filter(|unit| !self.model.suspected.contains(&unit.id));
         let places: Vec<_> = known.filter_map(|unit| self.left.get(&unit.id)).collect();
         ensure(places.is_sorted(), "S9", || format!("units leave in another order than before: {places:?}"))?;
@@ -375,7 +384,7 @@ impl Device {
         })
     }
 
-    /// Takes an answer in.
+    /// Applies an answer.
     ///
     /// # Errors
     /// [`Broken`] if the book fails for no reason.

@@ -1,4 +1,5 @@
-//! Chance from a seed: every choice of a simulated world, so that the seed alone tells what happens.
+//! Random choices from a seed: every choice of a simulated world, so that the seed alone determines
+//! the run.
 
 use fieldbook_core::{Randomness, SeededRandomness};
 
@@ -16,7 +17,7 @@ impl Dice {
         self.0.below(bound)
     }
 
-    /// Draws a place in a list of so many; 0 for an empty one.
+    /// Draws an index of a list with this length; 0 for an empty one.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
@@ -26,17 +27,17 @@ impl Dice {
         least + self.below(most.saturating_sub(least) + 1)
     }
 
-    /// Says yes so many times in a thousand.
+    /// Returns true this many times in a thousand.
     pub fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille
     }
 
-    /// Draws one of a list.
+    /// Draws an element of a list.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.index(from.len()))
     }
 
-    /// Draws the number of one of these weights; `None` if all are zero.
+    /// Draws an index by these weights; `None` if all are zero.
     pub fn weighted(&mut self, weights: &[u64]) -> Option<usize> {
         let sum = weights.iter().sum();
         let mut left = if sum == 0 { return None } else { self.below(sum) };

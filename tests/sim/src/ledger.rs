@@ -1,14 +1,15 @@
-//! What the server did, worked out a second time in a plain way: every record at each of its versions, who wrote what, and
-//! which units took effect; over all lives of its store.
+//! The server's work, computed a second time in a plain way, over all epochs of its store: every
+//! record at each of its versions, who wrote what, and which units took effect.
 //!
 //! ```text
 //!   life 0  1 2 3 4 5 6          a backup is made at 4
-//!   life 1        └─5'6'7'       restored from it: what life 0 did after 4 is not there, and numbers are used again
+//!   life 1        └─5'6'7'       restored from it: the commits of life 0 after 4 are not there, and their numbers are used again
 //! ```
 //!
 //! Invariants that are checked here:
-//! - S7: a unit takes effect at most once in a life and those it goes back to, on the very versions that it was made for.
-//! - The rows of the store are what the units that were applied come to.
+//! - S7: a unit takes effect at most once in a life and those before it, on exactly the versions
+//!   that it was made for.
+//! - The rows of the store are the result of the applied units.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,27 +30,28 @@ pub type Image = Map<String, Value>;
 /// A device, and which life of its log.
 pub type Author = (DeviceId, Epoch);
 
-/// What was applied.
+/// The applied units.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// What each record was made at each of its versions, in any life.
+    /// The states of each record at each of its versions, in any life.
     history: BTreeMap<(RecordKey, Version), Vec<Written>>,
-    /// What each unit that ever took effect came to.
+    /// The commits of each unit that ever took effect.
     ever: BTreeMap<UnitId, Vec<(usize, Version)>>,
     lives: Vec<Life>,
     /// The ops that took effect in any life.
     landed: BTreeSet<OpId>,
-    /// The ops that may take effect by more than one unit: those that waited in a book that was copied, which two devices
-    /// have, and those of a unit that was answered in one life and came again in another.
+    /// The ops that may take effect through more than one unit. They waited in a book that was
+    /// copied, so two devices have them. Or their unit was answered in one life and arrived again
+    /// in another.
     pub shared: BTreeSet<OpId>,
-    /// What the store holds in its present life.
+    /// The content of the store in its present life.
     pub now: Holdings,
 }
 
-/// What a backup keeps.
+/// The content of a backup.
 #[derive(Debug, Clone, Default)]
 pub struct Holdings {
-    /// What each record is.
+    /// The present state of each record.
     pub current: BTreeMap<RecordKey, Stored>,
     /// The units that took effect, with the commit.
     pub applied: BTreeMap<UnitId, Version>,
@@ -61,11 +63,11 @@ pub struct Holdings {
     life: usize,
 }
 
-/// One life of the store.
+/// One life of the store: the time between two restores, whether a new epoch was declared or not.
 #[derive(Debug)]
 struct Life {
     epoch: ServerEpoch,
-    /// The life that it goes back to, and the last commit that it has of that.
+    /// The life before, and its last commit that this life has.
     before: Option<(usize, Version)>,
 }
 
@@ -89,25 +91,26 @@ pub struct Stored {
     /// Its fields; none if it is deleted.
     pub image: Option<Image>,
     registers: Registers,
-    /// For each field, and for the record as a whole under the empty name, when it last changed, by whom and by which ops.
+    /// For each field, and for the record as a whole under the empty name: the version, the author
+    /// and the ops of its last change.
     writers: BTreeMap<String, (Version, Author, Vec<OpId>)>,
 }
 
-/// What was written to a record, field by field, with the stamps.
+/// The writes of a record, field by field, with their stamps.
 #[derive(Debug, Clone, Default)]
 pub struct Registers {
-    /// Whether the record is there.
+    /// Whether the record exists.
     pub is_there: bool,
     /// The greatest stamp.
     pub stamp: EditStamp,
-    /// When a field that is not among these counts as taken away.
+    /// The stamp of the removal of every other field.
     pub floor: EditStamp,
-    /// Nulls stand for what was taken away.
+    /// A null stands for a removed field.
     pub fields: BTreeMap<String, (EditStamp, Value)>,
 }
 
 impl Registers {
-    /// Returns what there is to read.
+    /// Returns the readable image.
     pub fn image(&self) -> Option<Image> {
         let members = self.fields.iter().filter(|(_, (_, value))| !value.is_null());
         self.is_there.then(|| members.map(|(name, (_, value))| (name.clone(), value.clone())).collect())
@@ -121,7 +124,7 @@ impl Registers {
         self.fields.get(field).map_or(self.floor, |(stamp, _)| *stamp)
     }
 
-    /// Returns whether all that a change writes is there, by its very stamps.
+    /// Returns whether all writes of a change are present, with exactly its stamps.
     fn have(&self, change: &UnitChange, fields: Option<&Image>) -> bool {
         match fields {
             None => !self.is_there && self.stamp == change.stamp(),
@@ -134,7 +137,7 @@ impl Registers {
         }
     }
 
-    /// Returns whether a row of the store tells these stamps.
+    /// Returns whether a row of the store has these stamps.
     fn are_told_by(&self, key: &RecordKey, row: &Row) -> bool {
         let told = row.clone().into_change(key.clone());
         let fields = self
@@ -144,25 +147,25 @@ impl Registers {
         told.stamp() == self.stamp && (told.deleted || fields)
     }
 
-    /// A field that was taken away below the floor counts as taken away at it.
+    /// A field that was removed below the floor counts as removed at the floor.
     fn floor_of(&self, name: &str) -> EditStamp {
         let is_null = self.fields.get(name).is_some_and(|(_, value)| value.is_null());
         if is_null { self.floor } else { EditStamp::NEVER }
     }
 }
 
-/// An edit of one device that took another device's value away.
+/// An edit of one device that replaced or removed another device's value.
 #[derive(Debug, Clone)]
 pub struct Overwrite {
     /// The record.
     pub key: RecordKey,
-    /// The field; empty for whether there is a record at all.
+    /// The field; empty for the existence of the record.
     pub field: String,
-    /// The other's value; none if it had taken the field, or the record, away.
+    /// The other device's value; none if it had removed the field, or deleted the record.
     pub value: Option<Value>,
-    /// Since when it was there.
+    /// The version that brought it.
     pub since: Version,
-    /// The ops by which it came.
+    /// The ops that brought it.
     pub by: Vec<OpId>,
     /// The ops of the edit.
     pub ops: Vec<OpId>,
@@ -182,10 +185,11 @@ impl Ledger {
         }
     }
 
-    /// Takes note of what a unit came to, and returns what it took away of others.
+    /// Records the result of a unit, and returns the values of others that it replaced.
     ///
     /// # Errors
-    /// [`Broken`] if it must not have been applied, or these are not the versions that its records have by it.
+    /// [`Broken`] if the unit must not have been applied, or these are not the resulting versions
+    /// of its records.
     pub fn apply(
         &mut self,
         unit: &Unit,
@@ -232,12 +236,13 @@ impl Ledger {
         let known = self.now.current.remove(&change.key);
         let old = known.as_ref().and_then(|stored| stored.image.clone());
         let image = registers.image();
-        // Who said the same again is who is overwritten: the stamp is theirs.
+        // If somebody writes the same value again, it counts as overwritten: the new stamp belongs
+        // to the second author.
         let stamps = known.as_ref().map(|stored| stored.registers.clone()).unwrap_or_default();
         let mut writers = known.map(|stored| stored.writers).unwrap_or_default();
         let news = differing(old.as_ref(), image.as_ref());
         if !news.is_empty() {
-            // What a delete takes over has no effect of its own in it.
+            // Ops that a delete absorbs have no effect of their own.
             let most = if change.kind == OpKind::Delete { 1 } else { usize::MAX };
             for op in change.ops.iter().rev().take(most) {
                 self.now.ops.entry(*op).or_default().push(unit);
@@ -259,7 +264,7 @@ impl Ledger {
             }
         }
         if image.is_none() {
-            // A deletion takes each field away, also one that was gone.
+            // A deletion removes each field, also one that was removed before.
             writers.values_mut().for_each(|last| *last = (version, author, change.ops.clone()));
         }
         let written =
@@ -269,7 +274,7 @@ impl Ledger {
         overwrites
     }
 
-    /// Takes note that a unit was accepted: in a commit, or without one.
+    /// Records that a unit was accepted, with or without a commit.
     fn settle(
         &mut self,
         unit: UnitId,
@@ -283,10 +288,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes note of a duplicate.
+    /// Records a duplicate.
     ///
     /// # Errors
-    /// [`Broken`] if the unit was not accepted before and is not all there, or the answer leaves out what others made of its records.
+    /// [`Broken`] if the unit was not accepted before and is not fully present, or the answer
+    /// leaves out others' later changes of its records.
     pub fn duplicate(
         &mut self,
         unit: &Unit,
@@ -320,7 +326,7 @@ impl Ledger {
     /// Compares with the rows of the store.
     ///
     /// # Errors
-    /// [`Broken`] if they are something else.
+    /// [`Broken`] if they differ.
     pub fn compare(&self, authority: &MemoryAuthority) -> Result<(), Broken> {
         let mut rows = 0;
         for (key, row) in authority.records() {
@@ -338,13 +344,13 @@ impl Ledger {
         ensure(rows == self.now.current.len(), "server", || "the server has other records".to_owned())
     }
 
-    /// Begins another life of the store with what a backup holds.
+    /// Begins another life of the store with the content of a backup.
     pub fn restore(&mut self, backup: Holdings, epoch: ServerEpoch) {
         self.lives.push(Life { epoch, before: Some((backup.life, backup.last)) });
         self.now = Holdings { life: self.lives.len() - 1, ..backup };
     }
 
-    /// Returns the epoch that the store says it is in.
+    /// Returns the epoch that the store names.
     pub fn epoch(&self) -> Option<ServerEpoch> {
         self.lives.get(self.now.life).map(|life| life.epoch)
     }
@@ -354,12 +360,12 @@ impl Ledger {
         self.now.life
     }
 
-    /// Returns whether several lives of the store go by one epoch.
+    /// Returns whether several lives of the store have the same epoch.
     pub fn is_ambiguous(&self, epoch: Option<ServerEpoch>) -> bool {
         self.lives.iter().filter(|life| Some(life.epoch) == epoch).count() > 1
     }
 
-    /// Returns whether what was done in a life is there in some life that goes by this epoch.
+    /// Returns whether a commit of a life exists in some life with this epoch.
     fn is_seen(&self, life: usize, version: Version, epoch: Option<ServerEpoch>) -> bool {
         let lives = (0..).zip(&self.lives).filter(|(_, life)| epoch.is_none_or(|epoch| life.epoch == epoch));
         lives.into_iter().any(|(seen, _)| self.descends(seen, life, version))
@@ -375,7 +381,8 @@ impl Ledger {
         true
     }
 
-    /// Returns what a record was at a version in lives that go by an epoch, or in any; none if it never had it.
+    /// Returns a record at a version in lives with an epoch, or in any; none if it never had that
+    /// version.
     pub fn at<'a>(
         &'a self,
         key: &RecordKey,
@@ -386,7 +393,8 @@ impl Ledger {
         written.filter(move |written| self.is_seen(written.life, version, epoch))
     }
 
-    /// Returns what a record was before a version of the present life: at one of these versions, or as one of these units left it.
+    /// Returns a record before a version of the present life: at one of these versions, or as one
+    /// of these units left it.
     pub fn known_before<'a>(
         &'a self,
         key: &RecordKey,
@@ -409,7 +417,7 @@ impl Ledger {
         written.any(|(_, written)| written.image.is_none() && units.contains(&written.unit))
     }
 
-    /// Returns what a record was made from a version on, in any life.
+    /// Returns the states of a record from a version on, in any life.
     fn written_from<'a>(
         &'a self,
         key: &RecordKey,
@@ -420,7 +428,8 @@ impl Ledger {
         history.flat_map(|((_, version), written)| written.iter().map(move |written| (*version, written)))
     }
 
-    /// Returns what a record was at a version by a unit; by another one if it never had it by that.
+    /// Returns a record at a version made by a unit; made by another unit if this one never made
+    /// it.
     pub fn by_unit(
         &self,
         unit: &UnitId,
@@ -446,7 +455,7 @@ impl Ledger {
     }
 }
 
-/// Joins a change the plain way; none if nothing of it stands.
+/// Joins a change in the plain way; none if nothing of it remains.
 fn joined(known: Option<&Registers>, change: &UnitChange, fields: Option<&Image>) -> Option<Registers> {
     let greatest = change.older.iter().map(FieldWrites::stamp).fold(change.stamp(), EditStamp::max);
     let nothing = || Registers {
@@ -486,7 +495,7 @@ fn joined(known: Option<&Registers>, change: &UnitChange, fields: Option<&Image>
     Some(after)
 }
 
-/// Applies a change the plain way.
+/// Applies a change in the plain way.
 pub fn changed(image: Option<Image>, kind: OpKind, fields: &Image) -> Option<Image> {
     let mut after = match kind {
         OpKind::Delete => return None,
@@ -503,7 +512,8 @@ pub fn changed(image: Option<Image>, kind: OpKind, fields: &Image) -> Option<Ima
     Some(after)
 }
 
-/// Returns the fields in which two images differ; the empty name stands for whether there is a record at all.
+/// Returns the fields in which two images differ; the empty name stands for the existence of the
+/// record.
 fn differing(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
     let nothing = Image::new();
     let (old, new) = (before.unwrap_or(&nothing), after.unwrap_or(&nothing));

@@ -1,4 +1,5 @@
-//! The simulated world of fieldbook, the crash points, the runner of the spec cases, and the bodies of the fuzz targets.
+//! The simulated world of fieldbook, the crash points, the runner of the spec cases, and the bodies
+//! of the fuzz targets.
 //!
 //! ```text
 //!   swarm ──draws──► actions ──► world ──► device: real Book on SimDisk, SimClock ──► model (second opinion)
@@ -9,8 +10,8 @@
 //!
 //! Beside it are small worlds of the same rules that are walked whole, without books ([`walk`]).
 //!
-//! Everything runs in one thread from one seed; nothing reads a real clock, disk or network. The invariants are named as in
-//! the fault model (S1–S20, L1–L8).
+//! Everything runs in one thread from one seed. Nothing reads a real clock, disk or network. The
+//! invariants have their names in the fault model (S1–S20, L1–L8).
 
 pub mod action;
 pub mod app;

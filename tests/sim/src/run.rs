@@ -1,4 +1,4 @@
-//! Whole runs: a seed, a kept case, and cutting a failing run down to what matters.
+//! Whole runs: a seed, a kept case, and shrinking a failing run.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use crate::seeds::words_of;
 use crate::swarm::Swarm;
 use crate::world::World;
 
-/// What happened, in numbers.
+/// The counts of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     /// Simulated time, over all devices.
@@ -20,7 +20,7 @@ pub struct Stats {
     pub exchanges: u64,
     /// Conflicts that were recorded.
     pub conflicts: u64,
-    /// Books that were opened after a failure of the disk amid a call.
+    /// Books that were opened after a failure of the disk during a call.
     pub recoveries: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
@@ -43,15 +43,15 @@ impl Stats {
 /// How a run went.
 #[derive(Debug, Clone)]
 pub struct Ran {
-    /// What it started from.
+    /// Its setup.
     pub setup: Setup,
-    /// What happened in it.
+    /// Its actions.
     pub actions: Vec<Action>,
     /// Its counts.
     pub stats: Stats,
-    /// Tells whether two runs were the same.
+    /// A number that is equal for equal runs.
     pub trace: u64,
-    /// What was broken, if anything was.
+    /// The broken invariant, if there is one.
     pub broken: Option<Broken>,
     /// If something was broken: the end of each device's log.
     pub logs: String,
@@ -78,7 +78,8 @@ pub fn play(setup: &Setup, actions: &[Action]) -> Ran {
     Ran { setup: setup.clone(), actions: actions.to_vec(), stats, trace, broken, logs }
 }
 
-/// Cuts a failing run down: leaves out whatever can be left out such that the same invariant still breaks.
+/// Shrinks a failing run: leaves out everything that can be left out while the same invariant still
+/// breaks.
 pub fn shrink(ran: &Ran) -> Case {
     let invariant = ran.broken.as_ref().map(|broken| broken.invariant);
     let (setup, mut actions) = (ran.setup.clone(), ran.actions.clone());
@@ -121,7 +122,7 @@ impl Outcome {
 }
 
 fn guarded(setup: &Setup, source: &mut dyn FnMut(&World) -> Option<Action>) -> Outcome {
-    // A world is used up by its run, so a broken state within it cannot be seen afterwards.
+    // A run uses up its world, so a broken state within it cannot be used afterwards.
     catch_unwind(AssertUnwindSafe(|| run(setup, source)))
         .unwrap_or_else(|panic| Outcome::not_run(Broken::new("panic", words_of(&*panic))))
 }

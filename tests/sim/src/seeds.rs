@@ -1,4 +1,4 @@
-//! Programs over many seeds: their arguments, what each seed comes to, and what a panic said.
+//! Programs over many seeds: their arguments, the result of each seed, and the text of a panic.
 
 use std::any::Any;
 use std::error::Error;
@@ -18,15 +18,15 @@ pub struct SeedRange {
 }
 
 impl SeedRange {
-    /// Returns the first so many, from 1.
+    /// Returns the first `seeds` seeds, from 1.
     pub const fn first(seeds: u64) -> Self {
         Self { from: 1, seeds }
     }
 
-    /// Takes `--seeds N`, `--from N` or `--seed N`.
+    /// Parses `--seeds N`, `--from N` or `--seed N`.
     ///
     /// # Errors
-    /// If the option is another one, or its value is no number.
+    /// If the option is unknown, or its value is no number.
     pub fn take(
         &mut self,
         option: &str,
@@ -46,30 +46,32 @@ impl SeedRange {
 /// Returns the value of an option: the word after it.
 ///
 /// # Errors
-/// If there is none.
+/// If there is no value.
 pub fn value(option: &str, words: &mut impl Iterator<Item = String>) -> Result<String, Box<dyn Error>> {
     words.next().ok_or_else(|| format!("{option} needs a value").into())
 }
 
-/// Ends a program: with 0 if all held, 1 if something did not, and 2, with how to call it, if it could not be found out.
+/// Ends a program: with 0 if all held, 1 if something did not, and 2, with the usage, if that could
+/// not be found out.
 pub fn exit_code(held: Result<bool, Box<dyn Error>>, usage: &str) -> ExitCode {
     match held {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // There is nothing to do about a closed standard error.
+            // If standard error is closed, nothing can be done about it.
             drop(writeln!(io::stderr(), "{error}\n{usage}"));
             ExitCode::from(2)
         }
     }
 }
 
-/// Runs the seeds of a range on all cores, and returns what each that came to something came to, by seed.
+/// Runs the seeds of a range on all cores, and returns the results by seed, for those that have
+/// one.
 pub fn on_all_cores<T: Send>(range: SeedRange, run: impl Fn(u64) -> Option<T> + Sync) -> Vec<(u64, T)> {
     on_threads(thread::available_parallelism().map_or(2, usize::from), range, run)
 }
 
-/// The same on so many threads, for what waits more than it works.
+/// The same on this many threads, for work that mostly waits.
 pub fn on_threads<T: Send>(
     workers: usize,
     range: SeedRange,
@@ -97,7 +99,7 @@ pub fn on_threads<T: Send>(
     found
 }
 
-/// Returns what a panic said.
+/// Returns the text of a panic.
 pub fn words_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")

@@ -1,9 +1,9 @@
-//! The server of a simulated world: the product's own rules over a store in memory, and beside it a ledger that works the
-//! same changes out in its own, plain way.
+//! The server of a simulated world: the product's own rules over a store in memory, and a ledger
+//! that computes the same changes in a plain way of its own.
 //!
 //! Invariants that are checked here, after every request:
 //! - S7: a repeated unit gets its first answer.
-//! - The rows of the store are what the ledger comes to.
+//! - The rows of the store equal those of the ledger.
 
 use std::collections::BTreeSet;
 
@@ -19,17 +19,17 @@ use crate::broken::{Broken, ensure};
 use crate::ledger::{Holdings, Ledger, Overwrite};
 use crate::way::{Way, page};
 
-/// What the server does to one request out of the ordinary.
+/// A special treatment of one request by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
-    /// Not now, says something in front of the server.
+    /// Something in front of the server answers: not now.
     Unavailable,
-    /// Not now, says the server, and when to come again.
+    /// The server answers: not now, and names a time to come back.
     Busy {
         /// In seconds.
         retry_after: u64,
     },
-    /// Everything is applied, and then the server says "not now".
+    /// Everything is applied, and then the server answers "not now".
     AppliedThenBusy,
     /// The credentials are refused.
     Unauthorized,
@@ -39,21 +39,21 @@ pub enum Trouble {
     UpgradeRequired,
     /// Something without our marker answers, with a page of this class.
     Foreign(usize),
-    /// One unit is answered like this instead of being applied.
+    /// One unit is answered in this way instead of being applied.
     Unit {
         /// Which, counted round.
         number: usize,
         /// How.
         verdict: Verdict,
     },
-    /// One unit is left untreated, to be sent again.
+    /// One unit gets no outcome, and is sent again.
     Skips {
         /// Which, counted round.
         number: usize,
     },
 }
 
-/// What becomes of a unit that is not applied.
+/// The answer to a unit that is not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Not now.
@@ -62,7 +62,7 @@ pub enum Verdict {
     Rejected,
     /// Its entity type is not known.
     Unsupported,
-    /// Its actor's credentials do not hold.
+    /// Its actor's credentials are not valid.
     Unauthorized,
     /// Its actor may not.
     Forbidden,
@@ -71,27 +71,27 @@ pub enum Verdict {
 /// The server.
 pub struct Server {
     authority: MemoryAuthority,
-    /// What was applied, worked out independently.
+    /// The applied units, computed independently.
     pub ledger: Ledger,
     backup: (MemoryAuthority, Holdings),
-    /// Who may not exchange anything.
+    /// The actors that may not exchange anything.
     pub denied_actors: BTreeSet<Actor>,
     /// Entity types of which nobody may change a record.
     pub denied_entities: BTreeSet<EntityType>,
-    /// Whether the store was set back and its epoch says nothing of it.
+    /// Whether the store was set back without a new epoch.
     pub is_set_back: bool,
-    /// What stands before it, or is wrong with it.
+    /// The fault in front of it, or of the server itself.
     pub way: Option<Way>,
     epochs: u8,
 }
 
-/// What a request came to.
+/// The result of a request.
 pub struct Reply {
-    /// What is sent back.
+    /// The answer.
     pub result: Result<ExchangeAnswer, Failure>,
     /// The units that took effect.
     pub applied: Vec<Unit>,
-    /// What they took away of others.
+    /// The values of others that they replaced.
     pub overwrites: Vec<Overwrite>,
 }
 
@@ -113,18 +113,18 @@ impl Server {
         }
     }
 
-    /// Returns which server this is, and which life of it.
+    /// Returns the server's id and epoch.
     pub fn identity(&self) -> (ServerId, ServerEpoch) {
         let Ok(identity) = self.authority.identity();
         identity
     }
 
-    /// Keeps what the store holds.
+    /// Keeps the content of the store.
     pub fn back_up(&mut self) {
         self.backup = (self.authority.clone(), self.ledger.now.clone());
     }
 
-    /// Goes back to what was kept; if nobody declares that, under the epoch that the store had then.
+    /// Goes back to the kept content; if nobody declares it, with the epoch of that time.
     pub fn restore(&mut self, declared: bool) {
         let (authority, holdings) = self.backup.clone();
         let Ok((_, epoch)) = authority.identity();
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Says by a new epoch that the store was set back.
+    /// Declares with a new epoch that the store was set back.
     pub fn declare(&mut self) {
         self.is_set_back = false;
         self.epochs = self.epochs.wrapping_add(1);
@@ -147,8 +147,8 @@ impl Server {
         self.ledger.restore(holdings, epoch);
     }
 
-    /// Returns whether a unit changes what nobody may change now. What took effect before is a duplicate, whatever else could
-    /// be said of it.
+    /// Returns whether a unit changes something that nobody may change now. A unit that took effect
+    /// before is a duplicate, whatever else is true of it.
     fn is_denied(&self, unit: &Unit) -> bool {
         let denied = unit.changes.iter().any(|change| self.denied_entities.contains(&change.key.entity));
         denied && !self.ledger.now.applied.contains_key(&unit.id)
@@ -174,7 +174,8 @@ impl Server {
         if let Some(failure) = self.way.and_then(|way| way.instead(request)) {
             return failed(failure);
         }
-        // Who never heard of the right server takes the first for it, so nothing leads them astray.
+        // A device that never reached the right server would take the first one for it, so no fault
+        // misleads it.
         if self.way == Some(Way::OtherServer) && request.server_epoch.is_some() {
             let other = MemoryAuthority::new(ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([9; 16]));
             return elsewhere(other, request, now);
@@ -232,8 +233,9 @@ impl Server {
         Ok(reply)
     }
 
-    /// A store that was set back without a word refuses whoever has seen a later state of it, and its operator hears of that.
-    /// Whoever has not is kept waiting here: what they would do meanwhile is what nobody promises anything about.
+    /// A store that was set back without a declaration refuses every device that has read a later
+    /// state, and its operator learns of that. Other devices are kept waiting here, because their
+    /// actions in that time are outside every promise.
     fn find_out(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
         let mut authority = self.authority.clone();
         let now = WallTime::from_milliseconds(now);
@@ -250,7 +252,7 @@ impl Server {
     }
 
     fn exchange(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
-        // What fails is given up as a transaction would be.
+        // A failure is rolled back, like a transaction.
         let mut authority = self.authority.clone();
         let now = WallTime::from_milliseconds(now);
         let denied = self.denied_actors.contains(&request.actor);
@@ -298,7 +300,7 @@ impl Default for Server {
     }
 }
 
-/// Who was not meant takes nothing, and says who it is.
+/// Another server or tenant applies nothing, and names itself.
 fn elsewhere(mut other: MemoryAuthority, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
     let now = WallTime::from_milliseconds(now);
     let answer = exchange(&mut other, request, now, &Caller::Anyone, &Quota::default());

@@ -1,5 +1,5 @@
-//! Swarm testing: each seed draws how often everything happens, and some things not at all, so that seeds differ in kind
-//! and rare combinations come up (Groce et al., "Swarm Testing", 2012).
+//! Swarm testing: each seed draws how often each action happens, and leaves some out. So seeds
+//! differ in kind, and rare combinations happen (Groce et al., "Swarm Testing", 2012).
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::server::{Trouble, Verdict};
 use crate::way::{PAGES, Way};
 use crate::world::World;
 
-/// Draws what happens.
+/// Draws the actions.
 pub struct Swarm {
     dice: Dice,
     weights: [u64; ACTIONS],
@@ -26,7 +26,7 @@ pub struct Swarm {
 const ACTIONS: usize = 30;
 
 impl Swarm {
-    /// Draws the rates, and what the world starts from.
+    /// Draws the rates and the setup of the world.
     pub fn new(seed: u64) -> (Setup, Self) {
         let mut dice = Dice::new(seed);
         let devices = usize::try_from(dice.between(3, 6)).unwrap_or(3);
@@ -104,7 +104,7 @@ impl Swarm {
         (setup, swarm)
     }
 
-    /// Draws how many actions there are.
+    /// Draws the number of actions.
     pub fn length(&mut self) -> usize {
         usize::try_from(self.dice.between(120, 420)).unwrap_or(200)
     }
@@ -166,7 +166,7 @@ impl Swarm {
         }
     }
 
-    /// Draws what stands in the way: as often as not, nothing.
+    /// Draws a fault; half of the time, none.
     fn way(&mut self) -> Option<Way> {
         let page = self.dice.index(PAGES);
         Some(match self.dice.below(13) {
@@ -264,7 +264,7 @@ impl Swarm {
     }
 }
 
-/// Draws how far a wall clock jumps: seconds, hours or years, either way.
+/// Draws a jump of a wall clock: seconds, hours or years, either way.
 fn jump(dice: &mut Dice) -> i64 {
     const YEAR: u64 = 365 * 24 * 3_600_000;
     let most = match dice.below(3) {

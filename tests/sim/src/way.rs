@@ -1,6 +1,7 @@
-//! What may stand between the devices and the server, or be wrong with the server, for a while.
+//! A temporary fault in the network between the devices and the server, or at the server.
 //!
-//! What it is not: what happens to one message only ([`crate::action::Action::Drop`] and others, [`crate::server::Trouble`]).
+//! What it is not: an event of one message only ([`crate::action::Action::Drop`] and others,
+//! [`crate::server::Trouble`]).
 
 use fieldbook::sync::protocol::{ExchangeRequest, Failure, Unit};
 use serde::{Deserialize, Serialize};
@@ -8,11 +9,12 @@ use serde_json::Value;
 
 use crate::ledger::parse;
 
-/// What is in the way, or wrong.
+/// The fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// Something refuses every request with a change that says this of the field `a`, by a page of its own.
+    /// Something refuses every request with a change that has this value of the field `a`, with a
+    /// page of its own.
     Refuses {
         /// The value.
         value: u64,
@@ -23,23 +25,23 @@ pub enum Way {
     Page(usize),
     /// Another server answers.
     OtherServer,
-    /// Another tenant of the server answers, as it does to the token of one.
+    /// Another tenant of the server answers, as for a token of that tenant.
     OtherTenant,
-    /// The server's store takes no more writes; it reads.
+    /// The server's store accepts no more writes; it can be read.
     FullStore,
-    /// The server's clock is off by so many milliseconds.
+    /// The server's clock is wrong by this many milliseconds.
     Clock(i64),
 }
 
 impl Way {
-    /// Returns what comes back in place of the server's answer, if anything does.
+    /// Returns the failure in place of the server's answer, if the fault affects this request.
     pub fn instead(&self, request: &ExchangeRequest) -> Option<Failure> {
         match self {
             Self::Refuses { value, page: number } => {
                 request.units.iter().any(|unit| says(unit, *value)).then(|| page(*number))
             }
             Self::Page(number) => Some(page(*number)),
-            // As the server says it: 503 with its marker, `store_failed` and Retry-After.
+            // Like the server's own answer: 503 with its marker, `store_failed` and Retry-After.
             Self::FullStore => (!request.units.is_empty()).then(|| Failure::Transient {
                 code: "store_failed".to_owned(),
                 retry_after: Some(std::time::Duration::from_secs(5)),
@@ -68,7 +70,7 @@ fn says(unit: &Unit, value: u64) -> bool {
     images.any(|image| image.get("a").and_then(Value::as_u64) == Some(value))
 }
 
-/// Returns what the transport makes of a page that has not our marker, one of each class.
+/// Returns the transport's failure for a page without our marker, one of each class.
 pub fn page(number: usize) -> Failure {
     let transient = |status: u16, seconds: Option<u64>| Failure::Transient {
         code: format!("http_{status}"),
@@ -90,10 +92,11 @@ pub fn page(number: usize) -> Failure {
     }
 }
 
-/// How many pages there are.
+/// The number of such pages.
 pub const PAGES: usize = 11;
 
-/// Returns whether a failure is the word of something that has not our marker, or of nobody: it says nothing of what was sent.
+/// Returns whether a failure comes from something without our marker, or from nobody: it proves
+/// nothing about the sent units.
 pub fn is_unmarked(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } => true,

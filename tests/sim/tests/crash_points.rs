@@ -1,4 +1,5 @@
-//! Power loss and disk failures at points of the scenarios; the program `crash_points` tries all of them.
+//! Power loss and disk failures at points of the scenarios. The program `crash_points` tries all of
+//! them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +32,8 @@ fn nothing_acknowledged_is_lost_and_nothing_more_is_written_when_the_disk_fails(
     assert!(sum.failures > 50, "{sum:?}");
 }
 
-/// A harness that cannot fail proves nothing: a book whose writes claim to be synced and are not must be caught.
+/// A harness that cannot fail proves nothing: it must notice a book whose writes claim to be synced
+/// and are not.
 #[test]
 fn a_disk_that_does_not_sync_is_noticed() {
     let recorded = record(scenario("append"), 0).unwrap().without_syncs();

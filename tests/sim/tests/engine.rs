@@ -1,4 +1,5 @@
-//! The storage engine that books are kept in holds where a version that is known to be bad (`tests/known-bad`) does not.
+//! The storage engine of books passes a test that a version that is known to be bad
+//! (`tests/known-bad`) fails.
 
 use fieldbook_sim::disk;
 

@@ -1,4 +1,5 @@
-//! The fuzz targets over the corpora that are kept in `fuzz/corpus`, and over simple changes of them, without libFuzzer.
+//! The fuzz targets over the corpora in `fuzz/corpus`, and over simple changes of them, without
+//! libFuzzer.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -41,7 +42,7 @@ fn every_target_holds_over_changed_inputs() {
     }
 }
 
-/// A few; the program `inputs` draws as many as one wants.
+/// A few; the program `inputs` draws any number.
 #[test]
 fn every_target_holds_over_drawn_inputs() {
     for (name, target) in TARGETS {

@@ -1,5 +1,5 @@
-//! The law that needs a whole book: whatever is written, sent, answered and decided, the log only grows, and a plan names
-//! every op that it takes. `PROPTEST_CASES` says how many cases.
+//! The law that needs a whole book: whatever is written, sent, answered and decided, the log only
+//! grows, and a plan names every op that it sends. `PROPTEST_CASES` sets the number of cases.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeSet;

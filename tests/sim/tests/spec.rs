@@ -1,4 +1,5 @@
-//! The spec cases, in the manners that must make no difference, and that the rules' document and the cases name each other.
+//! Runs the spec cases, in the manners that must make no difference, and checks that the rules'
+//! document and the cases name each other.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +20,8 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// How many seeds each case is run with: enough that ids drawn in one millisecond come in another order.
+/// The number of seeds for each case: enough that ids drawn in one millisecond come in another
+/// order.
 const SEEDS: u64 = 3;
 
 #[track_caller]
@@ -44,13 +46,15 @@ fn every_case_holds_when_the_book_is_opened_anew_after_every_step() {
     expect_all_good(Manner { reopening: true, ..Manner::default() });
 }
 
-/// Once units were sent again in the order of their ids, which are drawn: no case noticed, because none lost a request.
+/// Units were once sent again in the order of their ids, which are random. No case noticed, because
+/// none lost a request.
 #[test]
 fn every_case_holds_when_a_request_is_lost_before_every_push() {
     expect_all_good(Manner { lost_requests: true, ..Manner::default() });
 }
 
-/// Once what had failed was only known in memory: a process that ends after each exchange learned nothing.
+/// Failures were once known in memory only, so a process that ends after each exchange learned
+/// nothing.
 #[test]
 fn every_case_holds_when_every_exchange_is_a_process_of_its_own() {
     expect_all_good(Manner { lost_requests: true, one_shot: true, ..Manner::default() });

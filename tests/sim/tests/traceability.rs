@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use fieldbook_sim::fuzz::TARGETS;
 
-/// The fault tables and the invariants of the fault model, and what trying the product found: a letter, and how many rows
-/// it has.
+/// The fault tables, the invariants of the fault model, and the faults found by using the product:
+/// a letter, and the number of its rows.
 const ROWS: &[(&str, u32)] =
     &[("F", 12), ("N", 19), ("V", 9), ("C", 8), ("M", 12), ("S", 20), ("X", 8), ("L", 8), ("T", 28)];
 
@@ -18,7 +18,7 @@ fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(&path)).unwrap_or_else(|_| panic!("{}", path.as_ref().display()))
 }
 
-/// The rows by their names, with what shows them.
+/// Returns the rows by their names, with the tests that show them.
 fn rows() -> BTreeMap<String, String> {
     let mut rows = BTreeMap::new();
     for line in text("docs/traceability.md").lines() {
@@ -32,7 +32,7 @@ fn rows() -> BTreeMap<String, String> {
     rows
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -86,7 +86,7 @@ fn every_fuzz_target_and_planted_bug_that_is_named_exists() {
     }
 }
 
-/// A row without a test says why.
+/// A row without a test gives the reason.
 #[test]
 fn every_row_says_what_shows_it_or_why_nothing_does() {
     for (row, shown) in rows() {

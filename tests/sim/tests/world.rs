@@ -1,9 +1,10 @@
-//! The simulated world as a test: what it found once, a few fresh seeds, and that a seed tells everything.
+//! The simulated world as a test: the cases that it once found, a few new seeds, and a check that a
+//! seed determines the run.
 
 use fieldbook_sim::action::Case;
 use fieldbook_sim::{play, run_seed};
 
-/// Every case in `cases/` showed a bug once; its story says which.
+/// Every case in `cases/` showed a bug once, which its story describes.
 #[test]
 fn every_kept_case_holds() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/cases");
@@ -33,7 +34,7 @@ fn a_seed_tells_everything_that_happens() {
     assert_ne!(one.trace, run_seed(8).trace);
 }
 
-/// A kept run and its seed are the same run, so that what fails can be cut down and kept.
+/// A kept run and its seed are the same run, so that a failing run can be shrunk and kept.
 #[test]
 fn a_run_that_is_played_again_is_the_same_run() {
     let ran = run_seed(3);

@@ -50,7 +50,7 @@ pub(super) fn rows<'a, V: View>(
         let kept_aside = schema.rules(&key.entity).is_none();
         let version = view.confirmed_version(key)?;
         let is_news = version.is_none_or(|known| row.version > known);
-        let needs_rebase = !kept_aside && view.may_need_judging(key)?;
+        let needs_rebase = !kept_aside && view.may_need_rebase(key)?;
         // Of a record that a former server had, it is news that there never was one.
         let is_known = !is_news && version != Some(Version::default());
         if is_known && !kept_aside && !needs_rebase {

@@ -8,19 +8,16 @@ use crate::rules::desk::{Desk, key, unit_id};
 use crate::time::Hlc;
 
 /// Freezes all waiting ops of one record.
-fn frozen(desk: &mut Desk, taken_over: Option<UnitId>) -> Frozen {
+fn frozen(desk: &mut Desk, absorbed: Option<UnitId>) -> Frozen {
     let places = desk.row("a").tail.iter().map(|reference| reference.place).collect();
-    let group = Group {
-        records: vec![(key("a"), places)],
-        actor: Actor::parse("ann").unwrap(),
-        replaces: taken_over,
-    };
+    let group =
+        Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: absorbed };
     let mut random = SeededRandomness::from_number(1);
     freeze(desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap()
 }
 
-fn replaces(desk: &mut Desk, taken_over: Option<UnitId>) -> Vec<UnitId> {
-    frozen(desk, taken_over).planned.units.into_iter().flat_map(|unit| unit.replaces).collect()
+fn replaces(desk: &mut Desk, absorbed: Option<UnitId>) -> Vec<UnitId> {
+    frozen(desk, absorbed).planned.units.into_iter().flat_map(|unit| unit.replaces).collect()
 }
 
 fn reasons(frozen: &Frozen) -> Vec<AnnulledReason> {

@@ -17,7 +17,7 @@ impl Planning<'_> {
     /// Lets a delete after an unanswered unit of the same record absorb its ops: whatever happened
     /// to the unit, the record has to go. The same applies after a unit that does not get through,
     /// because the delete has none of its content. Returns whether it did.
-    pub(super) fn takes_over(&mut self, id: UnitId, unit: &TailUnit) -> bool {
+    pub(super) fn absorbs(&mut self, id: UnitId, unit: &TailUnit) -> bool {
         let [key] = unit.records.as_slice() else { return false };
         if (unit.tries == 0 && unit.isolated().is_none())
             || self.hold_of_unit(&TailUnit { retry_at: None, ..unit.clone() }).is_some()
@@ -36,7 +36,7 @@ impl Planning<'_> {
         else {
             return false;
         };
-        if last.kind != OpKind::Delete || behind.iter().any(|place| self.bars(*place).is_some()) {
+        if last.kind != OpKind::Delete || behind.iter().any(|place| self.blocker(*place).is_some()) {
             return false;
         }
         if self.heeds_references && self.awaited(key, place, |known| known == key).is_some() {
@@ -50,7 +50,7 @@ impl Planning<'_> {
         let bytes = size(last);
         if self.fits(1, bytes) {
             if self.heeds_references {
-                self.taken_over.extend(ops.iter().copied());
+                self.absorbed.extend(ops.iter().copied());
             }
             let records = vec![(key.clone(), ops)];
             self.plan.groups.push(Group { records, actor: unit.actor.clone(), replaces: Some(id) });
@@ -80,7 +80,7 @@ impl Planning<'_> {
         };
         let priority = records.iter().map(of_record).max().unwrap_or_default();
         let group = Group { records, actor: row.actor.clone(), replaces: None };
-        if let Some(hold) = self.objection(&group) {
+        if let Some(hold) = self.expected_refusal(&group) {
             for (_, places) in &group.records {
                 self.hold_all(places, &hold);
             }
@@ -98,7 +98,7 @@ impl Planning<'_> {
             self.hold_all(&waiting, &Hold::DeadCreate);
             return None;
         }
-        if let Some(hold) = self.bars(first) {
+        if let Some(hold) = self.blocker(first) {
             self.hold_all(&waiting, &hold);
             return None;
         }
@@ -109,7 +109,7 @@ impl Planning<'_> {
                     && next.actor == row.actor
                     && next.schema_version == row.schema_version
             });
-            let bar = if joins { self.bars(place) } else { None };
+            let bar = if joins { self.blocker(place) } else { None };
             if let Some(hold @ Hold::Parked { scope: ParkScope::Op(_), .. }) = bar {
                 // They are one change, and a person still has to choose in it.
                 self.hold_all(&waiting, &hold);
@@ -125,7 +125,7 @@ impl Planning<'_> {
         }
         run.truncate(barrier(run.iter().filter_map(|place| tail.op(*place))));
         for place in waiting.into_iter().filter(|place| !run.contains(place)) {
-            let hold = self.bars(place).unwrap_or(Hold::After(first));
+            let hold = self.blocker(place).unwrap_or(Hold::After(first));
             self.plan.holds.insert(place, hold);
         }
         Some(run)
@@ -139,7 +139,7 @@ impl Planning<'_> {
         let keys: BTreeSet<_> =
             places.iter().filter_map(|place| tail.op(*place)).map(|row| row.key.clone()).collect();
         let hold = keys.iter().find_map(|key| self.blocked_before(key, first)).or_else(|| {
-            places.iter().find_map(|place| match self.bars(*place) {
+            places.iter().find_map(|place| match self.blocker(*place) {
                 Some(Hold::WaitsFor(key)) if keys.contains(&key) => None,
                 hold => hold,
             })

@@ -25,12 +25,12 @@
 //! 9. A suspected unit is sent after everything else, and never together with it.
 //!
 //! This file has the steps of a plan. `ready` has the records that the plan of an exchange looks
-//! at. `groups` finds the ops that are sent together, `bars` the reasons against sending, `deletes`
+//! at. `groups` finds the ops that are sent together, `blockers` the reasons against sending, `deletes`
 //! the waits of a deletion. `suspects` plans what is sent last. `hold` has the words.
 //!
 //! What it does not do: coalesce a group ([`super::coalesce`]) or freeze it ([`super::freeze`]).
 
-mod bars;
+mod blockers;
 mod deletes;
 mod groups;
 mod hold;
@@ -179,7 +179,7 @@ struct Planning<'a> {
     going: HashSet<OpPlace>,
     /// The ops of units that a deletion absorbs. They leave in a new unit, after all units that are
     /// sent again.
-    taken_over: Vec<OpPlace>,
+    absorbed: Vec<OpPlace>,
     /// The suspected units without another hold.
     suspects: Vec<Suspect<'a>>,
     /// The turn of the first record that this plan does not look at.
@@ -198,7 +198,7 @@ impl<'a> Planning<'a> {
             visited: HashSet::new(),
             heeds_references: input.tail.has_references(),
             going: HashSet::new(),
-            taken_over: Vec::new(),
+            absorbed: Vec::new(),
             suspects: Vec::new(),
             after: None,
             later: Vec::new(),
@@ -209,7 +209,7 @@ impl<'a> Planning<'a> {
     /// held.
     fn unanswered_units(&mut self, units: Vec<(UnitId, &'a TailUnit)>) {
         for (id, unit) in units {
-            if self.takes_over(id, unit) {
+            if self.absorbs(id, unit) {
                 continue;
             }
             self.visited.extend(unit.records.iter().cloned());
@@ -226,8 +226,8 @@ impl<'a> Planning<'a> {
                 (None, None) => self.plan.more = true,
             }
         }
-        let taken_over = std::mem::take(&mut self.taken_over);
-        self.note_going(taken_over.into_iter());
+        let absorbed = std::mem::take(&mut self.absorbed);
+        self.note_going(absorbed.into_iter());
     }
 
     fn hold_behind(&mut self, id: UnitId, unit: &TailUnit) {

@@ -123,15 +123,15 @@ fn a_batch_takes_what_fits_to_the_last_byte_and_one_unit_whatever_its_size() {
 #[test]
 fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
     let unit = attempted();
-    let taken_over = |transaction_ops: u32| {
+    let absorbed = |transaction_ops: u32| {
         let mut rows: Vec<_> = tail(2).ops().map(|(place, row)| (place, row.clone())).collect();
         (rows[1].1.kind, rows[1].1.transaction_ops) = (OpKind::Delete, transaction_ops);
         let mut tail = Tail::of(rows);
         tail.put_unit(unit_id(1), &unit);
         Asked::default().plan(&tail).groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>()
     };
-    assert_eq!(taken_over(1), [unit_id(1)]);
-    assert_eq!(taken_over(2), [], "a transaction arrives whole");
+    assert_eq!(absorbed(1), [unit_id(1)]);
+    assert_eq!(absorbed(2), [], "a transaction arrives whole");
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn a_delete_takes_nothing_over_while_an_earlier_op_goes_again() {
         tail.set_dead(place(1), dead);
         Asked::default().plan(&tail)
     };
-    let taken_over = planned(true);
-    assert_eq!(taken_over.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
+    let absorbed = planned(true);
+    assert_eq!(absorbed.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
     let held = planned(false);
     assert_eq!((held.groups.len(), held.holds[&place(1)].clone()), (0, Hold::Behind(unit_id(1))));
     assert!(held.wake.is_some());

@@ -1,7 +1,8 @@
-//! Lets the power go, and the disk fail, at every point of scripted scenarios, and prints how many points and images held.
+//! Makes the power and the disk fail at every point of scripted scenarios, and prints how many
+//! points and images were sound.
 //!
-//! `crash_points` tries every point of every scenario in three sizes; `--variants 6` in more sizes, `--every 5` each fifth
-//! point, `--only NAME` one scenario.
+//! `crash_points` tries every point of every scenario in three sizes; `--variants 6` in more sizes,
+//! `--every 5` each fifth point, `--only NAME` one scenario.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,9 +12,9 @@ use std::thread;
 use fieldbook_sim::broken::Broken;
 use fieldbook_sim::crash::{Effort, Recorded, SCENARIOS, Scenario, Tried, record};
 
-/// How many random images there are at each point.
+/// The number of random images at each point.
 const RANDOM: u64 = 6;
-/// In how many sizes each scenario is played, if nothing is said.
+/// The number of sizes in which each scenario is played by default.
 const VARIANTS: u64 = 3;
 const USAGE: &str = "usage: crash_points [--every N] [--variants N] [--only NAME]";
 

@@ -1,9 +1,10 @@
-//! Runs fuzz targets over inputs drawn from seeds, on all cores and without libFuzzer: no toolchain of its own, several
-//! times as many runs, and a failure that its seed brings back.
+//! Runs fuzz targets with inputs drawn from seeds, on all cores and without libFuzzer. It needs no
+//! other toolchain, makes several times as many runs, and a seed reproduces each failure.
 //!
-//! `inputs --target rebase --seeds 100000` runs a range of one target; without a target each has its turn; `--keep DIR` cuts
-//! what fails down and keeps it as an input for the corpus; `--file FILE` runs one and lets its panic be seen; with `--case` it is
-//! printed instead as a case of the simulated world, for `simulate --case`.
+//! `inputs --target rebase --seeds 100000` runs a range of one target; without a target each has
+//! its turn. `--keep DIR` shrinks a failing input and keeps it for the corpus. `--file FILE` runs
+//! one input and shows its panic. `--case` prints it instead as a case of the simulated world, for
+//! `simulate --case`.
 
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
@@ -66,7 +67,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         writeln!(out, "holds")?;
         return Ok(true);
     }
-    // What fails is told at the end, once for each input.
+    // Failures are reported at the end, once for each input.
     panic::set_hook(Box::new(|_| {}));
     let mut holds = true;
     for (name, target) in targets {
@@ -87,13 +88,14 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(holds)
 }
 
-/// Returns what a target says of an input that it fails on.
+/// Returns the text of a target's failure on an input.
 fn failure(target: Target, data: &[u8]) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| target(data))).err()?;
     Some(words_of(&*panic).to_owned())
 }
 
-/// Takes bytes away, and makes others zero, as long as what is left fails in the same words up to the first figure.
+/// Removes bytes, and sets others to zero, as long as the input fails with the same text up to the
+/// first digit.
 fn shrink(target: Target, mut data: Vec<u8>) -> Vec<u8> {
     let kind = |said: String| said.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default().to_owned();
     let Some(wanted) = failure(target, &data).map(kind) else { return data };

@@ -1,7 +1,7 @@
-//! Runs simulated worlds, many seeds or one, and says what broke.
+//! Runs simulated worlds, many seeds or one, and reports broken invariants.
 //!
-//! `simulate --seeds 500 --from 1` runs a range on all cores; `simulate --seed 7 --trace` shows one; `--keep DIR` cuts what
-//! fails down and keeps it as a case; `--case FILE` plays a kept one.
+//! `simulate --seeds 500 --from 1` runs a range on all cores. `simulate --seed 7 --trace` shows
+//! one. `--keep DIR` shrinks a failing run and keeps it as a case. `--case FILE` plays a kept case.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use fieldbook_sim::seeds::{SeedRange, exit_code, on_all_cores, value};
 use fieldbook_sim::{Ran, Stats, play, run_seed, shrink};
 
 const USAGE: &str = "usage: simulate [--seeds N] [--from N] [--seed N] [--trace] [--keep DIR] [--case FILE]";
-/// Of so many seeds one is run twice, to see that a seed tells everything.
+/// One seed in this many is run twice, to check that the seed determines the run.
 const TWICE_EVERY: u64 = 20;
 const SHOWN_ACTIONS: usize = 12;
 
@@ -72,7 +72,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(failures.is_empty())
 }
 
-/// Cuts a failing run down and keeps it as a case, if that is wanted.
+/// Shrinks a failing run and keeps it as a case, if that was asked for.
 fn keep(
     out: &mut impl Write,
     options: &Options,
@@ -115,7 +115,7 @@ fn show_actions(out: &mut impl Write, ran: &Ran, most: usize) -> io::Result<()> 
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "hours for people")]
+#[expect(clippy::cast_precision_loss, reason = "hours, for people")]
 fn show_stats(out: &mut impl Write, seeds: u64, stats: &Stats) -> io::Result<()> {
     writeln!(out, "seeds                 {seeds}")?;
     writeln!(out, "device-hours          {:.0}", stats.device_milliseconds as f64 / 3_600_000.0)?;

@@ -1,7 +1,7 @@
-//! `spec FILE...`: runs spec cases and says which failed, and how.
+//! `spec FILE...`: runs spec cases and reports which failed, and how.
 //!
-//! Exits with 0 if every line of every file is a case that passed or is of a kind that is not run, else with 1; with 2 if the
-//! call makes no sense.
+//! The exit code is 0 if every line of every file is a case that passed or is of a kind that is not
+//! run, otherwise 1. It is 2 for a wrong call.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -21,14 +21,14 @@ const USAGE: &str = "usage: spec [OPTION...] FILE...\n\n  \
     --one-shot       make every exchange in a process of its own, with nothing remembered in memory\n  \
     --every-manner   all of these, alone and together, one after the other\n";
 
-/// What is to be run.
+/// The options of a run.
 struct Options {
     manners: Vec<Manner>,
     seeds: Range<u64>,
     files: Vec<PathBuf>,
 }
 
-/// What there is to say instead of running.
+/// A text to print instead of running.
 enum Instead {
     Help,
     Wrong(String),
@@ -86,7 +86,7 @@ fn run(options: &Options) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs all files in one manner. Returns what came of it in words, and whether all is well.
+/// Runs all files in one manner. Returns the report, and whether all cases passed.
 fn run_in(manner: Manner, options: &Options) -> (String, bool) {
     let (mut passed, mut failed, mut skipped, mut is_good) = (0, 0, 0, true);
     let mut text = String::new();
@@ -132,7 +132,7 @@ fn shown(file: &str, report: &FileReport, manner: Manner, options: &Options) -> 
     text
 }
 
-/// Returns how a failure is seen again, if it takes more than naming the file.
+/// Returns how to reproduce a failure, if the name of the file is not enough.
 fn again(file: &str, case: &FailedCase, manner: Manner, options: &Options) -> String {
     let seeds = options.seeds.end - options.seeds.start;
     match case.seeds.first() {
@@ -144,6 +144,6 @@ fn again(file: &str, case: &FailedCase, manner: Manner, options: &Options) -> St
 }
 
 fn say(to: &mut dyn Write, text: &str, code: ExitCode) -> ExitCode {
-    // Whoever closed the pipe does not want to hear that it is closed.
+    // If the pipe is closed, there is nobody to report it to.
     if to.write_all(text.as_bytes()).is_ok() { code } else { ExitCode::FAILURE }
 }

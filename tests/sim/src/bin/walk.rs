@@ -1,7 +1,8 @@
-//! Walks small worlds of the real rules and says which laws do not hold in them.
+//! Walks small worlds with the real rules and reports the laws that are broken in them.
 //!
-//! `walk` walks all of them, each as far as is enough for a run; `walk --list` names them; `walk --world "edits" --states 5000000` one
-//! of them farther; `walk --law join` also fails on a law that is not asked for otherwise.
+//! `walk` walks all worlds, each as far as is enough for a run. `walk --list` names them. `walk
+//! --world "edits" --states 5000000` walks one of them farther. `walk --law join` also fails on a
+//! law that is not tested by default.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -84,7 +85,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(sums.3 == 0)
 }
 
-/// Walks worlds, each in a thread, so many at a time.
+/// Walks worlds in threads, this many at a time.
 fn walk_all(
     worlds: &[World],
     options: &Options,

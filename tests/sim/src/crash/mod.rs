@@ -1,7 +1,8 @@
-//! Every point at which the power can go, or the disk can fail, while a book does all that a book does.
+//! Every point at which the power or the disk can fail, while a book does everything that a book
+//! can do.
 //!
 //! ```text
-//!   scenario on a recording disk ──► changes 1 … n, and after which of them what was acknowledged
+//!   scenario on a recording disk ──► changes 1 … n, and the change after which each write was confirmed
 //!   for each point:  image without the unsynced changes │ with all │ without each │ with only each
 //!                    │ with random sectors, torn sectors, sectors of zeros, sectors of garbage
 //!   for each image:  open, verify, compare with the whole log, compare the tables with the log, write
@@ -9,11 +10,13 @@
 //!   for each change: it fails once or for ever, as an error, a full disk, half a write, a sync that loses
 //! ```
 //!
-//! Invariants: S1 (acknowledged entries are there), S2 (what is there is the beginning of the whole log), S3 (it verifies),
-//! S4 (the tables are what it comes to), S17 (a failed disk takes no more writes); F1 to F6 and F10 of the fault model.
+//! Invariants: S1 (confirmed entries are there), S2 (the log is a beginning of the whole log), S3
+//! (it verifies), S4 (the tables are its fold), S17 (a failed disk accepts no more writes); F1 to
+//! F6 and F10 of the fault model.
 //!
-//! What it is not: a test of [`fieldbook::Book::create_new`], which builds a file under another name. Here a crash amid the
-//! creation may leave what does not open, as long as nothing was acknowledged; such images are counted by themselves.
+//! What it is not: a test of [`fieldbook::Book::create_new`], which builds a file under another
+//! name. Here a crash during the creation may leave a file that does not open, as long as nothing
+//! was confirmed. Such images are counted separately.
 
 mod scenarios;
 mod stage;
@@ -27,7 +30,7 @@ use stage::{Ack, Start, open, play};
 use crate::broken::{Broken, ensure};
 use crate::disk::{Change, Failing, Fault, Loss, Platter, SimDisk};
 
-/// How many of the images are also crashed while they are opened: one of so many.
+/// One image in this many is also crashed while it is opened.
 const DOUBLE_EVERY: u64 = 200;
 
 /// How much is tried.
@@ -37,24 +40,24 @@ pub struct Effort {
     pub every: usize,
     /// The first point.
     pub first: usize,
-    /// How many random images there are at each point.
+    /// The number of random images at each point.
     pub random: u64,
 }
 
-/// What was tried, in numbers.
+/// The counts of a test.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tried {
     /// Points between two changes of the disk.
     pub points: u64,
     /// Images that were opened.
     pub images: u64,
-    /// Images of a crash amid an opening.
+    /// Images of a crash during an opening.
     pub double: u64,
-    /// Images that did not open, all of them before anything was acknowledged.
+    /// Images that did not open, all from before the first confirmed write.
     pub unborn: u64,
     /// Runs with a failing disk.
     pub failures: u64,
-    /// Among the runs with a failing disk: those in which the last thing that failed was there when the book was opened anew.
+    /// Runs with a failing disk in which the reopened book had the last write that failed.
     pub ambiguous: u64,
 }
 
@@ -79,7 +82,8 @@ pub struct Recorded {
     hashes: Vec<Hash>,
 }
 
-/// Plays a scenario on a sound disk. The variant says how much there is before and how large it is.
+/// Plays a scenario on a sound disk. The variant sets how much the book has before and how large
+/// the scenario is.
 ///
 /// # Errors
 /// [`Broken`] if it fails.
@@ -101,7 +105,7 @@ pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Bro
 }
 
 impl Recorded {
-    /// Takes the syncs out, as if the disk lied about them: what a test of this harness must notice.
+    /// Removes the syncs, as if the disk lied about them. A test of this harness must notice it.
     #[must_use]
     pub fn without_syncs(mut self) -> Self {
         let kept = |acks: usize, changes: &[Change]| {
@@ -184,8 +188,8 @@ impl Recorded {
         Ok(())
     }
 
-    /// Opens what a crash or a failure left, and returns how many entries are there: none if it does not open, which it
-    /// must once something was acknowledged.
+    /// Opens the rest after a crash or a failure. Returns the number of entries; none if it does
+    /// not open, which is allowed only before the first confirmed write.
     fn reopen(&self, image: Vec<u8>, acked: u64, tried: &mut Tried) -> Result<u64, Broken> {
         let disk = SimDisk::holding(image);
         match open(&disk, 2) {
@@ -202,10 +206,11 @@ impl Recorded {
         }
     }
 
-    /// Has each change of the disk fail, in each way in which it can.
+    /// Makes each change of the disk fail, in each possible way.
     ///
     /// # Errors
-    /// [`Broken`] with the first failure after which something acknowledged is gone or a write succeeds.
+    /// [`Broken`] with the first failure after which something acknowledged is gone or a write
+    /// succeeds.
     pub fn disk_failures(&self, effort: Effort) -> Result<Tried, Broken> {
         let mut tried = Tried::default();
         if !self.scenario.repeats {
@@ -217,7 +222,8 @@ impl Recorded {
                 Some(Change::Write { .. }) if point % 2 == 0 => Failing::Short,
                 _ => Failing::Full,
             };
-            // Each change fails as an error, once or for ever, and in its own way, for ever or once.
+            // Each change fails as an error, once or for ever, and in its own way, for ever or
+            // once.
             let forever = (point + effort.first).is_multiple_of(2);
             for (failing, forever) in [(Failing::Error, forever), (special, !forever)] {
                 tried.failures += 1;
@@ -286,23 +292,23 @@ impl Recorded {
         Broken { what: format!("{}, {place}: {}", self.scenario.name, broken.what), ..broken }
     }
 
-    /// Returns how many changes of the disk the scenario makes.
+    /// Returns the number of changes of the disk in the scenario.
     pub fn changes(&self) -> usize {
         self.changes.len()
     }
 
-    /// Returns how many entries there are at its end.
+    /// Returns the number of entries at its end.
     pub fn entries(&self) -> usize {
         self.hashes.len()
     }
 }
 
-/// Spares the closing of a book that was looked at: its disk fails at the first write.
+/// Avoids closing a book that was only read: its disk fails at the first write.
 fn done_with(disk: &SimDisk) {
     disk.fail(Fault { after: 0, forever: true });
 }
 
-/// The kinds of random loss by turns.
+/// Returns the kinds of random loss in turn.
 fn random_loss(number: u64, point: usize) -> Loss {
     let seed = number + 1_000 * point as u64;
     match number % 6 {

@@ -15,9 +15,10 @@ use super::stage::{Stage, named, named_in, serve};
 /// Something that a scenario does.
 pub(super) type Step = fn(&mut Stage) -> Result<(), Error>;
 
-/// What goes before, at rest, and then what is done step by step while the power may go at any point.
+/// A scenario: the state before, at rest, and then the steps during which the power may fail at any
+/// point.
 pub struct Scenario {
-    /// What it is about.
+    /// The name of the scenario.
     pub name: &'static str,
     /// Whether it makes the same changes of the disk each time.
     pub repeats: bool,
@@ -25,7 +26,7 @@ pub struct Scenario {
     pub(super) steps: &'static [Step],
 }
 
-/// All of them.
+/// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "creation", repeats: true, before: &[], steps: &[create_some] },
     Scenario { name: "append", repeats: true, before: SYNCED, steps: &[append, append] },
@@ -150,7 +151,8 @@ fn grow(stage: &mut Stage) -> Result<(), Error> {
     stage.call(|book| book.import(mutations)).map(drop)
 }
 
-/// Several threads write at the same time: the first one's commit takes long, and the others share the next.
+/// Several threads write at the same time: the first one's commit takes long, and the others share
+/// the next one.
 fn together(stage: &mut Stage) -> Result<(), Error> {
     let book = stage.book()?.clone();
     let (gate, fields) = (stage.gate.clone(), stage.fields(5));
@@ -163,7 +165,8 @@ fn together(stage: &mut Stage) -> Result<(), Error> {
     let mut writers = vec![write(from)];
     gate.await_arrival();
     writers.extend((1..5).map(|number| write(from + 100 * number)));
-    // Long enough for all to join the round that waits; who comes later has one of its own, which is as good.
+    // Long enough for all to join the waiting round. A later one has its own round, which is also
+    // fine.
     thread::sleep(Duration::from_millis(20));
     gate.open();
     for writer in writers {
@@ -178,7 +181,7 @@ fn plan(stage: &mut Stage) -> Result<(), Error> {
     stage.prepare(true).map(drop)
 }
 
-/// What left and had no answer leaves again, with what was written since.
+/// Units that left without an answer leave again, with later writes.
 fn plan_again(stage: &mut Stage) -> Result<(), Error> {
     append(stage)?;
     stage.prepare(true)?;
@@ -202,7 +205,7 @@ fn not_now(stage: &mut Stage) -> Result<(), Error> {
     let Some(request) = stage.prepare(true)? else { return Ok(()) };
     let failure = Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
     stage.call(|book| book.exchange().fail(&request, &failure))?;
-    // Alone it is isolated, several are split: either is one decision.
+    // A lone unit is isolated, several are split: each is one decision.
     stage.call(|book| book.exchange().isolate(&request, &failure, fieldbook::limits::STRIKES))?;
     stage.clock.advance(3_600_000);
     Ok(())

@@ -1,4 +1,5 @@
-//! What a scenario works on: a book on the disk under test, someone else's on a sound one, and the server.
+//! The objects of a scenario: a book on the disk under test, another device's book on a sound disk,
+//! and the server.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,17 +19,17 @@ use crate::disk::{Loss, SimDisk};
 
 const BEGINNING: i64 = 1_767_225_600_000;
 
-/// That so many entries were acknowledged after so many changes of the disk.
+/// This many entries were confirmed after this many changes of the disk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ack {
     pub(super) changes: usize,
     pub(super) entries: u64,
 }
 
-/// What a scenario begins with: everything that was before, at rest.
+/// The start of a scenario: the state before, at rest.
 pub(super) struct Start {
     pub(super) image: Vec<u8>,
-    /// How many entries it holds.
+    /// The number of its entries.
     pub(super) entries: u64,
     other: Vec<u8>,
     server: MemoryAuthority,
@@ -36,11 +37,11 @@ pub(super) struct Start {
     variant: u64,
 }
 
-/// What a scenario works on.
+/// The objects of a scenario.
 pub(super) struct Stage {
     /// None once it is closed.
     pub(super) book: Option<Book>,
-    /// Someone else, on a disk that does not fail.
+    /// Another device, on a disk that does not fail.
     pub(super) other: Book,
     pub(super) server: MemoryAuthority,
     pub(super) clock: SimClock,
@@ -52,7 +53,7 @@ pub(super) struct Stage {
 }
 
 impl Start {
-    /// Plays what goes before a scenario, and closes the books.
+    /// Plays the steps before a scenario, and closes the books.
     pub(super) fn new(scenario: &Scenario, variant: u64) -> Result<Self, Error> {
         let server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
         let empty =
@@ -68,7 +69,8 @@ impl Start {
         }
         stage.close()?;
         let entries = stage.acks.last().map_or(0, |ack| ack.entries);
-        // The other's disk is not at hand any more, so its book is made anew and reads what the server has.
+        // The other device's disk is not available any more, so its book is made again and reads
+        // the server's state.
         let Stage { server, clock, .. } = stage;
         let image = disk.platter().image(Loss::Everything);
         Ok(Self { image, entries, other: Vec::new(), server, wall: clock.wall(), variant })
@@ -125,7 +127,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Closes the book under test, and says if that failed.
+    /// Closes the book under test, and returns an error of closing.
     pub(super) fn close(&mut self) -> Result<(), Error> {
         self.book.take().map_or(Ok(()), Book::close)
     }
@@ -165,7 +167,7 @@ impl Stage {
         })
     }
 
-    /// Exchanges until nothing is left. Who is there is asked once, as a run asks it.
+    /// Exchanges until nothing is left. It asks for the server's identity once, like a run.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
         let (mut first, mut pull) = (true, true);
         while let Some(request) = self.prepare_as(&ask(first, pull))? {
@@ -244,7 +246,7 @@ pub(super) fn named_in(entity: &str, id: &str) -> Result<RecordKey, Error> {
     RecordKey::parse(entity, id).map_err(|_| Error::Misuse("the key is not valid"))
 }
 
-/// Keeps a sync waiting, so that who comes meanwhile shares the next commit.
+/// Delays a sync, so that callers that arrive in the meantime share the next commit.
 #[derive(Clone, Default)]
 pub(super) struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
@@ -267,7 +269,7 @@ impl Gate {
         drop(waiting.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets the sync go on.
+    /// Lets the sync continue.
     pub(super) fn open(&self) {
         self.state().shut = false;
         self.0.1.notify_all();

@@ -1,17 +1,19 @@
-//! A disk in memory that remembers what was synced, for power loss, and can be made to fail.
+//! A disk in memory. It remembers which writes were synced, for a power loss, and can be made to
+//! fail.
 //!
 //! ```text
-//!   redb ── write, set_len ──► content (what reads see)   + pending (what a power loss may lose)
+//!   redb ── write, set_len ──► content (what reads return)  + pending (what a power loss may lose)
 //!        ── sync ───────────► durable = durable with pending, pending = nothing
 //! ```
 //!
 //! Invariants:
-//! 1. An image of the disk never lacks what was synced.
-//! 2. Unsynced writes are lost by sectors of 512 bytes, each by itself, or by bytes; a change of length is lost whole.
-//! 3. Of a byte that was written, either the old or the new value is there. Only what [`Loss::Filled`] is about holds neither,
-//!    and never in the first page, of which an engine must be able to rely on that much.
+//! 1. An image of the disk always has all synced writes.
+//! 2. Unsynced writes are lost by sectors of 512 bytes, each independently, or by bytes; a change
+//!    of length is lost whole.
+//! 3. A byte that was written has its old or its new value. Only [`Loss::Filled`] has neither, and
+//!    never in the first page, because an engine must be able to rely on that much.
 //!
-//! What it is not: a disk that lies about syncing (but see [`Failing::LostSync`], which says so when it loses).
+//! What it is not: a disk that lies about syncing. [`Failing::LostSync`] reports its loss.
 
 use std::fmt;
 use std::io;
@@ -22,12 +24,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 /// Where redb keeps the two slots between which a commit switches.
 const FIRST_PAGE: u64 = 4096;
 
-/// A disk, and the handle by which the harness holds it while a book uses it.
+/// A disk, and the handle of the harness while a book uses it.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
@@ -41,7 +43,7 @@ struct State {
     recording: Option<Vec<Change>>,
 }
 
-/// What a power loss would leave, depending on what is lost.
+/// The state of a disk from which a power loss makes images.
 #[derive(Debug, Clone, Default)]
 pub struct Platter {
     durable: Vec<u8>,
@@ -60,55 +62,57 @@ pub enum Change {
     },
     /// The length was set.
     SetLength(u64),
-    /// All that came before was made durable.
+    /// All earlier writes became durable.
     Sync,
 }
 
-/// What is lost when the power goes.
+/// The loss at a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loss {
     /// Nothing: the disk had written everything of its own accord, or only the process was killed.
     Nothing,
     /// Everything that was not synced.
     Everything,
-    /// Only this one of the unsynced changes, from 0.
+    /// Only this one of the unsynced changes is kept, from 0.
     Only(usize),
-    /// Every unsynced change but this one, from 0.
+    /// Every unsynced change except this one is kept, from 0.
     AllBut(usize),
-    /// Each unsynced sector with one chance in two. What was never written there reads as zeros, or as garbage.
+    /// Each unsynced sector is kept with a probability of one half. New sectors that are lost read
+    /// as zeros, or as garbage.
     Sectors {
         /// Which sectors.
         seed: u64,
-        /// Whether new ground holds garbage.
+        /// Whether new sectors hold garbage.
         garbage: bool,
     },
-    /// Each unsynced sector with one chance in three, and of each third one only some of its bytes.
+    /// Each unsynced sector is kept with a probability of one third. Of another third only some
+    /// bytes are kept.
     Bytes {
         /// Which.
         seed: u64,
     },
-    /// Each unsynced sector with one chance in two. What is lost beyond the first page holds neither what was there nor
-    /// what was written, but zeros or garbage.
+    /// Each unsynced sector is kept with a probability of one half. Lost sectors beyond the first
+    /// page hold neither the old nor the new bytes, but zeros or garbage.
     Filled {
         /// Which sectors.
         seed: u64,
-        /// Whether they hold garbage; else zeros.
+        /// Whether they hold garbage; otherwise zeros.
         garbage: bool,
     },
 }
 
-/// What a disk that fails does.
+/// The behaviour of a disk that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Failing {
-    /// It says that there was an input or output error; for ever means that it cannot be read either.
+    /// It reports an input or output error. For ever means that it cannot be read either.
     #[default]
     Error,
-    /// It says that it is full, and can still be read.
+    /// It reports that it is full, and can still be read.
     Full,
-    /// It writes the first half of what it was to write, and then says that it failed.
+    /// It writes the first half, and then reports a failure.
     Short,
-    /// It says once that it could not sync, forgets what was not synced, and takes it for written from then on, as some
-    /// kernels do.
+    /// It reports once that a sync failed, drops the unsynced writes, and treats them as written
+    /// from then on, like some kernels.
     LostSync,
 }
 
@@ -117,7 +121,7 @@ pub enum Failing {
 pub struct Fault {
     /// How many further changes (writes, lengths, syncs) succeed.
     pub after: u64,
-    /// Whether everything fails from then on; else only that one change.
+    /// Whether everything fails from then on; otherwise only that one change.
     pub forever: bool,
 }
 
@@ -127,12 +131,13 @@ impl SimDisk {
         Self::with_platter(Platter::default())
     }
 
-    /// Makes a disk that holds these bytes, durably.
+    /// Makes a disk with these bytes, durably.
     pub fn holding(bytes: Vec<u8>) -> Self {
         Self::with_platter(Platter { durable: bytes, pending: Vec::new() })
     }
 
-    /// Makes a disk after a kill of the process: reads see everything, and what was not synced can still be lost.
+    /// Makes a disk after a kill of the process: reads return all writes, and unsynced ones can
+    /// still be lost.
     pub fn with_platter(platter: Platter) -> Self {
         let content = platter.image(Loss::Nothing);
         let state = State {
@@ -157,17 +162,17 @@ impl SimDisk {
         self.state().recording.as_ref().map_or(0, Vec::len)
     }
 
-    /// Returns what was recorded.
+    /// Returns the recorded changes.
     pub fn recording(&self) -> Vec<Change> {
         self.state().recording.clone().unwrap_or_default()
     }
 
-    /// Arranges a failure, in place of one arranged before.
+    /// Arranges a failure, and replaces an earlier arrangement.
     pub fn fail(&self, fault: Fault) {
         self.fail_as(fault, Failing::Error);
     }
 
-    /// Arranges a failure of some kind, in place of one arranged before.
+    /// Arranges a failure of a kind, and replaces an earlier arrangement.
     pub fn fail_as(&self, fault: Fault, failing: Failing) {
         let mut state = self.state();
         state.fault = Some(fault);
@@ -185,7 +190,7 @@ impl SimDisk {
         self.state().tripped
     }
 
-    /// Returns how many changes there were.
+    /// Returns the number of changes.
     pub fn changes(&self) -> u64 {
         self.state().mutations
     }
@@ -195,7 +200,7 @@ impl SimDisk {
         !self.state().platter.pending.is_empty()
     }
 
-    /// Returns what a power loss now would work on.
+    /// Returns the state from which a power loss now would make images.
     pub fn platter(&self) -> Platter {
         self.state().platter.clone()
     }
@@ -206,7 +211,7 @@ impl SimDisk {
 }
 
 impl Platter {
-    /// Takes the next change.
+    /// Applies the next change.
     pub fn take(&mut self, change: &Change) {
         match change {
             Change::Sync => {
@@ -254,10 +259,10 @@ impl Platter {
     }
 }
 
-/// What lost ground holds if it holds garbage.
+/// The content of lost sectors with garbage.
 const GARBAGE: u8 = 0xa5;
 
-/// What becomes of an unsynced sector.
+/// The fate of an unsynced sector.
 enum Kept {
     Whole,
     Not,
@@ -284,7 +289,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change, mut fate: impl FnMut(u64) -> Kept
     match change {
         Change::Sync => {}
         Change::SetLength(length) => {
-            // What is in part there of a length is the old one.
+            // A length that is kept in part is the old one.
             if !matches!(fate(0), Kept::Not) {
                 bytes.resize(usize::try_from(*length).unwrap_or(usize::MAX), 0);
             }
@@ -307,7 +312,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change, mut fate: impl FnMut(u64) -> Kept
     }
 }
 
-/// Puts the bytes from one place to the other there; if the first comes later, those outside of the two.
+/// Writes the bytes between the two offsets; if the first is later, the bytes outside them.
 fn put_partly(bytes: &mut Vec<u8>, at: usize, part: &[u8], from: usize, to: usize) {
     for (place, byte) in part.iter().enumerate() {
         let is_between = if from < to { (from..to).contains(&place) } else { !(to..from).contains(&place) };
@@ -328,7 +333,7 @@ fn put(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
 }
 
 impl State {
-    /// Counts a change and says whether it may happen.
+    /// Counts a change and returns an error if it must fail.
     fn admit(&mut self) -> io::Result<()> {
         self.mutations += 1;
         let failing = self.failing;

@@ -1,4 +1,4 @@
-//! The disk loses what it says it loses, and nothing else.
+//! The disk loses exactly what it reports as lost.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! An app as the targets see it: its schema, and what its users may write.
+//! An app for the targets: its schema, and the writes that its users may make.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Choices;
 
-/// How many records of each entity type there are.
+/// The number of records of each entity type.
 const RECORDS: usize = 3;
 
 /// An app whose entity types and policies are fuzzed.
@@ -41,8 +41,8 @@ pub struct App {
 }
 
 impl App {
-    /// Takes an app's schema. Undo windows are taken out: they only make everything wait. An open schema without declared
-    /// entity types gets one, `lead`.
+    /// Makes an app of a schema, without undo windows, which would only make everything wait. An
+    /// open schema without declared entity types gets one, `lead`.
     pub fn new(schema: Schema) -> Self {
         let entities: Vec<_> = match schema.declared().next() {
             Some(_) => schema.declared().map(|(entity, _)| entity.clone()).collect(),
@@ -59,7 +59,7 @@ impl App {
         Self { schema: prepared, entities }
     }
 
-    /// Makes an app that declares some of everything: what the project's own targets run on.
+    /// Makes an app that declares some of everything, for the project's own targets.
     pub fn example() -> Self {
         let policies = [
             ("most", Policy::Max),
@@ -107,7 +107,7 @@ impl App {
         RecordKey::parse(entity.as_str(), &choices.below(RECORDS).to_string()).ok()
     }
 
-    /// Returns the names of fields that mean something to the rules, and two that do not.
+    /// Returns the names of fields with a meaning for the rules, and two without.
     pub(super) fn names(rules: &EntityRules) -> Vec<String> {
         let mut names: BTreeSet<String> = rules.field_policies.keys().cloned().collect();
         names.extend(rules.references.iter().map(|reference| reference.field.clone()));
@@ -143,7 +143,7 @@ impl App {
         }
     }
 
-    /// Draws a mutation that makes sense for a record that is there, or is not, most of the time.
+    /// Draws a mutation that most of the time fits the record, which exists or not.
     pub(super) fn mutation(&self, key: RecordKey, is_there: bool, choices: &mut Choices<'_>) -> Mutation {
         let kind = match (choices.below(16), is_there) {
             (0, _) => OpKind::Create,

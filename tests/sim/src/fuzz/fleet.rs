@@ -1,12 +1,12 @@
-//! Targets over whole books and a server: what comes in any order, is lost or comes twice.
+//! Targets over whole books and a server: messages arrive in any order, are lost, or arrive twice.
 
-use fieldbook::RecordRef;
-use fieldbook::audit::{TableCheck, Verification};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fieldbook::RecordRef;
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{Control, Decision, Meta, PlannedOp};
+use fieldbook::audit::{TableCheck, Verification};
 use fieldbook::conflict::Choice;
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::record::{FieldsJson, OpId, OpPlace};
@@ -22,14 +22,14 @@ use super::{App, Choices};
 use crate::clock::SimClock;
 
 const BEGINNING: i64 = 1_767_225_600_000;
-/// How many actions there are at most.
+/// The most actions.
 const ACTIONS: usize = 60;
 /// How many exchanges bring a device to rest at most, when nothing fails.
 const EXCHANGES: usize = 60;
 /// How many rounds of everyone syncing bring all to rest.
 const ROUNDS: usize = 20;
 
-/// Some devices and a server, with messages under way.
+/// Some devices and a server, with messages in flight.
 struct Fleet {
     books: Vec<Book>,
     server: MemoryAuthority,
@@ -39,10 +39,11 @@ struct Fleet {
 }
 
 impl App {
-    /// Two devices write and exchange while requests and answers are lost, come twice and in any order. Once all of it has
-    /// come to rest, everyone reads what the server has, no op is left or ended twice, and each log verifies.
+    /// Two devices write and exchange while requests and answers are lost, repeated and reordered.
+    /// Once everything has come to rest, all devices read the server's state, no op is left or
+    /// ended twice, and each log verifies.
     ///
-    /// Where each field is written by one device only, it is also the very state that comes of a network in good order.
+    /// If only one device writes each field, the result is also exactly that of a network in order.
     pub fn reorderings(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let by_field = |key: RecordKey| self.rules(&key.entity).granularity == Granularity::Field;
@@ -50,7 +51,8 @@ impl App {
         let Some(mut fleet) = Fleet::new(self, 2) else { return };
         let mut written: BTreeMap<(RecordKey, String), i64> = BTreeMap::new();
         if apart {
-            // All records are there and known to both from the start, and each device has a field of its own.
+            // All records exist and both devices know them from the start. Each device has its own
+            // field.
             for key in self.keys() {
                 let fields =
                     Fields::from_iter([("mine-0".to_owned(), json!(0)), ("mine-1".to_owned(), json!(0))]);
@@ -87,8 +89,9 @@ impl App {
         }
     }
 
-    /// One device has ops waiting, another's changes come in between: each op stands or has one end, what the app reads is
-    /// the confirmed record with the waiting ops on top, and taking the same answer again changes nothing.
+    /// One device has waiting ops, and another's changes arrive in between. Each op remains or has
+    /// one end. The app reads the confirmed record with the waiting ops on it. Applying the same
+    /// answer again changes nothing.
     pub fn rebase(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let Some(mut fleet) = Fleet::new(self, 2) else { return };
@@ -117,7 +120,7 @@ impl App {
             fleet.check_tail(0);
             let (length, images) = fleet.state(0);
             fleet.take(0, &request, answer);
-            // That it came is a fact and may be on record twice; nothing is decided twice.
+            // The arrival is a fact and may be recorded twice; nothing is decided twice.
             let mut new = fleet.entries(0).into_iter().skip(length).map(|entry| entry.meta);
             let decided = new.find(|meta| !matches!(meta, Meta::Upstream(_)));
             assert!(decided.is_none(), "BUG: the same answer, taken again, has effects again: {decided:?}");
@@ -177,7 +180,7 @@ impl Fleet {
             6 | 7 => {
                 let place = choices.below(self.requests.len());
                 if let Some((device, request)) = self.requests.get(place).cloned() {
-                    // It stays under way, so that it can come again.
+                    // It stays in flight, so that it can arrive again.
                     let answer = self.serve(&request);
                     self.answers.push((device, request, answer));
                 }
@@ -251,7 +254,7 @@ impl Fleet {
         panic!("BUG: {EXCHANGES} exchanges did not bring a device to rest");
     }
 
-    /// Everyone syncs, and people decide what waits for them, until nothing is left.
+    /// All devices sync, and people decide what waits for them, until nothing is left.
     fn settle(&mut self) {
         self.requests.clear();
         self.answers.clear();
@@ -276,17 +279,18 @@ impl Fleet {
         let dead: Vec<_> =
             book.dead_letters().all().unwrap_or_default().into_iter().map(|row| row.op).collect();
         for op in dead {
-            // It may have gone with the one before.
+            // It may have ended with the one before.
             drop(book.dead_letters().discard(vec![op], "no longer wanted"));
         }
         let holds = book.queue().plan().holds;
         let held = holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         for place in held {
             if round.is_multiple_of(2) {
-                // It may have gone with the one before.
+                // It may have ended with the one before.
                 drop(book.queue().undo(place));
             } else {
-                // Where something stands on it, undoing may come to nothing, or to an op that waits behind it.
+                // If newer ops depend on it, the undo may do nothing, or make an op that waits for
+                // it.
                 self.give_up(device, place);
             }
         }
@@ -301,11 +305,11 @@ impl Fleet {
         let book = self.book(device);
         let tail = book.snapshot().and_then(|snapshot| Ok(snapshot.tail(book.schema())?));
         let held = tail.ok().and_then(|tail| tail.op(place).map(|row| row.op));
-        // It may have gone with the one before.
+        // It may have ended with the one before.
         drop(held.map(|op| book.dead_letters().discard(vec![op], "it cannot be sent")));
     }
 
-    /// Everyone reads what the server has, nothing is owed, and each book is sound.
+    /// Checks that all devices read the server's state, nothing is pending, and each book is sound.
     fn check(&self) {
         for (device, book) in self.books.iter().enumerate() {
             for (key, row) in self.server.records() {
@@ -345,7 +349,7 @@ impl Fleet {
         records.find(|(found, _)| *found == key).and_then(|(_, row)| row.fields.clone())
     }
 
-    /// Returns how long the log is, and what every record is.
+    /// Returns the length of the log, and every record.
     fn state(&self, device: usize) -> (usize, Vec<String>) {
         let book = self.book(device);
         let images = book.audit().entity_types().unwrap_or_default().into_iter().flat_map(|entity| {
@@ -400,7 +404,7 @@ impl Fleet {
     }
 }
 
-/// A write that makes no sense by now is refused; no other error has a cause here.
+/// A write that no longer makes sense is refused. No other error can happen here.
 fn accept<T>(result: Result<T, Error>) {
     match result {
         Ok(_) | Err(Error::Rejected(_)) => {}

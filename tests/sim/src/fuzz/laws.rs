@@ -1,4 +1,4 @@
-//! Targets over the rules by themselves: laws that hold for any input.
+//! Targets over the rules alone: laws that are true for any input.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use super::{App, Choices};
 use crate::walk::{stroll, worlds};
 
-/// Fields from text: every way of reading them agrees, and an admitted mutation changes what it says and nothing else.
+/// Fields from text: all ways of reading them agree, and an admitted mutation makes exactly its
+/// change.
 pub fn fields_admit(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
@@ -51,7 +52,7 @@ pub fn fields_admit(data: &[u8]) {
             let said = json.to_fields().unwrap_or_default();
             assert_eq!(applied(image, mutation.kind, &said), asked, "BUG: the op does something else");
         }
-        None => assert_eq!(image, asked, "BUG: a change was taken for none"),
+        None => assert_eq!(image, asked, "BUG: a change was ignored"),
     }
 }
 
@@ -59,7 +60,7 @@ fn values(mutation: &Mutation) -> Fields {
     mutation.fields.to_fields().unwrap_or_default()
 }
 
-/// What an op makes of what the app reads.
+/// Returns the record that the app reads after an op.
 fn applied(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
     match (kind, image) {
         (OpKind::Delete, _) => None,
@@ -72,7 +73,8 @@ fn applied(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Field
     }
 }
 
-/// Ops of a record: what they are sent as, joined to what is confirmed, is what they come to one by one.
+/// Ops of a record: their coalesced change, joined to the confirmed record, gives the same as the
+/// ops one by one.
 pub fn coalesce(data: &[u8]) {
     let Some((&start, rest)) = data.split_first() else { return };
     let mut confirmed = Registers::default();
@@ -119,8 +121,9 @@ pub(super) fn small_fields(bits: u8) -> Fields {
         .collect()
 }
 
-/// Clocks that jump: an edit comes after what its author read, no stamp is later than the server's clock allows unless what was
-/// read is, and the entries of a log are stamped in order.
+/// Clocks that jump: an edit is later than everything that its author read; no stamp is later than
+/// the server's clock allows, unless a stamp that was read is; and the entries of a log are stamped
+/// in order.
 pub fn clock(data: &[u8]) {
     let mut choices = Choices(data);
     let (mut wall, mut monotonic, mut last) = (1_767_225_600_000_i64, 0_u64, Hlc::ZERO);
@@ -169,8 +172,9 @@ pub fn clock(data: &[u8]) {
     }
 }
 
-/// People and messages in a small world, each step of it a byte: conflicts under every policy, in chains that a walk does not reach. No
-/// conflict is false, nothing is lost without a record, and all come to rest on the same.
+/// People and messages in a small world, one byte for each step: conflicts under every policy, in
+/// chains that a walk does not reach. No conflict is false, nothing is lost without a record, and
+/// all devices come to rest in the same state.
 pub fn policies(data: &[u8]) {
     let mut choices = Choices(data);
     let worlds = worlds();
@@ -181,7 +185,7 @@ pub fn policies(data: &[u8]) {
 }
 
 impl App {
-    /// Mutations of the app's records: what is admitted does what was asked for, and nothing else.
+    /// Mutations of the app's records: an admitted mutation makes exactly its change.
     pub fn admit(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let mut images: BTreeMap<RecordKey, Fields> = BTreeMap::new();
@@ -202,14 +206,14 @@ impl App {
                         None => images.remove(&key),
                     };
                 }
-                Ok(None) => assert_eq!(image, asked, "BUG: a change was taken for none"),
+                Ok(None) => assert_eq!(image, asked, "BUG: a change was ignored"),
                 Err(_) => {}
             }
         }
     }
 
-    /// A tail from bytes: the plan is the same each time, leaves no op out, breaks no transaction and no order, and keeps to
-    /// the batch.
+    /// A tail from bytes: the plan is the same each time, leaves no op out, divides no transaction,
+    /// keeps every order, and keeps the batch limits.
     pub fn plan(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let Some(ann) = Actor::parse("ann").ok() else { return };
@@ -291,7 +295,7 @@ fn check_plan(tail: &Tail, plan: &Plan, actor: &Actor) {
         for (key, places) in &group.records {
             assert!(places.is_sorted() && !places.is_empty(), "BUG: ops of {key} out of order");
             let waiting: Vec<_> = tail.ops_of(key).filter(|place| !tail.is_dead(*place)).collect();
-            // What was planned before, in this plan, goes first.
+            // Ops that were planned before, in this plan, are sent first.
             let before = waiting.iter().filter(|place| planned.contains_key(*place)).count();
             let rest: Vec<_> = waiting.into_iter().skip(before).take(places.len()).collect();
             assert_eq!(&rest, places, "BUG: an op of {key} overtakes an earlier one");

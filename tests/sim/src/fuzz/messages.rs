@@ -1,4 +1,4 @@
-//! Targets over what the two sides say to each other.
+//! Targets over the messages of the two sides.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::clock::SimClock;
 
-/// An answer of a server: what does not parse is refused, and what does leaves a whole book. In text, `$UNIT`, `$REQUEST`
-/// and `$KEY` stand for what the book has just sent.
+/// An answer of a server: an invalid one is refused, and a valid one leaves a sound book. In text,
+/// `$UNIT`, `$REQUEST` and `$KEY` stand for values of the book's last request.
 pub fn exchange_answer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((book, request)) = book_with_a_request() else { return };
@@ -66,12 +66,13 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
     Some((book, request))
 }
 
-/// A request to the server's rules: refused or answered, and answered the same when it comes again.
+/// A request to the server's rules: refused or answered, and answered the same when it arrives
+/// again.
 pub fn exchange_request(data: &[u8]) {
     let Ok(request) = serde_json::from_slice::<ExchangeRequest>(data) else { return };
     let again = serde_json::to_vec(&request).ok().and_then(|text| serde_json::from_slice(&text).ok());
     assert_eq!(again.as_ref(), Some(&request), "BUG: a request does not read back");
-    // Two units under one id are told apart by their place only.
+    // Two units with the same id differ only in their place.
     let mut ids = BTreeSet::new();
     if !request.units.iter().all(|unit| ids.insert(unit.id)) {
         return;
@@ -82,7 +83,7 @@ pub fn exchange_request(data: &[u8]) {
         |server: &mut MemoryAuthority| exchange(server, &request, now, &Caller::Anyone, &Quota::default());
     let Ok(first) = treat(&mut server) else { return };
     let commit = server.last_commit();
-    // What was stale is not remembered, and may be meant for what the units behind it made.
+    // A stale unit is not remembered, and may match the result of later units.
     let all_applied = first
         .outcomes
         .iter()

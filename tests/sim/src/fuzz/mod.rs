@@ -1,17 +1,17 @@
-//! The bodies of the fuzz targets: plain functions over bytes, run by libFuzzer in `fuzz/` and over the kept corpora by an
-//! ordinary test. A finding is a panic.
+//! The bodies of the fuzz targets: plain functions over bytes. libFuzzer runs them in `fuzz/`, and
+//! an ordinary test runs them over the kept corpora. A finding is a panic.
 //!
 //! ```text
 //!   stored     bytes of entries, of a book's file, of an exported log, of rows
 //!   messages   requests and answers of the exchange
 //!   text       fields as text
-//!   laws       the rules by themselves, over an app's schema: admit, coalesce, policies, plan, clock
+//!   laws       the rules alone, over an app's schema: admit, coalesce, policies, plan, clock
 //!   fleet      books and a server, over an app's schema: reorderings, rebase
 //!   small      the whole simulated world with its oracles
 //! ```
 //!
-//! The targets of the rules take an [`App`], made of any [`fieldbook::Schema`], so that an app fuzzes its own entity types and
-//! policies with a few lines: see `docs/fuzzing.md`.
+//! The targets of the rules use an [`App`], made of any [`fieldbook::Schema`], so that an app can
+//! fuzz its own entity types and policies with a few lines: see `docs/fuzzing.md`.
 
 mod app;
 mod fleet;
@@ -60,8 +60,8 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// How many bytes an input drawn from a seed has at most.
 const DRAWN_BYTES_MOST: u64 = 200;
 
-/// Draws an input from a seed. Such inputs reach less than libFuzzer's one by one, but need no other toolchain, and a target
-/// that is not watched for what it reaches runs several times as often.
+/// Draws an input from a seed. Each such input reaches less code than one of libFuzzer, but it
+/// needs no other toolchain, and a target without coverage tracking runs several times as often.
 pub fn drawn(seed: u64) -> Vec<u8> {
     let mut dice = Dice::new(seed);
     let length = dice.between(1, DRAWN_BYTES_MOST);
@@ -88,8 +88,9 @@ impl Choices<'_> {
     }
 }
 
-/// Runs something of the product that catches panics of the storage engine by itself. libFuzzer would end at such a panic,
-/// though nobody outside of the product ever sees it; only one that comes out is a finding.
+/// Runs product code that catches panics of the storage engine itself. libFuzzer would end at such
+/// a panic, although no caller of the product notices it; only a panic that leaves the product is a
+/// finding.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     static LAST: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
     let hook = std::panic::take_hook();

@@ -8,14 +8,15 @@ use crate::disk::Loss;
 use crate::run::play;
 use crate::server::{Trouble, Verdict};
 
-/// A whole small world: two devices that write, exchange, lose, repeat and reorder as the bytes say, and then agree.
+/// A whole small world: two devices that write, exchange, lose, repeat and reorder messages as the
+/// bytes choose, and then agree.
 pub fn world(data: &[u8]) {
     let Some(Case { setup, actions, .. }) = small_case(data) else { return };
     let broken = play(&setup, &actions).broken;
     assert!(broken.is_none(), "BUG: {broken:?}");
 }
 
-/// Returns what the bytes say as a case that `simulate` plays and cuts down.
+/// Returns the choices of the bytes as a case that `simulate` can play and shrink.
 pub fn small_case(data: &[u8]) -> Option<Case> {
     let (&start, rest) = data.split_first()?;
     let setup = Setup {

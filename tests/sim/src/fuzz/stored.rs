@@ -1,4 +1,4 @@
-//! Targets over what is stored: entries, a book's file, an exported log, rows.
+//! Targets over stored data: entries, a book's file, an exported log, rows.
 
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,8 @@ use super::quietly;
 use crate::clock::SimClock;
 use crate::disk::{Loss, SimDisk};
 
-/// Stored bytes of an entry: whatever reads as one keeps its hashes, and no change to a sealed one goes unnoticed.
+/// Stored bytes of an entry: a readable entry keeps its hashes, and no change to a sealed one goes
+/// unnoticed.
 pub fn entry_decode(data: &[u8]) {
     if let Ok(entry) = Entry::decode(data) {
         assert_eq!(Entry::decode(data).ok().as_ref(), Some(&entry), "BUG: the same bytes read in two ways");
@@ -36,7 +37,7 @@ pub fn entry_decode(data: &[u8]) {
     }
 }
 
-/// A real entry, and the hash of the one before it.
+/// Returns a real entry, and the hash of the one before it.
 fn sealed_entry() -> (Vec<u8>, Hash) {
     let mut random = SeededRandomness::from_number(1);
     let mut items = Items::default();
@@ -58,8 +59,9 @@ fn sealed_entry() -> (Vec<u8>, Hash) {
     (sealed.map(|sealed| sealed.bytes).unwrap_or_default(), before)
 }
 
-/// A file that is opened as a book: bytes as they come, or (if they begin with 0) changes to a book's file, each of which is
-/// a place in three bytes and a value. What is refused keeps its bytes; what opens says what is damaged.
+/// A file that is opened as a book: raw bytes, or (if they begin with 0) changes to a book's file,
+/// each with a place in three bytes and a value. A refused file is not changed; a book that opens
+/// reports its damage.
 pub fn log_file(data: &[u8]) {
     let (image, changes) = match data.split_first() {
         Some((0, changes)) => (small_book().to_vec(), changes),
@@ -87,15 +89,17 @@ pub fn log_file(data: &[u8]) {
             assert_eq!(disk.changes(), 0, "BUG: a file that was refused was written to");
             return;
         };
-        // Opening and verifying contain the engine's panics over damaged pages. Other reads do not, and are not promised to.
+        // Opening and verifying contain the engine's panics over damaged pages. Other reads do not,
+        // and are not promised to.
         drop(book.audit().verify(|_| {}));
         assert_eq!(disk.changes(), 0, "BUG: a file that was only looked at was written to");
     });
 }
 
-/// What may change of a byte below 64. The top five bits of a reference to a page are the page's size, up to 4 GiB, and redb
-/// 4.5 reserves that much before it reads: a damaged reference can take a process all its memory, which nothing outside of redb
-/// can contain (`docs/promises.md` says so). Only sizes up to 512 KiB are made here.
+/// The bits of a byte below 64 that may change. The top five bits of a reference to a page are the
+/// page's size, up to 4 GiB, and redb 4.5 reserves that much before it reads. So a damaged
+/// reference can use all memory of a process, which nothing outside redb can prevent (see
+/// `docs/promises.md`). Only sizes up to 512 KiB are made here.
 const KEEPS_SIZES: u8 = 0x3f;
 
 fn options() -> Result<BookOptions, fieldbook::error::InvalidName> {
@@ -122,8 +126,8 @@ fn small_book() -> &'static [u8] {
     })
 }
 
-/// An exported log: bytes as they come, or (if they begin with 0) changes to a real one, each of which is a place in two bytes
-/// and a value. No change goes unnoticed, except one that cuts entries off the end.
+/// An exported log: raw bytes, or (if they begin with 0) changes to a real one, each with a place
+/// in two bytes and a value. No change goes unnoticed, except one that cuts entries off the end.
 pub fn log_export(data: &[u8]) {
     let Some((0, changes)) = data.split_first().map(|(first, rest)| (*first, rest)) else {
         drop(verify_export(&mut &*data));
@@ -142,7 +146,8 @@ pub fn log_export(data: &[u8]) {
     if let (Ok(verified), false) = (verify_export(&mut changed.as_slice()), changed == real) {
         panic!("BUG: a changed log verifies: {} entries", verified.entries);
     }
-    // What is cut off is a shorter log, or it is noticed; it never verifies as the whole.
+    // A log that is cut off is a shorter log, or the cut is noticed; it never verifies as the whole
+    // log.
     let cut = changes.first().map_or(0, |byte| usize::from(*byte)).min(real.len());
     let (kept, _) = real.split_at(real.len() - cut);
     if let (Ok(whole), Ok(part)) = (verify_export(&mut &*real), verify_export(&mut &*kept)) {
@@ -163,7 +168,7 @@ fn small_export() -> &'static [u8] {
     })
 }
 
-/// Stored rows and meta parts: what reads is written such that it reads the same.
+/// Stored rows and meta parts: readable bytes are written so that they read the same.
 pub fn rows(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     match choice % 8 {

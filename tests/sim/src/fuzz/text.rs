@@ -1,6 +1,8 @@
-//! The target over fields as text: what is taken as it is has the one form, which is what its values are written as.
+//! The target over fields as text: accepted text has the one form, which is the form of its written
+//! values.
 //!
-//! What it is not: a look into how the text is read. Quick look or long way, the law is the same.
+//! What it does not do: distinguish how the text is read. The law is the same for the quick check
+//! and the slow way.
 
 use fieldbook::Fields;
 use fieldbook::record::FieldsJson;
@@ -11,8 +13,8 @@ use super::Choices;
 /// How deep the text that is built from choices nests.
 const LEVELS: usize = 4;
 
-/// Text as it came, or built of choices so that most of it has the one form: if it is taken, `serde_json` reads it, and the values
-/// that it reads are written as the text that is kept.
+/// Raw text, or text built of choices so that most of it has the one form. If it is accepted,
+/// `serde_json` reads it, and the written form of these values is the kept text.
 pub fn fields_text(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let text = if choice & 1 == 0 {

@@ -1,4 +1,4 @@
-//! Decisions: how ops end, and what becomes of those that do not.
+//! Decisions: how ops end, and the state of those that have not ended.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,8 @@ impl Model {
             }
             Decision::Suspected { units, retry_at, .. } => {
                 self.suspected.extend(units.iter().map(|(unit, _)| *unit));
-                // One that it names may have been given up while it travelled; it is nobody's then.
+                // A unit that it names may have been given up while the request was in flight. It
+                // then belongs to nobody.
                 let wait = retry_at
                     .map_or(0, |at| at.milliseconds().saturating_sub(entry.header.wall.milliseconds()));
                 ensure(!units.is_empty() && (0..=LONGEST_WAIT).contains(&wait), "L5", || {
@@ -46,7 +47,8 @@ impl Model {
             }
             Decision::Dissolved { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
-                // What a copy of the book sent since the server said so is at the server for another unit.
+                // Ops that a copy of the book has sent since that answer are at the server in
+                // another unit.
                 let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
                 let is_shared = ops.into_iter().all(|op| ledger.shared.contains(op));
                 let is_new = entry.header.seq.number() > self.read_before && !is_shared;
@@ -64,7 +66,8 @@ impl Model {
             }
             Decision::Conflicted(conflict) => self.conflicted(entry, conflict),
             Decision::Superseded { key, op } => {
-                // What an op of ours had overwritten ends with that op; the conflict names the last word only.
+                // Values that an op of ours had overwritten end with that op. The conflict names
+                // the last write only.
                 let held = self.records.get(key);
                 let own = held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == op.id));
                 let confirmed = held.and_then(|held| held.confirmed.as_ref());
@@ -72,7 +75,7 @@ impl Model {
                     own.zip(self.ops.get(&op.id)).is_some_and(|(own, op)| own.is_left(op, confirmed));
                 let lost =
                     self.clashed.contains(key) || matches!(entry.meta, Meta::Control(Control::Verb(..)));
-                // What a deletion of ours covered ends with it.
+                // Ops that a deletion of ours covered end with it.
                 let covered = self.fallen.contains(key);
                 ensure(lost || covered || !is_left, "S6", || {
                     format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
@@ -82,7 +85,7 @@ impl Model {
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
             Decision::Retried { key, op } => {
-                // A person who sends it again means it, whatever the record has become.
+                // A person who sends it again wants it, whatever the record is now.
                 let seen = self.records.get(key).and_then(|held| held.version);
                 if let Some(op) = self.ops.get_mut(&op.id) {
                     op.base = op.base.max(seen);
@@ -165,13 +168,14 @@ impl Model {
         versions: &[(RecordKey, Version)],
         ledger: &Ledger,
     ) -> Result<(), Broken> {
-        // Another copy of the book may have sent the same ops by a unit of its own: all that its last word did not cover.
+        // Another copy of the book may have sent the same ops in its own unit: all that its last
+        // write did not cover.
         let is_shared = |op: &OpId| ledger.shared.contains(op);
         let changes = self.units.get(unit);
         let by_copy = changes.into_iter().flatten().all(|(_, ops)| {
             ops.iter().all(is_shared) && ops.last().is_some_and(|last| ledger.has_landed(last))
         });
-        // What it carries may have arrived by a unit that it carries on from.
+        // Its ops may have arrived in a unit that it continues.
         let former = self.replaced.get(unit).into_iter().flatten();
         let applied = former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
         let applied = if by_copy { Some(Version::default()) } else { applied };
@@ -186,7 +190,8 @@ impl Model {
             let Some(version) = version.filter(|version| *version >= applied) else {
                 return Err(Broken::new("S8", format!("the ack of {unit} has no right version for {key}")));
             };
-            // The ops leave the tail together with the move of confirmed, so that nothing is seen in between.
+            // The ops leave the tail together with the change of the confirmed record, so that no
+            // state in between is visible.
             for op in &ops {
                 self.remove(&key, op, End::Acked)?;
             }
@@ -223,7 +228,7 @@ impl Model {
         item_of(entry, conflict.local).map(drop)
     }
 
-    /// Gives an op another stamp; what a creation took away by the stamp of a deletion follows that.
+    /// Gives an op another stamp. Fields that a creation removed with a deletion's stamp follow it.
     fn stamp_anew(&mut self, key: &RecordKey, op: &PlannedOp, edited_at: Hlc) -> Result<(), Broken> {
         let waiting = self.waiting(key, op)?;
         let before = waiting.stamp();
@@ -236,7 +241,7 @@ impl Model {
         Ok(())
     }
 
-    /// S18: what an op is turned into is what the app's functions make of what was left of it.
+    /// S18: an upcast op has the result of the app's functions on its remaining fields.
     fn upcast(&mut self, key: &RecordKey, op: &PlannedOp, to: u32, fields: &Image) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
@@ -247,12 +252,12 @@ impl Model {
         let left = made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
         let turn = |said: Image| (waiting.form..to).fold(said, turned);
         let expected = turn(left);
-        // What was under way has not met all that came since.
+        // An unanswered op has not met all changes since.
         let all = made.as_ref().filter(|_| waiting.given_up).map(|made| turn(waiting.says(made)));
         let is_among = |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
         let is_right = match &all {
             None => expected == *fields,
-            // What had lost to a record that is gone since is not among it.
+            // Fields that had lost to a record that has gone since are not among them.
             Some(all) => (is_gone || is_among(&expected, fields)) && is_among(fields, all),
         };
         ensure(is_right && waiting.form < to, "S18", || {
@@ -267,8 +272,8 @@ impl Model {
         Ok(())
     }
 
-    /// Returns what the app reads once ops ended that need not be sent. A dead letter beneath a deletion of theirs says nothing any more:
-    /// the next entry says so.
+    /// Returns the record that the app reads after ops ended that need not be sent. A dead letter
+    /// below their deletion has no effect any more: the next entry records it.
     fn without_what_falls(&mut self, annulled: &Annulled) -> Option<Image> {
         let ops = || annulled.ops.iter().filter_map(|op| self.ops.get(&op.id));
         let deletes = ops().filter(|op| op.kind == OpKind::Delete).map(|op| op.place).max();
@@ -284,7 +289,7 @@ impl Model {
         held.visible(|op| self.ops.get(op))
     }
 
-    /// `planned` says that the plan ended them, and not what came from the server.
+    /// `planned` is true if the plan ended them, and false if an answer of the server did.
     pub(super) fn annulled(
         &mut self,
         annulled: &Annulled,
@@ -296,8 +301,9 @@ impl Model {
             self.end(&annulled.key, op, End::Annulled)?;
         }
         let after = if planned { self.without_what_falls(annulled) } else { self.visible(&annulled.key) };
-        // What was created and deleted here says nothing about a record of that name that someone else made meanwhile, if
-        // the author saw nothing of that one; nor about one that was made once the deletion had nothing left to delete.
+        // Ops that were created and deleted here do not affect a record of that name that somebody
+        // else made in the meantime, if the author had read nothing of it. Nor do they affect one
+        // that was made after the deletion had nothing left to delete.
         let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
         let created_on = ops.first().filter(|op| op.kind == OpKind::Create).map(|op| op.base);
         let was_there = |base| {
@@ -315,7 +321,8 @@ impl Model {
             .iter()
             .find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
         ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
-        // A creation without a field writes nothing to a record that is there: a dead deletion beneath it shows again.
+        // A creation without a field writes nothing to an existing record: a dead deletion below it
+        // becomes visible again.
         let says_nothing = |op: &&Op| op.kind == OpKind::Create && op.fields.is_empty();
         let is_bare = !ops.is_empty() && ops.iter().all(says_nothing);
         let explained = unseen || arrived || is_bare || annulled.reason == AnnulledReason::Undone;
@@ -328,7 +335,7 @@ impl Model {
         })
     }
 
-    /// Returns whether this device was told, after a version, that a record was deleted.
+    /// Returns whether this device learned, after a version, that a record was deleted.
     fn has_seen_gone(&self, key: &RecordKey, after: Version, ledger: &Ledger) -> bool {
         let seen = self.records.get(key).map(|held| held.seen.range(after..)).into_iter().flatten();
         seen.flat_map(|version| ledger.at(key, *version, None)).any(|written| written.image.is_none())
@@ -350,7 +357,7 @@ impl Model {
         if let Some(held) = self.records.get_mut(key) {
             held.tail.retain(|waiting| waiting.op != *id);
         }
-        // What it was parked for is settled with it.
+        // The reason for its park is resolved with it.
         self.parks.remove(&ParkScope::Op(*id));
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! What a device had of a former life of its server, or of another server, when it accepts the one that answers.
+//! The records that a device had from a former epoch of its server, or from another server, when it
+//! accepts the one that answers.
 
 use fieldbook::RecordKey;
 use fieldbook::audit::Hlc;
@@ -9,7 +10,8 @@ use crate::broken::{Broken, ensure};
 use crate::ledger::Registers;
 
 impl Model {
-    /// Takes note that the accepted server has an older state of a record than a former life of it had.
+    /// Records that the accepted server has an older state of a record than a former epoch of it
+    /// had.
     pub(super) fn owe(&mut self, key: &RecordKey, edited_at: Hlc) {
         let former = self.records.get(key).filter(|held| held.version == Some(Version::default()));
         if let Some(held) = former.filter(|held| {
@@ -20,7 +22,8 @@ impl Model {
         }
     }
 
-    /// Another server, or another life of it, was accepted: nothing is known to be confirmed by it.
+    /// Another server, or another epoch of it, was accepted: nothing is known to be confirmed by
+    /// it.
     pub(super) fn server_accepted(&mut self) {
         self.cursors.clear();
         self.aside.clear();
@@ -32,7 +35,7 @@ impl Model {
         }
     }
 
-    /// The accepted server was read to its end: what it did not name is not there.
+    /// The accepted server was read to its end: records that it did not name do not exist.
     pub(super) fn server_read(&mut self) {
         self.rereading = false;
         for (key, held) in &mut self.records {
@@ -48,10 +51,10 @@ impl Model {
         }
     }
 
-    /// S8: what is owed to an accepted server is what the app goes on reading.
+    /// S8: the app still reads the records that are owed to an accepted server.
     ///
     /// # Errors
-    /// [`Broken`] if something of it is not there.
+    /// [`Broken`] if one of them is missing.
     pub fn check_owed(&mut self) -> Result<(), Broken> {
         for (key, image) in std::mem::take(&mut self.owed) {
             ensure(self.visible(&key) == image, "S8", || {

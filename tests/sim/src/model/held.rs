@@ -1,4 +1,5 @@
-//! What a record is on a device, worked out the plain way: what the server told, and what each op on top still says.
+//! A record on a device, computed in the plain way: the server's state, and the remaining fields of
+//! each op on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ pub struct Held {
     pub version: Option<Version>,
     /// The versions that ever were.
     pub seen: BTreeSet<Version>,
-    /// What it was at that version; none if the server never told.
+    /// The record at that version; none if the server never named it.
     pub confirmed: Option<Registers>,
     /// Whether an accepted server was read to its end without it.
     pub read_gone: bool,
@@ -34,13 +35,13 @@ pub struct Waiting {
     pub dead: bool,
     /// Whether a unit that carried it was given up.
     pub given_up: bool,
-    /// The schema version of what it says.
+    /// The schema version of its fields.
     pub form: u32,
     /// When it counts as made.
     pub(super) edited_at: Hlc,
-    /// What it was turned into.
+    /// Its converted fields.
     pub(super) upcast: Option<Image>,
-    /// The fields that it takes away without naming them, and the stamp of that if it is a deletion's.
+    /// The fields that it removes without naming them, and the stamp of that if it is a deletion's.
     pub(super) cleared: BTreeSet<String>,
     pub(super) cleared_at: Option<EditStamp>,
     pub(super) lost: BTreeSet<String>,
@@ -73,7 +74,7 @@ impl Waiting {
         EditStamp { edited_at: self.edited_at, op: self.op }
     }
 
-    /// Returns what it still names.
+    /// Returns the fields that it still names.
     pub(super) fn says(&self, op: &Op) -> Image {
         if self.emptied {
             return Image::new();
@@ -84,7 +85,7 @@ impl Waiting {
         fields
     }
 
-    /// Returns what it writes.
+    /// Returns its writes.
     pub fn writes(&self, op: &Op) -> BTreeMap<String, (EditStamp, Value)> {
         let cleared_at = self.cleared_at.unwrap_or(self.stamp());
         let cleared = self.cleared.iter().filter(|name| !self.emptied && !self.lost.contains(*name));
@@ -99,7 +100,7 @@ impl Waiting {
         fields
     }
 
-    /// Returns what it still says that nobody wrote over.
+    /// Returns its remaining fields that nobody has overwritten.
     pub(super) fn left(&self, op: &Op, confirmed: Option<&Registers>) -> Image {
         let writes = self.writes(op);
         let mut said = self.says(op);
@@ -110,7 +111,7 @@ impl Waiting {
         said
     }
 
-    /// Returns whether anything of it would still change the record.
+    /// Returns whether any part of it would still change the record.
     pub(super) fn is_left(&self, op: &Op, confirmed: Option<&Registers>) -> bool {
         let writes = self.writes(op);
         let greatest = writes.values().map(|(stamp, _)| *stamp).fold(self.stamp(), EditStamp::max);
@@ -126,12 +127,12 @@ impl Waiting {
 }
 
 impl Held {
-    /// Returns what the app must read.
+    /// Returns the image that the app must read.
     pub(super) fn visible<'a>(&self, op_of: impl Fn(&OpId) -> Option<&'a Op>) -> Option<Image> {
         self.with_tail(op_of).and_then(|known| known.image())
     }
 
-    /// Returns what is confirmed with the ops on top.
+    /// Returns the confirmed record with the ops on it.
     pub(super) fn with_tail<'a>(&self, op_of: impl Fn(&OpId) -> Option<&'a Op>) -> Option<Registers> {
         let mut known = self.confirmed.clone();
         let ops: Vec<_> =
@@ -148,7 +149,7 @@ impl Held {
     }
 }
 
-/// Joins an op the plain way.
+/// Joins an op in the plain way.
 fn joined(known: Option<Registers>, waiting: &Waiting, op: &Op) -> Option<Registers> {
     let writes = waiting.writes(op);
     let greatest = writes.values().map(|(stamp, _)| *stamp).fold(waiting.stamp(), EditStamp::max);

@@ -1,4 +1,5 @@
-//! Losses: what an op says and gives up met a write of somebody else that is on record, or was said anew by who said it.
+//! Losses: fields that an op loses met a recorded write of somebody else, or their own author wrote
+//! them again.
 
 use fieldbook::RecordKey;
 use fieldbook::audit::entry::{Control, Entry, Meta};
@@ -10,7 +11,8 @@ use crate::broken::{Broken, ensure};
 use crate::ledger::Ledger;
 
 impl Model {
-    /// S6: checks the loss of fields, or of all that an op still says if none is named. What a person decides needs no other record.
+    /// S6: checks the loss of fields, or of all remaining fields if none is named. A person's
+    /// decision needs no other record.
     ///
     /// # Errors
     /// [`Broken`] for a field of which nothing is on record.
@@ -25,7 +27,7 @@ impl Model {
         let held = self.records.get(key);
         let waiting = held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == *id));
         let Some((waiting, op)) = waiting.zip(self.ops.get(id)) else { return Ok(()) };
-        // Of what a copy of this book settled, that has the record.
+        // A copy of this book that resolved it has the record of it.
         if matches!(entry.meta, Meta::Control(Control::Verb(..))) || ledger.shared.contains(id) {
             return Ok(());
         }
@@ -50,7 +52,7 @@ impl Model {
         Ok(())
     }
 
-    /// Returns whether a later op of the same device says something of the field, or ends the record.
+    /// Returns whether a later op of the same device writes the field, or ends the record.
     fn is_said_anew(&self, op: &Op, name: &str) -> bool {
         let mut later = self.ops.values().filter(|later| later.key == op.key && later.place > op.place);
         let ends = |later: &Op| matches!(later.kind, OpKind::Delete | OpKind::Replace);
@@ -66,7 +68,8 @@ impl Model {
     }
 }
 
-/// Returns whether the device was told that a field has this value: somebody else said the same, and it was overwritten since.
+/// Returns whether the device learned that a field has this value: somebody else wrote the same
+/// value, and it was overwritten since.
 fn was_there(ledger: &Ledger, key: &RecordKey, held: &Held, name: &str, value: &Value) -> bool {
     let told = held.seen.iter().flat_map(|version| ledger.at(key, *version, None));
     let mut images = told.filter_map(|written| written.image.as_ref());

@@ -1,22 +1,26 @@
-//! What a device's log means, worked out a second time: a plain fold that shares no code with the product's own.
+//! The meaning of a device's log, computed a second time: a plain fold that shares no code with the
+//! product's own.
 //!
-//! It takes a record's confirmed fields from the server's ledger, by the version that the device claims to have, so a device
-//! that folds its own changes wrongly differs from it at once.
+//! It takes a record's confirmed fields from the server's ledger, by the version that the device
+//! names. So a device that folds its own changes wrongly differs from it at once.
 //!
-//! [`Model::take`] is here with what a record is; plans are in `plans`, decisions in `decisions`, what is lost by them in `losses`.
+//! [`Model::take`] and the records are here; plans are in `plans`, decisions in `decisions`, their
+//! losses in `losses`.
 //!
 //! Invariants that are checked here, entry by entry:
 //! - S3: places have no gap, and each hash follows from the one before.
-//! - S5, S9, S10: a plan takes ops of the tail, in order, each once, and transactions whole.
-//! - S6: an op ends once, and not while it is under way; ops that are annulled had no effect on what the app reads.
+//! - S5, S9, S10: a plan uses ops of the tail, in order, each once, and transactions whole.
+//! - S6: an op ends once, and not while it is unanswered; annulled ops had no effect on the record
+//!   that the app reads.
 //! - S8: a unit is acked only if the server applied it, and dissolved only if it did not.
-//! - S11: what was taken in is what the server has at that version.
-//! - S8: what a former life of the server had, and its present one has in an older state or not at all, stays in what the
-//!   app reads, to be offered again.
-//! - L5: what is tried again waits for a bounded time.
+//! - S11: an applied change is the server's state at that version.
+//! - S8: a record of a former server epoch that the present epoch has in an older state, or not at
+//!   all, stays visible to the app, and is offered again.
+//! - L5: a further try waits for a bounded time.
 //! - S12: cursors do not go back, unless another server was accepted.
-//! - S18: an op that is upcast becomes what the app's function makes of what was left of it; none is left as it was.
-//! - X3: a new epoch begins only if the server knows another way on of this log.
+//! - S18: an upcast op has the result of the app's function on its remaining fields; no op keeps
+//!   the old form.
+//! - X3: a new epoch begins only if the server knows another continuation of this log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,20 +44,21 @@ use crate::app::knows;
 use crate::broken::{Broken, ensure};
 use crate::ledger::{Image, Ledger, Registers, parse};
 
-/// A device's book, as its log says it must be.
+/// A device's book as its log requires it.
 #[derive(Debug, Default, Clone)]
 pub struct Model {
     /// How many entries were read.
     pub entries: u64,
-    /// How many were read before the book was opened anew: the server may have done more since they were written.
+    /// The number of entries that were read before the book was reopened: the server may have done
+    /// more since they were written.
     pub read_before: u64,
     /// The hash of each.
     pub hashes: Vec<Hash>,
-    /// Each record that was heard of.
+    /// Each known record.
     pub records: BTreeMap<RecordKey, Held>,
-    /// The units under way.
+    /// The unanswered units.
     pub units: BTreeMap<UnitId, Vec<(RecordKey, Vec<OpId>)>>,
-    /// Every unit that ever was under way.
+    /// All units that were ever planned.
     pub ever_planned: BTreeSet<UnitId>,
     /// Those that ever did not get through while others did.
     pub suspected: BTreeSet<UnitId>,
@@ -65,21 +70,24 @@ pub struct Model {
     pub cursors: BTreeMap<EntityType, u64>,
     /// The dead letters that the next entry has to empty.
     falls: Vec<(RecordKey, OpId)>,
-    /// What is parked.
+    /// The parks.
     pub parks: BTreeSet<ParkScope>,
     /// How many conflicts were recorded.
     pub conflicts: u64,
-    /// The epoch of the server that was last heard.
+    /// The epoch of the server in its last answer.
     pub server_epoch: Option<ServerEpoch>,
     /// Whether a server was accepted and has not been read to its end.
     pub rereading: bool,
-    /// What the accepted server lacks, or has in an older state, and no op of ours stands on top of.
+    /// The records that the accepted server lacks, or has in an older state, and that have no op of
+    /// ours on them.
     pub owed: BTreeMap<RecordKey, Option<Image>>,
-    /// The changes of entity types that nobody has declared yet, by the entry that holds them and the place in it.
+    /// The changes of entity types that nobody has declared yet, by their entry and their index in
+    /// it.
     pub aside: BTreeMap<(Seq, u32), Kept>,
     /// The entries that an opening may have added.
     pub upkeep: BTreeSet<u64>,
-    /// The ops of units that were planned anew after an answer of one life of the server, and took effect in another one.
+    /// The ops of units that were planned again after an answer of one server epoch, and took
+    /// effect in another.
     pub strays: BTreeSet<OpId>,
     /// The records of the conflicts in the last entry.
     clashed: BTreeSet<RecordKey>,
@@ -106,21 +114,22 @@ pub struct Op {
     pub kind: OpKind,
     /// Its fields.
     pub fields: Image,
-    /// Where it stands.
+    /// Its place.
     pub place: OpPlace,
     /// The op that it corrects, or takes back.
     pub cites: Option<OpId>,
     /// The version that its author saw.
     pub base: Option<Version>,
-    /// The one that its author saw when it was made; `base` is a later one if it was sent again.
+    /// The version that its author had read when it was made; `base` is a later one if it was sent
+    /// again.
     pub made_on: Option<Version>,
-    /// What the app read then.
+    /// The record that the app read then.
     pub saw: Option<Image>,
     /// How it ended.
     pub end: Option<End>,
     /// Whether it ever was a dead letter.
     pub was_dead: bool,
-    /// The conflicts that it had: the server's version that it met, and the fields; none for the whole record.
+    /// Its conflicts: the server's version that it met, and the fields; none for the whole record.
     pub conflicts: Vec<(Version, Vec<String>)>,
 }
 
@@ -138,10 +147,10 @@ pub enum End {
 }
 
 impl Model {
-    /// Takes the next entry.
+    /// Processes the next entry.
     ///
     /// # Errors
-    /// [`Broken`] for what an entry must not say.
+    /// [`Broken`] if the entry is not allowed.
     pub fn take(&mut self, entry: &Entry, ledger: &Ledger) -> Result<(), Broken> {
         let seq = entry.header.seq;
         ensure(seq.number() == self.entries + 1, "S3", || {
@@ -269,7 +278,8 @@ impl Model {
         }
     }
 
-    /// Notes what an op takes away without naming it: a replace what its author knew of, a creation what a deletion of ours had shown.
+    /// Records the fields that an op removes without naming them: for a replace those that its
+    /// author knew of, for a creation those of the record before our deletion.
     fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
         let Some(held) = self.records.get(key) else { return };
         let is_delete = |waiting: &Waiting| {
@@ -285,7 +295,7 @@ impl Model {
         let written = before.clone().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
         let read = before.filter_map(|held| held.brings_back.clone()).flatten().map(|(name, _)| name);
         let mut known = held.confirmed.clone().unwrap_or_default();
-        // Of what was taken away below the floor nobody is told.
+        // Nobody learns of fields that were removed below the floor.
         let floor = known.floor;
         known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
         let names = written.flat_map(BTreeMap::into_keys).chain(read).chain(known.fields.into_keys());
@@ -305,7 +315,8 @@ impl Model {
         })
     }
 
-    /// S18: whatever waits has the form of the app's version, and nothing is kept aside that it knows.
+    /// S18: every waiting op has the form of the app's version, and no record of a known type is
+    /// kept aside.
     ///
     /// # Errors
     /// [`Broken`] if something does not.
@@ -323,7 +334,7 @@ impl Model {
         ensure(kept.is_none(), "S18", || format!("{kept:?} is known now and kept aside"))
     }
 
-    /// Returns what the app must read of a record.
+    /// Returns the image that the app must read of a record.
     pub fn visible(&self, key: &RecordKey) -> Option<Image> {
         self.records.get(key)?.visible(|op| self.ops.get(op))
     }
@@ -348,8 +359,9 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
     parse(fields.as_str())
 }
 
-/// Returns whether an entry is of the kind that can be there although nobody was told: what an upgrade of the app makes of what is
-/// there, with what follows where that says something anew; or what the server's time makes of stamps.
+/// Returns whether an entry may exist although no caller asked for it: the conversion of ops after
+/// an upgrade of the app, with its consequences, or the lowering of stamps after the server's time
+/// arrived.
 fn is_upkeep(meta: &Meta) -> bool {
     let Meta::Control(Control::Decided(decisions)) = meta else { return false };
     let is_upgrade =

@@ -1,4 +1,4 @@
-//! Plans: what a `Planned` entry must and must not say.
+//! Plans: the allowed content of a `Planned` entry.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ impl Model {
         Ok(())
     }
 
-    /// Takes note that a unit which carried these ops was given up.
+    /// Records that a unit with these ops was given up.
     pub(super) fn given_up(&mut self, carried: impl Iterator<Item = (RecordKey, Vec<OpId>)>) {
         for (key, ops) in carried {
             let tail = self.records.get_mut(&key).map(|held| held.tail.iter_mut()).into_iter().flatten();

@@ -1,4 +1,4 @@
-//! What the scripted server says: outcomes and changes, built from a case's results.
+//! The answers of the scripted server: outcomes and changes, built from a case's results.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,9 @@ pub(super) const fn put_off(key: RecordKey) -> Answered {
     }
 }
 
-/// Builds the outcomes in the order of the results. A unit of several records has the outcome of the first result that names
-/// one of them, made whole by the others; a result for a record that was not sent names a unit that never was.
+/// Builds the outcomes in the order of the results. A unit of several records has the outcome of
+/// the first result that names one of them, completed by the others. A result for a record that was
+/// not sent names a unit that never existed.
 pub(super) fn outcomes(
     request: &ExchangeRequest,
     results: &[Answered],
@@ -118,7 +119,7 @@ fn unknown(result: &Answered, draw: &mut impl FnMut() -> [u8; 16]) -> Result<Out
         fields: None,
     };
     let unit = Unit { id: UnitId::from_bytes(draw()), changes: vec![change], replaces: Vec::new() };
-    // The row of a unit that never was must not come in by the back door.
+    // The row of a unit that never existed must not be applied through the outcome.
     let result = Answered { row: None, ..result.clone() };
     Ok(outcome(&unit, &result, std::slice::from_ref(&result), draw))
 }
@@ -137,7 +138,7 @@ fn current(key: RecordKey, number: u64, stamp: (Hlc, OpId), row: Option<&Fields>
     }
 }
 
-/// Whoever wrote the fields that a case calls older.
+/// The author of the fields that a case calls older.
 const EARLIER: OpId = OpId::from_bytes([0xea; 16]);
 
 /// Builds a record of a page.
@@ -156,7 +157,7 @@ pub(super) fn change(
     };
     let edited_at = match (pulled.edited_ms, pulled.edited) {
         (Some(milliseconds), _) => at(milliseconds),
-        // After whatever the device has stamped, however far its clock stands ahead.
+        // After every stamp of the device, however far ahead its clock is.
         (None, Some(Edited::Later)) => at(0).max(Hlc::at(clock.now().wall)).next(),
         (None, _) => earlier,
     };

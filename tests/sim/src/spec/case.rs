@@ -1,7 +1,7 @@
-//! A spec case as data: what `tests/spec/README.md` describes, member by member.
+//! A spec case as data, as `tests/spec/README.md` describes it, member by member.
 //!
-//! Invariant: a member that is not known is an error, so that a case never says something that nobody checks. The one
-//! exception is what a result says of the wire it came by, which is for people.
+//! Invariant: an unknown member is an error, so that every member of a case is checked. The one
+//! exception is a result's description of the message, which is for people.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use fieldbook::{EntityType, Fields, RecordKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The kind of case that the runner knows.
+/// The kind of case that the runner runs.
 pub(super) const TRACE: &str = "trace";
 
 /// One case.
@@ -27,14 +27,15 @@ pub(super) struct Case {
     /// [`TRACE`].
     #[serde(rename = "kind")]
     _kind: String,
-    /// What the device has at the start.
+    /// The device's state at the start.
     #[serde(default)]
     pub(super) given: Given,
-    /// What happens.
+    /// The steps.
     pub(super) steps: Vec<Step>,
-    /// What must be so at the end.
+    /// The expected state at the end.
     pub(super) expect: Expect,
-    /// Why the case is about one run of the app, if it is, so that ending that between its steps would be another case.
+    /// The reason, if the case is about one run of the app, so that ending it between steps would
+    /// be another case.
     #[serde(default)]
     pub(super) one_run: Option<String>,
     /// For people.
@@ -42,20 +43,20 @@ pub(super) struct Case {
     _note: Option<String>,
 }
 
-/// What the device has at the start.
+/// The device's state at the start.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Given {
     /// Its rows and its queue.
     #[serde(default)]
     pub(super) local: Local,
-    /// What the app declares of entity types that are not as every other.
+    /// The app's declarations of entity types that differ from the default.
     #[serde(default)]
     pub(super) schema: BTreeMap<EntityType, Declared>,
     /// Whether entity types that `schema` does not name are unknown.
     #[serde(default)]
     pub(super) closed: bool,
-    /// Who uses the book.
+    /// The user of the book.
     #[serde(default)]
     pub(super) actor: Option<String>,
 }
@@ -67,10 +68,10 @@ pub(super) struct Local {
     /// How far the device has read.
     #[serde(default)]
     pub(super) cursor: u64,
-    /// What the server has confirmed.
+    /// The confirmed records of the server.
     #[serde(default)]
     pub(super) rows: BTreeMap<RecordKey, Row>,
-    /// What is owed to the server, oldest first.
+    /// The pending ops, oldest first.
     #[serde(default)]
     pub(super) queue: Vec<Queued>,
 }
@@ -105,14 +106,14 @@ pub(super) struct Queued {
     pub(super) tries: u32,
 }
 
-/// What the app declares of an entity type. What is absent is as for every other.
+/// The app's declaration of an entity type. Absent members have the default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Declared {
-    /// Fields that hold the id of a record, with the entity type it is of.
+    /// Fields that hold the id of a record, each with the entity type of that record.
     #[serde(default)]
     pub(super) references: BTreeMap<String, EntityType>,
-    /// Sent earlier the higher it is.
+    /// A higher priority is sent earlier.
     #[serde(default)]
     pub(super) priority: i32,
     /// The same for creates, updates and deletes apart.
@@ -139,7 +140,7 @@ pub(super) struct Declared {
     /// The app's schema version.
     #[serde(default)]
     pub(super) schema_version: Option<u32>,
-    /// What fields are called after a schema version, by that version: an upcaster that renames.
+    /// The new names of fields after a schema version, by that version: an upcaster that renames.
     #[serde(default)]
     pub(super) upcasters: BTreeMap<String, BTreeMap<String, String>>,
     /// Fields without which the app's validator refuses a record.
@@ -160,11 +161,11 @@ impl Declared {
     }
 }
 
-/// One thing that happens.
+/// One step.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Step {
-    /// The app writes. What is refused writes nothing; `refused` says that it must be, and how.
+    /// The app writes. A refused write writes nothing; `refused` requires a refusal, and names it.
     Edit {
         /// What it does.
         op: OpKind,
@@ -177,7 +178,7 @@ pub(super) enum Step {
         #[serde(default)]
         refused: Option<String>,
     },
-    /// The app writes several changes as one transaction.
+    /// The app writes several changes in one transaction.
     EditAll {
         /// The changes in order.
         edits: Vec<Edit>,
@@ -185,7 +186,7 @@ pub(super) enum Step {
         #[serde(default)]
         refused: Option<String>,
     },
-    /// Plans and freezes what would be sent now, and sends it.
+    /// Plans and freezes the next units, and sends them.
     BeginPush {
         /// The most ops.
         #[serde(default)]
@@ -193,18 +194,18 @@ pub(super) enum Step {
         /// The most bytes.
         #[serde(default)]
         limit_bytes: Option<usize>,
-        /// Whether what backs off is left waiting.
+        /// Whether units that back off keep waiting.
         #[serde(default)]
         heed_backoff: bool,
     },
     /// The server's answer to all that is in flight.
     EndPush {
-        /// What became of each record's unit.
+        /// The result of each record's unit.
         results: Vec<Answered>,
     },
     /// Both.
     Push {
-        /// What became of each record's unit.
+        /// The result of each record's unit.
         results: Vec<Answered>,
         /// The most ops.
         #[serde(default)]
@@ -212,7 +213,7 @@ pub(super) enum Step {
         /// The most bytes.
         #[serde(default)]
         limit_bytes: Option<usize>,
-        /// Whether what backs off is left waiting.
+        /// Whether units that back off keep waiting.
         #[serde(default)]
         heed_backoff: bool,
     },
@@ -220,8 +221,8 @@ pub(super) enum Step {
     Pull {
         /// The records on it.
         changes: Vec<Pulled>,
-        /// How far it reads; absent for a page that moves no cursor. One that reads less far than the device has is the
-        /// late answer to a request that was made before.
+        /// The cursor after the page; absent for a page that moves no cursor. A cursor before the
+        /// device's own is the late answer to an earlier request.
         #[serde(default)]
         cursor: Option<u64>,
     },
@@ -234,7 +235,7 @@ pub(super) enum Step {
         /// How much.
         #[serde(default)]
         advance_ms: i64,
-        /// By how much the device's wall clock is set forward, or back; nobody else's.
+        /// The amount by which the device's own wall clock is set forward, or back.
         #[serde(default)]
         jump_ms: i64,
     },
@@ -242,7 +243,7 @@ pub(super) enum Step {
     Retry {
         /// The records.
         keys: Vec<RecordKey>,
-        /// Which of them alone, from 0, oldest first.
+        /// Only one of them, by its number from 0, oldest first.
         #[serde(default)]
         nth: Option<usize>,
     },
@@ -258,13 +259,13 @@ pub(super) enum Step {
     Undo {
         /// The record.
         key: RecordKey,
-        /// Which of its ops, from 0, oldest first; the last one if absent.
+        /// The number of the op, from 0, oldest first; the last one if absent.
         #[serde(default)]
         nth: Option<usize>,
-        /// What undoing must come to: `annulled`, `compensated` or `nothing`.
+        /// The expected result of the undo: `annulled`, `compensated` or `nothing`.
         becomes: String,
     },
-    /// A person makes the other side of a record's last conflict win.
+    /// A person flips a record's last conflict.
     Flip {
         /// The record.
         key: RecordKey,
@@ -283,7 +284,7 @@ pub(super) enum Step {
     Correct {
         /// The record.
         key: RecordKey,
-        /// What is to be different.
+        /// The fields to change.
         payload: Fields,
         /// Which of the record's dead letters, from 0.
         #[serde(default)]
@@ -291,7 +292,7 @@ pub(super) enum Step {
     },
     /// The server is another life of itself from now on, as after a backup was restored.
     Server {
-        /// Which one.
+        /// The number of the epoch.
         epoch: u8,
     },
     /// A person accepts the server that answered last.
@@ -301,9 +302,9 @@ pub(super) enum Step {
         /// Whether it costs by the byte.
         metered: bool,
     },
-    /// Someone else uses the book from now on.
+    /// Another actor uses the book from now on.
     ActAs {
-        /// Who.
+        /// The actor.
         actor: String,
     },
     /// The app ends and starts again.
@@ -339,12 +340,13 @@ pub(super) struct Edit {
     pub(super) payload: Option<Fields>,
 }
 
-/// What became of the unit of one record. Members that are not named here tell of the wire and are for people.
+/// The result of the unit of one record. Members that are not named here describe the message, for
+/// people.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Answered {
     /// The record.
     pub(super) key: RecordKey,
-    /// What became of it.
+    /// The result.
     pub(super) result: Verdict,
     /// The server's version.
     #[serde(default)]
@@ -355,7 +357,7 @@ pub(super) struct Answered {
     /// The server's code.
     #[serde(default)]
     pub(super) code: Option<String>,
-    /// Not again before so many milliseconds.
+    /// The device must not send it again before this many milliseconds.
     #[serde(default)]
     pub(super) retry_after_ms: Option<u64>,
     /// When the server's row was edited, for a conflict.
@@ -373,11 +375,11 @@ pub(super) enum Verdict {
     Duplicate,
     /// Another version is current.
     Conflict,
-    /// Never, as it is.
+    /// Never in this form.
     Rejected,
     /// Not now.
     Retryable,
-    /// The credentials no longer hold.
+    /// The credentials are no longer valid.
     AuthExpired,
     /// The server does not know the entity type.
     Unsupported,
@@ -412,37 +414,37 @@ pub(super) struct Pulled {
     /// Whether `payload` has only some fields.
     #[serde(default)]
     pub(super) partial: bool,
-    /// Whether it is our own op coming back.
+    /// Whether it is our own op that comes back.
     #[serde(default)]
     pub(super) own: bool,
-    /// When it was edited; earlier than pending local edits unless said.
+    /// The time of the edit; before pending local edits if absent.
     #[serde(default)]
     pub(super) edited: Option<Edited>,
     /// When it was edited, in milliseconds after the true time of the step; in place of `edited`.
     #[serde(default)]
     pub(super) edited_ms: Option<i64>,
-    /// Fields whose last edit was earlier, where the record's was later.
+    /// Fields whose last edit was before the record's.
     #[serde(default)]
     pub(super) older: Vec<String>,
 }
 
-/// What must be so at the end. What is absent is not looked at, but for `dead` and `conflicts`.
+/// The expected state at the end. Absent members are not checked, except `dead` and `conflicts`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
     /// The requests in order.
     #[serde(default)]
     pub(super) sent: Option<Vec<Vec<Value>>>,
-    /// One of these is what `sent` would say.
+    /// One of these is the expected `sent`.
     #[serde(default)]
     pub(super) sent_any_of: Option<Vec<Vec<Vec<Value>>>>,
-    /// What is owed to the server.
+    /// The pending ops.
     #[serde(default)]
     pub(super) queue: Option<Vec<Value>>,
-    /// What the app reads.
+    /// The records that the app reads.
     #[serde(default)]
     pub(super) view: Option<BTreeMap<RecordKey, Value>>,
-    /// How many classified transient answers what is owed has had.
+    /// The number of transient answers of the pending ops.
     #[serde(default)]
     pub(super) tries: Option<Value>,
     /// The dead letters.
@@ -454,16 +456,16 @@ pub(super) struct Expect {
     /// How far the device has read.
     #[serde(default)]
     pub(super) cursor: Option<u64>,
-    /// Every conflict, whoever won; each expected member is compared.
+    /// Every conflict, whoever won. Each expected member is compared.
     #[serde(default)]
     pub(super) settled: Option<Vec<Value>>,
     /// Why a record's first waiting op is not sent.
     #[serde(default)]
     pub(super) held: Option<BTreeMap<RecordKey, String>>,
-    /// Where a record stands.
+    /// The status of a record.
     #[serde(default)]
     pub(super) status: Option<BTreeMap<RecordKey, String>>,
-    /// What became of each op of a record, oldest first.
+    /// The fate of each op of a record, oldest first.
     #[serde(default)]
     pub(super) fates: Option<BTreeMap<RecordKey, Vec<String>>>,
     /// How many entries the log has.

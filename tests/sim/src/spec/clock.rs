@@ -1,4 +1,4 @@
-//! Time in a case: a true time that the server keeps, and a device whose wall clock may stand elsewhere.
+//! Time in a case: a true time that the server has, and a device whose wall clock may differ.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -15,7 +15,7 @@ const EARLIER: i64 = BEGIN - 24 * 60 * 60 * 1_000;
 pub(super) struct CaseClock {
     /// Milliseconds since the case began.
     passed: AtomicI64,
-    /// How far the device's wall clock stands ahead.
+    /// The amount by which the device's wall clock is ahead.
     ahead: AtomicI64,
     /// How many changes were edited earlier.
     earlier: AtomicI64,

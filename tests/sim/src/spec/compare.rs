@@ -1,6 +1,6 @@
-//! What a case expects against what the book shows.
+//! Compares a case's expectations with the book.
 //!
-//! Comparison is of values: a field that is null counts as absent in a view, and in nothing else.
+//! Values are compared: a null field counts as absent in a view, and nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -85,7 +85,8 @@ impl Compare {
         }
     }
 
-    /// Tries are given by record, in the order of the queue, or as one number for the only op that is owed or dead.
+    /// Tries are given by record, in the order of the queue, or as one number for the only op that
+    /// is pending or dead.
     fn tries(&mut self, expected: &Value, owed: &[Owed], dead: &[Letter]) {
         let by_record: BTreeMap<_, _> = owed
             .iter()
@@ -125,7 +126,8 @@ impl Compare {
         Ok(())
     }
 
-    /// A case has one cursor where the book has one for each entity type: all of them must stand there.
+    /// A case has one cursor where the book has one for each entity type: all of them must be equal
+    /// to it.
     fn cursor(&mut self, expected: Option<u64>, world: &World, book: &Book) -> Result<(), Fault> {
         let Some(expected) = expected else { return Ok(()) };
         let seen: BTreeMap<_, _> = book.snapshot()?.cursors()?.into_iter().collect();
@@ -203,7 +205,7 @@ struct Letter {
     shown: Value,
 }
 
-/// Returns the dead letters: one for each change that was refused, however many ops it stood for.
+/// Returns the dead letters: one for each refused change, however many ops it has.
 fn dead_letters(book: &Book, world: &World) -> Result<Vec<Letter>, Fault> {
     let mut letters: BTreeMap<(UnitId, RecordKey), Letter> = BTreeMap::new();
     for row in book.dead_letters().all()? {
@@ -217,7 +219,8 @@ fn dead_letters(book: &Book, world: &World) -> Result<Vec<Letter>, Fault> {
     Ok(letters.into_values().collect())
 }
 
-/// Returns the local edits that lost, one for each record and entry: the ops of one unit are one edit.
+/// Returns the local edits that lost, one for each record and entry: the ops of one unit are one
+/// edit.
 fn lost(book: &Book) -> Result<Vec<Value>, Fault> {
     let mut edits: BTreeMap<(u64, RecordKey), Vec<Conflict>> = BTreeMap::new();
     for row in book.conflicts().all()? {

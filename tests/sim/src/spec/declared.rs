@@ -1,4 +1,5 @@
-//! What a case declares of an entity type, as an app declares it: its rules, its upcasters, its functions.
+//! A case's declarations of an entity type, in the form of an app's: its rules, its upcasters, its
+//! functions.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,7 @@ fn requiring(fields: Vec<String>) -> Validator {
     })
 }
 
-/// The functions that a case can name: `longest`, `joined`, and what asks a person.
+/// Returns a function that a case can name: `longest`, `joined`, or one that asks a person.
 fn function(name: &str) -> ConflictFunction {
     let length = |value: &Value| match value {
         Value::Null => 0,

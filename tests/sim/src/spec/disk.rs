@@ -1,4 +1,5 @@
-//! A disk in memory that outlives the book on it, so that a case can close its book and open it again.
+//! A disk in memory that lives longer than its book, so that a case can close its book and open it
+//! again.
 
 use std::io;
 use std::sync::Arc;

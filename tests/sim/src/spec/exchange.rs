@@ -1,4 +1,4 @@
-//! The exchanges of a case: what leaves the book, and what the scripted server says.
+//! The exchanges of a case: the book's requests, and the answers of the scripted server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,20 +26,20 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Returns what a case says, or what the product does of itself.
+    /// Returns the limits of a case, or the product's defaults.
     pub(super) fn of(ops: Option<usize>, bytes: Option<usize>) -> Self {
         Self { ops: ops.unwrap_or(limits::BATCH_OPS), bytes: bytes.unwrap_or(limits::BATCH_BYTES) }
     }
 }
 
-/// What the scripted server makes its answers from.
+/// The facts from which the scripted server makes its answers.
 pub(super) struct Answering {
     pub(super) clock: Arc<CaseClock>,
     pub(super) server_epoch: u8,
 }
 
 impl World {
-    /// Sends what would be sent now and takes the answer in.
+    /// Sends the next units and applies the answer.
     pub(super) fn push(
         &mut self,
         results: &[Answered],
@@ -79,7 +79,7 @@ impl World {
         Ok(())
     }
 
-    /// Has the book prepare what would be sent now, but for what is in flight.
+    /// Lets the book prepare the next request, without requests in flight.
     fn next_request(&self, batch: Batch) -> Result<Option<ExchangeRequest>, Fault> {
         let ask = Ask {
             first: true,
@@ -95,7 +95,8 @@ impl World {
         Ok((!request.units.is_empty()).then_some(request))
     }
 
-    /// Returns how the next request is lost, if it is: nobody is reached, or nobody knows how far it came.
+    /// Returns how the next request is lost, if it is: nobody is reached, or nobody knows how far
+    /// it came.
     pub(super) fn next_loss(&mut self) -> Option<Failure> {
         if !self.manner.lost_requests {
             return None;
@@ -108,7 +109,8 @@ impl World {
         })
     }
 
-    /// What was lost is sent again: the same units with the same bytes, in the order in which they went the first time.
+    /// Checks that lost units are sent again: the same units with the same bytes, in their first
+    /// order.
     pub(super) fn check_resend(lost: &ExchangeRequest, again: Option<&ExchangeRequest>) -> Result<(), Fault> {
         let units = again.map_or(&[][..], |again| &again.units);
         if units == lost.units {
@@ -122,7 +124,7 @@ impl World {
         )))
     }
 
-    /// Takes note of what leaves.
+    /// Records the units that leave.
     pub(super) fn leaves(&mut self, request: &ExchangeRequest) -> Result<(), Fault> {
         for unit in &request.units {
             match self.units.iter().find(|before| before.id == unit.id) {
@@ -147,8 +149,8 @@ impl World {
         Ok(())
     }
 
-    /// Returns whether the book would now plan something in place of what is in flight. A book has one exchange at a time,
-    /// so it would not be asked.
+    /// Returns whether the book would now plan something in place of a request in flight. A book
+    /// has one exchange at a time, so nobody would ask it to.
     fn would_overtake(&self) -> Result<bool, Fault> {
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         let plan = self.book()?.queue().plan();
@@ -192,7 +194,8 @@ impl World {
         };
         let mut request = match self.book()?.exchange().prepare(&ask)? {
             Next::Exchange(request) => request,
-            // It asks for none while everything is parked, but a page that was under way arrives all the same.
+            // The book asks for none while everything is parked, but a page in flight arrives all
+            // the same.
             Next::Idle { .. } => self.request_for_page()?,
         };
         if is_late {
@@ -215,13 +218,13 @@ impl World {
         Ok(changes)
     }
 
-    /// Returns what the server told of records before.
+    /// Returns the earlier states of records from the server.
     pub(super) fn known<'k>(&self, keys: impl Iterator<Item = &'k RecordKey>) -> Result<Known, Fault> {
         let snapshot = self.book()?.snapshot()?;
         let mut known = Known::default();
         for key in keys {
             let row = snapshot.record(key)?;
-            // What a former server told says nothing of this one.
+            // The state at a former server does not count for this one.
             let Some(row) = row.filter(|row| row.version() != Some(Version::default())) else { continue };
             let registers = row.registers().map_err(|fault| Fault::Broken(fault.to_string()))?;
             known.0.insert(key.clone(), (registers, row.version().unwrap_or_default()));
@@ -265,7 +268,7 @@ impl World {
         self.answering().nothing(request)
     }
 
-    /// Returns what answers are made from.
+    /// Returns the facts from which answers are made.
     pub(super) fn answering(&self) -> Answering {
         Answering { clock: Arc::clone(&self.clock), server_epoch: self.server_epoch }
     }
@@ -281,7 +284,7 @@ impl World {
 }
 
 impl Answering {
-    /// Returns the answer that says nothing.
+    /// Returns an answer without content.
     pub(super) fn nothing(&self, request: &ExchangeRequest) -> ExchangeAnswer {
         ExchangeAnswer {
             tenant: None,

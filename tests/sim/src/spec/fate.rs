@@ -1,6 +1,6 @@
-//! What became of each op, read from the log alone.
+//! The fate of each op, read from the log alone.
 //!
-//! Invariant: an op ends at most once. One that has not ended is in the tail, one that has is not.
+//! Invariant: an op ends at most once. The tail has exactly the ops that have not ended.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use fieldbook::{Book, RecordKey};
 
 use super::fault::Fault;
 
-/// An op and what became of it.
+/// An op and its fate.
 struct Life {
     key: RecordKey,
     place: OpPlace,
@@ -90,7 +90,7 @@ impl Fates {
         Ok(())
     }
 
-    /// Checks that the tail is what has not ended.
+    /// Checks that the tail has exactly the ops that have not ended.
     pub(super) fn check_tail(&self, book: &Book) -> Result<(), Fault> {
         let tail = book.snapshot()?.tail(book.schema())?;
         for (id, life) in &self.lives {
@@ -105,7 +105,7 @@ impl Fates {
         Ok(())
     }
 
-    /// Returns where a record's ops stand, oldest first.
+    /// Returns the places of a record's ops, oldest first.
     pub(super) fn places(&self, key: &RecordKey) -> Vec<OpPlace> {
         let mut places: Vec<_> =
             self.lives.values().filter(|life| life.key == *key).map(|life| life.place).collect();
@@ -113,7 +113,7 @@ impl Fates {
         places
     }
 
-    /// Returns what became of a record's ops, oldest first.
+    /// Returns the fates of a record's ops, oldest first.
     pub(super) fn of(&self, key: &RecordKey, dead: impl Fn(OpPlace) -> bool) -> Vec<&'static str> {
         let mut lives: Vec<_> = self.lives.values().filter(|life| life.key == *key).collect();
         lives.sort_by_key(|life| life.place);

@@ -3,13 +3,13 @@
 use fieldbook::Error;
 use fieldbook::error::StoreError;
 
-/// What stopped a case.
+/// The reason why a case stopped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// The case asks for something that makes no sense, or was not met.
+    /// A step of the case makes no sense, or its expectation was not met.
     #[error("{0}")]
     Case(String),
-    /// The engine broke a promise that holds after every step.
+    /// The engine broke an invariant that is checked after every step.
     #[error("broken: {0}")]
     Broken(String),
     /// The book failed.

@@ -1,15 +1,18 @@
-//! The manners in which cases are run. What a manner adds makes no difference to a case: it has to end as it says in all of them.
+//! The manners of running cases. A manner changes no result: a case must end as it expects in all
+//! of them.
 //!
-//! What they are not: faults that a case is about. Those are its steps.
+//! What they are not: the faults of a case. Those are its steps.
 
 /// How cases are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Manner {
     /// Whether the book is closed and opened again after every step.
     pub reopening: bool,
-    /// Whether a request is lost before every push, so that what the case has sent once is sent a second time.
+    /// Whether a request is lost before every push, so that everything that the case sends is sent
+    /// twice.
     pub lost_requests: bool,
-    /// Whether each exchange is a run of the loop in a process of its own, which has just opened the book.
+    /// Whether each exchange is a run of the loop in its own process, which has just opened the
+    /// book.
     pub one_shot: bool,
 }
 

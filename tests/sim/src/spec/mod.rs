@@ -1,17 +1,18 @@
-//! Runs spec cases: the sync rules as data (`tests/spec/README.md`), against a real book and a scripted server.
+//! Runs spec cases: the sync rules as data (`tests/spec/README.md`), against a real book and a
+//! scripted server.
 //!
 //! ```text
-//!   case.rs     the language           world.rs      a book driven by hand     compare.rs   expected against seen
-//!   answer.rs   what the server says   exchange.rs   what goes between them    owed.rs      what is still owed
-//!   manner.rs   how cases are run      one_shot.rs   a process an exchange     fate.rs      what became of each op
-//!   declared.rs what the app declares
+//!   case.rs     the language           world.rs      a book driven by hand     compare.rs   expectation and result
+//!   answer.rs   the server's answers   exchange.rs   the messages              owed.rs      the pending ops
+//!   manner.rs   how cases are run      one_shot.rs   a process per exchange    fate.rs      the fate of each op
+//!   declared.rs the app's declarations
 //! ```
 //!
 //! After every step (with further seeds: at the end), whatever the case expects:
-//! 1. the tables are what the log comes to when it is folded anew, and so is the plan;
+//! 1. the tables are the fold of the log, and so is the plan;
 //! 2. every hash of the log is right;
-//! 3. every op has ended at most once, and the tail is exactly what has not ended;
-//! 4. what was lost on the way is sent again as it was: the same units, the same bytes, the same order.
+//! 3. every op has ended at most once, and the tail has exactly the ops that have not ended;
+//! 4. lost units are sent again unchanged: the same units, the same bytes, the same order.
 
 mod answer;
 mod case;
@@ -46,20 +47,20 @@ use crate::seeds::{SeedRange, on_all_cores};
 
 pub use manner::Manner;
 
-/// What came of a file.
+/// The result of a file.
 #[derive(Debug, Default)]
 pub struct FileReport {
     /// How many cases passed.
     pub passed: usize,
     /// How many are of a kind that is not run.
     pub skipped: usize,
-    /// What failed.
+    /// The failures.
     pub failed: Vec<FailedCase>,
     /// Lines that are no cases, from 1, and why.
     pub unreadable: Vec<(usize, String)>,
 }
 
-/// A case that did not end as it should.
+/// A case that did not end as expected.
 #[derive(Debug)]
 pub struct FailedCase {
     /// Its id.
@@ -68,7 +69,7 @@ pub struct FailedCase {
     pub title: String,
     /// The seeds with which it failed.
     pub seeds: Vec<u64>,
-    /// Each difference, in words, with the first of them.
+    /// Each difference, in words.
     pub differences: Vec<String>,
 }
 
@@ -87,7 +88,7 @@ struct Line {
     is_repeated: bool,
 }
 
-/// Runs a file of cases, one a line, each with all of the seeds.
+/// Runs a file of cases, one per line, each with all seeds.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -95,7 +96,7 @@ pub fn run_file(path: &Path, manner: Manner, seeds: Range<u64>) -> io::Result<Fi
     Ok(run_text(&std::fs::read_to_string(path)?, manner, seeds))
 }
 
-/// Runs cases, one a line, each with all of the seeds. Empty lines are passed over.
+/// Runs cases, one per line, each with all seeds. Empty lines are skipped.
 pub fn run_text(text: &str, manner: Manner, seeds: Range<u64>) -> FileReport {
     let mut report = FileReport::default();
     let lines = read_lines(text, &mut report);
@@ -119,7 +120,7 @@ pub fn run_text(text: &str, manner: Manner, seeds: Range<u64>) -> FileReport {
     report
 }
 
-/// Reads the lines that are cases of a kind that is run, and takes note of the others.
+/// Reads the lines that are cases of a kind that is run, and counts the others.
 fn read_lines(text: &str, report: &mut FileReport) -> Vec<Line> {
     let (mut lines, mut seen) = (Vec::new(), BTreeSet::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -146,8 +147,8 @@ fn read_lines(text: &str, report: &mut FileReport) -> Vec<Line> {
     lines
 }
 
-/// Runs one case and returns every difference. What holds after every step is checked then or, as it costs more than the step, at
-/// the end only.
+/// Runs one case and returns every difference. The invariants are checked after every step or,
+/// because that costs more than the step, only at the end.
 fn run_case(line: &Line, manner: Manner, seed: u64, after_every_step: bool) -> Vec<String> {
     let mut entities = BTreeSet::new();
     collect_entities(&line.value, &mut entities);
@@ -207,7 +208,7 @@ fn entity_of(key: &str) -> Option<EntityType> {
     key.parse::<RecordKey>().ok().map(|key| key.entity)
 }
 
-/// Checks what holds after every step.
+/// Checks the invariants of every step.
 fn check_promises(world: &World) -> Result<(), Fault> {
     let book = world.book()?;
     Fates::read(book)?.check_tail(book)?;

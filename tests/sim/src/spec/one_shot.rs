@@ -1,8 +1,8 @@
-//! Exchanges as a process makes them that lives for one of them: it opens the book and lets the loop run. Nothing that was only
-//! remembered in memory by the one before helps it.
+//! Exchanges as a process makes them that lives for only one of them: it opens the book and runs
+//! the loop. Nothing is left in memory from the one before.
 //!
-//! What it is not: a push whose answer comes in a later step of the case, or a page that comes late. No such process is there any
-//! more by then, so these are driven by hand.
+//! What it is not: a push whose answer comes in a later step of the case, or a page that comes
+//! late. Such a process no longer exists by then, so these are driven by hand.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,11 +16,12 @@ use super::exchange::Batch;
 use super::fault::Fault;
 use super::world::World;
 
-/// How many exchanges a process makes at most until it has sent something.
+/// The most exchanges that a process makes until it has sent something.
 const MOST_EXCHANGES: u32 = 3;
 
 impl World {
-    /// Sends what would be sent now, once, in a process of its own; in another one before, if requests are lost.
+    /// Sends the next units, once, in its own process; in another process before, if requests are
+    /// lost.
     pub(super) fn push_in_one_shot(&mut self, results: &[Answered], batch: Batch) -> Result<(), Fault> {
         let options = |exchanges| RunOptions {
             push_only: true,
@@ -48,7 +49,8 @@ impl World {
             })?;
             let Some(sent) = sent else { return Ok(()) };
             if sent.units.is_empty() {
-                // It asked first whether anybody is there. The next process does so too, and then sends.
+                // It first asked whether the server answers. The next process does so too, and then
+                // sends.
                 continue;
             }
             if let Some(lost) = lost.filter(|lost| !lost.units.is_empty()) {
@@ -59,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// Reads a page in a process of its own. Returns whether it asked for one.
+    /// Reads a page in its own process. Returns whether it asked for one.
     pub(super) fn pull_in_one_shot(
         &mut self,
         changes: &[Change],
@@ -79,8 +81,8 @@ impl World {
         Ok(asked.is_some())
     }
 
-    /// Opens the book anew and lets the loop make its exchanges, which are answered by a function. Returns the last request, if there
-    /// was any.
+    /// Opens the book again and lets the loop make its exchanges, which a function answers. Returns
+    /// the last request, if there was one.
     fn run_once(
         &mut self,
         options: &RunOptions,

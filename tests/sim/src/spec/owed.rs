@@ -1,11 +1,12 @@
-//! What is still owed to the server, as the planner would send it if nothing held it.
+//! The ops that are still to be sent, as the planner would send them if nothing held them.
 //!
 //! ```text
-//!   units under way        as they are frozen
-//!   ops that wait          planned, taken out of a copy of the tail, planned again, until nothing is left
+//!   unanswered units       as they are frozen
+//!   waiting ops            planned, removed from a copy of the tail, planned again, until nothing is left
 //! ```
 //!
-//! What can never leave by itself is not owed: dead letters, what waits for a dead creation, what is local only.
+//! Ops that can never leave by themselves are not counted: dead letters, ops that wait for a dead
+//! creation, local ops.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,14 +29,14 @@ use serde_json::{Value, json};
 
 use super::fault::Fault;
 
-/// One change that is owed.
+/// One change to be sent.
 pub(super) struct Owed {
     pub(super) key: RecordKey,
     pub(super) shown: Value,
     pub(super) tries: u32,
 }
 
-/// Returns what is owed, oldest first.
+/// Returns the changes to be sent, oldest first.
 pub(super) fn owed(snapshot: &Snapshot, schema: &Schema) -> Result<Vec<Owed>, Fault> {
     let tail = snapshot.tail(schema)?;
     let mut reader = SnapshotView::new(snapshot, snapshot.log()?, &tail);
@@ -84,7 +85,7 @@ fn waiting(tail: &Tail, schema: &Schema) -> Vec<Group> {
         if next.is_empty() && !heed_references {
             return groups;
         }
-        // What is left may refer to what will never be there: it is owed all the same.
+        // The rest may refer to records that will never exist: it counts all the same.
         heed_references = !next.is_empty();
         for place in next.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places) {
             rows.remove(place);
@@ -112,7 +113,7 @@ fn planned(tail: &Tail, schema: &Schema, actor: &Actor) -> Vec<Group> {
     plan(&PlanInput::unbounded(tail, schema, &[], actor, now, &NoInspection)).groups
 }
 
-/// Returns what ops come to on top of those that stand before them.
+/// Returns the kind of op that ops make together with those before them.
 fn come_to(
     reader: &mut impl View<Error = StoreError>,
     row: &RecordRow,

@@ -1,10 +1,11 @@
-//! The stamps of a server that tells one for each row: which of its fields are news follows from what it told before.
+//! The stamps of a server that sends one for each row: its earlier rows show which of the row's
+//! fields are new.
 //!
 //! | a value | its stamp |
 //! |---|---|
-//! | is what was told before | stays |
-//! | is another one | the row's, or the next above the one that it takes away |
-//! | is what the server made of a value of ours | the next above ours |
+//! | equals the earlier value | stays |
+//! | is another one | the row's, or the next above the one that it replaces |
+//! | is the server's result for a value of ours | the next above ours |
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use super::fault::Fault;
 
-/// What the server told of records before, as the book has taken it.
+/// The earlier states of records from the server, as the book has applied them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known(pub(super) BTreeMap<RecordKey, (Registers, Version)>);
 
@@ -121,7 +122,7 @@ impl Known {
     }
 }
 
-/// Returns a stamp, or the next above the one that it takes away.
+/// Returns a stamp, or the next above the one that it replaces.
 fn above(stamp: EditStamp, taken: EditStamp) -> EditStamp {
     if stamp > taken { stamp } else { just_above(taken) }
 }

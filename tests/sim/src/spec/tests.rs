@@ -1,4 +1,4 @@
-//! The runner itself: it must fail what is wrong.
+//! The runner itself: it must fail a wrong case.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn a_case_that_holds_passes() {
     assert_eq!((report.passed, report.is_good()), (1, true), "{report:?}");
 }
 
-/// Returns the ways in which what a case expects can be made wrong.
+/// Returns the ways in which a case's expectation can be made wrong.
 fn wrong_expectations(expect: &Value) -> Vec<(&'static str, Value)> {
     let extra = |name: &str, item: Value| {
         let mut items = expect.get(name).cloned().unwrap_or_else(|| json!([]));

@@ -1,4 +1,5 @@
-//! A real book on a disk in memory, driven by hand, one step at a time. The server is the case: it says what the case says.
+//! A real book on a disk in memory, driven by hand, one step at a time. The case itself is the
+//! server.
 //!
 //! ```text
 //!   edit        Book::write, Book::transaction
@@ -8,7 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Nothing of the engine is imitated: what is sent, owed, held and read comes out of the book.
+//! 1. Nothing of the engine is imitated: requests, pending ops, holds and records come from the
+//!    book.
 //! 2. A unit that is sent again has the bytes that it had.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,10 +38,10 @@ use super::fate::Fates;
 use super::fault::Fault;
 use super::manner::Manner;
 
-/// How long a loaded op can be undone, so that only those that are to be tried leave while a queue is loaded.
+/// The undo window of loaded ops, so long that only the ops to try leave while a queue is loaded.
 const LOADING_WINDOW_MS: i64 = 60 * 60 * 1_000;
 
-/// A case's device, its server, and what went between them.
+/// A case's device, its server, and the messages between them.
 pub(super) struct World {
     disk: MemoryDisk,
     book: Option<Book>,
@@ -56,15 +58,15 @@ pub(super) struct World {
     pub(super) units: Vec<Unit>,
     /// The requests, as the case shows them.
     pub(super) sent: Vec<Vec<Value>>,
-    /// Edits that the book refused though the case did not say so.
+    /// Edits that the book refused and the case did not expect.
     pub(super) refusals: Vec<String>,
     /// How cases are run.
     pub(super) manner: Manner,
     /// How many requests were lost.
     pub(super) lost: u64,
-    /// Where ids, salts and jitter come from.
+    /// The seed of ids, salts and jitter.
     seed: u64,
-    /// Drawn for ids that only the server knows.
+    /// A counter for ids that only the server knows.
     pub(super) drawn: u128,
 }
 
@@ -79,7 +81,7 @@ impl Connectivity for Network {
 }
 
 impl World {
-    /// Opens a book and brings in what the case gives.
+    /// Opens a book and loads the given state of a case.
     pub(super) fn new(
         given: Given,
         entities: BTreeSet<EntityType>,
@@ -100,7 +102,7 @@ impl World {
             units: Vec::new(),
             sent: Vec::new(),
             refusals: Vec::new(),
-            // What a case gives is there already: how it came is not looked at.
+            // The given state exists already: how it arrived is not tested.
             manner: Manner::default(),
             lost: 0,
             seed,
@@ -132,10 +134,11 @@ impl World {
         Ok(world)
     }
 
-    /// Writes what is owed at the start, and has the server put off, as often as given, what was tried.
+    /// Writes the pending ops at the start, and makes the server put off the tried ones as often as
+    /// given.
     ///
-    /// Only what is to be tried may leave: the rest is written with a wall clock that stands hours ahead, so that the undo
-    /// window, which is long while loading, holds it.
+    /// Only the ops to try may leave. The others are written with a wall clock hours ahead, so that
+    /// the undo window, which is long during loading, holds them.
     fn load(&mut self, queue: Vec<Queued>) -> Result<(), Fault> {
         let most = queue.iter().map(|queued| queued.tries).max().unwrap_or(0);
         let mut tried = Vec::new();
@@ -206,7 +209,7 @@ impl World {
         &self.entities
     }
 
-    /// Does one step.
+    /// Performs one step.
     pub(super) fn step(&mut self, step: Step) -> Result<(), Fault> {
         self.clock.advance(1);
         match step {
@@ -315,8 +318,8 @@ impl World {
         self.written("transaction".to_owned(), written, refused)
     }
 
-    /// Checks a refusal against what the case says of it. An unannounced one writes nothing and is remembered, to be shown
-    /// if the case fails.
+    /// Compares a refusal with the case's expectation. An unexpected one writes nothing and is
+    /// remembered, to be shown if the case fails.
     fn written(
         &mut self,
         what: String,
@@ -365,7 +368,7 @@ impl World {
         u64::try_from(self.drawn).unwrap_or(u64::MAX).wrapping_add(self.seed << 32)
     }
 
-    /// Draws an id that nobody else has.
+    /// Draws a unique id.
     pub(super) fn draw(&mut self) -> [u8; 16] {
         self.drawn += 1;
         self.drawn.to_be_bytes()

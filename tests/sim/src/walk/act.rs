@@ -1,4 +1,4 @@
-//! What comes of what happens.
+//! The results of actions.
 
 use std::rc::Rc;
 
@@ -12,13 +12,13 @@ use super::rows::{Ghosts, open_conflicts};
 use super::state::{Answer, Came, Line, ON_THEIR_WAY, State};
 use super::world::{FIELDS, Ground, OPS_OF_A_DEVICE, Verb};
 
-/// The value that every op writes which is to write what others do.
+/// The value of ops that write the same as others.
 const SHARED_VALUE: i64 = 9;
-/// What an op writes is this and its place among all ops.
+/// An op writes this number plus its place among all ops.
 const VALUES: i64 = 10;
 
 impl Verb {
-    /// Returns what it does to a record, for what is typed.
+    /// Returns the kind of op, for actions in which a user writes.
     pub(super) const fn kind(self) -> Option<OpKind> {
         match self {
             Self::Create | Self::CreateThin => Some(OpKind::Create),
@@ -45,7 +45,7 @@ impl Verb {
 }
 
 impl State {
-    /// Does what happens. None: it comes to nothing.
+    /// Performs an action. None if it has no effect.
     pub(super) fn act(&self, ground: &Ground, action: Action) -> Option<Came> {
         match action {
             Action::Type { device, record, verb, shared, wall } => {

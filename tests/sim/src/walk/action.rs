@@ -1,4 +1,4 @@
-//! What may happen next in a state.
+//! The possible next actions of a state.
 
 use super::device::Device;
 use super::rows::{Fate, awaits, has_news, image, latest_stamp, open_conflicts, waits_for_person};
@@ -14,18 +14,18 @@ pub enum Action {
         device: u8,
         /// In which record.
         record: u8,
-        /// What.
+        /// The action of the user.
         verb: Verb,
         /// Whether with a value that others write too.
         shared: bool,
-        /// What the device's clock shows, in milliseconds beyond the server's time.
+        /// The device's clock, in milliseconds after the server's time.
         wall: i32,
     },
     /// A person undoes an op.
     Undo {
         /// Which.
         op: u8,
-        /// What the device's clock shows.
+        /// The device's clock.
         wall: i32,
     },
     /// A person discards a dead letter.
@@ -40,9 +40,9 @@ pub enum Action {
     },
     /// A person chooses in an open conflict.
     Choose {
-        /// Whose op is in it.
+        /// The device of the op in it.
         op: u8,
-        /// Which of them.
+        /// The number of the op.
         number: u8,
         /// Whether their own side.
         mine: bool,
@@ -52,60 +52,60 @@ pub enum Action {
         /// At which device.
         device: u8,
     },
-    /// A device asks for a page, with what it has to send or without.
+    /// A device asks for a page, with or without its units.
     Send {
         /// Which.
         device: u8,
-        /// With what it has to send.
+        /// Whether it sends its units.
         push: bool,
     },
     /// A request reaches the server.
     Arrive {
-        /// Whose.
+        /// The device.
         device: u8,
         /// Which of theirs.
         slot: u8,
-        /// Whether a copy of it stays on its way.
+        /// Whether a copy of it stays in flight.
         again: bool,
         /// Whether its units are refused.
         refuse: bool,
     },
     /// A request is lost.
     LoseRequest {
-        /// Whose.
+        /// The device.
         device: u8,
         /// Which of theirs.
         slot: u8,
     },
     /// An answer reaches its device.
     Hear {
-        /// Whose.
+        /// The device.
         device: u8,
         /// Which of theirs.
         slot: u8,
-        /// Whether a copy of it stays on its way.
+        /// Whether a copy of it stays in flight.
         again: bool,
     },
     /// An answer is lost.
     LoseAnswer {
-        /// Whose.
+        /// The device.
         device: u8,
         /// Which of theirs.
         slot: u8,
     },
-    /// A device no longer waits for an answer, which may still come.
+    /// A device no longer waits for an answer, which may still arrive.
     TimeOut {
         /// Which.
         device: u8,
     },
-    /// A device gives up what it has under way, without knowing what became of it.
+    /// A device gives up its unanswered unit, without knowing whether it took effect.
     GiveUp {
         /// Which.
         device: u8,
     },
     /// The server's store is backed up.
     BackUp,
-    /// The server goes back to its backup, as a new life.
+    /// The server goes back to its backup, in a new epoch.
     Restore,
 }
 
@@ -115,7 +115,7 @@ fn narrow(number: usize) -> u8 {
 }
 
 impl State {
-    /// Returns all that may happen, what happens without a fault and without a person first.
+    /// Returns all possible actions. Those without a fault and without a person come first.
     pub(super) fn actions(&self, ground: &Ground) -> Vec<Action> {
         let mut list = Vec::with_capacity(24);
         let count = self.devices.len();
@@ -138,7 +138,7 @@ impl State {
         list
     }
 
-    /// Returns what goes on by itself at a device, where nothing fails.
+    /// Returns the action that happens by itself at a device if nothing fails.
     fn delivery(&self, number: usize) -> Option<Action> {
         let (device, line) = (self.device(number)?, self.lines.get(number)?);
         let name = narrow(number);
@@ -269,14 +269,15 @@ impl State {
         }
     }
 
-    /// Returns what a device's clock may show when somebody types in a record: one reading for each place among the stamps of
-    /// others that the new stamp can have.
+    /// Returns the possible times of a device's clock when a user edits a record: one for each
+    /// place that the new stamp can have among the stamps of others.
     fn walls(&self, ground: &Ground, number: usize, device: &Device, record: usize) -> Vec<i32> {
         let Some(key) = ground.keys.get(record) else { return Vec::new() };
         if ground.world.clocks != Clocks::Any {
             return vec![i32::try_from(i64::from(self.typed + 1) * STEP).unwrap_or(0)];
         }
-        // In milliseconds beyond the server's time; a stamp above a millisecond counts as the next one.
+        // In milliseconds after the server's time; a stamp above a millisecond counts as the next
+        // one.
         let beyond = |hlc: fieldbook_core::Hlc| {
             let wall = hlc.wall().milliseconds() - super::server::SERVER_TIME;
             i32::try_from(wall + i64::from(hlc.counter() > 0)).unwrap_or(0)
@@ -305,13 +306,13 @@ impl State {
         walls
     }
 
-    /// Returns what happens next if nothing fails and nobody types, discards, retries or chooses. None: it has come to rest, if
-    /// what it tells is no event.
+    /// Returns the next action if nothing fails and nobody edits, discards, retries or chooses.
+    /// None: the state is at rest, if an answer is no event.
     pub(super) fn by_itself(&self) -> impl Iterator<Item = Action> + '_ {
         (0..self.devices.len()).filter_map(|number| self.delivery(number))
     }
 
-    /// Returns whether every op that is left waits for a person's word, or behind one that does.
+    /// Returns whether every remaining op waits for a person's decision, or for an op that does.
     pub(super) fn all_wait_for_people(&self, ground: &Ground, number: usize) -> bool {
         let (Some(device), Some(moment)) = (self.device(number), ground.moment(number, self.at_rest(ground)))
         else {
@@ -324,10 +325,11 @@ impl State {
     }
 }
 
-/// The latest that a clock is believed beyond the server's time, in milliseconds, with room for what is counted on from there.
+/// The latest believed clock after the server's time, in milliseconds, with room for counting on
+/// from there.
 const MOST: i32 = 50_000;
 
-/// Adds what is not there already.
+/// Adds an action that is not in the list already.
 fn push(list: &mut Vec<Action>, action: Action) {
     if !list.contains(&action) {
         list.push(action);

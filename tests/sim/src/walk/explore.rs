@@ -1,8 +1,9 @@
-//! Every state of a small world, breadth first, each once; and the shortest path to each law that breaks.
+//! Every state of a small world, breadth first, each once; and the shortest path to each law that
+//! breaks.
 //!
-//! Where a state goes on to if nothing fails any more is one of the states that follow it. So each state is followed to where it
-//! comes to rest without walking there anew, and what must hold at rest is looked at there. Only from the states at which a cut
-//! walk ends that way is walked.
+//! The state that follows by itself, if nothing fails, is one of the states that follow. So each
+//! state is followed to its rest without walking there again, and the laws of rest are checked
+//! there. Only from the states at which a walk is cut, the rest of the path is walked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::state::State;
 use super::tell;
 use super::world::{Ground, World};
 
-/// What a walk of one world came to.
+/// The result of a walk of one world.
 #[derive(Debug, Clone)]
 pub struct Walked {
     /// The world's name.
@@ -23,9 +24,9 @@ pub struct Walked {
     pub states: usize,
     /// How many steps led to them, those to known states included.
     pub steps: u64,
-    /// How many steps the farthest of them is from the first.
+    /// The largest number of steps from the first state to another.
     pub depth: usize,
-    /// Whether there are no more: else the walk was cut.
+    /// Whether all states were visited; otherwise the walk was cut.
     pub whole: bool,
     /// How long it took.
     pub took: Duration,
@@ -38,43 +39,43 @@ pub struct Walked {
 pub struct Found {
     /// Which law.
     pub law: Law,
-    /// In how many states, or on the way to how many.
+    /// The number of states in which, or on the way from which, it was broken.
     pub times: u64,
-    /// Whether it is known that the rules do not keep it in this world yet.
+    /// Whether the rules are known not to keep it in this world yet.
     pub not_yet: bool,
-    /// What was seen at the end of the shortest path.
+    /// The evidence at the end of the shortest path.
     pub what: String,
     /// That path, in words.
     pub path: String,
 }
 
-/// How a walk is bounded, and what it asks for.
+/// The bounds of a walk, and the laws to test.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
-    /// The most states of a world; none for the world's own.
+    /// The most states of a world; none for the world's own number.
     pub states: Option<usize>,
     /// Laws that fail a walk though the rules are known not to keep them.
     pub laws: Vec<Law>,
 }
 
-/// One state that is reached: from where, by what, and where it goes on to by itself.
+/// A visited state: the state before, the action, and the state that follows by itself.
 struct Step {
     from: u32,
     action: Action,
     next: u32,
 }
 
-/// It is not known where a state goes on to.
+/// The state that follows by itself is unknown.
 const UNKNOWN: u32 = u32::MAX;
-/// It has come to rest.
+/// The state is at rest.
 const RESTS: u32 = u32::MAX - 1;
-/// How many steps lead to rest at most, when nothing fails.
+/// The most steps to rest, when nothing fails.
 pub(super) const STEPS_TO_REST: usize = 400;
 
 struct Walk<'a> {
     ground: &'a Ground,
     known: HashMap<u64, u32, ByName>,
-    /// States beyond those of a cut walk that are known to come to rest as they should.
+    /// States beyond those of a cut walk that are known to come to rest correctly.
     drained: HashSet<u64, ByName>,
     steps: Vec<Step>,
     taken: u64,
@@ -82,7 +83,7 @@ struct Walk<'a> {
 }
 
 /// Walks a world.
-#[expect(clippy::disallowed_methods, reason = "how long a walk took is told to people")]
+#[expect(clippy::disallowed_methods, reason = "the duration of a walk is printed for people")]
 pub fn explore(world: &World, bounds: &Bounds) -> Walked {
     let begun = Instant::now();
     let ground = Ground::asking(world, bounds.laws.contains(&Law::Join));
@@ -144,7 +145,7 @@ pub fn explore(world: &World, bounds: &Bounds) -> Walked {
 }
 
 impl Walk<'_> {
-    /// Reaches every state that follows one.
+    /// Visits every state that follows a state.
     fn expand(&mut self, number: u32, state: &State, next: &mut Vec<(u32, State)>) {
         let alone: Vec<_> = state.by_itself().collect();
         let mut goes_on = None;
@@ -195,7 +196,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Follows a state at which the walk was cut to where it comes to rest.
+    /// Follows a state at which the walk was cut to its rest.
     fn drain(&mut self, number: u32, state: &State) {
         let (mut way, mut beyond) = (Vec::new(), Vec::new());
         let mut state = state.clone();
@@ -255,7 +256,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Finds states that go on by themselves for ever.
+    /// Finds states that continue by themselves for ever.
     fn find_circles(&mut self) {
         let mut seen = vec![0_u32; self.steps.len()];
         for start in 0..u32::try_from(self.steps.len()).unwrap_or(0) {

@@ -1,26 +1,27 @@
-//! The laws, by name, and what is said when one is broken.
+//! The laws, by name, and the report of a broken one.
 
 use std::fmt;
 
 /// A law that every state of a world has to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Law {
-    /// What the rules are given reads, and what they make can be stored.
+    /// Everything that the rules receive can be read, and everything that they make can be stored.
     Sound,
     /// Every op waits, or has ended once.
     Outcome,
-    /// A conflict is on record only with writes that the author had not been told of.
+    /// A conflict is recorded only with writes that its author had not received.
     NoFalse,
-    /// What is not at the server in the end was overwritten by somebody who knew it, or is on record, or ended by a person's word.
+    /// A write that is not at the server in the end was overwritten by somebody who knew it, or is
+    /// recorded, or a person's decision ended it.
     NothingLost,
-    /// What somebody overwrote knowingly does not come back.
+    /// A write that somebody overwrote after reading it does not return.
     NothingTwice,
-    /// Without faults it comes to rest.
+    /// Without faults the world comes to rest.
     Rest,
-    /// At rest, every device reads what the server has, but for what waits for a person.
+    /// At rest, every device reads the server's state, except for ops that wait for a person.
     Equal,
-    /// At rest, the server has the join of what was taken: in each field the write with the greatest stamp. Only asked for where the
-    /// last write wins and nothing was deleted.
+    /// At rest, the server has the join of the accepted writes: in each field the write with the
+    /// greatest stamp. It is tested only with last write wins and without deletions.
     Join,
 }
 
@@ -37,7 +38,7 @@ pub const LAWS: [Law; 8] = [
 ];
 
 impl Law {
-    /// Returns the word for it on the command line and in what is printed.
+    /// Returns the name on the command line and in the output.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sound => "sound",
@@ -63,12 +64,12 @@ impl fmt::Display for Law {
     }
 }
 
-/// A law that is broken, and by what.
+/// A broken law, with the evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The law.
     pub law: Law,
-    /// What was seen.
+    /// The evidence.
     pub what: String,
 }
 

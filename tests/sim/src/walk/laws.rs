@@ -1,7 +1,8 @@
-//! What must hold in a state, and once it has come to rest.
+//! The laws of every state, and those of a state at rest.
 //!
-//! The laws speak of what can be observed: what an app reads, what is listed, what is on record, and what the server has; and of
-//! what really happened, as it was followed beside the rules.
+//! The laws are about observable facts: the records of an app, its lists, its recorded conflicts,
+//! and the server's state; and about the true events, which are followed independently of the
+//! rules.
 
 use fieldbook_core::{OpKind, Policy};
 
@@ -27,7 +28,7 @@ impl State {
         broken
     }
 
-    /// What must hold once nothing goes on by itself any more.
+    /// Returns the laws that are broken in a state at rest.
     pub(super) fn check_at_rest(&self, ground: &Ground) -> Vec<Broken> {
         let mut broken = Vec::new();
         for number in 0..self.devices.len() {
@@ -53,7 +54,7 @@ impl State {
         }
         for key in &ground.keys {
             let (known, theirs) = (confirmed(device, key), at_server(self.server.get(), key));
-            // Of a record that never was, version 0 says as much as nothing.
+            // For a record that never existed, version 0 means the same as none.
             let version = known.0.filter(|version| version.number() > 0);
             if (version, &known.1) != (theirs.0, &theirs.1) {
                 let (ours, theirs) = (words(known.1.as_ref()), words(theirs.1.as_ref()));
@@ -68,7 +69,8 @@ impl State {
         }
     }
 
-    /// Whatever an op said and is not at the server was overwritten knowingly, is on record, or ended by a person's word.
+    /// A write of an op that is not at the server was overwritten by somebody who knew it, is
+    /// recorded, or a person's decision ended it.
     fn check_lost(&self, ground: &Ground, slot: usize, ghost: &OpGhost, broken: &mut Vec<Broken>) {
         if !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
             return;
@@ -93,7 +95,7 @@ impl State {
                 let same = it.said.get(field) == Some(&said);
                 other != slot && it.record == ghost.record && (on_record || made && (knowing || same))
             });
-            // Whoever wrote on after a deletion knew of it.
+            // An author who wrote after a deletion knew of it.
             let deleted = said == Said::Gone
                 && self.ghosts.each().any(|(other, it)| other != slot && it.made_on.has(slot));
             if !is_told && !deleted {
@@ -108,7 +110,7 @@ impl State {
         }
     }
 
-    /// What somebody overwrote knowingly does not come back.
+    /// A write that somebody overwrote after reading it does not return.
     fn check_twice(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let server = self.server.get();
         for (record, key) in ground.keys.iter().enumerate() {
@@ -134,7 +136,7 @@ impl State {
         }
     }
 
-    /// The server has the join of all that was taken, where the last write wins and nothing was deleted.
+    /// The server has the join of all accepted writes, with last write wins and without deletions.
     fn check_join(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let lww = ground.world.policies.iter().all(|policy| *policy == Policy::LastWriteWins);
         let deletes = self.ghosts.each().any(|(_, op)| op.kind == OpKind::Delete);

@@ -1,27 +1,31 @@
 //! Small worlds of the real rules, walked whole.
 //!
-//! Seeds find one fault in thousands of runs. A world of two devices, one or two records, two fields and a few ops is small enough
-//! to be walked *whole*: every order in which people type and messages are delivered, lost, doubled or late, with a refusal, a unit
-//! given up, a restored server or a clock ahead. In every state the laws must hold, and from every state, once nothing fails any
-//! more, everything must come to rest where all devices equal the server, or wait for a person and say so.
+//! Seeds find one fault in thousands of runs. A world of two devices, one or two records, two
+//! fields and a few ops is small enough to be walked *whole*: every order of edits and of messages
+//! that are delivered, lost, doubled or late, with a refusal, a unit given up, a restored server or
+//! a clock ahead. The laws must be true in every state. From every state, once failures end,
+//! everything must come to rest, where every device equals the server, or waits for a person and
+//! reports it.
 //!
 //! ```text
-//!   world    what people may do, and how often something may go wrong     worlds   those that are walked
-//!   device   the real rules and the real fold over a log in memory        server   the real authority over memory
-//!   action   what may happen next            act    what comes of it
-//!   rows     all that is known of what is inside of rows: what really happened beside the rules, and what tells a state
-//!   name     one name for all states of which the same can come
-//!   laws     what must hold                  explore  the walk, and the shortest path to what does not
+//!   world    the actions of people, and the number of faults              worlds   the worlds that are walked
+//!   device   the real rules and the real fold over a log in memory        server   the real authority in memory
+//!   action   the possible next actions    act    their results
+//!   rows     the walk's knowledge of rows: the true events, and the tokens of a state
+//!   name     one name for all states with the same future
+//!   laws     what must be true            explore  the walk, and the shortest path to a broken law
 //!   stroll   one path, chosen from outside
 //! ```
 //!
-//! What is real: `rules` of core (admitting, stamps, planning, freezing, answers, failures, verbs), `projections::apply` over tables
-//! in memory, and `core::authority`. What is not: what stands around them in `src/` is written out again in `device`, and a test
-//! walks the same paths with real books to hold the two together.
+//! Real are core's `rules` (admitting, stamps, planning, freezing, answers, failures, a person's
+//! decisions), `projections::apply` over tables in memory, and `core::authority`. Not real is the
+//! code around them in `src/`: `device` is a second implementation of it, and a test walks the same
+//! paths with real books to compare the two.
 //!
-//! What is bounded: devices, records, fields and ops as each world says, at most two requests and two answers of a device on their
-//! way, one value an op, no transactions, and no time that passes. Nobody waits: the run loop that says when a device sends again
-//! (`transport`) is not walked, a device may send whenever no exchange of its is under way. States are told apart by a hash of 64
+//! The bounds: devices, records, fields and ops by the world, at most two requests and two answers
+//! of a device in flight, one value for an op, no transactions, and no passage of time. Nobody
+//! waits: the run loop that decides when a device sends again (`transport`) is not walked, so a
+//! device may send whenever it has no running exchange. States are distinguished by a hash of 64
 //! bits.
 
 mod act;

@@ -1,12 +1,12 @@
-//! One name for all states of which the same can come.
+//! One name for all states with the same future.
 //!
-//! Ids of units, stamps and versions count by their rank only; stamps that stand close together (in one millisecond) also by how
-//! close. The clock of a log counts by which stamps it has passed. Where the time itself is read, since a clock is ahead, stamps
-//! count as they are.
+//! Ids of units, stamps and versions count only by their rank; stamps within one millisecond also
+//! by their distance. The clock of a log counts by the stamps that it has passed. If the time
+//! itself matters, because a clock is ahead, stamps count as they are.
 //!
 //! Invariants:
-//! 1. A part of a state is told once, however many states share it.
-//! 2. What the server remembers of a unit counts only while somebody may still speak of that unit.
+//! 1. A part of a state is encoded once, however many states share it.
+//! 2. The server's memory of a unit counts only while a message about that unit may still arrive.
 
 use std::cell::OnceCell;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -19,7 +19,7 @@ use super::rows::{Told, of_ghosts, of_holding};
 use super::state::State;
 use super::world::{Clocks, Ground};
 
-/// A part of what a state is.
+/// A part of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Number(u64),
@@ -33,7 +33,7 @@ pub(super) enum Token {
     Head(u64),
 }
 
-/// Something that many states share, with what it is told as.
+/// A part that many states share, with its tokens.
 #[derive(Debug)]
 pub(super) struct Held<T>(Rc<(T, OnceCell<Vec<Token>>)>);
 
@@ -138,7 +138,7 @@ fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
     all
 }
 
-/// Returns what each stamp counts as.
+/// Returns the label of each stamp.
 fn labels(stamps: &[u64], as_they_are: bool) -> Vec<u64> {
     let (mut last, mut label) = (0, 0);
     let each = stamps.iter().map(|stamp| {
@@ -188,10 +188,10 @@ impl Hasher for Mixed {
     }
 }
 
-/// For maps whose keys are names: these are mixed already.
+/// For maps with names as keys, which are hashes already.
 pub(super) type ByName = BuildHasherDefault<Same>;
 
-/// Takes a name for its own hash.
+/// Uses a name as its own hash.
 #[derive(Debug, Default)]
 pub(super) struct Same(u64);
 

@@ -1,6 +1,7 @@
-//! The server: the product's authority over its store in memory, and what of whom each state of a record holds.
+//! The server: the product's authority over its store in memory, and the writers of each state of a
+//! record.
 //!
-//! What it is not: time passes for no server here, and heads of logs are not claimed.
+//! What it does not do: let time pass, or receive claims of heads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,15 +14,15 @@ use super::law::{Broken, Law};
 use super::rows::{Ghosts, Ops, Said};
 use super::world::{FIELDS, Ground};
 
-/// What the server's clock shows.
+/// The server's clock.
 pub(super) const SERVER_TIME: i64 = 1_767_225_600_000;
 
-/// Whose writes one state of a record holds, by what was sent, whatever the rules say of it.
+/// The writers of one state of a record, by the sent changes, independently of the rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Holding {
-    /// Whether the record is there.
+    /// Whether the record exists.
     pub(super) there: bool,
-    /// Which op made or deleted it; none for a record that was given.
+    /// The op that made or deleted it; none for a given record.
     pub(super) life: Option<usize>,
     /// Which op wrote each field last.
     pub(super) fields: [Option<usize>; 2],
@@ -35,7 +36,7 @@ pub(super) struct Server {
     pub(super) authority: MemoryAuthority,
     /// Units that were refused for good.
     pub(super) refused: BTreeSet<UnitId>,
-    /// What each version holds: the record, and whose writes.
+    /// The content of each version: the record, and its writers.
     pub(super) history: Rc<BTreeMap<Version, Vec<(usize, Holding)>>>,
     pub(super) backup: Option<Box<MemoryAuthority>>,
     pub(super) lives: u8,
@@ -47,7 +48,7 @@ impl Server {
         Self { authority, refused: BTreeSet::new(), history: Rc::default(), backup: None, lives: 1 }
     }
 
-    /// Returns what a version of a record holds.
+    /// Returns the content of a version of a record.
     pub(super) fn holding(&self, record: usize, version: Version) -> Option<&Holding> {
         self.history.get(&version)?.iter().find(|(known, _)| *known == record).map(|(_, holding)| holding)
     }
@@ -111,14 +112,15 @@ impl Server {
         (ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([self.lives; 16]))
     }
 
-    /// Returns whether a unit is refused. What took effect before is a duplicate, whatever else could be said of it.
+    /// Returns whether a unit is refused. A unit that took effect before is a duplicate, whatever
+    /// else is true of it.
     fn is_refused(&self, unit: &Unit, refuse: bool) -> bool {
         use fieldbook_core::authority::AuthorityRead;
         let Ok(known) = self.authority.unit(&unit.id);
         known.is_none() && (refuse || self.refused.contains(&unit.id))
     }
 
-    /// Notes whose writes the records of a unit hold now.
+    /// Records the writers of a unit's records now.
     fn note(
         &mut self,
         ground: &Ground,
@@ -137,7 +139,7 @@ impl Server {
             let Some(version) =
                 versions.get(&change.key).filter(|version| !self.history.contains_key(version))
             else {
-                // It is what it was before.
+                // The record did not change.
                 continue;
             };
             if change.kind == OpKind::Delete {
@@ -151,7 +153,7 @@ impl Server {
                     change.fields.as_ref().and_then(|json| json.to_fields().ok()).unwrap_or_default();
                 for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
                     let says = fields.has(name) || is_made || change.kind == OpKind::Replace;
-                    // What is below what was there does not stand.
+                    // A write below the present one does not win.
                     if says && self.stands(change, name) {
                         let value = Said::by(Some(&fields), name);
                         let sent_by = || ghosts.writer(record, number, value, &slots).or(last);
@@ -167,11 +169,12 @@ impl Server {
         }
     }
 
-    /// Returns whether a field of the record is now what a change made of it.
+    /// Returns whether a field of the record now has the value of a change.
     fn stands(&self, change: &UnitChange, name: &str) -> bool {
         let row = self.authority.records().find(|(key, _)| **key == change.key).map(|(_, row)| row.clone());
         let Some(row) = row.map(|row| row.into_change(change.key.clone())) else { return false };
-        // What is made anew over a deletion took away what it does not have by that deletion.
+        // A record that is made again over a deletion has removed the fields that it lacks by that
+        // deletion.
         let by_deletion = !change.fields.as_ref().is_some_and(|json| has(json, name));
         row.stamp_of(name) == change.stamp_of(name)
             || by_deletion && row.floor.is_some_and(|floor| floor == row.stamp_of(name))
@@ -182,7 +185,7 @@ impl Server {
         self.backup = Some(Box::new(self.authority.clone()));
     }
 
-    /// Goes back to the backup, as a new life.
+    /// Goes back to the backup, in a new epoch.
     pub(super) fn restore(&mut self) {
         if let Some(backup) = self.backup.take() {
             self.authority = *backup;

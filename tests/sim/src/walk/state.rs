@@ -1,4 +1,4 @@
-//! A state of a small world: devices, the server, messages on their way, and what really happened.
+//! A state of a small world: devices, the server, messages in flight, and the true events.
 
 use std::rc::Rc;
 
@@ -13,21 +13,21 @@ use super::rows::{Ghosts, follow, image, of_answer, of_device, of_request, of_se
 use super::server::{SERVER_TIME, Server};
 use super::world::{Clocks, FIELDS, FIRST_VALUE, Ground, Left, OPS_OF_A_DEVICE, Verb};
 
-/// How many requests, and how many answers, of a device can be on their way at a time.
+/// The most requests, and the most answers, of a device in flight at the same time.
 pub(super) const ON_THEIR_WAY: usize = 2;
-/// How far ahead the first device's clock is in a world with one that is.
+/// The amount by which the first device's clock is ahead in a world with such a clock.
 const AHEAD: i64 = 3_600_000;
-/// By how much a clock goes on from one op to the next, in milliseconds.
+/// The time that a clock advances from one op to the next, in milliseconds.
 pub(super) const STEP: i64 = 1_000;
 
-/// An answer, with what it answers.
+/// An answer, with its request.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) request: Held<ExchangeRequest>,
     pub(super) answer: Held<ExchangeAnswer>,
 }
 
-/// What is between a device and the server.
+/// The messages between a device and the server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     pub(super) requests: Vec<Held<ExchangeRequest>>,
@@ -44,20 +44,20 @@ pub(super) struct State {
     pub(super) server: Held<Server>,
     pub(super) ghosts: Rc<Ghosts>,
     pub(super) left: Left,
-    /// How many ops were typed, by which a right clock goes on.
+    /// The number of edits so far, by which a right clock advances.
     pub(super) typed: u8,
     /// Whether a backup was taken.
     pub(super) backed_up: bool,
 }
 
-/// What came of something that happened.
+/// The result of an action.
 pub(super) struct Came {
     pub(super) state: State,
     pub(super) broken: Vec<Broken>,
 }
 
 impl Ground {
-    /// Returns what surrounds a device. `wall` is what its clock shows beyond the server's time.
+    /// Returns the surroundings of a device. `wall` is its clock after the server's time.
     pub(super) fn moment(&self, device: usize, wall: i64) -> Option<Moment<'_>> {
         let ahead = if self.world.clocks == Clocks::Ahead && device == 0 { AHEAD } else { 0 };
         let wall = WallTime::from_milliseconds(SERVER_TIME + ahead + wall);
@@ -95,7 +95,7 @@ impl State {
         })
     }
 
-    /// Tells what it is, but for what really happened.
+    /// Encodes the state, without the true events.
     pub(super) fn tell(&self, tokens: &mut Vec<Token>) {
         for (device, line) in self.devices.iter().zip(&self.lines) {
             tokens.extend(device.tokens(of_device));
@@ -121,12 +121,13 @@ impl State {
         self.lines.get_mut(number)
     }
 
-    /// Returns what a device's clock shows, beyond the server's time, when nobody types.
+    /// Returns a device's clock, after the server's time, when nobody edits.
     pub(super) fn at_rest(&self, ground: &Ground) -> i64 {
         if ground.world.clocks == Clocks::Any { 0 } else { i64::from(self.typed) * STEP }
     }
 
-    /// Has something done at a device and follows what that really was. The work says whether it was anything.
+    /// Runs an action at a device and follows its true events. The work returns whether it had an
+    /// effect.
     pub(super) fn at_device(
         &self,
         ground: &Ground,
@@ -166,7 +167,7 @@ impl State {
 /// Has records at the server, and known to every device, that nobody of the world made.
 fn give(ground: &Ground, server: &mut Server, devices: &mut [Device]) -> Result<(), Broken> {
     let nobody = Ghosts::default();
-    // Somebody else made them, long ago.
+    // Another author made them earlier.
     let Some(moment) = ground.moment(0, 0) else { return Ok(()) };
     let moment = Moment { wall: WallTime::from_milliseconds(SERVER_TIME - STEP), ..moment };
     let mut author = Device::new(9, false, moment)?;
@@ -183,7 +184,7 @@ fn give(ground: &Ground, server: &mut Server, devices: &mut [Device]) -> Result<
         let Some(request) = device.prepare(moment, false)? else { continue };
         let answer = server.treat(ground, &nobody, &request, false)?;
         if ground.world.clocks == Clocks::Ahead {
-            // Whoever knows the server's time is ahead of it no more.
+            // A device that knows the server's time is no longer ahead of it.
             let heard = device.heard;
             device.hear(moment, &request, answer)?;
             device.heard = heard;

@@ -1,4 +1,4 @@
-//! One path through a world, chosen from outside, to where it comes to rest.
+//! One path through a world, chosen from outside, to its rest.
 
 use super::explore::STEPS_TO_REST;
 use super::law::{Broken, Law};
@@ -6,8 +6,9 @@ use super::state::State;
 use super::tell;
 use super::world::{Ground, World};
 
-/// Walks one path of at most `steps` steps: `choose` picks one of so many actions, or ends it. From there it goes on without faults.
-/// Returns the laws that it breaks, but for those that the world does not keep yet, with the steps that led there.
+/// Walks one path of at most `steps` steps: `choose` picks an action by its index, or ends the
+/// path. From there it continues without faults. Returns the laws that it breaks, except those that
+/// the world is known not to keep, with the steps that led there.
 pub fn stroll(
     world: &World,
     steps: usize,

@@ -1,4 +1,4 @@
-//! A path in words: what happens, and what everybody reads then.
+//! A path in words: the actions, and the records that everybody reads then.
 
 use std::fmt::Write;
 
@@ -8,12 +8,12 @@ use super::rows::{at_server, image, on_record, words};
 use super::state::State;
 use super::world::{Ground, OPS_OF_A_DEVICE, Verb, device_name};
 
-/// Returns what an op is called: whose it is, and which of theirs.
+/// Returns the name of an op: its device and its number.
 pub(super) fn op_name(slot: usize) -> String {
     format!("{}'s op {}", device_name(slot / OPS_OF_A_DEVICE), slot % OPS_OF_A_DEVICE + 1)
 }
 
-/// Tells a path from the first state of a world on.
+/// Describes a path from the first state of a world.
 pub(super) fn path(ground: &Ground, actions: &[Action]) -> String {
     let mut text = String::new();
     let Ok(mut state) = State::first(ground) else { return text };

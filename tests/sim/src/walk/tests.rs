@@ -1,4 +1,4 @@
-//! That the walk is of the product: the same paths with real books, and that what it says is so.
+//! Tests that the walk is a walk of the product, by walking the same paths with real books.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn ask(push: bool) -> Ask {
 impl Mirror {
     fn of(ground: &Ground) -> Self {
         let count = ground.world.policies.len();
-        // The last is of somebody who made the given records, long ago.
+        // The last one is of the author who made the given records earlier.
         let begins = |number| if number == count { SERVER_TIME - STEP } else { SERVER_TIME };
         let clocks: Vec<_> = (0..=count).map(|number| SimClock::new(begins(number))).collect();
         let book = |number: usize, clock: &SimClock| {
@@ -97,7 +97,7 @@ impl Mirror {
     fn serve(&mut self, request: &ExchangeRequest, refuse: bool) -> ExchangeAnswer {
         // A walk's devices claim no heads.
         let mut asked = ExchangeRequest { head: None, ..request.clone() };
-        // What took effect before is a duplicate.
+        // A unit that took effect before is a duplicate.
         let mut refused = Vec::new();
         if refuse {
             let is_known = |unit: &Unit| self.server.unit(&unit.id).is_ok_and(|known| known.is_some());
@@ -206,7 +206,8 @@ impl Mirror {
         }
     }
 
-    /// Everything that a walk has of a device is what the real book has: the kinds of its entries, its records, its conflicts.
+    /// Checks that the walk's device equals the real book: the kinds of its entries, its records,
+    /// its conflicts.
     fn check(&self, ground: &Ground, state: &State, path: &[Action]) {
         for (number, book) in self.books.iter().enumerate() {
             let device = state.device(number).unwrap();
@@ -240,7 +241,7 @@ impl Mirror {
     }
 }
 
-/// What an entry says, without what is drawn.
+/// Returns the kind of an entry, without random parts.
 fn kind(meta: &Meta) -> String {
     let mut text = format!("{meta:?}");
     text.truncate(text.find('(').unwrap_or(text.len()));
@@ -290,7 +291,7 @@ fn conflict(row: &ConflictRow) -> String {
     )
 }
 
-/// A stamp level with another one is settled by op ids, which are drawn otherwise there.
+/// Equal stamps are ordered by op ids, which are drawn differently there.
 fn is_level(state: &State, action: Action) -> bool {
     let (Action::Type { wall, .. } | Action::Undo { wall, .. }) = action else { return false };
     let level = |(_, op): (usize, &super::rows::OpGhost)| {
@@ -299,7 +300,7 @@ fn is_level(state: &State, action: Action) -> bool {
     state.ghosts.each().any(level)
 }
 
-/// How an action is drawn: what goes on by itself as often as everything else together.
+/// Draws an action: those that happen by themselves as often as all others together.
 fn draw(dice: &mut Dice, ground: &Ground, state: &State) -> Option<Action> {
     let all: Vec<_> = state.actions(ground).into_iter().filter(|action| !is_level(state, *action)).collect();
     let alone: Vec<_> = state.by_itself().collect();
@@ -328,7 +329,8 @@ fn walk_with_books(world: &World, seed: u64) {
 
 #[test]
 fn a_walked_device_is_what_a_real_book_is() {
-    // A refusal that the walk's server remembers is not remembered by the mirror's; a clock ahead is set back by it.
+    // The mirror does not remember a refusal that the walk's server remembers, and sets a clock
+    // that is ahead back.
     let all: Vec<_> = worlds().into_iter().filter(|world| world.clocks != Clocks::Ahead).collect();
     for seed in 0..PATHS {
         let world = &all[usize::try_from(seed).unwrap() % all.len()];

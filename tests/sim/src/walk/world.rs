@@ -1,4 +1,4 @@
-//! What a small world is: how many devices and records, what people may do, and how often something may go wrong.
+//! A small world: its devices and records, the actions of people, and the number of faults.
 //!
 //! What it is not: the list of worlds that are walked ([`super::worlds`]).
 
@@ -15,7 +15,7 @@ pub(super) const OPS_OF_A_DEVICE: usize = 5;
 /// The value that each field has at first, where the records are given.
 pub(super) const FIRST_VALUE: i64 = 1;
 
-/// What a person may do.
+/// An action of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// Makes a record with both fields.
@@ -43,8 +43,8 @@ pub enum Verb {
 /// Which stamps new ops can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Clocks {
-    /// Any order that a clock within the bound allows: above what the author has read, anywhere between the stamps of others, also
-    /// level with one.
+    /// Any order that a clock within the bound allows: above the stamps that the author has read,
+    /// anywhere among the stamps of others, also equal to one.
     Any,
     /// Every clock is right: a later op has a later stamp.
     Right,
@@ -55,11 +55,11 @@ pub enum Clocks {
 /// How often something may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Left {
-    /// A message is lost, comes twice, or is no longer waited for.
+    /// A message is lost, arrives twice, or is no longer waited for.
     pub faults: u8,
     /// The server refuses a unit for good.
     pub refusals: u8,
-    /// A device gives a unit up without knowing what became of it.
+    /// A device gives a unit up without knowing whether it took effect.
     pub give_ups: u8,
     /// The server is set back to a backup.
     pub restores: u8,
@@ -68,37 +68,37 @@ pub struct Left {
 /// A small world.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// The policy of each device; so many devices there are.
+    /// The policy of each device; their number is the number of devices.
     pub policies: Vec<Policy>,
     /// How many ops each device may make.
     pub ops: Vec<u8>,
     /// How many records there are.
     pub records: usize,
-    /// What people may do.
+    /// The actions of people.
     pub verbs: &'static [Verb],
     /// Which stamps new ops can get.
     pub clocks: Clocks,
     /// Whether ops may also write a value that others write too.
     pub equal_values: bool,
-    /// Whether the records are there at first, known to every device.
+    /// Whether the records exist at first, known to every device.
     pub given: bool,
-    /// Whether a device may also ask for a page without sending what it has.
+    /// Whether a device may also ask for a page without sending its units.
     pub pages_apart: bool,
-    /// Whether op ids fall from device to device, so that ties go the other way.
+    /// Whether op ids descend from device to device, so that ties end the other way.
     pub ids_fall: bool,
-    /// Whether a refusal is forgotten, so that a late copy of the same unit may be taken.
+    /// Whether a refusal is forgotten, so that a late copy of the same unit may be accepted.
     pub forgets_refusals: bool,
     /// How often something may go wrong.
     pub left: Left,
     /// Laws that the rules do not keep in this world yet. They are counted, and fail nothing.
     pub not_yet: Vec<Law>,
-    /// How many states of it are enough for a run of all worlds; none for all.
+    /// The number of its states that is enough for a run of all worlds; none for all.
     pub enough: usize,
 }
 
-/// What devices are made from: a world, and what its devices declare.
+/// The input of devices: a world, and the declarations of its devices.
 #[derive(Debug, Clone)]
 pub(super) struct Ground {
     pub(super) world: World,
@@ -137,7 +137,8 @@ impl Ground {
         self.world.verbs.contains(&verb)
     }
 
-    /// Returns an op's place among all that a world can have; none for one that was given, and for one beyond what is followed.
+    /// Returns an op's place among all ops of a world; none for a given op, and for one beyond
+    /// those that are followed.
     pub(super) fn slot(&self, op: &OpId) -> Option<usize> {
         (0..self.world.policies.len() * OPS_OF_A_DEVICE).find(|slot| self.op_of(*slot) == *op)
     }
@@ -152,7 +153,8 @@ impl Ground {
     }
 }
 
-/// Returns the id of a device's op. Two ops of one device ascend; if ids fall, those of a later device are below.
+/// Returns the id of a device's op. Ids of one device ascend. If ids descend from device to device,
+/// those of a later device are below.
 pub(super) fn op_id(ids_fall: bool, device: usize, number: usize) -> OpId {
     let device = if ids_fall { 14 - device.min(14) } else { device + 1 };
     let last = u8::try_from((device << 4) | (number & 15)).unwrap_or(u8::MAX);
@@ -162,7 +164,7 @@ pub(super) fn op_id(ids_fall: bool, device: usize, number: usize) -> OpId {
     OpId::from_bytes(bytes)
 }
 
-/// Returns what a device is called.
+/// Returns the name of a device.
 pub(super) fn device_name(number: usize) -> &'static str {
     ["ann", "ben", "cyd"].get(number).copied().unwrap_or("dot")
 }

@@ -17,7 +17,8 @@ const FIELD: &[Verb] = &[SetA, Undo, Discard, Retry, Choose];
 const FEW: &[Verb] = &[SetA, Delete];
 const MORE: &[Verb] = &[SetA, SetB, Delete];
 
-/// How many states are enough of a world in a run of all: of those that can be walked whole, and of the others.
+/// The number of states that is enough in a run of all worlds: for worlds that can be walked whole,
+/// and for the others.
 const ENOUGH_OF_SMALL: usize = 50_000;
 const ENOUGH: usize = 20_000;
 
@@ -65,8 +66,9 @@ impl World {
         self
     }
 
-    /// What a server took in a life that it was set back from, and somebody wrote over in the next, can be gone without a word: nobody
-    /// can tell whether he had read it. What it has again can be judged as news.
+    /// A write that the server accepted in an epoch before a restore, and that somebody overwrote
+    /// in the next epoch, can be lost without a record: nobody can find out whether its author had
+    /// read it. A value that the server has again can count as new.
     fn restored(mut self) -> Self {
         self.left.restores = 1;
         self.not_yet(&[Law::NothingLost, Law::NoFalse])
@@ -102,7 +104,7 @@ pub fn worlds() -> Vec<World> {
     all
 }
 
-/// Worlds of one op each, and what else is walked to its end.
+/// Returns the worlds of one op each, and others that are walked to their end.
 fn one_edit_each() -> Vec<World> {
     let mut all = vec![
         world("one each", &[1, 1], EDITS).faults(1).pages_apart(),

@@ -60,7 +60,7 @@ impl World {
         Ok(Some(number))
     }
 
-    /// Has a device prepare an exchange, and checks what would leave.
+    /// Lets a device prepare an exchange, and checks the request.
     pub(super) fn prepare(&mut self, number: usize, ask: &Ask) -> Result<Option<Next>, Broken> {
         let device = get(&mut self.devices, number)?;
         let next = device.book()?.exchange().prepare(ask);
@@ -142,7 +142,8 @@ impl World {
         Ok(())
     }
 
-    /// L3: the answer of the server and tenant that the book belongs to ends every stop for another one, without a person.
+    /// L3: an answer of the book's own server and tenant ends every park because of another one,
+    /// without a person.
     fn check_owner(
         &mut self,
         number: usize,
@@ -155,14 +156,15 @@ impl World {
         let state = device.book()?.snapshot().and_then(|snapshot| Ok(snapshot.state()?));
         let state = state.map_err(|error| Broken::new("S1", format!("the book does not read: {error:?}")))?;
         let is_owner = state.server == Some((by.0, by.1)) && (by.2.is_none() || state.tenant == by.2);
-        // What the owner itself said of being set back is not about another.
+        // A park because the owner was set back is not about another server.
         let is_other = |(scope, code): &(ParkScope, String)| is_about_owner(scope) && code != "server_behind";
         ensure(!is_owner || !state.parks.iter().any(is_other), "L3", || {
             format!("the server that the book belongs to has answered, and {:?} is parked", state.parks)
         })
     }
 
-    /// Does what the loop does: once a request without units is answered, those that failed before are what does not get through.
+    /// Acts like the loop: once a request without units is answered, the units that failed before
+    /// do not get through.
     fn answered(&mut self, number: usize, request: &ExchangeRequest) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         let doubt = device.doubt.take();
@@ -176,8 +178,9 @@ impl World {
         Ok(())
     }
 
-    /// L5: an answer without our marker says nothing of what was sent, and neither does a fault of the server: it parks nothing,
-    /// counts no try, makes no dead letter and moves no cursor. It leaves no entry at all.
+    /// L5: an answer without our marker proves nothing about the sent units, and neither does a
+    /// fault of the server: it parks nothing, counts no try, makes no dead letter and moves no
+    /// cursor. It leaves no entry at all.
     fn check_failure(&mut self, number: usize, failure: &Failure) -> Result<(), Broken> {
         let of_server = matches!(failure, Failure::Transient { .. });
         if !is_unmarked(failure) && !of_server {
@@ -196,7 +199,7 @@ impl World {
         Ok(None)
     }
 
-    /// Has the server treat a request, and checks what that did to others.
+    /// Lets the server process a request, and checks the effect on others.
     pub(super) fn serve(
         &mut self,
         number: usize,
@@ -218,8 +221,8 @@ impl World {
         Ok(result)
     }
 
-    /// Takes note of units that were answered in one life of the server and took effect in another one, which only a request
-    /// can bring about that was made before its device knew any.
+    /// Records units that were answered in one epoch of the server and took effect in another one.
+    /// Only a request that was made before its device knew any epoch can cause this.
     fn note_stray(&mut self, number: usize, request: &ExchangeRequest, unit: &Unit) -> Result<(), Broken> {
         let model = &mut get(&mut self.devices, number)?.model;
         self.server.ledger.shared.append(&mut model.strays);
@@ -232,7 +235,8 @@ impl World {
         Ok(())
     }
 
-    /// S9: the ops of one record take effect in the order in which they were made. What may take effect twice may do so late.
+    /// S9: the ops of one record take effect in the order in which they were made. An op that may
+    /// take effect twice may do so late.
     fn check_order(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
         let life = self.server.ledger.life();
         let device = get(&mut self.devices, number)?;
@@ -251,25 +255,27 @@ impl World {
         Ok(())
     }
 
-    /// S14: an edit takes another device's value away only if its author had seen it, or a conflict says so.
+    /// S14: an edit replaces another device's value only if its author had read it, or a conflict
+    /// records it.
     fn check_on_record(&mut self, number: usize, overwrite: &Overwrite) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         let Overwrite { key, field, value, since, by, ops } = overwrite;
-        // What a copy of this very book sent is our own.
+        // An op that a copy of the same book sent is our own.
         if by.iter().any(|op| device.model.ops.contains_key(op)) {
             return Ok(());
         }
         let ledger = &self.server.ledger;
         let ops: Vec<_> = ops.iter().filter_map(|op| device.model.ops.get(op)).collect();
-        // What is written in place of a dead letter is judged as that would have been.
+        // An op in place of a dead letter is judged as the dead letter would have been.
         let cited = ops.iter().filter_map(|op| device.model.ops.get(&op.cites?));
         let ops: Vec<_> = cited.filter(|op| op.was_dead).chain(ops.iter().copied()).collect();
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
-        // Neither is there a conflict if theirs is what it was when the device last looked.
+        // Nor is there a conflict if their value equals the one that the device last read.
         let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
         let looked_at = ops.iter().flat_map(|op| [op.base, op.made_on]).flatten().chain(held).collect();
         let mut images = ledger.known_before(key, *since, &looked_at, &device.model.ever_planned);
-        // What waited when the accepted server turned out to lack the record is judged as on one that is not there.
+        // If the accepted server turned out to lack the record, a waiting op counts as an op on a
+        // missing record.
         let is_lacking = |held: &Held| held.read_gone || held.seen.contains(&Version::default());
         let read_gone = device.model.records.get(key).is_some_and(is_lacking);
         let saw_none =
@@ -278,14 +284,15 @@ impl World {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
         };
-        // Who makes a record anew has seen that it is gone, by whomever.
+        // An author who makes a record again has read that it is gone, whoever deleted it.
         let makes_anew = |op: &Op| op.kind == OpKind::Create && op.made_on.is_some() && field.is_empty();
         let saw_it = ops.iter().any(|op| (op.saw.is_some() || makes_anew(op)) && is_theirs(op.saw.as_ref()));
-        // Nobody can tell that a field was taken away under a name that an older version of the app did not know.
+        // Nobody can find out that a field was removed under a name that an older version of the
+        // app did not know.
         let named_anew = value.is_none() && !ops.iter().any(|op| op.fields.contains_key(field));
         let taken_unknown = named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
         let unchanged = taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
-        // A conflict names the last word that the device had, which may be an op that has not left yet.
+        // A conflict names the device's last write, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {
                 version >= since && (fields.is_empty() || field.is_empty() || fields.contains(field))

@@ -1,4 +1,4 @@
-//! Healing, and what must hold once nothing fails any more: everything drains, and everyone agrees.
+//! Healing, and the laws once failures end: everything is sent, and all devices agree.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +16,12 @@ use crate::broken::{Broken, ensure};
 
 /// How many rounds of everyone syncing may be needed.
 const ROUNDS: usize = 60;
-/// How many exchanges one device may need in a round: each settles something, so what is owed bounds them.
+/// The most exchanges of one device in a round. Each ends something, so the number of pending ops
+/// bounds them.
 const EXCHANGES: usize = 120;
 
 impl World {
-    /// Ends all trouble: disks and clocks are right, what is under way arrives or is lost.
+    /// Ends all faults: disks and clocks are right, and messages in flight arrive or are lost.
     ///
     /// # Errors
     /// [`Broken`] if that breaks something.
@@ -63,7 +64,7 @@ impl World {
     /// Syncs everyone until nothing is owed and nothing is new.
     ///
     /// # Errors
-    /// [`Broken`] if that does not come to an end, or not to the same end for all.
+    /// [`Broken`] if that does not end, or does not end in the same state for all.
     pub fn settle_all(&mut self) -> Result<(), Broken> {
         for round in 0..ROUNDS {
             let before = self.server.ledger.now.applied.len();
@@ -89,13 +90,14 @@ impl World {
         Err(Broken::new("L1", format!("{ROUNDS} rounds of syncing did not settle everything: {holds:?}")))
     }
 
-    /// A person looks at the dead letters: sends them again first, and gives up what is refused again.
+    /// A person decides on the dead letters: sends them again first, and discards those that are
+    /// refused again.
     fn decide_letters(&mut self, number: usize, round: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let dead: Vec<_> = device.model.dead().into_iter().collect();
         for op in dead {
             if !device.model.dead().contains(&op) {
-                // It went with another one.
+                // It ended with another one.
                 continue;
             }
             let book = device.book()?;
@@ -122,7 +124,7 @@ impl World {
         Ok(())
     }
 
-    /// A person gives up what refers to records that are gone.
+    /// A person discards ops that refer to deleted records.
     fn decide_held(&mut self, number: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
@@ -139,8 +141,9 @@ impl World {
         self.settle(number)
     }
 
-    /// A person looks at what is parked since it was stale or ahead too often: sends it again first, and then gives it up. What is
-    /// edited on a record that somebody's clock stamped far ahead stays ahead until that time has come.
+    /// A person decides on ops that were stale or ahead too often: sends them again first, and then
+    /// discards them. An edit of a record with a stamp far ahead of the time stays ahead until that
+    /// time is reached.
     fn decide_parked(&mut self, number: usize, round: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
@@ -155,7 +158,7 @@ impl World {
         self.decide_parked(number, round)
     }
 
-    /// Syncs one device as the product's loop does, with nothing failing.
+    /// Syncs one device like the product's loop, without failures.
     fn sync(&mut self, number: usize) -> Result<(), Broken> {
         let mut pull = true;
         for exchange in 0..EXCHANGES {
@@ -189,7 +192,8 @@ impl World {
         Err(Broken::new("L1", format!("{EXCHANGES} exchanges did not bring a device to rest: {holds:?}")))
     }
 
-    /// The only refusal of a healed server is that it is another life of what the device has read.
+    /// A healed server refuses a device only because it is another epoch than the one that the
+    /// device has read.
     fn hear_refusal(
         &mut self,
         number: usize,
@@ -204,8 +208,8 @@ impl World {
         Ok(true)
     }
 
-    /// L3, L2: a device that rests has nothing to send, knows when to wake, or says whom it waits for; and it has read all
-    /// that the server has.
+    /// L3, L2: a device at rest has nothing to send, knows when to wake, or names the person that
+    /// it waits for; and it has read the server's whole state.
     fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         let conflicts = device.book()?.conflicts().all();
@@ -229,7 +233,7 @@ impl World {
         oracle::check_read(device, &self.server.ledger)
     }
 
-    /// L2, S6: every op has its end, and every device reads what the server has.
+    /// L2, S6: every op has its end, and every device reads the server's state.
     fn check_agreement(&mut self) -> Result<(), Broken> {
         for number in 0..self.devices.len() {
             self.check(number, false)?;
@@ -269,7 +273,8 @@ impl World {
     }
 }
 
-/// Returns the ops that are parked for a reason that a person can end, without a conflict to choose in.
+/// Returns the ops that are parked for a reason that a person can end, without a conflict to choose
+/// in.
 fn parked_for_a_person(book: &Book) -> Result<BTreeSet<OpId>, Broken> {
     let unreadable = |error: String| Broken::new("S1", error);
     let snapshot = book.snapshot().map_err(|error| unreadable(format!("{error:?}")))?;

@@ -1,5 +1,5 @@
-//! The world: devices, a network as a list of messages, a server, and time. One action at a time, and after each of them
-//! every invariant that can be checked then.
+//! The world: devices, a network as a list of messages, a server, and time. It performs one action
+//! at a time, and after each action it checks every invariant that can be checked then.
 
 mod exchange;
 mod heal;
@@ -30,7 +30,7 @@ use crate::server::Server;
 const BEGINNING: i64 = 1_767_225_600_000;
 /// How often, in actions, tables are compared with the log and the log is verified.
 const THOROUGH_EVERY: u64 = 40;
-/// The most messages under way; the oldest are lost beyond that.
+/// The most messages in flight; beyond that the oldest are lost.
 const MESSAGES: usize = 40;
 /// How many entries of a log are shown when something broke.
 const SHOWN_ENTRIES: usize = 30;
@@ -48,7 +48,7 @@ pub struct World {
     actions: u64,
 }
 
-/// What is under way.
+/// A message in flight.
 #[derive(Clone)]
 enum Message {
     Request { device: usize, bytes: Vec<u8> },
@@ -56,7 +56,7 @@ enum Message {
 }
 
 impl Message {
-    /// Returns the device that it comes from or goes to.
+    /// Returns the device that sent it or will receive it.
     const fn device(&self) -> usize {
         match self {
             Self::Request { device, .. } | Self::Answer { device, .. } => *device,
@@ -96,12 +96,12 @@ impl World {
         })
     }
 
-    /// Returns what the world started from.
+    /// Returns the setup of the world.
     pub const fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// Returns how many devices there are, with copies.
+    /// Returns the number of devices, copies included.
     pub const fn devices(&self) -> usize {
         self.devices.len()
     }
@@ -111,7 +111,7 @@ impl World {
         self.devices.get(device).is_some_and(|device| device.cut_off)
     }
 
-    /// Returns how many messages are under way.
+    /// Returns the number of messages in flight.
     pub fn messages(&self) -> usize {
         self.network.len()
     }
@@ -121,15 +121,15 @@ impl World {
         &self.stats
     }
 
-    /// Returns a number that tells whether two runs were the same.
+    /// Returns a number that is equal for equal runs.
     pub fn trace(&self) -> u64 {
         self.trace.finish()
     }
 
-    /// Does one thing and checks everything that it may have touched.
+    /// Performs one action and checks everything that it may have touched.
     ///
     /// # Errors
-    /// [`Broken`] with the invariant that does not hold.
+    /// [`Broken`] with the broken invariant.
     pub fn step(&mut self, action: &Action) -> Result<(), Broken> {
         self.actions += 1;
         self.trace.write(serde_json::to_string(action).unwrap_or_default().as_bytes());
@@ -146,7 +146,7 @@ impl World {
         Ok(())
     }
 
-    /// Does one thing; returns the device that it touched.
+    /// Performs one action; returns the device that it touched.
     fn act(&mut self, action: &Action) -> Result<Option<usize>, Broken> {
         let devices = self.devices.len().max(1);
         let number = |device: &usize| device % devices;
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// Recovers a device whose disk failed, and reads what is new in its log.
+    /// Recovers a device whose disk failed, and reads the new entries of its log.
     fn settle(&mut self, number: usize) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         if device.disk().has_failed() {
@@ -300,7 +300,7 @@ impl World {
         Ok(Some(number))
     }
 
-    /// Returns the end of each device's log, for finding out what went wrong.
+    /// Returns the end of each device's log, to find the cause of a failure.
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for device in &self.devices {
@@ -352,7 +352,7 @@ fn key(entity: &str, id: usize) -> Result<RecordKey, Broken> {
 
 fn mutation(key: RecordKey, edit: &Edit, is_there: bool) -> Mutation {
     let fields: Fields = edit.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    // Some apps have values, some have text; what comes of them is to be the same.
+    // Some apps have values, some have text; the results must be the same.
     let fields = match fields.checked() {
         Ok(json) if edit.record.is_multiple_of(2) => MutationFields::from(json),
         _ => fields.into(),

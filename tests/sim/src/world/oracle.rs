@@ -1,4 +1,4 @@
-//! What must hold of a device after every action.
+//! The laws of a device after every action.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ impl World {
         if thorough { self.check_thoroughly(number) } else { Ok(()) }
     }
 
-    /// S3, S4: the log verifies, and the tables are what it comes to.
+    /// S3, S4: the log verifies, and the tables are its fold.
     pub(super) fn check_thoroughly(&mut self, number: usize) -> Result<(), Broken> {
         let device = super::get(&mut self.devices, number)?;
         let book = device.book()?;
@@ -34,7 +34,7 @@ impl World {
             return Err(Broken::new("S3", damage.to_string()));
         }
         let differs = book.audit().check_tables();
-        // A failure that was arranged may come just now.
+        // A failure that was arranged may happen now.
         match device.called(differs)? {
             Some(check) if !check.is_sound() => {
                 Err(Broken::new("S4", format!("the tables {:?} are not what the log says", check.differing)))
@@ -44,7 +44,7 @@ impl World {
     }
 }
 
-/// S15: what the app reads, and what is below it, are what the log comes to.
+/// S15: the records that the app reads, and the confirmed ones, are the fold of the log.
 fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
     let snapshot = device.book()?.snapshot().map_err(unreadable)?;
     for key in keys {
@@ -115,8 +115,8 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     })
 }
 
-/// S11: whatever the server did up to a cursor is taken in, or kept aside. Of a life of the server that the device has not
-/// accepted yet it can know nothing.
+/// S11: everything that the server did up to a cursor is applied, or kept aside. Of a server epoch
+/// that the device has not accepted yet it can know nothing.
 fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let model = &device.model;
     if model.server_epoch != ledger.epoch() || ledger.is_ambiguous(model.server_epoch) {
@@ -131,7 +131,7 @@ fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     Ok(())
 }
 
-/// L2: all that the server has is taken in, or kept aside.
+/// L2: the server's whole state is applied, or kept aside.
 pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let mut stored = ledger.now.current.iter();
     let missing = stored.find(|(key, stored)| !has(device, key, stored));

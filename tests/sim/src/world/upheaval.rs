@@ -1,5 +1,5 @@
-//! What happens to the world at large: a device is cut off, gets another version of the app, or is copied; the server denies
-//! something, is backed up, or goes back to its backup.
+//! Events of the world at large: a device is cut off, gets another version of the app, or is
+//! copied; the server denies something, is backed up, or goes back to its backup.
 
 use fieldbook::audit::entry::{ParkScope, Receipt};
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
@@ -12,11 +12,11 @@ use crate::broken::{Broken, ensure};
 use crate::device::Device;
 use crate::server::is_meant;
 
-/// How many copies of devices there can be.
+/// The most copies of devices.
 const COPIES: usize = 2;
 
 impl World {
-    /// Has no message get through to a device, or lets them through again. Those under way are lost.
+    /// Stops all messages of a device, or lets them through again. Messages in flight are lost.
     pub(super) fn partition(&mut self, number: usize, begins: bool) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
         device.cut_off = begins;
@@ -27,7 +27,7 @@ impl World {
         Ok(None)
     }
 
-    /// A device's wall clock stands elsewhere for one edit and a minute.
+    /// A device's wall clock is wrong for one edit and a minute.
     pub(super) fn clock_strays(
         &mut self,
         number: usize,
@@ -69,7 +69,7 @@ impl World {
         Ok(Some(number))
     }
 
-    /// Copies a device's disk to a new device, which from then on is used as the first one is.
+    /// Copies a device's disk to a new device, which from then on is used like the first one.
     pub(super) fn copy(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let copy = self.devices.len();
         if copy >= self.setup.devices + COPIES {
@@ -84,7 +84,8 @@ impl World {
         Ok(Some(copy))
     }
 
-    /// A person accepts the server that answers, if that is asked, and if it is the right one.
+    /// A person accepts the server that answers, if a decision is needed, and if it is the right
+    /// server.
     pub(super) fn accept_server(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let right = self.server.identity().0;
         let device = self.device(number)?;
@@ -102,7 +103,8 @@ impl World {
         Ok(Some(number))
     }
 
-    /// X3: a head is anchored only if it goes on from what was anchored before; one that does is not taken for a fork.
+    /// X3: a head is anchored only if it extends the anchor before; one that extends it never
+    /// counts as a fork.
     pub(super) fn check_head(
         &mut self,
         number: usize,
@@ -110,7 +112,7 @@ impl World {
         answer: &ExchangeAnswer,
         anchored: Option<Receipt>,
     ) -> Result<(), Broken> {
-        // Versions, cursors and a head of another life of the server mean nothing to this one.
+        // Versions, cursors and a head of another server epoch have no meaning for this one.
         if !is_meant(request, answer) {
             let says_nothing =
                 answer.outcomes.is_empty() && answer.changes.is_empty() && answer.forked.is_none();

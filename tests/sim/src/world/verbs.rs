@@ -1,4 +1,5 @@
-//! What a person does in the world: decide on dead letters and conflicts, take things back, sign in again.
+//! The actions of a person in the world: deciding on dead letters and conflicts, undoing, signing
+//! in again.
 
 use fieldbook::conflict::Choice;
 use fieldbook::record::OpId;
@@ -74,8 +75,8 @@ impl World {
         self.written(number, flipped.map(|written| written.op()))
     }
 
-    /// Takes note of what a person's decision wrote. That it makes no sense by now, or would write what is not valid, is
-    /// for the person to hear.
+    /// Records what a person's decision wrote. A decision that no longer makes sense, or would
+    /// write something invalid, is reported to the person.
     fn written(
         &mut self,
         number: usize,

@@ -29,7 +29,7 @@ use crate::walk::law::{Broken, Law};
 const PAGE: u32 = 100;
 
 impl Device {
-    /// Plans what would be sent now.
+    /// Plans the next units.
     pub(in crate::walk) fn plan(&self, moment: Moment<'_>) -> Plan {
         plan(&PlanInput {
             tail: &self.tail,
@@ -44,7 +44,7 @@ impl Device {
         })
     }
 
-    /// Freezes what is to be sent and makes the request. None: there is nothing to send or to ask.
+    /// Freezes the next units and makes the request. None: there is nothing to send or to ask.
     pub(in crate::walk) fn prepare(
         &mut self,
         moment: Moment<'_>,
@@ -104,7 +104,7 @@ impl Device {
         ExchangeRequest { server_epoch, cursors, page_limit, ..request }
     }
 
-    /// Takes an answer in.
+    /// Applies an answer.
     pub(in crate::walk) fn hear(
         &mut self,
         moment: Moment<'_>,
@@ -188,7 +188,7 @@ impl Device {
 }
 
 impl Job<'_> {
-    /// Freezes what is planned and finds again what is under way.
+    /// Freezes the planned units and finds the unanswered ones again.
     fn freeze(&mut self, plan: &Plan) -> Result<Vec<fieldbook_core::protocol::Unit>, Broken> {
         let mut ids = plan.again.clone();
         let (seq, now) = (self.next_seq(), self.moment.wall);
@@ -209,8 +209,8 @@ impl Job<'_> {
         Ok(units)
     }
 
-    /// Takes an answer in: facts, what follows from them, and what is offered again. Returns whether its page passes over what
-    /// units changed that are no longer under way.
+    /// Applies an answer: facts, decisions, and offers. Returns whether its page leaves out changes
+    /// of units that are no longer unanswered.
     fn take(&mut self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Result<bool, Broken> {
         let last = self.device.head();
         let schema = self.moment.schema;
@@ -242,7 +242,8 @@ impl Job<'_> {
         Ok(passed_over)
     }
 
-    /// What the former life of a server had, and this one lacks, is written as ops of ours under the stamps that it had.
+    /// Writes the records that a former epoch of the server had, and this one lacks, as ops of ours
+    /// with their old stamps.
     fn offer_again(&mut self, reoffers: Vec<Reoffer>, read_to_end: bool) -> Result<(), Broken> {
         for older in reoffers {
             let row = self.row(&older.key);

@@ -1,15 +1,16 @@
 //! A device: the real rules and the real fold over a log and tables in memory.
 //!
-//! Here is what the product's writer does around the rules (`src/writer.rs`), without a disk, threads or commits: a job reads
-//! the tables, decides by the rules, appends entries, and each is folded as it is appended. `person` has what people ask for
-//! (`src/write.rs`, `src/verbs.rs`, `src/corrections.rs`), `exchange` the two ends of an exchange (`src/exchange`).
+//! This repeats the work of the product's writer around the rules (`src/writer.rs`), without a
+//! disk, threads or commits: a job reads the tables, decides by the rules and appends entries, and
+//! each entry is folded when it is appended. `person` has the requests of people (`src/write.rs`,
+//! `src/decisions`), `exchange` the two ends of an exchange (`src/exchange`).
 //!
 //! Invariants:
 //! 1. Nothing is decided here: every `if` is one of the product's own, and reads the same rows.
 //! 2. Rows are the fold of the log by construction: nothing but [`Job::append`] changes them.
 //!
-//! What it is not: entries are not sealed and their hashes are zero, heads are not claimed at the server, and the tables that lag
-//! behind the log are not kept. What these promise is shown by other tests.
+//! What it does not do: seal entries (their hashes are zero), claim heads at the server, or keep
+//! the tables that lag behind the log. Other tests cover those.
 
 mod exchange;
 mod person;
@@ -31,18 +32,18 @@ use fieldbook_projections::{Effects, LogView, MemoryTables, apply};
 use super::law::Broken;
 use super::world::op_id;
 
-/// What a device is surrounded by in the moment in which something happens to it.
+/// The surroundings of a device when an action happens to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment<'a> {
     pub(super) schema: &'a Schema,
     pub(super) actor: &'a Actor,
-    /// What its clock shows.
+    /// Its wall clock.
     pub(super) wall: WallTime,
 }
 
 impl Moment<'_> {
     fn now(&self) -> Now {
-        // No time passes while something is decided: what a clock shows is part of what happens.
+        // No time passes during a decision: the time of a clock is part of the action.
         Now { wall: self.wall, monotonic: MonotonicTime::from_milliseconds(0) }
     }
 }
@@ -54,7 +55,7 @@ pub(super) struct Device {
     pub(super) log: Vec<Rc<Entry>>,
     pub(super) tables: MemoryTables,
     pub(super) tail: Tail,
-    /// The server's time, as it was heard last.
+    /// The server's time, from its last answer.
     pub(super) heard: Option<ServerTime>,
     /// How far everything was read of a life of a server.
     pub(super) others: Option<((ServerId, ServerEpoch), Cursor)>,
@@ -66,7 +67,7 @@ pub(super) struct Device {
     ids_fall: bool,
 }
 
-/// What a device does in one commit.
+/// The work of a device in one commit.
 pub(super) struct Job<'a> {
     pub(super) device: &'a mut Device,
     pub(super) moment: Moment<'a>,
@@ -97,7 +98,7 @@ impl Device {
         Ok(device)
     }
 
-    /// Does something as one commit.
+    /// Runs a job as one commit.
     pub(super) fn job<T>(
         &mut self,
         moment: Moment<'_>,
@@ -162,7 +163,7 @@ impl Job<'_> {
         stamp(self.device.head(), read, self.moment.now(), self.device.heard)
     }
 
-    /// Lends what the rules may read, together with ids.
+    /// Returns a view for the rules, together with a source of ids.
     fn view(&mut self) -> (JobView<'_>, Drawn<'_>) {
         let judge_all = self.appended > 0 || self.device.tables.state.had_other_server;
         let Device { log, tables, tail, drawn, number, .. } = &mut *self.device;
@@ -181,7 +182,7 @@ impl LogView for Log<'_> {
     }
 }
 
-/// What the rules read within a job.
+/// The view of the rules within a job.
 pub(super) struct JobView<'a> {
     tables: &'a MemoryTables,
     log: Log<'a>,
@@ -196,7 +197,7 @@ impl View for JobView<'_> {
         Ok(self.tables.records.get(key).cloned())
     }
 
-    fn may_need_judging(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
+    fn may_need_rebase(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
         Ok(self.judge_all || self.tail.has(key))
     }
 

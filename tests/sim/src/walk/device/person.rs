@@ -1,5 +1,5 @@
-//! What a person asks of a device, as the product's front door does it: read what the rule needs, ask the rule, append what it
-//! decides.
+//! A person's requests to a device, in the same steps as in the crate `fieldbook`: read the facts
+//! that the rule needs, ask the rule, append its decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ impl Job<'_> {
         self.device.tables.records.get(key).cloned().unwrap_or_default()
     }
 
-    /// Writes an op, if it changes anything. `edited_at` is its stamp, where a rule says that.
+    /// Writes an op, if it changes anything. `edited_at` is its stamp, if a rule sets it.
     pub(super) fn write(&mut self, mutation: Mutation, edited_at: Option<Hlc>) -> Result<bool, Broken> {
         let row = self.row(&mutation.key);
         let read = row.greatest().edited_at;
@@ -52,7 +52,7 @@ impl Job<'_> {
         Ok(true)
     }
 
-    /// Returns what the server has of a record, as far as it told, and the pending ops on top of that.
+    /// Returns the server's known state of a record, and the pending ops on it.
     pub(super) fn tail_ops(&self, row: &RecordRow) -> Result<(Registers, Vec<TailOp>), Broken> {
         let confirmed = row.registers().map_err(|fault| Broken::unsound(&fault))?;
         let tail = row.tail_ops(|place| self.device.op(place), |fault| Broken::unsound(&fault))?;
@@ -67,12 +67,12 @@ impl Job<'_> {
 }
 
 impl Device {
-    /// Writes what a person typed. False: it would change nothing.
+    /// Writes a user's edit. False: it would change nothing.
     pub(in crate::walk) fn types(&mut self, moment: Moment<'_>, mutation: Mutation) -> Result<bool, Broken> {
         self.job(moment, |job| job.write(mutation, None))
     }
 
-    /// Undoes an op whose record showed `before` before it. False: there was nothing to take back.
+    /// Undoes an op whose record was `before` before it. False: there was nothing to take back.
     pub(in crate::walk) fn undo(
         &mut self,
         moment: Moment<'_>,
@@ -94,7 +94,7 @@ impl Device {
         })
     }
 
-    /// Returns what annuls an op, if it can be.
+    /// Returns the decisions that annul an op, if it can be annulled.
     pub(in crate::walk) fn annul(&self, place: OpPlace) -> Option<Vec<Decision>> {
         let together = self.tail.ops_of_entry(place.seq).map(|(_, row)| row.key.clone());
         let rows =
@@ -146,7 +146,8 @@ impl Device {
         })
     }
 
-    /// Gives up a unit under way of which nobody knows whether it arrived: something on the way called it too large.
+    /// Gives up an unanswered unit without knowing whether it arrived: something in the network
+    /// called it too large.
     pub(in crate::walk) fn give_up(&mut self, moment: Moment<'_>, unit: UnitId) -> Result<(), Broken> {
         let Some(row) = self.tables.units.get(&unit) else { return Ok(()) };
         let doubted =
@@ -161,7 +162,7 @@ impl Device {
     /// Accepts the server that answered in place of the known one. False: there is none.
     pub(in crate::walk) fn accept_server(&mut self, moment: Moment<'_>) -> Result<bool, Broken> {
         let state = self.tables.state.clone();
-        // The latest life of it is the last that answered.
+        // Its latest epoch is the last that answered.
         let Some(named) = candidates(&state).last().copied() else { return Ok(false) };
         let decisions = accept(&state, &named).map_err(|error| Broken::unsound(&error))?;
         self.job(moment, |job| job.decide(Verb::AcceptServer, decisions, Items::default()))?;

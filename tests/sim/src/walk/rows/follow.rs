@@ -1,4 +1,5 @@
-//! What really happened, followed beside the rules: from the entries that a device appends and the answers that reach it.
+//! The true events, followed independently of the rules: from the entries that a device appends and
+//! the answers that reach it.
 
 use std::rc::Rc;
 
@@ -13,20 +14,20 @@ use crate::walk::law::{Broken, Law};
 use crate::walk::server::Server;
 use crate::walk::world::{FIELDS, Ground, OPS_OF_A_DEVICE};
 
-/// Where something happened: a device, as it is after it.
+/// The place of an event: a device, in its state after the event.
 struct Following<'a> {
     ground: &'a Ground,
     server: &'a Server,
     device: &'a Device,
     number: usize,
     ghosts: &'a mut Ghosts,
-    /// What each record showed before.
+    /// The records as they were before.
     before: &'a [Option<Fields>],
     broken: Vec<Broken>,
 }
 
-/// Follows what a device appended after its first `known` entries, and the answer that reached it, if one did. Returns which laws
-/// it broke.
+/// Follows the entries that a device appended after its first `known` entries, and the answer that
+/// reached it, if there was one. Returns the broken laws.
 pub(in crate::walk) fn follow(
     (ground, server): (&Ground, &Server),
     (number, device, known): (usize, &Device, usize),
@@ -81,7 +82,7 @@ impl Following<'_> {
         let own = (first..slot).filter(|slot| self.ghosts.of(*slot).is_some()).fold(told, Ops::with);
         let mut said = said_by(content.kind, &content.fields);
         for (field, said) in said.iter_mut().enumerate().filter(|(_, said)| **said == Said::Null) {
-            // A field that its author never saw is not taken away by an image without it.
+            // A field that its author never read is not removed by an image without it.
             let named = FIELDS.get(field).is_some_and(|name| content.fields.has(name));
             let seen = self.ground.world.given
                 || self.ghosts.each().any(|(other, op)| {
@@ -120,7 +121,7 @@ impl Following<'_> {
                 self.ops_of(unit, *planned).into_iter().for_each(|op| self.ends(op, Fate::Acked));
             }
             Decision::Superseded { op, .. } if !by_person => self.ends(*op, Fate::Superseded),
-            // What a person chose against ends by his word.
+            // An op against which a person chose ends by the person's decision.
             Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => {
                 self.ends(*op, Fate::Discarded);
             }
@@ -176,14 +177,15 @@ impl Following<'_> {
         self.ghosts.change(slot, |op| op.fate = fate);
     }
 
-    /// Notes with whom an op is on record. It is a false one if its author had been told of all that it names.
+    /// Records the other side of an op's conflict. The conflict is false if its author had received
+    /// all writes that it names.
     fn conflict(&mut self, row: &ConflictRow, decisions: &[Decision]) {
         let (Some(slot), Some(record)) = (self.ground.slot(&row.op.id), self.ground.record(&row.key)) else {
             return;
         };
         let Some(made_on) = self.ghosts.of(slot).map(|op| op.made_on) else { return };
         let first = self.number * OPS_OF_A_DEVICE;
-        // A discarded op whose unit was given up may arrive all the same: that is on record.
+        // A discarded op whose unit was given up may still arrive: that is recorded.
         let is_discarded = |slot: &usize| self.ghosts.of(*slot).is_some_and(|op| op.fate == Fate::Discarded);
         let own = (first..first + OPS_OF_A_DEVICE).filter(|slot| !is_discarded(slot));
         let gone = (first..first + OPS_OF_A_DEVICE).filter(is_discarded).fold(Ops::default(), Ops::with);
@@ -204,7 +206,7 @@ impl Following<'_> {
             let writer = FIELDS.iter().zip(holding.fields).find(|(field, _)| **field == name);
             match writer.and_then(|(_, writer)| writer).filter(|writer| !known.has(*writer)) {
                 Some(writer) => news = news.with(writer),
-                // Where it was deleted and made anew, nobody wrote the field.
+                // If the record was deleted and made again, nobody wrote the field.
                 None if holding.ops.without(known).is_empty() => self.is_false(slot, name),
                 None => news = news.and(holding.ops.without(known)),
             }
@@ -213,8 +215,8 @@ impl Following<'_> {
         self.with_others(row, decisions, slot, news);
     }
 
-    /// Ops that went as one change make one conflict. The others are on record with it if what they said is shown there, or if it
-    /// is one of the whole record and ends them too.
+    /// Ops that were sent as one change make one conflict. The others are recorded with it if their
+    /// values are shown there, or if it is a conflict of the whole record and ends them too.
     fn with_others(&mut self, row: &ConflictRow, decisions: &[Decision], slot: usize, news: Ops) {
         let Ok(local) = row.local.to_fields() else { return };
         let first = self.number * OPS_OF_A_DEVICE;
@@ -244,7 +246,7 @@ impl Following<'_> {
         self.broken.push(Broken::new(Law::NoFalse, what));
     }
 
-    /// Notes what a device has been told.
+    /// Records the content of an answer to a device.
     fn answer(&mut self, answer: &ExchangeAnswer) {
         let mut news = Ops::default();
         let mut told = |key: &RecordKey, version: Version| {

@@ -1,9 +1,10 @@
-//! All that a walk knows of what is inside of rows, entries and messages.
+//! The walk's knowledge of rows, entries and messages.
 //!
-//! `follow` keeps beside the rules what really happened: what each author had been told when an op was made, how each op ended, and
-//! what is on record. `tokens` tells a state in such a way that two of which the same can come are told alike.
+//! `follow` keeps the true events independently of the rules: what each author had received when an
+//! op was made, how each op ended, and what is recorded. `tokens` encodes a state so that two
+//! states with the same future are equal.
 //!
-//! When the rows become something else, only this folder has to follow.
+//! When the rows change, only this folder has to follow.
 
 mod follow;
 mod tokens;
@@ -54,20 +55,20 @@ impl Ops {
     }
 }
 
-/// What is said of a field.
+/// The content of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Said {
     #[default]
     Nothing,
     Value(i64),
-    /// The field is not there, the record is.
+    /// The record exists without the field.
     Null,
-    /// The record is not there.
+    /// The record does not exist.
     Gone,
 }
 
 impl Said {
-    /// Returns what a record says of a field.
+    /// Returns the content of a field of a record.
     pub(super) fn by(fields: Option<&Fields>, name: &str) -> Self {
         let Some(fields) = fields else { return Self::Gone };
         fields.get(name).and_then(Value::as_i64).map_or(Self::Null, Self::Value)
@@ -80,40 +81,40 @@ pub(super) enum Fate {
     Pending,
     Acked,
     Superseded,
-    /// What it says was so already, or it had arrived.
+    /// The record had its values already, or it had arrived.
     NoEffect,
     /// It was created and deleted, or undone, before it left.
     Unsent,
     Discarded,
 }
 
-/// What really happened to one op.
+/// The true history of one op.
 #[derive(Debug, Clone)]
 pub(super) struct OpGhost {
     pub(super) record: usize,
     pub(super) place: OpPlace,
     pub(super) kind: OpKind,
-    /// What its author said of each field.
+    /// Its author's value of each field.
     pub(super) said: [Said; 2],
     /// The stamp that it counts with.
     pub(super) stamp: Hlc,
-    /// What its author had been told when it was made, its own included.
+    /// The ops that its author had received when it was made, the author's own included.
     pub(super) made_on: Ops,
-    /// The writes of others with which it is on record.
+    /// The writes of others with which it is recorded.
     pub(super) met: Ops,
     pub(super) fate: Fate,
     pub(super) undone: bool,
     /// The fields that a person gave up for it.
     pub(super) yielded: [bool; FIELDS.len()],
-    /// What the record showed before it.
+    /// The record before it.
     pub(super) before: Option<Fields>,
 }
 
-/// What really happened.
+/// The true events.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ghosts {
     pub(super) ops: Vec<Option<Rc<OpGhost>>>,
-    /// Which ops each device has been told of.
+    /// The ops that each device has received.
     pub(super) told: Vec<Ops>,
     /// How many ops of the script each device has made.
     pub(super) made: Vec<u8>,
@@ -132,9 +133,10 @@ impl Ghosts {
         self.of(slot).and_then(|op| op.said.get(field)).is_some_and(|said| *said != Said::Nothing)
     }
 
-    /// Returns which op's value is sent of a field by a change that stands for `carried`: of these the last that said it, else
-    /// a later one of the same author that did, for what was handed down, else the last of these that said anything. What an edit
-    /// brings back with a record that was deleted is its own.
+    /// Returns the op whose value a change sends for a field. The change consists of `carried`. It
+    /// is the last of these ops that wrote the field, or a later op of the same author that wrote
+    /// it, or the last of these that wrote anything. The fields with which an edit brings a deleted
+    /// record back are its own.
     pub(super) fn writer(
         &self,
         record: usize,
@@ -161,20 +163,20 @@ impl Ghosts {
     }
 }
 
-/// Returns what an app reads of a record at a device.
+/// Returns the image that an app reads of a record at a device.
 pub(super) fn image(device: &Device, key: &RecordKey) -> Option<Fields> {
     let row = device.tables.records.get(key);
     row.and_then(RecordRow::image).and_then(|json| json.to_fields().ok())
 }
 
-/// Returns what a device knows the server to have: the version, and the image.
+/// Returns a device's confirmed state of a record: the version, and the image.
 pub(super) fn confirmed(device: &Device, key: &RecordKey) -> (Option<Version>, Option<Fields>) {
     let row = device.tables.records.get(key);
     let fields = row.and_then(RecordRow::confirmed_image).and_then(|json| json.to_fields().ok());
     (row.and_then(RecordRow::version), fields)
 }
 
-/// Returns what the server has of a record.
+/// Returns the server's state of a record.
 pub(super) fn at_server(server: &Server, key: &RecordKey) -> (Option<Version>, Option<Fields>) {
     let Ok(row) = server.authority.record(key);
     let fields = row.as_ref().and_then(|row| row.fields.as_ref()).and_then(|json| json.to_fields().ok());
@@ -187,7 +189,8 @@ pub(super) fn latest_stamp(device: &Device, key: &RecordKey) -> Hlc {
     row.greatest().edited_at
 }
 
-/// Returns whether the server has something for a device: another life, or a record that it has not read.
+/// Returns whether the server has something for a device: another life, or a record that it has not
+/// read.
 pub(super) fn has_news(device: &Device, server: &Server) -> bool {
     let state = &device.tables.state;
     let Ok(identity) = server.authority.identity();
@@ -206,13 +209,13 @@ pub(super) fn open_conflicts(device: &Device) -> impl Iterator<Item = &ConflictR
     device.tables.conflicts.values().filter(|row| row.open)
 }
 
-/// Returns whether an op waits for a person's word: a dead letter, or one that was parked.
+/// Returns whether an op waits for a person's decision: a dead letter, or a parked op.
 pub(super) fn waits_for_person(device: &Device, place: OpPlace) -> bool {
     device.tail.is_dead(place)
         || device.tail.op(place).is_some_and(|row| device.tail.park_of(&row.op).is_some())
 }
 
-/// Returns what is on record at a device, in words.
+/// Returns the recorded conflicts of a device, in words.
 pub(super) fn on_record(ground: &Ground, device: &Device) -> Vec<String> {
     let mut lines = Vec::new();
     for row in device.tables.conflicts.values() {
@@ -232,7 +235,7 @@ pub(super) fn on_record(ground: &Ground, device: &Device) -> Vec<String> {
     lines
 }
 
-/// Returns what a record holds in words.
+/// Returns the content of a record, in words.
 pub(super) fn words(fields: Option<&Fields>) -> String {
     let Some(fields) = fields else { return "nothing".to_owned() };
     let each = FIELDS.iter().filter_map(|name| Some(format!("{name}={}", fields.get(name)?)));
@@ -240,7 +243,7 @@ pub(super) fn words(fields: Option<&Fields>) -> String {
     if each.is_empty() { "no fields".to_owned() } else { each.join(" ") }
 }
 
-/// Returns whether a device waits for a person to accept the server as it is now.
+/// Returns whether a device waits for a person to accept the server in its present state.
 pub(super) fn awaits(device: &Device, server: &Server) -> bool {
     let Ok((server, epoch)) = server.authority.identity();
     let scope = ParkScope::Server(server, epoch);
@@ -248,7 +251,7 @@ pub(super) fn awaits(device: &Device, server: &Server) -> bool {
     state.server != Some((server, epoch)) && state.parks.iter().any(|(parked, _)| *parked == scope)
 }
 
-/// Returns what an op says of each field.
+/// Returns the value of an op for each field.
 pub(super) fn said_by(kind: OpKind, fields: &Fields) -> [Said; 2] {
     FIELDS.map(|name| match (kind, fields.get(name)) {
         (OpKind::Delete, _) => Said::Gone,

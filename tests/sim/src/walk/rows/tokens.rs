@@ -1,8 +1,9 @@
-//! What a state is, as a list of tokens: stamps, versions and unit ids as such, so that they can be ranked; everything else as a
-//! number.
+//! A state as a list of tokens: stamps, versions and unit ids as themselves, so that they can be
+//! ranked; everything else as a number.
 //!
-//! Left out: what no rule reads any more (settled conflicts but for whom they are with, ended ops' entries, times for people), how
-//! often a unit was stale (it counts to twenty, and a small world is at rest before), and hashes.
+//! Left out are facts that no rule reads any more (resolved conflicts except for their other side,
+//! entries of ended ops, times for people), the count of stale answers (it goes to twenty, and a
+//! small world is at rest before), and hashes.
 
 use fieldbook_core::entry::{FieldsSource, ParkScope};
 use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
@@ -286,7 +287,8 @@ fn of_change(told: &mut Told, change: &Change) {
     told.json(change.fields.as_ref());
 }
 
-/// Tells what the server has, but for the units that it knows: only those matter of which somebody may still speak.
+/// Encodes the server's state. Of the units that it knows, only those matter about which a message
+/// may still arrive.
 pub(in crate::walk) fn of_server(server: &Server) -> Vec<Token> {
     let mut told = Told::default();
     told.number(server.lives.into());
@@ -305,7 +307,7 @@ pub(in crate::walk) fn of_server(server: &Server) -> Vec<Token> {
     told.0
 }
 
-/// Tells what really happened. `stamps`: also with which stamps, which only one law asks for.
+/// Encodes the true events. `stamps` adds their stamps, which only one law needs.
 pub(in crate::walk) fn of_ghosts(ghosts: &Ghosts, stamps: bool) -> Vec<Token> {
     let mut told = Told::default();
     ghosts.told.iter().for_each(|ops| told.number(ops.bits()));
@@ -335,7 +337,7 @@ pub(in crate::walk) fn of_ghosts(ghosts: &Ghosts, stamps: bool) -> Vec<Token> {
     told.0
 }
 
-/// Tells whose writes a version holds.
+/// Encodes the writers of a version.
 pub(in crate::walk) fn of_holding(told: &mut Told, holding: &Holding) {
     told.flag(holding.there);
     for writer in holding.fields.into_iter().chain([holding.life]) {

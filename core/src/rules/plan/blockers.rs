@@ -25,7 +25,7 @@ impl Planning<'_> {
             ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
         });
         let ops = unit.ops.iter().filter_map(|place| self.input.tail.op(*place));
-        if let Some(hold) = stopped.or_else(|| ops.into_iter().find_map(|row| self.parked_by_itself(row))) {
+        if let Some(hold) = stopped.or_else(|| ops.into_iter().find_map(|row| self.parked_alone(row))) {
             return Some(hold);
         }
         if unit.actor != *self.input.actor {
@@ -38,7 +38,7 @@ impl Planning<'_> {
     }
 
     /// Returns why the server would refuse a group, as far as a check here can find it.
-    pub(super) fn objection(&self, group: &Group) -> Option<Hold> {
+    pub(super) fn expected_refusal(&self, group: &Group) -> Option<Hold> {
         let Self { input, .. } = self;
         let is_inspected =
             |key: &RecordKey| input.schema.rules(&key.entity).is_some_and(EntityRules::is_inspected);
@@ -76,8 +76,7 @@ impl Planning<'_> {
         if let Some(unit) = tail.ops_of(key).find_map(|place| tail.unit_of(place)) {
             return Some(Hold::Behind(unit));
         }
-        let earlier =
-            tail.ops_of(key).find(|place| place.seq < first.seq && self.stands_in_the_way(*place))?;
+        let earlier = tail.ops_of(key).find(|place| place.seq < first.seq && self.blocks(*place))?;
         Some(if tail.is_dead(earlier) { Hold::DeadCreate } else { Hold::WaitsFor(key.clone()) })
     }
 
@@ -89,13 +88,13 @@ impl Planning<'_> {
         dead.is_some_and(|dead| dead.kind == OpKind::Create)
     }
 
-    fn stands_in_the_way(&self, place: OpPlace) -> bool {
+    fn blocks(&self, place: OpPlace) -> bool {
         let created = || self.input.tail.op(place).is_some_and(|row| row.kind == OpKind::Create);
         !self.input.tail.is_dead(place) || created()
     }
 
     /// Returns why an op cannot be sent now, looking at the op alone.
-    pub(super) fn bars(&self, place: OpPlace) -> Option<Hold> {
+    pub(super) fn blocker(&self, place: OpPlace) -> Option<Hold> {
         let row = self.input.tail.op(place)?;
         let rules = self.input.schema.rules(&row.key.entity);
         // A local op never leaves, so it waits for nobody.
@@ -108,7 +107,7 @@ impl Planning<'_> {
             ParkScope::Op(_) => false,
             ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
         });
-        if let Some(hold) = parked.or_else(|| self.parked_by_itself(row)) {
+        if let Some(hold) = parked.or_else(|| self.parked_alone(row)) {
             return Some(hold);
         }
         if row.actor != *self.input.actor {
@@ -133,14 +132,14 @@ impl Planning<'_> {
             return Some(Hold::UnmeteredNetwork);
         }
         row.targets()
-            .find(|target| self.is_unborn(target, &row.key, place))
+            .find(|target| self.is_not_created_yet(target, &row.key, place))
             .map(|target| Hold::WaitsFor(target.clone()))
     }
 
     /// Returns whether the record of a reference is not at the server yet, so that the op at
     /// `place` waits for its creation. If records wait for each other, the op that was made first
     /// does not wait.
-    fn is_unborn(&self, target: &RecordKey, from: &RecordKey, place: OpPlace) -> bool {
+    fn is_not_created_yet(&self, target: &RecordKey, from: &RecordKey, place: OpPlace) -> bool {
         let tail = self.input.tail;
         let is_create = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
         let created = if target == from { None } else { tail.ops_of(target).find(is_create) };
@@ -180,7 +179,7 @@ impl Planning<'_> {
         until > self.input.now && until <= self.input.now.plus(longest)
     }
 
-    fn parked_by_itself(&self, row: &TailRow) -> Option<Hold> {
+    fn parked_alone(&self, row: &TailRow) -> Option<Hold> {
         let code = self.input.tail.park_of(&row.op)?;
         Some(Hold::Parked { scope: ParkScope::Op(row.op), code: code.to_owned() })
     }
