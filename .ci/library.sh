@@ -108,6 +108,23 @@ targets = [t for p in json.load(sys.stdin)["packages"] if p["name"] == package f
 sys.exit(not any(t["name"] == binary and "bin" in t["kind"] for t in targets))' "$1" "$2"
 }
 
+# Prints the packages that are meant to be published, a line each.
+published() {
+    cargo metadata --no-deps --format-version 1 | python3 -c '
+import json, sys
+print("\n".join(p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] is None))'
+}
+
+# Prints the toolchain of a version of Rust, such as 1.90, and installs it first if it is missing; fails if it cannot be had.
+toolchain_of() {
+    local pattern="^${1//./\\.}(\\.[0-9]+)?-"
+    command -v rustup >/dev/null || return 1
+    if ! rustup toolchain list | grep -qE "$pattern"; then
+        timeout 300 rustup toolchain install "$1" --profile minimal --no-self-update >&2 || return 1
+    fi
+    rustup toolchain list | grep -E "$pattern" | head -n 1 | cut -d' ' -f1
+}
+
 # Prints "name version|features" of everything in a package's normal tree.
 tree() {
     cargo tree --edges normal --prefix none --no-dedupe --format '{p}|{f}' "$@" | sed 's/ (\*)//' | sort -u

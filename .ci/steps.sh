@@ -118,6 +118,27 @@ step-hygiene() {
     done
 }
 
+# What is published compiles with the oldest Rust that it promises, with all features. Not in .ci/required: a machine may have
+# no way to fetch another toolchain, and then this says so.
+step-minimum() {
+    local version toolchain packages
+    version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    toolchain=$(toolchain_of "$version") || { absent "Rust $version cannot be had here"; return; }
+    mapfile -t packages < <(published | sed 's/^/--package=/')
+    rustup run "$toolchain" cargo check --locked --all-features "${packages[@]}" --target-dir "$target_folder/minimum"
+    figures+=("minimum      $(rustup run "$toolchain" rustc --version), ${#packages[@]} packages")
+}
+
+# What is published builds from the files that its package holds, and names no address that does not exist.
+step-package() {
+    local packages found
+    found=$(tracked -E '^(repository|homepage|documentation)\b' -- '*Cargo.toml')
+    [[ -z $found ]] || fail "there is no such address yet:"$'\n'"$found"
+    mapfile -t packages < <(published | sed 's/^/--package=/')
+    cargo package --locked --allow-dirty --quiet "${packages[@]}" --target-dir "$target_folder/package"
+    figures+=("package      ${#packages[@]} built from their own files")
+}
+
 # Advisories are left out: see deny.toml.
 step-deny() {
     need_cargo_tool cargo-deny

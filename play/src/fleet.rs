@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,12 +169,18 @@ impl Device {
     }
 }
 
-/// Reads a file once from front to back, so that it is in the system's memory if there is room: a book that was closed for
-/// long is then read in one go rather than page by page from all over the disk.
+/// Has the system read a file into its memory, if there is room: a book that was closed for long is then read in one go rather
+/// than page by page from all over the disk. Of what is there already nothing is read or copied.
+#[cfg(target_os = "linux")]
 fn warm(path: &Path) {
+    let will_need = |file| Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed)?);
     // A book that is not there yet, or cannot be read, says so when it is opened.
-    drop(fs::File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink())));
+    drop(fs::File::open(path).and_then(will_need));
 }
+
+/// Other systems read it when it is needed.
+#[cfg(not(target_os = "linux"))]
+fn warm(_: &Path) {}
 
 /// What books of a play are opened with, clock and randomness apart.
 pub(crate) fn options(actor: &Actor) -> Result<BookOptions, Failure> {
