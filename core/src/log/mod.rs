@@ -1,7 +1,7 @@
 //! The log on disk: one table of stored entries in a redb file.
 //!
 //! ```text
-//!   store     the file: made under another name and moved into place; opened completely or not changed
+//!   store     the file: made under another name, then moved into place; a refused file is not changed
 //!   entries   the table "entries-1": seq → stored entry; the Appender seals new entries
 //!   commit    natural group commit: callers that arrive during a commit share the next one
 //!   verify    computes every hash again from the stored bytes; parts: on two threads

@@ -27,7 +27,7 @@ pub fn backoff(tries: u32, asked: Option<Duration>, random: &mut dyn Randomness)
 /// The code of a server that has no room for a tenant.
 const NO_ROOM: &str = "quota_exceeded";
 
-/// Returns whether an answer counts as a try of its unit, after [`limits::TRIES`] of which the unit
+/// Returns whether an answer counts as a try of its unit. After [`limits::TRIES`] tries the unit
 /// ends. A server without room is no try: it says nothing about the unit, which waits as long as
 /// needed.
 pub fn counts(code: &str) -> bool {

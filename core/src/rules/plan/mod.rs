@@ -25,8 +25,8 @@
 //! 9. A suspected unit is sent after everything else, and never together with it.
 //!
 //! This file has the steps of a plan. `ready` has the records that the plan of an exchange looks
-//! at. `groups` finds the ops that are sent together, `blockers` the reasons against sending, `deletes`
-//! the waits of a deletion. `suspects` plans what is sent last. `hold` has the words.
+//! at. `groups` finds the ops that are sent together, `blockers` the reasons against sending,
+//! `deletes` the waits of a deletion. `suspects` plans what is sent last. `hold` has the words.
 //!
 //! What it does not do: coalesce a group ([`super::coalesce`]) or freeze it ([`super::freeze`]).
 
