@@ -38,6 +38,8 @@ impl Times {
 
 impl Good {
     pub(crate) fn new(address: SocketAddr) -> Result<Self, Failed> {
+        // Installed by the first caller.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
         Ok(Self { client, url: format!("http://{address}/v1/exchange"), number: 0, cursors: Map::new() })
     }

@@ -33,7 +33,7 @@ async fn read(path: &Path) -> Option<Vec<Change>> {
         }
         Err(error) => panic!("{error:?}"),
     };
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = client().build().unwrap();
     let body = serde_json::to_vec(&pull(BTreeMap::new(), 1_000)).unwrap();
     let post = client.post(format!("{}/v1/exchange", server.url()));
     let response = post.header("content-type", "application/json").body(body).send().await.unwrap();

@@ -46,8 +46,15 @@ pub(crate) async fn start_changed(tokens: Option<&str>, change: impl FnOnce(&mut
     }
     change(&mut options);
     let server = serve(options).await.unwrap();
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap();
+    let client = client().timeout(Duration::from_secs(30)).build().unwrap();
     Running { server, folder, client, token: None }
+}
+
+/// Begins a client for plain HTTP to this machine.
+pub(crate) fn client() -> reqwest::ClientBuilder {
+    // Installed by the first caller.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy()
 }
 
 /// Writes a token file that only its owner may read.

@@ -1,7 +1,12 @@
 //! TLS: the certificates that the system trusts, and the cryptography of ring.
 //!
-//! ring builds in a fraction of the time of aws-lc-rs, which is most of what a first build compiles in C. An app that needs
-//! another provider installs it for its process (`CryptoProvider::install_default`) before it makes a remote: that one counts.
+//! ring builds in a fraction of the time of aws-lc-rs, which is most of the C code of a first build.
+//! An app that needs another provider installs it for its process
+//! (`CryptoProvider::install_default`) before it makes a remote. The remote then uses that provider.
+//!
+//! An app may use reqwest itself, without any of reqwest's TLS features. Together with this crate,
+//! such a client panics when it is made, unless the app installs a provider first. With any TLS
+//! feature of its own, nothing changes for it.
 
 use std::sync::Arc;
 
