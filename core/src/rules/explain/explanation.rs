@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::entry::Winner;
+use crate::entry::{ConflictedField, SettledBy, Winner};
 use crate::ids::OpId;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{ConflictId, Version};
@@ -111,15 +111,27 @@ pub struct ExplainedConflict {
     /// Whether that version is a deletion.
     pub deleted_by_server: bool,
     /// Each field that both changed, its rule and who won; none where one side is a deletion.
-    pub fields: Vec<(String, Policy, Winner)>,
+    #[serde(serialize_with = "as_lists")]
+    pub fields: Vec<ConflictedField>,
     /// Who won as a whole.
     pub winner: Winner,
     /// The rule by which.
     pub rule: Policy,
-    /// The functions of the app that settled it: the field, none for the whole, and the function's name.
-    pub functions: Vec<(Option<String>, String)>,
+    /// The functions of the app that settled it.
+    #[serde(serialize_with = "as_pairs")]
+    pub functions: Vec<SettledBy>,
     /// Whether a person still has to choose.
     pub open: bool,
+}
+
+/// Writes each field as a list of its name, its rule and its winner.
+fn as_lists<S: Serializer>(fields: &[ConflictedField], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(fields.iter().map(|field| (&field.name, field.rule, field.winner)))
+}
+
+/// Writes each function as a list of its field, null for the whole, and its name.
+fn as_pairs<S: Serializer>(functions: &[SettledBy], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(functions.iter().map(|settled| (&settled.field, &settled.function)))
 }
 
 impl fmt::Display for Explanation {
