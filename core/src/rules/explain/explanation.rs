@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::entry::Winner;
+use crate::entry::{ConflictedField, SettledBy, Winner};
 use crate::ids::OpId;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{ConflictId, Version};
@@ -112,16 +112,27 @@ pub struct ExplainedConflict {
     pub deleted_by_server: bool,
     /// Each field that both sides changed, its policy and its winner; empty if one side is a
     /// deletion.
-    pub fields: Vec<(String, Policy, Winner)>,
+    #[serde(serialize_with = "as_lists")]
+    pub fields: Vec<ConflictedField>,
     /// The winner, if the record was resolved as a whole.
     pub winner: Winner,
     /// The rule by which.
     pub rule: Policy,
-    /// The functions of the app that resolved it, each with the field, or none for the whole
-    /// record, and its name.
-    pub functions: Vec<(Option<String>, String)>,
+    /// The functions of the app that resolved it.
+    #[serde(serialize_with = "as_pairs")]
+    pub functions: Vec<SettledBy>,
     /// Whether a person still has to choose.
     pub open: bool,
+}
+
+/// Writes each field as a list of its name, its rule and its winner.
+fn as_lists<S: Serializer>(fields: &[ConflictedField], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(fields.iter().map(|field| (&field.name, field.rule, field.winner)))
+}
+
+/// Writes each function as a list of its field, null for the whole, and its name.
+fn as_pairs<S: Serializer>(functions: &[SettledBy], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(functions.iter().map(|settled| (&settled.field, &settled.function)))
 }
 
 impl fmt::Display for Explanation {

@@ -26,7 +26,7 @@ mod words;
 pub use explanation::{ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen};
 
 use super::status::{Known, RecordState};
-use crate::entry::Extent;
+use crate::entry::{ConflictedField, Extent};
 use crate::names::RecordKey;
 use crate::numbers::ConflictId;
 use crate::op::OpPlace;
@@ -126,6 +126,7 @@ fn seen(row: &RecordRow) -> Seen {
 }
 
 fn conflict(id: ConflictId, row: &ConflictRow) -> ExplainedConflict {
+    let fields = row.fields.iter().cloned();
     ExplainedConflict {
         id,
         at: row.at,
@@ -133,14 +134,10 @@ fn conflict(id: ConflictId, row: &ConflictRow) -> ExplainedConflict {
         kind: row.kind,
         version: row.version,
         deleted_by_server: row.extent == Extent::Deleted,
-        fields: row.fields.clone(),
+        fields: fields.map(|(name, rule, winner)| ConflictedField { name, rule, winner }).collect(),
         winner: row.winner,
         rule: row.rule,
-        functions: row
-            .functions
-            .iter()
-            .map(|settled| (settled.field.clone(), settled.function.clone()))
-            .collect(),
+        functions: row.functions.clone(),
         open: row.open,
     }
 }

@@ -524,3 +524,12 @@ fn what_no_one_declares_is_said_to_be_kept_aside() {
     known.says("The server last answered this device at 1970-01-01T00:01:30.000Z.");
     Record::default().says("The server has never answered this device.");
 }
+
+#[test]
+fn as_data_a_conflict_lists_its_fields_and_functions() {
+    let explanation = Record::with_ops(1).meeting(false).explained();
+    let conflict = &serde_json::to_value(explanation).unwrap()["conflicts"][0];
+    let fields = serde_json::json!([["name", "function", "remote"], ["stage", "last_write_wins", "local"]]);
+    assert_eq!(conflict["fields"], fields);
+    assert_eq!(conflict["functions"], serde_json::json!([["name", "longest"]]));
+}

@@ -1,7 +1,7 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
 use super::{ExplainedConflict, ExplainedOp, Explanation, Seen};
-use crate::entry::Winner;
+use crate::entry::{ConflictedField, Winner};
 use crate::op::OpKind;
 use crate::rules::status::words::counted;
 use crate::rules::status::{OpState, ParkReason};
@@ -105,25 +105,23 @@ fn conflict(conflict: &ExplainedConflict) -> String {
         (_, true) => "the server had deleted the record".to_owned(),
         ([], false) => "the server had changed the record".to_owned(),
         (fields, false) => {
-            let names: Vec<_> = fields.iter().map(|(name, ..)| format!("`{name}`")).collect();
+            let names: Vec<_> = fields.iter().map(|field| format!("`{}`", field.name)).collect();
             format!("both sides had changed {}", listed(&names))
         }
     };
-    let (rule, winner) = conflict
-        .fields
-        .first()
-        .map_or((conflict.rule, conflict.winner), |(_, rule, winner)| (*rule, *winner));
+    let (rule, winner) =
+        conflict.fields.first().map_or((conflict.rule, conflict.winner), |field| (field.rule, field.winner));
     let named = |field: Option<&str>, rule: Policy| {
-        let by = conflict.functions.iter().find(|(settled, _)| settled.as_deref() == field);
-        by.map_or_else(|| rule.as_str().to_owned(), |(_, function)| format!("the app's rule \"{function}\""))
+        let by = conflict.functions.iter().find(|settled| settled.field.as_deref() == field);
+        by.map_or_else(|| rule.as_str().to_owned(), |by| format!("the app's rule \"{}\"", by.function))
     };
-    let first = conflict.fields.first().map(|(name, ..)| name.as_str());
+    let first = conflict.fields.first().map(|field| field.name.as_str());
     let settled = if conflict.open {
         "someone has to choose a side".to_owned()
-    } else if conflict.fields.iter().all(|(_, by, who)| (*by, *who) == (rule, winner)) {
+    } else if conflict.fields.iter().all(|field| (field.rule, field.winner) == (rule, winner)) {
         format!("{} ({})", won(winner), named(first, rule))
     } else {
-        let each = conflict.fields.iter().map(|(name, rule, winner)| {
+        let each = conflict.fields.iter().map(|ConflictedField { name, rule, winner }| {
             format!("in `{name}` {} ({})", won(*winner), named(Some(name), *rule))
         });
         listed(&each.collect::<Vec<_>>())
