@@ -1,8 +1,11 @@
-//! Two people change the same field while both are offline. Both values stay on record, and a person may change the outcome.
+//! Two people change the same field while both are offline. Both values are recorded, and a person
+//! can change the outcome.
 //!
 //! ```text
 //! cargo run --example conflicts
 //! ```
+
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 #[path = "support/server.rs"]
 mod server;
@@ -15,7 +18,7 @@ use fieldbook::{Book, BookOptions, EntityRules, Fields, RecordKey, RunOptions, S
 use serde_json::json;
 use server::LocalServer;
 
-/// The stage of a lead is settled by a person, everything else by the later edit.
+/// A person resolves conflicts in the stage of a lead. In all other fields the later edit wins.
 fn schema() -> Result<Schema, Box<dyn Error>> {
     let rules = EntityRules {
         field_policies: [("stage".to_owned(), Policy::Manual)].into(),
@@ -55,8 +58,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     for conflict in bob.conflicts().list_open(None, 10)?.items {
         println!("{} was {}", conflict.key, conflict.base.as_str());
-        println!("  mine   {}", conflict.local.as_str());
-        println!("  theirs {}", conflict.remote.as_str());
+        println!("  local  {}", conflict.local.as_str());
+        println!("  remote {}", conflict.remote.as_str());
         bob.conflicts()
             .resolve(conflict.id, Choice::Merged(Fields::from_value(json!({"stage": "warm"}))?))?;
     }

@@ -1,9 +1,12 @@
-//! A way of your own to the server. This one never touches a network: it counts, and hands each request to a server within
-//! the process. An app tests itself like this; another app would send the request through its own client here.
+//! An own connection to the server. This one never uses a network: it counts, and passes each
+//! request to a server within the process. An app can test itself like this. Another app would send
+//! the request through its own client here.
 //!
 //! ```text
 //! cargo run --example own_remote
 //! ```
+
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 #[path = "support/server.rs"]
 mod server;
@@ -27,7 +30,8 @@ impl Remote for Flaky {
     fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(async move {
             if self.requests.fetch_add(1, Ordering::SeqCst) == 0 {
-                // Say whether the request may have arrived: `Unreachable` says that it has not, `Unknown` that nobody knows.
+                // Return whether the request may have arrived: `Unreachable` means that it has not,
+                // `Unknown` that nobody knows.
                 return Err(Failure::Unknown { code: "connection_lost" }.into());
             }
             self.server.exchange(request).await

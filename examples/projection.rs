@@ -4,6 +4,8 @@
 //! cargo run --example projection
 //! ```
 
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
+
 use std::error::Error;
 
 use fieldbook::projection::{Projection, ProjectionError, ProjectionTable, RecordChange};
@@ -29,7 +31,7 @@ impl Projection for Pipeline {
         if change.key.entity.as_str() != "lead" {
             return Ok(());
         }
-        // Take out what was before, put in what is now.
+        // Subtract the record before the change, add the record after it.
         for (fields, sign) in [(change.before, -1), (change.after, 1)] {
             let Some(fields) = fields else { continue };
             let stage = fields.get("stage").and_then(|stage| stage.as_str()).unwrap_or("none");

@@ -9,6 +9,8 @@
 //!
 //! Without a server the edit stays in `crm.book`, and the next run sends it.
 
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
+
 use std::error::Error;
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! The log: reading it, exporting it, verifying it, and what it says of a record, now and in the past.
+//! The log of a book: read it, export it, verify it, and follow a record through it, now and in the
+//! past.
 //!
-//! Every change of an app, every answer of the server and every decision is an entry of the log, chained by hashes. The
-//! tables that the app reads are folded from it, and can be folded again.
+//! Every change of an app, every answer of the server and every decision is an entry of the log,
+//! chained by hashes. The tables that the app reads are folded from it, and can be folded again.
 //!
 //! ```
 //! use fieldbook::audit::{verify_export, Seq};
@@ -30,8 +31,8 @@
 //! # }
 //! ```
 //!
-//! What it is not: proof against whoever can write the file. That needs a head of the log which someone else knows, as a
-//! server does.
+//! What it is not: proof against a person who can write the file. That needs a head that was kept
+//! elsewhere, such as the one that a server has recorded.
 
 use std::io::Write;
 
@@ -55,13 +56,13 @@ pub use crate::maintain::rebuild_book;
 use crate::projection::ProjectionStatus;
 use crate::record::Record;
 
-/// What walking a whole log came to.
+/// The result of verifying a whole log.
 #[derive(Debug)]
 #[must_use = "damage is a value, not an error"]
 pub enum Verification {
     /// Every entry is as it was sealed.
     Sound(Verified),
-    /// An entry is not; this is the first one.
+    /// At least one entry was altered. This is the first of them.
     Damaged(Damage),
 }
 
@@ -74,7 +75,7 @@ impl Verification {
     /// Returns what was verified.
     ///
     /// # Errors
-    /// The first [`Damage`], if there is any.
+    /// The first [`Damage`], if an entry was altered.
     pub fn into_result(self) -> Result<Verified, Damage> {
         match self {
             Self::Sound(verified) => Ok(verified),
@@ -83,22 +84,22 @@ impl Verification {
     }
 }
 
-/// What holding the tables against the log came to.
+/// The result of comparing the tables with the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a difference is a value, not an error"]
 pub struct TableCheck {
-    /// The names of the tables that were not what the log folds to. They are by now: they were folded anew.
+    /// The names of the tables that differed from the log. The check has folded them anew.
     pub differing: Vec<&'static str>,
 }
 
 impl TableCheck {
-    /// Returns whether all tables were what the log folds to.
+    /// Returns whether all tables matched the log.
     pub const fn is_sound(&self) -> bool {
         self.differing.is_empty()
     }
 }
 
-/// The log of a book, and what looks after the book: [`Book::audit`].
+/// The log of a book, with its maintenance: [`Book::audit`].
 ///
 /// ```
 /// use fieldbook::audit::Seq;
@@ -119,12 +120,12 @@ pub struct Audit<'b> {
 }
 
 impl Audit<'_> {
-    /// Returns the device that this book is.
+    /// Returns the id of this device.
     pub fn device(&self) -> Option<DeviceId> {
         self.book.shared.state().device
     }
 
-    /// Returns the log's present life.
+    /// Returns the present epoch of the log.
     pub fn epoch(&self) -> Option<Epoch> {
         self.book.shared.state().epoch
     }
@@ -132,13 +133,13 @@ impl Audit<'_> {
     /// Returns the last entry's place, hash and clock.
     ///
     /// # Errors
-    /// [`Error::Store`] if it does not read.
+    /// [`Error::Store`] if it cannot be read.
     pub fn head(&self) -> Result<Option<Head>, Error> {
         Ok(read_head(&self.book.shared.snapshot()?.entries()?)?)
     }
 
-    /// Returns how many bytes the book's file takes on the disk. What is free in it counts too. It waits for nobody, and costs
-    /// the same whatever the book holds.
+    /// Returns the size of the book's file on disk, in bytes, free pages included. It waits for no
+    /// write, and its cost does not depend on the size.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
@@ -146,18 +147,18 @@ impl Audit<'_> {
         Ok(self.book.shared.store.file_bytes()?)
     }
 
-    /// Returns the entity types of which the book has records.
+    /// Returns the entity types that have records in the book.
     ///
     /// # Errors
-    /// [`Error::Store`] if a key does not read.
+    /// [`Error::Store`] if a key cannot be read.
     pub fn entity_types(&self) -> Result<Vec<EntityType>, Error> {
         Ok(self.book.shared.snapshot()?.entity_types()?)
     }
 
-    /// Returns where each of the app's own projections that the book holds stands.
+    /// Returns the state of each of the app's projections that the book has.
     ///
     /// # Errors
-    /// [`Error::Store`] if a row does not read.
+    /// [`Error::Store`] if a row cannot be read.
     pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
         let rows = self.book.shared.snapshot()?.projections()?.into_iter();
         Ok(rows
@@ -165,19 +166,20 @@ impl Audit<'_> {
             .collect())
     }
 
-    /// Writes the log up to where it ends now as a stream that other programs can verify (`docs/log-format.md`). Returns how many
-    /// entries that is. It is read in parts, so that a slow writer keeps no pages of the file in use.
+    /// Writes the log up to its present end as a stream that other programs can verify
+    /// (`docs/log-format.md`), and returns the number of entries. The log is read in parts, so a
+    /// slow writer keeps no pages of the file in use.
     ///
     /// # Errors
-    /// [`Error::Store`] if the log does not read or the writer fails.
+    /// [`Error::Store`] if the log cannot be read or the writer fails.
     pub fn export(&self, writer: &mut impl Write) -> Result<u64, Error> {
         Ok(export_in_parts(|| entries(&self.book.shared.store.begin_read()?), writer)?)
     }
 
-    /// Returns entries from a place on, at most `limit` of them.
+    /// Returns the entries from a place on, at most `limit` of them.
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if an entry cannot be read.
     pub fn entries(&self, from: Seq, limit: usize) -> Result<Vec<Entry>, Error> {
         let snapshot = self.book.shared.snapshot()?;
         let entries = snapshot.entries()?;
@@ -185,10 +187,10 @@ impl Audit<'_> {
         Ok(found?)
     }
 
-    /// Returns every entry that touched a record, oldest first.
+    /// Returns every entry that concerns a record, oldest first.
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if an entry cannot be read.
     pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
         self.fold_lazy()?;
         let snapshot = self.book.shared.snapshot()?;
@@ -201,14 +203,14 @@ impl Audit<'_> {
     /// Folds the log up to an entry in memory: the book as it was then.
     ///
     /// # Errors
-    /// [`Error::Store`] if an entry does not read.
+    /// [`Error::Store`] if an entry cannot be read.
     pub fn replay_at(&self, seq: Seq) -> Result<Past, Error> {
         let snapshot = self.book.shared.snapshot()?;
         Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.book.shared.schema, seq, |_| {})? })
     }
 }
 
-/// A book as it was after some entry. In memory, read only.
+/// A book as it was after an entry. It is in memory and read-only.
 pub struct Past {
     rebuilt: Rebuilt,
 }

@@ -1,18 +1,20 @@
-//! Syncing in the background: transport's worker over this book, woken by what is written.
+//! Background sync: the worker of `fieldbook-transport` on this book. Writes wake it.
 //!
 //! ```text
-//!   write ──► watchers ──► is something new to be sent? ──► wake ┐
-//!   signed in, upgraded, server confirmed ──► retry now ────────┼──► worker ──► run, in turn with `Book::sync` ──► status
-//!   timers (undo windows, backoff, a look now and then) ────────┘
+//!   write ──► watchers ──► new ops to send? ──► wake ┐
+//!   a park ended ──► retry now ─────────────────────┼─► worker ─► run, in turn with `Book::sync` ─► status
+//!   timers (undo windows, backoff, interval) ───────┘
 //! ```
 //!
 //! Invariants:
 //! 1. A run of the worker and a [`Book::sync`] of the same book take turns, whole run by whole run.
-//! 2. What a run itself writes does not wake the next one.
-//! 3. The worker keeps nothing: all it goes by is in the book, so it may end at any moment.
-//! 4. The tasks end with the handle. They hold the book open until then.
+//! 2. The writes of a run do not wake the next run.
+//! 3. The worker has no state of its own: all of it is in the book, so the worker may end at any
+//!    moment.
+//! 4. The tasks end with the handle. Until then they keep the book open.
 //!
-//! What it is not: a scheduler of the operating system. Where an app is only woken now and then, it calls [`Book::sync`].
+//! What it is not: a scheduler of the operating system. An app that is only woken from time to time
+//! calls [`Book::sync`].
 
 use std::sync::{Arc, Weak};
 
@@ -28,11 +30,13 @@ use crate::error::Error;
 use crate::status::SyncStatus;
 
 impl Book {
-    /// Keeps the book synced in the background, on the tokio runtime of the caller, until the handle is shut down or
-    /// dropped. It syncs at once, after each local write, when something held becomes due, now and then to hear of others'
-    /// changes, and again after failures, with backoff. What it is doing shows in [`Book::watch_status`].
+    /// Keeps the book synced in the background, on the tokio runtime of the caller, until the
+    /// handle is shut down or dropped. It syncs at once, after each local write, when a hold ends,
+    /// at intervals to fetch changes of others, and again after failures, with backoff.
+    /// [`Book::watch_status`] shows its state.
     ///
-    /// While it lives the book cannot be closed. After [`Book::act_as`], call [`SyncHandle::wake`].
+    /// The book cannot be closed before the handle is gone. After [`Book::act_as`], call
+    /// [`SyncHandle::wake`].
     ///
     /// # Errors
     /// [`Error::Misuse`] outside a tokio runtime.
@@ -42,7 +46,7 @@ impl Book {
         }
         let mut seed = [0; 32];
         self.shared.ids().fill(&mut seed);
-        // Listening begins before the first run, so that nothing written meanwhile is missed.
+        // The channels are opened before the first run, so no write in between is missed.
         let (changes, status) = (self.watch(), self.watch_status());
         let worker = Worker {
             host: Arc::clone(&self.shared),
@@ -64,7 +68,7 @@ impl Book {
     }
 }
 
-/// Steers the background sync of a book. Dropping it ends the sync.
+/// The handle of a book's background sync. Dropping it ends the sync.
 #[derive(Debug)]
 #[must_use = "dropping the handle ends the background sync"]
 pub struct SyncHandle {
@@ -73,12 +77,12 @@ pub struct SyncHandle {
 }
 
 impl SyncHandle {
-    /// Says that there is something to send. Local writes do so by themselves. It never shortens a backoff.
+    /// Wakes the worker to send. Local writes do so by themselves. A backoff is not shortened.
     pub fn wake(&self) {
         self.handle.wake();
     }
 
-    /// Says that the world outside changed (the network is up, a person asks): syncs at once, also while backing off.
+    /// Syncs at once, also during a backoff: after the network came up, or because a person asked.
     pub fn retry_now(&self) {
         self.handle.retry_now();
     }
@@ -88,41 +92,41 @@ impl SyncHandle {
         self.handle.pause();
     }
 
-    /// Goes on after [`Self::pause`], at once.
+    /// Continues at once after [`Self::pause`].
     pub fn resume(&self) {
         self.handle.resume();
     }
 
-    /// Returns whether it has ended by itself; [`Self::shutdown`] says why.
+    /// Returns whether the sync has ended by itself. [`Self::shutdown`] returns why.
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()
     }
 
-    /// Ends the background sync and waits until it has: then no call into the book is under way and, if no other handle to
-    /// the book is left, it can be closed.
+    /// Ends the background sync and waits for its end. After that it makes no call into the book,
+    /// and the book can be closed if there is no other handle to it.
     ///
     /// # Errors
-    /// [`WorkerError`] if it had ended before, by a failure of the book or a panic.
+    /// [`WorkerError`] if the sync had ended before, by a failure of the book or a panic.
     pub async fn shutdown(self) -> Result<(), WorkerError> {
         let Self { handle, mut listening } = self;
         listening.end().await;
         match Arc::try_unwrap(handle) {
             Ok(handle) => handle.shutdown().await,
-            // The listener was the only other holder, and it is gone.
+            // The listener was the only other holder, and it has ended.
             Err(_) => Err(WorkerError::Panicked),
         }
     }
 }
 
-/// A task that ends when this is dropped.
+/// A task that ends when this value is dropped.
 #[derive(Debug)]
 struct Task(JoinHandle<()>);
 
 impl Task {
-    /// Ends the task and waits until all it holds is dropped.
+    /// Ends the task and waits until all its values are dropped.
     async fn end(&mut self) {
         self.0.abort();
-        // It was ended, or had ended by itself: either is what was wanted.
+        // The task was ended here, or had ended by itself. Both are right.
         drop((&mut self.0).await);
     }
 }
@@ -133,7 +137,7 @@ impl Drop for Task {
     }
 }
 
-/// Hears of what happens in the book and wakes the worker for it.
+/// Receives the book's changes and wakes the worker.
 struct Listener {
     shared: Weak<Shared>,
     worker: Weak<Handle>,
@@ -168,8 +172,8 @@ impl Listener {
         }
     }
 
-    /// Returns whether a record that changed has an op that is in no unit: one that was just written, or goes back to the
-    /// tail. What a run itself does to records leaves none.
+    /// Returns whether a changed record has an op that is in no unit: a new op, or one that went
+    /// back to the tail. The changes of a run itself leave no such op.
     fn has_new_work(&self, keys: &[RecordKey]) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
         let tail = shared.tail();
@@ -177,7 +181,7 @@ impl Listener {
         ops.any(|place| tail.unit_of(place).is_none() && !tail.is_dead(place))
     }
 
-    /// Returns whether something that was parked no longer is.
+    /// Returns whether a park has ended.
     fn goes_on(&mut self) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
         let parked_ops = shared.tail().parked().len();

@@ -1,4 +1,4 @@
-//! The book: opening, closing, and what all its parts share.
+//! The book: how it is opened and closed, and the state that its parts share.
 //!
 //! ```text
 //!   app ──► write ──► writer (one round at a time) ──► log + tables, one commit ──► tail, watchers
@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Invariants:
-//! 1. All that must survive is in the file; what is kept here ([`Shared`]) is folded from it when the book is opened.
-//! 2. What is kept here follows a commit, never precedes it.
+//! 1. The file has everything that must survive. The state in memory ([`Shared`]) is folded from it
+//!    when the book is opened.
+//! 2. The state in memory changes after a commit, never before.
 //! 3. After a storage error every write fails until the book is opened anew.
 
 use std::collections::BTreeSet;
@@ -41,22 +42,24 @@ use crate::options::{BookOptions, Connectivity};
 use crate::status::{Engine, Queue, SyncStatus};
 use crate::writer::{Job, Session};
 
-/// How many commits a slow watcher may lag behind before it is told that it missed some.
+/// The most commits that a slow watcher may lag behind. After more, its receiver reports that it
+/// missed some.
 const WATCH_BACKLOG: usize = 1_024;
-/// How many waiting writes share one commit at most.
+/// The most writes that share one commit.
 const ROUND_JOBS: usize = 1_024;
 
-/// One device's store: the log, the tables folded from it, and the way to the server.
+/// The store of one device: the log, the tables folded from it, and the sync with a server.
 ///
-/// A handle; clones share the same book. All methods may be called from any thread; those that write block for one durable
-/// commit, so an async app calls them on a blocking thread.
+/// A `Book` is a handle; clones share the same book. All methods may be called from any thread. A
+/// write blocks until its commit is durable, so an async app calls it on a blocking thread.
 #[derive(Clone)]
 pub struct Book {
     pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
-    /// Before the store, so that it is dropped first: a store closes best when nobody reads.
+    /// It is before the store, so that it is dropped first: the store's close needs that no
+    /// snapshot is open.
     pub(crate) latest: Latest,
     pub(crate) store: Store,
     pub(crate) schema: Schema,
@@ -65,11 +68,12 @@ pub(crate) struct Shared {
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
     pub(crate) writer: Mutex<WriterState>,
     ids: Mutex<SeededRandomness>,
-    /// None for a book that was made before there were keys: copies of it could not agree on one.
+    /// `None` for a book from before there were device keys: copies of it could not agree on a key.
     pub(crate) device_key: Option<DeviceKey>,
     pub(crate) others: Others,
     pub(crate) tail: RwLock<Tail>,
-    /// Which records of the tail are ready to be planned. Whoever holds it holds the tail.
+    /// The records of the tail that are ready to be planned. A holder of this lock also holds that
+    /// of `tail`.
     pub(crate) ready: Mutex<ReadyQueue>,
     pub(crate) state: RwLock<StateRow>,
     pub(crate) actor: RwLock<Actor>,
@@ -77,15 +81,15 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
     pub(crate) status: watch::Sender<SyncStatus>,
-    /// What the engine does. Held while what the watchers of the status are told is read and told.
+    /// The state of the engine. The lock is held while a status is read and sent to the watchers.
     pub(crate) engine: Mutex<Engine>,
-    /// The units that an exchange carries now.
+    /// The units that are in flight.
     pub(crate) sending: Mutex<BTreeSet<UnitId>>,
     pub(crate) syncing: Arc<tokio::sync::Mutex<fieldbook_transport::BatchSizer>>,
     pub(crate) attention: Mutex<Attention>,
 }
 
-/// What only the round that is committing touches.
+/// State that only the committing round uses.
 pub(crate) struct WriterState {
     pub(crate) head: Option<Head>,
     pub(crate) randomness: Box<dyn Randomness>,
@@ -93,26 +97,26 @@ pub(crate) struct WriterState {
 }
 
 impl Book {
-    /// Makes a new book at a path where nothing stands.
+    /// Makes a new book at a path that does not exist.
     ///
     /// # Errors
-    /// [`Error::Store`] if something stands there already, or the disk fails; then nothing is left behind.
+    /// [`Error::Store`] if the path exists, or the disk fails. No file is left behind then.
     pub fn create_new(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
         let store = Store::create(path.as_ref(), &options.store)?;
         Self::start(store, options)
     }
 
-    /// Opens a book that is there.
+    /// Opens an existing book.
     ///
     /// # Errors
-    /// [`Error::Store`] if there is none, it is open elsewhere, it is something else, or it is damaged; the file is left as
-    /// it is.
+    /// [`Error::Store`] if the file does not exist, is open elsewhere, is no book, or is damaged.
+    /// The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
         let store = Store::open(path.as_ref(), &options.store)?;
         Self::start(store, options)
     }
 
-    /// Opens the book at a path, or makes one if nothing stands there.
+    /// Opens the book at a path, or makes it if the path does not exist.
     ///
     /// # Errors
     /// [`Error::Store`] as for [`Self::open`] and [`Self::create_new`].
@@ -131,17 +135,18 @@ impl Book {
         let mut seed = [0; 32];
         randomness.fill(&mut seed);
         let mut projections = options.projections;
-        // Over a damaged page the engine may panic, which then is the file's fault, not the app's.
+        // The storage engine may panic on a damaged page. The error then blames the file, not the
+        // app.
         let read = guarded(|| read_tables(&mut store, &options.schema, &mut projections));
         let (head, state, tail, known_key) = match read {
             Ok(read) => read,
             Err(error) => {
-                // It cannot be used, so nothing more must happen to its file, not even a close.
+                // The store is damaged, so its file must not change any more, not even by a close.
                 store.abandon();
                 return Err(error);
             }
         };
-        // Made with the book, so that every copy of it has the same.
+        // The key is made with the book, so every copy of the book has the same key.
         let device_key = if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { known_key };
         let server_time = state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
         let shared = Shared {
@@ -187,16 +192,16 @@ impl Book {
         Ok(book)
     }
 
-    /// Returns who is using the book.
+    /// Returns the actor who uses the book.
     pub fn actor(&self) -> Actor {
         read(&self.shared.actor).clone()
     }
 
-    /// Says that someone else is using the book from now on. Ops keep the actor who made them, and are only sent with that
-    /// actor's credentials.
+    /// Sets the actor who uses the book from now on. An op keeps the actor who made it, and is sent
+    /// with that actor's credentials only.
     pub fn act_as(&self, actor: Actor) {
         *write(&self.shared.actor) = actor;
-        // Whether new credentials are needed is said of the actor who uses the book.
+        // A request for new credentials concerned the former actor.
         self.shared.forget_reason();
     }
 
@@ -205,37 +210,38 @@ impl Book {
         Conflicts::of(self)
     }
 
-    /// Returns the ops that the server refused for good, for a person to decide on.
+    /// Returns the ops that the server refused. A person decides about them.
     pub const fn dead_letters(&self) -> DeadLetters<'_> {
         DeadLetters::of(self)
     }
 
-    /// Returns what is owed to the server.
+    /// Returns the ops that are pending.
     pub const fn queue(&self) -> Queue<'_> {
         Queue { book: self }
     }
 
-    /// Returns what the book knows of its server, and what a person says of it.
+    /// Returns the book's state at its server, and a person's actions about it.
     pub const fn servers(&self) -> Servers<'_> {
         Servers::of(self)
     }
 
-    /// Returns the way to drive an exchange by hand.
+    /// Returns the methods for an exchange driven by hand.
     pub const fn exchange(&self) -> Exchange<'_> {
         Exchange { book: self }
     }
 
-    /// Returns the log, and what looks after the book.
+    /// Returns the log, with its maintenance.
     pub const fn audit(&self) -> Audit<'_> {
         Audit { book: self }
     }
 
-    /// Returns a receiver that hears, after each commit, which records changed.
+    /// Returns a receiver of the records that each commit changed.
     pub fn watch(&self) -> broadcast::Receiver<Arc<[RecordKey]>> {
         self.shared.changes.subscribe()
     }
 
-    /// Closes the book and says whether that went well. Other handles to it must be gone.
+    /// Closes the book, and returns whether the close succeeded. There must be no other handle to
+    /// it.
     ///
     /// # Errors
     /// [`Error::InUse`] if there is another handle; [`Error::Store`] if the disk fails.
@@ -246,7 +252,7 @@ impl Book {
     }
 }
 
-/// Reads what is kept in memory; folds the tables anew first if their rows are of another format.
+/// Reads the tables into memory. Rows of another [`FOLD_VERSION`] are folded anew first.
 fn read_tables(
     store: &mut Store,
     schema: &Schema,
@@ -254,11 +260,12 @@ fn read_tables(
 ) -> Result<(Option<Head>, StateRow, Tail, Option<DeviceKey>), Error> {
     let mut snapshot = Snapshot::new(store.begin_read()?);
     let head = read_head(&snapshot.entries()?)?;
-    // Rows of another format need not read at all: the log is what counts, and the tables follow from it.
+    // Rows of another version need not be readable: the tables are folded anew from the log.
     if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == FOLD_VERSION) {
         drop(snapshot);
         if store.is_look_only() {
-            // Over damaged pages a commit can end the process, which who only looks must not risk: `rebuild` is for them.
+            // On damaged pages a commit can end the process. A read-only app must not risk that;
+            // `rebuild` is for such files.
             store.check_pages()?;
         }
         refold(store, schema, head, |_| {})?;
@@ -278,8 +285,8 @@ impl std::fmt::Debug for Book {
 }
 
 impl Shared {
-    /// Takes a snapshot of the whole book, for reading more than one thing at the same instant. While it lives, what is
-    /// overwritten keeps its room in the file.
+    /// Takes a snapshot of the whole book, to read several things at the same instant. While it
+    /// exists, overwritten pages keep their space in the file.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         Ok(Snapshot::new(self.store.begin_read()?))
     }
@@ -296,12 +303,13 @@ impl Shared {
         *self.server_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends randomness for ids that are made outside a commit, so that nobody waits for the disk to get one.
+    /// Lends randomness for ids that are made outside a commit, so a new id never waits for the
+    /// disk.
     pub(crate) fn ids(&self) -> MutexGuard<'_, SeededRandomness> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers the server's clock, to correct ours by.
+    /// Remembers the server's clock, to correct this device's clock.
     pub(crate) fn hear_server(&self, server: fieldbook_core::WallTime, now: Now) {
         let heard = ServerTime::heard(server, now);
         *self.server_time.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
@@ -326,7 +334,8 @@ impl Shared {
     }
 }
 
-/// No code that can panic half-way through a change runs under these locks, so a poisoned one still holds sound data.
+/// No code under these locks can panic in the middle of a change, so the data of a poisoned lock is
+/// sound.
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }

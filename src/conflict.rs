@@ -1,22 +1,24 @@
-//! What a person decides: a conflict with the server, an op that the server refused, and undoing one's own op.
+//! A person's decisions: about a conflict with the server, about an op that the server refused, and
+//! about undoing an own op.
 //!
-//! A conflict is found when both sides changed the same thing and had not seen each other's change. By which rule it is
-//! settled is declared in the [`schema`](crate::schema); only with [`Policy::Manual`] does it wait for a person, and the op
-//! of this device is parked until then. An op that the server refuses for good becomes a dead letter: the app still reads
-//! what it says, until a person retries, corrects or discards it.
+//! A conflict is found when both sides changed the same fields and neither had read the other's
+//! change. The [`schema`](crate::schema) declares the policy that resolves it. Only with
+//! [`Policy::Manual`] a conflict waits for a person, and the op of this device is parked until
+//! then. An op that the server refuses becomes a dead letter: the app still reads its fields, until
+//! a person retries, corrects or discards it.
 //!
 //! ```
 //! use fieldbook::conflict::{Choice, DeadLetter};
 //! use fieldbook::{Book, BookOptions, Error, Fields};
 //!
-//! /// Lets this device win wherever a person has to choose.
+//! /// Lets this device win all open conflicts.
 //! fn keep_mine(book: &Book) -> Result<usize, Error> {
 //!     let mut settled = 0;
 //!     loop {
-//!         // Those that are settled are open no more, so the first page is always a new one.
+//!         // A resolved conflict is no longer open, so the first page is always new.
 //!         let page = book.conflicts().list_open(None, 100)?;
 //!         for conflict in &page.items {
-//!             println!("{}: here {}, there {}", conflict.key, conflict.local.as_str(), conflict.remote.as_str());
+//!             println!("{}: local {}, remote {}", conflict.key, conflict.local.as_str(), conflict.remote.as_str());
 //!             book.conflicts().resolve(conflict.id, Choice::Mine)?;
 //!             settled += 1;
 //!         }
@@ -26,7 +28,7 @@
 //!     }
 //! }
 //!
-//! /// Corrects what the server refused for want of a name; gives up the rest.
+//! /// Corrects dead letters without a name, and discards the rest.
 //! fn tidy_up(book: &Book, letter: &DeadLetter) -> Result<(), Error> {
 //!     if letter.code == "name_missing" {
 //!         let correction = Fields::parse(r#"{"name":"unknown"}"#).expect("it is an object");
@@ -48,7 +50,7 @@
 //! # }
 //! ```
 //!
-//! What it is not: deciding anything by itself.
+//! What it is not: a rule. Nothing here decides by itself.
 
 use fieldbook_core::rows::{ConflictRow, DeadLetterRow};
 use fieldbook_core::{
@@ -63,52 +65,53 @@ pub use fieldbook_core::{ConflictId, InvalidConflictId};
 pub use crate::decisions::{Conflicts, DeadLetters, Undone};
 use crate::schema::Policy;
 
-/// Both sides changed the same thing, and had not seen each other's change.
+/// Both sides changed the same fields, and neither had read the other's change.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Conflict {
-    /// Which one.
+    /// The id of the conflict.
     pub id: ConflictId,
     /// The record.
     pub key: RecordKey,
     /// The op of this device.
     pub op: OpId,
-    /// Where that op stands in the log.
+    /// The place of that op in the log.
     pub place: OpPlace,
-    /// What that op does.
+    /// The kind of that op.
     pub kind: OpKind,
-    /// When that op was made.
+    /// The time at which that op was made.
     pub edited_at: Hlc,
-    /// The server's version that it met.
+    /// The version of the server that the op met.
     pub version: Version,
-    /// What the server did.
+    /// The kind of the server's change.
     pub extent: Extent,
-    /// When the server's side was edited.
+    /// The time at which the server's side was edited.
     pub remote_edited_at: Hlc,
-    /// Each field that both changed, its rule and its winner; none where one side is a deletion.
+    /// The fields that both sides changed, each with its policy and its winner. Empty if one side
+    /// is a deletion.
     pub fields: Vec<ConflictedField>,
-    /// Who won as a whole.
+    /// The winner of the conflict as a whole.
     pub winner: Winner,
-    /// The rule by which the whole was settled.
+    /// The policy of the conflict as a whole.
     pub rule: Policy,
-    /// The fields in question as both sides had them before.
+    /// The values of these fields that both sides started from.
     pub base: FieldsJson,
-    /// The fields in question as the op of this device has them.
+    /// The values of these fields in the op of this device.
     pub local: FieldsJson,
-    /// The fields in question as the server has them.
+    /// The values of these fields at the server.
     pub remote: FieldsJson,
-    /// What a merging rule, or a person, made of both.
+    /// The merged values, made by a policy or a person.
     pub merged: Option<FieldsJson>,
-    /// The functions of the app that settled it.
+    /// The functions of the app that resolved it.
     pub functions: Vec<SettledBy>,
-    /// When it was found, by the device's clock.
+    /// The time at which it was found, by the device's clock.
     pub at: WallTime,
-    /// Whether a person still has to choose.
+    /// Whether it waits for a person.
     pub open: bool,
 }
 
 impl Conflict {
-    /// Returns the name of the app's function that settled a field, or the whole.
+    /// Returns the name of the app's function that resolved a field, or the conflict as a whole.
     pub fn function_of(&self, field: Option<&str>) -> Option<&str> {
         let found = self.functions.iter().find(|settled| settled.field.as_deref() == field);
         found.map(|settled| settled.function.as_str())
@@ -140,16 +143,16 @@ impl Conflict {
     }
 }
 
-/// How many conflicts there are.
+/// The number of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConflictCount {
-    /// All of them.
+    /// All conflicts.
     pub all: u64,
-    /// Those of them in which a person has to choose.
+    /// The conflicts that wait for a person.
     pub open: u64,
 }
 
-/// An op that the server refused for good. What it says is in the log: [`Queue::op`](crate::sync::Queue::op) has it.
+/// An op that the server refused. [`Queue::op`](crate::sync::Queue::op) returns its fields.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DeadLetter {
@@ -157,25 +160,25 @@ pub struct DeadLetter {
     pub key: RecordKey,
     /// The op.
     pub op: OpId,
-    /// Where the op stands in the log.
+    /// The place of the op in the log.
     pub place: OpPlace,
-    /// What the op does.
+    /// The kind of the op.
     pub kind: OpKind,
-    /// Who made it.
+    /// The author of the op.
     pub actor: Actor,
-    /// The unit in which it was refused.
+    /// The unit that was refused.
     pub unit: UnitId,
     /// The server's code.
     pub code: String,
     /// The server's message.
     pub message: String,
-    /// How many classified answers it had.
+    /// The number of classified answers to the unit.
     pub tries: u32,
-    /// When the first of them came, by the device's clock.
+    /// The time of the first of them, by the device's clock.
     pub first_at: WallTime,
-    /// When the last of them came.
+    /// The time of the last of them.
     pub last_at: WallTime,
-    /// The entry that recorded it.
+    /// The entry that recorded the dead letter.
     pub recorded: Seq,
 }
 

@@ -1,4 +1,4 @@
-//! Typed records: an app's own Rust types, in and out of JSON fields by serde.
+//! Typed records: an app's own Rust types, converted to and from JSON fields by serde.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::write::Written;
 
-/// An app's type for one entity type. Its serde form is the record's fields; the id stands apart.
+/// An app's type for one entity type. Its serde form is the record's fields, without the id.
 ///
 /// ```
 /// use fieldbook::{Book, BookOptions, Entity};
@@ -43,7 +43,7 @@ pub trait Entity: Serialize + DeserializeOwned {
     /// Returns the entity type.
     ///
     /// # Panics
-    /// If [`Self::ENTITY`] breaks the rule for entity types, which is a mistake in the program.
+    /// If [`Self::ENTITY`] breaks the rule for entity types. That is a fault of the app.
     fn entity_type() -> EntityType {
         match EntityType::parse(Self::ENTITY) {
             Ok(entity) => entity,
@@ -53,31 +53,32 @@ pub trait Entity: Serialize + DeserializeOwned {
 }
 
 impl Book {
-    /// Writes a typed record: creates it if there is none for the app, else updates just the fields that differ. Writes
-    /// nothing if none does.
+    /// Writes a typed record. It creates the record if the app reads none, else it updates the
+    /// fields that differ. Without a difference it writes nothing.
     ///
-    /// What the record holds and the type does not know stays as it is, at the top and inside of objects, so that an older
-    /// version of the app takes nothing away from a newer one. (Inside of a list that changed nothing stays: its items have
-    /// no names.) A field that the type knows and leaves out (an `Option` that is `None`) is taken away. To take away what a
-    /// type does not know, give the record a whole new image with [`Book::replace`].
+    /// Fields that the type does not know are kept, at the top and inside of objects, so an older
+    /// version of the app removes nothing of a newer one. (Inside a changed list they are not kept,
+    /// because its items have no names.) A field that the type knows and leaves out (an `Option`
+    /// that is `None`) is removed. To remove fields that the type does not know, use
+    /// [`Book::replace`].
     ///
     /// # Errors
-    /// [`Error::Type`] if it does not go into a JSON object; else as for [`Book::update`].
+    /// [`Error::Type`] if the type does not convert to a JSON object; else as for [`Book::update`].
     pub fn save<E: Entity>(&self, id: &RecordId, record: &E) -> Result<Written, Error> {
         let key = RecordKey::new(E::entity_type(), id.clone());
         let fields = to_fields(&key, record)?;
         self.write_typed(key, fields, round_trip::<E>)
     }
 
-    /// Returns a record as an app's type, or `None` if there is none for the app.
+    /// Returns a record as an app's type, or `None` if the app reads none.
     ///
     /// # Errors
-    /// [`Error::Store`] if it does not read; [`Error::Type`] if its fields do not fit.
+    /// [`Error::Store`] if it cannot be read; [`Error::Type`] if its fields do not fit the type.
     pub fn get<E: Entity>(&self, id: &RecordId) -> Result<Option<E>, Error> {
         self.with_record(&RecordKey::new(E::entity_type(), id.clone()), |record| record.to())?.transpose()
     }
 
-    /// Takes a typed record away.
+    /// Deletes a typed record.
     ///
     /// # Errors
     /// As for [`Book::delete`].
@@ -86,10 +87,11 @@ impl Book {
     }
 }
 
-/// Has a type read fields and write them again.
+/// Returns the fields that remain after a type has read and written them.
 fn round_trip<E: Entity>(fields: &Fields) -> Option<Fields> {
     let record: E = serde_json::from_str(fields.to_json().as_str()).ok()?;
-    // Not checked: a record that is over the limit has to be readable to be made smaller.
+    // Limits are not checked: a record that is too large must be readable, so that it can be made
+    // smaller.
     match serde_json::to_value(&record).ok()? {
         serde_json::Value::Object(members) => Some(members.into_iter().collect()),
         _ => None,

@@ -1,4 +1,4 @@
-//! What can go wrong, by culprit. Each has one reaction.
+//! Errors by their cause. Each has one reaction.
 //!
 //! ```
 //! use fieldbook::{Book, BookOptions, Error, Fields};
@@ -7,17 +7,17 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 //! match book.update("lead/42".parse()?, Fields::parse(r#"{"stage":"hot"}"#)?) {
-//!     Ok(_) => println!("on the disk"),
+//!     Ok(_) => println!("it is on the disk"),
 //!     Err(Error::Rejected(why)) => println!("not valid, nothing was written: {why}"),
-//!     Err(Error::NotPossible(why)) => println!("not as things stand by now: {why}"),
-//!     Err(Error::Unknown { ops, .. }) => println!("reopen the book and look for {ops:?}"),
+//!     Err(Error::NotPossible(why)) => println!("not possible now: {why}"),
+//!     Err(Error::Unknown { ops, .. }) => println!("open the book again and find {ops:?}"),
 //!     Err(error) => println!("the book failed: {error}"),
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What it is not: what a server answers. That is in the report of a sync, and on record.
+//! What it is not: the answers of a server. They are in the report of a sync and in the log.
 
 use std::sync::Arc;
 
@@ -33,57 +33,60 @@ pub use fieldbook_core::{InvalidFields, InvalidName};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The disk failed, or the file is not what it should be. For a write: nothing was written.
+    /// The disk failed, or the file is damaged or is no book. A write with this error wrote
+    /// nothing.
     ///
     /// After a disk failure every write fails until the book is opened anew.
     #[error(transparent)]
     Store(Arc<StoreError>),
-    /// The disk failed while committing, so nobody can say whether these ops were written. They are settled by opening the
-    /// book anew and asking [`Queue::find`](crate::sync::Queue::find) for each.
-    #[error("the disk failed while committing: open the book again and look the ops up by their ids")]
+    /// The disk failed during the commit, so nobody knows whether these ops were written. The app's
+    /// reaction: open the book anew and call [`Queue::find`](crate::sync::Queue::find) for each op.
+    #[error("the disk failed during the commit: open the book again and find the ops by their ids")]
     Unknown {
         /// The ops, in the order of the mutations.
         ops: Vec<OpId>,
-        /// What failed.
+        /// The failure.
         #[source]
         source: Arc<StoreError>,
     },
-    /// The mutation is not valid; nothing was written. The app's reaction: tell the user, or fix the call.
+    /// The mutation is not valid; nothing was written. The app's reaction: show the text to the
+    /// user, or correct the call.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// A typed record does not go into JSON fields, or stored fields do not make that type.
-    #[error("{what} does not fit the type it is read or written as")]
+    /// A typed record does not convert to JSON fields, or the stored fields do not convert to the
+    /// type.
+    #[error("{what} does not fit the app's type")]
     Type {
-        /// Which record.
+        /// The record.
         what: String,
-        /// What serde says. It names fields and types, never values.
+        /// The error of serde. It names fields and types, never values.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// What a person decided cannot be carried out as things stand; nothing was written. A sync may have ended what the decision is
-    /// about since it was shown. The app's reaction: show the text, and what there is to decide by now.
+    /// A person's decision cannot be carried out in the present state; nothing was written. A sync
+    /// may have ended the op or conflict since it was shown. The app's reaction: show the text, and
+    /// the decisions that are possible now.
     #[error(transparent)]
     NotPossible(#[from] NotPossible),
-    /// The app's own projection broke, so its table is not to be relied on. See [`Audit::projections`](crate::audit::Audit::projections) for what broke
-    /// it.
+    /// The app's own projection broke, so its table may be wrong.
+    /// [`Audit::projections`](crate::audit::Audit::projections) has the cause.
     #[error("the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book")]
     BrokenProjection(String),
-    /// The book holds no projection of this name: it was never opened with one.
-    #[error("the book holds no projection `{0}`: register it when opening the book")]
+    /// The book has no projection of this name: it was never opened with it.
+    #[error("the book has no projection `{0}`: open the book with it")]
     NoSuchProjection(String),
-    /// The book cannot be closed, since another handle to it is in use, as that of a background sync is until it ends. That
-    /// one closes it when it is dropped.
-    #[error("another handle to this book is still in use: shut its background sync down and drop the others")]
+    /// The book cannot be closed, because there is another handle to it, such as that of a
+    /// background sync. The book closes when that handle is dropped.
+    #[error("there is another handle to this book: shut down its background sync and drop the others")]
     InUse,
-    /// The book was opened to be looked at only, so nothing was written.
-    #[error("this book was opened to be looked at only: open it without `look_only`")]
+    /// The book was opened read-only, so nothing was written.
+    #[error("this book was opened read-only: open it without `look_only`")]
     LookOnly,
-    /// The call is a fault of the app's code, whatever the user does and whatever happens at the same time; the text says
-    /// which.
+    /// The call is a fault of the app's code, in every state of the book. The text names the fault.
     #[error("{0}")]
     Misuse(&'static str),
-    /// The thread that was committing this write together with its own panicked. Open the book anew.
-    #[error("the commit that this write was part of did not end: open the book again")]
+    /// The thread that committed this write together with its own panicked. Open the book anew.
+    #[error("the commit of this write did not end: open the book again")]
     Interrupted,
 }
 

@@ -1,16 +1,18 @@
-//! Examining a book's file: everything in it is looked at, and everything that is wrong with it is told.
+//! The examination of a book's file: it checks all parts and reports all faults.
 //!
 //! ```text
-//!   the log ─► every table ─► what the server knows ─► every page ─► opening it ─► (tables) folding it anew, in memory
+//!   the log ─► every table ─► the anchor ─► every page ─► open it ─► (tables) fold it anew, in memory
 //! ```
 //!
 //! Invariants:
-//! 1. The file keeps its every byte: it is opened for reading, and what the engine writes stays in memory.
-//! 2. Nothing that is found keeps the rest from being looked at. Each part is read from an opening of its own, since nothing
-//!    may be read on from where the engine stumbled over a damaged page.
-//! 3. What is found is bounded; what is beyond is counted.
+//! 1. No byte of the file changes: the file is opened read-only, and the storage engine writes to
+//!    memory.
+//! 2. A fault in one part does not stop the check of another. Each part is read after opening the
+//!    file anew, because the storage engine must not continue after it met a damaged page.
+//! 3. The list of findings is bounded; further findings are counted.
 //!
-//! What it is not: proof against whoever can write the file. That needs a head which someone else knows.
+//! What it is not: proof against a person who can write the file. That needs a head that was kept
+//! elsewhere.
 
 use std::path::Path;
 
@@ -25,79 +27,79 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::options::BookOptions;
 
-/// How many findings are listed; more are only counted.
+/// The most findings in the list. Further ones are counted.
 const LISTED: usize = 100;
 
-/// What looking at the whole of a book's file came to.
+/// The result of examining a book's file.
 #[derive(Debug, Default)]
 pub struct Examination {
-    /// What was seen of the log: every entry that is there counts, damaged or not.
+    /// The entries of the log, damaged ones included.
     pub log: Verified,
-    /// What is wrong, in the order in which it was looked at; the first hundred.
+    /// The first hundred faults, in the order in which they were found.
     pub findings: Vec<Finding>,
-    /// How many findings there are besides.
+    /// The number of further faults.
     pub unlisted: u64,
-    /// How far the server knows this log, as the file says of itself. The entry there has that hash.
+    /// The anchor according to the file itself. The entry there has that hash.
     pub anchor: Option<Receipt>,
 }
 
-/// Something that is wrong with a book's file.
+/// A fault of a book's file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Finding {
     /// An entry of the log is damaged.
     #[error(transparent)]
     Entry(#[from] Damage),
-    /// A table is damaged, or knows of more than the log holds.
+    /// A table is damaged, or refers to entries that the log does not have.
     #[error(transparent)]
     Table(#[from] TableFault),
-    /// The log has another entry than the one that the file says the server knows.
+    /// An entry of the log differs from the anchor in the file.
     #[error(
-        "entry {seq} is not the one that the server was told of, as the file itself has it: the log was written anew or cut"
+        "entry {seq} differs from the one that the server knows according to this file: the log was rewritten or cut"
     )]
     NotAnchored {
         /// The entry.
         seq: Seq,
     },
-    /// The last entry is not the one that was expected.
+    /// The last entry has another hash than expected.
     #[error("the log does not end as expected: its head is {head}, not {expected}")]
     OtherHead {
-        /// The hash that it has.
+        /// Its hash.
         head: Hash,
-        /// The hash that it was to have.
+        /// The expected hash.
         expected: Hash,
     },
-    /// A page of the file is not what was written, though perhaps none that anything was read from.
+    /// A page of the file differs from what was written. Perhaps no other check reads it.
     #[error("the file has damaged pages")]
     Pages {
-        /// How that shows.
+        /// The error that shows it.
         #[source]
         source: Error,
     },
     /// The book cannot be opened.
     #[error("the book cannot be opened")]
     Unopened {
-        /// Why not.
+        /// The cause.
         #[source]
         source: Error,
     },
-    /// A table is not what the log folds to.
-    #[error("the table of {table} is not what follows from the log")]
+    /// A table differs from the log.
+    #[error("the table of {table} does not match the log")]
     Differs {
-        /// What the table is called.
+        /// The name of the table.
         table: &'static str,
     },
     /// The log could not be folded.
     #[error("the tables could not be folded anew from the log")]
     Unfolded {
-        /// Why not.
+        /// The cause.
         #[source]
         source: Error,
     },
 }
 
 impl Finding {
-    /// Returns the entry that is damaged, if it is one.
+    /// Returns the entry that is damaged, if the finding is about an entry.
     pub const fn entry(&self) -> Option<Seq> {
         match self {
             Self::Entry(damage) => Some(damage.seq),
@@ -106,7 +108,7 @@ impl Finding {
         }
     }
 
-    /// Returns whether there may be entries that could not be looked at for it.
+    /// Returns whether entries may exist that could not be checked because of this fault.
     pub const fn hides_entries(&self) -> bool {
         matches!(
             self,
@@ -114,14 +116,14 @@ impl Finding {
         ) || self.is_cut()
     }
 
-    /// Returns whether it shows that the end of the log is missing.
+    /// Returns whether the end of the log is missing.
     pub const fn is_cut(&self) -> bool {
         matches!(self, Self::Table(TableFault { what: TableFaultKind::BehindTheLog { .. }, .. }))
     }
 }
 
 impl Examination {
-    /// Returns whether nothing was found.
+    /// Returns whether the list of findings is empty.
     pub const fn is_sound(&self) -> bool {
         self.findings.is_empty()
     }
@@ -136,15 +138,16 @@ impl Examination {
     }
 }
 
-/// Looks at everything in a book's file: the log, every row of every table, every page, and whether it opens; with `fold`, also
-/// whether the tables are what the log folds to. The file keeps its every byte. `progress` hears how many entries were looked
-/// at, and of how many.
+/// Checks everything in a book's file: the log, every row of every table, every page, and whether
+/// the book opens. With `fold` it also compares the tables with the log. No byte of the file
+/// changes. `progress` is called with the number of checked entries and of all entries.
 ///
-/// `fold` needs memory for all records. It leaves out what depends on what the app declares: indexes, and what ops refer to.
+/// `fold` needs memory for all records. It leaves out the tables that depend on the app's
+/// declarations: indexes, and references of ops.
 ///
 /// # Errors
-/// [`Error::Store`] as for [`Book::open`], if there is no file that could be a book, or someone else has it open. Damage is a
-/// finding, not an error.
+/// [`Error::Store`] as for [`Book::open`], if the file does not exist or is open elsewhere. Damage
+/// is a finding, not an error.
 pub fn examine_book(
     path: impl AsRef<Path>,
     options: BookOptions,
@@ -226,20 +229,20 @@ fn look_at_tables(path: &Path, found: &mut Examination) {
 }
 
 fn look_at_anchor(store: &Store, found: &mut Examination) -> Result<(), Error> {
-    // A state row that does not read was told of with its table.
+    // A state row that cannot be read was reported with its table.
     let Ok(state) = guarded(|| Snapshot::new(store.begin_read()?).state()) else { return Ok(()) };
     let Some(anchor) = state.anchor else { return Ok(()) };
     let entries = entries(&store.begin_read()?)?;
     match read_entry(&entries, anchor.seq) {
         Ok(Some(entry)) if entry.hash == anchor.hash => found.anchor = Some(anchor),
-        // One that does not read was told of with the log.
+        // An entry that cannot be read was reported with the log.
         Err(_) => {}
         Ok(_) => found.find(Finding::NotAnchored { seq: anchor.seq }),
     }
     Ok(())
 }
 
-/// Opens the file to look at it, and lets go of it however that ends.
+/// Opens the file read-only, and closes it however the check ends.
 fn with_store<T>(path: &Path, look: impl FnOnce(&mut Store) -> Result<T, Error>) -> Result<T, Error> {
     let mut store = Store::open(path, &looking())?;
     let looked = guarded(|| look(&mut store));
@@ -247,7 +250,7 @@ fn with_store<T>(path: &Path, look: impl FnOnce(&mut Store) -> Result<T, Error>)
     looked
 }
 
-/// Drops what may have been left half-read, which may panic.
+/// Drops a value that may be read in part. The drop may panic.
 fn dropped<T>(what: T) {
     drop(guarded(|| {
         drop(what);

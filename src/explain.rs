@@ -1,7 +1,8 @@
-//! Explaining a record: the front door's side of `rules::explain`, which reads what the rule is told.
+//! The explanation of a record. `rules::explain` decides; this module reads its input from the
+//! book.
 //!
 //! Invariants:
-//! 1. Everything is read of one instant, so that what is said of the tail and of the record fits together.
+//! 1. All of it is read at one instant, so the tail and the record match.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +20,13 @@ use crate::inspect::Inspector;
 use crate::status::{dead_letters_of, open_conflicts};
 
 impl Book {
-    /// Explains where a record stands: what the user sees, what the server confirmed, why each change that is not synced is
-    /// not, which conflicts there were and who won.
+    /// Explains the state of a record: what the user reads, what the server confirmed, why each
+    /// change is not synced, which conflicts there were and who won.
     ///
-    /// Costs what the record has, and what it waits for: its ops, its conflicts.
+    /// The cost grows with the record's ops and conflicts, and with the records that it waits for.
     ///
     /// # Errors
-    /// [`Error::Store`] if something does not read.
+    /// [`Error::Store`] if the book cannot be read.
     pub fn explain(&self, key: &RecordKey) -> Result<Explanation, Error> {
         let (tail, snapshot) = self.shared.tail_and_snapshot()?;
         let (row, state) = (snapshot.record(key)?.unwrap_or_default(), snapshot.state()?);
@@ -62,7 +63,7 @@ impl Book {
     }
 }
 
-/// Returns when the entries were written that made the units of a record.
+/// Returns the times of the entries that planned the units of a record.
 fn written_at(
     snapshot: &Snapshot,
     tail: &Tail,

@@ -1,4 +1,5 @@
-//! The pages of the guide and the README, so that their examples compile and run as doc tests.
+//! The pages of the guide and the README, included so that their examples compile and run as doc
+//! tests.
 
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,7 +1,7 @@
-//! What a book asks of the machine that it runs on: the time, randomness, and whether the network is metered.
+//! The book's environment: the time, randomness, and whether the network is metered.
 //!
-//! An app gives its own answers with [`BookOptions`](crate::BookOptions): on a phone it says which network there is; in its
-//! tests it stops the clock and repeats the randomness.
+//! An app replaces it with [`BookOptions`](crate::BookOptions). On a phone it reports the kind of
+//! network. In its tests it stops the clock and makes the randomness repeatable.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -10,7 +10,7 @@
 //! use fieldbook::host::{Connectivity, SeededRandomness};
 //! use fieldbook::{Book, BookOptions};
 //!
-//! /// What the system last said of the network.
+//! /// The last network state that the system reported.
 //! struct Network {
 //!     is_wifi: AtomicBool,
 //! }
@@ -33,7 +33,7 @@
 //! # }
 //! ```
 //!
-//! What it is not: the disk, which is a file.
+//! What it is not: the disk. A book's storage is a file.
 
 pub use fieldbook_core::system::SystemClock;
 pub use fieldbook_core::{Clock, MonotonicTime, Now, Randomness, SeededRandomness, WallTime};

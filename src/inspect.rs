@@ -1,11 +1,11 @@
-//! Looking at what would be sent before it is: the front door's side of `rules::inspect`, and which records wait for someone
-//! by it.
+//! The inspection of ops before they are sent, and the count of records that wait for a person
+//! because of it. `rules::inspect` decides; this module reads its input from the book.
 //!
 //! Invariants:
-//! 1. A book whose schema declares no reference, no validator and no schema version pays nothing, but for records that are
-//!    near the limit of size.
-//! 2. What waits is counted by record, and looked at again when the record or one that it refers to changes, and with
-//!    every plan.
+//! 1. If the schema declares no reference, no validator and no schema version, only records near
+//!    the limit of size are inspected.
+//! 2. Waiting records are counted. A record is inspected again when it changes, when a record that
+//!    it refers to changes, and with every plan.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -22,7 +22,8 @@ use fieldbook_projections::{Snapshot, SnapshotView};
 
 use crate::book::Shared;
 
-/// Looks by the rules at what a view shows. What does not read is let pass: freezing it will fail, and say so.
+/// Inspects ops with a view of the book. A record that cannot be read passes: freezing its unit
+/// fails, and returns the error.
 pub(crate) struct Inspector<'a, V> {
     view: RefCell<V>,
     schema: &'a Schema,
@@ -30,13 +31,13 @@ pub(crate) struct Inspector<'a, V> {
 }
 
 impl<'a, V: View> Inspector<'a, V> {
-    /// Looks through a view. `suspects` are the records that were found to be too large before.
+    /// Makes an inspector. `suspects` are the records that were too large before.
     pub(crate) const fn new(view: V, schema: &'a Schema, suspects: &'a BTreeSet<RecordKey>) -> Self {
         Self { view: RefCell::new(view), schema, suspects }
     }
 }
 
-/// Looks at sizes only, through a snapshot that is taken when there is something to look at.
+/// Inspects sizes only, with a snapshot that is taken at the first need.
 struct Sizes<'a> {
     shared: &'a Shared,
     tail: &'a Tail,
@@ -61,7 +62,7 @@ impl Inspect for Sizes<'_> {
     }
 
     fn excess(&self, group: &Group) -> Option<usize> {
-        // Planning says nothing of the disk; whoever sends will hear of it.
+        // A plan reports no disk errors. The next exchange does.
         let snapshot = Snapshot::new(self.shared.store.begin_read().ok()?);
         let log = snapshot.log().ok()?;
         excess(&mut SnapshotView::new(&snapshot, log, self.tail), group).ok().flatten()
@@ -93,21 +94,21 @@ where
     }
 }
 
-/// The records of which something waits for someone.
+/// The records with an op that waits for a person.
 #[derive(Debug, Default)]
 pub(crate) struct Attention {
     held: BTreeSet<RecordKey>,
     outgrown: BTreeSet<RecordKey>,
-    /// Found to be over the limit of size when they were to be sent; not all of them still are.
+    /// Records that were too large when they were to be sent. Some may be smaller now.
     too_large: BTreeSet<RecordKey>,
 }
 
-/// How many they are.
+/// The numbers of waiting records.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Waiting {
-    /// Those with a change that someone has to correct.
+    /// Records with an op that a person must correct.
     pub(crate) held: u64,
-    /// Those with a change of another schema version.
+    /// Records with an op of another schema version.
     pub(crate) outgrown: u64,
 }
 
@@ -127,17 +128,17 @@ fn set(keys: &mut BTreeSet<RecordKey>, key: &RecordKey, is_in: bool) {
 }
 
 impl Shared {
-    /// Returns the records that were found to be too large.
+    /// Returns the records that were too large.
     pub(crate) fn too_large(&self) -> BTreeSet<RecordKey> {
         self.attention.lock().unwrap_or_else(PoisonError::into_inner).too_large.clone()
     }
 
-    /// Takes note that nothing of these records could be sent, since they would be too large.
+    /// Remembers records whose ops could not be sent because the record would be too large.
     pub(crate) fn note_too_large(&self, keys: Vec<RecordKey>) {
         self.attention.lock().unwrap_or_else(PoisonError::into_inner).too_large.extend(keys);
     }
 
-    /// Lends who looks at what would be sent.
+    /// Lends the inspector of ops.
     pub(crate) fn inspecting<T>(&self, tail: &Tail, use_it: impl FnOnce(&dyn Inspect) -> T) -> T {
         let suspects = self.too_large();
         if !self.schema.inspects() {
@@ -148,7 +149,7 @@ impl Shared {
             Ok((snapshot, Ok(log))) => {
                 use_it(&Inspector::new(SnapshotView::new(snapshot, log, tail), &self.schema, &suspects))
             }
-            // Planning says nothing of the disk; whoever sends will hear of it.
+            // A plan reports no disk errors. The next exchange does.
             _ => use_it(&NoInspection),
         }
     }
@@ -158,7 +159,7 @@ impl Shared {
         Waiting { held: attention.held.len() as u64, outgrown: attention.outgrown.len() as u64 }
     }
 
-    /// Looks at everything that waits.
+    /// Inspects all waiting records.
     pub(crate) fn review_all(&self) {
         let keys: BTreeSet<_> = {
             let tail = self.tail();
@@ -169,7 +170,7 @@ impl Shared {
                     rows.insert(row.key.clone());
                 }
             }
-            // Those that do not get through, as they were when the book was closed.
+            // Units that did not get through before the book was closed.
             let isolated = tail.units().filter(|(_, unit)| unit.isolated().is_some());
             rows.extend(isolated.flat_map(|(_, unit)| unit.records.iter().cloned()));
             rows
@@ -177,7 +178,7 @@ impl Shared {
         keys.iter().for_each(|key| self.review_record(key));
     }
 
-    /// Looks again at records that a commit changed, and at what refers to them.
+    /// Inspects records that a commit changed, and the records that refer to them.
     pub(crate) fn review(&self, changed: &[RecordKey]) {
         let keys: BTreeSet<RecordKey> = {
             let attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +214,7 @@ impl Shared {
         attention.note(key, plan.iter());
     }
 
-    /// Takes note of what a whole plan found: time may have passed since the last commit.
+    /// Remembers the holds of a whole plan: time may have passed since the last commit.
     pub(crate) fn review_plan(&self, plan: &Plan) {
         let waits = |hold: &Hold| hold.waits_for_correction() || matches!(hold, Hold::NoUpcaster { .. });
         let mut held = plan.holds.iter().filter(|(_, hold)| waits(hold)).peekable();

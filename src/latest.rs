@@ -1,17 +1,18 @@
-//! The snapshot of the last commit, shared by all reads until the next one: beginning to read costs more than reading a
-//! record.
+//! The snapshot of the last commit, shared by all reads until the next commit: taking a snapshot
+//! costs more than reading a record.
 //!
 //! ```text
 //!   writer   ·········· begins ── commit ── forgets ── replies
-//!   kept     S0 ─────────┘        none        │ S1, once someone reads
+//!   kept     S0 ─────────┘        none        │ S1, after a read
 //!   read     S0              S0, then S1        S1
 //! ```
 //!
 //! Invariants:
-//! 1. Whoever begins to read after a write has returned reads what it wrote.
-//! 2. Whoever has read something never reads less later, in whatever way: amid a commit nothing is kept, and what is kept
-//!    was begun after the last one.
-//! 3. It is let go with every commit, so it keeps no room in the file that a snapshot taken now would not keep.
+//! 1. A read that begins after a write has returned reads that write.
+//! 2. A later read never returns an older state, whichever methods are used. During a commit no
+//!    snapshot is kept, and a kept snapshot was taken after the last commit.
+//! 3. Every commit drops the snapshot, so it holds no more space in the file than a new snapshot
+//!    would.
 
 use std::sync::Arc;
 
@@ -21,28 +22,28 @@ use fieldbook_projections::Snapshot;
 use crate::book::{Book, read, write};
 use crate::error::Error;
 
-/// Where the snapshot is kept.
+/// The kept snapshot.
 #[derive(Default)]
 pub(crate) struct Latest(RwLock<Kept>);
 
 #[derive(Default)]
 struct Kept {
     snapshot: Option<Arc<Snapshot>>,
-    /// How many commits were forgotten.
+    /// The number of dropped snapshots.
     commits: u64,
     under_way: bool,
 }
 
 impl Latest {
-    /// Lets go of what will be old, and keeps nothing until [`Self::forget`]: what is read meanwhile may be of before or
-    /// after the commit.
+    /// Drops the snapshot, and keeps none until [`Self::forget`]: a snapshot taken during the
+    /// commit may be from before or after it.
     pub(crate) fn commit_begins(&self) {
         let mut kept = write(&self.0);
         kept.snapshot = None;
         kept.under_way = true;
     }
 
-    /// Lets go of what was before a commit. Called before anyone hears of that commit.
+    /// Drops a snapshot from before a commit. It is called before anybody learns of that commit.
     pub(crate) fn forget(&self) {
         let mut kept = write(&self.0);
         kept.snapshot = None;
@@ -61,7 +62,8 @@ impl Latest {
         let fresh = Arc::new(begin()?);
         if !under_way {
             let mut kept = write(&self.0);
-            // If a commit came in between, this may be the state before it: good enough for us, too old to be kept.
+            // If a commit came in between, this may be the state before it: right for this read,
+            // too old to keep.
             if kept.commits == commits && !kept.under_way {
                 kept.snapshot = Some(Arc::clone(&fresh));
             }
@@ -71,7 +73,7 @@ impl Latest {
 }
 
 impl Book {
-    /// Returns the snapshot of the last commit. Not to be held longer than a call.
+    /// Returns the snapshot of the last commit. A caller holds it no longer than one call.
     pub(crate) fn latest(&self) -> Result<Arc<Snapshot>, Error> {
         self.shared.latest.snapshot(|| self.shared.snapshot())
     }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
     use crate::options::BookOptions;
 
-    /// Reads, and returns whether that began anew.
+    /// Reads, and returns whether the read took a new snapshot.
     fn begins(latest: &Latest, book: &Book, meanwhile: impl FnOnce()) -> bool {
         let mut began = false;
         let begin = || {

@@ -1,8 +1,8 @@
 //! fieldbook: an event-sourced sync core for offline-first apps.
 //!
-//! An app's change is appended to a local, hash-chained log, and that append is the atomic unit. What the app reads is folded
-//! from the log in the same transaction; what still has to reach the server is the log's unacknowledged tail; every decision
-//! the engine takes is an entry too.
+//! An app's change is appended to a local, hash-chained log; that append is atomic. The tables that
+//! the app reads are folded from the log in the same transaction. The tail of the log is the sync
+//! queue. Every decision of the engine is an entry too.
 //!
 //! ```
 //! use fieldbook::{Book, BookOptions, Fields, RecordKey};
@@ -17,24 +17,25 @@
 //!
 //! let lead = book.get_record(&key)?.expect("it was just written");
 //! assert_eq!(lead.json.as_str(), r#"{"name":"Ann","stage":"hot"}"#);
-//! assert_eq!(book.status().pending, 2, "both ops are still owed to the server");
+//! assert_eq!(book.status().pending, 2, "both ops are pending");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What every app needs stands here. The rest has a module each, with an example on its page:
+//! The names that every app needs are here. Each module has the other names of its subject, with an
+//! example on its page:
 //!
 //! | module | for |
 //! |---|---|
-//! | [`record`] | keys, fields, mutations, what a write came to, reading by an index |
-//! | [`schema`] | declaring entity types: rules for conflicts, references, indexes, versions |
+//! | [`record`] | keys, fields, mutations, results of writes, reads by an index |
+//! | [`schema`] | declarations of entity types: policies, references, indexes, versions |
 //! | [`sync`] | servers, credentials, runs, workers, status, the queue |
-//! | [`conflict`] | conflicts, dead letters, undo: what a person decides |
-//! | [`audit`] | the log: reading, exporting, verifying, explaining, replaying |
-//! | [`projection`] | tables of the app's own that follow the records |
-//! | [`host`] | the clock, the randomness and the network that a book runs on |
-//! | [`error`] | what can go wrong |
-//! | [`limits`] | how large things may be |
+//! | [`conflict`] | conflicts, dead letters, undo: a person's decisions |
+//! | [`audit`] | the log: read, export, verify, explain, replay |
+//! | [`projection`] | tables of the app that follow the records |
+//! | [`host`] | the clock, the randomness and the network of a book |
+//! | [`error`] | errors by their cause |
+//! | [`limits`] | the largest sizes |
 //!
 //! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
 

@@ -1,4 +1,5 @@
-//! Looking after a book: verifying the chain, rebuilding the tables, taking in what an app declares anew.
+//! Maintenance of a book: it verifies the chain, rebuilds the tables, and adapts records and ops to
+//! a new schema.
 
 use std::path::Path;
 
@@ -17,14 +18,14 @@ use crate::error::Error;
 use crate::options::BookOptions;
 use crate::writer::Session;
 
-/// How many records kept aside are taken in with one entry.
+/// The number of records kept aside that one entry adds.
 const TAKEN_IN_AT_ONCE: usize = 10_000;
-/// How many ops are turned with one entry: at their largest they fit it.
+/// The number of ops that one entry upcasts: also the largest ops fit into it.
 const UPCAST_AT_ONCE: usize = 48;
-/// How many ops are turned in one commit.
+/// The number of ops that one commit upcasts.
 const UPCAST_IN_A_COMMIT: usize = 10_000;
 
-/// Turns ops into what they are under the declared schema versions.
+/// Upcasts ops to the declared schema versions.
 pub(crate) fn upcast_ops(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Result<(), Error> {
     ops.chunks(UPCAST_AT_ONCE).try_for_each(|part| upcast_some(session, part))
 }
@@ -44,7 +45,8 @@ fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Resul
 }
 
 impl Audit<'_> {
-    /// Walks the whole log and checks every hash against the stored bytes. `progress` hears how many entries are checked.
+    /// Checks every hash of the log against the stored bytes. `progress` is called with the number
+    /// of checked entries.
     ///
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
@@ -53,18 +55,19 @@ impl Audit<'_> {
         Ok(verified.map_or_else(Verification::Damaged, Verification::Sound))
     }
 
-    /// Folds the log anew and says which tables are not what it comes to, byte for byte. Folds the tables that lag behind
-    /// first. The app's own projections are looked at last, if they are not broken; one that differs does not depend on the
-    /// difference between before and after only.
+    /// Folds the log anew and returns the tables that differed, byte for byte. Tables that lag
+    /// behind are folded to the end first. The app's own projections are checked last, unless they
+    /// are broken; a projection that differs has a fault: its table depends on more than each
+    /// change's before and after.
     ///
     /// # Errors
-    /// [`Error::Store`] if the log or a table does not read.
+    /// [`Error::Store`] if the log or a table cannot be read.
     pub fn check_tables(&self) -> Result<TableCheck, Error> {
         Ok(TableCheck { differing: self.differing_tables(false)? })
     }
 
-    /// Returns the tables that are not what the log comes to, and folds them anew. What depends on what the app declares may be
-    /// left out, for programs that do not know it.
+    /// Returns the tables that differ from the log, and folds them anew. A program that does not
+    /// know the app's declarations can leave out the tables that depend on them.
     pub(crate) fn differing_tables(&self, leave_out_declared: bool) -> Result<Vec<&'static str>, Error> {
         self.fold_lazy()?;
         let dump = |snapshot: &Snapshot| -> Result<Vec<TableDump>, StoreError> {
@@ -92,14 +95,14 @@ impl Audit<'_> {
         Ok(differing)
     }
 
-    /// Throws the tables away and folds them anew, the app's own projections too, in one commit. `progress` hears of every
-    /// entry.
+    /// Folds all tables anew, the app's own projections too, in one commit. `progress` is called
+    /// with every entry.
     ///
     /// # Errors
-    /// [`Error::Store`] if the log does not read or the disk fails; then the tables are as they were.
+    /// [`Error::Store`] if the log cannot be read or the disk fails. The tables are unchanged then.
     pub fn rebuild(&self, progress: impl FnMut(Seq)) -> Result<Seq, Error> {
         self.book.shared.check_alive()?;
-        // The writer's lock keeps every round out while the tables are being replaced.
+        // The writer's lock keeps every round out while the tables are replaced.
         let mut writer = self.book.shared.writer.lock().map_err(|_| Error::Interrupted)?;
         let entries = self.book.shared.snapshot()?.entries()?;
         let transaction = self.book.shared.store.begin_write()?;
@@ -120,7 +123,8 @@ impl Audit<'_> {
         Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
     }
 
-    /// Folds the tables that lag behind the log up to where its head is now, in parts: others write in between.
+    /// Folds the tables that lag behind up to the present head of the log, in parts, so that other
+    /// writes come in between.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
@@ -141,11 +145,11 @@ impl Audit<'_> {
 }
 
 impl Book {
-    /// Takes in records that were kept aside because their entity type was not declared, and is now.
+    /// Adds records that were kept aside and whose entity type is declared now.
     pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
         let aside = self.shared.snapshot()?.aside()?;
         let known = aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
-        // In the order in which the server sent them, so that a record's versions ascend.
+        // The order is that of the server, so a record's versions ascend.
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(_, seq, number)| (*seq, *number));
         for part in known.chunks(TAKEN_IN_AT_ONCE) {
@@ -159,7 +163,8 @@ impl Book {
         Ok(())
     }
 
-    /// Turns what waits into what it is under the declared schema versions, so that the app reads and sends it so.
+    /// Upcasts waiting ops to the declared schema versions, so that the app reads them and they are
+    /// sent in that form.
     pub(crate) fn upcast_what_waits(&self) -> Result<(), Error> {
         let due: Vec<_> = {
             let tail = self.shared.tail();
@@ -174,11 +179,13 @@ impl Book {
     }
 }
 
-/// Throws the tables of a book's file away and folds them anew from the log, without reading any of them, so that a book
-/// whose tables are too damaged to be opened can be used again. `progress` hears of every entry, and of how many there are.
+/// Folds the tables of a book's file anew from the log without reading any of them. So a book whose
+/// tables are too damaged to open can be used again. `progress` is called with every entry and the
+/// number of all entries.
 ///
 /// # Errors
-/// [`Error::Store`] as for [`Book::open`], or if the log does not read; then the tables are as they were.
+/// [`Error::Store`] as for [`Book::open`], or if the log cannot be read. The tables are unchanged
+/// then.
 pub fn rebuild_book(
     path: impl AsRef<Path>,
     options: &BookOptions,
@@ -203,7 +210,7 @@ pub(crate) fn refold(
     let transaction = store.begin_write()?;
     rebuild(&transaction, &entries, schema, head, progress)?;
     drop(entries);
-    // The app's own projections are taken away: the app folds them again when it opens the book with them.
+    // The app's own projections are removed: opening the book with them folds them again.
     guarded(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)
 }

@@ -1,4 +1,4 @@
-//! What a book is opened with.
+//! The options of a book.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use fieldbook_core::system::SystemClock;
 use fieldbook_core::{Actor, Clock, EntityRules, InvalidName, Randomness, Schema};
 use fieldbook_projections::{InvalidProjection, Projection, Projections};
 
-/// What a book is opened with: who uses it, what the app declares, and the seams that tests replace.
+/// The options of a book: its user, the app's schema, and the parts that tests replace.
 pub struct BookOptions {
     pub(crate) actor: Actor,
     pub(crate) schema: Schema,
@@ -19,9 +19,10 @@ pub struct BookOptions {
 }
 
 impl BookOptions {
-    /// Opens for this actor: the app's own opaque id of the user, 1 to 128 bytes with no control characters.
+    /// Makes options for an actor: the app's own opaque id of the user, 1 to 128 bytes without
+    /// control characters.
     ///
-    /// Every entity type is taken, with the default rules, until a schema is given.
+    /// Until a schema is set, every entity type is accepted with the default rules.
     ///
     /// # Errors
     /// [`InvalidName`] if the actor breaks the rule.
@@ -44,8 +45,8 @@ impl BookOptions {
         self
     }
 
-    /// Registers a projection of the app's own. One that is new, or of another version than the book holds, is folded from
-    /// the present records when the book is opened.
+    /// Registers a projection of the app. A projection that is new, or has another version than in
+    /// the book, is folded from the present records when the book is opened.
     ///
     /// # Errors
     /// [`InvalidProjection`] if its name breaks the rule or is registered already.
@@ -54,36 +55,38 @@ impl BookOptions {
         Ok(self)
     }
 
-    /// Sets how much memory pages of the file may take, in bytes. The default is 16 MiB; more makes reading at random faster.
+    /// Sets the memory for pages of the file, in bytes. The default is 16 MiB. More memory makes
+    /// random reads faster.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: usize) -> Self {
         self.store.cache_bytes = bytes;
         self
     }
 
-    /// Opens only to look: the file keeps its every byte, and every write of the app's is refused with [`Error::LookOnly`](crate::Error::LookOnly). For support, and for
-    /// looking into a damaged book.
+    /// Opens the book read-only: no byte of the file changes, and every write fails with
+    /// [`Error::LookOnly`](crate::Error::LookOnly). For support, and for damaged books.
     #[must_use]
     pub const fn look_only(mut self) -> Self {
         self.store.look_only = true;
         self
     }
 
-    /// Reads time from another clock than the operating system's.
+    /// Sets the clock. The default is that of the operating system.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Asks the app whether the network is unmetered. Without it, every network is.
+    /// Sets the source for whether the network is unmetered. Without it, every network counts as
+    /// unmetered.
     #[must_use]
     pub fn connectivity(mut self, connectivity: Arc<dyn Connectivity>) -> Self {
         self.connectivity = connectivity;
         self
     }
 
-    /// Draws ids, salts and jitter from another source than the operating system.
+    /// Sets the source of ids, salts and jitter. The default is that of the operating system.
     #[must_use]
     pub fn randomness(mut self, randomness: Box<dyn Randomness>) -> Self {
         self.randomness = Some(randomness);
@@ -91,13 +94,14 @@ impl BookOptions {
     }
 }
 
-/// What the app knows of its network.
+/// The app's knowledge of its network.
 pub trait Connectivity: Send + Sync {
-    /// Returns whether the present network is unmetered, so that what asks for one may leave.
+    /// Returns whether the present network is unmetered. Ops that need such a network are sent only
+    /// then.
     fn is_unmetered(&self) -> bool;
 }
 
-/// A network that costs nothing: the default.
+/// The default: every network is unmetered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unmetered;
 

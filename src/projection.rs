@@ -1,13 +1,13 @@
-//! Tables of the app's own that follow the records: sums, counts, lists by whatever the app wants to look up.
+//! Tables of the app that follow the records: sums, counts, look-ups of its own.
 //!
-//! A projection sees each change of a record, before and after, in the commit that makes it. So it is never behind what the
-//! app reads, also while a sync takes back and puts on what the server made of a record.
+//! A projection receives each change of a record, before and after, in the commit that makes it. So
+//! it always matches the records that the app reads, also while a sync rebases a record.
 //!
 //! ```
 //! use fieldbook::projection::{Projection, ProjectionError, ProjectionTable, RecordChange};
 //! use fieldbook::{Book, BookOptions, Fields};
 //!
-//! /// How many minutes of calls each lead had.
+//! /// The minutes of calls of each lead.
 //! struct MinutesByLead;
 //!
 //! impl Projection for MinutesByLead {
@@ -16,14 +16,14 @@
 //!     }
 //!
 //!     fn version(&self) -> u32 {
-//!         1 // raised whenever `fold` comes to something else
+//!         1 // raised whenever `fold` makes another table
 //!     }
 //!
 //!     fn fold(&self, change: &RecordChange<'_>, table: &mut ProjectionTable<'_>) -> Result<(), ProjectionError> {
 //!         if change.key.entity.as_str() != "call" {
 //!             return Ok(());
 //!         }
-//!         // Take what was before out, put what is now in.
+//!         // Subtract the record before the change, add the record after it.
 //!         for (fields, sign) in [(change.before, -1), (change.after, 1)] {
 //!             let Some(fields) = fields else { continue };
 //!             let lead = fields.get("lead").and_then(|lead| lead.as_str()).unwrap_or_default().as_bytes();
@@ -52,7 +52,7 @@
 //! # }
 //! ```
 //!
-//! What it is not: a way to see how a record came to be as it is ([`audit`](crate::audit) is), or to change records.
+//! What it is not: a history of a record ([`audit`](crate::audit) is), or a way to change records.
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
@@ -67,19 +67,20 @@ use fieldbook_projections::{ProjectionRow, Snapshot};
 use crate::book::{Book, Shared};
 use crate::error::Error;
 
-/// Where one of the app's own projections stands.
+/// The state of one of the app's projections.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ProjectionStatus {
     /// Its name.
     pub name: String,
-    /// The version that it was folded by.
+    /// The version that folded it.
     pub version: u32,
-    /// What broke it; `None` if it is in line with the records.
+    /// The cause, if it is broken; `None` if it matches the records.
     pub broken: Option<Broken>,
 }
 
 impl Book {
-    /// Returns the way to read one of the app's own projections. Each read is one snapshot; it sees every commit before it.
+    /// Returns the reader of one of the app's projections. Each read takes one snapshot, with every
+    /// commit before it.
     pub const fn projection<'b>(&'b self, name: &'b str) -> Projected<'b> {
         Projected { book: self, name }
     }
@@ -104,7 +105,7 @@ impl Book {
     }
 }
 
-/// One of the app's own projections, for reading.
+/// One of the app's projections, to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Projected<'b> {
     book: &'b Book,
@@ -141,7 +142,7 @@ impl Projected<'_> {
 }
 
 impl Shared {
-    /// Folds those of the app's projections that are new or of another version, in one commit.
+    /// Folds the app's projections that are new or have another version, in one commit.
     pub(crate) fn fold_new_projections(&self) -> Result<(), Error> {
         let mut writer = self.writer.lock().map_err(|_| Error::Interrupted)?;
         if writer.projections.is_stale() {

@@ -1,4 +1,5 @@
-//! Reading: by key, in lists, by a declared index. Each call is one snapshot, held no longer than the call.
+//! Reads: by key, in lists, by a declared index. Each call takes one snapshot, and holds it no
+//! longer than the call.
 
 use std::ops::{ControlFlow, RangeBounds};
 
@@ -10,17 +11,17 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::record::{Record, RecordRef, Records};
 
-/// A part of a list, and where to go on.
+/// A part of a list, and where it continues.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T, After = RecordId> {
-    /// What is in this part.
+    /// The items of this part.
     pub items: Vec<T>,
     /// Pass this to get the next part; `None` at the end.
     pub next: Option<After>,
 }
 
 impl<T, After> Page<T, After> {
-    /// Makes a page of what was found. If that is as much as was asked for, there may be more behind its last item.
+    /// Makes a page of found items. If there are `limit` of them, more may follow.
     pub(crate) fn of(items: Vec<T>, limit: usize, place: impl FnOnce(&T) -> After) -> Self {
         let next = if items.len() < limit { None } else { items.last().map(place) };
         Self { items, next }
@@ -28,16 +29,16 @@ impl<T, After> Page<T, After> {
 }
 
 impl Book {
-    /// Returns a record, or `None` if there is none for the app.
+    /// Returns a record, or `None` if the app reads none.
     ///
     /// # Errors
-    /// [`Error::Store`] if it does not read.
+    /// [`Error::Store`] if it cannot be read.
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
         self.with_record(key, |record| record.under(key.clone()))
     }
 
-    /// Lends a record where it lies, without copying it: the quickest way to look at one. Returns what `read` returns, or `None`
-    /// if there is no such record for the app.
+    /// Lends a record without copying it: the fastest read. Returns the result of `read`, or `None`
+    /// if the app reads no such record.
     ///
     /// ```
     /// # use fieldbook::{Book, BookOptions, Fields, RecordKey};
@@ -58,7 +59,7 @@ impl Book {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Store`] if it does not read.
+    /// [`Error::Store`] if it cannot be read.
     pub fn with_record<T>(
         &self,
         key: &RecordKey,
@@ -70,8 +71,9 @@ impl Book {
         Ok(found.flatten())
     }
 
-    /// Lends the records of one entity type where they lie, in the order of their ids, after an id if one is given, until `read`
-    /// breaks off. All of them are of one instant; while it lasts, what is overwritten keeps its room in the file.
+    /// Lends the records of an entity type without copying them, in the order of their ids, after
+    /// an id if it is given, until `read` breaks off. All of them are from one instant. Until the
+    /// call returns, overwritten pages keep their space in the file.
     ///
     /// ```
     /// # use fieldbook::{Book, BookOptions, EntityType, Fields};
@@ -93,7 +95,7 @@ impl Book {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read; `read` may have seen those before it.
+    /// [`Error::Store`] if a record cannot be read; `read` may have received those before it.
     pub fn scan(
         &self,
         entity: &EntityType,
@@ -105,8 +107,9 @@ impl Book {
         })?)
     }
 
-    /// Lists records of one entity type in the order of their ids, at most `limit` of them, after an id if one is given. They
-    /// are copied out into one piece of memory; [`RecordRef::to_record`] gives one of them a life of its own.
+    /// Lists records of an entity type in the order of their ids, at most `limit` of them, after an
+    /// id if it is given. They are copied into one piece of memory; [`RecordRef::to_record`] copies
+    /// a single record out of it.
     ///
     /// ```
     /// # use fieldbook::{Book, BookOptions, EntityType, Fields};
@@ -126,7 +129,7 @@ impl Book {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if a record cannot be read.
     pub fn list(
         &self,
         entity: &EntityType,
@@ -140,7 +143,7 @@ impl Book {
         Ok(records)
     }
 
-    /// Lends at most so many records, and returns whether there were so many.
+    /// Lends at most this many records, and returns whether there were that many.
     fn lend(
         &self,
         entity: &EntityType,
@@ -159,16 +162,16 @@ impl Book {
         Ok(left == 0)
     }
 
-    /// Returns the way to list records of an entity type by a field that the schema declares as an index.
+    /// Returns the lists of an entity type by a field that the schema declares as an index.
     pub const fn index<'b>(&'b self, entity: &'b EntityType, field: &'b str) -> Index<'b> {
         Index { book: self, entity, field }
     }
 }
 
-/// One index of a book, for listing records by it: [`Book::index`].
+/// One index of a book, to list records by a field: [`Book::index`].
 ///
-/// The order is that of the values: false, true, numbers, text. Records without the field, or with a list or an object in it,
-/// are not in an index.
+/// The order of the values is: false, true, numbers, text. A record without the field, or with a
+/// list or an object in it, is not in the index.
 ///
 /// ```
 /// # use fieldbook::{Book, BookOptions, EntityRules, EntityType, Fields, Schema};
@@ -196,10 +199,11 @@ pub struct Index<'b> {
 }
 
 impl Index<'_> {
-    /// Lists the records whose value is in a range, at most `limit` of them, after a place if one is given.
+    /// Lists the records whose value is in a range, at most `limit` of them, after a place if it is
+    /// given.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the index is not declared; [`Error::Store`] if a row does not read.
+    /// [`Error::Misuse`] if the index is not declared; [`Error::Store`] if a row cannot be read.
     pub fn range<'v>(
         &self,
         range: impl RangeBounds<&'v Value>,

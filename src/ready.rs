@@ -1,8 +1,10 @@
-//! The tail in memory and the queue of what is ready, brought up to date with each commit.
+//! The tail in memory and its queue of ready records, updated with each commit.
 //!
 //! Invariants:
-//! 1. The queue changes with the tail, under its lock: whoever reads the one finds the other as new.
-//! 2. A commit costs the records that it changed, and what waited for them.
+//! 1. The queue changes together with the tail, under its lock: a reader of both finds them in the
+//!    same state.
+//! 2. The cost of a commit is that of the records that it changed, and of those that waited for
+//!    them.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -18,19 +20,19 @@ use fieldbook_transport::Ask;
 use crate::book::{Book, Shared, write};
 use crate::error::Error;
 
-/// What a commit did to a record, as far as the queue has to know.
+/// The changes of a record in a commit that matter to the queue.
 #[derive(Default)]
 struct Touched {
-    /// How often its row was written.
+    /// The number of writes of its row.
     written: usize,
-    /// The ops that were appended to it, and nothing else.
+    /// The ops that were appended to it.
     appended: Vec<TailRow>,
-    /// Whether anything else happened to its ops.
+    /// Whether its ops changed in another way.
     changed: bool,
 }
 
 impl Shared {
-    /// Brings the tail and the queue up to date with a commit. Returns the records that it changed.
+    /// Updates the tail and the queue after a commit. Returns the records that the commit changed.
     pub(crate) fn follow_tail(&self, effects: Effects, head: Seq) -> Vec<RecordKey> {
         let mut touched: HashMap<RecordKey, Touched> = HashMap::new();
         for key in &effects.records {
@@ -60,7 +62,8 @@ impl Shared {
         effects.records
     }
 
-    /// Returns the tail and a snapshot of the same instant. A commit is in the file a moment before it is in the tail.
+    /// Returns the tail and a snapshot of the same instant. A commit is in the file a moment before
+    /// it is in the tail.
     pub(crate) fn tail_and_snapshot(&self) -> Result<(RwLockReadGuard<'_, Tail>, Snapshot), Error> {
         loop {
             let tail = self.tail();
@@ -82,7 +85,7 @@ impl Shared {
         })
     }
 
-    /// Forgets what is known of the queue, and finds it anew in a tail that was built anew.
+    /// Replaces the tail by one that was built anew, and builds the queue anew.
     pub(crate) fn put_tail(&self, tail: Tail) {
         let mut known = write(&self.tail);
         *self.ready() = ReadyQueue::of(&tail, &self.schema);
@@ -94,7 +97,7 @@ impl Shared {
     }
 }
 
-/// Takes note of what an effect is about to do.
+/// Records the effect on the tail that is about to happen.
 fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touched>) {
     let mut change = |key: &RecordKey| touched.entry(key.clone()).or_default().changed = true;
     match effect {
@@ -115,8 +118,8 @@ fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touch
 }
 
 impl Book {
-    /// Returns a record with something that could be sent and that the queue of what is ready passes over; there is none unless
-    /// fieldbook is wrong. It costs a plan of everything that waits: for tests, and for support.
+    /// Returns a record with an op that could be sent and that the queue passes over. If there is
+    /// one, fieldbook has a fault. The call plans the whole tail: it is for tests and support.
     pub fn passed_over(&self) -> Option<RecordKey> {
         let tail = self.shared.tail();
         let whole = self.shared.plan(&tail, usize::MAX, usize::MAX);

@@ -1,4 +1,4 @@
-//! Records: their keys and fields, what is written to them, and what an app reads of them.
+//! Records: their keys and fields, the app's writes, and the records that the app reads.
 //!
 //! ```
 //! use fieldbook::record::FieldsJson;
@@ -12,12 +12,12 @@
 //! let ann = RecordKey::new(leads.clone(), book.new_id());
 //! let call: RecordKey = "call/1".parse()?;
 //!
-//! // Fields as values, or as the JSON text that they came in. Both ops are written, or none of them.
+//! // Fields as values, or as JSON text. Both ops are written, or none of them.
 //! book.transaction(vec![
 //!     Mutation::create(ann.clone(), Fields::from_value(json!({"name": "Ann", "stage": "new"}))?),
 //!     Mutation::create(call, FieldsJson::parse(r#"{"minutes":12}"#)?),
 //! ])?;
-//! // A null takes a field away.
+//! // A null removes a field.
 //! book.update(ann.clone(), Fields::from_value(json!({"stage": null}))?)?;
 //!
 //! let record = book.get_record(&ann)?.expect("it was just written");
@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! What it is not: typed. An app's own types go in and out by [`Entity`].
+//! What it is not: typed. [`Entity`] converts an app's own types.
 
 use fieldbook_core::WallTime;
 use fieldbook_core::rows::{RecordRow, RecordView};
@@ -42,18 +42,18 @@ use crate::error::Error;
 pub use crate::read::{Index, IndexPlace, Page};
 pub use crate::write::Written;
 
-/// One record as the app sees it: what the server confirmed with the app's own unsent changes on top.
+/// A record that the app reads: the confirmed record with the tail joined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Which record.
+    /// The key of the record.
     pub key: RecordKey,
     /// Its fields, as JSON text.
     pub json: FieldsJson,
-    /// The version that the server confirmed; none for a record that it does not have yet.
+    /// The version that the server confirmed; `None` if the server does not have the record yet.
     pub version: Option<Version>,
-    /// How many of its ops have no terminal outcome.
+    /// The number of its pending ops.
     pub pending: usize,
-    /// When the server last said something of it, by the device's clock.
+    /// When the server last sent the record or an outcome for it, by the device's clock.
     pub synced_at: Option<WallTime>,
 }
 
@@ -66,10 +66,10 @@ impl Record {
         self.json.to_fields().map_err(Error::damaged)
     }
 
-    /// Reads the fields as an app's type.
+    /// Converts the fields to an app's type.
     ///
     /// # Errors
-    /// [`Error::Type`] if they do not fit.
+    /// [`Error::Type`] if they do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(self.json.as_str())
             .map_err(|source| Error::Type { what: self.key.to_string(), source: std::sync::Arc::new(source) })
@@ -82,36 +82,36 @@ impl Record {
     }
 }
 
-/// A record that is lent where it lies, with what [`Record`] has. What outlives the call has to be copied out of it.
+/// A lent record, with the content of a [`Record`]. Copy the parts that must outlive the call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RecordRef<'a> {
     /// Its entity type.
     pub entity: &'a EntityType,
-    /// Its id within that.
+    /// Its id.
     pub id: &'a str,
     /// Its fields, as JSON text.
     pub json: &'a str,
-    /// The version that the server confirmed; none for a record that it does not have yet.
+    /// The version that the server confirmed; `None` if the server does not have the record yet.
     pub version: Option<Version>,
-    /// How many of its ops have no terminal outcome.
+    /// The number of its pending ops.
     pub pending: usize,
-    /// When the server last said something of it, by the device's clock.
+    /// When the server last sent the record or an outcome for it, by the device's clock.
     pub synced_at: Option<WallTime>,
 }
 
 impl<'a> RecordRef<'a> {
-    /// Copies its key out, as to go on behind it.
+    /// Copies the key, for example to continue a list after it.
     pub fn key(&self) -> RecordKey {
         let id = RecordId::parse(self.id);
         let id = id.unwrap_or_else(|_| unreachable!("BUG: ids are checked when they are read"));
         RecordKey::new(self.entity.clone(), id)
     }
 
-    /// Reads the fields as an app's type, whose text may be borrowed from the record.
+    /// Converts the fields to an app's type. Its text may be borrowed from the record.
     ///
     /// # Errors
-    /// [`Error::Type`] if they do not fit.
+    /// [`Error::Type`] if they do not fit the type.
     pub fn to<T: Deserialize<'a>>(&self) -> Result<T, Error> {
         serde_json::from_str(self.json).map_err(|source| Error::Type {
             what: format!("{}/{}", self.entity, self.id),
@@ -119,36 +119,36 @@ impl<'a> RecordRef<'a> {
         })
     }
 
-    /// Returns what there is of a record for the app; `None` if there is none.
+    /// Returns the record that the app reads, if there is one.
     pub(crate) fn of(entity: &'a EntityType, id: &'a str, view: &RecordView<'a>) -> Option<Self> {
         let RecordView { image, version, pending, synced_at } = *view;
         Some(Self { entity, id, json: image?, version, pending, synced_at })
     }
 
-    /// Copies the record out, to outlive the call.
+    /// Copies the record, to outlive the call.
     pub fn to_record(self) -> Record {
         self.under(self.key())
     }
 
-    /// Copies the record out, under the key that it is known to have.
+    /// Copies the record, with this key.
     pub(crate) fn under(self, key: RecordKey) -> Record {
         let Self { json, version, pending, synced_at, .. } = self;
         Record { key, json: FieldsJson::from_stored_text(json), version, pending, synced_at }
     }
 }
 
-/// Records of one entity type, copied out in one piece of memory.
+/// Records of one entity type, copied into one piece of memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Records {
     /// Pass this to get the next part; `None` at the end.
     pub next: Option<RecordId>,
     entity: EntityType,
-    /// The id and the JSON of each, one behind the other.
+    /// The id and the JSON of each record, in a row.
     text: String,
     places: Vec<Place>,
 }
 
-/// Where one of the records stands in the text, and what else is known of it.
+/// The position of a record in the text, and its other data.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
     id: usize,
@@ -160,7 +160,7 @@ struct Place {
 }
 
 impl Records {
-    /// Begins with room for so many records of common size, if they are not too many to be taken at once.
+    /// Reserves memory for this many records of common size, up to a bound.
     pub(crate) fn with_room(entity: EntityType, records: usize) -> Self {
         let room = records.min(128);
         let (text, places) = (String::with_capacity(320 * room), Vec::with_capacity(room));
@@ -176,22 +176,22 @@ impl Records {
         self.places.push(Place { id, json, end: self.text.len(), version, pending, synced_at });
     }
 
-    /// Returns how many there are.
+    /// Returns the number of records.
     pub const fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no records.
     pub const fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Returns one of them; `None` behind the last.
+    /// Returns the record at a position, or `None` behind the last.
     pub fn get(&self, at: usize) -> Option<RecordRef<'_>> {
         self.places.get(at).map(|place| self.at(place))
     }
 
-    /// Returns them in the order of their ids.
+    /// Returns the records in the order of their ids.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
         self.places.iter().map(|place| self.at(place))
     }

@@ -1,5 +1,5 @@
-//! Declaring what an app keeps: its entity types, and for each how conflicts are settled, which fields refer to other
-//! records, which are indexes, when changes are sent, and how what an older version of the app wrote is read.
+//! The declarations of an app: its entity types, and for each type its policies, references and
+//! indexes, when changes are sent, and how ops of an older version of the app are converted.
 //!
 //! ```
 //! use std::time::Duration;
@@ -15,14 +15,14 @@
 //!     ..EntityRules::default()
 //! };
 //! let leads = EntityRules {
-//!     policy: Policy::Manual,            // a person chooses where both sides changed a field
-//!     indexes: vec!["stage".to_owned()], // leads can be listed by their stage
-//!     undo_window: Duration::ZERO,       // changes may leave at once, not after five seconds
+//!     policy: Policy::Manual,            // a person resolves conflicts
+//!     indexes: vec!["stage".to_owned()], // lists of leads by stage
+//!     undo_window: Duration::ZERO,       // ops are sent at once, not after five seconds
 //!     ..EntityRules::default()
 //! };
 //! let schema = Schema::closed() // other entity types are refused
 //!     .declare(lead, leads)
-//!     .declare(EntityType::parse("call")?, call); // a call waits until its lead is at the server
+//!     .declare(EntityType::parse("call")?, call); // a call is sent after its lead
 //! let options = BookOptions::new("user-7")?.schema(schema);
 //! let book = Book::open_or_create(folder.path().join("crm.book"), options)?;
 //! # drop(book);
@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! What it is not: stored. A schema is declared each time that a book is opened, and each version of an app may declare
-//! another one.
+//! What it is not: stored. An app declares a schema each time it opens a book, and each version of
+//! an app may declare another schema.
 
 pub use fieldbook_core::{
     ConflictFunction, EntityRules, Granularity, Meeting, NetworkClass, Outgoing, Policy, Priorities,

@@ -1,7 +1,7 @@
-//! What a simulated world needs beyond the front door: a disk of its own, and the rows as they are stored.
+//! Additions for a simulated world: storage of its own, and the rows as they are stored.
 //!
-//! It is here only with the feature `simulation`, which is for this repository's own programs: types of the storage engine and of
-//! the stored rows are in it, so any release may change it.
+//! The feature `simulation` is for the programs of this repository only. It has types of the
+//! storage engine and of the stored rows, so any release may change it.
 
 use fieldbook_core::Schema;
 use fieldbook_core::log::Store;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::options::BookOptions;
 
 impl Book {
-    /// Opens a book on something that behaves like a file.
+    /// Opens a book on a storage backend.
     ///
     /// # Errors
     /// [`Error::Store`] as for [`Self::open`].
@@ -21,8 +21,8 @@ impl Book {
         Self::start(store, options)
     }
 
-    /// Takes a snapshot of the whole book, for reading more than one thing at the same instant. Hold it briefly: while it
-    /// lives, what is overwritten keeps its room in the file.
+    /// Takes a snapshot of the whole book, to read several things at the same instant. Hold it
+    /// briefly: while it exists, overwritten pages keep their space in the file.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
@@ -30,7 +30,7 @@ impl Book {
         self.shared.snapshot()
     }
 
-    /// Returns what the app declared.
+    /// Returns the app's schema.
     pub fn schema(&self) -> &Schema {
         &self.shared.schema
     }

@@ -1,11 +1,13 @@
-//! Where the book as a whole, and each record, stands between this device and the server: the front door's side of
-//! `rules::status`, which reads what the rule is told and tells the watchers.
+//! The sync status of the book and of each record. `rules::status` decides; this module reads its
+//! input from the book and sends the status to the watchers.
 //!
 //! Invariants:
-//! 1. What the watchers hear last is the newest: a status is read and told under one lock.
-//! 2. What the engine does is remembered here and told as it is. What waits for somebody is looked up each time.
-//! 3. Which units are being sent, and when the server last answered, is kept in memory: neither costs a write. After a start
-//!    nothing is being sent, and the last answer is the last one that brought something new.
+//! 1. The last status that a watcher receives is the newest: a status is read and sent under one
+//!    lock.
+//! 2. The state of the engine is kept in memory. The state of waiting ops is read each time.
+//! 3. The units in flight and the time of the last answer are kept in memory, so neither costs a
+//!    write. After a start no unit is in flight, and the time is that of the last answer that had
+//!    news.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -30,56 +32,56 @@ use tokio::sync::watch;
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
 
-/// The state of the engine and what is owed.
+/// The state of the engine, and the number of pending ops.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SyncStatus {
-    /// What it is doing or waiting for.
+    /// The activity of the engine, or what it waits for.
     pub state: SyncState,
-    /// Ops without a terminal outcome, dead letters included.
+    /// The number of pending ops, dead letters included.
     pub pending: u64,
-    /// Dead letters.
+    /// The number of dead letters.
     pub dead_letters: u64,
-    /// When the server last answered, by the device's wall clock. It moves with every answer. Only answers that bring something
-    /// new are written, so that after a start it is the time of the last one of those.
+    /// When the server last answered, by the device's wall clock. Every answer changes it. Only
+    /// answers with news are written, so after a start it is the time of the last answer with news.
     pub synced_at: Option<WallTime>,
 }
 
-/// An op that is owed to the server, and where it stands.
+/// A pending op with its state.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct QueuedOp {
-    /// Its record.
+    /// The record of the op.
     pub key: RecordKey,
-    /// Where it stands, and why.
+    /// Its state, and the reason for it.
     pub op: ExplainedOp,
-    /// Why the plan does not send it, if it does not.
+    /// The reason why the plan does not send it, if it does not.
     pub hold: Option<Hold>,
-    /// The unit that it was sent in, if that has no answer yet.
+    /// The unanswered unit that it was sent in, if there is one.
     pub unit: Option<UnitId>,
-    /// How often the server put that unit off.
+    /// The number of times that the server deferred that unit.
     pub tries: u32,
-    /// How many bytes its fields take.
+    /// The size of its fields, in bytes.
     pub bytes: u64,
-    /// How many ops its transaction has.
+    /// The number of ops in its transaction.
     pub transaction_ops: u32,
-    /// The records that it refers to, as the schema declares.
+    /// The records that it refers to, by the schema.
     pub references: Vec<RecordKey>,
 }
 
-/// What the engine does, as it was last heard.
+/// The state of the engine, by its last report.
 #[derive(Debug, Default)]
 pub(crate) struct Engine {
-    /// What it does or waits for.
+    /// The activity, or what the engine waits for.
     doing: SyncState,
-    /// How far the present run has come.
+    /// The progress of the present run.
     progress: Progress,
-    /// How many ops of this run have an end, by its report.
+    /// The number of ops that ended in this run, by its report.
     settled: u64,
-    /// How many ops the last plan of this run held.
+    /// The number of ops that the last plan of this run held.
     held: u64,
     /// The first record of the last request.
     current: Option<RecordKey>,
-    /// Whether something waited for the actor who uses the book when that was last looked up.
+    /// Whether anything waited for the book's actor at the last look.
     needed_someone: bool,
 }
 
@@ -89,16 +91,16 @@ impl Book {
         self.shared.status.borrow().clone()
     }
 
-    /// Returns a receiver that hears of every change of the engine's state.
+    /// Returns a receiver of every change of the engine's state.
     pub fn watch_status(&self) -> watch::Receiver<SyncStatus> {
         self.shared.status.subscribe()
     }
 
-    /// Returns where one record stands. It is in flight only while this process exchanges it with the server;
-    /// [`Self::watch_status`] hears when an exchange begins and ends.
+    /// Returns the status of one record. It is in flight only while this process exchanges it with
+    /// the server. [`Self::watch_status`] receives a status when an exchange begins and ends.
     ///
     /// # Errors
-    /// [`Error::Store`] if it does not read.
+    /// [`Error::Store`] if it cannot be read.
     pub fn record_status(&self, key: &RecordKey) -> Result<RecordStatus, Error> {
         let (tail, snapshot) = self.shared.tail_and_snapshot()?;
         if !tail.has(key) {
@@ -120,7 +122,7 @@ impl Book {
     }
 }
 
-/// What is owed to the server: [`Book::queue`].
+/// The pending ops: [`Book::queue`].
 ///
 /// ```
 /// # use fieldbook::{Book, BookOptions, Fields};
@@ -128,10 +130,10 @@ impl Book {
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 /// book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
-/// for owed in book.queue().list()? {
-///     println!("{}: {}", owed.key, owed.op.in_words());
+/// for pending in book.queue().list()? {
+///     println!("{}: {}", pending.key, pending.op.in_words());
 /// }
-/// // It has not left, so undoing it takes it back without a trace at the server.
+/// // The op was not sent, so undo leaves no trace at the server.
 /// let last = book.queue().list()?.pop().expect("it waits");
 /// book.queue().undo(last.op.place)?;
 /// assert!(book.queue().list()?.is_empty());
@@ -144,10 +146,10 @@ pub struct Queue<'b> {
 }
 
 impl Queue<'_> {
-    /// Returns all that is owed to the server, oldest first, each op with where it stands and why.
+    /// Returns all pending ops, oldest first, each with its state and the reason for it.
     ///
     /// # Errors
-    /// [`Error::Store`] if something does not read.
+    /// [`Error::Store`] if the book cannot be read.
     pub fn list(&self) -> Result<Vec<QueuedOp>, Error> {
         let snapshot = self.book.shared.snapshot()?;
         let tail = snapshot.tail(&self.book.shared.schema)?;
@@ -177,13 +179,14 @@ impl Queue<'_> {
         Ok(tail.ops().map(queued).collect())
     }
 
-    /// Returns what would be sent now if the batch had no bounds, and what is held, without sending or writing anything.
+    /// Returns what the next sync would send without a limit of its batch, and what is held.
+    /// Nothing is sent or written.
     pub fn plan(&self) -> Plan {
         let tail = self.book.shared.tail();
         self.book.shared.plan(&tail, usize::MAX, usize::MAX)
     }
 
-    /// Returns how many ops are parked by themselves, by the reason.
+    /// Returns the numbers of ops that are parked one by one, by reason.
     pub fn parked(&self) -> BTreeMap<ParkReason, u64> {
         let mut parked = BTreeMap::new();
         for (code, ops) in self.book.shared.tail().parked_by_code() {
@@ -192,23 +195,23 @@ impl Queue<'_> {
         parked
     }
 
-    /// Looks an op up by its id, for a write whose outcome is unknown: `None` means that it was not written, or ended
-    /// already and stands further back in the log than the unacknowledged tail.
+    /// Finds an op by its id, after a write whose outcome is unknown. `None` means that the op was
+    /// not written, or has ended already and is no longer in the tail.
     pub fn find(&self, op: OpId) -> Option<OpPlace> {
         self.book.shared.tail().place_of(&op)
     }
 
-    /// Returns what an op of the log does.
+    /// Returns the content of an op in the log.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if it does not read.
+    /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if it cannot be read.
     pub fn op(&self, place: OpPlace) -> Result<OpContent, Error> {
         self.book.key_of(place)?;
         Ok(self.book.shared.snapshot()?.log()?.op(place)?)
     }
 }
 
-/// Reads the open conflicts of the ops that a plan holds since one is parked by itself.
+/// Reads the open conflicts of the ops that a plan holds behind a parked op.
 pub(crate) fn open_conflicts(
     snapshot: &Snapshot,
     tail: &Tail,
@@ -232,12 +235,12 @@ impl Shared {
         self.planning(tail, |input| plan(&PlanInput { batch_ops, batch_bytes, ..input }))
     }
 
-    /// Plans one record alone, as if the batch had no bounds.
+    /// Plans one record alone, without a limit of the batch.
     pub(crate) fn plan_record(&self, tail: &Tail, key: &RecordKey) -> Plan {
         self.planning(tail, |input| plan_record(&input, key))
     }
 
-    /// Lends what planning looks at, without bounds of the batch.
+    /// Lends the input of a plan without a limit of the batch.
     pub(crate) fn planning<T>(&self, tail: &Tail, use_it: impl FnOnce(PlanInput<'_>) -> T) -> T {
         let actor = read(&self.actor).clone();
         let parks = self.state().parks.clone();
@@ -248,20 +251,20 @@ impl Shared {
         })
     }
 
-    /// Returns the units that an exchange carries now.
+    /// Returns the units that are in flight.
     pub(crate) fn sending(&self) -> BTreeSet<UnitId> {
         self.lock_sending().clone()
     }
 
-    /// Takes note of what a request carries that is about to leave. What an earlier one carried and nobody answered goes with
-    /// this one, or waits.
+    /// Records the units of a request that is about to leave. Units of an earlier, unanswered
+    /// request are sent with this one, or wait.
     pub(crate) fn sends(&self, request: &ExchangeRequest) {
         *self.lock_sending() = request.units.iter().map(|unit| unit.id).collect();
         let first = request.units.first().and_then(|unit| unit.changes.first());
         self.engine().current = first.map(|change| change.key.clone());
     }
 
-    /// Takes note that a request was answered or has failed.
+    /// Records that a request was answered or failed.
     pub(crate) fn has_sent(&self, request: &ExchangeRequest) {
         self.lock_sending().retain(|sent| !request.units.iter().any(|unit| unit.id == *sent));
     }
@@ -270,7 +273,7 @@ impl Shared {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of how many ops a plan of this run holds.
+    /// Records the number of ops that a plan of this run holds.
     pub(crate) fn note_held(&self, plan: &Plan) {
         self.engine().held = plan.resting;
     }
@@ -280,12 +283,13 @@ impl Shared {
         self.server_time().as_ref().map(ServerTime::heard_at)
     }
 
-    /// Tells the watchers what is owed and what waits for somebody, and what the engine was last heard to do.
+    /// Sends the watchers the present status: pending ops, what waits for a person, and the last
+    /// known activity.
     pub(crate) fn refresh_status(&self) {
         self.tell(&mut self.engine());
     }
 
-    /// Forgets that the last run wanted something of who used the book until now.
+    /// Forgets the request of the last run for credentials of the former actor.
     pub(crate) fn forget_reason(&self) {
         let mut engine = self.engine();
         if matches!(engine.doing, SyncState::NeedsAuth { .. }) {
@@ -294,8 +298,8 @@ impl Shared {
         self.tell(&mut engine);
     }
 
-    /// Waits for the turn to tell the watchers. What is told is read under this lock, so that an older status never follows a
-    /// newer one.
+    /// Locks the engine. A status is read and sent under this lock, so an older status never
+    /// follows a newer one.
     fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -322,7 +326,7 @@ impl Shared {
         let needs_someone = attention.needs_someone().is_some();
         let is_over = engine.needed_someone && !needs_someone;
         if is_over && matches!(engine.doing, SyncState::NeedsAuth { .. } | SyncState::NeedsUpgrade { .. }) {
-            // What the last run wanted was parked, and goes on.
+            // The park that stopped the last run has ended.
             engine.doing = SyncState::Idle;
         }
         engine.needed_someone = needs_someone;
@@ -350,12 +354,12 @@ impl Shared {
                 engine.settled = report.ops_acked.saturating_add(report.ops_dead);
                 self.syncing(&mut engine)
             }
-            // Why it waits says more than until when.
+            // The reason for the wait is more useful than its end.
             Activity::BackingOff { .. } if engine.doing.is_reason() => return self.tell(&mut engine),
             Activity::BackingOff { until, .. } => SyncState::BackingOff { until: *until },
             Activity::Ended(report) => ended(&report.stopped).unwrap_or_else(|| self.resting()),
             Activity::Waiting { .. } => self.resting(),
-            // A run that was not heard to end broke off.
+            // The run ended without a report: it was cancelled.
             Activity::Stopped if matches!(engine.doing, SyncState::Syncing { .. }) => {
                 SyncState::Failed { code: "interrupted".to_owned() }
             }
@@ -365,7 +369,7 @@ impl Shared {
         self.tell(&mut engine);
     }
 
-    /// Takes note that nobody waits any more for the run that is going on, however it ended.
+    /// Records that nobody waits for the present run any more, however it ended.
     pub(crate) fn run_is_over(&self) {
         self.lock_sending().clear();
         let mut engine = self.engine();
@@ -375,7 +379,7 @@ impl Shared {
         }
     }
 
-    /// Returns how far the run is.
+    /// Returns the progress of the run.
     fn syncing(&self, engine: &mut Engine) -> SyncState {
         let waiting = {
             let tail = self.tail();
@@ -386,7 +390,7 @@ impl Shared {
         SyncState::Syncing { done, total, current: engine.current.clone() }
     }
 
-    /// Returns the state between two runs of which the last one went well: idle, unless the server put something off.
+    /// Returns the state after a run that succeeded: idle, unless the server deferred a unit.
     fn resting(&self) -> SyncState {
         let now = self.clock.now().wall;
         let tail = self.tail();

@@ -1,8 +1,8 @@
-//! Reaching the server: remotes and credentials, runs and workers, what they report, where each op stands, and driving an
-//! exchange by hand.
+//! Sync with a server: remotes and credentials, runs and workers, their reports, the state of each
+//! op, and exchanges driven by hand.
 //!
-//! An app syncs once with [`Book::sync`], or in the background with [`Book::keep_syncing`]. Either needs a [`Remote`]: the one
-//! over HTTP, or the app's own.
+//! An app syncs once with [`Book::sync`], or in the background with [`Book::keep_syncing`]. Either
+//! needs a [`Remote`]: the one over HTTP, or the app's own.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -17,13 +17,13 @@
 //! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 //! book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
 //!
-//! // A server that is not there. What was to be sent stays, and is sent again under the same ids.
+//! // A server that cannot be reached. Unanswered units are sent again under the same ids.
 //! let nobody = FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "no_route" }.into()));
 //! let report = book.sync(&nobody, &RunOptions::default()).await?;
 //! assert!(matches!(report.stopped, Stopped::Failed(Failure::Unreachable { .. })));
 //! assert_eq!(book.status().pending, 1);
 //!
-//! // In the background: at once, after each write, now and then, and again after failures.
+//! // In the background: at once, after each write, at intervals, and again after failures.
 //! let mut status = book.watch_status();
 //! let handle = book.keep_syncing(Arc::new(nobody), WorkerOptions::default())?;
 //! status.wait_for(|status| matches!(status.state, SyncState::Offline { .. } | SyncState::BackingOff { .. })).await?;
@@ -32,8 +32,8 @@
 //! # }
 //! ```
 //!
-//! What it is not: a scheduler of the operating system. Where an app is only woken now and then, it calls [`Book::sync`]
-//! itself.
+//! What it is not: a scheduler of the operating system. An app that is only woken from time to time
+//! calls [`Book::sync`] itself.
 //!
 //! [`Book::sync`]: crate::Book::sync
 //! [`Book::keep_syncing`]: crate::Book::keep_syncing

@@ -1,7 +1,7 @@
-//! What the app writes: single changes, transactions, bulk imports.
+//! The app's writes: single changes, transactions, imports.
 //!
-//! Each call is one durable commit, shared with whoever writes at the same time. When it returns `Ok`, the change survives
-//! kill and power loss (as far as the disk keeps its word about syncing).
+//! Each call is one durable commit, shared with writes of other threads at the same time. After it
+//! returns `Ok`, the change survives kill and power loss (if the disk really syncs).
 
 use std::collections::hash_map::Entry;
 
@@ -17,17 +17,17 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::writer::Session;
 
-/// What a write came to.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It is in the log.
+    /// The op is in the log.
     Op {
-        /// The op.
+        /// The id of the op.
         id: OpId,
-        /// Where it stands.
+        /// Its place in the log.
         place: OpPlace,
     },
-    /// It would change nothing, so nothing was written.
+    /// The record has these values already, so nothing was written.
     Unchanged,
 }
 
@@ -42,14 +42,14 @@ impl Written {
 }
 
 impl Book {
-    /// Makes a new id for a record: a UUIDv7, the kind that is cheapest to store in bulk.
+    /// Makes a new id for a record: a UUIDv7, the kind that costs least to store in bulk.
     pub fn new_id(&self) -> RecordId {
         let now = self.shared.clock.now().wall;
         RecordId::new(now, &mut *self.shared.ids())
     }
 
-    /// Makes a record of values, or of text: JSON that the app has as text is checked in one pass and written as it is, a fraction
-    /// of the work of building values and writing them again.
+    /// Creates a record from values, or from JSON text. Text is checked in one pass and stored
+    /// unchanged, at a fraction of the cost of values.
     ///
     /// ```
     /// use fieldbook::{Book, BookOptions, Mutation, RecordKey};
@@ -58,12 +58,12 @@ impl Book {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let book = Book::open_or_create(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-    /// let text = r#"{"name":"Ann","stage":"new"}"#; // as it came from a form, a file or the network
+    /// let text = r#"{"name":"Ann","stage":"new"}"#; // from a form, a file or the network
     /// book.create("lead/42".parse()?, FieldsJson::parse(text)?)?;
-    /// // An update's text is held against the record's text, and the op carries the members that differ.
+    /// // An update's text is compared with the record's text. The op has the fields that differ.
     /// book.update("lead/42".parse()?, FieldsJson::parse(r#"{"name":"Ann","stage":"hot"}"#)?)?;
     ///
-    /// // Many at once, each an op of its own, in one durable commit.
+    /// // Many ops in one durable commit, each sent by itself.
     /// let lines = [r#"{"name":"Bela"}"#, r#"{"name":"Chidi"}"#];
     /// let creates: Result<Vec<Mutation>, fieldbook::error::InvalidFields> = lines
     ///     .into_iter()
@@ -76,12 +76,13 @@ impl Book {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Rejected`] if it exists or a limit is broken; [`Error::Store`] or [`Error::Unknown`] if the disk fails.
+    /// [`Error::Rejected`] if it exists or a limit is exceeded; [`Error::Store`] or
+    /// [`Error::Unknown`] if the disk fails.
     pub fn create(&self, key: RecordKey, fields: impl Into<MutationFields>) -> Result<Written, Error> {
         self.write(Mutation::create(key, fields))
     }
 
-    /// Changes some fields of a record; a null takes a field away.
+    /// Changes some fields of a record. A null removes a field.
     ///
     /// # Errors
     /// As for [`Self::create`], and [`Error::Rejected`] if it does not exist.
@@ -89,7 +90,7 @@ impl Book {
         self.write(Mutation::update(key, patch))
     }
 
-    /// Gives a record a whole new image.
+    /// Replaces all fields of a record.
     ///
     /// # Errors
     /// As for [`Self::update`].
@@ -97,7 +98,7 @@ impl Book {
         self.write(Mutation::replace(key, fields))
     }
 
-    /// Takes a record away.
+    /// Deletes a record.
     ///
     /// # Errors
     /// As for [`Self::update`].
@@ -113,8 +114,8 @@ impl Book {
         self.shared.write_in_turn(move |session| write_in(session, mutation))
     }
 
-    /// Brings a record to what a type says: creates it if there is none for the app, else updates just the fields that differ
-    /// of those that the type knows. Read and written within one commit, so that no write in between is undone.
+    /// Writes a typed record: creates it if the app reads none, else updates the fields of the type
+    /// that differ. The read and the write are in one commit, so no write in between is lost.
     pub(crate) fn write_typed(
         &self,
         key: RecordKey,
@@ -132,11 +133,11 @@ impl Book {
         })
     }
 
-    /// Writes several mutations as one transaction: all or none, here and at the server. Later ones see what earlier ones
-    /// did. At most 1,000 ops and 4 MiB.
+    /// Writes several mutations as one transaction: all or none, here and at the server. Each
+    /// mutation applies to the result of those before it. At most 1,000 ops and 4 MiB.
     ///
     /// # Errors
-    /// As for [`Self::update`]; for any mutation that is not valid, nothing at all is written.
+    /// As for [`Self::update`]. If any mutation is not valid, nothing is written.
     pub fn transaction(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
@@ -153,11 +154,11 @@ impl Book {
         })
     }
 
-    /// Writes many mutations in one commit, each on its own: they reach the server one by one. Later ones see what earlier
-    /// ones did.
+    /// Writes many mutations in one commit. They are sent one by one, not as a transaction. Each
+    /// mutation applies to the result of those before it.
     ///
     /// # Errors
-    /// As for [`Self::update`]; for any mutation that is not valid, nothing at all is written.
+    /// As for [`Self::update`]. If any mutation is not valid, nothing is written.
     pub fn import(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
@@ -177,7 +178,8 @@ pub(crate) fn write_in(session: &mut Session<'_>, mutation: Mutation) -> Result<
     append(session, vec![op]).map(|places| written(&places))
 }
 
-/// Writes one mutation within a job on top of this image, rather than of what the app reads.
+/// Writes one mutation within a job on top of a given image, instead of the record that the app
+/// reads.
 pub(crate) fn write_on(
     session: &mut Session<'_>,
     image: Option<&Fields>,
@@ -193,7 +195,7 @@ fn written(places: &[(OpId, OpPlace)]) -> Written {
     places.first().map_or(Written::Unchanged, |(id, place)| Written::Op { id: *id, place: *place })
 }
 
-/// The records that one call touches, with what it did to them so far.
+/// The records of one call, with the changes of its earlier mutations.
 #[derive(Default)]
 struct Images(HashMap<RecordKey, SeenRecord>);
 
@@ -208,7 +210,7 @@ impl Images {
         mutations.into_iter().map(|mutation| self.admit(session, mutation)).collect()
     }
 
-    /// Returns what the app reads of a record.
+    /// Returns the record as the call has left it so far, or as the app reads it.
     fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<&mut SeenRecord, Error> {
         Ok(match self.0.entry(key.clone()) {
             Entry::Occupied(seen) => seen.into_mut(),
@@ -228,7 +230,7 @@ impl Images {
     }
 }
 
-/// Writes what a former server had, under the stamp that it had there.
+/// Writes an op for a record of the former server, with the stamp that the record had there.
 pub(crate) fn write_offer(session: &mut Session<'_>, offer: Offer) -> Result<(), Error> {
     if let Some(op) = Images::default().admit(session, offer.mutation)? {
         append_stamped(session, vec![op], Some(offer.edited_at))?;

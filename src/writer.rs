@@ -1,17 +1,19 @@
-//! The one writer: jobs gathered into rounds, each round one durable commit.
+//! The one writer. It gathers jobs into rounds; each round is one durable commit.
 //!
 //! ```text
 //!   job: read rows ─► decide ─► append entries ─► apply to tables ┐
-//!   job: …                                                        ├─ one transaction ─► commit ─► tail, state, watchers, replies
+//!   job: …                                                        ├─ one transaction ─► commit ─► memory, watchers, replies
 //!   job: …                                                        ┘
 //! ```
 //!
 //! Invariants:
-//! 1. A job decides before it writes. One that fails having written nothing leaves the others of its round alone; one that
-//!    fails after having written ends the round: nothing of it is committed.
-//! 2. Nobody is answered before the commit, and nothing in memory changes before it.
-//! 3. A round that wrote nothing commits nothing.
-//! 4. A commit that fails is ambiguous: who wrote in it hears [`Error::Unknown`], and the book takes no more writes.
+//! 1. A job decides before it writes. A job that fails before it wrote does not affect the other
+//!    jobs of its round. A job that fails after it wrote ends the round, and nothing of the round
+//!    is committed.
+//! 2. No caller gets an answer before the commit, and no state in memory changes before it.
+//! 3. A round without writes makes no commit.
+//! 4. If a commit fails, nobody knows whether it took effect: its callers receive
+//!    [`Error::Unknown`], and the book takes no more writes.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -35,10 +37,10 @@ use foldhash::HashMap;
 use crate::book::{Shared, WriterState, read, write};
 use crate::error::Error;
 
-/// What a caller wants done within a round.
+/// The work of a caller within a round.
 pub(crate) type Job = Box<dyn FnOnce(&mut Session<'_>) -> Result<(), Error> + Send>;
 
-/// The book as a job sees it, within one write transaction.
+/// The book within one write transaction, for a job.
 pub(crate) struct Session<'t> {
     pub(crate) tables: DiskTables<'t>,
     pub(crate) schema: &'t Schema,
@@ -51,7 +53,7 @@ pub(crate) struct Session<'t> {
     appender: Appender<'t>,
     server_time: Option<ServerTime>,
     last_stamp: Hlc,
-    /// The stamps of this round's edits by record, of those that had to go beyond the clock.
+    /// The stamps of this round's edits that had to exceed the clock, by record.
     beyond: HashMap<RecordKey, Hlc>,
     effects: Effects,
     appended: u64,
@@ -62,18 +64,20 @@ pub(crate) struct Session<'t> {
 }
 
 impl<'t> Session<'t> {
-    /// Draws the stamp of the next edit of a record. `read` is the latest stamp that its author read of it.
+    /// Makes the stamp of the next edit of a record. `read` is the latest stamp that its author
+    /// read of the record.
     pub(crate) fn stamp(&mut self, key: &RecordKey, read: Hlc) -> Stamped {
         let read = self.beyond.get(key).map_or(read, |known| read.max(*known));
         let stamped = stamp(self.last_stamp, read, self.now, self.server_time);
         let by_the_clock = stamp(self.last_stamp, Hlc::ZERO, self.now, self.server_time).hlc;
         self.last_stamp = by_the_clock;
-        // The clock alone need not tell the edits of one round apart: the last stamp may be ahead of what is believed now.
+        // The clock alone may give two edits of one round the same stamp, because the last stamp
+        // may be ahead of the corrected clock.
         self.beyond.insert(key.clone(), stamped.hlc);
         stamped
     }
 
-    /// Makes room for so many ops of the app, which come in one call.
+    /// Reserves memory for this many ops of one call.
     pub(crate) fn reserve(&mut self, ops: usize) {
         self.tables.reserve(ops);
         self.effects.reserve(ops);
@@ -96,7 +100,8 @@ impl<'t> Session<'t> {
         }
         let stamp = Stamp { epoch: self.epoch, hlc, wall: self.now.wall, actor: self.actor.clone() };
         self.appended += 1;
-        // Many appends of an app come one after the other; what is decided is decided on a written log.
+        // Intents of an app often follow one another and are staged. Decisions need the written
+        // log.
         let entry = match draft.meta() {
             Meta::Intent(_) => self.appender.hold(draft, stamp)?,
             _ => self.appender.append(draft, stamp)?,
@@ -106,30 +111,31 @@ impl<'t> Session<'t> {
         Ok(entry)
     }
 
-    /// Returns the place that the next entry will have.
+    /// Returns the place of the next entry.
     pub(crate) fn next_seq(&self) -> Seq {
         self.appender.head().map_or(Seq::ZERO, |head| head.seq).next()
     }
 
-    /// Returns the last entry, this session's own included.
+    /// Returns the last entry, with those of this session.
     pub(crate) fn head(&self) -> Option<Head> {
         self.appender.head()
     }
 
-    /// Returns the log's table with what this session appended.
+    /// Returns the log's table, with the entries of this session.
     ///
     /// # Errors
-    /// [`StoreError`] if what is held cannot be written.
+    /// [`StoreError`] if staged entries cannot be written.
     pub(crate) fn entries(&mut self) -> Result<&redb::Table<'t, u64, &'static [u8]>, StoreError> {
         self.appender.table()
     }
 
-    /// Reads the log with what this session appended.
+    /// Returns a view of the log, with the entries of this session.
     pub(crate) fn log_view(&self) -> CachedLog<Appended<'_, 't>> {
         CachedLog::new(Appended(&self.appender))
     }
 
-    /// Returns the ops that jobs of this round have ended or planned; the tail does not know of it yet.
+    /// Returns the ops that jobs of this round have ended or planned. The tail does not have these
+    /// changes yet.
     pub(crate) fn touched(&self) -> BTreeSet<OpPlace> {
         let mut touched = BTreeSet::new();
         for effect in &self.effects.tail {
@@ -150,12 +156,12 @@ impl<'t> Session<'t> {
         touched
     }
 
-    /// Has the next part of the history folded in this round.
+    /// Asks for the next part of the history to be folded in this round.
     pub(crate) fn want_history(&mut self) {
         self.fold_history = true;
     }
 
-    /// Lends what the rules may read, together with randomness.
+    /// Lends the view for the rules, with the randomness.
     pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
         let log = CachedLog::new(Appended(&self.appender));
         let former = self.tables.known_state().is_none_or(|state| state.had_other_server);
@@ -178,7 +184,7 @@ impl<'t> Session<'t> {
     }
 }
 
-/// What the rules read of a session.
+/// The view of a session for the rules.
 pub(crate) struct SessionView<'a, 't> {
     tables: &'a mut DiskTables<'t>,
     log: CachedLog<Appended<'a, 't>>,
@@ -198,7 +204,7 @@ impl View for SessionView<'_, '_> {
     }
 
     fn may_need_rebase(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
-        // A tail that began in this very round is found by reading the row.
+        // The tail in memory does not have this round's ops, so after an append every row is read.
         Ok(self.judge_all || self.tail.has(key))
     }
 
@@ -219,10 +225,10 @@ impl View for SessionView<'_, '_> {
     }
 }
 
-/// Whom to answer, what, and the ops that the job appended.
+/// A caller to answer, with its result and the ops that its job appended.
 type Answer = (Reply<Result<(), Error>>, Result<(), Error>, Vec<OpId>);
 
-/// What a round did, if it wrote anything.
+/// The result of a round that wrote.
 struct Done {
     head: Option<Head>,
     state: StateRow,
@@ -230,7 +236,7 @@ struct Done {
 }
 
 impl Shared {
-    /// Has a job done in the next round and returns what it made.
+    /// Runs a job in the next round and returns its result.
     pub(crate) fn write_in_turn<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Session<'_>) -> Result<T, Error> + Send + 'static,
@@ -282,13 +288,13 @@ impl Shared {
         answers.into_iter().for_each(|(reply, answer, _)| reply.send(answer));
     }
 
-    /// A failed store takes no more writes. A job that met damaged bytes says so to whoever asked for it; what it wrote is taken
-    /// back, and who writes elsewhere goes on.
+    /// After a failure of the store the book takes no more writes. If a job met damaged bytes, its
+    /// caller receives the error, its writes are undone, and other writes continue.
     fn note_failure(&self, failure: &Failed) {
         if let Failed::Before(Error::Store(error)) = failure
             && matches!(**error, StoreError::Corrupt { .. })
         {
-            tracing::error!(during = "round", "the book is damaged: what was to be written was taken back");
+            tracing::error!(during = "round", "the book is damaged: the writes of this round were undone");
             return;
         }
         tracing::error!(during = "commit", "the store failed; no more writes until the book is opened anew");
@@ -301,7 +307,7 @@ impl Shared {
         jobs: Vec<(Job, Reply<Result<(), Error>>)>,
         answers: &mut Vec<Answer>,
     ) -> Result<Option<Done>, Failed> {
-        // Whatever keeps the round from beginning is everyone's answer.
+        // A round that cannot begin answers all its callers with the error.
         let mut begun = self.check_alive().and_then(|()| Ok(self.store.begin_write()?));
         let transaction = match &mut begun {
             Ok(transaction) => transaction,
@@ -390,17 +396,17 @@ impl Shared {
         if self.changes.receiver_count() > 0 && !keys.is_empty() {
             keys.sort_unstable();
             keys.dedup();
-            // Nobody listening any more is no error.
+            // It is no error if nobody receives.
             drop(self.changes.send(keys.into()));
         }
         self.refresh_status();
     }
 }
 
-/// Why a round was not committed, as far as that is known.
+/// Why a round was not committed.
 enum Failed {
     /// Nothing was written.
     Before(Error),
-    /// It may have been.
+    /// It may be committed.
     During(Arc<StoreError>),
 }

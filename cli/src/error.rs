@@ -1,12 +1,13 @@
-//! Why a command did not do what was asked: one line, the causes below it, and what to do.
+//! A failure: one line, its causes below it, and what to do.
 //!
 //! ```text
 //! error: there is no conflict 9.2
-//! hint: these are those that there are:
+//! hint: this lists the conflicts:
 //!   fieldbook conflicts list ann.book
 //! ```
 //!
-//! What others wrote is shown so that it cannot steer the terminal, and commands run as they are printed.
+//! Text from elsewhere is escaped, so it cannot control the terminal. Commands run as they are
+//! printed.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -32,16 +33,16 @@ pub(crate) struct Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What was asked could not be done, or a check found a fault: exit code 1.
+    /// The command could not be carried out, or a check found a fault: exit code 1.
     Failed,
-    /// What was asked makes no sense: exit code 2.
+    /// The arguments are wrong: exit code 2.
     Usage,
-    /// Whoever read the output has gone, as `head` does: not worth a word, exit code 0.
+    /// The reader closed the output, as `head` does. Nothing is printed: exit code 0.
     OutputClosed,
 }
 
 impl Failure {
-    /// Says what could not be done.
+    /// Makes a failure of a command.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Self {
             kind: Kind::Failed,
@@ -53,56 +54,57 @@ impl Failure {
         }
     }
 
-    /// Says what is wrong with the call itself.
+    /// Makes a failure of wrong arguments.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, ..Self::new(what) }
     }
 
-    /// Says what an error says, and its causes.
+    /// Makes a failure with an error's text and causes.
     pub(crate) fn caused_by(error: impl Error + Send + Sync + 'static) -> Self {
         Self::new(error.to_string()).because(error)
     }
 
-    /// Says what it means for what was asked.
+    /// Replaces the first line.
     #[must_use]
     pub(crate) fn of(mut self, what: impl Into<String>) -> Self {
         self.what = what.into();
         self
     }
 
-    /// Says why. Its own causes follow line by line.
+    /// Adds the cause. Its own causes follow, a line each.
     #[must_use]
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Says what else is wrong, a line each.
+    /// Adds further faults, a line each.
     #[must_use]
     pub(crate) fn also(mut self, others: impl IntoIterator<Item = String>) -> Self {
         self.also.extend(others);
         self
     }
 
-    /// Says what to do about it.
+    /// Adds what to do.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Says which commands help.
+    /// Adds commands that help.
     #[must_use]
     pub(crate) fn advise(mut self, advice: Advice) -> Self {
         self.advice = self.advice.and(advice);
         self
     }
 
-    /// Writes the failure to standard error and returns the exit code. `book` is the one that was asked about.
+    /// Writes the failure to standard error and returns the exit code. `book` is the book of the
+    /// command.
     pub(crate) fn report(&self, book: Option<&Path>) -> ExitCode {
         match self.kind {
             Kind::OutputClosed => return ExitCode::SUCCESS,
-            // If standard error is gone too, the exit code still tells.
+            // Standard error may be closed too. The exit code reports the failure.
             Kind::Failed | Kind::Usage => drop(self.write_to(book, &mut io::stderr().lock())),
         }
         ExitCode::from(self.code())
@@ -123,7 +125,7 @@ impl Failure {
         let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             let words = error.to_string();
-            // A transparent wrapper says the same as what it wraps, and some repeat it at their end.
+            // A transparent error has the same text as its cause, and some errors end with it.
             if !said.ends_with(&words) {
                 writeln!(writer, "  because {}", plain(&words))?;
             }
@@ -140,26 +142,26 @@ impl Failure {
     }
 }
 
-/// Tells something beside the result on standard error, and which commands help.
+/// Writes a note to standard error, with commands that help.
 pub(crate) fn note(text: &str, advice: &Advice, book: &Path) {
     let mut stderr = io::stderr().lock();
     let told = writeln!(stderr, "{} {}", console::style("note:").for_stderr().yellow(), plain(text));
     let lines = advice.lines(Some(book));
-    // If standard error is gone, nobody would have read it.
+    // Standard error may be closed.
     drop(told.and_then(|()| lines.iter().try_for_each(|line| writeln!(stderr, "  {line}"))));
 }
 
-/// What the book says, and what to do where the message does not tell.
+/// An error of the book, with what to do if its text does not contain that.
 impl From<fieldbook::Error> for Failure {
     fn from(error: fieldbook::Error) -> Self {
         let (hint, advice) = match &error {
             fieldbook::Error::Store(store) => store_hint(store),
             fieldbook::Error::Rejected(Rejected::Exists(key)) => (
-                "look at it first; `put --replace` gives it a new image, `patch` changes some fields",
+                "look at it first; `put --replace` replaces it, `patch` changes some fields",
                 Advice::default().run(["get", BOOK, &key.to_string()]),
             ),
             fieldbook::Error::Rejected(Rejected::Missing(key)) => (
-                "this is what there is, and what creates a record:",
+                "these list the records of its type and create it:",
                 Advice::default().run(["ls", BOOK, key.entity.as_str()]).choose([
                     "put",
                     BOOK,
@@ -181,7 +183,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Why a play could not be made.
+/// A failure of a play.
 impl From<fieldbook_play::Failure> for Failure {
     fn from(failure: fieldbook_play::Failure) -> Self {
         let kind = if failure.is_usage { Kind::Usage } else { Kind::Failed };
@@ -190,19 +192,19 @@ impl From<fieldbook_play::Failure> for Failure {
     }
 }
 
-/// What there is to decide about, where a decision cannot be carried out.
+/// Returns the command that shows what can be decided about, after a decision that is not possible.
 fn not_possible_hint(why: NotPossible) -> (&'static str, Advice) {
     let advice = Advice::default();
     match why {
-        NotPossible::NoSuchOp(_) => ("the log names the place of each op:", advice.run(["log", BOOK])),
+        NotPossible::NoSuchOp(_) => ("the log shows the place of each op:", advice.run(["log", BOOK])),
         NotPossible::NotPending(_) | NotPossible::NotRefused(_) | NotPossible::NotHeld(_) => {
-            ("this is what waits, and for what:", advice.run(["queue", BOOK]))
+            ("this lists the pending ops, and why they wait:", advice.run(["queue", BOOK]))
         }
         NotPossible::NoSuchConflict(_)
         | NotPossible::ConflictIsOpen
         | NotPossible::ConflictIsSettled
         | NotPossible::ConflictIsMerged => {
-            ("these are the conflicts that there are:", advice.run(["conflicts", "list", BOOK]))
+            ("this lists the conflicts:", advice.run(["conflicts", "list", BOOK]))
         }
         _ => ("", advice),
     }
@@ -212,47 +214,49 @@ fn store_hint(error: &StoreError) -> (&'static str, Advice) {
     let advice = Advice::default();
     match error {
         StoreError::NotFound { path } => (
-            "check the path; this makes a new book:",
+            "check the path; this creates a book:",
             advice.choose(["init".into(), path.as_os_str().to_owned()]),
         ),
-        // A copy made meanwhile may hold the halves of two commits, so it is no way to look.
+        // A copy made while the book is open may have half of a commit, so the hint advises against
+        // one.
         StoreError::AlreadyOpen { .. } => {
             ("close the app or program that has it open; a copy made while it is open may be damaged", advice)
         }
-        StoreError::NotABook { .. } => ("check the path; the file was left as it is", advice),
+        StoreError::NotABook { .. } => ("check the path; the file is unchanged", advice),
         StoreError::ReadOnly { .. } => (
-            "to look at the book needs no more than reading; to change it, copy it to where it can be written",
+            "commands that only read still work; to change the book, copy it to a folder that can be written",
             advice,
         ),
-        StoreError::Denied { .. } => ("ask whoever owns the file", advice),
+        StoreError::Denied { .. } => ("ask the owner of the file", advice),
         StoreError::Corrupt { .. } => damage_hint(),
         _ => ("", advice),
     }
 }
 
-/// What to do about a damaged book.
+/// Returns what to do about a damaged book.
 fn damage_hint() -> (&'static str, Advice) {
     (
-        "keep the file as it is. A copy made while an app had the book open is damaged easily: close the app and copy it \
-         again. This lists what is damaged; if the log is not, the tables can be folded anew from it:",
+        "keep the file. A copy made while an app has the book open may be damaged: close the app and copy it \
+         again. The first command lists the damage. If the log is sound, the second folds the tables anew:",
         Advice::default().run(["verify", BOOK]).choose(["rebuild", BOOK]),
     )
 }
 
-/// The storage engine stopped over what it read.
+/// Makes the failure for a panic of the storage engine.
 pub(crate) fn damaged_pages() -> Failure {
     let (hint, advice) = damage_hint();
     Failure::new("the book is damaged")
-        .because("its file holds pages that the storage engine cannot read")
+        .because("the storage engine cannot read some pages of its file")
         .hint(hint)
         .advise(advice)
 }
 
-/// Writing to standard output failed. Other files say what they are with [`Failure::because`].
+/// A failure to write to standard output. A failure to write another file is made with
+/// [`Failure::because`].
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self { kind: Kind::OutputClosed, ..Self::new("the reader has gone") };
+            return Self { kind: Kind::OutputClosed, ..Self::new("the reader closed the output") };
         }
         Self::new("cannot write to standard output").because(error)
     }

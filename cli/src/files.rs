@@ -1,7 +1,8 @@
-//! Files that a person names: what may be read, and what may be written over.
+//! Files that a person names: which may be read, and which may be overwritten.
 //!
-//! 1. A pipe, a device or a folder is refused at once where a file is meant: opening a pipe waits until somebody writes to it.
-//! 2. A file that holds a book, a server's store or any other database is never replaced, by whichever name it is called.
+//! 1. A pipe, a device or a folder is refused at once where a file is needed: opening a pipe waits
+//!    until somebody writes to it.
+//! 2. A book, a server's store or any other database is never overwritten, under whichever name.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,10 +11,10 @@ use std::path::Path;
 use crate::error::Failure;
 use crate::show::plain;
 
-/// What the storage engine's files begin with: books and servers' stores.
+/// The first bytes of a file of the storage engine: a book or a server's store.
 const DATABASE_BEGINS: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
-/// Returns a path as it is shown.
+/// Returns a path for messages.
 pub(crate) fn shown(path: &Path) -> String {
     plain(&path.display().to_string())
 }
@@ -22,24 +23,25 @@ pub(crate) fn shown(path: &Path) -> String {
 pub(crate) fn open(path: &Path) -> Result<File, Failure> {
     let failed = |error| Failure::new(format!("cannot read {}", shown(path))).because(error);
     let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() && !is_handed_over(path) {
+    if !metadata.is_file() && !is_opened_by_the_shell(path) {
         return Err(Failure::new(format!("cannot read {}", shown(path)))
             .because(format!("it is {}, not a file", kind(&metadata))));
     }
     File::open(path).map_err(failed)
 }
 
-/// Checks that a path leads to a file, if it leads anywhere.
+/// Checks that a path is a file, if it exists.
 pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => Err(Failure::new(format!("cannot read {}", shown(path)))
             .because(format!("it is {}, not a file", kind(&metadata)))),
-        // What is not there, or may not be asked for, is told of by whoever opens it.
+        // Opening the file reports why it is missing or may not be read.
         _ => Ok(()),
     }
 }
 
-/// Checks that a path may be written to: nothing stands there, or what stands there may be replaced and is no database.
+/// Checks that a path may be written to: it does not exist, or it may be overwritten and is no
+/// database.
 pub(crate) fn may_be_written(path: &Path, overwrite: bool) -> Result<(), Failure> {
     if path.symlink_metadata().is_err() {
         return Ok(());
@@ -51,7 +53,7 @@ pub(crate) fn may_be_written(path: &Path, overwrite: bool) -> Result<(), Failure
     let refused = |why: String| {
         Failure::new(format!("{} is not overwritten", shown(path))).because(why).hint("choose another file")
     };
-    // A link that leads nowhere is as good as nothing.
+    // A link without a target counts as a missing file.
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     if !metadata.is_file() {
         return Err(refused(format!("it is {}, not a file", kind(&metadata))));
@@ -59,7 +61,7 @@ pub(crate) fn may_be_written(path: &Path, overwrite: bool) -> Result<(), Failure
     match begins_like_a_database(path) {
         Ok(false) => Ok(()),
         Ok(true) => Err(refused("it is a book, a server's store or another database".to_owned())),
-        Err(error) => Err(refused(format!("what it holds cannot be read: {error}"))),
+        Err(error) => Err(refused(format!("its first bytes cannot be read: {error}"))),
     }
 }
 
@@ -69,8 +71,8 @@ fn begins_like_a_database(path: &Path) -> io::Result<bool> {
     Ok(beginning == DATABASE_BEGINS)
 }
 
-/// Returns whether the shell handed this over: somebody stands at the other end already.
-fn is_handed_over(path: &Path) -> bool {
+/// Returns whether the shell opened this path: its other end is connected already.
+fn is_opened_by_the_shell(path: &Path) -> bool {
     path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
 }
 

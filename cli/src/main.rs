@@ -1,4 +1,5 @@
-//! The program `fieldbook`: everything a support person asks of a book, a server to sync with, and a history to play.
+//! The program `fieldbook`: what a support person needs to know about a book, a server to sync
+//! with, and a history to play.
 //!
 //! ```text
 //!   arguments ─► command ─► Book / server ─► show (tables, times, notation) ─► Output
@@ -6,10 +7,10 @@
 //! ```
 //!
 //! 1. Exit codes: 0 done, 1 failed, 2 wrong usage.
-//! 2. Results go to standard output, and only there; progress, notes and failures go to standard error.
-//! 3. Nothing is ever asked of the terminal, and a closed pipe ends the program quietly.
+//! 2. Results go to standard output. Progress, notes and failures go to standard error.
+//! 3. The program never asks for input at the terminal. A closed pipe ends it silently.
 //!
-//! It decides nothing about a book: rules are in `fieldbook-core`, composition in `fieldbook`.
+//! It has no rules: they are in `fieldbook-core`, and the handle of a book is in `fieldbook`.
 
 mod commands;
 mod error;
@@ -33,7 +34,7 @@ use crate::error::Failure;
 use crate::output::Output;
 use crate::show::plain;
 
-/// Look into a fieldbook's book, write to it, sync it, and serve others that sync.
+/// Read, write and sync a book, and run a sync server
 #[derive(Parser)]
 #[command(
     name = "fieldbook",
@@ -55,15 +56,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Play the shipped history against a server of its own and show what came of it
+    /// Play the shipped history against a temporary server and show the result
     Demo(demo::Args),
     /// Play a stream of mutations through a fleet of books
     Play(play::Args),
     /// Run a sync server
     Serve(serve::Args),
-    /// Say that a server's store was restored from a backup
+    /// Mark a server's store as restored from a backup
     Restored(serve::RestoredArgs),
-    /// Make a new book
+    /// Create a new book
     Init(write::InitArgs),
     /// Create a record, or replace it
     Put(write::PutArgs),
@@ -71,7 +72,7 @@ enum Command {
     Patch(write::PatchArgs),
     /// Delete a record
     Rm(write::RmArgs),
-    /// Take an op back
+    /// Undo an op
     Undo(write::UndoArgs),
     /// Show a record
     Get(read::GetArgs),
@@ -81,32 +82,32 @@ enum Command {
     Log(entries::LogArgs),
     /// Show what happened to a record
     History(entries::HistoryArgs),
-    /// Show where the book or a record stands between this device and the server
+    /// Show the sync status of the book or of a record
     Status(status::Args),
-    /// Say in words why a record is, or is not, at the server
+    /// Explain why a record is, or is not, synced
     Explain(explain::Args),
-    /// List what is owed to the server
+    /// List the ops that are pending
     Queue(queue::QueueArgs),
-    /// Show what a sync would send now, and what is held and why
+    /// Show what the next sync sends, and what is held and why
     Plan(queue::PlanArgs),
-    /// Send what is owed and fetch what is new
+    /// Send pending ops and fetch changes
     Sync(sync::Args),
-    /// Say which server a book belongs to, after another one has answered
+    /// Accept a different or restored server for a book
     AcceptServer(accept::Args),
-    /// List and settle what the server refused for good
+    /// List ops that the server refused, and decide about them
     DeadLetters(dead_letters::Args),
-    /// List and settle where both sides changed the same thing
+    /// List conflicts, and decide about them
     Conflicts(conflicts::Args),
     /// Check every hash of a book or of an exported log
     Verify(upkeep::VerifyArgs),
-    /// Throw the tables away and fold them anew from the log
+    /// Fold the tables anew from the log
     Rebuild(upkeep::RebuildArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return not_understood(&error),
+        Err(error) => return print_usage(&error),
     };
     let mut output = Output::new();
     let book = arguments.command.book().map(Path::to_owned);
@@ -114,15 +115,15 @@ fn main() -> ExitCode {
     match panic::caught(book.clone(), run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // What was found before the failure still counts.
+            // Results from before the failure are still shown.
             drop(output.finish());
             failure.report(book.as_deref())
         }
     }
 }
 
-/// Says why the arguments make no sense, or the help that was asked for. What was typed is shown so that it hides nothing.
-fn not_understood(error: &clap::Error) -> ExitCode {
+/// Prints a usage error or the requested help. Hidden characters of the arguments are escaped.
+fn print_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         error.exit();
     }
@@ -134,13 +135,13 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         }
     }
     let lines = text.lines().map(plain).collect::<Vec<_>>().join("\n");
-    // If standard error is gone, the exit code still tells.
+    // Standard error may be closed. The exit code reports the failure too.
     drop(writeln!(std::io::stderr().lock(), "{lines}"));
     ExitCode::from(2)
 }
 
 impl Command {
-    /// Returns the book that the command is about.
+    /// Returns the book that the command works on.
     fn book(&self) -> Option<&Path> {
         Some(match self {
             Self::Demo(_) | Self::Play(_) | Self::Serve(_) | Self::Restored(_) => return None,

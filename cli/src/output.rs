@@ -1,4 +1,5 @@
-//! Standard output: buffered, aware of whether a person looks at it, and quiet when the reader has gone.
+//! Standard output: buffered, with the width of the terminal, and silent when the reader has closed
+//! it.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Stdout, Write};
@@ -8,7 +9,7 @@ use crate::error::Failure;
 use crate::files::{may_be_written, shown};
 use crate::show::Visible;
 
-/// Where results go. Written with `write!` and `writeln!`.
+/// The destination of results. Commands write to it with `write!` and `writeln!`.
 pub(crate) struct Output {
     writer: BufWriter<Stdout>,
     terminal: console::Term,
@@ -19,22 +20,23 @@ impl Output {
         Self { writer: BufWriter::new(io::stdout()), terminal: console::Term::stdout() }
     }
 
-    /// Returns whether a terminal shows what is written.
+    /// Returns whether standard output is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal.is_term()
     }
 
-    /// Returns how many columns the terminal has, if one shows what is written.
+    /// Returns the number of columns, if standard output is a terminal.
     pub(crate) fn width(&self) -> Option<u16> {
         self.is_terminal().then(|| self.terminal.size().1)
     }
 
-    /// Returns whether colours are welcome: on a terminal, unless `NO_COLOR` or `CLICOLOR=0` says otherwise.
+    /// Returns whether to use colours: on a terminal, unless `NO_COLOR` or `CLICOLOR=0` forbids
+    /// them.
     pub(crate) fn colours(&self) -> bool {
         console::colors_enabled()
     }
 
-    /// Writes a value as JSON, one line, in which nothing is hidden.
+    /// Writes a value as one line of JSON, with hidden characters escaped.
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
         value
             .serialize(&mut serde_json::Serializer::with_formatter(&mut self.writer, Visible))
@@ -43,7 +45,7 @@ impl Output {
         Ok(())
     }
 
-    /// Hands everything on to the reader now.
+    /// Sends everything written so far to the reader.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         Ok(self.writer.flush()?)
     }
@@ -59,7 +61,7 @@ impl Write for Output {
     }
 }
 
-/// Writes a file beside where it is to stand and moves it into place when it is whole.
+/// Writes a temporary file beside `path`, and moves it to `path` when it is complete.
 pub(crate) fn write_whole<T>(
     path: &Path,
     overwrite: bool,
@@ -73,7 +75,7 @@ pub(crate) fn write_whole<T>(
     temporary.as_file().sync_all().map_err(failed)?;
     let moved = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
     moved.map_err(|refused| match refused.error.kind() {
-        // It came to be meanwhile.
+        // Another program made the file in the meantime.
         io::ErrorKind::AlreadyExists => {
             may_be_written(path, overwrite).err().unwrap_or_else(|| failed(refused.error))
         }

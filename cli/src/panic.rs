@@ -1,9 +1,11 @@
-//! Panics: a damaged file can make the storage engine panic, and the store turns such a panic into an error. So a panic is
-//! not printed where it happens; one that nobody turned into an error ends the program as a failure that says where.
+//! Panics. A damaged file can make the storage engine panic, and the store turns such a panic into
+//! an error. So the program prints nothing when a panic starts. A panic that becomes no error ends
+//! the program with a failure that names its place.
 //!
-//! 1. A panic's message is never printed: it may hold what was being read.
-//! 2. A panic of the storage engine is damage of the book, and is told as that.
-//! 3. A second panic, while the first one is being cleaned up after, would end the process at once. It is told like any other.
+//! 1. The message of a panic is never printed: it may contain data of the book.
+//! 2. A panic of the storage engine is reported as damage of the book.
+//! 3. A second panic during the cleanup of the first one would end the process at once. It is
+//!    reported in the same way.
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::{Path, PathBuf};
@@ -13,17 +15,18 @@ use crate::error::{Failure, damaged_pages};
 use crate::show::advice::{Advice, BOOK};
 use crate::temporary;
 
-/// Where the last panic happened.
+/// The place of the last panic.
 static PLACE: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs the program and turns a panic into a failure. With `RUST_BACKTRACE` a panic of this program's own is printed as well.
+/// Runs the program and turns a panic into a failure. With `RUST_BACKTRACE` a panic of this
+/// program's own code is also printed.
 pub(crate) fn caught(
     book: Option<PathBuf>,
     run: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let usual = std::env::var_os("RUST_BACKTRACE").map(|_| panic::take_hook());
     panic::set_hook(Box::new(move |info| {
-        heard(info, book.as_deref());
+        record(info, book.as_deref());
         let place = info.location().map(|at| at.file()).unwrap_or_default();
         if let Some(usual) = usual.as_ref().filter(|_| !is_of_the_engine(place)) {
             usual(info);
@@ -35,19 +38,19 @@ pub(crate) fn caught(
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the process ends in any case, and this way it says why")]
-fn heard(info: &PanicHookInfo<'_>, book: Option<&Path>) {
+#[expect(clippy::disallowed_methods, reason = "the process ends in any case, and so it reports why")]
+fn record(info: &PanicHookInfo<'_>, book: Option<&Path>) {
     let mut first = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
     if is_last(info) {
         let failure = failure(first.as_deref().unwrap_or_default());
         let _code = failure.report(book);
-        temporary::take_all_away();
+        temporary::remove_all();
         std::process::exit(i32::from(failure.code()));
     }
     *first = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
 }
 
-/// Returns whether the process ends with this panic, whatever anybody does.
+/// Returns whether the process ends with this panic in any case.
 fn is_last(info: &PanicHookInfo<'_>) -> bool {
     let message = info.payload().downcast_ref::<&str>().copied().unwrap_or_default();
     message.contains("panic in a destructor during cleanup") || message.contains("cannot unwind")
@@ -61,8 +64,8 @@ fn failure(place: &str) -> Failure {
     if is_of_the_engine(place) {
         return damaged_pages();
     }
-    Failure::new("the program stopped at something that it does not know how to handle")
+    Failure::new("the program stopped because of a fault of its own")
         .because(format!("it panicked at {place}"))
-        .hint("please report this, with what this says of the book:")
+        .hint("please report this, with the result of this command:")
         .advise(Advice::default().run(["verify", BOOK]))
 }

@@ -1,14 +1,15 @@
-//! Temporary folders for long work. They go with the program, however it ends.
+//! Temporary folders for long work. They are removed however the program ends.
 //!
-//! | the program … | … and the folder goes |
+//! | the program … | … and the folder is removed |
 //! |---|---|
 //! | ends, fails or panics | when its [`Temporary`] is dropped |
-//! | is told to end: ctrl-c, `SIGTERM`, `SIGHUP` | before the process ends |
-//! | is killed, or loses its power | when the next program makes one: it takes away what nobody holds |
+//! | is asked to end: ctrl-C, `SIGTERM`, `SIGHUP` | before the process ends |
+//! | is killed, or the power fails | when the next program makes a folder: it removes unused ones |
 //!
-//! A folder is held by a lock on a file in it, which the system lets go of with the process. Only folders that are named like
-//! ours, belong to the same user and have such a file are ever looked at. One without it is left alone: it is being made, or
-//! is not ours.
+//! A folder is in use while a file in it is locked. The system releases the lock when the process
+//! ends. The program removes only folders that have the name's prefix, belong to the same user and
+//! have such a file. A folder without the file is left alone: another program is making it, or it
+//! is not one of ours.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -21,46 +22,47 @@ use crate::error::{Failure, note};
 use crate::show::advice::Advice;
 use crate::show::{count_of, plain};
 
-/// How often a folder is tried: books that are being written to can make a file in it meanwhile.
+/// How often the removal of a folder is tried: a book that is being written to can make a file in
+/// it in the meantime.
 const TRIES: u32 = 20;
-/// What a shell says of a program that ctrl-C stopped.
+/// The exit code that shells use for a program stopped by ctrl-C.
 const STOPPED: i32 = 130;
-/// The file whose lock says that a folder is in use.
+/// The file whose lock marks the folder as in use.
 const HELD: &str = "in-use";
 /// The name of that file before it is locked.
 const UNLOCKED: &str = "in-use.new";
 
-/// What is taken away when the program is stopped.
+/// The folders to remove when the program is stopped.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A temporary folder. It is taken away when this is dropped, and when the program is stopped.
+/// A temporary folder. It is removed when this value is dropped, and when the program is stopped.
 pub(crate) struct Temporary {
     folder: TempDir,
     _held: File,
 }
 
 impl Temporary {
-    /// Makes a folder whose name begins so, and takes away those that a program which was killed left behind.
+    /// Makes a folder with this prefix, and removes those that a killed program left behind.
     pub(crate) fn new(prefix: &str) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::new("cannot make a temporary folder").because(error);
         wait_for_signals()?;
-        // Whoever is stopped from here on finds the folder in the list.
+        // The list is locked, so a signal from here on finds the folder in it.
         let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = TempDir::with_prefix(prefix).map_err(failed)?;
         folders.push(folder.path().to_owned());
         drop(folders);
         let held = hold(folder.path()).map_err(failed)?;
-        let left = take_away_left(folder.path(), prefix);
+        let left = remove_left(folder.path(), prefix);
         if !left.is_empty() {
-            let said = "that programs which were killed had left: taken away";
             let names: Vec<_> = left.iter().map(|path| plain(&path.display().to_string())).collect();
-            let told = format!("{} {said} ({})", count_of(&left, "temporary folder"), names.join(", "));
-            note(&told, &Advice::default(), folder.path());
+            let folders = count_of(&left, "temporary folder");
+            let text = format!("{folders} of killed programs removed ({})", names.join(", "));
+            note(&text, &Advice::default(), folder.path());
         }
         Ok(Self { folder, _held: held })
     }
 
-    /// Returns where it is.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -69,25 +71,25 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let path = self.folder.path().to_owned();
-        take_away(&path);
+        remove(&path);
         FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder| *folder != path);
     }
 }
 
-/// Takes all folders away, for a process that ends at once.
-pub(crate) fn take_all_away() {
-    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|folder| take_away(folder));
+/// Removes all folders, for a process that ends at once.
+pub(crate) fn remove_all() {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|folder| remove(folder));
 }
 
-fn take_away(folder: &Path) {
+fn remove(folder: &Path) {
     let is_gone = (0..TRIES).any(|_| fs::remove_dir_all(folder).is_ok() || !folder.exists());
     if !is_gone {
-        let told = format!("{} could not be taken away", folder.display());
-        note(&told, &Advice::default(), folder);
+        let text = format!("{} could not be removed", folder.display());
+        note(&text, &Advice::default(), folder);
     }
 }
 
-/// Makes the file that says that the folder is in use. Under its name it is locked from the first moment on.
+/// Makes the file that marks the folder as in use. It is locked before it gets its name.
 fn hold(folder: &Path) -> io::Result<File> {
     let file = File::create_new(folder.join(UNLOCKED))?;
     file.try_lock()?;
@@ -95,10 +97,10 @@ fn hold(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes away what stands beside a folder, is named like it and is held by nobody; returns what that was.
+/// Removes folders beside `own` with the same prefix that no process has locked, and returns them.
 ///
-/// What cannot be looked at or taken away is left for others: there is nothing that this program needs of it.
-fn take_away_left(own: &Path, prefix: &str) -> Vec<PathBuf> {
+/// A folder that cannot be read or removed is left there: this program does not need it gone.
+fn remove_left(own: &Path, prefix: &str) -> Vec<PathBuf> {
     let beside = own.parent().map(fs::read_dir).and_then(Result::ok).into_iter().flatten();
     let paths = beside.filter_map(|entry| Some(entry.ok()?.path()));
     let named = paths.filter(|path| {
@@ -108,7 +110,8 @@ fn take_away_left(own: &Path, prefix: &str) -> Vec<PathBuf> {
     named.filter(|path| is_left(path, own) && fs::remove_dir_all(path).is_ok()).collect()
 }
 
-/// Returns whether a folder belongs to whoever owns ours and was held once, but is not any more.
+/// Returns whether a folder belongs to the owner of ours and was locked once, but is not locked
+/// now.
 fn is_left(folder: &Path, own: &Path) -> bool {
     let look = |path: &Path| path.symlink_metadata().ok();
     let held = folder.join(HELD);
@@ -123,13 +126,13 @@ fn is_same_owner(one: &Metadata, other: &Metadata) -> bool {
     one.uid() == other.uid()
 }
 
-/// Elsewhere each user has a folder for temporary files.
+/// On other systems each user has a folder for temporary files.
 #[cfg(not(unix))]
 fn is_same_owner(_one: &Metadata, _other: &Metadata) -> bool {
     true
 }
 
-/// Starts to wait for the signals that stop a program, unless that was done before.
+/// Starts to wait for the signals that stop a program, once for the process.
 fn wait_for_signals() -> Result<(), Failure> {
     static ONCE: Once = Once::new();
     let mut started = Ok(());
@@ -137,7 +140,7 @@ fn wait_for_signals() -> Result<(), Failure> {
     started.map_err(|error| Failure::new("cannot wait for signals").because(error))
 }
 
-#[expect(clippy::disallowed_methods, reason = "whoever was stopped has nothing left to close")]
+#[expect(clippy::disallowed_methods, reason = "a stopped program has nothing left to close")]
 fn wait() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
@@ -146,9 +149,9 @@ fn wait() -> io::Result<()> {
     };
     std::thread::spawn(move || {
         runtime.block_on(signals.first());
-        // Not let go of: nobody makes another folder any more.
+        // The lock is kept until the process ends, so no other folder is made.
         let folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
-        folders.iter().for_each(|folder| take_away(folder));
+        folders.iter().for_each(|folder| remove(folder));
         std::process::exit(STOPPED);
     });
     Ok(())
@@ -188,7 +191,7 @@ impl Signals {
     }
 
     async fn first(self) {
-        // Without a way to hear of it the program goes on.
+        // Without signals the program runs on.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -199,7 +202,8 @@ impl Signals {
 mod tests {
     use super::*;
 
-    /// A name of its own for each test: they run beside each other, and look at all that is named alike.
+    /// Makes a folder with a prefix of its own for each test: tests run in parallel, and each
+    /// removes all folders with its prefix.
     fn make(prefix: &str) -> Temporary {
         Temporary::new(prefix).unwrap_or_else(|failure| panic!("{failure}"))
     }

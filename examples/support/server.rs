@@ -1,4 +1,5 @@
-//! A server within the process, by the rules of the real one: for examples, and for the tests of an app.
+//! A server within the process, with the rules of the real one: for examples, and for the tests of
+//! an app.
 
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +37,7 @@ impl Remote for LocalServer {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "an example reads the clock itself")]
 fn now() -> WallTime {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let milliseconds = since_1970.map_or(0, |elapsed| elapsed.as_millis());

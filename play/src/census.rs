@@ -1,6 +1,7 @@
-//! What the devices' own logs and tables say of a play: units, coalesced ops, conflicts, dead letters.
+//! The counts from the devices' own logs and tables: units, coalesced ops, conflicts, dead letters.
 //!
-//! The logs are the witnesses here, not the play's own counting: an op counts as coalesced if a `Planned` entry says so.
+//! The logs are counted, not the calls of the play: an op counts as coalesced if a `Planned` entry
+//! has it so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +12,10 @@ use serde::Serialize;
 
 use crate::compare::{Difference, Kind};
 
-/// How many entries are in memory at a time: one can be as large as a page of the server.
+/// The number of entries in memory at a time: an entry can be as large as a page of the server.
 const ENTRIES: usize = 4;
 
-/// What the logs and the tables of all devices come to.
+/// The totals of the logs and tables of all devices.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Census {
     pub(crate) log_entries: u64,
@@ -27,26 +28,26 @@ pub(crate) struct Census {
     pub(crate) annulled_ops: u64,
     pub(crate) superseded_ops: u64,
     pub(crate) conflicts: BTreeMap<(&'static str, &'static str), u64>,
-    /// The records that a conflict names.
+    /// The records with a conflict.
     pub(crate) in_conflict: BTreeMap<RecordKey, InConflict>,
     pub(crate) open_conflicts: u64,
     pub(crate) dead_letters: u64,
     pub(crate) pending_ops: u64,
 }
 
-/// What all conflicts of one record name.
+/// All conflicts of one record together.
 #[derive(Debug, Clone, Default)]
 pub struct InConflict {
-    /// The authors whose devices found one.
+    /// The authors whose devices found a conflict.
     pub authors: BTreeSet<usize>,
-    /// The fields that one names.
+    /// The fields of the conflicts.
     pub fields: BTreeSet<String>,
-    /// Whether one was about the whole record: a delete, or a new image.
+    /// Whether a conflict was about the whole record: a delete or a replace.
     pub whole: bool,
 }
 
 impl InConflict {
-    /// Returns whether a conflict names everything that differs.
+    /// Returns whether conflicts name everything that differs.
     pub(crate) fn names_all(&self, difference: &Difference) -> bool {
         self.whole
             || (difference.kind == Kind::Values
@@ -57,16 +58,16 @@ impl InConflict {
 /// Conflicts of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConflictCount {
-    /// The rule that settled them, by its stable name.
+    /// The policy that resolved them, by its stable name.
     pub policy: &'static str,
-    /// Who won: `local`, `remote`, `merged` or `undecided`.
+    /// The winner: `local`, `remote`, `merged` or `undecided`.
     pub winner: &'static str,
-    /// How many there are.
+    /// Their number.
     pub count: u64,
 }
 
 impl Census {
-    /// Counts one device in.
+    /// Adds one device.
     pub(crate) fn add(&mut self, author: usize, book: &Book) -> Result<(), fieldbook::Error> {
         self.walk(book)?;
         self.book_bytes += book.audit().used_bytes()?;
@@ -122,7 +123,7 @@ impl Census {
         }
     }
 
-    /// Returns how many ops left the device only as part of a later one's change.
+    /// Returns the number of ops that were sent only as part of a later op's change.
     pub(crate) const fn coalesced_ops(&self) -> u64 {
         self.planned_ops - self.changes
     }

@@ -7,7 +7,8 @@ use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 
 /// A clock that stands until it is set.
 ///
-/// Set back, its wall clock goes back while its monotonic clock stands, as on a real device.
+/// When it is set back, its wall clock goes back and its monotonic clock stands, as on a real
+/// device.
 #[derive(Debug, Default)]
 pub(crate) struct VirtualClock(Mutex<Now>);
 

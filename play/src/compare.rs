@@ -1,8 +1,9 @@
-//! What the server has, what each device shows, and what the oracle says: are they the same?
+//! The comparison of the server's records, each device's records and the oracle.
 //!
 //! Invariants:
-//! 1. The server's table is read through the protocol alone, page by page, with no book in between.
-//! 2. Two records are the same if their JSON values are, whatever their text. In memory are digests, not records.
+//! 1. The server's table is read through the protocol alone, page by page, without a book.
+//! 2. Two records are the same if their JSON values are, whatever their text. Memory has digests,
+//!    not records.
 //! 3. A difference from the oracle is explained only by a conflict entry that names the record.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,15 +22,15 @@ use crate::failure::Failure;
 use crate::source::{Lines, Source, at_line, is_blank};
 use crate::sync::Syncer;
 
-/// How many pages a table is read in at most.
+/// The most pages of a table.
 const PAGES: u32 = 1_000_000;
-/// Of how many records that differ from the oracle the fields are named.
+/// The most records that differ from the oracle for which the fields are named.
 const NAMED: usize = 10_000;
 
-/// What a record is, small enough to keep one of every record.
+/// A digest of a record, small enough for every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Digest {
-    /// Of its text, for a quick yes.
+    /// Of its text, for a fast yes.
     text: blake3::Hash,
     /// Of its values, in one order.
     values: blake3::Hash,
@@ -40,7 +41,7 @@ impl Digest {
         Ok(Self { text: blake3::hash(text.as_bytes()), values: values_digest(text)? })
     }
 
-    /// Returns whether another text says the same.
+    /// Returns whether a text has the same values.
     fn is_of(&self, text: &str) -> Result<bool, Failure> {
         Ok(self.text == blake3::hash(text.as_bytes()) || self.values == values_digest(text)?)
     }
@@ -52,8 +53,8 @@ fn values_digest(text: &str) -> Result<blake3::Hash, Failure> {
 
 fn members(text: &str) -> Result<Map<String, Value>, Failure> {
     let mut members: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|error| Failure::new("a record does not read as a JSON object").because(error))?;
-    // A null is how a patch says that there is no such field.
+        .map_err(|error| Failure::new("a record is not a JSON object").because(error))?;
+    // In a patch, a null means that the field does not exist.
     members.retain(|_, value| !value.is_null());
     Ok(members)
 }
@@ -92,7 +93,7 @@ impl ServerTable {
         hasher.finalize().to_hex().chars().take(32).collect()
     }
 
-    /// Compares what a device shows with it.
+    /// Compares the records of a device with it.
     pub(crate) fn compare(&self, book: &Book) -> Result<Vec<Difference>, Failure> {
         let failed = |error: fieldbook::Error| Failure::new("a book cannot be compared").because(error);
         let mut differences = Vec::new();
@@ -116,7 +117,7 @@ impl ServerTable {
         Ok(differences)
     }
 
-    /// Compares it with the table that the stream should come to.
+    /// Compares it with the table that the stream should result in.
     pub(crate) async fn compare_oracle(
         &self,
         oracle: &Source,
@@ -165,21 +166,21 @@ impl ServerTable {
     }
 }
 
-/// Returns the names of the fields that are not the same.
+/// Returns the names of the fields that differ.
 fn differing(found: &str, expected: &str) -> Result<Vec<String>, Failure> {
     let (found, expected) = (members(found)?, members(expected)?);
     let names: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
     Ok(names.into_iter().filter(|name| found.get(*name) != expected.get(*name)).cloned().collect())
 }
 
-/// A record that is not the same on both sides.
+/// A record that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The record.
     pub key: RecordKey,
-    /// In which way it differs.
+    /// The kind of difference.
     pub kind: Kind,
-    /// The fields that differ, as far as they were looked for.
+    /// The fields that differ, if they were compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
 }
@@ -189,26 +190,26 @@ impl Difference {
         Self { key, kind, fields: Vec::new() }
     }
 
-    /// Returns what differs, in words.
+    /// Returns the difference in words.
     pub fn words(&self) -> String {
         match self.kind {
             Kind::Values if self.fields.is_empty() => format!("{} has other values", self.key),
             Kind::Values => format!("{} differs in {}", self.key, self.fields.join(", ")),
             Kind::Missing => format!("{} is missing", self.key),
-            Kind::OnlyHere => format!("{} should not be there", self.key),
+            Kind::OnlyHere => format!("{} should not exist", self.key),
         }
     }
 }
 
-/// In which way a record differs.
+/// How a record differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Both have it, with other values.
+    /// Both sides have it, with other values.
     Values,
-    /// It should be there.
+    /// It is missing.
     Missing,
-    /// It should not be there.
+    /// It should not exist.
     OnlyHere,
 }
 
@@ -222,13 +223,13 @@ struct OracleRow<'a> {
     record: &'a RawValue,
 }
 
-/// Returns how many records a server has that has yet to see this play; counts no further than one page.
+/// Returns the number of records on a server before the play. It counts one page at most.
 pub(crate) async fn records_before(syncer: &Syncer, actor: &Actor) -> Result<usize, Failure> {
     let mut reader = Reader::new(actor);
     Ok(syncer.ask(&reader.request()).await?.answer.changes.len())
 }
 
-/// Reads everything the server has, oldest change first.
+/// Reads all records of the server, oldest change first.
 async fn pages(
     syncer: &Syncer,
     actor: &Actor,
@@ -243,10 +244,10 @@ async fn pages(
             return Ok(());
         }
     }
-    Err(Failure::new("the server's table does not come to an end"))
+    Err(Failure::new("the server's table does not end"))
 }
 
-/// Someone who only reads.
+/// An actor that only reads.
 struct Reader {
     actor: Actor,
     device: DeviceId,

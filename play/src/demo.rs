@@ -1,4 +1,5 @@
-//! The demo: the shipped history, played against a server of its own, and one record that two people changed at the same time.
+//! The demo: the shipped history, played against a temporary server, and one record that two people
+//! changed at the same time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,15 +16,16 @@ use crate::source::Source;
 const STREAM: &[u8] = include_bytes!("../data/crm-history/openstates-vt-de.jsonl.gz");
 const ORACLE: &[u8] = include_bytes!("../data/crm-history/openstates-vt-de.final.jsonl.gz");
 
-/// A demo that was played. Its books are there as long as the folder is.
+/// A demo that was played. Its books exist as long as the folder.
 #[derive(Debug)]
 pub struct Demo {
-    /// What the play came to.
+    /// The result of the play.
     pub played: Played,
     books: PathBuf,
 }
 
-/// Plays the shipped history in an empty folder, which its caller makes and takes away. `check` is as in [`Setup::check`].
+/// Plays the shipped history in an empty folder, which the caller makes and removes. `check` is as
+/// in [`Setup::check`].
 ///
 /// # Errors
 /// As [`play`].
@@ -44,28 +46,29 @@ pub fn demo(folder: &Path, check: bool, progress: Arc<dyn Progress>) -> Result<D
 }
 
 impl Demo {
-    /// What the demo is about, to be read before it plays.
+    /// An introduction to read before the play.
     pub const INTRODUCTION: &str = "\
-This plays eight years of real changes: 51 people and bots kept the legislators and committees of Vermont and Delaware,
-each on a device of their own, often without hearing of the others' changes for days. Every device is a book; a server
-of its own runs in this program; everything is in a temporary folder. It takes some seconds; ctrl-c stops it.
+This plays eight years of real changes. 51 people and bots edited the legislators and committees of Vermont and
+Delaware, each on an own device, often without a sync for days. Each device has a book. The server runs in this
+program, and all files are in a temporary folder. The demo takes some seconds; ctrl-C stops it.
 ";
 
-    /// Returns what came of it, in a sentence.
+    /// Returns the result in one sentence.
     pub fn ending(&self) -> String {
         let report = &self.played.report;
-        let but_for = match report.oracle.as_ref().map_or(0, |oracle| oracle.explained.len()) {
+        let except = match report.oracle.as_ref().map_or(0, |oracle| oracle.explained.len()) {
             0 => String::new(),
-            1 => ", but for 1 that a recorded conflict explains".to_owned(),
-            explained => format!(", but for {explained} that recorded conflicts explain"),
+            1 => ", except 1 that a recorded conflict explains".to_owned(),
+            explained => format!(", except {explained} that recorded conflicts explain"),
         };
         format!(
-            "All {} devices show the same {} records as the server, and the same as the history's own last state{but_for}.",
+            "All {} devices have the same {} records as the server. They equal the last state of the history{except}.",
             report.devices, report.records
         )
     }
 
-    /// Finds the conflict that is told in the fewest words: one field, short values, a change on either side.
+    /// Finds the conflict with the shortest description: one field, short values, a change on
+    /// either side.
     ///
     /// # Errors
     /// If a book of the demo cannot be read.
@@ -99,21 +102,21 @@ of its own runs in this program; everything is in a temporary folder. It takes s
     }
 }
 
-/// A record that two people changed at the same time, and the book that settled it.
+/// A record that two people changed at the same time, and the book that resolved the conflict.
 #[derive(Debug)]
 pub struct Meeting {
-    /// The book of the device that found it.
+    /// The book of the device that found the conflict.
     pub book: Book,
-    /// Whose device that is.
+    /// The author of that device.
     pub author: Actor,
     /// The record.
     pub key: RecordKey,
-    /// What was found.
+    /// The conflict.
     pub conflict: Conflict,
 }
 
-/// Returns how much there is to tell of a conflict. A field that was not there before, or a whole record, tells less of how
-/// two changes meet, so such a conflict counts as long.
+/// Returns the length of a conflict's description. A new field, or a whole record, shows two
+/// changes less clearly, so such a conflict counts as long.
 fn words(conflict: &Conflict) -> usize {
     let length =
         conflict.local.as_str().len() + conflict.remote.as_str().len() + conflict.base.as_str().len();
@@ -122,5 +125,5 @@ fn words(conflict: &Conflict) -> usize {
 }
 
 fn unreadable(error: fieldbook::Error) -> Failure {
-    Failure::new("a book of the demo does not read").because(error)
+    Failure::new("a book of the demo cannot be read").because(error)
 }

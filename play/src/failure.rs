@@ -1,42 +1,43 @@
-//! Why a play could not be made or go on: what, why, and what to do about it.
+//! Failures of a play: what failed, why, and what to do.
 
 use std::error::Error;
 
-/// A play that could not begin or not go on.
+/// A play that could not begin or not continue.
 ///
-/// A play that ends and does not hold is no failure: its [`Report`](crate::Report) says so.
+/// A play that ends with a wrong result is no failure: its [`Report`](crate::Report) has the
+/// faults.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Failure {
-    /// What could not be done, in a line.
+    /// What failed, in a line.
     pub what: String,
-    /// Why, if something else caused it.
+    /// The cause, if there is one.
     pub source: Option<Box<dyn Error + Send + Sync>>,
-    /// What to do about it, in a line.
+    /// What to do, in a line.
     pub hint: Option<&'static str>,
-    /// Whether what was asked makes no sense, such as an address that is none.
+    /// Whether the call is wrong, such as one with an address that is not valid.
     pub is_usage: bool,
 }
 
 impl Failure {
-    /// Says what could not be done.
+    /// Makes a failure of a play.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), source: None, hint: None, is_usage: false }
     }
 
-    /// Says what is wrong with the call itself.
+    /// Makes a failure of a wrong call.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self { is_usage: true, ..Self::new(what) }
     }
 
-    /// Says why.
+    /// Adds the cause.
     #[must_use]
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Says what to do about it.
+    /// Adds what to do.
     #[must_use]
     pub(crate) const fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);

@@ -1,17 +1,18 @@
-//! A way to the server on which things go wrong, drawn from a seed: `play --faults`.
+//! A connection to the server with faults on purpose, drawn from a seed: `play --faults`.
 //!
 //! ```text
 //!   request ─► lost │ sent, answer lost │ sent twice │ kept back and sent again later, after others
-//!           ─► 503 before or after it took effect │ one unit put off │ 401 for a while │ an old answer again
+//!           ─► 503 before or after the effect │ one unit deferred │ 401 for a while │ an old answer again
 //! ```
 //!
 //! Invariants:
-//! 1. The same seed and stream meet the same faults.
-//! 2. No unit is put off so often that it becomes a dead letter: [`MOST_PUT_OFF`] is below the limit. So a dead letter in the
-//!    end is a fault of the engine, not of the seed.
-//! 3. No more than [`MOST_IN_A_ROW`] exchanges in a row go wrong, so that every sync ends.
+//! 1. The same seed and stream have the same faults.
+//! 2. No unit is deferred so often that it becomes a dead letter: [`MOST_PUT_OFF`] is below the
+//!    limit. So a dead letter at the end is a fault of the engine, not of the seed.
+//! 3. At most [`MOST_IN_A_ROW`] exchanges in a row have a fault, so every sync ends.
 //!
-//! What it is not: an answer that lies. What arrives is what the server said, if late or twice.
+//! What it is not: a false answer. Every answer is the server's, although it may be late or arrive
+//! twice.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -26,16 +27,16 @@ use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
 use fieldbook::sync::{Received, RemoteError};
 use serde::Serialize;
 
-/// How often one unit is put off at most; the fifth time would make it a dead letter.
+/// How often one unit is deferred at most. The fifth time would make it a dead letter.
 const MOST_PUT_OFF: u32 = 3;
-/// How many exchanges in a row may go wrong.
+/// The most exchanges in a row with a fault.
 const MOST_IN_A_ROW: u32 = 5;
-/// Of a thousand exchanges so many go wrong in some way.
+/// The number of exchanges with a fault, of a thousand.
 const FAULTS_PER_MILLE: u64 = 300;
-/// How many requests are kept back at most, to be sent again after others.
+/// The most requests that are kept to be sent again after later ones.
 const KEPT_BACK: usize = 8;
 
-/// How often what went wrong.
+/// The numbers of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct FaultCounts {
     /// Requests that never arrived.
@@ -46,20 +47,20 @@ pub struct FaultCounts {
     pub requests_doubled: u64,
     /// Requests that arrived again after later ones.
     pub requests_late: u64,
-    /// Exchanges that got the answer of an earlier one.
+    /// Exchanges that received the answer of an earlier one.
     pub answers_late: u64,
     /// Exchanges that the server refused with 503.
     pub unavailable: u64,
     /// Exchanges that took effect and were answered with 503.
     pub applied_then_unavailable: u64,
-    /// Units that the server put off.
+    /// Units that the server deferred.
     pub units_put_off: u64,
     /// Exchanges that the server refused with 401.
     pub unauthorized: u64,
 }
 
 impl FaultCounts {
-    /// Returns how much went wrong in all.
+    /// Returns the number of all faults.
     pub const fn sum(&self) -> u64 {
         self.requests_lost
             + self.answers_lost
@@ -73,11 +74,11 @@ impl FaultCounts {
     }
 }
 
-/// A remote before which things go wrong.
+/// A remote with faults.
 pub(crate) struct Faulty {
     remote: Arc<dyn Remote>,
     state: Mutex<State>,
-    /// Whether the last exchange was made to go wrong.
+    /// Whether the last exchange had a fault.
     went_wrong: AtomicBool,
     healed: AtomicBool,
 }
@@ -86,16 +87,16 @@ struct State {
     random: SeededRandomness,
     counts: FaultCounts,
     in_a_row: u32,
-    /// How many more exchanges are answered with 401.
+    /// The number of further exchanges that are answered with 401.
     unauthorized_for: u64,
     put_off: BTreeMap<UnitId, u32>,
-    /// Requests that arrived once and will again, later.
+    /// Requests that arrived once and will arrive again later.
     kept_back: Vec<ExchangeRequest>,
     /// The last answer that arrived.
     last: Option<Received>,
 }
 
-/// What happens to one exchange.
+/// The fault of one exchange.
 enum Fault {
     RequestLost,
     AnswerLost,
@@ -127,12 +128,12 @@ impl Faulty {
         }
     }
 
-    /// Ends all trouble, or lets it go on.
+    /// Stops the faults, or lets them continue.
     pub(crate) fn heal(&self, healed: bool) {
         self.healed.store(healed, Ordering::SeqCst);
     }
 
-    /// Returns whether the last exchange was made to go wrong.
+    /// Returns whether the last exchange had a fault.
     pub(crate) fn went_wrong(&self) -> bool {
         self.went_wrong.load(Ordering::SeqCst)
     }
@@ -151,7 +152,7 @@ impl Faulty {
         let Some(fault) = fault else {
             let late = self.state().late();
             if let Some(late) = late {
-                // Nobody waits for what comes of it any more.
+                // Nobody waits for this answer any more.
                 drop(self.remote.exchange(&late).await);
             }
             let received = self.remote.exchange(request).await?;
@@ -185,7 +186,7 @@ impl Faulty {
         }
     }
 
-    /// Lets all but one unit through, and says that it is not its time.
+    /// Passes all units on but one, and defers that one.
     async fn put_off(&self, request: &ExchangeRequest, unit: UnitId) -> Result<Received, RemoteError> {
         let units = request.units.iter().filter(|other| other.id != unit).cloned().collect();
         let mut received = self.remote.exchange(&ExchangeRequest { units, ..request.clone() }).await?;
@@ -272,7 +273,7 @@ impl State {
         *self.put_off.entry(unit).or_default() += 1;
     }
 
-    /// Takes a request that was kept back, now and then.
+    /// Takes a kept request, from time to time.
     fn late(&mut self) -> Option<ExchangeRequest> {
         if self.kept_back.is_empty() || self.random.below(3) > 0 {
             return None;

@@ -1,9 +1,11 @@
-//! The devices: one book per author, of which only some are open at a time.
+//! The devices: one book for each author. Only some are open at a time.
 //!
 //! Invariants:
-//! 1. At most [`OPEN_BOOKS`] books are open; the one that was used longest ago is closed for another.
-//! 2. A book draws other randomness each time it is opened, and the same in every play with the same seed.
-//! 3. A device's clock outlives the closing of its book.
+//! 1. At most [`OPEN_BOOKS`] books are open. The book that was used longest ago is closed for
+//!    another.
+//! 2. A book has other randomness each time it is opened, and the same in every play with the same
+//!    seed.
+//! 3. A device's clock stays when its book is closed.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -20,13 +22,13 @@ use crate::failure::Failure;
 use crate::scratch::Scratch;
 use crate::write::Late;
 
-/// How many books are open at most.
+/// The most open books.
 const OPEN_BOOKS: usize = 3;
-/// How much of its file each open book keeps in memory. Few books with some room each do better than many with little: pages
-/// that a commit changes and that do not fit are written, read and written again.
+/// The cache of each open book, in bytes. Few books with a large cache are faster than many with a
+/// small one: pages that a commit changes and that do not fit are written, read and written again.
 const CACHE_BYTES: usize = 24 * 1024 * 1024;
-/// What keeps a later transaction on the device while an earlier one leaves: its undo window is still open then. A device
-/// writes its transactions at least this far apart.
+/// The undo window. It keeps a later transaction on the device while an earlier one is sent: the
+/// later window is still open then. A device writes its transactions at least this far apart.
 pub(crate) const UNDO_WINDOW: Duration = Duration::from_millis(1);
 
 /// One author's device.
@@ -34,13 +36,13 @@ pub(crate) struct Device {
     pub(crate) actor: Actor,
     pub(crate) path: PathBuf,
     pub(crate) clock: Arc<VirtualClock>,
-    /// What was written and has yet to be pushed, oldest first.
+    /// Written transactions that are not pushed yet, oldest first.
     pub(crate) owed: VecDeque<Owed>,
     /// Transactions that could not be written at their base position, oldest first.
     pub(crate) waiting: VecDeque<usize>,
-    /// When it last wrote, by its own clock.
+    /// The time of its last write, by its own clock.
     pub(crate) wrote_at: WallTime,
-    /// Whether it may have something for the server.
+    /// Whether it may have pending ops.
     pub(crate) may_owe: bool,
     book: Option<Book>,
     opened: u32,
@@ -52,13 +54,13 @@ pub(crate) struct Owed {
     pub(crate) transaction: usize,
     pub(crate) written_at: WallTime,
     pub(crate) ops: Vec<OpId>,
-    /// What of it the device could not write yet.
+    /// The late mutations, which the device could not write yet.
     pub(crate) late: Vec<Late>,
 }
 
 pub(crate) struct Fleet {
     pub(crate) devices: Vec<Device>,
-    /// Whether the books stay when the play has ended.
+    /// Whether the books stay after the play.
     kept: bool,
     seed: u64,
     uses: u64,
@@ -66,8 +68,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Gives each author a device in a folder. Books are made when they are first needed; those that are not `kept` are never
-    /// synced.
+    /// Gives each author a device in a folder. A book is made when it is first needed. Books that
+    /// are not `kept` are never synced to disk.
     pub(crate) fn new(authors: &[Actor], folder: &Path, kept: bool, seed: u64) -> Self {
         let device = |actor: &Actor| Device {
             actor: actor.clone(),
@@ -95,7 +97,7 @@ impl Fleet {
         Ok(Arc::clone(&self.device(number)?.clock))
     }
 
-    /// Returns a device's book, opened if need be.
+    /// Returns a device's book, and opens it if it is closed.
     pub(crate) fn book(&mut self, number: usize) -> Result<Book, Failure> {
         self.uses += 1;
         let (seed, uses, kept) = (self.seed, self.uses, self.kept);
@@ -148,13 +150,12 @@ impl Fleet {
         closed
     }
 
-    /// Closes a device's book and takes its file away, to make room for others.
+    /// Closes a device's book and removes its file, to free space.
     pub(crate) fn discard(&mut self, number: usize) -> Result<(), Failure> {
         self.close(number)?;
         let device = self.device(number)?;
-        fs::remove_file(&device.path).map_err(|error| {
-            Failure::new(format!("cannot take {} away", device.path.display())).because(error)
-        })
+        fs::remove_file(&device.path)
+            .map_err(|error| Failure::new(format!("cannot remove {}", device.path.display())).because(error))
     }
 
     /// Closes all books.
@@ -169,20 +170,20 @@ impl Device {
     }
 }
 
-/// Has the system read a file into its memory, if there is room: a book that was closed for long is then read in one go rather
-/// than page by page from all over the disk. Of what is there already nothing is read or copied.
+/// Asks the system to read a file into its memory, if there is room. A book that was closed for long
+/// is then read at once instead of page by page. Pages in memory are not read again.
 #[cfg(target_os = "linux")]
 fn warm(path: &Path) {
     let will_need = |file| Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed)?);
-    // A book that is not there yet, or cannot be read, says so when it is opened.
+    // Opening the book reports a missing or unreadable file.
     drop(fs::File::open(path).and_then(will_need));
 }
 
-/// Other systems read it when it is needed.
+/// Other systems read the file when it is needed.
 #[cfg(not(target_os = "linux"))]
 fn warm(_: &Path) {}
 
-/// What books of a play are opened with, clock and randomness apart.
+/// Returns the options of the books of a play, without clock and randomness.
 pub(crate) fn options(actor: &Actor) -> Result<BookOptions, Failure> {
     let rules = EntityRules { undo_window: UNDO_WINDOW, ..EntityRules::default() };
     let options = BookOptions::new(actor.as_str())
@@ -190,7 +191,8 @@ pub(crate) fn options(actor: &Actor) -> Result<BookOptions, Failure> {
     Ok(options.schema(Schema::open(rules)).cache_bytes(CACHE_BYTES))
 }
 
-/// Returns the name of an author's book: bytes that a file name may not have everywhere are written `%41`.
+/// Returns the name of an author's book. Bytes that a file name may not have everywhere are written
+/// `%41`.
 pub(crate) fn file_name(author: &str) -> String {
     let mut name = String::with_capacity(author.len() + 5);
     for byte in author.bytes() {

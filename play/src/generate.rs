@@ -1,7 +1,8 @@
-//! A made-up stream of any size, with the table that it comes to: for measuring how a play grows.
+//! A generated stream of any size, with the table that it results in: to measure how a play grows.
 //!
-//! It has the traits of the shipped history in proportion: few very large transactions among many small ones, authors who
-//! work from a base some positions back, concurrent edits of the same records, removed fields and deleted records.
+//! It resembles the shipped history: few very large transactions among many small ones, authors who
+//! work from a base some positions back, concurrent edits of the same records, removed fields and
+//! deleted records.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,9 +17,9 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 
-/// The mutations of the largest transaction.
+/// The number of mutations in the largest transaction.
 const LARGEST: u64 = 3_400;
-/// How far back a base may lie.
+/// The largest distance of a base from its position.
 const LONGEST_GAP: u64 = 56;
 const FIELDS: [&str; 16] = [
     "name",
@@ -38,24 +39,25 @@ const FIELDS: [&str; 16] = [
     "owner",
     "region",
 ];
-/// Between two positions.
+/// The time between two positions.
 const STEP: Duration = Duration::from_secs(3_600);
 
-/// What to make up.
+/// The size of a generated stream.
 #[derive(Debug, Clone, Copy)]
 pub struct MadeUp {
     /// How many mutations the stream has.
     pub mutations: u64,
-    /// How many authors it has at most; without a number, as many as suit the mutations.
+    /// The most authors. Without a number it follows from the mutations.
     pub devices: Option<u64>,
-    /// What everything is drawn from.
+    /// The seed of everything.
     pub seed: u64,
 }
 
-/// Writes a made-up stream and the table that it comes to. A file whose name ends in `gz` is packed.
+/// Writes a generated stream and the table that it results in. A file whose name ends in `gz` is
+/// gzipped.
 ///
 /// # Errors
-/// If a file is there already or cannot be written.
+/// If a file exists already or cannot be written.
 pub fn generate(what: MadeUp, stream: &Path, table: &Path) -> Result<(), Failure> {
     let devices = what.devices.unwrap_or((what.mutations / 330).clamp(3, 300)).max(1);
     let mut maker = Maker::new(what.mutations, devices, what.seed);
@@ -82,7 +84,7 @@ struct Maker {
     transactions: u64,
     /// The base of each author's last transaction.
     bases: Vec<u64>,
-    /// In the order in which they were created.
+    /// The records, in the order of their creation.
     records: Vec<Made>,
 }
 
@@ -111,7 +113,7 @@ impl Maker {
 
     /// Makes the lines of the next transaction.
     fn transaction(&mut self) -> Vec<Value> {
-        // Two in three arrive alone at their position.
+        // Two in three transactions arrive alone at their position.
         self.position += u64::from(self.random.below(3) > 0);
         self.transactions += 1;
         let author = self.random.below(self.bases.len() as u64);
@@ -141,7 +143,7 @@ impl Maker {
     }
 
     fn size(&mut self) -> u64 {
-        // The first large one comes as soon as there is enough to work on.
+        // The first large transaction comes as soon as there are enough records.
         let large = self.all >= LARGEST + LARGEST / 4 && self.transactions % 400 == 40;
         let size = match self.random.below(20) {
             _ if large => LARGEST,
@@ -152,7 +154,7 @@ impl Maker {
         size.min(self.left)
     }
 
-    /// Returns how many records there were at a position.
+    /// Returns the number of records at a position.
     fn records_at(&self, position: u64) -> usize {
         self.records.partition_point(|record| record.created <= position)
     }
@@ -246,7 +248,7 @@ fn create(path: &Path) -> Result<Lines, Failure> {
 }
 
 fn finish(lines: Lines, path: &Path) -> Result<(), Failure> {
-    // The packer writes its end when it is dropped, after the last bytes were handed to it here.
+    // The encoder writes its end when it is dropped, after the last bytes were written to it here.
     drop(lines.into_inner().map_err(|error| cannot_write(path, error.into_error()))?);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A fleet of simulated devices: a stream of mutations, played through one book per author and one server.
+//! A fleet of simulated devices: a stream of mutations, played through one book for each author and
+//! one server.
 //!
 //! ```text
 //!   stream ─► schedule ─► player ─► fleet of books ─► sync ─► server
@@ -6,15 +7,17 @@
 //!   oracle ───────────► compare ◄────────┴── census ◄───────────┘ ─► report
 //! ```
 //!
-//! [`play`] plays a stream and returns a [`Report`]. [`demo`] plays the shipped history. [`generate`] makes up a stream of
-//! any size. `docs/play.md` has the form of a stream and what is compared.
+//! [`play`] plays a stream and returns a [`Report`]. [`demo`] plays the shipped history.
+//! [`generate`] makes a stream of any size. `docs/play.md` has the format of a stream and the
+//! comparison.
 //!
 //! Invariants:
-//! 1. The same stream and seed end the same: nothing depends on real time, on the order of threads or on chance.
-//! 2. What a play leaves is in the folders that its caller names.
+//! 1. The same stream and seed have the same result: nothing depends on real time, on the order of
+//!    threads or on chance.
+//! 2. A play leaves files only in the folders that its caller names.
 //!
-//! What it is not: a program. It prints nothing and hears no signals. Who calls it shows the report, tells the
-//! [`Progress`] and takes the temporary folder away.
+//! What it is not: a program. It prints nothing and handles no signals. The caller shows the
+//! report, implements [`Progress`] and removes the temporary folder.
 
 mod census;
 mod clock;

@@ -1,11 +1,14 @@
-//! Playing: each step of the schedule done to the fleet, then every device synced until quiet and compared.
+//! The player: it carries out each step of the schedule, then syncs every device until quiet and
+//! compares it.
 //!
 //! Invariants:
-//! 1. A transaction is written after a pull at its base position and sent at its position, not earlier: what its author
-//!    wrote after it stays behind, because its undo window is still open by the device's clock.
-//! 2. Nothing here depends on real time, on the order of threads or on chance: the same stream and seed give the same end.
+//! 1. A transaction is written after a pull at its base position and sent at its own position, not
+//!    earlier. Later transactions of its author stay on the device, because their undo windows are
+//!    still open by the device's clock.
+//! 2. Nothing here depends on real time, on the order of threads or on chance: the same stream and
+//!    seed have the same result.
 //!
-//! What it is not: a judge. What differs is collected, and the report says whether the play holds.
+//! What it is not: a judge. It collects differences, and the report has the verdict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,36 +28,37 @@ use crate::stream::Stream;
 use crate::sync::Syncer;
 use crate::write::{WriteError, Writes, write, write_late};
 
-/// How often a device is tried again within one push while the server puts it off.
+/// The most tries of a device within one push while the server defers it.
 const PUSH_RUNS: u32 = 30;
-/// How many transactions a device holds that have yet to be pushed: one that is next, and one behind it, which its undo window
-/// keeps there. No moment lies within the windows of two that were written at different times.
+/// The most transactions of a device that are not pushed: the next one, and one behind it that its
+/// undo window keeps there. The windows of two transactions that were written at different times
+/// are never open at the same moment.
 const OWED: usize = 2;
-/// How many rounds of syncing all devices get at the end.
+/// The most rounds of syncing all devices at the end.
 const ROUNDS: u32 = 20;
-/// How many syncs one device gets to become quiet when nobody writes any more.
+/// The most syncs of one device to become quiet when nobody writes any more.
 const QUIET_RUNS: u32 = 10;
 
 pub(crate) struct Player {
     pub(crate) stream: Stream,
     pub(crate) fleet: Fleet,
     pub(crate) syncer: Syncer,
-    /// The virtual world's time: the server's clock.
+    /// The virtual time: the server's clock.
     pub(crate) world: Arc<VirtualClock>,
     pub(crate) writes: Writes,
     /// Ops that could not be pushed at their position, and were left for the end.
     pub(crate) late_ops: u64,
 }
 
-/// How the end was.
+/// The state at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     pub(crate) quiet: bool,
     pub(crate) rounds: u32,
     pub(crate) census: Census,
-    /// What differs between the server and a device, by author.
+    /// The differences between the server and a device, by author.
     pub(crate) unequal: Vec<(usize, Vec<Difference>)>,
-    /// What a check of a book found.
+    /// The faults that a check of a book found.
     pub(crate) faults: Vec<String>,
 }
 
@@ -73,7 +77,8 @@ impl Player {
         Ok(())
     }
 
-    /// Writes a transaction at its base position, or as soon after it as it can be kept behind those before it.
+    /// Writes a transaction at its base position, or as soon after it as it can be kept behind
+    /// earlier ones.
     async fn write(&mut self, number: usize) -> Result<(), Failure> {
         let Some(author) = self.stream.transactions.get(number).map(|transaction| transaction.author) else {
             return Ok(());
@@ -120,23 +125,27 @@ impl Player {
         };
         let mut leaving: Vec<_> = device.owed.drain(..=place).collect();
         let written_at = leaving.last().map(|owed| owed.written_at).unwrap_or_default();
-        // A stream may say that something arrived before it was made. The server's clock would call that ahead.
+        // A stream may have an arrival before the time of writing. The server would call such a
+        // stamp ahead.
         self.world.advance_to(written_at);
-        // If something was written since, the clock shows the moment at which that was written: its undo window is still
-        // open then and keeps it here, while the window of what leaves has closed.
+        // If a later transaction was written, the clock shows the moment of that write: its undo
+        // window is still open then and keeps it here, and the window of the leaving one has
+        // closed.
         let write_at = if device.owed.is_empty() { self.world.wall().max(written_at) } else { written_at };
         let push_at = device.owed.front().map_or(write_at.plus(UNDO_WINDOW), |next| next.written_at);
         device.clock.set(push_at);
         let ops = leaving.iter_mut().flat_map(|owed| std::mem::take(&mut owed.ops)).collect();
-        // What was left for now can only be written on top of what its author had seen: a page is asked for with the push.
+        // Late mutations need what their author had read, so the push asks for a page.
         let push_only = leaving.iter().all(|owed| owed.late.is_empty());
         if !push_only {
-            // It is stamped no earlier than the time that the device is told with that page, so the server's clock shows it too.
+            // Their stamp is not before the time that the device receives with that page, so the
+            // server's clock shows that time too.
             self.world.advance_to(push_at);
         }
         self.send(author, &book, ops, push_only).await?;
         if !push_only && self.syncer.link.faults().is_some() {
-            // What its author had seen is the stream's word, so that no old or lost answer may keep it from the device.
+            // The stream defines what its author had read, so no old or lost answer may keep it
+            // from the device.
             self.syncer.link.heal(true);
             let pull = RunOptions { pull_only: true, ..RunOptions::default() };
             let pulled = self.syncer.sync(&book, self.fleet.clock(author)?, &pull).await;
@@ -147,7 +156,7 @@ impl Player {
             if owed.late.is_empty() {
                 continue;
             }
-            // The device has pulled, so that it now has what its author had seen.
+            // The device has pulled, so it now has what its author had read.
             let mutations = self.stream.mutations(owed.transaction)?;
             self.fleet.device(author)?.clock.set(write_at);
             let ops = write_late(&book, mutations, owed.late, &mut self.writes)
@@ -162,13 +171,14 @@ impl Player {
         Ok(())
     }
 
-    /// Takes the next transaction that waited for those before it to leave, if it can be written now.
+    /// Takes the next transaction that waited for earlier ones to be pushed, if it can be written
+    /// now.
     fn next_waiting(&mut self, author: usize) -> Result<Option<usize>, Failure> {
         let device = self.fleet.device(author)?;
         Ok(if device.owed.len() < OWED { device.waiting.pop_front() } else { None })
     }
 
-    /// Syncs until these ops have ended, or those that have not cannot go now.
+    /// Syncs until these ops have ended, or until the rest cannot be sent now.
     async fn send(
         &mut self,
         author: usize,
@@ -188,7 +198,7 @@ impl Player {
         Ok(())
     }
 
-    /// Lets virtual time pass until the first backoff ends; returns whether there was one.
+    /// Passes virtual time until the first backoff ends. Returns whether there was a backoff.
     fn pass_backoff(&mut self, author: usize, book: &Book) -> Result<bool, Failure> {
         let plan = book.queue().plan();
         let backoffs = plan.holds.values().filter_map(|hold| match hold {
@@ -202,16 +212,18 @@ impl Player {
         Ok(true)
     }
 
-    /// Syncs every device until quiet, compares each with the server, and asks each what happened.
+    /// Syncs every device until quiet, compares each with the server, and takes each device's
+    /// counts.
     ///
-    /// With `discard`, a book is taken away once it was asked: a fleet's books together may be larger than a disk.
+    /// With `discard`, a book is removed after its counts were taken: the books of a fleet may be
+    /// larger than a disk.
     pub(crate) async fn end(&mut self, check: bool, discard: bool) -> Result<(Ending, ServerTable), Failure> {
         let mut ending = Ending::default();
         self.world.advance(Duration::from_secs(60));
         let drained = self.drain(&mut ending).await?;
         self.syncer.link.heal(true);
         let Some(reader) = self.stream.authors.first().cloned() else {
-            return Err(Failure::new("a play without authors has no end"));
+            return Err(Failure::new("the stream has no authors"));
         };
         let table = ServerTable::read(&self.syncer, &reader).await?;
         let mut still = true;
@@ -229,13 +241,13 @@ impl Player {
         Ok((ending, table))
     }
 
-    /// Syncs devices that still owe something until none does; returns whether that came about.
+    /// Syncs devices with pending ops until no device has any. Returns whether that was reached.
     async fn drain(&mut self, ending: &mut Ending) -> Result<bool, Failure> {
         for _ in 0..ROUNDS {
             ending.rounds += 1;
             let mut owing = false;
             for author in 0..self.stream.authors.len() {
-                // A device that wrote nothing since it last owed nothing is left for later.
+                // A device that had nothing pending and has written nothing since is skipped.
                 if !self.fleet.device(author)?.may_owe {
                     continue;
                 }
@@ -255,11 +267,12 @@ impl Player {
                 return Ok(true);
             }
         }
-        self.syncer.progress.tell(&format!("after {ROUNDS} rounds some devices still owe changes"));
+        self.syncer.progress.tell(&format!("after {ROUNDS} rounds some devices have pending ops"));
         Ok(false)
     }
 
-    /// Syncs one device until nothing comes or goes; returns whether that came about without anything leaving.
+    /// Syncs one device until nothing is sent or received. Returns whether that was reached without
+    /// a send.
     async fn quieten(&mut self, author: usize, book: &Book) -> Result<bool, Failure> {
         self.fleet.device(author)?.clock.advance_to(self.world.wall());
         let mut pushed = false;
@@ -297,7 +310,7 @@ impl Player {
             ending.faults.push(format!("the log of {name} does not verify: {damage}"));
         }
         if let Some(differing) = book.audit().check_tables().map_err(failed)?.differing.first() {
-            ending.faults.push(format!("the {differing} of {name} are not what its log comes to"));
+            ending.faults.push(format!("the {differing} of {name} do not match its log"));
         }
         Ok(())
     }

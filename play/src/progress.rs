@@ -1,23 +1,23 @@
-//! How far a play is, for whoever shows it to a person.
+//! The progress of a play, for a program that shows it.
 
-/// Is told how far a play is.
+/// Receives the progress of a play.
 ///
 /// Each method is called from the play's own thread and should return at once.
 pub trait Progress: Send + Sync {
-    /// The play begins and has so many steps.
+    /// The play begins and has this many steps.
     fn begin(&self, steps: u64);
 
-    /// So many more steps are done.
+    /// This many more steps are done.
     fn advance(&self, steps: u64);
 
-    /// Something happened that a person should know now, such as a server that is away: a line without an end.
+    /// A person should read this now, such as that the server is away: a line without its end.
     fn tell(&self, what: &str);
 
-    /// The devices are done; what is left takes a moment.
+    /// All devices are done; the rest takes a moment.
     fn end(&self);
 }
 
-/// Tells nobody.
+/// Ignores the progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

@@ -1,4 +1,4 @@
-//! What a play came to, and whether it holds.
+//! The result of a play, and whether it passes.
 
 use serde::Serialize;
 
@@ -8,13 +8,13 @@ use crate::faults::FaultCounts;
 use crate::sync::Traffic;
 use crate::write::Writes;
 
-/// How many names of a kind are written out.
+/// The most names in a list.
 const NAMES: usize = 20;
 
-/// Everything that a play came to.
+/// The result of a play.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What was played, as messages name it.
+    /// The stream, by its name in messages.
     pub stream: String,
     /// The mutations of the stream.
     pub mutations: u64,
@@ -22,94 +22,94 @@ pub struct Report {
     pub transactions: u64,
     /// The devices, one for each author.
     pub devices: u64,
-    /// How the mutations were written.
+    /// How the mutations were adapted.
     pub writes: Writes,
-    /// What went between the devices and the server.
+    /// The exchanges between the devices and the server.
     pub traffic: Traffic,
-    /// What was made to go wrong, if that was asked for.
+    /// The faults on purpose, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub injected: Option<FaultCounts>,
     /// The units that the devices planned.
     pub units: u64,
     /// The changes in those units.
     pub changes: u64,
-    /// Ops that left their device only as part of a later one's change.
+    /// Ops that were sent only as part of a later op's change.
     pub coalesced_ops: u64,
-    /// Ops that needed not be sent.
+    /// Ops that need not be sent.
     pub annulled_ops: u64,
-    /// Ops that lost all that they had to say.
+    /// Ops that lost all their fields to conflicts.
     pub superseded_ops: u64,
-    /// The conflicts that the devices found, by rule and winner.
+    /// The conflicts that the devices found, by policy and winner.
     pub conflicts: Vec<ConflictCount>,
-    /// The records that those conflicts name.
+    /// The records of those conflicts.
     pub records_in_conflict: u64,
-    /// The conflicts that nobody has settled.
+    /// The conflicts that are open.
     pub open_conflicts: u64,
-    /// The ops that the server refused for good.
+    /// The ops that the server refused.
     pub dead_letters: u64,
-    /// The ops that are still owed to the server.
+    /// The ops that are pending.
     pub pending_ops: u64,
     /// The ops that could not be pushed at their position and were left for the end.
     pub late_ops: u64,
-    /// Whether nothing came or went any more at the end.
+    /// Whether nothing was sent or received any more at the end.
     pub quiet: bool,
-    /// How many rounds of syncing all devices that took.
+    /// The number of rounds of syncing all devices until then.
     pub rounds: u32,
     /// The records of the server.
     pub records: u64,
     /// A digest of those records: the same for the same records with the same values.
     pub digest: String,
-    /// The devices that show what the server has.
+    /// The devices whose records equal the server's.
     pub equal_devices: u64,
-    /// The devices that do not.
+    /// The other devices.
     pub unequal: Vec<Unequal>,
     /// How the server's records compare with the oracle, if there is one.
     pub oracle: Option<Oracle>,
     /// Whether logs were verified and tables folded anew.
     pub checked: bool,
-    /// What that found.
+    /// The faults that the check found.
     pub faults: Vec<String>,
     /// The entries of all logs.
     pub log_entries: u64,
     /// The bytes of all books.
     pub book_bytes: u64,
-    /// How long the play took, in seconds.
+    /// The duration of the play, in seconds.
     pub seconds: f64,
-    /// The most memory that the process had, where the system tells.
+    /// The most memory that the process needed, if the system reports it.
     pub peak_memory_bytes: Option<u64>,
-    /// Whether the play holds: [`faults`](Self::faults) names nothing.
+    /// Whether the play passes: [`faults`](Self::faults) is empty.
     pub holds: bool,
 }
 
-/// A device that does not show what the server has.
+/// A device whose records differ from the server's.
 #[derive(Debug, Clone, Serialize)]
 pub struct Unequal {
-    /// Whose device it is.
+    /// Its author.
     pub author: String,
     /// The records that differ.
     pub records: Vec<Difference>,
 }
 
-/// How the server's table compares with the oracle.
+/// The comparison of the server's table with the oracle.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Oracle {
-    /// Records that differ and that a conflict entry names.
+    /// Records that differ and have a conflict entry.
     pub explained: Vec<Difference>,
-    /// How many of those differ in nothing but fields that a conflict entry names.
+    /// The number of those that differ only in fields that a conflict entry names.
     pub fields_named: u64,
-    /// Records that differ for no recorded reason.
+    /// Records that differ without a conflict entry.
     pub unexplained: Vec<Difference>,
 }
 
 impl Report {
-    /// Returns what keeps the play from holding, in words; empty if it holds.
+    /// Returns the faults of the play in words. Empty if the play passes.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if !self.quiet {
             faults.push(format!("not quiet after {} rounds", self.rounds));
         }
         if self.pending_ops > 0 {
-            faults.push(format!("{} ops are still owed to the server", self.pending_ops));
+            faults.push(format!("{} ops are pending", self.pending_ops));
         }
         if self.dead_letters > 0 {
             faults.push(format!("{} dead letters", self.dead_letters));
@@ -138,7 +138,7 @@ fn names(differences: &[Difference]) -> String {
     names.join(", ")
 }
 
-/// Returns the most memory that this process ever had, where the system tells.
+/// Returns the most memory that this process needed, if the system reports it.
 pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

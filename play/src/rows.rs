@@ -1,4 +1,4 @@
-//! A report as rows for people: a name, a figure, and what the figure is about.
+//! A report as rows for people: a name, a figure, and its meaning.
 
 use crate::census::ConflictCount;
 use crate::numbers::{bytes, count};
@@ -7,24 +7,24 @@ use crate::report::Report;
 /// One row of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// What is counted; empty if the row goes on about the one above.
+    /// What is counted; empty if the row continues the one above.
     pub name: &'static str,
-    /// How many, as people read it.
+    /// The figure, for people.
     pub figure: String,
-    /// Whether the figure is as it should be.
+    /// Whether the figure is good.
     pub tone: Tone,
-    /// What the figure is about.
+    /// The meaning of the figure.
     pub about: String,
 }
 
-/// Whether a figure is as it should be.
+/// Whether a figure is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// It may be anything.
+    /// Any figure is right.
     Plain,
-    /// As it should be.
+    /// Good.
     Good,
-    /// Someone has to look.
+    /// A person has to look.
     Bad,
 }
 
@@ -44,7 +44,7 @@ impl Row {
 }
 
 impl Report {
-    /// Returns the report as rows, in the order in which they are shown.
+    /// Returns the rows of the report in their order.
     pub fn rows(&self) -> Vec<Row> {
         let parts = [
             self.rows_of_writes(),
@@ -59,12 +59,12 @@ impl Report {
     fn rows_of_writes(&self) -> Vec<Row> {
         let writes = &self.writes;
         let adapted = format!(
-            "{} creates of what was there, {} updates and {} deletes of what was not",
+            "{} creates of existing records, {} updates and {} deletes of missing ones",
             writes.creates_as_replaces, writes.updates_as_creates, writes.deletes_left_out
         );
         let in_transactions = format!("in {} transactions of the stream", count(self.transactions));
-        let none = format!("{} mutations needed none", count(writes.without_effect));
-        let late = "mutations of what the base position lacks, written at their own";
+        let none = format!("{} mutations had no effect", count(writes.without_effect));
+        let late = "mutations that need more than the base position, written at their own";
         let mut rows = vec![
             Row::counted("mutations", self.mutations, in_transactions),
             Row::counted("devices", self.devices, "one book each"),
@@ -77,7 +77,7 @@ impl Report {
             Row::counted("late", writes.late, late),
         ];
         if writes.postponed_transactions > 0 {
-            let about = "transactions whose author had two others yet to push";
+            let about = "transactions whose author had two others not pushed yet";
             rows.push(Row::counted("postponed", writes.postponed_transactions, about));
         }
         if writes.split_transactions > 0 {
@@ -89,7 +89,7 @@ impl Report {
 
     fn rows_of_traffic(&self) -> Vec<Row> {
         let traffic = &self.traffic;
-        let failed = format!("{} of them failed and were made again", count(traffic.failed_exchanges));
+        let failed = format!("{} of them failed and were repeated", count(traffic.failed_exchanges));
         let mut rows = vec![Row::counted("exchanges", traffic.exchanges, failed)];
         if let Some(injected) = &self.injected {
             let lost = format!(
@@ -101,13 +101,13 @@ impl Report {
                 injected.answers_late
             );
             let refused = format!(
-                "{} times 503, {} after it took effect; {} units put off; {} times 401",
+                "{} times 503, {} after it took effect; {} units deferred; {} times 401",
                 injected.unavailable + injected.applied_then_unavailable,
                 injected.applied_then_unavailable,
                 injected.units_put_off,
                 injected.unauthorized
             );
-            rows.push(Row::counted("gone wrong", injected.sum(), lost));
+            rows.push(Row::counted("faults", injected.sum(), lost));
             rows.push(Row::new("", "", refused));
         }
         let both = bytes(traffic.bytes_sent + traffic.bytes_received);
@@ -120,21 +120,21 @@ impl Report {
         let (changes, stale) = (count(self.changes), count(self.traffic.stale_units));
         vec![
             Row::counted("units", self.units, format!("with {changes} changes; {stale} came back stale")),
-            Row::counted("coalesced ops", self.coalesced_ops, "left as part of another op's change"),
-            Row::counted("annulled ops", self.annulled_ops, "needed not be sent"),
+            Row::counted("coalesced ops", self.coalesced_ops, "sent as part of another op's change"),
+            Row::counted("annulled ops", self.annulled_ops, "not sent, without effect"),
         ]
     }
 
     fn rows_of_conflicts(&self) -> Vec<Row> {
         let all = self.conflicts.iter().map(|conflict| conflict.count).sum();
         let (records, lost) = (count(self.records_in_conflict), count(self.superseded_ops));
-        let about = format!("on {records} records; {lost} ops lost all they had to say");
+        let about = format!("on {records} records; {lost} ops lost all their fields");
         let mut rows = vec![Row::counted("conflicts", all, about)];
         rows.extend(self.conflicts.iter().map(|ConflictCount { policy, winner, count }| {
             Row::counted("", *count, format!("{policy}: {winner} won"))
         }));
-        let owed = format!("{} ops still owed", count(self.pending_ops));
-        rows.push(Row::counted("dead letters", self.dead_letters, owed).good_if(self.dead_letters == 0));
+        let pending = format!("{} ops pending", count(self.pending_ops));
+        rows.push(Row::counted("dead letters", self.dead_letters, pending).good_if(self.dead_letters == 0));
         rows
     }
 

@@ -21,48 +21,52 @@ use crate::stream::Stream;
 use crate::sync::{Link, Syncer, Traffic};
 use crate::write::Writes;
 
-/// What is played, and against what.
+/// The input of a play.
 pub struct Setup {
     /// The mutations.
     pub stream: Source,
-    /// The table that the stream comes to, to compare the server with.
+    /// The table that the stream results in, to compare the server with.
     pub oracle: Option<Source>,
-    /// The address of a server that runs already and is empty, and a token for it. Without one a server is started.
+    /// The address of an empty server that already runs, and a token for it. Without it a server is
+    /// started.
     pub server: Option<(String, Option<String>)>,
-    /// A new or empty folder in which the books stay. Without one they are in `temporary`.
+    /// A new or empty folder in which the books stay. Without it they are in `temporary`.
     pub books: Option<PathBuf>,
-    /// An empty folder for all that nobody needs after the play. Its caller makes it and takes it away.
+    /// An empty folder for files that nobody needs after the play. The caller makes and removes it.
     pub temporary: PathBuf,
-    /// What ids, salts and faults are drawn from.
+    /// The seed of ids, salts and faults.
     pub seed: u64,
-    /// Whether things go wrong on the way to the server.
+    /// Whether exchanges have faults on purpose.
     pub faults: bool,
     /// Whether each log is verified and each book's tables are folded anew at the end.
     pub check: bool,
-    /// Who is told how far the play is.
+    /// The receiver of the progress.
     pub progress: Arc<dyn Progress>,
 }
 
-/// What a play came to.
+/// The outcome of a play.
 #[derive(Debug)]
 pub struct Played {
-    /// What was counted and compared.
+    /// The counts and comparisons.
     pub report: Report,
-    /// The authors, in the order in which the stream names them.
+    /// The authors, in the order of the stream.
     pub authors: Vec<Actor>,
-    /// The records that a conflict names.
+    /// The records with a conflict.
     pub in_conflict: BTreeMap<RecordKey, InConflict>,
 }
 
-/// Plays a stream to its end. A play that does not hold ends well too: [`Report::faults`] says why.
+/// Plays a stream to its end. A play with a wrong result also returns: [`Report::faults`] has the
+/// faults.
 ///
-/// Blocks until then. It starts threads of its own, so it must not be called from within a tokio runtime.
+/// The call blocks. It starts threads of its own, so it must not be called from within a tokio
+/// runtime.
 ///
 /// # Errors
-/// If the play cannot begin or go on: a stream or table that does not read, a folder that cannot be used, a server that is
-/// not empty, stays away for a minute or wants credentials.
+/// If the play cannot begin or continue: a stream or table cannot be read, a folder cannot be used,
+/// or a server is not empty, stays away for a minute or requires credentials.
 pub fn play(setup: Setup) -> Result<Played, Failure> {
-    // One device syncs at a time. Few threads: each keeps for itself what it once needed for the largest page.
+    // One device syncs at a time. There are few threads, because each keeps the memory that it once
+    // needed for the largest page.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(2)
@@ -109,7 +113,7 @@ async fn play_within(setup: Setup) -> Result<Played, Failure> {
         server
             .shutdown()
             .await
-            .map_err(|error| Failure::new("the server did not stop well").because(error))?;
+            .map_err(|error| Failure::new("the server did not stop cleanly").because(error))?;
     }
     let mut report = report_of(&player, &ending, setup.check);
     report.records = table.len() as u64;
@@ -185,7 +189,7 @@ fn report_of(player: &Player, ending: &Ending, checked: bool) -> Report {
     }
 }
 
-/// Makes the folder for the books, or takes one that is empty.
+/// Makes the folder for the books, or accepts an empty folder.
 fn own_folder(folder: &Path) -> Result<PathBuf, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(format!("cannot use the folder {}", folder.display())).because(error)
@@ -193,7 +197,7 @@ fn own_folder(folder: &Path) -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(folder).map_err(failed)?;
     if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
         return Err(Failure::new(format!("the folder {} is not empty", folder.display()))
-            .hint("a play makes its books anew: name a folder that is new or empty"));
+            .hint("a play makes its books anew: name a new or empty folder"));
     }
     Ok(folder.to_owned())
 }
@@ -202,7 +206,7 @@ async fn expect_empty(player: &Player) -> Result<(), Failure> {
     let Some(reader) = player.stream.authors.first() else { return Ok(()) };
     match records_before(&player.syncer, reader).await? {
         0 => Ok(()),
-        _ => Err(Failure::new("the server has records already, so the end could not be compared")
+        _ => Err(Failure::new("the server already has records, so the result could not be compared")
             .hint("start it with a fresh store")),
     }
 }

@@ -1,4 +1,5 @@
-//! In which order a stream is played: at each mainline position first what arrives there, then what is written on top.
+//! The order of a play: at each mainline position first the transactions that arrive there, then
+//! those that are written on top.
 //!
 //! ```text
 //!   position   7        8                 9
@@ -6,14 +7,14 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Positions ascend; at one position pushes stand before writes, each in the order of the stream.
-//! 2. An author's transactions are written in the order in which they arrive: one whose base lies before that of the
-//!    transaction before it is written right behind that one.
+//! 1. Positions ascend. At one position pushes come before writes, each in the order of the stream.
+//! 2. An author's transactions are written in the order of their arrival. A transaction with a base
+//!    before that of the one before is written right after that one.
 //! 3. A transaction is written before it is pushed.
 
 use crate::stream::Transaction;
 
-/// What is done with a transaction.
+/// What happens to a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
     /// Its author's device sends it.
@@ -22,17 +23,17 @@ pub(crate) enum What {
     Write,
 }
 
-/// One thing to do.
+/// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Step {
-    /// Where the mainline stands then.
+    /// The mainline position.
     pub(crate) position: i64,
     pub(crate) what: What,
-    /// Which transaction of the stream.
+    /// The number of the transaction in the stream.
     pub(crate) transaction: usize,
 }
 
-/// Puts everything in order.
+/// Returns all steps in order.
 pub(crate) fn schedule(transactions: &[Transaction], authors: usize) -> Vec<Step> {
     let mut arriving: Vec<usize> = (0..transactions.len()).collect();
     arriving.sort_by_key(|number| transactions.get(*number).map(|transaction| transaction.position));
@@ -41,7 +42,8 @@ pub(crate) fn schedule(transactions: &[Transaction], authors: usize) -> Vec<Step
     for number in arriving {
         let Some(transaction) = transactions.get(number) else { continue };
         let Some(written) = written_up_to.get_mut(transaction.author) else { continue };
-        // It never passes its own position: the one before it arrived no later, and was written before that.
+        // The base never passes its own position: the one before it arrived no later, and was
+        // written before that.
         *written = transaction.base.max(*written);
         steps.push(Step { position: *written, what: What::Write, transaction: number });
         steps.push(Step { position: transaction.position, what: What::Push, transaction: number });

@@ -1,9 +1,11 @@
-//! The file of a book that is thrown away when the play ends: like any other, only that it is never synced.
+//! The file of a book that is removed when the play ends: an ordinary file, except that it is never
+//! synced to disk.
 //!
-//! Nothing else reads it, and after a crash there is nothing to go on with, so that waiting for the disk after every commit
-//! would buy nothing. A fleet of hundreds waits for little else.
+//! No other process reads it, and a crash ends the play, so waiting for the disk after every commit
+//! has no use. A fleet of hundreds would wait for little else.
 //!
-//! What it is not: a way to store a book that anybody keeps. With `--books` they are ordinary files.
+//! What it is not: storage for a book that anybody keeps. With `--books` the books are ordinary
+//! files.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +14,7 @@ use std::path::Path;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
-/// A file that is never synced.
+/// A file that is never synced to disk.
 #[derive(Debug)]
 pub(crate) struct Scratch(FileBackend);
 

@@ -1,4 +1,5 @@
-//! The way to the server, and the server itself if none is named: it runs in this process, on a port of this machine.
+//! The connection to the server, and the server itself if none is named: it runs in this process,
+//! on a port of this machine.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,10 +14,10 @@ use fieldbook_server::{ServeOptions, Server, serve};
 use crate::clock::VirtualClock;
 use crate::failure::Failure;
 
-/// How much of its store the play's own server keeps in memory.
+/// The cache of the play's own server, in bytes.
 const SERVER_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Sets up the way to the server, and the server if none is named.
+/// Connects to the server. Starts it if none is named.
 pub(crate) async fn connect(
     server: Option<(String, Option<String>)>,
     folder: &Path,

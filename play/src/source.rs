@@ -1,7 +1,7 @@
-//! Files that are read line by line, packed or not: streams and tables.
+//! Files that are read line by line, gzipped or not: streams and tables.
 //!
-//! 1. A line has a bound, so a file that is no stream takes no memory.
-//! 2. What is wrong with a line is told with its number, never with its content.
+//! 1. A line has a limit, so a file that is no stream takes no memory.
+//! 2. An error about a line has its number, never its content.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -13,22 +13,22 @@ use flate2::read::MultiGzDecoder;
 
 use crate::failure::Failure;
 
-/// The longest line that is read: a mutation is at most an op.
+/// The longest line: a mutation is at most an op.
 const LINE_BYTES: usize = 4 * limits::OP_BYTES;
 
-/// How much of a file is read at a time.
+/// The number of bytes that are read from a file at a time.
 pub(crate) const BUFFER: usize = 64 * 1024;
-/// What a packed file begins with.
+/// The first bytes of a gzipped file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Where a stream, or a table, is read from.
+/// The source of a stream or a table.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A file, gzipped or not.
     File(PathBuf),
     /// Bytes of the program itself.
     Shipped {
-        /// What messages call it.
+        /// Its name in messages.
         name: &'static str,
         /// Its content.
         bytes: &'static [u8],
@@ -36,7 +36,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns what messages call it.
+    /// Returns its name in messages.
     pub fn name(&self) -> Cow<'_, str> {
         match self {
             Self::File(path) => path.to_string_lossy(),
@@ -44,7 +44,7 @@ impl Source {
         }
     }
 
-    /// Opens it for reading from the start, unpacked.
+    /// Opens it at its start, unpacked.
     pub(crate) fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
         let mut raw: Box<dyn BufRead> = match self {
             Self::File(path) => {
@@ -62,22 +62,22 @@ impl Source {
         Ok(raw)
     }
 
-    /// Returns whether lines can be read from it out of order.
+    /// Returns whether its lines can be read out of order.
     pub(crate) fn is_plain_file(&self) -> Result<bool, Failure> {
         let Self::File(path) = self else { return Ok(false) };
         let mut start = [0; 2];
         let mut file = File::open(path)
             .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))?;
-        // A file that is shorter than two bytes has no mutation in it, packed or not.
+        // A file of fewer than two bytes has no mutation, packed or not.
         Ok(file.read_exact(&mut start).is_ok() && start != GZIP)
     }
 
     pub(crate) fn unreadable(&self, error: std::io::Error) -> Failure {
-        Failure::new(format!("{} does not read to its end", self.name())).because(error)
+        Failure::new(format!("{} cannot be read to its end", self.name())).because(error)
     }
 }
 
-/// Reads lines that have a bound, with their numbers and places.
+/// Reads lines with a limit, with their numbers and places.
 pub(crate) struct Lines<R> {
     reader: R,
     line: Vec<u8>,
@@ -85,7 +85,7 @@ pub(crate) struct Lines<R> {
     offset: u64,
 }
 
-/// One line as it was read.
+/// One line.
 pub(crate) struct Line<'a> {
     pub(crate) text: &'a [u8],
     pub(crate) number: u64,
@@ -97,12 +97,12 @@ impl<R: BufRead> Lines<R> {
         Self::from_line(reader, 1)
     }
 
-    /// Reads from the middle of a file; the next line has this number.
+    /// Reads from the middle of a file. The next line has this number.
     pub(crate) const fn from_line(reader: R, next: u64) -> Self {
         Self { reader, line: Vec::new(), number: next - 1, offset: 0 }
     }
 
-    /// Reads the next line; none at the end.
+    /// Reads the next line, or `None` at the end.
     pub(crate) fn next(&mut self, source: &Source) -> Result<Option<Line<'_>>, Failure> {
         let offset = self.offset;
         self.line.clear();
@@ -120,7 +120,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Says what is wrong with a line.
+/// Makes a failure about a line.
 pub(crate) fn at_line(source: &Source, number: u64, what: impl std::fmt::Display) -> Failure {
     Failure::new(format!("{}, line {number} {what}", source.name()))
 }

@@ -1,15 +1,16 @@
-//! The mutation stream: which transactions there are, and what each of them does.
+//! The mutation stream: its transactions, and their mutations.
 //!
 //! ```text
-//!   pass 1   every line's heading     ─► an index: authors, transactions, where their lines lie
+//!   pass 1   every line's heading     ─► an index: authors, transactions, places of their lines
 //!   later    one transaction's lines  ─► its mutations, read when they are written
 //! ```
 //!
 //! Invariants:
-//! 1. Payloads are in memory for one transaction at a time; the index takes some hundred bytes a transaction.
-//! 2. A line that is not a mutation is named by its number; its content is never repeated.
+//! 1. The mutations of one transaction at a time are in memory. The index takes some hundred bytes
+//!    for each transaction.
+//! 2. An error about a line has its number, never its content.
 //!
-//! What it is not: it does not judge whether a mutation can be written; that is the book's to say.
+//! What it is not: a check of whether a mutation can be written. The book checks that.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -32,27 +33,27 @@ pub(crate) struct Stream {
     source: Source,
     file: File,
     pub(crate) authors: Vec<Actor>,
-    /// In the order of the stream.
+    /// The transactions, in the order of the stream.
     pub(crate) transactions: Vec<Transaction>,
     pub(crate) ops: u64,
 }
 
-/// What is known of a transaction before its mutations are read.
+/// The data of a transaction before its mutations are read.
 #[derive(Debug, Clone)]
 pub(crate) struct Transaction {
-    /// Which of the authors wrote it.
+    /// The number of its author.
     pub(crate) author: usize,
-    /// The mainline position it was written on top of.
+    /// The mainline position that it was written on top of.
     pub(crate) base: i64,
     /// The mainline position at which it arrived.
     pub(crate) position: i64,
-    /// When it arrived.
+    /// The time of its arrival.
     pub(crate) synced_at: WallTime,
     pub(crate) ops: u64,
     pieces: Vec<Piece>,
 }
 
-/// Lines that stand together.
+/// Adjacent lines.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     offset: u64,
@@ -60,13 +61,13 @@ struct Piece {
     first_line: u64,
 }
 
-/// One mutation, read and checked as far as it can be without a book.
+/// One mutation, read and checked as far as possible without a book.
 pub(crate) struct StreamMutation {
     pub(crate) line: u64,
     pub(crate) key: RecordKey,
     pub(crate) kind: OpKind,
     pub(crate) fields: Fields,
-    /// How many bytes its fields take in a book.
+    /// The size of its fields in a book, in bytes.
     pub(crate) bytes: usize,
     pub(crate) made_at: WallTime,
 }
@@ -99,7 +100,7 @@ struct Body<'a> {
 }
 
 impl Stream {
-    /// Reads the stream once and indexes it. A packed one is unpacked into the folder on the way.
+    /// Reads the stream once and indexes it. A gzipped stream is unpacked into the folder.
     pub(crate) fn index(source: Source, folder: &Path) -> Result<Self, Failure> {
         let mut lines = Lines::new(source.open()?);
         let mut spool = match source.is_plain_file()? {
@@ -206,7 +207,7 @@ impl Index {
 
 #[cfg(test)]
 impl Transaction {
-    /// Makes one without mutations.
+    /// Makes a transaction without mutations.
     pub(crate) fn new(author: usize, base: i64, position: i64) -> Self {
         Self { author, base, position, synced_at: WallTime::default(), ops: 0, pieces: Vec::new() }
     }
@@ -239,7 +240,7 @@ fn mutation(source: &Source, line: &Line<'_>) -> Result<StreamMutation, Failure>
     Ok(StreamMutation { line: line.number, key, kind: body.op, fields, bytes, made_at })
 }
 
-/// An unpacked copy of a packed stream, so that transactions can be read out of order.
+/// An unpacked copy of a gzipped stream, so that transactions can be read out of order.
 struct Spool(BufWriter<File>);
 
 impl Spool {

@@ -1,14 +1,15 @@
-//! Syncing a device with patience: a server that is away is waited for, a backoff is slept through in virtual time.
+//! The sync of a device. It waits for a server that is away, and passes a backoff in virtual time.
 //!
 //! ```text
 //!   Book::sync ─► Link (the virtual world's time) ─► [Faulty, with `--faults`] ─► HttpRemote
 //! ```
 //!
 //! Invariants:
-//! 1. A server that cannot be reached is waited for, for [`PATIENCE`] at most, and the user is told.
-//! 2. What a person would have to settle (credentials, an upgrade, another server) ends the play.
+//! 1. It waits for a server that cannot be reached for [`PATIENCE`] at most, and tells the user.
+//! 2. Anything that a person would have to decide (credentials, an upgrade, another server) ends
+//!    the play.
 //! 3. Every loop has a bound.
-//! 4. What was made to go wrong on purpose is not waited for in real time, and expired credentials are renewed at once.
+//! 4. For faults on purpose it never waits in real time, and it renews expired credentials at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,55 +26,56 @@ use crate::failure::Failure;
 use crate::faults::{FaultCounts, Faulty};
 use crate::progress::Progress;
 
-/// How long a server may be away.
+/// The longest time that a server may be away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The waits between two attempts to reach it.
+/// The first wait before another attempt to reach it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// How many runs one sync may take.
+/// The most runs of one sync.
 const RUNS: u32 = 1_000;
 
-/// The way to the server. It answers with the virtual world's time, so that a history of years ago is judged by the clock
-/// of that time, and the same in every play.
+/// The connection to the server. It replaces the server's time by the virtual time, so old
+/// histories are compared with the clock of their time, in the same way in every play.
 ///
-/// In a play every device's clock is right. A device may have written what comes later in the world, while something older of
-/// it is pushed: its clock then is ahead of the world, and the answer tells that time, or the device would correct its stamps.
+/// In a play every device's clock is right. A device may already have written later changes when an
+/// older one is sent. Its clock is then ahead of the virtual time, and the answer has the device's
+/// time: else the device would restamp its ops.
 pub(crate) struct Link {
     remote: Arc<dyn Remote>,
     faulty: Option<Arc<Faulty>>,
     world: Arc<VirtualClock>,
-    /// The clock of the device that exchanges now.
+    /// The clock of the device of the present exchange.
     device: Arc<VirtualClock>,
 }
 
 impl Link {
-    /// With `faults`, what goes wrong is drawn from that seed.
+    /// With `faults`, the faults are drawn from that seed.
     pub(crate) fn new(remote: Arc<dyn Remote>, faults: Option<u64>, world: Arc<VirtualClock>) -> Self {
         let faulty = faults.map(|seed| Arc::new(Faulty::new(Arc::clone(&remote), seed)));
         Self { remote, faulty, world, device: Arc::default() }
     }
 
-    /// Ends all trouble, or lets it go on.
+    /// Stops the faults, or lets them continue.
     pub(crate) fn heal(&self, healed: bool) {
         self.faulty.iter().for_each(|faulty| faulty.heal(healed));
     }
 
-    /// Returns what went wrong, if anything was to.
+    /// Returns the counts of the faults, if there are faults.
     pub(crate) fn faults(&self) -> Option<FaultCounts> {
         self.faulty.as_ref().map(|faulty| faulty.counts())
     }
 
-    /// Returns whether the last exchange was made to go wrong.
+    /// Returns whether the last exchange had a fault on purpose.
     fn went_wrong(&self) -> bool {
         self.faulty.as_ref().is_some_and(|faulty| faulty.went_wrong())
     }
 
-    /// Asks the server itself, whatever goes wrong on the way of others.
+    /// Sends a request directly to the server, without faults.
     async fn ask(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
         self.remote.exchange(request).await.map(|received| self.in_its_time(received))
     }
 
-    /// Puts the virtual time in the place of the server's.
+    /// Replaces the server's time by the virtual time.
     fn in_its_time(&self, mut received: Received) -> Received {
         received.answer.server_time = self.world.wall().max(self.device.wall());
         received
@@ -95,24 +97,24 @@ impl Remote for Link {
     }
 }
 
-/// What all exchanges came to.
+/// The totals of all exchanges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Traffic {
-    /// Requests and their answers.
+    /// Requests with their answers.
     pub exchanges: u64,
     /// The bytes of the requests.
     pub bytes_sent: u64,
     /// The bytes of the answers.
     pub bytes_received: u64,
-    /// Units sent; one that is sent twice counts twice.
+    /// Units sent. A unit that is sent twice counts twice.
     pub units_sent: u64,
-    /// Units that the server did not take, since their record had changed there.
+    /// Units that were stale.
     pub stale_units: u64,
-    /// Units that the server took later.
+    /// Units that the server accepted at a later try.
     pub units_tried_again: u64,
-    /// Changes of the server that came to a device.
+    /// Changes of the server that reached a device.
     pub changes_received: u64,
-    /// Exchanges that failed as a whole and were made again.
+    /// Exchanges that failed as a whole and were repeated.
     pub failed_exchanges: u64,
 }
 
@@ -129,14 +131,14 @@ impl Traffic {
     }
 }
 
-/// What one device's sync came to.
+/// The result of one device's sync.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Synced {
-    /// Whether anything went either way.
+    /// Whether anything was sent or received.
     pub(crate) moved: bool,
-    /// Whether the server took something.
+    /// Whether the server accepted anything.
     pub(crate) pushed: bool,
-    /// Whether it ended with nothing left to do, as far as it was asked to do it.
+    /// Whether it ended with nothing left of what it was asked to do.
     pub(crate) idle: bool,
 }
 
@@ -148,7 +150,7 @@ pub(crate) struct Syncer {
 }
 
 impl Syncer {
-    /// Syncs until the book is idle or gets no further. The clock is that of the book's device.
+    /// Syncs until the book is idle or makes no progress. The clock is that of the book's device.
     pub(crate) async fn sync(
         &mut self,
         book: &Book,
@@ -194,7 +196,7 @@ impl Syncer {
         Ok(synced)
     }
 
-    /// Asks a remote directly, with the same patience.
+    /// Sends a request directly, with the same patience.
     pub(crate) async fn ask(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
         let mut away = Away::default();
         loop {
@@ -225,7 +227,7 @@ impl Syncer {
     }
 }
 
-/// A server that is away, and since when.
+/// A server that is away, and the time since then.
 #[derive(Default)]
 struct Away {
     since: Option<Instant>,
@@ -266,7 +268,7 @@ impl Away {
     }
 }
 
-/// Returns whether waiting may help.
+/// Returns whether the failure may end by waiting.
 const fn may_pass(failure: &SyncFailure) -> bool {
     match failure {
         SyncFailure::Unreachable { .. }

@@ -1,17 +1,20 @@
-//! Writing a transaction of the stream as an app would: what the book's rules refuse is adapted, what is too large is split.
+//! Writes a transaction of the stream as an app would: mutations that the book refuses are adapted,
+//! and too large transactions are split.
 //!
-//! | the stream asks for ↓ / the device has → | the record | no such record |
+//! | the stream has ↓ / the device has → | the record | no such record |
 //! |---|---|---|
 //! | create | late | create |
 //! | replace | replace | create |
-//! | update | update; a member that changes nothing is late | late |
+//! | update | update; a member with its present value is late | late |
 //! | delete | delete | late |
 //!
-//! An author who changes what the device does not have, or makes or sets what it has already, has seen more than the base
-//! position shows: a colleague's change that arrives together with this one. Such changes are *late*: they are written at the
-//! transaction's own position, once its author has pulled, and so is what the transaction does to the same record behind them. A
-//! late create of what is there even then becomes a replace, so that its content arrives whole; a late update of a record that is
-//! not even there becomes a create, a late delete is left out. Each adaptation is counted and reported.
+//! A mutation is *late* if its author had read more than the base position: it changes a record
+//! that the device does not have, creates a record that it has, or sets a field to its present
+//! value. The author had read a change that arrives together with this one. Late mutations, and
+//! later mutations of the same record in the transaction, are written at the transaction's own
+//! position, after a pull. A late create of a record that exists even then becomes a replace, a
+//! late update of a record that does not exist becomes a create, and a late delete of such a record
+//! is left out. Each adaptation is counted and reported.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,14 +25,15 @@ use serde::Serialize;
 
 use crate::stream::StreamMutation;
 
-/// How the stream's mutations were adapted to what the devices had.
+/// How the mutations of the stream were adapted to the devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Writes {
     /// Ops in the books.
     pub ops: u64,
     /// Mutations that were written late, wholly or in part.
     pub late: u64,
-    /// Late mutations that would have changed nothing even then, or whose record has later changes of the same author.
+    /// Late mutations that had no effect even then, or whose record has later changes of the same
+    /// author.
     pub without_effect: u64,
     /// Creates of a record that the device had.
     pub creates_as_replaces: u64,
@@ -37,25 +41,27 @@ pub struct Writes {
     pub updates_as_creates: u64,
     /// Deletes of a record that the device did not have.
     pub deletes_left_out: u64,
-    /// Transactions that were written after their base position, because two others of their author were yet to be pushed.
+    /// Transactions that were written after their base position, because two others of their author
+    /// were not pushed yet.
     pub postponed_transactions: u64,
     /// Transactions that were too large for one.
     pub split_transactions: u64,
-    /// The parts they were split into.
+    /// The parts of the split transactions.
     pub split_parts: u64,
 }
 
-/// A mutation, by its number in its transaction, of which something is still to be written.
+/// A mutation, by its number in its transaction, that is not written in full yet.
 pub(crate) struct Late {
     mutation: usize,
-    /// Which members of its fields; all of it if none are named.
+    /// The members of its fields to write, or all of them.
     members: Option<HashSet<String>>,
 }
 
-/// What went wrong, and from which line on.
+/// An error, with the first line that it concerns.
 pub(crate) type WriteError = (u64, Error);
 
-/// Writes what a device can write at the base position; returns the ops, and what is late.
+/// Writes the part of a transaction that a device can write at the base position. Returns the ops,
+/// and the late mutations.
 pub(crate) fn write(
     book: &Book,
     mutations: Vec<StreamMutation>,
@@ -104,7 +110,8 @@ pub(crate) fn write(
     Ok((append(book, adapted, writes)?, late))
 }
 
-/// Writes what is late of a transaction, now that the device has pulled at the transaction's position.
+/// Writes the late mutations of a transaction, after the device has pulled at the transaction's
+/// position.
 pub(crate) fn write_late(
     book: &Book,
     mutations: Vec<StreamMutation>,
@@ -140,7 +147,7 @@ pub(crate) fn write_late(
                 let is_asked = |name: &str| members.as_ref().is_none_or(|members| members.contains(name));
                 let is_open = |name: &str| !matches!(&newer, Newer::Members(names) if names.contains(name));
                 let asked = match mutation.kind {
-                    // A create says what the whole record is.
+                    // A create has the whole record.
                     OpKind::Create => image.patch_to(&mutation.fields.into_image()),
                     _ => mutation.fields,
                 };
@@ -163,7 +170,7 @@ pub(crate) fn write_late(
     append(book, adapted, writes)
 }
 
-/// Returns whether a patch leaves a member as it is.
+/// Returns whether a patch leaves a member unchanged.
 fn is_same(image: &Fields, name: &str, patch: &Fields) -> bool {
     match (image.get(name), patch.get(name)) {
         (None, Some(value)) => value.is_null(),
@@ -172,7 +179,7 @@ fn is_same(image: &Fields, name: &str, patch: &Fields) -> bool {
 }
 
 fn apply(image: &mut Option<Fields>, mutation: &Mutation) {
-    // What was made of values has no fault that text could have.
+    // Fields made of values have no fault that text could have.
     let said = || mutation.fields.to_fields().unwrap_or_default();
     match mutation.kind {
         OpKind::Delete => *image = None,
@@ -181,19 +188,19 @@ fn apply(image: &mut Option<Fields>, mutation: &Mutation) {
     }
 }
 
-/// What the records of one transaction look like on the device, with what the transaction did to them so far.
+/// The records of one transaction on the device, with the transaction's earlier changes.
 struct Images<'a> {
     book: &'a Book,
     snapshot: Snapshot,
     images: HashMap<RecordKey, Option<Fields>>,
 }
 
-/// What the same author did to a record that has yet to be pushed.
+/// A change by the same author of a record that is not pushed yet.
 enum Newer {
     Nothing,
-    /// Set these members.
+    /// It set these members.
     Members(HashSet<String>),
-    /// Made or took the whole record.
+    /// It created or deleted the whole record.
     Whole,
 }
 
@@ -231,7 +238,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// A mutation that the book's rules take.
+/// A mutation that the book accepts.
 struct Adapted {
     line: u64,
     mutation: Mutation,
@@ -253,7 +260,7 @@ fn append(book: &Book, adapted: Vec<Adapted>, writes: &mut Writes) -> Result<Vec
     Ok(ops)
 }
 
-/// Splits what is too large for one transaction; each part comes with its first line.
+/// Splits a transaction that is too large. Each part comes with its first line.
 fn split(adapted: Vec<Adapted>) -> Vec<(u64, Vec<Mutation>)> {
     let mut parts: Vec<(u64, Vec<Mutation>)> = Vec::new();
     let mut bytes = 0;

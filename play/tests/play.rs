@@ -1,4 +1,4 @@
-//! Plays through the library: what is played, what it comes to, and what is said where it does not hold.
+//! Plays through the library: their results, and the faults of wrong ones.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, with the line that says where")]
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.jsonl.gz");
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.final.jsonl.gz");
 
-/// Plays a stream and its table with what is changed of the usual.
+/// Plays a stream and its table, with changes to the usual setup.
 fn run(stream: &Path, oracle: &Path, change: impl FnOnce(&mut Setup)) -> Result<Played, Failure> {
     let temporary = TempDir::new().unwrap();
     let mut setup = Setup {
@@ -32,7 +32,7 @@ fn run(stream: &Path, oracle: &Path, change: impl FnOnce(&mut Setup)) -> Result<
     play(setup)
 }
 
-/// Returns the report of a play, which has to hold.
+/// Returns the report of a play, which must pass.
 #[track_caller]
 fn holding(played: Result<Played, Failure>) -> Value {
     let report = played.unwrap_or_else(|failure| panic!("{}", said(&failure))).report;
@@ -40,7 +40,7 @@ fn holding(played: Result<Played, Failure>) -> Value {
     serde_json::to_value(report).unwrap()
 }
 
-/// Returns what a failure says, with its causes.
+/// Returns the text of a failure, with its causes.
 fn said(failure: &Failure) -> String {
     let mut text = failure.to_string();
     let mut cause = failure.source();
@@ -58,8 +58,8 @@ struct Play {
     table: Vec<Value>,
 }
 
-/// One transaction: who wrote it, on top of what, where it arrived, and on which day and hour it was written. It arrives at
-/// the end of the day that has its position's number.
+/// One transaction: its author, its base, its position, and the day and hour of its writing. It
+/// arrives at the end of the day that has its position's number.
 struct From(&'static str, i64, i64, &'static str);
 
 impl Play {
@@ -67,7 +67,7 @@ impl Play {
         Self { folder: TempDir::new().unwrap(), lines: Vec::new(), table: Vec::new() }
     }
 
-    /// Adds a transaction of mutations, each an op, an id and a payload.
+    /// Adds a transaction of mutations. Each is an op, an id and a payload.
     fn writes(mut self, From(author, base, position, when): From, mutations: &[(&str, &str, Value)]) -> Self {
         let transaction = format!("t{}", self.lines.len());
         for (op, id, payload) in mutations {
@@ -80,7 +80,7 @@ impl Play {
         self
     }
 
-    /// Says what a record should be at the end.
+    /// Sets a record of the final table.
     fn comes_to(mut self, id: &str, record: Value) -> Self {
         self.table.push(json!({ "entity": "person", "id": id, "record": record }));
         self
@@ -97,14 +97,14 @@ impl Play {
         run(&self.path("stream.jsonl"), &self.path("table.jsonl"), |_| ())
     }
 
-    /// Plays it, which has to hold, and returns the report.
+    /// Plays it, which must pass, and returns the report.
     #[track_caller]
     fn holds(&self) -> Value {
         holding(self.run())
     }
 }
 
-/// The key of a record as differences and conflicts name it.
+/// Returns the keys of records in differences and conflicts.
 fn keys(differences: &Value) -> Vec<&str> {
     differences.as_array().unwrap().iter().map(|difference| difference["key"].as_str().unwrap()).collect()
 }
@@ -113,7 +113,7 @@ fn play_history(change: impl FnOnce(&mut Setup)) -> Value {
     holding(run(Path::new(HISTORY), Path::new(TABLE), change))
 }
 
-/// Takes out what differs from run to run by nature.
+/// Removes the figures that differ from run to run.
 fn lasting(mut report: Value) -> Value {
     for name in ["seconds", "peak_memory_bytes", "checked"] {
         report.as_object_mut().unwrap().remove(name).unwrap();
@@ -161,7 +161,7 @@ fn two_edits_of_the_same_field_are_explained_by_a_conflict() {
     let play = Play::new()
         .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
         .writes(From("ann", 1, 2, "02T10"), &[("update", "1", json!({"phone": "2"}))])
-        // Earlier by the clock, later at the mainline: the stream says 3, the later edit is 2.
+        // Earlier by the clock, later at the mainline: the stream has 3, the later edit is 2.
         .writes(From("bob", 1, 3, "02T09"), &[("update", "1", json!({"phone": "3", "name": "Eva"}))])
         .comes_to("1", json!({"name": "Eva", "phone": "3"}));
     let report = play.holds();
@@ -180,14 +180,14 @@ fn a_difference_that_no_conflict_names_fails_and_says_where() {
         .comes_to("3", json!({"name": "nobody"}));
     let report = play.run().unwrap().report;
     let said = report.faults().join("; ");
-    for part in ["person/1 differs in phone", "person/2 should not be there", "person/3 is missing"] {
+    for part in ["person/1 differs in phone", "person/2 should not exist", "person/3 is missing"] {
         assert!(said.contains(part), "{said}");
     }
     assert!(!report.holds);
 }
 
-/// If a push took all that a device has written, ann's second change would arrive at 5, bob would build on it unseen by the
-/// stream, and the end would differ with no conflict to say why.
+/// If a push sent all that a device has written, ann's second change would arrive at 5 and bob
+/// would build on it, unlike the stream. The result would differ without a conflict.
 #[test]
 fn what_was_written_later_stays_behind_when_an_earlier_transaction_is_pushed() {
     let play = Play::new()
@@ -205,8 +205,8 @@ fn what_was_written_later_stays_behind_when_an_earlier_transaction_is_pushed() {
     assert_eq!(report["records_in_conflict"], 1, "bob and ann did not know of each other's edit");
 }
 
-/// Seen in a made-up stream: with two transactions behind the one that is pushed, no clock keeps both back, and the third left
-/// at the position of the first.
+/// From a generated stream: with two transactions behind the pushed one, no clock keeps both back,
+/// and the third was sent at the position of the first.
 #[test]
 fn a_third_transaction_of_an_author_is_postponed_and_does_not_leave_early() {
     let play = Play::new()
@@ -229,8 +229,8 @@ fn a_third_transaction_of_an_author_is_postponed_and_does_not_leave_early() {
     );
 }
 
-/// Seen in the shipped history: two people's changes arrive at one position, the second made on top of the first, with a
-/// base position that has neither.
+/// From the shipped history: two people's changes arrive at one position, the second made on top of
+/// the first, with a base position that has neither.
 #[test]
 fn a_change_of_what_the_base_position_lacks_is_written_at_its_own_position() {
     let play = Play::new()
@@ -268,9 +268,9 @@ fn a_create_of_what_is_there_replaces_it_whole() {
     assert_eq!(play.holds()["writes"]["creates_as_replaces"], 1);
 }
 
-/// Found in a history that is kept apart: bob deletes what ann made, and eve, who has seen that, makes it again with the same
-/// fields, before bob's deletion arrives by the positions. Her base position has ann's record, so her create was turned into a
-/// replacement that changes nothing, and the record ended deleted.
+/// From another history: bob deletes what ann made. Eve, who has read that, creates it again with
+/// the same fields, before bob's deletion arrives by the positions. Her base position has ann's
+/// record, so her create became a replace without an effect, and the record ended deleted.
 #[test]
 fn a_create_by_who_had_seen_a_deletion_that_the_base_position_lacks_makes_the_record_again() {
     let fields = json!({"name": "Ann", "role": "mayor"});
@@ -332,7 +332,7 @@ fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
     assert_eq!((&report["records"], &report["units"]), (&json!(2_300), &json!(3)));
 }
 
-/// The large stream of `docs/play.md`, scaled down: its largest transaction is not.
+/// The large stream of `docs/play.md`, scaled down, but with its largest transaction.
 #[test]
 fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_everywhere() {
     let folder = TempDir::new().unwrap();

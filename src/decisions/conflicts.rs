@@ -1,4 +1,4 @@
-//! What a person decides about conflicts: choose in an open one, flip a settled one.
+//! A person's decisions about conflicts: resolve an open one, flip a settled one.
 
 use fieldbook_core::entry::{Items, Verb};
 use fieldbook_core::rows::ConflictRow;
@@ -41,23 +41,23 @@ impl<'b> Conflicts<'b> {
         Self { book }
     }
 
-    /// Returns all conflicts, oldest first. Where there may be many, list them in pages: [`Self::list`].
+    /// Returns all conflicts, oldest first. If there may be many, use the pages of [`Self::list`].
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if a conflict cannot be read.
     pub fn all(&self) -> Result<Vec<Conflict>, Error> {
         Ok(self.list(None, usize::MAX)?.items)
     }
 
-    /// Lists conflicts, oldest first, at most `limit` of them, after one if one is given.
+    /// Lists conflicts, oldest first, at most `limit` of them, after a conflict if it is given.
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if a conflict cannot be read.
     pub fn list(&self, after: Option<ConflictId>, limit: usize) -> Result<Page<Conflict, ConflictId>, Error> {
         self.page(after, limit, false)
     }
 
-    /// Lists the conflicts in which a person has to choose, as [`Self::list`] does.
+    /// Lists the open conflicts, which wait for a person, as [`Self::list`] does.
     ///
     /// # Errors
     /// As for [`Self::list`].
@@ -80,7 +80,7 @@ impl<'b> Conflicts<'b> {
         Ok(Page::of(items, limit, |conflict| conflict.id))
     }
 
-    /// Returns how many conflicts there are.
+    /// Returns the number of conflicts.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
@@ -92,15 +92,18 @@ impl<'b> Conflicts<'b> {
     /// Returns a conflict.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if there is none of this id; [`Error::Store`] if it does not read.
+    /// [`Error::NotPossible`] if there is no conflict with this id; [`Error::Store`] if it cannot
+    /// be read.
     pub fn get(&self, id: ConflictId) -> Result<Conflict, Error> {
         Ok(Conflict::of(id, self.row(id)?))
     }
 
-    /// Makes the other side of a settled conflict win, by an op that cites the one that was in it.
+    /// Lets the other side of a settled conflict win, by a new op that cites the op of the
+    /// conflict.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if there is no such conflict, it is still open, or a rule merged both sides.
+    /// [`Error::NotPossible`] if there is no such conflict, it is still open, or both sides were
+    /// merged.
     pub fn flip(&self, conflict: ConflictId) -> Result<Written, Error> {
         let row = self.row(conflict)?;
         let read = |fields: &FieldsJson| fields.to_fields().map_err(Error::damaged);
@@ -115,11 +118,11 @@ impl<'b> Conflicts<'b> {
         })
     }
 
-    /// Settles a conflict that was left open for a person. What waited is sent, or given up, accordingly.
+    /// Resolves an open conflict. The op that waited is sent or ends, as chosen.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if there is no such conflict, or it is settled already; [`Error::Rejected`] if the values that were
-    /// given for both sides are not valid.
+    /// [`Error::NotPossible`] if there is no such conflict, or it is settled already;
+    /// [`Error::Rejected`] if the merged values are not valid.
     pub fn resolve(&self, conflict: ConflictId, choice: Choice) -> Result<(), Error> {
         let row = self.row(conflict)?;
         self.book.shared.write_in_turn(move |session| {

@@ -1,15 +1,17 @@
-//! What a person decides: undo, retry, discard or correct an op, choose in a conflict or flip it, resume, accept a server.
+//! A person's decisions: undo, retry, discard or correct an op, resolve or flip a conflict, resume,
+//! accept a server.
 //!
 //! ```text
-//!   read what the rule needs ─► ask the rule (core's `rules`) ─► append what it decides, with the actor who decided
+//!   read the rule's input ─► ask the rule (core's `rules`) ─► append its decision, with the person's actor
 //! ```
 //!
-//! `ops` has what is decided about ops, `conflicts` about conflicts, `resume` about what is parked and about servers.
+//! `ops` is about ops, `conflicts` about conflicts, `resume` about parks and servers.
 //!
 //! Invariants:
-//! 1. Nothing here decides: each method asks a rule, and writes what comes out.
-//! 2. A decision is one commit, and is read and written within one round, so that nothing changes in between.
-//! 3. Nothing is erased: a decision is an entry of its own that names what it is about.
+//! 1. Nothing here decides: each method asks a rule, and writes its result.
+//! 2. A decision is one commit. It is read and written within one round, so nothing changes in
+//!    between.
+//! 3. Nothing is erased: a decision is an entry that names the op or conflict.
 
 mod conflicts;
 mod ops;
@@ -29,7 +31,7 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::writer::Session;
 
-/// Appends what a person decided.
+/// Appends a person's decision.
 fn decide(
     session: &mut Session<'_>,
     word: Verb,
@@ -46,7 +48,7 @@ pub(crate) fn tail_ops(session: &Session<'_>, record: &RecordRow) -> Result<Vec<
     record.tail_ops(|place| Ok(log.op(place)?), Error::damaged)
 }
 
-/// Returns what the app reads of a record.
+/// Returns the fields that the app reads of a record.
 fn visible(row: &RecordRow) -> Result<Option<Fields>, Error> {
     row.image().map(FieldsJson::to_fields).transpose().map_err(Error::damaged)
 }
@@ -63,7 +65,8 @@ impl Book {
         Ok(meta.map(|meta| meta.key).ok_or(NotPossible::NoSuchOp(op))?)
     }
 
-    /// Folds only the entries that touched a record, up to but not including one: what the app read of it then.
+    /// Returns the fields that the app read of a record before an entry. Only entries of the record
+    /// are folded.
     fn image_before(&self, key: &RecordKey, seq: Seq) -> Result<Option<Fields>, Error> {
         let timeline = self.audit().timeline(key)?;
         let snapshot = self.shared.snapshot()?;

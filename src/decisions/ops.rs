@@ -1,4 +1,4 @@
-//! What a person decides about ops: undo, retry, discard, correct.
+//! A person's decisions about ops: undo, retry, discard, correct.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,24 +27,25 @@ use crate::status::Queue;
 use crate::write::{Written, write_in, write_on};
 use crate::writer::Session;
 
-/// What undoing came to.
+/// The result of an undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undone {
-    /// The op, with the rest of its transaction, never leaves the device.
+    /// The op, with the rest of its transaction, is not sent.
     Annulled,
-    /// It had left, or others stand on it: this op takes back what it did.
+    /// The op was sent, or later ops depend on it: this new op reverses it.
     Compensated(OpId),
-    /// There was nothing left to take back: the same fields were changed since. An op that is held until someone corrects it
-    /// stays held: give it up with [`DeadLetters::discard`].
+    /// Nothing was left to undo: the same fields were changed since. An op that is held until a
+    /// person corrects it stays held; [`DeadLetters::discard`] ends it.
     Nothing,
 }
 
 impl Queue<'_> {
-    /// Undoes an op. What has not left yet is annulled; what may have left is taken back by an op that cites it. A
-    /// transaction is annulled as a whole, and compensated op by op.
+    /// Undoes an op. An op that was not sent is annulled. An op that may have been sent is reversed
+    /// by another op that cites it. A transaction is annulled as a whole, and reversed op by op.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if there is no such op in the log; [`Error::Store`] if the book does not read.
+    /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if the book cannot be
+    /// read.
     pub fn undo(&self, op: OpPlace) -> Result<Undone, Error> {
         let key = self.book.key_of(op)?;
         let before = self.book.image_before(&key, op.seq)?;
@@ -68,14 +69,15 @@ impl Queue<'_> {
     }
 }
 
-/// The dead letters of a book, and what else waits for a person's decision: [`Book::dead_letters`].
+/// The dead letters of a book, and other ops that wait for a person's decision:
+/// [`Book::dead_letters`].
 ///
 /// ```
 /// # use fieldbook::{Book, BookOptions};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-/// // The server was mended: send all of them again.
+/// // The server was repaired: send all dead letters again.
 /// let refused: Vec<_> = book.dead_letters().all()?.into_iter().map(|letter| letter.op).collect();
 /// book.dead_letters().retry(refused)?;
 /// # Ok(())
@@ -91,38 +93,40 @@ impl<'b> DeadLetters<'b> {
         Self { book }
     }
 
-    /// Returns all dead letters, oldest first. Where there may be many, list them in pages: [`Self::list`].
+    /// Returns all dead letters, oldest first. If there may be many, use the pages of
+    /// [`Self::list`].
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if a dead letter cannot be read.
     pub fn all(&self) -> Result<Vec<DeadLetter>, Error> {
         Ok(self.book.shared.snapshot()?.dead_letters()?.into_iter().map(DeadLetter::of).collect())
     }
 
-    /// Lists dead letters in the order of their ops' ids, which is nearly that in which they were made: at most `limit` of
-    /// them, after that of an op if one is given.
+    /// Lists dead letters in the order of their ops' ids, which is nearly the order of the ops: at
+    /// most `limit` of them, after the dead letter of an op if it is given.
     ///
     /// # Errors
-    /// [`Error::Store`] if one does not read.
+    /// [`Error::Store`] if a dead letter cannot be read.
     pub fn list(&self, after: Option<OpId>, limit: usize) -> Result<Page<DeadLetter, OpId>, Error> {
         let found = self.book.shared.snapshot()?.dead_letters_after(after, limit)?.into_iter();
         Ok(Page::of(found.map(DeadLetter::of).collect(), limit, |letter| letter.op))
     }
 
-    /// Returns the dead letter of an op; `None` if it is not one.
+    /// Returns the dead letter of an op, or `None` if it has none.
     ///
     /// # Errors
-    /// [`Error::Store`] if it does not read.
+    /// [`Error::Store`] if it cannot be read.
     pub fn get(&self, op: OpId) -> Result<Option<DeadLetter>, Error> {
         Ok(self.book.shared.snapshot()?.dead_letter(&op)?.map(DeadLetter::of))
     }
 
-    /// Sends dead letters again, with their op ids and no tries counted. The others of the same transaction go with them. What
-    /// does not get through while others do is tried again at once, as it is. A parked op goes on, if it waits for no choice and
-    /// for nothing outside.
+    /// Sends dead letters again, with the same op ids and no tries counted. The other dead letters
+    /// of the transaction go with them. A unit that does not get through is tried again at once,
+    /// with the same bytes. A parked op resumes, unless it waits for a choice or for something
+    /// outside.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if one of them is neither; then nothing is done.
+    /// [`Error::NotPossible`] if one of the ops is none of these. Nothing is written then.
     pub fn retry(&self, ops: Vec<OpId>) -> Result<(), Error> {
         self.book.shared.write_in_turn(move |session| {
             let (units, others) = isolated(session.tail, &session.touched(), &ops);
@@ -139,12 +143,14 @@ impl<'b> DeadLetters<'b> {
         })
     }
 
-    /// Gives dead letters up, or ops that are held until someone corrects them, that are parked, or that do not get through: what the app reads
-    /// falls back to what stands without them. The reason is kept. An op that waits behind a given-up creation is given up with
-    /// it, since there is no record that it could change.
+    /// Discards dead letters, or ops that are held until a person corrects them, that are parked,
+    /// or that do not get through: records lose the changes. The log keeps the reason. An op that
+    /// waits for a discarded creation is discarded too, because there is no record that it could
+    /// change.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if one of them waits for no such decision; then nothing is done.
+    /// [`Error::NotPossible`] if one of the ops waits for no such decision. Nothing is written
+    /// then.
     pub fn discard(&self, ops: Vec<OpId>, reason: &str) -> Result<(), Error> {
         let reason = reason.to_owned();
         self.book.shared.write_in_turn(move |session| {
@@ -163,14 +169,15 @@ impl<'b> DeadLetters<'b> {
         })
     }
 
-    /// Corrects a dead letter and sends it again: a new op with the dead one's fields and these on top, which cites and
-    /// supersedes it. Ops that waited for a dead creation become part of the new one. What a later op of the record set anew
-    /// is not brought back. What does not get through while others do can be corrected in the same way: it becomes a dead
-    /// letter first, and stays one if the correction is not valid.
+    /// Corrects a dead letter and sends it again: a new op with the fields of the dead letter and
+    /// these on top, which cites and supersedes it. Ops that waited for a dead creation become part
+    /// of the new op. Fields that a later op of the record has set are not brought back. An op that
+    /// does not get through can be corrected too: it becomes a dead letter first, and stays one if
+    /// the correction is not valid.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if the op is neither, or one that deletes; [`Error::Rejected`] if the corrected op is not valid.
-    /// Then nothing is done to a dead letter.
+    /// [`Error::NotPossible`] if the op is neither, or if it deletes; [`Error::Rejected`] if the
+    /// corrected op is not valid. A dead letter is unchanged then.
     pub fn edit_and_retry(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
         self.give_up_isolated(op)?;
         self.book.shared.write_in_turn(move |session| {
@@ -187,7 +194,8 @@ impl<'b> DeadLetters<'b> {
         })
     }
 
-    /// Makes a dead letter of an op that does not get through, for who corrects it; does nothing to any other op.
+    /// Makes a dead letter of an op that does not get through, so that it can be corrected. Any
+    /// other op is unchanged.
     fn give_up_isolated(&self, op: OpId) -> Result<(), Error> {
         let is_isolated = {
             let tail = self.book.shared.tail();
@@ -211,7 +219,8 @@ impl<'b> DeadLetters<'b> {
     }
 }
 
-/// Reads what is parked of some ops and of those that may go with them, and which of these have an open conflict.
+/// Reads the parks of some ops and of those that may go with them, and which of these have an open
+/// conflict.
 fn stopped(session: &mut Session<'_>, ops: &[OpId]) -> Result<Stopped, Error> {
     let (tail, mut stopped) = (session.tail, Stopped::default());
     for (_, row) in ops.iter().flat_map(|op| together(tail, op)) {
@@ -232,7 +241,7 @@ fn record_rows<'k>(
     keys.map(|key| Ok((key.clone(), session.tables.record(key)?.unwrap_or_default()))).collect()
 }
 
-/// Looks why an op is held.
+/// Reads why an op is held.
 fn hold(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<Option<Hold>, Error> {
     let state = session.tables.state()?;
     let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);

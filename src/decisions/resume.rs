@@ -1,4 +1,5 @@
-//! What a person says of the world outside: new credentials, an upgrade, which server the book belongs to.
+//! A person's decisions about the world outside: new credentials, an upgrade, the server of the
+//! book.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +15,13 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::writer::Session;
 
-/// The server that a book belongs to, and what a person says of it: [`Book::servers`].
+/// The server of a book, and a person's decisions about it: [`Book::servers`].
 ///
 /// ```
 /// use fieldbook::sync::ServerIdentity;
 /// # use fieldbook::{Book, BookOptions, Error};
 ///
-/// /// The server was restored from a backup, and the person who runs it says that it is meant.
+/// /// The server was restored from a backup, and its operator confirms that.
 /// fn accept(book: &Book, meant: ServerIdentity) -> Result<(), Error> {
 ///     if book.servers().candidates().contains(&meant) {
 ///         book.servers().accept(meant)?;
@@ -31,7 +32,7 @@ use crate::writer::Session;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-/// // After the user has signed in again: what waited for that goes on.
+/// // After the user has signed in again, parked ops resume.
 /// book.servers().credentials_renewed()?;
 /// # Ok(())
 /// # }
@@ -41,30 +42,31 @@ pub struct Servers<'b> {
     book: &'b Book,
 }
 
-/// What a book knows of its server.
+/// The state of a book at its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerState {
-    /// The server that the book belongs to, and the life of it that was last seen; none before the first answer.
+    /// The server that the book belongs to; `None` before the first answer.
     pub server: Option<ServerId>,
-    /// The life of that server that was last seen.
+    /// The epoch of that server in its last answer.
     pub epoch: Option<ServerEpoch>,
-    /// The tenant of that server; none if the server never said.
+    /// The tenant of that server; `None` if the server has not sent it.
     pub tenant: Option<TenantId>,
-    /// How far the server knows the log, as the file says.
+    /// The anchor, according to the file.
     pub anchored: Option<Receipt>,
-    /// How many records of the server this program cannot hold. The log names them.
+    /// The number of records that were set aside: this program cannot hold them. The log names
+    /// them.
     pub set_aside: u64,
-    /// What is stopped until the world outside changes.
+    /// What is parked until something outside changes.
     pub parks: Vec<Park>,
 }
 
-/// Something that is stopped until the world outside changes.
+/// A park that waits for something outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Park {
-    /// What is stopped.
+    /// What is parked.
     pub scope: ParkScope,
-    /// Why, in a word.
+    /// The code of the reason.
     pub code: String,
 }
 
@@ -73,7 +75,7 @@ impl<'b> Servers<'b> {
         Self { book }
     }
 
-    /// Returns what the book knows of its server.
+    /// Returns the state of the book at its server.
     pub fn state(&self) -> ServerState {
         let state = self.book.shared.state();
         let parks = state.parks.iter();
@@ -87,16 +89,16 @@ impl<'b> Servers<'b> {
         }
     }
 
-    /// Returns when a page last moved each entity type on, by the device's wall clock.
+    /// Returns for each entity type when a page last moved its cursor, by the device's wall clock.
     ///
     /// # Errors
-    /// [`Error::Store`] if a row does not read.
+    /// [`Error::Store`] if a row cannot be read.
     pub fn synced_at(&self) -> Result<BTreeMap<EntityType, WallTime>, Error> {
         let cursors = self.book.shared.snapshot()?.cursors()?;
         Ok(cursors.into_iter().map(|(entity, row)| (entity, row.synced_at)).collect())
     }
 
-    /// Says that there are new credentials for the actor who uses the book: what was parked for want of them goes on.
+    /// Reports new credentials for the book's actor: ops that were parked for lack of them resume.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
@@ -105,7 +107,7 @@ impl<'b> Servers<'b> {
         self.book.shared.write_in_turn(move |session| go_on(session, Change::Credentials(&actor)))
     }
 
-    /// Says that the app or the server was upgraded: entity types and protocols that were parked go on.
+    /// Reports an upgrade of the app or the server: parks of entity types and of the protocol end.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
@@ -113,18 +115,19 @@ impl<'b> Servers<'b> {
         self.book.shared.write_in_turn(|session| go_on(session, Change::Upgraded))
     }
 
-    /// Returns who answered in place of the server that this book knows: another server, another life of it, or another tenant.
-    /// While there is one, every sync asks who is there, and goes on by itself once the known one answers.
+    /// Returns the servers that answered instead of the known one: another server, another epoch of
+    /// it, or another tenant. While there is one, each sync first asks which server answers, and
+    /// continues when the known server does.
     pub fn candidates(&self) -> Vec<ServerIdentity> {
         belonging::candidates(&self.book.shared.state())
     }
 
-    /// Accepts a server as the one this book belongs to from now on: the same one restored from a backup, or another one, or
-    /// another tenant of it. Everything is fetched anew; what the former one had confirmed and this one lacks is offered to it
-    /// again, never dropped.
+    /// Accepts a server for this book: the same server restored from a backup, another server, or
+    /// another tenant. Everything is fetched anew. Records that the former server confirmed and the
+    /// accepted one lacks are offered again, never dropped.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if it is none of [`Self::candidates`].
+    /// [`Error::NotPossible`] if it is not among [`Self::candidates`].
     pub fn accept(&self, accepted: ServerIdentity) -> Result<(), Error> {
         self.book.shared.write_in_turn(move |session| {
             let state = session.tables.state()?;
@@ -136,7 +139,7 @@ impl<'b> Servers<'b> {
     /// Accepts the only one of [`Self::candidates`], as [`Self::accept`] does.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if no other server has answered, or several have: then one has to be named.
+    /// [`Error::NotPossible`] if no other server has answered, or if several have.
     pub fn accept_only(&self) -> Result<(), Error> {
         match self.candidates().as_slice() {
             [] => Err(NotPossible::NoOtherServer.into()),

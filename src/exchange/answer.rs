@@ -1,4 +1,5 @@
-//! Answers: the page, the outcomes and what follows from them, in one commit; and the log's new life if its file is a copy.
+//! Answers: the page, the outcomes and the decisions about them, in one commit. And the new epoch
+//! of a log whose file is a copy.
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, Receipt};
 use fieldbook_core::log::entries_from;
@@ -20,8 +21,8 @@ use crate::write::write_offer;
 use crate::writer::Session;
 
 impl Shared {
-    /// Lowers the stamps of what has yet to leave, if they are ahead of the server's time. It is a commit of its own, before
-    /// anything of the answer is judged by them.
+    /// Restamps waiting ops whose stamps are ahead of the server's time. It is a commit of its own,
+    /// before any rule compares these stamps with the answer.
     pub(super) fn lower_stamps(&self, answer: &ExchangeAnswer) -> Result<(), Error> {
         if !may_be_ahead(&self.tail(), answer.server_time) {
             return Ok(());
@@ -40,10 +41,7 @@ impl Shared {
             let (tail, told) = (session.tail, Told { server, now: session.now, before });
             let ops = restamp(&mut session.view().0, tail, &told, &sent_back)?;
             if !ops.is_empty() {
-                tracing::warn!(
-                    ops = ops.len(),
-                    "edits were made by a clock that stood ahead: their stamps are lowered"
-                );
+                tracing::warn!(ops = ops.len(), "the clock was ahead of the server's: ops are restamped");
                 let decision = Decision::Restamped { server_time: server, ops };
                 session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
             }
@@ -51,15 +49,16 @@ impl Shared {
         })
     }
 
-    /// The server knows another continuation of this log: the file is a copy. It goes on as a new life, with nothing lost.
+    /// The server has another continuation of this log, so the file is a copy. The log continues in
+    /// a new epoch; nothing is lost.
     pub(super) fn start_epoch(&self, anchored: Receipt) -> Result<(), Error> {
         self.write_in_turn(move |session| {
             let known = entries_from(session.entries()?, anchored.seq).next().transpose()?;
             if known.is_some_and(|entry| entry.hash == anchored.hash) {
-                // The head that the server has is of this very log: the verdict is on a request from before that left.
+                // The server's head is in this log: the answer is to an earlier request.
                 return Ok(());
             }
-            tracing::warn!("this log is a restored or cloned copy: it goes on in a new epoch");
+            tracing::warn!("this log is a restored or cloned copy: it continues in a new epoch");
             let epoch = Epoch::new(session.now.wall, session.randomness);
             session.epoch = epoch;
             session.append(
@@ -71,15 +70,16 @@ impl Shared {
     }
 }
 
-/// What an answer came to.
+/// The result of an answer.
 pub(super) struct Took {
     pub(super) taken: Taken,
-    /// Whether its page passes over what units changed that are no longer under way, so that it reads on for nobody.
+    /// Whether the page leaves out changes of units that are no longer unanswered. Its cursor must
+    /// not be used then.
     pub(super) passed_over: bool,
 }
 
-/// Takes an answer in: facts first, then what follows from them. All of it is one commit, so whether it can be stored is known
-/// before the first entry of it is appended.
+/// Applies an answer: first the upstream entry, then the decisions. All of it is one commit, so the
+/// size is checked before the first entry is appended.
 pub(super) fn take(
     session: &mut Session<'_>,
     asked: &ExchangeRequest,
@@ -122,8 +122,8 @@ pub(super) fn take(
     Ok(Took { taken, passed_over })
 }
 
-/// After a server was restored: what its former life had confirmed and this one lacks is written as ops of ours, so that it is
-/// sent again and nothing is dropped.
+/// Offers records again after a server was restored: records that the former epoch had confirmed
+/// and the present one lacks are written as ops, so that they are sent and nothing is lost.
 fn offer_again(session: &mut Session<'_>, reoffers: Vec<Reoffer>, read_to_end: bool) -> Result<(), Error> {
     for older in reoffers {
         let row = session.tables.record(&older.key)?.unwrap_or_default();

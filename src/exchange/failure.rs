@@ -1,4 +1,5 @@
-//! Exchanges that failed as a whole: what `rules::failure` decides of them is appended. Most of them decide nothing.
+//! Exchanges that failed as a whole. `rules::failure` decides; this module appends its decisions.
+//! Most failures need none.
 
 use fieldbook_core::Hlc;
 use fieldbook_core::entry::{Control, Decision, Draft};
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::writer::Session;
 
 impl Shared {
-    /// Decides what a failed exchange stops.
+    /// Decides what a failed exchange parks.
     pub(super) fn fail_exchange(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
         if request.units.len() == 1 && refused_for_good(failure).is_some() {
             return self.isolate_units(request, failure, 1);
@@ -23,7 +24,7 @@ impl Shared {
         Ok(Taken { parked: true, ..Taken::default() })
     }
 
-    /// Decides which units are what does not get through.
+    /// Decides which units do not get through.
     pub(super) fn isolate_units(
         &self,
         request: &ExchangeRequest,
@@ -34,7 +35,7 @@ impl Shared {
         self.write_in_turn(move |session| {
             let mut units = Vec::with_capacity(ids.len());
             for unit in ids {
-                // One that was given up meanwhile is nobody's any more.
+                // A unit that was given up in the meantime is skipped.
                 let Some(row) = session.tables.unit(&unit)? else { continue };
                 let (planned, tries, suspicion) = (row.planned, row.tries, row.suspicion);
                 units.push(Doubted { unit, planned, tries, suspicion });

@@ -1,5 +1,5 @@
-//! Syncing: the book's side of the exchange. What is decided here is decided by core's rules; this file reads what they
-//! need, appends what they decide, and builds requests.
+//! The book's side of the exchange. Core's rules decide; this module reads their input, appends
+//! their decisions, and builds requests.
 //!
 //! ```text
 //!   prepare   plan (rule) ─► freeze (rule) ─► append Planned, durable ─► request
@@ -8,13 +8,17 @@
 //!   isolate   failure (rule) ─► append Decided: which units are suspected
 //! ```
 //!
-//! `request` builds requests, `answer` takes answers in, `failure` what comes of an exchange without one.
+//! `request` builds requests, `answer` applies answers, `failure` handles an exchange without an
+//! answer.
 //!
 //! Invariants:
-//! 1. The first byte of a unit leaves after its `Planned` entry is durable; what leaves again is checked by its digest.
-//! 2. An answer is one commit: the page, the cursors, the outcomes and what follows.
-//! 3. An answer with nothing new writes nothing, and of one that is not the owner's, or that cannot be true, nothing is taken.
-//! 4. While the book waits for its owner, a run asks who is there, and sends nothing else.
+//! 1. The first byte of a unit is sent after its `Planned` entry is durable. A unit that is sent
+//!    again is checked by its digest.
+//! 2. An answer is one commit: the page, the cursors, the outcomes and the decisions.
+//! 3. An answer without news writes nothing. An answer that is not from the book's server, or that
+//!    cannot be true, changes nothing.
+//! 4. While the book waits for its own server, a run asks which server answers, and sends nothing
+//!    else.
 
 mod answer;
 mod failure;
@@ -47,15 +51,17 @@ use crate::error::Error;
 use crate::writer::Session;
 
 impl Book {
-    /// Syncs until nothing is left to send or to fetch, or something stops it; the report says which.
+    /// Syncs until nothing is left to send or to fetch, or something stops the run. The report has
+    /// the reason.
     ///
-    /// Two syncs of one book take turns. Dropping the future at any point loses nothing.
+    /// Two syncs of a book take turns. Dropping the future at any point loses nothing.
     ///
     /// # Errors
-    /// [`Error`] if the book itself fails. A server that cannot be reached or refuses is in the report, not an error.
+    /// [`Error`] if the book itself fails. A server that cannot be reached, or that refuses, is in
+    /// the report and no error.
     pub async fn sync(&self, remote: &dyn Remote, options: &RunOptions) -> Result<SyncReport, Error> {
         let mut sizer = self.shared.syncing.lock().await;
-        // Also if this future is dropped amid the run.
+        // It also runs if this future is dropped in the middle of the run.
         let _ends = EndsRun(&self.shared);
         let clock = Arc::clone(&self.shared.clock);
         run(&self.shared, remote, clock.as_ref(), options, &mut sizer).await.map_err(|error| match error {
@@ -65,24 +71,24 @@ impl Book {
     }
 }
 
-/// Driving an exchange by hand, in place of [`Book::sync`]: [`Book::exchange`]. For tests, and for transports of an app's own
-/// that do not fit a [`Remote`].
+/// An exchange driven by hand, instead of [`Book::sync`]: [`Book::exchange`]. It is for tests, and
+/// for an app's own transports that do not fit a [`Remote`].
 ///
 /// ```
 /// use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
 /// use fieldbook::sync::{Ask, Next};
 /// use fieldbook::{Book, BookOptions, Error, Fields};
 ///
-/// /// Carries one request to the server and back, by whatever way.
+/// /// Sends one request to the server and returns its answer.
 /// fn carry(request: &ExchangeRequest) -> Option<ExchangeAnswer> {
 ///     # let _ = request;
-///     None // nobody answered
+///     None // no answer
 /// }
 ///
 /// fn exchange(book: &Book) -> Result<(), Error> {
 ///     let mut ask = Ask { first: true, push: true, pull: true, batch_ops: 500, batch_bytes: 1 << 20, page_limit: 500 };
 ///     while let Next::Exchange(request) = book.exchange().prepare(&ask)? {
-///         // What is to be sent is on the disk by now. If nobody answers, the next request carries the same bytes.
+///         // The units are durable now. Without an answer, the next request has the same bytes.
 ///         let Some(answer) = carry(&request) else { break };
 ///         let taken = book.exchange().apply_answer(&request, answer)?;
 ///         ask.pull = taken.more;
@@ -105,8 +111,8 @@ pub struct Exchange<'b> {
 }
 
 impl Exchange<'_> {
-    /// Plans and freezes what would be sent now and returns the request, without sending it. With [`Self::apply_answer`] it drives
-    /// an exchange by hand: for tests, and for transports of an app's own.
+    /// Plans and freezes units and returns the request, without sending it. The caller sends it and
+    /// passes the answer to [`Self::apply_answer`].
     ///
     /// # Errors
     /// [`Error`] if the book fails.
@@ -114,7 +120,8 @@ impl Exchange<'_> {
         SyncHost::prepare(&*self.book.shared, ask)
     }
 
-    /// Takes an answer in. One that says what cannot be is not taken: [`Taken::misbehaved`] says so, and the exchange has failed.
+    /// Applies an answer. An answer that cannot be true is not applied: the exchange has failed,
+    /// and [`Taken::misbehaved`] has the code.
     ///
     /// # Errors
     /// [`Error`] if the book fails.
@@ -124,7 +131,7 @@ impl Exchange<'_> {
         taken
     }
 
-    /// Takes note that an exchange failed as a whole: the third call for whoever drives exchanges by hand.
+    /// Records that an exchange failed as a whole. Call it instead of [`Self::apply_answer`].
     ///
     /// # Errors
     /// [`Error`] if the book fails.
@@ -132,9 +139,9 @@ impl Exchange<'_> {
         SyncHost::fail(&*self.book.shared, request, failure)
     }
 
-    /// Takes note that an exchange with units failed while one without units was answered, so that the units may be what does
-    /// not get through: the fourth call for whoever drives exchanges by hand. `strikes` is how many with units have failed so
-    /// in a row; the first one decides nothing yet.
+    /// Records that an exchange with units failed while an exchange without units was answered, so
+    /// the units may be what does not get through. `strikes` is the number of failed exchanges with
+    /// units in a row; the first one decides nothing yet.
     ///
     /// # Errors
     /// [`Error`] if the book fails.
@@ -148,7 +155,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Takes note that a run is over when it is dropped.
+/// Records the end of a run when it is dropped.
 struct EndsRun<'a>(&'a Shared);
 
 impl Drop for EndsRun<'_> {
@@ -174,7 +181,7 @@ impl SyncHost for Shared {
     }
 
     fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
-        // One cursor for everything takes the place of all that were named.
+        // One cursor for all entity types replaces the named cursors.
         let others = answer.others.clone().or_else(|| request.others.clone());
         let mut cursors = BTreeMap::new();
         if answer.others.is_none() {
@@ -226,7 +233,7 @@ impl SyncHost for Shared {
 }
 
 impl Shared {
-    /// Plans what is sent next and builds the request.
+    /// Plans the next units and builds the request.
     fn next(&self, ask: &Ask) -> Result<Next, Error> {
         let _span = tracing::debug_span!("plan").entered();
         self.check_alive()?;
@@ -257,11 +264,12 @@ impl Shared {
                 let (device_key, others) = (self.device_key, Some(others));
                 return Ok(Next::Exchange(ExchangeRequest { device_key, others, ..request }));
             }
-            // Nothing of what was planned need be sent: it has ended, and what waited behind it may go.
+            // All planned ops have ended, so there is nothing to send. Ops that waited for them may
+            // be ready now: plan again.
         }
     }
 
-    /// Takes an answer in.
+    /// Applies an answer.
     fn take_answer(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {
         let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
             .entered();
@@ -276,7 +284,7 @@ impl Shared {
             return Ok(Taken { parked: true, ..Taken::default() });
         }
         if let Err(code) = credible(request, &answer, &known_of_server(&state)) {
-            tracing::warn!(code, "the server's answer says what cannot be: nothing of it is taken");
+            tracing::warn!(code, "the server's answer cannot be true: it is not applied");
             return Ok(Taken { misbehaved: Some(code), ..Taken::default() });
         }
         drop_unasked(request, &mut answer);
@@ -311,31 +319,33 @@ impl Shared {
         Ok(Taken { resumed, ..taken })
     }
 
-    /// Returns whether the server is not to be asked for pages. What it said of credentials or of the protocol is asked about
-    /// once a run: an answer lifts it.
+    /// Returns whether the server is not asked for pages. A park for credentials or the protocol is
+    /// tested once in a run: an answer ends it.
     fn is_parked(&self, first: bool) -> bool {
         let actor = read(&self.actor).clone();
         stops_pages(&self.state(), &actor, first)
     }
 
-    /// An answer shows that the credentials of who asked, and the protocol, are accepted by now.
+    /// Ends parks: an answer shows that the server accepts the actor's credentials and the
+    /// protocol.
     fn unpark(&self, actor: &Actor) -> Result<(), Error> {
         let lifted = lifted_by_answer(&self.state(), actor);
         if lifted.is_empty() { Ok(()) } else { self.decide(lifted) }
     }
 
-    /// Lets go on what waited for the book's owner, since that has answered; returns whether anything did.
+    /// Resumes what waited for the book's own server, which has answered. Returns whether anything
+    /// was resumed.
     fn resume_with_owner(&self, state: &StateRow) -> Result<bool, Error> {
         let lifted = lifted(state);
         let resumed = !lifted.is_empty();
         if resumed {
-            tracing::info!("the server that this book knows has answered: what was stopped goes on");
+            tracing::info!("the server that this book knows has answered: parked ops resume");
             self.decide(lifted)?;
         }
         Ok(resumed)
     }
 
-    /// Appends decisions that are not decided already.
+    /// Appends the decisions that are not in effect already.
     pub(crate) fn decide(&self, decisions: Vec<Decision>) -> Result<(), Error> {
         let news = only_news(&self.state(), &self.tail(), decisions);
         if news.is_empty() {
@@ -366,7 +376,7 @@ fn identity(state: &StateRow) -> Result<(DeviceId, Epoch), Error> {
     Ok((state.device.ok_or_else(missing)?, state.epoch.ok_or_else(missing)?))
 }
 
-/// Makes an entry's erasable text, for verbs.
+/// Makes an erasable text for an entry about a person's action.
 pub(crate) fn text_item(session: &mut Session<'_>, text: &str) -> (Items, u32) {
     let mut items = Items::default();
     let index = items.add(text, session.randomness);

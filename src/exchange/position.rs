@@ -1,15 +1,16 @@
-//! How far the server has been read, as a request tells it.
+//! How far the server was read, for requests.
 //!
-//! The book keeps a cursor for each entity type. A server of many types would be sent all of them each time, so a server may tell
-//! with each page how far *every* type was read by it (`others`); from then on that one cursor is all that a request names.
-//! It is kept in memory: the first request of each process names the cursors of the book.
+//! The book has a cursor for each entity type. Naming all of them in every request would be long,
+//! so a server may send one cursor for *every* entity type with a page (`others`). From then on a
+//! request names that cursor only. It is kept in memory: the first request of each process names
+//! the cursors of the book.
 //!
 //! Invariants:
-//! 1. Everything up to `others` is in the book: it is taken over after the commit of its page, and only from the answer to a
-//!    request that began where this book then stood.
-//! 2. It belongs to one life of one server, and is forgotten when another one, or the same one, is accepted anew.
+//! 1. Everything up to `others` is in the book: it is kept after the commit of its page, and only
+//!    if the request began at the book's present position.
+//! 2. It belongs to one epoch of one server, and is dropped when a server is accepted.
 //!
-//! What it does not do: compare cursors. They are the server's.
+//! What it does not do: compare cursors. Their bytes have a meaning for the server only.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -21,11 +22,11 @@ use fieldbook_core::{Cursor, EntityType, ServerEpoch, ServerId};
 use crate::book::Shared;
 use crate::error::Error;
 
-/// How far every entity type was read, and of which life of which server that is said.
+/// The cursor for every entity type, with the server and the epoch that sent it.
 pub(crate) type Others = Mutex<Option<((ServerId, ServerEpoch), Cursor)>>;
 
 impl Shared {
-    /// Returns the cursors that a request names, and where all other entity types begin.
+    /// Returns the cursors that a request names, and the cursor for all other entity types.
     pub(super) fn position(&self) -> Result<(BTreeMap<EntityType, Cursor>, Cursor), Error> {
         match self.others() {
             Some(others) => Ok((BTreeMap::new(), others)),
@@ -33,22 +34,22 @@ impl Shared {
         }
     }
 
-    /// Returns whether a request that names one cursor for everything began where this book now stands. A book that has only cursors of
-    /// its entity types does not stand at the beginning.
+    /// Returns whether a request with one cursor for everything began at the book's present
+    /// position. A book with cursors of single entity types only is not at the beginning.
     pub(super) fn began_here(&self, request: &ExchangeRequest) -> Result<bool, Error> {
         let Some(began) = &request.others else { return Ok(false) };
         let (cursors, others) = self.position()?;
         Ok(*began == others && request.cursors == cursors)
     }
 
-    /// Remembers how far an answer has read everything. Its page is in the book.
+    /// Keeps the cursor of an answer. Its page is in the book.
     pub(super) fn read_on(&self, server: (ServerId, ServerEpoch), others: Option<Cursor>) {
         if let Some(others) = others {
             *self.lock_others() = Some((server, others));
         }
     }
 
-    /// Forgets it while a server that was accepted is read from its beginning.
+    /// Drops the cursor while an accepted server is read from its beginning.
     pub(super) fn forget_others_while_rereading(&self) {
         if self.state().rereading {
             *self.lock_others() = None;

@@ -1,4 +1,5 @@
-//! Requests: units frozen by a durable `Planned` before they leave, cursors, and the head of the log that is claimed.
+//! Requests: units that a durable `Planned` froze before they are sent, cursors, and the claim of
+//! the log's head.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +42,9 @@ impl Shared {
 }
 
 impl Shared {
-    /// Asks who answers, and nothing else: no unit, no page. A server that said it was set back is asked with what this device
-    /// has read of it and with the head that it claims, since only these show whether it still is.
+    /// Builds a request without units and pages that asks which server answers. If the server
+    /// reported that it was set back, the request has the cursors and the head claim: only these
+    /// show whether it still is.
     pub(super) fn probe(&self) -> Result<ExchangeRequest, Error> {
         if !is_behind(&self.state()) {
             return self.empty_request(BTreeMap::new(), 0);
@@ -70,12 +72,12 @@ fn without_units(
         request,
         device,
         epoch,
-        // A request that only reads needs none, and a secret travels no more often than it must.
+        // A request that only reads needs no key, and a secret is sent as rarely as possible.
         device_key: None,
         others: None,
         actor,
         server_epoch: state.server.map(|(_, epoch)| epoch),
-        // What is only asked names no tenant: whose answer it is shows in the answer, and this request is the commonest.
+        // This frequent request names no tenant: the answer has it.
         tenant: None,
         head: None,
         units: Vec::new(),
@@ -85,15 +87,15 @@ fn without_units(
     })
 }
 
-/// A request, and what was found while making it.
+/// A request, and what was found while it was built.
 pub(super) struct Planned {
     pub(super) request: ExchangeRequest,
-    /// Records of which nothing can be sent, since they would be too large.
+    /// Records whose ops cannot be sent because the record would be too large.
     pub(super) too_large: Vec<RecordKey>,
 }
 
-/// Freezes what was planned, finds the units that go again, and builds the request. The plan was made without keeping anybody
-/// from writing, so that groups which no longer stand as they were planned are left out.
+/// Freezes the planned groups, adds the unanswered units, and builds the request. Others could
+/// write while the plan was made, so groups that have changed since are left out.
 pub(super) fn request_with_units(
     session: &mut Session<'_>,
     plan: Plan,
@@ -102,18 +104,19 @@ pub(super) fn request_with_units(
 ) -> Result<Planned, Error> {
     let Plan { mut groups, mut again, .. } = plan;
     again.retain(|id| session.tail.unit(id).is_some_and(|unit| unit.actor == session.actor));
-    // Found again before anything is written: if one of them is damaged, this round has nothing to take back.
+    // The units are read before anything is written: if one is damaged, this round has nothing to
+    // undo.
     let mut sending = Sending::default();
     sending.add(session, &again)?;
-    // Jobs before this one in the same round are not in the tail yet: what they ended or planned is left out, and what stands
-    // behind it waits for the next plan.
+    // Earlier jobs of this round are not in the tail yet. Ops that they ended or planned are left
+    // out, and ops behind those wait for the next plan.
     let touched = session.touched();
     keep_up_to_the_first_that_goes_out(&mut groups, |group| {
         let mut places = group.records.iter().flat_map(|(_, places)| places);
         let is_untouched = !places.any(|place| touched.contains(place));
         is_untouched && group.actor == session.actor && stands_as_planned(session.tail, group)
     });
-    // What was made under an older schema version, and was under way when the book was opened.
+    // These are ops of an older schema version whose unit was unanswered when the book was opened.
     let places = groups.iter().flat_map(|group| &group.records);
     let places = places.flat_map(|(key, places)| places.iter().map(|place| (key.clone(), *place)));
     let old: Vec<_> = places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
@@ -148,7 +151,7 @@ pub(super) fn request_with_units(
     Ok(Planned { request: ExchangeRequest { head, units, tenant: state.tenant, ..empty }, too_large })
 }
 
-/// The units of a request that is being made.
+/// The units of a request that is being built.
 #[derive(Default)]
 struct Sending {
     units: Vec<Unit>,
@@ -157,8 +160,8 @@ struct Sending {
 }
 
 impl Sending {
-    /// Adds planned units, with their frozen bytes, as long as the request has room. The rest is under way all the same, and
-    /// goes with the next exchange.
+    /// Adds planned units, with their frozen bytes, as long as the request has room. The rest is
+    /// sent with the next exchange.
     fn add(&mut self, session: &mut Session<'_>, ids: &[UnitId]) -> Result<(), Error> {
         let (mut view, _) = session.view();
         for id in ids {
@@ -177,17 +180,19 @@ impl Sending {
     }
 }
 
-/// How many bytes of units a request has, whatever the app says; one unit may go over it alone. The rest of what a server reads
-/// is for the head claim and the cursors.
+/// The most bytes of units in a request, whatever the app sets; a single unit may exceed it. The
+/// rest of what a server reads is for the head claim and the cursors.
 const UNITS_BYTES: usize = limits::REQUEST_BYTES - limits::REQUEST_BYTES / 4;
 
-/// Leaves out groups from the first on that is not to go: what stands behind it may have to go after it, and is planned anew.
+/// Removes the first group that is not sent now, and all groups behind it: they may have to be sent
+/// after it, and are planned anew.
 fn keep_up_to_the_first_that_goes_out(groups: &mut Vec<Group>, stays: impl Fn(&Group) -> bool) {
     let most = groups.iter().position(|group| !stays(group)).unwrap_or(groups.len());
     groups.truncate(most);
 }
 
-/// Returns whether the ops of a group are what waits of their records first, and nothing stops any of them: as when it was planned.
+/// Returns whether the ops of a group are still the first waiting ops of their records, and nothing
+/// holds any of them.
 fn stands_as_planned(tail: &Tail, group: &Group) -> bool {
     let goes = |place: &OpPlace| {
         let unit = tail.unit_of(*place);
@@ -200,11 +205,12 @@ fn stands_as_planned(tail: &Tail, group: &Group) -> bool {
     })
 }
 
-/// Claims the head of the log, or as much of it as one exchange carries, on top of what the server has anchored.
+/// Claims the head of the log, or as much of the log as one exchange carries, on top of the anchor.
 fn claim(session: &mut Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
     let Some(head) = session.head() else { return Ok(None) };
     let Some(anchor) = state.anchor else {
-        // The server takes the first head that it sees of an epoch as given. It may have seen one, and its answer was lost.
+        // The server records the first head of an epoch without a check. It may have recorded one
+        // already, and its answer was lost.
         let most = limits::ANCHOR_DIGESTS as u64;
         let from = head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
         let entries = entries_from(session.entries()?, Seq::new(from));

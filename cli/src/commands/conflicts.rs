@@ -1,4 +1,4 @@
-//! `conflicts`: where both sides changed the same thing, how it was settled, and what a person decides about it.
+//! `conflicts`: the conflicts of a book, their results, and what a person decides about them.
 
 use fieldbook::Error;
 use fieldbook::conflict::{ConflictedField, NotPossible};
@@ -19,7 +19,7 @@ use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{json, name, some, time, words};
 
-/// What `conflicts` is asked.
+/// The arguments of `conflicts`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -30,11 +30,11 @@ pub(crate) struct Args {
 enum Verb {
     /// List them, oldest first
     List(ListArgs),
-    /// Show one: what was, mine, theirs, and what stands
+    /// Show one: the earlier, the local and the remote values, and the result
     Show(ShowArgs),
-    /// Settle one that was left open
+    /// Settle an open conflict
     Keep(KeepArgs),
-    /// Make the other side of a settled one win
+    /// Let the other side of a settled conflict win
     Flip(FlipArgs),
 }
 
@@ -45,7 +45,7 @@ enum Verb {
 struct ListArgs {
     /// The book's file
     book: PathBuf,
-    /// Only those that wait for a person
+    /// Only conflicts that wait for a person
     #[arg(long)]
     open: bool,
     /// Print one JSON object a line
@@ -70,14 +70,14 @@ struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  fieldbook conflicts keep ann.book 47.2 mine
-  fieldbook conflicts keep ann.book 47.2 '{\"stage\":\"warm\"}'      neither, but this")]
+  fieldbook conflicts keep ann.book 47.2 local
+  fieldbook conflicts keep ann.book 47.2 '{\"stage\":\"warm\"}'      another value")]
 struct KeepArgs {
     /// The book's file
     book: PathBuf,
     /// The conflict, as ENTRY.NUMBER
     id: ConflictId,
-    /// `mine`, `theirs`, or values for the fields in question: a JSON object, `@FILE`, or `-`
+    /// `local`, `remote`, or values for the fields of the conflict: a JSON object, `@FILE`, or `-`
     #[arg(value_name = "CHOICE")]
     choice: String,
     #[command(flatten)]
@@ -96,7 +96,7 @@ struct FlipArgs {
 }
 
 impl Args {
-    /// Returns the book that the command is about.
+    /// Returns the book that the command works on.
     pub(crate) fn book(&self) -> &Path {
         match &self.verb {
             Verb::List(args) => &args.book,
@@ -125,7 +125,7 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
         return conflicts.iter().try_for_each(|conflict| output.json(&json::conflict(conflict)));
     }
     if conflicts.is_empty() {
-        return Ok(writeln!(output, "no conflicts{}", if args.open { " to settle" } else { "" })?);
+        return Ok(writeln!(output, "no {}conflicts", if args.open { "open " } else { "" })?);
     }
     let mut listing = Listing::new(&[">conflict", "found", "record", "about", "outcome"]);
     for conflict in &conflicts {
@@ -146,7 +146,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let conflict = match book.conflicts().get(id) {
         Err(Error::NotPossible(NotPossible::NoSuchConflict(_))) => {
             return Err(Failure::new(format!("there is no conflict {id}"))
-                .hint("these are those that there are:")
+                .hint("this lists the conflicts:")
                 .advise(Advice::default().run(["conflicts", "list", BOOK])));
         }
         found => found?,
@@ -154,24 +154,40 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     if args.json {
         return output.json(&json::conflict(&conflict));
     }
+    about_all(&conflict, output)?;
+    field_by_field(&conflict, args.full, output)?;
+    let advice = choices(id, &conflict);
+    if !advice.is_empty() {
+        writeln!(output)?;
+        advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
+    }
+    Ok(())
+}
+
+/// Writes what is known of a conflict as a whole.
+fn about_all(conflict: &Conflict, output: &mut Output) -> Result<(), Failure> {
     let mut listing = Listing::new(&["conflict", ""]).wrapped();
-    row!(listing, "id", id);
+    row!(listing, "id", conflict.id);
     row!(listing, "record", Text::name(&conflict.key));
     row!(listing, "found", time::local(conflict.at));
-    let mine =
+    let local =
         format!("{} ({}), made at {}", conflict.kind, conflict.place, time::local(conflict.edited_at.wall()));
-    row!(listing, "mine", mine);
+    row!(listing, "local", local);
     let did = if conflict.extent == Extent::Deleted { "delete" } else { "update" };
-    let theirs =
+    let remote =
         format!("{did} ({}), made at {}", conflict.version, time::local(conflict.remote_edited_at.wall()));
-    row!(listing, "theirs", theirs);
+    row!(listing, "remote", remote);
     row!(listing, "rule", words::rule(conflict.rule, conflict.function_of(None)));
-    row!(listing, "outcome", Text::toned(words::outcome(&conflict), tone(&conflict)));
-    listing.write(output)?;
+    row!(listing, "outcome", Text::toned(words::outcome(conflict), tone(conflict)));
+    listing.write(output)
+}
+
+/// Writes the values of both sides, field by field.
+fn field_by_field(conflict: &Conflict, full: bool, output: &mut Output) -> Result<(), Failure> {
     let base = values(&conflict.base)?;
     let (local, remote) = (values(&conflict.local)?, values(&conflict.remote)?);
     let merged = conflict.merged.as_ref().map(values).transpose()?;
-    let mut fields = Listing::new(&["field", "was", "mine", "theirs", "rule", "outcome"]).full(args.full);
+    let mut fields = Listing::new(&["field", "before", "local", "remote", "rule", "outcome"]).full(full);
     for ConflictedField { name, rule, winner } in &conflict.fields {
         let outcome = match (winner, &merged) {
             (Winner::Merged, Some(merged)) => format!("merged: {}", value(merged, name)),
@@ -192,31 +208,26 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     if fields.len() > 0 {
         writeln!(output)?;
     }
-    fields.write(output)?;
-    let advice = choices(id, &conflict);
-    if !advice.is_empty() {
-        writeln!(output)?;
-        advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
-    }
-    Ok(())
+    fields.write(output)
 }
 
-/// Returns what a person can decide about a conflict, each on a line that does nothing until it is chosen.
+/// Returns the decisions that are possible for a conflict, each on a line that does nothing when it
+/// is pasted.
 fn choices(id: ConflictId, conflict: &Conflict) -> Advice {
     let id = id.to_string();
     if conflict.open {
         return Advice::default()
-            .words("it waits for one of these:")
-            .choose(["conflicts", "keep", BOOK, &id, "mine"])
-            .choose(["conflicts", "keep", BOOK, &id, "theirs"]);
+            .words("decide with one of these:")
+            .choose(["conflicts", "keep", BOOK, &id, "local"])
+            .choose(["conflicts", "keep", BOOK, &id, "remote"]);
     }
     Advice::default()
 }
 
 fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
     let choice = match args.choice.as_str() {
-        "mine" => Choice::Mine,
-        "theirs" => Choice::Theirs,
+        "local" | "mine" => Choice::Mine,
+        "remote" | "theirs" => Choice::Theirs,
         fields => Choice::Merged(read_fields(fields, &format_args!("conflict {}", args.id))?),
     };
     let book = open_for(&args.book, args.id, &args.writer)?;
@@ -233,19 +244,19 @@ fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
     book.close()?;
     match written {
         Written::Op { place, .. } => {
-            writeln!(output, "flipped {} ({place}); it goes out with the next sync", args.id)?
+            writeln!(output, "flipped {} ({place}); the next sync sends it", args.id)?
         }
-        Written::Unchanged => writeln!(output, "the record is so already, nothing was written")?,
+        Written::Unchanged => writeln!(output, "the record is unchanged")?,
     }
     Ok(())
 }
 
-/// Opens a book to settle one of its conflicts, as whoever made the change that is in it.
+/// Opens a book to settle one of its conflicts, as the author of the local change.
 fn open_for(path: &Path, id: ConflictId, writer: &Writer) -> Result<Book, Failure> {
     let book = writer.open(path)?;
     match book.conflicts().get(id) {
         Ok(conflict) => writer.act_for(&book, conflict.place)?,
-        // Settling it says so.
+        // Resolving the conflict reports this.
         Err(Error::NotPossible(_)) => {}
         Err(error) => return Err(error.into()),
     }
@@ -255,7 +266,7 @@ fn open_for(path: &Path, id: ConflictId, writer: &Writer) -> Result<Book, Failur
 fn about(conflict: &Conflict) -> String {
     if conflict.fields.is_empty() {
         let remote = if conflict.extent == Extent::Deleted { "delete" } else { "change" };
-        return format!("my {}, their {remote}", conflict.kind);
+        return format!("local {}, remote {remote}", conflict.kind);
     }
     some(conflict.fields.iter().map(|field| name(&field.name)))
 }
@@ -265,7 +276,7 @@ const fn tone(conflict: &Conflict) -> Tone {
 }
 
 fn values(fields: &FieldsJson) -> Result<Fields, Failure> {
-    fields.to_fields().map_err(|fault| Failure::new("the conflict's values do not read").because(fault))
+    fields.to_fields().map_err(|fault| Failure::new("the conflict's values cannot be read").because(fault))
 }
 
 fn value(fields: &Fields, name: &str) -> String {

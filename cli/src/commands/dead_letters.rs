@@ -1,4 +1,4 @@
-//! `dead-letters`: ops that the server refused for good, and what a person decides about them.
+//! `dead-letters`: ops that the server refused, and what a person decides about them.
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
@@ -19,7 +19,7 @@ use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{Visible, count, count_of, json, name, some, time};
 
-/// What `dead-letters` is asked.
+/// The arguments of `dead-letters`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -30,15 +30,15 @@ pub(crate) struct Args {
 enum Verb {
     /// List them, oldest first
     List(ListArgs),
-    /// Show one, with what it says and what waits for it
+    /// Show one, with its fields and the ops that wait for it
     Show(ShowArgs),
-    /// Send some again, with their op ids and no tries counted
+    /// Send some again, with the same op ids and no tries counted
     Retry(RetryArgs),
-    /// Give some up: what the app reads falls back to what stands without them
+    /// Discard some: records lose their changes
     Discard(DiscardArgs),
     /// Correct one and send it again
     Edit(EditArgs),
-    /// Write them to a file, one JSON object a line
+    /// Write all of them to a file, one JSON object a line
     Export(ExportArgs),
 }
 
@@ -85,7 +85,7 @@ struct RetryArgs {
 struct DiscardArgs {
     #[command(flatten)]
     which: Which,
-    /// Why; it is kept in the log
+    /// The reason; the log keeps it
     #[arg(long, value_name = "TEXT")]
     reason: String,
     #[command(flatten)]
@@ -99,7 +99,7 @@ struct EditArgs {
     book: PathBuf,
     /// The op, by its place (41 or 41+3) or its id
     op: OpName,
-    /// The fields that are to be other than they were: a JSON object, `@FILE`, or `-`
+    /// The fields to correct: a JSON object, `@FILE`, or `-`
     #[arg(value_name = "JSON")]
     fields: String,
     #[command(flatten)]
@@ -132,7 +132,7 @@ struct Which {
 }
 
 impl Args {
-    /// Returns the book that the command is about.
+    /// Returns the book that the command works on.
     pub(crate) fn book(&self) -> &Path {
         match &self.verb {
             Verb::List(args) => &args.book,
@@ -196,7 +196,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
         "tries",
         format!("{}, from {} to {}", letter.tries, time::local(letter.first_at), time::local(letter.last_at))
     );
-    row!(listing, "on record", format!("entry {}", letter.recorded));
+    row!(listing, "recorded", format!("entry {}", letter.recorded));
     let waiting = dependants(letter, &queued);
     let waiting =
         if waiting.is_empty() { "nothing".to_owned() } else { some(waiting.iter().map(ToString::to_string)) };
@@ -216,11 +216,12 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns what a person can decide about a dead letter, each on a line that does nothing until it is chosen.
+/// Returns the decisions that are possible for a dead letter, each on a line that does nothing when
+/// it is pasted.
 fn choices(letter: &DeadLetter, fields: &FieldsJson) -> Advice {
     let op = letter.place.to_string();
     let all = Advice::default()
-        .words("it waits for one of these:")
+        .words("decide with one of these:")
         .choose(["dead-letters", "retry", BOOK, &op])
         .choose(["dead-letters", "discard", BOOK, &op, "--reason", "not needed"]);
     if letter.kind == OpKind::Delete || fields.as_str().len() > EDITED_BYTES {
@@ -239,7 +240,7 @@ fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
         book.dead_letters().retry(ops)?;
     }
     book.close()?;
-    writeln!(output, "{number} to be sent again with the next sync")?;
+    writeln!(output, "the next sync sends {number} again")?;
     Ok(())
 }
 
@@ -250,9 +251,9 @@ fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
     if !ops.is_empty() {
         book.dead_letters().discard(ops, &args.reason)?;
     }
-    let given_up = before.saturating_sub(book.status().pending);
+    let discarded = before.saturating_sub(book.status().pending);
     book.close()?;
-    writeln!(output, "gave up {}; what they said stays in the log", count(given_up, "op"))?;
+    writeln!(output, "discarded {}; the log keeps their fields", count(discarded, "op"))?;
     Ok(())
 }
 
@@ -266,10 +267,10 @@ fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
     book.close()?;
     match written {
         Written::Op { place, .. } => {
-            writeln!(output, "corrected {} ({place}); it goes out with the next sync", args.op)?
+            writeln!(output, "corrected {} ({place}); the next sync sends it", args.op)?
         }
         Written::Unchanged => {
-            writeln!(output, "with that correction nothing is left to send; {} is settled", args.op)?
+            writeln!(output, "nothing is left to send after the correction; {} has ended", args.op)?
         }
     }
     Ok(())
@@ -305,7 +306,8 @@ impl Which {
     }
 }
 
-/// Finds what a person may do something about: a dead letter, or another op of which the book says so.
+/// Finds an op that a person may decide about: a dead letter, or another op for which the book
+/// offers the action.
 fn decided_on(
     book: &Book,
     letters: &[DeadLetter],
@@ -331,12 +333,12 @@ fn find(letters: &[DeadLetter], name: OpName) -> Result<&DeadLetter, Failure> {
     };
     letters.iter().find(is_it).ok_or_else(|| {
         Failure::new(format!("op {name} is not a dead letter"))
-            .hint("these are those that there are, and all that is owed to the server:")
+            .hint("these list the dead letters and all pending ops:")
             .advise(Advice::default().run(["dead-letters", "list", BOOK]).run(["queue", BOOK]))
     })
 }
 
-/// Returns the ops that cannot be sent before this dead letter is settled.
+/// Returns the ops that wait for a decision about this dead letter.
 fn dependants(letter: &DeadLetter, queued: &[QueuedOp]) -> Vec<OpPlace> {
     let waits = |op: &&QueuedOp| match &op.hold {
         Some(Hold::WaitsFor(key)) => *key == letter.key,
@@ -346,7 +348,7 @@ fn dependants(letter: &DeadLetter, queued: &[QueuedOp]) -> Vec<OpPlace> {
     queued.iter().filter(waits).map(|op| op.op.place).collect()
 }
 
-/// Fields that are longer are corrected in a file.
+/// Longer fields are not printed in a command.
 const EDITED_BYTES: usize = 400;
 
 fn as_json(book: &Book, letter: &DeadLetter, queued: &[QueuedOp]) -> Result<serde_json::Value, Failure> {

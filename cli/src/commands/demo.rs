@@ -1,6 +1,8 @@
-//! `fieldbook demo`: the shipped history, played in a temporary folder. The crate `fieldbook-play` does the work.
+//! `fieldbook demo`: the shipped history, played in a temporary folder. The crate `fieldbook-play`
+//! does the work.
 //!
-//! It says what it does, plays, shows what came of it, and follows one record that two people changed at the same time.
+//! It prints an introduction, plays, shows the result, and follows one record that two people
+//! changed at the same time.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +21,7 @@ use crate::show::table::{Listing, cut, row};
 use crate::show::{name, plain, time, words};
 use crate::temporary::Temporary;
 
-/// What `demo` is asked.
+/// The arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Verify every book's log and fold its tables anew at the end
@@ -27,7 +29,7 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// How much of a value is shown.
+/// The longest value shown, in columns.
 const SHOWN: usize = 90;
 
 /// Runs the command.
@@ -41,21 +43,22 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     verdict(report)?;
     writeln!(output, "\n{}", demo.ending())?;
     if let Some(meeting) = demo.meeting()? {
-        tell(&meeting, output)?;
+        write_meeting(&meeting, output)?;
     }
-    // Gone before that is said.
+    // The folder is removed before the program says so.
     drop(folder);
     farewell(report.devices, output)
 }
 
-/// Says what was shown and what to do next, with the program called as it was now.
+/// Prints what the demo showed and what to do next, with the name by which the program was called.
 fn farewell(devices: u64, output: &mut Output) -> Result<(), Failure> {
     let program = std::env::args_os().next().unwrap_or_else(|| "fieldbook".into());
     let program = quoted_path(Path::new(&program));
     writeln!(
         output,
-        "\nThis was a fleet of {devices} devices that worked offline, synced through one server and ended equal, with each\n\
-         conflict on record; its temporary folder is gone. Next, make a book of your own and look at its history:\n\n  \
+        "\nA fleet of {devices} devices worked offline and synced through one server. All devices ended with the\n\
+         same records, and each conflict is in the log. The temporary folder is removed. Next, make a book of\n\
+         your own and look at its history:\n\n  \
          {program} init ann.book\n  \
          {program} put ann.book lead/42 '{{\"name\":\"Ann\"}}'\n  \
          {program} history ann.book lead/42"
@@ -63,9 +66,9 @@ fn farewell(devices: u64, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
-    tell_conflict(meeting, output)?;
-    writeln!(output, "\nIts history on that device, as the log has it:")?;
+fn write_meeting(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
+    write_conflict(meeting, output)?;
+    writeln!(output, "\nIts history in the log of that device:")?;
     let mut listing = Listing::new(&[">entry", "when", "what", "detail"]);
     let mut follower = Follower::new(&meeting.key);
     for entry in meeting.book.audit().timeline(&meeting.key).map_err(unreadable)? {
@@ -82,22 +85,23 @@ fn tell(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
     listing.write(output)
 }
 
-fn tell_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
+fn write_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {
     let Meeting { book, author, key, conflict } = meeting;
     let fields: Vec<_> = conflict.fields.iter().map(|field| name(&field.name)).collect();
-    writeln!(output, "One record that two of them changed without hearing of each other: {}", name(key))?;
+    writeln!(output, "A record that two devices changed at the same time: {}", name(key))?;
     let what =
         if fields.is_empty() { "as a whole".to_owned() } else { format!("field {}", fields.join(", ")) };
     writeln!(output, "  found by  the device of {}, {what}", name(author))?;
     writeln!(output, "  before    {}", clip(&conflict.base))?;
-    let (mine, theirs) = match conflict.winner {
+    let (local_result, remote_result) = match conflict.winner {
         Winner::Remote => ("lost", "won"),
         Winner::Local => ("won", "lost"),
-        Winner::Merged | Winner::Undecided => ("met", "met"),
+        Winner::Merged => ("merged", "merged"),
+        Winner::Undecided => ("open", "open"),
     };
     let (local, remote) = (conflict.edited_at.wall(), conflict.remote_edited_at.wall());
-    writeln!(output, "  device    {} ({}, {mine})", clip(&conflict.local), time::local(local))?;
-    writeln!(output, "  server    {} ({}, {theirs})", clip(&conflict.remote), time::local(remote))?;
+    writeln!(output, "  device    {} ({}, {local_result})", clip(&conflict.local), time::local(local))?;
+    writeln!(output, "  server    {} ({}, {remote_result})", clip(&conflict.remote), time::local(remote))?;
     writeln!(output, "  rule      {}", words::policy(conflict.rule))?;
     let explanation = book.explain(key).map_err(unreadable)?;
     writeln!(output, "  status    {}", words::record(&explanation).0)?;
@@ -105,7 +109,7 @@ fn tell_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> 
 }
 
 fn unreadable(error: fieldbook::Error) -> Failure {
-    Failure::new("a book of the demo does not read").because(error)
+    Failure::new("a book of the demo cannot be read").because(error)
 }
 
 fn clip(fields: &FieldsJson) -> String {

@@ -1,4 +1,4 @@
-//! `log` and `history`: the entries themselves.
+//! `log` and `history`: the entries of a book.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::show::history::Follower;
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, entry, json, name, progress, time};
 
-/// What `log` is asked.
+/// The arguments of `log`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook log ann.book                        the last entries
@@ -46,7 +46,7 @@ pub(crate) struct LogArgs {
     force: bool,
 }
 
-/// What `history` is asked.
+/// The arguments of `history`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook history ann.book lead/42
@@ -97,13 +97,13 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows what happened to a record.
+/// Shows the history of a record.
 pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
     let entries = book.audit().timeline(&args.key)?;
     if entries.is_empty() {
-        return Err(Failure::new(format!("nothing ever happened to {} in this book", name(&args.key)))
-            .hint("this is what there is:")
+        return Err(Failure::new(format!("this book has nothing about {}", name(&args.key)))
+            .hint("this lists the records of its type:")
             .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()])));
     }
     let mut follower = Follower::new(&args.key);

@@ -1,5 +1,5 @@
-//! `explain`: why a record is, or is not, at the server. The sentences are the book's; what to do about it, in terms of this
-//! program, is added here.
+//! `explain`: why a record is, or is not, synced. The sentences are the book's. This module adds
+//! the commands that help.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::show::advice::{Advice, BOOK, SERVER};
 use crate::show::table::wrap;
 use crate::show::{name, plain, time};
 
-/// What `explain` is asked.
+/// The arguments of `explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook explain ann.book lead/42")]
 pub(crate) struct Args {
@@ -36,8 +36,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
     let explanation = book.explain(&args.key)?;
     if explanation.seen == Seen::Nothing && explanation.ops.is_empty() && !explanation.kept_aside {
-        return Err(Failure::new(format!("nothing is known of {} in this book", name(&args.key)))
-            .hint("this is what there is:")
+        return Err(Failure::new(format!("this book has nothing about {}", name(&args.key)))
+            .hint("this lists the records of its type:")
             .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()])));
     }
     if args.json {
@@ -60,13 +60,13 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     writeln!(output, "\nWhat to do:")?;
     let lines = advice.lines(Some(&args.book));
     if std::env::var_os("FIELDBOOK_SERVER").is_none() && lines.iter().any(|line| line.contains(SERVER)) {
-        writeln!(output, "  # FIELDBOOK_SERVER has to hold the address of the server")?;
+        writeln!(output, "  # set FIELDBOOK_SERVER to the address of the server")?;
     }
     lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
     Ok(())
 }
 
-/// Returns the commands that help an op on, if any does.
+/// Returns the commands that help with an op, if there are any.
 fn advise(op: &ExplainedOp) -> Option<Advice> {
     let place = op.place.to_string();
     Some(match &op.state {
@@ -87,7 +87,7 @@ fn advise(op: &ExplainedOp) -> Option<Advice> {
                 .words("once the app or the server is upgraded:")
                 .run(sync(None, &["--resume"])),
             ParkReason::OtherServer | ParkReason::ServerBehind => Advice::default()
-                .words("if it is meant to be that server:")
+                .words("if that server is the right one:")
                 .choose(sync(None, &["--accept-server"])),
             _ if op.actions.contains(&UserAction::Retry) => decide(&place),
             _ => return None,
@@ -96,7 +96,7 @@ fn advise(op: &ExplainedOp) -> Option<Advice> {
     })
 }
 
-/// Returns the commands that help an op on that is held.
+/// Returns the commands that help with a held op.
 fn held_back(held: &Held, place: &str) -> Option<Advice> {
     Some(match held {
         Held::BackingOff { .. } | Held::NotLetThrough { times: 0, .. } => {
@@ -121,18 +121,14 @@ fn choose(conflict: ConflictId) -> Advice {
     let id = conflict.to_string();
     Advice::default()
         .run(["conflicts", "show", BOOK, &id])
-        .words("then one of these decides it:")
-        .choose(["conflicts", "keep", BOOK, &id, "mine"])
-        .choose(["conflicts", "keep", BOOK, &id, "theirs"])
+        .words("then decide with one of these:")
+        .choose(["conflicts", "keep", BOOK, &id, "local"])
+        .choose(["conflicts", "keep", BOOK, &id, "remote"])
 }
 
 fn decide(place: &str) -> Advice {
-    let retry = Advice::default().words("it waits for its time, or for one of these:").choose([
-        "dead-letters",
-        "retry",
-        BOOK,
-        place,
-    ]);
+    let retry =
+        Advice::default().words("decide with one of these:").choose(["dead-letters", "retry", BOOK, place]);
     retry.and(give_up(place))
 }
 
@@ -140,7 +136,8 @@ fn give_up(place: &str) -> Advice {
     Advice::default().choose(["dead-letters", "discard", BOOK, place, "--reason", "not needed"])
 }
 
-/// Returns a call of `sync`. Which server it is only the environment can know: the book has no address.
+/// Returns a `sync` command. A book does not contain the server's address, so the command uses a
+/// variable of the environment.
 fn sync(actor: Option<&Actor>, more: &[&str]) -> Vec<String> {
     let mut call = vec!["sync".to_owned(), BOOK.to_owned()];
     call.extend(actor.into_iter().flat_map(as_actor));

@@ -1,4 +1,5 @@
-//! The commands, one file a group, and what they share: which book, who acts, how much is shown.
+//! The commands, one file for each group, and their shared parts: the book, the actor, the notation
+//! of ops.
 
 pub(crate) mod accept;
 pub(crate) mod conflicts;
@@ -24,10 +25,10 @@ use fieldbook::{Actor, Book, BookOptions};
 
 use crate::error::Failure;
 
-/// Who makes a change.
+/// The author of a change.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Writer {
-    /// Who makes the change: an opaque id of a user [default: whoever used the book last]
+    /// The author of the change: an opaque id of a user [default: the last user of the book]
     #[arg(long, value_name = "ACTOR", env = "FIELDBOOK_ACTOR", hide_env_values = true)]
     pub(crate) actor: Option<Actor>,
 }
@@ -40,7 +41,8 @@ impl Writer {
         Ok(book)
     }
 
-    /// Goes on as whoever made an op, unless someone else was named: what is done about the op stays its author's.
+    /// Acts as the author of an op, unless the command names an actor: a decision about an op keeps
+    /// its author.
     pub(crate) fn act_for(&self, book: &Book, op: OpPlace) -> Result<(), Failure> {
         let made = book.audit().entries(op.seq, 1)?.pop().filter(|entry| entry.header.seq == op.seq);
         if let (None, Some(made)) = (&self.actor, made) {
@@ -50,16 +52,16 @@ impl Writer {
     }
 }
 
-/// Whose credentials count for what may be sent.
+/// The actor whose credentials decide what may be sent.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Viewer {
-    /// As whom the book would sync [default: whoever used it last]
+    /// The actor of the next sync [default: the last user of the book]
     #[arg(long, value_name = "ACTOR", env = "FIELDBOOK_ACTOR", hide_env_values = true)]
     pub(crate) actor: Option<Actor>,
 }
 
 impl Viewer {
-    /// Opens a book to look at it: not a byte of the file changes.
+    /// Opens a book read-only: no byte of the file changes.
     pub(crate) fn look(&self, path: &Path) -> Result<Book, Failure> {
         let book = look(path)?;
         self.actor.iter().for_each(|actor| book.act_as(actor.clone()));
@@ -74,7 +76,7 @@ impl Viewer {
     }
 }
 
-/// Returns the option that names who acts. An actor may begin with a hyphen.
+/// Returns the option that names the actor. An actor may begin with a hyphen.
 pub(crate) fn as_actor(actor: &Actor) -> Vec<String> {
     if actor.as_str().starts_with('-') {
         return vec![format!("--actor={actor}")];
@@ -82,18 +84,18 @@ pub(crate) fn as_actor(actor: &Actor) -> Vec<String> {
     vec!["--actor".to_owned(), actor.to_string()]
 }
 
-/// Opens a book that is there, as whoever used it last.
+/// Opens a book as its last user.
 pub(crate) fn open(path: &Path) -> Result<Book, Failure> {
     as_last_user(Book::open(path, options("local")?)?)
 }
 
-/// Opens a book that is there to look at it, as whoever used it last: not a byte of the file changes.
+/// Opens a book as its last user, read-only: no byte of the file changes.
 pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
     as_last_user(Book::open(path, options("local")?.look_only())?)
 }
 
-/// Who decided something about others' changes is not who uses the book, so such entries are passed over. So is one that does
-/// not read: what is asked of the book may not need it.
+/// Acts as the last user. An action of a person about other users' ops is not a use of the book, so
+/// it is skipped. So is an entry that cannot be read: the command may not need it.
 fn as_last_user(book: Book) -> Result<Book, Failure> {
     let head = book.audit().head()?.map_or(0, |head| head.seq.number());
     let mut last = None;
@@ -114,15 +116,15 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
     Ok(book)
 }
 
-/// How many entries are looked at to find who used the book last.
+/// How many entries are searched for the last user.
 const LOOKS_BACK: usize = 1_000;
 
-/// Returns what books are opened with here: no schema, so every entity type is taken under the default rules.
+/// Returns the options of books here: no schema, so every entity type has the default rules.
 pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {
     BookOptions::new(actor).map_err(|error| Failure::usage("this actor cannot be used").because(error))
 }
 
-/// Returns a place as a number that a progress bar counts to.
+/// Returns the number of entries, for a progress bar.
 pub(crate) fn head_of(book: &Book) -> Result<u64, Failure> {
     Ok(book.audit().head()?.map_or(0, |head| head.seq.number()))
 }
@@ -133,7 +135,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     built.map_err(|error| Failure::new("cannot start the network's threads").because(error))
 }
 
-/// An op as it is named on the command line: by its place, `41` or `41+3`, or by its id.
+/// An op on the command line: its place, `41` or `41+3`, or its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpName {
     Place(OpPlace),

@@ -1,4 +1,5 @@
-//! `fieldbook play`: a stream of mutations, played through one book per author. The crate `fieldbook-play` does the work.
+//! `fieldbook play`: a stream of mutations, played through one book per author. The crate
+//! `fieldbook-play` does the work.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,27 +14,28 @@ use crate::show::table::{Listing, Text, Tone};
 use crate::show::{plain, progress};
 use crate::temporary::Temporary;
 
-/// What `play` is asked.
+/// The arguments of `play`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The stream, one mutation a line, gzipped or not.
+    /// The stream, one mutation a line, plain or gzipped.
     stream: PathBuf,
-    /// The table that the stream comes to, one record a line, to compare the server with.
+    /// The table that the stream results in, one record a line, to compare the server with.
     #[arg(long, value_name = "FINAL")]
     oracle: Option<PathBuf>,
-    /// A server that runs already and is empty; without it one is started for this play.
+    /// An empty server that already runs. Without it, the play starts one.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// A token that the server takes from every author.
+    /// A token that the server accepts for every author.
     #[arg(long, env = "FIELDBOOK_TOKEN", hide_env_values = true, requires = "server")]
     token: Option<String>,
-    /// Where to keep the books, in a new or empty folder; without it they are thrown away at the end.
+    /// A new or empty folder for the books. Without it, the books are removed at the end.
     #[arg(long, value_name = "DIR")]
     books: Option<PathBuf>,
-    /// What ids and salts are drawn from: the same stream and seed end the same.
+    /// The seed of ids and salts: the same stream and seed have the same result.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Lose, double, delay and refuse what goes between devices and server, as drawn from the seed, until all is played.
+    /// Lose, duplicate, delay and refuse messages between devices and server, at random from the
+    /// seed, until all is played.
     #[arg(long)]
     faults: bool,
     /// Verify every book's log and fold its tables anew at the end.
@@ -42,10 +44,11 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Write a made-up stream of so many mutations to STREAM, and what it comes to to FINAL, instead of playing.
+    /// Generate this many mutations into STREAM and the resulting table into FINAL, instead of
+    /// playing.
     #[arg(long, value_name = "MUTATIONS", hide = true, requires = "oracle")]
     generate: Option<u64>,
-    /// How many authors the made-up stream has.
+    /// The number of authors in the generated stream.
     #[arg(long, hide = true, requires = "generate", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     devices: Option<u64>,
 }
@@ -77,7 +80,7 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     verdict(&played.report)
 }
 
-/// Writes what a play came to as a table.
+/// Writes the result of a play as a table.
 pub(crate) fn write_report(report: &Report, output: &mut Output) -> Result<(), Failure> {
     let mut listing = Listing::new(&["", ">", ""]);
     for row in report.rows() {
@@ -93,17 +96,17 @@ pub(crate) fn write_report(report: &Report, output: &mut Output) -> Result<(), F
     Ok(())
 }
 
-/// Returns the failure that a play that does not hold ends with.
+/// Returns the failure of a play, if it has one.
 pub(crate) fn verdict(report: &Report) -> Result<(), Failure> {
     let faults = report.faults();
     if faults.is_empty() {
         Ok(())
     } else {
-        Err(Failure::new(format!("the play does not hold: {}", faults.join("; "))))
+        Err(Failure::new(format!("the play failed: {}", faults.join("; "))))
     }
 }
 
-/// Shows how far a play is.
+/// Shows the progress of a play.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
@@ -122,7 +125,7 @@ impl Progress for Bar {
     }
 
     fn tell(&self, what: &str) {
-        // The bar is not torn; and a standard error that nobody reads is no reason to stop.
+        // The line must not break the bar. Standard error may be closed.
         self.0.suspend(|| drop(writeln!(std::io::stderr(), "{}", plain(what))));
     }
 

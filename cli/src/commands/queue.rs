@@ -1,4 +1,4 @@
-//! `queue` and `plan`: what is owed to the server, what would be sent now, and what is held and why.
+//! `queue` and `plan`: the pending ops, what the next sync sends, and what is held and why.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::show::table::{Listing, Text, row};
 use crate::show::{count, json, some, time, words};
 
-/// What `queue` is asked.
+/// The arguments of `queue`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook queue ann.book
@@ -29,7 +29,7 @@ pub(crate) struct QueueArgs {
     viewer: Viewer,
 }
 
-/// What `plan` is asked.
+/// The arguments of `plan`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook plan ann.book
@@ -53,7 +53,7 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
         return queued.iter().try_for_each(|op| output.json(&queued_json(op)));
     }
     if queued.is_empty() {
-        return Ok(writeln!(output, "nothing is owed to the server")?);
+        return Ok(writeln!(output, "no pending ops")?);
     }
     let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]).wrapped();
     for op in &queued {
@@ -65,7 +65,7 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     listing.write(output)
 }
 
-/// Shows what would be sent.
+/// Shows what the next sync sends.
 pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
     let queued = book.queue().list()?;
@@ -95,7 +95,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
     for unit in &plan.again {
         number += 1;
         for (key, ops) in again_records(unit, &queued) {
-            row!(sending, number, Text::name(key), places(&ops), "sent again, the same bytes");
+            row!(sending, number, Text::name(key), places(&ops), "the same bytes again");
         }
     }
     for group in &plan.groups {
@@ -106,14 +106,14 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
         }
     }
     if sending.len() == 0 {
-        writeln!(output, "nothing would be sent now")?;
+        writeln!(output, "the next sync sends nothing")?;
     } else {
-        writeln!(output, "{} would be sent now, in this order:", count(number, "unit"))?;
+        writeln!(output, "the next sync sends {}, in this order:", count(number, "unit"))?;
         sending.write(output)?;
     }
     held(&plan.holds, &by_place, output)?;
     if let Some(wake) = plan.wake {
-        writeln!(output, "something of it is due at {}", time::local(wake))?;
+        writeln!(output, "the next sync is due at {}", time::local(wake))?;
     }
     Ok(())
 }
@@ -138,7 +138,7 @@ fn held(
     listing.write(output)
 }
 
-/// Returns the ops of a unit that is under way, record by record.
+/// Returns the ops of an unanswered unit, by record.
 fn again_records(unit: &UnitId, queued: &[QueuedOp]) -> BTreeMap<String, Vec<OpPlace>> {
     let mut records: BTreeMap<String, Vec<OpPlace>> = BTreeMap::new();
     for op in queued {
@@ -149,7 +149,7 @@ fn again_records(unit: &UnitId, queued: &[QueuedOp]) -> BTreeMap<String, Vec<OpP
     records
 }
 
-/// Returns an op that is owed, for JSON.
+/// Returns a pending op, for JSON.
 fn queued_json(op: &QueuedOp) -> Value {
     let mut value = json!({
         "place": op.op.place,

@@ -15,7 +15,7 @@ use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, name, time, words};
 
-/// What `get` is asked.
+/// The arguments of `get`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook get ann.book lead/42
@@ -28,7 +28,7 @@ pub(crate) struct GetArgs {
     pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
-    /// Read it as it was after this entry
+    /// Read the record as it was after this entry
     #[arg(long, value_name = "SEQ")]
     at: Option<u64>,
     /// Show long values whole
@@ -41,7 +41,7 @@ pub(crate) struct GetArgs {
     viewer: Viewer,
 }
 
-/// What `ls` is asked.
+/// The arguments of `ls`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook ls ann.book                             the entity types
@@ -76,7 +76,7 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
     let Some(record) = record else {
         let then = args.at.map_or_else(String::new, |seq| format!(" after entry {seq}"));
         return Err(Failure::new(format!("there is no {}{then}", name(&args.key)))
-            .hint("this is what there is, and what there was of it:")
+            .hint("these list the records of its type and its history:")
             .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()]).run([
                 "history",
                 BOOK,
@@ -87,8 +87,7 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
         let status = status.map(|_| book.record_status(&args.key)).transpose()?;
         return output.json(&json::record(&record, status.as_ref()));
     }
-    let version =
-        record.version.map_or_else(|| "not at the server yet".to_owned(), |version| version.to_string());
+    let version = record.version.map_or_else(|| "not synced yet".to_owned(), |version| version.to_string());
     write!(output, "{}  {version}", name(&record.key))?;
     if let Some(status) = &status {
         write!(output, "  {}", words::record(status).0)?;
@@ -139,7 +138,7 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
     }
     match after {
         Some(after) if !book.list(entity, Some(&after), 1)?.is_empty() => {
-            writeln!(output, "{}, and more:", count(shown, "record"))?;
+            writeln!(output, "{}; this lists more:", count(shown, "record"))?;
             let lines = further(args, entity, &after).lines(Some(&args.book));
             lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
         }
@@ -149,7 +148,7 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
     Ok(())
 }
 
-/// Returns the call that lists the records that follow.
+/// Returns the command that lists the next records.
 fn further(args: &LsArgs, entity: &EntityType, after: &RecordId) -> Advice {
     let mut call = vec!["ls".to_owned(), BOOK.to_owned(), entity.to_string(), format!("--after={after}")];
     if args.limit != RECORDS {
@@ -195,7 +194,7 @@ fn pending(record: &Record) -> Text {
     }
 }
 
-/// How many records are listed.
+/// The default number of records to list.
 const RECORDS: usize = 100;
 /// How many records are read at a time.
 const PAGE: usize = 1_000;

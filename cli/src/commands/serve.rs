@@ -1,4 +1,4 @@
-//! `serve`: a sync server on one file, until it is told to stop; `restored`: that file came from a backup.
+//! `serve`: a sync server on one file. `restored`: marks that file as restored from a backup.
 
 use std::env::VarError;
 use std::error::Error;
@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::files;
 use crate::output::Output;
 
-/// What `serve` is asked.
+/// The arguments of `serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook serve --data crm.store
@@ -22,18 +22,18 @@ use crate::output::Output;
   fieldbook serve --data crm.store --listen 0.0.0.0:7070 --tokens tokens.json
 
 The token file: {\"a-long-random-token\": {\"tenant\": \"acme\", \"actor\": \"ann\"}}
-Only its owner may read it (chmod 600). After a change, kill -HUP PID has it read again.
-Without one the server takes everyone on this machine, and nobody else. It speaks plain HTTP: put a proxy that ends TLS
-in front. FIELDBOOK_LOG=info writes a line for each exchange. More at once: FIELDBOOK_LOG=warn,fieldbook_server=debug.
-GET /v1/health: it runs. GET /v1/ready: it can read and write its store.")]
+Only its owner may read it (chmod 600). After a change, kill -HUP PID makes the server read it again.
+Without a token file the server accepts everyone on this machine, and nobody else. It uses plain HTTP: put a TLS proxy
+in front of it. FIELDBOOK_LOG=info logs each exchange. FIELDBOOK_LOG=warn,fieldbook_server=debug logs more of the server.
+GET /v1/health: the server runs. GET /v1/ready: it can read and write its store.")]
 pub(crate) struct Args {
-    /// The store's file; it is made if it is not there
+    /// The store's file; the server makes it if it is missing
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Where to listen; port 0 takes any free one
+    /// The address to listen on; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// Which token speaks for whom
+    /// The file of tokens, with the tenant and the actor of each
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// The most open connections
@@ -47,38 +47,37 @@ pub(crate) struct Args {
     tenant_bytes: Option<u64>,
 }
 
-/// What `restored` is asked.
+/// The arguments of `restored`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook restored crm.store                  once, before the restored store is served
   fieldbook sync ann.book --server https://sync.example.com --accept-server     then, on each device
 
-Devices say that the server was set back until they are told to accept it. What the backup lacks and a device still has is
-then sent again.")]
+A device stops syncing until it accepts the restored server. Then it sends again the records that the backup lacks.")]
 pub(crate) struct RestoredArgs {
     /// The store's file, while no server has it open
     data: PathBuf,
 }
 
-/// Declares a store restored from a backup.
+/// Marks a store as restored from a backup.
 pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), Failure> {
     files::is_file(&args.data)?;
     let epoch = declare_restored(&args.data).map_err(Failure::caused_by)?;
     writeln!(output, "{} begins a new epoch, {epoch}", files::shown(&args.data))?;
-    writeln!(output, "each device says so at its next sync, and goes on once it is told to accept that")?;
+    writeln!(output, "each device reports this at its next sync, and continues when it accepts the server")?;
     Ok(())
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     let runtime = super::runtime()?;
-    // Before anything else: from here on no signal ends the process amid something.
+    // The signals are caught first, so none ends the process in the middle of a write.
     let mut signals = {
         let _within = runtime.enter();
         Signals::listen()?
     };
     start_logging()?;
-    // Opening a pipe would wait for ever.
+    // Opening a pipe would wait until somebody writes to it.
     [Some(&args.data), args.tokens.as_ref()]
         .into_iter()
         .flatten()
@@ -89,14 +88,14 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     runtime.block_on(async {
         let server = tokio::select! {
             server = serve(options) => server.map_err(Failure::caused_by)?,
-            // What is being opened is closed before the program ends.
+            // A store that is being opened is closed before the program ends.
             () = signals.stop() => return Ok(()),
         };
         writeln!(output, "listening on {}", server.url())?;
-        // Whoever started it waits for this line.
+        // A program that started this one waits for this line.
         output.finish()?;
         while signals.next().await == Asked::ToReload {
-            // Its log tells how that went; a file that cannot be used ends nothing.
+            // The server logs the result. A file with a fault changes nothing.
             drop(server.reload_tokens());
         }
         writeln!(output, "stopping")?;
@@ -131,7 +130,7 @@ enum Asked {
     ToStop,
 }
 
-/// The signals that the server understands.
+/// The signals that the server handles.
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -141,7 +140,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Takes the signals from the system, which would end the process.
+    /// Takes the signals from the system, whose default is to end the process.
     fn listen() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let take =
@@ -153,7 +152,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => Asked::ToStop,
@@ -162,13 +161,13 @@ impl Signals {
         }
     }
 
-    /// Waits until someone presses ctrl-c or the system asks the program to end.
+    /// Waits until a person presses ctrl-C or the system asks the program to end.
     async fn stop(&mut self) {
         while self.next().await != Asked::ToStop {}
     }
 }
 
-/// Elsewhere there is only ctrl-c.
+/// On other systems there is only ctrl-C.
 #[cfg(not(unix))]
 struct Signals;
 
@@ -185,7 +184,7 @@ impl Signals {
 
     async fn stop(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
-            // Without signals it runs until it is killed.
+            // Without signals the server runs until it is killed.
             std::future::pending().await
         }
     }

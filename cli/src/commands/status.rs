@@ -1,4 +1,4 @@
-//! `status`: where the book, or one record, stands between this device and the server.
+//! `status`: the sync status of the book, or of one record.
 
 use fieldbook::audit::Seen;
 use fieldbook::conflict::ConflictCount;
@@ -16,7 +16,7 @@ use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, name, time, words};
 
-/// What `status` is asked.
+/// The arguments of `status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook status ann.book
@@ -25,7 +25,7 @@ use crate::show::{count, json, name, time, words};
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
-    /// A record, as ENTITY/ID; without it the book as a whole
+    /// A record, as ENTITY/ID; without it, the book as a whole
     key: Option<RecordKey>,
     /// Print one JSON object
     #[arg(long)]
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
     match &args.key {
         Some(key) => record(&book, key, args.json, output),
-        None => whole(&book, &args.book, args.json, output),
+        None if args.json => whole_json(&book, output),
+        None => whole(&book, &args.book, output),
     }
 }
 
@@ -47,8 +48,8 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
     let known = book.explain(key)?;
     let status = book.record_status(key)?;
     if status == RecordStatus::Unknown && known.confirmed.is_none() {
-        return Err(Failure::new(format!("nothing is known of {} in this book", name(key)))
-            .hint("this is what there is:")
+        return Err(Failure::new(format!("this book has nothing about {}", name(key)))
+            .hint("this lists the records of its type:")
             .advise(Advice::default().run(["ls", BOOK, key.entity.as_str()])));
     }
     let is_there = matches!(known.seen, Seen::AsConfirmed | Seen::WithOwnChanges);
@@ -72,47 +73,48 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
     listing.write(output)
 }
 
-fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result<(), Failure> {
+fn whole_json(book: &Book, output: &mut Output) -> Result<(), Failure> {
     let status = book.status();
     let state = book.servers().state();
     let ConflictCount { all: conflicts, open } = book.conflicts().count()?;
-    let parked_ops = book.queue().parked();
-    let cursors = book.servers().synced_at()?;
-    let head = book.audit().head()?;
-    if as_json {
-        let entities: Vec<Value> = cursors
-            .iter()
-            .map(|(entity, at)| json!({ "entity": entity, "synced_at": time::utc(*at) }))
-            .collect();
-        let parks: Vec<Value> = state
-            .parks
-            .iter()
-            .map(|Park { scope, code }| json!({ "scope": json::park(scope), "code": code }))
-            .collect();
-        return output.json(&json!({
-            "device": book.audit().device(),
-            "epoch": book.audit().epoch(),
-            "actor": book.actor(),
-            "entries": head_of(book)?,
-            "head": head.map(|head| head.hash),
-            "used_bytes": book.audit().used_bytes()?,
-            "state": words::sync_state_name(&status.state),
-            "pending": status.pending,
-            "dead_letters": status.dead_letters,
-            "conflicts": conflicts,
-            "open_conflicts": open,
-            "synced_at": json::moment(status.synced_at),
-            "server": state.server,
-            "server_epoch": state.epoch,
-            "tenant": state.tenant,
-            "servers_to_accept": book.servers().candidates().iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "set_aside": state.set_aside,
-            "anchored": state.anchored,
-            "entities": entities,
-            "parks": parks,
-            "parked_ops": parked_ops,
-        }));
-    }
+    let entities: Vec<Value> = book
+        .servers()
+        .synced_at()?
+        .iter()
+        .map(|(entity, at)| json!({ "entity": entity, "synced_at": time::utc(*at) }))
+        .collect();
+    let parks: Vec<Value> = state
+        .parks
+        .iter()
+        .map(|Park { scope, code }| json!({ "scope": json::park(scope), "code": code }))
+        .collect();
+    output.json(&json!({
+        "device": book.audit().device(),
+        "epoch": book.audit().epoch(),
+        "actor": book.actor(),
+        "entries": head_of(book)?,
+        "head": book.audit().head()?.map(|head| head.hash),
+        "used_bytes": book.audit().used_bytes()?,
+        "state": words::sync_state_name(&status.state),
+        "pending": status.pending,
+        "dead_letters": status.dead_letters,
+        "conflicts": conflicts,
+        "open_conflicts": open,
+        "synced_at": json::moment(status.synced_at),
+        "server": state.server,
+        "server_epoch": state.epoch,
+        "tenant": state.tenant,
+        "servers_to_accept": book.servers().candidates().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "set_aside": state.set_aside,
+        "anchored": state.anchored,
+        "entities": entities,
+        "parks": parks,
+        "parked_ops": book.queue().parked(),
+    }))
+}
+
+fn whole(book: &Book, path: &Path, output: &mut Output) -> Result<(), Failure> {
+    let status = book.status();
     let mut listing = Listing::new(&["book", ""]).wrapped();
     let (said, tone) = match status.state {
         SyncState::Idle if status.pending > 0 => ("changes wait to be sent".to_owned(), Tone::Waiting),
@@ -122,50 +124,56 @@ fn whole(book: &Book, path: &Path, as_json: bool, output: &mut Output) -> Result
     row!(listing, "device", book.audit().device().map(|device| device.to_string()).unwrap_or_default());
     row!(listing, "last used by", Text::name(book.actor()));
     row!(listing, "state", Text::toned(said, tone));
-    row!(listing, "ops owed", number(status.pending, Tone::Waiting));
+    row!(listing, "pending", number(status.pending, Tone::Waiting));
     row!(listing, "dead letters", number(status.dead_letters, Tone::Bad));
-    let conflicts = match (conflicts, open) {
-        (0, _) => "none".to_owned(),
-        (all, 0) => format!("{all}, settled"),
-        (all, open) => format!("{all}, {open} to settle"),
-    };
-    row!(listing, "conflicts", Text::toned(conflicts, if open > 0 { Tone::Bad } else { Tone::Plain }));
+    row!(listing, "conflicts", conflicts(book.conflicts().count()?));
     row!(listing, "last synced", time::local_or(status.synced_at, "never"));
-    for Park { scope, code } in &state.parks {
-        row!(listing, "parked", Text::toned(words::park(scope, code), Tone::Bad));
-    }
-    for (reason, ops) in &parked_ops {
-        let parked = format!("{}, since {}", count(*ops, "op"), words::of_the_book(reason));
-        row!(listing, "parked", Text::toned(parked, Tone::Bad));
-    }
-    for other in book.servers().candidates() {
-        row!(listing, "may be accepted", other);
-    }
-    if state.set_aside > 0 {
-        let rows = count(state.set_aside, "record");
-        row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
-    }
-    let log = format!(
-        "{}, {} on disk",
-        count(head_of(book)?, "entry"),
-        indicatif::HumanBytes(book.audit().used_bytes()?)
-    );
-    row!(listing, "log", log);
-    let anchor = state.anchored.map_or_else(
+    server_rows(book, &mut listing);
+    let used = indicatif::HumanBytes(book.audit().used_bytes()?);
+    row!(listing, "log", format!("{}, {used} on disk", count(head_of(book)?, "entry")));
+    let anchor = book.servers().state().anchored.map_or_else(
         || "nothing yet".to_owned(),
-        |anchor| format!("up to entry {}, by what this file says", anchor.seq),
+        |anchor| format!("up to entry {}, according to this file", anchor.seq),
     );
     row!(listing, "server knows", anchor);
     listing.write(output)?;
+    let cursors = book.servers().synced_at()?;
     if !cursors.is_empty() {
         writeln!(output)?;
-        let mut listing = Listing::new(&["entity", "last news"]);
+        let mut listing = Listing::new(&["entity", "last synced"]);
         for (entity, at) in cursors {
             row!(listing, entity, time::local(at));
         }
         listing.write(output)?;
     }
     Ok(())
+}
+
+/// Adds what is parked, the servers that can be accepted, and the records that were set aside.
+fn server_rows(book: &Book, listing: &mut Listing) {
+    let state = book.servers().state();
+    for Park { scope, code } in &state.parks {
+        row!(listing, "parked", Text::toned(words::park(scope, code), Tone::Bad));
+    }
+    for (reason, ops) in &book.queue().parked() {
+        let parked = format!("{}, because {}", count(*ops, "op"), words::of_the_book(reason));
+        row!(listing, "parked", Text::toned(parked, Tone::Bad));
+    }
+    for other in book.servers().candidates() {
+        row!(listing, "can be accepted", other);
+    }
+    if state.set_aside > 0 {
+        let rows = count(state.set_aside, "record");
+        row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
+    }
+}
+
+fn conflicts(ConflictCount { all, open }: ConflictCount) -> Text {
+    match (all, open) {
+        (0, _) => Text::from("none"),
+        (all, 0) => Text::from(format!("{all}, none open")),
+        (all, open) => Text::toned(format!("{all}, {open} open"), Tone::Bad),
+    }
 }
 
 fn number(number: u64, tone: Tone) -> Text {

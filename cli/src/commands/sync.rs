@@ -1,4 +1,4 @@
-//! `sync`: sends what is owed and fetches what is new, until nothing is left or something stops it.
+//! `sync`: sends pending ops and fetches changes, until nothing is left or something stops it.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -21,20 +21,20 @@ use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, progress, time, words};
 
-/// What `sync` is asked.
+/// The arguments of `sync`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook sync ann.book --server http://127.0.0.1:7070
   fieldbook sync ann.book --server https://sync.example.com --token-file ann.token --actor ann
 
-What cannot be sent stays in the book; sync again at any time.")]
+Ops that cannot be sent stay in the book. Sync again at any time.")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
     /// The server: https://HOST[:PORT], or http:// for one on this machine
     #[arg(long, value_name = "URL", env = "FIELDBOOK_SERVER", hide_env_values = true)]
     server: String,
-    /// A file that holds the actor's token and nothing else, or `-` for standard input
+    /// A file with the actor's token and nothing else, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Fetch only
@@ -43,14 +43,14 @@ pub(crate) struct Args {
     /// Send only
     #[arg(long)]
     push_only: bool,
-    /// The most ops of one exchange
+    /// The most ops in one exchange
     #[arg(long, value_name = "N", default_value_t = limits::BATCH_OPS, value_parser = batch)]
     batch: usize,
-    /// Let what was stopped for an upgrade of the app or the server go on
+    /// Resume what was parked until an upgrade of the app or the server
     #[arg(long)]
     resume: bool,
-    /// Accept the other server that has answered as the one this book belongs to: restored from a backup, or another one. Of
-    /// several, `fieldbook accept-server` takes the one that is named
+    /// Accept the different or restored server that has answered. If several have answered,
+    /// `fieldbook accept-server` accepts one by name
     #[arg(long)]
     accept_server: bool,
     /// Print one JSON object
@@ -124,12 +124,12 @@ fn token(path: &Path) -> Result<Secret, Failure> {
     };
     let text = text.map_err(|error| Failure::new(what()).because(error))?;
     match text.trim() {
-        "" => Err(Failure::new(what()).because("there is no token in it")),
+        "" => Err(Failure::new(what()).because("it has no token")),
         token => Ok(Secret::new(token)),
     }
 }
 
-/// More than any token has.
+/// More bytes than any token has.
 const TOKEN_BYTES: u64 = 64 * 1024;
 
 async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
@@ -147,7 +147,7 @@ fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output)
     let mut listing = Listing::new(match (went_well, left) {
         (false, _) => &["sync ended early", ""],
         (true, 0) => &["synced", ""],
-        (true, _) => &["synced in part", ""],
+        (true, _) => &["partly synced", ""],
     });
     let sent = match report.ops_sent {
         0 => "nothing".to_owned(),
@@ -173,98 +173,107 @@ fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output)
     }
     if report.units_isolated > 0 {
         let units = count(report.units_isolated, "unit");
-        row!(listing, "not let through", Text::toned(units, Tone::Waiting));
+        row!(listing, "not getting through", Text::toned(units, Tone::Waiting));
     }
     if report.ops_dead > 0 {
         row!(listing, "refused", Text::toned(ops(report.ops_dead), Tone::Bad));
     }
     if let Some(at) = report.next_wake {
-        row!(listing, "again at", time::local(at));
+        row!(listing, "next sync due", time::local(at));
     }
     let bytes = format!("{} out, {} in", HumanBytes(report.bytes_sent), HumanBytes(report.bytes_received));
     row!(listing, "exchanges", format!("{} ({bytes})", report.exchanges));
     let tone = if left == 0 { Tone::Good } else { Tone::Waiting };
-    row!(listing, "still owed", Text::toned(if left == 0 { "nothing".to_owned() } else { ops(left) }, tone));
+    row!(listing, "pending", Text::toned(if left == 0 { "nothing".to_owned() } else { ops(left) }, tone));
     listing.write(output)
 }
 
-/// Says what keeps the run from being a success, or what is to be noted of one.
+/// Returns the failure of a run, or a note about a run that succeeded.
 fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(String, Advice)>, Failure> {
+    ended(args, report)?;
+    attention(args, book)
+}
+
+/// Checks that a run ended because nothing was left to do.
+fn ended(args: &Args, report: &SyncReport) -> Result<(), Failure> {
     let server = args.server.trim().trim_end_matches('/');
-    let again = |more: &[&str]| Advice::default().run(again(args, more));
     let cut_short = |why: &str| {
         Failure::new(format!("the sync with {server} ended early"))
             .because(why.to_owned())
-            .hint("what is left stays in the book: sync again")
-            .advise(again(&[]))
+            .hint("pending ops stay in the book: sync again")
+            .advise(Advice::default().run(again(args, &[])))
     };
     match &report.stopped {
-        Stopped::Idle => {}
+        Stopped::Idle => Ok(()),
         Stopped::Failed(failure) => {
             let (why, hint) = exchange_failure(failure);
-            return Err(Failure::new(format!("cannot sync with {server}")).because(why).hint(hint));
+            Err(Failure::new(format!("cannot sync with {server}")).because(why).hint(hint))
         }
         Stopped::PageRefused(failure) => {
-            let what = "what others changed next does not get through, and all else does";
-            let why =
-                format!("something on the way refuses it for what it holds: {}", exchange_failure(failure).0);
-            let hint = "what stands before it was read, and your changes were sent; try another network, \
-                        or ask who runs this one: a scanner or a filter may hold it back";
-            return Err(Failure::new(format!("{what} at {server}")).because(why).hint(hint));
+            let why = format!(
+                "something on the way blocks it because of its content: {}",
+                exchange_failure(failure).0
+            );
+            let hint = "everything before it was read, and your changes were sent; try another network, or ask its \
+                        operator: a scanner or a filter may block the page";
+            Err(Failure::new(format!("a page of changes does not get through at {server}"))
+                .because(why)
+                .hint(hint))
         }
-        Stopped::NoProgress => {
-            return Err(cut_short("the server goes on and on, and nothing changes by what it says"));
-        }
-        Stopped::ExchangesSpent => return Err(cut_short("it took as many exchanges as one run may make")),
-        Stopped::BudgetSpent(_) | Stopped::Cancelled => return Err(cut_short("it was stopped")),
-        _ => return Err(cut_short("it stopped for a reason that this program does not know")),
+        Stopped::NoProgress => Err(cut_short("the server keeps answering, but nothing changes")),
+        Stopped::ExchangesSpent => Err(cut_short("it reached the limit of exchanges in one run")),
+        Stopped::BudgetSpent(_) | Stopped::Cancelled => Err(cut_short("it was stopped")),
+        _ => Err(cut_short("it stopped for a reason that this program does not know")),
     }
+}
+
+/// Returns what a book waits for after a run: a failure, or a note.
+fn attention(args: &Args, book: &Book) -> Result<Option<(String, Advice)>, Failure> {
+    let server = args.server.trim().trim_end_matches('/');
     match book.status().state {
-        SyncState::NeedsAuth { code } if code == OTHER_TENANT => Err(Failure::new(
-            "these credentials belong to another tenant of this server",
-        )
-        .because("the other tenant took nothing of what was sent, and nothing was taken from it")
-        .hint(
-            "sign in to the tenant that this book belongs to: pass its --token-file; your changes are kept",
-        )),
-        SyncState::NeedsAuth { code } => Err(Failure::new("the server wants new credentials")
+        SyncState::NeedsAuth { code } if code == OTHER_TENANT => {
+            Err(Failure::new("these credentials belong to another tenant of this server")
+                .because("nothing was stored there, and nothing was read from there")
+                .hint("pass a token of the book's own tenant with --token-file; your changes are kept"))
+        }
+        SyncState::NeedsAuth { code } => Err(Failure::new("the server requires new credentials")
             .because(code)
             .hint("pass a fresh token with --token-file; your changes are kept")),
         SyncState::NeedsUpgrade { code } => {
-            Err(Failure::new("something waits for an upgrade of the app or the server")
+            Err(Failure::new("some changes wait for an upgrade of the app or the server")
                 .because(code)
-                .hint("your changes are kept; once upgraded:")
-                .advise(again(&["--resume"])))
+                .hint("your changes are kept; after the upgrade:")
+                .advise(Advice::default().run(again(args, &["--resume"]))))
         }
-        SyncState::NeedsServerConfirmed => {
-            Err(Failure::new(format!("{server} is not the server that this book knows"))
-                .because("it is another server, or it was restored from a backup")
-                .hint(
-                    "check the address: once the server that the book knows answers, it goes on by itself; only if it is \
-                     meant to be another one:",
-                )
-                .advise(accepting(args, book)))
-        }
+        SyncState::NeedsServerConfirmed => Err(Failure::new(format!(
+            "{server} is not the server that this book knows"
+        ))
+        .because("it is another server, or it was restored from a backup")
+        .hint(
+            "check the address: when the server that the book knows answers, the book continues by itself. \
+             Only if the new server is the right one:",
+        )
+        .advise(accepting(args, book))),
         SyncState::NeedsAttention { .. } => Ok(Some((
-            "something needs a person:".to_owned(),
+            "some ops or conflicts wait for a person:".to_owned(),
             Advice::default()
                 .run(["dead-letters", "list", BOOK])
                 .run(["conflicts", "list", BOOK, "--open"])
                 .run(["plan", BOOK]),
         ))),
         SyncState::NeedsActors { .. } => Ok(Some((
-            "some of it waits for other users, and this says for whom:".to_owned(),
+            "some ops wait for other users; this shows for whom:".to_owned(),
             Advice::default().run(["plan", BOOK]),
         ))),
-        _ if book.status().pending > 0 => Ok(Some((
-            "some of it is held, and this says why:".to_owned(),
-            Advice::default().run(["plan", BOOK]),
-        ))),
+        _ if book.status().pending > 0 => {
+            Ok(Some(("some ops are held; this shows why:".to_owned(), Advice::default().run(["plan", BOOK]))))
+        }
         _ => Ok(None),
     }
 }
 
-/// Returns what accepts one of the servers that have answered: with the only one it goes on at once.
+/// Returns the commands that accept a server that has answered. With only one, `sync` accepts it
+/// and goes on.
 fn accepting(args: &Args, book: &Book) -> Advice {
     match book.servers().candidates().as_slice() {
         [_] => Advice::default().choose(again(args, &["--accept-server"])),
@@ -272,7 +281,7 @@ fn accepting(args: &Args, book: &Book) -> Advice {
     }
 }
 
-/// Returns the same call, with some options besides.
+/// Returns the same command with further options.
 fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
     let mut call: Vec<OsString> = ["sync", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
     if let Some(actor) = &args.viewer.actor {
@@ -285,7 +294,7 @@ fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
     call
 }
 
-/// Returns why an exchange failed, and what to do about it.
+/// Returns why an exchange failed, and what to do.
 fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
     match failure {
         ExchangeFailure::Unreachable { code } => (
@@ -293,19 +302,18 @@ fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
             "check that it runs and that the address is right; your changes are kept, sync again at any time",
         ),
         ExchangeFailure::Unauthorized { code } => (
-            format!("the server wants other credentials ({code})"),
+            format!("the server requires other credentials ({code})"),
             "pass the actor's token with --token-file, and the actor with --actor; your changes are kept",
         ),
-        ExchangeFailure::Transient { code, .. } => (
-            format!("the server is not able to answer now ({code})"),
-            "try again in a while; your changes are kept",
-        ),
+        ExchangeFailure::Transient { code, .. } => {
+            (format!("the server cannot answer now ({code})"), "try again in a while; your changes are kept")
+        }
         ExchangeFailure::TooLarge => (
-            "the server takes no request this large".to_owned(),
+            "the request is too large for the server".to_owned(),
             "try a smaller --batch; your changes are kept",
         ),
         ExchangeFailure::UpgradeRequired { code } => (
-            format!("the server speaks another protocol ({code})"),
+            format!("the server uses another protocol ({code})"),
             "use a program of the server's version; your changes are kept",
         ),
         ExchangeFailure::Refused { code } => (
@@ -314,11 +322,11 @@ fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
         ),
         ExchangeFailure::Unknown { code } => (
             format!("the connection broke before the answer came ({code})"),
-            "sync again: what arrived is not applied twice",
+            "sync again: no change is applied twice",
         ),
         ExchangeFailure::Misbehaved { code } => (
-            format!("what answered is no fieldbook server, or its answer was damaged ({code})"),
-            "check the address, and whether the network wants a login; your changes are kept",
+            format!("the answer is damaged, or not from a fieldbook server ({code})"),
+            "check the address, and whether the network requires a login; your changes are kept",
         ),
     }
 }
@@ -367,5 +375,5 @@ fn batch(text: &str) -> Result<usize, String> {
     }
 }
 
-/// As many ops as one request can hold by its size anyway.
+/// The size limit of a request allows no more ops than this.
 const MOST_BATCH: usize = 10_000;

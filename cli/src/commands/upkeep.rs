@@ -1,4 +1,4 @@
-//! `verify` and `rebuild`: is the log what it was, and are the tables what follows from it?
+//! `verify` and `rebuild`: check the log and the tables, and fold the tables anew.
 
 use std::error::Error;
 use std::io::{BufReader, Read, Write};
@@ -14,23 +14,24 @@ use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::{count, progress};
 
-/// What `verify` is asked.
+/// The arguments of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook verify ann.book
   fieldbook verify ann.log --head 5f0c...        a log written by `log --export`
 
-Of a book everything is looked at: the log, every row of every table, every page, and whether it opens. Not a byte changes.
+For a book, everything is checked: the log, every row of every table, every page, and whether the book opens. No byte
+changes.
 
-An intact chain shows that nothing was changed by accident. Whoever can write the file can forge all of it, also what it says
-that the server knows: only a head that someone else kept tells (--head), or the server, which every sync asks.")]
+An intact chain shows that nothing was changed by accident. A person who can write the file can forge all of it. A head
+that was kept elsewhere detects that (--head), and so does every sync.")]
 pub(crate) struct VerifyArgs {
     /// A book, or a log exported from one
     pub(crate) file: PathBuf,
     /// The hash that the last entry must have
     #[arg(long, value_name = "HASH", value_parser = hash)]
     head: Option<Hash>,
-    /// Fold the tables of the book anew too, in memory, and say whether they are what follows from the log
+    /// Also fold the tables anew in memory, and compare them with those of the book
     #[arg(long)]
     tables: bool,
     /// Print one JSON object
@@ -38,19 +39,19 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
-/// What `rebuild` is asked.
+/// The arguments of `rebuild`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook rebuild ann.book
 
-The log is only read. This program does not know which indexes an app declares, so an app that does has to fold its
+The log does not change. This program does not know the indexes that an app declares. An app with indexes must fold its
 tables itself afterwards (`book.audit().rebuild`).")]
 pub(crate) struct RebuildArgs {
     /// The book's file
     pub(crate) book: PathBuf,
 }
 
-/// Looks at everything.
+/// Checks a book or an exported log.
 pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failure> {
     files::is_file(&args.file)?;
     let exported = is_export(&args.file)?;
@@ -59,8 +60,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
             Failure::usage("an exported log has no tables").hint("leave --tables out, or name a book")
         );
     }
-    let mut found =
-        if exported { look_at_export(&args.file)? } else { look_at_book(&args.file, args.tables)? };
+    let mut found = if exported { examine_export(&args.file)? } else { examine(&args.file, args.tables)? };
     let head = found.log.head.map_or(Hash::ZERO, |head| head.hash);
     if let Some(expected) = args.head.filter(|expected| *expected != head) {
         found.find(Finding::OtherHead { head, expected });
@@ -77,19 +77,18 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     }
     writeln!(output, "intact: {}, head {}", count(found.log.entries, "entry"), head)?;
     if found.log.erased_items > 0 {
-        writeln!(output, "{} erased, their commitments hold", count(found.log.erased_items, "item"))?;
+        writeln!(output, "{} erased; their hashes match", count(found.log.erased_items, "item"))?;
     }
     if !exported {
-        writeln!(output, "every page and every row of every table reads")?;
+        writeln!(output, "every page and every row of every table can be read")?;
     }
     if args.tables {
-        writeln!(output, "the tables are what follows from the log")?;
+        writeln!(output, "the tables match the log")?;
     }
     if let Some(anchor) = found.anchor {
         writeln!(
             output,
-            "the file says that the server knows it up to entry {}: that is the file's own word, and only the server can \
-             confirm it, which the next sync asks it to",
+            "according to this file, the server knows the log up to entry {}; the next sync checks this",
             anchor.seq
         )?;
     }
@@ -108,16 +107,16 @@ pub(crate) fn rebuild(args: &RebuildArgs, output: &mut Output) -> Result<(), Fai
     Ok(())
 }
 
-/// Returns whether a file begins as exported logs do.
+/// Returns whether a file begins as an exported log does.
 fn is_export(path: &Path) -> Result<bool, Failure> {
-    // What cannot be read is told of by whoever opens it as a book.
+    // Opening the file as a book reports why it cannot be read.
     let Ok(file) = files::open(path) else { return Ok(false) };
     let mut beginning = Vec::with_capacity(EXPORT_BEGINS.len());
     let read = file.take(EXPORT_BEGINS.len() as u64).read_to_end(&mut beginning);
     Ok(read.is_ok() && beginning == EXPORT_BEGINS)
 }
 
-fn look_at_export(path: &Path) -> Result<Examination, Failure> {
+fn examine_export(path: &Path) -> Result<Examination, Failure> {
     let file = files::open(path)?;
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let bar = progress::bytes(length, "verifying");
@@ -129,7 +128,7 @@ fn look_at_export(path: &Path) -> Result<Examination, Failure> {
     Ok(found)
 }
 
-fn look_at_book(path: &Path, tables: bool) -> Result<Examination, Failure> {
+fn examine(path: &Path, tables: bool) -> Result<Examination, Failure> {
     let bar = progress::bar(0, "verifying");
     let found = examine_book(path, options("local")?, tables, |done, total| {
         bar.set_length(total);
@@ -141,7 +140,7 @@ fn look_at_book(path: &Path, tables: bool) -> Result<Examination, Failure> {
 
 fn as_json(found: &Examination) -> Value {
     let findings = found.findings.iter().map(|finding| {
-        let (what, why) = said(finding);
+        let (what, why) = words_of(finding);
         json!({ "entry": finding.entry(), "what": what, "why": why })
     });
     let mut value = json!({
@@ -154,7 +153,7 @@ fn as_json(found: &Examination) -> Value {
         "unlisted": found.unlisted,
     });
     if let (Some(first), Some(members)) = (found.findings.first(), value.as_object_mut()) {
-        let (what, why) = said(first);
+        let (what, why) = words_of(first);
         members.insert("entry".to_owned(), json!(first.entry()));
         members.insert("fault".to_owned(), json!(why.unwrap_or(what)));
     }
@@ -162,7 +161,7 @@ fn as_json(found: &Examination) -> Value {
 }
 
 /// Returns what was found, and why it is wrong.
-fn said(finding: &Finding) -> (String, Option<String>) {
+fn words_of(finding: &Finding) -> (String, Option<String>) {
     if let Finding::Entry(damage) = finding {
         return (format!("entry {} is damaged", damage.seq), Some(chain_of(&damage.kind)));
     }
@@ -184,18 +183,17 @@ fn chain_of(error: &dyn Error) -> String {
 }
 
 fn damaged(found: &Examination, exported: bool) -> Failure {
-    let mut said = found.findings.iter().map(said);
+    let mut said = found.findings.iter().map(words_of);
     let (what, why) = said.next().unwrap_or_default();
     let mut failure = Failure::new(what);
     if let Some(why) = why {
         failure = failure.because(why);
     }
     let others = said.map(|(what, why)| why.map_or_else(|| what.clone(), |why| format!("{what}: {why}")));
-    let unlisted =
-        (found.unlisted > 0).then(|| format!("{} that are not listed", count(found.unlisted, "thing")));
+    let unlisted = (found.unlisted > 0).then(|| count(found.unlisted, "further fault"));
     let failure = failure.also(others.chain(unlisted));
     if let [Finding::OtherHead { .. }] = found.findings.as_slice() {
-        return failure.hint("it was cut off, went on since, or is another log");
+        return failure.hint("the log was cut, was continued, or is another log");
     }
     if exported {
         return failure.hint("export the log again; if that fails too, the book itself is damaged");
@@ -208,21 +206,21 @@ fn damaged(found: &Examination, exported: bool) -> Failure {
     if log_is_sound {
         return failure
             .hint(
-                "keep a copy of the file as it is. The log itself is sound, and the tables can be folded anew from it; an app \
-                 that declares indexes has to do that itself:",
+                "keep a copy of the file. The log is sound, and this folds the tables anew from it; an app with \
+                 indexes must do that itself:",
             )
             .advise(Advice::default().choose(["rebuild", BOOK]));
     }
     let is_seen = found.log.head.is_some() && !found.findings.iter().any(Finding::hides_entries);
     if !is_seen {
-        return failure.hint("keep the file as it is, and restore the book from a copy that verifies; not all of it can be read");
+        return failure.hint("keep the file, and restore the book from a copy that verifies; parts of this file cannot be read");
     }
-    failure.hint("keep the file as it is; every entry that is not named is as it was sealed")
+    failure.hint("keep the file; every entry that is not named is intact")
 }
 
 fn hash(text: &str) -> Result<Hash, String> {
     Hash::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// What an exported log begins with (docs/log-format.md).
+/// The first bytes of an exported log (docs/log-format.md).
 const EXPORT_BEGINS: &[u8] = b"fieldbook-log 1\n";

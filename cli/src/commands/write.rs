@@ -1,4 +1,5 @@
-//! `init`, `put`, `patch`, `rm`, `undo`: making a book and writing to it. Each write is durable when the program says so.
+//! `init`, `put`, `patch`, `rm`, `undo`: make a book and write to it. A write is durable before the
+//! program reports it.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -15,13 +16,13 @@ use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::name;
 
-/// What `init` is asked.
+/// The arguments of `init`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook init ann.book\n  fieldbook init ann.book --actor ann")]
 pub(crate) struct InitArgs {
-    /// Where the book is to stand; its folder must be there, the file must not
+    /// The new book's file; its folder must exist, the file must not
     pub(crate) book: PathBuf,
-    /// Who uses the book: an opaque id of a user
+    /// The user of the book: an opaque id
     #[arg(
         long,
         value_name = "ACTOR",
@@ -32,7 +33,7 @@ pub(crate) struct InitArgs {
     actor: Actor,
 }
 
-/// What `put` is asked.
+/// The arguments of `put`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook put ann.book lead/42 '{\"name\":\"Ann\",\"stage\":\"new\"}'
@@ -46,18 +47,18 @@ pub(crate) struct PutArgs {
     /// Its fields: a JSON object, `@FILE`, or `-` for standard input
     #[arg(value_name = "JSON")]
     fields: String,
-    /// Give a record that is there already this whole new image
+    /// Replace the whole record if it exists
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
     writer: Writer,
 }
 
-/// What `patch` is asked.
+/// The arguments of `patch`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook patch ann.book lead/42 '{\"stage\":\"hot\"}'
-  fieldbook patch ann.book lead/42 '{\"phone\":null}'      a null takes the field away")]
+  fieldbook patch ann.book lead/42 '{\"phone\":null}'      a null removes the field")]
 pub(crate) struct PatchArgs {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -70,7 +71,7 @@ pub(crate) struct PatchArgs {
     writer: Writer,
 }
 
-/// What `rm` is asked.
+/// The arguments of `rm`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook rm ann.book lead/42")]
 pub(crate) struct RmArgs {
@@ -82,7 +83,7 @@ pub(crate) struct RmArgs {
     writer: Writer,
 }
 
-/// What `undo` is asked.
+/// The arguments of `undo`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fieldbook undo ann.book 41")]
 pub(crate) struct UndoArgs {
@@ -99,11 +100,11 @@ pub(crate) fn init(args: &InitArgs, output: &mut Output) -> Result<(), Failure> 
     let book = Book::create_new(&args.book, options(args.actor.as_str())?)?;
     let device = book.audit().device().map(|device| device.to_string()).unwrap_or_default();
     book.close()?;
-    writeln!(output, "made {}, device {device}", shown(&args.book))?;
+    writeln!(output, "created {}, device {device}", shown(&args.book))?;
     Ok(())
 }
 
-/// Makes a record, or replaces it.
+/// Creates a record, or replaces it.
 pub(crate) fn put(args: PutArgs, output: &mut Output) -> Result<(), Failure> {
     let fields = read_fields(&args.fields, &args.key)?;
     let book = args.writer.open(&args.book)?;
@@ -124,14 +125,14 @@ pub(crate) fn patch(args: PatchArgs, output: &mut Output) -> Result<(), Failure>
     finish(book, &args.key, written, "updated", output)
 }
 
-/// Takes a record away.
+/// Deletes a record.
 pub(crate) fn rm(args: RmArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.writer.open(&args.book)?;
     let written = book.delete(args.key.clone())?;
     finish(book, &args.key, written, "deleted", output)
 }
 
-/// Takes an op back.
+/// Undoes an op.
 pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.writer.open(&args.book)?;
     let place = match args.op {
@@ -139,8 +140,8 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
         OpName::Id(id) => book.queue().find(id),
     };
     let unknown = || {
-        Failure::new(format!("op {} is not among those that are owed to the server", args.op))
-            .hint("name it by its place, which the log shows:")
+        Failure::new(format!("op {} is not pending", args.op))
+            .hint("name the op by its place; the log shows it:")
             .advise(Advice::default().run(["log", BOOK]))
     };
     let place = place.ok_or_else(unknown)?;
@@ -152,10 +153,10 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
     };
     book.close()?;
     match (undone, place) {
-        (Undone::Annulled, _) => writeln!(output, "undone: it never leaves this device")?,
-        (Undone::Nothing, _) => writeln!(output, "nothing is left of it to take back, nothing was written")?,
-        (Undone::Compensated(_), Some(place)) => writeln!(output, "taken back by another op ({place})")?,
-        (Undone::Compensated(id), None) => writeln!(output, "taken back by another op ({id})")?,
+        (Undone::Annulled, _) => writeln!(output, "undone: the op is not sent")?,
+        (Undone::Nothing, _) => writeln!(output, "nothing of the op is left to undo; the book is unchanged")?,
+        (Undone::Compensated(_), Some(place)) => writeln!(output, "undone by another op ({place})")?,
+        (Undone::Compensated(id), None) => writeln!(output, "undone by another op ({id})")?,
     }
     Ok(())
 }
@@ -170,12 +171,12 @@ fn finish(
     book.close()?;
     match written {
         Written::Op { place, .. } => writeln!(output, "{done} {} ({place})", name(key))?,
-        Written::Unchanged => writeln!(output, "{} is so already, nothing was written", name(key))?,
+        Written::Unchanged => writeln!(output, "{} is unchanged", name(key))?,
     }
     Ok(())
 }
 
-/// Reads fields from where the argument says.
+/// Reads fields from the argument, a file or standard input.
 pub(crate) fn read_fields(argument: &str, of: &impl Display) -> Result<Fields, Failure> {
     let text = match (argument, argument.strip_prefix('@')) {
         ("-", _) => read_text(io::stdin().lock())
@@ -191,7 +192,7 @@ pub(crate) fn read_fields(argument: &str, of: &impl Display) -> Result<Fields, F
     Fields::parse(&text).map_err(|fault| not_fields(fault, of))
 }
 
-/// Reads no more than could be fields at all.
+/// Reads at most as many bytes as fields may have.
 fn read_text(reader: impl Read) -> io::Result<String> {
     let mut text = String::new();
     let most = 2 * limits::OP_BYTES as u64 + 1;

@@ -1,18 +1,19 @@
 //! Advice: commands that run as they are printed, quoted for the shell.
 //!
-//! 1. A command is whole: it names the book, the record and the server as they are, and has no place to be filled in.
-//! 2. A command that may be pasted without a thought only looks, or does again what was asked for. One that decides something
-//!    for a person is printed behind a `#`, so that pasting it does nothing, and each on a line of its own.
+//! 1. A command is complete: it contains the book, the record and the server, and no placeholders.
+//! 2. A command that may be pasted at once only shows something, or repeats what the person asked
+//!    for. A command that decides something for a person is printed behind a `#`, so pasting it
+//!    does nothing. Each command is a line.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::plain::is_hidden;
 
-/// The book that the command at hand was asked about.
+/// Stands for the book of the present command.
 pub(crate) const BOOK: &str = "\0book";
 
-/// What to do, line by line.
+/// Lines of advice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Advice(Vec<Line>);
 
@@ -24,25 +25,25 @@ enum Line {
 }
 
 impl Advice {
-    /// Adds a command that may be pasted as it is.
+    /// Adds a command that may be pasted at once.
     pub(crate) fn run(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.0.push(Line::Run(args.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// Adds a command that decides something: it is there to be chosen.
+    /// Adds a command that decides something. A person chooses it.
     pub(crate) fn choose(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.0.push(Line::Choose(args.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// Adds words that belong to the commands below them.
+    /// Adds a comment above commands.
     pub(crate) fn words(mut self, words: impl Into<String>) -> Self {
         self.0.push(Line::Words(words.into()));
         self
     }
 
-    /// Adds other advice, but for the lines that are there already.
+    /// Adds other advice, without the lines that are there already.
     pub(crate) fn and(mut self, other: Self) -> Self {
         for line in other.0 {
             if !self.0.contains(&line) {
@@ -52,13 +53,13 @@ impl Advice {
         self
     }
 
-    /// Returns whether there is none.
+    /// Returns whether it has no lines.
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns the lines as they are printed, each of which a shell takes. A command for the book at hand is left out where no
-    /// book is.
+    /// Returns the lines as they are printed. A shell accepts each of them. Without a book, the
+    /// commands that name it are left out.
     pub(crate) fn lines(&self, book: Option<&Path>) -> Vec<String> {
         let shown = |args: &[OsString]| command(args, book);
         let lines = self.0.iter().filter_map(|line| match line {
@@ -70,7 +71,7 @@ impl Advice {
     }
 }
 
-/// Returns a command as it is typed.
+/// Returns a command as a person types it.
 fn command(args: &[OsString], book: Option<&Path>) -> Option<String> {
     let mut words = vec!["fieldbook".to_owned()];
     for arg in args {
@@ -79,7 +80,8 @@ fn command(args: &[OsString], book: Option<&Path>) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// Returns a path as one word of a command. One that begins with a hyphen would be taken for an option.
+/// Returns a path as one word of a command. A path that begins with a hyphen would be read as an
+/// option.
 pub(crate) fn quoted_path(path: &Path) -> String {
     if path.as_os_str().as_encoded_bytes().starts_with(b"-") {
         return quoted(Path::new(".").join(path).as_os_str());
@@ -87,19 +89,19 @@ pub(crate) fn quoted_path(path: &Path) -> String {
     quoted(path.as_os_str())
 }
 
-/// Returns text as one word of a POSIX shell, in which nothing is hidden.
+/// Returns text as one word for a POSIX shell, with hidden characters escaped.
 pub(crate) fn quoted(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
     match word.to_str() {
         Some(text) if !text.is_empty() && text.bytes().all(is_plain) => text.to_owned(),
-        // What the environment knows stands in double quotes.
+        // The shell expands a variable in double quotes.
         Some(SERVER) => format!("\"{SERVER}\""),
         Some(text) if !text.chars().any(is_hidden) => format!("'{}'", text.replace('\'', r"'\''")),
         _ => format!("\"$(printf '{}')\"", octal(word.as_encoded_bytes())),
     }
 }
 
-/// The server's address where only the environment knows it.
+/// The server's address, which only the environment contains.
 pub(crate) const SERVER: &str = "$FIELDBOOK_SERVER";
 
 const fn is_plain(byte: u8) -> bool {
@@ -107,7 +109,7 @@ const fn is_plain(byte: u8) -> bool {
         || matches!(byte, b'_' | b'-' | b'.' | b'/' | b':' | b'@' | b'+' | b'=' | b',')
 }
 
-/// Returns bytes as `printf` takes them, in single quotes.
+/// Returns bytes as a format of `printf`, for single quotes.
 fn octal(bytes: &[u8]) -> String {
     let each = bytes.iter().map(|byte| match byte {
         b'%' => "%%".to_owned(),

@@ -1,16 +1,19 @@
-//! Entries as text: one line each. Entries are written `41`, ops `41+3`, versions `r47`, conflicts `47.2`.
+//! Entries as text, one line each. An entry is written `41`, an op `41+3`, a version `r47`, a
+//! conflict `47.2`.
 
 use fieldbook::RecordKey;
 use fieldbook::audit::Hlc;
 use fieldbook::audit::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta, OutcomeClass,
-    OutcomeMeta, PlannedOp, PlannedUnit, Upstream, Verb, Winner,
+    OutcomeMeta, PlannedOp, PlannedUnit, Restamp, Upstream, Verb, Winner,
 };
+use fieldbook::host::WallTime;
 use fieldbook::record::{OpPlace, Version};
+use fieldbook::sync::{ServerEpoch, ServerId};
 
 use super::{count, count_of, name, some, time, words};
 
-/// Returns what an entry says.
+/// Returns what an entry contains.
 pub(crate) fn summary(entry: &Entry) -> String {
     match &entry.meta {
         Meta::Intent(intent) => intent_summary(entry, intent),
@@ -19,14 +22,14 @@ pub(crate) fn summary(entry: &Entry) -> String {
     }
 }
 
-/// Returns an item as text: JSON as it is stored, or that it was erased.
+/// Returns an item as text: the stored JSON, or a note that it was erased.
 pub(crate) fn item(entry: &Entry, index: ItemIndex) -> String {
     entry
         .item(index)
         .map_or_else(|| "(erased)".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// Returns what an op does, without its record.
+/// Returns the fields of an op.
 pub(crate) fn op_detail(entry: &Entry, op: &OpMeta) -> String {
     op.fields.map_or_else(String::new, |index| item(entry, index))
 }
@@ -36,7 +39,7 @@ pub(crate) fn places(ops: &[PlannedOp]) -> String {
     some(ops.iter().map(|op| op.place.to_string()))
 }
 
-/// Returns what a unit does to each of its records.
+/// Returns the changes of a unit.
 pub(crate) fn unit(unit: &PlannedUnit) -> String {
     some(
         unit.changes
@@ -45,23 +48,23 @@ pub(crate) fn unit(unit: &PlannedUnit) -> String {
     )
 }
 
-/// Returns the versions that records got.
+/// Returns the new versions of records.
 pub(crate) fn versions(versions: &[(RecordKey, Version)]) -> String {
     some(versions.iter().map(|(key, version)| format!("{} {version}", name(key))))
 }
 
-/// Returns what the server sent of a record.
+/// Returns a change of the server.
 pub(crate) fn change(change: &ChangeMeta) -> String {
     let extent = match change.extent {
         Extent::Whole => "",
         Extent::Partial => " (some fields)",
         Extent::Deleted => " deleted",
     };
-    let aside = if change.kept_aside { ", kept aside: its entity type is not known here" } else { "" };
+    let aside = if change.kept_aside { ", kept aside: its entity type is not declared here" } else { "" };
     format!("{} {}{extent}{aside}", name(&change.key), change.version)
 }
 
-/// Returns the word for an outcome class.
+/// Returns the name of an outcome class.
 pub(crate) const fn class(class: OutcomeClass) -> &'static str {
     match class {
         OutcomeClass::Applied => "applied",
@@ -75,7 +78,7 @@ pub(crate) const fn class(class: OutcomeClass) -> &'static str {
     }
 }
 
-/// Returns the word for what a person asked for.
+/// Returns the name of a person's action.
 pub(crate) const fn verb(verb: &Verb) -> &'static str {
     match verb {
         Verb::Retry => "retry",
@@ -87,7 +90,7 @@ pub(crate) const fn verb(verb: &Verb) -> &'static str {
     }
 }
 
-/// Returns what was decided.
+/// Returns a decision in words.
 pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
     let said = |message: &Option<ItemIndex>| {
         message.map_or_else(String::new, |index| format!(": {}", item(entry, index)))
@@ -95,19 +98,12 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
     match decision {
         Decision::Acked { versions: got, .. } => format!("acked {}", versions(got)),
         Decision::Tried { tries, code, retry_at, .. } => {
-            format!("not taken ({code}), try {tries}, again at {}", time::local(*retry_at))
+            format!("try {tries} failed ({code}), next try at {}", time::local(*retry_at))
         }
-        Decision::Suspected { units, times: 0, code, .. } => {
-            format!(
-                "not let through together ({code}): {}, sent by themselves after all others",
-                count_of(units, "unit")
-            )
+        Decision::Suspected { units, times, code, retry_at } => {
+            suspected(units.len(), *times, code, *retry_at)
         }
-        Decision::Suspected { times, code, retry_at, .. } => {
-            let again = retry_at.map_or_else(|| "after all others".to_owned(), time::local);
-            format!("not let through alone ({code}, {}), again at {again}", count(*times, "time"))
-        }
-        Decision::Dissolved { .. } => "stale: to be planned anew".to_owned(),
+        Decision::Dissolved { .. } => "stale: its ops are planned again".to_owned(),
         Decision::Conflicted(conflict) => {
             format!("conflict on {}: {}", name(&conflict.key), settled(conflict))
         }
@@ -124,8 +120,8 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
             let unanswered = if *answered { "" } else { ", without an answer" };
             format!("dead letter after try {tries}{unanswered}: {code}{}", said(message))
         }
-        Decision::Retried { key, op } => format!("{} ({}) to be sent again", name(key), op.place),
-        Decision::Discarded { key, op } => format!("{} ({}) given up", name(key), op.place),
+        Decision::Retried { key, op } => format!("{} ({}) is sent again", name(key), op.place),
+        Decision::Discarded { key, op } => format!("{} ({}) discarded", name(key), op.place),
         Decision::Annulled(annulled) => {
             format!(
                 "{} ({}) {}",
@@ -135,56 +131,72 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
             )
         }
         Decision::Parked { scope, code } => format!("parked: {}", words::park(scope, code)),
-        Decision::Unparked { scope } => format!("goes on: {}", words::parked(scope)),
+        Decision::Unparked { scope } => format!("resumed: {}", words::parked(scope)),
         Decision::Resolved { key, op, winner, .. } => {
-            format!("conflict on {} ({}) settled by hand: {}", name(key), op.place, words::winner(*winner))
+            format!("conflict on {} ({}) resolved: {}", name(key), op.place, words::winner(*winner))
         }
-        Decision::ServerAccepted { server: Some((server, epoch)) } => {
-            format!("server {server} accepted, in its life {epoch}")
-        }
-        Decision::ServerAccepted { server: None } => "whichever server answers next accepted".to_owned(),
-        Decision::ServerRead => "the accepted server is read to its end".to_owned(),
-        Decision::Restamped { server_time, ops } => {
-            let each: Vec<_> = ops
-                .iter()
-                .map(|restamp| {
-                    let at = time::local(restamp.edited_at.wall());
-                    format!("{} ({}) counts as made at {at}", restamp.key, restamp.op.place)
-                })
-                .collect();
-            let server = time::local(*server_time);
-            format!("the clock stood ahead, the server's shows {server}: {}", each.join(", "))
-        }
+        Decision::ServerAccepted { server } => accepted(*server),
+        Decision::ServerRead => "all records of the accepted server are read".to_owned(),
+        Decision::Restamped { server_time, ops } => restamped(*server_time, ops),
         Decision::Upcast { key, op, schema_version, .. } => {
-            format!("{} ({}) turned into schema version {schema_version}", name(key), op.place)
+            format!("{} ({}) converted to schema version {schema_version}", name(key), op.place)
         }
-        Decision::TakenIn { key, seq, .. } => format!("{}, kept aside at {seq}, taken in", name(key)),
+        Decision::TakenIn { key, seq, .. } => format!("{} added, kept aside at {seq} until now", name(key)),
         Decision::BelongsTo { tenant } => format!("the book belongs to tenant {tenant} of its server"),
-        Decision::SetAside { fault, version, name, .. } => {
-            let version = version.map_or_else(String::new, |version| format!(" {version}"));
-            // The name is the server's as it came: whatever stands in it is written so that it shows.
-            let name = entry.item(*name).map(String::from_utf8_lossy).unwrap_or_default();
-            format!("set aside {name:?}{version}: this program cannot hold its {fault}")
+        Decision::SetAside { fault, version, name, .. } => set_aside(entry, fault, *version, *name),
+        Decision::ReadForeign { entity, .. } => {
+            format!("new cursor for {entity:?}, whose records are set aside")
         }
-        Decision::ReadForeign { entity, .. } => format!("read on in {entity:?}, whose records are set aside"),
     }
+}
+
+fn suspected(units: usize, times: u32, code: &str, retry_at: Option<WallTime>) -> String {
+    if times == 0 {
+        let units = count(units as u64, "unit");
+        return format!("did not get through together ({code}): {units}, each sent alone after all others");
+    }
+    let again =
+        retry_at.map_or_else(|| "after all others".to_owned(), |at| format!("at {}", time::local(at)));
+    format!("did not get through alone ({code}, {}), next try {again}", count(times, "time"))
+}
+
+fn accepted(server: Option<(ServerId, ServerEpoch)>) -> String {
+    server.map_or_else(
+        || "the next server that answers is accepted".to_owned(),
+        |(server, epoch)| format!("server {server} accepted, epoch {epoch}"),
+    )
+}
+
+fn set_aside(entry: &Entry, fault: &str, version: Option<Version>, name: ItemIndex) -> String {
+    // The name is the server's text. `{:?}` escapes it.
+    let name = entry.item(name).map(String::from_utf8_lossy).unwrap_or_default();
+    let version = version.map_or_else(String::new, |version| format!(" {version}"));
+    format!("set aside {name:?}{version}: this program cannot hold its {fault}")
+}
+
+fn restamped(server_time: WallTime, ops: &[Restamp]) -> String {
+    let each = ops.iter().map(|restamp| {
+        let at = time::local(restamp.edited_at.wall());
+        format!("{} ({}) counts as made at {at}", name(&restamp.key), restamp.op.place)
+    });
+    let each: Vec<_> = each.collect();
+    format!("the device's clock was ahead of the server's, {}: {}", time::local(server_time), each.join(", "))
 }
 
 /// Returns what an op loses to a conflict.
 pub(crate) fn loses(fields: &[String]) -> String {
-    if fields.is_empty() { "loses all that it says".to_owned() } else { format!("loses {}", names(fields)) }
+    if fields.is_empty() { "loses all its fields".to_owned() } else { format!("loses {}", names(fields)) }
 }
 
-/// Returns what of an op stands above what it met: from when it counts, and what it says in place
-/// of its own values.
+/// Returns what is raised of an op: its new time, and its values if they changed.
 pub(crate) fn raised(entry: &Entry, fields: &[String], edited_at: Hlc, values: Option<ItemIndex>) -> String {
     let what = if fields.is_empty() { String::new() } else { format!(" for {}", names(fields)) };
-    let values =
-        values.map_or_else(String::new, |index| format!(", with {} in place of its own", item(entry, index)));
+    let values = values
+        .map_or_else(String::new, |index| format!(", with {} instead of its own values", item(entry, index)));
     format!("counts{what} as made at {}{values}", time::local(edited_at.wall()))
 }
 
-/// Returns what an edit above a deletion makes of the record.
+/// Returns the record that an edit brings back after a deletion.
 pub(crate) fn brings_back(entry: &Entry, read: ItemIndex) -> String {
     format!("brings the record back as {}", item(entry, read))
 }
@@ -193,11 +205,11 @@ fn names(fields: &[String]) -> String {
     some(fields.iter().map(name))
 }
 
-/// Returns how a conflict was settled, field by field where it was.
+/// Returns how a conflict was settled, field by field if it has fields.
 pub(crate) fn settled(conflict: &Conflicted) -> String {
     if conflict.fields.is_empty() {
         let side = match (conflict.winner, conflict.extent) {
-            (Winner::Remote, Extent::Deleted) => "theirs stands, it stays deleted",
+            (Winner::Remote, Extent::Deleted) => "remote wins, the record stays deleted",
             (winner, _) => words::winner(winner),
         };
         return format!("{side} ({})", words::rule(conflict.rule, function_of(conflict, None)));
@@ -217,7 +229,7 @@ fn function_of<'c>(conflict: &'c Conflicted, field: Option<&str>) -> Option<&'c 
     found.map(|settled| settled.function.as_str())
 }
 
-/// Returns where the ops of an intent stand.
+/// Returns the ops of an intent with their places.
 pub(crate) fn placed<'e>(
     entry: &'e Entry,
     intent: &'e Intent,
@@ -247,15 +259,15 @@ fn upstream_summary(upstream: &Upstream) -> String {
     }
     if !upstream.cursors.is_empty() {
         let types = upstream.cursors.iter().map(|(entity, _)| entity.to_string());
-        parts.push(format!("read on in {}", some(types)));
+        parts.push(format!("new cursor for {}", some(types)));
     }
     if let Some(receipt) = upstream.receipt {
-        parts.push(format!("knows entry {}", receipt.seq));
+        parts.push(format!("knows the log up to entry {}", receipt.seq));
     }
     format!("server: {}", parts.join("; "))
 }
 
-/// Returns what the server said of a unit.
+/// Returns the server's outcome of a unit.
 pub(crate) fn outcome(outcome: &OutcomeMeta) -> String {
     let mut text = class(outcome.class).to_owned();
     if !outcome.code.is_empty() {
@@ -269,12 +281,12 @@ pub(crate) fn outcome(outcome: &OutcomeMeta) -> String {
 
 fn control_summary(entry: &Entry, control: &Control) -> String {
     match control {
-        Control::Opened(opened) => format!("book made by {}, device {}", opened.made_by, opened.device),
+        Control::Opened(opened) => format!("book created by {}, device {}", opened.made_by, opened.device),
         Control::Planned(planned) => {
             let mut parts = Vec::new();
             if !planned.units.is_empty() {
                 let units = some(planned.units.iter().map(unit));
-                parts.push(format!("to be sent, {}: {units}", count_of(&planned.units, "unit")));
+                parts.push(format!("planned {}: {units}", count_of(&planned.units, "unit")));
             }
             parts.extend(planned.annulled.iter().map(|annulled| {
                 format!(
@@ -296,7 +308,7 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
             format!("{}{reason}: {each}", verb(word).replace('_', " "))
         }
         Control::EpochStarted { .. } => {
-            "a new life of this log: the file is a restored or cloned copy".to_owned()
+            "a new epoch: this file is a restored or cloned copy of the book".to_owned()
         }
     }
 }
@@ -307,7 +319,7 @@ mod tests {
     use crate::show::history::Follower;
     use crate::show::json;
 
-    /// The decisions about conflicts in the golden log whose records are named by what becomes of them.
+    /// The decisions about conflicts in the golden log. Each record's name says what happens to it.
     fn of_conflicts() -> Entry {
         let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/format-2/every-fold.log");
         let (bytes, mut at) = (std::fs::read(log).unwrap(), b"fieldbook-log 1\n".len());
@@ -338,9 +350,11 @@ mod tests {
         });
         let at = at.unwrap();
         says("lead/dropped (3+10) loses name");
-        says("lead/emptied (3+11) loses all that it says");
+        says("lead/emptied (3+11) loses all its fields");
         let both = r#"{"name":"both"}"#;
-        says(&format!("lead/raised (3+12) counts for name as made at {at}, with {both} in place of its own"));
+        says(&format!(
+            "lead/raised (3+12) counts for name as made at {at}, with {both} instead of its own values"
+        ));
         says(&format!("lead/raised-whole (3+13) counts as made at {at}"));
         says(
             r#"lead/brought-back (3+14) brings the record back as {"name":"mine","phone":"2","stage":"new"}"#,
@@ -356,7 +370,7 @@ mod tests {
             events.map(|event| (event.what, event.detail)).collect::<Vec<_>>()
         };
         let lost = |text: &str| vec![("dropped".to_owned(), text.to_owned())];
-        assert_eq!(events("emptied"), lost("3+11 loses all that it says"));
+        assert_eq!(events("emptied"), lost("3+11 loses all its fields"));
         assert_eq!(events("dropped")[1..], lost("3+10 loses name"));
         assert_eq!(events("raised")[1].0, "raised");
         assert_eq!(events("brought-back")[1].0, "brought back");

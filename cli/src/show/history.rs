@@ -1,4 +1,4 @@
-//! What happened to one record, entry by entry.
+//! The history of one record, entry by entry.
 
 use std::collections::HashSet;
 
@@ -8,24 +8,24 @@ use fieldbook::record::UnitId;
 
 use super::{entry as show, name, words};
 
-/// One thing that happened to a record.
+/// One event in the history of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// The word for it.
+    /// The name of the event.
     pub(crate) what: String,
-    /// The rest.
+    /// The details.
     pub(crate) detail: String,
 }
 
-/// Follows a record through its entries, which have to come oldest first: what is said of a unit concerns the record if an
-/// earlier entry planned the unit for it.
+/// Follows a record through its entries, oldest first. A decision about a unit concerns the record
+/// if an earlier entry planned the unit for it.
 pub(crate) struct Follower<'k> {
     key: &'k RecordKey,
     units: HashSet<UnitId>,
 }
 
 impl<'k> Follower<'k> {
-    /// Follows this record.
+    /// Makes a follower of a record.
     pub(crate) fn new(key: &'k RecordKey) -> Self {
         Self { key, units: HashSet::new() }
     }
@@ -63,7 +63,7 @@ impl<'k> Follower<'k> {
             let version = shown.strip_prefix(&name(self.key)).unwrap_or(&shown).trim_start();
             event(format!("server has {version}"), fields)
         });
-        // What came with an outcome often comes with the page again.
+        // A page often repeats a change that came with an outcome.
         let mut events: Vec<_> = outcomes.chain(changes).collect();
         events.dedup();
         events
@@ -79,56 +79,56 @@ impl<'k> Follower<'k> {
                     _ => String::new(),
                 };
                 let ops = show::places(&change.ops);
-                events.push(event("to be sent", format!("{} from {ops} {fields}", change.kind)));
+                events.push(event("planned", format!("{} from {ops} {fields}", change.kind)));
             }
         }
         let annulled = planned.annulled.iter().filter(|annulled| annulled.key == *self.key);
         events.extend(annulled.map(|annulled| {
             let ops = show::places(&annulled.ops);
-            event("not to be sent", format!("{ops} {}", words::annulled(annulled.reason)))
+            event("annulled", format!("{ops} {}", words::annulled(annulled.reason)))
         }));
         events
     }
 
     fn decision(&self, entry: &Entry, number: u32, decision: &Decision) -> Option<Event> {
-        let mine = |key: &RecordKey| key == self.key;
+        let is_it = |key: &RecordKey| key == self.key;
         let sent = |unit: &UnitId| self.units.contains(unit);
         let shown = || show::decision(entry, decision);
         Some(match decision {
             Decision::Acked { unit, versions, .. } if sent(unit) => {
-                let version = versions.iter().find(|(key, _)| mine(key));
+                let version = versions.iter().find(|(key, _)| is_it(key));
                 event("acked", version.map(|(_, version)| version.to_string()).unwrap_or_default())
             }
             Decision::Tried { unit, .. } if sent(unit) => event("tried", shown()),
             Decision::Suspected { units, .. } if units.iter().any(|(unit, _)| sent(unit)) => {
-                event("held up", shown())
+                event("suspected", shown())
             }
-            Decision::Dissolved { unit, .. } if sent(unit) => event("stale", "to be planned anew"),
+            Decision::Dissolved { unit, .. } if sent(unit) => event("stale", "its ops are planned again"),
             Decision::DeadLettered { unit, .. } if sent(unit) => {
                 event("dead letter", shown().trim_start_matches("dead letter ").to_owned())
             }
-            Decision::Conflicted(conflict) if mine(&conflict.key) => {
+            Decision::Conflicted(conflict) if is_it(&conflict.key) => {
                 let id = format!("conflict {}.{number}", entry.header.seq);
                 event(id, conflict_detail(entry, conflict))
             }
-            Decision::Superseded { key, op } if mine(key) => event("superseded", op.place.to_string()),
-            Decision::Dropped { key, op, fields } if mine(key) => {
+            Decision::Superseded { key, op } if is_it(key) => event("superseded", op.place.to_string()),
+            Decision::Dropped { key, op, fields } if is_it(key) => {
                 event("dropped", format!("{} {}", op.place, show::loses(fields)))
             }
-            Decision::Raised { key, op, fields, edited_at, values } if mine(key) => {
+            Decision::Raised { key, op, fields, edited_at, values } if is_it(key) => {
                 let raised = show::raised(entry, fields, *edited_at, *values);
                 event("raised", format!("{} {raised}", op.place))
             }
-            Decision::BroughtBack { key, op, read } if mine(key) => {
+            Decision::BroughtBack { key, op, read } if is_it(key) => {
                 event("brought back", format!("{} {}", op.place, show::brings_back(entry, *read)))
             }
-            Decision::Retried { key, op } if mine(key) => event("retried", op.place.to_string()),
-            Decision::Discarded { key, op } if mine(key) => event("given up", op.place.to_string()),
-            Decision::Resolved { key, winner, .. } if mine(key) => event("settled", words::winner(*winner)),
-            Decision::TakenIn { key, seq, .. } if mine(key) => {
-                event("taken in", format!("kept aside at {seq}"))
+            Decision::Retried { key, op } if is_it(key) => event("retried", op.place.to_string()),
+            Decision::Discarded { key, op } if is_it(key) => event("discarded", op.place.to_string()),
+            Decision::Resolved { key, winner, .. } if is_it(key) => event("resolved", words::winner(*winner)),
+            Decision::TakenIn { key, seq, .. } if is_it(key) => {
+                event("added", format!("kept aside at {seq} until now"))
             }
-            Decision::Annulled(annulled) if mine(&annulled.key) => event("annulled", shown()),
+            Decision::Annulled(annulled) if is_it(&annulled.key) => event("annulled", shown()),
             _ => return None,
         })
     }
@@ -137,7 +137,7 @@ impl<'k> Follower<'k> {
 fn conflict_detail(entry: &Entry, conflict: &Conflicted) -> String {
     let side = |index| show::item(entry, index);
     format!(
-        "{}; was {}, mine {}, theirs {}",
+        "{}; before {}, local {}, remote {}",
         show::settled(conflict),
         side(conflict.base),
         side(conflict.local),

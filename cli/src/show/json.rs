@@ -1,12 +1,14 @@
-//! JSON for machines. The names are promised: `cli/README.md` lists every shape, and members are only ever added.
+//! JSON for machines. The names are promised: `cli/README.md` lists every shape, and members are
+//! only ever added.
 
+use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta,
-    ParkScope, PlannedOp, PlannedUnit, Receipt, SettledBy, Upstream, Verb,
+    ParkScope, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy, Upstream, Verb,
 };
 use fieldbook::conflict::{Conflict, DeadLetter};
 use fieldbook::host::WallTime;
-use fieldbook::record::{OpPlace, Version};
+use fieldbook::record::{OpPlace, UnitId, Version};
 use fieldbook::sync::{Hold, ParkReason, RecordStatus};
 use fieldbook::{Fields, Record, RecordKey};
 use serde_json::{Map, Value, json};
@@ -30,7 +32,7 @@ pub(crate) fn record(record: &Record, status: Option<&RecordStatus>) -> Value {
     value
 }
 
-/// Returns a record's status: `state`, and what belongs to it.
+/// Returns a record's status: `state`, with its details.
 pub(crate) fn status(status: &RecordStatus) -> Value {
     let state = status.state().as_str();
     match status {
@@ -44,7 +46,7 @@ pub(crate) fn status(status: &RecordStatus) -> Value {
     }
 }
 
-/// Returns a hold: `reason`, and what belongs to it.
+/// Returns a hold: `reason`, with its details.
 pub(crate) fn hold(hold: &Hold) -> Value {
     let reason = words::hold_name(hold);
     match hold {
@@ -82,7 +84,7 @@ pub(crate) fn park(scope: &ParkScope) -> Value {
     }
 }
 
-/// Returns a time that may be missing.
+/// Returns a time, or null.
 pub(crate) fn moment(time: Option<WallTime>) -> Value {
     time.map_or(Value::Null, |time| Value::String(time::utc(time)))
 }
@@ -111,7 +113,7 @@ pub(crate) fn entry(entry: &Entry) -> Value {
     value
 }
 
-/// Returns a dead letter; `fields` is what its op says, `dependants` the ops that wait for it.
+/// Returns a dead letter. `fields` are those of its op, `dependants` are the ops that wait for it.
 pub(crate) fn dead_letter(row: &DeadLetter, fields: &Fields, dependants: &[OpPlace]) -> Value {
     json!({
         "place": row.place,
@@ -259,10 +261,7 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         Decision::Tried { unit, tries, code, retry_at, .. } => json!({
             "decision": "tried", "unit": unit, "tries": tries, "code": code, "retry_at": time::utc(*retry_at),
         }),
-        Decision::Suspected { units, times, code, retry_at } => json!({
-            "decision": "suspected", "units": units.iter().map(|(unit, _)| unit).collect::<Vec<_>>(), "times": times,
-            "code": code, "retry_at": retry_at.map(time::utc),
-        }),
+        Decision::Suspected { units, times, code, retry_at } => suspected(units, *times, code, *retry_at),
         Decision::Dissolved { unit, .. } => json!({ "decision": "dissolved", "unit": unit }),
         Decision::Conflicted(conflict) => conflicted(entry, number, conflict),
         Decision::Superseded { key, op } => of_op("superseded", key, op),
@@ -298,13 +297,7 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             "server": server.map(|(server, _)| server), "server_epoch": server.map(|(_, epoch)| epoch),
         }),
         Decision::ServerRead => json!({ "decision": "server_read" }),
-        Decision::Restamped { server_time, ops } => json!({
-            "decision": "restamped", "server_time": time::utc(*server_time),
-            "ops": ops.iter().map(|restamp| json!({
-                "key": restamp.key, "place": restamp.op.place, "op": restamp.op.id,
-                "edited_at": time::utc(restamp.edited_at.wall()),
-            })).collect::<Vec<_>>(),
-        }),
+        Decision::Restamped { server_time, ops } => restamped(*server_time, ops),
         Decision::Upcast { key, op, schema_version, fields } => json!({
             "decision": "upcast", "key": key, "place": op.place, "op": op.id, "schema_version": schema_version,
             "fields": item(entry, *fields),
@@ -319,6 +312,25 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             json!({ "decision": "read_foreign", "entity": entity, "cursor": cursor })
         }
     }
+}
+
+fn suspected(units: &[(UnitId, Seq)], times: u32, code: &str, retry_at: Option<WallTime>) -> Value {
+    json!({
+        "decision": "suspected", "units": units.iter().map(|(unit, _)| unit).collect::<Vec<_>>(), "times": times,
+        "code": code, "retry_at": retry_at.map(time::utc),
+    })
+}
+
+fn restamped(server_time: WallTime, ops: &[Restamp]) -> Value {
+    let ops = ops.iter().map(|restamp| {
+        json!({
+            "key": restamp.key, "place": restamp.op.place, "op": restamp.op.id,
+            "edited_at": time::utc(restamp.edited_at.wall()),
+        })
+    });
+    json!({
+        "decision": "restamped", "server_time": time::utc(server_time), "ops": ops.collect::<Vec<_>>(),
+    })
 }
 
 fn conflicted(entry: &Entry, number: u32, conflict: &Conflicted) -> Value {
@@ -341,7 +353,8 @@ fn conflicted(entry: &Entry, number: u32, conflict: &Conflicted) -> Value {
     })
 }
 
-/// Returns the functions of the app that settled a conflict; the field is null for the whole.
+/// Returns the functions of the app that settled a conflict. The field is null for the whole
+/// record.
 fn functions(functions: &[SettledBy]) -> Value {
     let each = functions.iter().map(|settled| json!({ "field": settled.field, "name": settled.function }));
     each.collect()
@@ -351,7 +364,7 @@ fn of_op(word: &str, key: &RecordKey, op: &PlannedOp) -> Value {
     json!({ "decision": word, "key": key, "place": op.place, "op": op.id })
 }
 
-/// Returns an item as JSON; null if it was erased or does not read.
+/// Returns an item as JSON, or null if it was erased or is not JSON.
 fn item(entry: &Entry, index: ItemIndex) -> Value {
     entry.item(index).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or(Value::Null)
 }

@@ -1,4 +1,5 @@
-//! How things look to a person: tables, progress, times, entries and states in words; and, for machines, as JSON.
+//! What a person reads: tables, progress, times, entries and states in words. And JSON for
+//! machines.
 
 pub(crate) mod advice;
 pub(crate) mod entry;
@@ -12,7 +13,7 @@ pub(crate) mod words;
 
 pub(crate) use plain::{Log, Visible, name, plain};
 
-/// Returns a number with the word for what is counted; a `y` at its end becomes `ies`.
+/// Returns a number with its noun. A `y` at the end of the noun becomes `ies`.
 pub(crate) fn count(number: impl Into<u64>, one: &str) -> String {
     match number.into() {
         1 => format!("1 {one}"),
@@ -23,12 +24,12 @@ pub(crate) fn count(number: impl Into<u64>, one: &str) -> String {
     }
 }
 
-/// Returns how many items a slice has, with the word for them.
+/// Returns the number of items in a slice, with the noun.
 pub(crate) fn count_of<T>(items: &[T], one: &str) -> String {
     count(items.len() as u64, one)
 }
 
-/// Joins the first few and says how many there are besides.
+/// Joins the first items, and adds the number of the rest.
 pub(crate) fn some(items: impl IntoIterator<Item = String>) -> String {
     const SHOWN: usize = 4;
     let items: Vec<_> = items.into_iter().collect();

@@ -1,29 +1,31 @@
-//! Text that others wrote, as people may see it: ids, values, names, messages of a server, paths.
+//! Text from elsewhere, made safe to show: ids, values, names, messages of a server, paths.
 //!
-//! What reorders, hides or breaks a line in a terminal is shown as an escape, `\u{202e}`. Escaped are, by Unicode's own
-//! properties:
+//! Characters that reorder, hide or break a line in a terminal are shown as an escape, `\u{202e}`.
+//! Unicode's properties define them:
 //!
 //! 1. control characters: the escape character and its 8-bit form, backspace, tabs, line ends;
 //! 2. format characters: bidirectional marks, zero-width characters, the byte order mark, tags;
 //! 3. line and paragraph separators, private use, and what is not assigned;
-//! 4. what is ignored by default though it is none of these: variation selectors, Hangul fillers, the blank Braille cell;
-//! 5. combining marks that have nothing to combine with, or of which too many stand on one letter.
+//! 4. characters that are ignored by default and in none of these groups: variation selectors,
+//!    Hangul fillers, the blank Braille cell;
+//! 5. combining marks without a letter, or more than four on one letter.
 //!
-//! [`plain`] is for prose and values, and leaves the joiners within an emoji as they are. [`name`] is for ids and names, which
-//! people compare by eye: it takes nothing on trust, neither joiners nor blanks that look like one another, and writes a
-//! backslash twice, so that no two names look the same.
+//! [`plain`] is for prose and values. It keeps the joiners within an emoji. [`name`] is for ids and
+//! names, which people compare by eye. It also escapes joiners and unusual blanks, and doubles a
+//! backslash, so no two names look the same.
 //!
-//! Both leave what they returned as it is, but for [`name`]'s backslashes: a name is escaped once, where it joins a text.
+//! Both leave their own results unchanged, except that [`name`] doubles backslashes again: escape a
+//! name once, where it joins a text.
 
 use std::fmt::Display;
 use std::io;
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// How many combining marks one letter may carry.
+/// The most combining marks on one letter.
 const MARKS: usize = 4;
 
-/// Returns the text with what reorders, hides or breaks it written out.
+/// Returns the text with all characters that reorder, hide or break it escaped.
 pub(crate) fn plain(text: &str) -> String {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
@@ -39,7 +41,7 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
-/// Returns a name, such as a record's id, so that no two names look the same.
+/// Returns a name, such as a record's id, escaped so that no two names look the same.
 pub(crate) fn name(name: &(impl Display + ?Sized)) -> String {
     let name = name.to_string();
     let mut shown = String::with_capacity(name.len());
@@ -58,14 +60,14 @@ pub(crate) fn name(name: &(impl Display + ?Sized)) -> String {
     shown
 }
 
-/// Returns whether a character cannot be seen, or changes how others are seen.
+/// Returns whether a character is invisible, or changes how others are shown.
 pub(crate) fn is_hidden(character: char) -> bool {
     use GeneralCategory::{
         Control, Format, LineSeparator, ParagraphSeparator, PrivateUse, Surrogate, Unassigned,
     };
     match character {
         ' '..='~' => false,
-        // Ignored by default, or blank, though its category does not say so.
+        // Ignored by default, or blank, although the category is another.
         '\u{34f}'
         | '\u{115f}'
         | '\u{1160}'
@@ -110,7 +112,7 @@ fn is_symbol(character: char) -> bool {
     )
 }
 
-/// What stands before a character.
+/// What comes before a character.
 #[derive(Debug, Default)]
 struct Before {
     last: Option<char>,
@@ -118,16 +120,17 @@ struct Before {
 }
 
 impl Before {
-    /// Returns whether a character is seen as it is at this place.
+    /// Returns whether a character is shown unchanged at this place.
     fn takes(&self, character: char) -> bool {
         if is_hidden(character) {
             return false;
         }
-        // Letters and signs of most texts need no look at their category.
+        // ASCII is tested first: the look-up of a category takes longer.
         character.is_ascii() || !is_mark(character) || (self.last.is_some() && self.marks < MARKS)
     }
 
-    /// Returns whether a character joins the parts of an emoji, or says that a sign is one.
+    /// Returns whether a character joins the parts of an emoji, or selects the emoji form of a
+    /// sign.
     fn joins(&self, character: char, next: Option<char>) -> bool {
         let Some(last) = self.last else { return false };
         let selected = last == '\u{fe0f}';
@@ -146,12 +149,12 @@ impl Before {
 
     fn note(&mut self, character: char, kept: bool) {
         self.marks = if kept && !character.is_ascii() && is_mark(character) { self.marks + 1 } else { 0 };
-        // What was written out ends whatever stood before it.
+        // After an escape, a combining mark has a character to stand on: its closing brace.
         self.last = Some(if kept || character == ' ' { character } else { '}' });
     }
 }
 
-/// JSON in which nothing is hidden: such characters are written as `\u202e`, which reads as the same text.
+/// JSON with hidden characters escaped as `\u202e`, which parses to the same text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Visible;
 
@@ -180,7 +183,8 @@ impl serde_json::ser::Formatter for Visible {
         Self::write(writer, fragment)
     }
 
-    /// JSON that was stored as text: what is hidden in it stands within a string, or its blanks are line ends.
+    /// Writes stored JSON text. A hidden character in it is part of a string, and its line ends are
+    /// blanks between values.
     fn write_raw_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -194,7 +198,8 @@ impl serde_json::ser::Formatter for Visible {
     }
 }
 
-/// Standard error for lines of a log, in which nothing is hidden. Colours stay: what the lines quote has lost its own already.
+/// Standard error for lines of a log, with hidden characters escaped. Colours are kept: the quoted
+/// text has none, because the log escapes it first.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Log;
 

@@ -1,9 +1,9 @@
-//! Tables: a dim header and aligned columns, no lines.
+//! Tables: a dim header and aligned columns, without rules.
 //!
-//! 1. A cell that is very long is cut and says how long it is, wherever it is read; `--full` shows all of it.
-//! 2. On a terminal the last column is cut, or broken into lines, to what fits. If too little fits, each row becomes lines of
-//!    its own: its short cells, and the last one below them.
-//! 3. No line ends in blanks, and widths are those of what is shown.
+//! 1. A very long cell is cut and shows its length, also in a pipe. `--full` shows all of it.
+//! 2. On a terminal the last column is cut, or broken into lines, to fit. If there is too little
+//!    room, each row becomes lines of its own: the short cells, and the last cell below them.
+//! 3. No line ends in blanks. Widths are those on the screen.
 
 use std::io::{self, Write};
 
@@ -22,20 +22,20 @@ pub(crate) struct Listing {
     wrapped: bool,
 }
 
-/// What a cell's colour says.
+/// The meaning of a cell's colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Nothing special.
+    /// No meaning.
     Plain,
-    /// As it should be.
+    /// Good.
     Good,
-    /// On the way, or waiting.
+    /// In progress, or waiting.
     Waiting,
-    /// Someone has to look.
+    /// A person has to act.
     Bad,
 }
 
-/// What stands in one cell.
+/// A cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     text: String,
@@ -48,13 +48,13 @@ impl Listing {
         Self { headers, rows: Vec::new(), full: false, wrapped: false }
     }
 
-    /// Shows cells whole, however long they are.
+    /// Shows long cells whole.
     pub(crate) const fn full(mut self, full: bool) -> Self {
         self.full = full;
         self
     }
 
-    /// Breaks the last column into lines on a terminal instead of cutting it: for sentences.
+    /// On a terminal, breaks the last column into lines instead of cutting it: for sentences.
     pub(crate) const fn wrapped(mut self) -> Self {
         self.wrapped = true;
         self
@@ -65,12 +65,12 @@ impl Listing {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Returns how many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Writes the table; of an empty one not even the header.
+    /// Writes the table. An empty table has no header either.
     pub(crate) fn write(self, output: &mut Output) -> Result<(), Failure> {
         let (width, colours) = (output.width().map(usize::from), output.colours());
         Ok(self.write_to(output, width, colours)?)
@@ -120,7 +120,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Cuts what is in the last column, or breaks it into lines, so that it fits.
+    /// Cuts the last column, or breaks it into lines, so that it fits.
     fn fit_last(&mut self, room: usize) {
         for last in self.rows.iter_mut().filter_map(|row| row.last_mut()) {
             if console::measure_text_width(&last.text) > room {
@@ -130,8 +130,8 @@ impl Listing {
         }
     }
 
-    /// Writes each row as lines of its own, for a terminal that is too narrow for columns: its short cells, and the last one
-    /// behind them if it fits, else below.
+    /// Writes each row as lines of its own, for a narrow terminal: the short cells, then the last
+    /// cell on the same line if it fits, else below.
     fn write_stacked(self, writer: &mut impl Write, width: usize) -> io::Result<()> {
         let indented = width.saturating_sub(INDENT);
         let named = self.headers.iter().map(|header| title(header)).filter(|header| !header.is_empty());
@@ -169,7 +169,7 @@ impl Listing {
         self.headers.len().saturating_sub(1)
     }
 
-    /// Returns how many columns of the terminal all but the last column take.
+    /// Returns the width of all columns but the last.
     fn taken(&self) -> usize {
         (0..self.last()).map(|column| self.widest(column) + usize::from(GAP)).sum()
     }
@@ -182,12 +182,12 @@ impl Listing {
 }
 
 impl Text {
-    /// Makes a cell in a colour that says how things stand.
+    /// Makes a cell with a tone.
     pub(crate) fn toned(text: impl ToString, tone: Tone) -> Self {
         Self { text: plain(&text.to_string()), tone }
     }
 
-    /// Makes a cell of a name, in which nothing is hidden.
+    /// Makes a cell of a name, with hidden characters escaped.
     pub(crate) fn name(name: impl ToString) -> Self {
         Self { text: super::name(&name.to_string()), tone: Tone::Plain }
     }
@@ -218,7 +218,7 @@ impl<T: ToString> From<T> for Text {
 struct Line<'a> {
     columns: std::iter::Zip<std::slice::Iter<'a, &'static str>, std::slice::Iter<'a, usize>>,
     text: String,
-    /// Blanks that are due before the next text. So no line ends in any.
+    /// Blanks before the next text. They are not written at the end of a line.
     blanks: usize,
 }
 
@@ -227,7 +227,7 @@ impl<'a> Line<'a> {
         Self { columns: headers.iter().zip(widths), text: String::new(), blanks: 0 }
     }
 
-    /// Adds what stands in the next column.
+    /// Adds the cell of the next column.
     fn put(&mut self, text: &str, style: Style) {
         let Some((header, width)) = self.columns.next() else { return };
         let text = text.trim_end();
@@ -243,7 +243,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Makes a row of things that know how they are shown.
+/// Adds a row of cells, each made with `Text::from`.
 macro_rules! row {
     ($listing:expr, $($cell:expr),+ $(,)?) => {
         $listing.row([$($crate::show::table::Text::from($cell)),+])
@@ -255,9 +255,9 @@ fn title(header: &str) -> String {
     header.trim_start_matches('>').to_uppercase()
 }
 
-/// Cuts a text to a width, and says how long it is if it was cut.
+/// Cuts a text to a width. A long text that is cut ends with its length.
 pub(crate) fn cut(text: &str, width: usize) -> String {
-    // Most are short, and a byte is at least as much as a column.
+    // Most texts are short, and a text has at least as many bytes as columns.
     if text.len() <= width || console::measure_text_width(text) <= width {
         return text.to_owned();
     }
@@ -267,7 +267,7 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     console::truncate_str(text, width, &mark).into_owned()
 }
 
-/// Breaks a text into lines of a width, between words where there are any.
+/// Breaks a text into lines of a width, between words where possible.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
@@ -294,15 +294,15 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// Blanks between columns.
 const GAP: u16 = 2;
-/// What the last column gets at least: with less, rows become lines of their own.
+/// The minimum width of the last column. With less room, rows become lines of their own.
 const LEAST: usize = 32;
-/// Blanks before what continues a row.
+/// Blanks before the further lines of a row.
 const INDENT: usize = 4;
-/// How many lines the last cell of such a row gets.
+/// The most lines of the last cell of such a row.
 const STACKED_LINES: usize = 3;
-/// From how many bytes on a cell that is cut says how many it has.
+/// A cell of at least this many bytes shows its length when it is cut.
 const LARGE: usize = 200;
-/// How much of a cell is shown.
+/// The longest cell, in columns, without `--full`.
 const LONGEST: usize = 400;
 
 #[cfg(test)]
@@ -339,7 +339,7 @@ mod tests {
         listing
     }
 
-    /// One value of 60,000 bytes padded each line of a `log` to 65,586 characters.
+    /// A value of 60,000 bytes once padded each line of a `log` to 65,586 characters.
     #[test]
     fn no_line_is_padded_and_a_long_value_is_cut_unless_it_is_asked_for() {
         let piped = shown(of_a_log(), None);
@@ -353,7 +353,7 @@ mod tests {
         );
     }
 
-    /// At 60 columns 15 were left for what an entry says.
+    /// At 60 columns, the last column once had 15.
     #[test]
     fn what_a_row_says_has_room_however_narrow_the_terminal_is() {
         for width in [40, 60, 80, 120] {

@@ -1,9 +1,9 @@
-//! Times: the reader's own zone, always shown, for people; UTC (RFC 3339) for machines.
+//! Times: for people in the reader's zone, which is always shown; for machines in UTC (RFC 3339).
 
 use chrono::Local;
 use fieldbook::host::WallTime;
 
-/// Returns a time as people read it, `2026-08-05 14:05:09 +02:00`.
+/// Returns a time for people, `2026-08-05 14:05:09 +02:00`.
 pub(crate) fn local(time: WallTime) -> String {
     match time.to_utc() {
         Some(time) => time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %:z").to_string(),
@@ -11,7 +11,7 @@ pub(crate) fn local(time: WallTime) -> String {
     }
 }
 
-/// Returns a time that may not have come yet.
+/// Returns a time for people, or another text if there is none.
 pub(crate) fn local_or(time: Option<WallTime>, otherwise: &str) -> String {
     time.map_or_else(|| otherwise.to_owned(), local)
 }
@@ -21,7 +21,7 @@ pub(crate) fn utc(time: WallTime) -> String {
     time.to_string()
 }
 
-/// Returns a sentence with the times in it as people read them.
+/// Returns a sentence with its times in the reader's zone.
 pub(crate) fn localised(sentence: &str) -> String {
     let words = sentence.split(' ').map(|word| {
         let time = word.trim_matches(|edge: char| !edge.is_ascii_alphanumeric());

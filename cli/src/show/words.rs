@@ -1,5 +1,5 @@
-//! States in words. Where a record, an op or the book stands is said in the book's own words; here they get their colours and the
-//! reader's time zone. What is added are the words for entries of the log, and the stable names for JSON.
+//! States in words. The book has the sentences about records, ops and itself. This module adds
+//! colours, the reader's time zone, words for entries of the log, and the stable names for JSON.
 
 use fieldbook::SyncState;
 use fieldbook::audit::entry::{AnnulledReason, ParkScope, Winner};
@@ -11,12 +11,12 @@ use fieldbook::sync::{Hold, OpState, ParkReason, RecordState};
 use super::table::Tone;
 use super::{name, plain, time};
 
-/// Returns words of the book as people read them here: their own zone, and nothing hidden.
+/// Returns a text of the book for people: times in the reader's zone, hidden characters escaped.
 pub(crate) fn of_the_book(words: &impl ToString) -> String {
     plain(&time::localised(&words.to_string()))
 }
 
-/// Returns where a record stands, in the book's words, and how that is.
+/// Returns the state of a record in the book's words, with its tone.
 pub(crate) fn record(explanation: &Explanation) -> (String, Tone) {
     let tone = match explanation.standing {
         RecordState::Synced => Tone::Good,
@@ -27,7 +27,7 @@ pub(crate) fn record(explanation: &Explanation) -> (String, Tone) {
     (of_the_book(&explanation.in_short()), tone)
 }
 
-/// Returns where an op stands, in the book's words, and how that is.
+/// Returns the state of an op in the book's words, with its tone.
 pub(crate) fn op(op: &ExplainedOp) -> (String, Tone) {
     let tone = match op.state {
         OpState::Pending { .. } => Tone::Good,
@@ -37,7 +37,7 @@ pub(crate) fn op(op: &ExplainedOp) -> (String, Tone) {
     (of_the_book(&op.in_words()), tone)
 }
 
-/// Returns the stable name of where an op stands, for JSON.
+/// Returns the stable name of an op's state, for JSON.
 pub(crate) const fn op_state_name(state: &OpState) -> &'static str {
     match state {
         OpState::Pending { .. } => "ready",
@@ -75,20 +75,20 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
 
 /// Returns what is parked, and why, in the book's words.
 pub(crate) fn park(scope: &ParkScope, code: &str) -> String {
-    format!("{}, since {} ({code})", parked(scope), of_the_book(&ParkReason::of(scope, code)))
+    format!("{}, because {} ({code})", parked(scope), of_the_book(&ParkReason::of(scope, code)))
 }
 
 /// Returns what is parked.
 pub(crate) fn parked(scope: &ParkScope) -> String {
     match scope {
-        ParkScope::Actor(actor) => format!("what {} made", name(actor)),
+        ParkScope::Actor(actor) => format!("ops of {}", name(actor)),
         ParkScope::Entity(entity) => format!("records of type {entity}"),
         ParkScope::Op(op) => format!("op {op}"),
         ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => "everything".to_owned(),
     }
 }
 
-/// Returns the stable name of what is parked, for JSON.
+/// Returns the stable name of a park's scope, for JSON.
 pub(crate) const fn park_name(scope: &ParkScope) -> &'static str {
     match scope {
         ParkScope::Actor(_) => "actor",
@@ -100,7 +100,7 @@ pub(crate) const fn park_name(scope: &ParkScope) -> &'static str {
     }
 }
 
-/// Returns what the engine is doing or waiting for, in the book's words, and how that is.
+/// Returns the state of the engine in the book's words, with its tone.
 pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
     let tone = match state {
         SyncState::Idle => Tone::Good,
@@ -131,17 +131,17 @@ pub(crate) const fn sync_state_name(state: &SyncState) -> &'static str {
     }
 }
 
-/// Returns who won a conflict, from this device's side.
+/// Returns who won a conflict.
 pub(crate) const fn winner(winner: Winner) -> &'static str {
     match winner {
-        Winner::Local => "mine stands",
-        Winner::Remote => "theirs stands",
+        Winner::Local => "local wins",
+        Winner::Remote => "remote wins",
         Winner::Merged => "merged",
         Winner::Undecided => "waits for a person",
     }
 }
 
-/// Returns how a conflict was settled, from this device's side.
+/// Returns the result of a conflict.
 pub(crate) fn outcome(conflict: &Conflict) -> String {
     let mut winners: Vec<Winner> = conflict.fields.iter().map(|field| field.winner).collect();
     winners.dedup();
@@ -157,7 +157,7 @@ pub(crate) fn policy(policy: Policy) -> String {
     policy.as_str().replace('_', " ")
 }
 
-/// Returns the rule of a conflict, by the name of the app's function if there is one.
+/// Returns the rule of a conflict: the name of the app's function, or the policy.
 pub(crate) fn rule(rule: Policy, function: Option<&str>) -> String {
     function.map_or_else(|| policy(rule), |name| format!("the app's {name}"))
 }
@@ -167,8 +167,8 @@ pub(crate) const fn annulled(reason: AnnulledReason) -> &'static str {
     match reason {
         AnnulledReason::CreatedAndDeleted => "created and deleted before it left",
         AnnulledReason::Undone => "undone before it left",
-        AnnulledReason::NoEffect => "changes nothing that is not so already",
+        AnnulledReason::NoEffect => "changes nothing",
         AnnulledReason::LocalOnly => "never leaves this device",
-        AnnulledReason::Arrived => "had reached the server after all",
+        AnnulledReason::Arrived => "had already reached the server",
     }
 }

@@ -18,13 +18,13 @@ fn paste(folder: &Folder, line: &str, server: &str) -> Ran {
     shell.output().unwrap().into()
 }
 
-/// Returns the lines that are to be pasted: those that begin a command, whether it is run or to be chosen.
+/// Returns the lines with commands, both those to run and those to choose.
 fn commands(said: &str) -> Vec<String> {
     let lines = said.lines().map(|line| line.trim());
     lines.filter(|line| line.starts_with("fieldbook ") || line.starts_with("# ")).map(str::to_owned).collect()
 }
 
-/// `keep BOOK 8.3 mine|theirs|JSON`, pasted, ran a pipe and decided the conflict.
+/// `keep BOOK 8.3 mine|theirs|JSON`, pasted, once ran a pipe and decided the conflict.
 #[test]
 fn pasting_all_of_an_advice_decides_nothing() {
     let folder = with_an_open_conflict();
@@ -40,8 +40,8 @@ fn pasting_all_of_an_advice_decides_nothing() {
         }
         assert!(folder.bytes("ann.book") == before, "{said}");
     }
-    // What is chosen runs as it stands behind its mark.
-    let chosen = format!("fieldbook conflicts keep ann.book {id} theirs");
+    // A command to choose runs as it is printed behind its mark.
+    let chosen = format!("fieldbook conflicts keep ann.book {id} remote");
     assert!(folder.ok(&["explain", "ann.book", "lead/1"]).contains(&format!("# {chosen}\n")));
     assert_eq!(paste(&folder, &chosen, "").code, 0);
     assert!(folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]).is_empty());
@@ -62,7 +62,7 @@ fn each_way_to_settle_a_dead_letter_runs_as_it_is_printed() {
     }
 }
 
-/// There was no advice, and both commands refused the op: it was taken for a conflict.
+/// There was once no advice, and both commands refused the op: it was taken for a conflict.
 #[test]
 fn each_way_to_move_a_worn_out_op_runs_as_it_is_printed() {
     for (word, left) in [("retry", 1), ("discard", 0)] {
@@ -85,7 +85,7 @@ fn each_way_to_move_a_worn_out_op_runs_as_it_is_printed() {
     }
 }
 
-/// What `status`, `get`, `queue` and `explain` say of a record are the same words.
+/// `status`, `get`, `queue` and `explain` use the same words for a record.
 #[test]
 fn every_command_says_of_a_record_what_its_explanation_says() {
     for folder in [with_a_dead_letter(), with_a_worn_out_op(), with_an_open_conflict()] {
@@ -105,7 +105,8 @@ fn every_command_says_of_a_record_what_its_explanation_says() {
     }
 }
 
-/// A book by a name that a shell takes apart, a record by one that a terminal does: what is advised names them all the same.
+/// A book whose name a shell would split, and a record whose name a terminal would: all advice
+/// names them correctly.
 #[test]
 fn advice_names_books_and_records_as_they_are() {
     let folder = Folder::new();
@@ -135,9 +136,9 @@ fn advice_names_books_and_records_as_they_are() {
             assert!(lines.iter().any(|line| line.starts_with("fieldbook ")), "{args:?}: {ran:?}");
             for line in lines {
                 let pasted = paste(&folder, &line, &server.url);
-                // A record that was never there has no history: the command is sound and says so.
+                // A record that never existed has no history: the command runs and reports that.
                 assert!(
-                    pasted.code == 0 || pasted.err.contains("nothing ever happened"),
+                    pasted.code == 0 || pasted.err.contains("this book has nothing about"),
                     "{line}: {pasted:?}"
                 );
             }
@@ -175,7 +176,7 @@ fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
     assert!(folder.ok(&["sync", "a.book", "--server", &server.url]).starts_with("SYNCED\n"));
     folder.ok(&["put", "a.book", "lead/2", "{}", "--actor", "ben"]);
     let held = folder.run(&["sync", "a.book", "--server", &server.url, "--actor", "ann"]);
-    assert!(held.code == 0 && held.out.starts_with("SYNCED IN PART\n"), "{held:?}");
+    assert!(held.code == 0 && held.out.starts_with("PARTLY SYNCED\n"), "{held:?}");
     let lines = commands(&held.err);
     assert_eq!(lines, ["fieldbook plan a.book"], "{held:?}");
     assert_eq!(paste(&folder, &lines[0], "").code, 0);
@@ -192,7 +193,8 @@ fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
     assert!(refused.code == 1 && !refused.out.contains("SYNCED"), "{refused:?}");
 }
 
-/// `dead-letters edit` wrote as `local`, a user who does not exist, so that what was corrected was never sent.
+/// `dead-letters edit` once wrote as `local`, a user who does not exist, so the corrected op was
+/// never sent.
 #[test]
 fn what_is_done_about_a_change_stays_its_authors() {
     let actor =

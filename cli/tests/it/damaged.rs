@@ -1,4 +1,5 @@
-//! Damaged, cut, altered, read-only and foreign files: what is said of them is true, and looking changes no byte.
+//! Damaged, cut, altered, read-only and foreign files: the program reports the truth about them,
+//! and reading changes no byte.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,7 +18,8 @@ fn changed(folder: &Folder, name: &str) -> (Vec<u8>, SystemTime) {
     (folder.bytes(name), folder.path(name).metadata().unwrap().modified().unwrap())
 }
 
-/// Says whether a run ended as runs end: with an exit code of its own, and without a word of the engine's.
+/// Returns whether a run ended with an exit code of the program and without text of the storage
+/// engine.
 #[track_caller]
 fn ended_well(ran: &Ran, args: &[&str]) {
     assert!((0..=2).contains(&ran.code), "{args:?}: {ran:?}");
@@ -25,8 +27,8 @@ fn ended_well(ran: &Ran, args: &[&str]) {
     assert!(ran.code == 0 || ran.err.starts_with("error: "), "{args:?}: {ran:?}");
 }
 
-/// `verify` said "intact" of 16 of 60 books with one damaged page that could not be opened, and reading them ended in a panic of
-/// the engine whose hint was to run `verify`.
+/// `verify` once reported "intact" for 16 of 60 books with one damaged page that could not be
+/// opened. Reading them ended in a panic of the storage engine with the hint to run `verify`.
 #[test]
 fn a_book_that_cannot_be_read_is_never_called_intact() {
     let folder = with_a_conflict();
@@ -46,7 +48,7 @@ fn a_book_that_cannot_be_read_is_never_called_intact() {
             &["get", "ann.book", "lead/42"],
             &["conflicts", "list", "ann.book"],
         ];
-        // Also for those who have panics printed: the engine's say nothing that helps.
+        // With panics printed too, the storage engine's text does not help.
         let failed = reading.iter().filter(|args| {
             let ran: Ran = folder.command(args).env("RUST_BACKTRACE", "1").output().unwrap().into();
             ended_well(&ran, args);
@@ -94,7 +96,7 @@ fn every_damage_is_listed_and_none_hides_another() {
     }
 }
 
-/// A log that was cut between two entries verified as a shorter one.
+/// A log that was cut between two entries once verified as a shorter log.
 #[test]
 fn a_log_whose_end_is_missing_is_told_by_what_the_tables_know() {
     let folder = with_a_conflict();
@@ -133,13 +135,13 @@ fn a_row_that_does_not_read_is_found_and_rebuilding_mends_it() {
     folder.ok(&["verify", "ann.book", "--tables"]);
 }
 
-/// A table that was changed so that every row still reads is found by folding, which happens in memory.
+/// Folding, in memory, finds a table that was changed so that every row still reads.
 #[test]
 fn folding_the_tables_to_verify_them_changes_not_a_byte() {
     let folder = with_a_conflict();
     let before = changed(&folder, "ann.book");
     let said = folder.ok(&["verify", "ann.book", "--tables"]);
-    assert!(said.contains("the tables are what follows from the log"), "{said}");
+    assert!(said.contains("the tables match the log"), "{said}");
     assert!(changed(&folder, "ann.book") == before);
     let table = TableDefinition::<&[u8], &[u8]>::new("conflicts-1");
     let database = redb::Database::open(folder.path("ann.book")).unwrap();
@@ -150,21 +152,21 @@ fn folding_the_tables_to_verify_them_changes_not_a_byte() {
     let before = changed(&folder, "ann.book");
     folder.ok(&["verify", "ann.book"]);
     let ran = folder.run(&["verify", "ann.book", "--tables"]);
-    assert!(ran.code == 1 && ran.err.contains("the table of conflicts is not what follows"), "{ran:?}");
+    assert!(ran.code == 1 && ran.err.contains("the table of conflicts does not match the log"), "{ran:?}");
     assert!(changed(&folder, "ann.book") == before);
 }
 
-/// Of a book that was altered, sealed anew and had its receipts rewritten, `verify` said that the server knew it and that it was
-/// the same log.
+/// `verify` once claimed that the server knew a book that was altered, sealed anew and had its
+/// receipts rewritten.
 #[test]
 fn what_the_file_says_of_the_server_is_told_as_the_files_own_word() {
     let folder = with_a_conflict();
     let said = folder.ok(&["verify", "ann.book"]);
-    assert!(said.contains("the file says that the server knows it up to entry 10"), "{said}");
-    assert!(said.contains("the file's own word") && !said.contains("this is the same log"), "{said}");
+    assert!(said.contains("according to this file, the server knows the log up to entry 10"), "{said}");
+    assert!(said.contains("the next sync checks this") && !said.contains("this is the same log"), "{said}");
 }
 
-/// A book of mode 0444 or in a folder that nobody may write to could not be looked at at all.
+/// A book of mode 0444, or in a folder without write permission, once could not be read.
 #[test]
 fn a_book_that_cannot_be_written_to_can_be_looked_at() {
     let folder = with_a_conflict();
@@ -187,7 +189,7 @@ fn a_book_that_cannot_be_written_to_can_be_looked_at() {
     ] {
         folder.ok(args);
     }
-    // Whoever runs the tests may be someone whom no mode keeps from writing.
+    // The user who runs the tests may be allowed to write in spite of the mode.
     let may_write = std::fs::OpenOptions::new().append(true).open(folder.path("ann.book")).is_ok();
     if !may_write {
         let ran = folder.run(&["put", "ann.book", "lead/1", "{}"]);
@@ -219,7 +221,7 @@ fn two_may_look_at_a_book_at_once_and_nobody_while_it_is_written_to() {
     folder.ok(&["put", "ann.book", "lead/1", "{}"]);
 }
 
-/// `log BOOK --export BOOK --force` replaced the book by its export.
+/// `log BOOK --export BOOK --force` once replaced the book by its export.
 #[test]
 fn no_output_ever_replaces_a_book_by_whichever_name() {
     let folder = with_a_conflict();
@@ -245,7 +247,7 @@ fn no_output_ever_replaces_a_book_by_whichever_name() {
     folder.ok(&["log", "ann.book", "--export", "a.log", "--force"]);
 }
 
-/// `verify` of a pipe waited for ever.
+/// `verify` of a pipe once waited for ever.
 #[test]
 fn a_pipe_a_device_or_a_folder_is_refused_at_once() {
     let folder = with_a_conflict();

@@ -1,11 +1,13 @@
-//! What others wrote is seen as it is: nothing in it reorders, hides or breaks what a person reads.
+//! Text from elsewhere is shown safely: nothing in it reorders, hides or breaks what a person
+//! reads.
 
 use fieldbook::Fields;
 
 use crate::settle::refusing_with;
 use crate::support::{Folder, StillClock, book, sync};
 
-/// What has no place on a screen as it is: reordering, invisible, breaking, steering.
+/// Characters that must not reach a screen: they reorder, hide, break lines or control the
+/// terminal.
 const HIDDEN: [char; 18] = [
     '\u{202e}',
     '\u{2066}',
@@ -27,8 +29,8 @@ const HIDDEN: [char; 18] = [
     '\u{e000}',
 ];
 
-/// A record whose id showed as `invoice/exe.pdf`, one that broke the line and one that looked like `invoice/42` were printed as
-/// they are by whatever a person reads.
+/// Three records once reached the screen unescaped: one looked like `invoice/exe.pdf`, one broke
+/// the line, one looked like `invoice/42`.
 #[test]
 fn nothing_that_is_hidden_or_reorders_reaches_what_a_person_reads() {
     let folder = Folder::new();
@@ -70,7 +72,7 @@ fn nothing_that_is_hidden_or_reorders_reaches_what_a_person_reads() {
     }
 }
 
-/// What a server says reaches a person too: codes, messages, and what a person answers.
+/// Text of a server reaches a person too: codes, messages, and the text that a person answers.
 #[test]
 fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
     let folder = Folder::new();
@@ -105,7 +107,7 @@ fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
     seen_as_it_is(std::str::from_utf8(&folder.bytes("dead.jsonl")).unwrap());
 }
 
-/// What is typed wrong comes back in the error, and so do names of files.
+/// An error repeats wrong arguments and names of files.
 #[test]
 fn what_was_typed_comes_back_so_that_it_can_be_seen() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! Something between the program and the server, over real connections: pages of its own, bodies that it does not let
-//! through.
+//! Something between the program and the server, over real connections: it answers with its own
+//! pages, or blocks bodies.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::{Folder, Serving};
 
-/// What the middlebox does with a request, given its body: hands it on, or answers with a status of its own, or, for 0,
-/// breaks the connection.
+/// The middlebox's rule for a request, by its body: pass it on, answer with a status, or, for 0,
+/// break the connection.
 type Rule = Box<dyn Fn(&str) -> Option<u16> + Send>;
 
 /// A proxy in front of a server.
@@ -89,7 +89,7 @@ fn request(client: &mut TcpStream) -> Option<(String, String)> {
     }
 }
 
-/// A book with so many notes, one of which holds the word.
+/// A book with this many notes, one of which contains the word.
 fn book_with_poison(folder: &Folder, notes: usize) {
     folder.ok(&["init", "a.book"]);
     for number in 0..notes {
@@ -98,7 +98,8 @@ fn book_with_poison(folder: &Folder, notes: usize) {
     }
 }
 
-/// A hotspot's page with 401 or 426, once, parked the whole book for good: the right server was not even asked any more.
+/// A hotspot's page with 401 or 426 once parked the whole book permanently: no request to the right
+/// server followed.
 #[test]
 fn a_page_of_something_else_stops_a_book_for_no_longer_than_it_stands_in_the_way() {
     let statuses = [0, 200, 204, 302, 400, 401, 403, 407, 413, 426, 429, 503, 511];

@@ -1,7 +1,8 @@
-//! The real program, killed without a warning (C1): what it said it did is there, what it did not say is there whole or not at
-//! all, and a sync goes on where it was.
+//! The real program, killed without a warning (C1). Each write that it reported is there. Each
+//! write that it did not report is there whole or not at all. A later sync continues.
 //!
-//! `FIELDBOOK_KILLS=100 cargo test -p fieldbook-cli --test it killed` kills a hundred times each; the ordinary run ten times.
+//! `FIELDBOOK_KILLS=100 cargo test -p fieldbook-cli --test it killed` kills a hundred times each.
+//! An ordinary run kills ten times.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -14,7 +15,7 @@ fn rounds() -> u32 {
     std::env::var("FIELDBOOK_KILLS").map_or(10, |rounds| rounds.parse().unwrap())
 }
 
-/// Spreads the kills over the time that something takes: never the same part of it twice in a row.
+/// Spreads the kills over the time that an action takes.
 fn moment(round: u32, takes: Duration) -> Duration {
     takes * (round * 37 % 101) / 100
 }
@@ -27,7 +28,7 @@ fn timed(work: impl FnOnce()) -> Duration {
 }
 
 fn kill(mut child: Child) {
-    // One that has ended already cannot be killed, which is fine.
+    // A process that has ended cannot be killed, which is fine.
     drop(child.kill());
     drop(child.wait());
 }
@@ -36,7 +37,8 @@ fn kill(mut child: Child) {
 fn a_killed_writer_loses_nothing_that_it_said_was_written() {
     let folder = Folder::new();
     folder.ok(&["init", "ann.book"]);
-    // One process that writes many times: a play of the shipped history would be, but a kill must hit a known write.
+    // Each write is a process of its own, so a kill hits a known write. A play is one process with
+    // many writes.
     let takes = timed(|| drop(folder.ok(&["put", "ann.book", "lead/first", r#"{"n":1}"#])));
     let mut said = BTreeSet::from(["lead/first".to_owned()]);
     let mut asked = said.clone();
@@ -80,7 +82,7 @@ fn a_killed_server_applies_everything_once() {
         let mut command = folder.command(&["sync", "ann.book", "--server", &serving.url]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(moment(round, takes));
-        // Dropping it kills it; every third time the device is killed too.
+        // Dropping the server kills it. Every third time the device is killed too.
         drop(serving);
         if round % 3 == 0 {
             kill(child);
@@ -97,7 +99,8 @@ fn a_killed_server_applies_everything_once() {
     let there = keys(&folder, "ann.book");
     assert_eq!(keys(&folder, "ben.book"), there);
     assert_eq!(there.len(), 1 + 2 * usize::try_from(rounds()).unwrap());
-    // Each record was made by one unit that took effect once, so none is beyond its first version's commit.
+    // One unit made each record and took effect once, so each record has the version of that unit's
+    // commit.
     let versions: BTreeSet<_> = ["lead", "note"]
         .iter()
         .flat_map(|entity| folder.json(&["ls", "ben.book", entity, "--limit", "0", "--json"]))

@@ -8,7 +8,7 @@ use crate::support::{Folder, Serving};
 fn what_one_book_writes_another_one_reads_after_a_sync_with_serve() {
     let folder = Folder::new();
     let serving = Serving::start(&folder, &[]);
-    assert!(folder.ok(&["init", "ann.book", "--actor", "ann"]).starts_with("made ann.book, device "));
+    assert!(folder.ok(&["init", "ann.book", "--actor", "ann"]).starts_with("created ann.book, device "));
     folder.ok(&["init", "ben.book", "--actor", "ben"]);
 
     assert_eq!(
@@ -110,10 +110,7 @@ fn put_replace_gives_a_record_a_whole_new_image_and_rm_takes_it_away() {
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"a": 1}));
     assert_eq!(folder.ok(&["put", "a.book", "lead/1", r#"{"c":3}"#, "--replace"]), "replaced lead/1 (4)\n");
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"c": 3}));
-    assert_eq!(
-        folder.ok(&["patch", "a.book", "lead/1", r#"{"c":3}"#]),
-        "lead/1 is so already, nothing was written\n"
-    );
+    assert_eq!(folder.ok(&["patch", "a.book", "lead/1", r#"{"c":3}"#]), "lead/1 is unchanged\n");
     assert_eq!(folder.ok(&["rm", "a.book", "lead/1"]), "deleted lead/1 (5)\n");
     assert_eq!(folder.run(&["get", "a.book", "lead/1"]).code, 1);
     let before = folder.one_json(&["get", "a.book", "lead/1", "--at", "2", "--json"]);
@@ -142,7 +139,7 @@ fn lists_are_read_in_parts_and_nothing_is_left_out() {
     folder.ok(&["put", "a.book", "task/1", "{}"]);
     let first = folder.ok(&["ls", "a.book", "lead", "--limit", "2"]);
     assert!(
-        first.ends_with("2 records, and more:\n  fieldbook ls a.book lead --after=2 --limit=2\n"),
+        first.ends_with("2 records; this lists more:\n  fieldbook ls a.book lead --after=2 --limit=2\n"),
         "{first}"
     );
     let ids = |args: &[&str]| -> Vec<_> {

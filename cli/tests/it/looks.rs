@@ -1,4 +1,5 @@
-//! How things look. The books are made with a clock that stands still, so times are the same each time.
+//! How things look. The books are made with a clock that stands still, so times are the same each
+//! time.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,8 @@ use insta::assert_snapshot;
 use crate::settle::with_a_dead_letter;
 use crate::support::{Folder, StillClock, book, fields, key, sync};
 
-/// A folder with the books of two who changed the same field, and ann's record of the conflict.
+/// A folder with the books of two users who changed the same field, and ann's record of the
+/// conflict.
 pub(crate) fn with_a_conflict() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();

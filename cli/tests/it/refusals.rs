@@ -1,10 +1,11 @@
-//! What cannot be done says why and what to do, exits with its code, and leaves every file as it was.
+//! A command that fails prints why and what to do, exits with its code, and leaves every file
+//! unchanged.
 
 use fieldbook::{Book, BookOptions};
 
 use crate::support::Folder;
 
-/// Runs the program, which has to fail with this code and these words, and to leave the file alone.
+/// Runs the program, which must fail with this code and these words and leave the file unchanged.
 #[track_caller]
 fn refused(folder: &Folder, args: &[&str], code: i32, words: &[&str]) {
     let before: Vec<_> = folder.names().into_iter().map(|name| (folder.bytes(&name), name)).collect();
@@ -53,7 +54,12 @@ fn what_is_not_a_book_is_left_as_it_is() {
     let folder = Folder::new();
     std::fs::write(folder.path("notes.txt"), "not a book").unwrap();
     std::fs::write(folder.path("empty"), "").unwrap();
-    refused(&folder, &["put", "notes.txt", "lead/1", "{}"], 1, &["notes.txt is not a book", "left as it is"]);
+    refused(
+        &folder,
+        &["put", "notes.txt", "lead/1", "{}"],
+        1,
+        &["notes.txt is not a book", "the file is unchanged"],
+    );
     refused(&folder, &["verify", "notes.txt"], 1, &["notes.txt is not a book"]);
     refused(&folder, &["rebuild", "empty"], 1, &["empty is not a book: it is empty"]);
     refused(&folder, &["log", "."], 1, &["is not a book: it is not a file"]);
@@ -84,7 +90,8 @@ fn json_that_does_not_read_is_named_with_its_place() {
     refused(&folder, &["put", "a.book", "lead/2", &deep], 2, &["nests deeper"]);
 }
 
-/// Numbers beyond 64 bits or 17 digits were rounded, and nobody was told; what is no number or no character was "not JSON".
+/// Numbers beyond 64 bits or 17 digits were once rounded silently, and a number or character that
+/// JSON cannot have was reported as "not JSON".
 #[test]
 fn a_number_is_kept_as_it_was_written_or_refused_by_that_word() {
     let folder = with_a_lead();
@@ -139,15 +146,15 @@ fn what_the_line_itself_gets_wrong_is_wrong_usage() {
 #[test]
 fn a_write_that_makes_no_sense_is_refused_with_what_would() {
     let folder = with_a_lead();
-    // Opening a book may move its own pages about, so what is compared is what it says.
+    // Opening a book may move its pages, so the test compares its content.
     let log = folder.ok(&["log", "a.book", "--json"]);
     for (args, words) in [
         (&["put", "a.book", "lead/1", "{}"][..], ["lead/1 exists already", "--replace"]),
         (&["patch", "a.book", "lead/9", "{}"], ["lead/9 does not exist", "fieldbook put"]),
         (&["rm", "a.book", "lead/9"], ["lead/9 does not exist", "fieldbook ls"]),
         (&["get", "a.book", "lead/9"], ["there is no lead/9", "fieldbook ls"]),
-        (&["history", "a.book", "lead/9"], ["nothing ever happened to lead/9", "fieldbook ls"]),
-        (&["explain", "a.book", "lead/9"], ["nothing is known of lead/9", "fieldbook ls"]),
+        (&["history", "a.book", "lead/9"], ["this book has nothing about lead/9", "fieldbook ls"]),
+        (&["explain", "a.book", "lead/9"], ["this book has nothing about lead/9", "fieldbook ls"]),
         (&["dead-letters", "show", "a.book", "2"], ["op 2 is not a dead letter", "fieldbook queue"]),
         (&["dead-letters", "discard", "a.book", "2", "--reason", "x"], ["op 2 is not a dead letter", "list"]),
         (&["conflicts", "show", "a.book", "47.2"], ["there is no conflict 47.2", "list"]),

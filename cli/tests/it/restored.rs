@@ -1,4 +1,4 @@
-//! A server's store comes back from a backup: nothing that a device still has is lost.
+//! A server's store is restored from a backup: nothing that a device still has is lost.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What `serve` says and how it ends.
+//! What `serve` prints and how it ends.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ fn tokens() -> String {
     json!({ TOKEN: {"tenant": "acme", "actor": "ann"} }).to_string()
 }
 
-/// Sends a request as it stands here and returns the status.
+/// Sends a request exactly as given and returns the status.
 fn asked(serving: &Serving, head: &str, body: &str) -> u16 {
     let mut stream = TcpStream::connect(serving.url.trim_start_matches("http://")).unwrap();
     let text = format!(
@@ -27,7 +27,7 @@ fn asked(serving: &Serving, head: &str, body: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// 401, 408, 413 and 415 left no line, and no line said whose request it was.
+/// 401, 408, 413 and 415 once left no line, and no line named the client of a request.
 #[test]
 fn each_end_of_a_request_is_one_line_that_says_whose_it_was_and_shows_nothing_secret() {
     let folder = Folder::new();
@@ -77,7 +77,7 @@ fn each_end_of_a_request_is_one_line_that_says_whose_it_was_and_shows_nothing_se
     assert!(!log.contains(TOKEN) && !log.contains("canary-canary") && !log.contains('\u{202e}'), "{log}");
 }
 
-/// A hangup ended the server, also one without a token file; tokens were read once only.
+/// A hangup once ended the server, also without a token file, and tokens were read only once.
 #[cfg(unix)]
 #[test]
 fn a_hangup_has_the_tokens_read_again_and_a_bad_file_keeps_the_former_ones() {
@@ -107,7 +107,7 @@ fn a_hangup_has_the_tokens_read_again_and_a_bad_file_keeps_the_former_ones() {
     assert!(open.log().contains("no token file"));
 }
 
-/// A signal that came before the server listened killed it amid opening its store.
+/// A signal before the server listened once killed it while it opened its store.
 #[cfg(unix)]
 #[test]
 fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_store() {
@@ -116,7 +116,7 @@ fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_st
     for pause in [0, 5, 10, 15, 20, 30, 40, 60, 100, 200] {
         let args = ["serve", "--listen", "127.0.0.1:0", "--data", "server.store"];
         let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Long enough for the program to have begun, which is when it takes its signals.
+        // The program catches its signals when it begins.
         wait_for_signals(child.id());
         std::thread::sleep(std::time::Duration::from_micros(pause * 100));
         let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
@@ -131,7 +131,8 @@ fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_st
     Serving::start(&folder, &[]).log();
 }
 
-/// A signal that comes before the program takes any ends it as it ends every program; then it has not touched a file yet.
+/// A signal before the program catches any ends it as it ends every program. It has not touched a
+/// file yet.
 #[cfg(unix)]
 #[test]
 fn a_server_that_is_killed_in_its_first_instant_has_made_nothing() {
@@ -166,7 +167,7 @@ fn wait_for_signals(process: u32) {
         match caught {
             Some(mask) if mask & TERMINATE != 0 => return,
             Some(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
-            // There is no such file on this system: the program has begun after a while.
+            // This system has no such file. After a while the program has begun.
             None => return std::thread::sleep(std::time::Duration::from_millis(300)),
         }
     }

@@ -1,4 +1,4 @@
-//! What waits for a person, and how it is settled: dead letters, conflicts, ops of somebody else.
+//! What waits for a person, and how it is settled: dead letters, conflicts, ops of other users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use serde_json::json;
 use crate::looks::{server, with_a_conflict};
 use crate::support::{Folder, StillClock, book, book_with, fields, key, sync};
 
-/// A server that refuses every unit for good.
+/// A server that refuses every unit.
 fn refusing(clock: &Arc<StillClock>) -> impl Remote + use<> {
     refusing_with(clock, "validation", "a name\nis \u{1b}[31mneeded")
 }
 
-/// A server that refuses every unit for good, in its own words.
+/// A server that refuses every unit, with this code and message.
 pub(crate) fn refusing_with(
     clock: &Arc<StillClock>,
     code: &'static str,
@@ -68,7 +68,7 @@ pub(crate) fn with_a_dead_letter() -> Folder {
     folder
 }
 
-/// A book with a create of `lead/1` (op 2) that was stale as often as it may be, and is parked.
+/// A book with a create of `lead/1` (op 2) that was stale as often as allowed, and is parked.
 pub(crate) fn with_a_worn_out_op() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
@@ -80,7 +80,8 @@ pub(crate) fn with_a_worn_out_op() -> Folder {
     folder
 }
 
-/// A book of an app that has people settle conflicts, with one that waits: ann says `hot`, the server `cold`.
+/// A book of an app with the manual policy, with an open conflict: ann's value is `hot`, the
+/// server's `cold`.
 pub(crate) fn with_an_open_conflict() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
@@ -133,7 +134,7 @@ fn a_retried_dead_letter_goes_out_again_with_what_waited() {
     let folder = with_a_dead_letter();
     assert_eq!(
         folder.ok(&["dead-letters", "retry", "ann.book", "2", "--actor", "support"]),
-        "1 dead letter to be sent again with the next sync\n"
+        "the next sync sends 1 dead letter again\n"
     );
     let plan = folder.one_json(&["plan", "ann.book", "--actor", "ann", "--json"]);
     assert_eq!(plan["send"][0]["records"], json!([{"key": "lead/1", "ops": ["2", "6"]}]));
@@ -152,7 +153,7 @@ fn a_discarded_dead_letter_falls_back_to_what_stands_without_it_and_says_why() {
     folder.ok(&["dead-letters", "export", "ann.book", "refused.jsonl"]);
     assert!(String::from_utf8(folder.bytes("refused.jsonl")).unwrap().contains(r#""stage":"new""#));
     let said = folder.ok(&["dead-letters", "discard", "ann.book", "--all", "--reason", "entered twice"]);
-    assert!(said.starts_with("gave up 2 ops"), "the update behind it goes with the creation: {said}");
+    assert!(said.starts_with("discarded 2 ops"), "the update behind it goes with the creation: {said}");
     assert_eq!(folder.run(&["get", "ann.book", "lead/1"]).code, 1);
     let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
     assert_eq!((&entry["verb"], &entry["reason"]), (&json!("discard"), &json!("entered twice")));
@@ -192,7 +193,7 @@ fn an_op_that_has_not_left_is_undone_as_if_it_never_was() {
     folder.ok(&["init", "a.book"]);
     folder.ok(&["put", "a.book", "lead/1", r#"{"stage":"new"}"#]);
     folder.ok(&["patch", "a.book", "lead/1", r#"{"stage":"hot"}"#]);
-    assert_eq!(folder.ok(&["undo", "a.book", "3"]), "undone: it never leaves this device\n");
+    assert_eq!(folder.ok(&["undo", "a.book", "3"]), "undone: the op is not sent\n");
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"stage": "new"}));
     assert_eq!(folder.json(&["queue", "a.book", "--json"]).len(), 1);
     let refused = folder.run(&["undo", "a.book", "9"]);
@@ -214,7 +215,7 @@ fn a_flipped_conflict_makes_the_other_side_win_by_an_op_that_cites_it() {
 #[test]
 fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
     for (choice, stands, left) in
-        [("mine", json!("hot"), 1), ("theirs", json!("cold"), 0), (r#"{"stage":"warm"}"#, json!("warm"), 1)]
+        [("local", json!("hot"), 1), ("theirs", json!("cold"), 0), (r#"{"stage":"warm"}"#, json!("warm"), 1)]
     {
         let folder = with_an_open_conflict();
         let open = folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]);
@@ -222,7 +223,7 @@ fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
         let id = open[0]["id"].as_str().unwrap();
         let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
         assert!(
-            explained.contains(&format!("\n  # fieldbook conflicts keep ann.book {id} mine\n")),
+            explained.contains(&format!("\n  # fieldbook conflicts keep ann.book {id} local\n")),
             "{explained}"
         );
         assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");

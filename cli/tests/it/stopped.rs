@@ -1,4 +1,4 @@
-//! A program that is stopped in the middle leaves nothing behind: no folder, no process.
+//! A program that is stopped leaves nothing behind: no folder, no process.
 
 #![cfg(unix)]
 
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::support::Folder;
 
-/// A demo that is playing, with temporary files in a folder of its own.
+/// A running demo, with temporary files in a folder of its own.
 struct Demo {
     process: Child,
     name: String,
 }
 
 impl Demo {
-    /// Starts one as the leader of its own process group, and waits until there are books.
+    /// Starts a demo as the leader of its own process group, and waits until there are books.
     fn playing(folder: &Folder) -> Self {
         let before = folder.names();
         let mut demo = folder.command(&["demo"]);
@@ -37,7 +37,7 @@ impl Demo {
         }
     }
 
-    /// Sends it a signal, waits for its end, and returns what it said.
+    /// Sends it a signal, waits for its end, and returns its output.
     fn stop(self, signal: &str) -> String {
         let group = self.process.id();
         assert!(Command::new("kill").args([signal, &group.to_string()]).status().unwrap().success());
@@ -49,7 +49,7 @@ impl Demo {
     }
 }
 
-/// The demo, stopped by ctrl-C, left 24 MB in the temporary folder.
+/// The demo, stopped by ctrl-C, once left 24 MB in the temporary folder.
 #[test]
 fn a_demo_that_is_stopped_takes_its_books_away() {
     for signal in ["-INT", "-TERM", "-HUP"] {
@@ -73,9 +73,9 @@ fn what_a_demo_that_was_killed_left_goes_with_the_next_one_and_what_is_in_use_st
     both.sort();
     assert_eq!(folder.names(), both, "each of them has its own, and the one that nobody holds is gone");
     let said = next.stop("-INT");
-    assert!(said.contains("1 temporary folder that programs which were killed had left"), "{said}");
+    assert!(said.contains("1 temporary folder of killed programs removed"), "{said}");
     assert!(said.contains(&left), "{said}");
-    assert_eq!(beside.stop("-INT"), "", "there was nothing left to take away");
+    assert_eq!(beside.stop("-INT"), "", "there was nothing left to remove");
     assert_eq!(folder.names(), [""; 0]);
 }
 

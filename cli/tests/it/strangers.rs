@@ -1,4 +1,5 @@
-//! Who is not the book's own server, or says what this program cannot hold: told as that, and nothing else stops.
+//! Other servers, and answers that this program cannot hold: they are reported, and nothing else
+//! stops.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Folder, Serving};
 
-/// Answers each exchange with a function of the request, over real HTTP, until it is dropped.
+/// A server that answers each exchange with a function of the request, over real HTTP.
 struct Scripted {
     url: String,
     ended: Arc<AtomicBool>,
@@ -88,7 +89,8 @@ fn change(key: &str, version: u64) -> Value {
            "op": format!("018f3a2b-7000-7000-8000-0000000000c{version}")})
 }
 
-/// One entity type outside the app's naming rule made every answer unreadable: no record of any type came in any more.
+/// An entity type outside the app's naming rule once made every answer unreadable, so no record of
+/// any type was received.
 #[test]
 fn one_odd_record_does_not_stop_the_reading_of_all_others() {
     let folder = Folder::new();
@@ -114,7 +116,7 @@ fn one_odd_record_does_not_stop_the_reading_of_all_others() {
     let status = folder.one_json(&["status", "ann.book", "--json"]);
     assert_eq!(status["entries"], entries, "the same page again is no news");
     assert_eq!(folder.one_json(&["verify", "ann.book", "--tables", "--json"])["ok"], true);
-    // What was given back by that server stops no other.
+    // A park for that server stops no other server.
     let ours = Serving::start(&folder, &[]);
     let other = folder.run(&["sync", "ann.book", "--server", &ours.url]);
     assert!(other.err.contains("is not the server that this book knows"), "{other:?}");

@@ -1,4 +1,4 @@
-//! What the tests share: running the program, a server that runs, a clock that stands still.
+//! What the tests share: running the program, a running server, a clock that stands still.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use fieldbook::{Book, BookOptions, EntityRules, Fields, RecordKey, Remote, RunOp
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder that the program is run in.
+/// A folder to run the program in.
 pub(crate) struct Folder(TempDir);
 
-/// What one run of the program came to.
+/// The result of one run of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -67,12 +67,12 @@ impl Folder {
         command
     }
 
-    /// Runs the program and returns what came of it.
+    /// Runs the program and returns the result.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.command(args).stdin(Stdio::null()).output().unwrap().into()
     }
 
-    /// Runs the program with something on its standard input.
+    /// Runs the program with text on its standard input.
     pub(crate) fn run_with_input(&self, args: &[&str], input: &str) -> Ran {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -139,20 +139,20 @@ impl Serving {
         Self { child, url, said: Some(said) }
     }
 
-    /// Sends it a signal.
+    /// Sends the server a signal.
     pub(crate) fn signal(&self, signal: &str) {
         let asked = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(asked.success());
     }
 
-    /// Has it end well, and returns its log.
+    /// Ends the server normally, and returns its log.
     pub(crate) fn log(mut self) -> String {
         self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
         self.said.take().unwrap().join().unwrap()
     }
 
-    /// Asks it to end, as a terminal or a service manager does, and waits.
+    /// Asks the server to end, as a terminal or a service manager does, and waits.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
         self.signal(signal);
         self.child.wait().unwrap()
@@ -161,13 +161,13 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is fine.
+        // A process that has ended cannot be killed, which is fine.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// A clock that moves when it is told to, so that what the program prints of a book is the same each time.
+/// A clock that moves only when a test moves it, so the program prints the same times each time.
 #[derive(Debug)]
 pub(crate) struct StillClock(AtomicI64);
 
@@ -198,7 +198,7 @@ pub(crate) fn book(path: &Path, actor: &str, clock: &Arc<StillClock>) -> Book {
     book_with(path, actor, clock, Schema::open(rules))
 }
 
-/// A new book of an app that declares something.
+/// A new book of an app with a schema.
 pub(crate) fn book_with(path: &Path, actor: &str, clock: &Arc<StillClock>, schema: Schema) -> Book {
     let seed = actor.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let options = BookOptions::new(actor)
