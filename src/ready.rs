@@ -9,13 +9,13 @@ use std::sync::PoisonError;
 
 use fieldbook_core::locks::{MutexGuard, RwLockReadGuard};
 use fieldbook_core::rows::TailRow;
-use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, passed_over, plan_next};
+use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, plan_next};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{RecordKey, Seq};
 use fieldbook_projections::{Effects, Snapshot, TailEffect};
 use fieldbook_transport::Ask;
 
-use crate::book::{Book, Shared, write};
+use crate::book::{Shared, write};
 use crate::error::Error;
 
 /// What a commit did to a record, as far as the queue has to know.
@@ -114,7 +114,9 @@ fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touch
     }
 }
 
-impl Book {
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+impl crate::book::Book {
     /// Returns a record with something that could be sent and that the queue of what is ready passes over; there is none unless
     /// fieldbook is wrong. It costs a plan of everything that waits: for tests, and for support.
     pub fn passed_over(&self) -> Option<RecordKey> {
@@ -122,6 +124,6 @@ impl Book {
         let whole = self.shared.plan(&tail, usize::MAX, usize::MAX);
         let mut queue = self.shared.ready().clone();
         let ready = self.shared.planning(&tail, |input| plan_next(&input, &mut queue));
-        passed_over(&tail, &whole, &ready)
+        fieldbook_core::rules::plan::passed_over(&tail, &whole, &ready)
     }
 }
