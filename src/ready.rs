@@ -11,13 +11,13 @@ use std::sync::PoisonError;
 
 use fieldbook_core::locks::{MutexGuard, RwLockReadGuard};
 use fieldbook_core::rows::TailRow;
-use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, passed_over, plan_next};
+use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, plan_next};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{RecordKey, Seq};
 use fieldbook_projections::{Effects, Snapshot, TailEffect};
 use fieldbook_transport::Ask;
 
-use crate::book::{Book, Shared, write};
+use crate::book::{Shared, write};
 use crate::error::Error;
 
 /// The changes of a record in a commit that matter to the queue.
@@ -117,7 +117,9 @@ fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touch
     }
 }
 
-impl Book {
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+impl crate::book::Book {
     /// Returns a record with an op that could be sent and that the queue passes over. If there is
     /// one, fieldbook has a fault. The call plans the whole tail: it is for tests and support.
     pub fn passed_over(&self) -> Option<RecordKey> {
@@ -125,6 +127,6 @@ impl Book {
         let whole = self.shared.plan(&tail, usize::MAX, usize::MAX);
         let mut queue = self.shared.ready().clone();
         let ready = self.shared.planning(&tail, |input| plan_next(&input, &mut queue));
-        passed_over(&tail, &whole, &ready)
+        fieldbook_core::rules::plan::passed_over(&tail, &whole, &ready)
     }
 }
