@@ -26,7 +26,7 @@ use crate::entry::{PlannedOp, Restamp};
 use crate::ids::UnitId;
 use crate::limits;
 use crate::names::RecordKey;
-use crate::rows::TailRow;
+use crate::rows::{Confirmed, TailRow};
 use crate::tail::Tail;
 use crate::time::{Hlc, Now, WallTime};
 
@@ -88,7 +88,9 @@ pub fn restamp<V: View>(
             continue;
         }
         let confirmed = view.record(&row.key)?.and_then(|row| row.confirmed);
-        let confirmed = confirmed.map_or(Hlc::ZERO, |known| known.edited_at);
+        // What an edit brings back without a dead letter stands a tick above their deletion, and must not pass for a later word.
+        let told_at = |known: Confirmed| if known.deleted { known.edited_at.next() } else { known.edited_at };
+        let confirmed = confirmed.map_or(Hlc::ZERO, told_at);
         let last = records.entry(&row.key).or_insert(confirmed);
         *last = confirmed.max(*last);
         let made = told.made(row).map_or(reached, Hlc::at).max(reached).min(server);
@@ -101,4 +103,31 @@ pub fn restamp<V: View>(
         }
     }
     Ok(restamped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::OpKind;
+    use crate::rules::desk::Desk;
+    use crate::rules::test_tail::{place, tail_row};
+    use crate::time::MonotonicTime;
+
+    /// Level with what a later edit had brought back, a refused word came to nothing when it was sent again.
+    #[test]
+    fn what_was_ahead_is_put_above_what_an_edit_brings_back_right_above_their_deletion() {
+        let wall = WallTime::from_milliseconds;
+        let now = Now { wall: wall(9_000_000), monotonic: MonotonicTime::from_milliseconds(0) };
+        let told = Told { server: wall(1_000_000), now, before: None };
+        let theirs = Hlc::at(told.server);
+        let mut tail = Tail::default();
+        tail.insert(place(1), TailRow { edited_at: Hlc::at(now.wall), ..tail_row("1", 1, OpKind::Update) });
+        for (deleted, lowest) in [(false, theirs.next()), (true, theirs.next().next())] {
+            let mut desk = Desk::default().with("1", 1, 0, 1);
+            let confirmed = desk.row("1").confirmed.as_mut().unwrap();
+            (confirmed.edited_at, confirmed.deleted) = (theirs, deleted);
+            let lowered = restamp(&mut desk, &tail, &told, &BTreeSet::new()).unwrap();
+            assert_eq!(lowered.iter().map(|to| to.edited_at).collect::<Vec<_>>(), [lowest]);
+        }
+    }
 }
