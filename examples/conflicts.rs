@@ -58,8 +58,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     for conflict in bob.conflicts().list_open(None, 10)?.items {
         println!("{} was {}", conflict.key, conflict.base.as_str());
-        println!("  mine   {}", conflict.local.as_str());
-        println!("  theirs {}", conflict.remote.as_str());
+        println!("  local  {}", conflict.local.as_str());
+        println!("  remote {}", conflict.remote.as_str());
         bob.conflicts()
             .resolve(conflict.id, Choice::Merged(Fields::from_value(json!({"stage": "warm"}))?))?;
     }
