@@ -17,7 +17,7 @@
 //! let leads = EntityRules {
 //!     policy: Policy::Manual,            // a person chooses where both sides changed a field
 //!     indexes: vec!["stage".to_owned()], // leads can be listed by their stage
-//!     undo_window: Duration::ZERO,       // changes may leave at once, not after five seconds
+//!     undo_window: Duration::ZERO,       // changes may leave at once: the default
 //!     ..EntityRules::default()
 //! };
 //! let schema = Schema::closed() // other entity types are refused
