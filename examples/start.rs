@@ -1,4 +1,4 @@
-//! The first program: write a record, read it, sync it.
+//! The first program: write a record, sync it.
 //!
 //! Start a server in another terminal, then this:
 //!

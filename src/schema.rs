@@ -15,9 +15,9 @@
 //!     ..EntityRules::default()
 //! };
 //! let leads = EntityRules {
-//!     policy: Policy::Manual,            // a person resolves conflicts
-//!     indexes: vec!["stage".to_owned()], // lists of leads by stage
-//!     undo_window: Duration::ZERO,       // ops are sent at once, not after five seconds
+//!     policy: Policy::Manual,            // a person chooses where both sides changed a field
+//!     indexes: vec!["stage".to_owned()], // leads can be listed by their stage
+//!     undo_window: Duration::ZERO,       // changes may leave at once: the default
 //!     ..EntityRules::default()
 //! };
 //! let schema = Schema::closed() // other entity types are refused
