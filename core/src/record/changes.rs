@@ -1,10 +1,12 @@
-//! Changes of a record: those that we send, as writes, and those that the server tells, as registers.
+//! Changes of a record: sent changes as writes, and changes from the server as registers.
 //!
 //! Invariants:
-//! 1. A change that was accepted on its base makes here what it makes at the server: the same join.
-//! 2. A whole row replaces what was known; a part leaves the fields that it does not name.
+//! 1. A change that the server applied on its base has the same result here, because the join is
+//!    the same.
+//! 2. A whole row replaces the record. A part of a row leaves the fields that the part does not
+//!    name.
 //!
-//! What it is not: how ops become a change ([`crate::rules::coalesce`]).
+//! What it does not do: make a change of ops ([`crate::rules::coalesce`]).
 
 use super::registers::{Does, Registers, Writes, with_stamp};
 use super::stamp::{EditStamp, FieldWrites};
@@ -15,14 +17,16 @@ use crate::op::OpKind;
 use crate::protocol::{Change, UnitChange};
 
 impl PlannedChange {
-    /// Returns the stamp that its fields have unless they are among the older ones: that of the last of its ops.
+    /// Returns the change's own stamp, which has the id of the last op. Fields in `older` have
+    /// other stamps.
     pub fn stamp(&self) -> EditStamp {
         let op = self.ops.last().map_or(EditStamp::NEVER.op, |op| op.id);
         EditStamp { edited_at: self.edited_at, op }
     }
 
-    /// Joins the change to a record, given the fields that it was frozen with. One that was accepted for no version met no record: what
-    /// a former life of the server had is not what it was joined with.
+    /// Joins the change to a record, given the fields that it was frozen with. A change without a
+    /// base version met no record at the server. A record that a former epoch of the server had is
+    /// then no part of the result.
     pub fn join_into(&self, record: &mut Registers, fields: Fields) {
         if self.base.is_none_or(|base| base == Version::default()) {
             *record = Registers::default();
@@ -33,7 +37,7 @@ impl PlannedChange {
 }
 
 impl Registers {
-    /// Joins a change as it is sent, given its fields.
+    /// Joins a sent change, given its fields.
     pub fn join_sent(&mut self, change: &UnitChange, fields: Fields) {
         let writes = self.written(change.kind, change.stamp(), &change.older, fields.into_map());
         self.join(&writes);
@@ -41,7 +45,7 @@ impl Registers {
 }
 
 impl<V: Clone + Default + PartialEq> Registers<V> {
-    /// Returns what a change writes to this record.
+    /// Returns the writes of a change to this record.
     pub fn written(
         &self,
         kind: OpKind,
@@ -49,11 +53,11 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
         older: &[FieldWrites],
         fields: impl IntoIterator<Item = (String, V)>,
     ) -> Writes<V> {
-        // A replace takes away what it does not name.
+        // A replace removes the fields that it does not name.
         let others = self.fields.keys().filter(|_| kind == OpKind::Replace);
         let mut written = with_stamp(others.map(|name| (name.clone(), V::default())), own);
         written.extend(with_stamp(fields, own));
-        // The first that names a field counts.
+        // If two writes name a field, the first of them counts.
         for writes in older.iter().rev() {
             for name in &writes.fields {
                 if let Some(field) = written.get_mut(name) {
@@ -66,7 +70,8 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
             OpKind::Create => Does::Creates,
             OpKind::Update | OpKind::Replace => Does::Edits,
         };
-        // Of a record that is there only fields are written, so that none may have the stamp of the change.
+        // A change of a live record writes only fields, and every field can have another stamp than
+        // the change.
         let of_fields = || written.values().map(|field| field.stamp).max().unwrap_or_default();
         let stamp = if kind == OpKind::Delete || !self.is_live() { own } else { of_fields() };
         Writes { does, stamp, fields: written, brings_back: None }
@@ -74,7 +79,7 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
 }
 
 impl Change {
-    /// Returns what a record is once the server told this of it.
+    /// Returns the record after this change from the server.
     ///
     /// # Errors
     /// [`InvalidFields`] if the fields do not read.
@@ -90,7 +95,8 @@ impl Change {
 }
 
 impl Registers {
-    /// Returns these with what a part of the record says in place of their own.
+    /// Returns the registers with a part of the record from the server in place of their own
+    /// fields.
     #[must_use]
     pub fn told_in_part(&self, mut told: Self) -> Self {
         if self.is_live() {

@@ -1,13 +1,14 @@
-//! What an app reads of a record after one more op, without registers.
+//! The image that an app reads after one more op, without registers.
 //!
 //! Invariants:
-//! 1. An op that is written now stands above all that its author read, so it means the same to an image as to registers.
+//! 1. A new op has a stamp above all that its author had read, so it does the same to an image as
+//!    to registers.
 
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::op::OpKind;
 
-/// Applies one op to the text of what an app reads, without building values where that can be helped: what an op that is written now
-/// does, since its stamp is above all that its author read.
+/// Applies a new op to the text of the image that an app reads. The function builds values only
+/// where it must. It needs no stamps, since the op's stamp is above all that its author had read.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
     use crate::fields::Fields;
 
-    /// What an op makes of values.
+    /// Applies an op to an image as values.
     fn apply_to_image(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Fields> {
         match (kind, image) {
             (OpKind::Delete, _) => None,

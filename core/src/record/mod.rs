@@ -1,19 +1,22 @@
-//! What one record goes through, as registers: one for each field and one for its life, each with a stamp.
+//! A record as registers, and the ops of its tail.
 //!
 //! ```text
-//!   confirmed   what the server told last                       registers
+//!   confirmed   the record as the server sent it             registers
 //!      +
-//!   tail        the ops without an outcome, oldest first        pending (as stored), tail (as writes)
+//!   tail        the ops that have not ended, oldest first    pending (stored), tail (as writes)
 //!      =
-//!   visible     what the app reads                              join
+//!   visible     what the app reads                           join
 //! ```
 //!
 //! Invariants:
-//! 1. `visible` is `confirmed` with the writes of the tail joined. The order of pages, lost answers and repetition do not matter.
-//! 2. In each field of a living record the greater stamp stands; of a deletion and writes, the greater stamp decides as a whole.
-//! 3. What is decided about an op (dropped, raised, ended) is a decision in an entry; here it is only applied.
+//! 1. `visible` is `confirmed` with the writes of the tail joined. The order of pages, lost answers
+//!    and repeated answers change nothing.
+//! 2. In each field of a live record the greater stamp wins. Between a deletion and writes, the
+//!    greater stamp decides for the record as a whole.
+//! 3. Drops, raises and ends of ops are decisions in entries of the log. This module only applies
+//!    them.
 //!
-//! What it is not: tables, or judgements about who had seen what.
+//! What it does not do: keep tables ([`crate::rows`]), or find conflicts ([`crate::rules`]).
 
 mod changes;
 mod image;

@@ -1,12 +1,15 @@
-//! One op of a record's tail, as it is stored: which op it is, how it stands, and what of it is left to say.
+//! An op of a record's tail as it is stored: its place, its state, and what is left of it to send.
 //!
-//! What the op says is in the log at its place. Here is only what differs from that: what it names after policies, people and
-//! upcasters, the fields that have another stamp, and those that it takes away without naming them.
+//! The log has the op's fields at its place. [`Pending`] has only the differences: the fields that
+//! policies, people and upcasters gave or left to the op, the fields with another stamp, and the
+//! fields that the op removes without naming them.
 //!
 //! Invariants:
-//! 1. An op has one stamp when it is made, above every register of the record that its author read.
+//! 1. A new op has one stamp. The stamp is above every register of the record that its author had
+//!    read.
 //!
-//! What it is not: what is left as writes, and how that changes ([`super::TailOp`]), or what becomes of the op ([`crate::rules`]).
+//! What it does not do: give or change the writes of the op ([`super::TailOp`]), or decide how the
+//! op ends ([`crate::rules`]).
 
 use super::registers::{Registers, Writes};
 use super::stamp::EditStamp;
@@ -19,47 +22,50 @@ use crate::op::{OpKind, OpPlace};
 use crate::rows::Confirmed;
 use crate::time::Hlc;
 
-/// An op without a terminal outcome.
+/// An op that has not ended.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Pending {
-    /// The op.
+    /// The op's id.
     pub op: OpId,
-    /// Where it stands.
+    /// The op's place in the log.
     pub place: OpPlace,
-    /// What it does.
+    /// The kind of the op.
     pub kind: OpKind,
-    /// When it counts as made.
+    /// The time of the op's stamp. A raise or a restamp of the whole op changes it.
     pub edited_at: Hlc,
-    /// How often a unit with it was stale.
+    /// How often a unit with the op was sent back as stale or ahead.
     pub stale: u32,
-    /// Whether it is a dead letter.
+    /// Whether the op is a dead letter.
     pub dead: bool,
-    /// Whether nothing is left of it.
+    /// Whether the op was dropped as a whole.
     pub emptied: bool,
-    /// What it names, where that is not what the log says.
+    /// The fields that the op names, if they are not the fields in the log.
     pub named: Option<FieldsJson>,
-    /// The fields that it takes away without naming them: those that its author read and a replace or a new creation leaves out.
+    /// The fields that the op removes without naming them. Its author had read them, and the
+    /// replace or the new creation leaves them out.
     pub cleared: Vec<String>,
-    /// The stamp of these if it is not the op's: that of the deletion of ours that the creation stands on.
+    /// The stamp of the `cleared` fields if it is not the op's own. A creation over a deletion of
+    /// its tail has the stamp of that deletion here.
     pub cleared_at: Option<EditStamp>,
-    /// The fields whose stamp was raised above that of others of the op.
+    /// The fields that were raised alone, each with the time of its stamp.
     pub raised: Vec<(String, Hlc)>,
-    /// What its author read of the record, if it brings the record back from a deletion.
+    /// The fields that the op's author had read, if the op brings the record back from a deletion.
     pub brings_back: Option<FieldsJson>,
-    /// The schema version of what it names, if it was turned into a later one than that under which it was made.
+    /// The schema version of the named fields, if the op was upcast.
     pub upcast: Option<u32>,
-    /// The units that carried it and were given up without knowing whether they took effect.
+    /// The units with this op that were given up or became dead letters.
     pub attempts: Vec<UnitId>,
-    /// What the first of these units was made for.
+    /// The state that the first given up unit was made for. It is `None` once the op met the record
+    /// at the server.
     pub given_up: Option<SentFor>,
 }
 
-/// What a unit was made for: the record as the server had it.
+/// The state that a unit was made for: the record as the server had it.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct SentFor {
-    /// The server's version.
+    /// The record's version at the server.
     pub version: Option<Version>,
-    /// The record; none if nothing was known of it.
+    /// The confirmed record; none if nothing was known of it.
     pub record: Option<Confirmed>,
 }
 
@@ -73,8 +79,8 @@ impl SentFor {
     }
 }
 
-/// Joins ops of our own that the server took since to what a unit was made for: its author had seen them. The version stays, since the
-/// server is to tell what it has.
+/// Joins own ops, which the server has applied since, to the record that a unit was made for. The
+/// unit's author had read these ops. The version stays, since only the server gives versions.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
@@ -86,7 +92,7 @@ pub fn take_own(made_for: &mut Option<Confirmed>, own: &[Writes]) -> Result<(), 
 }
 
 impl Pending {
-    /// Makes one that waits and was never sent.
+    /// Makes an op that waits and was never sent.
     pub const fn new(op: OpId, place: OpPlace, kind: OpKind, edited_at: Hlc) -> Self {
         Self {
             op,
@@ -107,20 +113,21 @@ impl Pending {
         }
     }
 
-    /// Returns the stamp that its fields have unless they were raised.
+    /// Returns the op's own stamp. Fields can have another stamp (`raised`, `cleared_at`).
     pub const fn stamp(&self) -> EditStamp {
         EditStamp { edited_at: self.edited_at, op: self.op }
     }
 
-    /// Returns the greatest of its stamps.
+    /// Returns the greatest stamp of the op.
     pub fn greatest(&self) -> EditStamp {
         let raised = self.raised.iter().map(|(_, edited_at)| *edited_at);
         EditStamp { edited_at: raised.fold(self.edited_at, Hlc::max), op: self.op }
     }
 }
 
-/// Returns which later creations of a tail lose what they took away by the stamps of deletions that end: each stands or falls by its
-/// own.
+/// Returns the creations of a tail that lose their `cleared` fields because ops end, each with
+/// these fields. A creation loses the fields that it removes by the stamp of a deletion when the
+/// deletion ends.
 pub fn fall_with<'a>(
     tail: impl Iterator<Item = &'a Pending> + Clone,
     ending: &[PlannedOp],
@@ -138,8 +145,9 @@ pub fn fall_with<'a>(
         .collect()
 }
 
-/// Returns the dead letters beneath deletions that end without leaving: a deletion that had left would stand above them for good, and
-/// what a person deleted must not show again.
+/// Returns the dead letters before deletions that end without being sent. A deletion at the server
+/// would stay above these dead letters. Without the deletion they would show a record that a person
+/// deleted.
 pub fn uncovered_by<'a>(
     tail: impl Iterator<Item = &'a Pending> + Clone,
     ending: &[PlannedOp],

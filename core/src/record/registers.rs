@@ -1,26 +1,29 @@
-//! A record as registers, what an op writes to it, and what comes of the two.
+//! A record as registers, the writes of an op, and the join of both.
 //!
 //! ```text
 //!   registers │ a field: value or null, stamp      (one for each top-level field)
 //!             │ life:    live or deleted, stamp
-//!   join      │ in each field the greater stamp stands
-//!             │ of a deletion and writes, the greater stamp decides as a whole
+//!   join      │ in each field the greater stamp wins
+//!             │ between a deletion and writes, the greater stamp decides as a whole
 //! ```
 //!
-//! | what is there ↓ / joined with → | a deletion | writes |
+//! | record ↓ / joined with → | a deletion | writes |
 //! |---|---|---|
-//! | live | deleted, if above every register; else as it was | in each field the greater stamp |
-//! | deleted | the greater stamp | below the deletion: nothing; above it: live, as its author read it |
+//! | live | deleted, if the deletion is above every register; else unchanged | in each field the greater stamp |
+//! | deleted | the greater stamp | below the deletion: unchanged; above it: live, with the fields that the op brings back |
 //! | not known | deleted | live |
 //!
 //! Invariants:
-//! 1. Joining is associative, commutative and idempotent for living records; laws below.
-//! 2. A deleted record has no fields: nothing is hidden.
-//! 3. What is brought back by an edit stands right above the deletion, but for the fields that the edit names.
+//! 1. The order and the repetition of writes to a live record do not matter. The tests below have
+//!    this law.
+//! 2. A deleted record has no fields. It keeps only the stamp of its deletion.
+//! 3. Fields that an edit brings back get the next stamp above the deletion. The fields that the
+//!    edit names keep their own stamps.
 //!
-//! A register holds a value; where values stay text, as at the server, only whether there is one.
+//! A register of a device holds a value. A register of the server holds only whether there is a
+//! value, since the server keeps values as text.
 //!
-//! What it is not: a judgement about who had seen what ([`crate::rules`]).
+//! What it does not do: decide which writes an author had read ([`crate::rules`]).
 
 use std::collections::BTreeMap;
 
@@ -33,65 +36,67 @@ use crate::limits;
 /// One field of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Register<V = Value> {
-    /// Its value; null, the default, if it was taken away.
+    /// The field's value. It is null, the default, if a write removed the field.
     pub value: V,
-    /// The write that it comes from.
+    /// The stamp of the write that set the value.
     pub stamp: EditStamp,
 }
 
-/// Whether a record is there.
+/// Whether a record exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Life {
-    /// Nobody said anything of it.
+    /// Nothing is known of the record.
     #[default]
     Unknown,
-    /// It is there.
+    /// The record exists.
     Live,
-    /// It was deleted.
+    /// The record was deleted.
     Deleted,
 }
 
 /// A record as registers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Registers<V = Value> {
-    /// Whether it is there.
+    /// Whether the record exists.
     pub life: Life,
-    /// The greatest stamp of all: of a deleted record, that of the deletion.
+    /// The greatest stamp of the registers. A deleted record has the stamp of its deletion.
     pub stamp: EditStamp,
-    /// The fields, among them those that were taken away.
+    /// The fields, including removed ones.
     pub fields: BTreeMap<String, Register<V>>,
-    /// When fields that are not among them count as taken away.
+    /// The stamp of the removal of every field that `fields` does not have.
     pub floor: EditStamp,
 }
 
-/// What an op does to a record.
+/// The writes of an op to a record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Writes<V = Value> {
-    /// What it does to the record's life.
+    /// The effect on the record's life.
     pub does: Does,
-    /// Its own stamp: that of its deletion or creation, and of the edit as a whole.
+    /// The op's own stamp: the stamp of its deletion, its creation or its edit as a whole. A field
+    /// can have another stamp.
     pub stamp: EditStamp,
-    /// The fields that it writes, nulls among them.
+    /// The fields that the op writes. A null removes its field.
     pub fields: BTreeMap<String, Register<V>>,
-    /// What its author read of the record, for an edit that brings it back from a deletion.
+    /// The fields that the op's author had read, if the op brings the record back from a deletion.
     pub brings_back: Option<BTreeMap<String, V>>,
 }
 
-/// What an op does to a record's life.
+/// The effect of an op on a record's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Does {
-    /// It makes the record, unless it is there.
+    /// The op creates the record, or changes the record that exists.
     Creates,
-    /// It changes what is there.
+    /// The op changes the record.
     Edits,
-    /// It takes the record away.
+    /// The op deletes the record.
     Deletes,
-    /// Nothing is left of it.
+    /// Nothing is left of the op.
     Nothing,
 }
 
 impl<V: Clone + Default + PartialEq> Registers<V> {
-    /// Takes apart a record that is there: its own stamp, the fields that have another, the floor and the members.
+    /// Makes the registers of a live record from its own stamp, the fields with another stamp
+    /// (`older`), the floor and the members of its image.
     pub fn of(
         own: EditStamp,
         older: &[FieldWrites],
@@ -99,7 +104,7 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
         members: impl IntoIterator<Item = (String, V)>,
     ) -> Self {
         let mut fields = with_stamp(members, own);
-        // The first that names a field counts.
+        // If two writes name a field, the first of them counts.
         for writes in older.iter().rev() {
             for name in &writes.fields {
                 let null = || Register { value: V::default(), stamp: own };
@@ -114,27 +119,30 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
         Self { life: Life::Deleted, stamp, ..Self::default() }
     }
 
-    /// Lists the fields that are not told by their value and the record's own stamp, by the writes that they come from.
+    /// Lists by write the fields that the image and the record's own stamp do not describe: removed
+    /// fields, and fields with another stamp.
     pub fn older(&self) -> Vec<FieldWrites> {
         let differs = |field: &Register<V>| field.stamp != self.stamp || field.value == V::default();
         let listed = self.fields.iter().filter(|(_, field)| differs(field));
         list_by_write(listed.map(|(name, field)| (name.clone(), field.stamp)))
     }
 
-    /// Forgets the oldest of more fields that were taken away than a server remembers: the floor is at or above them, and below
-    /// everything that is listed of them.
+    /// Forgets the oldest removed fields if there are more of them than [`limits::REMOVED_STAMPS`].
+    /// The floor rises to the latest forgotten stamp, and stays below the stamp of every other
+    /// removed field.
     pub fn forget_oldest_removed(&mut self) {
         let removed = self.fields.values().filter(|field| field.value == V::default());
         let mut removed: Vec<_> = removed.map(|field| field.stamp).collect();
         let surplus = removed.len().saturating_sub(limits::REMOVED_STAMPS);
         removed.sort_unstable();
         self.floor = removed.iter().take(surplus).copied().fold(self.floor, EditStamp::max);
-        // One at the floor is known by it.
+        // The floor stands for a removed field whose stamp is not above it.
         let floor = self.floor;
         self.fields.retain(|_, field| field.value != V::default() || field.stamp > floor);
     }
 
-    /// Returns the stamp of a field.
+    /// Returns the stamp of a field. A field without a register has the stamp of the floor, and
+    /// every field of a deleted record has the stamp of the deletion.
     pub fn stamp_of(&self, name: &str) -> EditStamp {
         match self.life {
             Life::Live => self.fields.get(name).map_or(self.floor, |field| field.stamp),
@@ -143,17 +151,17 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
         }
     }
 
-    /// Returns whether the record is there.
+    /// Returns whether the record exists.
     pub fn is_live(&self) -> bool {
         self.life == Life::Live
     }
 
-    /// Returns whether it was deleted.
+    /// Returns whether the record was deleted.
     pub fn is_deleted(&self) -> bool {
         self.life == Life::Deleted
     }
 
-    /// Joins what an op writes.
+    /// Joins the writes of an op.
     pub fn join(&mut self, writes: &Writes<V>) {
         match (self.life, writes.does) {
             (_, Does::Nothing) => {}
@@ -178,7 +186,7 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
 
     fn bring_back(&mut self, writes: &Writes<V>) {
         let deletion = self.stamp;
-        // An op of which only fields were raised above the deletion has a stamp below it.
+        // An op has a stamp below the deletion if only fields of it were raised above the deletion.
         let own = if writes.stamp > deletion { writes.stamp } else { writes.greatest() };
         let above = deletion.next(writes.stamp.op).min(own);
         let others = writes.brings_back.clone().unwrap_or_default().into_iter();
@@ -193,13 +201,13 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
 }
 
 impl Registers {
-    /// Returns the value of a field, null if there is none.
+    /// Returns the value of a field, or null if the record has no such field.
     pub fn value_of(&self, name: &str) -> &Value {
         const NULL: &Value = &Value::Null;
         self.fields.get(name).map_or(NULL, |field| &field.value)
     }
 
-    /// Returns what there is to read, or `None` if the record is not there.
+    /// Returns the image, or `None` if the record does not exist.
     pub fn image(&self) -> Option<Fields> {
         let members = self.fields.iter().filter(|(_, field)| !field.value.is_null());
         self.is_live().then(|| members.map(|(name, field)| (name.clone(), field.value.clone())).collect())
@@ -215,7 +223,7 @@ pub(super) fn with_stamp<V>(
 }
 
 impl<V: Clone + Default + PartialEq> Writes<V> {
-    /// Returns whether anything of these would still change a record.
+    /// Returns whether the writes would still change a record.
     pub fn are_left(&self, record: &Registers<V>) -> bool {
         match (self.does, record.life) {
             (Does::Nothing, _) => false,
@@ -225,7 +233,8 @@ impl<V: Clone + Default + PartialEq> Writes<V> {
         }
     }
 
-    /// Returns whether any of these is in a record. What a creation takes away by the stamp of a deletion is the deletion's.
+    /// Returns whether a record has any of the writes. A field that a creation removes by the stamp
+    /// of a deletion does not count: the stamp belongs to the deletion.
     pub fn have_arrived(&self, record: &Registers<V>) -> bool {
         match (self.does, record.life) {
             (Does::Deletes, Life::Deleted) => self.stamp == record.stamp,
@@ -240,7 +249,7 @@ impl<V: Clone + Default + PartialEq> Writes<V> {
         }
     }
 
-    /// Returns the greatest of the stamps.
+    /// Returns the greatest stamp of the writes.
     pub fn greatest(&self) -> EditStamp {
         self.fields.values().map(|field| field.stamp).fold(self.stamp, EditStamp::max)
     }
@@ -297,7 +306,7 @@ mod tests {
         assert!(joined(&[create(), delete(5), edit()]).is_live());
     }
 
-    /// Two copies of a book made a record anew over one deletion of theirs.
+    /// Two copies of a book each created a record again over the same deletion.
     #[test]
     fn what_a_creation_takes_away_by_the_stamp_of_a_deletion_is_no_sign_that_it_arrived() {
         let anew = |op: u8| {

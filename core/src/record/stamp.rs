@@ -1,13 +1,15 @@
-//! When a write was made, and by which op; and the stamps of a record's fields as they are told and kept.
+//! The stamp of a write, and the stamps of a record's fields as they are sent and stored.
 //!
-//! Most fields of most records were written by one op: its stamp is the record's own. Only the others are listed, by the writes that they
-//! come from, so that an op id is told once.
+//! Most fields of most records come from one op, and its stamp is the record's own. Only fields
+//! with another stamp are listed. The list goes by write, so that it has the stamp of each write
+//! once.
 //!
 //! Invariants:
-//! 1. Stamps are a total order: by time, then by op id. Two writes with the same stamp are the same write.
-//! 2. A field that is neither in the image nor listed counts as taken away at the floor.
+//! 1. Stamps are a total order: by time, then by op id. Two writes with the same stamp are the same
+//!    write.
+//! 2. A field that is neither in the image nor listed was removed at the floor.
 //!
-//! What it is not: the values ([`super::registers`]).
+//! What it does not have: values ([`super::registers`]).
 
 use std::collections::BTreeMap;
 
@@ -17,22 +19,22 @@ use crate::codec::{Decode, Encode};
 use crate::ids::OpId;
 use crate::time::Hlc;
 
-/// When a write was made, and by which op.
+/// The moment of a write and the op that made it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
 )]
 pub struct EditStamp {
-    /// When, in the order that decides conflicts.
+    /// The moment, in the order that decides conflicts.
     pub edited_at: Hlc,
-    /// The op.
+    /// The op that made the write.
     pub op: OpId,
 }
 
 impl EditStamp {
-    /// Before every write.
+    /// The stamp before every write.
     pub const NEVER: Self = Self { edited_at: Hlc::ZERO, op: OpId::from_bytes([0; 16]) };
 
-    /// Returns the next stamp above this one that a write of an op can have.
+    /// Returns the next stamp above this stamp for a write of an op.
     #[must_use]
     pub fn next(self, op: OpId) -> Self {
         Self { edited_at: self.edited_at.next(), op }
@@ -45,14 +47,14 @@ impl Default for EditStamp {
     }
 }
 
-/// The fields of a record that were last written by one op, at one time.
+/// The fields of a record whose last writes have one stamp.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct FieldWrites {
-    /// When.
+    /// The moment of the write.
     pub edited_at: Hlc,
-    /// The op.
+    /// The op that made the write.
     pub op: OpId,
-    /// The names of the fields, among them those that it took away.
+    /// The names of the fields, including removed ones.
     pub fields: Vec<String>,
 }
 
@@ -63,12 +65,12 @@ impl FieldWrites {
     }
 }
 
-/// Returns the stamp under which a field is listed.
+/// Returns the stamp that a list has for a field.
 pub fn listed(older: &[FieldWrites], field: &str) -> Option<EditStamp> {
     older.iter().find(|write| write.fields.iter().any(|name| name == field)).map(FieldWrites::stamp)
 }
 
-/// Lists fields by the writes that they come from: in the order of stamps, and of names within a write.
+/// Lists fields by write, in the order of stamps. The names of a write ascend.
 pub fn list_by_write(fields: impl IntoIterator<Item = (String, EditStamp)>) -> Vec<FieldWrites> {
     let mut by_stamp = BTreeMap::<EditStamp, Vec<String>>::new();
     for (name, stamp) in fields {

@@ -1,22 +1,24 @@
-//! The ops of a record's tail as writes: how they change, and what comes of them on top of what is confirmed.
+//! The ops of a record's tail as writes: how decisions change them, and how they join the confirmed
+//! record.
 //!
-//! | event → | what is left of the op |
+//! | decision | what is left of the op |
 //! |---|---|
-//! | dropped (fields) | without these |
+//! | dropped (fields) | the op without these fields |
 //! | dropped (whole) | nothing; a dead letter stays listed |
-//! | raised (fields) | the same, with a later stamp; with the values that it was given |
-//! | raised (whole) | all of it with a later stamp |
-//! | restamped | all of it with an earlier stamp, since the clock was ahead |
-//! | upcast | other fields, with the stamp that it was made with |
-//! | brings back | as before; above a deletion it goes with all that its author read |
+//! | raised (fields) | the same fields with a later stamp, and with the given values |
+//! | raised (whole) | the whole op with a later stamp |
+//! | restamped | the whole op with an earlier stamp, since the clock was ahead |
+//! | upcast | other fields with the op's own stamp; a raised field stays raised |
+//! | brought back | the same; over a deletion also all fields that its author had read |
 //!
 //! Invariants:
-//! 1. What the app reads is `confirmed` with the tail joined: nothing else decides it.
-//! 2. A deletion behind which the same tail makes the record anew is no deletion: the creation takes away what that had shown, with the
-//!    stamp of the deletion, so that each stands or falls by its own.
-//! 3. What was taken away from an op never comes back.
+//! 1. The app reads `confirmed` with the tail joined, and nothing else.
+//! 2. A deletion has no effect if a later op of the same tail creates the record again. The
+//!    creation removes the fields that the deletion covered, with the stamp of the deletion. So
+//!    each field is decided by its own stamp.
+//! 3. A dropped field never comes back to its op by itself.
 //!
-//! What it is not: which ops may leave ([`crate::rules::plan`]).
+//! What it does not do: decide which ops are sent ([`crate::rules::plan`]).
 
 use serde_json::Value;
 
@@ -28,25 +30,25 @@ use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::op::{OpContent, OpKind};
 use crate::time::Hlc;
 
-/// One op of a record's tail, read.
+/// An op of a record's tail, with its fields as values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TailOp {
-    /// Which.
+    /// The op's id and place.
     pub op: PlannedOp,
-    /// What it does.
+    /// The kind of the op.
     pub kind: OpKind,
-    /// How it stands, as stored.
+    /// The op as it is stored.
     pub pending: Pending,
-    /// What the log says of it.
+    /// The op as the log has it.
     pub content: OpContent,
-    /// What is left of it, as it names it.
+    /// The fields that the op still names.
     pub named: Fields,
-    /// What is left of it.
+    /// The writes that are left of the op.
     pub writes: Writes,
 }
 
 impl TailOp {
-    /// Reads one.
+    /// Reads an op.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
@@ -64,7 +66,7 @@ impl TailOp {
         Ok(read)
     }
 
-    /// Works out what it writes.
+    /// Computes `writes` from the rest of the op.
     pub(crate) fn write(&mut self) {
         let (pending, own) = (&self.pending, self.pending.stamp());
         let cleared = pending.cleared.iter().filter(|_| !pending.emptied);
@@ -86,13 +88,13 @@ impl TailOp {
         (self.writes.stamp, self.writes.fields) = (own, fields);
     }
 
-    /// Has it name other fields.
+    /// Sets the fields that the op names.
     fn name(&mut self, named: Fields) {
         self.pending.named = Some(named.to_json());
         self.named = named;
     }
 
-    /// Takes fields from it; all that it says, if none is named.
+    /// Drops fields of the op, or the whole op if `names` is empty.
     pub fn drop_fields(&mut self, names: &[String]) {
         if names.is_empty() {
             self.pending.emptied = true;
@@ -107,7 +109,8 @@ impl TailOp {
         self.write();
     }
 
-    /// Gives fields of it a later stamp, and values in place of its own or beside them; all of it a later stamp, if none is named.
+    /// Raises fields of the op, or the whole op if `names` is empty. The op names `values` from now
+    /// on, in place of its own values of these fields.
     pub fn raise(&mut self, names: &[String], edited_at: Hlc, values: Option<&Fields>) {
         if names.is_empty() {
             self.pending.edited_at = edited_at;
@@ -123,12 +126,13 @@ impl TailOp {
         self.write();
     }
 
-    /// Gives all of it an earlier stamp.
+    /// Gives the whole op an earlier stamp.
     pub fn lower(&mut self, edited_at: Hlc) {
         self.raise(&[], edited_at, None);
     }
 
-    /// Gives it the fields that an upcaster made of what was left of it. What was raised stays raised under the same name.
+    /// Gives the op the fields that an upcaster made of its remaining fields. A raised field stays
+    /// raised if the upcaster kept its name.
     pub fn turn(&mut self, schema_version: u32, fields: Fields) {
         self.pending.raised.retain(|(name, _)| fields.has(name));
         self.pending.upcast = Some(schema_version);
@@ -136,13 +140,14 @@ impl TailOp {
         self.write();
     }
 
-    /// Has it bring the record back from a deletion, as its author read it.
+    /// Makes the op bring the record back from a deletion, with all fields that its author had
+    /// read.
     pub fn bring_back(&mut self, read: Fields) {
         self.pending.brings_back = Some(read.to_json());
         self.writes.brings_back = Some(read.into_map().into_iter().collect());
     }
 
-    /// Has what it takes away by the stamp of a deletion follow that to another stamp.
+    /// Gives the `cleared` fields the new stamp of a deletion, if they have its former stamp.
     pub fn follow_deletion(&mut self, before: EditStamp, after: EditStamp) {
         if self.pending.cleared_at == Some(before) {
             self.pending.cleared_at = Some(after);
@@ -150,7 +155,8 @@ impl TailOp {
         }
     }
 
-    /// Returns the fields that it names and that stand above what is confirmed, `None` if nothing is left of it.
+    /// Returns the named fields whose stamps are above the confirmed record, or `None` if nothing
+    /// is left of the op.
     pub fn named_above(&self, confirmed: &Registers) -> Option<Fields> {
         let stands = |name: &str| {
             let own = self.writes.fields.get(name);
@@ -159,19 +165,19 @@ impl TailOp {
         (self.writes.does != Does::Nothing).then(|| self.named.filtered(stands))
     }
 
-    /// Returns the schema version of what it names.
+    /// Returns the schema version of the fields that the op names.
     pub fn schema_version(&self) -> u32 {
         self.pending.upcast.unwrap_or(self.content.schema_version)
     }
 
-    /// Returns whether its author's deletion is what it does.
+    /// Returns whether the op deletes the record.
     pub fn deletes(&self) -> bool {
         self.writes.does == Does::Deletes
     }
 }
 
 impl Registers {
-    /// Joins ops of one tail, oldest first.
+    /// Joins ops of one tail, oldest first. A deletion before a creation is left out.
     pub fn join_tail<'a>(&mut self, ops: impl IntoIterator<Item = &'a Writes>) {
         let ops: Vec<_> = ops.into_iter().collect();
         for (number, writes) in ops.iter().enumerate() {
@@ -183,7 +189,7 @@ impl Registers {
         }
     }
 
-    /// Returns them with ops joined.
+    /// Returns the registers with ops of one tail joined.
     #[must_use]
     pub fn with<'a>(&self, ops: impl IntoIterator<Item = &'a Writes>) -> Self {
         let mut joined = self.clone();

@@ -25,19 +25,20 @@ pub(crate) fn place(seq: u8) -> OpPlace {
     OpPlace { seq: Seq::new(seq.into()), index: 0 }
 }
 
-/// The op with this number, where the entry with this number has it.
+/// The op with this number, which is the only op of the entry with this number.
 pub(crate) fn planned(seq: u8) -> PlannedOp {
     PlannedOp { id: op_id(seq), place: place(seq) }
 }
 
-/// Op `number` of a record, made at its number, of which all is left to say.
+/// Op `number` of a record. Its time is its number, and nothing of it was dropped.
 pub(crate) fn tail_op(number: u8, kind: OpKind, said: Value) -> TailOp {
     let edited_at = Hlc::from_bits(number.into());
     let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: fields(said) };
     TailOp::new(Pending::new(op_id(number), place(number), kind, edited_at), content).unwrap()
 }
 
-/// A record that the server has, each field written by the op and at the time that are given; or one of which it has nothing.
+/// A live record at the server. Each field has its name, its value, the op that wrote it, and the
+/// time of the write.
 pub(crate) fn there(fields: &[(&str, Value, u8, u64)]) -> Registers {
     let register = |(name, value, op, at): &(&str, Value, u8, u64)| {
         let stamp = EditStamp { edited_at: Hlc::from_bits(*at), op: op_id(*op) };

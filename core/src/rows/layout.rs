@@ -1,4 +1,5 @@
-//! How a record's row is laid out in bytes: what an app reads stands first, so that it is read where it lies.
+//! The layout of a record's row in bytes. The parts that an app reads come first, so that they are
+//! read in place.
 //!
 //! ```text
 //!   u8 flags
@@ -14,10 +15,11 @@
 //! Numbers are little-endian.
 //!
 //! Invariants:
-//! 1. A view says of a row what the row itself says, and never looks at what stands behind the text.
-//! 2. Reading takes no memory that the bytes do not back, and refuses flags that no row has.
+//! 1. A [`RecordView`] gives the same as its row, and never reads the bytes behind the text.
+//! 2. Reading allocates no memory beyond the size of the bytes, and refuses flags that no row has.
 //!
-//! What it is not: a check of the bytes against those that were written. Each stored row has a sum for that, beside the tables.
+//! What it does not do: check whether the bytes are those that were written. The sums beside the
+//! tables are for that check.
 
 use super::record::{Confirmed, RecordRow, Visible};
 use crate::codec::{self, CodecError, Decode, Encode, Stored};
@@ -36,16 +38,16 @@ const TAIL: u8 = 1 << 5;
 const MORE: u8 = 1 << 6;
 const WHAT: &str = "a record's row";
 
-/// What an app reads of a record's row, read where the row lies.
+/// The parts of a record's row that an app reads, without a copy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RecordView<'a> {
     /// What [`RecordRow::image`] returns, as JSON text.
     pub image: Option<&'a str>,
     /// What [`RecordRow::version`] returns.
     pub version: Option<Version>,
-    /// How many ops stand on top of confirmed.
+    /// The number of ops in the record's tail.
     pub pending: usize,
-    /// When the server last said something of this record, by the device's clock.
+    /// When an answer last had this record, by the device's clock.
     pub synced_at: Option<WallTime>,
 }
 
@@ -69,7 +71,7 @@ impl<'a> RecordView<'a> {
     }
 }
 
-/// A stored row taken apart, with its text as bytes and the rest not read.
+/// The parts of a stored row. The text stays bytes, and the rest is not read.
 struct Parts<'a> {
     flags: u8,
     pending: usize,
@@ -137,7 +139,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What stands behind the text: what only the rules read.
+/// The part behind the text. The rules and the fold read it, an app does not.
 #[derive(Encode, Decode, Default)]
 struct More {
     older: Vec<FieldWrites>,
@@ -173,7 +175,7 @@ impl Stored for RecordRow {
         if flags & MORE != 0 {
             let (older, floor) =
                 confirmed.map_or((&[][..], None), |confirmed| (confirmed.older.as_slice(), confirmed.floor));
-            // Member by member as `More`.
+            // The tuple is stored as the members of `More` are.
             codec::write_behind(bytes, &(older, floor, self.tail.as_slice()), WHAT)?;
         }
         Ok(())

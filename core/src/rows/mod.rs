@@ -1,7 +1,8 @@
-//! The rows of the tables folded from the log. They live here, below the tables, because the rules read them.
+//! The rows of the tables folded from the log. They live here, below the tables, because the rules
+//! read them.
 //!
-//! Rows can be thrown away and folded again, so their stored form may change between versions of the program: a book
-//! whose tables are of another [`FOLD_VERSION`] is rebuilt when it is opened.
+//! Rows can be thrown away and folded again, so their stored form may change between versions of
+//! the program: a book whose tables are of another [`FOLD_VERSION`] is rebuilt when it is opened.
 
 mod layout;
 mod record;
@@ -19,54 +20,59 @@ use crate::time::{Hlc, WallTime};
 pub use layout::RecordView;
 pub use record::{Confirmed, RecordRow, Visible};
 
-/// The version of the fold. Raised whenever any entry folds to other rows: because a type of a row
-/// changed, or because the fold makes something else of an entry. `tests/golden` has the tables of
-/// every golden log, which show such a change.
+/// The version of the fold. It changes whenever an entry folds to other rows, because the type of a
+/// row or the fold itself changed. `tests/golden` has the tables of every golden log, which show
+/// such a change.
 pub const FOLD_VERSION: u32 = 16;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct UnitRow {
-    /// The entry that planned it.
+    /// The entry that planned the unit.
     pub planned: Seq,
-    /// Which of that entry's units it is, from 0: the place that the plan gave it, which it keeps when it is sent again.
+    /// The number of the unit among the units of that entry, from 0. The unit keeps it when it is
+    /// sent again.
     pub number: u32,
-    /// Whose credentials it may be sent with.
+    /// The actor with whose credentials the unit is sent.
     pub actor: Actor,
-    /// Its changes.
+    /// The changes of the unit.
     pub changes: Vec<PlannedChange>,
-    /// Of each of them, the record as the server had it when the unit was planned; none if nothing was known of it.
+    /// For each change, the record that was confirmed when the unit was planned; none if nothing
+    /// was known of the record. Own ops that arrive later are joined to it.
     pub records: Vec<Option<Confirmed>>,
-    /// The hash of its frozen content.
+    /// The hash of the unit's frozen content.
     pub digest: Hash,
-    /// Attempted units some of whose ops it carries again.
+    /// The given up units that this unit replaces.
     pub replaces: Vec<UnitId>,
-    /// How many classified transient answers it has had.
+    /// The number of transient answers that count as tries.
     pub tries: u32,
-    /// The code of the last of them.
+    /// The code of the last transient answer.
     pub code: String,
-    /// When the first of them came.
+    /// When the first transient answer came, by the device's clock.
     pub first_try: Option<WallTime>,
-    /// Not to be sent again before this.
+    /// The unit is not sent again before this time.
     pub retry_at: Option<WallTime>,
-    /// That a request with it did not get through, while one without units did.
+    /// The suspicion against the unit: requests with it did not get through, while a request
+    /// without units did.
     pub suspicion: Option<Suspicion>,
 }
 
-/// What is known of a unit that may be the one that does not get through.
+/// A suspicion that a unit does not get through.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Suspicion {
-    /// What it is sent together with: the entry that says so, and the number of the decision in it.
+    /// The group of suspected units that are sent together. Its name is the entry with the
+    /// decision, and the number of the decision in that entry.
     pub group: (Seq, u32),
-    /// How often it has not got through alone.
+    /// How often the unit did not get through alone.
     pub times: u32,
-    /// What came in place of an answer.
+    /// The code of what came in place of an answer.
     pub code: String,
-    /// Not to be sent again before this; only for a unit that was found by itself.
+    /// The unit is not sent again before this time. Only an isolated unit has one.
     pub retry_at: Option<WallTime>,
 }
 
-/// A conflict. Key: the entry that recorded it, then its number among the decisions of that entry, both big-endian.
+/// A conflict. Key: the entry that recorded it, then its number among the decisions of that entry,
+/// both big-endian.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct ConflictRow {
     /// The record.
@@ -77,17 +83,17 @@ pub struct ConflictRow {
     pub kind: OpKind,
     /// When the local op was made.
     pub edited_at: Hlc,
-    /// The server's version that it met.
+    /// The server's version that the local op met.
     pub version: Version,
-    /// What the server did.
+    /// Whether the server's side is a record or a deletion.
     pub extent: Extent,
     /// When the server's side was edited.
     pub remote_edited_at: Hlc,
     /// Each field with its rule and its winner.
     pub fields: Vec<(String, Policy, Winner)>,
-    /// Who won as a whole.
+    /// The winner of the record as a whole.
     pub winner: Winner,
-    /// The rule by which the whole was settled.
+    /// The policy for the record as a whole.
     pub rule: Policy,
     /// The overlapping fields as both sides had them before.
     pub base: FieldsJson,
@@ -95,11 +101,11 @@ pub struct ConflictRow {
     pub local: FieldsJson,
     /// The overlapping fields as the server has them.
     pub remote: FieldsJson,
-    /// What a merging rule made of both.
+    /// The values that a policy or a person made of both sides.
     pub merged: Option<FieldsJson>,
-    /// The functions of the app that settled it.
+    /// The functions of the app that settled the conflict.
     pub functions: Vec<SettledBy>,
-    /// When it was found, by the device's clock.
+    /// When the conflict was found, by the device's clock.
     pub at: WallTime,
     /// Whether a person still has to choose.
     pub open: bool,
@@ -112,7 +118,7 @@ impl ConflictRow {
         found.map(|settled| settled.function.as_str())
     }
 
-    /// Notes what a person chose, if it was still open.
+    /// Closes the conflict with its winner, if it is open.
     pub fn close(&mut self, winner: Winner, merged: Option<&FieldsJson>) {
         if !self.open {
             return;
@@ -126,69 +132,70 @@ impl ConflictRow {
     }
 }
 
-/// An op that the server refused for good. Key: the op's id.
+/// A dead letter. Key: the op's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct DeadLetterRow {
     /// The record.
     pub key: RecordKey,
     /// The op.
     pub op: PlannedOp,
-    /// What it does.
+    /// The kind of the op.
     pub kind: OpKind,
-    /// Who made it.
+    /// The actor who made the op.
     pub actor: Actor,
-    /// The unit in which it was refused.
+    /// The unit with the op.
     pub unit: UnitId,
     /// The server's code.
     pub code: String,
     /// The server's message.
     pub message: String,
-    /// How many classified answers it had.
+    /// The number of the unit's tries.
     pub tries: u32,
-    /// When the first of them came, by the device's clock.
+    /// When the first try ended, by the device's clock.
     pub first_at: WallTime,
-    /// When the last of them came.
+    /// When the last try ended, by the device's clock.
     pub last_at: WallTime,
-    /// The entry that recorded it.
+    /// The entry that recorded the dead letter.
     pub recorded: Seq,
 }
 
-/// Why an op is parked by itself. Key: the op's id.
+/// The park of a single op. Key: the op's id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ParkedOpRow {
-    /// The code.
+    /// The code of the reason.
     pub code: String,
 }
 
-/// An op of the tail, enough of it to plan without reading the log. Key: seq, index, both big-endian.
+/// An op of the tail, with all that a plan needs, so that planning does not read the log. Key: seq,
+/// index, both big-endian.
 ///
-/// The table lags behind the log by design: it is folded up to [`StateRow::tail_folded`] and completed in memory from the
-/// entries above when a book is opened.
+/// The table lags behind the log by design: it is folded up to [`StateRow::tail_folded`] and
+/// completed in memory from the entries above when a book is opened.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct TailRow {
     /// The op.
     pub op: OpId,
     /// The record.
     pub key: RecordKey,
-    /// What it does.
+    /// The kind of the op.
     pub kind: OpKind,
-    /// Who made it.
+    /// The actor who made the op.
     pub actor: Actor,
-    /// When it was made, in the order that decides conflicts.
+    /// The time of the op's greatest stamp, which decides conflicts.
     pub edited_at: Hlc,
-    /// When it was made, by the device's clock.
+    /// When the op was made, by the device's clock.
     pub made_at: WallTime,
-    /// The schema version it was made under.
+    /// The schema version under which the op was made.
     pub schema_version: u32,
-    /// The schema version that it was turned into since.
+    /// The schema version to which the op was upcast.
     pub upcast: Option<u32>,
-    /// How many ops its transaction has.
+    /// The number of ops in its transaction.
     pub transaction_ops: u32,
-    /// How many bytes its fields take.
+    /// The size of its fields in bytes.
     pub bytes: u64,
-    /// The declared references that it sets.
+    /// The declared references that the op sets.
     pub references: Vec<FieldReference>,
-    /// The records that its record referred to when it was made, and by this op does no longer.
+    /// The records to which the op's record referred before the op and refers no longer after it.
     pub led_away: Vec<RecordKey>,
 }
 
@@ -197,17 +204,17 @@ pub struct TailRow {
 pub struct FieldReference {
     /// The field.
     pub field: String,
-    /// The record that it points to; none if it points nowhere.
+    /// The record to which the field refers; none if it refers to no record.
     pub target: Option<RecordKey>,
 }
 
 impl TailRow {
-    /// Returns the records that it refers to.
+    /// Returns the records to which the op refers.
     pub fn targets(&self) -> impl Iterator<Item = &RecordKey> {
         self.references.iter().filter_map(|reference| reference.target.as_ref())
     }
 
-    /// Returns the schema version of its fields as they are now.
+    /// Returns the schema version of the op's present fields.
     pub fn form(&self) -> u32 {
         self.upcast.unwrap_or(self.schema_version)
     }
@@ -233,32 +240,33 @@ pub struct StateRow {
     pub epoch: Option<Epoch>,
     /// The first entry of that epoch.
     pub epoch_from: Seq,
-    /// The server that this book belongs to, and the life of it that was last seen.
+    /// The server of this book, and its last known epoch.
     pub server: Option<(ServerId, ServerEpoch)>,
-    /// The tenant of that server that this book belongs to; none if the server never said.
+    /// The tenant of that server to which this book belongs; none if no answer named one.
     pub tenant: Option<TenantId>,
-    /// The highest version that this life of the server ever told.
+    /// The highest version in any answer of this epoch of the server.
     pub highest: Version,
-    /// The rows of the server that were set aside last: a hash of each one's name, and its version.
+    /// The rows of the server that were set aside last. Each has its hash ([`aside_hash`]) and its
+    /// version.
     pub set_aside: Vec<(u64, Version)>,
-    /// How far each entity type was read whose name does not follow our rule.
+    /// The cursors of entity types whose names this program does not allow.
     pub foreign_cursors: Vec<(String, Cursor)>,
-    /// How far the server knows this log.
+    /// The server's last receipt for this epoch of the log, which has the anchor.
     pub anchor: Option<Receipt>,
-    /// The server's clock, and the device's, at the last answer.
+    /// The times of the server's clock and of the device's clock at the last answer.
     pub server_time: Option<(WallTime, WallTime)>,
     /// When the server last answered, by the device's clock.
     pub synced_at: Option<WallTime>,
-    /// What is stopped, and by which code. Ops that are parked by themselves have rows of their own, so that this one does not grow
-    /// with them.
+    /// The parks and their codes, without those of single ops. Each single op that is parked has a
+    /// row ([`ParkedOpRow`]), so that the state row does not grow with them.
     pub parks: Vec<(ParkScope, String)>,
-    /// How many ops are parked by themselves.
+    /// The number of single ops that are parked.
     pub parked_ops: u64,
-    /// Whether an accepted server has yet to be read to its end; until then confirmed records of version 0 are those that
-    /// the former one had.
+    /// Whether the accepted server has not been read to its end yet. Until then, a confirmed record
+    /// of version 0 is a record of the former server.
     pub rereading: bool,
-    /// Whether another server was ever accepted. What its former one had deleted may still be news to it, whenever another
-    /// device offers it the record.
+    /// Whether another server was ever accepted. Any later page can then bring back a record that
+    /// the former server had deleted, because another device offers it again.
     pub had_other_server: bool,
     /// How far the table of the tail is folded.
     pub tail_folded: Seq,
@@ -267,9 +275,10 @@ pub struct StateRow {
 }
 
 impl StateRow {
-    /// Returns the format that a row names whose other members may be of any format: it comes first in each of them.
+    /// Returns the format of a stored state row. The format is the first member of every row,
+    /// whatever the format of the other members is.
     pub fn format_of(stored: &[u8]) -> Option<u32> {
-        // So small a number is one byte; larger ones begin with a byte that says how long they are.
+        // A number up to 250 is one byte. A larger number begins with a byte for its length.
         stored.first().copied().filter(|first| (1..=250).contains(first)).map(u32::from)
     }
 }
@@ -287,8 +296,8 @@ stored_by_members! {
 const _: () = assert!(is_part::<PlannedChange>());
 const _: () = assert!(is_part::<crate::record::Pending>());
 
-/// Returns the hash by which a row of the server that was set aside is known again: over its name, and over all of it if it
-/// names no version.
+/// Returns the hash by which a row is recognised that was set aside before. The hash covers the
+/// row's name, and the whole row if the row has no version.
 pub fn aside_hash(name: &[u8], version: Option<Version>, row: Option<&[u8]>) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(name);

@@ -12,35 +12,36 @@ use crate::time::{Hlc, WallTime};
 ///
 /// Invariants:
 /// 1. `visible` is [`Visible::AsConfirmed`] if and only if `tail` is empty.
-/// 2. `tail` ascends by place and holds exactly the record's ops without a terminal outcome.
+/// 2. `tail` ascends by place, and has exactly the ops of the record that have not ended.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordRow {
-    /// The server's last word; none if it never said one.
+    /// The confirmed record; none if the server never sent or acked it.
     pub confirmed: Option<Confirmed>,
     /// What the app reads.
     pub visible: Visible,
-    /// The ops on top of confirmed.
+    /// The ops of the record that have not ended.
     pub tail: Vec<Pending>,
-    /// When the server last said something of this record, by the device's clock.
+    /// When an answer last had this record, by the device's clock.
     pub synced_at: Option<WallTime>,
 }
 
-/// The server's last word on a record.
+/// The record as the server has it, at the highest known version.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Confirmed {
     /// The server's version.
     pub version: Version,
-    /// When it was last edited.
+    /// The time of the record's own stamp.
     pub edited_at: Hlc,
-    /// The op that last edited it.
+    /// The op of the record's own stamp.
     pub op: OpId,
-    /// The fields that do not have that stamp, by the writes that they come from.
+    /// The fields with another stamp, by write.
     pub older: Vec<FieldWrites>,
-    /// When a field that is neither in the image nor listed counts as taken away; never, if there is none.
+    /// The stamp of the removal of every field that is neither in the image nor in `older`. None
+    /// stands for the stamp before every write.
     pub floor: Option<EditStamp>,
-    /// Whether it is deleted.
+    /// Whether the record is deleted.
     pub deleted: bool,
-    /// Its image; empty if it is deleted.
+    /// The image; empty if the record is deleted.
     pub fields: FieldsJson,
 }
 
@@ -61,7 +62,7 @@ impl Confirmed {
         Ok(Registers::of(self.stamp(), &self.older, self.floor, self.fields.to_fields()?.into_map()))
     }
 
-    /// Notes that the server never had the record: whatever is written stands above that.
+    /// Makes this a record that the server never had: deleted, with the stamp before every write.
     pub fn never_was(&mut self) {
         *self = Self {
             version: self.version,
@@ -74,7 +75,7 @@ impl Confirmed {
         };
     }
 
-    /// Makes one of registers. `None` if nothing is known of the record.
+    /// Makes a confirmed record of registers. Returns `None` if nothing is known of the record.
     pub fn of(registers: &Registers, version: Version) -> Option<Self> {
         if registers.life == Life::Unknown {
             return None;
@@ -98,14 +99,14 @@ pub enum Visible {
     /// What the server confirmed.
     #[default]
     AsConfirmed,
-    /// Nothing: it is deleted here.
+    /// Nothing: with the tail joined, the record does not exist.
     Absent,
-    /// Confirmed with the tail folded on top.
+    /// The confirmed record with the tail joined.
     Own(FieldsJson),
 }
 
 impl RecordRow {
-    /// Returns the image that the app reads, or `None` if there is no such record for it.
+    /// Returns the image that the app reads, or `None` if the record does not exist for the app.
     pub fn image(&self) -> Option<&FieldsJson> {
         match &self.visible {
             Visible::AsConfirmed => self.confirmed_image(),
@@ -114,12 +115,12 @@ impl RecordRow {
         }
     }
 
-    /// Returns the server's image, or `None` if the server has no such record as far as is known.
+    /// Returns the confirmed image, or `None` if no live record is confirmed.
     pub fn confirmed_image(&self) -> Option<&FieldsJson> {
         self.confirmed.as_ref().filter(|confirmed| !confirmed.deleted).map(|confirmed| &confirmed.fields)
     }
 
-    /// Returns the version on which an edit made now would be based.
+    /// Returns the confirmed version, which is the base of an edit that is made now.
     pub fn version(&self) -> Option<Version> {
         self.confirmed.as_ref().map(|confirmed| confirmed.version)
     }
@@ -129,7 +130,8 @@ impl RecordRow {
         self.version().is_none_or(|known| version > known)
     }
 
-    /// Forgets the versions of a former server: what it said is to be confirmed by the one that was accepted.
+    /// Sets the versions of a former server to 0. The accepted server has yet to confirm the
+    /// record.
     pub fn await_confirmation(&mut self) {
         if let Some(confirmed) = self.confirmed.as_mut() {
             confirmed.version = Version::default();
@@ -139,7 +141,7 @@ impl RecordRow {
         }
     }
 
-    /// Returns what the server said last, as registers.
+    /// Returns the confirmed record as registers.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.
@@ -147,7 +149,7 @@ impl RecordRow {
         self.confirmed.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)
     }
 
-    /// Reads the tail; `content` finds what an op of the log does.
+    /// Reads the tail. `content` finds the content of an op in the log.
     ///
     /// # Errors
     /// What `content` fails with, or what `damaged` makes of stored text that was damaged.
@@ -161,18 +163,19 @@ impl RecordRow {
         self.tail.iter().map(read).collect()
     }
 
-    /// Returns the greatest stamp of the record that an app reads: an op made now has to be above it.
+    /// Returns the greatest stamp of the confirmed record and the tail. A new op has to be above
+    /// it.
     pub fn greatest(&self) -> EditStamp {
         let confirmed = self.confirmed.as_ref().map(Confirmed::stamp).unwrap_or_default();
         self.tail.iter().map(Pending::greatest).fold(confirmed, EditStamp::max)
     }
 
-    /// Returns whether nothing is known of the record any more, so that it needs no row.
+    /// Returns whether nothing is known of the record, so that it needs no row.
     pub fn is_empty(&self) -> bool {
         self.confirmed.is_none() && self.tail.is_empty()
     }
 
-    /// Returns the server's image as values; empty if there is none.
+    /// Returns the confirmed image as values; empty if there is none.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.

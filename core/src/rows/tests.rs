@@ -1,4 +1,4 @@
-//! What rows do of themselves; what is folded into them is tested where that is done.
+//! Tests of the rows' own functions. The tests of the fold are beside the fold.
 
 use super::*;
 use crate::codec;

@@ -1,4 +1,5 @@
-//! What ops lose and get: by conflicts, by what a person chose in one, by upcasters, by a server that tells its time.
+//! Applies conflicts and choices of a person, and changes the ops that conflicts, upcasters and
+//! restamps change.
 
 use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
@@ -54,8 +55,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.close_conflicts(key, &op.id, winner, merged.as_ref())
     }
 
-    /// Changes what is left of an op, and has the tail know to which records it still refers, and its stamp: what was taken from an op
-    /// must not hold it.
+    /// Changes an op, and updates its row in the tail with its references and its stamp. A
+    /// reference in a dropped field must not hold the op.
     pub(super) fn change_op(
         &mut self,
         key: &RecordKey,
@@ -67,9 +68,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         row.map_or(Ok(()), |row| self.know_anew(&row, |pending| pending.op == op.id))
     }
 
-    /// Has the tail know to which records the ops of a record still refer once the server told
-    /// something new of it: what is below a later write of somebody else must not hold an op
-    /// either.
+    /// Updates the references of a record's ops in the tail after the server sent something new of
+    /// the record. A reference below a later write of somebody else must not hold an op either.
     pub(super) fn refer_by_what_stands(
         &mut self,
         key: &RecordKey,
@@ -81,7 +81,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.know_anew(row, |_| true)
     }
 
-    /// Has the tail know ops as their record has them now.
+    /// Updates rows of the tail from the ops of a record.
     fn know_anew(&mut self, row: &RecordRow, concerned: impl Fn(&Pending) -> bool) -> Result<(), StoreError> {
         if !row.tail.iter().any(&concerned) {
             return Ok(());

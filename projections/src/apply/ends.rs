@@ -1,4 +1,4 @@
-//! How ops leave the tail.
+//! Ends ops, which leave the tail then, and parks single ops.
 
 use fieldbook_core::entry::{PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
@@ -18,7 +18,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.end_in(key, row, ops)
     }
 
-    /// Ends ops of a record, given its row. What they were parked for is settled with them: there is nothing to choose any more.
+    /// Ends ops of a record, given its row. If an op was parked, its park ends and its open
+    /// conflicts close, since there is nothing left to choose.
     pub(super) fn end_in(
         &mut self,
         key: &RecordKey,
@@ -40,7 +41,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.see(key, row)
     }
 
-    /// Parks an op by itself, or lets it go on. An op that is parked keeps its first code.
+    /// Parks a single op, or ends its park. A parked op keeps its first code.
     pub(super) fn park(&mut self, op: &OpId, code: Option<&str>) -> Result<(), StoreError> {
         if self.tables.park_of(op)?.is_some() == code.is_some() {
             return Ok(());

@@ -1,29 +1,33 @@
-//! The one write path: what an entry does to the tables.
+//! The only write path to the tables: applies an entry.
 //!
 //! ```text
 //!   intent              each op joins its record's tail; visible moves on
 //!   upstream            each change moves confirmed on, if its version is higher; cursors, anchor
 //!   control: planned    units begin; ops that need not be sent end
-//!   control: decided    as it says
+//!   control: decided    each decision is applied
 //! ```
 //!
 //! Invariants:
-//! 1. Total and deterministic: the same entries over the same tables give the same tables, byte for byte. No clock, no
-//!    randomness, no rule: what was decided is in the entries.
-//! 2. Confirmed never goes back: a change whose version is not higher than confirmed's is recorded and changes nothing.
-//! 3. After every entry, `visible` is `confirmed` with the tail joined, for each record it touched.
+//! 1. Total and deterministic: the same entries over the same tables give the same tables, byte for
+//!    byte. The fold has no clock, no randomness and no rule: the entries have all decisions.
+//! 2. Confirmed never goes back: a change whose version is not higher than confirmed's is recorded
+//!    and changes nothing.
+//! 3. After every entry, `visible` is `confirmed` with the tail joined, for each record that the
+//!    entry changed.
 //!
-//! Here are the kinds of entry and what every part needs to see a record anew; the rest by subject:
+//! This file has the kinds of entry, the kinds of decision, and the functions that write a record's
+//! row. The other files have one subject each:
 //!
 //! ```text
-//!   upstream    what the server said: changes, cursors, another server
-//!   units       a unit's life: planned, tried, suspected, acked, dissolved, dead-lettered
-//!   conflicts   what ops lose and get: conflicts, choices, upcasts, other stamps
+//!   upstream    the facts of an answer: changes, cursors; another server
+//!   units       the steps of a unit: planned, tried, suspected, acked, dissolved, dead-lettered
+//!   conflicts   changes of ops: conflicts, choices, upcasts, other stamps
 //!   ends        how ops leave the tail
 //!   tail_rows   the rows that the ops of an intent have in the tail
 //! ```
 //!
-//! What it is not: the two tables that are folded later (`lazy`), and the tail in memory, which follows the effects.
+//! What it does not do: fold the two tables that are folded later (`lazy`), or change the tail in
+//! memory, which follows the effects.
 
 mod conflicts;
 mod ends;
@@ -51,7 +55,8 @@ pub use tail_rows::tail_rows;
 /// Applies one entry to the tables and notes what changed.
 ///
 /// # Errors
-/// [`StoreError`] if a table or the log cannot be read or written, or what an entry names is missing.
+/// [`StoreError`] if a table or the log cannot be read or written, or what an entry names is
+/// missing.
 pub fn apply(
     tables: &mut impl Tables,
     log: &impl LogView,
@@ -92,10 +97,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let tail_row = made.tail_row(text.as_ref(), || Ok(row.image().cloned()))?;
         let mut pending = Pending::new(meta.id, place, meta.kind, meta.edited_at);
         self.clear(&row, &mut pending, text.as_ref())?;
-        // Its stamp is above all that its author read, so what the app reads is that with the op on top.
+        // The op's stamp is above all that its author had read, so the op applies to the visible
+        // image.
         let image = apply_to_text(row.image(), meta.kind, text.unwrap_or_default());
         row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
-        // Nearly every tail has one op; a vector would take room for four at once.
+        // Nearly every tail has one op, and a vector would allocate room for four.
         if row.tail.is_empty() {
             row.tail.reserve_exact(1);
         }
@@ -104,8 +110,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.put(&meta.key, row)
     }
 
-    /// Notes the fields that an op takes away without naming them: a replace those that its author knew of, also from ops of his own and
-    /// as taken away before; a creation those that a deletion of ours beneath it had shown.
+    /// Sets the fields that an op removes without naming them. A replace removes the fields that
+    /// its author had read, including those of earlier local ops and removed ones. A creation
+    /// removes the fields that the local deletion before it covered.
     fn clear(
         &self,
         row: &RecordRow,
@@ -122,7 +129,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let said = said.unwrap_or_default();
         let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
-        // Where the record was deleted and made anew more than once, none of it comes back.
+        // The tail can delete and create the record more than once. No field of an earlier creation
+        // comes back.
         let written = tail.iter().flat_map(|op| op.writes.fields.keys());
         let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(BTreeMap::keys);
         let names: BTreeSet<_> = written.chain(read).chain(confirmed.fields.keys()).collect();
@@ -211,7 +219,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
     }
 
-    /// Changes ops of a record's tail, and sees the record anew.
+    /// Changes ops of a record's tail, and writes the record's row.
     fn each_op(
         &mut self,
         key: &RecordKey,
@@ -236,13 +244,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         row.tail_ops(|place| self.log.op(place), |fault| self.damaged(fault))
     }
 
-    /// Puts a row whose tail is as it was read, or shorter.
+    /// Writes a row with the tail that it has.
     fn see(&mut self, key: &RecordKey, row: RecordRow) -> Result<(), StoreError> {
         let tail = self.tail_ops(&row)?;
         self.put_tail(key, row, tail)
     }
 
-    /// Puts a row with a tail: what is visible is what is confirmed with that joined.
+    /// Writes a row with a tail, and sets `visible` to `confirmed` with the tail joined.
     fn put_tail(&mut self, key: &RecordKey, mut row: RecordRow, tail: Vec<TailOp>) -> Result<(), StoreError> {
         if !tail.is_empty() {
             let visible = row.registers().map_err(|fault| self.damaged(fault))?;
@@ -261,7 +269,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
     }
 
-    /// Notes that a record's status changed while its row did not.
+    /// Notes that a record's row or status changed.
     fn touched(&mut self, key: &RecordKey) {
         self.effects.records.push(key.clone());
     }
@@ -272,7 +280,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.put_state(state)
     }
 
-    /// Reads an item of the entry that holds fields; none if it was erased.
+    /// Reads an item with fields. The fields are empty if the item was erased.
     fn json(&self, index: ItemIndex) -> Result<FieldsJson, StoreError> {
         self.entry.fields(index).map(Option::unwrap_or_default).map_err(|fault| self.damaged(fault))
     }

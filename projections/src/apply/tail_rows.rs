@@ -1,4 +1,4 @@
-//! The rows that the ops of an intent have in the tail, by what the app declares.
+//! Makes the rows of the tail for the ops of an intent, by the references that the app declares.
 
 use fieldbook_core::entry::{Entry, Meta, OpMeta};
 use fieldbook_core::log::StoreError;
@@ -7,8 +7,9 @@ use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordK
 
 use crate::log_view::LogView;
 
-/// Returns the rows that the ops of an intent have in the tail; none for other kinds of entry. `row_of` reads the row of a
-/// record, as it is with the ops of this entry; it is asked only where an op may lead a declared reference away.
+/// Returns the rows of the tail for the ops of an intent, and no rows for other kinds of entry.
+/// `row_of` reads the row of a record with the ops of this entry. The function calls it only if an
+/// op can change or remove a declared reference.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if an op's fields are damaged, or what `row_of` fails with.
@@ -30,7 +31,7 @@ pub fn tail_rows(
     rows.collect()
 }
 
-/// Returns what the app read of a record before an op of its tail was made.
+/// Returns the image that the app read before an op of the record's tail was made.
 pub(super) fn image_before(
     row: &RecordRow,
     log: &impl LogView,
@@ -47,14 +48,14 @@ pub(super) fn image_before(
 pub(super) struct Made<'a> {
     pub(super) schema: &'a Schema,
     pub(super) entry: &'a Entry,
-    /// How many ops its entry has.
+    /// The number of ops in its entry.
     pub(super) ops: usize,
     pub(super) meta: &'a OpMeta,
 }
 
 impl Made<'_> {
-    /// Returns its row in the tail. `before` tells what its record was before; it is asked only where a declared reference may
-    /// be led away.
+    /// Returns the op's row in the tail. `before` reads the image before the op. The function calls
+    /// it only if the op can change or remove a declared reference.
     pub(super) fn tail_row(
         &self,
         fields: Option<&FieldsJson>,
@@ -104,13 +105,13 @@ fn refers(reference: &Reference, fields: &Fields) -> FieldReference {
     FieldReference { field: reference.field.clone(), target }
 }
 
-/// Returns whether an op can lead a reference away: there is none before a create.
+/// Returns whether an op can change or remove a declared reference. There is none before a create.
 fn may_lead_away(declared: &[Reference], kind: OpKind, sets: &[FieldReference]) -> bool {
     !declared.is_empty() && kind != OpKind::Create && (kind != OpKind::Update || !sets.is_empty())
 }
 
-/// Returns the records that a record referred to before an op, in the fields that the op sets or takes away, and does not
-/// refer to by it.
+/// Returns the records to which a record referred before an op, in the fields that the op sets or
+/// removes, and to which the op does not refer.
 fn led_away(
     declared: &[Reference],
     kind: OpKind,

@@ -1,4 +1,4 @@
-//! A unit's life: planned, tried, and then acked, dissolved or dead-lettered.
+//! Applies the steps of a unit: planned, tried, and then acked, dissolved or dead-lettered.
 
 use fieldbook_core::entry::{ItemIndex, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
@@ -14,7 +14,7 @@ use crate::log_view::LogView;
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn planned(&mut self, number: u32, unit: &PlannedUnit) -> Result<(), StoreError> {
         for id in &unit.replaces {
-            // Those that were given up are there no more.
+            // A unit that was given up before has no row.
             let Some(former) = self.tables.unit(id)? else { continue };
             self.give_up(*id, &former)?;
         }
@@ -45,7 +45,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.tables.put_unit(id, Some(row))
     }
 
-    /// Notes something of a unit; of one that has ended meanwhile nothing.
+    /// Changes the row of a unit, unless the unit has ended.
     pub(super) fn change_unit(
         &mut self,
         id: &UnitId,
@@ -69,7 +69,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             code.clone_into(&mut row.code);
             row.first_try = row.first_try.or(Some(wall));
             row.retry_at = Some(retry_at);
-            // It was answered.
+            // The unit was answered.
             row.suspicion = None;
         })
     }
@@ -97,7 +97,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         Ok(())
     }
 
-    /// Ends ops that had arrived, though nobody had said so. Units under way can have been planned without knowing.
+    /// Ends ops that arrived without an ack, and joins them to the records that unanswered units
+    /// were made for. These units can have been planned before that was known.
     pub(super) fn arrived(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         let mut row = self.tables.take_record(key)?.unwrap_or_default();
         let own = self.writes_of(&row, ops)?;
@@ -112,14 +113,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.end_in(key, row, ops)
     }
 
-    /// Has what units of a record were made for that were given up have what is ours: it is nothing that their authors had not seen.
-    /// What came along with it from a record that was deleted is not: that hides what the deletion took of theirs.
+    /// Joins own ops to the records that given up units were made for: the authors of these units
+    /// had read the ops. The fields that a change carried along to bring the record back do not
+    /// count as read, so the writes of the ops are joined and not the change that was sent.
     fn take_own(&self, row: &mut RecordRow, own: &[Writes]) -> Result<(), StoreError> {
         let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut());
         sent_for.try_for_each(|sent| take_own(&mut sent.record, own)).map_err(|fault| self.damaged(fault))
     }
 
-    /// Returns what ops of a record write.
+    /// Returns the writes of ops of a record.
     fn writes_of(&self, row: &RecordRow, ops: &[PlannedOp]) -> Result<Vec<Writes>, StoreError> {
         let tail = self.tail_ops(row)?.into_iter();
         Ok(tail.filter(|op| ops.contains(&op.op)).map(|op| op.writes).collect())
@@ -131,7 +133,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for change in &row.changes {
             self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.stale = pending.stale.saturating_add(1);
-                // It met what the server has now.
+                // The op met the record that the server has now.
                 pending.given_up = None;
             })?;
         }
@@ -188,14 +190,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    /// Ends a unit of which nobody knows whether it took effect: its ops remember that it carried them, and what it was made
-    /// for, since pages passed it by.
+    /// Ends a unit that is given up or refused. Its ops remember the unit, and the state that it
+    /// was made for, since they did not meet the pages that came meanwhile.
     pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
         self.end_unit(&id)?;
         for (change, record) in unit.changes.iter().zip(&unit.records) {
             let sent_for = SentFor { version: change.base, record: record.clone() };
             self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
-                // What its author had seen is what the first of them was made for.
+                // The op's author had read the state that the first given up unit was made for.
                 pending.given_up.get_or_insert_with(|| sent_for.clone());
                 pending.attempts.push(id);
             })?;

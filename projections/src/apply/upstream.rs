@@ -1,4 +1,5 @@
-//! What the server said: changes of records, cursors, and that it is another one than before.
+//! Applies the facts of an answer: changes of records and cursors. Applies the acceptance of
+//! another server.
 
 use fieldbook_core::entry::{ChangeMeta, Entry, Extent, ItemIndex, Meta, Upstream};
 use fieldbook_core::limits;
@@ -32,7 +33,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    /// Remembers that a row was set aside, as long as there are not too many of them: what comes again says nothing new.
+    /// Remembers that a row was set aside, so that the same row is not set aside again. Only the
+    /// last [`limits::SET_ASIDE_KNOWN`] rows are remembered.
     pub(super) fn set_aside(
         &mut self,
         name: ItemIndex,
@@ -61,13 +63,15 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
         let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
         row.synced_at = Some(self.entry.header.wall);
-        // That there never was such a record, which has the version 0, is news of a record that a former server had.
+        // A record of a former server has version 0. A change of version 0 is news for it: the
+        // accepted server never had the record.
         let is_newer = |known: Version| change.version > known || known == Version::default();
         if row.version().is_none_or(is_newer) {
             let sent = change.fields.map(|index| sent_by.fields(index)).transpose();
             let sent = sent.map_err(|fault| self.damaged(fault))?.flatten().unwrap_or_default();
             if row.version() == Some(Version::default()) {
-                // What was given up is judged against what another life of the server has, once that tells.
+                // The ops of given up units met this change of the accepted server
+                // (`rules::rebase`).
                 row.tail.iter_mut().for_each(|pending| pending.given_up = None);
             }
             let told = Confirmed {
@@ -103,7 +107,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         &mut self,
         server: Option<(ServerId, ServerEpoch)>,
     ) -> Result<(), StoreError> {
-        // What is under way was made for versions of the former server: it is planned anew, by units that name it.
+        // Unanswered units were made for versions of the former server. Their ops are planned
+        // again, in units that replace them.
         for (id, unit) in self.tables.units()? {
             self.give_up(id, &unit)?;
         }

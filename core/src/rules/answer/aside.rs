@@ -1,9 +1,13 @@
-//! What of an answer this program cannot hold, as entries: each row once, under the name that the server gives it.
+//! Makes entries for the rows of an answer that this program cannot hold. Each row is recorded
+//! once, under its name at the server. A foreign cursor is the cursor of an entity type whose name
+//! this program does not allow.
 //!
 //! Invariants:
-//! 1. A row that was set aside in the same version, or a later one, is not set aside again.
-//! 2. A foreign cursor is taken only by the rule for all others: if its page began where the book stood.
-//! 3. At most [`limits::FOREIGN_CURSORS`] such cursors are kept; a type beyond them is read from its beginning each time.
+//! 1. A row that was set aside in the same version or a later version is not set aside again.
+//! 2. A foreign cursor is taken by the rule for all cursors: only if its page began at the cursor
+//!    of the book.
+//! 3. At most [`limits::FOREIGN_CURSORS`] foreign cursors are kept. Any other such entity type is
+//!    read from its beginning each time.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +18,8 @@ use crate::protocol::{ExchangeAnswer, SetAsideRow};
 use crate::random::Randomness;
 use crate::rows::{StateRow, aside_hash};
 
-/// Returns the entries that keep what cannot be held of an answer, and how many rows that are. `asked` are the foreign cursors of
-/// its request.
+/// Returns the entries for the rows that are set aside, and the number of these rows. `asked` has
+/// the foreign cursors of the request.
 pub fn set_aside(
     state: &StateRow,
     asked: &BTreeMap<String, Cursor>,
@@ -74,5 +78,5 @@ fn foreign_cursors(
     taken
 }
 
-/// How many rows are set aside with one entry.
+/// The most rows that one entry sets aside.
 const DECISIONS_AT_ONCE: usize = 10_000;

@@ -1,10 +1,10 @@
 //! The rows of an answer, as the entry keeps them.
 //!
 //! Invariants:
-//! 1. A row that is known, of a record that needs no rebase, leaves nothing behind.
-//! 2. A row of an entity type that nobody declared is kept aside, and not folded.
+//! 1. A known row of a record that needs no rebase is not recorded.
+//! 2. A row of an entity type that is not declared is kept aside, and not folded.
 //!
-//! What it is not: what follows.
+//! What it does not do: decide what follows.
 
 use std::collections::BTreeMap;
 
@@ -17,21 +17,22 @@ use crate::random::Randomness;
 use crate::rules::View;
 use crate::schema::Schema;
 
-/// The rows of an answer, as far as they are taken.
+/// The rows of an answer that are taken.
 #[derive(Default)]
 pub(super) struct Rows<'a> {
-    /// What is recorded.
+    /// The changes that are recorded.
     pub(super) changes: Vec<ChangeMeta>,
-    /// The rows of records that may have a tail.
+    /// The rows of records that may need a rebase.
     pub(super) told: BTreeMap<RecordKey, Vec<&'a Change>>,
-    /// Rows that would be too large.
+    /// Rows that would make a record too large.
     pub(super) too_large: Vec<&'a Change>,
-    /// How many have a version that was not known.
+    /// The number of rows with a version that was not known.
     pub(super) news: u32,
 }
 
-/// Takes the rows that the server sent, each version once though a page and an outcome may both bring it. `sizes` says how large
-/// records became by parts of them, if there are any.
+/// Takes the rows of an answer. A version of a record is taken once, though a page and an outcome
+/// may both have it. `sizes` has the sizes that records get by parts of them, if the answer has
+/// parts.
 pub(super) fn rows<'a, V: View>(
     view: &mut V,
     schema: &Schema,
@@ -51,7 +52,8 @@ pub(super) fn rows<'a, V: View>(
         let version = view.confirmed_version(key)?;
         let is_news = version.is_none_or(|known| row.version > known);
         let needs_rebase = !kept_aside && view.may_need_rebase(key)?;
-        // Of a record that a former server had, it is news that there never was one.
+        // A record of a former server has version 0. A row of version 0 is still news for it: the
+        // accepted server never had the record.
         let is_known = !is_news && version != Some(Version::default());
         if is_known && !kept_aside && !needs_rebase {
             continue;

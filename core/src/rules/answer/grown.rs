@@ -1,9 +1,9 @@
-//! Records that a server sends in parts: together they must not become larger than a record may be, since then nobody could send
-//! or store it.
+//! Bounds records that a server sends in parts. A record that its parts make too large could not be
+//! sent or stored.
 //!
 //! Invariants:
-//! 1. An answer that sends whole records only costs nothing here.
-//! 2. A part that would make a record too large is set aside on record, and the record stays as it was.
+//! 1. An answer with whole records only has no cost here.
+//! 2. A part that would make a record too large is set aside, and the record stays as it was.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::random::Randomness;
 use crate::rows::RecordRow;
 use crate::rules::View;
 
-/// Returns whether a record would become too large by a part that the server sent of it.
+/// Returns whether a part from the server would make its record too large.
 pub(super) fn outgrows<V: View>(
     view: &mut V,
     sizes: &mut BTreeMap<RecordKey, usize>,
@@ -41,7 +41,7 @@ pub(super) fn outgrows<V: View>(
     Ok(outgrows)
 }
 
-/// Puts on record that a change of the server was not taken.
+/// Returns the decision that sets a change of the server aside.
 pub(super) fn set_aside(change: &Change, items: &mut Items, random: &mut dyn Randomness) -> Decision {
     let name = items.add(change.key.to_string(), random);
     let row = change.fields.as_ref().map(|fields| items.add_fields(fields, random));
@@ -54,7 +54,7 @@ pub(super) fn has_parts(answer: &ExchangeAnswer) -> bool {
     answer.changes.iter().chain(of_outcomes).any(|change| change.partial)
 }
 
-/// Returns how large a confirmed record becomes by a part of it.
+/// Returns the size of a confirmed record with a part applied to it.
 fn exactly(confirmed: Option<&FieldsJson>, change: &Change) -> Option<usize> {
     let mut image = confirmed?.to_fields().ok()?;
     image.apply(&change.fields.as_ref()?.to_fields().ok()?);

@@ -1,4 +1,4 @@
-//! What follows from the server's answer.
+//! Decides what follows from the server's answer.
 //!
 //! ```text
 //!   answer ─┬─ outcomes ─► how each unit ends                                   outcomes
@@ -6,22 +6,23 @@
 //!   each such record ────► own writes that came back; then rebase               records
 //! ```
 //!
-//! | the server says of a unit | decision |
+//! | outcome of a unit | decision |
 //! |---|---|
 //! | applied, duplicate | acked |
-//! | stale | dissolved; each of its ops meets what is new since it was planned; what is left is planned anew |
-//! | ahead | dissolved, with the stamps that [`super::restamp`] gave its ops before; planned anew |
-//! | transient | tried; the fifth time dead-lettered |
+//! | stale | dissolved; each of its ops meets what is new since the unit was planned; the rest is planned again |
+//! | ahead | dissolved, after [`super::restamp`] gave its ops other stamps; planned again |
+//! | transient | tried; dead-lettered after [`TRIES`](crate::limits::TRIES) tries |
 //! | rejected | dead-lettered, and its ops meet what is new since it was planned |
 //! | unsupported | its entity type is parked |
 //! | unauthorized | its actor is parked |
 //!
-//! and of a record: confirmed moves on if the version is higher, and its tail is rebased (`rules::rebase`).
+//! A confirmed record moves on if a row has a higher version, and its tail is rebased
+//! (`rules::rebase`).
 //!
 //! Invariants:
 //! 1. Facts ([`Upstream`]) and decisions are separate entries of one commit.
 //! 2. Only records that the answer names are read: the cost does not grow with the tail.
-//! 3. An outcome for a unit that is not under way is ignored; a unit without an outcome stays as it is.
+//! 3. An outcome of a unit that has ended is ignored. A unit without an outcome stays unanswered.
 //! 4. Taking the same answer a second time decides nothing new.
 
 mod aside;
@@ -48,18 +49,18 @@ use crate::random::Randomness;
 use crate::schema::Schema;
 use crate::time::WallTime;
 
-/// What an answer comes to: facts and decisions, each with its erasable values.
+/// The result of an answer: facts and decisions, each with their erasable values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
-    /// What the server said.
+    /// The facts: outcomes, changes, cursors and the receipt.
     pub upstream: Upstream,
     /// The values of `upstream`.
     pub upstream_items: Items,
-    /// What follows.
+    /// The decisions that follow.
     pub decisions: Vec<Decision>,
     /// The values of `decisions`.
     pub decision_items: Items,
-    /// What a former life of the server had and this one lacks, to be offered again.
+    /// The records of a former epoch of the server that are offered again.
     pub reoffers: Vec<Reoffer>,
     /// Counts for the report.
     pub tally: Tally,
@@ -70,9 +71,10 @@ pub struct Answered {
 pub struct Reoffer {
     /// The record.
     pub key: RecordKey,
-    /// What it was; `None` if it was deleted.
+    /// The image to offer; `None` if the record was deleted.
     pub image: Option<Fields>,
-    /// When that was edited. The offer keeps this stamp, so that an older state never wins over a newer one.
+    /// The time of the record's last edit. The offer keeps this time, so that an older state never
+    /// wins over a newer state.
     pub edited_at: crate::time::Hlc,
 }
 
@@ -91,13 +93,13 @@ impl Answered {
 /// What an answer did, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Units that reached the server.
+    /// Units that were acked.
     pub units_acked: u32,
-    /// Ops that reached the server.
+    /// Ops that were acked.
     pub ops_acked: u32,
-    /// Units that were stale.
+    /// Units that were stale or ahead.
     pub units_stale: u32,
-    /// Units that will be tried again.
+    /// Units with a transient answer that are sent again.
     pub units_tried: u32,
     /// Ops that became dead letters.
     pub ops_dead: u32,
@@ -105,7 +107,7 @@ pub struct Tally {
     pub conflicts: u32,
     /// Records that the server sent in a version that was not known.
     pub changes: u32,
-    /// Records that the server sent and that would be too large.
+    /// Rows that were set aside because they would make a record too large.
     pub set_aside: u32,
     /// Whether something was parked.
     pub parked: bool,
@@ -114,7 +116,7 @@ pub struct Tally {
 /// Decides what follows from an answer.
 ///
 /// # Errors
-/// What the view fails with.
+/// An error of the view.
 pub fn take_answer<V: View>(
     view: &mut V,
     schema: &Schema,
@@ -185,7 +187,7 @@ impl Tally {
     }
 }
 
-/// Cuts text to so many bytes, at a character.
+/// Cuts text to at most `bytes` bytes, between two characters.
 pub(super) fn cut(text: &str, bytes: usize) -> String {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {

@@ -1,11 +1,13 @@
-//! How units end by an answer.
+//! Ends units by the outcomes of an answer.
 //!
 //! Invariants:
-//! 1. A unit ends once; an outcome for one that is not under way is ignored.
-//! 2. Half an answer is none: a unit that is said to be applied without a version for each of its records stays under way.
-//! 3. What only the server's own code says counts as a try ([`backoff::counts`]).
+//! 1. A unit ends once. An outcome of a unit that has ended is ignored.
+//! 2. A unit is acked only if the outcome has a version for each of its records. Otherwise the unit
+//!    stays unanswered.
+//! 3. A transient answer counts as a try, unless its code is that of a server without room
+//!    ([`backoff::counts`]).
 //!
-//! What it is not: what becomes of the ops of a unit that was sent back ([`super::records`]).
+//! What it does not do: rebase the ops of a unit that was sent back ([`super::records`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,31 +29,32 @@ use crate::time::WallTime;
 /// How a unit ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum End {
-    /// The server has it, by these versions.
+    /// The server has the unit. Its records have these versions.
     Acked(Vec<(RecordKey, Version)>),
-    /// It was made for something else than what the server has: its ops are planned anew.
+    /// The unit was stale or ahead. Its ops are planned again.
     Dissolved,
     /// Its ops are dead letters.
     DeadLettered,
-    /// It stays under way.
+    /// The unit stays unanswered.
     Stays,
 }
 
-/// What the outcomes of an answer come to.
+/// The result of the outcomes of an answer.
 #[derive(Default)]
 pub(super) struct Ends {
-    /// The outcomes that were taken, on record.
+    /// The outcomes that were taken, as the entry keeps them.
     pub(super) outcomes: Vec<OutcomeMeta>,
     pub(super) units: BTreeMap<UnitId, (UnitRow, End)>,
     /// Units that were given up and took effect all the same.
     pub(super) applied: BTreeSet<UnitId>,
-    /// Units that are acked by a row that can hold what others wrote after them: a page's, or that of a second answer.
+    /// Acked units whose row can have later writes of others: the row came with a page, or with the
+    /// outcome *duplicate*.
     pub(super) came_back: BTreeSet<UnitId>,
     pub(super) decisions: Vec<Decision>,
 }
 
 impl Ends {
-    /// Returns whether the ops of a unit are back.
+    /// Returns whether the server sent a unit back: the unit was dissolved or dead-lettered.
     pub(super) fn is_sent_back(&self, unit: &UnitId) -> bool {
         self.units.get(unit).is_some_and(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered))
     }
@@ -86,7 +89,8 @@ pub(super) fn current(outcome: &Outcome) -> &[Change] {
     }
 }
 
-/// Takes the outcomes of an answer. Messages go into `facts` as the server said them, and into `items` where they are of a decision.
+/// Takes the outcomes of an answer. `facts` gets every message of the server, and `items` gets the
+/// messages of decisions.
 pub(super) fn ends<V: View>(
     view: &mut V,
     outcomes: &[UnitOutcome],
@@ -126,7 +130,8 @@ pub(super) fn ends<V: View>(
                 taking.ends.applied.extend(applied);
                 taking.dissolve(view, ParkReason::WornOut)?;
             }
-            // Its ops were given other stamps before the answer was looked at. A page may have passed them by.
+            // The ops got other stamps before this function ran. They meet the pages that came
+            // while the unit was unanswered.
             Outcome::Ahead => taking.dissolve(view, ParkReason::Ahead)?,
             Outcome::Transient { retry_after_milliseconds, .. } => {
                 taking.try_again(*retry_after_milliseconds, &message);
@@ -164,7 +169,8 @@ impl Taking<'_> {
         self.ends.ack(self.id, self.unit, versions);
     }
 
-    /// Its ops are planned anew. What was sent back too often waits for a person: something is wrong with what the server says of it.
+    /// Dissolves the unit, so that its ops are planned again. An op that was sent back too often is
+    /// parked for a person, since the server's answers about it cannot be right.
     fn dissolve<V: View>(self, view: &mut V, reason: ParkReason) -> Result<(), V::Error> {
         self.ends.decisions.push(Decision::Dissolved { unit: self.id, planned: self.unit.planned });
         for change in &self.unit.changes {
@@ -210,7 +216,7 @@ impl Taking<'_> {
     }
 }
 
-/// Returns the class of an outcome, and what the server said: its code and its message.
+/// Returns the class of an outcome, with the server's code and message.
 fn said(outcome: &Outcome) -> (OutcomeClass, &str, &str) {
     match outcome {
         Outcome::Applied { .. } => (OutcomeClass::Applied, "", ""),

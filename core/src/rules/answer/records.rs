@@ -1,19 +1,19 @@
-//! One record that an answer is about: own writes that came back, and what becomes of the rest of its tail.
+//! A record of an answer: ends the own writes that came back, and rebases the rest of the tail.
 //!
 //! ```text
 //!   confirmed ─ acks of this answer ─► before ─ rows of this answer ─► after
 //!                                        └──────── rebase ────────────────┘
 //! ```
 //!
-//! | a write of ours that is in what the server has | its op |
+//! | an own write that the server has | its op |
 //! |---|---|
-//! | of a unit that is about this record only, under way | the unit is acked |
-//! | of a transaction that is under way | waits for its outcome, which tells of all its records |
-//! | of a unit that was given up | has arrived, and ends |
+//! | of the last op of an unanswered unit for this record alone | its unit is acked |
+//! | of an unanswered unit for several records | stays unanswered, since only an outcome has all versions |
+//! | of a unit that was given up | has arrived and ends |
 //!
 //! Invariants:
-//! 1. What arrived is never judged, nor what was made on top of it as if it had not.
-//! 2. What has no answer is left alone.
+//! 1. An op that arrived meets nothing, and no later op of the tail meets it.
+//! 2. An unanswered op is left alone.
 
 use std::collections::BTreeSet;
 
@@ -30,15 +30,16 @@ use crate::rules::View;
 use crate::rules::rebase::{Op, Standing, Subject, rebase};
 use crate::schema::Schema;
 
-/// A record that an answer is about.
+/// A record of an answer.
 pub(super) struct Record<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) row: &'a RecordRow,
-    /// What the server sent of it, lowest version first; nothing where a page had sent it before.
+    /// The rows of the record in the answer, lowest version first. There is none if an earlier page
+    /// had the record.
     pub(super) changes: &'a [&'a Change],
 }
 
-/// Decides what becomes of its tail.
+/// Decides what happens to the record's tail.
 pub(super) fn follow<V: View>(
     view: &mut V,
     schema: &Schema,
@@ -51,7 +52,7 @@ pub(super) fn follow<V: View>(
     let tail = record.row.tail_ops(|place| view.op(place), V::Error::from)?;
     let confirmed = record.row.registers()?;
     let known = record.row.version();
-    // What the server has of the record, as far as this answer or an earlier one told.
+    // The record at the server, by this answer or an earlier answer.
     let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
     for change in record.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
         (after, version) = (change.onto(&after)?, change.version);
@@ -65,7 +66,7 @@ pub(super) fn follow<V: View>(
     }
     let Some(rules) = schema.rules(&key.entity) else { return Ok(()) };
     let (before, before_version) = with_acks(view, record, confirmed, ends)?;
-    // A page can be late.
+    // A late page can be older than the acks.
     if let Some(known) = before_version.filter(|known| *known > version) {
         (after, version) = (before.clone(), known);
     }
@@ -86,7 +87,7 @@ pub(super) fn follow<V: View>(
     Ok(())
 }
 
-/// Acks units that are about this record only and whose last write the server has.
+/// Acks units for this record alone if the server has the writes of their last op.
 fn ack_own<V: View>(
     view: &mut V,
     record: &Record<'_>,
@@ -110,7 +111,7 @@ fn ack_own<V: View>(
     Ok(())
 }
 
-/// Returns the ops of units that were given up and turn out to have taken effect.
+/// Returns the ops whose given up units took effect.
 fn arrived<V: View>(
     view: &mut V,
     tail: &[TailOp],
@@ -131,7 +132,7 @@ fn arrived<V: View>(
     Ok(arrived)
 }
 
-/// Returns what is confirmed once the acks of this answer are counted in.
+/// Returns the confirmed record with the acks of this answer, and its version.
 fn with_acks<V: View>(
     view: &mut V,
     record: &Record<'_>,
@@ -144,7 +145,7 @@ fn with_acks<V: View>(
         let came_back = ends.came_back.contains(id);
         let Some((_, version)) = versions.iter().find(|(key, _)| key == record.key) else { continue };
         for change in unit.changes.iter().filter(|change| change.key == *record.key) {
-            // What a page brought since has it in it.
+            // A page that came since has the change already.
             if known.is_some_and(|known| *version <= known) {
                 continue;
             }
@@ -153,7 +154,8 @@ fn with_acks<V: View>(
             if came_back {
                 continue;
             }
-            // What the server made of it, if it says so: an ack judges nothing.
+            // The outcome's row is the record with the change, as the server made it. An ack makes
+            // no conflict.
             if let Some(row) = record.changes.iter().find(|row| row.version == *version) {
                 confirmed = row.onto(&confirmed)?;
             }
@@ -163,7 +165,7 @@ fn with_acks<V: View>(
     Ok((confirmed, known))
 }
 
-/// Returns how an op stands, and what its unit was planned on if that was sent back.
+/// Returns how an op stands, and the record that its unit was planned on if the unit was sent back.
 fn standing<V: View>(
     view: &mut V,
     key: &RecordKey,
@@ -175,7 +177,8 @@ fn standing<V: View>(
     let Some(id) = view.unit_of(&op.op.id)? else {
         let standing = if op.pending.dead { Standing::Dead } else { Standing::Waits };
         return Ok(match given_up {
-            // Another life of the server tells what it has: it is judged against what it was made for in the former one.
+            // Another epoch of the server sent the record. The op meets it with the state that its
+            // unit was made for in the former epoch.
             Some(sent) if is_another_life => (standing, Some(sent.registers()?)),
             Some(_) => (Standing::Unanswered, None),
             None => (standing, None),

@@ -1,8 +1,8 @@
-//! After a restore of the server: what its former life had last, to be offered again.
+//! Offers again what a former epoch of the server had, after a restore of the server.
 //!
 //! Invariants:
-//! 1. An offer keeps the stamp that it had, so that an older state never wins over a newer one.
-//! 2. What a deletion of ours waits for is not offered: we do not want it either.
+//! 1. An offer keeps its time, so that an older state never wins over a newer state.
+//! 2. A record is not offered if the tail deletes it: its user does not want the record either.
 
 use super::Reoffer;
 use crate::fields::{FieldsJson, InvalidFields};
@@ -11,7 +11,8 @@ use crate::op::OpKind;
 use crate::protocol::Change;
 use crate::rows::RecordRow;
 
-/// Returns what is offered again of a record that a former life of the server had, if this one has something older.
+/// Returns the offer for a record of a former epoch, if the present epoch of the server has an
+/// older state of it.
 pub(super) fn reoffer(
     key: &RecordKey,
     row: &RecordRow,

@@ -1,8 +1,8 @@
-//! One answer as several entries, if it is too large for one.
+//! Splits an answer into several entries if it is too large for one entry.
 //!
 //! Invariants:
-//! 1. The changes keep their order, and each keeps its values. What else the server said stands in the last entry, so that no
-//!    cursor stands before its page.
+//! 1. The changes keep their order, and each keeps its values. The last entry has the rest of the
+//!    answer, so that no cursor comes before its page.
 //! 2. An answer of ordinary size is one entry.
 
 use crate::entry::{ChangeMeta, Item, ItemIndex, Items, OutcomeMeta, Upstream};
@@ -46,7 +46,7 @@ pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
     parts
 }
 
-/// Moves an item to the entry that is being filled, and returns where it is there.
+/// Moves an item to the entry that is being filled, and returns its index there.
 fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) -> ItemIndex {
     let item = usize::try_from(index).ok().and_then(|index| items.get_mut(index)).and_then(Option::take);
     let at = ItemIndex::try_from(values.len()).unwrap_or(ItemIndex::MAX);
@@ -54,7 +54,7 @@ fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) ->
     at
 }
 
-/// Returns about how many bytes of an entry a change takes, without its values.
+/// Estimates the size of a change in an entry, in bytes, without its values.
 fn meta_size(change: &ChangeMeta) -> usize {
     let of_names = |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
     let older = change.older.iter().map(|write| 28 + of_names(write)).sum::<usize>();

@@ -1,4 +1,5 @@
-//! What one answer with an outcome of each kind comes to: the counts of the report, and what is kept of the server's words.
+//! Tests of one answer with an outcome of each kind: the counts of the report, and the messages
+//! that are kept.
 
 use serde_json::json;
 
@@ -100,7 +101,7 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
         pending.attempts.push(lost);
     }
     let (sent, waits) = (row.tail[0].op, row.tail[1].op);
-    // The server takes a stamp as it is: an own write is known by it.
+    // The server keeps stamps unchanged, so the device recognises its own write by the stamp.
     let told = Change { op: waits, edited_at: row.tail[1].edited_at, ..theirs("a", 2, json!({"n": 1})) };
     let ended = |desk: &mut Desk| annulled(&desk.take(Vec::new(), vec![told.clone()]));
     assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![waits])], "the first is under way again");
@@ -159,7 +160,7 @@ fn a_restored_server_is_offered_what_its_former_life_had_last() {
     assert_eq!(offered(4_999, &given_up), 1, "the delete was refused");
 }
 
-/// A disk that is too small is nobody's edit's fault: it was refused for good after five answers.
+/// No edit causes a full disk, but an edit became a dead letter after five such answers.
 #[test]
 fn a_unit_for_which_a_tenant_has_no_room_waits_however_long_that_takes() {
     let mut desk = Desk::default().with("a", 1, 1, 0).with("b", 2, 1, 0);

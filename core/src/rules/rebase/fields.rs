@@ -1,14 +1,14 @@
-//! Fields that both sides wrote, each for itself or all as one.
+//! Fields that both sides wrote. Each field is settled alone, or all fields as one.
 //!
-//! | who wins → | theirs | ours | merged | a person is to choose |
+//! | who wins → | the server | the device | merged | a person has to choose |
 //! |---|---|---|---|---|
-//! | a field | dropped, with our earlier writes there | raised above theirs, if it is not | raised, with the value | raised, and parked |
+//! | the local field | dropped, with earlier local writes of it | raised above the remote write, unless it is above | raised with the merged value | raised and parked |
 //!
 //! Invariants:
-//! 1. A value of ours that a later op of ours set anew never comes back.
-//! 2. Only our last word in a field is raised: not a write that a later op of ours covers.
+//! 1. A local value never comes back after a later local op set the field again.
+//! 2. Only the last local write of a field is raised. A write that a later local op covers is not.
 //!
-//! What it is not: who wins ([`super::policy`]).
+//! What it does not do: decide who wins ([`super::policy`]).
 
 use std::collections::BTreeSet;
 
@@ -19,17 +19,17 @@ use crate::entry::Winner;
 use crate::fields::Fields;
 use crate::record::{Register, Registers};
 
-/// A field in which our last word meets theirs.
+/// A field in which the last local write meets a remote write.
 struct Met {
     name: String,
-    /// The op that has our last word.
+    /// The op with the last local write.
     holder: usize,
     two: Two,
     settled: Settled,
 }
 
 impl Subject<'_> {
-    /// Each field for itself.
+    /// Settles each field alone.
     pub(super) fn meet_in_fields(&mut self, ops: &[usize], since: &Registers, news: &[String]) {
         let (mut found, mut met, mut agreed) = (self.nothing_found(), Vec::new(), Vec::new());
         for name in news {
@@ -69,8 +69,9 @@ impl Subject<'_> {
         }
     }
 
-    /// Puts earlier words of ours that are below theirs on record, each by itself: our last word stays, so that a person can take it
-    /// back. `last` are the fields whose last word is on record.
+    /// Records earlier local writes below the remote write, for each op alone. The last local write
+    /// stays, but a person can undo it, and then the earlier values are lost. `last` has the fields
+    /// whose last local write is recorded with the conflict.
     fn record_earlier(&mut self, ops: &[usize], names: &[String], last: &[Met], since: &Registers) {
         let is_lost = |subject: &Self, number: usize, name: &String, word: &Register| {
             let last = last.iter().find(|met| met.name == *name).map(|met| met.holder);
@@ -83,13 +84,15 @@ impl Subject<'_> {
         self.record_words(ops, is_lost, since);
     }
 
-    /// Puts words of ours that are below theirs on record, those of each op by themselves: a deletion of ours that stands covers them.
+    /// Records local writes below the remote write that a winning local deletion covers, for each
+    /// op alone.
     pub(super) fn record_covered(&mut self, ops: &[usize], since: &Registers) {
         self.record_earlier(ops, &self.news(since), &[], since);
     }
 
-    /// Our last word is theirs: earlier ones of ours that say something else end on record. They must not go over theirs before our
-    /// last word does, and a person can take that back.
+    /// Records and drops the earlier local writes of fields whose last local value equals the
+    /// remote value. An earlier write must not be sent over the remote write before the last local
+    /// write, or after a person undoes the last local write.
     fn lose_earlier(&mut self, ops: &[usize], agreed: &[String], since: &Registers) {
         let is_agreed = |_: &Self, _: usize, name: &String, _: &Register| agreed.contains(name);
         for (number, names) in self.record_words(ops, is_agreed, since) {
@@ -97,7 +100,8 @@ impl Subject<'_> {
         }
     }
 
-    /// Puts words of ours on record that are lost and are not what theirs is, those of each op by themselves; returns which.
+    /// Records the lost local writes whose values differ from the remote values, for each op alone.
+    /// Returns the lost fields of each op.
     fn record_words(
         &mut self,
         ops: &[usize],
@@ -124,7 +128,7 @@ impl Subject<'_> {
         all
     }
 
-    /// What follows in one field.
+    /// Applies the result for one field.
     fn follow(&mut self, Met { name, holder, two, settled }: Met, since: &Registers) {
         let names = [name];
         let [name] = &names;
@@ -148,7 +152,8 @@ impl Subject<'_> {
         self.keep_order(holder, Some(name), above, since);
     }
 
-    /// All fields win or lose together: two images meet unless they are equal.
+    /// Settles all fields with one pair of stamps: the two images meet unless they are equal. Only
+    /// policies of single fields can make the fields differ in their winner.
     pub(super) fn meet_as_one(&mut self, ops: &[usize], since: &Registers, news: &[String]) {
         let Some(last) = ops.last().copied().filter(|_| !news.is_empty()) else { return };
         let tail: Vec<_> = ops.iter().map(|number| &self.op(*number).tail.writes).collect();
@@ -194,7 +199,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Returns our last word in a field, and which op has it.
+    /// Returns the last local write of a field, and the number of its op.
     fn last_word(&self, ops: &[usize], name: &str) -> Option<(usize, Register)> {
         let word = |number: &usize| {
             let word = self.op(*number).tail.writes.fields.get(name);

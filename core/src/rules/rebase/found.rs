@@ -1,8 +1,9 @@
-//! A conflict, as it goes on record.
+//! A conflict as it is recorded.
 //!
 //! Invariants:
-//! 1. The server wins as a whole only if each field that we name is lost; one open field leaves the whole open.
-//! 2. It is recorded under the last of its ops.
+//! 1. The server wins as a whole only if the ops lose every field that they name. One undecided
+//!    field leaves the whole undecided.
+//! 2. A conflict is recorded under the last of its ops.
 
 use serde_json::Value;
 
@@ -40,7 +41,8 @@ impl Subject<'_> {
         }
     }
 
-    /// The server wins as a whole only if each field that we name is lost; one open field leaves the whole open.
+    /// The server wins as a whole only if the ops lose every field that they name. One undecided
+    /// field leaves the whole undecided.
     pub(super) fn overall(&self, ops: &[usize], fields: &[ConflictedField]) -> Winner {
         let has = |winner| fields.iter().any(|field| field.winner == winner);
         let is_lost =
@@ -57,7 +59,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Puts a conflict on record, under the last of its ops.
+    /// Records a conflict under the last of its ops.
     pub(super) fn record(&mut self, ops: &[usize], found: Found) {
         let Some(last) = ops.last().copied() else { return };
         let [base, local, remote] =
@@ -84,7 +86,7 @@ impl Subject<'_> {
         self.decisions.push(Decision::Conflicted(conflicted));
     }
 
-    /// Returns what ops do as one, in a word.
+    /// Returns the kind of ops as one change.
     fn kind_of(&self, ops: &[usize]) -> OpKind {
         let kinds = ops.iter().map(|number| &self.op(*number).tail);
         let kinds = kinds.filter(|op| op.writes.does != Does::Nothing).map(|op| op.kind);
@@ -92,7 +94,7 @@ impl Subject<'_> {
     }
 }
 
-/// Returns what two ops in a row do as one, in a word.
+/// Returns the kind of two ops in a row as one change.
 fn then(first: OpKind, next: OpKind) -> OpKind {
     use OpKind::{Create, Delete, Replace, Update};
     match (first, next) {

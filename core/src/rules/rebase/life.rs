@@ -1,15 +1,16 @@
-//! One side deleted the record, or both did.
+//! Conflicts about a record's life: one side deleted the record, or both sides did.
 //!
-//! | who wins → | theirs | ours | a person is to choose |
+//! | who wins → | the server | the device | a person has to choose |
 //! |---|---|---|---|
-//! | edits against a deletion | end | go with all that their author read, raised above it | … and parked |
-//! | a deletion against edits | ends, with our earlier deletions | raised above theirs | … and parked |
-//! | a deletion against a deletion | – | what ours covers ends on record | – |
+//! | local edits, remote deletion | the edits end | raised above the deletion, with all that their author had read | … and parked |
+//! | local deletion, remote edits | the deletion ends, with the local ops before it | raised above the edits | … and parked |
+//! | two deletions | – | the edits that the local deletion covers are recorded and end | – |
 //!
 //! Invariants:
-//! 1. Nothing is sent with a stamp below a deletion that it goes over: others would take the deletion for the last word there.
+//! 1. No write is sent over a deletion with a stamp below the deletion. On other devices the
+//!    deletion would win.
 //!
-//! What it is not: single fields ([`super::fields`]).
+//! What it does not do: settle single fields ([`super::fields`]).
 
 use super::found::Found;
 use super::policy::{Two, settle_life};
@@ -20,7 +21,7 @@ use crate::ids::OpId;
 use crate::record::{Does, EditStamp, Register, Registers};
 
 impl Subject<'_> {
-    /// One side deleted the record.
+    /// Settles the record's life after one side deleted the record.
     pub(super) fn meet_in_life(&mut self, ops: &[usize], since: &Registers) {
         let Some(last) = ops.last().copied() else { return };
         let deletes = self.op(last).tail.deletes();
@@ -33,7 +34,7 @@ impl Subject<'_> {
         let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
         let is_another = |op: &super::Op| op.tail.writes.does != Does::Creates;
         if deletes && two.later() == Winner::Remote && self.ops.iter().skip(last + 1).any(is_another) {
-            // Our last word is another one.
+            // The tail goes on after the deletion, so the deletion is not the last local write.
             settled.winner = Winner::Remote;
         }
         let winner = settled.winner;
@@ -64,15 +65,16 @@ impl Subject<'_> {
         }
     }
 
-    /// Returns what ops name, the later ones over the earlier.
+    /// Returns the fields that ops name. A later op replaces the values of an earlier op.
     fn said_by(&self, ops: &[usize]) -> Fields {
         let mut said = Fields::new();
         ops.iter().for_each(|number| said.compose(self.op(*number).tail.named.clone()));
         said
     }
 
-    /// Two deletions are no conflict. If ours stays, edits of ours that it covers end on record: they must not go over theirs before ours
-    /// does, and a person can take ours back.
+    /// Records and ends the local edits that a local deletion covers, if it stays above the remote
+    /// deletion. The edits must not be sent over the remote deletion before the local deletion, or
+    /// after a person undoes the local deletion. The two deletions are no conflict.
     pub(super) fn lose_covered(&mut self, ops: &[usize], since: &Registers) {
         let stays = ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
         let is_edit =
@@ -87,12 +89,13 @@ impl Subject<'_> {
         self.lose_whole(&covered);
     }
 
-    /// A deletion of ours behind which we made the record anew may go by itself, and take along what they wrote: that is on record.
+    /// Records that a local deletion can remove remote writes. After the deletion, the tail creates
+    /// the record again, but the deletion can be sent alone.
     pub(super) fn record_inner_deletion(&mut self, ops: &[usize], since: &Registers, news: &[String]) {
         let mut earlier = ops.iter().rev().skip(1).copied();
         let Some(deletion) = earlier.find(|number| self.op(*number).tail.deletes()) else { return };
         let stamp = self.op(deletion).tail.writes.stamp;
-        // What we say otherwise there is on record by itself.
+        // A later local write with another value has a conflict of its own.
         let said = |op: &usize, name: &str| {
             let word = self.op(*op).tail.writes.fields.get(name);
             *op > deletion && word.is_some_and(|word| word.value != *self.after.value_of(name))
@@ -108,8 +111,9 @@ impl Subject<'_> {
         }
     }
 
-    /// Raises what an op says below theirs above that; all of it, where a person is to choose. What a later op of ours covers that stays
-    /// where it is, and what had lost before, stays below it, and ends.
+    /// Raises the writes of an op that are below the remote side above it, or the whole op if a
+    /// person has to choose. A write is dropped if it had lost before, or if a later local op
+    /// covers it and is not raised.
     fn raise_what_stands(&mut self, number: usize, since: &Registers, raises_all: bool) {
         let (theirs, writes) = (self.to_go_over(number), &self.op(number).tail.writes);
         let is_below = |field: &Register| raises_all || field.stamp < theirs;
@@ -128,12 +132,13 @@ impl Subject<'_> {
         }
         if stands {
             self.raise(number, if is_whole { &[] } else { &stays }, above, None);
-            // What its author read comes along, with a stamp of its own.
+            // The fields that the op brings back get a stamp too. Later ops have to be above it.
             self.keep_order(number, None, above, since);
         }
     }
 
-    /// Returns whether a later op of ours covers a field and is not raised with it: a deletion, or one that may be at the server.
+    /// Returns whether a later local op covers a field and is not raised with it: a deletion, or an
+    /// unanswered op, which can be at the server.
     fn is_covered_for_good(&self, number: usize, name: &str) -> bool {
         self.ops.iter().skip(number + 1).any(|later| match later.standing {
             Standing::Waits => later.tail.deletes(),
@@ -142,15 +147,18 @@ impl Subject<'_> {
         })
     }
 
-    /// Returns what an op has to be above to go over theirs. What a later edit of ours brings back without a dead letter stands right above
-    /// their deletion, and must not pass for a later word than that.
+    /// Returns the stamp that an op has to be above to win over the remote side. For a dead letter
+    /// this is the next stamp above a remote deletion: a later local edit brings back fields with
+    /// that stamp and without the dead letter's values, and these fields must not win over the dead
+    /// letter.
     fn to_go_over(&self, number: usize) -> EditStamp {
         let theirs = self.after.stamp;
         let is_left_out = self.after.is_deleted() && self.op(number).standing == Standing::Dead;
         if is_left_out { theirs.next(OpId::from_bytes([u8::MAX; 16])) } else { theirs }
     }
 
-    /// Edits stand above a deletion: each goes with all that its author read, but for refused values.
+    /// Makes each edit bring the record back with all fields that its author had read, without the
+    /// values of dead letters.
     pub(super) fn read_again(&mut self, ops: &[usize], since: &Registers) {
         let mut read = since.clone();
         for number in ops {

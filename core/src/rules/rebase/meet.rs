@@ -1,16 +1,17 @@
-//! Which writes of ours meet which of somebody else.
+//! Finds the local writes that meet writes of somebody else.
 //!
-//! | ours ↓ / new from others → | fields | a deletion |
+//! | local ↓ / new from others → | fields | a deletion |
 //! |---|---|---|
-//! | writes fields | in each field that both wrote, with another value ([`super::fields`]) | as a whole ([`super::life`]) |
-//! | a deletion | as a whole | nothing meets |
+//! | fields | meet in each field with two values ([`super::fields`]) | meet as a whole ([`super::life`]) |
+//! | a deletion | meet as a whole | do not meet |
 //!
 //! Invariants:
-//! 1. What was superseded before met it then, and does not meet it again.
-//! 2. Two deletions and equal values are no conflict. What we said before them ends on record, if our last word stays: it must not go
-//!    over theirs before our last word does, and a person can take that back.
+//! 1. An op with nothing left has met the remote write before, and does not meet it again.
+//! 2. Two deletions are no conflict, and neither are two equal values. If the last local write
+//!    stays, the earlier local writes are recorded and end: they must not be sent over the remote
+//!    write before the last local write, or after a person undoes the last local write.
 //!
-//! What it is not: what follows.
+//! What it does not do: decide what follows.
 
 use std::collections::BTreeSet;
 
@@ -20,19 +21,20 @@ use crate::record::{Does, EditStamp, Life, Registers};
 use crate::schema::Granularity;
 
 impl Subject<'_> {
-    /// Has ops of ours meet what is new since `since`.
+    /// Makes local ops meet what is new since `since`.
     pub(super) fn meet(&mut self, ops: &[usize], since: &Registers) {
         let ops = self.with_something_left(ops, since);
         let Some(last) = ops.last().copied() else { return };
         if self.come_to_nothing(&ops, since) {
             if self.after.is_live() {
-                // They made a record that nobody else heard of and took it away. They must not touch the one that is there now.
+                // The ops create a record that the server never got, and delete it. They must not
+                // change the record that exists now.
                 self.annul(&ops, AnnulledReason::CreatedAndDeleted);
             }
             return;
         }
         if since.is_live() && self.after.is_deleted() && self.after.stamp == EditStamp::NEVER {
-            // Another server never had the record: nobody deleted it.
+            // The accepted server never had the record: nobody deleted it.
             return self.read_again(&ops, since);
         }
         let news = self.news(since);
@@ -56,17 +58,18 @@ impl Subject<'_> {
         }
     }
 
-    /// Leaves out what was superseded before: that met it then.
+    /// Leaves out ops with nothing left, which met the remote writes before.
     fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
         let is_left = |op: &Op| {
-            // Another life of the server can have less than what it met then.
+            // Another epoch of the server can have earlier stamps than the op met before.
             op.tail.writes.are_left(since) || self.is_another_life && op.tail.writes.are_left(&self.after)
         };
         let stays = |number: &&usize| self.op(**number).standing != Standing::Ended;
         let mut left = false;
         let counts = |number: &&usize| {
             let op = self.op(**number);
-            // A deletion behind something that is left is between the two.
+            // A deletion after an op with something left counts too: it separates that op from
+            // later ops.
             let counts = is_left(op) || left && op.tail.deletes();
             left |= counts;
             counts
@@ -74,7 +77,7 @@ impl Subject<'_> {
         ops.iter().filter(stays).filter(counts).copied().collect()
     }
 
-    /// Returns whether ops made a record and deleted it before anybody heard of it.
+    /// Returns whether ops create a record and delete it, and none of them was ever sent.
     fn come_to_nothing(&self, ops: &[usize], since: &Registers) -> bool {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return false };
         let (first, last) = (self.op(*first), self.op(*last));
@@ -88,7 +91,7 @@ impl Subject<'_> {
             && ops.iter().all(unsent)
     }
 
-    /// Returns the fields that others wrote since.
+    /// Returns the fields that others wrote since `since`.
     pub(super) fn news(&self, since: &Registers) -> Vec<String> {
         let of_ops = self.ops.iter().flat_map(|op| op.tail.writes.fields.keys());
         let names = self.after.fields.keys().chain(since.fields.keys()).chain(of_ops);
@@ -97,7 +100,8 @@ impl Subject<'_> {
         names.into_iter().filter(is_new).cloned().collect()
     }
 
-    /// Returns whether a stamp that the server has says that others wrote since. In another life of it that may be an earlier one.
+    /// Returns whether a stamp at the server is of a new write of others. In another epoch of the
+    /// server, a new write can have an earlier stamp.
     fn is_new(&self, stamp: EditStamp, since: EditStamp) -> bool {
         let is_later = stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER;
         is_later && !self.is_own(stamp)

@@ -1,4 +1,4 @@
-//! Rebase: what becomes of a record's tail when the server says something new of it.
+//! Rebases a record's tail: adapts its ops to a new state of the record at the server.
 //!
 //! ```text
 //!   tail ─► in flight, or given up without an answer?      left alone
@@ -8,13 +8,16 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A conflict is a write of ours that meets a write of somebody else that its author had not seen, whoever wins. What was seen is told
-//!    by stamps: what is confirmed before and after, or what a unit was planned on. An ack judges nothing.
-//! 2. All that meets is put on record; ops that go as one change make one conflict.
-//! 3. What a policy decides is a decision, and an ordinary write: dropped, raised, brought back.
-//! 4. What is decided here is applied to a copy of the tail by the same functions as the fold's.
+//! 1. A conflict is a local write that meets a write of somebody else that its author had not read,
+//!    whoever wins. Stamps show what the author had read: those of the record confirmed before, or
+//!    of the record that the unit was planned on. An ack makes no conflict.
+//! 2. Every conflict is recorded. Ops that meet together make one conflict. An earlier op whose
+//!    values are lost besides makes one of its own.
+//! 3. The result of a policy is made of ordinary decisions: drop, raise, bring back.
+//! 4. Each decision is applied at once to a copy of the tail, by the functions that the fold uses.
 //!
-//! What it is not: which records an answer is about ([`super::answer`]), or who wins ([`policy`]).
+//! What it does not do: find the records of an answer ([`super::answer`]). [`policy`] decides who
+//! wins.
 
 mod fields;
 mod found;
@@ -33,46 +36,48 @@ use crate::record::{Does, EditStamp, Registers, TailOp, fall_with};
 use crate::schema::EntityRules;
 use crate::time::Hlc;
 
-/// A record's tail, what the server says of the record, and what is decided.
+/// A record's tail, the record at the server, and the decisions about the tail.
 pub(super) struct Subject<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) rules: &'a EntityRules,
-    /// Oldest first. A number says which of them is meant.
+    /// The ops of the tail, oldest first. A `number` is an index of this list.
     pub(super) ops: Vec<Op>,
-    /// What the server has now.
+    /// The record as the server has it now.
     pub(super) after: Registers,
     pub(super) version: Version,
-    /// Whether the server tells of the record for the first time in another life than the one that confirmed it: what it has there
-    /// can be earlier than what was confirmed, and nobody had seen it all the same.
+    /// Whether another server, or another epoch of the server, sends the record for the first time.
+    /// Its writes can have earlier stamps than the confirmed record, and still no author here had
+    /// read them.
     pub(super) is_another_life: bool,
     pub(super) decisions: Vec<Decision>,
-    /// The values of the decisions.
+    /// The values of `decisions`.
     pub(super) items: &'a mut Items,
     pub(super) random: &'a mut dyn Randomness,
 }
 
-/// An op of it.
+/// An op of the tail.
 pub(super) struct Op {
     pub(super) tail: TailOp,
     pub(super) standing: Standing,
-    /// What its unit was planned on, if this answer sent it back. Others saw what was confirmed before.
+    /// The record that the op's unit was planned on, if this answer sent the unit back. The author
+    /// of any other op had read the record that was confirmed before.
     pub(super) since: Option<Registers>,
 }
 
 /// How an op stands while an answer is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It waits, or is parked: it can end by what is decided here.
+    /// The op waits or is parked. A decision can end it.
     Waits,
-    /// It is a dead letter, which stays listed until a person ends it.
+    /// The op is a dead letter. It stays listed until a person ends it.
     Dead,
-    /// It has no answer yet, or a unit with it was given up.
+    /// The op is unanswered, or a unit with it was given up.
     Unanswered,
-    /// It has ended.
+    /// The op has ended.
     Ended,
 }
 
-/// Decides what becomes of a record's tail. `before` is what is confirmed, with what this answer acked.
+/// Rebases a record's tail. `before` is the confirmed record with the acks of this answer.
 pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
     subject.stay_above_own();
     let mut planned_on = Vec::new();
@@ -88,7 +93,8 @@ pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
     subject.settle();
 }
 
-/// Has an op that says something of fields anew meet what is there: of these its author had seen nothing.
+/// Makes an op meet the confirmed record in the fields `names`, which an upcaster gave the op. Its
+/// author had not read the record's values of these fields.
 #[expect(clippy::too_many_arguments, reason = "a record, its tail and where decisions go")]
 pub(super) fn meet_anew(
     key: &RecordKey,
@@ -141,8 +147,9 @@ impl Subject<'_> {
         self.ops.iter().enumerate().filter(|(_, op)| is_one(op)).map(|(number, _)| number).collect()
     }
 
-    /// Returns whether a stamp is one that an op of ours has, or had when it was made. Another copy of this book may have given the op
-    /// another one, with another value.
+    /// Returns whether a stamp is own: an op of the tail has it, or had it when it was made. A copy
+    /// of this book can have given the same op another stamp, with another value. That stamp is not
+    /// own.
     fn is_own(&self, stamp: EditStamp) -> bool {
         let own = self.ops.iter().map(|op| &op.tail).find(|op| op.op.id == stamp.op);
         own.is_some_and(|op| {
@@ -156,7 +163,7 @@ impl Subject<'_> {
         self.items.add_fields(&fields.to_json(), self.random)
     }
 
-    /// Has an op wait until a person chooses.
+    /// Parks an op until a person chooses.
     fn park(&mut self, number: usize) {
         let scope = ParkScope::Op(self.op(number).tail.op.id);
         let decision = Decision::Parked { scope, code: "conflict".to_owned() };
@@ -165,13 +172,15 @@ impl Subject<'_> {
         }
     }
 
-    /// All that ops say is lost.
+    /// Loses ops as a whole, the last of them first.
     fn lose_whole(&mut self, ops: &[usize]) {
         ops.iter().rev().for_each(|number| self.lose(*number));
     }
 
-    /// All that an op says is lost: it ends, but a dead letter stays listed. With a deletion falls what later creations took away by its
-    /// stamp, and what dead letters beneath it say: what a person deleted must not show again.
+    /// Loses an op as a whole. The op is superseded, but a dead letter is dropped, because it stays
+    /// listed. If the op is a deletion, later creations lose the fields that they remove by its
+    /// stamp, and dead letters before it are dropped: a record that a person deleted must not show
+    /// again.
     fn lose(&mut self, number: usize) {
         let Op { tail, standing, .. } = self.op(number);
         let (op, standing, deletes) = (tail.op, *standing, tail.deletes());
@@ -200,7 +209,7 @@ impl Subject<'_> {
         self.decisions.push(Decision::Annulled(Annulled { key: self.key.clone(), ops, reason }));
     }
 
-    /// Takes fields from an op; all that it says, if none is named.
+    /// Drops fields of an op, or the whole op if `names` is empty.
     fn drop_fields(&mut self, number: usize, names: &[String]) {
         let op = &mut self.op_mut(number).tail;
         op.drop_fields(names);
@@ -208,7 +217,8 @@ impl Subject<'_> {
         self.decisions.push(Decision::Dropped { key: self.key.clone(), op, fields: names.to_vec() });
     }
 
-    /// Gives fields of an op a later stamp, and values in place of its own; all of it, if none is named.
+    /// Raises fields of an op, or the whole op if `names` is empty. `values` replace the op's own
+    /// values.
     fn raise(&mut self, number: usize, names: &[String], edited_at: Hlc, values: Option<&Fields>) {
         let op = &mut self.op_mut(number).tail;
         let before = op.writes.stamp;
@@ -220,7 +230,8 @@ impl Subject<'_> {
         self.decisions.push(Decision::Raised { key, op, fields, edited_at, values });
     }
 
-    /// Has an edit bring the record back from a deletion, as its author read it.
+    /// Makes an edit bring the record back from a deletion, with all fields that its author had
+    /// read.
     fn bring_back(&mut self, number: usize, read: Fields) {
         let item = self.item(&read);
         let op = &mut self.op_mut(number).tail;

@@ -1,19 +1,22 @@
-//! Who wins a place that both sides wrote: a field, or whether the record is there.
+//! Decides who wins where both sides wrote: in a field, or in the record's life.
 //!
-//! | policy ↓ / place → | a field | the life: one side deletes |
+//! | policy ↓ / conflict in → | a field | the life: one side deletes |
 //! |---|---|---|
 //! | last write wins | the later write | the later write |
 //! | server wins, device wins | that side | that side |
 //! | min, max | the smaller, the greater number; else the later write | the later write |
-//! | append unique | theirs, and what of ours is not in it; else the later write | the later write |
+//! | append unique | the remote list and the local items that it lacks; else the later write | the later write |
 //! | manual | a person | a person |
-//! | a function of the app | what it says | what it says; it cannot merge |
+//! | a function of the app | its ruling | its ruling; the later write if it merges |
 //!
 //! Invariants:
-//! 1. "Later" is a total order: by time, then by op id, so that every device that judges the same two writes agrees.
-//! 2. The result depends on the two writes and on what was there before only, never on the order in which they arrived.
+//! 1. "Later" is a total order: by time, then by op id, so that every device that judges the same
+//!    two writes agrees.
+//! 2. The winner depends only on the two writes and the value before, never on the order of their
+//!    arrival. Exceptions are server wins, device wins, and a function of the app that looks at the
+//!    sides.
 //!
-//! What it is not: which writes meet ([`super::meet`]), or what follows for our ops.
+//! What it does not do: find the writes that meet ([`super::meet`]), or change ops.
 
 use std::cmp::Ordering;
 
@@ -26,15 +29,15 @@ use crate::names::RecordKey;
 use crate::record::EditStamp;
 use crate::schema::{EntityRules, Policy};
 
-/// What a policy says of one place.
+/// The result of a policy for a field or a life.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Settled {
     pub(super) winner: Winner,
-    /// A value made of both.
+    /// A value made of both sides.
     pub(super) merged: Option<Value>,
-    /// The policy that was asked.
+    /// The policy that settled it.
     pub(super) rule: Policy,
-    /// The function of the app that was.
+    /// The function of the app that settled it.
     pub(super) by: Option<SettledBy>,
 }
 
@@ -51,7 +54,7 @@ impl Two {
     }
 }
 
-/// Settles one field: what was there before, ours, theirs.
+/// Settles a field by its value before, the local value and the remote value.
 pub(super) fn settle_field(
     key: &RecordKey,
     rules: &EntityRules,
@@ -81,7 +84,8 @@ pub(super) fn settle_field(
     Settled { winner, merged, rule, by }
 }
 
-/// Settles whether the record is there: what it was before, ours, theirs; none where a side deletes it.
+/// Settles whether the record exists, by its image before, the local image and the remote image. A
+/// side that deletes the record has no image.
 pub(super) fn settle_life(
     key: &RecordKey,
     rules: &EntityRules,
@@ -136,8 +140,9 @@ fn settled_by(field: Option<&str>, function: &ConflictFunction) -> SettledBy {
 }
 
 fn by_policy(rule: Policy, ours: &Value, theirs: &Value, two: Two) -> (Winner, Option<Value>) {
-    // Numbers that are equal, however they are written, or too close to tell apart fall to the later write: whatever decided
-    // by who asks would have two devices settle the same two writes differently.
+    // The later write wins if the numbers are equal, however they are written, or too close to
+    // compare. If the side decided instead, two devices would settle the same two writes
+    // differently.
     let by_number = |wins: Ordering| match compare_numbers(ours, theirs) {
         Some(Ordering::Equal) | None => two.later(),
         Some(order) if order == wins => Winner::Local,
@@ -162,7 +167,7 @@ fn by_policy(rule: Policy, ours: &Value, theirs: &Value, two: Two) -> (Winner, O
     (winner, None)
 }
 
-/// Compares two numbers, whole ones exactly; `None` if one is none.
+/// Compares two numbers, integers exactly. Returns `None` if a value is not a number.
 fn compare_numbers(one: &Value, other: &Value) -> Option<Ordering> {
     if let (Some(one), Some(other)) = (one.as_i64(), other.as_i64()) {
         return Some(one.cmp(&other));

@@ -1,20 +1,23 @@
-//! Raising: a write of ours gets a stamp above theirs, and our own order stays.
+//! Raises local writes above remote writes, and keeps the order of local ops.
 //!
 //! Invariants:
-//! 1. What is raised stands above theirs, above what the op has, and above earlier ops of ours in the same fields.
-//! 2. A later word of ours stays above it.
+//! 1. A raised write is above the remote write, above all stamps of its op, and above earlier local
+//!    writes of the same fields.
+//! 2. A later local write stays above a raised write.
 
 use super::{Op, Standing, Subject};
 use crate::record::{EditStamp, Register, Registers};
 use crate::time::Hlc;
 
 impl Subject<'_> {
-    /// Raises what was made on top of a write of ours that turns out to be at the server with a later stamp than it has here: stamps were
-    /// lowered while nobody knew that it had arrived.
+    /// Raises local writes above an earlier own write that the server has with a later stamp than
+    /// the tail. The tail's stamps were lowered while nobody knew that the earlier write had
+    /// arrived.
     pub(super) fn stay_above_own(&mut self) {
         for number in self.which(|op| op.standing == Standing::Waits || op.standing == Standing::Dead) {
             let (op, earlier) = (self.op(number), self.ops.iter().take(number));
-            // Compared first: of a long tail next to nothing is passed by, and who wrote it is looked for in all of it.
+            // The stamps are compared first, since nearly no write of a long tail is passed by. The
+            // search for the writer goes through the whole tail.
             let is_passed_by = |there: EditStamp, here: EditStamp| {
                 let is_earlier = || earlier.clone().any(|earlier| earlier.tail.op.id == there.op);
                 there > here && is_earlier() && self.is_own(there)
@@ -33,8 +36,10 @@ impl Subject<'_> {
         }
     }
 
-    /// Raises later words of ours above one that was raised, in a field or in all: dead letters, which do not cover it, and what would
-    /// be below that which comes along. What had lost before stays where it is, and so does a deletion that is below what others wrote.
+    /// Raises later local writes above a raised write, in the field `only` or in all fields. In one
+    /// field, only dead letters follow, because they do not cover the raised write. In all fields,
+    /// waiting ops follow too, so that they stay above the fields that are brought back. A write
+    /// that had lost before keeps its stamp, and so does a deletion below a remote write.
     pub(super) fn keep_order(
         &mut self,
         number: usize,
@@ -60,7 +65,8 @@ impl Subject<'_> {
         }
     }
 
-    /// Returns a time above a write of theirs, what an op has, and what earlier ops of ours have in the same fields.
+    /// Returns a time above a remote write, above all stamps of an op, and above earlier local
+    /// writes of the same fields.
     pub(super) fn above(&self, number: usize, names: &[String], theirs: EditStamp) -> Hlc {
         let earlier = self.ops.iter().take(number + 1).map(|op| &op.tail.writes);
         let stamps = earlier.flat_map(|writes| names.iter().filter_map(|name| writes.fields.get(name)));
@@ -68,7 +74,8 @@ impl Subject<'_> {
         stamps.map(|field| field.stamp).fold(theirs.max(own), EditStamp::max).edited_at.next()
     }
 
-    /// Returns whether a later op of ours says something of the same field. A dead letter covers nothing.
+    /// Returns whether a later local op writes the field or deletes the record. A dead letter
+    /// covers nothing.
     pub(super) fn is_covered(&self, number: usize, name: &str) -> bool {
         let covers = |op: &&Op| op.standing != Standing::Ended && op.standing != Standing::Dead;
         let mut later = self.ops.iter().skip(number + 1).filter(covers);

@@ -1,21 +1,22 @@
-//! What ends since nothing of it is left to send.
+//! Ends ops of which nothing is left to send.
 //!
-//! | what waits and | ends as |
+//! | an op that waits and | ends as |
 //! |---|---|
-//! | is what the server has already | annulled: no effect |
+//! | makes what the server has already | annulled: no effect |
 //! | is below what the server has | superseded |
 //!
 //! Invariants:
-//! 1. A dead letter and an op without an answer never end here. But a dead deletion that is below what the server has says nothing any more.
-//! 2. What a deletion of ours covered ends with it.
-//! 3. A creation never ends and leaves alone the deletion of ours over which it was made.
+//! 1. A dead letter or an unanswered op never ends here. But a dead letter that deletes is dropped
+//!    if it is below the record at the server.
+//! 2. The ops that a local deletion covers end with it.
+//! 3. A creation never ends without the local deletion over which it was made.
 
 use super::{Standing, Subject};
 use crate::entry::AnnulledReason;
 use crate::record::{Does, Life, Registers, TailOp};
 
 impl Subject<'_> {
-    /// Ends what waits and has nothing left to say.
+    /// Ends the waiting ops of which nothing is left.
     pub(super) fn settle(&mut self) {
         for number in 0..self.ops.len() {
             let op = self.op(number);
@@ -28,7 +29,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Ends an op with what ends with it.
+    /// Ends an op and the ops that end with it.
     fn end(&mut self, number: usize) {
         let Some(ending) = self.ending_with(number) else { return };
         if is_so_already(&self.op(number).tail, &self.after) {
@@ -38,8 +39,8 @@ impl Subject<'_> {
         }
     }
 
-    /// Returns the ops that end with one of which nothing is left, oldest first; `None` if it has to stay, since a deletion that it
-    /// covers has no end yet.
+    /// Returns an op of which nothing is left and the ops that end with it, oldest first. Returns
+    /// `None` if the op has to stay, since a deletion that it covers cannot end yet.
     fn ending_with(&self, number: usize) -> Option<Vec<usize>> {
         let mut ending = vec![number];
         if self.op(number).tail.writes.does == Does::Creates {
@@ -49,7 +50,7 @@ impl Subject<'_> {
             }
         }
         for deletion in ending.clone().into_iter().filter(|number| self.op(*number).tail.deletes()) {
-            // One that was raised above the deletion since is not covered by it.
+            // The deletion does not cover an op that was raised above it.
             let covers = self.op(deletion).tail.writes.greatest();
             let is_covered = |earlier: &usize| {
                 let earlier = self.op(*earlier);
@@ -62,7 +63,7 @@ impl Subject<'_> {
         Some(ending)
     }
 
-    /// Returns our deletions that the app would read if a creation ended alone.
+    /// Returns the local deletions that the app would read if a creation ended alone.
     fn deletions_shown_without(&self, creation: usize) -> Vec<usize> {
         let stays = |number: &usize| self.op(*number).standing != Standing::Ended && *number != creation;
         let creates = |number: &usize| self.op(*number).tail.writes.does == Does::Creates;
@@ -73,12 +74,13 @@ impl Subject<'_> {
     }
 }
 
-/// Returns whether anything is left of an op that waits. A creation of a record that nobody knows is always something.
+/// Returns whether anything is left of an op that waits. A creation of an unknown record is always
+/// left.
 fn is_left(op: &TailOp, after: &Registers) -> bool {
     op.writes.are_left(after) || op.writes.does == Does::Creates && after.life == Life::Unknown
 }
 
-/// Returns whether the server has what an op says.
+/// Returns whether the record at the server is already as the op makes it.
 fn is_so_already(op: &TailOp, after: &Registers) -> bool {
     match op.writes.does {
         Does::Deletes => !after.is_live(),

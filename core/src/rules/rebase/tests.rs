@@ -1,4 +1,4 @@
-//! Stories of what becomes of a record's tail when the server says something new of it.
+//! Stories of the rebase of a record's tail.
 //!
 //! ```text
 //!   what the server has   unknown · deleted@7 · a=0@1 b=0@1        each field with the time at which somebody else wrote it
@@ -7,8 +7,9 @@
 //!                         2 waits create b=1 -a/1 @6               … with the stamp of op 1, the deletion that it stands on
 //! ```
 //!
-//! Each story gives the record before, the tail, and the record after; all that is decided is expected, and what the app reads then. In
-//! each of them the decisions, once applied, leave nothing to judge.
+//! Each story has the record before, the tail and the record after. It expects all decisions, and
+//! the image that the app reads then. After the decisions are applied, a second rebase decides
+//! nothing.
 
 use serde_json::{Value, json};
 
@@ -51,7 +52,8 @@ fn server(text: &str) -> Registers {
     record
 }
 
-/// Reads an op; `earlier` are those that stand before it, and what came back was planned on `planned_on`.
+/// Reads an op. `earlier` has the ops before it. The unit of an op that came back was planned on
+/// `planned_on`.
 fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     let mut tokens = line.split_whitespace();
     let number: u8 = tokens.next().unwrap().parse().unwrap();
@@ -93,10 +95,11 @@ fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     Op { tail: TailOp::new(pending, content).unwrap(), standing, since }
 }
 
-/// A record's tail, and the rules by which it meets what the server says.
+/// A record's tail and the rules for its rebase.
 struct Story {
     rules: EntityRules,
-    /// What a unit was planned on that comes back, if that is not what was confirmed before.
+    /// The record that a unit which comes back was planned on, if it is not the record that was
+    /// confirmed before.
     planned_on: Option<&'static str>,
     is_another_life: bool,
     tail: Vec<&'static str>,
@@ -122,13 +125,14 @@ impl Story {
         self
     }
 
-    /// Another life of the server tells of the record for the first time.
+    /// Another epoch of the server sends the record for the first time.
     fn in_another_life(mut self) -> Self {
         self.is_another_life = true;
         self
     }
 
-    /// Has the server's record become another one; expects the decisions, one a line, and what the app reads then.
+    /// Changes the record at the server. Expects the decisions, one a line, and the image that the
+    /// app reads then.
     #[track_caller]
     fn meets(self, before: &str, after: &str, expected: &[&str], reads: Option<Value>) {
         let planned_on = server(self.planned_on.unwrap_or(before));
@@ -159,7 +163,7 @@ impl<'a> Taken<'a> {
         Self { rules, ops, confirmed, is_another_life: false }
     }
 
-    /// Takes what the server has, and returns what is decided, each in a line.
+    /// Takes the record at the server, and returns the decisions, one a line.
     fn take(&mut self, after: Registers) -> Vec<String> {
         let (key, mut items, mut random) = (key("1"), Items::default(), SeededRandomness::from_number(1));
         let mut subject = Subject {
@@ -176,7 +180,7 @@ impl<'a> Taken<'a> {
         rebase(&mut subject, &self.confirmed);
         self.confirmed = after;
         let decisions = subject.decisions;
-        // Once it is applied, what came back waits or is dead.
+        // After the decisions, an op that came back waits or is a dead letter.
         self.ops = subject.ops.into_iter().filter(|op| op.standing != Standing::Ended).collect();
         self.ops.iter_mut().for_each(|op| op.since = None);
         let items: Vec<Item> = items.into();
@@ -189,7 +193,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Says a decision in a line.
+/// Writes a decision as a line.
 fn line(decision: &Decision, items: &[Item]) -> String {
     let number = |op: &crate::entry::PlannedOp| (op.id.as_bytes()[0] - 100).to_string();
     let value = |index: u32| -> Value {
@@ -269,7 +273,8 @@ fn a_larger_value_that_we_gave_up_does_not_come_back_by_the_rule_for_the_larger(
     tail(&ops).under(Policy::Max).meets("a=1@1", "a=5@4", &decided, Some(json!({"a": 5})));
 }
 
-/// It had come back stale and was judged by itself; then our deletion, over which the record was made anew, ended with that.
+/// It had come back stale and was judged by itself; then our deletion, over which the record was
+/// made anew, ended with that.
 #[test]
 fn a_value_that_won_by_itself_goes_along_when_our_last_word_loses() {
     let ops = ["1 stale create a=2 @2", "2 waits update a=9 @6"];
@@ -409,7 +414,8 @@ fn a_refused_value_does_not_go_out_again_with_what_brings_a_record_back() {
     ops.meets("a=0@1 b=0@1", "deleted@7", &decided, Some(json!({"a": 1, "b": 2})));
 }
 
-/// What the later edit brought back was above the refused word by a tick, or by its op id, so that a retry of that came to nothing.
+/// The fields that the later edit brought back were above the refused write by a tick, or by the op
+/// id, so that a retry of the refused write had no effect.
 #[test]
 fn what_a_later_edit_brings_back_without_a_refused_word_stays_below_that() {
     let life =
@@ -442,11 +448,11 @@ fn an_edit_that_our_deletion_covers_ends_on_record_if_they_deleted_too_and_ours_
     let decided = ["1 meets as update: life: Remote", "1 superseded"];
     let ops = |edit| tail(&[edit, "2 waits delete @6"]);
     ops("1 waits update b=1 @2").meets("a=0@1", "deleted@3", &decided, None);
-    // Above theirs it would go over it before our deletion does.
+    // An edit above the remote deletion would win over it before the local deletion is sent.
     ops("1 waits update b=1 @5").meets("a=0@1", "deleted@3", &decided, None);
 }
 
-/// The stamp that it kept was below the deletion, which others took for the last word on that field.
+/// The write kept a stamp below the deletion, and on other devices the deletion won the field.
 #[test]
 fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
     let ops = ["1 stale create a=1 b=1 @2", "2 waits update a=2 @9"];
@@ -467,7 +473,8 @@ fn what_a_later_op_of_ours_covers_is_not_sent_below_their_deletion() {
     tail(&ops).under(Policy::DeviceWins).meets("unknown", "deleted@5", &decided, reads);
 }
 
-/// The first two lost `a`, since the third said it. Once a person had taken that back, the first word showed instead of the second.
+/// The first two ops lost `a`, since the third op writes it. After a person undid the third op, the
+/// app read the first value instead of the second.
 #[test]
 fn what_a_later_op_of_ours_covers_is_raised_in_order_since_that_can_be_taken_back() {
     let ops = ["1 waits replace a=1 -b @2", "2 waits replace a=2 -b @3", "3 waits update a=3 @9"];
@@ -489,7 +496,8 @@ fn what_a_later_op_of_ours_covers_is_raised_in_order_since_that_can_be_taken_bac
     assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
 }
 
-/// The edit was raised alone, so that it stood over the deletion of his own once a person sent that again.
+/// Only the edit was raised, so that it was above the person's own deletion after a retry of the
+/// deletion.
 #[test]
 fn a_refused_deletion_stays_above_an_edit_that_goes_over_their_deletion() {
     let ops = || ["1 waits update a=1 @5", "2 dead delete @8"].map(|line| op(line, &[], &server("")));
@@ -518,7 +526,8 @@ fn what_had_lost_does_not_come_back_with_the_rest_above_their_deletion() {
     ours.meets("a=9@7 b=0@1", "deleted@8", &decided, Some(json!({"a": 9, "b": 1})));
 }
 
-/// A later word of ours had been acked before the second one was sent again; raised in the wake of the first it came back.
+/// A later local write was acked before the second op was sent again. The second op was raised with
+/// the first, and its value came back.
 #[test]
 fn what_had_lost_is_not_raised_in_the_wake_of_an_earlier_op() {
     let decided = [
@@ -544,7 +553,8 @@ fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_al
     ours.meets("a=0@1 b=0@1", "a=9@4 b=9@4", &decided, Some(json!({"a": 9, "b": 9})));
 }
 
-/// A server whose clock was ahead took the first; its answer was lost, and the stamps of both were lowered once its clock was right.
+/// A server whose clock was ahead applied the first op, and its answer was lost. After the server's
+/// clock was right, the stamps of both ops were lowered.
 #[test]
 fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_with_a_later_stamp() {
     let ops = || ["1 waits update a=1 @5", "2 waits update a=2 @6"].map(|line| op(line, &[], &server("")));
@@ -585,7 +595,8 @@ fn what_a_deletion_of_ours_can_take_along_is_on_record_though_the_record_is_made
     tail(&ops).meets("a=0@1", "a=0@1 c=9@3", &decided, Some(json!({"a": 1, "c": 9})));
 }
 
-/// A person sent the first two again without the creation: the deletion was nothing, and what it had covered went.
+/// A person sent the first two ops again without the creation. The deletion had no effect, and the
+/// edit that it had covered was sent.
 #[test]
 fn a_refused_deletion_that_is_below_theirs_says_nothing_any_more_nor_does_what_it_covered() {
     let ops = ["1 refused update b=1 @5", "2 refused delete @6", "3 refused create a=1 @9"];

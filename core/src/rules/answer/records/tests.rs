@@ -1,4 +1,5 @@
-//! What the ops of a record's tail meet: what an answer acks, what a page overtook, what came with which unit.
+//! Tests of what the ops of a record's tail meet when acks, late pages and units that were sent
+//! back come together.
 
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ fn deleted(record: &str, version: u64) -> Change {
     Change { deleted: true, fields: None, ..theirs(record, version, json!({})) }
 }
 
-/// Makes what the server has of a record theirs, as an earlier page told it.
+/// Confirms a record of somebody else, as an earlier page had it.
 fn told_before(desk: &mut Desk, record: &str, version: u64, value: &Value) {
     let told = theirs(record, version, json!({ "n": value }));
     let confirmed = desk.row(record).confirmed.as_mut().unwrap();
@@ -72,7 +73,7 @@ fn an_ack_judges_nothing() {
 fn an_ack_that_a_page_has_overtaken_is_in_what_the_page_brought() {
     let mut desk = Desk::default().with("a", 1, 1, 1);
     told_before(&mut desk, "a", 4, &json!("later"));
-    // By the waiting op's author it was read: its stamp is above it.
+    // The author of the waiting op had read it: the op's stamp is above it.
     desk.row("a").confirmed.as_mut().unwrap().edited_at = Hlc::from_bits(1_000);
     let newest = Change { edited_at: Hlc::from_bits(6_000), ..theirs("a", 5, json!({"n": "theirs"})) };
     let answered = desk.take(vec![(1, applied("a"))], vec![newest]);
@@ -157,7 +158,8 @@ fn a_record_of_a_dissolved_transaction_is_judged_though_another_one_was_stale() 
     assert_eq!((conflict.key, base), (key("b"), json!("before")));
 }
 
-/// The page came while the transaction was on its way, and the answer was from before it: another record was stale.
+/// The page came while the transaction was in flight. The answer was made before the page: another
+/// record was stale.
 #[test]
 fn a_record_of_a_dissolved_transaction_is_judged_though_only_an_earlier_page_had_its_news() {
     let judged = |has_news: bool| {

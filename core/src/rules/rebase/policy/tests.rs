@@ -1,4 +1,4 @@
-//! Each policy on its own, and that two devices which judge each other agree.
+//! Tests of each policy alone, and of the agreement of two devices that settle the same two writes.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -55,7 +55,8 @@ fn lists_are_merged_into_theirs_and_what_of_ours_is_not_in_it() {
     assert_eq!((settled.winner, settled.merged), (Winner::Merged, Some(json!([2, 3, 1]))));
 }
 
-/// Found by the fuzz target `policies`: the role decided, so that two devices settled the same two edits differently.
+/// Found by the fuzz target `policies`: the role decided, so that two devices settled the same two
+/// edits differently.
 #[test]
 fn numbers_that_are_equal_however_written_fall_to_the_later_write_under_max_and_min() {
     for policy in [Policy::Max, Policy::Min] {
@@ -147,7 +148,7 @@ fn a_function_may_merge_a_field_and_ask_a_person_but_cannot_merge_a_deletion() {
     assert_eq!(life(&rules(Ruling::Ask)), Winner::Undecided);
 }
 
-/// A policy that leaves no say to who is asked.
+/// A policy whose result does not depend on the side.
 fn agreed_policy() -> impl Strategy<Value = Policy> {
     prop::sample::select(vec![Policy::LastWriteWins, Policy::Max, Policy::Min])
 }
@@ -167,7 +168,8 @@ proptest! {
             let op = u8::try_from(number).unwrap();
             EditStamp { edited_at: Hlc::from_bits(edits[number].0), op: op_id(op) }
         };
-        // Numbers and others do not compare with one another: of three, each is a number or none is.
+        // A number does not compare with another value, so either all three values are numbers or
+        // none is.
         let value = |number: usize| if kinds { json!(edits[number].0 % 3) } else { edits[number].1.clone() };
         let wins = |one: usize, other: usize| {
             let two = Two { ours: stamp(one), theirs: stamp(other) };

@@ -1,4 +1,4 @@
-//! Laws of rebase, over tails and rows that nobody would think of.
+//! Laws of rebase, over random tails and rows.
 
 use std::collections::BTreeMap;
 
@@ -42,10 +42,10 @@ fn foreign() -> impl Strategy<Value = Vec<Writes>> {
     })
 }
 
-/// An op as it is drawn: what it says, how long after the one before, how it stands, and what it does.
+/// A random op: its fields, its time after the op before, its standing and its kind.
 type Drawn = (Fields, u64, usize, usize);
 
-/// Ops of ours, made one after the other; the first of them wait, are dead letters, have no answer, or come back.
+/// Local ops in a row. The first ops wait, are dead letters, are unanswered, or came back.
 fn ours(kinds: usize, standings: usize) -> impl Strategy<Value = Vec<Drawn>> {
     prop::collection::vec((some_fields(), 1..12u64, 0..standings, 0..kinds), 0..4)
 }
