@@ -25,8 +25,8 @@
 //! 9. A suspected unit is sent after everything else, and never together with it.
 //!
 //! This file has the steps of a plan. `ready` has the records that the plan of an exchange looks
-//! at. `groups` finds the ops that are sent together, `blockers` the reasons against sending, `deletes`
-//! the waits of a deletion. `suspects` plans what is sent last. `hold` has the words.
+//! at. `groups` finds the ops that are sent together, `blockers` the reasons against sending,
+//! `deletes` the waits of a deletion. `suspects` plans what is sent last. `hold` has the words.
 //!
 //! What it does not do: coalesce a group ([`super::coalesce`]) or freeze it ([`super::freeze`]).
 
@@ -294,7 +294,7 @@ impl<'a> Planning<'a> {
 
     fn take(&mut self, candidate: Candidate) {
         if self.plan.more {
-            // A group that this one may have to follow was left out.
+            // This group may have to follow a group that was left out.
             return;
         }
         let turn = Turn { priority: Reverse(candidate.priority), first: candidate.first };
