@@ -1,7 +1,9 @@
 //! TLS: the certificates that the system trusts, and the cryptography of ring.
 //!
-//! ring builds in a fraction of the time of aws-lc-rs, which is most of what a first build compiles in C. An app that needs
-//! another provider installs it for its process (`CryptoProvider::install_default`) before it makes a remote: that one counts.
+//! ring builds in a fraction of the time of aws-lc-rs, which has most of the C code of a first
+//! build. An app that needs another provider installs it for its process
+//! (`CryptoProvider::install_default`) before it makes a remote. The remote then uses the app's
+//! provider.
 
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-/// Returns what connections are made with.
+/// Returns the TLS configuration of all connections.
 ///
 /// # Errors
 /// If the system's certificates cannot be read, or the app's provider has no usable version of TLS.
