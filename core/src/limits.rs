@@ -130,7 +130,7 @@ pub const TRIES: u32 = 5;
 /// After this many failed requests with units in a row, while requests without units are answered,
 /// the units are suspected.
 pub const STRIKES: u32 = 2;
-/// After being stale this many times, a unit is parked as a conflict for a person.
+/// After its units were sent back this many times, an op is parked for a person.
 pub const STALE_TRIES: u32 = 20;
 /// The first backoff's upper bound.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);

@@ -39,7 +39,7 @@ pub trait Tables {
     /// Returns all unanswered units, in the order of ids.
     fn units(&mut self) -> Result<Vec<(UnitId, UnitRow)>, StoreError>;
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError>;
-    /// Records a person's choice in the open conflicts of an op.
+    /// Closes the open conflicts of an op with a winner.
     fn close_conflicts(
         &mut self,
         key: &RecordKey,
@@ -57,7 +57,7 @@ pub trait Tables {
     /// Removes all cursors and all records that are kept aside. Gives every confirmed record the
     /// version 0, below any version of a server.
     fn await_confirmation(&mut self) -> Result<(), StoreError>;
-    /// Returns the live records that still have it.
+    /// Returns the live records whose confirmed version is still 0.
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError>;
     fn state(&mut self) -> Result<StateRow, StoreError>;
     fn put_state(&mut self, row: StateRow) -> Result<(), StoreError>;
@@ -93,7 +93,7 @@ struct HeldRecord {
 }
 
 impl<'t> DiskTables<'t> {
-    /// Works within this transaction.
+    /// Makes the tables of this transaction.
     pub fn new(transaction: &'t WriteTransaction) -> Self {
         Self::of(transaction, None)
     }
@@ -462,7 +462,7 @@ impl Tables for DiskTables<'_> {
     }
 }
 
-/// Whether a record is known from a former server only.
+/// Whether a live record was confirmed by a former server only.
 pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
     row.confirmed.as_ref().is_some_and(|confirmed| confirmed.version == Version::new(0) && !confirmed.deleted)
 }

@@ -28,7 +28,7 @@ pub struct RecordEffect {
     pub key: RecordKey,
     /// The fields that the app read before the commit; `None` for no such record.
     pub before: Option<FieldsJson>,
-    /// The fields that the app reads after it.
+    /// The fields that the app reads after the commit; `None` for no such record.
     pub after: Option<FieldsJson>,
 }
 
@@ -41,13 +41,13 @@ pub enum TailEffect {
     Replace(OpPlace, TailRow),
     /// An op ended.
     Remove(OpPlace),
-    /// An op became a dead letter, or is no longer one.
+    /// An op became a dead letter, or a dead letter was sent again.
     Dead(OpPlace, bool),
     /// An op was parked alone under this code, or its park ended.
     Parked(OpId, Option<String>),
-    /// A unit was planned or tried.
+    /// A unit was planned, or its row changed.
     Unit(UnitId, UnitRow),
-    /// A unit was answered.
+    /// A unit ended, by an answer or because it was given up.
     UnitGone(UnitId),
 }
 

@@ -40,15 +40,15 @@ pub struct TableFault {
 pub enum TableFaultKind {
     /// The table, or the rest of it, could not be read.
     Unreadable {
-        /// How many rows were read before.
+        /// The number of rows that were read before.
         rows: u64,
     },
     /// Rows that do not read.
     Rows {
-        /// How many.
+        /// The number of these rows.
         count: u64,
     },
-    /// It names an entry that the log does not have.
+    /// The table names an entry that the log does not have.
     BehindTheLog {
         /// The entry.
         named: Seq,

@@ -1,13 +1,13 @@
-//! Which keys a table is known not to have.
+//! A gap in the keys of a table.
 
 use fieldbook_core::log::StoreError;
 use redb::ReadableTable;
 
 use crate::sorted::BytesTable;
 
-/// A gap in the keys of the table of records. New records come in runs, so one look at the two keys
-/// around the first of them shows that the others are new too. It is valid as long as the table is
-/// not written.
+/// A gap in the keys of the table of records. New records often have adjacent keys, so the two keys
+/// around the first new record show that the others are new too. A gap is valid until the table is
+/// written.
 #[derive(Default)]
 pub(crate) struct Absent {
     pub(crate) gap: Option<Gap>,

@@ -13,7 +13,7 @@ use crate::access::DiskTables;
 use crate::tables::Which;
 use crate::tables::after_prefix;
 
-/// Brings the indexes in line with a record's change.
+/// Updates the indexes by a record's change.
 ///
 /// # Errors
 /// [`StoreError`] if the table cannot be written.
@@ -86,7 +86,7 @@ impl IndexRange {
         Self { from: from.unwrap_or(whole), to: to.unwrap_or(end) }
     }
 
-    /// Covers the texts that begin so.
+    /// Covers the texts that begin with `text`.
     pub fn prefix(entity: &EntityType, field: &str, text: &str) -> Self {
         let from = [prefix(entity, field), ordered_text(text)].concat();
         let to = after_prefix(&from).unwrap_or_default();
@@ -125,7 +125,7 @@ pub(crate) fn ordered(value: &Value) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns the common prefix of the ordered bytes of all texts that begin so.
+/// Returns the common prefix of the ordered bytes of all texts that begin with `text`.
 pub(crate) fn ordered_text(text: &str) -> Vec<u8> {
     let mut bytes = vec![4];
     escape(text.as_bytes(), &mut bytes);

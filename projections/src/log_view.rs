@@ -13,7 +13,7 @@ use redb::ReadableTable;
 
 /// The source of the contents of ops and items, for folds and rules.
 pub trait LogView {
-    /// Returns an entry, or `None` if the log has no entry at that place.
+    /// Returns an entry, or `None` if the log has no entry with that seq.
     ///
     /// # Errors
     /// [`StoreError`] if it does not read.

@@ -1,5 +1,5 @@
-//! The tables in memory: for rebuilding, which folds everything before it writes anything, and for
-//! replay.
+//! The tables in memory. A rebuild folds everything in memory before it writes anything, and a
+//! replay uses them too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

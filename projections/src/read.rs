@@ -24,7 +24,7 @@ type BytesTable = ReadOnlyTable<Bytes, Bytes>;
 /// its space in the file.
 pub struct Snapshot {
     pub(crate) transaction: ReadTransaction,
-    /// The table that is read most, once it was opened.
+    /// The table of records, which is read most, after its first use.
     records: OnceLock<BytesTable>,
 }
 
@@ -59,7 +59,7 @@ impl Snapshot {
         entries(&self.transaction)
     }
 
-    /// Returns the place of the last entry; zero if there is none.
+    /// Returns the seq of the last entry; zero if there is none.
     ///
     /// # Errors
     /// [`StoreError`] if the table cannot be read.
@@ -294,8 +294,7 @@ impl Snapshot {
         rows.map(|row| decode(row.map_err(StoreError::during("reading dead letters"))?.1.value())).collect()
     }
 
-    /// Returns the ops that are parked by themselves, each with its code, in the order of their
-    /// ids.
+    /// Returns the single ops that are parked, each with its code, in the order of their ids.
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
@@ -316,7 +315,7 @@ impl Snapshot {
         self.row(Which::Conflicts, &tables::conflict_key(id.seq, id.number))
     }
 
-    /// Returns the conflicts of a record, open or settled, oldest first.
+    /// Returns the conflicts of a record, open or resolved, oldest first.
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
@@ -335,8 +334,8 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns at most `limit` conflicts, oldest first; after one if one is given. Either all, or
-    /// those in which a person has to choose.
+    /// Returns at most `limit` conflicts, oldest first, after the conflict `after` if there is one.
+    /// With `only_open` they are the conflicts in which a person has to choose.
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
@@ -418,7 +417,7 @@ impl Snapshot {
         Ok(rows.next().is_some())
     }
 
-    /// Returns how far each entity type was read.
+    /// Returns the cursor of each entity type.
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.

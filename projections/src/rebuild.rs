@@ -6,7 +6,7 @@
 //!   the caller's thread                                           └─► folds them, then writes the tables
 //! ```
 //!
-//! The history is not written: it is folded when somebody reads one ([`crate::lazy`]).
+//! The history is not written: the first reader of a history folds it ([`crate::lazy`]).
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -1,8 +1,8 @@
 //! Writing rows in the order of their keys.
 //!
-//! Runs of new rows are written through a cursor, which fills page after page. A row that is
-//! written alone is searched from the root, and costs about twice as much. Sorted rows also change
-//! each page of the file only once in a commit.
+//! New rows with adjacent keys are written through a cursor of the storage engine, which fills page
+//! after page. A row that is written alone is searched from the root, and costs about twice as
+//! much. Sorted rows also change each page of the file only once in a commit.
 
 use std::iter::Peekable;
 use std::ops::Bound;

@@ -16,12 +16,12 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 /// Key: entity type, 0, record id. Value: `RecordRow`.
 pub(crate) const RECORDS: Definition = TableDefinition::new("records-1");
 
-/// Units that are planned and have no final answer.
+/// Unanswered units.
 ///
 /// Key: unit id. Value: `UnitRow`.
 pub(crate) const UNITS: Definition = TableDefinition::new("units-1");
 
-/// Every conflict, open or settled.
+/// Every conflict, open or resolved.
 ///
 /// Key: seq of the deciding entry (u64 BE), number of the decision (u32 BE). Value: `ConflictRow`.
 pub(crate) const CONFLICTS: Definition = TableDefinition::new("conflicts-1");
@@ -31,22 +31,22 @@ pub(crate) const CONFLICTS: Definition = TableDefinition::new("conflicts-1");
 /// Key: as in [`CONFLICTS`]. Value: nothing.
 pub(crate) const OPEN_CONFLICTS: Definition = TableDefinition::new("open-conflicts-1");
 
-/// The conflicts of each record, open or settled.
+/// The conflicts of each record, open or resolved.
 ///
 /// Key: entity type, 0, record id, 0, then as in [`CONFLICTS`]. Value: the op's id.
 pub(crate) const CONFLICTS_OF: Definition = TableDefinition::new("conflicts-of-1");
 
-/// Ops that are parked by themselves.
+/// The parks of single ops.
 ///
 /// Key: op id. Value: `ParkedOpRow`.
 pub(crate) const PARKED_OPS: Definition = TableDefinition::new("parked-ops-1");
 
-/// Ops that the server refused for good.
+/// Dead letters.
 ///
 /// Key: op id. Value: `DeadLetterRow`.
 pub(crate) const DEAD_LETTERS: Definition = TableDefinition::new("dead-letters-1");
 
-/// How far each entity type was read.
+/// The cursor of each entity type.
 ///
 /// Key: entity type. Value: `CursorRow`.
 pub(crate) const CURSORS: Definition = TableDefinition::new("cursors-1");

@@ -26,8 +26,8 @@ pub struct DoorLimits {
     pub answer_bytes: usize,
     /// The most exchanges that are worked on at the same time. One tenant has at most half of them.
     pub exchanges: usize,
-    /// The most of these that one tenant has while others are present, so that a processor is left
-    /// for the others.
+    /// The most exchanges that are worked on for one tenant while others are present, so that a
+    /// processor is left for the others.
     pub exchanges_beside_others: usize,
     /// The bytes of work of an exchange, or of its request or its answer, up to which its tenant
     /// need not rest after it.
@@ -44,7 +44,7 @@ pub struct DoorLimits {
     /// How many bytes a second of a body or an answer must travel on average, once `patience` is
     /// over.
     pub least_rate: u32,
-    /// How long running exchanges may still take after the server was told to stop.
+    /// How long running exchanges may still take after a stop of the server began.
     pub stop_within: Duration,
 }
 

@@ -21,7 +21,7 @@ use crate::tokens::{Credentials, TokensError};
 
 /// How the server is to run.
 pub struct ServeOptions {
-    /// Where it listens; port 0 for any that is free.
+    /// The address on which the server listens; port 0 for any free port.
     pub listen: SocketAddr,
     /// The path of the store. The file is made if it does not exist; its folder must exist.
     pub data: PathBuf,
@@ -30,9 +30,9 @@ pub struct ServeOptions {
     pub tokens: Option<PathBuf>,
     /// The clock; none for the system's.
     pub clock: Option<Arc<dyn Clock>>,
-    /// How much of the store it keeps in memory.
+    /// How much of the store the server keeps in memory.
     pub cache_bytes: usize,
-    /// The most that it works on at the same time, and how slow a client may be.
+    /// The most that the server works on at the same time, and how slow a client may be.
     pub limits: DoorLimits,
     /// The most records that a tenant may keep, deleted ones included; none for no limit. A tenant
     /// over the limit can read, delete, and write records that do not become larger.
@@ -72,19 +72,19 @@ impl std::fmt::Debug for ServeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Without tokens everybody could use it.
+    /// The server has no tokens, so everybody could use it.
     #[error(
         "refusing to listen on {listen} without a token file, since everyone could read and write: \
          give a token file, or listen on 127.0.0.1"
     )]
     OpenToAll {
-        /// Where it was to listen.
+        /// The address on which the server was to listen.
         listen: SocketAddr,
     },
     /// The address is in use, or is not an address of this machine.
     #[error("cannot listen on {listen}: choose another address or port")]
     Listen {
-        /// Where it was to listen.
+        /// The address on which the server was to listen.
         listen: SocketAddr,
         /// The error of the operating system.
         #[source]
@@ -126,9 +126,9 @@ pub struct Server {
     credentials: Arc<RwLock<Credentials>>,
 }
 
-/// Declares that a store was restored from a backup: the store begins a new epoch. Without this,
-/// devices that have read or sent more than the backup has are refused, and other devices could
-/// take a new state for one that they know.
+/// Declares that a store was restored from a backup: the store begins a new epoch. Without this
+/// call, devices that have read or sent more than the backup has are refused, and other devices
+/// could take a new state for a state that they know.
 ///
 /// Every device then shows that another server epoch answered, and continues once its user has
 /// accepted it. Devices offer again the records that the backup lacks. Returns the new epoch.
@@ -150,7 +150,7 @@ pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
 /// Starts a server in the background of the present tokio runtime.
 ///
 /// # Errors
-/// [`ServeError`] if it cannot start.
+/// [`ServeError`] if the server cannot start.
 pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
     let ServeOptions { listen, data, tokens, clock, cache_bytes, limits, tenant_records, tenant_bytes } =
         options;
@@ -203,7 +203,7 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
 }
 
 impl Server {
-    /// Returns where it listens.
+    /// Returns the address on which the server listens.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }

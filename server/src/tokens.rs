@@ -1,4 +1,4 @@
-//! Which bearer token speaks for whom.
+//! The tenant and the actors of each bearer token.
 //!
 //! ```json
 //! {
@@ -34,7 +34,7 @@ const TOKEN_BYTES: usize = 16;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokensError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the token file {path:?}")]
     Unreadable {
         /// The file.
@@ -51,7 +51,7 @@ pub enum TokensError {
         /// The file.
         path: PathBuf,
     },
-    /// Others than its owner may read or write it.
+    /// Users other than the owner may read or write the file.
     #[error(
         "the token file {path:?} is open to other users of this machine (mode {mode:03o}): run chmod 600 on it"
     )]
@@ -61,7 +61,7 @@ pub enum TokensError {
         /// Its permissions.
         mode: u32,
     },
-    /// It has no entry.
+    /// The file has no entry.
     #[error(
         "the token file {path:?} names no token, so nobody could sync: add an entry, or serve without a token file"
     )]
@@ -82,12 +82,12 @@ pub enum TokensError {
         /// Column of the fault, from 1.
         column: usize,
     },
-    /// One of its entries is invalid.
+    /// An entry of the file is invalid.
     #[error("entry {number} of the token file {path:?}: {fault}")]
     Entry {
         /// The file.
         path: PathBuf,
-        /// Which entry, from 1, in the order of the file.
+        /// The number of the entry in the file, from 1.
         number: usize,
         /// The fault of the entry.
         fault: String,

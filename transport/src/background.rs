@@ -71,7 +71,7 @@ pub enum WorkerError {
 pub struct Worker<D> {
     /// The book.
     pub host: Arc<D>,
-    /// The way to the server.
+    /// The remote that reaches the server.
     pub remote: Arc<dyn Remote>,
     /// The source of time.
     pub clock: Arc<dyn Clock>,
@@ -113,14 +113,14 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Tells the worker that there is something to send. All calls before the next run count as
+    /// Wakes the worker, because there is something to send. All calls before the next run count as
     /// one.
     pub fn wake(&self) {
         self.wakes.work.notify_one();
     }
 
-    /// Tells the worker that something outside changed: the network is up, there are new
-    /// credentials, or a person asks. The next run begins at once, even during a backoff.
+    /// Begins the next run at once, even during a backoff, because something outside changed: the
+    /// network is up, there are new credentials, or a person asks.
     pub fn retry_now(&self) {
         self.wakes.retry.notify_one();
     }
@@ -166,7 +166,7 @@ struct Wakes {
 }
 
 impl Wakes {
-    /// Clears the calls so far: the run that begins now answers them.
+    /// Clears the calls so far, because the run that begins now is for them.
     fn forget(&self) {
         for notify in [&self.work, &self.retry] {
             std::pin::pin!(notify.notified()).enable();
@@ -299,8 +299,8 @@ impl<D: SyncHost> Task<D> {
                 return;
             }
             tokio::select! {
-                // Timers may stand still while the device sleeps, so the loop reads the clocks now
-                // and then.
+                // Timers may stop while the device sleeps, so the loop reads the clocks now and
+                // then.
                 () = tokio::time::sleep(left.min(LOOK_AT_CLOCKS)) => {}
                 () = self.wakes.work.notified(), if wait.wakes => return,
                 () = self.wakes.retry.notified() => return,
@@ -311,8 +311,8 @@ impl<D: SyncHost> Task<D> {
     }
 }
 
-/// Returns the time that has passed by the clock that shows more of it: either clock may stand
-/// still or jump.
+/// Returns the time that has passed, by the clock that shows the longer time: either clock may stop
+/// or jump.
 fn passed(began: Now, now: Now) -> Duration {
     now.monotonic.since(began.monotonic).max(now.wall.since(began.wall))
 }

@@ -17,9 +17,9 @@ use crate::protocol::ExchangeRequest;
 /// How well the device is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Device {
-    /// Its key is known and right, or it has none.
+    /// The request's key is the remembered key, or there is no key to compare.
     Known,
-    /// Its key is new and is to be remembered.
+    /// The request's key is new and is to be remembered.
     New(Hash),
 }
 

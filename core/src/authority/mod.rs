@@ -74,7 +74,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Returns whether the caller may speak for an actor.
+    /// Returns whether the caller may act for an actor.
     pub fn may_be(&self, actor: &Actor) -> bool {
         match self {
             Self::Anyone => true,
@@ -154,9 +154,10 @@ pub struct Accepted {
     pub for_another_epoch: bool,
     /// Whether the state was written to, so that it needs a commit.
     pub wrote: bool,
-    /// How much work the units were, in bytes.
+    /// The work of the units, in bytes.
     pub work: usize,
-    /// The records that the units changed, now or before, and the version each got by that.
+    /// The records that the units changed, now or before, and the version that each record got by
+    /// its change.
     own: BTreeMap<RecordKey, Version>,
 }
 

@@ -29,7 +29,7 @@ pub enum RefusalClass {
     Behind,
     /// The request asks for more than one request may.
     TooLarge,
-    /// The client speaks another protocol.
+    /// The client uses another protocol.
     UpgradeRequired,
 }
 

@@ -17,19 +17,19 @@ use crate::time::Hlc;
 /// One record at the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The commit that last changed it, which is its version.
+    /// The commit that last changed the record, which is its version.
     pub version: Version,
     /// Which change of that commit it was, from 0.
     pub index: u32,
-    /// When it was last edited, the greatest stamp of its fields.
+    /// The time of the record's own stamp, the greatest of its fields.
     pub edited_at: Hlc,
-    /// The op that last edited it.
+    /// The op of the record's own stamp.
     pub op: OpId,
     /// The writes that set or removed the other fields.
     pub older: Vec<FieldWrites>,
-    /// The stamp of the removal of every field that is not known.
+    /// The stamp of the removal of every field that is neither in the image nor in `older`.
     pub floor: Option<EditStamp>,
-    /// Its image; none if it is deleted.
+    /// The record's image; none if the record is deleted.
     pub fields: Option<FieldsJson>,
 }
 
@@ -107,7 +107,7 @@ impl Row {
         }
     }
 
-    /// Returns the row as registers. A field's register only tells whether it has a value: the
+    /// Returns the row as registers. A field's register has only whether the field has a value: the
     /// values stay text.
     fn registers(&self) -> Result<Registers<bool>, InvalidFields> {
         let Some(image) = &self.fields else { return Ok(Registers::deleted(self.stamp())) };
@@ -205,7 +205,7 @@ pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result
     Ok(Effect::Row(Row { version, index, edited_at, op, older: after.older(), floor, fields: image }))
 }
 
-/// Returns whether a record has all that a change writes, by its very stamps.
+/// Returns whether a record has all writes of a change, with the same stamps.
 pub(super) fn is_known(row: &Row, change: &UnitChange) -> Result<bool, InvalidFields> {
     let before = row.registers()?;
     let (_, writes) = writes(&before, change)?;

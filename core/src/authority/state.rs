@@ -174,14 +174,15 @@ pub struct UnitMemory {
 /// The fate of a remembered unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitFate {
-    /// It was applied in this commit. The commit's number is the version of every record that it
-    /// changed.
+    /// The unit was applied in this commit. The commit's number is the version of every record that
+    /// it changed.
     Applied(Version),
-    /// It was accepted and changed nothing: later writes were there, or all its writes were.
+    /// The unit was accepted and changed nothing: the records had later writes, or all writes of
+    /// the unit.
     ChangedNothing,
-    /// One of its stamps was ahead of the server's time.
+    /// A stamp of the unit was ahead of the server's time.
     Ahead,
-    /// It was refused.
+    /// The unit was refused.
     Rejected {
         /// Why, for machines.
         code: String,
@@ -217,6 +218,6 @@ pub struct RowPlace {
 pub struct FeedItem {
     /// The record, of the entity type that was asked for.
     pub id: RecordId,
-    /// Its row.
+    /// The record's row.
     pub row: Row,
 }

@@ -81,7 +81,7 @@ pub(super) fn apply_all<S: AuthorityState>(
         let outcome = match apply(state, unit, next, &mut round)? {
             Ok(outcome) => outcome,
             Err(Spent) if !accepted.outcomes.is_empty() => break,
-            // It had all that a request may have.
+            // The unit had the whole budget of a request.
             Err(Spent) => refused(state, unit, fault::TOO_COSTLY.into(), &mut round)?,
         };
         if let Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } = &outcome {
@@ -287,7 +287,7 @@ fn no_room() -> Outcome {
 
 /// The rows that a unit makes.
 struct Draft {
-    /// One for each of its records; none for a record that it does not change.
+    /// A row for each record of the unit; none for a record that the unit does not change.
     rows: Vec<Option<Row>>,
     growth: Growth,
     /// Whether all writes of the unit are present already.

@@ -60,14 +60,14 @@ pub struct UnitRow {
 /// A suspicion that a unit does not get through.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Suspicion {
-    /// The group of suspected units that are sent together. Its name is the entry with the
-    /// decision, and the number of the decision in that entry.
+    /// The group of suspected units that are sent together: the entry with the decision, and the
+    /// number of the decision in that entry.
     pub group: (Seq, u32),
     /// How often the unit did not get through alone.
     pub times: u32,
     /// The code of what came in place of an answer.
     pub code: String,
-    /// The unit is not sent again before this time. Only an isolated unit has one.
+    /// The unit is not sent again before this time. Only an isolated unit has such a time.
     pub retry_at: Option<WallTime>,
 }
 
@@ -195,7 +195,7 @@ pub struct TailRow {
     pub bytes: u64,
     /// The declared references that the op sets.
     pub references: Vec<FieldReference>,
-    /// The records to which the op's record referred before the op and refers no longer after it.
+    /// The records to which the op's record referred before the op, but no longer after it.
     pub led_away: Vec<RecordKey>,
 }
 
@@ -296,8 +296,8 @@ stored_by_members! {
 const _: () = assert!(is_part::<PlannedChange>());
 const _: () = assert!(is_part::<crate::record::Pending>());
 
-/// Returns the hash by which a row is recognised that was set aside before. The hash covers the
-/// row's name, and the whole row if the row has no version.
+/// Returns the hash by which a row that was set aside is recognised. The hash covers the row's
+/// name, and the whole row if the row has no version.
 pub fn aside_hash(name: &[u8], version: Option<Version>, row: Option<&[u8]>) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(name);

@@ -41,8 +41,8 @@ pub trait Inspect {
         false
     }
 
-    /// Returns by how many bytes a record would be over the size limit, if no op of a group can be
-    /// sent for that reason.
+    /// Returns the size in bytes that a record's fields would have, if no op of a group can be sent
+    /// because of this size.
     fn excess(&self, _: &Group) -> Option<usize> {
         None
     }

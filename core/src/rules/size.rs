@@ -22,8 +22,8 @@ use crate::limits;
 use crate::op::{OpKind, OpPlace};
 use crate::rows::{RecordRow, TailRow};
 
-/// Returns by how many bytes the fields of a change, or of the record after it, exceed the limit;
-/// `None` if they do not.
+/// Returns the size in bytes of the fields of a change, or of the record after it, if the size
+/// exceeds the limit; otherwise `None`.
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
@@ -44,7 +44,8 @@ pub(super) fn over(
     Ok((bytes > limits::OP_BYTES).then_some(bytes))
 }
 
-/// Returns by how many bytes some ops exceed the limit as one change.
+/// Returns the size in bytes of some ops as one change, or of the record after it, if the size
+/// exceeds the limit.
 fn over_together<V: View>(
     view: &mut V,
     row: &RecordRow,
@@ -85,9 +86,9 @@ where
 
 /// Why nothing of a group can go.
 pub(super) enum Excess<E: std::error::Error + 'static> {
-    /// A record would exceed the limit by this many bytes.
+    /// A record's fields would have this size in bytes, which exceeds the limit.
     Over(usize),
-    /// That could not be found out.
+    /// The size could not be computed.
     Unread(FreezeError<E>),
 }
 
@@ -108,8 +109,8 @@ fn is_apart(pair: &[OpPlace]) -> bool {
     matches!(pair, [one, next] if one.seq != next.seq)
 }
 
-/// Returns by how many bytes a record would exceed the limit, if no op of a group can be sent for
-/// that reason.
+/// Returns the size in bytes that a record's fields would have, if no op of a group can be sent
+/// because of this size.
 ///
 /// # Errors
 /// [`FreezeError`] if the book cannot be read or is damaged.

@@ -133,7 +133,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for change in &row.changes {
             self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.stale = pending.stale.saturating_add(1);
-                // The op met the record that the server has now.
+                // The op meets the record that the server has now, so its former base is needed no
+                // longer.
                 pending.given_up = None;
             })?;
         }

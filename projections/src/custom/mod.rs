@@ -84,18 +84,19 @@ pub use table::{KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projecti
 /// }
 /// ```
 pub trait Projection: Send + Sync {
-    /// Returns its name, which its table is called by: lower-case letters, digits and `_`, at most
-    /// 63 bytes.
+    /// Returns the projection's name, which is also in the name of its table: lower-case letters,
+    /// digits and `_`, at most 63 bytes.
     fn name(&self) -> &str;
 
-    /// Returns the version of the fold. Raise it whenever the fold would give another table: the
+    /// Returns the version of the fold. Increase it whenever the fold would give another table. The
     /// table is then folded again when the book is opened.
     fn version(&self) -> u32;
 
     /// Folds the change of one record. It runs within the write transaction, so it should be quick.
     ///
     /// # Errors
-    /// [`ProjectionError`] if it cannot, which breaks the projection but not the write.
+    /// [`ProjectionError`] if the change cannot be folded. The error breaks the projection but not
+    /// the write.
     fn fold(&self, change: &RecordChange<'_>, table: &mut ProjectionTable<'_>)
     -> Result<(), ProjectionError>;
 }
@@ -155,7 +156,7 @@ pub enum InvalidProjection {
 /// The stored state of one projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectionRow {
-    /// The version that it was folded by.
+    /// The version of the fold that made the table.
     pub version: u32,
     /// The cause, if the projection is broken.
     pub broken: Option<Broken>,
@@ -166,7 +167,7 @@ pub struct ProjectionRow {
 pub struct Broken {
     /// The app's code, or `panicked`, or `too_large`.
     pub code: String,
-    /// The record whose change it could not fold.
+    /// The record whose change could not be folded.
     pub key: RecordKey,
 }
 
@@ -174,7 +175,7 @@ pub struct Broken {
 #[derive(Default)]
 pub struct Projections {
     registered: Vec<Registered>,
-    /// Projections that the book has and nobody registered.
+    /// Projections that the book has and the app did not register.
     strays: Vec<String>,
 }
 
@@ -187,9 +188,9 @@ struct Registered {
 
 #[derive(PartialEq, Eq)]
 enum Standing {
-    /// To be folded from nothing.
+    /// The projection has to be folded from nothing.
     Stale,
-    /// Follows.
+    /// The projection follows changes.
     Live,
     Broken,
 }
@@ -210,7 +211,7 @@ impl Projections {
         Ok(())
     }
 
-    /// Returns the names of those that are registered.
+    /// Returns the names of the registered projections.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.registered.iter().map(|registered| registered.name.as_str())
     }
@@ -235,12 +236,12 @@ impl Projections {
         Ok(())
     }
 
-    /// Returns whether some are to be folded from nothing ([`Self::fold_stale`]).
+    /// Returns whether a projection has to be folded from nothing ([`Self::fold_stale`]).
     pub fn is_stale(&self) -> bool {
         self.registered.iter().any(|registered| registered.standing == Standing::Stale)
     }
 
-    /// Returns whether any of them follows changes.
+    /// Returns whether any projection follows changes.
     pub fn follows(&self) -> bool {
         let live = self.registered.iter().any(|registered| registered.standing == Standing::Live);
         live || !self.strays.is_empty()
@@ -271,7 +272,7 @@ impl Projections {
         Ok(())
     }
 
-    /// Folds those that are stale from the present records.
+    /// Folds the stale projections from the present records.
     ///
     /// # Errors
     /// [`StoreError`] if the disk fails or a row does not read.
@@ -306,8 +307,8 @@ impl Projections {
         Ok(())
     }
 
-    /// Folds all of them from the present records, broken ones too, and removes those that nobody
-    /// registered.
+    /// Folds all projections from the present records, broken ones too, and removes the projections
+    /// that the app did not register.
     ///
     /// # Errors
     /// As for [`Self::fold_stale`].

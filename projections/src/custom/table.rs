@@ -51,7 +51,8 @@ impl<'t> ProjectionTable<'t> {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`ProjectionError::TooLarge`] if either is; [`ProjectionError::Table`] if the disk fails.
+    /// [`ProjectionError::TooLarge`] if the key or the value is too large;
+    /// [`ProjectionError::Table`] if the disk fails.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), ProjectionError> {
         if key.len() > PROJECTION_KEY_BYTES || value.len() > PROJECTION_VALUE_BYTES {
             return Err(ProjectionError::TooLarge);

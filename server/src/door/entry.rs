@@ -85,7 +85,7 @@ impl Door {
         &self.limits
     }
 
-    /// Accepts connections until it is told to stop, then lets running exchanges end.
+    /// Accepts connections until the server is stopped, then lets running exchanges end.
     pub(crate) async fn stand(
         self: Arc<Self>,
         listener: TcpListener,

@@ -9,7 +9,7 @@
 //!   turns     permits to work, tenant by tenant in turn
 //! ```
 //!
-//! It knows nothing of the content of a request.
+//! What it does not do: look into the content of a request.
 
 mod entry;
 mod pace;

@@ -4,9 +4,9 @@
 //! Invariants:
 //! 1. The sum of all shares never exceeds the capacity, except after [`Share::settle`] with more
 //!    than was taken.
-//! 2. A tenant may hold at most as much as is left free. So one tenant gets half of everything, two
-//!    get a third each, and there is always room for one more: a tenant that takes everything it
-//!    can get excludes nobody.
+//! 2. A tenant may hold at most as much as is left free. So one tenant gets half of everything, and
+//!    two tenants get a third each. There is always room for another tenant: a tenant that takes
+//!    all that it can get excludes nobody.
 //! 3. A token may hold at most as much as is left free for its tenant, so that one device does not
 //!    exclude its tenant's other devices.
 //!
@@ -128,7 +128,7 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    /// Takes one at a time as long as it can.
+    /// Takes amounts of 1 as long as there is room.
     fn take_all(shares: &Arc<Shares>, grant: &Arc<Grant>) -> Share {
         let mut share = shares.share(grant);
         while share.take(1) {}

@@ -15,7 +15,7 @@ use crate::limits::DoorLimits;
 
 /// The most bytes that are read of a refused body, so that its sender can read the reason.
 const DRAIN_BYTES: usize = 4 * limits::REQUEST_BYTES;
-/// For how long.
+/// The longest time for which a refused body is read.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// The piece that is read at a time, and the pause after it, for all such bodies together: 16 MiB
 /// per second. A client whose body is refused must not keep a processor busy.

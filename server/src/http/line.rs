@@ -28,8 +28,8 @@ pub(super) struct Facts {
     sent: usize,
 }
 
-/// A request without an answer so far. If it is dropped without a result, the line is that its
-/// sender has gone.
+/// A request without an answer so far. If it is dropped without a result, the line has the result
+/// that the sender has gone.
 #[derive(Debug)]
 pub(super) struct Line {
     route: &'static str,

@@ -10,7 +10,7 @@ use fieldbook_core::protocol::{Change, ExchangeAnswer};
 #[derive(Debug, Default)]
 pub(super) struct Text {
     bytes: Vec<u8>,
-    /// How many changes are in it.
+    /// The number of changes in the text.
     pub(super) changes: usize,
     failed: Option<serde_json::Error>,
 }

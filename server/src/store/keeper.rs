@@ -13,7 +13,7 @@
 //! Invariants:
 //! 1. A failure is reported to the request that met it, and to all requests until the store is open
 //!    again. No answer comes from a store in an unknown state.
-//! 2. The file that is opened again is the same store, of the same life.
+//! 2. The file that is opened again is the same store, in the same epoch.
 //! 3. A store that is opened again is read from the disk, not from pages of failed writes that the
 //!    system still has in memory.
 //! 4. Opening again costs at most a part of the time ([`PAUSES`]), however often it fails.
@@ -36,9 +36,9 @@ use crate::door::Turn;
 
 /// The shortest wait before the next try to open or write the store.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How many times as long as the last opening took.
+/// The wait after a failed opening, as a multiple of the duration of that opening.
 const PAUSES: u32 = 4;
-/// How long at most.
+/// The longest wait.
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 /// The interval of checks whether all users have left a store that failed.
 const LEAVING: Duration = Duration::from_millis(10);
@@ -101,7 +101,7 @@ impl Keeper {
     }
 
     /// Applies a request; see [`Store::accept`]. While nothing can be written, a request without
-    /// units is accepted all the same. Its head is anchored another time.
+    /// units is still accepted, and its head is not anchored.
     pub(crate) fn accept(
         &self,
         incoming: Incoming<'_>,

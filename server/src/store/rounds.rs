@@ -8,10 +8,10 @@
 //! 1. An exchange is answered after its commit.
 //! 2. The exchanges of a commit are applied one after the other, each to the state after the one
 //!    before.
-//! 3. A refused exchange has written nothing, and does not affect the others. If one fails, or the
-//!    commit does, all of them are applied again one by one, so that each has its own answer. If a
-//!    failed commit stored a unit after all, the second try finds the unit's id and repeats its
-//!    answer.
+//! 3. A refused exchange has written nothing, and does not affect the others. If an exchange or the
+//!    commit fails, all exchanges of the round are applied again one by one, so that each has its
+//!    own answer. If a failed commit stored a unit after all, the second try finds the unit's id
+//!    and repeats its answer.
 //! 4. Tenants enter a round in turn, each with a few exchanges while others are present.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::door::{Turn, Turns};
 
 /// The most exchanges in a round, or waiting for the next one. One tenant has at most half of them.
 const ROUND: usize = 32;
-/// The most of these that one tenant has while others are present.
+/// The most exchanges of one tenant in a round while others are present.
 const BESIDE_OTHERS: usize = 4;
 /// The bytes of work after which a round commits in between, so that quick exchanges do not wait
 /// for all slow ones.
@@ -47,7 +47,7 @@ type Answer = Result<Accepted, StoreExchangeError>;
 
 /// Where exchanges wait to be written.
 pub(super) struct Rounds {
-    /// The places in a round. The group itself knows nothing of tenants.
+    /// The places in a round, by tenant. The group commit has no tenants.
     places: Arc<Turns>,
     group: GroupCommit<Job, Answer>,
 }

@@ -20,8 +20,8 @@ pub(super) struct TenantState<T> {
     units: T,
     anchors: T,
     tenants: T,
-    /// It is missing for readers of a store that an earlier version of the program made and nobody
-    /// has written since.
+    /// The table is missing for readers of a store that an earlier version of the program made and
+    /// that was not written since.
     usage: Option<T>,
     devices: Option<T>,
     witnessed: Option<T>,

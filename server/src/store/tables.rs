@@ -36,7 +36,7 @@ pub(super) const UNITS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 /// Key: tenant, 0, device, epoch. Value: seq (u64), hash.
 pub(super) const ANCHORS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("anchors-1");
 
-/// How far each tenant is.
+/// The last commit of each tenant.
 ///
 /// Key: tenant, 0. Value: last commit (u64).
 pub(super) const TENANTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tenants-1");

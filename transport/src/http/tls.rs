@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-/// Returns what connections are made with.
+/// Returns the TLS configuration of all connections.
 ///
 /// # Errors
 /// If the system's certificates cannot be read, or the app's provider has no usable version of TLS.

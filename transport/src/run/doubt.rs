@@ -11,7 +11,7 @@
 //! 1. Units without an answer are sent again only after an exchange without units was answered. So
 //!    pages are read even if no unit ever gets through, and an outage costs one small request per
 //!    run.
-//! 2. Units are blamed only if an exchange was answered just before or just after they failed.
+//! 2. Units are suspected only if an exchange was answered just before or just after they failed.
 //! 3. A run makes at most [`IN_A_ROW`] failed exchanges with units in a row. It makes no further
 //!    one after a server named a time to come back.
 

@@ -59,7 +59,7 @@ pub trait SyncHost: Send + Sync + 'static {
         Unanswered::No
     }
 
-    /// Tells the app what the loop is doing. It must not block.
+    /// Reports the loop's activity to the app. The call must not block.
     fn report(&self, activity: &Activity);
 }
 
@@ -112,9 +112,9 @@ pub struct Taken {
     pub units_acked: u32,
     /// The ops in these units.
     pub ops_acked: u32,
-    /// Units that were stale: their records were rebased, and their ops are planned again.
+    /// Units that were stale or ahead: their ops are planned again.
     pub units_stale: u32,
-    /// Units that the server will accept later.
+    /// Units with a transient answer. They are sent again later.
     pub units_tried_again: u32,
     /// Units that were found not to get through: each of them is sent alone from now on.
     pub units_isolated: u32,
@@ -129,7 +129,7 @@ pub struct Taken {
     pub changes: u32,
     /// Whether the server has more changes.
     pub more: bool,
-    /// Whether something was parked until something outside changes.
+    /// Whether an op, an actor, an entity type or the server was parked.
     pub parked: bool,
     /// Whether the server that the book knows answered after other servers had, so that ops parked
     /// for that reason resume.

@@ -166,7 +166,7 @@ enum Sent {
 impl<D: SyncHost> Run<'_, D> {
     async fn drive(&mut self) -> Result<Stopped, RunError<D::Error>> {
         let (mut first, mut pull) = (true, !self.options.push_only);
-        // A run of one exchange has none to spare for the question.
+        // A run of one exchange has no second exchange for the units.
         let may_ask = !self.options.pull_only && self.options.max_exchanges > 1;
         let before = if may_ask { self.host.unanswered() } else { Unanswered::No };
         if before != Unanswered::No {

@@ -8,11 +8,11 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A page is blamed only if, after it failed, an exchange with neither units nor a page was
-//!    answered.
-//! 2. Once a page is in doubt, or an earlier run sent units without an answer, units and pages
-//!    travel apart until the run ends. So neither stops the other, and neither is blamed for the
-//!    other.
+//! 1. A page counts as the cause only if, after it failed, an exchange with neither units nor a
+//!    page was answered.
+//! 2. Once a page may be the cause, or an earlier run sent units without an answer, units and pages
+//!    are in different exchanges until the run ends. So neither stops the other, and neither counts
+//!    as the cause of the other's failure.
 //! 3. Everything before the commit that does not get through is read. Nothing is skipped: only the
 //!    server can name the cursor behind that commit.
 //!
@@ -26,7 +26,7 @@ const PARTS: u32 = 8;
 /// What a run knows of its pages.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    /// Whether units and pages travel apart.
+    /// Whether units and pages are in different exchanges.
     apart: bool,
     /// The most changes to ask for. `None` stands for the number in the options.
     most: Option<u32>,

@@ -2,9 +2,9 @@
 //! for ever.
 //!
 //! Invariants:
-//! 1. A cursor that this run saw before is no progress. So pages that lead round in a circle end.
+//! 1. A cursor that an earlier answer of this run had is no progress. So a circle of pages ends.
 //! 2. Pages that move a cursor and bring no news are counted. A run accepts at most one fork.
-//! 3. It keeps eight bytes for each cursor of each page.
+//! 3. The run keeps eight bytes for each cursor of each page.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -72,21 +72,21 @@ pub struct SyncReport {
     pub units_acked: u64,
     /// The ops in these units.
     pub ops_acked: u64,
-    /// Units that were stale.
+    /// Units that were stale or ahead.
     pub units_stale: u64,
-    /// Units that the server will accept later.
+    /// Units with a transient answer. They are sent again later.
     pub units_tried_again: u64,
     /// Units that do not get through although others do. A unit that is tried twice counts twice.
     pub units_isolated: u64,
     /// Ops that became dead letters.
     pub ops_dead: u64,
-    /// Conflicts.
+    /// Conflicts that were recorded.
     pub conflicts: u64,
     /// Changes of the server that were applied.
     pub changes: u64,
     /// Records of the server that this program cannot hold. They were set aside.
     pub set_aside: u64,
-    /// Whether something was parked until something outside changes.
+    /// Whether an op, an actor, an entity type or the server was parked.
     pub parked: bool,
     /// Why the run ended.
     pub stopped: Stopped,

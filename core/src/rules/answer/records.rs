@@ -177,8 +177,8 @@ fn standing<V: View>(
     let Some(id) = view.unit_of(&op.op.id)? else {
         let standing = if op.pending.dead { Standing::Dead } else { Standing::Waits };
         return Ok(match given_up {
-            // Another epoch of the server sent the record. The op meets it with the state that its
-            // unit was made for in the former epoch.
+            // Another epoch of the server sent the record. What the op's author had read is the
+            // state that its unit was made for in the former epoch.
             Some(sent) if is_another_life => (standing, Some(sent.registers()?)),
             Some(_) => (Standing::Unanswered, None),
             None => (standing, None),

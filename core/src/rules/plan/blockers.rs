@@ -54,9 +54,9 @@ impl Planning<'_> {
         input.inspect.refusal(group).map(|reason| Hold::Refused { reason })
     }
 
-    /// Returns by how many bytes a record is over the size limit, if a group cannot be sent for
-    /// that reason. The check runs only if it is likely to find something, and if the batch has
-    /// room for the group.
+    /// Returns the size of a record's fields in bytes, if a group cannot be sent because this size
+    /// is over the limit. The check runs only if it is likely to find something, and if the batch
+    /// has room for the group.
     pub(super) fn excess(&self, group: &Group) -> Option<usize> {
         let Self { input, .. } = self;
         let is_suspect = |(key, places): &(RecordKey, Vec<OpPlace>)| {
@@ -97,7 +97,7 @@ impl Planning<'_> {
     pub(super) fn blocker(&self, place: OpPlace) -> Option<Hold> {
         let row = self.input.tail.op(place)?;
         let rules = self.input.schema.rules(&row.key.entity);
-        // A local op never leaves, so it waits for nobody.
+        // An op of a type that stays on the device is never sent, so it waits for nothing else.
         if rules.is_some_and(|rules| rules.local_only) {
             return Some(Hold::LocalOnly);
         }

@@ -29,8 +29,8 @@ use crate::rows::TailRow;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
-    /// Returns the record that a group of new ops has to wait for, because the group deletes a
-    /// record that the other one refers to.
+    /// Returns a record that a group of new ops has to wait for. The group deletes a record to
+    /// which the returned record refers.
     pub(super) fn deletes_too_early(&self, group: &Group) -> Option<RecordKey> {
         if !self.heeds_references {
             return None;

@@ -146,7 +146,7 @@ impl Planning<'_> {
         });
         for key in &keys {
             let behind = tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
-            // Unanswered ops wait for their own answer, and know when to ask.
+            // Unanswered ops wait for the answer to their own unit, and have a hold of their own.
             let behind = behind.filter(|place| tail.unit_of(*place).is_none());
             self.plan.holds.extend(behind.map(|place| (place, Hold::After(first))));
         }

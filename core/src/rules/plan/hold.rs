@@ -11,67 +11,68 @@ use crate::time::WallTime;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hold {
-    /// It can still be undone.
+    /// The op can still be undone.
     UndoWindow {
-        /// When the window closes.
+        /// When the undo window closes.
         until: WallTime,
     },
-    /// A record that it refers to is not at the server yet.
+    /// A record to which the op refers is not at the server yet.
     WaitsFor(RecordKey),
-    /// The record's creation was refused: it waits for a person to decide on that dead letter.
+    /// The record's creation was refused. The op waits for a person to decide about that dead
+    /// letter.
     DeadCreate,
-    /// The server did not accept it, and it is tried again later.
+    /// The server did not accept the op's unit, which is sent again later.
     BackingOff {
-        /// When.
+        /// When the unit is sent again.
         until: WallTime,
         /// The server's code.
         code: String,
     },
-    /// Requests with it have not got through, while others have.
+    /// Requests with the op's unit did not get through, while other requests did.
     NotLetThrough {
-        /// The time of the next try; none if it waits until everything else is sent.
+        /// The time of the next try; none if the unit waits until everything else is sent.
         until: Option<WallTime>,
         /// The code of the failure.
         code: String,
-        /// How often it was sent alone; 0 while it is one of several suspects.
+        /// How often the unit was sent alone; 0 while it is suspected together with other units.
         times: u32,
     },
     /// An earlier op of its record is unanswered.
     Behind(UnitId),
     /// An earlier op of its record is sent first, and the two cannot be one change.
     After(OpPlace),
-    /// It wants an unmetered network.
+    /// The op waits for an unmetered network, as its entity type declares.
     UnmeteredNetwork,
-    /// Something is parked.
+    /// The op, its actor, its entity type or the server is parked.
     Parked {
         /// What is parked.
         scope: ParkScope,
         /// The server's code.
         code: String,
     },
-    /// Another actor made it, whose credentials are not available.
+    /// Another actor made the op, and that actor's credentials are not available.
     OtherActor(Actor),
-    /// Its entity type never leaves the device.
+    /// The op's entity type never leaves the device.
     LocalOnly,
-    /// It was made under another schema version than the declared one, and no upcasters lead to
-    /// that one.
+    /// The op was made under another schema version than the declared version, and no upcasters
+    /// lead to the declared version.
     NoUpcaster {
-        /// The version of its fields.
+        /// The schema version of the op's fields.
         from: u32,
         /// The version that the app declares.
         to: u32,
     },
-    /// It refers to a deleted record, so the server would refuse it. A person has to correct it,
-    /// unless the record is created again.
+    /// The op refers to a deleted record, so the server would refuse the op. A person has to
+    /// correct the op, unless the record is created again.
     Gone(RecordKey),
-    /// The app's validator refuses it: someone has to correct it.
+    /// The app's validator refuses the op. A person has to correct the op.
     Refused {
         /// Why, in the app's words.
         reason: String,
     },
     /// The record would be larger than a server accepts. A person has to make it smaller.
     TooLarge {
-        /// The size of its fields, in bytes.
+        /// The size of the record's fields, in bytes.
         bytes: usize,
     },
 }

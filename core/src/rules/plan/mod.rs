@@ -294,7 +294,7 @@ impl<'a> Planning<'a> {
 
     fn take(&mut self, candidate: Candidate) {
         if self.plan.more {
-            // A group that this one may have to follow was left out.
+            // This group may have to follow a group that was left out.
             return;
         }
         let turn = Turn { priority: Reverse(candidate.priority), first: candidate.first };

@@ -18,7 +18,7 @@
 //! | the network is metered | the network is unmetered |
 //! | a record is created later than a record that refers to it | a commit also adds an op by which one record may wait for another |
 //! | the ops of its transaction cannot be one unit | a commit also changes another record of the transaction |
-//! | of any of these | the clock was set back |
+//! | any of these causes | the clock was set back |
 //!
 //! Invariants:
 //! 1. A record with a waiting op, and with no unanswered op, is either ready or passed over. Any
@@ -91,7 +91,7 @@ pub(super) enum Cause {
     Record(RecordKey),
 }
 
-/// After every time that anything waits for.
+/// A time after all times for which records wait.
 const LAST_TIME: WallTime = WallTime::from_milliseconds(i64::MAX);
 
 impl ReadyQueue {
@@ -160,8 +160,8 @@ impl ReadyQueue {
     /// Makes records ready for which something outside has changed.
     pub(super) fn look_around(&mut self, input: &PlanInput<'_>) {
         if input.now < self.latest {
-            // An undo window that is open again separates the ops around it, so an op may be ready that
-            // waited with the others.
+            // An undo window that is open again separates the ops around it, so an op may be ready
+            // that waited with the others.
             *self = Self::of(input.tail, input.schema);
         }
         self.latest = input.now;

@@ -324,8 +324,8 @@ fn a_delete_takes_over_what_does_not_get_through() {
 
 #[test]
 fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op() {
-    // Edits 1 to 3 of one record, of which a person has to choose about the third. While the undo window of the second is
-    // open, the first goes without them.
+    // Edits 1 to 3 of one record. A person has to choose in the third edit. While the undo window
+    // of the second edit is open, the first edit is sent without the others.
     let mut tail = tail(3);
     let window = Duration::from_millis(5_000);
     let row = TailRow { made_at: WallTime::from_milliseconds(1_000), ..tail.op(place(2)).unwrap().clone() };
@@ -344,8 +344,9 @@ fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op(
 
 #[test]
 fn a_dead_letter_that_goes_again_parts_an_edit_from_the_deletion_behind_it() {
-    // Lead 0 is edited and deleted. What refers to it between the two is a dead letter, and what refers to it before them
-    // waits for its undo window, so that the deletion waits, and the edit with it.
+    // Lead 0 is edited and deleted. A dead letter refers to it between the edit and the deletion.
+    // An earlier op refers to it too and waits for its undo window, so the deletion waits, and the
+    // edit with it.
     let mut tail = tail_of(5, |seq| [1, 0, 2, 0, 9][usize::from(seq) - 1]);
     let about = FieldReference { field: "about".to_owned(), target: Some(key("0")) };
     let made_at = WallTime::from_milliseconds(9_000);

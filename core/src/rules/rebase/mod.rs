@@ -11,8 +11,8 @@
 //! 1. A conflict is a local write that meets a write of somebody else that its author had not read,
 //!    whoever wins. Stamps show what the author had read: those of the record confirmed before, or
 //!    of the record that the unit was planned on. An ack makes no conflict.
-//! 2. Every conflict is recorded. Ops that meet together make one conflict. An earlier op whose
-//!    values are lost besides makes one of its own.
+//! 2. Every conflict is recorded. Ops that meet together make one conflict. An earlier op that
+//!    loses other values makes a further conflict.
 //! 3. The result of a policy is made of ordinary decisions: drop, raise, bring back.
 //! 4. Each decision is applied at once to a copy of the tail, by the functions that the fold uses.
 //!

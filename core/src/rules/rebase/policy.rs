@@ -54,7 +54,7 @@ impl Two {
     }
 }
 
-/// Settles a field by its value before, the local value and the remote value.
+/// Settles a field. The three values are the value before, the local value and the remote value.
 pub(super) fn settle_field(
     key: &RecordKey,
     rules: &EntityRules,
