@@ -27,7 +27,10 @@ struct Flaky {
 }
 
 impl Remote for Flaky {
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(async move {
             if self.requests.fetch_add(1, Ordering::SeqCst) == 0 {
                 // Return whether the request may have arrived: `Unreachable` means that it has not,
@@ -47,7 +50,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     book.create("lead/42".parse()?, Fields::from_value(json!({"name": "Mueller"}))?)?;
     for _ in 0..2 {
         let report = book.sync(&remote, &RunOptions::default()).await?;
-        println!("{:?}: {} acked, {} wait", report.stopped, report.ops_acked, book.status().pending);
+        println!(
+            "{:?}: {} acked, {} wait",
+            report.stopped,
+            report.ops_acked,
+            book.status().pending
+        );
     }
     Ok(())
 }

@@ -40,7 +40,9 @@ pub use fieldbook_core::codec::CodecError;
 pub use fieldbook_core::entry;
 pub use fieldbook_core::entry::{Entry, Receipt};
 pub use fieldbook_core::log::{Damage, DamageKind, Head, Verified, survey_export, verify_export};
-use fieldbook_core::log::{StoreError, entries, entries_from, export_in_parts, read_entry, read_head};
+use fieldbook_core::log::{
+    StoreError, entries, entries_from, export_in_parts, read_entry, read_head,
+};
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen,
 };
@@ -162,7 +164,11 @@ impl Audit<'_> {
     pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
         let rows = self.book.shared.snapshot()?.projections()?.into_iter();
         Ok(rows
-            .map(|(name, ProjectionRow { version, broken })| ProjectionStatus { name, version, broken })
+            .map(|(name, ProjectionRow { version, broken })| ProjectionStatus {
+                name,
+                version,
+                broken,
+            })
             .collect())
     }
 
@@ -195,7 +201,8 @@ impl Audit<'_> {
         self.fold_lazy()?;
         let snapshot = self.book.shared.snapshot()?;
         let log = snapshot.entries()?;
-        let missing = |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
+        let missing =
+            |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
         let entries = snapshot.history(key)?.into_iter();
         entries.map(|seq| Ok(read_entry(&log, seq)?.ok_or_else(|| missing(seq))?)).collect()
     }

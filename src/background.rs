@@ -40,7 +40,11 @@ impl Book {
     ///
     /// # Errors
     /// [`Error::Misuse`] outside a tokio runtime.
-    pub fn keep_syncing(&self, remote: Arc<dyn Remote>, options: WorkerOptions) -> Result<SyncHandle, Error> {
+    pub fn keep_syncing(
+        &self,
+        remote: Arc<dyn Remote>,
+        options: WorkerOptions,
+    ) -> Result<SyncHandle, Error> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::Misuse("background sync needs a tokio runtime: call it within one"));
         }

@@ -18,15 +18,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::{Control, Draft, Opened};
-use fieldbook_core::locks::{AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use fieldbook_core::locks::{
+    AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
 use fieldbook_core::rows::{FOLD_VERSION, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::rules::plan::ReadyQueue;
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
-    Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Now, Randomness, RecordKey, Schema, SeededRandomness,
-    UnitId,
+    Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Now, Randomness, RecordKey, Schema,
+    SeededRandomness, UnitId,
 };
 use fieldbook_projections::{Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
@@ -68,7 +70,8 @@ pub(crate) struct Shared {
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
     pub(crate) writer: Mutex<WriterState>,
     ids: Mutex<SeededRandomness>,
-    /// `None` for a book from before there were device keys: copies of it could not agree on a key.
+    /// `None` for a book from before there were device keys: copies of it could not agree on a
+    /// key.
     pub(crate) device_key: Option<DeviceKey>,
     pub(crate) others: Others,
     pub(crate) tail: RwLock<Tail>,
@@ -121,15 +124,21 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] as for [`Self::open`] and [`Self::create_new`].
     pub fn open_or_create(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
-        if path.as_ref().exists() { Self::open(path, options) } else { Self::create_new(path, options) }
+        if path.as_ref().exists() {
+            Self::open(path, options)
+        } else {
+            Self::create_new(path, options)
+        }
     }
 
     pub(crate) fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
-            None => Box::new(fieldbook_core::system::randomness().map_err(|source| StoreError::Disk {
-                during: "asking the operating system for randomness",
-                source: Box::new(source),
+            None => Box::new(fieldbook_core::system::randomness().map_err(|source| {
+                StoreError::Disk {
+                    during: "asking the operating system for randomness",
+                    source: Box::new(source),
+                }
             })?),
         };
         let mut seed = [0; 32];
@@ -148,7 +157,8 @@ impl Book {
         };
         // The key is made with the book, so every copy of the book has the same key.
         let device_key = if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { known_key };
-        let server_time = state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
+        let server_time =
+            state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
         let shared = Shared {
             latest: Latest::default(),
             store,
@@ -328,7 +338,8 @@ impl Shared {
     fn begin_log(session: &mut Session<'_>) -> Result<(), Error> {
         let device = DeviceId::new(session.now.wall, session.randomness);
         session.epoch = Epoch::new(session.now.wall, session.randomness);
-        let opened = Opened { device, made_by: concat!("fieldbook ", env!("CARGO_PKG_VERSION")).to_owned() };
+        let opened =
+            Opened { device, made_by: concat!("fieldbook ", env!("CARGO_PKG_VERSION")).to_owned() };
         session.append(Draft::control(Control::Opened(opened)), Hlc::ZERO)?;
         Ok(())
     }

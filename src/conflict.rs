@@ -129,7 +129,9 @@ impl Conflict {
             version: row.version,
             extent: row.extent,
             remote_edited_at: row.remote_edited_at,
-            fields: fields.map(|(name, rule, winner)| ConflictedField { name, rule, winner }).collect(),
+            fields: fields
+                .map(|(name, rule, winner)| ConflictedField { name, rule, winner })
+                .collect(),
             winner: row.winner,
             rule: row.rule,
             base: row.base,

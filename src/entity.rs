@@ -75,7 +75,8 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it cannot be read; [`Error::Type`] if its fields do not fit the type.
     pub fn get<E: Entity>(&self, id: &RecordId) -> Result<Option<E>, Error> {
-        self.with_record(&RecordKey::new(E::entity_type(), id.clone()), |record| record.to())?.transpose()
+        self.with_record(&RecordKey::new(E::entity_type(), id.clone()), |record| record.to())?
+            .transpose()
     }
 
     /// Deletes a typed record.
@@ -99,8 +100,10 @@ fn round_trip<E: Entity>(fields: &Fields) -> Option<Fields> {
 }
 
 fn to_fields<T: Serialize>(key: &RecordKey, record: &T) -> Result<Fields, Error> {
-    let misfit =
-        |source: Arc<dyn std::error::Error + Send + Sync>| Error::Type { what: key.to_string(), source };
+    let misfit = |source: Arc<dyn std::error::Error + Send + Sync>| Error::Type {
+        what: key.to_string(),
+        source,
+    };
     let value = serde_json::to_value(record).map_err(|source| misfit(Arc::new(source)))?;
     Fields::from_value(value).map_err(|source| misfit(Arc::new(source)))
 }

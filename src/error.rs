@@ -70,14 +70,18 @@ pub enum Error {
     NotPossible(#[from] NotPossible),
     /// The app's own projection broke, so its table may be wrong.
     /// [`Audit::projections`](crate::audit::Audit::projections) has the cause.
-    #[error("the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book")]
+    #[error(
+        "the projection `{0}` is broken: fix its fold and raise its version, or rebuild the book"
+    )]
     BrokenProjection(String),
     /// The book has no projection of this name: it was never opened with it.
     #[error("the book has no projection `{0}`: open the book with it")]
     NoSuchProjection(String),
     /// The book cannot be closed, because there is another handle to it, such as that of a
     /// background sync. The book closes when that handle is dropped.
-    #[error("there is another handle to this book: shut down its background sync and drop the others")]
+    #[error(
+        "there is another handle to this book: shut down its background sync and drop the others"
+    )]
     InUse,
     /// The book was opened read-only, so nothing was written.
     #[error("this book was opened read-only: open it without `look_only`")]

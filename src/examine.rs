@@ -18,7 +18,8 @@ use std::path::Path;
 
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::log::{
-    Damage, DamageKind, Store, StoreError, StoreOptions, Verified, entries, guarded, read_entry, survey,
+    Damage, DamageKind, Store, StoreError, StoreOptions, Verified, entries, guarded, read_entry,
+    survey,
 };
 use fieldbook_core::{Hash, Seq};
 use fieldbook_projections::{Snapshot, TableFault, TableFaultKind, examine_tables};
@@ -112,7 +113,10 @@ impl Finding {
     pub const fn hides_entries(&self) -> bool {
         matches!(
             self,
-            Self::Entry(Damage { kind: DamageKind::Unreadable { .. } | DamageKind::Missing { .. }, .. })
+            Self::Entry(Damage {
+                kind: DamageKind::Unreadable { .. } | DamageKind::Missing { .. },
+                ..
+            })
         ) || self.is_cut()
     }
 
@@ -175,7 +179,9 @@ pub fn examine_book(
         Err(source) => found.find(Finding::Unopened { source }),
         Ok(book) if fold => {
             match guarded(|| book.audit().differing_tables(true)) {
-                Ok(tables) => tables.into_iter().for_each(|table| found.find(Finding::Differs { table })),
+                Ok(tables) => {
+                    tables.into_iter().for_each(|table| found.find(Finding::Differs { table }))
+                }
                 Err(source) => found.find(Finding::Unfolded { source }),
             }
             dropped(book);
@@ -192,7 +198,8 @@ fn look_at_log(
 ) -> Result<(), Error> {
     let entries = entries(&store.begin_read()?)?;
     let total = guarded(|| {
-        redb::ReadableTableMetadata::len(&entries).map_err(StoreError::during("counting the entries"))
+        redb::ReadableTableMetadata::len(&entries)
+            .map_err(StoreError::during("counting the entries"))
     })?;
     let mut damages = Vec::new();
     let mut unlisted = 0;
@@ -243,7 +250,10 @@ fn look_at_anchor(store: &Store, found: &mut Examination) -> Result<(), Error> {
 }
 
 /// Opens the file read-only, and closes it however the check ends.
-fn with_store<T>(path: &Path, look: impl FnOnce(&mut Store) -> Result<T, Error>) -> Result<T, Error> {
+fn with_store<T>(
+    path: &Path,
+    look: impl FnOnce(&mut Store) -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut store = Store::open(path, &looking())?;
     let looked = guarded(|| look(&mut store));
     dropped(store);

@@ -34,7 +34,8 @@ impl Book {
         let view = SnapshotView::new(&snapshot, snapshot.log()?, &tail);
         let (now, suspects) = (self.shared.clock.now().wall, BTreeSet::from([key.clone()]));
         let inspector = Inspector::new(view, &self.shared.schema, &suspects);
-        let input = PlanInput::unbounded(&tail, &self.shared.schema, &state.parks, &actor, now, &inspector);
+        let input =
+            PlanInput::unbounded(&tail, &self.shared.schema, &state.parks, &actor, now, &inspector);
         let unmetered = self.shared.connectivity.is_unmetered();
         let plan = plan_record(&PlanInput { unmetered, ..input }, key);
         let dead = row.tail.iter().filter(|reference| reference.dead).map(|reference| reference.op);

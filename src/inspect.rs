@@ -32,7 +32,11 @@ pub(crate) struct Inspector<'a, V> {
 
 impl<'a, V: View> Inspector<'a, V> {
     /// Makes an inspector. `suspects` are the records that were too large before.
-    pub(crate) const fn new(view: V, schema: &'a Schema, suspects: &'a BTreeSet<RecordKey>) -> Self {
+    pub(crate) const fn new(
+        view: V,
+        schema: &'a Schema,
+        suspects: &'a BTreeSet<RecordKey>,
+    ) -> Self {
         Self { view: RefCell::new(view), schema, suspects }
     }
 }
@@ -115,7 +119,11 @@ pub(crate) struct Waiting {
 impl Attention {
     fn note<'h>(&mut self, key: &RecordKey, holds: impl Iterator<Item = &'h Hold> + Clone) {
         set(&mut self.held, key, holds.clone().any(Hold::waits_for_correction));
-        set(&mut self.outgrown, key, holds.clone().any(|hold| matches!(hold, Hold::NoUpcaster { .. })));
+        set(
+            &mut self.outgrown,
+            key,
+            holds.clone().any(|hold| matches!(hold, Hold::NoUpcaster { .. })),
+        );
     }
 }
 
@@ -146,9 +154,11 @@ impl Shared {
         }
         let snapshot = self.store.begin_read().map(Snapshot::new);
         match snapshot.as_ref().map(|snapshot| (snapshot, snapshot.log())) {
-            Ok((snapshot, Ok(log))) => {
-                use_it(&Inspector::new(SnapshotView::new(snapshot, log, tail), &self.schema, &suspects))
-            }
+            Ok((snapshot, Ok(log))) => use_it(&Inspector::new(
+                SnapshotView::new(snapshot, log, tail),
+                &self.schema,
+                &suspects,
+            )),
             // A plan reports no disk errors. The next exchange does.
             _ => use_it(&NoInspection),
         }
@@ -166,7 +176,9 @@ impl Shared {
             let mut rows = BTreeSet::new();
             for (_, row) in tail.ops() {
                 let rules = self.schema.rules(&row.key.entity);
-                if rules.is_some_and(|rules| rules.is_inspected() || rules.schema_version != row.form()) {
+                if rules
+                    .is_some_and(|rules| rules.is_inspected() || rules.schema_version != row.form())
+                {
                     rows.insert(row.key.clone());
                 }
             }
@@ -182,7 +194,8 @@ impl Shared {
     pub(crate) fn review(&self, changed: &[RecordKey]) {
         let keys: BTreeSet<RecordKey> = {
             let attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_noted = |key: &RecordKey| attention.held.contains(key) || attention.outgrown.contains(key);
+            let is_noted =
+                |key: &RecordKey| attention.held.contains(key) || attention.outgrown.contains(key);
             let inspects = self.schema.inspects();
             if !inspects && attention.outgrown.is_empty() && attention.held.is_empty() {
                 return;
@@ -208,7 +221,10 @@ impl Shared {
             let tail = self.tail();
             let plan = self.plan_record(&tail, key);
             let places: Vec<_> = tail.ops_of(key).collect();
-            places.into_iter().filter_map(|place| plan.holds.get(&place).cloned()).collect::<Vec<_>>()
+            places
+                .into_iter()
+                .filter_map(|place| plan.holds.get(&place).cloned())
+                .collect::<Vec<_>>()
         };
         let mut attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
         attention.note(key, plan.iter());
@@ -216,7 +232,8 @@ impl Shared {
 
     /// Remembers the holds of a whole plan: time may have passed since the last commit.
     pub(crate) fn review_plan(&self, plan: &Plan) {
-        let waits = |hold: &Hold| hold.waits_for_correction() || matches!(hold, Hold::NoUpcaster { .. });
+        let waits =
+            |hold: &Hold| hold.waits_for_correction() || matches!(hold, Hold::NoUpcaster { .. });
         let mut held = plan.holds.iter().filter(|(_, hold)| waits(hold)).peekable();
         if held.peek().is_none() {
             return;

@@ -51,7 +51,10 @@ impl Latest {
         kept.under_way = false;
     }
 
-    fn snapshot(&self, begin: impl FnOnce() -> Result<Snapshot, Error>) -> Result<Arc<Snapshot>, Error> {
+    fn snapshot(
+        &self,
+        begin: impl FnOnce() -> Result<Snapshot, Error>,
+    ) -> Result<Arc<Snapshot>, Error> {
         let (commits, under_way) = {
             let kept = read(&self.0);
             if let Some(snapshot) = &kept.snapshot {
@@ -112,8 +115,14 @@ mod tests {
         assert!(begins(&latest, &book, || {}), "nothing was kept");
         assert!(!begins(&latest, &book, || {}), "kept until the next commit");
         latest.commit_begins();
-        assert!(begins(&latest, &book, || {}) && begins(&latest, &book, || {}), "amid a commit nothing is");
-        assert!(begins(&latest, &book, || latest.forget()), "what was begun amid it is not kept after it");
+        assert!(
+            begins(&latest, &book, || {}) && begins(&latest, &book, || {}),
+            "amid a commit nothing is"
+        );
+        assert!(
+            begins(&latest, &book, || latest.forget()),
+            "what was begun amid it is not kept after it"
+        );
         assert!(begins(&latest, &book, || latest.commit_begins()), "nor what a commit overtakes");
         latest.forget();
         assert!(begins(&latest, &book, || {}));

@@ -77,8 +77,8 @@ pub use fieldbook_core::limits;
 pub use options::BookOptions;
 pub use read::Page;
 pub use record::{
-    Actor, EntityType, Fields, Mutation, MutationFields, Record, RecordId, RecordKey, RecordRef, Records,
-    Written,
+    Actor, EntityType, Fields, Mutation, MutationFields, Record, RecordId, RecordKey, RecordRef,
+    Records, Written,
 };
 pub use schema::{EntityRules, Schema};
 #[cfg(feature = "http")]

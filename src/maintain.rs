@@ -26,7 +26,10 @@ const UPCAST_AT_ONCE: usize = 48;
 const UPCAST_IN_A_COMMIT: usize = 10_000;
 
 /// Upcasts ops to the declared schema versions.
-pub(crate) fn upcast_ops(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Result<(), Error> {
+pub(crate) fn upcast_ops(
+    session: &mut Session<'_>,
+    ops: &[(RecordKey, OpPlace)],
+) -> Result<(), Error> {
     ops.chunks(UPCAST_AT_ONCE).try_for_each(|part| upcast_some(session, part))
 }
 
@@ -39,7 +42,8 @@ fn upcast_some(session: &mut Session<'_>, ops: &[(RecordKey, OpPlace)]) -> Resul
     }
     let decisions = only_news(&session.tables.state()?, session.tail, decisions);
     if !decisions.is_empty() {
-        session.append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
+        session
+            .append(Draft { meta: Meta::Control(Control::Decided(decisions)), items }, Hlc::ZERO)?;
     }
     Ok(())
 }
@@ -51,7 +55,8 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if the log cannot be opened. Damage is a value, not an error.
     pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Verification, Error> {
-        let verified = verify_in_parts(&self.book.shared.snapshot()?.entries()?, PART_ENTRIES, progress);
+        let verified =
+            verify_in_parts(&self.book.shared.snapshot()?.entries()?, PART_ENTRIES, progress);
         Ok(verified.map_or_else(Verification::Damaged, Verification::Sound))
     }
 
@@ -68,7 +73,10 @@ impl Audit<'_> {
 
     /// Returns the tables that differ from the log, and folds them anew. A program that does not
     /// know the app's declarations can leave out the tables that depend on them.
-    pub(crate) fn differing_tables(&self, leave_out_declared: bool) -> Result<Vec<&'static str>, Error> {
+    pub(crate) fn differing_tables(
+        &self,
+        leave_out_declared: bool,
+    ) -> Result<Vec<&'static str>, Error> {
         self.fold_lazy()?;
         let dump = |snapshot: &Snapshot| -> Result<Vec<TableDump>, StoreError> {
             let all = snapshot.dump()?;
@@ -148,7 +156,8 @@ impl Book {
     /// Adds records that were kept aside and whose entity type is declared now.
     pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
         let aside = self.shared.snapshot()?.aside()?;
-        let known = aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
+        let known =
+            aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
         // The order is that of the server, so a record's versions ascend.
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(_, seq, number)| (*seq, *number));

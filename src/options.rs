@@ -50,7 +50,10 @@ impl BookOptions {
     ///
     /// # Errors
     /// [`InvalidProjection`] if its name breaks the rule or is registered already.
-    pub fn projection(mut self, projection: impl Projection + 'static) -> Result<Self, InvalidProjection> {
+    pub fn projection(
+        mut self,
+        projection: impl Projection + 'static,
+    ) -> Result<Self, InvalidProjection> {
         self.projections.register(Arc::new(projection))?;
         Ok(self)
     }

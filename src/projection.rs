@@ -126,7 +126,11 @@ impl Projected<'_> {
     ///
     /// # Errors
     /// As for [`Self::get`].
-    pub fn range<'k>(&self, range: impl RangeBounds<&'k [u8]>, limit: usize) -> Result<Vec<KeyValue>, Error> {
+    pub fn range<'k>(
+        &self,
+        range: impl RangeBounds<&'k [u8]>,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, Error> {
         Ok(self.sound()?.projected_range(self.name, range, limit)?)
     }
 
@@ -135,7 +139,9 @@ impl Projected<'_> {
         let snapshot = self.book.shared.snapshot()?;
         match snapshot.projection(self.name)? {
             None => Err(Error::NoSuchProjection(self.name.to_owned())),
-            Some(ProjectionRow { broken: Some(_), .. }) => Err(Error::BrokenProjection(self.name.to_owned())),
+            Some(ProjectionRow { broken: Some(_), .. }) => {
+                Err(Error::BrokenProjection(self.name.to_owned()))
+            }
             Some(_) => Ok(snapshot),
         }
     }

@@ -66,8 +66,8 @@ impl Book {
         read: impl FnOnce(RecordRef<'_>) -> T,
     ) -> Result<Option<T>, Error> {
         let snapshot = self.latest()?;
-        let found =
-            snapshot.record_as(key, |view| RecordRef::of(&key.entity, key.id.as_str(), view).map(read))?;
+        let found = snapshot
+            .record_as(key, |view| RecordRef::of(&key.entity, key.id.as_str(), view).map(read))?;
         Ok(found.flatten())
     }
 
@@ -138,7 +138,8 @@ impl Book {
     ) -> Result<Records, Error> {
         let mut records = Records::with_room(entity.clone(), limit);
         if self.lend(entity, after, limit, |record| records.push(record))? {
-            records.next = records.len().checked_sub(1).and_then(|last| Some(records.get(last)?.key().id));
+            records.next =
+                records.len().checked_sub(1).and_then(|last| Some(records.get(last)?.key().id));
         }
         Ok(records)
     }
@@ -239,8 +240,11 @@ impl Index<'_> {
         }
         let snapshot = self.book.latest()?;
         let found = snapshot.by_index(range, after.map(|place| place.0.as_slice()), limit)?;
-        let next =
-            if found.len() < limit { None } else { found.last().map(|(place, _)| IndexPlace(place.clone())) };
+        let next = if found.len() < limit {
+            None
+        } else {
+            found.last().map(|(place, _)| IndexPlace(place.clone()))
+        };
         let mut items = Vec::with_capacity(found.len());
         for (_, id) in found {
             let key = RecordKey::new(self.entity.clone(), id);

@@ -38,7 +38,9 @@ impl Shared {
         for key in &effects.records {
             match touched.get_mut(key) {
                 Some(known) => known.written += 1,
-                None => drop(touched.insert(key.clone(), Touched { written: 1, ..Touched::default() })),
+                None => {
+                    drop(touched.insert(key.clone(), Touched { written: 1, ..Touched::default() }))
+                }
             }
         }
         let mut ended = Vec::new();
@@ -101,7 +103,9 @@ impl Shared {
 fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touched>) {
     let mut change = |key: &RecordKey| touched.entry(key.clone()).or_default().changed = true;
     match effect {
-        TailEffect::Insert(_, row) => touched.entry(row.key.clone()).or_default().appended.push(row.clone()),
+        TailEffect::Insert(_, row) => {
+            touched.entry(row.key.clone()).or_default().appended.push(row.clone())
+        }
         TailEffect::Replace(_, row) => change(&row.key),
         TailEffect::Remove(place) | TailEffect::Dead(place, _) => {
             tail.op(*place).into_iter().for_each(|row| change(&row.key));

@@ -31,8 +31,8 @@
 use fieldbook_core::WallTime;
 use fieldbook_core::rows::{RecordRow, RecordView};
 pub use fieldbook_core::{
-    Actor, EntityType, Fields, FieldsJson, Mutation, MutationFields, OpContent, OpId, OpKind, OpPlace,
-    RecordId, RecordKey, UnitId, Version,
+    Actor, EntityType, Fields, FieldsJson, Mutation, MutationFields, OpContent, OpId, OpKind,
+    OpPlace, RecordId, RecordKey, UnitId, Version,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -71,8 +71,10 @@ impl Record {
     /// # Errors
     /// [`Error::Type`] if they do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_str(self.json.as_str())
-            .map_err(|source| Error::Type { what: self.key.to_string(), source: std::sync::Arc::new(source) })
+        serde_json::from_str(self.json.as_str()).map_err(|source| Error::Type {
+            what: self.key.to_string(),
+            source: std::sync::Arc::new(source),
+        })
     }
 
     pub(crate) fn from_row(key: RecordKey, row: &RecordRow) -> Option<Self> {

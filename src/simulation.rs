@@ -16,7 +16,10 @@ impl Book {
     ///
     /// # Errors
     /// [`Error::Store`] as for [`Self::open`].
-    pub fn on_backend(backend: impl redb::StorageBackend, options: BookOptions) -> Result<Self, Error> {
+    pub fn on_backend(
+        backend: impl redb::StorageBackend,
+        options: BookOptions,
+    ) -> Result<Self, Error> {
         let store = Store::with_backend(backend, &options.store)?;
         Self::start(store, options)
     }

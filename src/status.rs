@@ -24,7 +24,9 @@ use fieldbook_core::rules::status::{
     Attention, Known, ParkReason, Progress, RecordStatus, SyncState, overall,
 };
 use fieldbook_core::tail::{Tail, TailUnit};
-use fieldbook_core::{ConflictId, EntityType, OpContent, OpId, OpPlace, RecordKey, UnitId, WallTime};
+use fieldbook_core::{
+    ConflictId, EntityType, OpContent, OpId, OpPlace, RecordKey, UnitId, WallTime,
+};
 use fieldbook_projections::{LogView, Snapshot};
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
@@ -42,7 +44,8 @@ pub struct SyncStatus {
     /// The number of dead letters.
     pub dead_letters: u64,
     /// When the server last answered, by the device's wall clock. Every answer changes it. Only
-    /// answers with news are written, so after a start it is the time of the last answer with news.
+    /// answers with news are written, so after a start it is the time of the last answer with
+    /// news.
     pub synced_at: Option<WallTime>,
 }
 
@@ -107,7 +110,10 @@ impl Book {
             let known = snapshot.record(key)?.is_some_and(|row| row.confirmed.is_some());
             return Ok(if known { RecordStatus::Synced } else { RecordStatus::Unknown });
         }
-        let dead = tail.ops_of(key).filter(|place| tail.is_dead(*place)).filter_map(|place| tail.op(place));
+        let dead = tail
+            .ops_of(key)
+            .filter(|place| tail.is_dead(*place))
+            .filter_map(|place| tail.op(place));
         let dead = dead_letters_of(&snapshot, dead.map(|row| row.op))?;
         let holds = self.shared.plan_record(&tail, key).holds;
         let known = Known {
@@ -153,7 +159,8 @@ impl Queue<'_> {
     pub fn list(&self) -> Result<Vec<QueuedOp>, Error> {
         let snapshot = self.book.shared.snapshot()?;
         let tail = snapshot.tail(&self.book.shared.schema)?;
-        let dead = snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
+        let dead =
+            snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
         let holds = self.book.shared.plan(&tail, usize::MAX, usize::MAX).holds;
         let known = Known {
             tail: &tail,
@@ -308,7 +315,8 @@ impl Shared {
         let actor = read(&self.actor).clone();
         let tail = self.tail();
         let (pending, dead_letters) = (tail.len() as u64, tail.dead_letters() as u64);
-        let leaves = |entity: &EntityType| self.schema.rules(entity).is_none_or(|rules| !rules.local_only);
+        let leaves =
+            |entity: &EntityType| self.schema.rules(entity).is_none_or(|rules| !rules.local_only);
         let others = tail.others(&actor, leaves);
         let parked_ops = tail.parked_by_code().clone();
         drop(tail);
@@ -325,7 +333,9 @@ impl Shared {
         };
         let needs_someone = attention.needs_someone().is_some();
         let is_over = engine.needed_someone && !needs_someone;
-        if is_over && matches!(engine.doing, SyncState::NeedsAuth { .. } | SyncState::NeedsUpgrade { .. }) {
+        if is_over
+            && matches!(engine.doing, SyncState::NeedsAuth { .. } | SyncState::NeedsUpgrade { .. })
+        {
             // The park that stopped the last run has ended.
             engine.doing = SyncState::Idle;
         }
@@ -340,7 +350,10 @@ impl Shared {
     }
 
     pub(crate) fn show(&self, activity: &Activity) {
-        if !matches!(activity, Activity::Started | Activity::Exchanging { .. } | Activity::Progress(_)) {
+        if !matches!(
+            activity,
+            Activity::Started | Activity::Exchanging { .. } | Activity::Progress(_)
+        ) {
             self.lock_sending().clear();
         }
         let mut engine = self.engine();
@@ -355,7 +368,9 @@ impl Shared {
                 self.syncing(&mut engine)
             }
             // The reason for the wait is more useful than its end.
-            Activity::BackingOff { .. } if engine.doing.is_reason() => return self.tell(&mut engine),
+            Activity::BackingOff { .. } if engine.doing.is_reason() => {
+                return self.tell(&mut engine);
+            }
             Activity::BackingOff { until, .. } => SyncState::BackingOff { until: *until },
             Activity::Ended(report) => ended(&report.stopped).unwrap_or_else(|| self.resting()),
             Activity::Waiting { .. } => self.resting(),
@@ -385,7 +400,8 @@ impl Shared {
             let tail = self.tail();
             (tail.len() as u64).saturating_sub(tail.dead_letters() as u64)
         };
-        engine.progress = engine.progress.moved(engine.settled, waiting.saturating_sub(engine.held));
+        engine.progress =
+            engine.progress.moved(engine.settled, waiting.saturating_sub(engine.held));
         let Progress { done, total } = engine.progress;
         SyncState::Syncing { done, total, current: engine.current.clone() }
     }

@@ -46,11 +46,13 @@ pub use fieldbook_core::rules::plan::{Hold, Plan};
 pub use fieldbook_core::rules::status::{
     Awaited, Held, OpState, ParkReason, RecordState, RecordStatus, SyncState, UserAction,
 };
-pub use fieldbook_core::{Cursor, DeviceKey, InvalidCursor, RequestId, ServerEpoch, ServerId, TenantId};
+pub use fieldbook_core::{
+    Cursor, DeviceKey, InvalidCursor, RequestId, ServerEpoch, ServerId, TenantId,
+};
 pub use fieldbook_transport::{
-    Ask, BoxFuture, Budget, Credentials, FnRemote, Limit, MOST_EXCHANGES, Next, NoCredentials, Received,
-    Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken, WorkerError,
-    WorkerOptions,
+    Ask, BoxFuture, Budget, Credentials, FnRemote, Limit, MOST_EXCHANGES, Next, NoCredentials,
+    Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken,
+    WorkerError, WorkerOptions,
 };
 #[cfg(feature = "http")]
 pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, SetUpError};

@@ -78,7 +78,11 @@ impl Book {
     /// # Errors
     /// [`Error::Rejected`] if it exists or a limit is exceeded; [`Error::Store`] or
     /// [`Error::Unknown`] if the disk fails.
-    pub fn create(&self, key: RecordKey, fields: impl Into<MutationFields>) -> Result<Written, Error> {
+    pub fn create(
+        &self,
+        key: RecordKey,
+        fields: impl Into<MutationFields>,
+    ) -> Result<Written, Error> {
         self.write(Mutation::create(key, fields))
     }
 
@@ -86,7 +90,11 @@ impl Book {
     ///
     /// # Errors
     /// As for [`Self::create`], and [`Error::Rejected`] if it does not exist.
-    pub fn update(&self, key: RecordKey, patch: impl Into<MutationFields>) -> Result<Written, Error> {
+    pub fn update(
+        &self,
+        key: RecordKey,
+        patch: impl Into<MutationFields>,
+    ) -> Result<Written, Error> {
         self.write(Mutation::update(key, patch))
     }
 
@@ -94,7 +102,11 @@ impl Book {
     ///
     /// # Errors
     /// As for [`Self::update`].
-    pub fn replace(&self, key: RecordKey, fields: impl Into<MutationFields>) -> Result<Written, Error> {
+    pub fn replace(
+        &self,
+        key: RecordKey,
+        fields: impl Into<MutationFields>,
+    ) -> Result<Written, Error> {
         self.write(Mutation::replace(key, fields))
     }
 
@@ -146,10 +158,14 @@ impl Book {
             admit_transaction(admitted.iter().flatten().count(), bytes)?;
             let changed: Vec<_> = admitted.iter().map(Option::is_some).collect();
             let ops: Vec<_> = admitted.into_iter().flatten().collect();
-            let mut places = if ops.is_empty() { Vec::new() } else { append(session, ops)? }.into_iter();
-            let written = changed.into_iter().map(|changed| if changed { places.next() } else { None });
+            let mut places =
+                if ops.is_empty() { Vec::new() } else { append(session, ops)? }.into_iter();
+            let written =
+                changed.into_iter().map(|changed| if changed { places.next() } else { None });
             Ok(written
-                .map(|place| place.map_or(Written::Unchanged, |(id, place)| Written::Op { id, place }))
+                .map(|place| {
+                    place.map_or(Written::Unchanged, |(id, place)| Written::Op { id, place })
+                })
                 .collect())
         })
     }
@@ -174,7 +190,9 @@ impl Book {
 
 /// Writes one mutation within a job.
 pub(crate) fn write_in(session: &mut Session<'_>, mutation: Mutation) -> Result<Written, Error> {
-    let Some(op) = Images::default().admit(session, mutation)? else { return Ok(Written::Unchanged) };
+    let Some(op) = Images::default().admit(session, mutation)? else {
+        return Ok(Written::Unchanged);
+    };
     append(session, vec![op]).map(|places| written(&places))
 }
 
@@ -211,7 +229,11 @@ impl Images {
     }
 
     /// Returns the record as the call has left it so far, or as the app reads it.
-    fn look(&mut self, session: &mut Session<'_>, key: &RecordKey) -> Result<&mut SeenRecord, Error> {
+    fn look(
+        &mut self,
+        session: &mut Session<'_>,
+        key: &RecordKey,
+    ) -> Result<&mut SeenRecord, Error> {
         Ok(match self.0.entry(key.clone()) {
             Entry::Occupied(seen) => seen.into_mut(),
             Entry::Vacant(unseen) => {
@@ -224,7 +246,11 @@ impl Images {
         })
     }
 
-    fn admit(&mut self, session: &mut Session<'_>, mutation: Mutation) -> Result<Option<AdmittedOp>, Error> {
+    fn admit(
+        &mut self,
+        session: &mut Session<'_>,
+        mutation: Mutation,
+    ) -> Result<Option<AdmittedOp>, Error> {
         let schema = session.schema;
         self.look(session, &mutation.key)?.admit(schema, mutation).map_err(Error::not_admitted)
     }
@@ -265,7 +291,8 @@ fn append_stamped(
         });
     }
     let ids: Vec<_> = metas.iter().map(|op| op.id).collect();
-    let entry = session.append(Draft { meta: Meta::Intent(Intent { ops: metas }), items }, Hlc::ZERO)?;
+    let entry =
+        session.append(Draft { meta: Meta::Intent(Intent { ops: metas }), items }, Hlc::ZERO)?;
     let seq = entry.header.seq;
     Ok(ids.into_iter().zip(0..).map(|(id, index)| (id, OpPlace { seq, index })).collect())
 }

@@ -26,11 +26,12 @@ use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
-    Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId, Version,
+    Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
+    Version,
 };
 use fieldbook_projections::{
-    Appended, CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply, fold_history,
-    fold_tail, tail_is_due,
+    Appended, CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply,
+    fold_history, fold_tail, tail_is_due,
 };
 use foldhash::HashMap;
 
@@ -98,7 +99,8 @@ impl<'t> Session<'t> {
         } else {
             self.fold_tail = true;
         }
-        let stamp = Stamp { epoch: self.epoch, hlc, wall: self.now.wall, actor: self.actor.clone() };
+        let stamp =
+            Stamp { epoch: self.epoch, hlc, wall: self.now.wall, actor: self.actor.clone() };
         self.appended += 1;
         // Intents of an app often follow one another and are staged. Decisions need the written
         // log.
@@ -276,9 +278,10 @@ impl Shared {
                     if answer.is_ok() {
                         *answer = Err(match &failure {
                             Failed::Before(error) => error.clone(),
-                            Failed::During(source) => {
-                                Error::Unknown { ops: std::mem::take(ops), source: Arc::clone(source) }
-                            }
+                            Failed::During(source) => Error::Unknown {
+                                ops: std::mem::take(ops),
+                                source: Arc::clone(source),
+                            },
                         });
                     }
                 }
@@ -294,10 +297,16 @@ impl Shared {
         if let Failed::Before(Error::Store(error)) = failure
             && matches!(**error, StoreError::Corrupt { .. })
         {
-            tracing::error!(during = "round", "the book is damaged: the writes of this round were undone");
+            tracing::error!(
+                during = "round",
+                "the book is damaged: the writes of this round were undone"
+            );
             return;
         }
-        tracing::error!(during = "commit", "the store failed; no more writes until the book is opened anew");
+        tracing::error!(
+            during = "commit",
+            "the store failed; no more writes until the book is opened anew"
+        );
         self.fail();
     }
 
@@ -312,7 +321,9 @@ impl Shared {
         let transaction = match &mut begun {
             Ok(transaction) => transaction,
             Err(error) => {
-                answers.extend(jobs.into_iter().map(|(_, reply)| (reply, Err(error.clone()), Vec::new())));
+                answers.extend(
+                    jobs.into_iter().map(|(_, reply)| (reply, Err(error.clone()), Vec::new())),
+                );
                 return Err(Failed::Before(error.clone()));
             }
         };
@@ -320,7 +331,9 @@ impl Shared {
         let mut session = match self.session(transaction, writer, &tail) {
             Ok(session) => session,
             Err(error) => {
-                answers.extend(jobs.into_iter().map(|(_, reply)| (reply, Err(error.clone()), Vec::new())));
+                answers.extend(
+                    jobs.into_iter().map(|(_, reply)| (reply, Err(error.clone()), Vec::new())),
+                );
                 return Err(Failed::Before(error));
             }
         };

@@ -1,5 +1,5 @@
-//! The server is restored from a backup, or is another one: the book stops, says so, and after a person's word offers again
-//! what the new life lacks.
+//! The server is restored from a backup, or is another one: the book stops, says so, and after a
+//! person's word offers again what the new life lacks.
 
 mod common;
 
@@ -32,7 +32,11 @@ fn what_a_restored_server_has_lost_is_offered_again_by_whoever_has_it() {
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
     assert_eq!(ann.audit().head().unwrap().unwrap().seq, head.next(), "only the park was written");
-    assert_eq!(view(&ann, "lead/1"), Some(json!({"n": 2})), "nothing jumps back before somebody confirms");
+    assert_eq!(
+        view(&ann, "lead/1"),
+        Some(json!({"n": 2})),
+        "nothing jumps back before somebody confirms"
+    );
     ann.servers().accept_only().unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
@@ -42,7 +46,11 @@ fn what_a_restored_server_has_lost_is_offered_again_by_whoever_has_it() {
         sync(&ann, &server);
     }
     for book in [&ann, &ben] {
-        assert_eq!(view(book, "lead/1"), Some(json!({"n": 4})), "the newest state that any device had");
+        assert_eq!(
+            view(book, "lead/1"),
+            Some(json!({"n": 4})),
+            "the newest state that any device had"
+        );
         assert_eq!(view(book, "lead/2"), None);
         assert_eq!(view(book, "lead/3"), Some(json!({"n": 3})));
         assert_eq!((book.status().pending, book.status().state), (0, SyncState::Idle));
@@ -74,7 +82,8 @@ fn an_edit_that_waits_when_the_server_changes_reaches_the_new_one_with_its_whole
 }
 
 #[test]
-fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_one_of_its_own_life() {
+fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_one_of_its_own_life()
+{
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let backup = server.authority.lock().unwrap().clone();
@@ -90,7 +99,11 @@ fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_on
     sync(&ben, &server);
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
-    assert_eq!(server.record("lead/1"), Some(json!({"by": "ben"})), "nothing of the former life was applied");
+    assert_eq!(
+        server.record("lead/1"),
+        Some(json!({"by": "ben"})),
+        "nothing of the former life was applied"
+    );
     ann.servers().accept_only().unwrap();
     for _ in 0..3 {
         sync(&ann, &server);

@@ -1,4 +1,5 @@
-//! Syncing in the background, in tokio's paused time: waits take no time, and their lengths are exact.
+//! Syncing in the background, in tokio's paused time: waits take no time, and their lengths are
+//! exact.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -13,7 +14,8 @@ use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
 use fieldbook::sync::{FnRemote, Received, RemoteError, WorkerError};
 use fieldbook::{
-    Book, BookOptions, EntityRules, Error, Remote, RunOptions, Schema, SyncHandle, SyncState, WorkerOptions,
+    Book, BookOptions, EntityRules, Error, Remote, RunOptions, Schema, SyncHandle, SyncState,
+    WorkerOptions,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -185,7 +187,9 @@ async fn a_server_that_asks_for_time_gets_it_however_much_is_written() {
     world.fails(Some(transient(300)));
     let sync = start(&book, &world);
     shortly().await;
-    let SyncState::BackingOff { until } = book.status().state else { panic!("{:?}", book.status()) };
+    let SyncState::BackingOff { until } = book.status().state else {
+        panic!("{:?}", book.status())
+    };
     assert_eq!(until.milliseconds() / 1_000, 1_700_000_300);
     for n in 0..5 {
         create(&book, &format!("lead/{n}"));
@@ -214,7 +218,9 @@ async fn a_unit_that_the_server_put_off_shows_as_backing_off_and_goes_when_it_is
     let sync = start(&book, &world);
     create(&book, "lead/1");
     shortly().await;
-    let SyncState::BackingOff { until } = book.status().state else { panic!("{:?}", book.status()) };
+    let SyncState::BackingOff { until } = book.status().state else {
+        panic!("{:?}", book.status())
+    };
     assert_eq!(until.milliseconds() / 1_000, 1_700_000_020);
     *world.outcome.lock().unwrap() = None;
     sleep(Duration::from_secs(15)).await;

@@ -1,5 +1,5 @@
-//! Every public future of a book, dropped at every poll of eight scenarios (C6, L8): what was written is still there, the log
-//! verifies, and the next sync ends as if nothing had happened.
+//! Every public future of a book, dropped at every poll of eight scenarios (C6, L8): what was
+//! written is still there, the log verifies, and the next sync ends as if nothing had happened.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -20,8 +20,8 @@ use tokio::task::yield_now;
 /// More polls than any scenario takes.
 const POLLS: usize = 400;
 
-/// A server behind a network that takes its time: there are polls before the request arrives, after it took effect, and
-/// before its answer is here.
+/// A server behind a network that takes its time: there are polls before the request arrives, after
+/// it took effect, and before its answer is here.
 struct Slow {
     server: Server,
     trouble: Trouble,
@@ -45,7 +45,9 @@ impl Remote for Slow {
             yield_now().await;
             let mut treated = request.clone();
             let outcome = match self.trouble {
-                Trouble::TooLarge if request.units.len() > 1 => return Err(Failure::TooLarge.into()),
+                Trouble::TooLarge if request.units.len() > 1 => {
+                    return Err(Failure::TooLarge.into());
+                }
                 Trouble::None | Trouble::TooLarge => None,
                 Trouble::Rejects => {
                     Some(Outcome::Rejected { code: "never".to_owned(), message: String::new() })
@@ -56,7 +58,8 @@ impl Remote for Slow {
                     retry_after_milliseconds: None,
                 }),
             };
-            let refused = if outcome.is_some() { std::mem::take(&mut treated.units) } else { Vec::new() };
+            let refused =
+                if outcome.is_some() { std::mem::take(&mut treated.units) } else { Vec::new() };
             let mut answer = self.server.try_answer(&treated)?;
             answer.outcomes.extend(
                 refused
@@ -93,12 +96,19 @@ impl Stage {
         self.book.create(key(record), fields(json!({"name": record}))).unwrap();
     }
 
-    /// Nothing fails any more: the book comes to rest with every op ended, and reads what the server has.
+    /// Nothing fails any more: the book comes to rest with every op ended, and reads what the
+    /// server has.
     fn check(self, at: usize) {
         self.clock.advance(3 * 3_600_000);
         for _ in 0..3 {
-            let dead =
-                self.book.dead_letters().all().unwrap().into_iter().map(|row| row.op).collect::<Vec<_>>();
+            let dead = self
+                .book
+                .dead_letters()
+                .all()
+                .unwrap()
+                .into_iter()
+                .map(|row| row.op)
+                .collect::<Vec<_>>();
             if !dead.is_empty() {
                 self.book.dead_letters().retry(dead).unwrap();
             }
@@ -253,7 +263,8 @@ fn a_dropped_sync_on_a_budget_is_gone_on_with() {
     drop_everywhere(stage, &RunOptions { budget, ..RunOptions::default() });
 }
 
-/// The background sync holds nothing that the book needs: its end can be waited for, or that wait dropped at any poll.
+/// The background sync holds nothing that the book needs: its end can be waited for, or that wait
+/// dropped at any poll.
 #[test]
 fn a_dropped_shutdown_of_the_background_sync_ends_it_all_the_same() {
     let runtime = runtime();

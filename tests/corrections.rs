@@ -1,4 +1,5 @@
-//! What a person does after the fact: undo, flip, choose, correct, give up. Each ends on record, and nothing vanishes.
+//! What a person does after the fact: undo, flip, choose, correct, give up. Each ends on record,
+//! and nothing vanishes.
 
 mod common;
 
@@ -29,7 +30,10 @@ fn refusing(server: &Server) -> impl fieldbook::Remote + use<> {
         let mut answer = server.answer(&without);
         answer.outcomes.extend(units.iter().map(|unit| UnitOutcome {
             unit: unit.id,
-            outcome: Outcome::Rejected { code: "23514".into(), message: "phone must be a number".into() },
+            outcome: Outcome::Rejected {
+                code: "23514".into(),
+                message: "phone must be a number".into(),
+            },
         }));
         Ok(answer)
     })
@@ -56,7 +60,8 @@ fn an_op_that_has_left_is_undone_by_one_that_takes_it_back() {
     let book = book("ann", &clock);
     book.create(key("lead/1"), fields(json!({"name": "Ann", "town": "x"}))).unwrap();
     sync(&book, &server);
-    let update = place(book.update(key("lead/1"), fields(json!({"name": "Oops", "town": null}))).unwrap());
+    let update =
+        place(book.update(key("lead/1"), fields(json!({"name": "Oops", "town": null}))).unwrap());
     sync(&book, &server);
     assert!(matches!(book.queue().undo(update).unwrap(), Undone::Compensated(_)));
     sync(&book, &server);
@@ -106,9 +111,11 @@ fn an_open_conflict_waits_until_a_person_chooses() {
             undo_window: std::time::Duration::ZERO,
             ..EntityRules::default()
         };
-        let manual =
-            |name: &str| -> BookOptions { options(name, &clock).schema(Schema::open(rules.clone())) };
-        let on_memory = |options| Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
+        let manual = |name: &str| -> BookOptions {
+            options(name, &clock).schema(Schema::open(rules.clone()))
+        };
+        let on_memory =
+            |options| Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
         let (ann, ben) = (on_memory(manual("ann")), on_memory(manual("ben")));
         ann.create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
         sync(&ann, &server);
@@ -138,7 +145,10 @@ fn an_open_conflict_waits_until_a_person_chooses() {
         sync(&ann, &server);
         sync(&ben, &server);
         let expected = Some(json!({"name": expected}));
-        assert_eq!((server.record("lead/1"), view(&ann, "lead/1")), (expected.clone(), expected.clone()));
+        assert_eq!(
+            (server.record("lead/1"), view(&ann, "lead/1")),
+            (expected.clone(), expected.clone())
+        );
         assert_eq!(view(&ben, "lead/1"), expected);
         assert_eq!(ann.status().state, SyncState::Idle);
         assert_sound(&ann);
@@ -156,11 +166,18 @@ fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
     let status = book.record_status(&key("lead/1")).unwrap();
     assert_eq!(
         status,
-        RecordStatus::DeadLettered { code: "23514".into(), message: "phone must be a number".into() }
+        RecordStatus::DeadLettered {
+            code: "23514".into(),
+            message: "phone must be a number".into()
+        }
     );
     book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     sync(&book, &server);
-    assert_eq!(server.record("lead/1"), None, "an edit of a record whose creation is dead waits for it");
+    assert_eq!(
+        server.record("lead/1"),
+        None,
+        "an edit of a record whose creation is dead waits for it"
+    );
     let letter = book.dead_letters().all().unwrap().remove(0);
     book.dead_letters().edit_and_retry(letter.op, fields(json!({"phone": "5"}))).unwrap();
     sync(&book, &server);
@@ -199,12 +216,17 @@ fn a_refused_op_can_be_sent_again_or_given_up() {
         book.update(key("lead/1"), fields(json!({"n": n}))).unwrap();
         common::sync_with(&book, &refusing(&server));
     }
-    let letters: Vec<_> = book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
+    let letters: Vec<_> =
+        book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
     assert_eq!(letters.len(), 2);
     book.dead_letters().retry(vec![letters[0]]).unwrap();
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "n": 1})));
-    assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "n": 2})), "the other one is still shown");
+    assert_eq!(
+        view(&book, "lead/1"),
+        Some(json!({"name": "Ann", "n": 2})),
+        "the other one is still shown"
+    );
     book.dead_letters().discard(vec![letters[1]], "typed by mistake").unwrap();
     assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "n": 1})));
     assert_eq!(book.status().state, SyncState::Idle);
@@ -212,8 +234,8 @@ fn a_refused_op_can_be_sent_again_or_given_up() {
     assert_sound(&book);
 }
 
-/// A form was saved whole and refused; a note that was typed after it arrived. Sending the form again took the note away: at
-/// the server, and on her own screen as soon as the note had arrived.
+/// A form was saved whole and refused; a note that was typed after it arrived. Sending the form
+/// again took the note away: at the server, and on her own screen as soon as the note had arrived.
 #[test]
 fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
     let clock = TestClock::starting();
@@ -229,15 +251,17 @@ fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
     assert_eq!(server.record("lead/1"), noted);
     let both = Some(json!({"name": "Anna", "note": "call back"}));
     assert_eq!(view(&book, "lead/1"), both);
-    let letters: Vec<_> = book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
+    let letters: Vec<_> =
+        book.dead_letters().all().unwrap().iter().map(|letter| letter.op).collect();
     book.dead_letters().retry(letters).unwrap();
     sync(&book, &server);
     assert_eq!((server.record("lead/1"), view(&book, "lead/1")), (both.clone(), both));
     assert_sound(&book);
 }
 
-/// Ann's edit was refused; while it lay there as a dead letter, Ben changed the same field, and her book read that. Her retry
-/// went out for Ben's version, as if she had seen it: his value was gone, and no conflict said so.
+/// Ann's edit was refused; while it lay there as a dead letter, Ben changed the same field, and her
+/// book read that. Her retry went out for Ben's version, as if she had seen it: his value was gone,
+/// and no conflict said so.
 #[test]
 fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
     for (corrected, later) in [(false, "ben"), (false, "ann"), (true, "ann")] {
@@ -268,7 +292,9 @@ fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
 
         let letter = ann.dead_letters().all().unwrap().remove(0);
         if corrected {
-            ann.dead_letters().edit_and_retry(letter.op, fields(json!({"note": "called"}))).unwrap();
+            ann.dead_letters()
+                .edit_and_retry(letter.op, fields(json!({"note": "called"})))
+                .unwrap();
         } else {
             ann.dead_letters().retry(vec![letter.op]).unwrap();
         }
@@ -276,14 +302,17 @@ fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
         sync(&ben, &server);
         let conflict = ann.conflicts().all().unwrap().pop().expect("both changed the phone");
         assert_eq!(ann.conflicts().all().unwrap().len(), 1, "and it is on record once");
-        let values =
-            [&conflict.base, &conflict.local, &conflict.remote].map(|fields| fields.as_str().to_owned());
+        let values = [&conflict.base, &conflict.local, &conflict.remote]
+            .map(|fields| fields.as_str().to_owned());
         assert_eq!(values, [r#"{"phone":"1"}"#, r#"{"phone":"by ann"}"#, r#"{"phone":"by ben"}"#]);
         let mut expected = json!({"phone": format!("by {later}"), "town": "u"});
         if corrected {
             expected["note"] = json!("called");
         }
-        assert_eq!((server.record("lead/1"), view(&ann, "lead/1")), (Some(expected.clone()), Some(expected)));
+        assert_eq!(
+            (server.record("lead/1"), view(&ann, "lead/1")),
+            (Some(expected.clone()), Some(expected))
+        );
         assert_eq!((ann.status().pending, ben.status().pending), (0, 0));
         assert_sound(&ann);
     }
@@ -336,15 +365,22 @@ fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
     assert_sound(&ben);
 }
 
-/// The edit went for a record without what had arrived, and what had arrived was no pending op of the book any more.
+/// The edit went for a record without what had arrived, and what had arrived was no pending op of
+/// the book any more.
 #[test]
 fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under_way() {
     let clock = TestClock::starting();
     let (server, book) = (Server::new(&clock), book("ann", &clock));
     book.create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
     sync(&book, &server);
-    let ask =
-        |push| Ask { first: true, push, pull: true, batch_ops: 9, batch_bytes: 1_000_000, page_limit: 9 };
+    let ask = |push| Ask {
+        first: true,
+        push,
+        pull: true,
+        batch_ops: 9,
+        batch_bytes: 1_000_000,
+        page_limit: 9,
+    };
     let next = |push| match book.exchange().prepare(&ask(push)).unwrap() {
         Next::Exchange(request) => request,
         other => panic!("nothing to send: {other:?}"),
@@ -391,7 +427,8 @@ fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
     }
 }
 
-/// What the later edit brought back with the record counted as seen by the earlier one, so that its loss was on record nowhere.
+/// What the later edit brought back with the record counted as seen by the earlier one, so that its
+/// loss was on record nowhere.
 #[test]
 fn what_was_given_up_below_a_deletion_is_on_record_though_a_later_edit_brought_the_record_back() {
     let clock = TestClock::starting();
@@ -401,8 +438,14 @@ fn what_was_given_up_below_a_deletion_is_on_record_though_a_later_edit_brought_t
     sync(&ben, &server);
     clock.advance(1_000);
     let first = place(ann.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap());
-    let ask =
-        Ask { first: true, push: true, pull: false, batch_ops: 9, batch_bytes: 1_000_000, page_limit: 9 };
+    let ask = Ask {
+        first: true,
+        push: true,
+        pull: false,
+        batch_ops: 9,
+        batch_bytes: 1_000_000,
+        page_limit: 9,
+    };
     match ann.exchange().prepare(&ask).unwrap() {
         Next::Exchange(request) => drop(ann.exchange().fail(&request, &Failure::TooLarge).unwrap()),
         other => panic!("nothing to send: {other:?}"),

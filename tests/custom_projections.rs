@@ -1,5 +1,5 @@
-//! An app's own projections: they follow every commit, come to the same when they are folded anew, and whatever is wrong
-//! with them stays theirs.
+//! An app's own projections: they follow every commit, come to the same when they are folded anew,
+//! and whatever is wrong with them stays theirs.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync};
 use fieldbook::host::{Randomness, SeededRandomness};
-use fieldbook::projection::{InvalidProjection, Projection, ProjectionError, ProjectionTable, RecordChange};
+use fieldbook::projection::{
+    InvalidProjection, Projection, ProjectionError, ProjectionTable, RecordChange,
+};
 use fieldbook::sync::FnRemote;
 use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
 use fieldbook::{Book, BookOptions, Error, Mutation};
@@ -119,7 +121,9 @@ fn in_memory(options: BookOptions) -> Book {
 
 fn counts(book: &Book) -> Vec<(String, i64)> {
     let rows = book.projection("count").range(.., usize::MAX).unwrap();
-    rows.into_iter().map(|(value, count)| (String::from_utf8(value).unwrap(), number(&count))).collect()
+    rows.into_iter()
+        .map(|(value, count)| (String::from_utf8(value).unwrap(), number(&count)))
+        .collect()
 }
 
 fn told(book: &Book) -> Vec<String> {
@@ -205,12 +209,19 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
             let mut request = request.clone();
             let refused: Vec<_> = request
                 .units
-                .extract_if(.., |unit| unit.changes.iter().any(|change| change.key == key("lead/3")))
+                .extract_if(.., |unit| {
+                    unit.changes.iter().any(|change| change.key == key("lead/3"))
+                })
                 .collect();
             let mut answer = server.answer(&request);
-            answer.outcomes.extend(refused.into_iter().map(|unit| fieldbook::sync::protocol::UnitOutcome {
-                unit: unit.id,
-                outcome: Outcome::Rejected { code: "forbidden".to_owned(), message: String::new() },
+            answer.outcomes.extend(refused.into_iter().map(|unit| {
+                fieldbook::sync::protocol::UnitOutcome {
+                    unit: unit.id,
+                    outcome: Outcome::Rejected {
+                        code: "forbidden".to_owned(),
+                        message: String::new(),
+                    },
+                }
             }));
             Ok(answer)
         })
@@ -285,7 +296,11 @@ fn a_new_projection_and_a_new_version_are_folded_when_the_book_is_opened_and_a_k
     let open = |projection: CountBy, calls: u32| {
         Book::open(
             &path,
-            options("ann", &clock).projection(projection).unwrap().projection(Calls(calls)).unwrap(),
+            options("ann", &clock)
+                .projection(projection)
+                .unwrap()
+                .projection(Calls(calls))
+                .unwrap(),
         )
         .unwrap()
     };
@@ -338,10 +353,16 @@ fn whoever_writes_without_a_projection_takes_it_away_and_whoever_only_reads_does
 
 #[test]
 fn a_projection_that_breaks_takes_neither_the_write_nor_its_neighbours_down() {
-    for (breaks, code) in [("panic", "panicked"), ("error", "no_such_currency"), ("too large", "too_large")] {
+    for (breaks, code) in
+        [("panic", "panicked"), ("error", "no_such_currency"), ("too large", "too_large")]
+    {
         let clock = TestClock::starting();
         let book = in_memory(
-            options("ann", &clock).projection(Brittle).unwrap().projection(count_by("stage", 1)).unwrap(),
+            options("ann", &clock)
+                .projection(Brittle)
+                .unwrap()
+                .projection(count_by("stage", 1))
+                .unwrap(),
         );
         book.create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
         assert!(book.projection("brittle").get(b"1").unwrap().is_some());
@@ -366,8 +387,9 @@ fn a_broken_projection_stays_so_until_its_version_changes_or_the_book_is_rebuilt
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.book");
     let with = || options("ann", &clock).projection(Brittle).unwrap();
-    let is_broken =
-        |book: &Book| book.audit().projections().unwrap().iter().any(|status| status.broken.is_some());
+    let is_broken = |book: &Book| {
+        book.audit().projections().unwrap().iter().any(|status| status.broken.is_some())
+    };
     let first = Book::create_new(&path, with()).unwrap();
     first.create(key("lead/1"), fields(json!({"breaks": "panic"}))).unwrap();
     first.close().unwrap();
@@ -379,7 +401,10 @@ fn a_broken_projection_stays_so_until_its_version_changes_or_the_book_is_rebuilt
     assert!(is_broken(&second));
     second.audit().rebuild(|_| {}).unwrap();
     assert!(!is_broken(&second));
-    assert_eq!(second.projection("brittle").get(b"1").unwrap().as_deref(), Some(b"seen".as_slice()));
+    assert_eq!(
+        second.projection("brittle").get(b"1").unwrap().as_deref(),
+        Some(b"seen".as_slice())
+    );
     second.close().unwrap();
 }
 
@@ -393,7 +418,11 @@ fn names_that_break_the_rule_or_are_there_twice_are_refused() {
         fn version(&self) -> u32 {
             1
         }
-        fn fold(&self, _: &RecordChange<'_>, _: &mut ProjectionTable<'_>) -> Result<(), ProjectionError> {
+        fn fold(
+            &self,
+            _: &RecordChange<'_>,
+            _: &mut ProjectionTable<'_>,
+        ) -> Result<(), ProjectionError> {
             Ok(())
         }
     }

@@ -1,9 +1,14 @@
-//! A book whose bytes were altered on the disk: nothing of that is sent, and nothing of it is shown as if it were true.
+//! A book whose bytes were altered on the disk: nothing of that is sent, and nothing of it is shown
+//! as if it were true.
 //!
-//! It was: 1000 in the log became 9000, the entry was sent and acked, and everyone read 9000. Only `verify` could tell,
-//! afterwards.
+//! It was: 1000 in the log became 9000, the entry was sent and acked, and everyone read 9000. Only
+//! `verify` could tell, afterwards.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics"
+)]
 
 mod common;
 
@@ -36,7 +41,8 @@ impl Disk {
     }
 }
 
-/// Alters text in a file wherever it stands within an entry (behind a salt: before it are the item's length) or in a row.
+/// Alters text in a file wherever it stands within an entry (behind a salt: before it are the
+/// item's length) or in a row.
 fn alter(path: &Path, from: &str, to: &str, in_entry: bool) {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(path).unwrap();
@@ -76,7 +82,8 @@ fn ask(push: bool) -> Ask {
     Ask { first: true, push, pull: true, batch_ops: 50, batch_bytes: 1_000_000, page_limit: 1_000 }
 }
 
-/// Writes to a book, alters its file and syncs: nothing gets to the server. Returns which entry is called damaged.
+/// Writes to a book, alters its file and syncs: nothing gets to the server. Returns which entry is
+/// called damaged.
 #[track_caller]
 fn not_sent(write: impl FnOnce(&Book, &TestClock), from: &str, to: &str) -> Seq {
     let disk = Disk::new();
@@ -126,7 +133,10 @@ fn a_row_that_was_altered_is_neither_shown_nor_sent_and_can_be_folded_anew() {
     let error = ann.get_record(&key("order/1")).unwrap_err();
     assert!(error.to_string().contains("folded from the log"), "{error}");
     assert!(ann.list(&key("order/1").entity, None, 10).is_err());
-    assert!(ann.update(key("order/1"), fields(json!({"more": 1}))).is_err(), "nothing is built upon it");
+    assert!(
+        ann.update(key("order/1"), fields(json!({"more": 1}))).is_err(),
+        "nothing is built upon it"
+    );
     drop(ann);
     let ann = disk.open().unwrap();
     disk.clock.advance(10_000);
@@ -155,7 +165,9 @@ fn what_an_altered_entry_would_be_judged_by_is_not_used() {
     alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
     let result = disk.open().and_then(|ann| {
         // Only reading, so that the page meets the altered op.
-        let Next::Exchange(request) = ann.exchange().prepare(&ask(false))? else { panic!("there is a page") };
+        let Next::Exchange(request) = ann.exchange().prepare(&ask(false))? else {
+            panic!("there is a page")
+        };
         ann.exchange().apply_answer(&request, server.answer(&request)).map(drop)
     });
     damaged_entry(result);

@@ -55,8 +55,9 @@ fn one_op_among_a_hundred_that_the_server_never_takes_costs_the_others_nothing()
     let poison = key("lead/37");
     let (there, bad) = (server.clone(), poison.clone());
     let picky = FnRemote::new(move |request: &ExchangeRequest| {
-        let is_bad =
-            |unit: &&fieldbook::sync::protocol::Unit| unit.changes.iter().any(|change| change.key == bad);
+        let is_bad = |unit: &&fieldbook::sync::protocol::Unit| {
+            unit.changes.iter().any(|change| change.key == bad)
+        };
         let refused: Vec<_> = request.units.iter().filter(is_bad).map(|unit| unit.id).collect();
         let mut without = request.clone();
         without.units.retain(|unit| !refused.contains(&unit.id));
@@ -68,15 +69,20 @@ fn one_op_among_a_hundred_that_the_server_never_takes_costs_the_others_nothing()
         Ok(answer)
     });
     let report = sync_with(&book, &picky);
-    assert_eq!((report.exchanges, report.ops_acked, report.ops_dead), (2, 99, 1), "two batches of fifty");
+    assert_eq!(
+        (report.exchanges, report.ops_acked, report.ops_dead),
+        (2, 99, 1),
+        "two batches of fifty"
+    );
     assert_eq!(report.stopped, Stopped::Idle);
     assert_eq!(server.authority.lock().unwrap().records().count(), 99);
     assert!(matches!(book.record_status(&poison).unwrap(), RecordStatus::DeadLettered { .. }));
     assert_sound(&book);
 }
 
-/// The same if the server falls over each time it is sent that op, so that whole exchanges fail: it is found by halving, and
-/// what was sent with it arrives. A fault of the server is no word about the op: it is held, and tried again now and then.
+/// The same if the server falls over each time it is sent that op, so that whole exchanges fail: it
+/// is found by halving, and what was sent with it arrives. A fault of the server is no word about
+/// the op: it is held, and tried again now and then.
 #[test]
 fn one_op_among_a_hundred_that_brings_the_server_down_does_not_keep_the_others() {
     let clock = TestClock::starting();

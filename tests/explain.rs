@@ -20,7 +20,8 @@ const SECRET: &str = "canary-5f3a";
 
 fn explain(book: &Book, record: &str) -> Explanation {
     let explanation = book.explain(&key(record)).unwrap();
-    let shown = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
+    let shown =
+        format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
     assert!(!shown.contains(SECRET), "no value of a field is explained: {shown}");
     assert_eq!(explanation.to_string().lines().count(), explanation.sentences.len());
     explanation
@@ -37,8 +38,10 @@ fn answering(server: &Server, outcome: Outcome) -> impl Remote + use<> {
         let mut request = request.clone();
         let units = std::mem::take(&mut request.units);
         let mut answer = server.answer(&request);
-        answer.outcomes =
-            units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }).collect();
+        answer.outcomes = units
+            .iter()
+            .map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() })
+            .collect();
         Ok(answer)
     })
 }
@@ -48,8 +51,10 @@ fn failing(failure: Failure) -> impl Remote {
 }
 
 fn with_rules(clock: &Arc<TestClock>, rules: EntityRules) -> Book {
-    let schema = Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() });
-    let options = options("ann", clock).schema(schema.declare(EntityType::parse("lead").unwrap(), rules));
+    let schema =
+        Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() });
+    let options =
+        options("ann", clock).schema(schema.declare(EntityType::parse("lead").unwrap(), rules));
     Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
 }
 
@@ -102,7 +107,11 @@ fn a_change_that_cannot_go_as_one_with_an_earlier_one_names_it() {
     let first = explanation.ops.first().unwrap().place;
     assert_eq!(states, [OpState::Pending { tries: 0 }, OpState::Held(Held::After { op: first })]);
     assert_eq!(explanation.standing, RecordState::Pending);
-    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending, "and so says its status");
+    assert_eq!(
+        book.record_status(&key("lead/1")).unwrap(),
+        RecordStatus::Pending,
+        "and so says its status"
+    );
     assert!(explanation.to_string().contains("waits for change 2 of the record, which goes first"));
 }
 
@@ -130,8 +139,13 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
     assert_eq!((explanation.standing, explanation.seen), (RecordState::Pending, Seen::DeletedHere));
     sync(&book, &server);
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (RecordState::Synced, Seen::DeletedByServer));
-    assert!(explanation.sentences[1].starts_with("The server confirmed its deletion as version r2,"));
+    assert_eq!(
+        (explanation.standing, explanation.seen),
+        (RecordState::Synced, Seen::DeletedByServer)
+    );
+    assert!(
+        explanation.sentences[1].starts_with("The server confirmed its deletion as version r2,")
+    );
 }
 
 /// It was said to be under way, though nothing had left the device.
@@ -218,21 +232,28 @@ fn a_change_that_the_server_refused_and_what_hangs_on_it() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let task = EntityType::parse("task").unwrap();
-    let reference = Reference { field: "lead".to_owned(), entity: EntityType::parse("lead").unwrap() };
+    let reference =
+        Reference { field: "lead".to_owned(), entity: EntityType::parse("lead").unwrap() };
     let no_window = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
     let schema = Schema::open(no_window.clone())
         .declare(task, EntityRules { references: vec![reference], ..no_window });
-    let book =
-        Book::on_backend(redb::backends::InMemoryBackend::new(), options("ann", &clock).schema(schema))
-            .unwrap();
+    let book = Book::on_backend(
+        redb::backends::InMemoryBackend::new(),
+        options("ann", &clock).schema(schema),
+    )
+    .unwrap();
     written(&book, "lead/1");
-    let refused = Outcome::Rejected { code: "forbidden".to_owned(), message: "not your region".to_owned() };
+    let refused =
+        Outcome::Rejected { code: "forbidden".to_owned(), message: "not your region".to_owned() };
     sync_with(&book, &answering(&server, refused));
     book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     book.create(key("task/1"), fields(json!({"lead": "1"}))).unwrap();
 
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (RecordState::DeadLettered, Seen::WithOwnChanges));
+    assert_eq!(
+        (explanation.standing, explanation.seen),
+        (RecordState::DeadLettered, Seen::WithOwnChanges)
+    );
     assert_eq!(
         explanation.sentences[2..5],
         [
@@ -246,7 +267,10 @@ fn a_change_that_the_server_refused_and_what_hangs_on_it() {
     );
     let explanation = explain(&book, "task/1");
     assert_eq!(only_op(&explanation), &OpState::Held(Held::WaitsFor { record: key("lead/1") }));
-    assert!(explanation.sentences[2].ends_with("waits for lead/1, which has to reach the server first."));
+    assert!(
+        explanation.sentences[2]
+            .ends_with("waits for lead/1, which has to reach the server first.")
+    );
 }
 
 #[test]
@@ -258,14 +282,17 @@ fn a_conflict_that_was_settled_names_the_fields_and_who_won_and_no_value() {
     sync(&ann, &server);
     sync(&ben, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ann", "stage": "hot"}))).unwrap();
+    ann.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ann", "stage": "hot"})))
+        .unwrap();
     clock.advance(1_000);
     ben.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ben"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     let explanation = explain(&ann, "lead/1");
     assert_eq!(explanation.standing, RecordState::Synced);
-    let [conflict] = explanation.conflicts.as_slice() else { panic!("{:?}", explanation.conflicts) };
+    let [conflict] = explanation.conflicts.as_slice() else {
+        panic!("{:?}", explanation.conflicts)
+    };
     let expected = format!(
         "Conflict {}, found at 2023-11-14T22:13:22.000Z: when change {} (an update) met version r2, both sides had \
          changed `name`; the server won (last_write_wins).",
@@ -278,8 +305,11 @@ fn a_conflict_that_was_settled_names_the_fields_and_who_won_and_no_value() {
 fn a_conflict_that_waits_for_a_person() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
-    let manual =
-        EntityRules { policy: Policy::Manual, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let manual = EntityRules {
+        policy: Policy::Manual,
+        undo_window: Duration::ZERO,
+        ..EntityRules::default()
+    };
     let (ann, ben) = (with_rules(&clock, manual), book("ben", &clock));
     written(&ann, "lead/1");
     sync(&ann, &server);
@@ -291,11 +321,17 @@ fn a_conflict_that_waits_for_a_person() {
     sync(&ann, &server);
     let explanation = explain(&ann, "lead/1");
     assert_eq!(explanation.standing, RecordState::InConflict);
-    assert_eq!(*only_op(&explanation), OpState::InConflict { conflict: explanation.conflicts[0].id });
+    assert_eq!(
+        *only_op(&explanation),
+        OpState::InConflict { conflict: explanation.conflicts[0].id }
+    );
     assert_eq!(ann.record_status(&key("lead/1")).unwrap().state(), RecordState::InConflict);
     let text = explanation.to_string();
     assert!(text.contains("It waits for ann, or whoever helps them, to choose a side;"), "{text}");
-    assert!(text.contains("both sides had changed `stage`; someone has to choose a side."), "{text}");
+    assert!(
+        text.contains("both sides had changed `stage`; someone has to choose a side."),
+        "{text}"
+    );
 }
 
 #[test]
@@ -331,8 +367,13 @@ fn what_stops_until_something_outside_changes() {
         sync_with(&book, remote.as_ref());
         let explanation = explain(&book, "lead/1");
         assert_eq!(explanation.standing, RecordState::Parked, "{reason:?}");
-        assert!(matches!(only_op(&explanation), OpState::Parked { reason: found, .. } if *found == reason));
-        assert!(explanation.sentences[2].ends_with(&format!("is stopped, since {words}.")), "{explanation}");
+        assert!(
+            matches!(only_op(&explanation), OpState::Parked { reason: found, .. } if *found == reason)
+        );
+        assert!(
+            explanation.sentences[2].ends_with(&format!("is stopped, since {words}.")),
+            "{explanation}"
+        );
         let remedy = &explanation.sentences[3];
         assert!(
             remedy.starts_with("It resumes when ") || remedy.starts_with("It waits for ann "),
@@ -345,7 +386,8 @@ fn what_stops_until_something_outside_changes() {
 #[test]
 fn what_is_held_by_the_apps_own_rules() {
     let clock = TestClock::starting();
-    let local = EntityRules { local_only: true, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let local =
+        EntityRules { local_only: true, undo_window: Duration::ZERO, ..EntityRules::default() };
     let undoable = EntityRules { undo_window: Duration::from_secs(5), ..EntityRules::default() };
     for (rules, words) in [
         (local, "stays on this device: the app never sends records of this type."),

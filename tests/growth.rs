@@ -1,4 +1,5 @@
-//! What grows with a book and what does not: reads, writes and syncs of its disk are counted, never times.
+//! What grows with a book and what does not: reads, writes and syncs of its disk are counted, never
+//! times.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -79,7 +80,8 @@ impl StorageBackend for Disk {
     }
 }
 
-/// The key of a record: in the order in which they are made, as the ids are that `Book::new_id` gives.
+/// The key of a record: in the order in which they are made, as the ids are that `Book::new_id`
+/// gives.
 fn nth(number: usize) -> RecordKey {
     key(&format!("lead/{number:06}"))
 }
@@ -89,8 +91,9 @@ fn book_of(records: usize) -> (Book, Disk) {
     let disk = Disk::default();
     let options = options("ann", &TestClock::starting()).cache_bytes(0);
     let book = Book::on_backend(disk.clone(), options).unwrap();
-    let created: Vec<_> =
-        (0..records).map(|number| Mutation::create(nth(number), fields(json!({"n": number})))).collect();
+    let created: Vec<_> = (0..records)
+        .map(|number| Mutation::create(nth(number), fields(json!({"n": number}))))
+        .collect();
     created.chunks(5_000).for_each(|some| drop(book.import(some.to_vec()).unwrap()));
     (book, disk)
 }
@@ -130,8 +133,9 @@ fn the_timeline_of_a_record_that_came_in_a_large_page_reads_a_part_of_it() {
     let [few, many] = [500, 5_000].map(|records| {
         let clock = TestClock::starting();
         let (server, ann) = (Server::new(&clock), book("ann", &clock));
-        let created = (0..records)
-            .map(|number| Mutation::create(key(&format!("lead/{number:04}")), fields(json!({"n": number}))));
+        let created = (0..records).map(|number| {
+            Mutation::create(key(&format!("lead/{number:04}")), fields(json!({"n": number})))
+        });
         ann.import(created.collect()).unwrap();
         sync(&ann, &server);
         let disk = Disk::default();

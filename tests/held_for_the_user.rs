@@ -1,5 +1,6 @@
-//! What would only be sent to fail is held for the user: the reason is in the record's status, in the explanation and in the
-//! plan, the book's status needs attention, and it goes on by itself once it is right.
+//! What would only be sent to fail is held for the user: the reason is in the record's status, in
+//! the explanation and in the plan, the book's status needs attention, and it goes on by itself
+//! once it is right.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -25,7 +26,8 @@ fn needs_a_name(outgoing: &Outgoing<'_>) -> Result<(), String> {
 fn schema(undo_window: Duration) -> Schema {
     let company = EntityType::parse("company").unwrap();
     let references = vec![Reference { field: "company".to_owned(), entity: company.clone() }];
-    let lead = EntityRules { references, undo_window, ..EntityRules::default() }.validate(needs_a_name);
+    let lead =
+        EntityRules { references, undo_window, ..EntityRules::default() }.validate(needs_a_name);
     let other = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
     Schema::closed().declare(EntityType::parse("lead").unwrap(), lead).declare(company, other)
 }
@@ -65,7 +67,10 @@ fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
     book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     assert_eq!(book.status().state, attention(1), "at once, before anything is sent");
     sync(&book, &server);
-    assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
+    assert_eq!(
+        (server.record("lead/1"), server.record("lead/2")),
+        (None, Some(json!({"name": "Ben"})))
+    );
     let hold = Hold::Refused { reason: "a lead needs a name".to_owned() };
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Held(hold.clone()));
     assert!(book.queue().plan().holds.values().any(|held| *held == hold));
@@ -95,7 +100,10 @@ fn a_reference_to_a_deleted_record_is_held_until_that_is_there_again() {
     other.delete(key("company/1")).unwrap();
     sync(other, server);
     pull(book, server);
-    assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Held(Hold::Gone(key("company/1"))));
+    assert_eq!(
+        book.record_status(&key("lead/1")).unwrap(),
+        RecordStatus::Held(Hold::Gone(key("company/1")))
+    );
     assert_eq!(book.status().state, attention(1));
     sync(book, server);
     assert_eq!(server.record("lead/1"), None);
@@ -131,8 +139,8 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     assert_sound(&book);
 }
 
-/// Ann pointed a lead at a company that is gone by now, and noted a phone; Ben's later word on the company won. What she said of
-/// it counts no more, and still her phone was held for it.
+/// Ann pointed a lead at a company that is gone by now, and noted a phone; Ben's later word on the
+/// company won. What she said of it counts no more, and still her phone was held for it.
 #[test]
 fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
     let Two { clock, server, book, other, .. } = &two();
@@ -154,8 +162,9 @@ fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
     assert_sound(book);
 }
 
-/// A lead of a company that is gone waits for correction; then it was deleted together with something else. Undoing its
-/// creation has nothing to take back, and no edit can join it across the transaction: who only ever undid waited for ever.
+/// A lead of a company that is gone waits for correction; then it was deleted together with
+/// something else. Undoing its creation has nothing to take back, and no edit can join it across
+/// the transaction: who only ever undid waited for ever.
 #[test]
 fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
     let Two { server, book, other, .. } = &two();
@@ -176,7 +185,10 @@ fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
 
     book.dead_letters().discard(vec![held], "the company is gone").unwrap();
     sync(book, server);
-    assert_eq!((server.record("lead/1"), server.record("lead/2")), (None, Some(json!({"name": "Ben"}))));
+    assert_eq!(
+        (server.record("lead/1"), server.record("lead/2")),
+        (None, Some(json!({"name": "Ben"})))
+    );
     assert_eq!(book.status().state, SyncState::Idle);
     assert_sound(book);
 }

@@ -1,10 +1,10 @@
-//! What a wrong, broken or hostile server says must not harm a device. Each row is an answer with one member made hostile, given
-//! to every request of three runs. After that the book opens, verifies and takes writes, a sound server drains it, and neither
-//! exchanges nor entries are many.
+//! What a wrong, broken or hostile server says must not harm a device. Each row is an answer with
+//! one member made hostile, given to every request of three runs. After that the book opens,
+//! verifies and takes writes, a sound server drains it, and neither exchanges nor entries are many.
 //!
-//! The rows began as faults: answers that kept a device busy for ever with an entry for each exchange, one that froze a record,
-//! one after which every write panicked, one that was stored and could never be read again, one odd record that stopped the
-//! reading of all others.
+//! The rows began as faults: answers that kept a device busy for ever with an entry for each
+//! exchange, one that froze a record, one after which every write panicked, one that was stored and
+//! could never be read again, one odd record that stopped the reading of all others.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -25,21 +25,25 @@ use fieldbook::audit::{Hash, Hlc, Seq};
 use fieldbook::host::WallTime;
 use fieldbook::record::{FieldsJson, OpId, UnitId, Version};
 use fieldbook::sync::protocol::FieldWrites;
-use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome};
+use fieldbook::sync::protocol::{
+    Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, UnitOutcome,
+};
 use fieldbook::sync::{Cursor, FnRemote, ServerEpoch, ServerId, Stopped, TenantId};
 use fieldbook::{Book, EntityType, SyncState, limits};
 use serde_json::{Value, json};
 
 /// Makes a sound answer hostile; told how many exchanges there were before.
-type Lie =
-    Box<dyn Fn(&ExchangeRequest, ExchangeAnswer, u32) -> Result<ExchangeAnswer, Failure> + Send + Sync>;
+type Lie = Box<
+    dyn Fn(&ExchangeRequest, ExchangeAnswer, u32) -> Result<ExchangeAnswer, Failure> + Send + Sync,
+>;
 
 /// How a book gets on after the hostile server.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     /// By itself.
     GoesOn,
-    /// After a person accepted the sound server as one that was set back: a cursor is the server's, and opaque.
+    /// After a person accepted the sound server as one that was set back: a cursor is the server's,
+    /// and opaque.
     WantsAPerson,
 }
 
@@ -61,7 +65,10 @@ fn row(
 }
 
 /// A lie that the types of the program cannot hold: told as JSON, and read as a remote reads it.
-fn text(name: &'static str, lie: impl Fn(&ExchangeRequest, &mut Value) + Send + Sync + 'static) -> Row {
+fn text(
+    name: &'static str,
+    lie: impl Fn(&ExchangeRequest, &mut Value) + Send + Sync + 'static,
+) -> Row {
     let lie = move |request: &ExchangeRequest, answer: ExchangeAnswer, _| {
         let mut json = serde_json::to_value(&answer).unwrap();
         lie(request, &mut json);
@@ -123,7 +130,9 @@ fn add(answer: &mut Value, row: Value) {
     }
 }
 
-fn first_versions(answer: &mut ExchangeAnswer) -> Option<&mut BTreeMap<fieldbook::RecordKey, Version>> {
+fn first_versions(
+    answer: &mut ExchangeAnswer,
+) -> Option<&mut BTreeMap<fieldbook::RecordKey, Version>> {
     answer.outcomes.iter_mut().find_map(|told| match &mut told.outcome {
         Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } => Some(versions),
         _ => None,
@@ -178,7 +187,9 @@ fn conversations() -> Vec<Row> {
 
 fn numbers() -> Vec<Row> {
     let version = |record: &'static str, version: u64| {
-        move |_: &ExchangeRequest, a: &mut ExchangeAnswer, _: u32| a.changes.push(change(record, version))
+        move |_: &ExchangeRequest, a: &mut ExchangeAnswer, _: u32| {
+            a.changes.push(change(record, version))
+        }
     };
     vec![
         row("a version of 2^64-1", version("lead/1", u64::MAX)),
@@ -207,8 +218,12 @@ fn numbers() -> Vec<Row> {
             a.server_time = WallTime::from_milliseconds(i64::MAX);
             a.changes.push(Change { edited_at: Hlc::from_bits(u64::MAX), ..change("lead/9", 1) });
         }),
-        row("a server's time of 2^63-1", |_, a, _| a.server_time = WallTime::from_milliseconds(i64::MAX)),
-        row("a server's time of -2^63", |_, a, _| a.server_time = WallTime::from_milliseconds(i64::MIN)),
+        row("a server's time of 2^63-1", |_, a, _| {
+            a.server_time = WallTime::from_milliseconds(i64::MAX)
+        }),
+        row("a server's time of -2^63", |_, a, _| {
+            a.server_time = WallTime::from_milliseconds(i64::MIN)
+        }),
         row("a server's time in 2199", |_, a, _| {
             a.server_time = WallTime::from_milliseconds(limits::LATEST_MILLISECONDS);
         }),
@@ -230,21 +245,28 @@ fn numbers() -> Vec<Row> {
 
 fn sizes() -> Vec<Row> {
     vec![
-        row("100,001 records", |_, a, _| a.changes = vec![change("lead/9", 1); limits::ANSWER_CHANGES + 1]),
+        row("100,001 records", |_, a, _| {
+            a.changes = vec![change("lead/9", 1); limits::ANSWER_CHANGES + 1]
+        }),
         row("a name of an older field of 5 MiB", |_, a, _| {
             let older = vec![written(0, vec!["n".repeat(5 * 1024 * 1024)])];
             a.changes.push(Change { older, ..change("note/9", 1) });
         }),
         row("a hundred thousand names of older fields, thrice", |_, a, _| {
             for record in ["note/7", "note/8", "note/9"] {
-                let older = vec![written(0, (0..100_000u32).map(|number| format!("{number:x}")).collect())];
+                let older =
+                    vec![written(0, (0..100_000u32).map(|number| format!("{number:x}")).collect())];
                 a.changes.push(Change { older, ..change(record, 1) });
             }
         }),
         wants_a_person(row("parts of a record without end", |_, a, number| {
             let fields = format!(r#"{{"f{number}":"{}"}}"#, "x".repeat(900_000));
             let fields = Some(FieldsJson::parse(&fields).unwrap());
-            a.changes.push(Change { partial: true, fields, ..change("note/9", u64::from(number) + 1) });
+            a.changes.push(Change {
+                partial: true,
+                fields,
+                ..change("note/9", u64::from(number) + 1)
+            });
             a.cursors.insert(EntityType::parse("note").unwrap(), cursor(u64::from(number)));
             a.more = number < 20;
         })),
@@ -255,15 +277,18 @@ fn sizes() -> Vec<Row> {
                 Change { partial: true, fields, ..change("note/9", u64::from(number) + 1) }
             }));
         }),
-        row("a message of 1 MiB and a code of 10 kB, not before the end of time", |_, a, number| {
-            for told in a.outcomes.iter_mut().filter(|_| number == 0) {
-                told.outcome = Outcome::Transient {
-                    code: "c".repeat(10_000),
-                    message: "m".repeat(1024 * 1024),
-                    retry_after_milliseconds: Some(u64::MAX),
-                };
-            }
-        }),
+        row(
+            "a message of 1 MiB and a code of 10 kB, not before the end of time",
+            |_, a, number| {
+                for told in a.outcomes.iter_mut().filter(|_| number == 0) {
+                    told.outcome = Outcome::Transient {
+                        code: "c".repeat(10_000),
+                        message: "m".repeat(1024 * 1024),
+                        retry_after_milliseconds: Some(u64::MAX),
+                    };
+                }
+            },
+        ),
     ]
 }
 
@@ -337,7 +362,10 @@ fn names() -> Vec<Row> {
         page("a stamp that is a fraction", with(odd("lead/8"), "edited_at", json!(1.5))),
         page("an op id that is none", with(odd("lead/8"), "op", json!("me"))),
         page("a field's name of 256 bytes", with(odd("lead/8"), "fields", json!({long_name: 1}))),
-        page("fields of 2 MiB", with(odd("lead/8"), "fields", json!({"a": "x".repeat(2 * 1024 * 1024)}))),
+        page(
+            "fields of 2 MiB",
+            with(odd("lead/8"), "fields", json!({"a": "x".repeat(2 * 1024 * 1024)})),
+        ),
         page("fields that are a list", with(odd("lead/8"), "fields", json!([1]))),
         page("older stamps that are a text", with(odd("lead/8"), "older", json!("a"))),
         page("a record that is null", Value::Null),
@@ -363,9 +391,12 @@ fn identities() -> Vec<Row> {
         row("another server each time", |_, a, number| {
             a.server = ServerId::from_bytes([u8::try_from(number % 200).unwrap() + 10; 16]);
         }),
-        row("another life of the server", |_, a, _| a.server_epoch = ServerEpoch::from_bytes([1; 16])),
+        row("another life of the server", |_, a, _| {
+            a.server_epoch = ServerEpoch::from_bytes([1; 16])
+        }),
         row("another life of the server each time", |_, a, number| {
-            a.server_epoch = ServerEpoch::from_bytes([u8::try_from(number % 200).unwrap() + 10; 16]);
+            a.server_epoch =
+                ServerEpoch::from_bytes([u8::try_from(number % 200).unwrap() + 10; 16]);
         }),
         row("another tenant", |_, a, _| a.tenant = Some(TenantId::from_bytes([1; 16]))),
         row("another tenant each time", |_, a, number| {
@@ -375,7 +406,10 @@ fn identities() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    [conversations(), numbers(), sizes(), outcomes(), names(), identities()].into_iter().flatten().collect()
+    [conversations(), numbers(), sizes(), outcomes(), names(), identities()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 const RUNS: u32 = 3;
@@ -424,7 +458,8 @@ fn treat(row: Row) {
     let entries = ann.audit().head().unwrap().unwrap().seq.since(before);
     assert!(entries <= ENTRIES, "{name}: {entries} entries");
     clock.advance(60_000);
-    ann.update(key("lead/1"), fields(json!({"d": 1}))).unwrap_or_else(|error| panic!("{name}: {error}"));
+    ann.update(key("lead/1"), fields(json!({"d": 1})))
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_sound(&ann);
     ann.close().unwrap();
     let ann = open(&path, &clock);
@@ -508,7 +543,8 @@ fn an_hour_after_the_end_of_time_the_log_still_grows() {
     assert_sound(&ann);
 }
 
-/// An app on this program meets a richer server: the record that it cannot hold is on record, once, and all others are read.
+/// An app on this program meets a richer server: the record that it cannot hold is on record, once,
+/// and all others are read.
 #[test]
 fn what_cannot_be_held_is_set_aside_once_and_named() {
     let clock = TestClock::starting();
@@ -532,8 +568,16 @@ fn what_cannot_be_held_is_set_aside_once_and_named() {
     assert_eq!(view(&ann, "lead/1"), Some(json!({"a": 1})));
     let head = ann.audit().head().unwrap();
     let report = sync_with(&ann, &richer);
-    assert_eq!((report.set_aside, ann.audit().head().unwrap()), (0, head), "the same again is no news");
-    assert_eq!(asked.lock().unwrap().last().unwrap()["OrderLine"], "AAE", "it is read on from there");
+    assert_eq!(
+        (report.set_aside, ann.audit().head().unwrap()),
+        (0, head),
+        "the same again is no news"
+    );
+    assert_eq!(
+        asked.lock().unwrap().last().unwrap()["OrderLine"],
+        "AAE",
+        "it is read on from there"
+    );
     let log = ann.audit().entries(Seq::new(1), usize::MAX).unwrap();
     let named = log.iter().flat_map(|entry| &entry.items).filter_map(|item| item.bytes());
     assert_eq!(named.filter(|bytes| *bytes == b"OrderLine/7").count(), 1, "its name is on record");

@@ -1,4 +1,5 @@
-//! A record as it is copied, listed, lent, and copied out with others in one piece: four ways to read the same.
+//! A record as it is copied, listed, lent, and copied out with others in one piece: four ways to
+//! read the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -25,10 +26,17 @@ fn of_record(record: &Record) -> Seen {
 
 fn of_lent(record: RecordRef<'_>) -> Seen {
     let version = record.version.map(|version| version.number());
-    (record.key().to_string(), record.json.to_owned(), version, record.pending, record.synced_at.is_some())
+    (
+        record.key().to_string(),
+        record.json.to_owned(),
+        version,
+        record.pending,
+        record.synced_at.is_some(),
+    )
 }
 
-/// A book with records that wait, that the server knows, that are both, that are deleted here, and of another type.
+/// A book with records that wait, that the server knows, that are both, that are deleted here, and
+/// of another type.
 fn mixed() -> Book {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
@@ -51,7 +59,13 @@ fn every_way_to_read_tells_the_same() {
     assert_eq!(ids, ["lead/1", "lead/2", "lead/4", "lead/5"]);
     assert_eq!(
         listed[1],
-        ("lead/2".to_owned(), r#"{"id":"lead/2","more":[1,"\n"]}"#.to_owned(), listed[1].2, 1, true)
+        (
+            "lead/2".to_owned(),
+            r#"{"id":"lead/2","more":[1,"\n"]}"#.to_owned(),
+            listed[1].2,
+            1,
+            true
+        )
     );
     assert_eq!(listed[3], ("lead/5".to_owned(), "{}".to_owned(), None, 1, false));
 
@@ -92,19 +106,32 @@ fn a_list_and_a_scan_go_on_behind_any_id() {
             let mut scanned = Vec::new();
             ann.scan(&lead, after.as_ref(), |record| {
                 scanned.push(of_lent(record));
-                if scanned.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                if scanned.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             })
             .unwrap();
-            let behind: Vec<_> =
-                whole.iter().filter(|(id, ..)| text.as_ref().is_none_or(|text| id > text)).cloned().collect();
+            let behind: Vec<_> = whole
+                .iter()
+                .filter(|(id, ..)| text.as_ref().is_none_or(|text| id > text))
+                .cloned()
+                .collect();
             assert_eq!(
                 scanned,
                 behind[..behind.len().min(limit.max(1))],
                 "it breaks off with the record that was enough"
             );
-            assert_eq!(page.iter().map(of_lent).collect::<Vec<_>>(), behind[..behind.len().min(limit)]);
-            let last =
-                page.len().checked_sub(1).filter(|_| page.len() == limit).and_then(|last| page.get(last));
+            assert_eq!(
+                page.iter().map(of_lent).collect::<Vec<_>>(),
+                behind[..behind.len().min(limit)]
+            );
+            let last = page
+                .len()
+                .checked_sub(1)
+                .filter(|_| page.len() == limit)
+                .and_then(|last| page.get(last));
             assert_eq!(page.next, last.map(|record| record.key().id));
         }
     }

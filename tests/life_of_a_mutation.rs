@@ -1,4 +1,5 @@
-//! One mutation's whole life: written, read, sent, acked, seen by another device; and what happens when it does not go well.
+//! One mutation's whole life: written, read, sent, acked, seen by another device; and what happens
+//! when it does not go well.
 
 mod common;
 
@@ -20,7 +21,11 @@ fn what_one_device_writes_another_one_reads() {
     assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
 
     let report = sync(&ann, &server);
-    assert_eq!((report.exchanges, report.units_acked, report.ops_acked), (1, 1, 2), "two ops, one unit");
+    assert_eq!(
+        (report.exchanges, report.units_acked, report.ops_acked),
+        (1, 1, 2),
+        "two ops, one unit"
+    );
     assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Synced);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "stage": "hot"})));
 
@@ -39,7 +44,8 @@ fn an_app_that_has_text_writes_the_log_that_one_with_values_writes() {
             let fields = fields(value);
             if as_text { MutationFields::from(fields.to_json()) } else { fields.into() }
         };
-        book.create(key("lead/1"), given(json!({"name": "Ann", "n": 1.5, "old": [null, {}]}))).unwrap();
+        book.create(key("lead/1"), given(json!({"name": "Ann", "n": 1.5, "old": [null, {}]})))
+            .unwrap();
         let update = given(json!({"name": "Ann", "stage": "hot", "old": null, "gone": null}));
         book.update(key("lead/1"), update.clone()).unwrap();
         assert_eq!(book.update(key("lead/1"), update).unwrap(), Written::Unchanged);
@@ -115,7 +121,10 @@ fn both_sides_of_a_conflict_are_kept_and_the_later_edit_wins_on_every_device() {
     let conflicts = ann.conflicts().all().unwrap();
     let [conflict] = conflicts.as_slice() else { panic!("one conflict, not {}", conflicts.len()) };
     assert_eq!(conflict.fields.len(), 1);
-    assert_eq!((conflict.fields[0].name.as_str(), conflict.fields[0].winner), ("name", Winner::Remote));
+    assert_eq!(
+        (conflict.fields[0].name.as_str(), conflict.fields[0].winner),
+        ("name", Winner::Remote)
+    );
     assert_eq!(
         (conflict.local.as_str(), conflict.remote.as_str()),
         (r#"{"name":"by ann"}"#, r#"{"name":"by ben"}"#)
@@ -150,7 +159,9 @@ fn one_invalid_mutation_of_a_transaction_leaves_nothing_behind() {
         Mutation::create(key("lead/1"), fields(json!({"a": 1}))),
         Mutation::update(key("lead/2"), fields(json!({"a": 1}))),
     ]);
-    assert!(matches!(refused, Err(Error::Rejected(Rejected::Missing(missing))) if missing == key("lead/2")));
+    assert!(
+        matches!(refused, Err(Error::Rejected(Rejected::Missing(missing))) if missing == key("lead/2"))
+    );
     assert_eq!(book.audit().head().unwrap(), head);
     assert_eq!(view(&book, "lead/1"), None);
 }
@@ -163,10 +174,12 @@ fn a_lost_answer_is_asked_for_again_with_the_same_bytes_and_applied_once() {
     book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let loses_answers = {
         let server = server.clone();
-        fieldbook::sync::FnRemote::new(move |request: &fieldbook::sync::protocol::ExchangeRequest| {
-            server.answer(request);
-            Err(fieldbook::sync::protocol::Failure::Unknown { code: "reset" }.into())
-        })
+        fieldbook::sync::FnRemote::new(
+            move |request: &fieldbook::sync::protocol::ExchangeRequest| {
+                server.answer(request);
+                Err(fieldbook::sync::protocol::Failure::Unknown { code: "reset" }.into())
+            },
+        )
     };
     common::sync_with(&book, &loses_answers);
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::WaitingForNetwork);
@@ -205,7 +218,8 @@ fn many_queued_ops_drain_in_full_batches() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    let creates = (0..2_000).map(|n| Mutation::create(key(&format!("lead/{n:04}")), fields(json!({"n": n}))));
+    let creates =
+        (0..2_000).map(|n| Mutation::create(key(&format!("lead/{n:04}")), fields(json!({"n": n}))));
     book.import(creates.collect()).unwrap();
     let report = sync(&book, &server);
     assert_eq!(report.exchanges, 40);

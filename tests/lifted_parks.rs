@@ -1,5 +1,5 @@
-//! What a server said of credentials or of the protocol holds until it says otherwise, and what something else says holds for
-//! nothing.
+//! What a server said of credentials or of the protocol holds until it says otherwise, and what
+//! something else says holds for nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -54,16 +54,22 @@ fn what_a_server_said_of_credentials_or_of_the_protocol_is_lifted_when_one_answe
 
 #[test]
 fn what_has_no_marker_parks_nothing_and_the_state_says_what_is_wanted() {
-    for failure in [unauthorized("http_401"), unauthorized("credentials_late"), upgrade("http_426")] {
+    for failure in [unauthorized("http_401"), unauthorized("credentials_late"), upgrade("http_426")]
+    {
         let (_, server, ann) = with_a_note();
         let report = sync_with(&ann, &failing(&failure));
         assert_eq!((report.stopped, report.parked), (Stopped::Failed(failure.clone()), false));
         match failure {
-            Failure::Unauthorized { code } => assert_eq!(ann.status().state, SyncState::NeedsAuth { code }),
+            Failure::Unauthorized { code } => {
+                assert_eq!(ann.status().state, SyncState::NeedsAuth { code })
+            }
             _ => assert!(matches!(ann.status().state, SyncState::NeedsUpgrade { .. })),
         }
         let report = sync(&ann, &server);
-        assert_eq!((report.ops_acked, ann.status().pending, ann.status().state), (1, 0, SyncState::Idle));
+        assert_eq!(
+            (report.ops_acked, ann.status().pending, ann.status().state),
+            (1, 0, SyncState::Idle)
+        );
     }
 }
 

@@ -52,8 +52,9 @@ fn who_needs_credentials_is_said_of_the_actor_who_uses_the_book() {
     let folder = tempfile::tempdir().unwrap();
     let book = Book::create_new(folder.path().join("ann.book"), options()).unwrap();
     book.create("lead/1".parse().unwrap(), fields()).unwrap();
-    let remote =
-        fieldbook::sync::FnRemote::new(|_: &_| Err(Failure::Unauthorized { code: "expired".into() }.into()));
+    let remote = fieldbook::sync::FnRemote::new(|_: &_| {
+        Err(Failure::Unauthorized { code: "expired".into() }.into())
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(book.sync(&remote, &RunOptions::default())).unwrap();
     let needs_auth = |book: &Book| matches!(book.status().state, SyncState::NeedsAuth { .. });
@@ -75,9 +76,14 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
         let database = redb::Database::open(&path).unwrap();
         let transaction = database.begin_write().unwrap();
         let tables = transaction.list_tables().unwrap();
-        let full = tables.map(|table| table.name().to_owned()).find(|table| table.starts_with(name)).unwrap();
-        let mut table = transaction.open_table(TableDefinition::<&[u8], &[u8]>::new(&full)).unwrap();
-        let keys: Vec<_> = table.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
+        let full = tables
+            .map(|table| table.name().to_owned())
+            .find(|table| table.starts_with(name))
+            .unwrap();
+        let mut table =
+            transaction.open_table(TableDefinition::<&[u8], &[u8]>::new(&full)).unwrap();
+        let keys: Vec<_> =
+            table.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
         assert!(!keys.is_empty());
         for key in keys {
             table.insert(key.as_slice(), [0xff; 3].as_slice()).unwrap();
@@ -98,7 +104,8 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     assert!(book.audit().check_tables().unwrap().is_sound());
 }
 
-/// `verify --tables` opened the book for writing and folded its tables anew in place, without the indexes that the app declares.
+/// `verify --tables` opened the book for writing and folded its tables anew in place, without the
+/// indexes that the app declares.
 #[test]
 fn a_program_that_does_not_know_what_an_app_declares_finds_no_fault_in_its_tables() {
     let folder = tempfile::tempdir().unwrap();

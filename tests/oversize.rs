@@ -1,7 +1,8 @@
 //! Two changes that are each within the limit must not become one that is over it.
 //!
-//! Coalescing knew no size: a photo and a signature of 600 kB each, on one record, went as one change of 1.2 MB, which the
-//! server could not read. Both were refused for good; in a larger batch everything behind them was stuck as well.
+//! Coalescing knew no size: a photo and a signature of 600 kB each, on one record, went as one
+//! change of 1.2 MB, which the server could not read. Both were refused for good; in a larger batch
+//! everything behind them was stuck as well.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -15,10 +16,13 @@ use fieldbook::error::Rejected;
 use fieldbook::schema::Policy;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure};
 use fieldbook::sync::{FnRemote, Hold, RecordStatus};
-use fieldbook::{Book, EntityRules, Error, Fields, Mutation, RunOptions, Schema, SyncState, limits};
+use fieldbook::{
+    Book, EntityRules, Error, Fields, Mutation, RunOptions, Schema, SyncState, limits,
+};
 use serde_json::{Value, json};
 
-/// Syncs eight times, an hour apart. The server answers 400 to a body that does not read or is larger than it takes.
+/// Syncs eight times, an hour apart. The server answers 400 to a body that does not read or is
+/// larger than it takes.
 fn settle(book: &Book, server: &Server, clock: &Arc<TestClock>, batch_bytes: usize) {
     let to = server.clone();
     let remote = FnRemote::new(move |request: &ExchangeRequest| {
@@ -105,7 +109,8 @@ fn changes_of_one_field_that_are_over_the_limit_together_go_one_after_the_other(
     assert_eq!(server.record("form/1"), Some(json!({"photo": text("z", 600_000)})));
 }
 
-/// The limit is one of bytes as they are stored and sent: a quote takes two, a control character six.
+/// The limit is one of bytes as they are stored and sent: a quote takes two, a control character
+/// six.
 #[test]
 fn characters_that_are_escaped_count_as_they_are_sent() {
     let clock = TestClock::starting();
@@ -191,7 +196,8 @@ fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
     assert!(ann.queue().plan().holds.is_empty());
 }
 
-/// A server takes no record of more than 10,000 fields. A device wrote them all the same, and what it wrote became a dead letter.
+/// A server takes no record of more than 10,000 fields. A device wrote them all the same, and what
+/// it wrote became a dead letter.
 #[test]
 fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
     let clock = TestClock::starting();
@@ -200,7 +206,9 @@ fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
         (from..from + count).map(|number| (format!("{number:05}"), value.clone())).collect()
     };
     let refused = |written: Result<_, Error>, expected: usize| match written {
-        Err(Error::Rejected(Rejected::TooManyFields { fields, .. })) => assert_eq!(fields, expected),
+        Err(Error::Rejected(Rejected::TooManyFields { fields, .. })) => {
+            assert_eq!(fields, expected)
+        }
         other => panic!("not refused: {other:?}"),
     };
     let most = limits::RECORD_FIELDS;
@@ -213,7 +221,8 @@ fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
         Mutation::update(key("form/1"), some(most, 2, json!(0))),
     ];
     refused(ann.transaction(both).map(|mut written| written.remove(0)), most + 1);
-    // The largest goes whole, and so does what takes the place of a field of it, once the record is at the server.
+    // The largest goes whole, and so does what takes the place of a field of it, once the record is
+    // at the server.
     settle(&ann, &server, &clock, 1 << 20);
     assert_eq!(server.record("form/1").unwrap().as_object().unwrap().len(), most);
     ann.update(key("form/1"), unchecked(json!({"00000": null, "another": 1}))).unwrap();
@@ -229,7 +238,8 @@ fn a_choice_that_is_too_large_is_refused_when_it_is_made() {
     let clock = TestClock::starting();
     let rules = EntityRules { policy: Policy::Manual, ..EntityRules::default() };
     let backend = redb::backends::InMemoryBackend::new();
-    let ann = Book::on_backend(backend, options("ann", &clock).schema(Schema::open(rules))).unwrap();
+    let ann =
+        Book::on_backend(backend, options("ann", &clock).schema(Schema::open(rules))).unwrap();
     let (server, bob) = (Server::new(&clock), book("bob", &clock));
     ann.create(key("form/1"), fields(json!({"t": 1}))).unwrap();
     clock.advance(10_000);

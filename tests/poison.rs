@@ -1,7 +1,9 @@
-//! One record that something between the device and the server never lets through delays itself only.
+//! One record that something between the device and the server never lets through delays itself
+//! only.
 //!
-//! A firewall that refuses a body, a virus scanner, a gateway that dies on it, a server that does: all other records stood
-//! still with it, and so did reading, for ever, since what was under way was sent first, whole, and pages travelled with it.
+//! A firewall that refuses a body, a virus scanner, a gateway that dies on it, a server that does:
+//! all other records stood still with it, and so did reading, for ever, since what was under way
+//! was sent first, whole, and pages travelled with it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -47,7 +49,8 @@ fn arrived(server: &Server, numbers: std::ops::Range<usize>) -> usize {
     numbers.filter(|number| server.record(&format!("note/{number}")).is_some()).count()
 }
 
-/// Syncs once an hour, so many times at most, until it is as it should be; returns how many times it took.
+/// Syncs once an hour, so many times at most, until it is as it should be; returns how many times
+/// it took.
 fn hourly(
     clock: &TestClock,
     most: u32,
@@ -132,7 +135,10 @@ fn the_server_says_when_to_come_back_each_time() {
 fn our_server_cannot_read_it() {
     let (_, _, ann) = others_go_on(&Failure::Refused { code: "bad_request".into() });
     let letters = ann.dead_letters().all().unwrap();
-    assert_eq!(letters.iter().map(|letter| letter.code.as_str()).collect::<Vec<_>>(), ["bad_request"]);
+    assert_eq!(
+        letters.iter().map(|letter| letter.code.as_str()).collect::<Vec<_>>(),
+        ["bad_request"]
+    );
 }
 
 #[test]
@@ -142,7 +148,8 @@ fn our_server_cannot_take_it() {
     assert_eq!(ann.dead_letters().all().unwrap().len(), 1);
 }
 
-/// It was sent again with the others, whole, and a fault of the server was booked on it: five times, and it was refused for good.
+/// It was sent again with the others, whole, and a fault of the server was booked on it: five
+/// times, and it was refused for good.
 #[test]
 fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
     let failure = transient("server_failed", true);
@@ -156,7 +163,8 @@ fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
     assert!(matches!(hold(&ann, "note/0"), Some(Hold::NotLetThrough { times: 20.., .. })));
     let explained = ann.explain(&key("note/0")).unwrap().to_string();
     assert!(
-        explained.contains("server_failed") && explained.contains("does not let this change through"),
+        explained.contains("server_failed")
+            && explained.contains("does not let this change through"),
         "{explained}"
     );
     assert!(!explained.contains("POISON"));
@@ -174,7 +182,8 @@ fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
     );
 }
 
-/// What was halved lived in the memory of the process, so that a program which runs for one sync never found it.
+/// What was halved lived in the memory of the process, so that a program which runs for one sync
+/// never found it.
 #[test]
 fn processes_that_sync_once_find_it_as_well() {
     let clock = TestClock::starting();
@@ -196,7 +205,10 @@ fn processes_that_sync_once_find_it_as_well() {
     let times = hourly(&clock, 20, once, || arrived(&server, 0..50) == 49);
     assert!(times <= 4, "{times} processes");
     let ann = open(&path);
-    assert!(matches!(hold(&ann, "note/17"), Some(Hold::NotLetThrough { .. })), "a new process knows it");
+    assert!(
+        matches!(hold(&ann, "note/17"), Some(Hold::NotLetThrough { .. })),
+        "a new process knows it"
+    );
     assert_sound(&ann);
 }
 
@@ -212,7 +224,10 @@ fn each_of_two_is_found() {
     clock.advance(HOUR);
     sync_with(&ann, &remote);
     for record in ["note/0", "note/39"] {
-        assert!(matches!(hold(&ann, record), Some(Hold::NotLetThrough { times: 1.., .. })), "{record}");
+        assert!(
+            matches!(hold(&ann, record), Some(Hold::NotLetThrough { times: 1.., .. })),
+            "{record}"
+        );
     }
     assert_sound(&ann);
 }
@@ -260,8 +275,9 @@ fn of_two_hundred_with_priorities_and_references_only_what_refers_to_it_waits_an
 fn a_transaction_is_held_whole_and_what_stands_behind_it_waits() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    let create =
-        |number: usize, text| Mutation::create(key(&format!("note/{number}")), fields(json!({ "t": text })));
+    let create = |number: usize, text| {
+        Mutation::create(key(&format!("note/{number}")), fields(json!({ "t": text })))
+    };
     ann.transaction(vec![create(0, "POISON"), create(1, "with it")]).unwrap();
     for number in 2..6 {
         note(&ann, number, "fine");
@@ -275,9 +291,17 @@ fn a_transaction_is_held_whole_and_what_stands_behind_it_waits() {
     assert!(matches!(hold(&ann, "note/1"), Some(Hold::NotLetThrough { .. })));
     let explained = ann.explain(&key("note/1")).unwrap().to_string();
     // Seen once: "which is under way", for days.
-    assert!(explained.contains("waits behind change 2, which is not let through (http_502)"), "{explained}");
+    assert!(
+        explained.contains("waits behind change 2, which is not let through (http_502)"),
+        "{explained}"
+    );
     assert!(!explained.contains("under way"), "{explained}");
-    hourly(&clock, 4, || sync(&ann, &server), || arrived(&server, 0..2) == 2 && ann.status().pending == 0);
+    hourly(
+        &clock,
+        4,
+        || sync(&ann, &server),
+        || arrived(&server, 0..2) == 2 && ann.status().pending == 0,
+    );
     assert_sound(&ann);
 }
 
@@ -379,9 +403,11 @@ fn one_failure_that_does_not_come_again_leaves_no_trace() {
     }
     clock.advance(HOUR);
     let (to, asked) = (server.clone(), AtomicU32::new(0));
-    let remote = FnRemote::new(move |request: &ExchangeRequest| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => Err(Failure::Unknown { code: "connection_broke" }.into()),
-        _ => Ok(to.try_answer(request)?),
+    let remote = FnRemote::new(move |request: &ExchangeRequest| {
+        match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(Failure::Unknown { code: "connection_broke" }.into()),
+            _ => Ok(to.try_answer(request)?),
+        }
     });
     let report = sync_with(&ann, &remote);
     assert_eq!(report.stopped, Stopped::Failed(Failure::Unknown { code: "connection_broke" }));
@@ -426,7 +452,9 @@ fn a_person_can_give_it_up() {
 fn a_person_can_correct_it() {
     let (clock, server, ann) = held_up();
     let remote = refusing(&server, "POISON", &transient("http_502", false));
-    ann.dead_letters().edit_and_retry(only_op(&ann), fields(json!({ "t": "said otherwise" }))).unwrap();
+    ann.dead_letters()
+        .edit_and_retry(only_op(&ann), fields(json!({ "t": "said otherwise" })))
+        .unwrap();
     clock.advance(HOUR);
     sync_with(&ann, &remote);
     assert_eq!(server.record("note/0").unwrap(), json!({"t": "said otherwise", "n": 1}));

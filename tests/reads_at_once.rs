@@ -22,7 +22,8 @@ fn a_read_sees_every_write_that_returned_before_it_began_however_many_read_at_on
                 loop {
                     let before = written.load(Ordering::SeqCst);
                     let record = book.get_record(&key).unwrap().unwrap();
-                    let count = record.fields().unwrap().get("count").and_then(serde_json::Value::as_u64);
+                    let count =
+                        record.fields().unwrap().get("count").and_then(serde_json::Value::as_u64);
                     assert!(count.unwrap() >= before, "read {count:?} after {before} was written");
                     if before == last {
                         return;

@@ -1,7 +1,7 @@
 //! A record that something on the way refuses when it is read, as a scanner of downloads does.
 //!
-//! Every request for a page met it, so the book read nothing any more; and as pages travelled with what was sent, nothing that was
-//! sent had an answer either, and the changes were blamed for it.
+//! Every request for a page met it, so the book read nothing any more; and as pages travelled with
+//! what was sent, nothing that was sent had an answer either, and the changes were blamed for it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -83,7 +83,8 @@ fn what_stands_before_it_is_read_and_what_is_sent_arrives() {
         assert!(report.exchanges <= 4, "{} exchanges", report.exchanges);
         assert_eq!(ann.status().state, SyncState::Failed { code: "page_refused".to_owned() });
         assert_eq!((ann.status().dead_letters, report.units_isolated), (0, 0));
-        // Whoever makes the record another one takes it out of the way, without a person at this device.
+        // Whoever makes the record another one takes it out of the way, without a person at this
+        // device.
         ben.update(key("note/25"), fields(json!({"t": "fine"}))).unwrap();
         clock.advance(HOUR);
         sync(&ben, &server);

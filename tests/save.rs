@@ -1,7 +1,8 @@
-//! Saving typed records: an older version of the app, which does not know a field, must not take it away from everybody.
+//! Saving typed records: an older version of the app, which does not know a field, must not take it
+//! away from everybody.
 //!
-//! It did: a save was a whole new image, so every field that the type did not name was deleted, for all devices, without a
-//! conflict.
+//! It did: a save was a whole new image, so every field that the type did not name was deleted, for
+//! all devices, without a conflict.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -36,7 +37,8 @@ fn id() -> RecordId {
     "1".parse().unwrap()
 }
 
-/// Makes `lead/1`, has a type read it, changes what it read and saves it; returns what is there then.
+/// Makes `lead/1`, has a type read it, changes what it read and saves it; returns what is there
+/// then.
 fn edited<E: Entity>(before: Value, change: impl FnOnce(&mut E)) -> (Value, Written) {
     let ann = book("ann", &TestClock::starting());
     ann.create(key("lead/1"), fields(before)).unwrap();
@@ -117,8 +119,7 @@ fn what_a_type_does_not_know_inside_of_a_field_outlives_its_save() {
     impl Entity for Lead {
         const ENTITY: &'static str = "lead";
     }
-    let before =
-        || json!({"name": "Ann", "address": {"street": "x", "zip": 1}, "tags": [{"street": "t", "zip": 2}]});
+    let before = || json!({"name": "Ann", "address": {"street": "x", "zip": 1}, "tags": [{"street": "t", "zip": 2}]});
     let (after, _) = edited::<Lead>(before(), |lead| lead.name = "Anna".into());
     assert_eq!(
         after,
@@ -142,7 +143,11 @@ fn a_flattened_type_keeps_what_it_collects_and_what_it_does_not() {
     let (after, _) = edited::<Collects>(json!({"name": "Ann", "phone": 1, "stage": 2}), |lead| {
         lead.rest.remove("phone");
     });
-    assert_eq!(after, json!({"name": "Ann", "stage": 2}), "who knows every field can take each away");
+    assert_eq!(
+        after,
+        json!({"name": "Ann", "stage": 2}),
+        "who knows every field can take each away"
+    );
 
     #[derive(Serialize, Deserialize)]
     struct Part {
@@ -158,7 +163,8 @@ fn a_flattened_type_keeps_what_it_collects_and_what_it_does_not() {
     impl Entity for Nests {
         const ENTITY: &'static str = "lead";
     }
-    let before = json!({"name": "Ann", "city": "x", "phone": 1, "kinds": ["a", "b", "c", "d", "e"]});
+    let before =
+        json!({"name": "Ann", "city": "x", "phone": 1, "kinds": ["a", "b", "c", "d", "e"]});
     let (after, _) = edited::<Nests>(before, |lead| lead.part.city = "y".into());
     assert_eq!((&after["city"], &after["phone"]), (&json!("y"), &json!(1)));
 }
@@ -173,7 +179,8 @@ fn a_field_that_was_renamed_moves_to_its_new_name() {
     impl Entity for Renamed {
         const ENTITY: &'static str = "lead";
     }
-    let (after, _) = edited::<Renamed>(json!({"name": "Ann", "phone": 1}), |lead| lead.title = "Anna".into());
+    let (after, _) =
+        edited::<Renamed>(json!({"name": "Ann", "phone": 1}), |lead| lead.title = "Anna".into());
     assert_eq!(after, json!({"title": "Anna", "phone": 1}));
 }
 

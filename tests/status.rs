@@ -1,4 +1,5 @@
-//! Where the book says that it stands: what was sent, when the server last answered, how far a run is, and whom it waits for.
+//! Where the book says that it stands: what was sent, when the server last answered, how far a run
+//! is, and whom it waits for.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -26,15 +27,18 @@ fn only_op(book: &Book) -> OpId {
     queued.op.op
 }
 
-/// A remote that says of every unit that the record has another version by now, or that its stamp is too far ahead.
+/// A remote that says of every unit that the record has another version by now, or that its stamp
+/// is too far ahead.
 fn turning_back(server: &Server, outcome: Outcome) -> impl Remote + use<> {
     let server = server.clone();
     FnRemote::new(move |request: &ExchangeRequest| {
         let mut request = request.clone();
         let units = std::mem::take(&mut request.units);
         let mut answer = server.answer(&request);
-        answer.outcomes =
-            units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }).collect();
+        answer.outcomes = units
+            .iter()
+            .map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() })
+            .collect();
         Ok(answer)
     })
 }
@@ -62,7 +66,8 @@ fn what_reached_nobody_is_not_counted_as_sent() {
         let ann = book("ann", &clock);
         ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
         let fails = failure.clone();
-        let report = sync_with(&ann, &FnRemote::new(move |_: &ExchangeRequest| Err(fails.clone().into())));
+        let report =
+            sync_with(&ann, &FnRemote::new(move |_: &ExchangeRequest| Err(fails.clone().into())));
         assert_eq!((report.units_sent, report.ops_sent), (sent, sent), "{failure:?}");
         assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::WaitingForNetwork);
     }
@@ -92,7 +97,8 @@ fn when_the_server_last_answered_moves_with_every_answer_and_costs_no_write() {
     );
     assert_eq!(ann.audit().head().unwrap(), head, "nothing was written for it");
     assert!(written < clock.now().wall);
-    let unreachable = FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "dns" }.into()));
+    let unreachable =
+        FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "dns" }.into()));
     let before = ann.status().synced_at;
     clock.advance(60_000);
     sync_with(&ann, &unreachable);
@@ -122,8 +128,9 @@ fn after_a_start_the_last_answer_is_the_last_one_that_was_written() {
 fn progress_never_runs_backwards_and_names_the_record() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    let lead =
-        |number: u32| Mutation::create(key(&format!("lead/{number:03}")), fields(json!({"n": number})));
+    let lead = |number: u32| {
+        Mutation::create(key(&format!("lead/{number:03}")), fields(json!({"n": number})))
+    };
     ann.import((0..100).map(lead).collect()).unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (book, there, told) = (ann.clone(), server.clone(), Arc::clone(&seen));
@@ -163,7 +170,11 @@ impl Remote for Never {
         &'a self,
         _: &'a ExchangeRequest,
     ) -> std::pin::Pin<
-        Box<dyn Future<Output = Result<fieldbook::sync::Received, fieldbook::sync::RemoteError>> + Send + 'a>,
+        Box<
+            dyn Future<Output = Result<fieldbook::sync::Received, fieldbook::sync::RemoteError>>
+                + Send
+                + 'a,
+        >,
     > {
         Box::pin(std::future::pending())
     }
@@ -193,7 +204,10 @@ fn while_the_change_of_another_user_waits_the_state_says_for_whom() {
     shared.act_as(actor("ben"));
     shared.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     sync(&shared, &server);
-    assert_eq!(shared.status().state, SyncState::NeedsActors { actors: vec![actor("ann")], ops: 1 });
+    assert_eq!(
+        shared.status().state,
+        SyncState::NeedsActors { actors: vec![actor("ann")], ops: 1 }
+    );
     let explained = shared.explain(&key("lead/1")).unwrap();
     assert!(explained.to_string().contains("a creation by ann at "), "{explained}");
     assert!(
@@ -209,12 +223,16 @@ fn while_the_change_of_another_user_waits_the_state_says_for_whom() {
 #[test]
 fn what_never_leaves_the_device_waits_for_nobody() {
     let clock = TestClock::starting();
-    let local = EntityRules { local_only: true, undo_window: Duration::ZERO, ..EntityRules::default() };
-    let schema = Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() })
-        .declare(EntityType::parse("draft").unwrap(), local);
-    let shared =
-        Book::on_backend(redb::backends::InMemoryBackend::new(), options("ann", &clock).schema(schema))
-            .unwrap();
+    let local =
+        EntityRules { local_only: true, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let schema =
+        Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() })
+            .declare(EntityType::parse("draft").unwrap(), local);
+    let shared = Book::on_backend(
+        redb::backends::InMemoryBackend::new(),
+        options("ann", &clock).schema(schema),
+    )
+    .unwrap();
     shared.create(key("draft/1"), fields(json!({"name": "Ann"}))).unwrap();
     shared.act_as(actor("ben"));
     assert_eq!(shared.status().state, SyncState::Idle);
@@ -261,5 +279,8 @@ fn a_retry_gives_a_worn_out_op_as_many_attempts_as_a_new_one() {
     ann.dead_letters().retry(vec![only_op(&ann)]).unwrap();
     let report = sync_with(&ann, &turning_back(&server, stale()));
     assert_eq!(report.units_sent, u64::from(limits::STALE_TRIES));
-    assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Parked(ParkReason::WornOut));
+    assert_eq!(
+        ann.record_status(&key("lead/1")).unwrap(),
+        RecordStatus::Parked(ParkReason::WornOut)
+    );
 }

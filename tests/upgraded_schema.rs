@@ -1,6 +1,7 @@
-//! A book that an older version of an app wrote, opened by a newer one: what was queued is turned into the new form, or kept
-//! until it can be, and never dropped. The book is a file in `tests/golden/schema-1`, written by `the_golden_book_is_written`
-//! with `FIELDBOOK_WRITE_GOLDEN=1` when format 2 was made, and never since.
+//! A book that an older version of an app wrote, opened by a newer one: what was queued is turned
+//! into the new form, or kept until it can be, and never dropped. The book is a file in
+//! `tests/golden/schema-1`, written by `the_golden_book_is_written` with `FIELDBOOK_WRITE_GOLDEN=1`
+//! when format 2 was made, and never since.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -50,7 +51,14 @@ fn golden_copy() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn one_op() -> Ask {
-    Ask { first: true, push: true, pull: false, batch_ops: 1, batch_bytes: 1_000_000, page_limit: 0 }
+    Ask {
+        first: true,
+        push: true,
+        pull: false,
+        batch_ops: 1,
+        batch_bytes: 1_000_000,
+        page_limit: 0,
+    }
 }
 
 /// A dead letter, a unit whose answer was lost, and what was never sent.
@@ -83,8 +91,10 @@ fn what_an_older_version_queued_is_read_and_sent_in_the_new_form() {
     let (_folder, path) = golden_copy();
     let clock = TestClock::starting();
     let before = open(&path, &clock, declared(rules(1)));
-    let (head, last) =
-        (before.audit().head().unwrap().unwrap(), before.audit().entries(Seq::new(1), 100).unwrap());
+    let (head, last) = (
+        before.audit().head().unwrap().unwrap(),
+        before.audit().entries(Seq::new(1), 100).unwrap(),
+    );
     before.close().unwrap();
 
     let book = open(&path, &clock, upgraded());
@@ -133,7 +143,10 @@ fn without_an_upcaster_it_is_kept_with_the_reason_until_a_version_of_the_app_has
     let book = open(&path, &clock, declared(rules(2)));
     assert_eq!(view(&book, "lead/new"), Some(json!({"name": "Nelly", "stage": "new"})));
     sync(&book, &server);
-    assert_eq!((server.record("lead/new"), server.record("lead/lost")), (None, Some(json!({"name": "Lou"}))));
+    assert_eq!(
+        (server.record("lead/new"), server.record("lead/lost")),
+        (None, Some(json!({"name": "Lou"})))
+    );
     let held = RecordStatus::Parked(ParkReason::NoUpcaster);
     assert_eq!(book.record_status(&key("lead/new")).unwrap(), held);
     let said = book.explain(&key("lead/new")).unwrap().to_string();
@@ -151,7 +164,8 @@ fn without_an_upcaster_it_is_kept_with_the_reason_until_a_version_of_the_app_has
     assert_sound(&book);
 }
 
-/// What is stale goes back to the tail in the form that it had, and is planned anew under the new version.
+/// What is stale goes back to the tail in the form that it had, and is planned anew under the new
+/// version.
 #[test]
 fn what_comes_back_stale_is_turned_when_it_is_planned_anew() {
     let (_folder, path) = golden_copy();

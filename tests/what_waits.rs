@@ -1,5 +1,6 @@
-//! What something costs must follow what it is about, not what waits beside it. Work is counted as allocations, which are the same in
-//! each run: nearly every row, op and name that is looked at makes some.
+//! What something costs must follow what it is about, not what waits beside it. Work is counted as
+//! allocations, which are the same in each run: nearly every row, op and name that is looked at
+//! makes some.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -34,7 +35,8 @@ fn work<T>(what: impl FnOnce() -> T) -> (usize, T) {
     (region.change().allocations, made)
 }
 
-/// Asserts that each of some things costs beside many what it costs beside few, within a tenth and a page of the storage.
+/// Asserts that each of some things costs beside many what it costs beside few, within a tenth and
+/// a page of the storage.
 #[track_caller]
 fn assert_flat(few: &[(&'static str, usize)], many: &[(&'static str, usize)]) {
     let grows = few.iter().zip(many).filter(|((_, few), (_, many))| *many > few + few / 10 + 40);
@@ -54,7 +56,9 @@ fn open(name: &str, clock: &Arc<TestClock>, schema: Schema) -> Book {
 /// Creates records of a type, a thousand in a commit.
 fn create(book: &Book, entity: &str, count: usize) {
     let mutations: Vec<_> = (0..count)
-        .map(|number| Mutation::create(key(&format!("{entity}/{number:06}")), fields(json!({"name": "x"}))))
+        .map(|number| {
+            Mutation::create(key(&format!("{entity}/{number:06}")), fields(json!({"name": "x"})))
+        })
         .collect();
     mutations.chunks(1_000).for_each(|some| drop(book.import(some.to_vec()).unwrap()));
 }
@@ -121,7 +125,10 @@ fn an_exchange_looks_at_its_batch_however_many_ops_wait_and_whatever_their_prior
             let answer = server.answer(&request);
             vec![
                 ("preparing", prepare),
-                ("taking the answer", work(|| book.exchange().apply_answer(&request, answer).unwrap()).0),
+                (
+                    "taking the answer",
+                    work(|| book.exchange().apply_answer(&request, answer).unwrap()).0,
+                ),
             ]
         };
         assert_flat(&cost(FEW), &cost(MANY));
@@ -200,7 +207,10 @@ fn dead_letters_cost_only_who_looks_at_them() {
                     .iter()
                     .map(|unit| fieldbook::sync::protocol::UnitOutcome {
                         unit: unit.id,
-                        outcome: Outcome::Rejected { code: "no".to_owned(), message: String::new() },
+                        outcome: Outcome::Rejected {
+                            code: "no".to_owned(),
+                            message: String::new(),
+                        },
                     })
                     .collect();
                 Ok(answer)

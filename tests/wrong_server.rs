@@ -1,6 +1,7 @@
-//! A device reaches a wrong server, or the right one with another tenant's token. One such contact stopped the book for good: the
-//! right server was not even asked any more, and the only way out was to accept the wrong one, which threw away what was
-//! confirmed. Who once reached a wrong server goes on with the right one as soon as that answers.
+//! A device reaches a wrong server, or the right one with another tenant's token. One such contact
+//! stopped the book for good: the right server was not even asked any more, and the only way out
+//! was to accept the wrong one, which threw away what was confirmed. Who once reached a wrong
+//! server goes on with the right one as soon as that answers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -17,7 +18,8 @@ use serde_json::json;
 
 fn other_server(clock: &Arc<TestClock>, number: u8) -> Server {
     let server = Server::new(clock);
-    let (id, epoch) = (ServerId::from_bytes([number; 16]), ServerEpoch::from_bytes([number + 100; 16]));
+    let (id, epoch) =
+        (ServerId::from_bytes([number; 16]), ServerEpoch::from_bytes([number + 100; 16]));
     *server.authority.lock().unwrap() = MemoryAuthority::new(id, epoch);
     server
 }
@@ -148,7 +150,10 @@ fn a_person_accepts_the_named_one_of_two() {
     }
     assert_eq!(first.record("lead/1"), Some(json!({"a": 1})), "what it lacks is offered to it");
     assert_eq!(records(&second), 0);
-    assert!(ann.servers().accept(waiting[1]).is_err(), "who is no longer asked about cannot be accepted");
+    assert!(
+        ann.servers().accept(waiting[1]).is_err(),
+        "who is no longer asked about cannot be accepted"
+    );
     // The former one is a stranger now.
     sync(&ann, &right);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);

@@ -120,9 +120,15 @@ impl Failure {
     }
 
     fn write_to(&self, book: Option<&Path>, writer: &mut impl Write) -> io::Result<()> {
-        writeln!(writer, "{} {}", console::style("error:").for_stderr().red().bold(), plain(&self.what))?;
+        writeln!(
+            writer,
+            "{} {}",
+            console::style("error:").for_stderr().red().bold(),
+            plain(&self.what)
+        )?;
         let mut said = self.what.clone();
-        let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|source| source as _);
+        let mut cause: Option<&(dyn Error + 'static)> =
+            self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             let words = error.to_string();
             // A transparent error has the same text as its cause, and some errors end with it.
@@ -145,7 +151,8 @@ impl Failure {
 /// Writes a note to standard error, with commands that help.
 pub(crate) fn note(text: &str, advice: &Advice, book: &Path) {
     let mut stderr = io::stderr().lock();
-    let told = writeln!(stderr, "{} {}", console::style("note:").for_stderr().yellow(), plain(text));
+    let told =
+        writeln!(stderr, "{} {}", console::style("note:").for_stderr().yellow(), plain(text));
     let lines = advice.lines(Some(book));
     // Standard error may be closed.
     drop(told.and_then(|()| lines.iter().try_for_each(|line| writeln!(stderr, "  {line}"))));
@@ -196,7 +203,9 @@ impl From<fieldbook_play::Failure> for Failure {
 fn not_possible_hint(why: NotPossible) -> (&'static str, Advice) {
     let advice = Advice::default();
     match why {
-        NotPossible::NoSuchOp(_) => ("the log shows the place of each op:", advice.run(["log", BOOK])),
+        NotPossible::NoSuchOp(_) => {
+            ("the log shows the place of each op:", advice.run(["log", BOOK]))
+        }
         NotPossible::NotPending(_) | NotPossible::NotRefused(_) | NotPossible::NotHeld(_) => {
             ("this lists the pending ops, and why they wait:", advice.run(["queue", BOOK]))
         }
@@ -219,9 +228,10 @@ fn store_hint(error: &StoreError) -> (&'static str, Advice) {
         ),
         // A copy made while the book is open may have half of a commit, so the hint advises against
         // one.
-        StoreError::AlreadyOpen { .. } => {
-            ("close the app or program that has it open; a copy made while it is open may be damaged", advice)
-        }
+        StoreError::AlreadyOpen { .. } => (
+            "close the app or program that has it open; a copy made while it is open may be damaged",
+            advice,
+        ),
         StoreError::NotABook { .. } => ("check the path; the file is unchanged", advice),
         StoreError::ReadOnly { .. } => (
             "commands that only read still work; to change the book, copy it to a folder that can be written",

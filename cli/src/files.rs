@@ -33,8 +33,10 @@ pub(crate) fn open(path: &Path) -> Result<File, Failure> {
 /// Checks that a path is a file, if it exists.
 pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
     match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(Failure::new(format!("cannot read {}", shown(path)))
-            .because(format!("it is {}, not a file", kind(&metadata)))),
+        Ok(metadata) if !metadata.is_file() => {
+            Err(Failure::new(format!("cannot read {}", shown(path)))
+                .because(format!("it is {}, not a file", kind(&metadata))))
+        }
         // Opening the file reports why it is missing or may not be read.
         _ => Ok(()),
     }
@@ -51,7 +53,9 @@ pub(crate) fn may_be_written(path: &Path, overwrite: bool) -> Result<(), Failure
             .hint("choose another file, or add --force to overwrite it"));
     }
     let refused = |why: String| {
-        Failure::new(format!("{} is not overwritten", shown(path))).because(why).hint("choose another file")
+        Failure::new(format!("{} is not overwritten", shown(path)))
+            .because(why)
+            .hint("choose another file")
     };
     // A link without a target counts as a missing file.
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
@@ -73,7 +77,9 @@ fn begins_like_a_database(path: &Path) -> io::Result<bool> {
 
 /// Returns whether the shell opened this path: its other end is connected already.
 fn is_opened_by_the_shell(path: &Path) -> bool {
-    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
+    path == Path::new("/dev/stdin")
+        || path.starts_with("/dev/fd")
+        || path.starts_with("/proc/self/fd")
 }
 
 fn kind(metadata: &fs::Metadata) -> &'static str {

@@ -27,8 +27,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, conflicts, dead_letters, demo, entries, explain, play, queue, read, serve, status, sync, upkeep,
-    write,
+    accept, conflicts, dead_letters, demo, entries, explain, play, queue, read, serve, status,
+    sync, upkeep, write,
 };
 use crate::error::Failure;
 use crate::output::Output;

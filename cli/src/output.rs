@@ -69,8 +69,10 @@ pub(crate) fn write_whole<T>(
 ) -> Result<T, Failure> {
     may_be_written(path, overwrite)?;
     let failed = |error| Failure::new(format!("cannot write {}", shown(path))).because(error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new().prefix(".fieldbook-").tempfile_in(folder).map_err(failed)?;
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary =
+        tempfile::Builder::new().prefix(".fieldbook-").tempfile_in(folder).map_err(failed)?;
     let written = write(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(failed)?;
     let moved = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };

@@ -38,7 +38,10 @@ pub(crate) fn caught(
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the process ends in any case, and so it reports why")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the process ends in any case, and so it reports why"
+)]
 fn record(info: &PanicHookInfo<'_>, book: Option<&Path>) {
     let mut first = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
     if is_last(info) {

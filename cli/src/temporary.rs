@@ -44,7 +44,8 @@ pub(crate) struct Temporary {
 impl Temporary {
     /// Makes a folder with this prefix, and removes those that a killed program left behind.
     pub(crate) fn new(prefix: &str) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::new("cannot make a temporary folder").because(error);
+        let failed =
+            |error: io::Error| Failure::new("cannot make a temporary folder").because(error);
         wait_for_signals()?;
         // The list is locked, so a signal from here on finds the folder in it.
         let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +55,8 @@ impl Temporary {
         let held = hold(folder.path()).map_err(failed)?;
         let left = remove_left(folder.path(), prefix);
         if !left.is_empty() {
-            let names: Vec<_> = left.iter().map(|path| plain(&path.display().to_string())).collect();
+            let names: Vec<_> =
+                left.iter().map(|path| plain(&path.display().to_string())).collect();
             let folders = count_of(&left, "temporary folder");
             let text = format!("{folders} of killed programs removed ({})", names.join(", "));
             note(&text, &Advice::default(), folder.path());
@@ -115,7 +117,9 @@ fn remove_left(own: &Path, prefix: &str) -> Vec<PathBuf> {
 fn is_left(folder: &Path, own: &Path) -> bool {
     let look = |path: &Path| path.symlink_metadata().ok();
     let held = folder.join(HELD);
-    let (Some(ours), Some(theirs), Some(file)) = (look(own), look(folder), look(&held)) else { return false };
+    let (Some(ours), Some(theirs), Some(file)) = (look(own), look(folder), look(&held)) else {
+        return false;
+    };
     let is_of_ours = theirs.is_dir() && file.is_file() && is_same_owner(&ours, &theirs);
     is_of_ours && File::open(held).is_ok_and(|file| file.try_lock().is_ok())
 }
@@ -243,7 +247,10 @@ mod tests {
         let next = make("fieldbook-test-left-");
         assert!(!left.exists(), "nobody holds it");
         assert!(held.path().exists() && next.path().exists(), "both are in use");
-        assert!(being_made.exists() && of_another_kind.exists(), "neither is known to be left behind");
+        assert!(
+            being_made.exists() && of_another_kind.exists(),
+            "neither is known to be left behind"
+        );
         fs::remove_dir_all(being_made).unwrap();
         fs::remove_dir_all(of_another_kind).unwrap();
     }

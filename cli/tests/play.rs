@@ -1,6 +1,9 @@
 //! Plays and the demo, run as a person runs them: the program, its output, its exit code.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, with the line that says where")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, with the line that says where"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,8 +18,10 @@ use tempfile::TempDir;
 
 const HISTORY: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.jsonl.gz");
-const TABLE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../play/data/crm-history/openstates-vt-de.final.jsonl.gz");
+const TABLE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../play/data/crm-history/openstates-vt-de.final.jsonl.gz"
+);
 
 fn fieldbook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
@@ -41,7 +46,8 @@ fn small_stream(folder: &Path) -> PathBuf {
 
 #[track_caller]
 fn report(ran: &Output) -> Value {
-    serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)))
+    serde_json::from_slice(&ran.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)))
 }
 
 #[track_caller]
@@ -57,7 +63,8 @@ fn books_are_kept_where_asked_and_never_put_among_other_files() {
     let books = folder.path().join("books");
     let play = || fieldbook().arg("play").arg(&stream).arg("--books").arg(&books).output().unwrap();
     assert!(play().status.success());
-    let shown = fieldbook().arg("get").arg(books.join("ann.book")).arg("person/1").output().unwrap();
+    let shown =
+        fieldbook().arg("get").arg(books.join("ann.book")).arg("person/1").output().unwrap();
     assert!(String::from_utf8_lossy(&shown.stdout).contains("Eve"), "{shown:?}");
     assert!(failure(&play()).contains("is not empty"));
 }
@@ -73,9 +80,14 @@ fn a_play_that_does_not_hold_tells_its_report_and_fails() {
     assert!(failure(&ran).contains("the play failed"), "{ran:?}");
     assert!(failure(&ran).contains("person/1 differs in name"), "{ran:?}");
     let told = String::from_utf8(ran.stdout).unwrap();
-    let row = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let row =
+        |name: &str| told.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let figure = |name: &str| row(name).split_whitespace().next().unwrap_or_default().to_owned();
-    assert_eq!((figure("equal devices"), figure("unexplained")), ("1".to_owned(), "1".to_owned()), "{told}");
+    assert_eq!(
+        (figure("equal devices"), figure("unexplained")),
+        ("1".to_owned(), "1".to_owned()),
+        "{told}"
+    );
     let ran = play.arg("--json").output().unwrap();
     assert_eq!((ran.status.code(), &report(&ran)["holds"]), (Some(1), &json!(false)));
 }
@@ -104,7 +116,10 @@ fn a_server_that_dies_in_the_middle_is_waited_for_and_all_ends_equal() {
     assert!(ran.status.success(), "{said}");
     assert!(said.contains("waiting") && said.contains("the server is back"), "{said}");
     let report = report(&ran);
-    assert_eq!((&report["equal_devices"], &report["oracle"]["unexplained"]), (&json!(51), &json!([])));
+    assert_eq!(
+        (&report["equal_devices"], &report["oracle"]["unexplained"]),
+        (&json!(51), &json!([]))
+    );
     assert_ne!(report["traffic"]["failed_exchanges"], 0);
 
     let again = fieldbook().args(["play", HISTORY, "--server", &url]).output().unwrap();

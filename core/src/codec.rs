@@ -162,7 +162,8 @@ pub(crate) fn read_whole<T: Decode<()>>(bytes: &[u8], what: &'static str) -> Res
     // The limit counts claimed memory, not bytes. Elements of a fixed size may claim a little more
     // than they need.
     let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
-    let (value, read) = bincode::decode_from_slice::<T, _>(bytes, configuration).map_err(because(what))?;
+    let (value, read) =
+        bincode::decode_from_slice::<T, _>(bytes, configuration).map_err(because(what))?;
     if read == bytes.len() { Ok(value) } else { Err(damaged(what)) }
 }
 
@@ -171,7 +172,9 @@ pub(crate) const fn damaged(what: &'static str) -> CodecError {
     CodecError { what, source: None }
 }
 
-fn because<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> CodecError {
+fn because<E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+) -> impl Fn(E) -> CodecError {
     move |source| CodecError { what, source: Some(Box::new(source)) }
 }
 

@@ -84,7 +84,9 @@ type Check = dyn Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync;
 impl Validator {
     /// Makes a validator of the app's function. People read the text of its error, so the text must
     /// not hold values of fields.
-    pub fn new(function: impl Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        function: impl Fn(&Outgoing<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         Self(Shared(Arc::new(function)))
     }
 
@@ -148,7 +150,10 @@ type Settle = dyn Fn(&Meeting<'_>) -> Ruling + Send + Sync;
 
 impl ConflictFunction {
     /// Makes a rule of the app's function and the name to record.
-    pub fn new(name: &str, function: impl Fn(&Meeting<'_>) -> Ruling + Send + Sync + 'static) -> Self {
+    pub fn new(
+        name: &str,
+        function: impl Fn(&Meeting<'_>) -> Ruling + Send + Sync + 'static,
+    ) -> Self {
         Self { name: name.into(), function: Shared(Arc::new(function)) }
     }
 

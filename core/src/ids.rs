@@ -138,5 +138,6 @@ impl TenantId {
 pub(crate) fn time_ordered(at: WallTime, random: &mut dyn Randomness) -> Uuid {
     let mut bytes = [0u8; 10];
     random.fill(&mut bytes);
-    uuid::Builder::from_unix_timestamp_millis(at.milliseconds().max(0).unsigned_abs(), &bytes).into_uuid()
+    uuid::Builder::from_unix_timestamp_millis(at.milliseconds().max(0).unsigned_abs(), &bytes)
+        .into_uuid()
 }

@@ -41,9 +41,13 @@ mod view;
 pub use device_key::DeviceKey;
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
 pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator};
-pub use ids::{DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, TenantId, UnitId};
+pub use ids::{
+    DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, TenantId, UnitId,
+};
 pub use names::{Actor, EntityType, InvalidName, RecordId, RecordKey};
-pub use numbers::{ConflictId, Cursor, Hash, InvalidConflictId, InvalidCursor, InvalidHash, Seq, Version};
+pub use numbers::{
+    ConflictId, Cursor, Hash, InvalidConflictId, InvalidCursor, InvalidHash, Seq, Version,
+};
 pub use op::{Mutation, MutationFields, OpContent, OpKind, OpPlace};
 pub use random::{Randomness, SeededRandomness};
 pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Priorities, Reference, Schema};

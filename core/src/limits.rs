@@ -152,21 +152,30 @@ const _: () = assert!(TRANSACTION_BYTES < REQUEST_BYTES, "a whole transaction fi
 // Every device can read everything that a server accepts. An answer is a page and one more commit,
 // outcomes and those of one more unit, a cursor for each entity type, and little else.
 const _: () = assert!(
-    2 * (PAGE_BYTES + COMMIT_BYTES) + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20) + 1024 * 1024 < ANSWER_BYTES,
+    2 * (PAGE_BYTES + COMMIT_BYTES) + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20) + 1024 * 1024
+        < ANSWER_BYTES,
     "a page, the outcomes, and one more of each fit an answer"
 );
 const _: () = assert!(
-    2 * (PAGE_HEAD_BYTES + COMMIT_HEAD_BYTES) + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20) + 1024 * 1024
+    2 * (PAGE_HEAD_BYTES + COMMIT_HEAD_BYTES)
+        + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20)
+        + 1024 * 1024
         < META_BYTES,
     "what an answer brings besides fields fits the meta part of one entry"
 );
 // Each field may come from a write of its own: two numbers, an id, three names of members. The
 // names of fields are among the record's fields. The names of removed fields may need JSON escapes.
-const RECORD_HEAD_BYTES: usize =
-    OP_BYTES + RECORD_FIELDS * 96 + REMOVED_STAMPS * (6 * FIELD_NAME_BYTES + 96) + 6 * RECORD_ID_BYTES + 1024;
-const _: () = assert!(RECORD_HEAD_BYTES < COMMIT_HEAD_BYTES, "the largest record fits a commit of its own");
+const RECORD_HEAD_BYTES: usize = OP_BYTES
+    + RECORD_FIELDS * 96
+    + REMOVED_STAMPS * (6 * FIELD_NAME_BYTES + 96)
+    + 6 * RECORD_ID_BYTES
+    + 1024;
 const _: () =
-    assert!(RECORD_HEAD_BYTES + OP_BYTES < COMMIT_BYTES, "the largest record fits a commit of its own");
+    assert!(RECORD_HEAD_BYTES < COMMIT_HEAD_BYTES, "the largest record fits a commit of its own");
+const _: () = assert!(
+    RECORD_HEAD_BYTES + OP_BYTES < COMMIT_BYTES,
+    "the largest record fits a commit of its own"
+);
 const _: () = assert!(TRANSACTION_OPS <= REQUEST_CHANGES && BATCH_OPS <= REQUEST_UNITS);
 const _: () = assert!(ANSWER_BYTES <= ENTRY_BYTES, "what one answer brings fits one entry");
 const _: () = assert!(
@@ -175,7 +184,8 @@ const _: () = assert!(
 );
 const _: () = assert!(ITEMS_SPLIT_BYTES + REQUEST_BYTES < ENTRY_BYTES);
 const _: () = assert!(PAGE_CHANGES_MOST as usize <= ANSWER_CHANGES);
-const _: () = assert!(RECORD_HEAD_BYTES < OLDER_BYTES, "a device takes every record that a server accepts");
+const _: () =
+    assert!(RECORD_HEAD_BYTES < OLDER_BYTES, "a device takes every record that a server accepts");
 const _: () = assert!(ENTITY_TYPES <= ANSWER_CURSORS);
 const _: () = assert!(EPOCH_COMMITS < VERSION_LEAP, "a declared restore stays below the leap");
 const _: () = assert!(VERSION_LEAP < VERSION_MOST / 1_000);

@@ -207,9 +207,10 @@ impl fmt::Debug for RecordKey {
 impl FromStr for RecordKey {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let (entity, id) = text
-            .split_once('/')
-            .ok_or(InvalidName { what: "record key", rule: "expected ENTITY/ID, such as lead/42" })?;
+        let (entity, id) = text.split_once('/').ok_or(InvalidName {
+            what: "record key",
+            rule: "expected ENTITY/ID, such as lead/42",
+        })?;
         Self::parse(entity, id)
     }
 }
@@ -259,7 +260,8 @@ fn shared(last: &'static LocalKey<Last>, text: &str) -> Arc<str> {
 fn check_entity_type(text: &str) -> Result<(), InvalidName> {
     let mut bytes = text.bytes();
     let starts = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
-    let goes_on = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let goes_on =
+        bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if starts && goes_on && text.len() <= limits::ENTITY_TYPE_BYTES {
         return Ok(());
     }
@@ -302,7 +304,8 @@ mod tests {
         for good in ["lead", "a", "sales_order2", &"a".repeat(63)] {
             assert!(EntityType::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "Lead", "2lead", "_lead", "le-ad", "../x", "lead\0", "é", &"a".repeat(64)] {
+        for bad in ["", "Lead", "2lead", "_lead", "le-ad", "../x", "lead\0", "é", &"a".repeat(64)]
+        {
             assert!(EntityType::parse(bad).is_err(), "{bad}");
         }
     }

@@ -44,7 +44,10 @@ pub enum NewFileError<E> {
 ///
 /// # Errors
 /// [`NewFileError`].
-pub fn new_file<E>(path: &Path, fill: impl FnOnce(File) -> Result<(), E>) -> Result<(), NewFileError<E>> {
+pub fn new_file<E>(
+    path: &Path,
+    fill: impl FnOnce(File) -> Result<(), E>,
+) -> Result<(), NewFileError<E>> {
     let folder = folder_of(path);
     let disk = |during| move |source| NewFileError::Disk { during, source };
     let (file, temporary) = tempfile::Builder::new()
@@ -102,7 +105,8 @@ mod tests {
     fn what_fails_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
-        let failed = new_file(&path, |mut file| file.write_all(b"half").and(Err(io::Error::other("full"))));
+        let failed =
+            new_file(&path, |mut file| file.write_all(b"half").and(Err(io::Error::other("full"))));
         assert!(matches!(failed, Err(NewFileError::Filling(_))));
         assert!(names(folder.path()).is_empty());
     }

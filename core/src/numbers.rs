@@ -12,7 +12,19 @@ use crate::limits;
 
 /// The place of an entry in its log, from 1, without gaps.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct Seq(u64);
@@ -52,7 +64,19 @@ impl fmt::Display for Seq {
 /// The server's number for one state of one record. It grows with each change of that record. The
 /// versions of different records have no order. Written `r47`.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct Version(u64);
@@ -159,7 +183,18 @@ impl TryFrom<String> for Cursor {
 /// A BLAKE3 hash: an entry's content, an entry's place in the chain, an item's commitment. Written
 /// in lower-case hex.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
 )]
 #[serde(into = "String", try_from = "String")]
 pub struct Hash([u8; 32]);
@@ -205,7 +240,8 @@ impl From<Hash> for String {
 impl TryFrom<String> for Hash {
     type Error = InvalidHash;
     fn try_from(text: String) -> Result<Self, InvalidHash> {
-        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| InvalidHash)?;
+        let bytes =
+            data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| InvalidHash)?;
         Ok(Self(bytes.try_into().map_err(|_| InvalidHash)?))
     }
 }

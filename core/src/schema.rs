@@ -15,7 +15,9 @@ use crate::names::EntityType;
 use crate::op::OpKind;
 
 /// How to resolve a field that both sides changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// The later edit wins, by `edited_at`, then by op id.
@@ -118,7 +120,8 @@ pub struct EntityRules {
     pub field_functions: BTreeMap<String, ConflictFunction>,
     /// Whether fields are resolved one by one.
     pub granularity: Granularity,
-    /// How long an op waits for an undo before it may leave. The default is zero: it does not wait.
+    /// How long an op waits for an undo before it may leave. The default is zero: it does not
+    /// wait.
     pub undo_window: Duration,
     /// The networks over which an op may leave.
     pub network: NetworkClass,
@@ -126,8 +129,8 @@ pub struct EntityRules {
     pub local_only: bool,
     /// Fields by whose values records can be listed.
     pub indexes: Vec<String>,
-    /// Functions that convert the fields of ops from one schema version to the next, by the version
-    /// that they start from.
+    /// Functions that convert the fields of ops from one schema version to the next, by the
+    /// version that they start from.
     pub upcasters: BTreeMap<u32, Upcaster>,
     /// Checks a change before it is sent. A change that it refuses is held for the user.
     pub validator: Option<Validator>,

@@ -15,7 +15,10 @@ pub struct SystemClock {
 
 impl SystemClock {
     /// Starts the monotonic clock.
-    #[expect(clippy::disallowed_methods, reason = "everything else receives this clock as an argument")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "everything else receives this clock as an argument"
+    )]
     pub fn new() -> Self {
         Self { started: Instant::now() }
     }
@@ -28,11 +31,16 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "everything else receives this clock as an argument")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "everything else receives this clock as an argument"
+    )]
     fn now(&self) -> Now {
         let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |before| -before),
+            Err(before) => {
+                i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |before| -before)
+            }
         };
         let monotonic = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now {

@@ -82,7 +82,8 @@ impl Places {
         if place == self.first {
             return;
         }
-        let later = if place < self.first { std::mem::replace(&mut self.first, place) } else { place };
+        let later =
+            if place < self.first { std::mem::replace(&mut self.first, place) } else { place };
         if let Err(at) = self.more.binary_search(&later) {
             self.more.insert(at, later);
         }
@@ -127,7 +128,8 @@ impl Tail {
     /// Removes the facts that are kept beside the row of an op.
     fn forget_row(&mut self, place: OpPlace) {
         let Some(row) = self.ops.get(&place) else { return };
-        let of_actor = self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity));
+        let of_actor =
+            self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity));
         of_actor.into_iter().for_each(|ops| *ops = ops.saturating_sub(1));
         row.targets().for_each(|target| forget(&mut self.referrers, target, place));
         row.led_away.iter().for_each(|target| forget(&mut self.leavers, target, place));
@@ -267,7 +269,11 @@ impl Tail {
 
     /// Returns the ops before a place that remove a reference to a record, then those that refer to
     /// it, each oldest first.
-    pub fn referring_before(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> + '_ {
+    pub fn referring_before(
+        &self,
+        key: &RecordKey,
+        place: OpPlace,
+    ) -> impl Iterator<Item = OpPlace> + '_ {
         let known = [self.leavers.get(key), self.referrers.get(key)];
         known.into_iter().flatten().flat_map(move |places| places.range(..place)).copied()
     }
@@ -324,8 +330,12 @@ impl Tail {
     }
 
     /// Returns the units that some ops are in, in the order in which they were planned.
-    pub fn units_of<'p>(&self, places: impl IntoIterator<Item = &'p OpPlace>) -> Vec<(UnitId, &TailUnit)> {
-        let ids: BTreeSet<_> = places.into_iter().filter_map(|place| self.unit_of(*place)).collect();
+    pub fn units_of<'p>(
+        &self,
+        places: impl IntoIterator<Item = &'p OpPlace>,
+    ) -> Vec<(UnitId, &TailUnit)> {
+        let ids: BTreeSet<_> =
+            places.into_iter().filter_map(|place| self.unit_of(*place)).collect();
         in_order(ids.into_iter().filter_map(|id| Some((id, self.units.get(&id)?))).collect())
     }
 
@@ -412,7 +422,9 @@ mod tests {
     fn the_ops_of_other_actors_are_counted_once_each_and_forgotten_with_their_end() {
         let place = |index| OpPlace { seq: Seq::new(1), index };
         let rows = [(1, "ann", "lead"), (2, "ben", "lead"), (3, "ben", "note"), (4, "cid", "lead")];
-        let rows = (0..).zip(rows).map(|(index, (op, actor, entity))| (place(index), row(op, actor, entity)));
+        let rows = (0..)
+            .zip(rows)
+            .map(|(index, (op, actor, entity))| (place(index), row(op, actor, entity)));
         let mut tail = Tail::of(rows.collect());
         let ann = Actor::parse("ann").unwrap();
         let others = |tail: &Tail| {

@@ -16,7 +16,19 @@ use crate::limits;
 /// Milliseconds since 1970-01-01T00:00:00Z by some wall clock. It is for people and for rough
 /// bounds, never for order.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct WallTime(i64);
@@ -109,7 +121,18 @@ pub trait Clock: Send + Sync {
 /// The stamps of one device always grow. Between devices, a new stamp is above every stamp that its
 /// device knows. Source: Kulkarni et al., "Logical Physical Clocks", 2014.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct Hlc(u64);

@@ -1,7 +1,10 @@
 //! Whatever bytes a file or a stream holds in place of an entry, reading them returns an entry or
 //! an error.
 
-#![expect(clippy::expect_used, reason = "clippy.toml frees test functions only; these are their helpers")]
+#![expect(
+    clippy::expect_used,
+    reason = "clippy.toml frees test functions only; these are their helpers"
+)]
 
 use fieldbook_core::entry::frame::Frame;
 use fieldbook_core::entry::{Control, Draft, Entry, FORMAT, Header, Items, Meta, Opened, seal};
@@ -50,7 +53,9 @@ fn damage() -> impl Strategy<Value = Damage> {
 fn apply(bytes: &mut Vec<u8>, damage: Damage) {
     let length = bytes.len().max(1);
     match damage {
-        Damage::Flip(at, mask) => bytes.iter_mut().skip(at % length).take(1).for_each(|byte| *byte ^= mask),
+        Damage::Flip(at, mask) => {
+            bytes.iter_mut().skip(at % length).take(1).for_each(|byte| *byte ^= mask)
+        }
         Damage::Cut(at) => bytes.truncate(at % length),
         Damage::Insert(at, inserted) => drop(bytes.splice(at % length..at % length, inserted)),
         Damage::Number(at, number) => {
@@ -119,7 +124,8 @@ fn the_undamaged_sample_reads() {
 fn a_false_count_of_items_takes_no_memory() {
     let mut bytes = stored();
     let header = 4 + 43 + 3;
-    let meta = usize::try_from(u32::from_le_bytes(bytes[header..header + 4].try_into().unwrap())).unwrap();
+    let meta =
+        usize::try_from(u32::from_le_bytes(bytes[header..header + 4].try_into().unwrap())).unwrap();
     let count = header + 4 + meta;
     bytes[count..count + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(Entry::decode(&bytes).is_err());

@@ -15,7 +15,11 @@
 //!    since the last plan.
 //!
 //! The laws of policies and of rebase are beside these (`rules/rebase`).
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics"
+)]
 
 #[path = "laws/book.rs"]
 mod book;
@@ -42,8 +46,9 @@ use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
-    Actor, EntityRules, EntityType, Fields, FieldsJson, Hash, Hlc, InvalidFields, OpId, OpKind, OpPlace,
-    Priorities, RecordKey, Reference, Schema, SeededRandomness, Seq, UnitId, Version, WallTime,
+    Actor, EntityRules, EntityType, Fields, FieldsJson, Hash, Hlc, InvalidFields, OpId, OpKind,
+    OpPlace, Priorities, RecordKey, Reference, Schema, SeededRandomness, Seq, UnitId, Version,
+    WallTime,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -60,8 +65,9 @@ type Sent = (Vec<(RecordKey, Vec<OpPlace>)>, Option<OpPlace>);
 fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
     let again = plan.again.iter().map(|id| {
         let unit = book.tail.unit(id).unwrap();
-        let of =
-            |key: &RecordKey| unit.ops.iter().copied().filter(|place| book.op(*place).key == *key).collect();
+        let of = |key: &RecordKey| {
+            unit.ops.iter().copied().filter(|place| book.op(*place).key == *key).collect()
+        };
         let records = unit.records.iter().map(|key| (key.clone(), of(key))).collect();
         (records, unit.ops.iter().min().copied())
     });
@@ -72,7 +78,9 @@ fn request(book: &Book, plan: &Plan) -> Vec<Sent> {
 fn comes_to(kinds: &[OpKind]) -> OpKind {
     match (kinds.first(), kinds.last()) {
         (_, Some(OpKind::Delete)) => OpKind::Delete,
-        _ if !kinds.contains(&OpKind::Delete) && kinds.first() == Some(&OpKind::Create) => OpKind::Create,
+        _ if !kinds.contains(&OpKind::Delete) && kinds.first() == Some(&OpKind::Create) => {
+            OpKind::Create
+        }
         _ => OpKind::Update,
     }
 }
@@ -89,11 +97,13 @@ fn takes_no_deletion_too_early(book: &Book, plan: &Plan) -> Result<(), TestCaseE
                 continue;
             }
             let before = again_from.unwrap_or(last);
-            for (place, row) in book.tail.ops().filter(|(place, _)| *place < before && !gone.contains(place))
+            for (place, row) in
+                book.tail.ops().filter(|(place, _)| *place < before && !gone.contains(place))
             {
                 let refers = row.targets().chain(&row.led_away).any(|target| target == key);
-                let together = book.tail.ops_of_entry(place.seq).any(|(_, row)| along.contains(&row.key))
-                    && row.transaction_ops > 1;
+                let together =
+                    book.tail.ops_of_entry(place.seq).any(|(_, row)| along.contains(&row.key))
+                        && row.transaction_ops > 1;
                 let waits_for_a_person = book.tail.is_dead(place) || {
                     let dead = book.tail.ops_of(&row.key).find(|place| book.tail.is_dead(*place));
                     dead.is_some_and(|dead| book.op(dead).kind == OpKind::Create)
@@ -315,6 +325,7 @@ fn made_at_server(
 
 /// The readable content of a record, each field with its stamp.
 fn shown(record: &Registers) -> Option<Vec<(String, Value, EditStamp)>> {
-    let read = |(name, value): (&str, &Value)| (name.to_owned(), value.clone(), record.stamp_of(name));
+    let read =
+        |(name, value): (&str, &Value)| (name.to_owned(), value.clone(), record.stamp_of(name));
     record.image().map(|image| image.iter().map(read).collect())
 }

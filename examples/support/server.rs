@@ -19,8 +19,11 @@ impl LocalServer {
     }
 
     fn answer(&self, request: &ExchangeRequest) -> Result<Received, Failure> {
-        let failed =
-            |code: &str| Failure::Transient { code: code.to_owned(), retry_after: None, marked: true };
+        let failed = |code: &str| Failure::Transient {
+            code: code.to_owned(),
+            retry_after: None,
+            marked: true,
+        };
         let mut authority = self.0.lock().map_err(|_| failed("poisoned"))?;
         let answer = exchange(&mut *authority, request, now(), &Caller::Anyone, &Quota::default());
         let answer = answer.map_err(|error| match error {
@@ -32,7 +35,10 @@ impl LocalServer {
 }
 
 impl Remote for LocalServer {
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(async move { Ok(self.answer(request)?) })
     }
 }

@@ -75,7 +75,10 @@ impl Census {
         self.dead_letters += status.dead_letters;
         self.pending_ops += status.pending;
         for conflict in book.conflicts().all()? {
-            *self.conflicts.entry((conflict.rule.as_str(), winner(conflict.winner))).or_default() += 1;
+            *self
+                .conflicts
+                .entry((conflict.rule.as_str(), winner(conflict.winner)))
+                .or_default() += 1;
             self.open_conflicts += u64::from(conflict.open);
             let known = self.in_conflict.entry(conflict.key).or_default();
             known.authors.insert(author);
@@ -113,7 +116,9 @@ impl Census {
             Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
                 for decision in decisions {
                     match decision {
-                        Decision::Annulled(annulled) => self.annulled_ops += annulled.ops.len() as u64,
+                        Decision::Annulled(annulled) => {
+                            self.annulled_ops += annulled.ops.len() as u64
+                        }
                         Decision::Superseded { .. } => self.superseded_ops += 1,
                         _ => {}
                     }
@@ -131,7 +136,9 @@ impl Census {
     /// Returns the conflicts by policy and winner.
     pub(crate) fn conflict_counts(&self) -> Vec<ConflictCount> {
         let counts = self.conflicts.iter();
-        counts.map(|((policy, winner), count)| ConflictCount { policy, winner, count: *count }).collect()
+        counts
+            .map(|((policy, winner), count)| ConflictCount { policy, winner, count: *count })
+            .collect()
     }
 }
 

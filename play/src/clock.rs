@@ -17,7 +17,8 @@ impl VirtualClock {
     pub(crate) fn set(&self, wall: WallTime) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = u64::try_from(wall.since(now.wall).as_millis()).unwrap_or(u64::MAX);
-        now.monotonic = MonotonicTime::from_milliseconds(now.monotonic.milliseconds().saturating_add(passed));
+        now.monotonic =
+            MonotonicTime::from_milliseconds(now.monotonic.milliseconds().saturating_add(passed));
         now.wall = wall;
     }
 

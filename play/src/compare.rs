@@ -71,7 +71,9 @@ impl ServerTable {
         let mut table = Self::default();
         pages(syncer, actor, |change| {
             match change.fields.filter(|_| !change.deleted) {
-                Some(fields) => drop(table.records.insert(change.key, Digest::of(fields.as_str())?)),
+                Some(fields) => {
+                    drop(table.records.insert(change.key, Digest::of(fields.as_str())?))
+                }
                 None => drop(table.records.remove(&change.key)),
             }
             Ok(())
@@ -95,7 +97,8 @@ impl ServerTable {
 
     /// Compares the records of a device with it.
     pub(crate) fn compare(&self, book: &Book) -> Result<Vec<Difference>, Failure> {
-        let failed = |error: fieldbook::Error| Failure::new("a book cannot be compared").because(error);
+        let failed =
+            |error: fieldbook::Error| Failure::new("a book cannot be compared").because(error);
         let mut differences = Vec::new();
         let mut missing: BTreeSet<&RecordKey> = self.records.keys().collect();
         let snapshot = book.snapshot().map_err(failed)?;
@@ -113,7 +116,8 @@ impl ServerTable {
                 differences.push(Difference::new(key, kind));
             }
         }
-        differences.extend(missing.into_iter().map(|key| Difference::new(key.clone(), Kind::Missing)));
+        differences
+            .extend(missing.into_iter().map(|key| Difference::new(key.clone(), Kind::Missing)));
         Ok(differences)
     }
 
@@ -132,8 +136,9 @@ impl ServerTable {
             if is_blank(line.text) {
                 continue;
             }
-            let row: OracleRow<'_> = serde_json::from_slice(line.text)
-                .map_err(|error| at_line(oracle, line.number, "is not a record of a table").because(error))?;
+            let row: OracleRow<'_> = serde_json::from_slice(line.text).map_err(|error| {
+                at_line(oracle, line.number, "is not a record of a table").because(error)
+            })?;
             let key = RecordKey::parse(&row.entity, &row.id).map_err(|error| {
                 at_line(oracle, line.number, "names a record that cannot be one").because(error)
             })?;
@@ -150,10 +155,12 @@ impl ServerTable {
             }
             differences.push(Difference::new(key, kind));
         }
-        differences.extend(missing.into_iter().map(|key| Difference::new(key.clone(), Kind::OnlyHere)));
+        differences
+            .extend(missing.into_iter().map(|key| Difference::new(key.clone(), Kind::OnlyHere)));
         if !wanted.is_empty() {
             pages(syncer, actor, |change| {
-                if let (Some((place, expected)), Some(found)) = (wanted.get(&change.key), &change.fields)
+                if let (Some((place, expected)), Some(found)) =
+                    (wanted.get(&change.key), &change.fields)
                     && let Some(difference) = differences.get_mut(*place)
                 {
                     difference.fields = differing(found.as_str(), expected)?;

@@ -118,8 +118,9 @@ pub struct Meeting {
 /// Returns the length of a conflict's description. A new field, or a whole record, shows two
 /// changes less clearly, so such a conflict counts as long.
 fn words(conflict: &Conflict) -> usize {
-    let length =
-        conflict.local.as_str().len() + conflict.remote.as_str().len() + conflict.base.as_str().len();
+    let length = conflict.local.as_str().len()
+        + conflict.remote.as_str().len()
+        + conflict.base.as_str().len();
     let is_plain = conflict.fields.len() == 1 && !conflict.base.may_have_null();
     if is_plain { length } else { length.saturating_add(1_000_000) }
 }

@@ -147,7 +147,8 @@ impl Faulty {
     }
 
     async fn arrive(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
-        let fault = if self.healed.load(Ordering::SeqCst) { None } else { self.state().draw(request) };
+        let fault =
+            if self.healed.load(Ordering::SeqCst) { None } else { self.state().draw(request) };
         self.went_wrong.store(fault.is_some(), Ordering::SeqCst);
         let Some(fault) = fault else {
             let late = self.state().late();
@@ -187,9 +188,14 @@ impl Faulty {
     }
 
     /// Passes all units on but one, and defers that one.
-    async fn put_off(&self, request: &ExchangeRequest, unit: UnitId) -> Result<Received, RemoteError> {
+    async fn put_off(
+        &self,
+        request: &ExchangeRequest,
+        unit: UnitId,
+    ) -> Result<Received, RemoteError> {
         let units = request.units.iter().filter(|other| other.id != unit).cloned().collect();
-        let mut received = self.remote.exchange(&ExchangeRequest { units, ..request.clone() }).await?;
+        let mut received =
+            self.remote.exchange(&ExchangeRequest { units, ..request.clone() }).await?;
         let outcome = Outcome::Transient {
             code: "simulated".to_owned(),
             message: "not now".to_owned(),
@@ -249,11 +255,15 @@ impl State {
             }
             6 if may_wait => {
                 request.units.iter().for_each(|unit| self.note(unit.id));
-                Some(count(&mut self.counts.applied_then_unavailable, Fault::AppliedThenUnavailable))
+                Some(count(
+                    &mut self.counts.applied_then_unavailable,
+                    Fault::AppliedThenUnavailable,
+                ))
             }
             7 if may_wait && !request.units.is_empty() => {
                 let number = self.random.below(request.units.len() as u64);
-                let unit = usize::try_from(number).ok().and_then(|number| request.units.get(number))?.id;
+                let unit =
+                    usize::try_from(number).ok().and_then(|number| request.units.get(number))?.id;
                 self.note(unit);
                 Some(count(&mut self.counts.units_put_off, Fault::PutOff(unit)))
             }
@@ -289,5 +299,9 @@ fn count(counter: &mut u64, fault: Fault) -> Fault {
 }
 
 fn unavailable() -> RemoteError {
-    RemoteError::new(Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true })
+    RemoteError::new(Failure::Transient {
+        code: "simulated".to_owned(),
+        retry_after: None,
+        marked: true,
+    })
 }

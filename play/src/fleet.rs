@@ -154,8 +154,9 @@ impl Fleet {
     pub(crate) fn discard(&mut self, number: usize) -> Result<(), Failure> {
         self.close(number)?;
         let device = self.device(number)?;
-        fs::remove_file(&device.path)
-            .map_err(|error| Failure::new(format!("cannot remove {}", device.path.display())).because(error))
+        fs::remove_file(&device.path).map_err(|error| {
+            Failure::new(format!("cannot remove {}", device.path.display())).because(error)
+        })
     }
 
     /// Closes all books.
@@ -170,8 +171,8 @@ impl Device {
     }
 }
 
-/// Asks the system to read a file into its memory, if there is room. A book that was closed for long
-/// is then read at once instead of page by page. Pages in memory are not read again.
+/// Asks the system to read a file into its memory, if there is room. A book that was closed for
+/// long is then read at once instead of page by page. Pages in memory are not read again.
 #[cfg(target_os = "linux")]
 fn warm(path: &Path) {
     let will_need = |file| Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed)?);
@@ -186,8 +187,9 @@ fn warm(_: &Path) {}
 /// Returns the options of the books of a play, without clock and randomness.
 pub(crate) fn options(actor: &Actor) -> Result<BookOptions, Failure> {
     let rules = EntityRules { undo_window: UNDO_WINDOW, ..EntityRules::default() };
-    let options = BookOptions::new(actor.as_str())
-        .map_err(|error| Failure::new("an author of the stream cannot use a book").because(error))?;
+    let options = BookOptions::new(actor.as_str()).map_err(|error| {
+        Failure::new("an author of the stream cannot use a book").because(error)
+    })?;
     Ok(options.schema(Schema::open(rules)).cache_bytes(CACHE_BYTES))
 }
 

@@ -131,7 +131,9 @@ impl Maker {
         let (seen, number, position) = (self.records_at(base), self.transactions, self.position);
         let mut lines = Vec::new();
         for _ in 0..size {
-            let Some((op, entity, id, payload)) = self.mutation(seen, &mut touched) else { continue };
+            let Some((op, entity, id, payload)) = self.mutation(seen, &mut touched) else {
+                continue;
+            };
             lines.push(json!({
                 "ts": seconds(made_at), "author": format!("dev-{author:03}"), "op": op, "entity": entity, "id": id,
                 "payload": payload, "tx": format!("t{number:06}"), "base_pos": base, "pos": position,
@@ -173,8 +175,8 @@ impl Maker {
         }
         let chosen = (0..20).find_map(|_| {
             let number = usize::try_from(self.random.below(seen as u64)).ok()?;
-            let is_free =
-                self.records.get(number).is_some_and(|record| record.alive) && !touched.contains(&number);
+            let is_free = self.records.get(number).is_some_and(|record| record.alive)
+                && !touched.contains(&number);
             is_free.then_some(number)
         });
         let Some(chosen) = chosen else { return Some(self.create()) };
@@ -198,8 +200,11 @@ impl Maker {
     fn create(&mut self) -> (&'static str, &'static str, String, Value) {
         let entity = if self.random.below(4) == 0 { "committee" } else { "person" };
         let id = format!("{:016x}-{}", self.random.below(u64::MAX), self.records.len());
-        let fields: Map<_, _> =
-            FIELDS.iter().take(8 + self.below(8)).map(|name| ((*name).to_owned(), self.value())).collect();
+        let fields: Map<_, _> = FIELDS
+            .iter()
+            .take(8 + self.below(8))
+            .map(|name| ((*name).to_owned(), self.value()))
+            .collect();
         let payload = Value::Object(fields.clone());
         let made = Made { entity, id: id.clone(), fields, created: self.position, alive: true };
         self.records.push(made);
@@ -210,8 +215,10 @@ impl Maker {
         let mut patch = Map::new();
         for _ in 0..=self.below(3) {
             let name = FIELDS.get(self.below(FIELDS.len())).copied().unwrap_or("name");
-            let is_there = self.records.get(record).is_some_and(|record| record.fields.contains_key(name));
-            let value = if is_there && self.random.below(20) == 0 { Value::Null } else { self.value() };
+            let is_there =
+                self.records.get(record).is_some_and(|record| record.fields.contains_key(name));
+            let value =
+                if is_there && self.random.below(20) == 0 { Value::Null } else { self.value() };
             patch.insert(name.to_owned(), value);
         }
         patch
@@ -219,7 +226,8 @@ impl Maker {
 
     fn value(&mut self) -> Value {
         let words = 2 + self.below(12);
-        let words: Vec<_> = (0..words).map(|_| format!("{:x}", self.random.below(1 << 24))).collect();
+        let words: Vec<_> =
+            (0..words).map(|_| format!("{:x}", self.random.below(1 << 24))).collect();
         Value::String(words.join(" "))
     }
 
@@ -242,8 +250,11 @@ type Lines = BufWriter<Box<dyn Write>>;
 fn create(path: &Path) -> Result<Lines, Failure> {
     let file = File::create_new(path).map_err(|error| cannot_write(path, error))?;
     let packed = path.extension().is_some_and(|extension| extension == "gz");
-    let writer: Box<dyn Write> =
-        if packed { Box::new(GzEncoder::new(file, Compression::default())) } else { Box::new(file) };
+    let writer: Box<dyn Write> = if packed {
+        Box::new(GzEncoder::new(file, Compression::default()))
+    } else {
+        Box::new(file)
+    };
     Ok(BufWriter::new(writer))
 }
 

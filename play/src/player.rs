@@ -80,7 +80,9 @@ impl Player {
     /// Writes a transaction at its base position, or as soon after it as it can be kept behind
     /// earlier ones.
     async fn write(&mut self, number: usize) -> Result<(), Failure> {
-        let Some(author) = self.stream.transactions.get(number).map(|transaction| transaction.author) else {
+        let Some(author) =
+            self.stream.transactions.get(number).map(|transaction| transaction.author)
+        else {
             return Ok(());
         };
         let device = self.fleet.device(author)?;
@@ -131,8 +133,10 @@ impl Player {
         // If a later transaction was written, the clock shows the moment of that write: its undo
         // window is still open then and keeps it here, and the window of the leaving one has
         // closed.
-        let write_at = if device.owed.is_empty() { self.world.wall().max(written_at) } else { written_at };
-        let push_at = device.owed.front().map_or(write_at.plus(UNDO_WINDOW), |next| next.written_at);
+        let write_at =
+            if device.owed.is_empty() { self.world.wall().max(written_at) } else { written_at };
+        let push_at =
+            device.owed.front().map_or(write_at.plus(UNDO_WINDOW), |next| next.written_at);
         device.clock.set(push_at);
         let ops = leaving.iter_mut().flat_map(|owed| std::mem::take(&mut owed.ops)).collect();
         // Late mutations need what their author had read, so the push asks for a page.
@@ -217,7 +221,11 @@ impl Player {
     ///
     /// With `discard`, a book is removed after its counts were taken: the books of a fleet may be
     /// larger than a disk.
-    pub(crate) async fn end(&mut self, check: bool, discard: bool) -> Result<(Ending, ServerTable), Failure> {
+    pub(crate) async fn end(
+        &mut self,
+        check: bool,
+        discard: bool,
+    ) -> Result<(Ending, ServerTable), Failure> {
         let mut ending = Ending::default();
         self.world.advance(Duration::from_secs(60));
         let drained = self.drain(&mut ending).await?;
@@ -295,8 +303,9 @@ impl Player {
         check: bool,
         ending: &mut Ending,
     ) -> Result<(), Failure> {
-        let failed =
-            |error: fieldbook::Error| Failure::new("a book cannot be read at the end").because(error);
+        let failed = |error: fieldbook::Error| {
+            Failure::new("a book cannot be read at the end").because(error)
+        };
         let differences = table.compare(book)?;
         if !differences.is_empty() {
             ending.unequal.push((author, differences));

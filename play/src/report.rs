@@ -122,7 +122,10 @@ impl Report {
             ));
         }
         if let Some(oracle) = self.oracle.as_ref().filter(|oracle| !oracle.unexplained.is_empty()) {
-            faults.push(format!("unexplained differences from the oracle: {}", names(&oracle.unexplained)));
+            faults.push(format!(
+                "unexplained differences from the oracle: {}",
+                names(&oracle.unexplained)
+            ));
         }
         faults.extend(self.faults.iter().cloned());
         faults

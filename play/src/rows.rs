@@ -89,7 +89,8 @@ impl Report {
 
     fn rows_of_traffic(&self) -> Vec<Row> {
         let traffic = &self.traffic;
-        let failed = format!("{} of them failed and were repeated", count(traffic.failed_exchanges));
+        let failed =
+            format!("{} of them failed and were repeated", count(traffic.failed_exchanges));
         let mut rows = vec![Row::counted("exchanges", traffic.exchanges, failed)];
         if let Some(injected) = &self.injected {
             let lost = format!(
@@ -111,7 +112,11 @@ impl Report {
             rows.push(Row::new("", "", refused));
         }
         let both = bytes(traffic.bytes_sent + traffic.bytes_received);
-        let each = format!("{} sent, {} received", bytes(traffic.bytes_sent), bytes(traffic.bytes_received));
+        let each = format!(
+            "{} sent, {} received",
+            bytes(traffic.bytes_sent),
+            bytes(traffic.bytes_received)
+        );
         rows.push(Row::new("bytes", both, each));
         rows
     }
@@ -119,8 +124,16 @@ impl Report {
     fn rows_of_units(&self) -> Vec<Row> {
         let (changes, stale) = (count(self.changes), count(self.traffic.stale_units));
         vec![
-            Row::counted("units", self.units, format!("with {changes} changes; {stale} came back stale")),
-            Row::counted("coalesced ops", self.coalesced_ops, "sent as part of another op's change"),
+            Row::counted(
+                "units",
+                self.units,
+                format!("with {changes} changes; {stale} came back stale"),
+            ),
+            Row::counted(
+                "coalesced ops",
+                self.coalesced_ops,
+                "sent as part of another op's change",
+            ),
             Row::counted("annulled ops", self.annulled_ops, "not sent, without effect"),
         ]
     }
@@ -134,22 +147,33 @@ impl Report {
             Row::counted("", *count, format!("{policy}: {winner} won"))
         }));
         let pending = format!("{} ops pending", count(self.pending_ops));
-        rows.push(Row::counted("dead letters", self.dead_letters, pending).good_if(self.dead_letters == 0));
+        rows.push(
+            Row::counted("dead letters", self.dead_letters, pending)
+                .good_if(self.dead_letters == 0),
+        );
         rows
     }
 
     fn rows_of_the_end(&self) -> Vec<Row> {
-        let of = format!("of {}, with the server's {} records", count(self.devices), count(self.records));
-        let mut rows =
-            vec![Row::counted("equal devices", self.equal_devices, of).good_if(self.unequal.is_empty())];
+        let of = format!(
+            "of {}, with the server's {} records",
+            count(self.devices),
+            count(self.records)
+        );
+        let mut rows = vec![
+            Row::counted("equal devices", self.equal_devices, of).good_if(self.unequal.is_empty()),
+        ];
         if let Some(oracle) = &self.oracle {
             let named = count(oracle.fields_named);
             let about = format!(
                 "differences from the oracle that a conflict entry names; of {named} it names every field"
             );
             rows.push(Row::counted("explained", oracle.explained.len() as u64, about));
-            let unexplained =
-                Row::counted("unexplained", oracle.unexplained.len() as u64, "differences from the oracle");
+            let unexplained = Row::counted(
+                "unexplained",
+                oracle.unexplained.len() as u64,
+                "differences from the oracle",
+            );
             rows.push(unexplained.good_if(oracle.unexplained.is_empty()));
         }
         if self.checked {

@@ -27,12 +27,13 @@ pub struct Setup {
     pub stream: Source,
     /// The table that the stream results in, to compare the server with.
     pub oracle: Option<Source>,
-    /// The address of an empty server that already runs, and a token for it. Without it a server is
-    /// started.
+    /// The address of an empty server that already runs, and a token for it. Without it a server
+    /// is started.
     pub server: Option<(String, Option<String>)>,
     /// A new or empty folder in which the books stay. Without it they are in `temporary`.
     pub books: Option<PathBuf>,
-    /// An empty folder for files that nobody needs after the play. The caller makes and removes it.
+    /// An empty folder for files that nobody needs after the play. The caller makes and removes
+    /// it.
     pub temporary: PathBuf,
     /// The seed of ids, salts and faults.
     pub seed: u64,
@@ -147,7 +148,9 @@ async fn judge_oracle(
 fn report_of(player: &Player, ending: &Ending, checked: bool) -> Report {
     let census = &ending.census;
     let devices = player.stream.authors.len() as u64;
-    let name = |author: usize| player.stream.authors.get(author).map(ToString::to_string).unwrap_or_default();
+    let name = |author: usize| {
+        player.stream.authors.get(author).map(ToString::to_string).unwrap_or_default()
+    };
     let unequal: Vec<_> = ending
         .unequal
         .iter()
@@ -206,7 +209,9 @@ async fn expect_empty(player: &Player) -> Result<(), Failure> {
     let Some(reader) = player.stream.authors.first() else { return Ok(()) };
     match records_before(&player.syncer, reader).await? {
         0 => Ok(()),
-        _ => Err(Failure::new("the server already has records, so the result could not be compared")
-            .hint("start it with a fresh store")),
+        _ => {
+            Err(Failure::new("the server already has records, so the result could not be compared")
+                .hint("start it with a fresh store"))
+        }
     }
 }

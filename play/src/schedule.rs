@@ -36,7 +36,8 @@ pub(crate) struct Step {
 /// Returns all steps in order.
 pub(crate) fn schedule(transactions: &[Transaction], authors: usize) -> Vec<Step> {
     let mut arriving: Vec<usize> = (0..transactions.len()).collect();
-    arriving.sort_by_key(|number| transactions.get(*number).map(|transaction| transaction.position));
+    arriving
+        .sort_by_key(|number| transactions.get(*number).map(|transaction| transaction.position));
     let mut written_up_to = vec![i64::MIN; authors];
     let mut steps = Vec::with_capacity(2 * transactions.len());
     for number in arriving {

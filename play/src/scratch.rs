@@ -21,7 +21,8 @@ pub(crate) struct Scratch(FileBackend);
 impl Scratch {
     /// Opens a file, or makes an empty one.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         FileBackend::new(file).map(Self).map_err(io::Error::other)
     }
 }

@@ -32,8 +32,9 @@ pub(crate) async fn connect(
                 cache_bytes: SERVER_CACHE_BYTES,
                 ..ServeOptions::new(listen, folder.join("server.redb"))
             };
-            let server =
-                serve(options).await.map_err(|error| Failure::new("cannot start a server").because(error))?;
+            let server = serve(options)
+                .await
+                .map_err(|error| Failure::new("cannot start a server").because(error))?;
             let url = server.url();
             (Some(server), url, None)
         }
@@ -51,7 +52,10 @@ pub(crate) async fn connect(
 struct TokenOfAll(Secret);
 
 impl Credentials for TokenOfAll {
-    fn token<'a>(&'a self, _: &'a Actor) -> Pin<Box<dyn Future<Output = Option<Secret>> + Send + 'a>> {
+    fn token<'a>(
+        &'a self,
+        _: &'a Actor,
+    ) -> Pin<Box<dyn Future<Output = Option<Secret>> + Send + 'a>> {
         Box::pin(std::future::ready(Some(self.0.clone())))
     }
 

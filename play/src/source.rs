@@ -66,8 +66,9 @@ impl Source {
     pub(crate) fn is_plain_file(&self) -> Result<bool, Failure> {
         let Self::File(path) = self else { return Ok(false) };
         let mut start = [0; 2];
-        let mut file = File::open(path)
-            .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))?;
+        let mut file = File::open(path).map_err(|error| {
+            Failure::new(format!("cannot read {}", path.display())).because(error)
+        })?;
         // A file of fewer than two bytes has no mutation, packed or not.
         Ok(file.read_exact(&mut start).is_ok() && start != GZIP)
     }
@@ -107,7 +108,8 @@ impl<R: BufRead> Lines<R> {
         let offset = self.offset;
         self.line.clear();
         let mut bounded = self.reader.by_ref().take(LINE_BYTES as u64 + 1);
-        let read = bounded.read_until(b'\n', &mut self.line).map_err(|error| source.unreadable(error))?;
+        let read =
+            bounded.read_until(b'\n', &mut self.line).map_err(|error| source.unreadable(error))?;
         if read == 0 {
             return Ok(None);
         }

@@ -119,8 +119,12 @@ impl Stream {
         }
         let file = match (spool, &source) {
             (Some(spool), _) => spool.finish()?,
-            (None, Source::File(path)) => File::open(path).map_err(|error| source.unreadable(error))?,
-            (None, Source::Shipped { .. }) => return Err(Failure::new("shipped bytes are always unpacked")),
+            (None, Source::File(path)) => {
+                File::open(path).map_err(|error| source.unreadable(error))?
+            }
+            (None, Source::Shipped { .. }) => {
+                return Err(Failure::new("shipped bytes are always unpacked"));
+            }
         };
         let Index { authors, transactions, ops, .. } = index;
         Ok(Self { source, file, authors, transactions, ops })
@@ -137,7 +141,9 @@ impl Stream {
         };
         let mut mutations = Vec::with_capacity(usize::try_from(*ops).unwrap_or(0));
         for piece in pieces {
-            self.file.seek(SeekFrom::Start(piece.offset)).map_err(|error| self.source.unreadable(error))?;
+            self.file
+                .seek(SeekFrom::Start(piece.offset))
+                .map_err(|error| self.source.unreadable(error))?;
             let part = BufReader::with_capacity(BUFFER, (&self.file).take(piece.bytes));
             let mut lines = Lines::from_line(part, piece.first_line);
             while let Some(line) = lines.next(&self.source)? {
@@ -183,7 +189,8 @@ impl Index {
             }
         };
         self.ops += 1;
-        let piece = Piece { offset: line.offset, bytes: line.text.len() as u64, first_line: line.number };
+        let piece =
+            Piece { offset: line.offset, bytes: line.text.len() as u64, first_line: line.number };
         let Some(number) = self.transaction_numbers.get(heading.tx.get()) else {
             self.transaction_numbers.insert(heading.tx.get().to_owned(), self.transactions.len());
             self.transactions.push(Transaction {
@@ -198,7 +205,9 @@ impl Index {
         };
         let Some(known) = self.transactions.get_mut(*number) else { return Ok(()) };
         if (known.author, known.base, known.position) != (author, heading.base_pos, heading.pos) {
-            return Err(fault("has another author, base_pos or pos than the rest of its transaction"));
+            return Err(fault(
+                "has another author, base_pos or pos than the rest of its transaction",
+            ));
         }
         known.add(piece);
         Ok(())
@@ -235,7 +244,8 @@ fn mutation(source: &Source, line: &Line<'_>) -> Result<StreamMutation, Failure>
         (_, payload) => Fields::parse(payload)
             .map_err(|error| fault("has a payload that cannot be fields").because(error))?,
     };
-    let made_at = WallTime::parse(&body.ts).ok_or_else(|| fault("has a ts that is no RFC 3339 time"))?;
+    let made_at =
+        WallTime::parse(&body.ts).ok_or_else(|| fault("has a ts that is no RFC 3339 time"))?;
     let bytes = fields.to_json().as_str().len();
     Ok(StreamMutation { line: line.number, key, kind: body.op, fields, bytes, made_at })
 }

@@ -50,7 +50,11 @@ pub(crate) struct Link {
 
 impl Link {
     /// With `faults`, the faults are drawn from that seed.
-    pub(crate) fn new(remote: Arc<dyn Remote>, faults: Option<u64>, world: Arc<VirtualClock>) -> Self {
+    pub(crate) fn new(
+        remote: Arc<dyn Remote>,
+        faults: Option<u64>,
+        world: Arc<VirtualClock>,
+    ) -> Self {
         let faulty = faults.map(|seed| Arc::new(Faulty::new(Arc::clone(&remote), seed)));
         Self { remote, faulty, world, device: Arc::default() }
     }
@@ -179,7 +183,8 @@ impl Syncer {
                 continue;
             }
             match report.stopped {
-                Stopped::Failed(_) | Stopped::PageRefused(_) | Stopped::NoProgress if went_wrong => {}
+                Stopped::Failed(_) | Stopped::PageRefused(_) | Stopped::NoProgress
+                    if went_wrong => {}
                 Stopped::Idle => {
                     synced.idle = true;
                     break;
@@ -215,9 +220,9 @@ impl Syncer {
             SyncState::NeedsAuth { code } => {
                 Err(Failure::new(format!("the server wants other credentials ({code})")))
             }
-            SyncState::NeedsUpgrade { code } => {
-                Err(Failure::new(format!("the server needs another version of this program ({code})")))
-            }
+            SyncState::NeedsUpgrade { code } => Err(Failure::new(format!(
+                "the server needs another version of this program ({code})"
+            ))),
             SyncState::NeedsServerConfirmed => {
                 Err(Failure::new("another server answers than at the beginning")
                     .hint("start the same store again, or play anew"))

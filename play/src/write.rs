@@ -41,8 +41,8 @@ pub struct Writes {
     pub updates_as_creates: u64,
     /// Deletes of a record that the device did not have.
     pub deletes_left_out: u64,
-    /// Transactions that were written after their base position, because two others of their author
-    /// were not pushed yet.
+    /// Transactions that were written after their base position, because two others of their
+    /// author were not pushed yet.
     pub postponed_transactions: u64,
     /// Transactions that were too large for one.
     pub split_transactions: u64,
@@ -120,7 +120,8 @@ pub(crate) fn write_late(
 ) -> Result<Vec<OpId>, WriteError> {
     let mut images = Images::of(book, &mutations)?;
     let mut adapted = Vec::with_capacity(late.len());
-    let mut members: HashMap<_, _> = late.into_iter().map(|late| (late.mutation, late.members)).collect();
+    let mut members: HashMap<_, _> =
+        late.into_iter().map(|late| (late.mutation, late.members)).collect();
     for (number, mutation) in mutations.into_iter().enumerate() {
         let Some(members) = members.remove(&number) else { continue };
         let line = mutation.line;
@@ -143,16 +144,21 @@ pub(crate) fn write_late(
                 writes.creates_as_replaces += 1;
                 Mutation::replace(key, mutation.fields)
             }
-            (_, Some(image), Newer::Nothing | Newer::Members(_)) if mutation.kind != OpKind::Delete => {
-                let is_asked = |name: &str| members.as_ref().is_none_or(|members| members.contains(name));
-                let is_open = |name: &str| !matches!(&newer, Newer::Members(names) if names.contains(name));
+            (_, Some(image), Newer::Nothing | Newer::Members(_))
+                if mutation.kind != OpKind::Delete =>
+            {
+                let is_asked =
+                    |name: &str| members.as_ref().is_none_or(|members| members.contains(name));
+                let is_open =
+                    |name: &str| !matches!(&newer, Newer::Members(names) if names.contains(name));
                 let asked = match mutation.kind {
                     // A create has the whole record.
                     OpKind::Create => image.patch_to(&mutation.fields.into_image()),
                     _ => mutation.fields,
                 };
-                let changed =
-                    asked.filtered(|name| is_asked(name) && is_open(name) && !is_same(image, name, &asked));
+                let changed = asked.filtered(|name| {
+                    is_asked(name) && is_open(name) && !is_same(image, name, &asked)
+                });
                 if changed.is_empty() {
                     writes.without_effect += 1;
                     continue;
@@ -215,8 +221,9 @@ impl<'a> Images<'a> {
         if !self.images.contains_key(key) {
             let row = self.snapshot.record(key)?.unwrap_or_default();
             let image = row.image().map(FieldsJson::to_fields).transpose();
-            let image =
-                image.map_err(|fault| fieldbook::error::StoreError::corrupt("stored fields", None, fault))?;
+            let image = image.map_err(|fault| {
+                fieldbook::error::StoreError::corrupt("stored fields", None, fault)
+            })?;
             self.images.insert(key.clone(), image);
         }
         Ok(self.images.entry(key.clone()).or_default())
@@ -245,7 +252,11 @@ struct Adapted {
     bytes: usize,
 }
 
-fn append(book: &Book, adapted: Vec<Adapted>, writes: &mut Writes) -> Result<Vec<OpId>, WriteError> {
+fn append(
+    book: &Book,
+    adapted: Vec<Adapted>,
+    writes: &mut Writes,
+) -> Result<Vec<OpId>, WriteError> {
     let parts = split(adapted);
     if parts.len() > 1 {
         writes.split_transactions += 1;
@@ -267,7 +278,8 @@ fn split(adapted: Vec<Adapted>) -> Vec<(u64, Vec<Mutation>)> {
     for Adapted { line, mutation, bytes: more } in adapted {
         match parts.last_mut() {
             Some((_, part))
-                if part.len() < limits::TRANSACTION_OPS && bytes + more <= limits::TRANSACTION_BYTES =>
+                if part.len() < limits::TRANSACTION_OPS
+                    && bytes + more <= limits::TRANSACTION_BYTES =>
             {
                 bytes += more;
                 part.push(mutation);

@@ -1,6 +1,9 @@
 //! Plays through the library: their results, and the faults of wrong ones.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, with the line that says where")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, with the line that says where"
+)]
 
 use std::error::Error;
 use std::fs;
@@ -11,8 +14,10 @@ use fieldbook_play::{Failure, MadeUp, NoProgress, Played, Setup, Source, generat
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.jsonl.gz");
-const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.final.jsonl.gz");
+const HISTORY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.jsonl.gz");
+const TABLE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/data/crm-history/openstates-vt-de.final.jsonl.gz");
 
 /// Plays a stream and its table, with changes to the usual setup.
 fn run(stream: &Path, oracle: &Path, change: impl FnOnce(&mut Setup)) -> Result<Played, Failure> {
@@ -68,7 +73,11 @@ impl Play {
     }
 
     /// Adds a transaction of mutations. Each is an op, an id and a payload.
-    fn writes(mut self, From(author, base, position, when): From, mutations: &[(&str, &str, Value)]) -> Self {
+    fn writes(
+        mut self,
+        From(author, base, position, when): From,
+        mutations: &[(&str, &str, Value)],
+    ) -> Self {
         let transaction = format!("t{}", self.lines.len());
         for (op, id, payload) in mutations {
             self.lines.push(json!({
@@ -91,7 +100,8 @@ impl Play {
     }
 
     fn run(&self) -> Result<Played, Failure> {
-        let text = |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let text =
+            |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         fs::write(self.path("stream.jsonl"), text(&self.lines)).unwrap();
         fs::write(self.path("table.jsonl"), text(&self.table)).unwrap();
         run(&self.path("stream.jsonl"), &self.path("table.jsonl"), |_| ())
@@ -106,7 +116,12 @@ impl Play {
 
 /// Returns the keys of records in differences and conflicts.
 fn keys(differences: &Value) -> Vec<&str> {
-    differences.as_array().unwrap().iter().map(|difference| difference["key"].as_str().unwrap()).collect()
+    differences
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|difference| difference["key"].as_str().unwrap())
+        .collect()
 }
 
 fn play_history(change: impl FnOnce(&mut Setup)) -> Value {
@@ -159,22 +174,34 @@ fn the_shipped_history_ends_the_same_whatever_goes_wrong_on_the_way() {
 #[test]
 fn two_edits_of_the_same_field_are_explained_by_a_conflict() {
     let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
+        .writes(
+            From("ann", 0, 1, "01T10"),
+            &[("create", "1", json!({"name": "Eve", "phone": "1"}))],
+        )
         .writes(From("ann", 1, 2, "02T10"), &[("update", "1", json!({"phone": "2"}))])
         // Earlier by the clock, later at the mainline: the stream has 3, the later edit is 2.
-        .writes(From("bob", 1, 3, "02T09"), &[("update", "1", json!({"phone": "3", "name": "Eva"}))])
+        .writes(
+            From("bob", 1, 3, "02T09"),
+            &[("update", "1", json!({"phone": "3", "name": "Eva"}))],
+        )
         .comes_to("1", json!({"name": "Eva", "phone": "3"}));
     let report = play.holds();
     assert_eq!(keys(&report["oracle"]["explained"]), ["person/1"]);
     assert_eq!(report["oracle"]["explained"][0]["fields"], json!(["phone"]));
-    assert_eq!(report["conflicts"], json!([{"policy": "last_write_wins", "winner": "local", "count": 1}]));
+    assert_eq!(
+        report["conflicts"],
+        json!([{"policy": "last_write_wins", "winner": "local", "count": 1}])
+    );
     assert_eq!(report["traffic"]["stale_units"], 1);
 }
 
 #[test]
 fn a_difference_that_no_conflict_names_fails_and_says_where() {
     let play = Play::new()
-        .writes(From("ann", 0, 1, "01T10"), &[("create", "1", json!({"name": "Eve", "phone": "1"}))])
+        .writes(
+            From("ann", 0, 1, "01T10"),
+            &[("create", "1", json!({"name": "Eve", "phone": "1"}))],
+        )
         .writes(From("bob", 1, 2, "02T10"), &[("create", "2", json!({"name": "Abe"}))])
         .comes_to("1", json!({"name": "Eve", "phone": "not so"}))
         .comes_to("3", json!({"name": "nobody"}));
@@ -281,7 +308,10 @@ fn a_create_by_who_had_seen_a_deletion_that_the_base_position_lacks_makes_the_re
         .comes_to("1", fields);
     let report = play.holds();
     assert_eq!(report["oracle"]["explained"], json!([]));
-    assert_eq!((&report["writes"]["late"], &report["writes"]["creates_as_replaces"]), (&json!(1), &json!(0)));
+    assert_eq!(
+        (&report["writes"]["late"], &report["writes"]["creates_as_replaces"]),
+        (&json!(1), &json!(0))
+    );
 }
 
 #[test]
@@ -291,7 +321,10 @@ fn what_follows_a_late_create_in_its_transaction_is_late_too() {
             From("ann", 0, 1, "01T10"),
             &[("create", "1", json!({"a": 1})), ("create", "2", json!({"a": 1}))],
         )
-        .writes(From("bob", 1, 2, "02T10"), &[("delete", "1", Value::Null), ("delete", "2", Value::Null)])
+        .writes(
+            From("bob", 1, 2, "02T10"),
+            &[("delete", "1", Value::Null), ("delete", "2", Value::Null)],
+        )
         .writes(
             From("eve", 1, 3, "03T10"),
             &[
@@ -336,7 +369,8 @@ fn a_transaction_over_the_limits_is_split_and_arrives_whole() {
 #[test]
 fn a_made_up_stream_with_a_transaction_of_3_400_ops_ends_equal_everywhere() {
     let folder = TempDir::new().unwrap();
-    let (stream, table) = (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
+    let (stream, table) =
+        (folder.path().join("stream.jsonl.gz"), folder.path().join("table.jsonl"));
     generate(MadeUp { mutations: 5_000, devices: Some(40), seed: 1 }, &stream, &table).unwrap();
     let report = holding(run(&stream, &table, |_| ()));
     assert_eq!(report["mutations"], 5_000);

@@ -127,7 +127,9 @@ impl<'t> DiskTables<'t> {
         let table = self.transaction.open_table(tables::DEVICE_KEY);
         let mut table = table.map_err(StoreError::during("opening a table"))?;
         let nothing: &[u8] = &[];
-        table.insert(nothing, key.as_bytes().as_slice()).map_err(StoreError::during("writing a row"))?;
+        table
+            .insert(nothing, key.as_bytes().as_slice())
+            .map_err(StoreError::during("writing a row"))?;
         Ok(())
     }
 
@@ -152,7 +154,13 @@ impl<'t> DiskTables<'t> {
                 let bytes = key.to_bytes();
                 let row = self.stored_record(&bytes)?;
                 let is_stored = row.is_some();
-                self.records.push(HeldRecord { key: key.clone(), bytes, row, is_stored, changed: false });
+                self.records.push(HeldRecord {
+                    key: key.clone(),
+                    bytes,
+                    row,
+                    is_stored,
+                    changed: false,
+                });
                 self.places.insert(key.clone(), self.records.len() - 1);
                 self.records.len() - 1
             }
@@ -180,7 +188,11 @@ impl<'t> DiskTables<'t> {
     ///
     /// # Errors
     /// [`StoreError`] if a table cannot be written.
-    pub fn flush(&mut self, schema: &Schema, follows: bool) -> Result<Vec<RecordEffect>, StoreError> {
+    pub fn flush(
+        &mut self,
+        schema: &Schema,
+        follows: bool,
+    ) -> Result<Vec<RecordEffect>, StoreError> {
         self.places.clear();
         self.absent = Absent::default();
         let mut changed = std::mem::take(&mut self.records);
@@ -214,12 +226,19 @@ impl<'t> DiskTables<'t> {
     fn flush_indexes(&mut self, schema: &Schema, changed: &[HeldRecord]) -> Result<(), StoreError> {
         for held in changed {
             let key = &held.key;
-            let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty()) else {
+            let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty())
+            else {
                 continue;
             };
             let before = self.stored(held)?;
             let before = before.as_ref().and_then(RecordRow::image);
-            index::follow(self, &rules.indexes, key, before, held.row.as_ref().and_then(RecordRow::image))?;
+            index::follow(
+                self,
+                &rules.indexes,
+                key,
+                before,
+                held.row.as_ref().and_then(RecordRow::image),
+            )?;
         }
         Ok(())
     }
@@ -258,7 +277,12 @@ impl<'t> DiskTables<'t> {
         stored.map(|stored| decode(stored.value())).transpose()
     }
 
-    fn put<T: Stored>(&mut self, which: Which, key: &[u8], row: Option<&T>) -> Result<(), StoreError> {
+    fn put<T: Stored>(
+        &mut self,
+        which: Which,
+        key: &[u8],
+        row: Option<&T>,
+    ) -> Result<(), StoreError> {
         match row.map(encode).transpose()? {
             Some(bytes) => self.note(which, key, &bytes),
             None => self.forget(which, key),
@@ -285,7 +309,9 @@ impl<'t> DiskTables<'t> {
         let during = StoreError::during::<redb::StorageError>;
         let mut found = Vec::new();
         let table = self.which(Which::ConflictsOf)?;
-        for row in table.range(from.as_slice()..to.as_slice()).map_err(during("reading conflicts"))? {
+        for row in
+            table.range(from.as_slice()..to.as_slice()).map_err(during("reading conflicts"))?
+        {
             let (at, of) = row.map_err(during("reading conflicts"))?;
             if of.value() == op.as_bytes() {
                 found.extend(at.value().get(from.len()..).map(<[u8]>::to_vec));
@@ -298,7 +324,11 @@ impl<'t> DiskTables<'t> {
     ///
     /// # Errors
     /// [`StoreError`] if a row does not read.
-    pub fn open_conflict(&mut self, key: &RecordKey, op: &OpId) -> Result<Option<ConflictId>, StoreError> {
+    pub fn open_conflict(
+        &mut self,
+        key: &RecordKey,
+        op: &OpId,
+    ) -> Result<Option<ConflictId>, StoreError> {
         for at in self.conflicts_of(key, op)?.into_iter().rev() {
             if self.get::<ConflictRow>(Which::Conflicts, &at)?.is_some_and(|row| row.open) {
                 return Ok(tables::numbers(&at).map(|(seq, number)| ConflictId { seq, number }));
@@ -337,11 +367,12 @@ impl Tables for DiskTables<'_> {
         let mut units = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading units"))? {
             let (id, stored) = row.map_err(StoreError::during("reading units"))?;
-            let id = id.value().try_into().map(UnitId::from_bytes).map_err(|_| StoreError::Corrupt {
-                what: "a key of a table that is folded from the log",
-                seq: None,
-                source: None,
-            })?;
+            let id =
+                id.value().try_into().map(UnitId::from_bytes).map_err(|_| StoreError::Corrupt {
+                    what: "a key of a table that is folded from the log",
+                    seq: None,
+                    source: None,
+                })?;
             units.push((id, decode(stored.value())?));
         }
         Ok(units)
@@ -350,7 +381,11 @@ impl Tables for DiskTables<'_> {
     fn put_conflict(&mut self, seq: Seq, number: u32, row: ConflictRow) -> Result<(), StoreError> {
         let at = tables::conflict_key(seq, number);
         self.put(Which::Conflicts, &at, Some(&row))?;
-        self.note(Which::ConflictsOf, &tables::of_record_key(&row.key, seq, number), row.op.id.as_bytes())?;
+        self.note(
+            Which::ConflictsOf,
+            &tables::of_record_key(&row.key, seq, number),
+            row.op.id.as_bytes(),
+        )?;
         if row.open { self.note(Which::OpenConflicts, &at, &[]) } else { Ok(()) }
     }
 
@@ -362,7 +397,9 @@ impl Tables for DiskTables<'_> {
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
         for at in self.conflicts_of(key, op)? {
-            let Some(mut row) = self.get::<ConflictRow>(Which::Conflicts, &at)?.filter(|row| row.open) else {
+            let Some(mut row) =
+                self.get::<ConflictRow>(Which::Conflicts, &at)?.filter(|row| row.open)
+            else {
                 continue;
             };
             row.close(winner, merged);
@@ -406,7 +443,9 @@ impl Tables for DiskTables<'_> {
     fn await_confirmation(&mut self) -> Result<(), StoreError> {
         let during = StoreError::during::<redb::StorageError>;
         self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
-        self.which(Which::Aside)?.retain(|_, _| false).map_err(during("forgetting what is aside"))?;
+        self.which(Which::Aside)?
+            .retain(|_, _| false)
+            .map_err(during("forgetting what is aside"))?;
         // This changes the whole book, with only a part of it in memory at a time. It is one
         // commit, so it happens whole or not at all.
         let mut after = Vec::new();
@@ -442,7 +481,8 @@ impl Tables for DiskTables<'_> {
         }
         // Changes of this transaction override the table.
         waiting.retain(|key| !self.places.contains_key(key));
-        let held = self.records.iter().filter(|held| held.row.as_ref().is_some_and(awaits_confirmation));
+        let held =
+            self.records.iter().filter(|held| held.row.as_ref().is_some_and(awaits_confirmation));
         waiting.extend(held.map(|held| held.key.clone()));
         waiting.sort_unstable();
         Ok(waiting)
@@ -464,7 +504,9 @@ impl Tables for DiskTables<'_> {
 
 /// Whether a live record was confirmed by a former server only.
 pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
-    row.confirmed.as_ref().is_some_and(|confirmed| confirmed.version == Version::new(0) && !confirmed.deleted)
+    row.confirmed
+        .as_ref()
+        .is_some_and(|confirmed| confirmed.version == Version::new(0) && !confirmed.deleted)
 }
 
 /// Reads a stored row that fits its sum.
@@ -480,11 +522,13 @@ pub(crate) fn view(stored: &[u8]) -> Result<RecordView<'_>, StoreError> {
 /// Returns the stored form of a row.
 pub(crate) fn encode<T: Stored>(row: &T) -> Result<Vec<u8>, StoreError> {
     let row = codec::encode(row);
-    row.map(sum::put).map_err(|fault| StoreError::corrupt("a row is too large to be stored", None, fault))
+    row.map(sum::put)
+        .map_err(|fault| StoreError::corrupt("a row is too large to be stored", None, fault))
 }
 
 fn summed(stored: &[u8]) -> Result<&[u8], StoreError> {
-    let damaged = || StoreError::corrupt(DAMAGED_ROW, None, "its bytes are not those that were written");
+    let damaged =
+        || StoreError::corrupt(DAMAGED_ROW, None, "its bytes are not those that were written");
     sum::take(stored).ok_or_else(damaged)
 }
 

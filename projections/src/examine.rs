@@ -14,7 +14,8 @@ use std::fmt;
 use fieldbook_core::codec::Stored;
 use fieldbook_core::log::{StoreError, guarded};
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, ParkedOpRow, RecordRow, StateRow, TailRow, UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, ParkedOpRow, RecordRow, StateRow, TailRow,
+    UnitRow,
 };
 use fieldbook_core::{EntityType, FieldsJson, RecordKey, Seq};
 use redb::{ReadTransaction, ReadableTable, TableHandle};
@@ -65,7 +66,10 @@ impl fmt::Display for TableFaultKind {
             Self::Rows { count: 1 } => f.write_str("1 row does not read"),
             Self::Rows { count } => write!(f, "{count} rows do not read"),
             Self::BehindTheLog { named, last } => {
-                write!(f, "it knows of entry {named}, but the log ends at entry {last}: its end is missing")
+                write!(
+                    f,
+                    "it knows of entry {named}, but the log ends at entry {last}: its end is missing"
+                )
             }
         }
     }
@@ -104,8 +108,9 @@ pub fn examine_tables(
     // The next opening folds rows of an older format again, so they need not be readable.
     let mut is_present = true;
     let others: Vec<String> = guarded(|| app_tables(&transaction)).unwrap_or_default();
-    let folded =
-        [Which::State].into_iter().chain(Which::ALL.into_iter().filter(|which| *which != Which::State));
+    let folded = [Which::State]
+        .into_iter()
+        .chain(Which::ALL.into_iter().filter(|which| *which != Which::State));
     let tables = folded.map(|which| (which.name().to_owned(), Some(which)));
     for (name, which) in tables.chain(others.into_iter().map(|name| (name, None))) {
         let mut looked = Looked { last, ..Looked::default() };
@@ -208,14 +213,20 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
             <[u8; 16]>::try_from(key).ok()?;
             let row: UnitRow = read(value)?;
             looked.names(row.planned);
-            row.changes.iter().flat_map(|change| &change.ops).for_each(|op| looked.names(op.place.seq));
+            row.changes
+                .iter()
+                .flat_map(|change| &change.ops)
+                .for_each(|op| looked.names(op.place.seq));
             Some(())
         }
         Which::Conflicts => {
             let (seq, _) = tables::numbers(key)?;
             looked.names(seq);
             let row: ConflictRow = read(value)?;
-            [&row.base, &row.local, &row.remote].into_iter().chain(&row.merged).try_for_each(is_fields)
+            [&row.base, &row.local, &row.remote]
+                .into_iter()
+                .chain(&row.merged)
+                .try_for_each(is_fields)
         }
         Which::OpenConflicts => {
             looked.names(tables::numbers(key)?.0);

@@ -34,8 +34,10 @@ impl Absent {
 pub(crate) fn gap_around(table: &BytesTable<'_>, key: &[u8]) -> Result<Gap, StoreError> {
     let during = StoreError::during::<redb::StorageError>;
     let before = table.range(..key).map_err(during("reading rows"))?.next_back();
-    let before = before.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
+    let before =
+        before.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
     let after = table.range(key..).map_err(during("reading rows"))?.next();
-    let after = after.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
+    let after =
+        after.transpose().map_err(during("reading rows"))?.map(|(key, _)| key.value().to_vec());
     Ok(Gap { before, after })
 }

@@ -34,7 +34,11 @@ pub(crate) fn follow(
         drop(table.remove(key.as_slice()).map_err(StoreError::during("writing an index"))?);
     }
     for key in after.iter().filter(|key| !before.contains(key)) {
-        drop(table.insert(key.as_slice(), [].as_slice()).map_err(StoreError::during("writing an index"))?);
+        drop(
+            table
+                .insert(key.as_slice(), [].as_slice())
+                .map_err(StoreError::during("writing an index"))?,
+        );
     }
     Ok(())
 }
@@ -46,7 +50,8 @@ pub(crate) fn keys(
     image: Option<&FieldsJson>,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let Some(image) = image else { return Ok(Vec::new()) };
-    let fields = image.to_fields().map_err(|fault| StoreError::corrupt("stored fields", None, fault))?;
+    let fields =
+        image.to_fields().map_err(|fault| StoreError::corrupt("stored fields", None, fault))?;
     let keys = indexes.iter().filter_map(|field| {
         let mut bytes = prefix(&key.entity, field);
         bytes.extend(ordered(fields.get(field)?)?);

@@ -71,11 +71,15 @@ pub fn fold_tail(
         TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => Some((*place, row)),
         _ => None,
     });
-    let changed = tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
+    let changed =
+        tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
     // Later changes override earlier ones.
-    let (known, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = changed.partition(|(place, _)| place.seq <= mark);
-    let rows: Vec<(OpPlace, Vec<u8>)> =
-        fresh.into_iter().map(|(place, row)| Ok((place, encode(row)?))).collect::<Result<_, StoreError>>()?;
+    let (known, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        changed.partition(|(place, _)| place.seq <= mark);
+    let rows: Vec<(OpPlace, Vec<u8>)> = fresh
+        .into_iter()
+        .map(|(place, row)| Ok((place, encode(row)?)))
+        .collect::<Result<_, StoreError>>()?;
     let table = tables.which(Which::Tail)?;
     for (place, row) in known {
         let (key, row) = (tables::place_key(place), encode(row)?);
@@ -90,8 +94,9 @@ pub fn fold_tail(
         );
     }
     // Ops after the mark were never in the table.
-    let fresh =
-        rows.into_iter().map(|(place, row)| Ok(SortedRow::new(tables::place_key(place).to_vec(), row)));
+    let fresh = rows
+        .into_iter()
+        .map(|(place, row)| Ok(SortedRow::new(tables::place_key(place).to_vec(), row)));
     write_sorted(table, fresh)?;
     state.tail_folded = head;
     tables.put_state(state)
@@ -105,7 +110,11 @@ const HISTORY_AT_ONCE: usize = 4_096;
 ///
 /// # Errors
 /// [`StoreError`] if a table or the log cannot be read or written.
-pub fn fold_history(tables: &mut DiskTables<'_>, log: &impl LogView, head: Seq) -> Result<(), StoreError> {
+pub fn fold_history(
+    tables: &mut DiskTables<'_>,
+    log: &impl LogView,
+    head: Seq,
+) -> Result<(), StoreError> {
     let mut state = tables.state()?;
     let mut keys = Vec::new();
     for _ in 0..HISTORY_AT_ONCE {
@@ -132,10 +141,15 @@ pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Vec<RecordKey>, Stor
     let mut keys = BTreeSet::new();
     match &entry.meta {
         Meta::Intent(intent) => keys.extend(intent.ops.iter().map(|op| op.key.clone())),
-        Meta::Upstream(upstream) => keys.extend(upstream.changes.iter().map(|change| change.key.clone())),
+        Meta::Upstream(upstream) => {
+            keys.extend(upstream.changes.iter().map(|change| change.key.clone()))
+        }
         Meta::Control(Control::Planned(planned)) => {
             keys.extend(
-                planned.units.iter().flat_map(|unit| unit.changes.iter().map(|change| change.key.clone())),
+                planned
+                    .units
+                    .iter()
+                    .flat_map(|unit| unit.changes.iter().map(|change| change.key.clone())),
             );
             keys.extend(planned.annulled.iter().map(|annulled| annulled.key.clone()));
         }
@@ -169,7 +183,9 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
         | Decision::Upcast { key, .. } => Ok(vec![key.clone()]),
         Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
         Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
-        Decision::Restamped { ops, .. } => Ok(ops.iter().map(|restamp| restamp.key.clone()).collect()),
+        Decision::Restamped { ops, .. } => {
+            Ok(ops.iter().map(|restamp| restamp.key.clone()).collect())
+        }
         Decision::Parked { .. }
         | Decision::Unparked { .. }
         | Decision::ServerAccepted { .. }
@@ -180,7 +196,11 @@ fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, St
     }
 }
 
-fn keys_of_unit(unit: &UnitId, planned: Seq, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
+fn keys_of_unit(
+    unit: &UnitId,
+    planned: Seq,
+    log: &impl LogView,
+) -> Result<Vec<RecordKey>, StoreError> {
     let entry = log.existing(planned)?;
     let Meta::Control(Control::Planned(plan)) = &entry.meta else { return Ok(Vec::new()) };
     let found = plan.units.iter().filter(|planned| planned.id == *unit);

@@ -87,7 +87,10 @@ pub(crate) fn op_of(entry: &Entry, place: OpPlace) -> Result<OpContent, StoreErr
     })
 }
 
-pub(crate) fn op_meta(entry: &Entry, place: OpPlace) -> Result<&fieldbook_core::entry::OpMeta, StoreError> {
+pub(crate) fn op_meta(
+    entry: &Entry,
+    place: OpPlace,
+) -> Result<&fieldbook_core::entry::OpMeta, StoreError> {
     let missing = || StoreError::Corrupt {
         what: "an op that another entry names is missing",
         seq: Some(place.seq),

@@ -79,7 +79,9 @@ impl Tables for MemoryTables {
         merged: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
         for at in self.conflicts_of.get(key).into_iter().flatten() {
-            if let Some(conflict) = self.conflicts.get_mut(at).filter(|conflict| conflict.op.id == *op) {
+            if let Some(conflict) =
+                self.conflicts.get_mut(at).filter(|conflict| conflict.op.id == *op)
+            {
                 conflict.close(winner, merged);
             }
         }

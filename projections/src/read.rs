@@ -109,7 +109,10 @@ impl Snapshot {
         stored.map(|stored| decode(stored.value())).transpose()
     }
 
-    fn rows<T: fieldbook_core::codec::Stored>(&self, which: Which) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    fn rows<T: fieldbook_core::codec::Stored>(
+        &self,
+        which: Which,
+    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let Some(table) = self.table(which)? else { return Ok(Vec::new()) };
         let mut rows = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading rows"))? {
@@ -137,7 +140,8 @@ impl Snapshot {
         read: impl FnOnce(&RecordView<'_>) -> T,
     ) -> Result<Option<T>, StoreError> {
         let Some(table) = self.record_table()? else { return Ok(None) };
-        let stored = key.with_bytes(|key| table.get(key)).map_err(StoreError::during("reading a row"))?;
+        let stored =
+            key.with_bytes(|key| table.get(key)).map_err(StoreError::during("reading a row"))?;
         stored.map(|stored| Ok(read(&view(stored.value())?))).transpose()
     }
 
@@ -158,7 +162,8 @@ impl Snapshot {
         &'s self,
         entity: &EntityType,
         after: Option<&RecordId>,
-    ) -> Result<impl Iterator<Item = Result<(RecordId, RecordRow), StoreError>> + use<'s>, StoreError> {
+    ) -> Result<impl Iterator<Item = Result<(RecordId, RecordRow), StoreError>> + use<'s>, StoreError>
+    {
         let skip = entity.as_str().len() + 1;
         let rows = self.stored_records(entity, after)?;
         Ok(rows.into_iter().flatten().map(move |row| {
@@ -201,7 +206,10 @@ impl Snapshot {
             Some(after) => [prefix.as_slice(), after.as_str().as_bytes(), &[0]].concat(),
             None => prefix,
         };
-        table.range(from.as_slice()..to.as_slice()).map(Some).map_err(StoreError::during(READING_ROWS))
+        table
+            .range(from.as_slice()..to.as_slice())
+            .map(Some)
+            .map_err(StoreError::during(READING_ROWS))
     }
 
     /// Returns every entity type with at least one row.
@@ -213,12 +221,14 @@ impl Snapshot {
         let mut found = Vec::new();
         let mut from = Vec::new();
         loop {
-            let mut range =
-                table.range::<&[u8]>(from.as_slice()..).map_err(StoreError::during("reading rows"))?;
+            let mut range = table
+                .range::<&[u8]>(from.as_slice()..)
+                .map_err(StoreError::during("reading rows"))?;
             let Some(row) = range.next() else { return Ok(found) };
             let (key, _) = row.map_err(StoreError::during("reading rows"))?;
             let key = RecordKey::from_bytes(key.value()).ok_or_else(damaged_key)?;
-            from = tables::after_prefix(&[key.entity.as_str().as_bytes(), &[0]].concat()).unwrap_or_default();
+            from = tables::after_prefix(&[key.entity.as_str().as_bytes(), &[0]].concat())
+                .unwrap_or_default();
             found.push(key.entity);
         }
     }
@@ -291,7 +301,8 @@ impl Snapshot {
         let from = key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
         let rows = table.range::<&[u8]>((from, Bound::Unbounded));
         let rows = rows.map_err(StoreError::during("reading dead letters"))?.take(limit);
-        rows.map(|row| decode(row.map_err(StoreError::during("reading dead letters"))?.1.value())).collect()
+        rows.map(|row| decode(row.map_err(StoreError::during("reading dead letters"))?.1.value()))
+            .collect()
     }
 
     /// Returns the single ops that are parked, each with its code, in the order of their ids.
@@ -319,7 +330,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
-    pub fn conflicts_of(&self, key: &RecordKey) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
+    pub fn conflicts_of(
+        &self,
+        key: &RecordKey,
+    ) -> Result<Vec<(ConflictId, ConflictRow)>, StoreError> {
         let Some(table) = self.table(Which::ConflictsOf)? else { return Ok(Vec::new()) };
         let from = tables::history_prefix(key);
         let to = tables::after_prefix(&from).unwrap_or_default();
@@ -327,7 +341,8 @@ impl Snapshot {
         let mut found = Vec::new();
         for row in rows.map_err(StoreError::during("reading conflicts"))? {
             let (at, _) = row.map_err(StoreError::during("reading conflicts"))?;
-            let (_, seq, number) = tables::of_record_from_key(at.value()).ok_or_else(damaged_key)?;
+            let (_, seq, number) =
+                tables::of_record_from_key(at.value()).ok_or_else(damaged_key)?;
             let id = ConflictId { seq, number };
             found.push((id, self.conflict(id)?.ok_or_else(damaged_key)?));
         }
@@ -355,8 +370,11 @@ impl Snapshot {
             let (at, stored) = row.map_err(StoreError::during("reading conflicts"))?;
             let (seq, number) = tables::numbers(at.value()).ok_or_else(damaged_key)?;
             let id = ConflictId { seq, number };
-            let row =
-                if only_open { self.conflict(id)?.ok_or_else(damaged_key)? } else { decode(stored.value())? };
+            let row = if only_open {
+                self.conflict(id)?.ok_or_else(damaged_key)?
+            } else {
+                decode(stored.value())?
+            };
             found.push((id, row));
         }
         Ok(found)
@@ -412,8 +430,9 @@ impl Snapshot {
         let Some(table) = self.table(Which::Aside)? else { return Ok(false) };
         let from = tables::history_prefix(key);
         let to = tables::after_prefix(&from).unwrap_or_default();
-        let mut rows =
-            table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading rows"))?;
+        let mut rows = table
+            .range(from.as_slice()..to.as_slice())
+            .map_err(StoreError::during("reading rows"))?;
         Ok(rows.next().is_some())
     }
 
@@ -425,7 +444,9 @@ impl Snapshot {
         let rows = self.rows(Which::Cursors)?;
         rows.into_iter()
             .map(|(key, row)| {
-                let entity = std::str::from_utf8(&key).ok().and_then(|entity| EntityType::parse(entity).ok());
+                let entity = std::str::from_utf8(&key)
+                    .ok()
+                    .and_then(|entity| EntityType::parse(entity).ok());
                 Ok((entity.ok_or_else(damaged_key)?, row))
             })
             .collect()
@@ -440,8 +461,9 @@ impl Snapshot {
         let from = tables::history_prefix(key);
         let to = tables::after_prefix(&from).unwrap_or_default();
         let mut seqs = Vec::new();
-        for row in
-            table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading a history"))?
+        for row in table
+            .range(from.as_slice()..to.as_slice())
+            .map_err(StoreError::during("reading a history"))?
         {
             let (stored, _) = row.map_err(StoreError::during("reading a history"))?;
             let seq = stored
@@ -467,13 +489,17 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`] if a row or an entry does not read.
     pub fn tail(&self, schema: &fieldbook_core::Schema) -> Result<Tail, StoreError> {
-        let folded = self.table(Which::Tail)?.map_or_else(|| Ok(Vec::new()), |table| lazy::read_tail(&table));
+        let folded = self
+            .table(Which::Tail)?
+            .map_or_else(|| Ok(Vec::new()), |table| lazy::read_tail(&table));
         let mut tail = Tail::of(folded?);
         let mark = self.state()?.tail_folded;
         let log = self.log()?;
         for entry in fieldbook_core::log::entries_from(&self.entries()?, mark.next()) {
             let entry = entry?;
-            for (place, row) in crate::apply::tail_rows(schema, &entry, &log, |key| self.record(key))? {
+            for (place, row) in
+                crate::apply::tail_rows(schema, &entry, &log, |key| self.record(key))?
+            {
                 tail.insert(place, row);
             }
         }
@@ -516,7 +542,11 @@ fn id_of(key: &[u8], skip: usize) -> Result<&str, StoreError> {
 }
 
 fn damaged_key() -> StoreError {
-    StoreError::Corrupt { what: "a key of a table that is folded from the log", seq: None, source: None }
+    StoreError::Corrupt {
+        what: "a key of a table that is folded from the log",
+        seq: None,
+        source: None,
+    }
 }
 
 const READING_ROWS: &str = "reading rows";

@@ -140,9 +140,12 @@ impl Rebuilt {
         head: Seq,
     ) -> Result<StateRow, StoreError> {
         for definition in tables::ALL {
-            transaction.delete_table(definition).map_err(StoreError::during("taking a table away"))?;
+            transaction
+                .delete_table(definition)
+                .map_err(StoreError::during("taking a table away"))?;
         }
-        let state = StateRow { tail_folded: head, history_folded: Seq::ZERO, ..self.tables.state.clone() };
+        let state =
+            StateRow { tail_folded: head, history_folded: Seq::ZERO, ..self.tables.state.clone() };
         let memory = &self.tables;
         let mut records: Vec<_> =
             memory.records.iter().map(|(key, row)| (key.to_bytes(), key, row)).collect();
@@ -202,8 +205,11 @@ impl Rebuilt {
 
 impl MemoryTables {
     fn write_conflicts(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
-        let rows =
-            || self.conflicts.iter().map(|((seq, number), row)| (tables::conflict_key(*seq, *number), row));
+        let rows = || {
+            self.conflicts
+                .iter()
+                .map(|((seq, number), row)| (tables::conflict_key(*seq, *number), row))
+        };
         let whole = rows().map(|(at, row)| Ok((at.to_vec(), encode(row)?)));
         put_all(transaction, Which::Conflicts, whole)?;
         let open = rows().filter(|(_, row)| row.open).map(|(at, _)| Ok((at.to_vec(), Vec::new())));
@@ -250,7 +256,10 @@ fn put_all(
     if rows.peek().is_none() {
         return Ok(());
     }
-    let mut table =
-        transaction.open_table(which.definition()).map_err(StoreError::during("opening a table"))?;
-    guarded(|| write_sorted(&mut table, rows.map(|row| row.map(|(key, value)| SortedRow::new(key, value)))))
+    let mut table = transaction
+        .open_table(which.definition())
+        .map_err(StoreError::during("opening a table"))?;
+    guarded(|| {
+        write_sorted(&mut table, rows.map(|row| row.map(|(key, value)| SortedRow::new(key, value))))
+    })
 }

@@ -41,7 +41,9 @@ pub(crate) fn write_sorted(
     while let Some(row) = rows.next() {
         let SortedRow { key, value, is_new } = row?;
         match value {
-            Some(value) if is_new && next_is_new(&mut rows) => write_run(table, key, value, &mut rows)?,
+            Some(value) if is_new && next_is_new(&mut rows) => {
+                write_run(table, key, value, &mut rows)?
+            }
             Some(value) => drop(table.insert(key.as_slice(), value.as_slice()).map_err(failed)?),
             None => drop(table.remove(key.as_slice()).map_err(failed)?),
         }
@@ -88,7 +90,8 @@ mod tests {
 
     use super::*;
 
-    const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+    const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> =
+        TableDefinition::new("rows");
 
     proptest! {
         #[test]

@@ -146,7 +146,10 @@ pub(crate) fn place_from_key(key: &[u8]) -> Option<OpPlace> {
 /// Reads a seq and a number.
 pub(crate) fn numbers(key: &[u8]) -> Option<(Seq, u32)> {
     let (seq, number) = key.split_at_checked(8)?;
-    Some((Seq::new(u64::from_be_bytes(seq.try_into().ok()?)), u32::from_be_bytes(number.try_into().ok()?)))
+    Some((
+        Seq::new(u64::from_be_bytes(seq.try_into().ok()?)),
+        u32::from_be_bytes(number.try_into().ok()?),
+    ))
 }
 
 /// The key of a cursor.

@@ -71,7 +71,9 @@ impl Text {
     fn of(rebuilt: &Rebuilt, history: &History) -> String {
         let mut text = Self(format!("fold version {FOLD_VERSION}\n"));
         let tables = rebuilt.tables();
-        text.table("records", &tables.records.iter().collect::<BTreeMap<_, _>>(), |row| in_record(row));
+        text.table("records", &tables.records.iter().collect::<BTreeMap<_, _>>(), |row| {
+            in_record(row)
+        });
         text.table("units", &tables.units, in_unit);
         text.table("conflicts", &tables.conflicts, in_conflict);
         text.table("dead letters", &tables.dead_letters, |_| Vec::new());
@@ -148,14 +150,18 @@ fn the_golden_logs_fold_to_their_golden_tables() {
         }
         let expected = std::fs::read_to_string(&path).unwrap();
         let differs = tables.lines().zip(expected.lines()).find(|(now, then)| now != then);
-        assert!(tables == expected, "{name} folds to other tables, first {differs:?}: see FOLD_VERSION");
+        assert!(
+            tables == expected,
+            "{name} folds to other tables, first {differs:?}: see FOLD_VERSION"
+        );
     }
 }
 
 /// Returns the content of a tail: each of its ops, and its units.
 fn said_by(tail: &Tail) -> String {
-    let of_op =
-        |(place, row)| format!("{row:?} {place:?} {} {:?}\n", tail.is_dead(place), tail.unit_of(place));
+    let of_op = |(place, row)| {
+        format!("{row:?} {place:?} {} {:?}\n", tail.is_dead(place), tail.unit_of(place))
+    };
     tail.ops().map(of_op).chain(tail.units().map(|unit| format!("{unit:?}\n"))).collect()
 }
 
@@ -189,7 +195,9 @@ fn an_entry_that_was_altered_ends_the_fold_whichever_thread_reads_it() {
         let mut folded = 0;
         let fault = fold(&entries, &schema(), Seq::new(up_to), |_| folded += 1).err().unwrap();
         let last = entries_from(&entries, Seq::ZERO).count() as u64;
-        assert!(matches!(fault, StoreError::Corrupt { seq: Some(seq), .. } if seq == Seq::new(last)));
+        assert!(
+            matches!(fault, StoreError::Corrupt { seq: Some(seq), .. } if seq == Seq::new(last))
+        );
         assert_eq!(folded + 1, last);
     }
 }

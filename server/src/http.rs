@@ -74,19 +74,24 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/ready", get(ready))
         .method_not_allowed_fallback(async |Extension(guest): Extension<Arc<Guest>>| {
-            let problem =
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "see docs/protocol.md");
+            let problem = Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "see docs/protocol.md",
+            );
             Line::begin("another method", guest.address()).refused(problem)
         })
         .fallback(async |Extension(guest): Extension<Arc<Guest>>| {
-            let problem = Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such address here");
+            let problem =
+                Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such address here");
             Line::begin("another address", guest.address()).refused(problem)
         })
         .with_state(Arc::new(app))
 }
 
 async fn health(Extension(guest): Extension<Arc<Guest>>) -> Response {
-    let body = serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ok" }).to_string();
+    let body =
+        serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ok" }).to_string();
     let bytes = body.len();
     Line::begin("health", guest.address()).answered(json(StatusCode::OK, body), bytes)
 }
@@ -98,7 +103,8 @@ async fn ready(State(app): State<Arc<App>>, Extension(guest): Extension<Arc<Gues
     if !app.store.is_ready() {
         return line.refused(problem::store_failed());
     }
-    let body = serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ready" }).to_string();
+    let body = serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ready" })
+        .to_string();
     let bytes = body.len();
     line.answered(json(StatusCode::OK, body), bytes)
 }
@@ -225,7 +231,10 @@ fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Pr
 fn is_plain(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().all(|value| {
         let names = value.to_str().unwrap_or("unreadable");
-        names.split(',').map(str::trim).all(|name| name.is_empty() || name.eq_ignore_ascii_case("identity"))
+        names
+            .split(',')
+            .map(str::trim)
+            .all(|name| name.is_empty() || name.eq_ignore_ascii_case("identity"))
     })
 }
 
@@ -236,7 +245,8 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A request that is being worked on, and its share and turn.
@@ -249,7 +259,12 @@ struct Admitted<'a> {
 }
 
 /// Reads the request, applies it and writes the answer. `work` receives the amount of work. Blocks.
-fn process(app: &App, admitted: Admitted<'_>, notes: &Notes, work: &mut usize) -> Result<Vec<u8>, Problem> {
+fn process(
+    app: &App,
+    admitted: Admitted<'_>,
+    notes: &Notes,
+    work: &mut usize,
+) -> Result<Vec<u8>, Problem> {
     let Admitted { grant, body, turn, share } = admitted;
     let request = Arc::new(read_request(body).map_err(|error| unreadable(&error))?);
     notes.read(&request);
@@ -272,7 +287,8 @@ fn process(app: &App, admitted: Admitted<'_>, notes: &Notes, work: &mut usize) -
     }
     let mut text = Text::default();
     let incoming = Incoming { quota: &quota, ..incoming };
-    let answer = app.store.answer(incoming, accepted, |change| text.add(&change)).map_err(failed)?;
+    let answer =
+        app.store.answer(incoming, accepted, |change| text.add(&change)).map_err(failed)?;
     notes.lock().changes = Some(text.changes);
     let bytes = text.end(&answer).map_err(|_| problem::store_damaged("a record's fields"))?;
     *work = bytes.len().max(*work);

@@ -14,9 +14,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DoorLimits {
-    /// The most open connections. Over this limit, the server closes the connection that has waited
-    /// longest without a running request. The limit is lowered to the number of files that the
-    /// process may open.
+    /// The most open connections. Over this limit, the server closes the connection that has
+    /// waited longest without a running request. The limit is lowered to the number of files
+    /// that the process may open.
     pub connections: usize,
     /// The most exchanges that are read, wait, are worked on or are answered at the same time.
     pub requests: usize,
@@ -24,7 +24,8 @@ pub struct DoorLimits {
     pub request_bytes: usize,
     /// The most bytes of answers that nobody has read yet, after which no further work is begun.
     pub answer_bytes: usize,
-    /// The most exchanges that are worked on at the same time. One tenant has at most half of them.
+    /// The most exchanges that are worked on at the same time. One tenant has at most half of
+    /// them.
     pub exchanges: usize,
     /// The most exchanges that are worked on for one tenant while others are present, so that a
     /// processor is left for the others.

@@ -152,18 +152,29 @@ pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
 /// # Errors
 /// [`ServeError`] if the server cannot start.
 pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
-    let ServeOptions { listen, data, tokens, clock, cache_bytes, limits, tenant_records, tenant_bytes } =
-        options;
+    let ServeOptions {
+        listen,
+        data,
+        tokens,
+        clock,
+        cache_bytes,
+        limits,
+        tenant_records,
+        tenant_bytes,
+    } = options;
     let credentials = match &tokens {
         Some(path) => Credentials::read(path)?,
         None if listen.ip().is_loopback() => Credentials::open(),
         None => return Err(ServeError::OpenToAll { listen }),
     };
     let credentials = Arc::new(RwLock::new(credentials));
-    let listener = TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { listen, source })?;
-    let local_addr = listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { listen, source })?;
+    let local_addr =
+        listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
     let opened = tokio::task::spawn_blocking(move || Keeper::open(&data, cache_bytes)).await;
-    let store = Arc::new(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+    let store =
+        Arc::new(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     let door = Door::new(limits);
     let limits = *door.limits();
     let app = App {

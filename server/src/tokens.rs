@@ -127,7 +127,9 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(_) => f.write_str("Open"),
-            Self::Tokens { grants, .. } => f.debug_struct("Tokens").field("count", &grants.len()).finish(),
+            Self::Tokens { grants, .. } => {
+                f.debug_struct("Tokens").field("count", &grants.len()).finish()
+            }
         }
     }
 }
@@ -170,7 +172,8 @@ impl<'de> Deserialize<'de> for Entries {
 impl Credentials {
     /// Lets in every client that reaches the server.
     pub(crate) fn open() -> Self {
-        let grant = Grant { tenant: Tenant::local(), caller: Caller::Anyone, number: 0, expires: None };
+        let grant =
+            Grant { tenant: Tenant::local(), caller: Caller::Anyone, number: 0, expires: None };
         Self::Open(Arc::new(grant))
     }
 
@@ -187,11 +190,12 @@ impl Credentials {
         if text.trim().is_empty() {
             return Err(TokensError::Empty { path });
         }
-        let Entries(entries) = serde_json::from_str(&text).map_err(|error| TokensError::NotTokens {
-            path: path.clone(),
-            line: error.line(),
-            column: error.column(),
-        })?;
+        let Entries(entries) =
+            serde_json::from_str(&text).map_err(|error| TokensError::NotTokens {
+                path: path.clone(),
+                line: error.line(),
+                column: error.column(),
+            })?;
         if entries.is_empty() {
             return Err(TokensError::Empty { path });
         }
@@ -201,11 +205,14 @@ impl Credentials {
         for (number, (token, entry)) in (1..).zip(entries) {
             let faulty = |fault: String| TokensError::Entry { path: path.clone(), number, fault };
             check_token(&token).map_err(|fault| faulty(fault.to_owned()))?;
-            let entry: TokenEntry = serde_json::from_str(entry.get()).map_err(|_| faulty(FORM.to_owned()))?;
+            let entry: TokenEntry =
+                serde_json::from_str(entry.get()).map_err(|_| faulty(FORM.to_owned()))?;
             let grant = entry.grant(number).map_err(|fault| faulty(fault.to_owned()))?;
             if let Some(first) = grants.insert(hash(&key, token.as_bytes()), Arc::new(grant)) {
-                let fault =
-                    format!("its token is that of entry {} already: take one of them out", first.number);
+                let fault = format!(
+                    "its token is that of entry {} already: take one of them out",
+                    first.number
+                );
                 return Err(faulty(fault));
             }
         }
@@ -245,8 +252,7 @@ impl Grant {
 }
 
 /// The form of an entry.
-const FORM: &str =
-    "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
+const FORM: &str = "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
 
 fn check_token(token: &str) -> Result<(), &'static str> {
     if token.len() < TOKEN_BYTES {
@@ -284,9 +290,10 @@ impl TokenEntry {
             return Err("it names neither an actor nor actors");
         }
         let expires = match self.expires {
-            Some(text) => {
-                Some(WallTime::parse(&text).ok_or("expires is not a time such as 2027-01-01T00:00:00Z")?)
-            }
+            Some(text) => Some(
+                WallTime::parse(&text)
+                    .ok_or("expires is not a time such as 2027-01-01T00:00:00Z")?,
+            ),
             None => None,
         };
         Ok(Grant { tenant, caller: Caller::OneOf(actors), number, expires })

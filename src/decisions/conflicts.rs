@@ -53,7 +53,11 @@ impl<'b> Conflicts<'b> {
     ///
     /// # Errors
     /// [`Error::Store`] if a conflict cannot be read.
-    pub fn list(&self, after: Option<ConflictId>, limit: usize) -> Result<Page<Conflict, ConflictId>, Error> {
+    pub fn list(
+        &self,
+        after: Option<ConflictId>,
+        limit: usize,
+    ) -> Result<Page<Conflict, ConflictId>, Error> {
         self.page(after, limit, false)
     }
 
@@ -75,7 +79,8 @@ impl<'b> Conflicts<'b> {
         limit: usize,
         only_open: bool,
     ) -> Result<Page<Conflict, ConflictId>, Error> {
-        let found = self.book.shared.snapshot()?.conflicts_after(after, limit, only_open)?.into_iter();
+        let found =
+            self.book.shared.snapshot()?.conflicts_after(after, limit, only_open)?.into_iter();
         let items: Vec<_> = found.map(|(id, row)| Conflict::of(id, row)).collect();
         Ok(Page::of(items, limit, |conflict| conflict.id))
     }
@@ -107,8 +112,11 @@ impl<'b> Conflicts<'b> {
     pub fn flip(&self, conflict: ConflictId) -> Result<Written, Error> {
         let row = self.row(conflict)?;
         let read = |fields: &FieldsJson| fields.to_fields().map_err(Error::damaged);
-        let values =
-            FlipFields { local: read(&row.local)?, remote: read(&row.remote)?, last: read(&row.base)? };
+        let values = FlipFields {
+            local: read(&row.local)?,
+            remote: read(&row.remote)?,
+            last: read(&row.base)?,
+        };
         self.book.shared.write_in_turn(move |session| {
             let now = visible(&session.tables.record(&row.key)?.unwrap_or_default())?;
             match flip(&row, &values, now.as_ref())? {
@@ -130,10 +138,16 @@ impl<'b> Conflicts<'b> {
             let tail = tail_ops(session, &record)?;
             let confirmed = record.registers().map_err(Error::damaged)?;
             let pending = session.tail;
-            let chosen =
-                choose(&row, &confirmed, &tail, |op| pending.unit_of(op.op.place).is_some(), &choice)?;
+            let chosen = choose(
+                &row,
+                &confirmed,
+                &tail,
+                |op| pending.unit_of(op.op.place).is_some(),
+                &choice,
+            )?;
             let merged = chosen.merged.as_ref().map(|(merged, _)| merged.checked()).transpose();
-            let merged = merged.map_err(|fault| Rejected::Fields { key: row.key.clone(), fault })?;
+            let merged =
+                merged.map_err(|fault| Rejected::Fields { key: row.key.clone(), fault })?;
             let mut items = Items::default();
             let merged = merged.map(|merged| items.add_fields(&merged, session.randomness));
             decide(session, Verb::Resolve, chosen.decisions(&row, merged), items)

@@ -38,7 +38,8 @@ fn decide(
     decisions: Vec<Decision>,
     items: Items,
 ) -> Result<(), Error> {
-    session.append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
+    session
+        .append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
     Ok(())
 }
 
@@ -56,12 +57,17 @@ fn visible(row: &RecordRow) -> Result<Option<Fields>, Error> {
 impl Book {
     /// Returns the record of an op of the log.
     pub(crate) fn key_of(&self, op: OpPlace) -> Result<RecordKey, Error> {
-        let entry =
-            self.audit().entries(op.seq, 1)?.into_iter().next().filter(|entry| entry.header.seq == op.seq);
+        let entry = self
+            .audit()
+            .entries(op.seq, 1)?
+            .into_iter()
+            .next()
+            .filter(|entry| entry.header.seq == op.seq);
         let Some(Meta::Intent(intent)) = entry.map(|entry| entry.meta) else {
             return Err(NotPossible::NoSuchOp(op).into());
         };
-        let meta = usize::try_from(op.index).ok().and_then(|index| intent.ops.into_iter().nth(index));
+        let meta =
+            usize::try_from(op.index).ok().and_then(|index| intent.ops.into_iter().nth(index));
         Ok(meta.map(|meta| meta.key).ok_or(NotPossible::NoSuchOp(op))?)
     }
 

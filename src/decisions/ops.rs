@@ -133,7 +133,8 @@ impl<'b> DeadLetters<'b> {
             let mut decisions = Vec::new();
             for found in units {
                 let row = session.tables.unit(&found.unit)?;
-                decisions.extend(row.and_then(|row| try_at_once(found.unit, &row, session.now.wall)));
+                decisions
+                    .extend(row.and_then(|row| try_at_once(found.unit, &row, session.now.wall)));
             }
             let letters = others.into_iter().map(|op| Ok((op, session.tables.dead_letter(&op)?)));
             let letters = letters.collect::<Result<Vec<_>, Error>>()?;
@@ -161,7 +162,8 @@ impl<'b> DeadLetters<'b> {
                 decisions.extend(row.into_iter().flat_map(|row| take_out(found, &row, &ops)));
             }
             let stopped = stopped(session, &ops)?;
-            let given_up = given_up(tail, &touched, &stopped, &ops, |key, place| hold(session, key, place))?;
+            let given_up =
+                given_up(tail, &touched, &stopped, &ops, |key, place| hold(session, key, place))?;
             let rows = record_rows(session, given_up.iter().map(|given_up| &given_up.key))?;
             decisions.extend(discard(&given_up, &rows, |place| tail.unit_of(place).is_some()));
             let (items, reason) = text_item(session, &reason);
@@ -211,7 +213,8 @@ impl<'b> DeadLetters<'b> {
                 let Some(kind) = pending.map(|row| row.kind) else { continue };
                 let found = before_correction(found, op, kind)?;
                 let row = session.tables.unit(&found.unit)?;
-                let decisions = row.into_iter().flat_map(|row| take_out(found, &row, &[op])).collect();
+                let decisions =
+                    row.into_iter().flat_map(|row| take_out(found, &row, &[op])).collect();
                 decide(session, Verb::Retry, decisions, Items::default())?;
             }
             Ok(())
@@ -244,7 +247,8 @@ fn record_rows<'k>(
 /// Reads why an op is held.
 fn hold(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<Option<Hold>, Error> {
     let state = session.tables.state()?;
-    let (tail, schema, actor, now) = (session.tail, session.schema, session.actor.clone(), session.now.wall);
+    let (tail, schema, actor, now) =
+        (session.tail, session.schema, session.actor.clone(), session.now.wall);
     let suspects = BTreeSet::from([key.clone()]);
     let inspector = Inspector::new(session.view().0, schema, &suspects);
     let input = PlanInput::unbounded(tail, schema, &state.parks, &actor, now, &inspector);

@@ -85,7 +85,9 @@ impl<'b> Servers<'b> {
             tenant: state.tenant,
             anchored: state.anchor,
             set_aside: state.set_aside.len() as u64,
-            parks: parks.map(|(scope, code)| Park { scope: scope.clone(), code: code.clone() }).collect(),
+            parks: parks
+                .map(|(scope, code)| Park { scope: scope.clone(), code: code.clone() })
+                .collect(),
         }
     }
 
@@ -151,5 +153,9 @@ impl<'b> Servers<'b> {
 
 fn go_on(session: &mut Session<'_>, change: Change<'_>) -> Result<(), Error> {
     let decisions = resume(&session.tables.state()?, session.tail, change);
-    if decisions.is_empty() { Ok(()) } else { decide(session, Verb::Resume, decisions, Items::default()) }
+    if decisions.is_empty() {
+        Ok(())
+    } else {
+        decide(session, Verb::Resume, decisions, Items::default())
+    }
 }

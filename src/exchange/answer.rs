@@ -27,7 +27,8 @@ impl Shared {
         if !may_be_ahead(&self.tail(), answer.server_time) {
             return Ok(());
         }
-        let is_sent_back = |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
+        let is_sent_back =
+            |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
         let sent_back = answer.outcomes.iter().filter(|told| is_sent_back(&told.outcome));
         let (sent_back, server) = (sent_back.map(|told| told.unit).collect(), answer.server_time);
         self.write_in_turn(move |session| {
@@ -41,7 +42,10 @@ impl Shared {
             let (tail, told) = (session.tail, Told { server, now: session.now, before });
             let ops = restamp(&mut session.view().0, tail, &told, &sent_back)?;
             if !ops.is_empty() {
-                tracing::warn!(ops = ops.len(), "the clock was ahead of the server's: ops are restamped");
+                tracing::warn!(
+                    ops = ops.len(),
+                    "the clock was ahead of the server's: ops are restamped"
+                );
                 let decision = Decision::Restamped { server_time: server, ops };
                 session.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
             }
@@ -97,17 +101,22 @@ pub(super) fn take(
     let News { mut answered, tells, passed_over } =
         keep_news(&state, answer, now, !aside.is_empty(), answered);
     let read_to_end = ends_rereading(&state, asked, answer);
-    let taken = Taken { set_aside: rows_aside + answered.tally.set_aside, ..taken(&answered.tally) };
+    let taken =
+        Taken { set_aside: rows_aside + answered.tally.set_aside, ..taken(&answered.tally) };
     answered.decisions.extend(freed(session.tail, &answered.decisions, now));
     let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } = answered;
     let mut drafts = Vec::new();
     if tells {
         let parts = split(upstream, upstream_items).into_iter();
-        drafts.extend(parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }));
+        drafts
+            .extend(parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }));
     }
     drafts.extend(aside);
     if !decisions.is_empty() {
-        drafts.push(Draft { meta: Meta::Control(Control::Decided(decisions)), items: decision_items });
+        drafts.push(Draft {
+            meta: Meta::Control(Control::Decided(decisions)),
+            items: decision_items,
+        });
     }
     let Ok(drafts) = drafts.into_iter().map(Draft::checked).collect::<Result<Vec<_>, _>>() else {
         let taken = Taken { misbehaved: Some("too_much_to_store"), ..Taken::default() };
@@ -115,7 +124,8 @@ pub(super) fn take(
     };
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     for (number, draft) in drafts.into_iter().enumerate() {
-        let hlc = if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };
+        let hlc =
+            if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };
         session.append(draft, hlc)?;
     }
     offer_again(session, reoffers, read_to_end)?;
@@ -124,7 +134,11 @@ pub(super) fn take(
 
 /// Offers records again after a server was restored: records that the former epoch had confirmed
 /// and the present one lacks are written as ops, so that they are sent and nothing is lost.
-fn offer_again(session: &mut Session<'_>, reoffers: Vec<Reoffer>, read_to_end: bool) -> Result<(), Error> {
+fn offer_again(
+    session: &mut Session<'_>,
+    reoffers: Vec<Reoffer>,
+    read_to_end: bool,
+) -> Result<(), Error> {
     for older in reoffers {
         let row = session.tables.record(&older.key)?.unwrap_or_default();
         if let Some(offer) = offer(older, &row).map_err(Error::damaged)? {

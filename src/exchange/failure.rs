@@ -14,12 +14,18 @@ use crate::writer::Session;
 
 impl Shared {
     /// Decides what a failed exchange parks.
-    pub(super) fn fail_exchange(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+    pub(super) fn fail_exchange(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+    ) -> Result<Taken, Error> {
         if request.units.len() == 1 && refused_for_good(failure).is_some() {
             return self.isolate_units(request, failure, 1);
         }
         let known = self.state().server;
-        let Some((scope, code)) = parks(failure, &request.actor, known) else { return Ok(Taken::default()) };
+        let Some((scope, code)) = parks(failure, &request.actor, known) else {
+            return Ok(Taken::default());
+        };
         self.decide(vec![Decision::Parked { scope, code }])?;
         Ok(Taken { parked: true, ..Taken::default() })
     }
@@ -31,7 +37,8 @@ impl Shared {
         failure: &Failure,
         strikes: u32,
     ) -> Result<Taken, Error> {
-        let (ids, failure) = (request.units.iter().map(|unit| unit.id).collect::<Vec<_>>(), failure.clone());
+        let (ids, failure) =
+            (request.units.iter().map(|unit| unit.id).collect::<Vec<_>>(), failure.clone());
         self.write_in_turn(move |session| {
             let mut units = Vec::with_capacity(ids.len());
             for unit in ids {
@@ -40,7 +47,8 @@ impl Shared {
                 let (planned, tries, suspicion) = (row.planned, row.tries, row.suspicion);
                 units.push(Doubted { unit, planned, tries, suspicion });
             }
-            let decisions = isolate(&failure, &units, strikes, session.now.wall, session.randomness);
+            let decisions =
+                isolate(&failure, &units, strikes, session.now.wall, session.randomness);
             if decisions.is_empty() {
                 return Ok(Taken::default());
             }

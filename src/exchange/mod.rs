@@ -59,14 +59,20 @@ impl Book {
     /// # Errors
     /// [`Error`] if the book itself fails. A server that cannot be reached, or that refuses, is in
     /// the report and no error.
-    pub async fn sync(&self, remote: &dyn Remote, options: &RunOptions) -> Result<SyncReport, Error> {
+    pub async fn sync(
+        &self,
+        remote: &dyn Remote,
+        options: &RunOptions,
+    ) -> Result<SyncReport, Error> {
         let mut sizer = self.shared.syncing.lock().await;
         // It also runs if this future is dropped in the middle of the run.
         let _ends = EndsRun(&self.shared);
         let clock = Arc::clone(&self.shared.clock);
-        run(&self.shared, remote, clock.as_ref(), options, &mut sizer).await.map_err(|error| match error {
-            RunError::Host { source } => source,
-            _ => Error::Interrupted,
+        run(&self.shared, remote, clock.as_ref(), options, &mut sizer).await.map_err(|error| {
+            match error {
+                RunError::Host { source } => source,
+                _ => Error::Interrupted,
+            }
         })
     }
 }
@@ -125,7 +131,11 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// [`Error`] if the book fails.
-    pub fn apply_answer(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+    pub fn apply_answer(
+        &self,
+        request: &ExchangeRequest,
+        answer: ExchangeAnswer,
+    ) -> Result<Taken, Error> {
         let taken = self.book.shared.accept(request, answer);
         self.book.shared.refresh_status();
         taken
@@ -180,13 +190,19 @@ impl SyncHost for Shared {
         self.take_answer(request, answer)
     }
 
-    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+    fn follow_up(
+        &self,
+        request: &ExchangeRequest,
+        answer: &ExchangeAnswer,
+    ) -> Option<ExchangeRequest> {
         // One cursor for all entity types replaces the named cursors.
         let others = answer.others.clone().or_else(|| request.others.clone());
         let mut cursors = BTreeMap::new();
         if answer.others.is_none() {
             cursors.clone_from(&request.cursors);
-            cursors.extend(answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())));
+            cursors.extend(
+                answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())),
+            );
         }
         let mut foreign_cursors = request.foreign_cursors.clone();
         foreign_cursors.extend(answer.set_aside.cursors.clone());
@@ -207,14 +223,20 @@ impl SyncHost for Shared {
         self.fail_exchange(request, failure)
     }
 
-    fn isolate(&self, request: &ExchangeRequest, failure: &Failure, strikes: u32) -> Result<Taken, Error> {
+    fn isolate(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+        strikes: u32,
+    ) -> Result<Taken, Error> {
         self.has_sent(request);
         self.isolate_units(request, failure, strikes)
     }
 
     fn unanswered(&self) -> Unanswered {
         let (now, actor) = (self.clock.now().wall, read(&self.actor).clone());
-        let is_due = |unit: &TailUnit| unit.isolated().is_none_or(|known| known.retry_at <= Some(now));
+        let is_due =
+            |unit: &TailUnit| unit.isolated().is_none_or(|known| known.retry_at <= Some(now));
         let tail = self.tail();
         let sent = tail
             .units()
@@ -257,8 +279,9 @@ impl Shared {
                     Ok(Next::Idle { next_wake: plan.wake })
                 };
             }
-            let Planned { request, too_large } =
-                self.write_in_turn(move |session| request_with_units(session, plan, cursors, page_limit))?;
+            let Planned { request, too_large } = self.write_in_turn(move |session| {
+                request_with_units(session, plan, cursors, page_limit)
+            })?;
             self.note_too_large(too_large);
             if !request.units.is_empty() {
                 let (device_key, others) = (self.device_key, Some(others));
@@ -270,7 +293,11 @@ impl Shared {
     }
 
     /// Applies an answer.
-    fn take_answer(&self, request: &ExchangeRequest, mut answer: ExchangeAnswer) -> Result<Taken, Error> {
+    fn take_answer(
+        &self,
+        request: &ExchangeRequest,
+        mut answer: ExchangeAnswer,
+    ) -> Result<Taken, Error> {
         let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
             .entered();
         self.check_alive()?;

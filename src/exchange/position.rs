@@ -62,7 +62,10 @@ impl Shared {
             (state.server, state.rereading)
         };
         let known = self.lock_others();
-        known.as_ref().filter(|(of, _)| !rereading && server == Some(*of)).map(|(_, others)| others.clone())
+        known
+            .as_ref()
+            .filter(|(of, _)| !rereading && server == Some(*of))
+            .map(|(_, others)| others.clone())
     }
 
     fn lock_others(&self) -> MutexGuard<'_, Option<((ServerId, ServerEpoch), Cursor)>> {

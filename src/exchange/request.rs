@@ -119,7 +119,8 @@ pub(super) fn request_with_units(
     // These are ops of an older schema version whose unit was unanswered when the book was opened.
     let places = groups.iter().flat_map(|group| &group.records);
     let places = places.flat_map(|(key, places)| places.iter().map(|place| (key.clone(), *place)));
-    let old: Vec<_> = places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
+    let old: Vec<_> =
+        places.filter(|(_, place)| is_due(session.schema, session.tail, *place)).collect();
     if !old.is_empty() {
         upcast_ops(session, &old)?;
         let mut parked = BTreeSet::new();
@@ -148,7 +149,10 @@ pub(super) fn request_with_units(
     let head = if units.is_empty() { None } else { claim(session, &state)? };
     let request = RequestId::new(session.now.wall, session.randomness);
     let empty = without_units(&state, request, session.actor.clone(), cursors, page_limit)?;
-    Ok(Planned { request: ExchangeRequest { head, units, tenant: state.tenant, ..empty }, too_large })
+    Ok(Planned {
+        request: ExchangeRequest { head, units, tenant: state.tenant, ..empty },
+        too_large,
+    })
 }
 
 /// The units of a request that is being built.
@@ -212,9 +216,11 @@ fn claim(session: &mut Session<'_>, state: &StateRow) -> Result<Option<HeadClaim
         // The server records the first head of an epoch without a check. It may have recorded one
         // already, and its answer was lost.
         let most = limits::ANCHOR_DIGESTS as u64;
-        let from = head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
+        let from =
+            head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
         let entries = entries_from(session.entries()?, Seq::new(from));
-        let contents = entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;
+        let contents =
+            entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;
         return Ok(Some(HeadClaim { anchor: None, contents, seq: head.seq, hash: head.hash }));
     };
     let mut contents = Vec::new();

@@ -1,4 +1,5 @@
-//! What the whole-book tests share: a server within the process, a clock that stands still, short ways to write things.
+//! What the whole-book tests share: a server within the process, a clock that stands still, short
+//! ways to write things.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -49,7 +50,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(clock: &Arc<TestClock>) -> Self {
-        let authority = MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
+        let authority =
+            MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
         Self {
             authority: Arc::new(Mutex::new(authority)),
             requests: Arc::default(),
@@ -72,12 +74,12 @@ impl Server {
         self.requests.lock().unwrap().push(request.clone());
         let mut authority = self.authority.lock().unwrap();
         let now = self.clock.now().wall;
-        exchange(&mut *authority, request, now, &Caller::Anyone, &Quota::default()).map_err(|error| {
-            match error {
+        exchange(&mut *authority, request, now, &Caller::Anyone, &Quota::default()).map_err(
+            |error| match error {
                 ExchangeError::Refused(refusal) => refusal.into(),
                 other => panic!("a server in memory does not fail: {other}"),
-            }
-        })
+            },
+        )
     }
 
     pub(crate) fn remote(&self) -> impl Remote + use<> {
@@ -100,7 +102,8 @@ pub(crate) fn book(name: &str, clock: &Arc<TestClock>) -> Book {
 }
 
 pub(crate) fn options(name: &str, clock: &Arc<TestClock>) -> BookOptions {
-    let seed = name.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let seed =
+        name.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     BookOptions::new(name)
         .unwrap()
         .clock(Arc::clone(clock) as Arc<dyn Clock>)

@@ -263,7 +263,8 @@ impl<D: SyncHost> Task<D> {
         let Some(failure) = failure else {
             *failures = 0;
             let due = report.next_wake.map_or(Duration::MAX, |next| next.since(now.wall));
-            let length = due.min(self.worker.options.look_every).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
+            let length =
+                due.min(self.worker.options.look_every).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
             self.worker.host.report(&Activity::Waiting { until: now.wall.plus(length) });
             return Wait { length, wakes: true };
         };
@@ -276,7 +277,9 @@ impl<D: SyncHost> Task<D> {
             }
             // Time alone does not help here, but the worker must try again at some finite time.
             Some(
-                Failure::Unauthorized { .. } | Failure::UpgradeRequired { .. } | Failure::Refused { .. },
+                Failure::Unauthorized { .. }
+                | Failure::UpgradeRequired { .. }
+                | Failure::Refused { .. },
             ) => limits::BACKOFF_MOST,
             Some(Failure::Transient { retry_after, .. }) => self.backoff(*failures, *retry_after),
             Some(Failure::Unreachable { .. }) => self.backoff(*failures, None).min(OFFLINE_MOST),

@@ -103,8 +103,11 @@ mod tests {
     #[test]
     fn a_secret_never_prints() {
         let ann = Actor::parse("ann").unwrap();
-        let printed =
-            format!("{:?} {:#?}", Secret::new("canary-71"), StaticToken::new(ann, Secret::new("canary-71")));
+        let printed = format!(
+            "{:?} {:#?}",
+            Secret::new("canary-71"),
+            StaticToken::new(ann, Secret::new("canary-71"))
+        );
         assert!(!printed.contains("canary"), "{printed}");
     }
 }

@@ -29,10 +29,12 @@ mod run;
 pub use background::{Handle, Worker, WorkerError, WorkerOptions};
 pub use credentials::{Credentials, NoCredentials, Secret, StaticToken};
 #[cfg(feature = "http")]
-pub use http::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable};
+pub use http::{
+    HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable,
+};
 pub use memory::FnRemote;
 pub use remote::{BoxFuture, Received, Remote, RemoteError};
 pub use run::{
-    Activity, Ask, BatchSizer, Budget, Limit, MOST_EXCHANGES, Next, RunError, RunOptions, Stopped, SyncHost,
-    SyncReport, Taken, Unanswered, run,
+    Activity, Ask, BatchSizer, Budget, Limit, MOST_EXCHANGES, Next, RunError, RunOptions, Stopped,
+    SyncHost, SyncReport, Taken, Unanswered, run,
 };

@@ -30,13 +30,20 @@ impl<F> Remote for FnRemote<F>
 where
     F: Fn(&ExchangeRequest) -> Result<ExchangeAnswer, RemoteError> + Send + Sync,
 {
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(async move {
             let answer = (self.0)(request)?;
             if answer.request != request.request {
                 return Err(Failure::Misbehaved { code: "request_id" }.into());
             }
-            Ok(Received { bytes_sent: json_bytes(request), bytes_received: json_bytes(&answer), answer })
+            Ok(Received {
+                bytes_sent: json_bytes(request),
+                bytes_received: json_bytes(&answer),
+                answer,
+            })
         })
     }
 }

@@ -29,11 +29,17 @@ pub trait Remote: Send + Sync {
     /// # Errors
     /// [`RemoteError`] with the class of the failure. Unless the class is `Unreachable`, the server
     /// may have applied the units.
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>>;
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>>;
 }
 
 impl<R: Remote + ?Sized> Remote for Arc<R> {
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         (**self).exchange(request)
     }
 }
@@ -98,12 +104,18 @@ impl fmt::Display for RemoteError {
             Failure::Transient { code, .. } => {
                 write!(f, "the server cannot answer now ({code}): try again later")
             }
-            Failure::TooLarge => f.write_str("the request is too large for the server: send less at a time"),
+            Failure::TooLarge => {
+                f.write_str("the request is too large for the server: send less at a time")
+            }
             Failure::UpgradeRequired { code } => {
                 write!(f, "the server needs another version of this program ({code}): upgrade it")
             }
-            Failure::Refused { code } => write!(f, "the server refuses the request ({code}): report this"),
-            Failure::Unknown { code } => write!(f, "the connection broke after sending ({code}): try again"),
+            Failure::Refused { code } => {
+                write!(f, "the server refuses the request ({code}): report this")
+            }
+            Failure::Unknown { code } => {
+                write!(f, "the connection broke after sending ({code}): try again")
+            }
             Failure::Misbehaved { code } => {
                 write!(f, "what came back is no answer ({code}): check the server")
             }

@@ -38,7 +38,10 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Accepts the named server, or the only candidate, and returns it.
-pub(crate) fn accept(book: &Book, named: Option<ServerIdentity>) -> Result<ServerIdentity, Failure> {
+pub(crate) fn accept(
+    book: &Book,
+    named: Option<ServerIdentity>,
+) -> Result<ServerIdentity, Failure> {
     let waiting = book.servers().candidates();
     let accepted = match (named, waiting.as_slice()) {
         (_, []) => {
@@ -46,9 +49,11 @@ pub(crate) fn accept(book: &Book, named: Option<ServerIdentity>) -> Result<Serve
                 .hint("sync first; then accept the server that answered, if it is the right one"));
         }
         (Some(named), waiting) if !waiting.contains(&named) => {
-            return Err(Failure::new(format!("{named} has not answered, so it cannot be accepted"))
-                .hint("these have answered:")
-                .advise(choices(waiting)));
+            return Err(Failure::new(format!(
+                "{named} has not answered, so it cannot be accepted"
+            ))
+            .hint("these have answered:")
+            .advise(choices(waiting)));
         }
         (Some(named), _) => named,
         (None, [only]) => *only,
@@ -64,6 +69,7 @@ pub(crate) fn accept(book: &Book, named: Option<ServerIdentity>) -> Result<Serve
 
 /// Returns the commands that accept each of the servers that have answered.
 pub(crate) fn choices(waiting: &[ServerIdentity]) -> Advice {
-    let commands = waiting.iter().map(|one| ["accept-server".to_owned(), BOOK.to_owned(), one.to_string()]);
+    let commands =
+        waiting.iter().map(|one| ["accept-server".to_owned(), BOOK.to_owned(), one.to_string()]);
     commands.fold(Advice::default(), Advice::choose)
 }

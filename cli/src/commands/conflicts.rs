@@ -120,7 +120,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
     let conflicts = book.conflicts();
-    let conflicts = if args.open { conflicts.list_open(None, usize::MAX)?.items } else { conflicts.all()? };
+    let conflicts =
+        if args.open { conflicts.list_open(None, usize::MAX)?.items } else { conflicts.all()? };
     if args.json {
         return conflicts.iter().try_for_each(|conflict| output.json(&json::conflict(conflict)));
     }
@@ -170,12 +171,19 @@ fn about_all(conflict: &Conflict, output: &mut Output) -> Result<(), Failure> {
     row!(listing, "id", conflict.id);
     row!(listing, "record", Text::name(&conflict.key));
     row!(listing, "found", time::local(conflict.at));
-    let local =
-        format!("{} ({}), made at {}", conflict.kind, conflict.place, time::local(conflict.edited_at.wall()));
+    let local = format!(
+        "{} ({}), made at {}",
+        conflict.kind,
+        conflict.place,
+        time::local(conflict.edited_at.wall())
+    );
     row!(listing, "local", local);
     let did = if conflict.extent == Extent::Deleted { "delete" } else { "update" };
-    let remote =
-        format!("{did} ({}), made at {}", conflict.version, time::local(conflict.remote_edited_at.wall()));
+    let remote = format!(
+        "{did} ({}), made at {}",
+        conflict.version,
+        time::local(conflict.remote_edited_at.wall())
+    );
     row!(listing, "remote", remote);
     row!(listing, "rule", words::rule(conflict.rule, conflict.function_of(None)));
     row!(listing, "outcome", Text::toned(words::outcome(conflict), tone(conflict)));
@@ -187,7 +195,8 @@ fn field_by_field(conflict: &Conflict, full: bool, output: &mut Output) -> Resul
     let base = values(&conflict.base)?;
     let (local, remote) = (values(&conflict.local)?, values(&conflict.remote)?);
     let merged = conflict.merged.as_ref().map(values).transpose()?;
-    let mut fields = Listing::new(&["field", "before", "local", "remote", "rule", "outcome"]).full(full);
+    let mut fields =
+        Listing::new(&["field", "before", "local", "remote", "rule", "outcome"]).full(full);
     for ConflictedField { name, rule, winner } in &conflict.fields {
         let outcome = match (winner, &merged) {
             (Winner::Merged, Some(merged)) => format!("merged: {}", value(merged, name)),
@@ -276,7 +285,9 @@ const fn tone(conflict: &Conflict) -> Tone {
 }
 
 fn values(fields: &FieldsJson) -> Result<Fields, Failure> {
-    fields.to_fields().map_err(|fault| Failure::new("the conflict's values cannot be read").because(fault))
+    fields
+        .to_fields()
+        .map_err(|fault| Failure::new("the conflict's values cannot be read").because(fault))
 }
 
 fn value(fields: &Fields, name: &str) -> String {

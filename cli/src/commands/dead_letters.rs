@@ -81,7 +81,9 @@ struct RetryArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldbook dead-letters discard ann.book 41 --reason 'entered twice'")]
+#[command(
+    after_help = "Examples:\n  fieldbook dead-letters discard ann.book 41 --reason 'entered twice'"
+)]
 struct DiscardArgs {
     #[command(flatten)]
     which: Which,
@@ -162,12 +164,15 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
     let letters = book.dead_letters().all()?;
     let queued = book.queue().list()?;
     if args.json {
-        return letters.iter().try_for_each(|letter| output.json(&as_json(&book, letter, &queued)?));
+        return letters
+            .iter()
+            .try_for_each(|letter| output.json(&as_json(&book, letter, &queued)?));
     }
     if letters.is_empty() {
         return Ok(writeln!(output, "no dead letters")?);
     }
-    let mut listing = Listing::new(&[">op", "record", "what", "refused", "code", ">waiting", "message"]);
+    let mut listing =
+        Listing::new(&[">op", "record", "what", "refused", "code", ">waiting", "message"]);
     for letter in &letters {
         let waiting = dependants(letter, &queued).len();
         let code = Text::toned(&letter.code, Tone::Bad);
@@ -188,18 +193,30 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     }
     let mut listing = Listing::new(&["dead letter", ""]).wrapped();
     row!(listing, "op", format!("{} ({})", letter.place, letter.op));
-    row!(listing, "what", format!("{} {} by {}", letter.kind, name(&letter.key), name(&letter.actor)));
+    row!(
+        listing,
+        "what",
+        format!("{} {} by {}", letter.kind, name(&letter.key), name(&letter.actor))
+    );
     row!(listing, "code", Text::toned(&letter.code, Tone::Bad));
     row!(listing, "message", &letter.message);
     row!(
         listing,
         "tries",
-        format!("{}, from {} to {}", letter.tries, time::local(letter.first_at), time::local(letter.last_at))
+        format!(
+            "{}, from {} to {}",
+            letter.tries,
+            time::local(letter.first_at),
+            time::local(letter.last_at)
+        )
     );
     row!(listing, "recorded", format!("entry {}", letter.recorded));
     let waiting = dependants(letter, &queued);
-    let waiting =
-        if waiting.is_empty() { "nothing".to_owned() } else { some(waiting.iter().map(ToString::to_string)) };
+    let waiting = if waiting.is_empty() {
+        "nothing".to_owned()
+    } else {
+        some(waiting.iter().map(ToString::to_string))
+    };
     row!(listing, "waiting for it", waiting);
     listing.write(output)?;
     let mut fields = Listing::new(&["field", "value"]).full(args.full);
@@ -227,7 +244,13 @@ fn choices(letter: &DeadLetter, fields: &FieldsJson) -> Advice {
     if letter.kind == OpKind::Delete || fields.as_str().len() > EDITED_BYTES {
         return all;
     }
-    all.words("or, with its fields corrected:").choose(["dead-letters", "edit", BOOK, &op, fields.as_str()])
+    all.words("or, with its fields corrected:").choose([
+        "dead-letters",
+        "edit",
+        BOOK,
+        &op,
+        fields.as_str(),
+    ])
 }
 
 fn retry(args: &RetryArgs, output: &mut Output) -> Result<(), Failure> {
@@ -286,7 +309,9 @@ fn export(args: &ExportArgs, output: &mut Output) -> Result<(), Failure> {
             as_json(&book, letter, &queued)?
                 .serialize(&mut serde_json::Serializer::with_formatter(&mut writer, Visible))
                 .map_err(|error| Failure::new("cannot write the file").because(error))?;
-            writer.write_all(b"\n").map_err(|error| Failure::new("cannot write the file").because(error))?;
+            writer
+                .write_all(b"\n")
+                .map_err(|error| Failure::new("cannot write the file").because(error))?;
         }
         writer.flush().map_err(|error| Failure::new("cannot write the file").because(error))
     })?;
@@ -300,8 +325,11 @@ impl Which {
         if self.all {
             return Ok(letters.iter().map(|letter| letter.op).collect());
         }
-        let found: Result<BTreeSet<_>, _> =
-            self.ops.iter().map(|name| decided_on(book, &letters, *name, action).map(|(op, _)| op)).collect();
+        let found: Result<BTreeSet<_>, _> = self
+            .ops
+            .iter()
+            .map(|name| decided_on(book, &letters, *name, action).map(|(op, _)| op))
+            .collect();
         Ok(found?.into_iter().collect())
     }
 }
@@ -322,7 +350,8 @@ fn decided_on(
         OpName::Place(place) => op.op.place == place,
         OpName::Id(id) => op.op.op == id,
     };
-    let movable = book.queue().list()?.into_iter().find(|op| is_it(op) && op.op.actions.contains(&action));
+    let movable =
+        book.queue().list()?.into_iter().find(|op| is_it(op) && op.op.actions.contains(&action));
     movable.map_or(found, |op| Ok((op.op.op, op.op.place)))
 }
 
@@ -351,7 +380,11 @@ fn dependants(letter: &DeadLetter, queued: &[QueuedOp]) -> Vec<OpPlace> {
 /// Longer fields are not printed in a command.
 const EDITED_BYTES: usize = 400;
 
-fn as_json(book: &Book, letter: &DeadLetter, queued: &[QueuedOp]) -> Result<serde_json::Value, Failure> {
+fn as_json(
+    book: &Book,
+    letter: &DeadLetter,
+    queued: &[QueuedOp],
+) -> Result<serde_json::Value, Failure> {
     let fields = book.queue().op(letter.place)?.fields;
     Ok(json::dead_letter(letter, &fields, &dependants(letter, queued)))
 }

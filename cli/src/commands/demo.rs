@@ -89,8 +89,11 @@ fn write_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure>
     let Meeting { book, author, key, conflict } = meeting;
     let fields: Vec<_> = conflict.fields.iter().map(|field| name(&field.name)).collect();
     writeln!(output, "A record that two devices changed at the same time: {}", name(key))?;
-    let what =
-        if fields.is_empty() { "as a whole".to_owned() } else { format!("field {}", fields.join(", ")) };
+    let what = if fields.is_empty() {
+        "as a whole".to_owned()
+    } else {
+        format!("field {}", fields.join(", "))
+    };
     writeln!(output, "  found by  the device of {}, {what}", name(author))?;
     writeln!(output, "  before    {}", clip(&conflict.base))?;
     let (local_result, remote_result) = match conflict.winner {
@@ -100,8 +103,18 @@ fn write_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure>
         Winner::Undecided => ("open", "open"),
     };
     let (local, remote) = (conflict.edited_at.wall(), conflict.remote_edited_at.wall());
-    writeln!(output, "  device    {} ({}, {local_result})", clip(&conflict.local), time::local(local))?;
-    writeln!(output, "  server    {} ({}, {remote_result})", clip(&conflict.remote), time::local(remote))?;
+    writeln!(
+        output,
+        "  device    {} ({}, {local_result})",
+        clip(&conflict.local),
+        time::local(local)
+    )?;
+    writeln!(
+        output,
+        "  server    {} ({}, {remote_result})",
+        clip(&conflict.remote),
+        time::local(remote)
+    )?;
     writeln!(output, "  rule      {}", words::policy(conflict.rule))?;
     let explanation = book.explain(key).map_err(unreadable)?;
     writeln!(output, "  status    {}", words::record(&explanation).0)?;

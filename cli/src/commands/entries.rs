@@ -76,8 +76,9 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
     let to = from.saturating_add(limit - 1).min(head);
     let mut next = from;
     while next <= to {
-        let entries =
-            book.audit().entries(Seq::new(next), usize::try_from(to - next + 1).unwrap_or(PAGE).min(PAGE))?;
+        let entries = book
+            .audit()
+            .entries(Seq::new(next), usize::try_from(to - next + 1).unwrap_or(PAGE).min(PAGE))?;
         let Some(last) = entries.last() else { break };
         next = last.header.seq.number() + 1;
         if args.json {
@@ -88,9 +89,10 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
     }
     if !args.json && (from > 1 || to < head) {
         match to.checked_sub(from) {
-            Some(_) => {
-                writeln!(output, "entries {from} to {to} of {head}; choose others with --from and --limit")?
-            }
+            Some(_) => writeln!(
+                output,
+                "entries {from} to {to} of {head}; choose others with --from and --limit"
+            )?,
             None => writeln!(output, "the log ends at entry {head}")?,
         }
     }
@@ -147,9 +149,9 @@ fn export(book: &Book, file: &Path, force: bool, output: &mut Output) -> Result<
     let bar = progress::bar(head_of(book)?, "verifying");
     let verified = book.audit().verify(|done| bar.set_position(done))?;
     bar.finish_and_clear();
-    let verified = verified
-        .into_result()
-        .map_err(|damage| Failure::new("the log is damaged, so it was not exported").because(damage))?;
+    let verified = verified.into_result().map_err(|damage| {
+        Failure::new("the log is damaged, so it was not exported").because(damage)
+    })?;
     let spinner = progress::spinner("exporting");
     let entries = write_whole(file, force, |file| {
         let mut writer = BufWriter::new(file);

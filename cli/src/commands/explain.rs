@@ -59,7 +59,9 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     }
     writeln!(output, "\nWhat to do:")?;
     let lines = advice.lines(Some(&args.book));
-    if std::env::var_os("FIELDBOOK_SERVER").is_none() && lines.iter().any(|line| line.contains(SERVER)) {
+    if std::env::var_os("FIELDBOOK_SERVER").is_none()
+        && lines.iter().any(|line| line.contains(SERVER))
+    {
         writeln!(output, "  # set FIELDBOOK_SERVER to the address of the server")?;
     }
     lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
@@ -73,7 +75,9 @@ fn advise(op: &ExplainedOp) -> Option<Advice> {
         OpState::Pending { .. } | OpState::WaitingForNetwork { .. } | OpState::InFlight { .. } => {
             Advice::default().run(sync(None, &[]))
         }
-        OpState::DeadLettered { .. } => Advice::default().run(["dead-letters", "show", BOOK, &place]),
+        OpState::DeadLettered { .. } => {
+            Advice::default().run(["dead-letters", "show", BOOK, &place])
+        }
         OpState::InConflict { conflict } => choose(*conflict),
         OpState::Held(held) => return held_back(held, &place),
         OpState::Parked { reason, .. } => match reason {
@@ -127,8 +131,12 @@ fn choose(conflict: ConflictId) -> Advice {
 }
 
 fn decide(place: &str) -> Advice {
-    let retry =
-        Advice::default().words("decide with one of these:").choose(["dead-letters", "retry", BOOK, place]);
+    let retry = Advice::default().words("decide with one of these:").choose([
+        "dead-letters",
+        "retry",
+        BOOK,
+        place,
+    ]);
     retry.and(give_up(place))
 }
 

@@ -44,7 +44,8 @@ impl Writer {
     /// Acts as the author of an op, unless the command names an actor: a decision about an op keeps
     /// its author.
     pub(crate) fn act_for(&self, book: &Book, op: OpPlace) -> Result<(), Failure> {
-        let made = book.audit().entries(op.seq, 1)?.pop().filter(|entry| entry.header.seq == op.seq);
+        let made =
+            book.audit().entries(op.seq, 1)?.pop().filter(|entry| entry.header.seq == op.seq);
         if let (None, Some(made)) = (&self.actor, made) {
             book.act_as(made.header.actor);
         }
@@ -100,7 +101,8 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
     let head = book.audit().head()?.map_or(0, |head| head.seq.number());
     let mut last = None;
     for seq in (1..=head).rev().take(LOOKS_BACK) {
-        let Some(entry) = book.audit().entries(Seq::new(seq), 1).ok().and_then(|mut entries| entries.pop())
+        let Some(entry) =
+            book.audit().entries(Seq::new(seq), 1).ok().and_then(|mut entries| entries.pop())
         else {
             continue;
         };
@@ -121,7 +123,8 @@ const LOOKS_BACK: usize = 1_000;
 
 /// Returns the options of books here: no schema, so every entity type has the default rules.
 pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {
-    BookOptions::new(actor).map_err(|error| Failure::usage("this actor cannot be used").because(error))
+    BookOptions::new(actor)
+        .map_err(|error| Failure::usage("this actor cannot be used").because(error))
 }
 
 /// Returns the number of entries, for a progress bar.

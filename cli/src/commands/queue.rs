@@ -73,8 +73,9 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
     let plan = book.queue().plan();
     if args.json {
         let again = plan.again.iter().map(|unit| {
-            let records =
-                again_records(unit, &queued).into_iter().map(|(key, ops)| json!({ "key": key, "ops": ops }));
+            let records = again_records(unit, &queued)
+                .into_iter()
+                .map(|(key, ops)| json!({ "key": key, "ops": ops }));
             json!({ "again": unit, "records": records.collect::<Vec<_>>() })
         });
         let groups = plan.groups.iter().map(|group| {
@@ -101,8 +102,15 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
     for group in &plan.groups {
         number += 1;
         for (key, ops) in &group.records {
-            let kinds = ops.iter().filter_map(|place| by_place.get(place)).map(|op| op.op.kind.to_string());
-            row!(sending, number, Text::name(key), places(ops), kinds.collect::<Vec<_>>().join(" + "));
+            let kinds =
+                ops.iter().filter_map(|place| by_place.get(place)).map(|op| op.op.kind.to_string());
+            row!(
+                sending,
+                number,
+                Text::name(key),
+                places(ops),
+                kinds.collect::<Vec<_>>().join(" + ")
+            );
         }
     }
     if sending.len() == 0 {
@@ -132,7 +140,8 @@ fn held(
         writeln!(
             output,
             "\n{}:",
-            count(listing.len() as u64, "op") + if listing.len() == 1 { " is held" } else { " are held" }
+            count(listing.len() as u64, "op")
+                + if listing.len() == 1 { " is held" } else { " are held" }
         )?;
     }
     listing.write(output)

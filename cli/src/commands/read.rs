@@ -87,7 +87,8 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
         let status = status.map(|_| book.record_status(&args.key)).transpose()?;
         return output.json(&json::record(&record, status.as_ref()));
     }
-    let version = record.version.map_or_else(|| "not synced yet".to_owned(), |version| version.to_string());
+    let version =
+        record.version.map_or_else(|| "not synced yet".to_owned(), |version| version.to_string());
     write!(output, "{}  {version}", name(&record.key))?;
     if let Some(status) = &status {
         write!(output, "  {}", words::record(status).0)?;
@@ -120,7 +121,8 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
             if args.json {
                 output.json(&json::record(&record, None))?;
             } else {
-                let version = record.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+                let version =
+                    record.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
                 let id = Text::name(&record.key.id);
                 row!(listing, id, version, pending(&record), record.json.as_str());
             }
@@ -150,7 +152,8 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
 
 /// Returns the command that lists the next records.
 fn further(args: &LsArgs, entity: &EntityType, after: &RecordId) -> Advice {
-    let mut call = vec!["ls".to_owned(), BOOK.to_owned(), entity.to_string(), format!("--after={after}")];
+    let mut call =
+        vec!["ls".to_owned(), BOOK.to_owned(), entity.to_string(), format!("--after={after}")];
     if args.limit != RECORDS {
         call.push(format!("--limit={}", args.limit));
     }
@@ -176,7 +179,9 @@ fn entity_types(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
         }
         let at = synced.get(&entity).copied();
         if args.json {
-            output.json(&json!({ "entity": entity, "records": records, "synced_at": json::moment(at) }))?;
+            output.json(
+                &json!({ "entity": entity, "records": records, "synced_at": json::moment(at) }),
+            )?;
         } else {
             row!(listing, entity, records, time::local_or(at, "never"));
         }

@@ -64,7 +64,10 @@ pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), F
     files::is_file(&args.data)?;
     let epoch = declare_restored(&args.data).map_err(Failure::caused_by)?;
     writeln!(output, "{} begins a new epoch, {epoch}", files::shown(&args.data))?;
-    writeln!(output, "each device reports this at its next sync, and continues when it accepts the server")?;
+    writeln!(
+        output,
+        "each device reports this at its next sync, and continues when it accepts the server"
+    )?;
     Ok(())
 }
 
@@ -82,7 +85,8 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
         .into_iter()
         .flatten()
         .try_for_each(|path| files::is_file(path))?;
-    let mut options = ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
+    let mut options =
+        ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
     options.limits.connections = args.connections;
     (options.tenant_records, options.tenant_bytes) = (args.tenant_records, args.tenant_bytes);
     runtime.block_on(async {
@@ -109,7 +113,9 @@ fn start_logging() -> Result<(), Failure> {
         Failure::usage("FIELDBOOK_LOG is not a filter such as `info`").because(error)
     };
     let mut filter = match std::env::var("FIELDBOOK_LOG") {
-        Ok(said) if !said.is_empty() => said.parse::<Targets>().map_err(|error| wrong(error.into()))?,
+        Ok(said) if !said.is_empty() => {
+            said.parse::<Targets>().map_err(|error| wrong(error.into()))?
+        }
         Ok(_) | Err(VarError::NotPresent) => Targets::new(),
         Err(error @ VarError::NotUnicode(_)) => return Err(wrong(error.into())),
     };
@@ -143,8 +149,9 @@ impl Signals {
     /// Takes the signals from the system, whose default is to end the process.
     fn listen() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
-        let take =
-            |kind| signal(kind).map_err(|error| Failure::new("cannot wait for signals").because(error));
+        let take = |kind| {
+            signal(kind).map_err(|error| Failure::new("cannot wait for signals").because(error))
+        };
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,

@@ -117,11 +117,17 @@ fn whole(book: &Book, path: &Path, output: &mut Output) -> Result<(), Failure> {
     let status = book.status();
     let mut listing = Listing::new(&["book", ""]).wrapped();
     let (said, tone) = match status.state {
-        SyncState::Idle if status.pending > 0 => ("changes wait to be sent".to_owned(), Tone::Waiting),
+        SyncState::Idle if status.pending > 0 => {
+            ("changes wait to be sent".to_owned(), Tone::Waiting)
+        }
         state => words::sync_state(&state),
     };
     row!(listing, "file", path.display());
-    row!(listing, "device", book.audit().device().map(|device| device.to_string()).unwrap_or_default());
+    row!(
+        listing,
+        "device",
+        book.audit().device().map(|device| device.to_string()).unwrap_or_default()
+    );
     row!(listing, "last used by", Text::name(book.actor()));
     row!(listing, "state", Text::toned(said, tone));
     row!(listing, "pending", number(status.pending, Tone::Waiting));
@@ -164,7 +170,11 @@ fn server_rows(book: &Book, listing: &mut Listing) {
     }
     if state.set_aside > 0 {
         let rows = count(state.set_aside, "record");
-        row!(listing, "set aside", format!("{rows} that this program cannot hold; the log names them"));
+        row!(
+            listing,
+            "set aside",
+            format!("{rows} that this program cannot hold; the log names them")
+        );
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use fieldbook::sync::protocol::Failure as ExchangeFailure;
 use fieldbook::sync::{OTHER_TENANT, Secret, Stopped};
 use fieldbook::{
-    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, StaticToken, SyncReport, SyncState, limits,
+    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, StaticToken, SyncReport, SyncState,
+    limits,
 };
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -110,7 +111,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 fn unusable(server: &str, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     let failure = Failure::usage("cannot use this --server").because(error);
     if server.trim().is_empty() {
-        return failure.hint("it is empty: pass the server's address, or set FIELDBOOK_SERVER to it");
+        return failure
+            .hint("it is empty: pass the server's address, or set FIELDBOOK_SERVER to it");
     }
     failure
 }
@@ -120,7 +122,9 @@ fn token(path: &Path) -> Result<Secret, Failure> {
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin().lock().take(TOKEN_BYTES))
     } else {
-        std::io::read_to_string(files::open(path).map_err(|failure| failure.of(what()))?.take(TOKEN_BYTES))
+        std::io::read_to_string(
+            files::open(path).map_err(|failure| failure.of(what()))?.take(TOKEN_BYTES),
+        )
     };
     let text = text.map_err(|error| Failure::new(what()).because(error))?;
     match text.trim() {
@@ -142,7 +146,12 @@ async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
     }
 }
 
-fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output) -> Result<(), Failure> {
+fn table(
+    book: &Book,
+    report: &SyncReport,
+    went_well: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let left = book.status().pending;
     let mut listing = Listing::new(match (went_well, left) {
         (false, _) => &["sync ended early", ""],
@@ -152,7 +161,12 @@ fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output)
     let sent = match report.ops_sent {
         0 => "nothing".to_owned(),
         sent => {
-            format!("{} in {}, {} accepted", ops(sent), count(report.units_sent, "unit"), report.ops_acked)
+            format!(
+                "{} in {}, {} accepted",
+                ops(sent),
+                count(report.units_sent, "unit"),
+                report.ops_acked
+            )
         }
     };
     row!(listing, "sent", sent);
@@ -181,15 +195,24 @@ fn table(book: &Book, report: &SyncReport, went_well: bool, output: &mut Output)
     if let Some(at) = report.next_wake {
         row!(listing, "next sync due", time::local(at));
     }
-    let bytes = format!("{} out, {} in", HumanBytes(report.bytes_sent), HumanBytes(report.bytes_received));
+    let bytes =
+        format!("{} out, {} in", HumanBytes(report.bytes_sent), HumanBytes(report.bytes_received));
     row!(listing, "exchanges", format!("{} ({bytes})", report.exchanges));
     let tone = if left == 0 { Tone::Good } else { Tone::Waiting };
-    row!(listing, "pending", Text::toned(if left == 0 { "nothing".to_owned() } else { ops(left) }, tone));
+    row!(
+        listing,
+        "pending",
+        Text::toned(if left == 0 { "nothing".to_owned() } else { ops(left) }, tone)
+    );
     listing.write(output)
 }
 
 /// Returns the failure of a run, or a note about a run that succeeded.
-fn verdict(args: &Args, book: &Book, report: &SyncReport) -> Result<Option<(String, Advice)>, Failure> {
+fn verdict(
+    args: &Args,
+    book: &Book,
+    report: &SyncReport,
+) -> Result<Option<(String, Advice)>, Failure> {
     ended(args, report)?;
     attention(args, book)
 }
@@ -283,7 +306,8 @@ fn accepting(args: &Args, book: &Book) -> Advice {
 
 /// Returns the same command with further options.
 fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
-    let mut call: Vec<OsString> = ["sync", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
+    let mut call: Vec<OsString> =
+        ["sync", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
     if let Some(actor) = &args.viewer.actor {
         call.extend(as_actor(actor).into_iter().map(OsString::from));
     }
@@ -305,9 +329,10 @@ fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
             format!("the server requires other credentials ({code})"),
             "pass the actor's token with --token-file, and the actor with --actor; your changes are kept",
         ),
-        ExchangeFailure::Transient { code, .. } => {
-            (format!("the server cannot answer now ({code})"), "try again in a while; your changes are kept")
-        }
+        ExchangeFailure::Transient { code, .. } => (
+            format!("the server cannot answer now ({code})"),
+            "try again in a while; your changes are kept",
+        ),
         ExchangeFailure::TooLarge => (
             "the request is too large for the server".to_owned(),
             "try a smaller --batch; your changes are kept",

@@ -56,11 +56,11 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     files::is_file(&args.file)?;
     let exported = is_export(&args.file)?;
     if exported && args.tables {
-        return Err(
-            Failure::usage("an exported log has no tables").hint("leave --tables out, or name a book")
-        );
+        return Err(Failure::usage("an exported log has no tables")
+            .hint("leave --tables out, or name a book"));
     }
-    let mut found = if exported { examine_export(&args.file)? } else { examine(&args.file, args.tables)? };
+    let mut found =
+        if exported { examine_export(&args.file)? } else { examine(&args.file, args.tables)? };
     let head = found.log.head.map_or(Hash::ZERO, |head| head.hash);
     if let Some(expected) = args.head.filter(|expected| *expected != head) {
         found.find(Finding::OtherHead { head, expected });
@@ -121,8 +121,9 @@ fn examine_export(path: &Path) -> Result<Examination, Failure> {
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let bar = progress::bytes(length, "verifying");
     let mut found = Examination::default();
-    let log =
-        survey_export(&mut bar.wrap_read(BufReader::new(file)), |damage| found.find(Finding::from(damage)));
+    let log = survey_export(&mut bar.wrap_read(BufReader::new(file)), |damage| {
+        found.find(Finding::from(damage))
+    });
     found.log = log;
     bar.finish_and_clear();
     Ok(found)
@@ -189,7 +190,8 @@ fn damaged(found: &Examination, exported: bool) -> Failure {
     if let Some(why) = why {
         failure = failure.because(why);
     }
-    let others = said.map(|(what, why)| why.map_or_else(|| what.clone(), |why| format!("{what}: {why}")));
+    let others =
+        said.map(|(what, why)| why.map_or_else(|| what.clone(), |why| format!("{what}: {why}")));
     let unlisted = (found.unlisted > 0).then(|| count(found.unlisted, "further fault"));
     let failure = failure.also(others.chain(unlisted));
     if let [Finding::OtherHead { .. }] = found.findings.as_slice() {
@@ -200,8 +202,10 @@ fn damaged(found: &Examination, exported: bool) -> Failure {
     }
     let log_is_sound = found.log.head.is_some()
         && !found.findings.iter().any(|finding| {
-            matches!(finding, Finding::Entry(_) | Finding::NotAnchored { .. } | Finding::OtherHead { .. })
-                || finding.is_cut()
+            matches!(
+                finding,
+                Finding::Entry(_) | Finding::NotAnchored { .. } | Finding::OtherHead { .. }
+            ) || finding.is_cut()
         });
     if log_is_sound {
         return failure

@@ -18,7 +18,9 @@ use crate::show::name;
 
 /// The arguments of `init`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldbook init ann.book\n  fieldbook init ann.book --actor ann")]
+#[command(
+    after_help = "Examples:\n  fieldbook init ann.book\n  fieldbook init ann.book --actor ann"
+)]
 pub(crate) struct InitArgs {
     /// The new book's file; its folder must exist, the file must not
     pub(crate) book: PathBuf,
@@ -154,8 +156,12 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
     book.close()?;
     match (undone, place) {
         (Undone::Annulled, _) => writeln!(output, "undone: the op is not sent")?,
-        (Undone::Nothing, _) => writeln!(output, "nothing of the op is left to undo; the book is unchanged")?,
-        (Undone::Compensated(_), Some(place)) => writeln!(output, "undone by another op ({place})")?,
+        (Undone::Nothing, _) => {
+            writeln!(output, "nothing of the op is left to undo; the book is unchanged")?
+        }
+        (Undone::Compensated(_), Some(place)) => {
+            writeln!(output, "undone by another op ({place})")?
+        }
         (Undone::Compensated(id), None) => writeln!(output, "undone by another op ({id})")?,
     }
     Ok(())
@@ -179,13 +185,15 @@ fn finish(
 /// Reads fields from the argument, a file or standard input.
 pub(crate) fn read_fields(argument: &str, of: &impl Display) -> Result<Fields, Failure> {
     let text = match (argument, argument.strip_prefix('@')) {
-        ("-", _) => read_text(io::stdin().lock())
-            .map_err(|error| Failure::new("cannot read the fields from standard input").because(error))?,
+        ("-", _) => read_text(io::stdin().lock()).map_err(|error| {
+            Failure::new("cannot read the fields from standard input").because(error)
+        })?,
         (_, Some(path)) => {
             let file = files::open(path.as_ref())
                 .map_err(|failure| failure.of(format!("cannot read the fields from {path}")))?;
-            read_text(file)
-                .map_err(|error| Failure::new(format!("cannot read the fields from {path}")).because(error))?
+            read_text(file).map_err(|error| {
+                Failure::new(format!("cannot read the fields from {path}")).because(error)
+            })?
         }
         (text, None) => text.to_owned(),
     };

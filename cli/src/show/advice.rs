@@ -135,8 +135,9 @@ mod tests {
             ("a\nb", r#""$(printf 'a\012b')""#),
         ] {
             assert_eq!(quoted(word), wanted);
-            let echoed =
-                std::process::Command::new("sh").args(["-c", &format!("printf %s {wanted}")]).output();
+            let echoed = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {wanted}")])
+                .output();
             assert_eq!(String::from_utf8(echoed.unwrap().stdout).unwrap(), word);
         }
         assert_eq!(quoted_path(Path::new("-rf")), "./-rf");

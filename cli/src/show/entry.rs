@@ -4,8 +4,8 @@
 use fieldbook::RecordKey;
 use fieldbook::audit::Hlc;
 use fieldbook::audit::entry::{
-    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta, OutcomeClass,
-    OutcomeMeta, PlannedOp, PlannedUnit, Restamp, Upstream, Verb, Winner,
+    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta,
+    OutcomeClass, OutcomeMeta, PlannedOp, PlannedUnit, Restamp, Upstream, Verb, Winner,
 };
 use fieldbook::host::WallTime;
 use fieldbook::record::{OpPlace, Version};
@@ -42,9 +42,9 @@ pub(crate) fn places(ops: &[PlannedOp]) -> String {
 /// Returns the changes of a unit.
 pub(crate) fn unit(unit: &PlannedUnit) -> String {
     some(
-        unit.changes
-            .iter()
-            .map(|change| format!("{} {} ({})", change.kind, name(&change.key), places(&change.ops))),
+        unit.changes.iter().map(|change| {
+            format!("{} {} ({})", change.kind, name(&change.key), places(&change.ops))
+        }),
     )
 }
 
@@ -60,7 +60,8 @@ pub(crate) fn change(change: &ChangeMeta) -> String {
         Extent::Partial => " (some fields)",
         Extent::Deleted => " deleted",
     };
-    let aside = if change.kept_aside { ", kept aside: its entity type is not declared here" } else { "" };
+    let aside =
+        if change.kept_aside { ", kept aside: its entity type is not declared here" } else { "" };
     format!("{} {}{extent}{aside}", name(&change.key), change.version)
 }
 
@@ -108,7 +109,9 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
             format!("conflict on {}: {}", name(&conflict.key), settled(conflict))
         }
         Decision::Superseded { key, op } => format!("{} ({}) superseded", name(key), op.place),
-        Decision::Dropped { key, op, fields } => format!("{} ({}) {}", name(key), op.place, loses(fields)),
+        Decision::Dropped { key, op, fields } => {
+            format!("{} ({}) {}", name(key), op.place, loses(fields))
+        }
         Decision::Raised { key, op, fields, edited_at, values } => {
             let raised = raised(entry, fields, *edited_at, *values);
             format!("{} ({}) {raised}", name(key), op.place)
@@ -141,8 +144,12 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::Upcast { key, op, schema_version, .. } => {
             format!("{} ({}) converted to schema version {schema_version}", name(key), op.place)
         }
-        Decision::TakenIn { key, seq, .. } => format!("{} added, kept aside at {seq} until now", name(key)),
-        Decision::BelongsTo { tenant } => format!("the book belongs to tenant {tenant} of its server"),
+        Decision::TakenIn { key, seq, .. } => {
+            format!("{} added, kept aside at {seq} until now", name(key))
+        }
+        Decision::BelongsTo { tenant } => {
+            format!("the book belongs to tenant {tenant} of its server")
+        }
         Decision::SetAside { fault, version, name, .. } => set_aside(entry, fault, *version, *name),
         Decision::ReadForeign { entity, .. } => {
             format!("new cursor for {entity:?}, whose records are set aside")
@@ -153,10 +160,12 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
 fn suspected(units: usize, times: u32, code: &str, retry_at: Option<WallTime>) -> String {
     if times == 0 {
         let units = count(units as u64, "unit");
-        return format!("did not get through together ({code}): {units}, each sent alone after all others");
+        return format!(
+            "did not get through together ({code}): {units}, each sent alone after all others"
+        );
     }
-    let again =
-        retry_at.map_or_else(|| "after all others".to_owned(), |at| format!("at {}", time::local(at)));
+    let again = retry_at
+        .map_or_else(|| "after all others".to_owned(), |at| format!("at {}", time::local(at)));
     format!("did not get through alone ({code}, {}), next try {again}", count(times, "time"))
 }
 
@@ -180,19 +189,33 @@ fn restamped(server_time: WallTime, ops: &[Restamp]) -> String {
         format!("{} ({}) counts as made at {at}", name(&restamp.key), restamp.op.place)
     });
     let each: Vec<_> = each.collect();
-    format!("the device's clock was ahead of the server's, {}: {}", time::local(server_time), each.join(", "))
+    format!(
+        "the device's clock was ahead of the server's, {}: {}",
+        time::local(server_time),
+        each.join(", ")
+    )
 }
 
 /// Returns what an op loses to a conflict.
 pub(crate) fn loses(fields: &[String]) -> String {
-    if fields.is_empty() { "loses all its fields".to_owned() } else { format!("loses {}", names(fields)) }
+    if fields.is_empty() {
+        "loses all its fields".to_owned()
+    } else {
+        format!("loses {}", names(fields))
+    }
 }
 
 /// Returns what is raised of an op: its new time, and its values if they changed.
-pub(crate) fn raised(entry: &Entry, fields: &[String], edited_at: Hlc, values: Option<ItemIndex>) -> String {
+pub(crate) fn raised(
+    entry: &Entry,
+    fields: &[String],
+    edited_at: Hlc,
+    values: Option<ItemIndex>,
+) -> String {
     let what = if fields.is_empty() { String::new() } else { format!(" for {}", names(fields)) };
-    let values = values
-        .map_or_else(String::new, |index| format!(", with {} instead of its own values", item(entry, index)));
+    let values = values.map_or_else(String::new, |index| {
+        format!(", with {} instead of its own values", item(entry, index))
+    });
     format!("counts{what} as made at {}{values}", time::local(edited_at.wall()))
 }
 
@@ -281,7 +304,9 @@ pub(crate) fn outcome(outcome: &OutcomeMeta) -> String {
 
 fn control_summary(entry: &Entry, control: &Control) -> String {
     match control {
-        Control::Opened(opened) => format!("book created by {}, device {}", opened.made_by, opened.device),
+        Control::Opened(opened) => {
+            format!("book created by {}, device {}", opened.made_by, opened.device)
+        }
         Control::Planned(planned) => {
             let mut parts = Vec::new();
             if !planned.units.is_empty() {
@@ -343,7 +368,8 @@ mod tests {
     fn what_conflicts_make_of_ops_is_told_in_words() {
         let entry = of_conflicts();
         let told: Vec<_> = decisions(&entry).iter().map(|one| decision(&entry, one)).collect();
-        let says = |text: &str| assert!(told.iter().any(|told| told == text), "{text} in {told:#?}");
+        let says =
+            |text: &str| assert!(told.iter().any(|told| told == text), "{text} in {told:#?}");
         let at = decisions(&entry).iter().find_map(|one| match one {
             Decision::Raised { edited_at, .. } => Some(time::local(edited_at.wall())),
             _ => None,

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use fieldbook::RecordKey;
-use fieldbook::audit::entry::{Conflicted, Control, Decision, Entry, FieldsSource, Meta, Planned, Upstream};
+use fieldbook::audit::entry::{
+    Conflicted, Control, Decision, Entry, FieldsSource, Meta, Planned, Upstream,
+};
 use fieldbook::record::UnitId;
 
 use super::{entry as show, name, words};
@@ -35,34 +37,44 @@ impl<'k> Follower<'k> {
         match &entry.meta {
             Meta::Intent(intent) => show::placed(entry, intent)
                 .filter(|(_, op)| op.key == *self.key)
-                .map(|(place, op)| event(format!("{} ({place})", op.kind), show::op_detail(entry, op)))
+                .map(|(place, op)| {
+                    event(format!("{} ({place})", op.kind), show::op_detail(entry, op))
+                })
                 .collect(),
             Meta::Upstream(upstream) => self.upstream(entry, upstream),
             Meta::Control(Control::Planned(planned)) => self.planned(entry, planned),
             Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
                 let number_and_decision = (0u32..).zip(decisions);
-                number_and_decision.filter_map(|(number, one)| self.decision(entry, number, one)).collect()
+                number_and_decision
+                    .filter_map(|(number, one)| self.decision(entry, number, one))
+                    .collect()
             }
             Meta::Control(Control::Opened(_) | Control::EpochStarted { .. }) => Vec::new(),
         }
     }
 
     fn upstream(&self, entry: &Entry, upstream: &Upstream) -> Vec<Event> {
-        let outcomes =
-            upstream.outcomes.iter().filter(|outcome| self.units.contains(&outcome.unit)).map(|outcome| {
+        let outcomes = upstream
+            .outcomes
+            .iter()
+            .filter(|outcome| self.units.contains(&outcome.unit))
+            .map(|outcome| {
                 let version = outcome.versions.iter().find(|(key, _)| key == self.key);
                 let version = version.map(|(_, version)| version.to_string()).unwrap_or_default();
-                let message = outcome.message.map(|index| show::item(entry, index)).unwrap_or_default();
+                let message =
+                    outcome.message.map(|index| show::item(entry, index)).unwrap_or_default();
                 let parts = [version, outcome.code.clone(), message];
                 let said: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
                 event(format!("server: {}", show::class(outcome.class)), said.join(" "))
             });
-        let changes = upstream.changes.iter().filter(|change| change.key == *self.key).map(|change| {
-            let fields = change.fields.map(|index| show::item(entry, index)).unwrap_or_default();
-            let shown = show::change(change);
-            let version = shown.strip_prefix(&name(self.key)).unwrap_or(&shown).trim_start();
-            event(format!("server has {version}"), fields)
-        });
+        let changes =
+            upstream.changes.iter().filter(|change| change.key == *self.key).map(|change| {
+                let fields =
+                    change.fields.map(|index| show::item(entry, index)).unwrap_or_default();
+                let shown = show::change(change);
+                let version = shown.strip_prefix(&name(self.key)).unwrap_or(&shown).trim_start();
+                event(format!("server has {version}"), fields)
+            });
         // A page often repeats a change that came with an outcome.
         let mut events: Vec<_> = outcomes.chain(changes).collect();
         events.dedup();
@@ -75,7 +87,9 @@ impl<'k> Follower<'k> {
             for change in unit.changes.iter().filter(|change| change.key == *self.key) {
                 self.units.insert(unit.id);
                 let fields = match change.fields {
-                    FieldsSource::Item(seq, index) if seq == entry.header.seq => show::item(entry, index),
+                    FieldsSource::Item(seq, index) if seq == entry.header.seq => {
+                        show::item(entry, index)
+                    }
                     _ => String::new(),
                 };
                 let ops = show::places(&change.ops);
@@ -103,7 +117,9 @@ impl<'k> Follower<'k> {
             Decision::Suspected { units, .. } if units.iter().any(|(unit, _)| sent(unit)) => {
                 event("suspected", shown())
             }
-            Decision::Dissolved { unit, .. } if sent(unit) => event("stale", "its ops are planned again"),
+            Decision::Dissolved { unit, .. } if sent(unit) => {
+                event("stale", "its ops are planned again")
+            }
             Decision::DeadLettered { unit, .. } if sent(unit) => {
                 event("dead letter", shown().trim_start_matches("dead letter ").to_owned())
             }
@@ -111,7 +127,9 @@ impl<'k> Follower<'k> {
                 let id = format!("conflict {}.{number}", entry.header.seq);
                 event(id, conflict_detail(entry, conflict))
             }
-            Decision::Superseded { key, op } if is_it(key) => event("superseded", op.place.to_string()),
+            Decision::Superseded { key, op } if is_it(key) => {
+                event("superseded", op.place.to_string())
+            }
             Decision::Dropped { key, op, fields } if is_it(key) => {
                 event("dropped", format!("{} {}", op.place, show::loses(fields)))
             }
@@ -123,8 +141,12 @@ impl<'k> Follower<'k> {
                 event("brought back", format!("{} {}", op.place, show::brings_back(entry, *read)))
             }
             Decision::Retried { key, op } if is_it(key) => event("retried", op.place.to_string()),
-            Decision::Discarded { key, op } if is_it(key) => event("discarded", op.place.to_string()),
-            Decision::Resolved { key, winner, .. } if is_it(key) => event("resolved", words::winner(*winner)),
+            Decision::Discarded { key, op } if is_it(key) => {
+                event("discarded", op.place.to_string())
+            }
+            Decision::Resolved { key, winner, .. } if is_it(key) => {
+                event("resolved", words::winner(*winner))
+            }
             Decision::TakenIn { key, seq, .. } if is_it(key) => {
                 event("added", format!("kept aside at {seq} until now"))
             }

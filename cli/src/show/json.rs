@@ -78,7 +78,9 @@ pub(crate) fn park(scope: &ParkScope) -> Value {
         ParkScope::Actor(actor) => json!({ "what": what, "actor": actor }),
         ParkScope::Entity(entity) => json!({ "what": what, "entity": entity }),
         ParkScope::Op(op) => json!({ "what": what, "op": op }),
-        ParkScope::Server(server, epoch) => json!({ "what": what, "server": server, "server_epoch": epoch }),
+        ParkScope::Server(server, epoch) => {
+            json!({ "what": what, "server": server, "server_epoch": epoch })
+        }
         ParkScope::Protocol => json!({ "what": what }),
         ParkScope::Tenant(tenant) => json!({ "what": what, "tenant": tenant }),
     }
@@ -217,7 +219,10 @@ fn change(entry: &Entry, one: &ChangeMeta) -> Value {
 
 fn control(entry: &Entry, decided: &Control) -> Value {
     let all = |decisions: &[Decision]| {
-        (0u32..).zip(decisions).map(|(number, one)| decision(entry, number, one)).collect::<Vec<_>>()
+        (0u32..)
+            .zip(decisions)
+            .map(|(number, one)| decision(entry, number, one))
+            .collect::<Vec<_>>()
     };
     match decided {
         Control::Opened(opened) => {
@@ -261,7 +266,9 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         Decision::Tried { unit, tries, code, retry_at, .. } => json!({
             "decision": "tried", "unit": unit, "tries": tries, "code": code, "retry_at": time::utc(*retry_at),
         }),
-        Decision::Suspected { units, times, code, retry_at } => suspected(units, *times, code, *retry_at),
+        Decision::Suspected { units, times, code, retry_at } => {
+            suspected(units, *times, code, *retry_at)
+        }
         Decision::Dissolved { unit, .. } => json!({ "decision": "dissolved", "unit": unit }),
         Decision::Conflicted(conflict) => conflicted(entry, number, conflict),
         Decision::Superseded { key, op } => of_op("superseded", key, op),
@@ -302,7 +309,9 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             "decision": "upcast", "key": key, "place": op.place, "op": op.id, "schema_version": schema_version,
             "fields": item(entry, *fields),
         }),
-        Decision::TakenIn { key, seq, .. } => json!({ "decision": "taken_in", "key": key, "seq": seq }),
+        Decision::TakenIn { key, seq, .. } => {
+            json!({ "decision": "taken_in", "key": key, "seq": seq })
+        }
         Decision::BelongsTo { tenant } => json!({ "decision": "belongs_to", "tenant": tenant }),
         Decision::SetAside { fault, version, name, row } => json!({
             "decision": "set_aside", "name": show::item(entry, *name), "version": version, "fault": fault,
@@ -356,7 +365,8 @@ fn conflicted(entry: &Entry, number: u32, conflict: &Conflicted) -> Value {
 /// Returns the functions of the app that settled a conflict. The field is null for the whole
 /// record.
 fn functions(functions: &[SettledBy]) -> Value {
-    let each = functions.iter().map(|settled| json!({ "field": settled.field, "name": settled.function }));
+    let each =
+        functions.iter().map(|settled| json!({ "field": settled.field, "name": settled.function }));
     each.collect()
 }
 

@@ -81,7 +81,13 @@ pub(crate) fn is_hidden(character: char) -> bool {
         | '\u{e0100}'..='\u{e01ef}' => true,
         _ => matches!(
             get_general_category(character),
-            Control | Format | LineSeparator | ParagraphSeparator | PrivateUse | Surrogate | Unassigned
+            Control
+                | Format
+                | LineSeparator
+                | ParagraphSeparator
+                | PrivateUse
+                | Surrogate
+                | Unassigned
         ),
     }
 }
@@ -101,14 +107,18 @@ fn is_odd_space(character: char) -> bool {
 fn is_mark(character: char) -> bool {
     matches!(
         get_general_category(character),
-        GeneralCategory::NonspacingMark | GeneralCategory::EnclosingMark | GeneralCategory::SpacingMark
+        GeneralCategory::NonspacingMark
+            | GeneralCategory::EnclosingMark
+            | GeneralCategory::SpacingMark
     )
 }
 
 fn is_symbol(character: char) -> bool {
     matches!(
         get_general_category(character),
-        GeneralCategory::OtherSymbol | GeneralCategory::ModifierSymbol | GeneralCategory::MathSymbol
+        GeneralCategory::OtherSymbol
+            | GeneralCategory::ModifierSymbol
+            | GeneralCategory::MathSymbol
     )
 }
 
@@ -137,7 +147,8 @@ impl Before {
         match character {
             '\u{200d}' => (is_symbol(last) || selected) && next.is_some_and(is_symbol),
             '\u{fe0f}' => {
-                is_symbol(last) || (matches!(last, '0'..='9' | '#' | '*') && next == Some('\u{20e3}'))
+                is_symbol(last)
+                    || (matches!(last, '0'..='9' | '#' | '*') && next == Some('\u{20e3}'))
             }
             _ => false,
         }
@@ -148,7 +159,8 @@ impl Before {
     }
 
     fn note(&mut self, character: char, kept: bool) {
-        self.marks = if kept && !character.is_ascii() && is_mark(character) { self.marks + 1 } else { 0 };
+        self.marks =
+            if kept && !character.is_ascii() && is_mark(character) { self.marks + 1 } else { 0 };
         // After an escape, a combining mark has a character to stand on: its closing brace.
         self.last = Some(if kept || character == ' ' { character } else { '}' });
     }
@@ -161,7 +173,8 @@ pub(crate) struct Visible;
 impl Visible {
     fn write<W: io::Write + ?Sized>(writer: &mut W, text: &str) -> io::Result<()> {
         let mut rest = text;
-        while let Some((place, character)) = rest.char_indices().find(|(_, character)| is_hidden(*character))
+        while let Some((place, character)) =
+            rest.char_indices().find(|(_, character)| is_hidden(*character))
         {
             let (seen, from_here) = rest.split_at(place);
             writer.write_all(seen.as_bytes())?;
@@ -235,7 +248,10 @@ mod tests {
 
     #[test]
     fn what_reorders_hides_or_breaks_a_line_is_written_out() {
-        assert_eq!(plain("a\u{1b}[31mb\nc\u{9b}1m\u{8}\u{7f}"), "a\\u{1b}[31mb\\nc\\u{9b}1m\\u{8}\\u{7f}");
+        assert_eq!(
+            plain("a\u{1b}[31mb\nc\u{9b}1m\u{8}\u{7f}"),
+            "a\\u{1b}[31mb\\nc\\u{9b}1m\\u{8}\\u{7f}"
+        );
         for hidden in
             "\u{ad}\u{61c}\u{180e}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2064}\
              \u{2066}\u{2069}\u{206f}\u{feff}\u{fff9}\u{fffb}\u{e0001}\u{e0041}\u{e007f}\u{e000}\u{10ffff}\u{378}\u{34f}\
@@ -246,7 +262,8 @@ mod tests {
             let written = format!("a{}b", hidden.escape_unicode());
             assert_eq!((plain(&text), name(&text)), (written.clone(), written), "{hidden:?}");
         }
-        for text in ["naïve ✓ — “ok”", "日本語　テスト", "שלום", "한국어", "e\u{301}", "1,000\u{a0}€"]
+        for text in
+            ["naïve ✓ — “ok”", "日本語　テスト", "שלום", "한국어", "e\u{301}", "1,000\u{a0}€"]
         {
             assert_eq!(plain(text), text);
         }
@@ -254,9 +271,14 @@ mod tests {
 
     #[test]
     fn an_emoji_stays_whole_in_a_value_and_its_joiners_show_in_a_name() {
-        for emoji in
-            ["👨\u{200d}👩\u{200d}👧", "❤️", "👩🏽\u{200d}🚀", "👩\u{200d}❤️\u{200d}👨", "1️⃣", "🤷\u{200d}♀️"]
-        {
+        for emoji in [
+            "👨\u{200d}👩\u{200d}👧",
+            "❤️",
+            "👩🏽\u{200d}🚀",
+            "👩\u{200d}❤️\u{200d}👨",
+            "1️⃣",
+            "🤷\u{200d}♀️",
+        ] {
             assert_eq!(plain(emoji), emoji);
         }
         assert_eq!(name("👨\u{200d}👩"), "👨\\u{200d}👩");
@@ -278,21 +300,34 @@ mod tests {
     #[test]
     fn marks_without_a_letter_and_towers_of_them_are_written_out() {
         assert_eq!(plain("\u{301}a"), "\\u{301}a");
-        assert_eq!(plain(&format!("a{}", "\u{301}".repeat(5))), "a\u{301}\u{301}\u{301}\u{301}\\u{301}");
-        assert_eq!(name("\u{202e}\u{301}"), "\\u{202e}\u{301}", "it stands on the brace, where it is seen");
+        assert_eq!(
+            plain(&format!("a{}", "\u{301}".repeat(5))),
+            "a\u{301}\u{301}\u{301}\u{301}\\u{301}"
+        );
+        assert_eq!(
+            name("\u{202e}\u{301}"),
+            "\\u{202e}\u{301}",
+            "it stands on the brace, where it is seen"
+        );
     }
 
     #[test]
     fn a_line_of_a_log_hides_nothing_and_keeps_its_colours() {
         let line = "\u{1b}[33mWARN\u{1b}[0m actor=\u{202e}nna\u{9b}\n";
-        assert_eq!(Log::shown(line.as_bytes()), "\u{1b}[33mWARN\u{1b}[0m actor=\\u{202e}nna\\u{9b}\n");
+        assert_eq!(
+            Log::shown(line.as_bytes()),
+            "\u{1b}[33mWARN\u{1b}[0m actor=\\u{202e}nna\\u{9b}\n"
+        );
     }
 
     #[test]
     fn json_hides_nothing_and_reads_as_the_same_text() {
         let value = json!({"a\u{202e}": "\u{e0041}b\u{200b}\u{9b}\n\"", "c": ["naïve"]});
-        let raw = serde_json::value::RawValue::from_string("{\n\"x\":\"\u{feff}\"}".to_owned()).unwrap();
-        for (wanted, written) in [(&value, to_json(&value)), (&json!({"x": "\u{feff}"}), to_json(&raw))] {
+        let raw =
+            serde_json::value::RawValue::from_string("{\n\"x\":\"\u{feff}\"}".to_owned()).unwrap();
+        for (wanted, written) in
+            [(&value, to_json(&value)), (&json!({"x": "\u{feff}"}), to_json(&raw))]
+        {
             assert!(!written.chars().any(is_hidden), "{written:?}");
             assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), *wanted);
         }

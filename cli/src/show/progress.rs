@@ -7,13 +7,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Makes a bar with a known end.
 pub(crate) fn bar(total: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    with_style(bar, "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len} {eta:.dim}").with_message(what)
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len} {eta:.dim}")
+        .with_message(what)
 }
 
 /// Makes a bar for the bytes of a file.
 pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    with_style(bar, "{msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {eta:.dim}").with_message(what)
+    with_style(bar, "{msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {eta:.dim}")
+        .with_message(what)
 }
 
 /// Makes a spinner for work without a known end. It turns by itself.

@@ -76,7 +76,12 @@ impl Listing {
         Ok(self.write_to(output, width, colours)?)
     }
 
-    fn write_to(mut self, writer: &mut impl Write, width: Option<usize>, colours: bool) -> io::Result<()> {
+    fn write_to(
+        mut self,
+        writer: &mut impl Write,
+        width: Option<usize>,
+        colours: bool,
+    ) -> io::Result<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -107,7 +112,8 @@ impl Listing {
         }
         writeln!(writer, "{}", heading.text)?;
         for row in self.rows {
-            let cells: Vec<Vec<&str>> = row.iter().map(|cell| cell.text.split('\n').collect()).collect();
+            let cells: Vec<Vec<&str>> =
+                row.iter().map(|cell| cell.text.split('\n').collect()).collect();
             for number in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
                 let mut line = Line::new(self.headers, &widths);
                 for (cell, lines) in row.iter().zip(&cells) {
@@ -125,7 +131,8 @@ impl Listing {
         for last in self.rows.iter_mut().filter_map(|row| row.last_mut()) {
             if console::measure_text_width(&last.text) > room {
                 let whole = self.full || self.wrapped;
-                last.text = if whole { wrap(&last.text, room).join("\n") } else { cut(&last.text, room) };
+                last.text =
+                    if whole { wrap(&last.text, room).join("\n") } else { cut(&last.text, room) };
             }
         }
     }
@@ -134,7 +141,8 @@ impl Listing {
     /// cell on the same line if it fits, else below.
     fn write_stacked(self, writer: &mut impl Write, width: usize) -> io::Result<()> {
         let indented = width.saturating_sub(INDENT);
-        let named = self.headers.iter().map(|header| title(header)).filter(|header| !header.is_empty());
+        let named =
+            self.headers.iter().map(|header| title(header)).filter(|header| !header.is_empty());
         writeln!(writer, "{}", console::style(named.collect::<Vec<_>>().join(" · ")).dim())?;
         for row in self.rows {
             let cells: Vec<_> = row.iter().filter(|cell| !cell.text.is_empty()).collect();
@@ -150,8 +158,11 @@ impl Listing {
                     used += usize::from(GAP);
                 } else {
                     let whole = self.full || self.wrapped || !is_last;
-                    let shown =
-                        if whole { cell.text.clone() } else { cut(&cell.text, indented * STACKED_LINES) };
+                    let shown = if whole {
+                        cell.text.clone()
+                    } else {
+                        cut(&cell.text, indented * STACKED_LINES)
+                    };
                     for line in wrap(&shown, indented) {
                         write!(writer, "\n{:2$}{}", "", cell.styled(&line), INDENT)?;
                         used = INDENT + console::measure_text_width(&line);
@@ -175,7 +186,8 @@ impl Listing {
     }
 
     fn widest(&self, column: usize) -> usize {
-        let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
+        let cells =
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
         let header = self.headers.get(column).map(|header| header.trim_start_matches('>'));
         cells.chain(header).map(console::measure_text_width).max().unwrap_or(0)
     }
@@ -360,7 +372,8 @@ mod tests {
             let shown = shown(of_a_log(), Some(width));
             let widest = shown.lines().map(console::measure_text_width).max().unwrap();
             assert!(widest <= width, "{widest} of {width}: {shown}");
-            let said: usize = shown.lines().filter(|line| line.contains("word")).map(str::len).sum();
+            let said: usize =
+                shown.lines().filter(|line| line.contains("word")).map(str::len).sum();
             assert!(said >= 60, "{width}: {shown}");
         }
         let narrow = shown(of_a_log(), Some(60));
@@ -375,7 +388,8 @@ mod tests {
     #[test]
     fn sentences_are_broken_into_lines_and_never_cut() {
         let mut listing = Listing::new(&["field", "value"]).wrapped();
-        let sentence = "held: it refers to person/2, which was deleted, and someone has to correct it first";
+        let sentence =
+            "held: it refers to person/2, which was deleted, and someone has to correct it first";
         row!(listing, "state", sentence);
         let lines = shown(listing, Some(40));
         assert_eq!(lines.split_whitespace().skip(3).collect::<Vec<_>>().join(" "), sentence);

@@ -40,7 +40,10 @@ mod tests {
     #[test]
     fn times_in_a_sentence_are_shown_in_the_readers_zone() {
         let at = WallTime::from_milliseconds(1_772_355_600_000);
-        assert_eq!(localised(&format!("edited at {at}, r3.")), format!("edited at {}, r3.", local(at)));
+        assert_eq!(
+            localised(&format!("edited at {at}, r3.")),
+            format!("edited at {}, r3.", local(at))
+        );
         assert_eq!(
             localised(&format!("since entry 3 ({at}): x")),
             format!("since entry 3 ({}): x", local(at))

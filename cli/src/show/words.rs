@@ -31,7 +31,9 @@ pub(crate) fn record(explanation: &Explanation) -> (String, Tone) {
 pub(crate) fn op(op: &ExplainedOp) -> (String, Tone) {
     let tone = match op.state {
         OpState::Pending { .. } => Tone::Good,
-        OpState::Parked { .. } | OpState::InConflict { .. } | OpState::DeadLettered { .. } => Tone::Bad,
+        OpState::Parked { .. } | OpState::InConflict { .. } | OpState::DeadLettered { .. } => {
+            Tone::Bad
+        }
         _ => Tone::Waiting,
     };
     (of_the_book(&op.in_words()), tone)
@@ -84,7 +86,9 @@ pub(crate) fn parked(scope: &ParkScope) -> String {
         ParkScope::Actor(actor) => format!("ops of {}", name(actor)),
         ParkScope::Entity(entity) => format!("records of type {entity}"),
         ParkScope::Op(op) => format!("op {op}"),
-        ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => "everything".to_owned(),
+        ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => {
+            "everything".to_owned()
+        }
     }
 }
 

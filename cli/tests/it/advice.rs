@@ -14,14 +14,20 @@ fn paste(folder: &Folder, line: &str, server: &str) -> Ran {
     let mut shell = Command::new("sh");
     shell.args(["-c", line]).current_dir(folder.path(".")).stdin(Stdio::null());
     shell.env("PATH", std::env::join_paths(folders).unwrap()).env("TZ", "UTC").env("NO_COLOR", "1");
-    shell.env("FIELDBOOK_SERVER", server).env_remove("FIELDBOOK_ACTOR").env_remove("RUST_BACKTRACE");
+    shell
+        .env("FIELDBOOK_SERVER", server)
+        .env_remove("FIELDBOOK_ACTOR")
+        .env_remove("RUST_BACKTRACE");
     shell.output().unwrap().into()
 }
 
 /// Returns the lines with commands, both those to run and those to choose.
 fn commands(said: &str) -> Vec<String> {
     let lines = said.lines().map(|line| line.trim());
-    lines.filter(|line| line.starts_with("fieldbook ") || line.starts_with("# ")).map(str::to_owned).collect()
+    lines
+        .filter(|line| line.starts_with("fieldbook ") || line.starts_with("# "))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `keep BOOK 8.3 mine|theirs|JSON`, pasted, once ran a pipe and decided the conflict.
@@ -29,7 +35,10 @@ fn commands(said: &str) -> Vec<String> {
 fn pasting_all_of_an_advice_decides_nothing() {
     let folder = with_an_open_conflict();
     let before = folder.bytes("ann.book");
-    let id = folder.json(&["conflicts", "list", "ann.book", "--json"])[0]["id"].as_str().unwrap().to_owned();
+    let id = folder.json(&["conflicts", "list", "ann.book", "--json"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for args in [&["explain", "ann.book", "lead/1"][..], &["conflicts", "show", "ann.book", &id]] {
         let said = folder.ok(args);
         let lines = commands(&said);
@@ -52,7 +61,8 @@ fn each_way_to_settle_a_dead_letter_runs_as_it_is_printed() {
     for (word, left) in [("retry", 2), ("discard", 0), ("edit", 1)] {
         let folder = with_a_dead_letter();
         let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
-        let shown = commands(&explained).into_iter().find(|line| line.starts_with("fieldbook ")).unwrap();
+        let shown =
+            commands(&explained).into_iter().find(|line| line.starts_with("fieldbook ")).unwrap();
         let ran = paste(&folder, &shown, "");
         let line = format!("# fieldbook dead-letters {word} ");
         let chosen = commands(&ran.out).into_iter().find(|found| found.starts_with(&line)).unwrap();
@@ -68,15 +78,25 @@ fn each_way_to_move_a_worn_out_op_runs_as_it_is_printed() {
     for (word, left) in [("retry", 1), ("discard", 0)] {
         let folder = with_a_worn_out_op();
         let status = folder.one_json(&["status", "ann.book", "--json"]);
-        assert_eq!((&status["state"], &status["open_conflicts"]), (&"needs_attention".into(), &0.into()));
+        assert_eq!(
+            (&status["state"], &status["open_conflicts"]),
+            (&"needs_attention".into(), &0.into())
+        );
         let shown = folder.ok(&["status", "ann.book"]);
         assert!(shown.contains("needs a person: 1 stopped change to retry or discard"), "{shown}");
         let queued = folder.json(&["queue", "ann.book", "--json"]);
-        assert_eq!((&queued[0]["state"], &queued[0]["hold"]["why"]), (&"parked".into(), &"worn_out".into()));
+        assert_eq!(
+            (&queued[0]["state"], &queued[0]["hold"]["why"]),
+            (&"parked".into(), &"worn_out".into())
+        );
         let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
-        assert!(explained.contains("It waits for ann, or whoever helps them, to retry it or discard it"));
+        assert!(
+            explained
+                .contains("It waits for ann, or whoever helps them, to retry it or discard it")
+        );
         let line = format!("# fieldbook dead-letters {word} ");
-        let chosen = commands(&explained).into_iter().find(|found| found.starts_with(&line)).unwrap();
+        let chosen =
+            commands(&explained).into_iter().find(|found| found.starts_with(&line)).unwrap();
         let ran = paste(&folder, chosen.trim_start_matches("# "), "");
         assert_eq!(ran.code, 0, "{chosen}: {ran:?}");
         let queued = folder.json(&["queue", "ann.book", "--json"]);
@@ -96,9 +116,11 @@ fn every_command_says_of_a_record_what_its_explanation_says() {
         };
         let sentence = stands(&explained);
         let (sentence, _) = sentence.split_once(".\n").unwrap();
-        for args in
-            [&["get", "ann.book", "lead/1"][..], &["status", "ann.book", "lead/1"], &["queue", "ann.book"]]
-        {
+        for args in [
+            &["get", "ann.book", "lead/1"][..],
+            &["status", "ann.book", "lead/1"],
+            &["queue", "ann.book"],
+        ] {
             let said = folder.ok(args);
             assert!(said.contains(sentence), "{args:?} does not say {sentence:?}: {said}");
         }
@@ -181,7 +203,8 @@ fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
     assert_eq!(lines, ["fieldbook plan a.book"], "{held:?}");
     assert_eq!(paste(&folder, &lines[0], "").code, 0);
     let explained = folder.ok(&["explain", "a.book", "lead/2", "--actor", "ann"]);
-    let line = commands(&explained).into_iter().find(|line| line.starts_with("fieldbook sync")).unwrap();
+    let line =
+        commands(&explained).into_iter().find(|line| line.starts_with("fieldbook sync")).unwrap();
     assert_eq!(paste(&folder, &line, &server.url).code, 0, "{line}");
     assert_eq!(folder.one_json(&["status", "a.book", "--json"])["pending"], 0);
     let nowhere = paste(&folder, &line, "");
@@ -197,8 +220,9 @@ fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
 /// never sent.
 #[test]
 fn what_is_done_about_a_change_stays_its_authors() {
-    let actor =
-        |folder: &Folder| folder.json(&["log", "ann.book", "--limit", "1", "--json"])[0]["actor"].clone();
+    let actor = |folder: &Folder| {
+        folder.json(&["log", "ann.book", "--limit", "1", "--json"])[0]["actor"].clone()
+    };
     let folder = with_a_dead_letter();
     folder.ok(&["dead-letters", "edit", "ann.book", "2", r#"{"name":"Ann"}"#]);
     assert_eq!(folder.json(&["queue", "ann.book", "--json"])[0]["actor"], "ann");

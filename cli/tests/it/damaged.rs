@@ -63,9 +63,11 @@ fn a_book_that_cannot_be_read_is_never_called_intact() {
         assert!(!ran.err.contains("fieldbook verify"), "advice that leads back to itself: {ran:?}");
         unreadable += usize::from(failed > 0);
         assert!(changed(&folder, "ann.book") == before, "looking changed page {page}");
-        for args in
-            [&["put", "ann.book", "lead/77", "{}"][..], &["rebuild", "ann.book"], &["status", "ann.book"]]
-        {
+        for args in [
+            &["put", "ann.book", "lead/77", "{}"][..],
+            &["rebuild", "ann.book"],
+            &["status", "ann.book"],
+        ] {
             ended_well(&folder.run(args), args);
         }
     }
@@ -83,13 +85,17 @@ fn every_damage_is_listed_and_none_hides_another() {
     for file in ["a.book", "a.log"] {
         let mut bytes = folder.bytes(file);
         for needle in [&b"\"Zanzibar\""[..], b"\"Archimedes\""] {
-            let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+            let places: Vec<_> =
+                (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
             places.iter().for_each(|at| bytes[at + 1] = b'X');
         }
         std::fs::write(folder.path(file), bytes).unwrap();
         let ran = folder.run(&["verify", file]);
         assert!(ran.code == 1 && ran.err.starts_with("error: entry 2 is damaged"), "{ran:?}");
-        assert!(ran.err.contains("also entry 4 is damaged") && !ran.err.contains("entry 3"), "{ran:?}");
+        assert!(
+            ran.err.contains("also entry 4 is damaged") && !ran.err.contains("entry 3"),
+            "{ran:?}"
+        );
         let json = folder.run(&["verify", file, "--json"]);
         let found: serde_json::Value = serde_json::from_str(&json.out).unwrap();
         assert!(found["findings"].as_array().unwrap().len() >= 2, "{found}");
@@ -129,7 +135,10 @@ fn a_row_that_does_not_read_is_found_and_rebuilding_mends_it() {
     transaction.commit().unwrap();
     drop(database);
     let ran = folder.run(&["verify", "ann.book"]);
-    assert!(ran.code == 1 && ran.err.contains("the table of conflicts: 1 row does not read"), "{ran:?}");
+    assert!(
+        ran.code == 1 && ran.err.contains("the table of conflicts: 1 row does not read"),
+        "{ran:?}"
+    );
     assert!(ran.err.contains("# fieldbook rebuild ann.book"), "{ran:?}");
     folder.ok(&["rebuild", "ann.book"]);
     folder.ok(&["verify", "ann.book", "--tables"]);
@@ -152,7 +161,10 @@ fn folding_the_tables_to_verify_them_changes_not_a_byte() {
     let before = changed(&folder, "ann.book");
     folder.ok(&["verify", "ann.book"]);
     let ran = folder.run(&["verify", "ann.book", "--tables"]);
-    assert!(ran.code == 1 && ran.err.contains("the table of conflicts does not match the log"), "{ran:?}");
+    assert!(
+        ran.code == 1 && ran.err.contains("the table of conflicts does not match the log"),
+        "{ran:?}"
+    );
     assert!(changed(&folder, "ann.book") == before);
 }
 
@@ -162,8 +174,14 @@ fn folding_the_tables_to_verify_them_changes_not_a_byte() {
 fn what_the_file_says_of_the_server_is_told_as_the_files_own_word() {
     let folder = with_a_conflict();
     let said = folder.ok(&["verify", "ann.book"]);
-    assert!(said.contains("according to this file, the server knows the log up to entry 10"), "{said}");
-    assert!(said.contains("the next sync checks this") && !said.contains("this is the same log"), "{said}");
+    assert!(
+        said.contains("according to this file, the server knows the log up to entry 10"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the next sync checks this") && !said.contains("this is the same log"),
+        "{said}"
+    );
 }
 
 /// A book of mode 0444, or in a folder without write permission, once could not be read.
@@ -230,9 +248,15 @@ fn no_output_ever_replaces_a_book_by_whichever_name() {
     std::fs::create_dir(folder.path("sub")).unwrap();
     let before = folder.bytes("ann.book");
     let whole = folder.path("ann.book");
-    for target in
-        ["ann.book", "./ann.book", "sub/../ann.book", "link", "twin", "ben.book", whole.to_str().unwrap()]
-    {
+    for target in [
+        "ann.book",
+        "./ann.book",
+        "sub/../ann.book",
+        "link",
+        "twin",
+        "ben.book",
+        whole.to_str().unwrap(),
+    ] {
         for args in [
             &["log", "ann.book", "--export", target, "--force"][..],
             &["dead-letters", "export", "ann.book", target, "--force"],
@@ -251,7 +275,9 @@ fn no_output_ever_replaces_a_book_by_whichever_name() {
 #[test]
 fn a_pipe_a_device_or_a_folder_is_refused_at_once() {
     let folder = with_a_conflict();
-    assert!(std::process::Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success()
+    );
     for odd in ["pipe", "/dev/zero", "."] {
         let fields = format!("@{odd}");
         for args in [

@@ -82,7 +82,11 @@ fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
     ann.create("lead/2".parse().unwrap(), Fields::new()).unwrap();
     sync(
         &ann,
-        &refusing_with(&clock, "cod\u{202e}e\u{200b}", "mess\u{2066}age\u{2028}\u{9b}31m\u{e0041}\u{feff}"),
+        &refusing_with(
+            &clock,
+            "cod\u{202e}e\u{200b}",
+            "mess\u{2066}age\u{2028}\u{9b}31m\u{e0041}\u{feff}",
+        ),
     );
     ann.close().unwrap();
     folder.ok(&["dead-letters", "discard", "ann.book", "3", "--reason", "why\u{202e}\u{200b}"]);
@@ -136,7 +140,8 @@ fn what_was_typed_comes_back_so_that_it_can_be_seen() {
 
 #[track_caller]
 fn seen_as_it_is(said: &str) {
-    let found = said.chars().find(|found| HIDDEN.contains(found) || (found.is_control() && *found != '\n'));
+    let found =
+        said.chars().find(|found| HIDDEN.contains(found) || (found.is_control() && *found != '\n'));
     assert_eq!(found, None, "{}", said.escape_debug());
     assert!(!said.is_empty());
 }

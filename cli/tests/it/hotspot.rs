@@ -25,7 +25,8 @@ impl Middlebox {
         let address = listener.local_addr().unwrap();
         let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| None)));
         let ends = Arc::new(AtomicBool::new(false));
-        let (rules, over, server) = (Arc::clone(&rule), Arc::clone(&ends), server.replace("http://", ""));
+        let (rules, over, server) =
+            (Arc::clone(&rule), Arc::clone(&ends), server.replace("http://", ""));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if over.load(Ordering::SeqCst) {
@@ -140,7 +141,10 @@ fn a_record_that_is_not_let_through_delays_itself_only_over_real_connections() {
         assert!(folder.ok(&["get", "a.book", "note/b"]).contains("hello"), "{status}");
         let explained = folder.ok(&["explain", "a.book", "note/2"]);
         assert!(explained.contains("does not let this change through"), "{status}: {explained}");
-        assert!(folder.ok(&["plan", "a.book"]).contains("does not let this change through"), "{status}");
+        assert!(
+            folder.ok(&["plan", "a.book"]).contains("does not let this change through"),
+            "{status}"
+        );
         folder.ok(&["verify", "a.book"]);
     }
 }

@@ -45,8 +45,12 @@ fn a_killed_writer_loses_nothing_that_it_said_was_written() {
     for round in 0..rounds() {
         let key = format!("lead/{round}");
         let mut command = folder.command(&["put", "ann.book", &key, r#"{"n":1,"text":"in ink"}"#]);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let out = child.stdout.take().unwrap();
         std::thread::sleep(moment(round, takes));
         kill(child);
@@ -80,7 +84,12 @@ fn a_killed_server_applies_everything_once() {
         folder.ok(&["put", "ann.book", &format!("lead/{round}"), r#"{"n":1}"#]);
         folder.ok(&["put", "ann.book", &format!("note/{round}"), r#"{"n":2}"#]);
         let mut command = folder.command(&["sync", "ann.book", "--server", &serving.url]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(moment(round, takes));
         // Dropping the server kills it. Every third time the device is killed too.
         drop(serving);
@@ -113,7 +122,9 @@ fn keys(folder: &Folder, book: &str) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for entity in ["lead", "note"] {
         let records = folder.json(&["ls", book, entity, "--limit", "0", "--json"]);
-        keys.extend(records.iter().map(|record| format!("{entity}/{}", record["id"].as_str().unwrap())));
+        keys.extend(
+            records.iter().map(|record| format!("{entity}/{}", record["id"].as_str().unwrap())),
+        );
     }
     keys
 }

@@ -8,11 +8,20 @@ use crate::support::{Folder, Serving};
 fn what_one_book_writes_another_one_reads_after_a_sync_with_serve() {
     let folder = Folder::new();
     let serving = Serving::start(&folder, &[]);
-    assert!(folder.ok(&["init", "ann.book", "--actor", "ann"]).starts_with("created ann.book, device "));
+    assert!(
+        folder.ok(&["init", "ann.book", "--actor", "ann"]).starts_with("created ann.book, device ")
+    );
     folder.ok(&["init", "ben.book", "--actor", "ben"]);
 
     assert_eq!(
-        folder.ok(&["put", "ann.book", "lead/42", r#"{"name":"Ann","stage":"new"}"#, "--actor", "ann"]),
+        folder.ok(&[
+            "put",
+            "ann.book",
+            "lead/42",
+            r#"{"name":"Ann","stage":"new"}"#,
+            "--actor",
+            "ann"
+        ]),
         "created lead/42 (2)\n"
     );
     assert_eq!(
@@ -38,8 +47,11 @@ fn what_one_book_writes_another_one_reads_after_a_sync_with_serve() {
     assert_eq!((&record["fields"], &record["version"]), (&expected, &json!(1)));
     assert_eq!(record["status"], json!({"state": "synced"}));
 
-    let kinds: Vec<_> =
-        folder.json(&["log", "ann.book", "--json"]).iter().map(|entry| entry["kind"].clone()).collect();
+    let kinds: Vec<_> = folder
+        .json(&["log", "ann.book", "--json"])
+        .iter()
+        .map(|entry| entry["kind"].clone())
+        .collect();
     assert_eq!(kinds, ["control", "intent", "intent", "control", "upstream", "control"]);
     let verified = folder.one_json(&["verify", "ann.book", "--tables", "--json"]);
     assert_eq!(
@@ -67,7 +79,10 @@ fn the_server_keeps_what_it_took_when_it_is_asked_to_end_and_started_again() {
     let serving = Serving::start(&folder, &[]);
     folder.ok(&["init", "ben.book"]);
     folder.ok(&["sync", "ben.book", "--server", &serving.url]);
-    assert_eq!(folder.one_json(&["get", "ben.book", "lead/1", "--json"])["fields"], json!({"n": 1}));
+    assert_eq!(
+        folder.one_json(&["get", "ben.book", "lead/1", "--json"])["fields"],
+        json!({"n": 1})
+    );
 }
 
 #[test]
@@ -108,7 +123,10 @@ fn put_replace_gives_a_record_a_whole_new_image_and_rm_takes_it_away() {
     folder.ok(&["put", "a.book", "lead/1", r#"{"a":1,"b":2}"#, "--replace"]);
     folder.ok(&["patch", "a.book", "lead/1", r#"{"b":null}"#]);
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"a": 1}));
-    assert_eq!(folder.ok(&["put", "a.book", "lead/1", r#"{"c":3}"#, "--replace"]), "replaced lead/1 (4)\n");
+    assert_eq!(
+        folder.ok(&["put", "a.book", "lead/1", r#"{"c":3}"#, "--replace"]),
+        "replaced lead/1 (4)\n"
+    );
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"c": 3}));
     assert_eq!(folder.ok(&["patch", "a.book", "lead/1", r#"{"c":3}"#]), "lead/1 is unchanged\n");
     assert_eq!(folder.ok(&["rm", "a.book", "lead/1"]), "deleted lead/1 (5)\n");
@@ -123,10 +141,16 @@ fn fields_come_from_a_file_or_from_standard_input() {
     folder.ok(&["init", "a.book"]);
     std::fs::write(folder.path("lead.json"), "{\n  \"from\": \"a file\"\n}\n").unwrap();
     folder.ok(&["put", "a.book", "lead/1", "@lead.json"]);
-    assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"from": "a file"}));
+    assert_eq!(
+        folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"],
+        json!({"from": "a file"})
+    );
     let ran = folder.run_with_input(&["put", "a.book", "lead/2", "-"], r#"{"from":"a pipe"}"#);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(folder.one_json(&["get", "a.book", "lead/2", "--json"])["fields"], json!({"from": "a pipe"}));
+    assert_eq!(
+        folder.one_json(&["get", "a.book", "lead/2", "--json"])["fields"],
+        json!({"from": "a pipe"})
+    );
 }
 
 #[test]
@@ -139,7 +163,9 @@ fn lists_are_read_in_parts_and_nothing_is_left_out() {
     folder.ok(&["put", "a.book", "task/1", "{}"]);
     let first = folder.ok(&["ls", "a.book", "lead", "--limit", "2"]);
     assert!(
-        first.ends_with("2 records; this lists more:\n  fieldbook ls a.book lead --after=2 --limit=2\n"),
+        first.ends_with(
+            "2 records; this lists more:\n  fieldbook ls a.book lead --after=2 --limit=2\n"
+        ),
         "{first}"
     );
     let ids = |args: &[&str]| -> Vec<_> {
@@ -184,9 +210,14 @@ fn an_exported_log_verifies_and_is_never_written_over_unasked() {
         refused.err
     );
     folder.ok(&["log", "a.book", "--export", "a.log", "--force"]);
-    assert_eq!(folder.run(&["verify", "a.log", "--head", &head]).code, 1, "the head is another one now");
+    assert_eq!(
+        folder.run(&["verify", "a.log", "--head", &head]).code,
+        1,
+        "the head is another one now"
+    );
     let found: serde_json::Value =
-        serde_json::from_str(&folder.run(&["verify", "a.log", "--head", &head, "--json"]).out).unwrap();
+        serde_json::from_str(&folder.run(&["verify", "a.log", "--head", &head, "--json"]).out)
+            .unwrap();
     assert_eq!(found["ok"], false, "a machine hears of it too: {found}");
     assert_eq!(folder.names(), ["a.book", "a.log"], "nothing temporary is left behind");
 }
@@ -211,11 +242,17 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
     folder.ok(&["put", "a.book", "lead/1", "@large.json"]);
     folder.ok(&["put", "a.book", "lead/2", "@large.json"]);
     let mut command = folder.command(&["log", "a.book", "--json"]);
-    let mut child =
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with('{'));
     let ended = child.wait_with_output().unwrap();
-    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(0), ""));
+    assert_eq!(
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()),
+        (Some(0), "")
+    );
 }

@@ -19,8 +19,10 @@ pub(crate) fn with_a_conflict() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let server = server(&clock);
-    let (ann, ben) =
-        (book(&folder.path("ann.book"), "ann", &clock), book(&folder.path("ben.book"), "ben", &clock));
+    let (ann, ben) = (
+        book(&folder.path("ann.book"), "ann", &clock),
+        book(&folder.path("ben.book"), "ben", &clock),
+    );
     ann.create(key("lead/42"), fields(r#"{"name":"Ann","stage":"new"}"#)).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
@@ -39,11 +41,13 @@ pub(crate) fn with_a_conflict() -> Folder {
 }
 
 pub(crate) fn server(clock: &Arc<StillClock>) -> impl Remote + use<> {
-    let authority = MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
+    let authority =
+        MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
     let (authority, clock) = (Mutex::new(authority), Arc::clone(clock));
     FnRemote::new(move |request: &ExchangeRequest| {
         let mut authority = authority.lock().unwrap();
-        Ok(exchange(&mut *authority, request, clock.now().wall, &Caller::Anyone, &Quota::default()).unwrap())
+        Ok(exchange(&mut *authority, request, clock.now().wall, &Caller::Anyone, &Quota::default())
+            .unwrap())
     })
 }
 
@@ -110,8 +114,10 @@ fn tables_are_aligned_and_tell_the_story() {
         &["explain", "ann.book", "task/7"],
         &["status", "ann.book", "lead/42"],
     ];
-    let shown: Vec<_> =
-        tables.iter().map(|args| format!("$ fieldbook {}\n{}", args.join(" "), folder.ok(args))).collect();
+    let shown: Vec<_> = tables
+        .iter()
+        .map(|args| format!("$ fieldbook {}\n{}", args.join(" "), folder.ok(args)))
+        .collect();
     assert_snapshot!("tables", shown.join("\n"));
 }
 
@@ -123,8 +129,10 @@ fn a_refused_change_is_explained_in_words_that_can_be_read_out() {
         &["dead-letters", "list", "ann.book"],
         &["queue", "ann.book"],
     ];
-    let shown: Vec<_> =
-        tables.iter().map(|args| format!("$ fieldbook {}\n{}", args.join(" "), folder.ok(args))).collect();
+    let shown: Vec<_> = tables
+        .iter()
+        .map(|args| format!("$ fieldbook {}\n{}", args.join(" "), folder.ok(args)))
+        .collect();
     assert_snapshot!("refused", shown.join("\n"));
 }
 

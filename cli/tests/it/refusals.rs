@@ -8,7 +8,8 @@ use crate::support::Folder;
 /// Runs the program, which must fail with this code and these words and leave the file unchanged.
 #[track_caller]
 fn refused(folder: &Folder, args: &[&str], code: i32, words: &[&str]) {
-    let before: Vec<_> = folder.names().into_iter().map(|name| (folder.bytes(&name), name)).collect();
+    let before: Vec<_> =
+        folder.names().into_iter().map(|name| (folder.bytes(&name), name)).collect();
     let ran = folder.run(args);
     assert_eq!(ran.code, code, "{args:?}: {ran:?}");
     assert_eq!(ran.out, "", "results only go out if there are some");
@@ -16,7 +17,8 @@ fn refused(folder: &Folder, args: &[&str], code: i32, words: &[&str]) {
     for word in words {
         assert!(ran.err.contains(word), "{word:?} is not in {}", ran.err);
     }
-    let after: Vec<_> = folder.names().into_iter().map(|name| (folder.bytes(&name), name)).collect();
+    let after: Vec<_> =
+        folder.names().into_iter().map(|name| (folder.bytes(&name), name)).collect();
     assert!(before == after, "{args:?} changed a file");
 }
 
@@ -78,7 +80,12 @@ fn a_book_that_is_open_elsewhere_is_not_touched() {
 #[test]
 fn json_that_does_not_read_is_named_with_its_place() {
     let folder = with_a_lead();
-    refused(&folder, &["put", "a.book", "lead/2", "{\"name\":\n  x}"], 2, &["line 2, column 3", "@FILE"]);
+    refused(
+        &folder,
+        &["put", "a.book", "lead/2", "{\"name\":\n  x}"],
+        2,
+        &["line 2, column 3", "@FILE"],
+    );
     refused(&folder, &["patch", "a.book", "lead/1", "[1]"], 2, &["not an object"]);
     refused(
         &folder,
@@ -119,7 +126,12 @@ fn a_number_is_kept_as_it_was_written_or_refused_by_that_word() {
         }
     }
     refused(&folder, &["put", "a.book", "text/1", r#"{"t":"\ud800"}"#], 2, &["`t`", "surrogate"]);
-    refused(&folder, &["put", "a.book", "text/1", r#"{"t":{"a":1,"a":1}}"#], 2, &["`t.a`", "twice"]);
+    refused(
+        &folder,
+        &["put", "a.book", "text/1", r#"{"t":{"a":1,"a":1}}"#],
+        2,
+        &["`t.a`", "twice"],
+    );
 }
 
 #[test]
@@ -155,8 +167,14 @@ fn a_write_that_makes_no_sense_is_refused_with_what_would() {
         (&["get", "a.book", "lead/9"], ["there is no lead/9", "fieldbook ls"]),
         (&["history", "a.book", "lead/9"], ["this book has nothing about lead/9", "fieldbook ls"]),
         (&["explain", "a.book", "lead/9"], ["this book has nothing about lead/9", "fieldbook ls"]),
-        (&["dead-letters", "show", "a.book", "2"], ["op 2 is not a dead letter", "fieldbook queue"]),
-        (&["dead-letters", "discard", "a.book", "2", "--reason", "x"], ["op 2 is not a dead letter", "list"]),
+        (
+            &["dead-letters", "show", "a.book", "2"],
+            ["op 2 is not a dead letter", "fieldbook queue"],
+        ),
+        (
+            &["dead-letters", "discard", "a.book", "2", "--reason", "x"],
+            ["op 2 is not a dead letter", "list"],
+        ),
         (&["conflicts", "show", "a.book", "47.2"], ["there is no conflict 47.2", "list"]),
         (&["undo", "a.book", "99"], ["the log has no op 99", "fieldbook log a.book"]),
     ] {
@@ -182,7 +200,11 @@ fn a_server_that_is_down_costs_nothing_but_the_exit_code() {
     }
     let after = folder.one_json(&["get", "a.book", "lead/1", "--json"]);
     assert_eq!((&after["fields"], &after["pending"]), (&before["fields"], &before["pending"]));
-    assert_eq!(folder.json(&["queue", "a.book", "--json"])[0]["tries"], 0, "being offline is no try");
+    assert_eq!(
+        folder.json(&["queue", "a.book", "--json"])[0]["tries"],
+        0,
+        "being offline is no try"
+    );
     assert_eq!(
         folder.json(&["log", "a.book", "--json"]).len(),
         3,
@@ -199,7 +221,8 @@ fn something_else_than_a_server_is_told_apart_from_one() {
         use std::io::{Read, Write};
         let (mut stream, _) = listener.accept().unwrap();
         let _read = stream.read(&mut [0; 4_096]).unwrap();
-        let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html>login</";
+        let page =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html>login</";
         stream.write_all(page.as_bytes()).unwrap();
     });
     let ran = folder.run(&["sync", "a.book", "--server", &url]);
@@ -220,14 +243,19 @@ fn a_changed_byte_is_found_and_its_entry_named() {
     for file in ["a.book", "a.log"] {
         let mut bytes = folder.bytes(file);
         let needle = b"\"Zanzibar\"";
-        let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+        let places: Vec<_> =
+            (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
         assert!(!places.is_empty());
         places.iter().for_each(|at| bytes[at + 1] = b'T');
         std::fs::write(folder.path(file), bytes).unwrap();
         let before = folder.bytes(file);
         let ran = folder.run(&["verify", file]);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
-        assert!(ran.err.starts_with("error: entry 3 is damaged\n  because its hash is "), "{}", ran.err);
+        assert!(
+            ran.err.starts_with("error: entry 3 is damaged\n  because its hash is "),
+            "{}",
+            ran.err
+        );
         assert!(folder.bytes(file) == before, "verifying changed {file}");
     }
     let ran = folder.run(&["verify", "a.book", "--json"]);
@@ -244,7 +272,9 @@ fn a_file_cut_short_anywhere_is_an_error_and_never_a_panic() {
     let whole = folder.bytes("a.book");
     for eighth in 0..8 {
         std::fs::write(folder.path("cut.book"), &whole[..whole.len() * eighth / 8]).unwrap();
-        for args in [&["verify", "cut.book"][..], &["get", "cut.book", "lead/1"], &["log", "cut.book"]] {
+        for args in
+            [&["verify", "cut.book"][..], &["get", "cut.book", "lead/1"], &["log", "cut.book"]]
+        {
             let ran = folder.run(args);
             assert_eq!(ran.code, 1, "{eighth}/8 {args:?}: {ran:?}");
             assert!(ran.err.starts_with("error: ") && !ran.err.contains("panicked"), "{}", ran.err);
@@ -255,10 +285,20 @@ fn a_file_cut_short_anywhere_is_an_error_and_never_a_panic() {
 #[test]
 fn a_server_does_not_start_for_everyone_or_where_another_one_listens() {
     let folder = Folder::new();
-    refused(&folder, &["serve", "--data", "s.store", "--listen", "0.0.0.0:0"], 1, &["without a token file"]);
+    refused(
+        &folder,
+        &["serve", "--data", "s.store", "--listen", "0.0.0.0:0"],
+        1,
+        &["without a token file"],
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    refused(&folder, &["serve", "--data", "s.store", "--listen", &address], 1, &["cannot listen on"]);
+    refused(
+        &folder,
+        &["serve", "--data", "s.store", "--listen", &address],
+        1,
+        &["cannot listen on"],
+    );
     let serve = ["serve", "--data", "s.store", "--listen", "127.0.0.1:0", "--tokens", "none.json"];
     refused(&folder, &serve, 1, &["cannot read the token file"]);
     std::fs::write(folder.path("notes.txt"), "not a store").unwrap();

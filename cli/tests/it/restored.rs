@@ -44,7 +44,11 @@ fn what_a_restored_server_lacks_comes_back_from_the_devices() {
     }
     for book in ["ann.book", "ben.book", "ann.book"] {
         let report = folder.one_json(&["sync", book, "--server", &serving.url, "--json"]);
-        assert_eq!((&report["stopped"], &report["pending"]), (&json!("idle"), &json!(0)), "{book}: {report}");
+        assert_eq!(
+            (&report["stopped"], &report["pending"]),
+            (&json!("idle"), &json!(0)),
+            "{book}: {report}"
+        );
     }
     for book in ["ann.book", "ben.book"] {
         let stages: Vec<_> = ["lead/1", "lead/2", "lead/3"]

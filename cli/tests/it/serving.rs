@@ -60,21 +60,31 @@ fn each_end_of_a_request_is_one_line_that_says_whose_it_was_and_shows_nothing_se
     let lines: Vec<_> = log.lines().filter(|line| line.contains("milliseconds=")).collect();
     assert_eq!(lines.len(), 10, "{log}");
     let line = |code: &str| {
-        let found: Vec<_> = lines.iter().filter(|line| line.contains(&format!("code=\"{code}\""))).collect();
+        let found: Vec<_> =
+            lines.iter().filter(|line| line.contains(&format!("code=\"{code}\""))).collect();
         assert!(!found.is_empty(), "{code}: {log}");
         found[0].to_string()
     };
     let done = line("ok");
-    for part in ["tenant=\"acme\"", "actor=\"ann\"", "device=018f3a00-", "status=200", "milliseconds="] {
+    for part in
+        ["tenant=\"acme\"", "actor=\"ann\"", "device=018f3a00-", "status=200", "milliseconds="]
+    {
         assert!(done.contains(part), "{part}: {done}");
     }
-    for code in ["token_missing", "token_unknown", "not_found", "method_not_allowed", "wrong_actor"] {
+    for code in ["token_missing", "token_unknown", "not_found", "method_not_allowed", "wrong_actor"]
+    {
         line(code);
     }
     for code in ["bad_request", "too_large", "not_json"] {
-        assert!(line(code).contains("tenant=\"acme\"") && line(code).contains("actor=\"ann\""), "{log}");
+        assert!(
+            line(code).contains("tenant=\"acme\"") && line(code).contains("actor=\"ann\""),
+            "{log}"
+        );
     }
-    assert!(!log.contains(TOKEN) && !log.contains("canary-canary") && !log.contains('\u{202e}'), "{log}");
+    assert!(
+        !log.contains(TOKEN) && !log.contains("canary-canary") && !log.contains('\u{202e}'),
+        "{log}"
+    );
 }
 
 /// A hangup once ended the server, also without a token file, and tokens were read only once.
@@ -92,7 +102,8 @@ fn a_hangup_has_the_tokens_read_again_and_a_bad_file_keeps_the_former_ones() {
     folder.write_tokens("{}");
     serving.signal("-HUP");
     folder.ok(&sync);
-    let other = json!({ "another-long-random-token": {"tenant": "acme", "actor": "ann"} }).to_string();
+    let other =
+        json!({ "another-long-random-token": {"tenant": "acme", "actor": "ann"} }).to_string();
     folder.write_tokens(&other);
     serving.signal("-HUP");
     let refused = (0..200).any(|_| folder.run(&sync).code != 0);
@@ -115,11 +126,13 @@ fn a_server_that_is_asked_to_end_while_it_starts_ends_well_and_leaves_a_whole_st
     let mut early = 0;
     for pause in [0, 5, 10, 15, 20, 30, 40, 60, 100, 200] {
         let args = ["serve", "--listen", "127.0.0.1:0", "--data", "server.store"];
-        let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // The program catches its signals when it begins.
         wait_for_signals(child.id());
         std::thread::sleep(std::time::Duration::from_micros(pause * 100));
-        let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let asked =
+            std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         assert!(asked.unwrap().success());
         let status = child.wait().unwrap();
         assert!(status.success(), "{status}");
@@ -141,9 +154,11 @@ fn a_server_that_is_killed_in_its_first_instant_has_made_nothing() {
     let before = folder.names();
     for microseconds in (0..4_000).step_by(100) {
         let args = ["serve", "--listen", "127.0.0.1:0", "--data", "server.store"];
-        let mut child = folder.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            folder.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_micros(microseconds));
-        let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let asked =
+            std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         assert!(asked.unwrap().success());
         let status = child.wait().unwrap();
         match status.signal() {
@@ -177,7 +192,8 @@ fn wait_for_signals(process: u32) {
 #[test]
 fn a_token_file_that_cannot_be_meant_is_refused_at_start_with_what_to_do() {
     let folder = Folder::new();
-    let serve = ["serve", "--data", "s.store", "--listen", "127.0.0.1:0", "--tokens", "tokens.json"];
+    let serve =
+        ["serve", "--data", "s.store", "--listen", "127.0.0.1:0", "--tokens", "tokens.json"];
     let twice = format!(
         "{{\"{TOKEN}\":{{\"tenant\":\"acme\",\"actor\":\"ann\"}},\"{TOKEN}\":{{\"tenant\":\"other\",\"actor\":\"bob\"}}}}"
     );
@@ -201,7 +217,11 @@ fn a_token_file_that_cannot_be_meant_is_refused_at_start_with_what_to_do() {
     {
         use std::os::unix::fs::PermissionsExt;
         folder.write_tokens(&tokens());
-        std::fs::set_permissions(folder.path("tokens.json"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::set_permissions(
+            folder.path("tokens.json"),
+            std::fs::Permissions::from_mode(0o644),
+        )
+        .unwrap();
         let refused = folder.run(&serve);
         assert!(refused.code == 1 && refused.err.contains("chmod 600"), "{}", refused.err);
     }

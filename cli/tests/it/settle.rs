@@ -33,8 +33,10 @@ pub(crate) fn refusing_with(
 fn answering(clock: &Arc<StillClock>, outcome: Outcome) -> impl Remote + use<> {
     let clock = Arc::clone(clock);
     FnRemote::new(move |request: &ExchangeRequest| {
-        let refuse =
-            |unit: &fieldbook::sync::protocol::Unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() };
+        let refuse = |unit: &fieldbook::sync::protocol::Unit| UnitOutcome {
+            unit: unit.id,
+            outcome: outcome.clone(),
+        };
         Ok(ExchangeAnswer {
             tenant: None,
             set_aside: SetAside::default(),
@@ -86,8 +88,11 @@ pub(crate) fn with_an_open_conflict() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let server = server(&clock);
-    let by_hand =
-        EntityRules { policy: Policy::Manual, undo_window: Duration::ZERO, ..EntityRules::default() };
+    let by_hand = EntityRules {
+        policy: Policy::Manual,
+        undo_window: Duration::ZERO,
+        ..EntityRules::default()
+    };
     let ann = book_with(&folder.path("ann.book"), "ann", &clock, Schema::open(by_hand));
     let ben = book(&folder.path("ben.book"), "ben", &clock);
     ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
@@ -114,8 +119,13 @@ fn a_dead_letter_is_listed_with_its_cause_and_with_what_waits_for_it() {
     );
     assert_eq!(letter["fields"], json!({"stage": "new"}));
     assert_eq!(letter["dependants"], json!(["6"]));
-    let by_id =
-        folder.one_json(&["dead-letters", "show", "ann.book", letter["op"].as_str().unwrap(), "--json"]);
+    let by_id = folder.one_json(&[
+        "dead-letters",
+        "show",
+        "ann.book",
+        letter["op"].as_str().unwrap(),
+        "--json",
+    ]);
     assert_eq!(&by_id, letter);
     let shown = folder.ok(&["dead-letters", "list", "ann.book"]);
     assert!(
@@ -123,7 +133,8 @@ fn a_dead_letter_is_listed_with_its_cause_and_with_what_waits_for_it() {
         "what a server says cannot steer the terminal: {shown:?}"
     );
     let queue = folder.json(&["queue", "ann.book", "--json"]);
-    let states: Vec<_> = queue.iter().map(|op| (op["place"].clone(), op["state"].clone())).collect();
+    let states: Vec<_> =
+        queue.iter().map(|op| (op["place"].clone(), op["state"].clone())).collect();
     assert_eq!(states, [(json!("2"), json!("dead")), (json!("6"), json!("held"))]);
     assert_eq!(queue[1]["hold"], json!({"reason": "dead_create"}));
     assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");
@@ -152,8 +163,12 @@ fn a_discarded_dead_letter_falls_back_to_what_stands_without_it_and_says_why() {
     let folder = with_a_dead_letter();
     folder.ok(&["dead-letters", "export", "ann.book", "refused.jsonl"]);
     assert!(String::from_utf8(folder.bytes("refused.jsonl")).unwrap().contains(r#""stage":"new""#));
-    let said = folder.ok(&["dead-letters", "discard", "ann.book", "--all", "--reason", "entered twice"]);
-    assert!(said.starts_with("discarded 2 ops"), "the update behind it goes with the creation: {said}");
+    let said =
+        folder.ok(&["dead-letters", "discard", "ann.book", "--all", "--reason", "entered twice"]);
+    assert!(
+        said.starts_with("discarded 2 ops"),
+        "the update behind it goes with the creation: {said}"
+    );
     assert_eq!(folder.run(&["get", "ann.book", "lead/1"]).code, 1);
     let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
     assert_eq!((&entry["verb"], &entry["reason"]), (&json!("discard"), &json!("entered twice")));
@@ -179,12 +194,27 @@ fn ops_of_somebody_else_are_held_and_the_program_says_how_they_go_out() {
 #[test]
 fn a_corrected_dead_letter_takes_the_place_of_the_refused_op() {
     let folder = with_a_dead_letter();
-    let said = folder.ok(&["dead-letters", "edit", "ann.book", "2", r#"{"name":"Ann"}"#, "--actor", "ann"]);
+    let said = folder.ok(&[
+        "dead-letters",
+        "edit",
+        "ann.book",
+        "2",
+        r#"{"name":"Ann"}"#,
+        "--actor",
+        "ann",
+    ]);
     assert!(said.starts_with("corrected 2 ("), "{said}");
     let fields = folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"].clone();
-    assert_eq!(fields, json!({"name": "Ann", "stage": "hot"}), "what waited behind it is part of it");
+    assert_eq!(
+        fields,
+        json!({"name": "Ann", "stage": "hot"}),
+        "what waited behind it is part of it"
+    );
     let queue = folder.json(&["queue", "ann.book", "--json"]);
-    assert_eq!((queue.len(), &queue[0]["kind"], &queue[0]["state"]), (1, &json!("create"), &json!("ready")));
+    assert_eq!(
+        (queue.len(), &queue[0]["kind"], &queue[0]["state"]),
+        (1, &json!("create"), &json!("ready"))
+    );
 }
 
 #[test]
@@ -194,7 +224,10 @@ fn an_op_that_has_not_left_is_undone_as_if_it_never_was() {
     folder.ok(&["put", "a.book", "lead/1", r#"{"stage":"new"}"#]);
     folder.ok(&["patch", "a.book", "lead/1", r#"{"stage":"hot"}"#]);
     assert_eq!(folder.ok(&["undo", "a.book", "3"]), "undone: the op is not sent\n");
-    assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"stage": "new"}));
+    assert_eq!(
+        folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"],
+        json!({"stage": "new"})
+    );
     assert_eq!(folder.json(&["queue", "a.book", "--json"]).len(), 1);
     let refused = folder.run(&["undo", "a.book", "9"]);
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
@@ -207,16 +240,19 @@ fn a_flipped_conflict_makes_the_other_side_win_by_an_op_that_cites_it() {
     assert!(said.starts_with("flipped 9.1 (14)"), "{said}");
     let record = folder.one_json(&["get", "ann.book", "lead/42", "--json"]);
     assert_eq!(record["fields"]["stage"], "hot");
-    let op = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0)["ops"][0].clone();
+    let op =
+        folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0)["ops"][0].clone();
     let cited = folder.json(&["conflicts", "list", "ann.book", "--json"])[0]["op"].clone();
     assert_eq!(op["cites"], cited);
 }
 
 #[test]
 fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
-    for (choice, stands, left) in
-        [("local", json!("hot"), 1), ("theirs", json!("cold"), 0), (r#"{"stage":"warm"}"#, json!("warm"), 1)]
-    {
+    for (choice, stands, left) in [
+        ("local", json!("hot"), 1),
+        ("theirs", json!("cold"), 0),
+        (r#"{"stage":"warm"}"#, json!("warm"), 1),
+    ] {
         let folder = with_an_open_conflict();
         let open = folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]);
         assert_eq!(open.len(), 1);
@@ -234,11 +270,20 @@ fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
             let advice = "fieldbook conflicts list ann.book";
             assert!(ran.err.contains(why) && ran.err.contains(advice), "{args:?}: {}", ran.err);
         };
-        refused(&["conflicts", "flip", "ann.book", id], "this conflict is still open: choose in it");
+        refused(
+            &["conflicts", "flip", "ann.book", id],
+            "this conflict is still open: choose in it",
+        );
         folder.ok(&["conflicts", "keep", "ann.book", id, choice, "--actor", "ann"]);
-        refused(&["conflicts", "keep", "ann.book", id, choice], "this conflict is settled already: flip it");
+        refused(
+            &["conflicts", "keep", "ann.book", id, choice],
+            "this conflict is settled already: flip it",
+        );
         assert!(folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]).is_empty());
-        assert_eq!(folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"]["stage"], stands);
+        assert_eq!(
+            folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"]["stage"],
+            stands
+        );
         assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], left, "{choice}");
         let again = folder.run(&["conflicts", "keep", "ann.book", id, "mine"]);
         assert_eq!(again.code, 1, "{again:?}");

@@ -25,7 +25,8 @@ impl Demo {
             .stderr(Stdio::piped());
         let mut process = demo.process_group(0).spawn().unwrap();
         loop {
-            let is_new = |name: &&String| name.starts_with("fieldbook-demo-") && !before.contains(name);
+            let is_new =
+                |name: &&String| name.starts_with("fieldbook-demo-") && !before.contains(name);
             if let Some(name) = folder.names().iter().find(is_new)
                 && std::fs::read_dir(folder.path(name).join("books"))
                     .is_ok_and(|mut all| all.next().is_some())
@@ -40,10 +41,13 @@ impl Demo {
     /// Sends it a signal, waits for its end, and returns its output.
     fn stop(self, signal: &str) -> String {
         let group = self.process.id();
-        assert!(Command::new("kill").args([signal, &group.to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args([signal, &group.to_string()]).status().unwrap().success()
+        );
         let ended = self.process.wait_with_output().unwrap();
         assert!(!ended.status.success());
-        let is_anyone_left = Command::new("kill").args(["-0", "--", &format!("-{group}")]).output().unwrap();
+        let is_anyone_left =
+            Command::new("kill").args(["-0", "--", &format!("-{group}")]).output().unwrap();
         assert!(!is_anyone_left.status.success(), "after {signal} a process of its group goes on");
         String::from_utf8(ended.stderr).unwrap()
     }
@@ -71,7 +75,11 @@ fn what_a_demo_that_was_killed_left_goes_with_the_next_one_and_what_is_in_use_st
     let beside = Demo::playing(&folder);
     let mut both = [next.name.clone(), beside.name.clone()];
     both.sort();
-    assert_eq!(folder.names(), both, "each of them has its own, and the one that nobody holds is gone");
+    assert_eq!(
+        folder.names(),
+        both,
+        "each of them has its own, and the one that nobody holds is gone"
+    );
     let said = next.stop("-INT");
     assert!(said.contains("1 temporary folder of killed programs removed"), "{said}");
     assert!(said.contains(&left), "{said}");

@@ -98,19 +98,29 @@ fn one_odd_record_does_not_stop_the_reading_of_all_others() {
     let server = Scripted::start(|request| {
         let odd = ["OrderLine/7", "le\u{202e}ad/\u{1b}[2J"].map(|key| change(key, 1));
         let cursors = json!({"lead": "AAAAAAAAAAI", "OrderLine": "AAAAAAAAAAE"});
-        answer(request, 1, json!({"changes": [odd[0], odd[1], change("lead/1", 2)], "cursors": cursors}))
+        answer(
+            request,
+            1,
+            json!({"changes": [odd[0], odd[1], change("lead/1", 2)], "cursors": cursors}),
+        )
     });
     let sync = ["sync", "ann.book", "--server", &server.url];
     let printed = folder.ok(&sync);
     assert!(printed.contains("2 records: this program cannot hold them"), "{printed}");
-    assert_eq!(folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"], json!({"a": 2}));
+    assert_eq!(
+        folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"],
+        json!({"a": 2})
+    );
     let log = folder.ok(&["log", "ann.book"]);
     assert!(log.contains("OrderLine/7"), "{log}");
     let status = folder.one_json(&["status", "ann.book", "--json"]);
     assert_eq!(status["set_aside"], 2, "{status}");
     let entries = status["entries"].clone();
     for output in [&log, &folder.ok(&["status", "ann.book"])] {
-        assert!(!output.contains(['\u{202e}', '\u{1b}']), "what a server calls a record is shown as text");
+        assert!(
+            !output.contains(['\u{202e}', '\u{1b}']),
+            "what a server calls a record is shown as text"
+        );
     }
     folder.ok(&sync);
     let status = folder.one_json(&["status", "ann.book", "--json"]);
@@ -128,15 +138,15 @@ fn one_odd_record_does_not_stop_the_reading_of_all_others() {
 fn the_token_of_another_tenant_is_told_as_that() {
     let folder = Folder::new();
     let (ours, theirs) = ("token-of-acme-0123456789abcdef", "token-of-globex-0123456789abcdef");
-    let tokens =
-        json!({ ours: {"tenant": "acme", "actor": "ann"}, theirs: {"tenant": "globex", "actor": "ann"} });
+    let tokens = json!({ ours: {"tenant": "acme", "actor": "ann"}, theirs: {"tenant": "globex", "actor": "ann"} });
     std::fs::write(folder.path("tokens.json"), tokens.to_string()).unwrap();
     for (file, token) in [("ours", ours), ("theirs", theirs)] {
         std::fs::write(folder.path(file), token).unwrap();
     }
     for file in ["tokens.json", "ours", "theirs"] {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(folder.path(file), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(folder.path(file), std::fs::Permissions::from_mode(0o600))
+            .unwrap();
     }
     let serving = Serving::start(&folder, &["--tokens", "tokens.json"]);
     let with = |token: &'static str| {
@@ -156,7 +166,16 @@ fn the_token_of_another_tenant_is_told_as_that() {
     assert_eq!(right.code, 0, "{right:?}");
     assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], 0);
     folder.ok(&["init", "bob.book"]);
-    folder.ok(&["sync", "bob.book", "--server", &serving.url, "--actor", "ann", "--token-file", "theirs"]);
+    folder.ok(&[
+        "sync",
+        "bob.book",
+        "--server",
+        &serving.url,
+        "--actor",
+        "ann",
+        "--token-file",
+        "theirs",
+    ]);
     let nothing = folder.run(&["get", "bob.book", "lead/2"]);
     assert_ne!(nothing.code, 0, "nothing of it reached the other tenant");
 }
@@ -184,6 +203,10 @@ fn of_several_other_servers_a_person_names_the_one_that_is_meant() {
     assert!(flag.err.contains("several other servers have answered"), "{}", flag.err);
     folder.ok(&["accept-server", "ann.book", named]);
     let status = folder.one_json(&["status", "ann.book", "--json"]);
-    assert_eq!((&status["servers_to_accept"], &status["parks"]), (&json!([]), &json!([])), "{status}");
+    assert_eq!(
+        (&status["servers_to_accept"], &status["parks"]),
+        (&json!([]), &json!([])),
+        "{status}"
+    );
     assert_eq!(folder.run(&["accept-server", "ann.book", "nonsense"]).code, 2);
 }

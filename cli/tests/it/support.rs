@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
-use fieldbook::{Book, BookOptions, EntityRules, Fields, RecordKey, Remote, RunOptions, Schema, SyncReport};
+use fieldbook::{
+    Book, BookOptions, EntityRules, Fields, RecordKey, Remote, RunOptions, Schema, SyncReport,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,9 +61,13 @@ impl Folder {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fieldbook"));
         command.args(args).current_dir(self.0.path()).env("TZ", "UTC").env("NO_COLOR", "1");
-        for name in
-            ["FIELDBOOK_ACTOR", "FIELDBOOK_SERVER", "FIELDBOOK_LOG", "RUST_BACKTRACE", "CLICOLOR_FORCE"]
-        {
+        for name in [
+            "FIELDBOOK_ACTOR",
+            "FIELDBOOK_SERVER",
+            "FIELDBOOK_LOG",
+            "RUST_BACKTRACE",
+            "CLICOLOR_FORCE",
+        ] {
             command.env_remove(name);
         }
         command
@@ -125,7 +131,8 @@ impl Serving {
     pub(crate) fn start(folder: &Folder, args: &[&str]) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0", "--data", "server.store"], args].concat();
         let mut command = folder.command(&all);
-        let command = command.env("FIELDBOOK_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command =
+            command.env("FIELDBOOK_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let said = std::thread::spawn(move || {
@@ -141,7 +148,8 @@ impl Serving {
 
     /// Sends the server a signal.
     pub(crate) fn signal(&self, signal: &str) {
-        let asked = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        let asked =
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(asked.success());
     }
 
@@ -200,7 +208,8 @@ pub(crate) fn book(path: &Path, actor: &str, clock: &Arc<StillClock>) -> Book {
 
 /// A new book of an app with a schema.
 pub(crate) fn book_with(path: &Path, actor: &str, clock: &Arc<StillClock>, schema: Schema) -> Book {
-    let seed = actor.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let seed =
+        actor.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let options = BookOptions::new(actor)
         .unwrap()
         .schema(schema)

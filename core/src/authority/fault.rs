@@ -24,11 +24,15 @@ pub(super) const UNIT_REUSED: Fault =
 pub(super) const TOO_COSTLY: Fault =
     Fault("unit_too_large", "the unit changes too many large records at once: send fewer in one");
 /// The tenant has the most entity types already.
-pub(super) const TOO_MANY_ENTITY_TYPES: Fault =
-    Fault("too_many_entity_types", "a tenant has at most 1,000 entity types: use one that is there");
+pub(super) const TOO_MANY_ENTITY_TYPES: Fault = Fault(
+    "too_many_entity_types",
+    "a tenant has at most 1,000 entity types: use one that is there",
+);
 
-const TOO_LARGE: Fault = Fault("unit_too_large", "the unit's records are too large together: send fewer");
-const RECORD_TOO_LARGE: Fault = Fault("record_too_large", "the record's fields would be over 1 MiB");
+const TOO_LARGE: Fault =
+    Fault("unit_too_large", "the unit's records are too large together: send fewer");
+const RECORD_TOO_LARGE: Fault =
+    Fault("record_too_large", "the record's fields would be over 1 MiB");
 const TOO_MANY_FIELDS: Fault = Fault("too_many_fields", "a record has at most 10,000 fields");
 
 impl From<Fault> for Outcome {
@@ -62,7 +66,9 @@ pub(super) fn of(unit: &Unit) -> Option<Fault> {
             return Some(Fault("no_ops", "a change names at least one op"));
         }
         match (change.kind, &change.fields) {
-            (OpKind::Delete, Some(_)) => return Some(Fault("fields_present", "a delete has no fields")),
+            (OpKind::Delete, Some(_)) => {
+                return Some(Fault("fields_present", "a delete has no fields"));
+            }
             (OpKind::Create | OpKind::Update | OpKind::Replace, None) => {
                 return Some(Fault("fields_missing", "create, update and replace have fields"));
             }

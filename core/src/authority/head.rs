@@ -46,14 +46,17 @@ pub(super) fn judge(anchored: Option<Receipt>, claim: &HeadClaim) -> Result<Verd
         return Ok(Verdict::Forked(anchored));
     }
     let after = usize::try_from(claim.seq.since(anchored.seq)).unwrap_or(usize::MAX);
-    let contents = claim.contents.len().checked_sub(after).and_then(|from| claim.contents.get(from..));
+    let contents =
+        claim.contents.len().checked_sub(after).and_then(|from| claim.contents.get(from..));
     match contents {
         Some(contents) if chain::extend(&anchored.hash, contents) == claim.hash => {
             Ok(Verdict::Extends(claimed))
         }
         // The device has a receipt for more than is known here: the store was set back, not the
         // log.
-        None if claim.anchor.is_some_and(|anchor| anchor.seq > anchored.seq) => Err(Refusal::server_behind()),
+        None if claim.anchor.is_some_and(|anchor| anchor.seq > anchored.seq) => {
+            Err(Refusal::server_behind())
+        }
         _ => Ok(Verdict::Forked(anchored)),
     }
 }
@@ -112,7 +115,10 @@ mod tests {
         let beside = claim(Some(head(4)), other, Receipt { seq: Seq::new(12), hash });
         assert_eq!(judge(Some(head(9)), &beside), Ok(Verdict::Forked(head(9))));
         let same_place = Receipt { seq: Seq::new(9), hash: Hash::from_bytes([9; 32]) };
-        assert_eq!(judge(Some(head(9)), &claim(None, Vec::new(), same_place)), Ok(Verdict::Forked(head(9))));
+        assert_eq!(
+            judge(Some(head(9)), &claim(None, Vec::new(), same_place)),
+            Ok(Verdict::Forked(head(9)))
+        );
     }
 
     #[test]

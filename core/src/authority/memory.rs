@@ -65,7 +65,8 @@ impl MemoryAuthority {
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();
-        self.last_commit = Version::new(self.last_commit.number().saturating_add(limits::EPOCH_COMMITS));
+        self.last_commit =
+            Version::new(self.last_commit.number().saturating_add(limits::EPOCH_COMMITS));
     }
 }
 
@@ -178,7 +179,12 @@ impl AuthorityState for MemoryAuthority {
         Ok(())
     }
 
-    fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Infallible> {
+    fn set_anchor(
+        &mut self,
+        device: &DeviceId,
+        epoch: &Epoch,
+        anchor: &Receipt,
+    ) -> Result<(), Infallible> {
         let kept = self.anchors.entry((*device, *epoch)).or_default();
         kept.push(*anchor);
         if kept.len() > limits::ANCHORS_KEPT + 1 {

@@ -53,7 +53,9 @@ use crate::fields::InvalidFields;
 use crate::limits;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::Version;
-use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome};
+use crate::protocol::{
+    Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, UnitOutcome,
+};
 use crate::time::WallTime;
 
 use device::Device;
@@ -188,8 +190,10 @@ pub fn accept<S: AuthorityState>(
     caller: &Caller,
     quota: &Quota,
 ) -> Result<Accepted, ExchangeError<S::Error>> {
-    let mut accepted =
-        Accepted { for_another_epoch: check(state, request, caller, quota)?, ..Accepted::default() };
+    let mut accepted = Accepted {
+        for_another_epoch: check(state, request, caller, quota)?,
+        ..Accepted::default()
+    };
     if accepted.for_another_epoch {
         return Ok(accepted);
     }
@@ -207,7 +211,9 @@ pub fn accept<S: AuthorityState>(
         }
         Some(head::Verdict::Known(anchored)) => accepted.receipt = Some(anchored),
         Some(head::Verdict::Extends(receipt)) => {
-            state.set_anchor(&request.device, &request.epoch, &receipt).map_err(ExchangeError::State)?;
+            state
+                .set_anchor(&request.device, &request.epoch, &receipt)
+                .map_err(ExchangeError::State)?;
             accepted.receipt = Some(receipt);
             accepted.wrote = true;
         }
@@ -259,7 +265,8 @@ pub fn answer<S: AuthorityRead>(
     accepted: Accepted,
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
     let mut changes = Vec::new();
-    let answer = answer_by_change(state, request, now, quota, accepted, |change| changes.push(change))?;
+    let answer =
+        answer_by_change(state, request, now, quota, accepted, |change| changes.push(change))?;
     Ok(ExchangeAnswer { changes, ..answer })
 }
 
@@ -305,7 +312,10 @@ pub fn answer_by_change<S: AuthorityRead>(
 
 /// Returns the server's time: its clock, or the time of its newest commit if the clock is behind
 /// that.
-fn server_time<S: AuthorityRead>(state: &S, now: WallTime) -> Result<WallTime, ExchangeError<S::Error>> {
+fn server_time<S: AuthorityRead>(
+    state: &S,
+    now: WallTime,
+) -> Result<WallTime, ExchangeError<S::Error>> {
     let newest = state.newest_time().map_err(ExchangeError::State)?;
     Ok(newest.map_or(now, |newest| now.max(newest)))
 }

@@ -71,7 +71,8 @@ pub(super) fn read<S: AuthorityRead>(
             break;
         }
         commit = next;
-        let Some((entity, FeedItem { id, row })) = merged.next().map_err(ExchangeError::State)? else {
+        let Some((entity, FeedItem { id, row })) = merged.next().map_err(ExchangeError::State)?
+        else {
             break;
         };
         positions.insert(entity, commit);
@@ -92,7 +93,8 @@ pub(super) fn read<S: AuthorityRead>(
     if request.others.is_some() {
         // The feeds are merged in the order of commits, so all of them were read up to the end of
         // the page.
-        let read_to = if page.more { commit } else { state.last_commit().map_err(ExchangeError::State)? };
+        let read_to =
+            if page.more { commit } else { state.last_commit().map_err(ExchangeError::State)? };
         page.others = Some(cursor(read_to)?).filter(|told| request.others.as_ref() != Some(told));
     }
     for (entity, commit) in positions {
@@ -155,7 +157,11 @@ where
         let feed = self.feeds.len();
         self.feeds.push((
             entity,
-            Some((self.open)(self.state, entity, (Version::new(after.number().saturating_add(1)), 0))?),
+            Some((self.open)(
+                self.state,
+                entity,
+                (Version::new(after.number().saturating_add(1)), 0),
+            )?),
         ));
         self.advance(feed)
     }
@@ -171,7 +177,9 @@ where
         let entity = *entity;
         let item = match head.item {
             Some(item) => Some(item),
-            None => items.insert((self.open)(self.state, entity, head.place)?).next().transpose()?,
+            None => {
+                items.insert((self.open)(self.state, entity, head.place)?).next().transpose()?
+            }
         };
         self.advance(head.feed)?;
         Ok(item.map(|item| (entity, item)))
@@ -179,7 +187,9 @@ where
 
     fn advance(&mut self, feed: usize) -> Result<(), S::Error> {
         let Some((_, items)) = self.feeds.get_mut(feed) else { return Ok(()) };
-        let Some(item) = items.as_mut().and_then(Iterator::next).transpose()? else { return Ok(()) };
+        let Some(item) = items.as_mut().and_then(Iterator::next).transpose()? else {
+            return Ok(());
+        };
         let place = (item.row.version, item.row.index);
         let is_kept = item.row.stored_bytes(&item.id) <= self.kept_bytes;
         if !is_kept {

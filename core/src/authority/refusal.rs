@@ -48,7 +48,9 @@ impl Refusal {
         Self {
             class: RefusalClass::Forbidden,
             code: "wrong_actor",
-            message: "the token does not hold for this actor: sign in as the one who made the changes".into(),
+            message:
+                "the token does not hold for this actor: sign in as the one who made the changes"
+                    .into(),
         }
     }
 
@@ -56,8 +58,9 @@ impl Refusal {
         Self {
             class: RefusalClass::DeviceOfAnother,
             code: "device_of_another",
-            message: "another book has this device's id: make a new book, or ask the server's operator"
-                .into(),
+            message:
+                "another book has this device's id: make a new book, or ask the server's operator"
+                    .into(),
         }
     }
 
@@ -76,7 +79,8 @@ impl Refusal {
         Self {
             class: RefusalClass::Behind,
             code: "server_behind",
-            message: "this store is older than what the device has read: start a new server epoch".into(),
+            message: "this store is older than what the device has read: start a new server epoch"
+                .into(),
         }
     }
 
@@ -84,7 +88,8 @@ impl Refusal {
         Self {
             class: RefusalClass::BadRequest,
             code: "bad_cursor",
-            message: "a cursor is not one of this server's: send none to read from the beginning".into(),
+            message: "a cursor is not one of this server's: send none to read from the beginning"
+                .into(),
         }
     }
 

@@ -172,7 +172,11 @@ pub(super) enum Effect {
 }
 
 /// Joins a change with the present state. The caller has checked that it may.
-pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result<Effect, InvalidFields> {
+pub(super) fn changed(
+    met: Met,
+    change: &UnitChange,
+    placing: Placing,
+) -> Result<Effect, InvalidFields> {
     let before = met.before()?;
     let (names, writes) = writes(&before, change)?;
     let mut after = before.clone();
@@ -202,7 +206,15 @@ pub(super) fn changed(met: Met, change: &UnitChange, placing: Placing) -> Result
     };
     let (Placing { version, index }, EditStamp { edited_at, op }) = (placing, after.stamp);
     let floor = Some(after.floor).filter(|floor| *floor != EditStamp::NEVER);
-    Ok(Effect::Row(Row { version, index, edited_at, op, older: after.older(), floor, fields: image }))
+    Ok(Effect::Row(Row {
+        version,
+        index,
+        edited_at,
+        op,
+        older: after.older(),
+        floor,
+        fields: image,
+    }))
 }
 
 /// Returns whether a record has all writes of a change, with the same stamps.

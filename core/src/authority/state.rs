@@ -159,7 +159,12 @@ pub trait AuthorityState: AuthorityRead {
     ///
     /// # Errors
     /// If the store failed.
-    fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Self::Error>;
+    fn set_anchor(
+        &mut self,
+        device: &DeviceId,
+        epoch: &Epoch,
+        anchor: &Receipt,
+    ) -> Result<(), Self::Error>;
 }
 
 /// The memory of a unit with a final answer: enough to recognise it and to repeat the first answer.

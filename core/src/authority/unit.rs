@@ -84,7 +84,9 @@ pub(super) fn apply_all<S: AuthorityState>(
             // The unit had the whole budget of a request.
             Err(Spent) => refused(state, unit, fault::TOO_COSTLY.into(), &mut round)?,
         };
-        if let Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } = &outcome {
+        if let Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } =
+            &outcome
+        {
             last = last.max(versions.values().copied().max().unwrap_or_default());
             let is_shown = |key: &RecordKey| current.iter().any(|change| change.key == *key);
             let own = versions.iter().filter(|(key, _)| !is_shown(key));
@@ -279,8 +281,9 @@ fn join<S: AuthorityState>(
 fn no_room() -> Outcome {
     Outcome::Transient {
         code: "quota_exceeded".to_owned(),
-        message: "there is no room left for this tenant: delete what is not needed, or ask the operator"
-            .to_owned(),
+        message:
+            "there is no room left for this tenant: delete what is not needed, or ask the operator"
+                .to_owned(),
         retry_after_milliseconds: Some(ROOM_AGAIN),
     }
 }
@@ -372,7 +375,9 @@ fn all_known<S: AuthorityState>(
         if work.show(place.as_ref()).is_err() {
             return Ok(None);
         }
-        let Some(row) = state.record(&change.key).map_err(ExchangeError::State)? else { return Ok(None) };
+        let Some(row) = state.record(&change.key).map_err(ExchangeError::State)? else {
+            return Ok(None);
+        };
         if !is_known(&row, change).map_err(ExchangeError::Damaged)? {
             return Ok(None);
         }
@@ -418,7 +423,8 @@ fn show<'a, S: AuthorityState>(
 
 /// Returns the versions that records have.
 fn present(places: &Places<'_>) -> BTreeMap<RecordKey, Version> {
-    let version = |place: &Option<RowPlace>| place.as_ref().map(|place| place.version).unwrap_or_default();
+    let version =
+        |place: &Option<RowPlace>| place.as_ref().map(|place| place.version).unwrap_or_default();
     places.iter().map(|(change, place)| (change.key.clone(), version(place))).collect()
 }
 

@@ -76,7 +76,8 @@ impl Counted {
             return Ok(());
         }
         growth.records += 1;
-        let is_known = self.known.contains(&key.entity) || growth.entity_types.contains(&key.entity);
+        let is_known =
+            self.known.contains(&key.entity) || growth.entity_types.contains(&key.entity);
         if !is_known && !state.has_records(&key.entity).map_err(ExchangeError::State)? {
             growth.entity_types.insert(key.entity.clone());
         }
@@ -129,7 +130,10 @@ impl Counted {
     }
 
     /// Writes the new usage.
-    pub(super) fn store<S: AuthorityState>(self, state: &mut S) -> Result<(), ExchangeError<S::Error>> {
+    pub(super) fn store<S: AuthorityState>(
+        self,
+        state: &mut S,
+    ) -> Result<(), ExchangeError<S::Error>> {
         self.usage.map_or(Ok(()), |usage| state.set_usage(&usage).map_err(ExchangeError::State))
     }
 }

@@ -49,12 +49,20 @@ impl Work {
     pub(super) fn look_at(&mut self, unit: &Unit) -> Result<(), Spent> {
         let lookups = unit.replaces.len().saturating_add(1).saturating_mul(LOOKUP);
         self.spend(
-            unit.changes.len().saturating_mul(CHANGE).saturating_add(lookups).saturating_add(unit.size()),
+            unit.changes
+                .len()
+                .saturating_mul(CHANGE)
+                .saturating_add(lookups)
+                .saturating_add(unit.size()),
         )
     }
 
     /// Spends the cost of a change of a record. A join with the whole record reads and writes it.
-    pub(super) fn change(&mut self, change: &UnitChange, before: Option<&RowPlace>) -> Result<(), Spent> {
+    pub(super) fn change(
+        &mut self,
+        change: &UnitChange,
+        before: Option<&RowPlace>,
+    ) -> Result<(), Spent> {
         let row = before.filter(|place| Met::needs_row(change, place));
         self.spend(row.map_or(0, |row| row.bytes.saturating_mul(2)))
     }

@@ -56,7 +56,11 @@ impl Content {
 }
 
 /// Hashes the content of an entry.
-pub fn content(header: &[u8], meta: &[u8], commitments: impl ExactSizeIterator<Item = Hash>) -> Hash {
+pub fn content(
+    header: &[u8],
+    meta: &[u8],
+    commitments: impl ExactSizeIterator<Item = Hash>,
+) -> Hash {
     let mut said = Said::of(CONTENT);
     said.add(&length(header));
     said.add(header);
@@ -135,17 +139,26 @@ mod tests {
     fn what_is_put_together_first_hashes_as_the_parts_told_one_by_one() {
         let value: Vec<u8> = (0..=u8::MAX).cycle().take(1_500).collect();
         // Lengths around the collected part, around a chunk of the hash, and well beyond both.
-        for bytes in
-            (0..1_500).filter(|length| *length < 600 || (1_000..1_060).contains(length) || *length > 1_490)
+        for bytes in (0..1_500)
+            .filter(|length| *length < 600 || (1_000..1_060).contains(length) || *length > 1_490)
         {
             let (value, _) = value.split_at(bytes);
             let mut hasher = blake3::Hasher::new();
             hasher.update(ITEM).update(&[7; 16]).update(&length(value)).update(value);
-            assert_eq!(commitment(&[7; 16], value).as_bytes(), hasher.finalize().as_bytes(), "{bytes} bytes");
+            assert_eq!(
+                commitment(&[7; 16], value).as_bytes(),
+                hasher.finalize().as_bytes(),
+                "{bytes} bytes"
+            );
 
             let commitments = [Hash::from_bytes([1; 32]), Hash::from_bytes([2; 32])];
             let mut hasher = blake3::Hasher::new();
-            hasher.update(CONTENT).update(&length(value)).update(value).update(&length(value)).update(value);
+            hasher
+                .update(CONTENT)
+                .update(&length(value))
+                .update(value)
+                .update(&length(value))
+                .update(value);
             hasher.update(&2u32.to_le_bytes()).update(&[1; 32]).update(&[2; 32]);
             let said = content(value, value, commitments.into_iter());
             assert_eq!(said.as_bytes(), hasher.finalize().as_bytes(), "twice {bytes} bytes");

@@ -168,8 +168,8 @@ pub enum Decision {
     /// A person accepted another server, or another epoch of the server. Every record is to be
     /// confirmed again, and every unanswered unit returns to the tail as given up.
     ServerAccepted {
-        /// The server and its epoch. None stands for the next server that answers, because this one
-        /// has not named itself yet.
+        /// The server and its epoch. None stands for the next server that answers, because this
+        /// one has not named itself yet.
         server: Option<(ServerId, ServerEpoch)>,
     },
     /// The accepted server was read to its end: records that it did not name do not exist.
@@ -329,7 +329,9 @@ pub struct ConflictedField {
 }
 
 /// The winner of a conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Winner {
     /// The local edit wins and will be sent.

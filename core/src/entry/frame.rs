@@ -109,7 +109,8 @@ pub(super) fn write(
     items: &[Item],
     previous: &Hash,
 ) -> Result<Sealed, EntryError> {
-    let item_bytes: usize = items.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
+    let item_bytes: usize =
+        items.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
     let mut bytes = Vec::with_capacity(USUAL_BYTES + item_bytes);
     block(&mut bytes, |bytes| {
         write_header(bytes, header);
@@ -202,7 +203,8 @@ fn parse_header(bytes: &[u8]) -> Result<Header, EntryError> {
     let wall = WallTime::from_milliseconds(i64::from_le_bytes(*reader.array("the wall clock")?));
     let [length] = *reader.array("the actor's length")?;
     let actor = std::str::from_utf8(reader.slice(usize::from(length), "the actor")?).ok();
-    let actor = actor.and_then(|actor| Actor::parse(actor).ok()).ok_or_else(|| reader.fault("an actor"))?;
+    let actor =
+        actor.and_then(|actor| Actor::parse(actor).ok()).ok_or_else(|| reader.fault("an actor"))?;
     if reader.left() != 0 {
         return Err(reader.fault("the end of the header"));
     }
@@ -242,7 +244,10 @@ impl<'a> Reader<'a> {
 
     fn item(&mut self) -> Result<StoredItem<'a>, EntryError> {
         match *self.array("an item's tag")? {
-            [1] => Ok(StoredItem::Present { salt: self.array("a salt")?, bytes: self.block("an item")? }),
+            [1] => Ok(StoredItem::Present {
+                salt: self.array("a salt")?,
+                bytes: self.block("an item")?,
+            }),
             [0] => Ok(StoredItem::Erased { commitment: self.array("a commitment")? }),
             _ => Err(self.fault("an item's tag of 0 or 1")),
         }

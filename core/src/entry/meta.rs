@@ -153,7 +153,9 @@ pub enum Extent {
 }
 
 /// The server's confirmation that it knows a head of this log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize,
+)]
 pub struct Receipt {
     /// The entry that is anchored.
     pub seq: Seq,

@@ -30,12 +30,12 @@ use crate::random::Randomness;
 use crate::time::{Hlc, WallTime};
 
 pub use decision::{
-    Annulled, AnnulledReason, Conflicted, ConflictedField, Decision, ParkScope, Restamp, SettledBy, Verb,
-    Winner,
+    Annulled, AnnulledReason, Conflicted, ConflictedField, Decision, ParkScope, Restamp, SettledBy,
+    Verb, Winner,
 };
 pub use meta::{
-    ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened, OutcomeClass,
-    OutcomeMeta, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream,
+    ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened,
+    OutcomeClass, OutcomeMeta, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream,
 };
 
 /// The version of the entry format that this program writes.
@@ -258,7 +258,8 @@ impl Draft {
     /// [`EntryError`] if a part is over its limit.
     pub fn checked(self) -> Result<Checked, EntryError> {
         let meta = codec::encode(&self.meta)?;
-        let bytes: usize = self.items.0.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
+        let bytes: usize =
+            self.items.0.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
         if bytes > limits::ENTRY_BYTES - limits::META_BYTES {
             return Err(EntryError::TooLarge { bytes });
         }
@@ -326,7 +327,9 @@ impl Entry {
     /// [`InvalidFields`] if the stored text was damaged.
     pub fn fields(&self, index: ItemIndex) -> Result<Option<FieldsJson>, InvalidFields> {
         match usize::try_from(index).ok().and_then(|index| self.items.get(index)) {
-            Some(Item::Present { value: ItemValue::Fields(fields), .. }) => Ok(Some(fields.clone())),
+            Some(Item::Present { value: ItemValue::Fields(fields), .. }) => {
+                Ok(Some(fields.clone()))
+            }
             Some(Item::Present { value: ItemValue::Bytes(bytes), .. }) => {
                 FieldsJson::from_stored(bytes).map(Some)
             }
@@ -342,7 +345,13 @@ impl Entry {
         let frame = frame::Frame::parse(bytes)?;
         let meta = Meta::read(&frame)?;
         let content = frame.content();
-        Ok(Self { content, meta, hash: frame.hash, items: frame.items_owned(), header: frame.header })
+        Ok(Self {
+            content,
+            meta,
+            hash: frame.hash,
+            items: frame.items_owned(),
+            header: frame.header,
+        })
     }
 }
 
@@ -359,7 +368,11 @@ pub fn seal(header: &Header, draft: &Draft, previous: &Hash) -> Result<Sealed, E
 ///
 /// # Errors
 /// As for [`seal`].
-pub fn seal_checked(header: &Header, checked: &Checked, previous: &Hash) -> Result<Sealed, EntryError> {
+pub fn seal_checked(
+    header: &Header,
+    checked: &Checked,
+    previous: &Hash,
+) -> Result<Sealed, EntryError> {
     let Some(meta) = &checked.meta else { return seal(header, &checked.draft, previous) };
     let meta = |bytes: &mut Vec<u8>| {
         bytes.extend_from_slice(meta);
@@ -392,7 +405,9 @@ pub enum EntryError {
         what: &'static str,
     },
     /// A newer program wrote it.
-    #[error("the entry has format {found}; this program reads up to format {FORMAT}: use a newer one")]
+    #[error(
+        "the entry has format {found}; this program reads up to format {FORMAT}: use a newer one"
+    )]
     NewerFormat {
         /// The format it has.
         found: u8,

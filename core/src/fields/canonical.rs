@@ -228,7 +228,8 @@ impl<'a> Scan<'a> {
     /// Reads the four digits of an escape, and returns their number.
     fn hexadecimal(&mut self) -> Result<u32, Stop> {
         let digits = self.rest().get(..4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(Stop::Syntax)?;
+        let digits =
+            digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(Stop::Syntax)?;
         self.at += 4;
         u32::from_str_radix(digits, 16).map_err(|_| Stop::Syntax)
     }
@@ -309,7 +310,8 @@ impl<'a> Scan<'a> {
         let last = self.at.min(self.text.len().saturating_sub(1));
         let before = self.text.as_bytes().get(..last).unwrap_or_default();
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        let column = last - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let column =
+            last - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         InvalidFields::NotAnObject { line, column: column + 1 }
     }
 }

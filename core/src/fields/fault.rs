@@ -8,7 +8,9 @@ use crate::limits;
 #[non_exhaustive]
 pub enum InvalidFields {
     /// Not a JSON object, or not JSON at all.
-    #[error("fields are not a JSON object such as {{\"name\":\"Ann\"}} (line {line}, column {column})")]
+    #[error(
+        "fields are not a JSON object such as {{\"name\":\"Ann\"}} (line {line}, column {column})"
+    )]
     NotAnObject {
         /// Line of the fault, from 1; 0 if the text was JSON of another kind.
         line: usize,
@@ -80,7 +82,9 @@ impl InvalidFields {
 
     /// Adds this list item's index to the place of the fault.
     pub(super) fn within_item(self, index: usize) -> Self {
-        self.at(|at| format!("[{index}]{}{at}", if at.is_empty() || at.starts_with('[') { "" } else { "." }))
+        self.at(|at| {
+            format!("[{index}]{}{at}", if at.is_empty() || at.starts_with('[') { "" } else { "." })
+        })
     }
 
     fn at(self, path: impl Fn(&str) -> String) -> Self {

@@ -159,9 +159,13 @@ impl Fields {
     /// Returns the patch that changes this image into `after`.
     pub fn patch_to(&self, after: &Self) -> Self {
         let changed = after.0.iter().filter(|(name, value)| self.0.get(*name) != Some(value));
-        let mut patch: Map<_, _> = changed.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut patch: Map<_, _> =
+            changed.map(|(name, value)| (name.clone(), value.clone())).collect();
         patch.extend(
-            self.0.keys().filter(|name| !after.0.contains_key(*name)).map(|name| (name.clone(), Value::Null)),
+            self.0
+                .keys()
+                .filter(|name| !after.0.contains_key(*name))
+                .map(|name| (name.clone(), Value::Null)),
         );
         Self(patch)
     }

@@ -33,7 +33,8 @@ fn reread(token: &str) -> Option<Cow<'_, str>> {
     }
     let written = Decimal::of(token);
     // A double midway between two shortest decimals is printed as either, depending on the program.
-    let is_same = Decimal::of(&printed) == written || Decimal::of(&format!("{number:e}")) == written;
+    let is_same =
+        Decimal::of(&printed) == written || Decimal::of(&format!("{number:e}")) == written;
     is_same.then_some(Cow::Owned(printed))
 }
 
@@ -115,7 +116,11 @@ mod tests {
         ] {
             let kept = canonical(token).unwrap_or_else(|| panic!("{token} is kept"));
             assert_eq!(Decimal::of(&kept), Decimal::of(written), "{token}");
-            assert_eq!(canonical(&kept).as_deref(), Some(&*kept), "{token}: written once, it stays");
+            assert_eq!(
+                canonical(&kept).as_deref(),
+                Some(&*kept),
+                "{token}: written once, it stays"
+            );
         }
     }
 

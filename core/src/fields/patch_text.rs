@@ -22,8 +22,11 @@ pub(super) fn apply(image: &str, patch: &str) -> Option<String> {
             (Some(old), Some(new)) => old.name.cmp(new.name),
         };
         // On a tie the patch speaks, and the image's member is passed over.
-        let written =
-            if order == Ordering::Less { old } else { new.filter(|member| member.value() != "null") };
+        let written = if order == Ordering::Less {
+            old
+        } else {
+            new.filter(|member| member.value() != "null")
+        };
         if let Some(member) = written {
             out.push(if out.is_empty() { '{' } else { ',' });
             out.push_str(member.text);
@@ -179,8 +182,10 @@ impl<'a> Members<'a> {
     fn pass_nested(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
-            self.at +=
-                self.rest().iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))?;
+            self.at += self
+                .rest()
+                .iter()
+                .position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))?;
             match self.rest().first()? {
                 b'"' => {
                     self.pass_string()?;

@@ -45,7 +45,8 @@ impl<'a> Rewrite<'a> {
             Some(b'[') => self.list(out),
             _ => {
                 let token = self.plain();
-                let is_number = token.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+                let is_number =
+                    token.starts_with(|first: char| first == '-' || first.is_ascii_digit());
                 match number::canonical(token).filter(|_| is_number) {
                     Some(number) => out.push_str(&number),
                     None => out.push_str(token),
@@ -159,8 +160,9 @@ pub(super) fn of_members(members: &Map<String, Value>) -> (String, Option<Invali
 
 /// Whether the app builds `serde_json` so that its numbers keep the digits that they were read
 /// from. Otherwise they have 64 bits, and are written in the one form already.
-static KEEPS_DIGITS: LazyLock<bool> =
-    LazyLock::new(|| serde_json::from_str::<Number>("1.50").is_ok_and(|number| number.to_string() != "1.5"));
+static KEEPS_DIGITS: LazyLock<bool> = LazyLock::new(|| {
+    serde_json::from_str::<Number>("1.50").is_ok_and(|number| number.to_string() != "1.5")
+});
 
 struct Writing {
     out: String,
@@ -230,7 +232,11 @@ impl Writing {
     }
 
     /// Writes a part, and names the place of a fault that was found in it.
-    fn within(&mut self, write: impl FnOnce(&mut Self), place: impl FnOnce(InvalidFields) -> InvalidFields) {
+    fn within(
+        &mut self,
+        write: impl FnOnce(&mut Self),
+        place: impl FnOnce(InvalidFields) -> InvalidFields,
+    ) {
         let had_fault = self.fault.is_some();
         write(self);
         if !had_fault {

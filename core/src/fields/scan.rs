@@ -233,7 +233,8 @@ mod tests {
         ] {
             assert!(!has_form(text), "{text}");
         }
-        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        let nested =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
         assert!(has_form(&nested(limits::FIELD_LEVELS)));
         assert!(!has_form(&nested(limits::FIELD_LEVELS + 1)));
         let named = |bytes: usize| format!("{{\"{}\":1}}", "n".repeat(bytes));

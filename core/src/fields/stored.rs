@@ -63,8 +63,8 @@ impl FieldsJson {
     /// [`InvalidFields`] if the bytes are not UTF-8. Text that is not JSON is found when it is read
     /// as [`Fields`].
     pub fn from_stored(bytes: &[u8]) -> Result<Self, InvalidFields> {
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| InvalidFields::NotAnObject { line: 0, column: 0 })?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| InvalidFields::NotAnObject { line: 0, column: 0 })?;
         Ok(Self(text.into()))
     }
 
@@ -131,7 +131,8 @@ impl FieldsJson {
         if left_out.is_empty() {
             return Ok(self);
         }
-        let left_out: std::collections::BTreeSet<&str> = left_out.iter().map(String::as_str).collect();
+        let left_out: std::collections::BTreeSet<&str> =
+            left_out.iter().map(String::as_str).collect();
         if let Some(text) = patch_text::without(&self.0, |name| left_out.contains(name)) {
             return Ok(Self(text.into()));
         }
@@ -147,13 +148,18 @@ impl FieldsJson {
         if let Some(names) = patch_text::names(&self.0) {
             return Ok(names);
         }
-        Ok(self.to_fields()?.iter().map(|(name, value)| (name.to_owned(), value.is_null())).collect())
+        Ok(self
+            .to_fields()?
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.is_null()))
+            .collect())
     }
 
     /// Returns whether the field exists with a value other than null. No values are built. Damaged
     /// text has no fields.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.names().is_ok_and(|names| names.iter().any(|(known, is_null)| known == name && !is_null))
+        self.names()
+            .is_ok_and(|names| names.iter().any(|(known, is_null)| known == name && !is_null))
     }
 
     /// Returns whether there are no fields.
@@ -197,7 +203,9 @@ impl Serialize for FieldsJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Text that is not valid as fields is written as it was sent.
         let text = self.0.strip_prefix(UNFIT).unwrap_or(&self.0);
-        serde_json::from_str::<&RawValue>(text).map_err(serde::ser::Error::custom)?.serialize(serializer)
+        serde_json::from_str::<&RawValue>(text)
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
     }
 }
 

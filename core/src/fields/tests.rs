@@ -83,7 +83,9 @@ fn what_cannot_be_kept_without_a_loss_is_refused_with_its_place_and_not_its_valu
         assert_eq!(Fields::parse(text).unwrap_err(), fault, "{text}");
         assert!(!fault.to_string().contains("1234"), "{fault}");
     }
-    assert!(number("n").to_string().contains("number") && half("n").to_string().contains("surrogate"));
+    assert!(
+        number("n").to_string().contains("number") && half("n").to_string().contains("surrogate")
+    );
     let hostile = Fields::parse("{\"a\u{202e}b\":1e400}").unwrap_err().to_string();
     assert!(hostile.contains("a\\u{202e}b"), "{hostile}");
 }
@@ -123,7 +125,10 @@ fn what_is_not_an_object_is_refused_with_its_place() {
         assert!(FieldsJson::parse(bad).is_err(), "{bad}");
         assert!(Fields::parse(bad).is_err(), "{bad}");
     }
-    assert_eq!(Fields::parse("{\n  x").unwrap_err(), InvalidFields::NotAnObject { line: 2, column: 3 });
+    assert_eq!(
+        Fields::parse("{\n  x").unwrap_err(),
+        InvalidFields::NotAnObject { line: 2, column: 3 }
+    );
 }
 
 #[test]
@@ -210,11 +215,19 @@ proptest! {
 #[test]
 fn text_in_the_usual_form_is_patched_as_text() {
     assert_eq!(
-        patch_text::apply(r#"{"a":{"x":[1,"}"]},"b":"\\\"","d":1}"#, r#"{"a":null,"c":[],"d":"n"}"#).unwrap(),
+        patch_text::apply(
+            r#"{"a":{"x":[1,"}"]},"b":"\\\"","d":1}"#,
+            r#"{"a":null,"c":[],"d":"n"}"#
+        )
+        .unwrap(),
         r#"{"b":"\\\"","c":[],"d":"n"}"#
     );
     assert_eq!(patch_text::apply("{}", r#"{"a":null}"#).unwrap(), "{}");
-    assert_eq!(patch_text::apply(r#"{"a\n":1}"#, "{}"), None, "an escaped name is left to the values");
+    assert_eq!(
+        patch_text::apply(r#"{"a\n":1}"#, "{}"),
+        None,
+        "an escaped name is left to the values"
+    );
     assert_eq!(patch_text::apply(r#"{"b":1,"a":1}"#, "{}"), None);
 }
 

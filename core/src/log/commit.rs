@@ -165,7 +165,9 @@ impl<T> Slot<T> {
         let mut news = self.news();
         loop {
             match *news {
-                News::None => news = self.changed.wait(news).unwrap_or_else(PoisonError::into_inner),
+                News::None => {
+                    news = self.changed.wait(news).unwrap_or_else(PoisonError::into_inner)
+                }
                 News::Lead => return Woken::ToLead,
                 News::Answered(_) | News::Abandoned => return Woken::WithAnswer,
             }

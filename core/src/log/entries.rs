@@ -105,7 +105,11 @@ fn checked(
     let before = Seq::new(seq.number().saturating_sub(1));
     let culprit = match table.get(before.number()).map_err(StoreError::during(READING))? {
         Some(stored) => match decode(before, stored.value()) {
-            Ok(found) if chain::link(&hash_before(table, before)?, &found.content) == found.hash => seq,
+            Ok(found)
+                if chain::link(&hash_before(table, before)?, &found.content) == found.hash =>
+            {
+                seq
+            }
             _ => before,
         },
         None => seq,
@@ -114,21 +118,30 @@ fn checked(
 }
 
 /// Returns the hash that the entry before a place carries.
-fn hash_before(table: &impl ReadableTable<u64, &'static [u8]>, seq: Seq) -> Result<Hash, StoreError> {
+fn hash_before(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    seq: Seq,
+) -> Result<Hash, StoreError> {
     let before = Seq::new(seq.number().saturating_sub(1));
     if before == Seq::ZERO {
         return Ok(Hash::ZERO);
     }
     let stored = table.get(before.number()).map_err(StoreError::during(READING))?;
     let hash = stored.as_ref().and_then(|stored| stored.value().last_chunk().copied());
-    hash.map(Hash::from_bytes).ok_or(StoreError::Corrupt { what: MISSING, seq: Some(before), source: None })
+    hash.map(Hash::from_bytes).ok_or(StoreError::Corrupt {
+        what: MISSING,
+        seq: Some(before),
+        source: None,
+    })
 }
 
 /// Reads the head; `None` for an empty log.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if the last entry does not read or names another place.
-pub fn read_head(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<Head>, StoreError> {
+pub fn read_head(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+) -> Result<Option<Head>, StoreError> {
     guarded(|| {
         let Some((key, stored)) = table.last().map_err(StoreError::during(READING))? else {
             return Ok(None);
@@ -173,7 +186,10 @@ pub fn entries_from(
 
 type Row<'a> = (redb::AccessGuard<'a, u64>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decode_row(row: Result<Row<'_>, redb::StorageError>, expected: Seq) -> Result<Entry, StoreError> {
+fn decode_row(
+    row: Result<Row<'_>, redb::StorageError>,
+    expected: Seq,
+) -> Result<Entry, StoreError> {
     let (key, stored) = row.map_err(StoreError::during(READING))?;
     let seq = Seq::new(key.value());
     if seq != expected {
@@ -213,9 +229,16 @@ impl<'t> Appender<'t> {
     ///
     /// # Panics
     /// If `head` is not where the log ends: appending would tear it.
-    pub fn open(transaction: &'t redb::WriteTransaction, head: Option<Head>) -> Result<Self, StoreError> {
-        let table = transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))?;
-        let last = table.last().map_err(StoreError::during(READING))?.map(|(key, _)| Seq::new(key.value()));
+    pub fn open(
+        transaction: &'t redb::WriteTransaction,
+        head: Option<Head>,
+    ) -> Result<Self, StoreError> {
+        let table =
+            transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))?;
+        let last = table
+            .last()
+            .map_err(StoreError::during(READING))?
+            .map(|(key, _)| Seq::new(key.value()));
         assert_eq!(head.map(|head| head.seq), last, "BUG: the log does not end at the given head");
         Ok(Self { table, head, held: Held::default() })
     }
@@ -249,7 +272,8 @@ impl<'t> Appender<'t> {
             Some(head) => (head.seq.next(), head.hash),
             None => (Seq::ZERO.next(), Hash::ZERO),
         };
-        let header = Header { format: FORMAT, kind: checked.meta().kind(), epoch, seq, hlc, wall, actor };
+        let header =
+            Header { format: FORMAT, kind: checked.meta().kind(), epoch, seq, hlc, wall, actor };
         let sealed = seal_checked(&header, &checked, &previous);
         let sealed = sealed.map_err(|source| StoreError::Unstorable { source })?;
         let draft = checked.draft;
@@ -296,9 +320,15 @@ impl<'t> Appender<'t> {
     /// # Errors
     /// As for [`read_entry`].
     pub fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
-        match self.held.entries.first().and_then(|(first, _)| seq.number().checked_sub(first.number())) {
+        match self
+            .held
+            .entries
+            .first()
+            .and_then(|(first, _)| seq.number().checked_sub(first.number()))
+        {
             Some(place) => {
-                let held = usize::try_from(place).ok().and_then(|place| self.held.entries.get(place));
+                let held =
+                    usize::try_from(place).ok().and_then(|place| self.held.entries.get(place));
                 held.map(|(seq, bytes)| decode(*seq, bytes)).transpose()
             }
             None => read_entry_after(&self.table, seq, previous),
@@ -336,7 +366,11 @@ fn check_place(key: Seq, header: Seq) -> Result<(), StoreError> {
     if key == header {
         return Ok(());
     }
-    Err(StoreError::Corrupt { what: "an entry stands in another's place", seq: Some(key), source: None })
+    Err(StoreError::Corrupt {
+        what: "an entry stands in another's place",
+        seq: Some(key),
+        source: None,
+    })
 }
 
 const READING: &str = "reading the log";

@@ -180,7 +180,9 @@ impl StoreError {
             | Redb::ReadTransactionStillInUse(_)
             | Redb::EphemeralSavepointExists
             | Redb::PersistentSavepointExists => Self::InUse { during },
-            Redb::Corrupted(_) | Redb::RepairAborted => Self::corrupt("the file's structure", None, error),
+            Redb::Corrupted(_) | Redb::RepairAborted => {
+                Self::corrupt("the file's structure", None, error)
+            }
             Redb::TableTypeMismatch { .. }
             | Redb::TableIsMultimap(_)
             | Redb::TableIsNotMultimap(_)
@@ -207,8 +209,12 @@ impl StoreError {
 /// Those of `read`, and [`StoreError::Corrupt`] if it panics.
 pub fn guarded<T, E: From<StoreError>>(read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
-        Err(StoreError::corrupt("the file's structure", None, "the storage engine cannot make sense of it")
-            .into())
+        Err(StoreError::corrupt(
+            "the file's structure",
+            None,
+            "the storage engine cannot make sense of it",
+        )
+        .into())
     })
 }
 

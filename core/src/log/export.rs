@@ -82,14 +82,16 @@ impl Part {
     fn read(&mut self, table: &impl ReadableTable<u64, &'static [u8]>) -> Result<(), StoreError> {
         let end = match self.end {
             Some(end) => end,
-            None => table.last().map_err(StoreError::during(READING))?.map_or(0, |(key, _)| key.value()),
+            None => {
+                table.last().map_err(StoreError::during(READING))?.map_or(0, |(key, _)| key.value())
+            }
         };
         self.end = Some(end);
         for row in table.range(self.next..=end).map_err(StoreError::during(READING))? {
             let (key, stored) = row.map_err(StoreError::during(READING))?;
             let (seq, stored) = (Seq::new(key.value()), stored.value());
-            let length =
-                checked_length(stored.len()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
+            let length = checked_length(stored.len())
+                .map_err(|error| StoreError::corrupt_entry(seq, error))?;
             self.bytes.extend_from_slice(&length.to_le_bytes());
             self.bytes.extend_from_slice(stored);
             self.entries += 1;
@@ -132,7 +134,8 @@ pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) 
             Ok(true) => {
                 // A gap is reported once, not for every entry after it.
                 let named = Frame::parse(&buffer).map(|frame| frame.header.seq);
-                let place = named.ok().filter(|named| *named > walk.next()).unwrap_or_else(|| walk.next());
+                let place =
+                    named.ok().filter(|named| *named > walk.next()).unwrap_or_else(|| walk.next());
                 walk.step_over(place, &buffer, &mut on_damage);
             }
             Ok(false) => return walk.done,

@@ -95,7 +95,10 @@ fn verify_some(
 }
 
 /// Adds the parts in their order, up to the first damage.
-fn joined(found: &Receiver<Results>, on_progress: &mut impl FnMut(u64)) -> Result<Verified, Damage> {
+fn joined(
+    found: &Receiver<Results>,
+    on_progress: &mut impl FnMut(u64),
+) -> Result<Verified, Damage> {
     let mut done = Verified::default();
     let mut early = BTreeMap::new();
     let mut next = 0;
@@ -122,7 +125,8 @@ fn verify_part(
     let mut walk = Walk::default();
     if after > 0 {
         // If this read fails, the part before has the first damage.
-        let before = guarded(|| head_at(table, Seq::new(after))).map_err(|error| walk.unreadable(error))?;
+        let before =
+            guarded(|| head_at(table, Seq::new(after))).map_err(|error| walk.unreadable(error))?;
         walk.done.head = Some(before);
     }
     // A row before the first entry is checked as well.
@@ -140,7 +144,8 @@ fn verify_part(
 /// Returns an entry's own description of itself, which the next entry needs.
 fn head_at(table: &impl ReadableTable<u64, &'static [u8]>, seq: Seq) -> Result<Head, StoreError> {
     let stored = table.get(seq.number()).map_err(StoreError::during(READING))?;
-    let stored = stored.ok_or_else(|| StoreError::corrupt("an entry is missing", seq, "there is none"))?;
+    let stored =
+        stored.ok_or_else(|| StoreError::corrupt("an entry is missing", seq, "there is none"))?;
     let Frame { header, hash, .. } =
         Frame::parse(stored.value()).map_err(|error| StoreError::corrupt_entry(seq, error))?;
     Ok(Head { seq, hash, hlc: header.hlc, epoch: header.epoch })

@@ -245,7 +245,11 @@ impl<B: StorageBackend> StorageBackend for Staged<B> {
         self.0.disk.try_lock_range(start, end)
     }
 
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
         self.0.disk.try_lock_shared_range(start, end)
     }
 

@@ -69,12 +69,15 @@ impl Store {
             return Err(StoreError::AlreadyExists { path: path.to_owned() });
         }
         let fill = |file| {
-            let backend = FileBackend::new(file).map_err(StoreError::during("creating the book"))?;
+            let backend =
+                FileBackend::new(file).map_err(StoreError::during("creating the book"))?;
             initialise(backend, options)?.close()
         };
         new_file(path, fill).map_err(|error| match error {
             NewFileError::Exists => StoreError::AlreadyExists { path: path.to_owned() },
-            NewFileError::Folder { folder, source } => not_found_or(source, &folder, "creating the book"),
+            NewFileError::Folder { folder, source } => {
+                not_found_or(source, &folder, "creating the book")
+            }
             NewFileError::Disk { during, source } => StoreError::disk(during)(source),
             NewFileError::Filling(error) => error,
         })?;
@@ -90,7 +93,8 @@ impl Store {
     /// [`StoreError::Corrupt`], [`StoreError::Disk`].
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let not_a_book = |why| StoreError::NotABook { path: path.to_owned(), why };
-        let metadata = fs::metadata(path).map_err(|error| not_found_or(error, path, "opening the book"))?;
+        let metadata =
+            fs::metadata(path).map_err(|error| not_found_or(error, path, "opening the book"))?;
         // Opening a pipe would wait for ever, so the kind of file is checked first.
         if !metadata.is_file() {
             return Err(not_a_book("it is not a file"));
@@ -116,7 +120,10 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Self::open`].
-    pub fn with_backend(backend: impl StorageBackend, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub fn with_backend(
+        backend: impl StorageBackend,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
         match backend.len().map_err(StoreError::disk("opening the book"))? {
             0 => initialise(backend, options),
             _ => open_backend(backend, Path::new("the given storage"), options),
@@ -159,8 +166,9 @@ impl Store {
     /// open.
     pub fn check_pages(&mut self) -> Result<(), StoreError> {
         let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
-        let is_whole =
-            guarded(|| database.check_integrity().map_err(StoreError::during("checking the book's pages")))?;
+        let is_whole = guarded(|| {
+            database.check_integrity().map_err(StoreError::during("checking the book's pages"))
+        })?;
         if is_whole {
             Ok(())
         } else {
@@ -222,12 +230,17 @@ impl Store {
     }
 
     fn let_go(&mut self) {
-        let (Some(mut database), Some(give_up)) = (self.database.take(), self.give_up.take()) else { return };
+        let (Some(mut database), Some(give_up)) = (self.database.take(), self.give_up.take())
+        else {
+            return;
+        };
         give_up.now();
         // The first read of this call fails, and after a failure redb writes nothing, also when it
         // closes. Each call has its own guard: a database that is dropped during an unwinding could
         // panic again, which ends the process.
-        drop(guarded(|| database.check_integrity().map_err(StoreError::during("letting go of the book"))));
+        drop(guarded(|| {
+            database.check_integrity().map_err(StoreError::during("letting go of the book"))
+        }));
         drop(guarded(move || {
             drop(database);
             Ok::<_, StoreError>(())
@@ -293,8 +306,9 @@ fn open_backend(
     let staged = Staged::new(backend, options.look_only);
     let for_redb = staged.second_hand();
     let builder = builder(options);
-    let database =
-        guarded(move || builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path)))?;
+    let database = guarded(move || {
+        builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path))
+    })?;
     let store = opened(database, staged.second_hand(), options);
     // A refused file is given up, not closed: redb commits once more when it closes, and may panic
     // over a damaged file.
@@ -308,9 +322,18 @@ fn open_backend(
     Ok(store)
 }
 
-fn opened(database: Database, staged: Staged<impl StorageBackend>, options: &StoreOptions) -> Store {
+fn opened(
+    database: Database,
+    staged: Staged<impl StorageBackend>,
+    options: &StoreOptions,
+) -> Store {
     let give_up = Some(staged.give_up());
-    Store { database: Some(database), give_up, disk: Box::new(staged), look_only: options.look_only }
+    Store {
+        database: Some(database),
+        give_up,
+        disk: Box::new(staged),
+        look_only: options.look_only,
+    }
 }
 
 fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {
@@ -318,7 +341,10 @@ fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {
     match guarded(|| format_of(database).map_err(StoreError::during("opening the book")))? {
         Some(FORMAT) => Ok(()),
         Some(found) => Err(StoreError::NewerFormat { found }),
-        None => Err(StoreError::NotABook { path: path.to_owned(), why: "it is another program's database" }),
+        None => Err(StoreError::NotABook {
+            path: path.to_owned(),
+            why: "it is another program's database",
+        }),
     }
 }
 

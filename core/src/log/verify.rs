@@ -145,7 +145,9 @@ pub fn survey(
             Ok(true)
         });
         match next {
-            Ok(true) if walk.done.entries.is_multiple_of(PROGRESS_ENTRIES) => on_progress(walk.done.entries),
+            Ok(true) if walk.done.entries.is_multiple_of(PROGRESS_ENTRIES) => {
+                on_progress(walk.done.entries)
+            }
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
@@ -188,7 +190,8 @@ impl Walk {
         if let Some(next) = place.filter(|place| *place != seq) {
             return Err(damage(DamageKind::Missing { next }));
         }
-        let frame = Frame::parse(stored).map_err(|source| damage(DamageKind::Unframed { source }))?;
+        let frame =
+            Frame::parse(stored).map_err(|source| damage(DamageKind::Unframed { source }))?;
         if frame.header.seq != seq {
             return Err(damage(DamageKind::Misplaced { named: frame.header.seq }));
         }
@@ -212,7 +215,12 @@ impl Walk {
     }
 
     /// Checks the next entry, reports its damage, and continues after it.
-    pub(super) fn step_over(&mut self, place: Seq, stored: &[u8], on_damage: &mut impl FnMut(Damage)) {
+    pub(super) fn step_over(
+        &mut self,
+        place: Seq,
+        stored: &[u8],
+        on_damage: &mut impl FnMut(Damage),
+    ) {
         let mut checked = self.step(Some(place), stored);
         if let Err(Damage { kind: DamageKind::Missing { .. }, .. }) = &checked {
             // An entry after a gap is checked too, without the hash of the missing entry.
@@ -225,7 +233,10 @@ impl Walk {
         if let Err(damage) = checked {
             on_damage(damage);
             self.done.entries += 1;
-            self.go_on_behind(place, Frame::parse(stored).ok().filter(|frame| frame.header.seq == place));
+            self.go_on_behind(
+                place,
+                Frame::parse(stored).ok().filter(|frame| frame.header.seq == place),
+            );
         }
     }
 
@@ -242,9 +253,12 @@ impl Walk {
                 epoch: frame.header.epoch,
             }),
             (None, Some(before)) => Some(Head { seq, ..before }),
-            (None, None) => {
-                Some(Head { seq, hash: Hash::ZERO, hlc: Hlc::ZERO, epoch: Epoch::from_bytes([0; 16]) })
-            }
+            (None, None) => Some(Head {
+                seq,
+                hash: Hash::ZERO,
+                hlc: Hlc::ZERO,
+                epoch: Epoch::from_bytes([0; 16]),
+            }),
         };
     }
 
@@ -253,7 +267,10 @@ impl Walk {
         self.done.head.map_or(Seq::ZERO, |head| head.seq).next()
     }
 
-    pub(super) fn unreadable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Damage {
+    pub(super) fn unreadable(
+        &self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Damage {
         Damage { seq: self.next(), kind: DamageKind::Unreadable { source: source.into() } }
     }
 }
@@ -290,7 +307,9 @@ mod tests {
             let frame = Frame::parse(&bytes).unwrap();
             (frame.meta.to_vec(), frame.hash)
         };
-        let place = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|at| at == part).unwrap();
+        let place = |bytes: &[u8], part: &[u8]| {
+            bytes.windows(part.len()).position(|at| at == part).unwrap()
+        };
         let at = place(&bytes, &meta);
         bytes[at] = 0xfe;
         // The entry was sealed in this state by its writer.

@@ -60,9 +60,9 @@ pub struct ExchangeRequest {
     pub device_key: Option<DeviceKey>,
     /// The actor whose changes these are.
     pub actor: Actor,
-    /// The server epoch that the versions and cursors belong to; none if the device knows no server
-    /// yet. A server of another epoch applies nothing of this request, and only names its own
-    /// epoch.
+    /// The server epoch that the versions and cursors belong to; none if the device knows no
+    /// server yet. A server of another epoch applies nothing of this request, and only names
+    /// its own epoch.
     #[serde(default)]
     pub server_epoch: Option<ServerEpoch>,
     /// The tenant that the versions and cursors belong to; none if the server never named one.
@@ -79,8 +79,8 @@ pub struct ExchangeRequest {
     /// server skips names that are no entity types of its own.
     #[serde(default, deserialize_with = "reading::known_cursors")]
     pub cursors: BTreeMap<EntityType, Cursor>,
-    /// The cursor of every type that is not named; empty for the beginning. None from a device that
-    /// names all types.
+    /// The cursor of every type that is not named; empty for the beginning. None from a device
+    /// that names all types.
     #[serde(default)]
     pub others: Option<Cursor>,
     /// The most changes to send; 0 for none.

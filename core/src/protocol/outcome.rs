@@ -135,12 +135,16 @@ impl<C> OutcomeMembers<C> {
         let current = read(current);
         let outcome = match outcome.as_str() {
             "applied" => Outcome::Applied { versions: versions.ok_or(InvalidOutcome)?, current },
-            "duplicate" => Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)?, current },
+            "duplicate" => {
+                Outcome::Duplicate { versions: versions.ok_or(InvalidOutcome)?, current }
+            }
             "stale" => Outcome::Stale { current, applied },
             "ahead" => Outcome::Ahead,
-            "transient" => {
-                Outcome::Transient { code: code.ok_or(InvalidOutcome)?, message, retry_after_milliseconds }
-            }
+            "transient" => Outcome::Transient {
+                code: code.ok_or(InvalidOutcome)?,
+                message,
+                retry_after_milliseconds,
+            },
             "rejected" => Outcome::Rejected { code: code.ok_or(InvalidOutcome)?, message },
             "unsupported" => Outcome::Unsupported {
                 entity: entity.ok_or(InvalidOutcome)?,

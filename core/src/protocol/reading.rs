@@ -171,9 +171,9 @@ struct RowText<'a> {
 impl SetAsideRow {
     fn of(row: &str) -> Self {
         let text: RowText<'_> = serde_json::from_str(row).unwrap_or_default();
-        let key = text
-            .key
-            .map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()));
+        let key = text.key.map(|raw| {
+            serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+        });
         let version = text.version.and_then(|raw| serde_json::from_str::<Version>(raw.get()).ok());
         let has_fields = || text.fields.is_none_or(|raw| FieldsJson::parse(raw.get()).is_ok());
         let fault = match &key {
@@ -196,7 +196,9 @@ pub(super) fn stamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hlc, D
 
 /// Reads the writes that fields come from. It checks that stamps are plausible and that no field
 /// occurs twice.
-pub(super) fn writes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FieldWrites>, D::Error> {
+pub(super) fn writes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<FieldWrites>, D::Error> {
     let writes = Vec::<FieldWrites>::deserialize(deserializer)?;
     if !writes.iter().all(|write| write.edited_at.is_plausible()) {
         return Err(Error::custom("a stamp is after 2199"));
@@ -207,7 +209,9 @@ pub(super) fn writes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<F
 }
 
 /// Reads a floor and checks that it is plausible.
-pub(super) fn floor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EditStamp>, D::Error> {
+pub(super) fn floor<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<EditStamp>, D::Error> {
     let floor = Option::<EditStamp>::deserialize(deserializer)?;
     let can_be = floor.is_none_or(|floor| floor.edited_at.is_plausible());
     if can_be { Ok(floor) } else { Err(Error::custom("a stamp is after 2199")) }
@@ -219,7 +223,10 @@ pub(super) fn known_cursors<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<EntityType, Cursor>, D::Error> {
     let all = BTreeMap::<String, Cursor>::deserialize(deserializer)?;
-    Ok(all.into_iter().filter_map(|(name, cursor)| Some((EntityType::parse(&name).ok()?, cursor))).collect())
+    Ok(all
+        .into_iter()
+        .filter_map(|(name, cursor)| Some((EntityType::parse(&name).ok()?, cursor)))
+        .collect())
 }
 
 fn cut(text: &str) -> String {
@@ -242,7 +249,9 @@ mod tests {
             "server": "7d444840-9dc0-4111-b245-5ffdce74fad2",
             "server_epoch": "3f333df6-90a4-4fda-8dd3-9485d27cee36", "server_time": 1_715_153_000_000u64,
         });
-        let (Value::Object(whole), Value::Object(members)) = (&mut whole, members) else { panic!() };
+        let (Value::Object(whole), Value::Object(members)) = (&mut whole, members) else {
+            panic!()
+        };
         whole.extend(members);
         ExchangeAnswer::read(&serde_json::to_vec(&whole).unwrap())
     }
@@ -285,14 +294,24 @@ mod tests {
             (with(row("lead/1"), "edited_at", json!(u64::MAX)), "lead/1", "row"),
             (with(row("lead/1"), "older", json!({"a": 4})), "lead/1", "row"),
             (with(row("lead/1"), "older", json!([write(1 << 63, &["a"])])), "lead/1", "row"),
-            (with(row("lead/1"), "older", json!([write(4, &["a"]), write(3, &["b", "a"])])), "lead/1", "row"),
-            (with(row("lead/1"), "floor", json!({"edited_at": 1u64 << 63, "op": OP})), "lead/1", "row"),
+            (
+                with(row("lead/1"), "older", json!([write(4, &["a"]), write(3, &["b", "a"])])),
+                "lead/1",
+                "row",
+            ),
+            (
+                with(row("lead/1"), "floor", json!({"edited_at": 1u64 << 63, "op": OP})),
+                "lead/1",
+                "row",
+            ),
             (with(row("lead/1"), "floor", json!(7)), "lead/1", "row"),
             (json!("row"), "\"row\"", "row"),
             (json!(null), "null", "row"),
         ];
         for (odd, name, fault) in odd {
-            let read = answer(json!({"changes": [odd, row("lead/2")], "cursors": {"lead": "AAAAAAAAAAI"}}));
+            let read = answer(
+                json!({"changes": [odd, row("lead/2")], "cursors": {"lead": "AAAAAAAAAAI"}}),
+            );
             let read = read.unwrap_or_else(|error| panic!("{odd}: {error}"));
             assert_eq!(read.changes.len(), 1, "{odd}");
             let [aside] = read.set_aside.rows.as_slice() else { panic!("{odd}") };
@@ -305,15 +324,18 @@ mod tests {
     #[test]
     fn a_cursor_of_a_type_outside_our_rule_is_kept_under_its_name_and_a_broken_one_is_left_out() {
         let read =
-            answer(json!({"cursors": {"lead": "AAAAAAAAAAI", "OrderLine": "AAE", "note": 7}})).unwrap();
+            answer(json!({"cursors": {"lead": "AAAAAAAAAAI", "OrderLine": "AAE", "note": 7}}))
+                .unwrap();
         assert_eq!(read.cursors.keys().map(EntityType::as_str).collect::<Vec<_>>(), ["lead"]);
         assert_eq!(read.set_aside.cursors.keys().collect::<Vec<_>>(), ["OrderLine"]);
     }
 
     #[test]
-    fn a_record_within_an_outcome_is_set_aside_and_an_unknown_outcome_makes_the_answer_unreadable() {
+    fn a_record_within_an_outcome_is_set_aside_and_an_unknown_outcome_makes_the_answer_unreadable()
+    {
         let unit = "018f3a2b-7bff-7000-8000-0000000000a1";
-        let stale = json!([{"unit": unit, "outcome": "stale", "current": [row("Lead/1"), row("lead/1")]}]);
+        let stale =
+            json!([{"unit": unit, "outcome": "stale", "current": [row("Lead/1"), row("lead/1")]}]);
         let read = answer(json!({"outcomes": stale})).unwrap();
         assert_eq!((read.outcomes.len(), read.set_aside.rows.len()), (1, 1));
         for outcome in ["maybe", "applied", "unsupported"] {

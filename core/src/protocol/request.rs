@@ -12,7 +12,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Deserialize, de};
 
 use super::{ExchangeRequest, PROTOCOL};
@@ -93,7 +95,9 @@ impl Counts {
         let (count, list, most) = match at {
             At::Units => (&mut self.units, "units", limits::REQUEST_UNITS),
             At::Changes => (&mut self.changes, "changes", limits::REQUEST_CHANGES),
-            At::Writes | At::Fields => (&mut self.stamps, "stamps in `older`", limits::REQUEST_STAMPS),
+            At::Writes | At::Fields => {
+                (&mut self.stamps, "stamps in `older`", limits::REQUEST_STAMPS)
+            }
             At::Cursors => (&mut self.cursors, "cursors", limits::REQUEST_CURSORS),
             At::Request | At::Unit | At::Change | At::Write | At::Elsewhere => return Ok(()),
         };
@@ -173,7 +177,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = members.next_key::<Name<'de>>()? {
             self.counts.count(self.at).map_err(|()| A::Error::custom("too many"))?;
-            members.next_value_seed(Walk { at: self.at.member(&name), counts: &mut *self.counts })?;
+            members
+                .next_value_seed(Walk { at: self.at.member(&name), counts: &mut *self.counts })?;
         }
         Ok(())
     }
@@ -300,18 +305,27 @@ mod tests {
         }
         let cursors = list(|n| format!(r#""a{n}":"""#), limits::REQUEST_CURSORS + 1);
         let refused = read_request(&body(&format!(r#""cursors":{{{cursors}}}"#))).unwrap_err();
-        assert!(matches!(refused, UnreadableRequest::TooLarge { list: "cursors", .. }), "{refused}");
+        assert!(
+            matches!(refused, UnreadableRequest::TooLarge { list: "cursors", .. }),
+            "{refused}"
+        );
     }
 
     #[test]
     fn a_body_that_is_no_request_is_told_by_its_place() {
         let told = |text: &str| read_request(text.as_bytes()).unwrap_err();
-        assert!(matches!(told("{\n!"), UnreadableRequest::NotARequest { what: "not JSON", line: 2, .. }));
+        assert!(matches!(
+            told("{\n!"),
+            UnreadableRequest::NotARequest { what: "not JSON", line: 2, .. }
+        ));
         assert!(matches!(
             told(r#"{"units":7}"#),
             UnreadableRequest::NotARequest { what: "not an exchange request", .. }
         ));
-        assert_eq!(told(r#"{"protocol":2,"units":{}}"#), UnreadableRequest::OtherProtocol { protocol: 2 });
+        assert_eq!(
+            told(r#"{"protocol":2,"units":{}}"#),
+            UnreadableRequest::OtherProtocol { protocol: 2 }
+        );
         let deep = format!(r#"{{"cursors":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert!(matches!(told(&deep), UnreadableRequest::NotARequest { .. }));
     }

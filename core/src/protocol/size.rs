@@ -36,7 +36,10 @@ impl RecordSize {
 impl Add for RecordSize {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self { head: self.head.saturating_add(other.head), fields: self.fields.saturating_add(other.fields) }
+        Self {
+            head: self.head.saturating_add(other.head),
+            fields: self.fields.saturating_add(other.fields),
+        }
     }
 }
 
@@ -70,14 +73,17 @@ pub(crate) struct Measured<'a> {
 impl Measured<'_> {
     pub(crate) fn size(self) -> RecordSize {
         const FRAME: usize = r#"{"key":,"version":,"edited_at":,"op":""},"#.len() + ID;
-        let mut head =
-            FRAME + key(self.key) + number(self.version.number()) + number(self.edited_at.to_bits());
+        let mut head = FRAME
+            + key(self.key)
+            + number(self.version.number())
+            + number(self.edited_at.to_bits());
         if !self.older.is_empty() {
             // The extra comma counts for the closing bracket.
             head += r#","older":["#.len() + self.older.iter().map(write).sum::<usize>();
         }
         if let Some(floor) = self.floor {
-            head += r#","floor":{"edited_at":,"op":""}"#.len() + ID + number(floor.edited_at.to_bits());
+            head +=
+                r#","floor":{"edited_at":,"op":""}"#.len() + ID + number(floor.edited_at.to_bits());
         }
         match self.fields {
             None => RecordSize { head: head + r#","deleted":true"#.len(), fields: 0 },
@@ -174,29 +180,38 @@ mod tests {
     use crate::ids::{OpId, UnitId};
 
     fn names() -> impl Strategy<Value = String> {
-        prop_oneof!["[a-z]{1,4}", any::<String>(), Just("\u{1}\u{8}\t\n\u{c}\r\"\\/\u{7f}é😀".to_owned())]
+        prop_oneof![
+            "[a-z]{1,4}",
+            any::<String>(),
+            Just("\u{1}\u{8}\t\n\u{c}\r\"\\/\u{7f}é😀".to_owned())
+        ]
     }
 
     fn changes() -> impl Strategy<Value = Change> {
         let stamp = || any::<u64>().prop_map(|bits| Hlc::from_bits(bits >> (bits % 64)));
         let op = OpId::from_bytes([9; 16]);
         let write = (stamp(), prop::collection::vec(names(), 0..5));
-        let write = write.prop_map(move |(edited_at, fields)| FieldWrites { edited_at, op, fields });
+        let write =
+            write.prop_map(move |(edited_at, fields)| FieldWrites { edited_at, op, fields });
         let older = prop::collection::vec(write, 0..4);
-        let floor = prop::option::of(stamp().prop_map(move |edited_at| EditStamp { edited_at, op }));
+        let floor =
+            prop::option::of(stamp().prop_map(move |edited_at| EditStamp { edited_at, op }));
         let id = r#"[a-z"\\é/]{1,20}"#;
         (id, any::<u64>(), any::<u64>(), (older, floor), any::<[bool; 3]>(), 0..40usize).prop_map(
-            |(id, version, edited_at, (older, floor), [deleted, partial, has_fields], length)| Change {
-                key: RecordKey::parse("lead", &id).unwrap(),
-                version: Version::new(version >> (version % 64)),
-                edited_at: Hlc::from_bits(edited_at >> (edited_at % 64)),
-                op: OpId::from_bytes([7; 16]),
-                older,
-                floor,
-                deleted,
-                partial,
-                fields: has_fields
-                    .then(|| FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(length))).unwrap()),
+            |(id, version, edited_at, (older, floor), [deleted, partial, has_fields], length)| {
+                Change {
+                    key: RecordKey::parse("lead", &id).unwrap(),
+                    version: Version::new(version >> (version % 64)),
+                    edited_at: Hlc::from_bits(edited_at >> (edited_at % 64)),
+                    op: OpId::from_bytes([7; 16]),
+                    older,
+                    floor,
+                    deleted,
+                    partial,
+                    fields: has_fields.then(|| {
+                        FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(length))).unwrap()
+                    }),
+                }
             },
         )
     }

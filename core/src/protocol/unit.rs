@@ -97,8 +97,9 @@ impl UnitChange {
     /// Returns the approximate size of the change in a request, in bytes.
     pub fn size(&self) -> usize {
         let fields = self.fields.as_ref().map_or(0, |fields| fields.as_str().len());
-        let of_write =
-            |write: &FieldWrites| 92 + write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
+        let of_write = |write: &FieldWrites| {
+            92 + write.fields.iter().map(|name| name.len() + 3).sum::<usize>()
+        };
         let older: usize = self.older.iter().map(of_write).sum();
         160 + self.key.id.as_str().len() + 40 * self.ops.len() + older + fields
     }

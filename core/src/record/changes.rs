@@ -84,8 +84,10 @@ impl Change {
     /// # Errors
     /// [`InvalidFields`] if the fields do not read.
     pub fn onto(&self, before: &Registers) -> Result<Registers, InvalidFields> {
-        let fields = self.fields.as_ref().map(FieldsJson::to_fields).transpose()?.unwrap_or_default();
-        let told = || Registers::of(self.stamp(), &self.older, self.floor, fields.into_image().into_map());
+        let fields =
+            self.fields.as_ref().map(FieldsJson::to_fields).transpose()?.unwrap_or_default();
+        let told =
+            || Registers::of(self.stamp(), &self.older, self.floor, fields.into_image().into_map());
         Ok(match (self.deleted, self.partial) {
             (true, _) => Registers::deleted(self.stamp()),
             (false, true) => before.told_in_part(told()),
@@ -138,8 +140,13 @@ mod tests {
     #[test]
     fn an_accepted_change_has_the_stamp_of_its_last_op_but_for_what_is_listed() {
         let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 3)]);
-        let listed = FieldWrites { edited_at: Hlc::from_bits(5), op: op_id(1), fields: vec!["b".to_owned()] };
-        change(OpKind::Update, vec![listed]).join_into(&mut record, fields(json!({"a": 2, "b": 1})));
+        let listed = FieldWrites {
+            edited_at: Hlc::from_bits(5),
+            op: op_id(1),
+            fields: vec!["b".to_owned()],
+        };
+        change(OpKind::Update, vec![listed])
+            .join_into(&mut record, fields(json!({"a": 2, "b": 1})));
         assert_eq!(record.image(), Some(fields(json!({"a": 2, "b": 1, "z": 0}))));
         let stamps = ["a", "b", "z"].map(|name| record.stamp_of(name));
         assert_eq!(stamps, [stamp(7, 2), stamp(5, 1), stamp(3, 99)]);
@@ -152,16 +159,27 @@ mod tests {
             let mut record = there(&[("a", json!(0), 99, 0), ("z", json!(0), 99, 50)]);
             let create = PlannedChange { base, ..change(OpKind::Create, Vec::new()) };
             create.join_into(&mut record, fields(json!({"a": 2})));
-            assert_eq!((record.image(), record.stamp), (Some(fields(json!({"a": 2}))), stamp(7, 2)));
+            assert_eq!(
+                (record.image(), record.stamp),
+                (Some(fields(json!({"a": 2}))), stamp(7, 2))
+            );
         }
     }
 
     #[test]
     fn a_record_that_is_there_does_not_get_a_stamp_that_none_of_its_fields_has() {
         let mut record = there(&[("a", json!(0), 99, 0)]);
-        let listed = FieldWrites { edited_at: Hlc::from_bits(5), op: op_id(1), fields: vec!["a".to_owned()] };
+        let listed = FieldWrites {
+            edited_at: Hlc::from_bits(5),
+            op: op_id(1),
+            fields: vec!["a".to_owned()],
+        };
         change(OpKind::Create, vec![listed]).join_into(&mut record, fields(json!({"a": 1})));
-        assert_eq!((record.stamp_of("a"), record.stamp), (stamp(5, 1), stamp(5, 1)), "as at the server");
+        assert_eq!(
+            (record.stamp_of("a"), record.stamp),
+            (stamp(5, 1), stamp(5, 1)),
+            "as at the server"
+        );
     }
 
     #[test]

@@ -47,7 +47,9 @@ mod tests {
                 Some(image)
             }
             (OpKind::Update, None) if fields.is_empty() => None,
-            (OpKind::Create | OpKind::Update | OpKind::Replace, _) => Some(fields.clone().into_image()),
+            (OpKind::Create | OpKind::Update | OpKind::Replace, _) => {
+                Some(fields.clone().into_image())
+            }
         }
     }
 

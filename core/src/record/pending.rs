@@ -55,8 +55,8 @@ pub struct Pending {
     pub upcast: Option<u32>,
     /// The units with this op that were given up or became dead letters.
     pub attempts: Vec<UnitId>,
-    /// The state that the first given up unit was made for. It is `None` once the op met the record
-    /// at the server.
+    /// The state that the first given up unit was made for. It is `None` once the op met the
+    /// record at the server.
     pub given_up: Option<SentFor>,
 }
 
@@ -85,7 +85,8 @@ impl SentFor {
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
 pub fn take_own(made_for: &mut Option<Confirmed>, own: &[Writes]) -> Result<(), InvalidFields> {
-    let record = made_for.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)?;
+    let record =
+        made_for.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)?;
     let version = made_for.as_ref().map(|record| record.version).unwrap_or_default();
     *made_for = Confirmed::of(&record.with(own), version);
     Ok(())
@@ -153,7 +154,8 @@ pub fn uncovered_by<'a>(
     ending: &[PlannedOp],
 ) -> Vec<PlannedOp> {
     let is_ending = |pending: &&Pending| ending.iter().any(|op| op.id == pending.op);
-    let deletions = tail.clone().filter(is_ending).filter(|op| op.kind == OpKind::Delete && !op.emptied);
+    let deletions =
+        tail.clone().filter(is_ending).filter(|op| op.kind == OpKind::Delete && !op.emptied);
     let Some(last) = deletions.map(|deletion| deletion.place).max() else { return Vec::new() };
     let is_beneath = |op: &&Pending| {
         op.dead && !op.emptied && op.place < last && op.kind != OpKind::Delete && !is_ending(op)

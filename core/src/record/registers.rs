@@ -122,7 +122,8 @@ impl<V: Clone + Default + PartialEq> Registers<V> {
     /// Lists by write the fields that the image and the record's own stamp do not describe: removed
     /// fields, and fields with another stamp.
     pub fn older(&self) -> Vec<FieldWrites> {
-        let differs = |field: &Register<V>| field.stamp != self.stamp || field.value == V::default();
+        let differs =
+            |field: &Register<V>| field.stamp != self.stamp || field.value == V::default();
         let listed = self.fields.iter().filter(|(_, field)| differs(field));
         list_by_write(listed.map(|(name, field)| (name.clone(), field.stamp)))
     }
@@ -210,7 +211,8 @@ impl Registers {
     /// Returns the image, or `None` if the record does not exist.
     pub fn image(&self) -> Option<Fields> {
         let members = self.fields.iter().filter(|(_, field)| !field.value.is_null());
-        self.is_live().then(|| members.map(|(name, field)| (name.clone(), field.value.clone())).collect())
+        self.is_live()
+            .then(|| members.map(|(name, field)| (name.clone(), field.value.clone())).collect())
     }
 }
 
@@ -269,8 +271,9 @@ mod tests {
     }
 
     fn writes(does: Does, stamp: EditStamp, fields: &[(&str, Value)]) -> Writes {
-        let fields =
-            fields.iter().map(|(name, value)| ((*name).to_owned(), Register { value: value.clone(), stamp }));
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Register { value: value.clone(), stamp }));
         Writes { does, stamp, fields: fields.collect(), brings_back: None }
     }
 
@@ -332,7 +335,11 @@ mod tests {
         edit.fields.insert("a".to_owned(), Register { value: json!(2), stamp: stamp(9, 2) });
         edit.brings_back = Some(BTreeMap::from([("b".to_owned(), json!(1))]));
         record.join(&edit);
-        assert_eq!(record.stamp_of("b"), stamp(6, 2), "above it though the edit was made before it");
+        assert_eq!(
+            record.stamp_of("b"),
+            stamp(6, 2),
+            "above it though the edit was made before it"
+        );
     }
 
     prop_compose! {

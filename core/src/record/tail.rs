@@ -55,12 +55,19 @@ impl TailOp {
     pub fn new(pending: Pending, content: OpContent) -> Result<Self, InvalidFields> {
         let op = PlannedOp { id: pending.op, place: pending.place };
         let named = pending.named.as_ref().map(FieldsJson::to_fields).transpose()?;
-        let named =
-            if pending.emptied { Fields::new() } else { named.unwrap_or_else(|| content.fields.clone()) };
+        let named = if pending.emptied {
+            Fields::new()
+        } else {
+            named.unwrap_or_else(|| content.fields.clone())
+        };
         let brings_back = pending.brings_back.as_ref().map(FieldsJson::to_fields).transpose()?;
         let brings_back = brings_back.map(|read| read.into_map().into_iter().collect());
-        let writes =
-            Writes { does: Does::Nothing, stamp: pending.stamp(), fields: Default::default(), brings_back };
+        let writes = Writes {
+            does: Does::Nothing,
+            stamp: pending.stamp(),
+            fields: Default::default(),
+            brings_back,
+        };
         let mut read = Self { op, kind: pending.kind, pending, content, named, writes };
         read.write();
         Ok(read)
@@ -182,7 +189,8 @@ impl Registers {
         let ops: Vec<_> = ops.into_iter().collect();
         for (number, writes) in ops.iter().enumerate() {
             let makes_anew = |later: &&Writes| later.does == Does::Creates;
-            let is_covered = writes.does == Does::Deletes && ops.iter().skip(number + 1).any(makes_anew);
+            let is_covered =
+                writes.does == Does::Deletes && ops.iter().skip(number + 1).any(makes_anew);
             if !is_covered {
                 self.join(writes);
             }
@@ -274,10 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn what_brings_a_record_back_shows_what_its_author_read_and_of_a_living_record_its_fields_only() {
+    fn what_brings_a_record_back_shows_what_its_author_read_and_of_a_living_record_its_fields_only()
+    {
         let mut edit = tail_op(7, OpKind::Update, json!({"a": 1}));
         edit.bring_back(fields(json!({"a": 1, "b": 0})));
-        assert_eq!(visible(&deleted(99, 5), std::slice::from_ref(&edit)), Some(json!({"a": 1, "b": 0})));
+        assert_eq!(
+            visible(&deleted(99, 5), std::slice::from_ref(&edit)),
+            Some(json!({"a": 1, "b": 0}))
+        );
         let again = there(&[("b", json!(9), 99, 6)]);
         assert_eq!(visible(&again, &[edit]), Some(json!({"a": 1, "b": 9})));
     }
@@ -286,7 +298,9 @@ mod tests {
     fn left(op: &TailOp) -> Vec<(String, Value, u64)> {
         let fields = op.writes.fields.iter();
         fields
-            .map(|(name, field)| (name.clone(), field.value.clone(), field.stamp.edited_at.to_bits()))
+            .map(|(name, field)| {
+                (name.clone(), field.value.clone(), field.stamp.edited_at.to_bits())
+            })
             .collect()
     }
 
@@ -384,7 +398,8 @@ mod tests {
         op.raise(&names(&["new"]), Hlc::from_bits(9), None);
         op.turn(3, fields(json!({"new": 3, "newer": 3})));
         op.write();
-        let expected = [field("d", json!(null), 3), field("new", json!(3), 9), field("newer", json!(3), 3)];
+        let expected =
+            [field("d", json!(null), 3), field("new", json!(3), 9), field("newer", json!(3), 3)];
         assert_eq!(
             left(&op),
             expected,

@@ -33,7 +33,8 @@ pub(crate) fn planned(seq: u8) -> PlannedOp {
 /// Op `number` of a record. Its time is its number, and nothing of it was dropped.
 pub(crate) fn tail_op(number: u8, kind: OpKind, said: Value) -> TailOp {
     let edited_at = Hlc::from_bits(number.into());
-    let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: fields(said) };
+    let content =
+        OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: fields(said) };
     TailOp::new(Pending::new(op_id(number), place(number), kind, edited_at), content).unwrap()
 }
 

@@ -65,7 +65,8 @@ impl<'a> RecordView<'a> {
         } else {
             Some(parts.confirmed)
         };
-        let image = text.map(simdutf8::basic::from_utf8).transpose().map_err(|_| codec::damaged(WHAT))?;
+        let image =
+            text.map(simdutf8::basic::from_utf8).transpose().map_err(|_| codec::damaged(WHAT))?;
         let version = parts.has(CONFIRMED).then_some(parts.version);
         Ok(Self { image, version, pending: parts.pending, synced_at: parts.synced_at })
     }
@@ -135,7 +136,11 @@ impl<'a> Parts<'a> {
     }
 
     fn length_if(&mut self, flag: u8) -> Option<usize> {
-        if self.has(flag) { usize::try_from(u32::from_le_bytes(self.array()?)).ok() } else { Some(0) }
+        if self.has(flag) {
+            usize::try_from(u32::from_le_bytes(self.array()?)).ok()
+        } else {
+            Some(0)
+        }
     }
 }
 
@@ -173,8 +178,8 @@ impl Stored for RecordRow {
         }
         texts.iter().flatten().for_each(|text| bytes.extend_from_slice(text));
         if flags & MORE != 0 {
-            let (older, floor) =
-                confirmed.map_or((&[][..], None), |confirmed| (confirmed.older.as_slice(), confirmed.floor));
+            let (older, floor) = confirmed
+                .map_or((&[][..], None), |confirmed| (confirmed.older.as_slice(), confirmed.floor));
             // The tuple is stored as the members of `More` are.
             codec::write_behind(bytes, &(older, floor, self.tail.as_slice()), WHAT)?;
         }
@@ -217,7 +222,8 @@ fn flags(row: &RecordRow) -> u8 {
         Visible::Absent => ABSENT,
         Visible::Own(_) => OWN,
     };
-    let has_stamps = |confirmed: &Confirmed| !confirmed.older.is_empty() || confirmed.floor.is_some();
+    let has_stamps =
+        |confirmed: &Confirmed| !confirmed.older.is_empty() || confirmed.floor.is_some();
     let has_more = !row.tail.is_empty() || row.confirmed.as_ref().is_some_and(has_stamps);
     let of = |flag, is_so| if is_so { flag } else { 0 };
     visible

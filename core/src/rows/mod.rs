@@ -126,7 +126,9 @@ impl ConflictRow {
         self.open = false;
         self.winner = winner;
         self.merged = merged.cloned().or(self.merged.take());
-        for (.., of_field) in self.fields.iter_mut().filter(|(.., of_field)| *of_field == Winner::Undecided) {
+        for (.., of_field) in
+            self.fields.iter_mut().filter(|(.., of_field)| *of_field == Winner::Undecided)
+        {
             *of_field = winner;
         }
     }
@@ -262,8 +264,8 @@ pub struct StateRow {
     pub parks: Vec<(ParkScope, String)>,
     /// The number of single ops that are parked.
     pub parked_ops: u64,
-    /// Whether the accepted server has not been read to its end yet. Until then, a confirmed record
-    /// of version 0 is a record of the former server.
+    /// Whether the accepted server has not been read to its end yet. Until then, a confirmed
+    /// record of version 0 is a record of the former server.
     pub rereading: bool,
     /// Whether another server was ever accepted. Any later page can then bring back a record that
     /// the former server had deleted, because another device offers it again.

@@ -59,7 +59,12 @@ impl Confirmed {
         if self.deleted {
             return Ok(Registers::deleted(self.stamp()));
         }
-        Ok(Registers::of(self.stamp(), &self.older, self.floor, self.fields.to_fields()?.into_map()))
+        Ok(Registers::of(
+            self.stamp(),
+            &self.older,
+            self.floor,
+            self.fields.to_fields()?.into_map(),
+        ))
     }
 
     /// Makes this a record that the server never had: deleted, with the stamp before every write.
@@ -117,7 +122,10 @@ impl RecordRow {
 
     /// Returns the confirmed image, or `None` if no live record is confirmed.
     pub fn confirmed_image(&self) -> Option<&FieldsJson> {
-        self.confirmed.as_ref().filter(|confirmed| !confirmed.deleted).map(|confirmed| &confirmed.fields)
+        self.confirmed
+            .as_ref()
+            .filter(|confirmed| !confirmed.deleted)
+            .map(|confirmed| &confirmed.fields)
     }
 
     /// Returns the confirmed version, which is the base of an edit that is made now.
@@ -158,8 +166,9 @@ impl RecordRow {
         mut content: impl FnMut(OpPlace) -> Result<OpContent, E>,
         damaged: impl Fn(InvalidFields) -> E,
     ) -> Result<Vec<TailOp>, E> {
-        let read =
-            |pending: &Pending| TailOp::new(pending.clone(), content(pending.place)?).map_err(&damaged);
+        let read = |pending: &Pending| {
+            TailOp::new(pending.clone(), content(pending.place)?).map_err(&damaged)
+        };
         self.tail.iter().map(read).collect()
     }
 

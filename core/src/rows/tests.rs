@@ -34,7 +34,10 @@ fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
     row.close(Winner::Remote, None);
     row.close(Winner::Local, None);
     let winners: Vec<_> = row.fields.iter().map(|(.., winner)| *winner).collect();
-    assert_eq!((row.open, row.winner, winners), (false, Winner::Remote, vec![Winner::Remote, Winner::Local]));
+    assert_eq!(
+        (row.open, row.winner, winners),
+        (false, Winner::Remote, vec![Winner::Remote, Winner::Local])
+    );
 }
 
 #[test]
@@ -142,9 +145,15 @@ fn bytes_that_contradict_themselves_are_no_row() {
     assert!(codec::decode::<RecordRow>(&confirmed(0b100_0001)).is_err(), "more is to come");
     assert!(RecordView::read(&[0b10]).is_err(), "deleted by nobody");
     assert!(RecordView::read(&[0b1100, 2, 0, 0, 0, b'{', b'}']).is_err(), "absent, and of its own");
-    assert!(codec::decode::<RecordRow>(&[0b110_1000, 1, 0, 0, 0, 0, 0, 0]).is_err(), "another number of ops");
+    assert!(
+        codec::decode::<RecordRow>(&[0b110_1000, 1, 0, 0, 0, 0, 0, 0]).is_err(),
+        "another number of ops"
+    );
     let floor = |flags: u8| [&[flags][..], &[0, 1, 0], &[7; 16], &[0]].concat();
-    assert!(codec::decode::<RecordRow>(&floor(0b100_1000)).is_err(), "stamps of what nobody confirmed");
+    assert!(
+        codec::decode::<RecordRow>(&floor(0b100_1000)).is_err(),
+        "stamps of what nobody confirmed"
+    );
     let confirmed = [&confirmed(0b100_0001)[..], &floor(0)[1..]].concat();
     assert!(codec::decode::<RecordRow>(&confirmed).is_ok());
     assert!(RecordView::read(&[0b100, 1, 0, 0, 0, 0xff]).is_err(), "no text");
@@ -161,7 +170,8 @@ fn a_state_row_of_any_format_names_its_format_first() {
 
 #[test]
 fn what_the_server_told_reads_as_registers_and_is_stored_as_it_was() {
-    let stamp = |at: u64| EditStamp { edited_at: Hlc::from_bits(at), op: OpId::from_bytes([1; 16]) };
+    let stamp =
+        |at: u64| EditStamp { edited_at: Hlc::from_bits(at), op: OpId::from_bytes([1; 16]) };
     let writes = |at: u64, names: &[&str]| FieldWrites {
         edited_at: Hlc::from_bits(at),
         op: OpId::from_bytes([1; 16]),
@@ -178,7 +188,11 @@ fn what_the_server_told_reads_as_registers_and_is_stored_as_it_was() {
     };
     let registers = told.registers().unwrap();
     let stamps = ["a", "b", "gone", "never"].map(|name| registers.stamp_of(name));
-    assert_eq!(stamps, [stamp(9), stamp(4), stamp(4), stamp(2)], "a field that nobody knows is at the floor");
+    assert_eq!(
+        stamps,
+        [stamp(9), stamp(4), stamp(4), stamp(2)],
+        "a field that nobody knows is at the floor"
+    );
     assert_eq!(registers.image().unwrap().to_json(), told.fields);
     assert_eq!(Confirmed::of(&registers, told.version), Some(told.clone()));
 
@@ -187,7 +201,11 @@ fn what_the_server_told_reads_as_registers_and_is_stored_as_it_was() {
     let registers = deleted.registers().unwrap();
     assert_eq!((registers.image(), registers.stamp_of("a")), (None, stamp(9)));
     assert_eq!(Confirmed::of(&registers, deleted.version), Some(deleted));
-    assert_eq!(Confirmed::of(&Registers::default(), Version::new(1)), None, "nobody said anything of it");
+    assert_eq!(
+        Confirmed::of(&Registers::default(), Version::new(1)),
+        None,
+        "nobody said anything of it"
+    );
 }
 
 #[test]

@@ -59,13 +59,19 @@ pub enum Rejected {
         fields: usize,
     },
     /// The transaction has too many ops.
-    #[error("a transaction of {ops} ops is over the limit of {}: split it", limits::TRANSACTION_OPS)]
+    #[error(
+        "a transaction of {ops} ops is over the limit of {}: split it",
+        limits::TRANSACTION_OPS
+    )]
     TooManyOps {
         /// How many it has.
         ops: usize,
     },
     /// The transaction has too many bytes.
-    #[error("a transaction of {bytes} bytes is over the limit of {}: split it", limits::TRANSACTION_BYTES)]
+    #[error(
+        "a transaction of {bytes} bytes is over the limit of {}: split it",
+        limits::TRANSACTION_BYTES
+    )]
     TooManyBytes {
         /// How many it has.
         bytes: usize,
@@ -179,7 +185,10 @@ mod tests {
         Fields::from_value(value).unwrap()
     }
 
-    fn decide(image: Option<serde_json::Value>, mutation: &Mutation) -> Result<Option<Fields>, Rejected> {
+    fn decide(
+        image: Option<serde_json::Value>,
+        mutation: &Mutation,
+    ) -> Result<Option<Fields>, Rejected> {
         let image = image.map(|image| fields(image).to_json());
         let decide = |mutation: &Mutation| {
             admit(&Schema::open(EntityRules::default()), image.as_ref(), mutation).map_err(rejected)
@@ -213,7 +222,10 @@ mod tests {
             Err(Rejected::Missing(key()))
         );
         assert_eq!(decide(None, &Mutation::delete(key())), Err(Rejected::Missing(key())));
-        assert_eq!(decide(None, &Mutation::replace(key(), Fields::new())), Err(Rejected::Missing(key())));
+        assert_eq!(
+            decide(None, &Mutation::replace(key(), Fields::new())),
+            Err(Rejected::Missing(key()))
+        );
     }
 
     #[test]
@@ -232,7 +244,10 @@ mod tests {
             Ok(None)
         );
         assert_eq!(
-            decide(Some(json!({"a": 1})), &Mutation::replace(key(), fields(json!({"a": 1, "b": null})))),
+            decide(
+                Some(json!({"a": 1})),
+                &Mutation::replace(key(), fields(json!({"a": 1, "b": null})))
+            ),
             Ok(None)
         );
     }
@@ -272,13 +287,19 @@ mod tests {
     fn fields_over_the_limit_are_refused_however_they_were_built() {
         let mut large = Fields::new();
         large.set("a", "x".repeat(limits::OP_BYTES));
-        assert!(matches!(decide(None, &Mutation::create(key(), large)), Err(Rejected::Fields { .. })));
+        assert!(matches!(
+            decide(None, &Mutation::create(key(), large)),
+            Err(Rejected::Fields { .. })
+        ));
         let mut deep = serde_json::json!(1);
         for _ in 0..200 {
             deep = json!([deep]);
         }
         let deep = Fields::from_iter([("a".to_owned(), deep)]);
-        assert!(matches!(decide(None, &Mutation::create(key(), deep)), Err(Rejected::Fields { .. })));
+        assert!(matches!(
+            decide(None, &Mutation::create(key(), deep)),
+            Err(Rejected::Fields { .. })
+        ));
     }
 
     /// Fields with the names from `from` on, each of this value.
@@ -292,7 +313,9 @@ mod tests {
         let schema = Schema::open(EntityRules::default());
         let decide = |image: Option<&Fields>, mutation: Mutation| {
             let image = image.map(Fields::to_json);
-            admit(&schema, image.as_ref(), &mutation).map(|admitted| admitted.is_some()).map_err(rejected)
+            admit(&schema, image.as_ref(), &mutation)
+                .map(|admitted| admitted.is_some())
+                .map_err(rejected)
         };
         let over = |fields| Err(Rejected::TooManyFields { key: key(), fields });
         let (one, full) = (json!(1), many(0, MOST, &json!(1)));
@@ -300,7 +323,10 @@ mod tests {
         assert_eq!(decide(None, Mutation::create(key(), many(0, MOST + 1, &one))), over(MOST + 1));
         // An update counts by the record after it, however few fields the update has.
         assert_eq!(decide(Some(&full), Mutation::update(key(), many(0, 1, &json!(2)))), Ok(true));
-        assert_eq!(decide(Some(&full), Mutation::update(key(), many(MOST, 1, &one))), over(MOST + 1));
+        assert_eq!(
+            decide(Some(&full), Mutation::update(key(), many(MOST, 1, &one))),
+            over(MOST + 1)
+        );
         let mut exchanged = many(MOST, 2, &one);
         exchanged.compose(many(0, 2, &json!(null)));
         assert_eq!(decide(Some(&full), Mutation::update(key(), exchanged)), Ok(true));
@@ -330,6 +356,9 @@ mod tests {
         let (ops, bytes) = (limits::TRANSACTION_OPS, limits::TRANSACTION_BYTES);
         assert_eq!(admit_transaction(ops, bytes), Ok(()));
         assert_eq!(admit_transaction(ops + 1, bytes), Err(Rejected::TooManyOps { ops: ops + 1 }));
-        assert_eq!(admit_transaction(ops, bytes + 1), Err(Rejected::TooManyBytes { bytes: bytes + 1 }));
+        assert_eq!(
+            admit_transaction(ops, bytes + 1),
+            Err(Rejected::TooManyBytes { bytes: bytes + 1 })
+        );
     }
 }

@@ -65,7 +65,10 @@ mod tests {
     fn what_the_server_asks_for_is_a_lower_bound_within_limits() {
         let mut random = SeededRandomness::from_number(5);
         assert!(backoff(1, Some(Duration::from_secs(30)), &mut random) >= Duration::from_secs(30));
-        assert_eq!(backoff(1, Some(Duration::from_secs(u64::MAX)), &mut random), limits::BACKOFF_MOST);
+        assert_eq!(
+            backoff(1, Some(Duration::from_secs(u64::MAX)), &mut random),
+            limits::BACKOFF_MOST
+        );
         assert!(backoff(1, Some(Duration::ZERO), &mut random) >= limits::BACKOFF_FIRST);
     }
 }

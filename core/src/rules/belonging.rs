@@ -83,7 +83,8 @@ pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
         // epoch of it.
         let former = |scope: &&ParkScope| matches!(scope, ParkScope::Server(one, life) if *one == server && *life != epoch);
         let scopes = state.parks.iter().map(|(scope, _)| scope).filter(former);
-        let mut decisions: Vec<_> = scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
+        let mut decisions: Vec<_> =
+            scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();
         let scope = ParkScope::Server(server, epoch);
         let code = ParkReason::OtherServer.code().to_owned();
         decisions.push(Decision::Parked { scope, code });
@@ -91,7 +92,10 @@ pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
     }
     match (state.tenant, answer.tenant) {
         (Some(ours), Some(tenant)) if ours != tenant => {
-            vec![Decision::Parked { scope: ParkScope::Tenant(tenant), code: OTHER_TENANT.to_owned() }]
+            vec![Decision::Parked {
+                scope: ParkScope::Tenant(tenant),
+                code: OTHER_TENANT.to_owned(),
+            }]
         }
         _ => Vec::new(),
     }
@@ -170,7 +174,11 @@ mod tests {
             let (server, epoch) = server(*number);
             (ParkScope::Server(server, epoch), ParkReason::OtherServer.code().to_owned())
         };
-        StateRow { server: Some(server(1)), parks: numbers.iter().map(park).collect(), ..StateRow::default() }
+        StateRow {
+            server: Some(server(1)),
+            parks: numbers.iter().map(park).collect(),
+            ..StateRow::default()
+        }
     }
 
     #[test]
@@ -211,9 +219,11 @@ mod tests {
         let state = StateRow { tenant: Some(tenant), ..parked(&[2]) };
         let belongs = |server: ServerId| {
             let (_, epoch) = self::server(7);
-            let parks = vec![(ParkScope::Server(server, epoch), ParkReason::OtherServer.code().to_owned())];
+            let parks =
+                vec![(ParkScope::Server(server, epoch), ParkReason::OtherServer.code().to_owned())];
             let state = StateRow { parks, ..state.clone() };
-            let decisions = accept(&state, &ServerIdentity { server, epoch, tenant: None }).unwrap();
+            let decisions =
+                accept(&state, &ServerIdentity { server, epoch, tenant: None }).unwrap();
             decisions.contains(&Decision::BelongsTo { tenant })
         };
         assert_eq!((belongs(server(1).0), belongs(server(2).0)), (true, false));

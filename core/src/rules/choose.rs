@@ -72,15 +72,19 @@ pub fn choose(
     Ok(match choice {
         Choice::Mine => stands(Winner::Local, None),
         Choice::Merged(fields) => {
-            let own = tail.iter().find(|op| op.op.id == conflict.op.id).map(|op| op.writes.greatest());
+            let own =
+                tail.iter().find(|op| op.op.id == conflict.op.id).map(|op| op.writes.greatest());
             let above = own.unwrap_or_default().max(confirmed.stamp).edited_at.next();
             stands(Winner::Merged, Some((fields.clone(), above)))
         }
         Choice::Theirs if conflict.fields.is_empty() => {
             // Without the record, later ops have nothing to change.
             let takes_later = !confirmed.is_live();
-            let (ends, later): (Vec<_>, Vec<_>) =
-                tail.iter().filter(waits).map(|op| op.op).partition(|op| op.place <= conflict.op.place);
+            let (ends, later): (Vec<_>, Vec<_>) = tail
+                .iter()
+                .filter(waits)
+                .map(|op| op.op)
+                .partition(|op| op.place <= conflict.op.place);
             let given_up = if takes_later { later } else { Vec::new() };
             let dropped = fall_with(tail.iter().map(|op| &op.pending), &ends);
             Chosen { dropped, ends, given_up, ..stands(Winner::Remote, None) }
@@ -90,8 +94,11 @@ pub fn choose(
             let lost: Vec<_> = open.map(|(name, ..)| name.clone()).collect();
             let mut chosen = stands(Winner::Remote, None);
             for op in tail.iter().filter(waits).filter(|op| op.op.place <= conflict.op.place) {
-                let loses: Vec<_> =
-                    lost.iter().filter(|name| op.writes.fields.contains_key(*name)).cloned().collect();
+                let loses: Vec<_> = lost
+                    .iter()
+                    .filter(|name| op.writes.fields.contains_key(*name))
+                    .cloned()
+                    .collect();
                 if !op.writes.fields.is_empty() && loses.len() == op.writes.fields.len() {
                     chosen.ends.push(op.op);
                 } else if !loses.is_empty() {
@@ -113,13 +120,26 @@ impl Chosen {
         ];
         if let Some((values, edited_at)) = self.merged {
             let fields = values.names().map(str::to_owned).collect();
-            decisions.push(Decision::Raised { key: key.clone(), op, fields, edited_at, values: merged });
+            decisions.push(Decision::Raised {
+                key: key.clone(),
+                op,
+                fields,
+                edited_at,
+                values: merged,
+            });
         }
         let dropped = self.dropped.into_iter();
-        decisions.extend(dropped.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
-        decisions.extend(self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }));
+        decisions.extend(dropped.map(|(op, fields)| Decision::Dropped {
+            key: key.clone(),
+            op,
+            fields,
+        }));
+        decisions
+            .extend(self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }));
         // These ops met nothing. A person gives them up together with the op that they follow.
-        decisions.extend(self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
+        decisions.extend(
+            self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }),
+        );
         decisions
     }
 }
@@ -136,8 +156,12 @@ mod tests {
     /// A conflict of op 3, open in these fields and resolved in another one.
     fn by_field(open: &[&str]) -> ConflictRow {
         let undecided = open.iter().map(|name| (*name, Winner::Undecided));
-        let settled: Vec<_> = std::iter::once(("settled", Winner::Local)).chain(undecided).collect();
-        ConflictRow { op: planned(3), ..conflict(OpKind::Update, Winner::Undecided, false, &settled) }
+        let settled: Vec<_> =
+            std::iter::once(("settled", Winner::Local)).chain(undecided).collect();
+        ConflictRow {
+            op: planned(3),
+            ..conflict(OpKind::Update, Winner::Undecided, false, &settled)
+        }
     }
 
     /// A conflict of op 3 about the whole record.
@@ -214,7 +238,8 @@ mod tests {
         let theirs = there(&[("a", json!(9), 99, 50)]);
         let chosen = choose(&whole(), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
         assert_eq!(chosen.ends, [planned(3)]);
-        let by_field = choose(&by_field(&["a"]), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
+        let by_field =
+            choose(&by_field(&["a"]), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
         assert_eq!((by_field.dropped, by_field.ends), (Vec::new(), Vec::new()));
     }
 
@@ -224,7 +249,8 @@ mod tests {
         tail.push(tail_op(4, OpKind::Update, json!({"c": 4})));
         let deleted_by_them = conflict(OpKind::Update, Winner::Undecided, true, &[]);
         let conflict = ConflictRow { op: planned(3), ..deleted_by_them };
-        let chosen = choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Theirs).unwrap();
+        let chosen =
+            choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Theirs).unwrap();
         assert_eq!(
             (chosen.ends, chosen.given_up),
             (vec![planned(1), planned(2), planned(3)], vec![planned(4)])
@@ -265,9 +291,20 @@ mod tests {
         let (raised, lost) = (names(&["b"]), names(&["a"]));
         let edited_at = Hlc::from_bits(8);
         let expected = [
-            Decision::Resolved { key: key("1"), op: planned(3), winner: Winner::Remote, merged: Some(7) },
+            Decision::Resolved {
+                key: key("1"),
+                op: planned(3),
+                winner: Winner::Remote,
+                merged: Some(7),
+            },
             Decision::Unparked { scope: ParkScope::Op(op_id(3)) },
-            Decision::Raised { key: key("1"), op: planned(3), fields: raised, edited_at, values: Some(7) },
+            Decision::Raised {
+                key: key("1"),
+                op: planned(3),
+                fields: raised,
+                edited_at,
+                values: Some(7),
+            },
             Decision::Dropped { key: key("1"), op: planned(2), fields: lost },
             ended(planned(1)),
             ended(planned(3)),

@@ -65,8 +65,9 @@ impl ServerTime {
     /// than the believed difference. What is remembered of the two clocks would then mislead the
     /// next start.
     pub fn is_outdated_by(&self, server: WallTime, wall: WallTime) -> bool {
-        let behind =
-            |server: WallTime, wall: WallTime| server.milliseconds().saturating_sub(wall.milliseconds());
+        let behind = |server: WallTime, wall: WallTime| {
+            server.milliseconds().saturating_sub(wall.milliseconds())
+        };
         let moved = behind(server, wall).abs_diff(behind(self.server, self.wall));
         u128::from(moved) > limits::CLOCK_AHEAD.as_millis()
     }
@@ -93,7 +94,8 @@ pub struct Stamped {
 pub fn stamp(last: Hlc, read: Hlc, now: Now, server: Option<ServerTime>) -> Stamped {
     let (wall, capped) = believable(now, server);
     let near = Hlc::at(wall.plus(limits::CLOCK_AHEAD));
-    let most = server.and_then(|server| server.latest(now)).map_or(near, |most| near.min(Hlc::at(most)));
+    let most =
+        server.and_then(|server| server.latest(now)).map_or(near, |most| near.min(Hlc::at(most)));
     let counted_on = if last < most { last.next() } else { Hlc::ZERO };
     Stamped { hlc: Hlc::at(wall).max(counted_on).max(read.next()), capped }
 }
@@ -150,7 +152,9 @@ mod tests {
         let known = ServerTime::remembered(wall(1_000_000), wall(1_000_000));
         assert!(!known.is_outdated_by(wall(1_000_000 + YEARS), wall(1_000_000 + YEARS)));
         assert!(!known.is_outdated_by(wall(1_060_000), wall(1_000_000)), "a minute is believed");
-        for (server, device) in [(1_060_001, 1_000_000), (1_000_000, 1_060_001), (i64::MAX, i64::MIN)] {
+        for (server, device) in
+            [(1_060_001, 1_000_000), (1_000_000, 1_060_001), (i64::MAX, i64::MIN)]
+        {
             assert!(known.is_outdated_by(wall(server), wall(device)), "{server} {device}");
         }
     }
@@ -208,7 +212,10 @@ mod tests {
         assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(-YEARS, 0), server).hlc.wall(), wall(10_000_000));
         // Nobody can know how long ago that was.
         let ahead = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000 + YEARS)));
-        assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(90_000_000, 0), ahead).hlc.wall(), wall(90_000_000));
+        assert_eq!(
+            stamp(Hlc::ZERO, Hlc::ZERO, at(90_000_000, 0), ahead).hlc.wall(),
+            wall(90_000_000)
+        );
     }
 
     #[test]

@@ -71,8 +71,13 @@ fn deletion<'a>(
         Life::Unknown => was_sent,
     };
     if !counts {
-        let made_here = confirmed.life == Life::Unknown && ops.any(|op| op.writes.does == Does::Creates);
-        return Err(if made_here { AnnulledReason::CreatedAndDeleted } else { AnnulledReason::NoEffect });
+        let made_here =
+            confirmed.life == Life::Unknown && ops.any(|op| op.writes.does == Does::Creates);
+        return Err(if made_here {
+            AnnulledReason::CreatedAndDeleted
+        } else {
+            AnnulledReason::NoEffect
+        });
     }
     Ok(Coalesced {
         kind: OpKind::Delete,
@@ -92,8 +97,10 @@ fn change<'a>(
     let is_named = |name: &str| last(name).is_some_and(|op| op.named.has(name));
     // A field that a deletion of ours showed, and that a creation removes with its stamp, was
     // already gone then.
-    let is_said = |name: &str| is_named(name) || last(name).is_some_and(|op| op.pending.cleared_at.is_none());
-    let stamp = ops.clone().filter(|op| op.writes.does != Does::Nothing).last().map(|op| op.writes.stamp);
+    let is_said =
+        |name: &str| is_named(name) || last(name).is_some_and(|op| op.pending.cleared_at.is_none());
+    let stamp =
+        ops.clone().filter(|op| op.writes.does != Does::Nothing).last().map(|op| op.writes.stamp);
     let stamp = stamp.unwrap_or_default();
     // A raised null may be the only write above a deletion.
     let is_above = |name: &str| stamp <= confirmed.stamp && after.stamp_of(name) > confirmed.stamp;
@@ -124,7 +131,8 @@ fn change<'a>(
         true if ops.clone().any(sets_all) && is_all() => OpKind::Replace,
         true => OpKind::Update,
     };
-    let takes_away = |name: &str| after.value_of(name).is_null() && confirmed.fields.contains_key(name);
+    let takes_away =
+        |name: &str| after.value_of(name).is_null() && confirmed.fields.contains_key(name);
     let fields = match kind {
         // A replace removes the server's fields that it does not name.
         OpKind::Replace => changed.filtered(|name| !takes_away(name) || is_named(name)),
@@ -176,7 +184,11 @@ mod tests {
         ];
         assert_eq!(sent(&record(), &ops), Ok((OpKind::Update, json!({"a": 2, "b": 1}), 2)));
         let older = coalesce(&record(), ops.iter(), false).unwrap().older;
-        let listed = FieldWrites { edited_at: Hlc::from_bits(1), op: op_id(1), fields: vec!["b".to_owned()] };
+        let listed = FieldWrites {
+            edited_at: Hlc::from_bits(1),
+            op: op_id(1),
+            fields: vec!["b".to_owned()],
+        };
         assert_eq!(older, [listed], "each field goes with the stamp that it has");
     }
 
@@ -192,7 +204,10 @@ mod tests {
 
     #[test]
     fn what_is_made_is_a_create_with_the_whole_image_whatever_was_beneath() {
-        let ops = [tail_op(1, OpKind::Create, json!({"a": 1})), tail_op(2, OpKind::Update, json!({"b": 2}))];
+        let ops = [
+            tail_op(1, OpKind::Create, json!({"a": 1})),
+            tail_op(2, OpKind::Update, json!({"b": 2})),
+        ];
         let expected = Ok((OpKind::Create, json!({"a": 1, "b": 2}), 2));
         assert_eq!(sent(&Registers::default(), &ops), expected);
         assert_eq!(sent(&deleted(99, 0), &ops), expected);
@@ -200,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_deletion_covers_what_was_before_it_and_is_sent_over_an_earlier_one() {
-        let ops = [tail_op(1, OpKind::Update, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
+        let ops =
+            [tail_op(1, OpKind::Update, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
         let deletion = Ok((OpKind::Delete, json!({}), 2));
         assert_eq!(sent(&record(), &ops), deletion);
         assert_eq!(sent(&deleted(99, 1), &ops), deletion, "it raises the stamp of what is deleted");
@@ -209,7 +225,8 @@ mod tests {
 
     #[test]
     fn what_was_made_and_deleted_here_is_nothing_unless_a_unit_with_it_was_sent() {
-        let ops = [tail_op(1, OpKind::Create, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
+        let ops =
+            [tail_op(1, OpKind::Create, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
         assert_eq!(sent(&Registers::default(), &ops), Err(AnnulledReason::CreatedAndDeleted));
         let again = coalesce(&Registers::default(), ops.iter(), true).map(|sent| sent.kind);
         assert_eq!(again, Ok(OpKind::Delete));
@@ -280,8 +297,9 @@ mod tests {
         let live = prop::collection::btree_map("[a-c]", field, 0..4).prop_map(|fields| {
             let value = |number: u8, is_null| if is_null { Value::Null } else { json!(number) };
             let fields = fields.iter();
-            let fields = fields
-                .map(|(name, (number, at, is_null))| (name.as_str(), value(*number, *is_null), 99, *at));
+            let fields = fields.map(|(name, (number, at, is_null))| {
+                (name.as_str(), value(*number, *is_null), 99, *at)
+            });
             there(&fields.collect::<Vec<_>>())
         });
         prop_oneof![3 => live, 1 => (0..9u64).prop_map(|at| deleted(99, at)), 1 => Just(Registers::default())]

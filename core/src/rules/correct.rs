@@ -55,7 +55,8 @@ pub fn correct(
     dead: OpId,
     better: Fields,
 ) -> Result<Correction, NotPossible> {
-    let letter = tail.iter().find(|found| found.op.id == dead).ok_or(NotPossible::NotRefused(dead))?;
+    let letter =
+        tail.iter().find(|found| found.op.id == dead).ok_or(NotPossible::NotRefused(dead))?;
     if letter.kind == OpKind::Delete {
         return Err(NotPossible::NothingToCorrect(dead));
     }
@@ -74,7 +75,11 @@ pub fn correct(
 
 /// Returns the fields that become part of the new op, without those that somebody else, or a later
 /// op that stays, has overwritten.
-fn absorbed_fields(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&TailOp) -> bool) -> Fields {
+fn absorbed_fields(
+    confirmed: &Registers,
+    tail: &[TailOp],
+    is_taken: impl Fn(&TailOp) -> bool,
+) -> Fields {
     let mut fields = Fields::new();
     for op in tail {
         if is_taken(op) {
@@ -101,7 +106,11 @@ fn absorbed_fields(confirmed: &Registers, tail: &[TailOp], is_taken: impl Fn(&Ta
 ///
 /// # Errors
 /// [`NotPossible::NothingToCorrect`] if the op deletes.
-pub fn before_correction(isolated: Isolated, op: OpId, kind: OpKind) -> Result<Isolated, NotPossible> {
+pub fn before_correction(
+    isolated: Isolated,
+    op: OpId,
+    kind: OpKind,
+) -> Result<Isolated, NotPossible> {
     match kind {
         OpKind::Delete => Err(NotPossible::NothingToCorrect(op)),
         // The correction of a creation absorbs the ops that were sent with it.
@@ -121,9 +130,9 @@ mod tests {
 
     /// Ops 1, 2, 3 and so on of a record, each made at its number, with whether it is unanswered.
     fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<(TailOp, bool)> {
-        let ops = (1..)
-            .zip(ops)
-            .map(|(number, (kind, said, is_unanswered))| (tail_op(number, kind, said), is_unanswered));
+        let ops = (1..).zip(ops).map(|(number, (kind, said, is_unanswered))| {
+            (tail_op(number, kind, said), is_unanswered)
+        });
         ops.collect()
     }
 
@@ -132,7 +141,8 @@ mod tests {
         let members = confirmed.map(|confirmed| fields(confirmed).into_map());
         let read = |members: serde_json::Map<String, Value>| {
             let all: Vec<_> = members.into_iter().collect();
-            let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.clone(), 99, 0)).collect();
+            let all: Vec<_> =
+                all.iter().map(|(name, value)| (name.as_str(), value.clone(), 99, 0)).collect();
             there(&all)
         };
         members.map(read).unwrap_or_default()
@@ -144,10 +154,20 @@ mod tests {
         dead: u8,
         better: Fields,
     ) -> Result<Correction, NotPossible> {
-        let is_unanswered: Vec<_> =
-            tail.iter().filter(|(_, is_unanswered)| *is_unanswered).map(|(op, _)| op.op.id).collect();
+        let is_unanswered: Vec<_> = tail
+            .iter()
+            .filter(|(_, is_unanswered)| *is_unanswered)
+            .map(|(op, _)| op.op.id)
+            .collect();
         let ops: Vec<_> = tail.iter().map(|(op, _)| op.clone()).collect();
-        correct(&key("1"), confirmed, &ops, |op| is_unanswered.contains(&op.op.id), op_id(dead), better)
+        correct(
+            &key("1"),
+            confirmed,
+            &ops,
+            |op| is_unanswered.contains(&op.op.id),
+            op_id(dead),
+            better,
+        )
     }
 
     /// Corrects an op. Returns the new op, the image that it is written on, and the ops that end.
@@ -159,7 +179,10 @@ mod tests {
         better: Value,
     ) -> (OpKind, Fields, Option<Fields>, Vec<PlannedOp>) {
         let correction = correct_in(&known(confirmed), tail, dead, fields(better)).unwrap();
-        assert_eq!((&correction.mutation.key, correction.mutation.cites), (&key("1"), Some(op_id(dead))));
+        assert_eq!(
+            (&correction.mutation.key, correction.mutation.cites),
+            (&key("1"), Some(op_id(dead)))
+        );
         let ended = correction.ends.into_iter().map(|decision| match decision {
             Decision::Superseded { key: of, op } if of == key("1") => op,
             other => panic!("not superseded: {other:?}"),
@@ -174,8 +197,12 @@ mod tests {
             (OpKind::Create, json!({"a": "bad", "b": 1}), false),
             (OpKind::Update, json!({"b": 2}), false),
         ]);
-        let expected =
-            (OpKind::Create, fields(json!({"a": "good", "b": 2})), None, vec![planned(1), planned(2)]);
+        let expected = (
+            OpKind::Create,
+            fields(json!({"a": "good", "b": 2})),
+            None,
+            vec![planned(1), planned(2)],
+        );
         assert_eq!(corrected(None, &tail, 1, json!({"a": "good"})), expected);
     }
 
@@ -198,19 +225,26 @@ mod tests {
         let of = |kind, later: Value| {
             let dead = (OpKind::Update, json!({"a": 1, "b": 1}), false);
             let tail = tail(vec![dead, (kind, later, false)]);
-            let (kind, fields, _, ended) = corrected(Some(json!({"a": 0})), &tail, 1, json!({"c": 1}));
+            let (kind, fields, _, ended) =
+                corrected(Some(json!({"a": 0})), &tail, 1, json!({"c": 1}));
             assert_eq!(ended, [planned(1)]);
             (kind, fields)
         };
-        assert_eq!(of(OpKind::Update, json!({"a": 2})), (OpKind::Update, fields(json!({"b": 1, "c": 1}))));
+        assert_eq!(
+            of(OpKind::Update, json!({"a": 2})),
+            (OpKind::Update, fields(json!({"b": 1, "c": 1})))
+        );
         assert_eq!(of(OpKind::Replace, json!({"a": 2})), (OpKind::Update, fields(json!({"c": 1}))));
     }
 
     #[test]
     fn who_corrects_what_was_deleted_since_makes_it_again_with_all_that_it_said() {
-        let tail =
-            tail(vec![(OpKind::Update, json!({"a": 1, "b": 1}), false), (OpKind::Delete, json!({}), false)]);
-        let expected = (OpKind::Create, fields(json!({"a": 1, "b": 1, "c": 1})), None, vec![planned(1)]);
+        let tail = tail(vec![
+            (OpKind::Update, json!({"a": 1, "b": 1}), false),
+            (OpKind::Delete, json!({}), false),
+        ]);
+        let expected =
+            (OpKind::Create, fields(json!({"a": 1, "b": 1, "c": 1})), None, vec![planned(1)]);
         assert_eq!(corrected(Some(json!({"a": 0})), &tail, 1, json!({"c": 1})), expected);
     }
 
@@ -219,16 +253,22 @@ mod tests {
         for kind in [OpKind::Create, OpKind::Replace] {
             let tail = tail(vec![(kind, json!({"a": 1}), false)]);
             let there = Some(json!({"z": 0}));
-            let expected =
-                (OpKind::Update, fields(json!({"a": 2})), there.clone().map(fields), vec![planned(1)]);
+            let expected = (
+                OpKind::Update,
+                fields(json!({"a": 2})),
+                there.clone().map(fields),
+                vec![planned(1)],
+            );
             assert_eq!(corrected(there, &tail, 1, json!({"a": 2})), expected, "{kind}");
         }
     }
 
     #[test]
     fn an_op_that_has_nothing_left_to_say_is_not_part_of_the_image() {
-        let mut tail =
-            tail(vec![(OpKind::Replace, json!({"a": 1}), false), (OpKind::Update, json!({"b": 1}), false)]);
+        let mut tail = tail(vec![
+            (OpKind::Replace, json!({"a": 1}), false),
+            (OpKind::Update, json!({"b": 1}), false),
+        ]);
         tail[0].0.drop_fields(&[]);
         tail[0].0.write();
         let (_, _, image, _) = corrected(Some(json!({"a": 0})), &tail, 2, json!({"b": 2}));
@@ -242,13 +282,17 @@ mod tests {
         let correction = correct_in(&theirs, &tail, 1, fields(json!({"c": 2}))).unwrap();
         assert_eq!(
             correction.mutation,
-            Mutation { cites: Some(op_id(1)), ..Mutation::update(key("1"), fields(json!({"b": 1, "c": 2}))) }
+            Mutation {
+                cites: Some(op_id(1)),
+                ..Mutation::update(key("1"), fields(json!({"b": 1, "c": 2})))
+            }
         );
     }
 
     #[test]
     fn only_what_is_there_and_says_something_is_corrected() {
-        let of = |tail: &[(TailOp, bool)]| correct_in(&Registers::default(), tail, 1, Fields::new());
+        let of =
+            |tail: &[(TailOp, bool)]| correct_in(&Registers::default(), tail, 1, Fields::new());
         assert_eq!(of(&[]), Err(NotPossible::NotRefused(op_id(1))));
         let deletion = tail(vec![(OpKind::Delete, json!({}), false)]);
         assert_eq!(of(&deletion), Err(NotPossible::NothingToCorrect(op_id(1))));

@@ -72,7 +72,8 @@ pub fn credible(
 
 /// Returns the highest version in an answer, or `None` if it has none.
 pub fn highest_version(answer: &ExchangeAnswer) -> Option<Version> {
-    let shown = answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome)).chain(&answer.changes);
+    let shown =
+        answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome)).chain(&answer.changes);
     let given = answer.outcomes.iter().flat_map(|told| versions_of(&told.outcome));
     shown.map(|change| change.version).chain(given).max()
 }
@@ -128,7 +129,8 @@ fn of_change(change: &Change, known: &KnownOfServer) -> Result<(), &'static str>
     });
     check(older <= limits::OLDER_BYTES, "older")?;
     let floor = change.floor.map(|floor| floor.edited_at);
-    let stamps = change.older.iter().map(|write| write.edited_at).chain(floor).chain([change.edited_at]);
+    let stamps =
+        change.older.iter().map(|write| write.edited_at).chain(floor).chain([change.edited_at]);
     check(stamps.into_iter().all(Hlc::is_plausible), "stamp")
 }
 

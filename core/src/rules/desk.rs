@@ -68,15 +68,22 @@ impl Desk {
     /// Adds a confirmed record with updates that set `n` to their numbers, and a unit with the
     /// first of them.
     pub(super) fn with(mut self, record: &str, unit: u8, carried: u8, waiting: u8) -> Self {
-        let place = |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
+        let place =
+            |number: u8| OpPlace { seq: Seq::new(u64::from(unit)), index: u32::from(number) };
         let id = |number: u8| op_id(unit * 10 + number);
         let stamp = |number: u8| Hlc::from_bits(1_000 + u64::from(number));
-        let waits = |number: u8| Pending::new(id(number), place(number), OpKind::Update, stamp(number));
+        let waits =
+            |number: u8| Pending::new(id(number), place(number), OpKind::Update, stamp(number));
         for number in 0..carried + waiting {
             let edited_at = stamp(number);
             let fields = fields(json!({ "n": number }));
-            let content =
-                OpContent { id: id(number), kind: OpKind::Update, edited_at, schema_version: 1, fields };
+            let content = OpContent {
+                id: id(number),
+                kind: OpKind::Update,
+                edited_at,
+                schema_version: 1,
+                fields,
+            };
             self.ops.insert(place(number), content);
         }
         let confirmed = Confirmed {
@@ -98,7 +105,9 @@ impl Desk {
         let change = PlannedChange {
             key: key(record),
             kind: OpKind::Update,
-            ops: (0..carried).map(|number| PlannedOp { id: id(number), place: place(number) }).collect(),
+            ops: (0..carried)
+                .map(|number| PlannedOp { id: id(number), place: place(number) })
+                .collect(),
             base: Some(Version::new(1)),
             edited_at: stamp(carried.saturating_sub(1)),
             older: Vec::new(),
@@ -138,8 +147,9 @@ impl Desk {
     }
 
     pub(super) fn take(&mut self, outcomes: Vec<(u8, Outcome)>, changes: Vec<Change>) -> Answered {
-        let outcomes =
-            outcomes.into_iter().map(|(unit, outcome)| UnitOutcome { unit: unit_id(unit), outcome });
+        let outcomes = outcomes
+            .into_iter()
+            .map(|(unit, outcome)| UnitOutcome { unit: unit_id(unit), outcome });
         let answer = ExchangeAnswer {
             tenant: None,
             set_aside: SetAside::default(),
@@ -178,7 +188,10 @@ pub(super) fn theirs(record: &str, version: u64, value: Value) -> Change {
 }
 
 pub(super) fn applied(record: &str) -> Outcome {
-    Outcome::Applied { versions: BTreeMap::from([(key(record), Version::new(2))]), current: Vec::new() }
+    Outcome::Applied {
+        versions: BTreeMap::from([(key(record), Version::new(2))]),
+        current: Vec::new(),
+    }
 }
 
 /// Returns the ops that are annulled, and why.

@@ -69,7 +69,11 @@ pub fn given_up<E: From<NotPossible>>(
         if !waits_for_a_person {
             return Err(NotPossible::NotHeld(*op).into());
         }
-        found.push(GivenUp { key: row.key.clone(), op: PlannedOp { id: *op, place }, kind: row.kind });
+        found.push(GivenUp {
+            key: row.key.clone(),
+            op: PlannedOp { id: *op, place },
+            kind: row.kind,
+        });
     }
     Ok(found)
 }
@@ -89,11 +93,18 @@ pub fn discard(
         let stands_on =
             |found: &Pending| takes_later && found.place > op.place && !is_unanswered(found.place);
         let ends = |found: &&Pending| found.place == op.place || stands_on(found);
-        let ends: Vec<_> = row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
+        let ends: Vec<_> =
+            row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
         let ops: Vec<_> =
             ends.into_iter().map(|found| PlannedOp { id: found.op, place: found.place }).collect();
-        let falls = fall_with(row.tail.iter(), &ops).into_iter().filter(|(op, _)| !ended.contains(&op.place));
-        decisions.extend(falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields }));
+        let falls = fall_with(row.tail.iter(), &ops)
+            .into_iter()
+            .filter(|(op, _)| !ended.contains(&op.place));
+        decisions.extend(falls.map(|(op, fields)| Decision::Dropped {
+            key: key.clone(),
+            op,
+            fields,
+        }));
         decisions.extend(ops.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
     }
     decisions
@@ -114,17 +125,24 @@ mod tests {
     use crate::rules::status::ParkReason;
     use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, row_of};
 
-    fn found(tail: &Tail, touched: &[u8], ops: &[u8], hold: Option<Hold>) -> Result<Vec<u8>, NotPossible> {
+    fn found(
+        tail: &Tail,
+        touched: &[u8],
+        ops: &[u8],
+        hold: Option<Hold>,
+    ) -> Result<Vec<u8>, NotPossible> {
         let touched = touched.iter().map(|seq| place(*seq)).collect();
         let ops: Vec<_> = ops.iter().map(|number| op_id(*number)).collect();
-        let found =
-            given_up(tail, &touched, &Stopped::default(), &ops, |_, _| Ok::<_, NotPossible>(hold.clone()))?;
+        let found = given_up(tail, &touched, &Stopped::default(), &ops, |_, _| {
+            Ok::<_, NotPossible>(hold.clone())
+        })?;
         Ok(found.into_iter().map(|found| found.op.place.seq.number().try_into().unwrap()).collect())
     }
 
     #[test]
     fn what_waits_for_a_person_may_be_given_up() {
-        let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create), ("3", OpKind::Update)]);
+        let mut tail =
+            pending(&[("1", OpKind::Create), ("2", OpKind::Create), ("3", OpKind::Update)]);
         tail.set_dead(place(1), true);
         tail.put_unit(unit_id(1), &unit_row("2", vec![planned(2)]));
         let refused = Hold::Refused { reason: "no phone".to_owned() };
@@ -137,8 +155,9 @@ mod tests {
         let tail = pending(&[("1", OpKind::Create)]);
         let parks = BTreeMap::from([(op_id(1), ParkReason::WornOut.code().to_owned())]);
         let stopped = Stopped { parks, ..Stopped::default() };
-        let found =
-            given_up(&tail, &BTreeSet::new(), &stopped, &[op_id(1)], |_, _| Ok::<_, NotPossible>(None));
+        let found = given_up(&tail, &BTreeSet::new(), &stopped, &[op_id(1)], |_, _| {
+            Ok::<_, NotPossible>(None)
+        });
         assert_eq!(found.map(|found| found.len()), Ok(1));
     }
 
@@ -182,7 +201,11 @@ mod tests {
     #[test]
     fn what_waits_behind_a_creation_ends_with_it() {
         assert_eq!(ends(false, &[(1, OpKind::Create)]), [planned(1), planned(2), planned(3)]);
-        assert_eq!(ends(false, &[(2, OpKind::Create)]), [planned(2), planned(3)], "what came before stays");
+        assert_eq!(
+            ends(false, &[(2, OpKind::Create)]),
+            [planned(2), planned(3)],
+            "what came before stays"
+        );
     }
 
     #[test]

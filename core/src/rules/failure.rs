@@ -88,10 +88,14 @@ pub fn parks(
     server: Option<(ServerId, ServerEpoch)>,
 ) -> Option<(ParkScope, String)> {
     match failure {
-        Failure::Unauthorized { code } if !is_foreign(code) && !UNASKED.contains(&code.as_str()) => {
+        Failure::Unauthorized { code }
+            if !is_foreign(code) && !UNASKED.contains(&code.as_str()) =>
+        {
             Some((ParkScope::Actor(actor.clone()), code.clone()))
         }
-        Failure::UpgradeRequired { code } if !is_foreign(code) => Some((ParkScope::Protocol, code.clone())),
+        Failure::UpgradeRequired { code } if !is_foreign(code) => {
+            Some((ParkScope::Protocol, code.clone()))
+        }
         Failure::Refused { code } if code == ParkReason::ServerBehind.code() => {
             server.map(|(server, epoch)| (ParkScope::Server(server, epoch), code.clone()))
         }
@@ -104,7 +108,9 @@ pub fn refutes(scope: &ParkScope, actor: &Actor) -> bool {
     match scope {
         ParkScope::Protocol => true,
         ParkScope::Actor(parked) => parked == actor,
-        ParkScope::Entity(_) | ParkScope::Op(_) | ParkScope::Server(..) | ParkScope::Tenant(_) => false,
+        ParkScope::Entity(_) | ParkScope::Op(_) | ParkScope::Server(..) | ParkScope::Tenant(_) => {
+            false
+        }
     }
 }
 
@@ -148,7 +154,8 @@ pub fn isolate(
     if *failure == Failure::TooLarge || !(is_known || is_certain || strikes >= limits::STRIKES) {
         return Vec::new();
     }
-    let named = |units: &[Doubted]| units.iter().map(|unit| (unit.unit, unit.planned)).collect::<Vec<_>>();
+    let named =
+        |units: &[Doubted]| units.iter().map(|unit| (unit.unit, unit.planned)).collect::<Vec<_>>();
     let code = || failure.code().to_owned();
     match units {
         [] => Vec::new(),
@@ -165,8 +172,12 @@ pub fn isolate(
         }
         several => {
             let (first, second) = several.split_at(several.len() / 2);
-            let half =
-                |units| Decision::Suspected { units: named(units), times: 0, code: code(), retry_at: None };
+            let half = |units| Decision::Suspected {
+                units: named(units),
+                times: 0,
+                code: code(),
+                retry_at: None,
+            };
             vec![half(first), half(second)]
         }
     }
@@ -206,7 +217,9 @@ pub fn freed(tail: &Tail, decisions: &[Decision], now: WallTime) -> Vec<Decision
     };
     let waiting = tail.units().filter_map(|(id, unit)| Some((id, unit.planned, unit.isolated()?)));
     let waiting = waiting.filter(|(id, _, known)| {
-        codes.contains(&known.code.as_str()) && known.retry_at.is_some_and(|at| at > now) && !ended(id)
+        codes.contains(&known.code.as_str())
+            && known.retry_at.is_some_and(|at| at > now)
+            && !ended(id)
     });
     waiting.map(|(id, planned, known)| again_at(*id, planned, known, now)).collect()
 }

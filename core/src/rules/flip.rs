@@ -96,11 +96,15 @@ fn flip_whole(
     match (conflict.kind, ours_lost, is_there) {
         (OpKind::Delete, true, true) => Some(Mutation::delete(key)),
         (OpKind::Delete, false, false) => Some(Mutation::create(key, values.remote.clone())),
-        (OpKind::Replace, true, true) if !they_deleted => Some(Mutation::replace(key, values.local.clone())),
+        (OpKind::Replace, true, true) if !they_deleted => {
+            Some(Mutation::replace(key, values.local.clone()))
+        }
         (OpKind::Replace, false, true) if !they_deleted => {
             Some(Mutation::replace(key, values.remote.clone()))
         }
-        (kind, true, false) if they_deleted => Some(Mutation::create(key, values.last_with_ours(kind))),
+        (kind, true, false) if they_deleted => {
+            Some(Mutation::create(key, values.last_with_ours(kind)))
+        }
         (_, false, true) if they_deleted => Some(Mutation::delete(key)),
         _ => None,
     }
@@ -120,8 +124,12 @@ mod tests {
 
     #[test]
     fn a_flip_of_fields_gives_each_the_value_of_the_side_that_lost_it() {
-        let conflict =
-            conflict(OpKind::Update, Winner::Local, false, &[("a", Winner::Remote), ("b", Winner::Local)]);
+        let conflict = conflict(
+            OpKind::Update,
+            Winner::Local,
+            false,
+            &[("a", Winner::Remote), ("b", Winner::Local)],
+        );
         let values = FlipFields {
             local: fields(json!({"a": "ours", "b": "ours"})),
             remote: fields(json!({"a": "theirs"})),

@@ -14,8 +14,8 @@ use super::coalesce::{Coalesced, coalesce};
 use super::group::Group;
 use super::size::{Excess, fitting, over};
 use crate::entry::{
-    Annulled, AnnulledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned, PlannedChange,
-    PlannedOp, PlannedUnit,
+    Annulled, AnnulledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned,
+    PlannedChange, PlannedOp, PlannedUnit,
 };
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::ids::UnitId;
@@ -66,7 +66,10 @@ impl Frozen {
     pub fn into_drafts(self) -> Vec<Draft> {
         let mut drafts = Vec::new();
         if !self.planned.units.is_empty() || !self.planned.annulled.is_empty() {
-            drafts.push(Draft { meta: Meta::Control(Control::Planned(self.planned)), items: self.items });
+            drafts.push(Draft {
+                meta: Meta::Control(Control::Planned(self.planned)),
+                items: self.items,
+            });
         }
         if !self.fallen.is_empty() {
             drafts.push(Draft::control(Control::Decided(self.fallen)));
@@ -90,7 +93,8 @@ where
     V::Error: std::error::Error,
 {
     let planned = Planned { units: Vec::new(), annulled: Vec::new() };
-    let frozen = Frozen { planned, items: Items::default(), fallen: Vec::new(), too_large: Vec::new() };
+    let frozen =
+        Frozen { planned, items: Items::default(), fallen: Vec::new(), too_large: Vec::new() };
     let mut freezing = Freezing { frozen, seq, now, random };
     for group in groups {
         if freezing.group(view, group)? {
@@ -171,11 +175,15 @@ impl Freezing<'_> {
             Ok(coalesced) => coalesced,
             Err(reason) => {
                 let falls = fall_with(row.tail.iter(), &ops).into_iter();
-                let falls = falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
+                let falls =
+                    falls.map(|(op, fields)| Decision::Dropped { key: key.clone(), op, fields });
                 self.frozen.fallen.extend(falls);
                 let uncovered = uncovered_by(row.tail.iter(), &ops).into_iter();
-                let emptied =
-                    uncovered.map(|op| Decision::Dropped { key: key.clone(), op, fields: Vec::new() });
+                let emptied = uncovered.map(|op| Decision::Dropped {
+                    key: key.clone(),
+                    op,
+                    fields: Vec::new(),
+                });
                 self.frozen.fallen.extend(emptied);
                 self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
                 return Ok(Sendable::Nothing);
@@ -190,10 +198,13 @@ impl Freezing<'_> {
         let fields = match (&json, ops.as_slice(), as_written) {
             (None, ..) => FieldsSource::Nothing,
             (Some(_), [op], true) => FieldsSource::OfOp(op.place),
-            (Some(json), ..) => FieldsSource::Item(self.seq, self.frozen.items.add_fields(json, self.random)),
+            (Some(json), ..) => {
+                FieldsSource::Item(self.seq, self.frozen.items.add_fields(json, self.random))
+            }
         };
         let (key, edited_at) = (key.clone(), stamp.edited_at);
-        let change = PlannedChange { key, kind, ops, base, edited_at, older, schema_version, fields };
+        let change =
+            PlannedChange { key, kind, ops, base, edited_at, older, schema_version, fields };
         Ok(Sendable::Change(change, json))
     }
 }
@@ -231,7 +242,11 @@ where
         });
     }
     let unit = Unit { id, changes, replaces: row.replaces.clone() };
-    if unit.digest() == row.digest { Ok(unit) } else { Err(FreezeError::DigestDiffers { unit: id }) }
+    if unit.digest() == row.digest {
+        Ok(unit)
+    } else {
+        Err(FreezeError::DigestDiffers { unit: id })
+    }
 }
 
 /// A change as it would be sent, with the record after it.
@@ -251,7 +266,11 @@ where
     V::Error: std::error::Error,
 {
     let coalesced = prepare(view, row, places, false)?.coalesced.ok();
-    Ok(coalesced.map(|sent| Sent { kind: sent.kind, fields: sent.fields, image: sent.after.image() }))
+    Ok(coalesced.map(|sent| Sent {
+        kind: sent.kind,
+        fields: sent.fields,
+        image: sent.after.image(),
+    }))
 }
 
 fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {

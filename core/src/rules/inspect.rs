@@ -75,7 +75,9 @@ impl Inspect for NoInspection {
 /// The error of the view.
 pub fn is_gone<V: View>(view: &mut V, key: &RecordKey) -> Result<bool, V::Error> {
     let row = view.record(key)?;
-    Ok(row.is_some_and(|row| row.tail.is_empty() && row.confirmed.is_some_and(|confirmed| confirmed.deleted)))
+    Ok(row.is_some_and(|row| {
+        row.tail.is_empty() && row.confirmed.is_some_and(|confirmed| confirmed.deleted)
+    }))
 }
 
 /// Returns whether the server's state of a record refers to another record by a declared reference.
@@ -119,7 +121,8 @@ where
         let Some(validator) = validator else { continue };
         let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
         let Some(sent) = outgoing(view, &row, places)? else { continue };
-        let looked_at = Outgoing { key, kind: sent.kind, fields: &sent.fields, image: sent.image.as_ref() };
+        let looked_at =
+            Outgoing { key, kind: sent.kind, fields: &sent.fields, image: sent.image.as_ref() };
         if let Err(reason) = validator.check(&looked_at) {
             return Ok(Some(cut(&reason, limits::MESSAGE_BYTES)));
         }
@@ -134,7 +137,9 @@ pub(super) fn referred<'a>(ops: impl Iterator<Item = &'a TailRow>) -> Vec<&'a Re
         if row.kind != OpKind::Update {
             fields.clear();
         }
-        fields.extend(row.references.iter().map(|found| (found.field.as_str(), found.target.as_ref())));
+        fields.extend(
+            row.references.iter().map(|found| (found.field.as_str(), found.target.as_ref())),
+        );
     }
     fields.into_values().flatten().collect()
 }

@@ -42,11 +42,17 @@ pub enum Rest {
 
 /// Finds the units of these ops that do not get through, each once. Returns them and the ops that
 /// are in none of them. `touched` are the ops that ended or were planned since the tail was folded.
-pub fn isolated(tail: &Tail, touched: &BTreeSet<OpPlace>, ops: &[OpId]) -> (Vec<Isolated>, Vec<OpId>) {
+pub fn isolated(
+    tail: &Tail,
+    touched: &BTreeSet<OpPlace>,
+    ops: &[OpId],
+) -> (Vec<Isolated>, Vec<OpId>) {
     let (mut units, mut others): (Vec<Isolated>, _) = (Vec::new(), Vec::new());
     for op in ops {
         let place = tail.place_of(op).filter(|place| !touched.contains(place));
-        let Some((place, unit)) = place.and_then(|place| Some((place, isolated_unit(tail, place)?))) else {
+        let Some((place, unit)) =
+            place.and_then(|place| Some((place, isolated_unit(tail, place)?)))
+        else {
             others.push(*op);
             continue;
         };
@@ -68,10 +74,18 @@ pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
 pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decision> {
     let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
     let (planned, tries) = (unit.planned, unit.tries);
-    let given_up =
-        Decision::DeadLettered { unit: isolated.unit, planned, tries, code, message: None, answered: false };
-    let carried = unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| (&change.key, *op)));
-    let others = carried.filter(|(_, op)| isolated.rest == Rest::GoesAgain && !ops.contains(&op.id));
+    let given_up = Decision::DeadLettered {
+        unit: isolated.unit,
+        planned,
+        tries,
+        code,
+        message: None,
+        answered: false,
+    };
+    let carried =
+        unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| (&change.key, *op)));
+    let others =
+        carried.filter(|(_, op)| isolated.rest == Rest::GoesAgain && !ops.contains(&op.id));
     let again = others.map(|(key, op)| Decision::Retried { key: key.clone(), op });
     std::iter::once(given_up).chain(again).collect()
 }
@@ -81,11 +95,14 @@ mod tests {
     use super::*;
     use crate::op::OpKind;
     use crate::rules::desk::{key, op_id, unit_id};
-    use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, transaction, unit_of};
+    use crate::rules::test_tail::{
+        isolated_unit as unit_row, pending, place, planned, transaction, unit_of,
+    };
 
     #[test]
     fn a_unit_is_found_once_for_all_of_its_ops_and_apart_from_ops_that_are_in_none() {
-        let mut tail = pending(&[("1", OpKind::Create), ("1", OpKind::Update), ("2", OpKind::Create)]);
+        let mut tail =
+            pending(&[("1", OpKind::Create), ("1", OpKind::Update), ("2", OpKind::Create)]);
         tail.put_unit(unit_id(1), &unit_row("1", vec![planned(1), planned(2)]));
         let found = isolated(&tail, &BTreeSet::new(), &[op_id(1), op_id(3), op_id(2), op_id(9)]);
         let unit = Isolated { unit: unit_id(1), rest: Rest::GoesAgain };

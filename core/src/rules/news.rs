@@ -46,7 +46,9 @@ pub fn drop_late_cursors<E>(
         // The book has read on since, for all entity types at once.
         Some(_) if !began_here => answer.cursors.clear(),
         // The request began at the book's cursor, so its cursors are the book's.
-        Some(_) => answer.cursors.retain(|entity, cursor| request.cursors.get(entity) != Some(&*cursor)),
+        Some(_) => {
+            answer.cursors.retain(|entity, cursor| request.cursors.get(entity) != Some(&*cursor))
+        }
         None if answer.cursors.is_empty() => {}
         None => {
             let known = known()?;
@@ -62,13 +64,22 @@ pub fn drop_late_cursors<E>(
 /// Returns whether an answer completes the reading of an accepted server: the request asked this
 /// server epoch for a page, and there are no more changes after it. An answer without a page says
 /// nothing about the server's records.
-pub fn ends_rereading(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
+pub fn ends_rereading(
+    state: &StateRow,
+    request: &ExchangeRequest,
+    answer: &ExchangeAnswer,
+) -> bool {
     let is_of_this_life = request.server_epoch.is_none_or(|epoch| epoch == answer.server_epoch);
     state.rereading && request.page_limit > 0 && is_of_this_life && !answer.more
 }
 
 /// Returns whether an answer may contain news. `now` is the device's wall clock.
-pub fn is_news(state: &StateRow, request: &ExchangeRequest, answer: &ExchangeAnswer, now: WallTime) -> bool {
+pub fn is_news(
+    state: &StateRow,
+    request: &ExchangeRequest,
+    answer: &ExchangeAnswer,
+    now: WallTime,
+) -> bool {
     !answer.outcomes.is_empty()
         || !answer.changes.is_empty()
         || !answer.cursors.is_empty()
@@ -107,7 +118,8 @@ pub fn keep_news(
         answered.upstream.receipt = None;
     }
     let tells = !answered.is_empty() || sets_aside || is_clock_news(state, answer, now);
-    let tenant = answer.tenant.filter(|_| state.tenant.is_none() && (tells || state.server.is_some()));
+    let tenant =
+        answer.tenant.filter(|_| state.tenant.is_none() && (tells || state.server.is_some()));
     answered.decisions.extend(tenant.map(|tenant| Decision::BelongsTo { tenant }));
     News { answered, tells, passed_over }
 }
@@ -180,10 +192,15 @@ mod tests {
     }
 
     /// Returns the entity types whose cursors still move.
-    fn moved(began: &[(&str, &str)], stands: &[(&str, &str)], reads_to: &[(&str, &str)]) -> Vec<String> {
+    fn moved(
+        began: &[(&str, &str)],
+        stands: &[(&str, &str)],
+        reads_to: &[(&str, &str)],
+    ) -> Vec<String> {
         let asked = ExchangeRequest { cursors: cursors(began), ..request() };
         let mut told = ExchangeAnswer { cursors: cursors(reads_to), ..silent() };
-        drop_late_cursors(&asked, false, || Ok::<_, Infallible>(cursors(stands)), &mut told).unwrap();
+        drop_late_cursors(&asked, false, || Ok::<_, Infallible>(cursors(stands)), &mut told)
+            .unwrap();
         told.cursors.into_keys().map(|entity| entity.to_string()).collect()
     }
 
@@ -211,7 +228,8 @@ mod tests {
         let moves = |began_here| {
             let asked = ExchangeRequest { others: Some(cursor("x")), ..request() };
             let mut told = ExchangeAnswer { cursors: cursors(&[("lead", "b")]), ..silent() };
-            let unread = || -> Result<_, Infallible> { panic!("no entity type of its own is read") };
+            let unread =
+                || -> Result<_, Infallible> { panic!("no entity type of its own is read") };
             drop_late_cursors(&asked, began_here, unread, &mut told).unwrap();
             told.cursors.len()
         };
@@ -261,7 +279,10 @@ mod tests {
             row: None,
         });
         assert!(is_new(&aside));
-        assert!(is_news(&state(), &request(), &silent(), AN_HOUR_LATER), "the device's clock was set");
+        assert!(
+            is_news(&state(), &request(), &silent(), AN_HOUR_LATER),
+            "the device's clock was set"
+        );
     }
 
     #[test]
@@ -289,7 +310,8 @@ mod tests {
     /// Applies an answer to a book with one unanswered unit, and keeps its news.
     fn kept(state: &StateRow, answer: &ExchangeAnswer, now: WallTime, sets_aside: bool) -> News {
         let mut desk = Desk::default().with("1", 1, 1, 0);
-        let (schema, mut random) = (Schema::open(EntityRules::default()), SeededRandomness::from_number(1));
+        let (schema, mut random) =
+            (Schema::open(EntityRules::default()), SeededRandomness::from_number(1));
         let answered = take_answer(&mut desk, &schema, answer, now, &mut random).unwrap();
         keep_news(state, answer, now, sets_aside, answered)
     }
@@ -299,12 +321,20 @@ mod tests {
         let of = |unit: u8| {
             let outcome = UnitOutcome { unit: unit_id(unit), outcome: applied("1") };
             let cursors = cursors(&[("lead", "b")]);
-            let news =
-                kept(&state(), &ExchangeAnswer { outcomes: vec![outcome], cursors, ..silent() }, NOW, false);
+            let news = kept(
+                &state(),
+                &ExchangeAnswer { outcomes: vec![outcome], cursors, ..silent() },
+                NOW,
+                false,
+            );
             (news.passed_over, news.answered.upstream.cursors.len(), news.tells)
         };
         assert_eq!(of(1), (false, 1, true));
-        assert_eq!(of(7), (true, 0, false), "unit 7 has ended, so all that the answer said is known");
+        assert_eq!(
+            of(7),
+            (true, 0, false),
+            "unit 7 has ended, so all that the answer said is known"
+        );
     }
 
     #[test]
@@ -320,7 +350,8 @@ mod tests {
     fn the_tenant_is_written_once_and_not_for_an_answer_that_is_nobodys() {
         let told = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
         let belongs = [Decision::BelongsTo { tenant: tenant() }];
-        let decided = |state: StateRow, sets_aside| kept(&state, &told, NOW, sets_aside).answered.decisions;
+        let decided =
+            |state: StateRow, sets_aside| kept(&state, &told, NOW, sets_aside).answered.decisions;
         assert_eq!(decided(state(), false), belongs);
         assert_eq!(decided(StateRow { tenant: Some(tenant()), ..state() }, true), []);
         let nobody = || StateRow { server: None, ..state() };

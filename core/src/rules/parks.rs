@@ -69,7 +69,8 @@ mod tests {
     /// Every scope of a park, from the view of ann: about the owner, about her or the protocol,
     /// about anything else.
     fn scopes() -> [Vec<ParkScope>; 3] {
-        let server = ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
+        let server =
+            ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
         [
             vec![server, ParkScope::Tenant(TenantId::from_bytes([1; 16]))],
             vec![ParkScope::Actor(actor("ann")), ParkScope::Protocol],
@@ -88,7 +89,8 @@ mod tests {
             let state = parked(std::slice::from_ref(scope));
             (stops_pages(&state, &ann, true), stops_pages(&state, &ann, false))
         };
-        for (scopes, expected) in scopes().iter().zip([(true, true), (false, true), (false, false)]) {
+        for (scopes, expected) in scopes().iter().zip([(true, true), (false, true), (false, false)])
+        {
             for scope in scopes {
                 assert_eq!(stops(scope), expected, "{scope:?}");
             }

@@ -50,7 +50,8 @@ impl Told {
     /// Returns when an op can have been made, by the clocks alone.
     fn made(&self, row: &TailRow) -> Option<WallTime> {
         let ago = self.now.wall.milliseconds().saturating_sub(row.made_at.milliseconds());
-        (ago >= 0).then(|| WallTime::from_milliseconds(self.server.milliseconds().saturating_sub(ago)))
+        (ago >= 0)
+            .then(|| WallTime::from_milliseconds(self.server.milliseconds().saturating_sub(ago)))
     }
 }
 
@@ -88,8 +89,10 @@ pub fn restamp<V: View>(
             continue;
         }
         let confirmed = view.record(&row.key)?.and_then(|row| row.confirmed);
-        // What an edit brings back without a dead letter stands a tick above their deletion, and must not pass for a later word.
-        let told_at = |known: Confirmed| if known.deleted { known.edited_at.next() } else { known.edited_at };
+        // What an edit brings back without a dead letter stands a tick above their deletion, and
+        // must not pass for a later word.
+        let told_at =
+            |known: Confirmed| if known.deleted { known.edited_at.next() } else { known.edited_at };
         let confirmed = confirmed.map_or(Hlc::ZERO, told_at);
         let last = records.entry(&row.key).or_insert(confirmed);
         *last = confirmed.max(*last);
@@ -113,7 +116,8 @@ mod tests {
     use crate::rules::test_tail::{place, tail_row};
     use crate::time::MonotonicTime;
 
-    /// Level with what a later edit had brought back, a refused word came to nothing when it was sent again.
+    /// Level with what a later edit had brought back, a refused word came to nothing when it was
+    /// sent again.
     #[test]
     fn what_was_ahead_is_put_above_what_an_edit_brings_back_right_above_their_deletion() {
         let wall = WallTime::from_milliseconds;
@@ -121,7 +125,10 @@ mod tests {
         let told = Told { server: wall(1_000_000), now, before: None };
         let theirs = Hlc::at(told.server);
         let mut tail = Tail::default();
-        tail.insert(place(1), TailRow { edited_at: Hlc::at(now.wall), ..tail_row("1", 1, OpKind::Update) });
+        tail.insert(
+            place(1),
+            TailRow { edited_at: Hlc::at(now.wall), ..tail_row("1", 1, OpKind::Update) },
+        );
         for (deleted, lowest) in [(false, theirs.next()), (true, theirs.next().next())] {
             let mut desk = Desk::default().with("1", 1, 0, 1);
             let confirmed = desk.row("1").confirmed.as_mut().unwrap();

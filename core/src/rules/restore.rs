@@ -133,7 +133,10 @@ mod tests {
     fn what_this_server_lacks_is_offered_as_a_creation_and_what_it_has_again_as_a_deletion() {
         let create = Mutation::create(key("1"), fields(json!({"a": 1})));
         assert_eq!(offered(Some(json!({"a": 1})), &read_as(None)), Some(create));
-        assert_eq!(offered(None, &read_as(Some(json!({"a": 1})))), Some(Mutation::delete(key("1"))));
+        assert_eq!(
+            offered(None, &read_as(Some(json!({"a": 1})))),
+            Some(Mutation::delete(key("1")))
+        );
         assert_eq!(offered(None, &read_as(None)), None, "neither has it");
     }
 
@@ -152,7 +155,11 @@ mod tests {
         let stamp = row.confirmed.as_ref().map(|confirmed| confirmed.edited_at).unwrap();
         let mutation = Mutation::create(key("1"), fields(json!({"n": "before"})));
         assert_eq!(offer_missing(key("1"), &row), Ok(Some(Offer { mutation, edited_at: stamp })));
-        assert_eq!(offer_missing(key("1"), &row_of(false, &[])), Ok(None), "it was never confirmed");
+        assert_eq!(
+            offer_missing(key("1"), &row_of(false, &[])),
+            Ok(None),
+            "it was never confirmed"
+        );
     }
 
     #[test]
@@ -192,6 +199,10 @@ mod tests {
             (op_id(2), json!({"a": 1, "b": "refused"})),
             (op_id(3), json!({"a": 1, "b": 0, "c": 3})),
         ];
-        assert_eq!(read.collect::<Vec<_>>(), expected, "a refused value goes out with its own op only");
+        assert_eq!(
+            read.collect::<Vec<_>>(),
+            expected,
+            "a refused value goes out with its own op only"
+        );
     }
 }

@@ -41,7 +41,9 @@ fn waits_for(change: Change<'_>, scope: &ParkScope, code: &str) -> bool {
     match (change, scope) {
         (Change::Credentials(actor), ParkScope::Actor(parked)) => parked == actor,
         (Change::Upgraded, ParkScope::Protocol | ParkScope::Entity(_)) => true,
-        (Change::Upgraded, ParkScope::Op(_)) => ParkReason::of(scope, code) == ParkReason::UpcastTooLarge,
+        (Change::Upgraded, ParkScope::Op(_)) => {
+            ParkReason::of(scope, code) == ParkReason::UpcastTooLarge
+        }
         _ => false,
     }
 }
@@ -65,7 +67,10 @@ mod tests {
             (ParkScope::Entity(EntityType::parse("lead").unwrap()), "unknown_entity"),
             (ParkScope::Op(op_id(1)), "conflict"),
             (ParkScope::Op(op_id(2)), ParkReason::UpcastTooLarge.code()),
-            (ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16])), "other"),
+            (
+                ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16])),
+                "other",
+            ),
             (ParkScope::Tenant(TenantId::from_bytes([1; 16])), "other_tenant"),
             (ParkScope::Protocol, "upgrade"),
         ];

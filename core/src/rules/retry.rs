@@ -105,8 +105,12 @@ mod tests {
     fn nothing_is_retried_if_one_of_the_ops_is_no_dead_letter() {
         let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create)]);
         tail.set_dead(place(1), true);
-        let asked = vec![(op_id(1), Some(dead_letter("1", planned(1), OpKind::Create))), (op_id(2), None)];
-        assert_eq!(retry(&tail, &Stopped::default(), asked), Err(NotPossible::NotRefused(op_id(2))));
+        let asked =
+            vec![(op_id(1), Some(dead_letter("1", planned(1), OpKind::Create))), (op_id(2), None)];
+        assert_eq!(
+            retry(&tail, &Stopped::default(), asked),
+            Err(NotPossible::NotRefused(op_id(2)))
+        );
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub fn save(before: &Fields, new: &Fields, round_trip: RoundTrip<'_>) -> Fields 
     };
     let seen = seen.into_image();
     let image = new.clone().into_image();
-    let stays =
-        |name: &str| !seen.has(name) && !new.has(name) && is_passed_over(before, &seen, name, round_trip);
+    let stays = |name: &str| {
+        !seen.has(name) && !new.has(name) && is_passed_over(before, &seen, name, round_trip)
+    };
     let mut after = image.clone();
     after.compose(before.filtered(stays));
     let mut within = after.clone();
@@ -67,9 +68,11 @@ fn sorted(value: &Value) -> Value {
             items.sort_by_cached_key(Value::to_string);
             Value::Array(items)
         }
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| (name.clone(), sorted(value))).collect::<Map<_, _>>().into()
-        }
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| (name.clone(), sorted(value)))
+            .collect::<Map<_, _>>()
+            .into(),
         other => other.clone(),
     }
 }
@@ -127,9 +130,15 @@ mod tests {
 
     #[test]
     fn what_the_type_passes_over_stays() {
-        assert_eq!(saved(json!({"name": "A", "phone": "5"}), json!({"name": "B"})), json!({"name": "B"}));
+        assert_eq!(
+            saved(json!({"name": "A", "phone": "5"}), json!({"name": "B"})),
+            json!({"name": "B"})
+        );
         assert_eq!(saved(json!({"name": "A", "phone": "5"}), json!({})), json!({"name": null}));
-        assert_eq!(saved(json!({"name": "A", "phone": "5"}), json!({"name": null})), json!({"name": null}));
+        assert_eq!(
+            saved(json!({"name": "A", "phone": "5"}), json!({"name": null})),
+            json!({"name": null})
+        );
     }
 
     #[test]

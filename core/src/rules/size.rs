@@ -37,7 +37,8 @@ pub(super) fn over(
         return Ok(Some(bytes));
     }
     let confirmed = row.confirmed_image().filter(|_| kind == OpKind::Update);
-    let Some(confirmed) = confirmed.filter(|image| image.as_str().len() + bytes > limits::OP_BYTES) else {
+    let Some(confirmed) = confirmed.filter(|image| image.as_str().len() + bytes > limits::OP_BYTES)
+    else {
         return Ok(None);
     };
     let bytes = confirmed.patched(fields)?.as_str().len();
@@ -198,14 +199,19 @@ mod tests {
         let desk = Desk::default().with("a", 1, 0, 1);
         let mut row = desk.records[&key("a")].clone();
         let text = |bytes: usize| "x".repeat(bytes);
-        let image = FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, text(limits::OP_BYTES - 20))).unwrap();
+        let image =
+            FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, text(limits::OP_BYTES - 20))).unwrap();
         if let Some(confirmed) = &mut row.confirmed {
             confirmed.fields = image;
         }
-        let over = |kind, fields: &str| over(&row, kind, &FieldsJson::parse(fields).unwrap()).unwrap();
+        let over =
+            |kind, fields: &str| over(&row, kind, &FieldsJson::parse(fields).unwrap()).unwrap();
         assert_eq!(over(OpKind::Update, r#"{"b":1}"#), None);
         assert_eq!(over(OpKind::Update, r#"{"b":"0123456789012"}"#), Some(limits::OP_BYTES + 8));
-        assert_eq!(over(OpKind::Update, &format!(r#"{{"a":null,"b":"{}"}}"#, text(1_000_000))), None);
+        assert_eq!(
+            over(OpKind::Update, &format!(r#"{{"a":null,"b":"{}"}}"#, text(1_000_000))),
+            None
+        );
         assert_eq!(over(OpKind::Replace, &format!(r#"{{"b":"{}"}}"#, text(1_000_000))), None);
     }
 }

@@ -215,16 +215,23 @@ impl Known<'_> {
 
     /// Returns the state that one op gives its record.
     fn status_by(&self, place: OpPlace, state: OpState) -> RecordStatus {
-        let held = || self.holds.get(&place).cloned().map_or(RecordStatus::Pending, RecordStatus::Held);
+        let held =
+            || self.holds.get(&place).cloned().map_or(RecordStatus::Pending, RecordStatus::Held);
         match state {
-            OpState::DeadLettered { code, message, .. } => RecordStatus::DeadLettered { code, message },
+            OpState::DeadLettered { code, message, .. } => {
+                RecordStatus::DeadLettered { code, message }
+            }
             OpState::InConflict { conflict } => RecordStatus::InConflict(conflict),
             OpState::Parked { reason, .. } => RecordStatus::Parked(reason),
             OpState::Held(Held::BehindParked { conflict: Some(conflict), .. }) => {
                 RecordStatus::InConflict(conflict)
             }
-            OpState::Held(Held::BehindParked { reason, conflict: None, .. }) => RecordStatus::Parked(reason),
-            OpState::Held(Held::Behind { .. } | Held::BehindNotLetThrough { .. } | Held::After { .. })
+            OpState::Held(Held::BehindParked { reason, conflict: None, .. }) => {
+                RecordStatus::Parked(reason)
+            }
+            OpState::Held(
+                Held::Behind { .. } | Held::BehindNotLetThrough { .. } | Held::After { .. },
+            )
             | OpState::Pending { .. } => RecordStatus::Pending,
             OpState::Held(_) => held(),
             OpState::InFlight { .. } => RecordStatus::InFlight,
@@ -282,7 +289,9 @@ impl Known<'_> {
     /// and a conflict in which a person can choose from any other reason.
     fn parked(&self, row: &TailRow, scope: &ParkScope, code: &str) -> OpState {
         let reason = ParkReason::of(scope, code);
-        let ParkScope::Op(stopped) = scope else { return OpState::Parked { reason, code: code.to_owned() } };
+        let ParkScope::Op(stopped) = scope else {
+            return OpState::Parked { reason, code: code.to_owned() };
+        };
         let open = self.open.get(stopped).copied();
         let reason = if open.is_some() { ParkReason::Conflict } else { reason };
         match (*stopped == row.op, open) {

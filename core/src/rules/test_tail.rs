@@ -65,7 +65,8 @@ pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
 /// Returns the same unit, found not to get through.
 pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     let retry_at = Some(WallTime::from_milliseconds(60_000));
-    let suspicion = Suspicion { group: (Seq::new(7), 0), times: 2, code: "http_502".to_owned(), retry_at };
+    let suspicion =
+        Suspicion { group: (Seq::new(7), 0), times: 2, code: "http_502".to_owned(), retry_at };
     UnitRow { suspicion: Some(suspicion), ..unit_of(record, ops) }
 }
 
@@ -74,7 +75,8 @@ pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
 pub(super) fn row_of(confirmed: bool, numbers: &[u8]) -> RecordRow {
     let row = Desk::default().with("1", 1, 0, 0).row("1").clone();
     let stamp = |number: u8| Hlc::from_bits(1_000 + u64::from(number));
-    let waits = |number: &u8| Pending::new(op_id(*number), place(*number), OpKind::Update, stamp(*number));
+    let waits =
+        |number: &u8| Pending::new(op_id(*number), place(*number), OpKind::Update, stamp(*number));
     let tail = numbers.iter().map(waits);
     RecordRow { confirmed: row.confirmed.filter(|_| confirmed), tail: tail.collect(), ..row }
 }
@@ -114,7 +116,10 @@ pub(super) fn conflict(
         version: Version::new(2),
         extent: if deleted { Extent::Deleted } else { Extent::Whole },
         remote_edited_at: Hlc::ZERO,
-        fields: settled.iter().map(|(name, winner)| ((*name).to_owned(), policy, *winner)).collect(),
+        fields: settled
+            .iter()
+            .map(|(name, winner)| ((*name).to_owned(), policy, *winner))
+            .collect(),
         winner,
         rule: policy,
         base: nothing.clone(),

@@ -48,14 +48,18 @@ pub fn annul(
     };
     // The ops of a unit that was given up may be at the server.
     let was_sent = |place: OpPlace, key: &RecordKey| {
-        let pending = rows.get(key).and_then(|row| row.tail.iter().find(|pending| pending.place == place));
+        let pending =
+            rows.get(key).and_then(|row| row.tail.iter().find(|pending| pending.place == place));
         pending.is_none_or(|pending| !pending.attempts.is_empty())
     };
     let is_free = |place: OpPlace, key: &RecordKey| {
-        let stays = tail.unit_of(place).is_none() && !tail.is_dead(place) && !touched.contains(&place);
+        let stays =
+            tail.unit_of(place).is_none() && !tail.is_dead(place) && !touched.contains(&place);
         stays && !was_sent(place, key)
     };
-    if !is_whole || !ops.iter().all(|(place, row)| is_free(*place, &row.key) && is_last(*place, &row.key)) {
+    if !is_whole
+        || !ops.iter().all(|(place, row)| is_free(*place, &row.key) && is_last(*place, &row.key))
+    {
         return None;
     }
     let annulled = ops.into_iter().map(|(place, row)| {
@@ -108,9 +112,15 @@ fn back_to(
 
 /// Returns the earlier values of the fields that still have the op's own stamp, or one that a
 /// policy raised.
-fn update_back(key: &RecordKey, undone: &OpContent, before: &Fields, now: &Registers) -> Option<Mutation> {
+fn update_back(
+    key: &RecordKey,
+    undone: &OpContent,
+    before: &Fields,
+    now: &Registers,
+) -> Option<Mutation> {
     let own = now.fields.iter().filter(|(_, field)| field.stamp.op == undone.id);
-    let back = own.map(|(name, _)| (name.clone(), before.get(name).cloned().unwrap_or(Value::Null)));
+    let back =
+        own.map(|(name, _)| (name.clone(), before.get(name).cloned().unwrap_or(Value::Null)));
     let back: Fields = back.collect();
     (!back.is_empty()).then(|| Mutation::update(key.clone(), back))
 }
@@ -200,7 +210,12 @@ mod tests {
     }
 
     /// Returns what takes op 1 back after it did this, if the app reads `now`.
-    fn taken_back(kind: OpKind, said: Value, before: Option<Value>, now: &Registers) -> Option<Mutation> {
+    fn taken_back(
+        kind: OpKind,
+        said: Value,
+        before: Option<Value>,
+        now: &Registers,
+    ) -> Option<Mutation> {
         let undone = tail_op(1, kind, said).content;
         compensate(&key("1"), &undone, before.map(fields).as_ref(), now)
     }
@@ -213,7 +228,12 @@ mod tests {
     #[test]
     fn an_update_is_taken_back_field_by_field() {
         let now = there(&[("a", json!(2), 1, 1), ("b", json!(2), 9, 9), ("c", json!(2), 1, 1)]);
-        let back = taken_back(OpKind::Update, json!({"a": 2, "c": 2}), Some(json!({"a": 1, "b": 1})), &now);
+        let back = taken_back(
+            OpKind::Update,
+            json!({"a": 2, "c": 2}),
+            Some(json!({"a": 1, "b": 1})),
+            &now,
+        );
         assert_eq!(back, cites(Mutation::update(key("1"), fields(json!({"a": 1, "c": null})))));
     }
 
@@ -221,7 +241,10 @@ mod tests {
     fn what_someone_wrote_since_is_left_alone_though_it_is_the_same_value() {
         for theirs in [json!(3), json!(2)] {
             let now = there(&[("a", theirs, 9, 9)]);
-            assert_eq!(taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), &now), None);
+            assert_eq!(
+                taken_back(OpKind::Update, json!({"a": 2}), Some(json!({"a": 1})), &now),
+                None
+            );
         }
     }
 
@@ -241,9 +264,11 @@ mod tests {
 
     #[test]
     fn a_create_is_taken_back_by_a_delete_and_a_delete_by_a_create_with_the_image_before() {
-        let of_create = taken_back(OpKind::Create, json!({"a": 1}), None, &there(&[("a", json!(1), 1, 1)]));
+        let of_create =
+            taken_back(OpKind::Create, json!({"a": 1}), None, &there(&[("a", json!(1), 1, 1)]));
         assert_eq!(of_create, cites(Mutation::delete(key("1"))));
-        let of_delete = taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), &deleted(1, 1));
+        let of_delete =
+            taken_back(OpKind::Delete, json!({}), Some(json!({"a": 1})), &deleted(1, 1));
         assert_eq!(of_delete, cites(Mutation::create(key("1"), fields(json!({"a": 1})))));
     }
 
@@ -263,7 +288,9 @@ mod tests {
 
     #[test]
     fn a_replace_is_taken_back_by_a_replace_or_field_by_field_beside_what_someone_wrote_since() {
-        let back = |now: &Registers| taken_back(OpKind::Replace, json!({"b": 2}), Some(json!({"a": 1})), now);
+        let back = |now: &Registers| {
+            taken_back(OpKind::Replace, json!({"b": 2}), Some(json!({"a": 1})), now)
+        };
         let own = there(&[("a", json!(null), 1, 1), ("b", json!(2), 1, 1)]);
         assert_eq!(back(&own), cites(Mutation::replace(key("1"), fields(json!({"a": 1})))));
         let theirs = there(&[("a", json!(null), 1, 1), ("b", json!(3), 9, 9)]);
@@ -272,7 +299,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_any_more_or_is_there_again_is_not_taken_back() {
-        let (image, gone, again) = (|| Some(json!({"a": 1})), deleted(9, 9), there(&[("a", json!(1), 9, 9)]));
+        let (image, gone, again) =
+            (|| Some(json!({"a": 1})), deleted(9, 9), there(&[("a", json!(1), 9, 9)]));
         assert_eq!(taken_back(OpKind::Create, json!({"a": 1}), None, &gone), None);
         assert_eq!(taken_back(OpKind::Update, json!({"a": 1}), image(), &gone), None);
         assert_eq!(taken_back(OpKind::Replace, json!({"a": 1}), image(), &gone), None);

@@ -133,7 +133,10 @@ mod tests {
         assert!(due(&declared(2, true), OpKind::Update, false));
         assert!(!due(&declared(2, true), OpKind::Update, true));
         assert!(!due(&declared(2, true), OpKind::Delete, false), "it has no fields");
-        assert!(!due(&declared(2, false), OpKind::Update, false), "nothing leads to the declared version");
+        assert!(
+            !due(&declared(2, false), OpKind::Update, false),
+            "nothing leads to the declared version"
+        );
     }
 
     #[test]
@@ -141,7 +144,9 @@ mod tests {
         let turned = |desk: &mut Desk, schema: &Schema| {
             let place = desk.row("a").tail[0].place;
             let mut random = SeededRandomness::from_number(1);
-            upcast(desk, schema, &key("a"), place, &mut Items::default(), &mut random).unwrap().pop()
+            upcast(desk, schema, &key("a"), place, &mut Items::default(), &mut random)
+                .unwrap()
+                .pop()
         };
         let mut desk = Desk::default().with("a", 1, 0, 1);
         assert_eq!(turned(&mut desk, &declared(1, true)), None);
@@ -173,14 +178,20 @@ mod tests {
     fn what_an_upcaster_names_anew_meets_at_once_what_the_server_has_there() {
         let met = |theirs| {
             let decisions = renamed(theirs, false);
-            assert!(matches!(decisions[0], Decision::Upcast { schema_version: 2, .. }), "{decisions:?}");
+            assert!(
+                matches!(decisions[0], Decision::Upcast { schema_version: 2, .. }),
+                "{decisions:?}"
+            );
             decisions.len() - 1
         };
         assert_eq!(met(serde_json::json!({"n": "before"})), 0, "they have no such field");
         assert_eq!(met(serde_json::json!({"m": 0})), 0, "they say the same");
         let decisions = renamed(serde_json::json!({"m": 9}), false);
-        let [_, Decision::Conflicted(found)] = decisions.as_slice() else { panic!("{decisions:?}") };
-        let fields: Vec<_> = found.fields.iter().map(|field| (field.name.as_str(), field.winner)).collect();
+        let [_, Decision::Conflicted(found)] = decisions.as_slice() else {
+            panic!("{decisions:?}")
+        };
+        let fields: Vec<_> =
+            found.fields.iter().map(|field| (field.name.as_str(), field.winner)).collect();
         assert_eq!(fields, [("m", crate::entry::Winner::Local)], "ours is later");
     }
 

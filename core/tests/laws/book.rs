@@ -73,7 +73,11 @@ pub(super) fn rarely() -> impl Strategy<Value = bool> {
 pub(super) fn priorities() -> impl Strategy<Value = [Priorities; 2]> {
     let some = || prop::option::of(-1..2i32);
     let one = || {
-        (some(), some(), some()).prop_map(|(create, update, delete)| Priorities { create, update, delete })
+        (some(), some(), some()).prop_map(|(create, update, delete)| Priorities {
+            create,
+            update,
+            delete,
+        })
     };
     [one(), one()]
 }
@@ -123,7 +127,12 @@ impl Book {
                 let place = OpPlace { seq: Seq::new(seq), index };
                 book.insert(
                     place,
-                    &Drawn { other_actor: first.other_actor, fresh: first.fresh, dead: first.dead, ..op },
+                    &Drawn {
+                        other_actor: first.other_actor,
+                        fresh: first.fresh,
+                        dead: first.dead,
+                        ..op
+                    },
                     ops,
                 );
                 index += 1;
@@ -145,9 +154,11 @@ impl Book {
         if kind == OpKind::Update && fields.is_empty() {
             fields.set("a", 1);
         }
-        let refers = drawn.refers.filter(|target| *target != drawn.record && kind != OpKind::Delete);
+        let refers =
+            drawn.refers.filter(|target| *target != drawn.record && kind != OpKind::Delete);
         // Leads refer to notes and notes to leads.
-        let refers = refers.filter(|target| (*target < RECORDS / 2) != (drawn.record < RECORDS / 2));
+        let refers =
+            refers.filter(|target| (*target < RECORDS / 2) != (drawn.record < RECORDS / 2));
         if let Some(target) = refers {
             fields.set("about", target.to_string());
         }
@@ -159,8 +170,10 @@ impl Book {
         // versions.
         let schema_version = if drawn.new_version && drawn.record < RECORDS / 2 { 2 } else { 1 };
         let edited_at = Hlc::from_bits(u64::from(number) + 10);
-        let references = refers
-            .map(|target| FieldReference { field: "about".to_owned(), target: Some(self::key(target)) });
+        let references = refers.map(|target| FieldReference {
+            field: "about".to_owned(),
+            target: Some(self::key(target)),
+        });
         self.tail.insert(
             place,
             TailRow {
@@ -184,7 +197,8 @@ impl Book {
         let (cleared, cleared_at) = cleared(row, &self.ops, kind, &fields);
         let pending = Pending::new(op, place, kind, edited_at);
         row.tail.push(Pending { dead: drawn.dead, cleared, cleared_at, ..pending });
-        self.ops.insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
+        self.ops
+            .insert(place, (key, OpContent { id: op, kind, edited_at, schema_version, fields }));
     }
 
     /// Makes the first ops of the first record unanswered, if none of them is in a transaction.
@@ -201,7 +215,9 @@ impl Book {
             .filter(|place| !self.tail.is_dead(*place))
             .take(drawn.ops)
             .collect();
-        if first.is_empty() || first.iter().any(|place| self.tail.op(*place).unwrap().transaction_ops > 1) {
+        if first.is_empty()
+            || first.iter().any(|place| self.tail.op(*place).unwrap().transaction_ops > 1)
+        {
             return;
         }
         let ops = first.iter().map(|place| fieldbook_core::entry::PlannedOp {
@@ -251,7 +267,11 @@ impl Book {
     }
 
     pub(super) fn is_transaction(&self, group: &Group) -> bool {
-        group.records.iter().flat_map(|(_, places)| places).any(|place| self.op(*place).transaction_ops > 1)
+        group
+            .records
+            .iter()
+            .flat_map(|(_, places)| places)
+            .any(|place| self.op(*place).transaction_ops > 1)
     }
 }
 
@@ -325,7 +345,9 @@ pub(super) fn cleared(
         _ => return (Vec::new(), None),
     };
     let mut names: BTreeSet<String> = row.registers().unwrap().fields.into_keys().collect();
-    names.extend(seen.iter().flat_map(|earlier| ops[&earlier.place].1.fields.names().map(str::to_owned)));
+    names.extend(
+        seen.iter().flat_map(|earlier| ops[&earlier.place].1.fields.names().map(str::to_owned)),
+    );
     let cleared = names.into_iter().filter(|name| !said.has(name)).collect();
     (cleared, deletion.filter(|_| kind == OpKind::Create).map(Pending::stamp))
 }
@@ -333,7 +355,8 @@ pub(super) fn cleared(
 /// Joins the ops at these places to the confirmed record, one after the other.
 pub(super) fn one_by_one(book: &Book, key: &RecordKey, places: &[OpPlace]) -> Registers {
     let row = &book.rows[key];
-    let tail = row.tail_ops(|place| Ok(book.ops[&place].1.clone()), |fault: InvalidFields| fault).unwrap();
+    let tail =
+        row.tail_ops(|place| Ok(book.ops[&place].1.clone()), |fault: InvalidFields| fault).unwrap();
     let ops: Vec<&TailOp> = tail.iter().filter(|op| places.contains(&op.op.place)).collect();
     row.registers().unwrap().with(ops.into_iter().map(|op| &op.writes))
 }

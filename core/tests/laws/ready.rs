@@ -73,8 +73,12 @@ impl Queued {
         self.seq += 1;
         for (index, op) in (0..).zip(ops) {
             let place = OpPlace { seq: Seq::new(self.seq), index };
-            let drawn =
-                Drawn { other_actor: ops[0].other_actor, fresh: ops[0].fresh, dead: false, ..op.clone() };
+            let drawn = Drawn {
+                other_actor: ops[0].other_actor,
+                fresh: ops[0].fresh,
+                dead: false,
+                ..op.clone()
+            };
             self.book.insert(place, &drawn, ops.len());
         }
         for index in 0..u32::try_from(ops.len()).unwrap() {
@@ -87,14 +91,16 @@ impl Queued {
         match step {
             Step::Append(ops) => self.append(ops),
             Step::End(op) => {
-                let ended = self.nth(*op).filter(|(place, _)| self.book.tail.unit_of(*place).is_none());
+                let ended =
+                    self.nth(*op).filter(|(place, _)| self.book.tail.unit_of(*place).is_none());
                 let Some((place, row)) = ended else { return };
                 self.book.tail.remove(place);
                 self.changed(&row.key);
                 self.queue.ended(&self.book.tail, &self.schema, place);
             }
             Step::Refuse(op, dead) => {
-                let refused = self.nth(*op).filter(|(place, _)| self.book.tail.unit_of(*place).is_none());
+                let refused =
+                    self.nth(*op).filter(|(place, _)| self.book.tail.unit_of(*place).is_none());
                 let Some((place, row)) = refused else { return };
                 self.book.tail.set_dead(place, *dead);
                 self.changed(&row.key);
@@ -105,8 +111,9 @@ impl Queued {
                 self.changed(&row.key);
             }
             Step::Send(record, unit) => {
-                let is_under_way =
-                    |place| self.book.tail.unit_of(place).is_some() || self.book.tail.is_dead(place);
+                let is_under_way = |place| {
+                    self.book.tail.unit_of(place).is_some() || self.book.tail.is_dead(place)
+                };
                 if self.book.tail.ops_of(&key(*record)).any(is_under_way) {
                     return;
                 }
@@ -114,15 +121,19 @@ impl Queued {
                 self.changed(&key(*record));
             }
             Step::Answer(record) => {
-                self.book.tail.remove_unit(UnitId::from_bytes([9 - u8::try_from(*record).unwrap(); 16]));
+                self.book
+                    .tail
+                    .remove_unit(UnitId::from_bytes([9 - u8::try_from(*record).unwrap(); 16]));
                 self.changed(&key(*record));
             }
             Step::Wait(windows) => {
-                self.now = WallTime::from_milliseconds(NOW.milliseconds() + 3_000 * i64::from(*windows));
+                self.now =
+                    WallTime::from_milliseconds(NOW.milliseconds() + 3_000 * i64::from(*windows));
             }
             Step::ParkType(parked) => {
                 let notes = ParkScope::Entity(EntityType::parse("note").unwrap());
-                self.parks = parked.then(|| (notes, "unknown_entity".to_owned())).into_iter().collect();
+                self.parks =
+                    parked.then(|| (notes, "unknown_entity".to_owned())).into_iter().collect();
             }
             Step::SwitchActor(other) => self.other_actor = *other,
             Step::Plan(batch) => drop(self.plan(*batch)),
@@ -131,7 +142,11 @@ impl Queued {
 }
 
 fn deletes(book: &Book, group: &Group) -> bool {
-    group.records.iter().flat_map(|(_, places)| places).any(|place| book.op(*place).kind == OpKind::Delete)
+    group
+        .records
+        .iter()
+        .flat_map(|(_, places)| places)
+        .any(|place| book.op(*place).kind == OpKind::Delete)
 }
 
 proptest! {

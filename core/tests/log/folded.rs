@@ -5,14 +5,16 @@
 //! Each record is named after the end of its op.
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
-    FieldsSource, Intent, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, Upstream, Verb, Winner,
+    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
+    Extent, FieldsSource, Intent, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta,
+    ParkScope, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, Upstream, Verb,
+    Winner,
 };
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
-    Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy, RecordKey,
-    RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version, WallTime,
+    Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy,
+    RecordKey, RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version,
+    WallTime,
 };
 
 use super::samples::START;
@@ -56,7 +58,8 @@ struct Story {
 
 impl Story {
     fn new(seed: u64) -> Self {
-        let opened = Opened { device: DeviceId::from_bytes([0xd0; 16]), made_by: "0.1.0".to_owned() };
+        let opened =
+            Opened { device: DeviceId::from_bytes([0xd0; 16]), made_by: "0.1.0".to_owned() };
         Self {
             random: SeededRandomness::from_number(seed),
             drafts: vec![Draft::control(Control::Opened(opened))],
@@ -120,7 +123,10 @@ fn at(seq: u64) -> Hlc {
 fn op_of(seq: u64, index: u8) -> PlannedOp {
     let mut id = [0xa0; 16];
     (id[14], id[15]) = (u8::try_from(seq).unwrap(), index);
-    PlannedOp { id: OpId::from_bytes(id), place: OpPlace { seq: Seq::new(seq), index: index.into() } }
+    PlannedOp {
+        id: OpId::from_bytes(id),
+        place: OpPlace { seq: Seq::new(seq), index: index.into() },
+    }
 }
 
 /// The update of a record.
@@ -131,7 +137,9 @@ fn update(id: &str) -> PlannedOp {
 
 /// The unit with the update of a record.
 fn unit(id: &str) -> UnitId {
-    UnitId::from_bytes([0x60 + u8::try_from(SENT.iter().position(|sent| *sent == id).unwrap()).unwrap(); 16])
+    UnitId::from_bytes(
+        [0x60 + u8::try_from(SENT.iter().position(|sent| *sent == id).unwrap()).unwrap(); 16],
+    )
 }
 
 fn theirs(number: u8) -> OpId {
@@ -172,9 +180,10 @@ pub(crate) fn every_fold() -> Vec<Draft> {
     of_conflicts(&mut story);
     of_the_book(&mut story);
     by_a_person(&mut story);
-    story
-        .drafts
-        .push(Draft::control(Control::EpochStarted { epoch: Epoch::from_bytes([0xe1; 16]), anchored: None }));
+    story.drafts.push(Draft::control(Control::EpochStarted {
+        epoch: Epoch::from_bytes([0xe1; 16]),
+        anchored: None,
+    }));
     story.drafts
 }
 
@@ -217,8 +226,11 @@ fn planned(story: &mut Story) {
         digest: Hash::from_bytes([0xd1; 32]),
         replaces: Vec::new(),
     });
-    let annulled =
-        Annulled { key: lead("annulled"), ops: vec![update("annulled")], reason: AnnulledReason::NoEffect };
+    let annulled = Annulled {
+        key: lead("annulled"),
+        ops: vec![update("annulled")],
+        reason: AnnulledReason::NoEffect,
+    };
     let planned = Planned { units: units.collect(), annulled: vec![annulled] };
     story.push(Meta::Control(Control::Planned(planned)), Items::default());
 }
@@ -227,10 +239,12 @@ fn planned(story: &mut Story) {
 /// unknown type.
 fn answered(story: &mut Story) {
     let mut items = Items::default();
-    let whole = story.item(&mut items, r#"{"company":"1","name":"theirs","phone":"9","stage":"won"}"#);
+    let whole =
+        story.item(&mut items, r#"{"company":"1","name":"theirs","phone":"9","stage":"won"}"#);
     let part = story.item(&mut items, r#"{"stage":"lost"}"#);
     let note = story.item(&mut items, r#"{"text":"kept aside"}"#);
-    let met = ["dissolved", "superseded", "dropped", "emptied", "raised", "open", "resolved", "refers"];
+    let met =
+        ["dissolved", "superseded", "dropped", "emptied", "raised", "open", "resolved", "refers"];
     let older = |names: &[&str]| FieldWrites {
         edited_at: at(2),
         op: theirs(0x0c),
@@ -245,7 +259,11 @@ fn answered(story: &mut Story) {
     changes.push(row("raised-whole", 9, at(4), None));
     for (id, version) in [("taken-in", 3), ("kept-aside", 4)] {
         let key = RecordKey::parse("visit", id).unwrap();
-        changes.push(ChangeMeta { key, kept_aside: true, ..row("unused", version, at(4), Some(note)) });
+        changes.push(ChangeMeta {
+            key,
+            kept_aside: true,
+            ..row("unused", version, at(4), Some(note))
+        });
     }
     let outcomes = vec![OutcomeMeta {
         unit: unit("acked"),
@@ -271,7 +289,11 @@ fn of_units(story: &mut Story) {
     };
     let code = || "busy".to_owned();
     let decisions = vec![
-        Decision::Acked { unit: unit("acked"), planned, versions: vec![(lead("acked"), Version::new(9))] },
+        Decision::Acked {
+            unit: unit("acked"),
+            planned,
+            versions: vec![(lead("acked"), Version::new(9))],
+        },
         Decision::Tried { unit: unit("tried"), planned, tries: 1, code: code(), retry_at: START },
         Decision::Suspected {
             units: vec![(unit("suspected"), planned)],
@@ -314,8 +336,10 @@ fn conflicted(id: &str, winner: Winner, [base, local, remote]: [u32; 3]) -> Deci
 fn of_conflicts(story: &mut Story) {
     let mut items = Items::default();
     let mut item = |text: &str| story.item(&mut items, text);
-    let values = [item(r#"{"name":"Ann"}"#), item(r#"{"name":"mine"}"#), item(r#"{"name":"theirs"}"#)];
-    let (merged, read) = (item(r#"{"name":"both"}"#), item(r#"{"name":"mine","phone":"2","stage":"new"}"#));
+    let values =
+        [item(r#"{"name":"Ann"}"#), item(r#"{"name":"mine"}"#), item(r#"{"name":"theirs"}"#)];
+    let (merged, read) =
+        (item(r#"{"name":"both"}"#), item(r#"{"name":"mine","phone":"2","stage":"new"}"#));
     let upcast = item(r#"{"telephone":"2","title":"mine"}"#);
     let name = || vec!["name".to_owned()];
     let (raised, restamped) = (at(4).next(), Hlc::at(START).next());
@@ -338,12 +362,24 @@ fn of_conflicts(story: &mut Story) {
         conflicted("open", Winner::Undecided, values),
         Decision::Parked { scope: ParkScope::Op(update("open").id), code: "conflict".to_owned() },
         conflicted("resolved", Winner::Undecided, values),
-        Decision::Parked { scope: ParkScope::Op(update("resolved").id), code: "conflict".to_owned() },
+        Decision::Parked {
+            scope: ParkScope::Op(update("resolved").id),
+            code: "conflict".to_owned(),
+        },
         Decision::Restamped {
             server_time: START,
-            ops: vec![Restamp { key: lead("restamped"), op: update("restamped"), edited_at: restamped }],
+            ops: vec![Restamp {
+                key: lead("restamped"),
+                op: update("restamped"),
+                edited_at: restamped,
+            }],
         },
-        Decision::Upcast { key: lead("upcast"), op: update("upcast"), schema_version: 2, fields: upcast },
+        Decision::Upcast {
+            key: lead("upcast"),
+            op: update("upcast"),
+            schema_version: 2,
+            fields: upcast,
+        },
     ];
     story.decided(decisions, items);
 }
@@ -351,7 +387,8 @@ fn of_conflicts(story: &mut Story) {
 /// The decisions about the book as a whole.
 fn of_the_book(story: &mut Story) {
     let mut items = Items::default();
-    let (name, row) = (story.item(&mut items, "OrderLine/7"), story.item(&mut items, r#"{"version":7}"#));
+    let (name, row) =
+        (story.item(&mut items, "OrderLine/7"), story.item(&mut items, r#"{"version":7}"#));
     let scopes = [
         ParkScope::Actor(Actor::parse("rep-7").unwrap()),
         ParkScope::Entity(EntityType::parse("visit").unwrap()),
@@ -367,8 +404,16 @@ fn of_the_book(story: &mut Story) {
         Decision::Unparked { scope: ParkScope::Protocol },
         Decision::TakenIn { key: visit, seq: Seq::new(6), number: 11 },
         Decision::BelongsTo { tenant: TenantId::from_bytes([11; 16]) },
-        Decision::SetAside { fault: "key".to_owned(), version: Some(Version::new(7)), name, row: Some(row) },
-        Decision::ReadForeign { entity: "OrderLine".to_owned(), cursor: Cursor::new(vec![0, 7]).unwrap() },
+        Decision::SetAside {
+            fault: "key".to_owned(),
+            version: Some(Version::new(7)),
+            name,
+            row: Some(row),
+        },
+        Decision::ReadForeign {
+            entity: "OrderLine".to_owned(),
+            cursor: Cursor::new(vec![0, 7]).unwrap(),
+        },
     ]);
     story.decided(decisions, items);
 }
@@ -380,7 +425,8 @@ fn by_a_person(story: &mut Story) {
         (story.item(&mut items, "typed twice"), story.item(&mut items, r#"{"name":"both"}"#));
     let retried = Decision::Retried { key: lead("retried"), op: update("retried") };
     let discarded = Decision::Discarded { key: lead("discarded"), op: update("discarded") };
-    let undone = Annulled { key: lead("created"), ops: vec![op_of(4, 0)], reason: AnnulledReason::Undone };
+    let undone =
+        Annulled { key: lead("created"), ops: vec![op_of(4, 0)], reason: AnnulledReason::Undone };
     let (key, op) = (lead("resolved"), update("resolved"));
     let resolved = vec![
         Decision::Resolved { key: key.clone(), op, winner: Winner::Merged, merged: Some(merged) },

@@ -8,10 +8,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use fieldbook_core::entry::{
-    AnnulledReason, Control, Decision, Draft, Entry, Extent, FieldsSource, Items, Meta, OutcomeClass,
-    ParkScope, Verb, Winner, seal,
+    AnnulledReason, Control, Decision, Draft, Entry, Extent, FieldsSource, Items, Meta,
+    OutcomeClass, ParkScope, Verb, Winner, seal,
 };
-use fieldbook_core::log::{EXPORT_MAGIC, Verified, entries, entries_from, export, verify, verify_export};
+use fieldbook_core::log::{
+    EXPORT_MAGIC, Verified, entries, entries_from, export, verify, verify_export,
+};
 use fieldbook_core::{Hash, OpKind, Policy, Seq};
 
 use super::{folded, samples};
@@ -73,8 +75,12 @@ fn check_golden(name: &str, actual: &[u8]) {
 
 #[test]
 fn the_samples_seal_to_the_golden_logs() {
-    let drafts =
-        [samples::example(), samples::every_variant(), folded::every_fold(), folded::another_server()];
+    let drafts = [
+        samples::example(),
+        samples::every_variant(),
+        folded::every_fold(),
+        folded::another_server(),
+    ];
     for (name, drafts) in NAMES.into_iter().zip(drafts) {
         let (bytes, read, verified) = exported(drafts);
         check_golden(&format!("{name}.log"), &bytes);
@@ -100,7 +106,10 @@ fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
         }
         let verified = verify_export(&mut bytes.as_slice()).unwrap();
         assert_eq!(verified.head.unwrap().hash, previous);
-        assert_eq!(snapshot(&decoded), std::fs::read_to_string(path.with_extension("txt")).unwrap());
+        assert_eq!(
+            snapshot(&decoded),
+            std::fs::read_to_string(path.with_extension("txt")).unwrap()
+        );
     }
 }
 
@@ -144,13 +153,17 @@ fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
                 Control::Planned(planned) => {
                     let changes = planned.units.iter().flat_map(|unit| &unit.changes);
                     seen.extend(changes.map(|change| of_source(&change.fields)));
-                    seen.extend(planned.annulled.iter().map(|annulled| of_reason(&annulled.reason)));
+                    seen.extend(
+                        planned.annulled.iter().map(|annulled| of_reason(&annulled.reason)),
+                    );
                 }
                 Control::Verb(verb, decisions) => {
                     seen.insert(of_verb(verb));
                     decisions.iter().for_each(|decision| seen_by(decision, seen));
                 }
-                Control::Decided(decisions) => decisions.iter().for_each(|decision| seen_by(decision, seen)),
+                Control::Decided(decisions) => {
+                    decisions.iter().for_each(|decision| seen_by(decision, seen))
+                }
                 Control::Opened(_) | Control::EpochStarted { .. } => {}
             }
         }
@@ -177,8 +190,8 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
         seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
     }
     let all = [
-        METAS, CONTROLS, KINDS, CLASSES, EXTENTS, SOURCES, REASONS, DECISIONS, SCOPES, POLICIES, WINNERS,
-        VERBS,
+        METAS, CONTROLS, KINDS, CLASSES, EXTENTS, SOURCES, REASONS, DECISIONS, SCOPES, POLICIES,
+        WINNERS, VERBS,
     ];
     assert_eq!(seen, all.concat().into_iter().collect());
 }
@@ -187,7 +200,8 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
 fn the_logs_that_are_there_to_be_folded_have_every_entry_and_every_decision() {
     let mut seen = BTreeSet::new();
     for name in ["every-fold", "another-server"] {
-        let bytes = std::fs::read(repository(&format!("tests/golden/format-2/{name}.log"))).unwrap();
+        let bytes =
+            std::fs::read(repository(&format!("tests/golden/format-2/{name}.log"))).unwrap();
         for stored in stored_entries(&bytes) {
             seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
         }
@@ -202,7 +216,8 @@ fn the_logs_that_are_there_to_be_folded_have_every_entry_and_every_decision() {
 fn the_worked_example_in_the_docs_is_the_golden_example() {
     let bytes = std::fs::read(repository("tests/golden/format-2/example.log")).unwrap();
     let text = std::fs::read_to_string(repository("docs/log-format.md")).unwrap();
-    let (_, block) = text.split_once("<!-- example -->\n```text\n").expect("the docs have a worked example");
+    let (_, block) =
+        text.split_once("<!-- example -->\n```text\n").expect("the docs have a worked example");
     let (block, _) = block.split_once("```").unwrap();
     // A line has an offset, the bytes in hex, and their meaning, separated by at least two spaces.
     let mut written = Vec::new();
@@ -217,7 +232,11 @@ fn the_worked_example_in_the_docs_is_the_golden_example() {
     assert_eq!(written, bytes);
     for stored in stored_entries(&bytes) {
         let entry = Entry::decode(stored).unwrap();
-        assert!(text.contains(&entry.content.to_string()), "the content hash of entry {}", entry.header.seq);
+        assert!(
+            text.contains(&entry.content.to_string()),
+            "the content hash of entry {}",
+            entry.header.seq
+        );
         assert!(text.contains(&entry.hash.to_string()), "the hash of entry {}", entry.header.seq);
         for item in &entry.items {
             assert!(

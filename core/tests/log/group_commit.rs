@@ -4,7 +4,9 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use fieldbook_core::log::{Abandoned, Appender, GroupCommit, Reply, commit, entries, read_head, verify};
+use fieldbook_core::log::{
+    Abandoned, Appender, GroupCommit, Reply, commit, entries, read_head, verify,
+};
 use fieldbook_core::{Hlc, Seq};
 
 use super::samples;
@@ -87,7 +89,10 @@ fn with_a_panicking_leader(
                     panic!("the round breaks");
                 })
             }));
-            assert!(panicked.is_err(), "a panic of the work reaches the caller whose thread it ran in");
+            assert!(
+                panicked.is_err(),
+                "a panic of the work reaches the caller whose thread it ran in"
+            );
         }
     });
     started.wait();
@@ -131,7 +136,9 @@ fn callers_whose_own_round_panics_or_forgets_them_are_told() {
         .map(|job| {
             let group = Arc::clone(&group);
             thread::spawn(move || {
-                catch_unwind(AssertUnwindSafe(|| group.submit(job, |_jobs| panic!("the round breaks"))))
+                catch_unwind(AssertUnwindSafe(|| {
+                    group.submit(job, |_jobs| panic!("the round breaks"))
+                }))
             })
         })
         .collect();
@@ -153,7 +160,8 @@ fn many_threads_append_one_unbroken_log() {
             let (store, group, commits) = (&store, &group, &commits);
             scope.spawn(move || {
                 for number in 0..40 {
-                    let seq = group.submit(thread * 1_000 + number, |jobs| append(store, commits, jobs));
+                    let seq =
+                        group.submit(thread * 1_000 + number, |jobs| append(store, commits, jobs));
                     seq.unwrap();
                 }
             });

@@ -5,15 +5,17 @@
 //! [`super::folded`].
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft, Extent,
-    FieldsSource, Intent, Item, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy, Upstream, Verb, Winner,
+    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
+    Extent, FieldsSource, Intent, Item, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta,
+    ParkScope, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy,
+    Upstream, Verb, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
-    Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy, RecordKey,
-    RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version, WallTime,
+    Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy,
+    RecordKey, RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version,
+    WallTime,
 };
 use redb::backends::InMemoryBackend;
 
@@ -21,7 +23,8 @@ use redb::backends::InMemoryBackend;
 pub(crate) const START: WallTime = WallTime::from_milliseconds(1_539_628_665_000);
 
 pub(crate) fn stamp(number: u64) -> Stamp {
-    let wall = WallTime::from_milliseconds(START.milliseconds() + i64::try_from(number).unwrap() * 1_000);
+    let wall =
+        WallTime::from_milliseconds(START.milliseconds() + i64::try_from(number).unwrap() * 1_000);
     Stamp {
         epoch: Epoch::from_bytes([0xe0; 16]),
         hlc: Hlc::at(wall),
@@ -54,7 +57,9 @@ pub(crate) fn intent(number: u64) -> Draft {
     let fields = items.add(format!("{{\"n\":{number}}}"), &mut random);
     let key = RecordKey::parse("lead", &number.to_string()).unwrap();
     Draft {
-        meta: Meta::Intent(Intent { ops: vec![op(OpKind::Create, key, Some(fields), &mut random)] }),
+        meta: Meta::Intent(Intent {
+            ops: vec![op(OpKind::Create, key, Some(fields), &mut random)],
+        }),
         items,
     }
 }
@@ -85,8 +90,10 @@ pub(crate) fn every_variant() -> Vec<Draft> {
         epoch: Epoch::from_bytes([0xe0; 16]),
         anchored: Some(Receipt { seq: Seq::new(5), hash: Hash::from_bytes([0xab; 32]) }),
     }));
-    drafts
-        .push(Draft::control(Control::EpochStarted { epoch: Epoch::from_bytes([0xe0; 16]), anchored: None }));
+    drafts.push(Draft::control(Control::EpochStarted {
+        epoch: Epoch::from_bytes([0xe0; 16]),
+        anchored: None,
+    }));
     drafts
 }
 
@@ -124,11 +131,15 @@ fn every_op_kind(random: &mut SeededRandomness) -> Draft {
     update.clock_capped = true;
     let mut delete = op(OpKind::Delete, lead("44"), None, random);
     delete.base = Some(Version::new(70_000));
-    let mut replace = op(OpKind::Replace, RecordKey::parse("visit_note", "v-1").unwrap(), Some(2), random);
+    let mut replace =
+        op(OpKind::Replace, RecordKey::parse("visit_note", "v-1").unwrap(), Some(2), random);
     replace.cites = Some(OpId::new(START, random));
     replace.schema_version = 251;
     let create = op(OpKind::Create, lead("43"), Some(0), random);
-    Draft { meta: Meta::Intent(Intent { ops: vec![create, update, delete, replace] }), items: items.into() }
+    Draft {
+        meta: Meta::Intent(Intent { ops: vec![create, update, delete, replace] }),
+        items: items.into(),
+    }
 }
 
 fn planned_op(seq: u64, index: u32, random: &mut SeededRandomness) -> PlannedOp {
@@ -171,9 +182,13 @@ fn every_planned(random: &mut SeededRandomness) -> Draft {
         AnnulledReason::LocalOnly,
         AnnulledReason::Arrived,
     ];
-    let annulled =
-        reasons.map(|reason| Annulled { key: lead("45"), ops: vec![planned_op(3, 0, random)], reason });
-    let meta = Meta::Control(Control::Planned(Planned { units: vec![unit], annulled: annulled.into() }));
+    let annulled = reasons.map(|reason| Annulled {
+        key: lead("45"),
+        ops: vec![planned_op(3, 0, random)],
+        reason,
+    });
+    let meta =
+        Meta::Control(Control::Planned(Planned { units: vec![unit], annulled: annulled.into() }));
     Draft { meta, items }
 }
 
@@ -192,7 +207,8 @@ fn every_answer(random: &mut SeededRandomness) -> Draft {
         OutcomeClass::Ahead,
     ];
     let outcomes = classes.map(|class| {
-        let (accepted, rejected) = (class == OutcomeClass::Applied, class == OutcomeClass::Rejected);
+        let (accepted, rejected) =
+            (class == OutcomeClass::Applied, class == OutcomeClass::Rejected);
         OutcomeMeta {
             unit: UnitId::from_bytes([0x11; 16]),
             class,
@@ -250,7 +266,11 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         Decision::Dissolved { unit, planned },
         Decision::Conflicted(conflicted(items, random)),
         Decision::Superseded { key: lead("42"), op: planned_op(2, 0, random) },
-        Decision::Dropped { key: lead("42"), op: planned_op(2, 0, random), fields: vec!["phone".to_owned()] },
+        Decision::Dropped {
+            key: lead("42"),
+            op: planned_op(2, 0, random),
+            fields: vec!["phone".to_owned()],
+        },
         Decision::Raised {
             key: lead("42"),
             op: planned_op(3, 1, random),
@@ -279,7 +299,8 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         ParkScope::Protocol,
         ParkScope::Tenant(TenantId::from_bytes([0x47; 16])),
     ];
-    decisions.extend(scopes.into_iter().map(|scope| Decision::Parked { scope, code: code.clone() }));
+    decisions
+        .extend(scopes.into_iter().map(|scope| Decision::Parked { scope, code: code.clone() }));
     decisions.push(Decision::Unparked { scope: ParkScope::Protocol });
     decisions.push(Decision::Resolved {
         key: lead("42"),
@@ -311,7 +332,12 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     decisions.push(Decision::BelongsTo { tenant: TenantId::from_bytes([11; 16]) });
     let row = Some(items.add(r#"{"key":"OrderLine/7","version":7}"#, random));
     let (fault, version) = ("key".to_owned(), Some(Version::new(7)));
-    decisions.push(Decision::SetAside { fault, version, name: items.add("OrderLine/7", random), row });
+    decisions.push(Decision::SetAside {
+        fault,
+        version,
+        name: items.add("OrderLine/7", random),
+        row,
+    });
     let cursor = Cursor::new(vec![0, 7]).unwrap();
     decisions.push(Decision::ReadForeign { entity: "OrderLine".to_owned(), cursor });
     decisions
@@ -329,7 +355,11 @@ fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
         (Policy::Manual, Winner::Undecided),
         (Policy::Function, Winner::Local),
     ];
-    let fields = rules.map(|(rule, winner)| ConflictedField { name: rule.as_str().to_owned(), rule, winner });
+    let fields = rules.map(|(rule, winner)| ConflictedField {
+        name: rule.as_str().to_owned(),
+        rule,
+        winner,
+    });
     Conflicted {
         key: lead("42"),
         op: planned_op(3, 1, random),
@@ -355,8 +385,14 @@ fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
 fn every_verb(random: &mut SeededRandomness) -> Vec<Draft> {
     let mut items = Items::default();
     let reason = items.add("typed twice", random);
-    let verbs =
-        [Verb::Retry, Verb::Discard { reason }, Verb::Undo, Verb::Resolve, Verb::Resume, Verb::AcceptServer];
+    let verbs = [
+        Verb::Retry,
+        Verb::Discard { reason },
+        Verb::Undo,
+        Verb::Resolve,
+        Verb::Resume,
+        Verb::AcceptServer,
+    ];
     let drafts = verbs.into_iter().map(|verb| Draft {
         items: if matches!(verb, Verb::Discard { .. }) { items.clone() } else { Items::default() },
         meta: Meta::Control(Control::Verb(verb, vec![])),

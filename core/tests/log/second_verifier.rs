@@ -26,11 +26,17 @@ fn both_agree(path: &Path, bytes: &[u8]) {
         Ok(verified) => {
             let head = verified.head.expect("some entries").hash;
             assert_eq!(code, Some(0), "{text}");
-            assert!(text.ends_with(&format!("{} entries, head {head}: ok\n", verified.entries)), "{text}");
+            assert!(
+                text.ends_with(&format!("{} entries, head {head}: ok\n", verified.entries)),
+                "{text}"
+            );
         }
         Err(damage) => {
             assert_eq!(code, Some(1), "{damage}: {text}");
-            assert!(text.starts_with(&format!("entry {} is damaged: ", damage.seq)), "{damage}: {text}");
+            assert!(
+                text.starts_with(&format!("entry {} is damaged: ", damage.seq)),
+                "{damage}: {text}"
+            );
         }
     }
 }

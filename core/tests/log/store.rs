@@ -102,7 +102,8 @@ fn two_creators_of_one_path_make_one_book() {
     });
     // One of them moves its file into place. Another that comes between its rename and its opening
     // may open the file first, but never replace it.
-    let exists = |result: &Result<(), StoreError>| matches!(result, Err(StoreError::AlreadyExists { .. }));
+    let exists =
+        |result: &Result<(), StoreError>| matches!(result, Err(StoreError::AlreadyExists { .. }));
     assert_eq!(results.iter().filter(|result| exists(result)).count(), 7, "{results:?}");
     assert_eq!(names(folder.path()), ["a.book"]);
     Store::open(&path, &options()).unwrap();
@@ -153,8 +154,10 @@ fn an_empty_a_foreign_and_no_file_at_all_are_not_a_book() {
 
 #[test]
 fn another_programs_redb_file_is_not_a_book_and_a_newer_book_says_so() {
-    const FOREIGN: redb::TableDefinition<'static, &str, u64> = redb::TableDefinition::new("settings");
-    const NEWER: redb::TableDefinition<'static, u64, &[u8]> = redb::TableDefinition::new("entries-2");
+    const FOREIGN: redb::TableDefinition<'static, &str, u64> =
+        redb::TableDefinition::new("settings");
+    const NEWER: redb::TableDefinition<'static, u64, &[u8]> =
+        redb::TableDefinition::new("entries-2");
     let folder = folder();
     let foreign = folder.path().join("foreign.redb");
     let database = redb::Database::create(&foreign).unwrap();
@@ -193,7 +196,10 @@ fn a_book_left_by_a_crash_opens_whole() {
     let [_, crashed] = book_bytes();
     fs::write(&path, crashed).unwrap();
     let store = Store::open(&path, &options()).unwrap();
-    assert_eq!(verify(&entries(&store.begin_read().unwrap()).unwrap(), |_| {}).unwrap().entries, 160);
+    assert_eq!(
+        verify(&entries(&store.begin_read().unwrap()).unwrap(), |_| {}).unwrap().entries,
+        160
+    );
     store.close().unwrap();
     Store::open(&path, &options()).unwrap();
 }
@@ -221,11 +227,15 @@ fn opened_whole_or_refused(bytes: &[u8], what: &str) -> bool {
 fn a_truncated_book_is_refused_or_opens_with_every_entry() {
     let [closed, crashed] = book_bytes();
     for length in (512..closed.len()).step_by(512) {
-        assert!(!opened_whole_or_refused(&closed[..length], "closed"), "opened when cut off at {length}");
+        assert!(
+            !opened_whole_or_refused(&closed[..length], "closed"),
+            "opened when cut off at {length}"
+        );
     }
     // After a crash redb takes the length from the file. Unused pages at the end are no loss.
     let lengths = (512..crashed.len()).step_by(512);
-    let opened = lengths.filter(|length| opened_whole_or_refused(&crashed[..*length], "crashed")).count();
+    let opened =
+        lengths.filter(|length| opened_whole_or_refused(&crashed[..*length], "crashed")).count();
     assert!(opened < crashed.len() / 512 / 4, "{opened} opened");
 }
 
@@ -351,7 +361,10 @@ fn compacting_gives_space_back_and_is_refused_while_someone_reads() {
     assert!(store.compact().unwrap());
     let after = store.file_bytes().unwrap();
     assert!(after < before && after > 2_000 * 100, "{before} {after}");
-    assert_eq!(verify(&entries(&store.begin_read().unwrap()).unwrap(), |_| {}).unwrap().entries, 2_000);
+    assert_eq!(
+        verify(&entries(&store.begin_read().unwrap()).unwrap(), |_| {}).unwrap().entries,
+        2_000
+    );
 }
 
 #[test]
@@ -408,7 +421,11 @@ impl SharedDisk {
     }
 
     fn check(&self) -> std::io::Result<()> {
-        if *self.failing.lock().unwrap() { Err(std::io::Error::other("the disk is gone")) } else { Ok(()) }
+        if *self.failing.lock().unwrap() {
+            Err(std::io::Error::other("the disk is gone"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use fieldbook_core::entry::frame::Frame;
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, EntryError, Item, Items, chain};
 use fieldbook_core::limits;
 use fieldbook_core::log::{
-    Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from, export,
-    export_in_parts, read_entry, read_head, survey, survey_export, verify, verify_export, verify_in_parts,
+    Appender, DamageKind, ENTRIES, Store, StoreError, Verified, commit, entries, entries_from,
+    export, export_in_parts, read_entry, read_head, survey, survey_export, verify, verify_export,
+    verify_in_parts,
 };
 use fieldbook_core::{Hash, Seq};
 use redb::ReadableTable;
@@ -98,7 +99,8 @@ fn what_append_returns_is_what_is_read_and_its_head_is_the_tables() {
     assert_eq!(head.seq, Seq::new(returned.len() as u64));
     assert_eq!(read_entry(&table, Seq::new(3)).unwrap().as_ref(), returned.get(2));
     assert_eq!(read_entry(&table, head.seq.next()).unwrap(), None);
-    let from: Vec<_> = entries_from(&table, Seq::new(3)).map(|entry| entry.unwrap().header.seq).collect();
+    let from: Vec<_> =
+        entries_from(&table, Seq::new(3)).map(|entry| entry.unwrap().header.seq).collect();
     assert_eq!(from.first(), Some(&Seq::new(3)));
     assert_eq!(from.len(), returned.len() - 2);
     assert_eq!(entries_from(&table, head.seq.next()).count(), 0);
@@ -183,7 +185,8 @@ fn survey_changed(store: &Store, rows: &[(u64, Option<&[u8]>)]) -> (u64, Vec<(u6
         let seen = survey(table, |_| {}, |damage| told(&mut found, damage));
         let mut bytes = Vec::new();
         export(table, &mut bytes).unwrap();
-        let seen_exported = survey_export(&mut bytes.as_slice(), |damage| told(&mut exported, damage));
+        let seen_exported =
+            survey_export(&mut bytes.as_slice(), |damage| told(&mut exported, damage));
         assert_eq!(
             (seen, &found),
             (seen_exported, &exported),
@@ -357,7 +360,9 @@ fn an_entry_over_the_limit_is_refused_and_nothing_is_added() {
     let transaction = store.begin_write().unwrap();
     let mut appender = Appender::open(&transaction, head).unwrap();
     let mut draft = samples::intent(9);
-    draft.items.add(vec![0; limits::ENTRY_BYTES], &mut fieldbook_core::SeededRandomness::from_number(1));
+    draft
+        .items
+        .add(vec![0; limits::ENTRY_BYTES], &mut fieldbook_core::SeededRandomness::from_number(1));
     let error = appender.append(draft, samples::stamp(5)).unwrap_err();
     assert!(matches!(error, StoreError::Unstorable { .. }));
     assert_eq!(appender.head(), head);
@@ -382,7 +387,10 @@ fn appending_with_a_clock_that_stands_still_is_an_error_and_adds_nothing() {
     let transaction = store.begin_write().unwrap();
     let mut appender = Appender::open(&transaction, head).unwrap();
     let refused = appender.append(samples::intent(5), samples::stamp(4)).unwrap_err();
-    assert!(matches!(refused, StoreError::Unstorable { source: EntryError::ClockEnded }), "{refused:?}");
+    assert!(
+        matches!(refused, StoreError::Unstorable { source: EntryError::ClockEnded }),
+        "{refused:?}"
+    );
     assert_eq!(appender.head(), head);
     appender.append(samples::intent(5), samples::stamp(5)).unwrap();
 }
@@ -396,7 +404,8 @@ fn an_entry_that_does_not_read_is_damage_though_its_hash_holds() {
     let (third, fourth) = (stored(&store).swap_remove(2), stored(&store).swap_remove(3));
     let frame = Frame::parse(&fourth).unwrap();
     let commitments: Vec<_> = frame.items_owned().iter().map(Item::commitment).collect();
-    let header_length = usize::try_from(u32::from_le_bytes(fourth[..4].try_into().unwrap())).unwrap();
+    let header_length =
+        usize::try_from(u32::from_le_bytes(fourth[..4].try_into().unwrap())).unwrap();
     let (meta_at, header) = (8 + header_length, &fourth[4..4 + header_length]);
     let meta = vec![0xff; frame.meta.len()];
     let previous = Hash::from_bytes(third[third.len() - 32..].try_into().unwrap());
@@ -407,7 +416,10 @@ fn an_entry_that_does_not_read_is_damage_though_its_hash_holds() {
     unreadable[end - 32..].copy_from_slice(hash.as_bytes());
     let damage = verify_changed(&store, &[(4, Some(&unreadable))]).unwrap_err();
     assert_eq!(damage.seq, Seq::new(4));
-    assert!(matches!(damage.kind, DamageKind::Undecodable { source: EntryError::Meta(_) }), "{damage:?}");
+    assert!(
+        matches!(damage.kind, DamageKind::Undecodable { source: EntryError::Meta(_) }),
+        "{damage:?}"
+    );
 }
 
 #[test]
@@ -420,7 +432,10 @@ fn an_entry_that_could_not_be_read_back_is_not_appended() {
     let many = Draft::control(Control::Decided(vec![Decision::ServerRead; 2_000_000]));
     assert!(many.clone().checked().is_err());
     let refused = appender.append(many, samples::stamp(5)).unwrap_err();
-    assert!(matches!(refused, StoreError::Unstorable { source: EntryError::Meta(_) }), "{refused:?}");
+    assert!(
+        matches!(refused, StoreError::Unstorable { source: EntryError::Meta(_) }),
+        "{refused:?}"
+    );
     assert_eq!(appender.head(), head, "nothing was added");
 }
 

@@ -96,7 +96,8 @@ mod time {
 #[test]
 fn wincode_reads_every_golden_meta_part_and_writes_the_same_bytes() {
     let configuration = Configuration::default().with_varint_encoding();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2/every-variant.log");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2/every-variant.log");
     let bytes = std::fs::read(path).unwrap();
     let mut rest = &bytes[b"fieldbook-log 1\n".len()..];
     let mut entries = 0;
@@ -105,7 +106,12 @@ fn wincode_reads_every_golden_meta_part_and_writes_the_same_bytes() {
         let frame = Frame::parse(entry).unwrap();
         let meta: meta::Meta = deserialize_exact(frame.meta, configuration)
             .unwrap_or_else(|error| panic!("entry {}: {error}", frame.header.seq));
-        assert_eq!(serialize(&meta, configuration).unwrap(), frame.meta, "entry {}", frame.header.seq);
+        assert_eq!(
+            serialize(&meta, configuration).unwrap(),
+            frame.meta,
+            "entry {}",
+            frame.header.seq
+        );
         entries += 1;
         rest = after;
     }

@@ -14,7 +14,11 @@ use crate::effects::TailEffect;
 use crate::log_view::{LogView, op_meta};
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
-    pub(super) fn conflicted(&mut self, number: u32, conflict: &Conflicted) -> Result<(), StoreError> {
+    pub(super) fn conflicted(
+        &mut self,
+        number: u32,
+        conflict: &Conflicted,
+    ) -> Result<(), StoreError> {
         let row = ConflictRow {
             key: conflict.key.clone(),
             op: conflict.op,
@@ -82,19 +86,27 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     /// Updates rows of the tail from the ops of a record.
-    fn know_anew(&mut self, row: &RecordRow, concerned: impl Fn(&Pending) -> bool) -> Result<(), StoreError> {
+    fn know_anew(
+        &mut self,
+        row: &RecordRow,
+        concerned: impl Fn(&Pending) -> bool,
+    ) -> Result<(), StoreError> {
         if !row.tail.iter().any(&concerned) {
             return Ok(());
         }
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         for op in self.tail_ops(row)?.iter().filter(|op| concerned(&op.pending)) {
-            let (place, left) = (op.op.place, op.named_above(&confirmed).map(|left| left.to_json()));
+            let (place, left) =
+                (op.op.place, op.named_above(&confirmed).map(|left| left.to_json()));
             let made = self.log.existing(place.seq)?;
             let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
-            let made = Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
+            let made =
+                Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
             let tail_row = made.tail_row(left.as_ref(), || image_before(row, self.log, place))?;
             let (upcast, edited_at) = (op.pending.upcast, op.pending.greatest().edited_at);
-            self.effects.tail.push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
+            self.effects
+                .tail
+                .push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
         }
         Ok(())
     }

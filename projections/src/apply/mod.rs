@@ -38,7 +38,8 @@ mod upstream;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, ParkScope, PlannedOp,
+    Annulled, AnnulledReason, Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, ParkScope,
+    PlannedOp,
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
@@ -69,7 +70,9 @@ pub fn apply(
         Meta::Intent(intent) => {
             let seq = entry.header.seq;
             let mut ops = (0..).zip(&intent.ops);
-            ops.try_for_each(|(index, meta)| applying.op(OpPlace { seq, index }, intent.ops.len(), meta))
+            ops.try_for_each(|(index, meta)| {
+                applying.op(OpPlace { seq, index }, intent.ops.len(), meta)
+            })
         }
         Meta::Upstream(upstream) => applying.upstream(upstream),
         Meta::Control(control) => applying.control(control),
@@ -100,7 +103,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         // The op's stamp is above all that its author had read, so the op applies to the visible
         // image.
         let image = apply_to_text(row.image(), meta.kind, text.unwrap_or_default());
-        row.visible = image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
+        row.visible =
+            image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
         // Nearly every tail has one op, and a vector would allocate room for four.
         if row.tail.is_empty() {
             row.tail.reserve_exact(1);
@@ -122,20 +126,25 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let deletion = row.tail.last().filter(|last| last.kind == OpKind::Delete && !last.emptied);
         let seen = match (pending.kind, deletion) {
             (OpKind::Replace, _) => row.tail.as_slice(),
-            (OpKind::Create, Some(_)) => row.tail.split_last().map_or(&[][..], |(_, earlier)| earlier),
+            (OpKind::Create, Some(_)) => {
+                row.tail.split_last().map_or(&[][..], |(_, earlier)| earlier)
+            }
             _ => return Ok(()),
         };
-        let said = text.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))?;
+        let said =
+            text.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))?;
         let said = said.unwrap_or_default();
         let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         // The tail can delete and create the record more than once. No field of an earlier creation
         // comes back.
         let written = tail.iter().flat_map(|op| op.writes.fields.keys());
-        let read = tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(BTreeMap::keys);
+        let read =
+            tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(BTreeMap::keys);
         let names: BTreeSet<_> = written.chain(read).chain(confirmed.fields.keys()).collect();
         pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
-        pending.cleared_at = deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
+        pending.cleared_at =
+            deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())
     }
 
@@ -153,28 +162,38 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 state.anchor = None;
             }),
             Control::Planned(planned) => {
-                (0..).zip(&planned.units).try_for_each(|(number, unit)| self.planned(number, unit))?;
-                planned.annulled.iter().try_for_each(|annulled| self.end(&annulled.key, &annulled.ops))
+                (0..)
+                    .zip(&planned.units)
+                    .try_for_each(|(number, unit)| self.planned(number, unit))?;
+                planned
+                    .annulled
+                    .iter()
+                    .try_for_each(|annulled| self.end(&annulled.key, &annulled.ops))
             }
-            Control::Decided(decisions) | Control::Verb(_, decisions) => {
-                (0..).zip(decisions).try_for_each(|(number, decision)| self.decision(number, decision))
-            }
+            Control::Decided(decisions) | Control::Verb(_, decisions) => (0..)
+                .zip(decisions)
+                .try_for_each(|(number, decision)| self.decision(number, decision)),
         }
     }
 
     fn decision(&mut self, number: u32, decision: &Decision) -> Result<(), StoreError> {
         match decision {
             Decision::Acked { unit, versions, .. } => self.acked(unit, versions),
-            Decision::Tried { unit, tries, code, retry_at, .. } => self.tried(unit, *tries, code, *retry_at),
+            Decision::Tried { unit, tries, code, retry_at, .. } => {
+                self.tried(unit, *tries, code, *retry_at)
+            }
             Decision::Suspected { units, times, code, retry_at } => {
                 let group = (self.seq(), number);
-                let what = Suspicion { group, times: *times, code: code.clone(), retry_at: *retry_at };
+                let what =
+                    Suspicion { group, times: *times, code: code.clone(), retry_at: *retry_at };
                 let suspect = |row: &mut UnitRow| row.suspicion = Some(what.clone());
                 units.iter().try_for_each(|(unit, _)| self.change_unit(unit, suspect))
             }
             Decision::Dissolved { unit, .. } => self.dissolved(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
-            Decision::Dropped { key, op, fields } => self.change_op(key, *op, |op| op.drop_fields(fields)),
+            Decision::Dropped { key, op, fields } => {
+                self.change_op(key, *op, |op| op.drop_fields(fields))
+            }
             Decision::Raised { key, op, fields, edited_at, values } => {
                 let values = values.map(|index| self.values(index)).transpose()?;
                 self.change_op(key, *op, |op| op.raise(fields, *edited_at, values.as_ref()))
@@ -183,7 +202,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 let read = self.values(*read)?;
                 self.each_op(key, &[*op], |op| op.bring_back(read.clone()))
             }
-            Decision::Superseded { key, op } | Decision::Discarded { key, op } => self.end(key, &[*op]),
+            Decision::Superseded { key, op } | Decision::Discarded { key, op } => {
+                self.end(key, &[*op])
+            }
             Decision::DeadLettered { unit, tries, code, message, answered, .. } => {
                 self.dead_lettered(unit, *tries, code, *message, *answered)
             }
@@ -199,18 +220,22 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                     state.parks.push((scope.clone(), code.clone()));
                 }
             }),
-            Decision::Resolved { key, op, winner, merged } => self.resolved(key, *op, *winner, *merged),
+            Decision::Resolved { key, op, winner, merged } => {
+                self.resolved(key, *op, *winner, *merged)
+            }
             Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
             Decision::Upcast { key, op, schema_version, fields } => {
                 let fields = self.values(*fields)?;
                 self.change_op(key, *op, |op| op.turn(*schema_version, fields.clone()))
             }
-            Decision::Restamped { ops, .. } => {
-                ops.iter().try_for_each(|to| self.change_op(&to.key, to.op, |op| op.lower(to.edited_at)))
-            }
+            Decision::Restamped { ops, .. } => ops
+                .iter()
+                .try_for_each(|to| self.change_op(&to.key, to.op, |op| op.lower(to.edited_at))),
             Decision::ServerAccepted { server } => self.server_accepted(*server),
             Decision::ServerRead => self.server_read(),
-            Decision::BelongsTo { tenant } => self.change_state(|state, _| state.tenant = Some(*tenant)),
+            Decision::BelongsTo { tenant } => {
+                self.change_state(|state, _| state.tenant = Some(*tenant))
+            }
             Decision::SetAside { version, name, row, .. } => self.set_aside(*name, *version, *row),
             Decision::ReadForeign { entity, cursor } => self.read_foreign(entity, cursor),
             Decision::Unparked { scope } => {
@@ -229,7 +254,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(row) = self.tables.take_record(key)? else { return Ok(()) };
         let mut tail = self.tail_ops(&row)?;
         for number in 0..tail.len() {
-            let Some(op) = tail.get_mut(number).filter(|op| ops.iter().any(|of| of.id == op.op.id)) else {
+            let Some(op) = tail.get_mut(number).filter(|op| ops.iter().any(|of| of.id == op.op.id))
+            else {
                 continue;
             };
             let before = op.writes.stamp;
@@ -251,7 +277,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     /// Writes a row with a tail, and sets `visible` to `confirmed` with the tail joined.
-    fn put_tail(&mut self, key: &RecordKey, mut row: RecordRow, tail: Vec<TailOp>) -> Result<(), StoreError> {
+    fn put_tail(
+        &mut self,
+        key: &RecordKey,
+        mut row: RecordRow,
+        tail: Vec<TailOp>,
+    ) -> Result<(), StoreError> {
         if !tail.is_empty() {
             let visible = row.registers().map_err(|fault| self.damaged(fault))?;
             let visible = visible.with(tail.iter().map(|op| &op.writes)).image();
@@ -274,7 +305,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.effects.records.push(key.clone());
     }
 
-    fn change_state(&mut self, change: impl FnOnce(&mut StateRow, &Header)) -> Result<(), StoreError> {
+    fn change_state(
+        &mut self,
+        change: impl FnOnce(&mut StateRow, &Header),
+    ) -> Result<(), StoreError> {
         let mut state = self.tables.state()?;
         change(&mut state, &self.entry.header);
         self.tables.put_state(state)

@@ -3,7 +3,9 @@
 use fieldbook_core::entry::{Entry, Meta, OpMeta};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{FieldReference, RecordRow, TailRow};
-use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Reference, Schema};
+use fieldbook_core::{
+    Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Reference, Schema,
+};
 
 use crate::log_view::LogView;
 
@@ -21,9 +23,11 @@ pub fn tail_rows(
 ) -> Result<Vec<(OpPlace, TailRow)>, StoreError> {
     let Meta::Intent(intent) = &entry.meta else { return Ok(Vec::new()) };
     let rows = intent.ops.iter().enumerate().map(|(index, meta)| {
-        let place = OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) };
+        let place =
+            OpPlace { seq: entry.header.seq, index: u32::try_from(index).unwrap_or(u32::MAX) };
         let text = meta.fields.map(|index| entry.fields(index)).transpose();
-        let text = text.map_err(|fault| StoreError::corrupt("an op's fields", entry.header.seq, fault))?;
+        let text =
+            text.map_err(|fault| StoreError::corrupt("an op's fields", entry.header.seq, fault))?;
         let made = Made { schema, entry, ops: intent.ops.len(), meta };
         let before = || row_of(&meta.key)?.map_or(Ok(None), |row| image_before(&row, log, place));
         Ok((place, made.tail_row(text.flatten().as_ref(), before)?))
@@ -63,7 +67,8 @@ impl Made<'_> {
     ) -> Result<TailRow, StoreError> {
         let Self { schema, entry, ops, meta } = self;
         let damaged = |fault| StoreError::corrupt("an op's fields", entry.header.seq, fault);
-        let declared = schema.rules(&meta.key.entity).map_or(&[][..], |rules| rules.references.as_slice());
+        let declared =
+            schema.rules(&meta.key.entity).map_or(&[][..], |rules| rules.references.as_slice());
         let references = references(declared, fields).map_err(damaged)?;
         let led_away = if may_lead_away(declared, meta.kind, &references) {
             let before = before()?.map(|before| before.to_fields()).transpose().map_err(damaged)?;
@@ -121,8 +126,9 @@ fn led_away(
     let touched = |field: &str| kind != OpKind::Update || sets.iter().any(|set| set.field == field);
     let former = declared.iter().filter(|reference| touched(&reference.field));
     let former = former.filter_map(|reference| refers(reference, before).target);
-    let mut led_away: Vec<_> =
-        former.filter(|target| !sets.iter().any(|set| set.target.as_ref() == Some(target))).collect();
+    let mut led_away: Vec<_> = former
+        .filter(|target| !sets.iter().any(|set| set.target.as_ref() == Some(target)))
+        .collect();
     led_away.sort_unstable();
     led_away.dedup();
     led_away

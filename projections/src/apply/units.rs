@@ -74,13 +74,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    pub(super) fn acked(&mut self, id: &UnitId, versions: &[(RecordKey, Version)]) -> Result<(), StoreError> {
+    pub(super) fn acked(
+        &mut self,
+        id: &UnitId,
+        versions: &[(RecordKey, Version)],
+    ) -> Result<(), StoreError> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
         self.end_unit(id)?;
         for change in &unit.changes {
             let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
             row.synced_at = Some(self.entry.header.wall);
-            let version = versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
+            let version =
+                versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
             let fields = self.log.fields(change.fields)?.unwrap_or_default();
             let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
             if row.tail.iter().any(|pending| pending.given_up.is_some()) {
@@ -118,7 +123,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// count as read, so the writes of the ops are joined and not the change that was sent.
     fn take_own(&self, row: &mut RecordRow, own: &[Writes]) -> Result<(), StoreError> {
         let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut());
-        sent_for.try_for_each(|sent| take_own(&mut sent.record, own)).map_err(|fault| self.damaged(fault))
+        sent_for
+            .try_for_each(|sent| take_own(&mut sent.record, own))
+            .map_err(|fault| self.damaged(fault))
     }
 
     /// Returns the writes of ops of a record.

@@ -15,14 +15,19 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
         for (number, change) in upstream.changes.iter().enumerate() {
             if change.kept_aside {
-                self.tables.put_aside(&change.key, self.seq(), u32::try_from(number).unwrap_or(u32::MAX))?;
+                self.tables.put_aside(
+                    &change.key,
+                    self.seq(),
+                    u32::try_from(number).unwrap_or(u32::MAX),
+                )?;
             } else {
                 self.change(change, self.entry)?;
             }
         }
         let wall = self.entry.header.wall;
         for (entity, cursor) in &upstream.cursors {
-            self.tables.put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
+            self.tables
+                .put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
         }
         self.change_state(|state, _| {
             state.server = Some((upstream.server, upstream.epoch));
@@ -95,7 +100,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.see(&change.key, row)
     }
 
-    pub(super) fn taken_in(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+    pub(super) fn taken_in(
+        &mut self,
+        key: &RecordKey,
+        seq: Seq,
+        number: u32,
+    ) -> Result<(), StoreError> {
         let entry = self.log.existing(seq)?;
         self.tables.remove_aside(key, seq, number)?;
         let Meta::Upstream(upstream) = &entry.meta else { return Ok(()) };
@@ -139,6 +149,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 }
 
 fn highest(upstream: &Upstream) -> Version {
-    let given = upstream.outcomes.iter().flat_map(|told| told.versions.iter().map(|(_, version)| *version));
+    let given =
+        upstream.outcomes.iter().flat_map(|told| told.versions.iter().map(|(_, version)| *version));
     upstream.changes.iter().map(|change| change.version).chain(given).max().unwrap_or_default()
 }

@@ -97,8 +97,11 @@ pub trait Projection: Send + Sync {
     /// # Errors
     /// [`ProjectionError`] if the change cannot be folded. The error breaks the projection but not
     /// the write.
-    fn fold(&self, change: &RecordChange<'_>, table: &mut ProjectionTable<'_>)
-    -> Result<(), ProjectionError>;
+    fn fold(
+        &self,
+        change: &RecordChange<'_>,
+        table: &mut ProjectionTable<'_>,
+    ) -> Result<(), ProjectionError>;
 }
 
 /// A record whose visible image changed. At least one of `before` and `after` is present, and they
@@ -231,7 +234,8 @@ impl Projections {
                 Some(_) => Standing::Live,
             };
         }
-        let is_stray = |name: &String| self.registered.iter().all(|registered| registered.name != *name);
+        let is_stray =
+            |name: &String| self.registered.iter().all(|registered| registered.name != *name);
         self.strays = rows.into_iter().map(|(name, _)| name).filter(is_stray).collect();
         Ok(())
     }
@@ -280,8 +284,9 @@ impl Projections {
         for registered in self.registered.iter().filter(|one| one.standing == Standing::Stale) {
             take_away(transaction, &registered.name)?;
         }
-        let records =
-            transaction.open_table(tables::RECORDS).map_err(StoreError::during("opening a table"))?;
+        let records = transaction
+            .open_table(tables::RECORDS)
+            .map_err(StoreError::during("opening a table"))?;
         let mut folding = Folding::begin(transaction, &mut self.registered, &Standing::Stale)?;
         for row in records.iter().map_err(StoreError::during("reading rows"))? {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
@@ -369,7 +374,8 @@ impl<'t, 'p> Folding<'t, 'p> {
         let after = after.map(FieldsJson::to_fields).transpose().map_err(damaged)?;
         let change = RecordChange { key, before: before.as_ref(), after: after.as_ref() };
         for (registered, table) in &mut self.open {
-            let folded = catch_unwind(AssertUnwindSafe(|| registered.projection.fold(&change, table)));
+            let folded =
+                catch_unwind(AssertUnwindSafe(|| registered.projection.fold(&change, table)));
             if let Some(failure) = table.take_failure() {
                 return Err(failure);
             }
@@ -405,23 +411,35 @@ fn take_away(transaction: &WriteTransaction, name: &str) -> Result<(), StoreErro
     transaction
         .delete_table(tables::app(&tables::app_name(name)))
         .map_err(StoreError::during("taking a table away"))?;
-    let mut rows =
-        transaction.open_table(tables::PROJECTIONS).map_err(StoreError::during("opening a table"))?;
+    let mut rows = transaction
+        .open_table(tables::PROJECTIONS)
+        .map_err(StoreError::during("opening a table"))?;
     drop(rows.remove(name.as_bytes()).map_err(StoreError::during("taking a row away"))?);
     Ok(())
 }
 
-fn put_row(transaction: &WriteTransaction, name: &str, row: &ProjectionRow) -> Result<(), StoreError> {
-    let bytes = serde_json::to_vec(row)
-        .map_err(|fault| StoreError::corrupt("a projection's row cannot be written", None, fault))?;
-    let mut rows =
-        transaction.open_table(tables::PROJECTIONS).map_err(StoreError::during("opening a table"))?;
-    drop(rows.insert(name.as_bytes(), bytes.as_slice()).map_err(StoreError::during("writing a row"))?);
+fn put_row(
+    transaction: &WriteTransaction,
+    name: &str,
+    row: &ProjectionRow,
+) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec(row).map_err(|fault| {
+        StoreError::corrupt("a projection's row cannot be written", None, fault)
+    })?;
+    let mut rows = transaction
+        .open_table(tables::PROJECTIONS)
+        .map_err(StoreError::during("opening a table"))?;
+    drop(
+        rows.insert(name.as_bytes(), bytes.as_slice())
+            .map_err(StoreError::during("writing a row"))?,
+    );
     Ok(())
 }
 
 /// Keeps a code short, at a character's edge.
 fn cut(mut code: String) -> String {
-    code.truncate((0..=limits::CODE_BYTES).rev().find(|at| code.is_char_boundary(*at)).unwrap_or(0));
+    code.truncate(
+        (0..=limits::CODE_BYTES).rev().find(|at| code.is_char_boundary(*at)).unwrap_or(0),
+    );
     code
 }

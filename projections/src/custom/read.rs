@@ -91,8 +91,9 @@ fn name(bytes: &[u8]) -> Result<String, StoreError> {
 }
 
 fn row(bytes: &[u8]) -> Result<ProjectionRow, StoreError> {
-    serde_json::from_slice(bytes)
-        .map_err(|fault| StoreError::corrupt("a projection's row that is folded from the log", None, fault))
+    serde_json::from_slice(bytes).map_err(|fault| {
+        StoreError::corrupt("a projection's row that is folded from the log", None, fault)
+    })
 }
 
 /// Reads a part of a table.

@@ -30,7 +30,10 @@ pub struct ProjectionTable<'t> {
 impl<'t> ProjectionTable<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, name: &str) -> Result<Self, StoreError> {
         let table = transaction.open_table(tables::app(&tables::app_name(name)));
-        Ok(Self { table: table.map_err(StoreError::during("opening a projection's table"))?, failure: None })
+        Ok(Self {
+            table: table.map_err(StoreError::during("opening a projection's table"))?,
+            failure: None,
+        })
     }
 
     pub(super) fn take_failure(&mut self) -> Option<StoreError> {

@@ -144,7 +144,11 @@ async fn ask_and_stay(mut stream: TcpStream, request: &[u8]) -> std::io::Result<
 }
 
 /// Sends the same again and again, each time after the answer.
-async fn send_for_ever(server: SocketAddr, request: &[u8], answered: &AtomicUsize) -> std::io::Result<()> {
+async fn send_for_ever(
+    server: SocketAddr,
+    request: &[u8],
+    answered: &AtomicUsize,
+) -> std::io::Result<()> {
     loop {
         let mut stream = TcpStream::connect(server).await?;
         // The server may answer, and close, before it has everything.
@@ -166,9 +170,11 @@ async fn answer(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
         if needed.is_none()
             && let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n")
         {
-            let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).to_ascii_lowercase();
-            let length =
-                head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            let head =
+                String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
             needed = Some((end + 4, end + 4 + length.unwrap_or_default()));
         }
         if let Some((start, end)) = needed
@@ -196,7 +202,11 @@ pub(crate) async fn prepare(server: SocketAddr) -> Result<(), Failed> {
 }
 
 /// Updates each large record in one small unit, as often as it can.
-async fn write_large(server: SocketAddr, writer: usize, answered: &AtomicUsize) -> std::io::Result<()> {
+async fn write_large(
+    server: SocketAddr,
+    writer: usize,
+    answered: &AtomicUsize,
+) -> std::io::Result<()> {
     static NEXT: AtomicUsize = AtomicUsize::new(1_000_000);
     let mut stream = TcpStream::connect(server).await?;
     let mut versions: Vec<u64> = (1..=LARGE.0 as u64).collect();
@@ -207,7 +217,8 @@ async fn write_large(server: SocketAddr, writer: usize, answered: &AtomicUsize) 
             let base = versions.get(number).copied().unwrap_or(1);
             change(&format!("large/{number}"), first + number, base, &fields)
         });
-        let body = request(writer, &format!(r#""units":[{}],"page_limit":0"#, unit(first, &changes)));
+        let body =
+            request(writer, &format!(r#""units":[{}],"page_limit":0"#, unit(first, &changes)));
         stream.write_all(&whole(HOG, &body)).await?;
         let bytes = answer(&mut stream).await?;
         answered.fetch_add(1, Ordering::Relaxed);
@@ -215,9 +226,14 @@ async fn write_large(server: SocketAddr, writer: usize, answered: &AtomicUsize) 
         // After a stale outcome the answer has the present records.
         for (number, version) in versions.iter_mut().enumerate() {
             let key = format!("large/{number}");
-            let applied = answer.pointer("/outcomes/0/versions").and_then(|all| all.get(&key)?.as_u64());
+            let applied =
+                answer.pointer("/outcomes/0/versions").and_then(|all| all.get(&key)?.as_u64());
             let current = answer.pointer("/outcomes/0/current").and_then(|all| {
-                all.as_array()?.iter().find(|row| row["key"] == key.as_str())?.get("version")?.as_u64()
+                all.as_array()?
+                    .iter()
+                    .find(|row| row["key"] == key.as_str())?
+                    .get("version")?
+                    .as_u64()
             });
             *version = applied.or(current).unwrap_or(*version);
         }

@@ -40,13 +40,23 @@ impl Good {
     pub(crate) fn new(address: SocketAddr) -> Result<Self, Failed> {
         // Installed by the first caller.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
-        Ok(Self { client, url: format!("http://{address}/v1/exchange"), number: 0, cursors: Map::new() })
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        Ok(Self {
+            client,
+            url: format!("http://{address}/v1/exchange"),
+            number: 0,
+            cursors: Map::new(),
+        })
     }
 
     /// Makes exchanges one after the other for at least `long`, and records their times. Each
     /// answer must be right.
-    pub(crate) async fn exchanges(&mut self, long: Duration, times: &mut Times) -> Result<(), Failed> {
+    pub(crate) async fn exchanges(
+        &mut self,
+        long: Duration,
+        times: &mut Times,
+    ) -> Result<(), Failed> {
         let (start, enough) = (Instant::now(), times.0.len() + AT_LEAST);
         while times.0.len() < enough || start.elapsed() < long {
             let began = Instant::now();
@@ -58,13 +68,23 @@ impl Good {
 
     async fn exchange(&mut self) -> Result<(), Failed> {
         self.number += 1;
-        let changes =
-            change(&format!("lead/{}", self.number), self.number, 0, r#"{"name":"Ann","stage":"hot"}"#);
+        let changes = change(
+            &format!("lead/{}", self.number),
+            self.number,
+            0,
+            r#"{"name":"Ann","stage":"hot"}"#,
+        );
         let units = unit(self.number, &changes);
         let cursors = serde_json::to_string(&self.cursors)?;
-        let body =
-            request(self.number, &format!(r#""units":[{units}],"cursors":{cursors},"page_limit":100"#));
-        let post = self.client.post(&self.url).bearer_auth(GOOD).header("content-type", "application/json");
+        let body = request(
+            self.number,
+            &format!(r#""units":[{units}],"cursors":{cursors},"page_limit":100"#),
+        );
+        let post = self
+            .client
+            .post(&self.url)
+            .bearer_auth(GOOD)
+            .header("content-type", "application/json");
         let response = post.body(body).send().await?;
         let status = response.status();
         let answer: Value = serde_json::from_slice(&response.bytes().await?)?;

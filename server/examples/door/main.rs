@@ -88,7 +88,8 @@ struct Server(Child, std::net::SocketAddr);
 impl Server {
     fn start(folder: &Path) -> Result<Self, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
-        let command = command.arg("--serve").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let command =
+            command.arg("--serve").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().ok_or("no output")?).read_line(&mut line)?;
@@ -119,7 +120,8 @@ fn test() -> Result<bool, Failed> {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     let server = Server::start(folder.path())?;
     // The abuses run on a thread of their own, so that their work does not pass for the server's.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(measure(&server))
 }
 
@@ -143,8 +145,12 @@ async fn measure(server: &Server) -> Result<bool, Failed> {
     let mut good = Good::new(server.1)?;
     abuse::prepare(server.1).await?;
     good.exchanges(WHILE.0, &mut Times::default()).await?;
-    say("                              alone (ms)    during the abuse (ms)             its       server's");
-    say("abuse                         p50    p99    p50    p99  slowest    of  try  answers  peak");
+    say(
+        "                              alone (ms)    during the abuse (ms)             its       server's",
+    );
+    say(
+        "abuse                         p50    p99    p50    p99  slowest    of  try  answers  peak",
+    );
     let mut well = true;
     for abuse in Abuse::ALL {
         let mut tries = 1;
@@ -161,7 +167,10 @@ async fn measure(server: &Server) -> Result<bool, Failed> {
             well = false;
         }
     }
-    say(&format!("door         {}", if well { "every abuse was kept within its bounds" } else { "FAILED" }));
+    say(&format!(
+        "door         {}",
+        if well { "every abuse was kept within its bounds" } else { "FAILED" }
+    ));
     Ok(well)
 }
 

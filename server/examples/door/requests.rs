@@ -29,8 +29,11 @@ pub(crate) fn unit(number: usize, changes: &str) -> String {
 
 /// A change of a record; a base of 0 is a creation.
 pub(crate) fn change(key: &str, number: usize, base: u64, fields: &str) -> String {
-    let kind =
-        if base == 0 { r#""kind":"create""#.to_owned() } else { format!(r#""kind":"update","base":{base}"#) };
+    let kind = if base == 0 {
+        r#""kind":"create""#.to_owned()
+    } else {
+        format!(r#""kind":"update","base":{base}"#)
+    };
     format!(
         r#"{{"key":"{key}",{kind},"ops":["{}"],"edited_at":112404266352640000,"schema_version":1,"fields":{fields}}}"#,
         id(3, number)

@@ -75,8 +75,10 @@ pub(crate) struct Running(Arc<Guest>);
 
 impl Door {
     pub(crate) fn new(limits: DoorLimits) -> Arc<Self> {
-        let connections = limits.connections.min(openable_files().saturating_sub(OTHER_FILES)).max(2);
-        let limits = DoorLimits { connections, requests: limits.requests.min(connections / 2), ..limits };
+        let connections =
+            limits.connections.min(openable_files().saturating_sub(OTHER_FILES)).max(2);
+        let limits =
+            DoorLimits { connections, requests: limits.requests.min(connections / 2), ..limits };
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
@@ -113,7 +115,10 @@ impl Door {
                 }
                 // Most often there are no file descriptors left, so closing a connection helps.
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot accept a connection"
+                    );
                     self.lock().close_one();
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -148,7 +153,9 @@ impl Door {
         address: SocketAddr,
         guest: Arc<Guest>,
         router: Router,
-    ) -> io::Result<impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<>> {
+    ) -> io::Result<
+        impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<>,
+    > {
         // Small answers must not wait for more data.
         stream.set_nodelay(true)?;
         let steady = Steady::new(stream, self.limits.patience, self.limits.least_rate);
@@ -279,7 +286,10 @@ mod tests {
         let (_second, second_closed) = door.enter(address(2));
         let (_third, third_closed) = door.enter(address(2));
         let (_fourth, fourth_closed) = door.enter(address(3));
-        assert!(*second_closed.borrow(), "the oldest of the address with the most, but for the busy one");
+        assert!(
+            *second_closed.borrow(),
+            "the oldest of the address with the most, but for the busy one"
+        );
         assert!(!*alone_closed.borrow() && !*busy_closed.borrow() && !*third_closed.borrow());
         drop(running);
         let _fifth = door.enter(address(3));
@@ -290,7 +300,8 @@ mod tests {
 
     #[tokio::test]
     async fn there_are_more_connections_than_requests_under_way() {
-        let door = Door::new(DoorLimits { connections: 10, requests: 512, ..DoorLimits::default() });
+        let door =
+            Door::new(DoorLimits { connections: 10, requests: 512, ..DoorLimits::default() });
         assert!(door.limits().requests < door.limits().connections);
     }
 }

@@ -65,7 +65,9 @@ impl Shares {
     fn add(&self, grant: &Grant, more: usize, anyway: bool) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let (tenant, token) = match held.tenants.get(grant.tenant.as_str()) {
-            Some(tenant) => (tenant.total, tenant.tokens.get(&grant.number).copied().unwrap_or_default()),
+            Some(tenant) => {
+                (tenant.total, tenant.tokens.get(&grant.number).copied().unwrap_or_default())
+            }
             None => (0, 0),
         };
         if !anyway && !fits(self.capacity, held.total, tenant, token, more) {
@@ -141,7 +143,8 @@ mod tests {
         let (mut held, mut least) = (Vec::new(), usize::MAX);
         for tenant in 0..8 {
             for token in 0..8 {
-                let share = take_all(&shares, &Grant::for_test(&format!("t{tenant}"), 10 * tenant + token));
+                let share =
+                    take_all(&shares, &Grant::for_test(&format!("t{tenant}"), 10 * tenant + token));
                 least = least.min(share.amount);
                 held.push(share);
             }

@@ -50,7 +50,9 @@ impl Steady {
             Poll::Ready(error) => Poll::Ready(error),
             Poll::Pending => {
                 self.blocked = true;
-                let pace = self.pace.get_or_insert_with(|| Pace::begin(self.patience, self.least_rate, now));
+                let pace = self
+                    .pace
+                    .get_or_insert_with(|| Pace::begin(self.patience, self.least_rate, now));
                 self.alarm.as_mut().reset(pace.deadline());
                 ready!(self.alarm.as_mut().poll(context));
                 let message = "the answer was not read at the least rate";

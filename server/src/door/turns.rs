@@ -246,7 +246,9 @@ mod tests {
     }
 
     /// Removes all requests from the lines that received a permit.
-    fn given(lines: &mut Vec<(&'static str, oneshot::Receiver<Turn>)>) -> Vec<(&'static str, Turn)> {
+    fn given(
+        lines: &mut Vec<(&'static str, oneshot::Receiver<Turn>)>,
+    ) -> Vec<(&'static str, Turn)> {
         let mut given = Vec::new();
         lines.retain_mut(|(name, receiver)| match receiver.try_recv() {
             Ok(turn) => {
@@ -261,7 +263,8 @@ mod tests {
     #[test]
     fn one_tenant_has_at_most_half_and_another_one_finds_a_free_permit() {
         let turns = Turns::new(4);
-        let mut lines: Vec<_> = (0..10).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
+        let mut lines: Vec<_> =
+            (0..10).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
         let held = given(&mut lines);
         assert_eq!(held.len(), 2);
         lines.push(("good", turns.stand_in_line(&tenant("good"))));
@@ -272,7 +275,8 @@ mod tests {
     fn who_waits_is_served_tenant_by_tenant() {
         let turns = Turns::new(1);
         let first = turns.take_blocking(&tenant("busy"));
-        let mut lines: Vec<_> = (0..4).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
+        let mut lines: Vec<_> =
+            (0..4).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
         for name in ["ann", "ann", "bob"] {
             lines.push((name, turns.stand_in_line(&tenant(name))));
         }
@@ -289,7 +293,8 @@ mod tests {
     #[test]
     fn beside_others_a_tenant_has_no_more_than_its_most_and_alone_it_has() {
         let turns = Turns::with_most(4, 1);
-        let mut lines: Vec<_> = (0..3).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
+        let mut lines: Vec<_> =
+            (0..3).map(|_| ("busy", turns.stand_in_line(&tenant("busy")))).collect();
         let alone = given(&mut lines);
         assert_eq!(alone.len(), 2);
         lines.push(("good", turns.stand_in_line(&tenant("good"))));

@@ -44,7 +44,11 @@ pub(super) async fn collect(
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => return Ok(bytes),
             Ok(Some(Err(_))) => {
-                return Err(Problem::new(StatusCode::BAD_REQUEST, "broken_body", "the request broke off"));
+                return Err(Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "broken_body",
+                    "the request broke off",
+                ));
             }
             Err(_) => return Err(too_slow(limits)),
         };
@@ -73,7 +77,8 @@ fn make_room(bytes: &mut Vec<u8>, more: usize, declared: usize, share: &mut Shar
     }
     let most = if declared >= needed { declared } else { limits::REQUEST_BYTES };
     let capacity = needed.next_power_of_two().max(FIRST_BYTES).min(most).max(needed);
-    share.take(capacity - bytes.capacity()) && bytes.try_reserve_exact(capacity - bytes.len()).is_ok()
+    share.take(capacity - bytes.capacity())
+        && bytes.try_reserve_exact(capacity - bytes.len()).is_ok()
 }
 
 /// Reads the rest of a refused body, within limits.
@@ -99,7 +104,8 @@ pub(super) async fn drain(mut body: Body) {
 }
 
 fn too_large() -> Problem {
-    let message = format!("a request has at most {} bytes: send less at a time", limits::REQUEST_BYTES);
+    let message =
+        format!("a request has at most {} bytes: send less at a time", limits::REQUEST_BYTES);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 

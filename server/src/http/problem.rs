@@ -56,8 +56,7 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
 
 /// The store cannot be written, or not even read.
 pub(super) fn store_failed() -> Problem {
-    let message =
-        "the server's store cannot be written now; it recovers by itself once its disk has room and works";
+    let message = "the server's store cannot be written now; it recovers by itself once its disk has room and works";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", message)
 }
 
@@ -82,7 +81,9 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
 pub(super) fn unreadable(error: &UnreadableRequest) -> Problem {
     let (status, code) = match error {
         UnreadableRequest::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-        UnreadableRequest::OtherProtocol { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+        UnreadableRequest::OtherProtocol { .. } => {
+            (StatusCode::UPGRADE_REQUIRED, "upgrade_required")
+        }
         _ => (StatusCode::BAD_REQUEST, "bad_request"),
     };
     Problem::new(status, code, error.to_string())

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fieldbook_core::authority::{Caller, Quota};
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, HeadClaim, Unit, UnitChange};
 use fieldbook_core::{
-    Actor, Cursor, DeviceId, DeviceKey, Epoch, FieldsJson, Hash, Hlc, OpId, OpKind, RequestId, Seq, UnitId,
-    Version, WallTime,
+    Actor, Cursor, DeviceId, DeviceKey, Epoch, FieldsJson, Hash, Hlc, OpId, OpKind, RequestId, Seq,
+    UnitId, Version, WallTime,
 };
 
 use super::support::Disk;
@@ -61,7 +61,8 @@ impl Grown {
         let (tenant, request) = (Tenant::local(), Arc::new(request));
         let now = WallTime::from_milliseconds(1_800_000_000_000);
         let (caller, quota) = (Caller::Anyone, Quota::default());
-        let incoming = Incoming { tenant: &tenant, request: &request, now, caller: &caller, quota: &quota };
+        let incoming =
+            Incoming { tenant: &tenant, request: &request, now, caller: &caller, quota: &quota };
         let accepted = self.store.accept(incoming, None).unwrap();
         let mut changes = Vec::new();
         let answer = self.store.answer(incoming, accepted, |change| changes.push(change)).unwrap();
@@ -70,7 +71,12 @@ impl Grown {
 
     fn request(&self) -> ExchangeRequest {
         let (device, epoch) = (DeviceId::from_bytes(id(u64::MAX)), Epoch::from_bytes([5; 16]));
-        ExchangeRequest::new(RequestId::from_bytes([3; 16]), device, epoch, Actor::parse("ann").unwrap())
+        ExchangeRequest::new(
+            RequestId::from_bytes([3; 16]),
+            device,
+            epoch,
+            Actor::parse("ann").unwrap(),
+        )
     }
 
     /// Sends units of one change each, as many at a time as fit a turn.
@@ -86,7 +92,10 @@ impl Grown {
             });
             let units: Vec<_> = units.collect();
             let count = units.len();
-            assert_eq!(self.exchange(ExchangeRequest { units, ..self.request() }).outcomes.len(), count);
+            assert_eq!(
+                self.exchange(ExchangeRequest { units, ..self.request() }).outcomes.len(),
+                count
+            );
         }
     }
 
@@ -94,10 +103,16 @@ impl Grown {
     fn enrol(&mut self, devices: u64) {
         self.send(creates(0..200));
         for number in 0..devices {
-            let head = HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1), hash: Hash::ZERO };
+            let head = HeadClaim {
+                anchor: None,
+                contents: Vec::new(),
+                seq: Seq::new(1),
+                hash: Hash::ZERO,
+            };
             let device = DeviceId::from_bytes(id(1_000_000 + number));
             let key = Some(DeviceKey::from_seed(&blake3::hash(&number.to_le_bytes()).into()));
-            let claim = ExchangeRequest { device, device_key: key, head: Some(head), ..self.request() };
+            let claim =
+                ExchangeRequest { device, device_key: key, head: Some(head), ..self.request() };
             assert!(self.exchange(claim).receipt.is_some());
         }
     }
@@ -129,12 +144,13 @@ impl Grown {
         assert!(answer.changes.is_empty() && !answer.more);
         let (page, answer) = self.counted(|grown| grown.pull(last / 2, 100));
         assert_eq!(answer.changes.len(), 100);
-        let (create, ()) = self.counted(|grown| grown.send(vec![change("lead/new", OpKind::Create, None)]));
-        let (update, ()) =
-            self.counted(|grown| grown.send(vec![change("lead/new", OpKind::Update, Some(last + 1))]));
+        let (create, ()) =
+            self.counted(|grown| grown.send(vec![change("lead/new", OpKind::Create, None)]));
+        let (update, ()) = self
+            .counted(|grown| grown.send(vec![change("lead/new", OpKind::Update, Some(last + 1))]));
         self.number -= 1;
-        let (again, ()) =
-            self.counted(|grown| grown.send(vec![change("lead/new", OpKind::Update, Some(last + 1))]));
+        let (again, ()) = self
+            .counted(|grown| grown.send(vec![change("lead/new", OpKind::Update, Some(last + 1))]));
         Costs { nothing_new, page, create, update, again }
     }
 }
@@ -176,8 +192,9 @@ fn exchanges_cost_the_same_at_ten_times_the_tombstones() {
     let bury = |grown: &mut Grown, records| {
         grown.send(creates(0..records));
         let versions = 1..=records;
-        let deletes = versions
-            .map(|version| change(&format!("lead/{:06}", version - 1), OpKind::Delete, Some(version)));
+        let deletes = versions.map(|version| {
+            change(&format!("lead/{:06}", version - 1), OpKind::Delete, Some(version))
+        });
         grown.send(deletes.collect());
     };
     holds_for(bury, 400);

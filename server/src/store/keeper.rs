@@ -112,8 +112,10 @@ impl Keeper {
         let request = match (writable, incoming.request.units.is_empty()) {
             (true, _) => incoming.request,
             (false, true) => {
-                without_head =
-                    Arc::new(ExchangeRequest { head: None, ..ExchangeRequest::clone(incoming.request) });
+                without_head = Arc::new(ExchangeRequest {
+                    head: None,
+                    ..ExchangeRequest::clone(incoming.request)
+                });
                 &without_head
             }
             (false, false) => return Err(StoreExchangeError::OutOfReach),
@@ -167,7 +169,9 @@ impl Keeper {
             self.failed.notified().await;
             tracing::error!("the store failed: it is closed and opened again");
             let took = self.open_again().await;
-            tracing::warn!("the store is open again for reading: writing resumes once there is room");
+            tracing::warn!(
+                "the store is open again for reading: writing resumes once there is room"
+            );
             let pause = (took * PAUSES).clamp(PAUSE, PAUSE_MOST);
             loop {
                 tokio::time::sleep(pause).await;
@@ -189,7 +193,8 @@ impl Keeper {
         loop {
             let began = Instant::now();
             let keeper = Arc::clone(self);
-            let opened = tokio::task::spawn_blocking(move || keeper.try_to_open()).await.unwrap_or(false);
+            let opened =
+                tokio::task::spawn_blocking(move || keeper.try_to_open()).await.unwrap_or(false);
             let took = began.elapsed();
             if opened {
                 return took;
@@ -209,11 +214,16 @@ impl Keeper {
                 true
             }
             Ok(_) => {
-                tracing::error!("another store stands in the place of the one that failed: put it back");
+                tracing::error!(
+                    "another store stands in the place of the one that failed: put it back"
+                );
                 false
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store cannot be opened again");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store cannot be opened again"
+                );
                 false
             }
         }
@@ -269,7 +279,10 @@ fn forget_cached_pages(path: &Path) {
     let forgotten = std::fs::File::open(path)
         .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?));
     if let Err(error) = forgotten {
-        tracing::debug!(error = &error as &dyn std::error::Error, "the cached pages of the store stay");
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "the cached pages of the store stay"
+        );
     }
 }
 

@@ -23,7 +23,8 @@ const DAMAGED: Damaged = Damaged { what: "a row of the feed" };
 /// Writes a row. `None` if a name is longer than any checked name can be.
 pub(super) fn write(id: &RecordId, row: &Row) -> Option<Vec<u8>> {
     let fields = row.fields.as_ref().map_or(&[][..], FieldsJson::as_bytes);
-    let mut bytes = Vec::with_capacity(64 + id.as_str().len() + 60 * row.older.len() + fields.len());
+    let mut bytes =
+        Vec::with_capacity(64 + id.as_str().len() + 60 * row.older.len() + fields.len());
     let deleted = if row.is_deleted() { DELETED } else { 0 };
     bytes.push(deleted | if row.floor.is_some() { FLOOR } else { 0 });
     push_stamp(&mut bytes, row.stamp());
@@ -144,14 +145,19 @@ mod tests {
             edited_at: Hlc::from_bits(99),
             op: OpId::from_bytes([5; 16]),
             older: vec![
-                FieldWrites { edited_at: Hlc::from_bits(1), op: OpId::from_bytes([6; 16]), fields: vec![] },
+                FieldWrites {
+                    edited_at: Hlc::from_bits(1),
+                    op: OpId::from_bytes([6; 16]),
+                    fields: vec![],
+                },
                 FieldWrites {
                     edited_at: Hlc::from_bits(4),
                     op: OpId::from_bytes([7; 16]),
                     fields: vec!["a".to_owned(), String::new()],
                 },
             ],
-            floor: fields.map(|_| EditStamp { edited_at: Hlc::from_bits(3), op: OpId::from_bytes([8; 16]) }),
+            floor: fields
+                .map(|_| EditStamp { edited_at: Hlc::from_bits(3), op: OpId::from_bytes([8; 16]) }),
             fields: fields.map(|text| FieldsJson::parse(text).unwrap()),
         };
         (RecordId::parse("Ünïcode 1").unwrap(), row)

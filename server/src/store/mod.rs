@@ -55,9 +55,9 @@ impl Tenant {
     /// Checks a name: a lower-case letter, then at most 62 lower-case letters, digits, `_` or `-`.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-        let goes_on = name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'));
+        let goes_on = name.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+        });
         (starts && goes_on && name.len() <= 63).then(|| Self(name.to_owned()))
     }
 
@@ -193,9 +193,12 @@ impl Store {
             let mut next = Vec::new();
             for row in tenants.iter()? {
                 let (tenant, commit) = row?;
-                let commit =
-                    tables::commit_from(commit.value()).ok_or(Damaged { what: "a tenant's last commit" })?;
-                next.push((tenant.value().to_owned(), commit.number().saturating_add(limits::EPOCH_COMMITS)));
+                let commit = tables::commit_from(commit.value())
+                    .ok_or(Damaged { what: "a tenant's last commit" })?;
+                next.push((
+                    tenant.value().to_owned(),
+                    commit.number().saturating_add(limits::EPOCH_COMMITS),
+                ));
             }
             for (tenant, commit) in next {
                 tenants.insert(tenant.as_slice(), commit.to_le_bytes().as_slice())?;
@@ -281,7 +284,10 @@ fn fill_database(database: &Database) -> Result<(), StateError> {
     Ok(transaction.commit()?)
 }
 
-fn put_identity(transaction: &WriteTransaction, identity: (ServerId, ServerEpoch)) -> Result<(), StateError> {
+fn put_identity(
+    transaction: &WriteTransaction,
+    identity: (ServerId, ServerEpoch),
+) -> Result<(), StateError> {
     let row = [[tables::FORMAT].as_slice(), identity.0.as_bytes(), identity.1.as_bytes()].concat();
     transaction.open_table(tables::STORE)?.insert(tables::STORE_KEY, row.as_slice())?;
     Ok(())

@@ -38,7 +38,10 @@ pub enum OpenStoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A newer program made it.
-    #[error("the store {path:?} has format {found}; this program knows {}: use a newer one", tables::FORMAT)]
+    #[error(
+        "the store {path:?} has format {found}; this program knows {}: use a newer one",
+        tables::FORMAT
+    )]
     NewerFormat {
         /// The file.
         path: PathBuf,
@@ -112,6 +115,7 @@ const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 /// Returns whether a file begins like a file of the engine, however short it is.
 fn begins_as_a_store(path: &Path) -> bool {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
+    let read =
+        File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
     read.is_ok() && !start.is_empty() && MAGIC.starts_with(&start)
 }

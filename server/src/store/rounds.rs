@@ -88,14 +88,22 @@ impl Rounds {
 }
 
 /// Works on exchanges and answers each of them.
-fn round(database: &Database, identity: (ServerId, ServerEpoch), mut jobs: Vec<(Job, Reply<Answer>)>) {
+fn round(
+    database: &Database,
+    identity: (ServerId, ServerEpoch),
+    mut jobs: Vec<(Job, Reply<Answer>)>,
+) {
     while !jobs.is_empty() {
         let mut tried = 0;
         let done = commit_some(database, identity, jobs.iter().map(|(job, _)| job), &mut tried);
         let mut worked_on = jobs.drain(..tried.clamp(1, jobs.len()));
         match done {
-            Ok(answers) => worked_on.zip(answers).for_each(|((_, reply), answer)| reply.send(answer)),
-            Err(_) if worked_on.len() > 1 => worked_on.for_each(|job| round(database, identity, vec![job])),
+            Ok(answers) => {
+                worked_on.zip(answers).for_each(|((_, reply), answer)| reply.send(answer))
+            }
+            Err(_) if worked_on.len() > 1 => {
+                worked_on.for_each(|job| round(database, identity, vec![job]))
+            }
             Err(error) => {
                 if let Some((_, reply)) = worked_on.next() {
                     reply.send(Err(error.into()));

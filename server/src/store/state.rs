@@ -1,10 +1,12 @@
 //! One tenant's part of the store, as the rules read and write it, inside one transaction.
 
-use fieldbook_core::authority::{AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage};
+use fieldbook_core::authority::{
+    AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage,
+};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{
-    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, TenantId, UnitId, Version, WallTime,
-    limits,
+    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, TenantId, UnitId, Version,
+    WallTime, limits,
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
 
@@ -133,9 +135,13 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
     /// Returns the commit that last changed a record of an entity type: the feed has each record at
     /// its latest change.
     fn last_change(&self, entity: &EntityType) -> Result<Option<Version>, StateError> {
-        let (from, to) = (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
+        let (from, to) =
+            (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
         let last = self.feed.range(from.as_slice()..to.as_slice())?.next_back().transpose()?;
-        Ok(last.map(|(key, _)| tables::feed_place(key.value())).transpose()?.map(|(commit, _)| commit))
+        Ok(last
+            .map(|(key, _)| tables::feed_place(key.value()))
+            .transpose()?
+            .map(|(commit, _)| commit))
     }
 
     /// Returns whether the last change of each entity type of the tenant is recorded.
@@ -178,7 +184,8 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
     }
 
     fn last_commit(&self) -> Result<Version, StateError> {
-        let last = read_with(&self.tenants, &self.tenant, "a tenant's last commit", tables::commit_from)?;
+        let last =
+            read_with(&self.tenants, &self.tenant, "a tenant's last commit", tables::commit_from)?;
         Ok(last.unwrap_or_default())
     }
 
@@ -214,7 +221,8 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
     }
 
     fn has_records(&self, entity: &EntityType) -> Result<bool, StateError> {
-        let (from, to) = (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
+        let (from, to) =
+            (tables::feed_prefix(&self.tenant, entity), tables::feed_end(&self.tenant, entity));
         Ok(self.feed.range(from.as_slice()..to.as_slice())?.next().transpose()?.is_some())
     }
 
@@ -230,7 +238,12 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
 
     fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, StateError> {
         let Some(table) = &self.devices else { return Ok(None) };
-        read_with(table, &tables::device_key(&self.tenant, device), "a device's key", tables::hash_from)
+        read_with(
+            table,
+            &tables::device_key(&self.tenant, device),
+            "a device's key",
+            tables::hash_from,
+        )
     }
 
     fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, StateError> {
@@ -250,7 +263,8 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
             return self.all_entities();
         }
         let Some(types) = &self.types else { return Ok(Vec::new()) };
-        let from = tables::type_key(&self.tenant, Version::new(commit.number().saturating_add(1)), "");
+        let from =
+            tables::type_key(&self.tenant, Version::new(commit.number().saturating_add(1)), "");
         let mut entities = Vec::new();
         for row in types.range(from.as_slice()..)? {
             let (key, _) = row?;
@@ -301,7 +315,10 @@ impl TenantState<Table<'_, &'static [u8], &'static [u8]>> {
 
     fn set_type(&mut self, entity: &EntityType, last: Version) -> Result<(), StateError> {
         if let Some(types) = &mut self.types {
-            types.insert(tables::type_key(&self.tenant, last, entity.as_str()).as_slice(), [].as_slice())?;
+            types.insert(
+                tables::type_key(&self.tenant, last, entity.as_str()).as_slice(),
+                [].as_slice(),
+            )?;
         }
         Ok(())
     }
@@ -358,7 +375,12 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
         Ok(())
     }
 
-    fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), StateError> {
+    fn set_anchor(
+        &mut self,
+        device: &DeviceId,
+        epoch: &Epoch,
+        anchor: &Receipt,
+    ) -> Result<(), StateError> {
         let key = tables::anchor_key(&self.tenant, device, epoch);
         self.anchors.insert(key.as_slice(), tables::anchor_bytes(anchor).as_slice())?;
         let kept = self.anchors(device, epoch)?;

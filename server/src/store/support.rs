@@ -25,7 +25,8 @@ pub(super) struct Disk {
 impl Disk {
     /// Makes a store on it. Nothing is cached, so that each page that is needed is read.
     pub(super) fn database(&self) -> Database {
-        let database = redb::Builder::new().set_cache_size(0).create_with_backend(self.clone()).unwrap();
+        let database =
+            redb::Builder::new().set_cache_size(0).create_with_backend(self.clone()).unwrap();
         fill_database(&database).unwrap();
         database
     }

@@ -6,7 +6,9 @@
 
 use fieldbook_core::authority::{UnitFate, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
-use fieldbook_core::{DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version, WallTime};
+use fieldbook_core::{
+    DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version, WallTime,
+};
 use redb::TableDefinition;
 
 use super::{Damaged, Tenant};
@@ -92,7 +94,12 @@ pub(super) fn feed_prefix(tenant: &[u8], entity: &EntityType) -> Vec<u8> {
     [tenant, entity.as_str().as_bytes(), &[0]].concat()
 }
 
-pub(super) fn feed_key(tenant: &[u8], entity: &EntityType, version: Version, index: u32) -> Vec<u8> {
+pub(super) fn feed_key(
+    tenant: &[u8],
+    entity: &EntityType,
+    version: Version,
+    index: u32,
+) -> Vec<u8> {
     let mut key = feed_prefix(tenant, entity);
     key.extend_from_slice(&version.number().to_be_bytes());
     key.extend_from_slice(&index.to_be_bytes());
@@ -107,8 +114,10 @@ pub(super) fn feed_end(tenant: &[u8], entity: &EntityType) -> Vec<u8> {
 /// Returns the entity type of a key of the feed.
 pub(super) fn feed_entity(tenant: &[u8], key: &[u8]) -> Result<EntityType, Damaged> {
     let damaged = Damaged { what: "a key of the feed" };
-    let name =
-        key.strip_prefix(tenant).and_then(|rest| rest.split(|byte| *byte == 0).next()).ok_or(damaged)?;
+    let name = key
+        .strip_prefix(tenant)
+        .and_then(|rest| rest.split(|byte| *byte == 0).next())
+        .ok_or(damaged)?;
     let name = std::str::from_utf8(name).map_err(|_| damaged)?;
     EntityType::parse(name).map_err(|_| damaged)
 }
@@ -190,7 +199,11 @@ pub(super) fn hash_from(bytes: &[u8]) -> Option<Hash> {
 }
 
 /// Returns the range of keys of the heads of one epoch of a log.
-pub(super) fn witnessed_range(tenant: &[u8], device: &DeviceId, epoch: &Epoch) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn witnessed_range(
+    tenant: &[u8],
+    device: &DeviceId,
+    epoch: &Epoch,
+) -> (Vec<u8>, Vec<u8>) {
     let prefix = anchor_key(tenant, device, epoch);
     ([prefix.as_slice(), &[0; 8]].concat(), [prefix.as_slice(), &[0xff; 8]].concat())
 }
@@ -231,5 +244,9 @@ pub(super) fn usage_from(bytes: &[u8]) -> Option<Usage> {
     let (numbers, []) = bytes.as_chunks::<8>() else { return None };
     let [records, bytes, entity_types] = numbers.try_into().ok()?;
     let number = |bytes: [u8; 8]| u64::from_le_bytes(bytes);
-    Some(Usage { records: number(records), bytes: number(bytes), entity_types: number(entity_types) })
+    Some(Usage {
+        records: number(records),
+        bytes: number(bytes),
+        entity_types: number(entity_types),
+    })
 }

@@ -22,7 +22,10 @@ fn a_token_allows_its_actors_until_it_expires() {
     assert_eq!(grant.tenant.as_str(), "acme");
     assert!(grant.caller.may_be(&Actor::parse("bob").unwrap()));
     assert!(!grant.caller.may_be(&Actor::parse("eve").unwrap()));
-    assert_eq!(credentials.grant(Some(b"Bearer fedcba9876543210"), NOW).unwrap_err(), Denied::Expired);
+    assert_eq!(
+        credentials.grant(Some(b"Bearer fedcba9876543210"), NOW).unwrap_err(),
+        Denied::Expired
+    );
     for (header, denied) in [
         (None, Denied::Missing),
         (Some(&b"Basic 0123456789abcdef"[..]), Denied::Missing),
@@ -85,10 +88,16 @@ fn a_token_that_no_header_can_carry_is_refused() {
 fn a_file_that_others_may_read_is_refused_and_so_is_a_folder() {
     use std::os::unix::fs::PermissionsExt;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), r#"{"0123456789abcdef": {"tenant": "acme", "actor": "ann"}}"#).unwrap();
-    for (mode, taken) in
-        [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false), (0o620, false)]
-    {
+    std::fs::write(file.path(), r#"{"0123456789abcdef": {"tenant": "acme", "actor": "ann"}}"#)
+        .unwrap();
+    for (mode, taken) in [
+        (0o600, true),
+        (0o400, true),
+        (0o640, false),
+        (0o604, false),
+        (0o644, false),
+        (0o620, false),
+    ] {
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         let read = Credentials::read(file.path());
         assert_eq!(read.is_ok(), taken, "{mode:o}");
@@ -96,5 +105,8 @@ fn a_file_that_others_may_read_is_refused_and_so_is_a_folder() {
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
     }
-    assert!(matches!(Credentials::read(std::env::temp_dir().as_path()), Err(TokensError::NotAFile { .. })));
+    assert!(matches!(
+        Credentials::read(std::env::temp_dir().as_path()),
+        Err(TokensError::NotAFile { .. })
+    ));
 }

@@ -15,7 +15,9 @@ async fn made() -> (Vec<u8>, Vec<Change>) {
     // In one commit, so that little of the file is left from an earlier commit.
     let names: Vec<_> =
         (0..60).flat_map(|number| [format!("lead/{number}"), format!("note/{number}")]).collect();
-    running.exchange(&request(vec![unit(1, names.iter().map(|name| create(name)).collect())])).await;
+    running
+        .exchange(&request(vec![unit(1, names.iter().map(|name| create(name)).collect())]))
+        .await;
     let changes = running.exchange(&pull(BTreeMap::new(), 1_000)).await.changes;
     assert_eq!(changes.len(), 120);
     let folder = running.stopped().await;
@@ -88,9 +90,10 @@ async fn a_torn_copy_is_called_that_and_left_as_it_is() {
     let (whole, _) = made().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server.redb");
-    let mut torn: Vec<Vec<u8>> = [1, 5, 9, 100, 512, 4_096, 50_000, whole.len() / 2, whole.len() - 1]
-        .map(|length| whole[..length].to_vec())
-        .into();
+    let mut torn: Vec<Vec<u8>> =
+        [1, 5, 9, 100, 512, 4_096, 50_000, whole.len() / 2, whole.len() - 1]
+            .map(|length| whole[..length].to_vec())
+            .into();
     // The size is right, and the end has not been written.
     let mut holes = whole.clone();
     let half = holes.len() / 2;

@@ -16,7 +16,8 @@ async fn written_and_synced(running: &Running, book: &Book, name: &str) {
     let mut fields = Fields::new();
     fields.set("a", 1);
     book.create(name.parse().unwrap(), fields).unwrap();
-    let remote = HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let remote =
+        HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
     let report = book.sync(&remote, &RunOptions::default()).await.unwrap();
     assert_eq!((report.units_acked, report.stopped), (1, Stopped::Idle));
 }
@@ -32,8 +33,14 @@ async fn a_stranger_who_knows_a_devices_ids_does_not_fork_it() {
     written_and_synced(&running, &book, "lead/1").await;
     let (device, epoch) = (book.audit().device().unwrap(), book.audit().epoch().unwrap());
     for device_key in [None, Some(DeviceKey::from_seed(&[1; 32]))] {
-        let head = HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1_000), hash: Hash::ZERO };
-        let forged = ExchangeRequest { device, epoch, device_key, head: Some(head), ..request(Vec::new()) };
+        let head = HeadClaim {
+            anchor: None,
+            contents: Vec::new(),
+            seq: Seq::new(1_000),
+            hash: Hash::ZERO,
+        };
+        let forged =
+            ExchangeRequest { device, epoch, device_key, head: Some(head), ..request(Vec::new()) };
         let (status, answer) = running.post(serde_json::to_vec(&forged).unwrap()).await;
         assert_eq!((status, &answer["code"]), (StatusCode::FORBIDDEN, &json!("device_of_another")));
     }
@@ -49,7 +56,8 @@ async fn a_stranger_who_knows_a_devices_ids_does_not_fork_it() {
 async fn a_copy_of_a_book_goes_on_in_a_life_of_its_own_with_the_same_key() {
     let running = start().await;
     let folder = tempfile::tempdir().unwrap();
-    let (path, copy) = (folder.path().join("phone.fieldbook"), folder.path().join("copy.fieldbook"));
+    let (path, copy) =
+        (folder.path().join("phone.fieldbook"), folder.path().join("copy.fieldbook"));
     // Copied before it ever met the server.
     Book::create_new(&path, BookOptions::new("ann").unwrap()).unwrap().close().unwrap();
     std::fs::copy(&path, &copy).unwrap();
@@ -66,6 +74,8 @@ async fn a_copy_of_a_book_goes_on_in_a_life_of_its_own_with_the_same_key() {
     book.audit().export(&mut export).unwrap();
     let key = book.snapshot().unwrap().device_key().unwrap().unwrap();
     let (bytes, text) = (key.as_bytes().to_vec(), String::from(key));
-    assert!(!export.windows(32).any(|window| window == bytes) && !format!("{key:?}").contains(&text));
+    assert!(
+        !export.windows(32).any(|window| window == bytes) && !format!("{key:?}").contains(&text)
+    );
     assert!(!export.windows(64).any(|window| window == text.as_bytes()));
 }

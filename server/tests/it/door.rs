@@ -146,7 +146,8 @@ async fn silent_connections_make_room_for_who_has_a_request() {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_closes_the_connection() {
-    let running = start_limited(None, |limits| limits.head_within = Duration::from_millis(200)).await;
+    let running =
+        start_limited(None, |limits| limits.head_within = Duration::from_millis(200)).await;
     let silent = TcpStream::connect(running.address()).await.unwrap();
     let unfinished = begin(&running, "", "X-Slow: ").await;
     for stream in [silent, unfinished] {
@@ -200,7 +201,8 @@ async fn answers_that_nobody_reads_are_bounded_and_given_up() {
     }
     let ask = |running: &Running| {
         let url = format!("{}/v1/exchange", running.url());
-        let request = running.client().post(url).bearer_auth(HOG).header("content-type", "application/json");
+        let request =
+            running.client().post(url).bearer_auth(HOG).header("content-type", "application/json");
         request.body(serde_json::to_vec(&pull(BTreeMap::new(), 0)).unwrap()).send()
     };
     let mut refused: Option<Value> = None;
@@ -224,7 +226,8 @@ async fn answers_that_nobody_reads_are_bounded_and_given_up() {
 
 #[tokio::test]
 async fn bodies_over_the_share_of_their_sender_are_told_to_come_again() {
-    let running = start_limited(Some(TOKENS), |limits| limits.request_bytes = 3 * 1024 * 1024).await;
+    let running =
+        start_limited(Some(TOKENS), |limits| limits.request_bytes = 3 * 1024 * 1024).await;
     let running = running.with_token(HOG);
     let (status, answer) = running.post(vec![b' '; 2 * 1024 * 1024]).await;
     assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("busy")));
@@ -259,14 +262,16 @@ async fn too_many_requests_at_once_are_told_to_come_again_and_others_are_served(
 
 #[tokio::test]
 async fn a_server_stops_in_its_time_whatever_its_clients_do() {
-    let running = start_limited(None, |limits| limits.stop_within = Duration::from_millis(200)).await;
+    let running =
+        start_limited(None, |limits| limits.stop_within = Duration::from_millis(200)).await;
     let _silent = TcpStream::connect(running.address()).await.unwrap();
     let _head = begin(&running, "", "X-Slow: ").await;
     let _body = begin(&running, "", "Content-Length: 2000\r\n\r\n{").await;
     running.sent(1, create("lead/1")).await;
     let folder = running.stopped().await;
     // The store was closed: it opens again.
-    let again = serve(ServeOptions::new(loopback(), folder.path().join("server.redb"))).await.unwrap();
+    let again =
+        serve(ServeOptions::new(loopback(), folder.path().join("server.redb"))).await.unwrap();
     again.shutdown().await.unwrap();
 }
 
@@ -281,7 +286,8 @@ async fn identity_is_no_encoding() {
     ] {
         let body = serde_json::to_vec(&request(Vec::new())).unwrap();
         let post = running.client().post(format!("{}/v1/exchange", running.url()));
-        let post = post.header("content-type", "application/json").header("content-encoding", encoding);
+        let post =
+            post.header("content-type", "application/json").header("content-encoding", encoding);
         assert_eq!(answer_of(post.body(body).send().await.unwrap()).await.0, status, "{encoding}");
     }
 }
@@ -304,7 +310,8 @@ async fn a_changed_token_file_holds_once_it_is_read_again_and_a_bad_one_changes_
 async fn ready_and_health_say_so_while_all_is_well() {
     let running = start().await;
     for (route, status) in [("ready", "ready"), ("health", "ok")] {
-        let response = running.client().get(format!("{}/v1/{route}", running.url())).send().await.unwrap();
+        let response =
+            running.client().get(format!("{}/v1/{route}", running.url())).send().await.unwrap();
         let (code, answer) = answer_of(response).await;
         assert_eq!((code, &answer["status"]), (StatusCode::OK, &json!(status)));
     }

@@ -86,7 +86,10 @@ async fn too_large(running: &Running, changes: Vec<UnitChange>) {
     static NUMBER: AtomicU64 = AtomicU64::new(1_000);
     let unit = numbered(NUMBER.fetch_add(1, Ordering::Relaxed), changes);
     let outcome = running.exchange(&request(vec![unit])).await.outcomes.remove(0).outcome;
-    assert!(matches!(&outcome, Outcome::Rejected { code, .. } if code == "unit_too_large"), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Rejected { code, .. } if code == "unit_too_large"),
+        "{outcome:?}"
+    );
 }
 
 /// Returns how many such records fit a commit, by the bytes that are not fields.
@@ -124,11 +127,13 @@ async fn read_all(running: &Running) -> BTreeMap<RecordKey, Change> {
     loop {
         let body = serde_json::to_vec(&pull(cursors.clone(), limits::PAGE_CHANGES_MOST)).unwrap();
         let post = running.client().post(format!("{}/v1/exchange", running.url()));
-        let response = post.header("content-type", "application/json").body(body).send().await.unwrap();
+        let response =
+            post.header("content-type", "application/json").body(body).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let bytes = response.bytes().await.unwrap();
         assert!(bytes.len() <= limits::ANSWER_BYTES, "an answer of {} bytes", bytes.len());
-        let answer: fieldbook_core::protocol::ExchangeAnswer = serde_json::from_slice(&bytes).unwrap();
+        let answer: fieldbook_core::protocol::ExchangeAnswer =
+            serde_json::from_slice(&bytes).unwrap();
         cursors.extend(answer.cursors);
         all.extend(answer.changes.into_iter().map(|change| (change.key.clone(), change)));
         if !answer.more {
@@ -141,14 +146,17 @@ async fn read_all(running: &Running) -> BTreeMap<RecordKey, Change> {
 async fn fill(running: &Running) {
     // The largest record, under the longest key.
     let name = longest_key(0);
-    taken(running, 1, vec![change(&name, OpKind::Create, None, &fields_of(limits::OP_BYTES))]).await;
+    taken(running, 1, vec![change(&name, OpKind::Create, None, &fields_of(limits::OP_BYTES))])
+        .await;
     // The widest record, with a stamp for each field; and the stamps of removed fields, whose names
     // grow sixfold.
     let wide = (0..limits::RECORD_FIELDS).map(|n| format!("{n:085}"));
-    let version = taken(running, 2, vec![stamped(&longest_key(1), OpKind::Create, None, wide, "0")]).await;
+    let version =
+        taken(running, 2, vec![stamped(&longest_key(1), OpKind::Create, None, wide, "0")]).await;
     let gone = (0..limits::REMOVED_STAMPS)
         .map(|n| format!("{n:03}{}", "\u{1}".repeat(limits::FIELD_NAME_BYTES - 3)));
-    taken(running, 3, vec![stamped(&longest_key(1), OpKind::Update, Some(version), gone, "null")]).await;
+    taken(running, 3, vec![stamped(&longest_key(1), OpKind::Update, Some(version), gone, "null")])
+        .await;
     // The unit with the most changes and the longest keys. Each change has the longest possible
     // list of ops.
     let many = (0..limits::TRANSACTION_OPS).map(|n| UnitChange {
@@ -158,7 +166,12 @@ async fn fill(running: &Running) {
     taken(running, 4, many.collect()).await;
     // The largest commit, made of large records: one more of them is too many.
     for n in 0..17 {
-        let large = change(&format!("large/{n}"), OpKind::Create, None, &fields_of(limits::OP_BYTES - 1_000));
+        let large = change(
+            &format!("large/{n}"),
+            OpKind::Create,
+            None,
+            &fields_of(limits::OP_BYTES - 1_000),
+        );
         taken(running, 100 + n, vec![large]).await;
     }
     let touched = |n: u64| change(&format!("large/{n}"), OpKind::Update, Some(5 + n), r#"{"d":1}"#);
@@ -173,8 +186,12 @@ async fn fill(running: &Running) {
     // As many entity types as allowed, and the longest list of tombstones.
     let types = limits::ENTITY_TYPES - 3;
     let named = |n: usize| format!("{}{n:04}/1", "t".repeat(limits::ENTITY_TYPE_BYTES - 4));
-    let types_at =
-        taken(running, 7, (0..types).map(|n| change(&named(n), OpKind::Create, None, "{}")).collect()).await;
+    let types_at = taken(
+        running,
+        7,
+        (0..types).map(|n| change(&named(n), OpKind::Create, None, "{}")).collect(),
+    )
+    .await;
     taken(
         running,
         8,
@@ -210,12 +227,14 @@ async fn the_largest_of_everything_that_is_accepted_is_read_by_a_new_device() {
 
     // Others changed the largest commit in the meantime, in the fields that were edited here too.
     // One answer has records that made units stale, and that commit. Every edit meets another one.
-    let version = |n: u64| all[&format!("large/{n}").parse::<RecordKey>().unwrap()].version.number();
+    let version =
+        |n: u64| all[&format!("large/{n}").parse::<RecordKey>().unwrap()].version.number();
     for n in 0..16 {
         book.update(format!("large/{n}").parse().unwrap(), patch_of("d", "mine".into())).unwrap();
     }
-    let theirs =
-        |n: u64| change(&format!("large/{n}"), OpKind::Update, Some(version(n)), r#"{"d":"theirs"}"#);
+    let theirs = |n: u64| {
+        change(&format!("large/{n}"), OpKind::Update, Some(version(n)), r#"{"d":"theirs"}"#)
+    };
     taken(&running, 9, (0..16).map(theirs).collect()).await;
     let report = book.sync(&remote(&running), &RunOptions::default()).await.unwrap();
     assert_eq!((report.conflicts, report.stopped), (16, Stopped::Idle));

@@ -32,7 +32,8 @@ async fn a_restart_keeps_records_unit_ids_anchors_and_identity() {
     let running = start().await;
     let mut first = request(vec![unit(1, vec![create("lead/1"), create("note/1")])]);
     let head = Receipt { seq: Seq::new(3), hash: Hash::from_bytes([7; 32]) };
-    first.head = Some(HeadClaim { anchor: None, contents: Vec::new(), seq: head.seq, hash: head.hash });
+    first.head =
+        Some(HeadClaim { anchor: None, contents: Vec::new(), seq: head.seq, hash: head.hash });
     let before = running.exchange(&first).await;
     let page = running.exchange(&pull(BTreeMap::new(), 10)).await;
 
@@ -103,7 +104,8 @@ async fn pages_lead_to_the_end_and_then_nothing_is_new() {
 async fn nothing_new_writes_nothing() {
     let running = start().await;
     let mut first = request(vec![unit(1, vec![create("lead/1")])]);
-    first.head = Some(HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1), hash: Hash::ZERO });
+    first.head =
+        Some(HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1), hash: Hash::ZERO });
     first.page_limit = 10;
     let answer = running.exchange(&first).await;
     let before = std::fs::read(running.data()).unwrap();
@@ -121,9 +123,13 @@ async fn concurrent_devices_each_get_commits_of_their_own() {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..16u8 {
         let (client, url) = (running.client().clone(), format!("{}/v1/exchange", running.url()));
-        let body = serde_json::to_vec(&request(vec![unit(number, vec![create(&format!("lead/{number}"))])]));
+        let body = serde_json::to_vec(&request(vec![unit(
+            number,
+            vec![create(&format!("lead/{number}"))],
+        )]));
         tasks.spawn(async move {
-            let request = client.post(url).header("content-type", "application/json").body(body.unwrap());
+            let request =
+                client.post(url).header("content-type", "application/json").body(body.unwrap());
             let (_, answer) = answer_of(request.send().await.unwrap()).await;
             answer["outcomes"][0]["versions"][format!("lead/{number}")].as_u64().unwrap()
         });

@@ -9,8 +9,14 @@ use fieldbook_core::protocol::ExchangeRequest;
 use crate::support::*;
 
 fn next_request(book: &Book) -> ExchangeRequest {
-    let ask =
-        Ask { first: true, push: true, pull: true, batch_ops: 50, batch_bytes: 1_000_000, page_limit: 100 };
+    let ask = Ask {
+        first: true,
+        push: true,
+        pull: true,
+        batch_ops: 50,
+        batch_bytes: 1_000_000,
+        page_limit: 100,
+    };
     match book.exchange().prepare(&ask).unwrap() {
         Next::Exchange(request) => request,
         other => panic!("{other:?}"),
@@ -20,11 +26,14 @@ fn next_request(book: &Book) -> ExchangeRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_all_was_read_a_request_names_one_cursor_for_every_entity_type() {
     let running = start().await;
-    running.exchange(&request(vec![unit(1, (0..300).map(|n| create(&format!("t{n}/1"))).collect())])).await;
+    running
+        .exchange(&request(vec![unit(1, (0..300).map(|n| create(&format!("t{n}/1"))).collect())]))
+        .await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ann.fieldbook");
     let book = Book::create_new(&path, BookOptions::new("ann").unwrap()).unwrap();
-    let remote = HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let remote =
+        HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
     book.sync(&remote, &RunOptions::default()).await.unwrap();
     let small = next_request(&book);
     assert!(small.cursors.is_empty() && small.others.is_some());

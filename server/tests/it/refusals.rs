@@ -59,7 +59,8 @@ async fn credentials_that_do_not_hold_are_told_apart_and_never_repeated() {
 #[tokio::test]
 async fn without_tokens_only_this_machine_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    let options = ServeOptions::new("0.0.0.0:0".parse().unwrap(), folder.path().join("server.redb"));
+    let options =
+        ServeOptions::new("0.0.0.0:0".parse().unwrap(), folder.path().join("server.redb"));
     let error = serve(options).await.unwrap_err();
     assert!(matches!(error, ServeError::OpenToAll { .. }), "{error}");
     assert!(!folder.path().join("server.redb").exists());
@@ -77,7 +78,8 @@ async fn without_tokens_only_names_of_this_machine_are_answered() {
         ("LOCALHOST:7070", StatusCode::OK),
         ("[::1]:7070", StatusCode::OK),
     ] {
-        let request = running.client().post(format!("{}/v1/exchange", running.url())).header("host", host);
+        let request =
+            running.client().post(format!("{}/v1/exchange", running.url())).header("host", host);
         let request = request.header("content-type", "application/json").body(body.clone());
         assert_eq!(answer_of(request.send().await.unwrap()).await.0, status, "{host}");
     }
@@ -95,11 +97,16 @@ async fn bad_bodies_are_refused_with_the_place_and_without_their_content() {
         (good.replace("{\"name\":\"Ann\",", "[\"canary\",").replace("]}}]", "]]}]"), "column"),
     ] {
         let (status, answer) = running.post(body.clone().into()).await;
-        assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{body}");
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::BAD_REQUEST, &json!("bad_request")),
+            "{body}"
+        );
         let message = answer["message"].as_str().unwrap();
         assert!(message.contains(place) && !message.to_lowercase().contains("canary"), "{message}");
     }
-    let cursor = good.replace("\"page_limit\":0", "\"page_limit\":5,\"cursors\":{\"lead\":\"AAAA\"}");
+    let cursor =
+        good.replace("\"page_limit\":0", "\"page_limit\":5,\"cursors\":{\"lead\":\"AAAA\"}");
     let (status, answer) = running.post(cursor.into()).await;
     assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("bad_cursor")));
     assert!(running.exchange(&pull(BTreeMap::new(), 10)).await.changes.is_empty());
@@ -113,7 +120,10 @@ async fn another_protocol_is_told_to_upgrade_even_if_its_request_does_not_read()
         serde_json::to_string(&other).unwrap()
     }] {
         let (status, answer) = running.post(body.into()).await;
-        assert_eq!((status, &answer["code"]), (StatusCode::UPGRADE_REQUIRED, &json!("upgrade_required")));
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::UPGRADE_REQUIRED, &json!("upgrade_required"))
+        );
     }
 }
 
@@ -134,16 +144,19 @@ async fn other_addresses_methods_and_media_types_are_refused_in_the_same_form() 
     let running = start().await;
     let (client, url) = (running.client(), running.url());
     let exchange = format!("{url}/v1/exchange");
-    let (status, answer) = answer_of(client.get(format!("{url}/v1/health")).send().await.unwrap()).await;
+    let (status, answer) =
+        answer_of(client.get(format!("{url}/v1/health")).send().await.unwrap()).await;
     assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("ok")));
-    let (status, _) = answer_of(client.get(format!("{url}/v2/exchange")).send().await.unwrap()).await;
+    let (status, _) =
+        answer_of(client.get(format!("{url}/v2/exchange")).send().await.unwrap()).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let (status, _) = answer_of(client.get(&exchange).send().await.unwrap()).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     for (name, value) in [("content-type", "text/plain"), ("content-encoding", "gzip")] {
         let body = serde_json::to_vec(&request(Vec::new())).unwrap();
         let (status, _) =
-            answer_of(client.post(&exchange).header(name, value).body(body).send().await.unwrap()).await;
+            answer_of(client.post(&exchange).header(name, value).body(body).send().await.unwrap())
+                .await;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{name}");
     }
 }
@@ -162,7 +175,8 @@ async fn a_store_that_is_open_or_is_none_is_refused_and_left_as_it_is() {
         assert!(matches!(error, ServeError::Store(OpenStoreError::NotAStore { .. })), "{error:?}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
-    let nowhere = serve(ServeOptions::new(loopback(), folder.path().join("no/such/server.redb"))).await;
+    let nowhere =
+        serve(ServeOptions::new(loopback(), folder.path().join("no/such/server.redb"))).await;
     assert!(matches!(nowhere.unwrap_err(), ServeError::Store(OpenStoreError::Io { .. })));
 }
 
@@ -170,7 +184,8 @@ async fn a_store_that_is_open_or_is_none_is_refused_and_left_as_it_is() {
 async fn a_fresh_store_leaves_nothing_but_itself_in_its_folder() {
     let running = start().await;
     let folder = running.data().parent().unwrap().to_owned();
-    let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(names, ["server.redb"]);
 }
 
@@ -179,7 +194,8 @@ async fn a_device_is_known_by_its_key_also_after_a_restart() {
     let running = start().await;
     let key = |number| Some(DeviceKey::from_seed(&[number; 32]));
     let claim = |seq, device_key| {
-        let head = HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(seq), hash: Hash::ZERO };
+        let head =
+            HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(seq), hash: Hash::ZERO };
         ExchangeRequest { head: Some(head), device_key, ..request(Vec::new()) }
     };
     assert!(running.exchange(&claim(1, key(1))).await.receipt.is_some());

@@ -32,8 +32,10 @@ async fn a_tenant_without_room_waits_loses_nothing_and_goes_on_once_there_is_som
 
     let folder = tempfile::tempdir().unwrap();
     let book =
-        Book::create_new(folder.path().join("ann.fieldbook"), BookOptions::new("ann").unwrap()).unwrap();
-    let remote = HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+        Book::create_new(folder.path().join("ann.fieldbook"), BookOptions::new("ann").unwrap())
+            .unwrap();
+    let remote =
+        HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
     book.create("lead/9".parse().unwrap(), Fields::new()).unwrap();
     for _ in 0..3 {
         book.sync(&remote, &RunOptions::default()).await.unwrap();

@@ -36,7 +36,8 @@ fn close(schema: &mut Value) {
 fn validator(name: &str) -> Validator {
     let mut components = document()["components"].clone();
     close(&mut components["schemas"]);
-    let schema = json!({ "$ref": format!("#/components/schemas/{name}"), "components": components });
+    let schema =
+        json!({ "$ref": format!("#/components/schemas/{name}"), "components": components });
     jsonschema::draft202012::new(&schema).unwrap()
 }
 
@@ -50,7 +51,11 @@ fn assert_valid(validator: &Validator, value: &Value) {
 fn full_request() -> ExchangeRequest {
     let mut all = change("lead/a/b", OpKind::Create, None, r#"{"name":"Ann","nothing":null}"#);
     let (edited_at, op) = (Hlc::from_bits(5), OpId::from_bytes([5; 16]));
-    all.older.push(FieldWrites { edited_at, op, fields: vec!["name".to_owned(), "nothing".to_owned()] });
+    all.older.push(FieldWrites {
+        edited_at,
+        op,
+        fields: vec!["name".to_owned(), "nothing".to_owned()],
+    });
     let mut full = request(vec![
         unit(1, vec![all, create("note/1")]),
         unit(2, vec![change("lead/a/b", OpKind::Update, Some(7), r#"{"name":null}"#)]),
@@ -141,7 +146,14 @@ async fn every_member_that_the_document_requires_is_required() {
     ] {
         for member in required(schema) {
             let mut body = serde_json::to_value(full_request()).unwrap();
-            assert!(body.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(&member).is_some());
+            assert!(
+                body.pointer_mut(pointer)
+                    .unwrap()
+                    .as_object_mut()
+                    .unwrap()
+                    .remove(&member)
+                    .is_some()
+            );
             let (status, _) = running.post(body.to_string().into()).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{schema}.{member}");
         }
@@ -154,11 +166,16 @@ async fn errors_and_health_are_as_documented() {
     let running = start().await;
     let (_, answer) = running.post(b"{".to_vec()).await;
     assert_valid(&errors, &answer);
-    let documented = &document()["paths"]["/v1/exchange"]["post"]["responses"]["400"]["description"];
-    assert!(documented.as_str().unwrap().contains(&format!("`{}`", answer["code"].as_str().unwrap())));
-    let response = running.client().get(format!("{}/v1/health", running.url())).send().await.unwrap();
+    let documented =
+        &document()["paths"]["/v1/exchange"]["post"]["responses"]["400"]["description"];
+    assert!(
+        documented.as_str().unwrap().contains(&format!("`{}`", answer["code"].as_str().unwrap()))
+    );
+    let response =
+        running.client().get(format!("{}/v1/health", running.url())).send().await.unwrap();
     assert_valid(&health, &answer_of(response).await.1);
-    let response = running.client().get(format!("{}/v1/ready", running.url())).send().await.unwrap();
+    let response =
+        running.client().get(format!("{}/v1/ready", running.url())).send().await.unwrap();
     assert_valid(&validator("Ready"), &answer_of(response).await.1);
 }
 
@@ -171,5 +188,9 @@ fn the_worked_example_of_the_protocol_page_is_as_documented() {
     assert_valid(&validator("ExchangeRequest"), &sent);
     assert_valid(&validator("ExchangeAnswer"), &answered);
     let sent: ExchangeRequest = serde_json::from_str(&sent.to_string()).unwrap();
-    assert!(page.contains(&sent.units[0].digest().to_string()), "the digest is {}", sent.units[0].digest());
+    assert!(
+        page.contains(&sent.units[0].digest().to_string()),
+        "the digest is {}",
+        sent.units[0].digest()
+    );
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitChange};
 use fieldbook_core::{
-    Actor, Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId, Version,
-    WallTime,
+    Actor, Cursor, DeviceId, EntityType, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId,
+    Version, WallTime,
 };
 use fieldbook_server::{ServeOptions, Server, serve};
 use reqwest::StatusCode;
@@ -36,7 +36,10 @@ pub(crate) async fn start_with(tokens: Option<&str>) -> Running {
 }
 
 /// Starts a server with changed options.
-pub(crate) async fn start_changed(tokens: Option<&str>, change: impl FnOnce(&mut ServeOptions)) -> Running {
+pub(crate) async fn start_changed(
+    tokens: Option<&str>,
+    change: impl FnOnce(&mut ServeOptions),
+) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut options = ServeOptions::new(loopback(), folder.path().join("server.redb"));
     if let Some(text) = tokens {
@@ -130,7 +133,10 @@ impl Running {
     }
 
     #[track_caller]
-    pub(crate) fn exchange(&self, request: &ExchangeRequest) -> impl Future<Output = ExchangeAnswer> {
+    pub(crate) fn exchange(
+        &self,
+        request: &ExchangeRequest,
+    ) -> impl Future<Output = ExchangeAnswer> {
         let body = serde_json::to_vec(request).unwrap();
         async move {
             let (status, value) = self.post(body).await;
@@ -183,7 +189,8 @@ pub(crate) fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) 
         ops: vec![OpId::from_bytes([9; 16])],
         // An author who knows a later version edits later.
         edited_at: Hlc::from_bits(
-            Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap()).to_bits() + base.unwrap_or_default(),
+            Hlc::at(WallTime::parse("2024-05-01T12:00:00Z").unwrap()).to_bits()
+                + base.unwrap_or_default(),
         ),
         older: Vec::new(),
         schema_version: 1,

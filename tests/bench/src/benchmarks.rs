@@ -49,7 +49,12 @@ pub(crate) const BENCHMARKS: [Benchmark; 15] = [
         goal: Goal::TimesSqlite(1.3),
         run: transaction,
     },
-    Benchmark { name: "16 threads writing", item: "write", goal: Goal::TimesSqlite(3.2), run: threads },
+    Benchmark {
+        name: "16 threads writing",
+        item: "write",
+        goal: Goal::TimesSqlite(3.2),
+        run: threads,
+    },
     Benchmark { name: "point read of 100,000", item: "read", goal: Goal::None, run: point_read },
     Benchmark {
         name: "point read of 100,000, borrowed",
@@ -63,7 +68,12 @@ pub(crate) const BENCHMARKS: [Benchmark; 15] = [
         goal: Goal::TimesSqlite(4.5),
         run: point_look_in_cache,
     },
-    Benchmark { name: "page of 100 of 100,000", item: "page", goal: Goal::TimesSqlite(2.4), run: page },
+    Benchmark {
+        name: "page of 100 of 100,000",
+        item: "page",
+        goal: Goal::TimesSqlite(2.4),
+        run: page,
+    },
     Benchmark {
         name: "page of 100 of 100,000, borrowed",
         item: "page",
@@ -83,7 +93,12 @@ pub(crate) const BENCHMARKS: [Benchmark; 15] = [
         run: apply_once,
     },
     Benchmark { name: REBUILD, item: "entry", goal: Goal::TimesSqlite(0.9), run: rebuild },
-    Benchmark { name: "verify 1,000,000 entries", item: "entry", goal: Goal::TimesSqlite(1.0), run: verify },
+    Benchmark {
+        name: "verify 1,000,000 entries",
+        item: "entry",
+        goal: Goal::TimesSqlite(1.0),
+        run: verify,
+    },
     Benchmark {
         name: "open 100,000 entries, closed well",
         item: "open",
@@ -137,7 +152,9 @@ fn thousands(
         let records = samples.take(10_000);
         race.round(|runner| {
             runner.peer()?.ready(&records)?;
-            runner.time(records.len(), |peer| records.chunks(1_000).try_for_each(|some| write(peer, some)))
+            runner.time(records.len(), |peer| {
+                records.chunks(1_000).try_for_each(|some| write(peer, some))
+            })
         })?;
     }
     Ok(race.finish())
@@ -260,7 +277,10 @@ fn apply(setting: &Setting, page: usize) -> Result<Vec<Time>, Failure> {
                 runner.peer()?.ready_page(page, cursor)?;
             }
             runner.time(records.len(), |peer| {
-                records.chunks(page).zip(1..).try_for_each(|(page, cursor)| peer.apply(page, cursor))
+                records
+                    .chunks(page)
+                    .zip(1..)
+                    .try_for_each(|(page, cursor)| peer.apply(page, cursor))
             })
         })?;
     }
@@ -300,8 +320,10 @@ fn best_ways(ways: Vec<(Contender, &'static str, Vec<f64>)>) -> Vec<Time> {
         let note = format!("{way} {}", duration(time.median));
         match best.iter_mut().find(|known| known.contender == contender) {
             Some(known) => {
-                let note =
-                    known.note.take().map_or_else(|| note.clone(), |before| format!("{before}, {note}"));
+                let note = known
+                    .note
+                    .take()
+                    .map_or_else(|| note.clone(), |before| format!("{before}, {note}"));
                 let quicker = if time.median < known.median { time } else { known.clone() };
                 *known = Time { note: Some(note), ..quicker };
             }
@@ -338,7 +360,9 @@ fn open_crashed(setting: &Setting) -> Result<Vec<Time>, Failure> {
     let (mut race, first) = written(setting)?;
     for _ in 0..7 {
         race.round(|runner| {
-            runner.time_after_crash(&setting.folder, |peer| peer.read_each(&[first.as_str()], &mut look_at))
+            runner.time_after_crash(&setting.folder, |peer| {
+                peer.read_each(&[first.as_str()], &mut look_at)
+            })
         })?;
     }
     Ok(race.finish())

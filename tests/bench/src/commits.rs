@@ -62,7 +62,8 @@ impl Commits {
 pub(crate) fn measure(setting: &Setting) -> Result<Vec<Commits>, Failure> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&setting.folder)?;
     let runtime = runtime()?;
-    let options = ServeOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), folder.path().join("server.redb"));
+    let options =
+        ServeOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), folder.path().join("server.redb"));
     let server = runtime.block_on(serve(options)).map_err(failed("start"))?;
     let mut source = Source::new();
     let mut rounds: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); CLIENTS.len()];
@@ -79,13 +80,14 @@ pub(crate) fn measure(setting: &Setting) -> Result<Vec<Commits>, Failure> {
         }
     }
     runtime.block_on(server.shutdown()).map_err(failed("stop"))?;
-    let summed = CLIENTS.iter().zip(rounds).map(|((clients, _, aim), (mut speeds, mut times))| Commits {
-        clients: *clients,
-        units_per_second: part(&mut speeds, 50),
-        median_seconds: part(&mut times, 50),
-        slowest_seconds: part(&mut times, 99),
-        aim: *aim,
-    });
+    let summed =
+        CLIENTS.iter().zip(rounds).map(|((clients, _, aim), (mut speeds, mut times))| Commits {
+            clients: *clients,
+            units_per_second: part(&mut speeds, 50),
+            median_seconds: part(&mut times, 50),
+            slowest_seconds: part(&mut times, 99),
+            aim: *aim,
+        });
     Ok(summed.collect())
 }
 
@@ -108,7 +110,8 @@ impl Source {
         let records = self.samples.take(count);
         let requests = records.iter().map(|record| {
             let units: Vec<Unit> = vec![unit_of(record, now, random)?];
-            let empty = ExchangeRequest::new(RequestId::new(now, random), device, epoch, actor.clone());
+            let empty =
+                ExchangeRequest::new(RequestId::new(now, random), device, epoch, actor.clone());
             Ok(ExchangeRequest { units, ..empty })
         });
         requests.collect()
@@ -128,7 +131,12 @@ async fn all_at_once(url: &str, work: Vec<Vec<ExchangeRequest>>) -> Result<Vec<f
                 times.push(watch.read().as_secs_f64());
                 match received.answer.outcomes.as_slice() {
                     [told] if matches!(told.outcome, Outcome::Applied { .. }) => {}
-                    _ => return Err(Failure::Wrong { peer: "the server", what: "did not apply a unit" }),
+                    _ => {
+                        return Err(Failure::Wrong {
+                            peer: "the server",
+                            what: "did not apply a unit",
+                        });
+                    }
                 }
             }
             Ok(times)

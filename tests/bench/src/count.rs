@@ -16,7 +16,8 @@ use crate::peer::{Contender, Failure};
 use crate::race::{MEASURED_ITEMS, Setting};
 
 /// The functions with the measured work: the benchmark's, and threads of fieldbook's own.
-const COUNTED: [&str; 3] = ["*measured_region*", "*log::parts::verify_some*", "*rebuild::read_ahead*"];
+const COUNTED: [&str; 3] =
+    ["*measured_region*", "*log::parts::verify_some*", "*rebuild::read_ahead*"];
 /// How many ways to rebuild a peer has at most.
 const WAYS: usize = 2;
 
@@ -61,7 +62,8 @@ fn run_counted(
     valgrind.arg(std::env::current_exe()?).arg("--quick").arg("--folder").arg(folder);
     valgrind.args(["--counted", "--only", benchmark.name, "--peer", contender.name()]);
     let output = valgrind.args(["--way", &way.to_string()]).output()?;
-    let (said, told) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let (said, told) =
+        (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     let collected =
         said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
     match (collected, told.trim().parse::<u64>()) {

@@ -14,7 +14,9 @@ use fieldbook::audit::Hlc;
 use fieldbook::audit::Verification;
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::record::{FieldsJson, OpId, Version};
-use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
+use fieldbook::sync::protocol::{
+    Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside,
+};
 use fieldbook::sync::{Ask, Cursor, Next, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, EntityType, Mutation, RecordId, RecordKey, limits};
 
@@ -23,7 +25,8 @@ use crate::sample::{Event, Sample};
 
 /// The number of events that are imported at a time outside the measured time.
 const LOADED_TOGETHER: usize = 10_000;
-const NOT_READY: Failure = Failure::Wrong { peer: "fieldbook", what: "was not given what it is to write" };
+const NOT_READY: Failure =
+    Failure::Wrong { peer: "fieldbook", what: "was not given what it is to write" };
 
 pub(crate) struct Fieldbook {
     book: Book,
@@ -102,13 +105,19 @@ impl Peer for Fieldbook {
     fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         for id in ids {
             let record = self.book.get_record(&self.key(id)?)?;
-            let record = record.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
+            let record =
+                record.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
             take(record.json.as_str());
         }
         Ok(())
     }
 
-    fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
+    fn page(
+        &mut self,
+        after: &str,
+        count: u32,
+        take: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
         let limit = usize::try_from(count).unwrap_or(usize::MAX);
         let page = self.book.list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
         page.iter().for_each(|record| take(record.id, record.json));
@@ -147,7 +156,9 @@ impl Peer for Fieldbook {
             batch_bytes: 0,
             page_limit: limits::PAGE_CHANGES,
         };
-        let Next::Exchange(request) = self.book.exchange().prepare(&ask)? else { return Err(NOT_READY) };
+        let Next::Exchange(request) = self.book.exchange().prepare(&ask)? else {
+            return Err(NOT_READY);
+        };
         let answer = answer(&request, &self.leads, page, cursor)?;
         self.pages.push_back((request, answer));
         Ok(())
@@ -166,7 +177,11 @@ impl Peer for Fieldbook {
         loop {
             let mutations = history.take(LOADED_TOGETHER).map(|event| {
                 let (key, fields) = (self.key(&event.id)?, FieldsJson::parse(&event.json)?);
-                Ok(if event.creates { Mutation::create(key, fields) } else { Mutation::update(key, fields) })
+                Ok(if event.creates {
+                    Mutation::create(key, fields)
+                } else {
+                    Mutation::update(key, fields)
+                })
             });
             let mutations = mutations.collect::<Result<Vec<_>, Failure>>()?;
             if mutations.is_empty() {

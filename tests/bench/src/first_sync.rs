@@ -21,8 +21,8 @@ use fieldbook::record::{FieldsJson, OpId, OpKind, UnitId};
 use fieldbook::sync::protocol::{ExchangeRequest, Unit, UnitChange};
 use fieldbook::sync::{RequestId, Stopped};
 use fieldbook::{
-    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, NoCredentials, RecordId, RecordKey,
-    Remote, RunOptions, SyncReport,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, NoCredentials, RecordId,
+    RecordKey, Remote, RunOptions, SyncReport,
 };
 use fieldbook_server::{ServeOptions, serve};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,8 @@ pub(crate) struct NothingNew {
 pub(crate) fn measure(setting: &Setting) -> Result<FirstSync, Failure> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&setting.folder)?;
     let runtime = runtime()?;
-    let options = ServeOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), folder.path().join("server.redb"));
+    let options =
+        ServeOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), folder.path().join("server.redb"));
     let server = runtime.block_on(serve(options)).map_err(failed("start"))?;
     runtime.block_on(fill(&server.url(), setting.scaled(RECORDS)))?;
     let mut runs = Vec::with_capacity(ROUNDS);
@@ -114,8 +115,10 @@ pub(crate) fn client(url: &str, path: &Path) -> Result<FirstSync, Failure> {
 
 fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, Failure> {
     let before = book.audit().head()?;
-    let server =
-        url.trim_start_matches("http://").parse::<SocketAddr>().map_err(failed("give its address"))?;
+    let server = url
+        .trim_start_matches("http://")
+        .parse::<SocketAddr>()
+        .map_err(failed("give its address"))?;
     let (report, (sent, received)) = runtime.block_on(async {
         let (relay_url, counting) = relay(server).await?;
         let remote = remote(&relay_url)?;
@@ -135,7 +138,9 @@ fn nothing_new(runtime: &Runtime, book: &Book, url: &str) -> Result<NothingNew, 
 }
 
 /// Passes one connection on, and counts the bytes in each direction.
-async fn relay(server: SocketAddr) -> Result<(String, JoinHandle<io::Result<(u64, u64)>>), Failure> {
+async fn relay(
+    server: SocketAddr,
+) -> Result<(String, JoinHandle<io::Result<(u64, u64)>>), Failure> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let counting = tokio::spawn(async move {
@@ -197,7 +202,8 @@ fn idle(report: SyncReport) -> Result<SyncReport, Failure> {
 }
 
 pub(crate) fn remote(url: &str) -> Result<HttpRemote, Failure> {
-    HttpRemote::new(url, Arc::new(NoCredentials), HttpOptions::default()).map_err(failed("be reached"))
+    HttpRemote::new(url, Arc::new(NoCredentials), HttpOptions::default())
+        .map_err(failed("be reached"))
 }
 
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
@@ -241,7 +247,10 @@ mod tests {
         // a process names the cursors.
         assert!(nothing.wire_bytes_sent < 500 && nothing.wire_bytes_received < 500, "{nothing:?}");
         let nothing = nothing_new(&runtime, &book, &server.url()).unwrap();
-        assert!(nothing.wire_bytes_sent <= 400 && nothing.wire_bytes_received <= 400, "{nothing:?}");
+        assert!(
+            nothing.wire_bytes_sent <= 400 && nothing.wire_bytes_received <= 400,
+            "{nothing:?}"
+        );
         drop(book);
         runtime.block_on(server.shutdown()).unwrap();
     }

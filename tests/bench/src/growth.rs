@@ -14,7 +14,8 @@ use fieldbook::schema::Policy;
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
 use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
 use fieldbook::{
-    Actor, Book, BookOptions, EntityRules, EntityType, Fields, Mutation, RecordId, RecordKey, Schema,
+    Actor, Book, BookOptions, EntityRules, EntityType, Fields, Mutation, RecordId, RecordKey,
+    Schema,
 };
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use serde_json::{Value, json};
@@ -66,7 +67,10 @@ pub(crate) fn run(divisor: usize, pictures: Option<&Path>) -> Result<String, Fai
     for (name, beside, thing) in LINES {
         crate::say(&format!("{name} ..."));
         let points = sizes.iter().map(|size| Ok((*size, measure(beside, thing, *size)?)));
-        series.push(Series { name: name.to_owned(), points: points.collect::<Result<_, Failure>>()? });
+        series.push(Series {
+            name: name.to_owned(),
+            points: points.collect::<Result<_, Failure>>()?,
+        });
     }
     if let Some(folder) = pictures {
         std::fs::create_dir_all(folder)?;
@@ -84,7 +88,8 @@ pub(crate) fn run(divisor: usize, pictures: Option<&Path>) -> Result<String, Fai
 fn table(sizes: &[usize], series: &[Series]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-    let header = ["median".to_owned()].into_iter().chain(sizes.iter().map(|size| format!("beside {size}")));
+    let header =
+        ["median".to_owned()].into_iter().chain(sizes.iter().map(|size| format!("beside {size}")));
     table.set_header(header.chain(["last / first".to_owned()]));
     for line in series {
         let seconds: Vec<f64> = line.points.iter().map(|(_, seconds)| *seconds).collect();
@@ -158,10 +163,13 @@ struct Stage {
 
 impl Stage {
     fn new(beside: Beside, size: usize) -> Result<Self, Failure> {
-        let server = MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
+        let server =
+            MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
         let mut stage = Self { book: open("ann", beside)?, server, beside };
         match beside {
-            Beside::Waiting | Beside::LowerPriority => write(&stage.book, Self::type_of(beside), size, "x")?,
+            Beside::Waiting | Beside::LowerPriority => {
+                write(&stage.book, Self::type_of(beside), size, "x")?
+            }
             Beside::OtherActor => {
                 stage.book.act_as(Actor::parse("ben")?);
                 write(&stage.book, "lead", size, "x")?;
@@ -214,8 +222,10 @@ impl Stage {
     fn refuse(&mut self, request: &ExchangeRequest) -> Result<ExchangeAnswer, Failure> {
         let answer = self.answer(&ExchangeRequest { units: Vec::new(), ..request.clone() })?;
         let refused = Outcome::Rejected { code: "no".to_owned(), message: String::new() };
-        let outcomes =
-            request.units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: refused.clone() });
+        let outcomes = request
+            .units
+            .iter()
+            .map(|unit| UnitOutcome { unit: unit.id, outcome: refused.clone() });
         Ok(ExchangeAnswer { outcomes: outcomes.collect(), ..answer })
     }
 
@@ -252,7 +262,14 @@ impl Stage {
 }
 
 fn request(book: &Book, batch_ops: usize) -> Result<Option<ExchangeRequest>, Failure> {
-    let ask = Ask { first: true, push: true, pull: true, batch_ops, batch_bytes: 1 << 20, page_limit: 1_000 };
+    let ask = Ask {
+        first: true,
+        push: true,
+        pull: true,
+        batch_ops,
+        batch_bytes: 1 << 20,
+        page_limit: 1_000,
+    };
     Ok(match book.exchange().prepare(&ask)? {
         Next::Exchange(request) => Some(request),
         Next::Idle { .. } => None,
@@ -260,7 +277,8 @@ fn request(book: &Book, batch_ops: usize) -> Result<Option<ExchangeRequest>, Fai
 }
 
 fn schema(beside: Beside) -> Result<Schema, Failure> {
-    let policy = if let Beside::Conflicts = beside { Policy::Manual } else { Policy::LastWriteWins };
+    let policy =
+        if let Beside::Conflicts = beside { Policy::Manual } else { Policy::LastWriteWins };
     let rules = EntityRules { policy, undo_window: Duration::ZERO, ..EntityRules::default() };
     let later = EntityRules { priority: -1, ..rules.clone() };
     Ok(match beside {
@@ -275,7 +293,9 @@ fn open(actor: &str, beside: Beside) -> Result<Book, Failure> {
 }
 
 fn write(book: &Book, entity: &str, count: usize, name: &str) -> Result<(), Failure> {
-    let all = (0..count).map(|number| mutation(entity, number, name)).collect::<Result<Vec<_>, Failure>>()?;
+    let all = (0..count)
+        .map(|number| mutation(entity, number, name))
+        .collect::<Result<Vec<_>, Failure>>()?;
     for some in all.chunks(10_000) {
         book.import(some.to_vec())?;
     }

@@ -67,8 +67,8 @@ struct Arguments {
     /// The way to rebuild, by its number.
     #[arg(long, hide = true)]
     way: Option<usize>,
-    /// Runs as the child process of the first sync: syncs a new book, made at the path given as the
-    /// folder, with this server.
+    /// Runs as the child process of the first sync: syncs a new book, made at the path given as
+    /// the folder, with this server.
     #[arg(long, hide = true)]
     first_sync_of: Option<String>,
 }
@@ -125,12 +125,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return count_all(arguments, &setting);
     }
     let mut lines = Vec::new();
-    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
+    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only))
+    {
         say(&format!("{} ...", benchmark.name));
         lines.push(Line { benchmark, times: (benchmark.run)(&setting)? });
     }
     let mut served = report::Served::default();
-    let is_asked_for = |name: &str| name.contains(&arguments.only) && "fieldbook".contains(&arguments.peer);
+    let is_asked_for =
+        |name: &str| name.contains(&arguments.only) && "fieldbook".contains(&arguments.peer);
     if is_asked_for(FIRST_SYNC) {
         say(&format!("{FIRST_SYNC} ..."));
         served.first_sync = Some(first_sync::measure(&setting)?);
@@ -153,7 +155,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Counts instead of measuring.
 fn count_all(arguments: &Arguments, setting: &Setting) -> Result<(), Failure> {
     let mut lines = Vec::new();
-    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only)) {
+    for benchmark in BENCHMARKS.iter().filter(|benchmark| benchmark.name.contains(&arguments.only))
+    {
         say(&format!("{} ...", benchmark.name));
         lines.push((benchmark, count::count(benchmark, setting)?));
     }

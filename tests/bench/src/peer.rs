@@ -90,7 +90,12 @@ pub(crate) trait Peer {
 
     /// Reads up to `count` records in order of their ids, after the id given, and passes each with
     /// its id to `take`. The caller owns all of them at once.
-    fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure>;
+    fn page(
+        &mut self,
+        after: &str,
+        count: u32,
+        take: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure>;
 
     /// Borrows the same records in place.
     fn look_at_page(

@@ -42,7 +42,8 @@ pub(crate) fn picture<'a>(title: &str, series: impl Iterator<Item = &'a Series>)
         text(&mut svg, (x(at), HEIGHT - BOTTOM + 18.0), "middle", &format!("{at}"));
     }
     for ((number, series), colour) in series.iter().enumerate().zip(COLOURS.iter().cycle()) {
-        let points = series.points.iter().map(|(size, at)| format!("{:.1},{:.1}", x(*size as f64), y(*at)));
+        let points =
+            series.points.iter().map(|(size, at)| format!("{:.1},{:.1}", x(*size as f64), y(*at)));
         let points = points.collect::<Vec<_>>().join(" ");
         write(
             &mut svg,
@@ -90,7 +91,10 @@ fn line(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, what: &str) {
-    write(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{what}</text>\n"));
+    write(
+        svg,
+        format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{what}</text>\n"),
+    );
 }
 
 fn write(svg: &mut String, what: std::fmt::Arguments<'_>) {
@@ -103,10 +107,13 @@ mod tests {
 
     #[test]
     fn a_curve_that_does_not_grow_is_level() {
-        let level = Series { name: "level".to_owned(), points: vec![(1_000, 0.002), (100_000, 0.002)] };
+        let level =
+            Series { name: "level".to_owned(), points: vec![(1_000, 0.002), (100_000, 0.002)] };
         let drawn = picture("A picture", [&level].into_iter());
-        let points = drawn.split("points=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-        let heights: Vec<_> = points.split(' ').map(|point| point.split(',').nth(1).unwrap()).collect();
+        let points =
+            drawn.split("points=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let heights: Vec<_> =
+            points.split(' ').map(|point| point.split(',').nth(1).unwrap()).collect();
         assert_eq!(heights[0], heights[1]);
         assert!(drawn.starts_with("<svg") && drawn.ends_with("</svg>\n"));
     }

@@ -121,7 +121,10 @@ pub(crate) static MEASURED_ITEMS: AtomicU64 = AtomicU64::new(0);
 
 /// Runs the measured work, under a name that a profiler shows.
 #[inline(never)]
-fn measured_region(items: usize, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+fn measured_region(
+    items: usize,
+    work: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let result = work();
     // After the work, so that this function is on the stack during all of it.
     MEASURED_ITEMS.fetch_add(items as u64, Ordering::Relaxed);

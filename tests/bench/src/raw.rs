@@ -59,7 +59,12 @@ impl Peer for Raw {
         Err(NOT_A_STORE)
     }
 
-    fn look_at_page(&mut self, _: &str, _: u32, _: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
+    fn look_at_page(
+        &mut self,
+        _: &str,
+        _: u32,
+        _: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
         Err(NOT_A_STORE)
     }
 

@@ -42,13 +42,23 @@ pub(crate) struct Served {
 pub(crate) fn text(lines: &[Line], served: &Served) -> String {
     let table = if lines.is_empty() { String::new() } else { table(lines) };
     let synced = served.first_sync.as_ref().map_or_else(String::new, first_sync);
-    let commits = served.commits.iter().map(|commits| format!("\n{}", commits.line(served.commits.first())));
+    let commits =
+        served.commits.iter().map(|commits| format!("\n{}", commits.line(served.commits.first())));
     table + &synced + &commits.collect::<String>()
 }
 
 fn first_sync(synced: &FirstSync) -> String {
-    let FirstSync { records, seconds, records_per_second, requests, bytes_sent, bytes_received, .. } = synced;
-    let memory = synced.peak_bytes.map_or_else(String::new, |peak| format!(", {} MiB at most", peak >> 20));
+    let FirstSync {
+        records,
+        seconds,
+        records_per_second,
+        requests,
+        bytes_sent,
+        bytes_received,
+        ..
+    } = synced;
+    let memory =
+        synced.peak_bytes.map_or_else(String::new, |peak| format!(", {} MiB at most", peak >> 20));
     let again = &synced.nothing_new;
     format!(
         "\nfirst sync of {records} records: {seconds:.2} s, {records_per_second:.0} records/s (goal: 250,000){memory} (goal: 48), \
@@ -70,7 +80,8 @@ fn table(lines: &[Line]) -> String {
     for line in lines {
         let mut row = vec![line.benchmark.name.to_owned(), line.benchmark.item.to_owned()];
         row.extend(
-            Contender::ALL.map(|contender| line.seconds(contender).map_or_else(String::new, duration)),
+            Contender::ALL
+                .map(|contender| line.seconds(contender).map_or_else(String::new, duration)),
         );
         row.extend(others().map(|contender| {
             line.times_sqlite(contender).map_or_else(String::new, |ratio| format!("{ratio:.2} x"))
@@ -83,7 +94,12 @@ fn table(lines: &[Line]) -> String {
     }
     let notes = lines.iter().flat_map(|line| {
         line.times.iter().filter_map(|time| {
-            Some(format!("\n{}, {}: {}", line.benchmark.name, time.contender.name(), time.note.as_ref()?))
+            Some(format!(
+                "\n{}, {}: {}",
+                line.benchmark.name,
+                time.contender.name(),
+                time.note.as_ref()?
+            ))
         })
     });
     format!("{table}{}", notes.collect::<String>())
@@ -101,16 +117,24 @@ fn goal(benchmark: &Benchmark) -> String {
 pub(crate) fn counts(lines: &[(&Benchmark, Vec<Count>)]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-    let header =
-        ["instructions, one item", "item", "SQLite", "fieldbook", "fieldbook vs SQLite", "goal, in time"];
+    let header = [
+        "instructions, one item",
+        "item",
+        "SQLite",
+        "fieldbook",
+        "fieldbook vs SQLite",
+        "goal, in time",
+    ];
     table.set_header(header);
     for (benchmark, counts) in lines {
         let of = |contender| counts.iter().find(|count| count.contender == contender);
         let (sqlite, fieldbook) = (of(Contender::Sqlite), of(Contender::Fieldbook));
-        let shown =
-            |count: Option<&Count>| count.map_or_else(String::new, |count| thousands(count.instructions));
-        let ratio =
-            sqlite.zip(fieldbook).map(|(sqlite, fieldbook)| sqlite.instructions / fieldbook.instructions);
+        let shown = |count: Option<&Count>| {
+            count.map_or_else(String::new, |count| thousands(count.instructions))
+        };
+        let ratio = sqlite
+            .zip(fieldbook)
+            .map(|(sqlite, fieldbook)| sqlite.instructions / fieldbook.instructions);
         table.add_row([
             benchmark.name.to_owned(),
             benchmark.item.to_owned(),

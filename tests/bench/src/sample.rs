@@ -5,7 +5,8 @@ use fieldbook_core::{OpId, Randomness, SeededRandomness, WallTime};
 use serde_json::json;
 
 const FIRST_NAMES: [&str; 8] = ["Ada", "Bela", "Chidi", "Dana", "Emre", "Fatou", "Goran", "Hana"];
-const LAST_NAMES: [&str; 8] = ["Almeida", "Berg", "Castro", "Dube", "Eriksen", "Fofana", "Galli", "Horvat"];
+const LAST_NAMES: [&str; 8] =
+    ["Almeida", "Berg", "Castro", "Dube", "Eriksen", "Fofana", "Galli", "Horvat"];
 const STAGES: [&str; 6] = ["new", "contacted", "qualified", "proposal", "won", "lost"];
 const CITIES: [&str; 6] = ["Lisbon", "Tartu", "Accra", "Cusco", "Da Nang", "Leeds"];
 const STARTED: WallTime = WallTime::from_milliseconds(1_760_000_000_000);
@@ -57,7 +58,10 @@ impl Samples {
 
     /// Picks ids at random among records.
     pub(crate) fn pick<'a>(&mut self, records: &'a [Sample], count: usize) -> Vec<&'a str> {
-        (0..count).filter_map(|_| records.get(self.below(records.len()))).map(|r| r.id.as_str()).collect()
+        (0..count)
+            .filter_map(|_| records.get(self.below(records.len())))
+            .map(|r| r.id.as_str())
+            .collect()
     }
 
     fn image(&mut self) -> String {
@@ -84,8 +88,10 @@ impl Samples {
         if self.below(4) == 0
             && let Some(fields) = patch.as_object_mut()
         {
-            fields
-                .insert("note".to_owned(), json!(format!("Called, offer number {} sent.", self.below(900))));
+            fields.insert(
+                "note".to_owned(),
+                json!(format!("Called, offer number {} sent.", self.below(900))),
+            );
         }
         patch.to_string()
     }
@@ -135,7 +141,11 @@ mod tests {
     fn samples_are_about_300_bytes_and_sorted_and_the_same_every_time() {
         let records = Samples::new(7).take(1_000);
         let bytes: usize = records.iter().map(|record| record.json.len()).sum();
-        assert!((270..=330).contains(&(bytes / records.len())), "{} bytes on average", bytes / records.len());
+        assert!(
+            (270..=330).contains(&(bytes / records.len())),
+            "{} bytes on average",
+            bytes / records.len()
+        );
         assert!(records.is_sorted_by(|a, b| a.id < b.id));
         assert_eq!(records[999].json, Samples::new(7).take(1_000)[999].json);
     }

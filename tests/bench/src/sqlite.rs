@@ -139,7 +139,8 @@ impl Peer for Sqlite {
         let mut read = self.connection.prepare_cached(READ)?;
         for id in ids {
             let mut rows = read.query([id])?;
-            let row = rows.next()?.ok_or(Failure::Wrong { peer: "SQLite", what: "has lost a record" })?;
+            let row =
+                rows.next()?.ok_or(Failure::Wrong { peer: "SQLite", what: "has lost a record" })?;
             look(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
         }
         Ok(())
@@ -160,7 +161,12 @@ impl Peer for Sqlite {
         Ok(())
     }
 
-    fn page(&mut self, after: &str, count: u32, take: &mut dyn FnMut(&str, &str)) -> Result<(), Failure> {
+    fn page(
+        &mut self,
+        after: &str,
+        count: u32,
+        take: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
         let mut page = self.connection.prepare_cached(PAGE)?;
         let rows = page.query_map(params![after, count], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
@@ -184,8 +190,8 @@ impl Peer for Sqlite {
         let transaction = self.connection.transaction()?;
         let mut previous = [0; 32];
         {
-            let mut insert =
-                transaction.prepare("INSERT INTO event (id, creates, body, hash) VALUES (?1, ?2, ?3, ?4)")?;
+            let mut insert = transaction
+                .prepare("INSERT INTO event (id, creates, body, hash) VALUES (?1, ?2, ?3, ?4)")?;
             for event in history {
                 previous = link(previous, &event.id, event.creates, &event.json);
                 insert.execute(params![event.id, event.creates, event.json, previous])?;
@@ -210,7 +216,8 @@ impl Peer for Sqlite {
 
     fn verify(&mut self) -> Result<(), Failure> {
         let mut previous = [0; 32];
-        let mut events = self.connection.prepare("SELECT id, creates, body, hash FROM event ORDER BY seq")?;
+        let mut events =
+            self.connection.prepare("SELECT id, creates, body, hash FROM event ORDER BY seq")?;
         let mut rows = events.query([])?;
         while let Some(row) = rows.next()? {
             let id = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;

@@ -1,4 +1,5 @@
-//! The crash points on a plain workload of the storage engine itself, whichever version of it is there as `redb`.
+//! The crash points on a plain workload of the storage engine itself, whichever version of it is
+//! there as `redb`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -31,11 +32,14 @@ pub(crate) fn fare() -> Fared {
     for (point, change) in (1..).zip(&disk.recording()) {
         platter.take(change);
         let acked = acks.iter().rev().find(|(changes, _)| *changes <= point);
-        // No version survives a crash while it makes the file; a book is made under another name for that reason.
+        // No version survives a crash while it makes the file; a book is made under another name
+        // for that reason.
         let Some((_, acked)) = acked else { continue };
         fared.points += 1;
         let mut losses = vec![Loss::Nothing, Loss::Everything];
-        losses.extend((0..platter.unsynced()).flat_map(|number| [Loss::Only(number), Loss::AllBut(number)]));
+        losses.extend(
+            (0..platter.unsynced()).flat_map(|number| [Loss::Only(number), Loss::AllBut(number)]),
+        );
         losses.extend((0..2).map(|seed| Loss::Sectors { seed, garbage: false }));
         for loss in losses {
             fared.images += 1;
@@ -49,8 +53,8 @@ pub(crate) fn fare() -> Fared {
     fared
 }
 
-/// Commits so often that the file grows more than once. Returns after how many changes of the disk which commit was
-/// acknowledged.
+/// Commits so often that the file grows more than once. Returns after how many changes of the disk
+/// which commit was acknowledged.
 fn play(disk: &SimDisk) -> Result<Vec<(usize, u8)>, redb::Error> {
     let database = open(disk.clone())?;
     let mut acks = Vec::new();
@@ -77,7 +81,9 @@ fn commits(image: Vec<u8>) -> Result<Option<u8>, redb::Error> {
         let mut there = 0;
         for row in 0..ROWS {
             let value = table.get(u64::from(commit) * ROWS + row)?;
-            there += u64::from(value.is_some_and(|value| value.value().iter().all(|byte| *byte == commit)));
+            there += u64::from(
+                value.is_some_and(|value| value.value().iter().all(|byte| *byte == commit)),
+            );
         }
         match there {
             0 => return Ok(Some(commit - 1)),

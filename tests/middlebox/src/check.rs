@@ -26,13 +26,17 @@ impl Run {
         check_dead_letters(device.book()?, device.actor, &self.middlebox)
     }
 
-    /// Returns what has not arrived though nothing of it is poisoned, in words, if there is anything.
+    /// Returns what has not arrived though nothing of it is poisoned, in words, if there is
+    /// anything.
     pub(crate) fn not_arrived(&self) -> Result<Option<String>, Broken> {
         for device in &self.devices {
             let seen: BTreeMap<_, _> = shown(device.book()?)?.into_iter().collect();
             for (key, image) in self.own.iter().filter(|(key, _)| !self.tainted.contains(key)) {
                 if seen.get(&key.to_string()) != image.as_ref() {
-                    return Ok(Some(format!("{} does not read {key} as it was written", device.actor)));
+                    return Ok(Some(format!(
+                        "{} does not read {key} as it was written",
+                        device.actor
+                    )));
                 }
                 let standing = device.book()?.explain(key).map_err(unreadable)?.standing;
                 if !matches!(standing, RecordState::Synced | RecordState::Unknown) {
@@ -43,13 +47,15 @@ impl Run {
         Ok(None)
     }
 
-    /// Returns what is not let through for what it holds and does not say so to who asks, in words, if there is anything.
+    /// Returns what is not let through for what it holds and does not say so to who asks, in words,
+    /// if there is anything.
     pub(crate) fn not_shown(&self) -> Result<Option<String>, Broken> {
         for device in &self.devices {
             for key in &self.tainted {
                 let explained = device.book()?.explain(key).map_err(unreadable)?;
                 let (actor, words) = (device.actor, explained.sentences.join(" "));
-                // What waits behind one that is not let through says that it waits; the other one says for what.
+                // What waits behind one that is not let through says that it waits; the other one
+                // says for what.
                 let waits = words.contains("waits behind");
                 if is_silent(explained.standing) && !waits {
                     return Ok(Some(format!("{key} of {actor} is explained as: {words}")));
@@ -59,15 +65,17 @@ impl Run {
         Ok(None)
     }
 
-    /// What everyone wrote has arrived, what stands before the record that is refused when it is read was read, and whoever cannot
-    /// read on says so.
+    /// What everyone wrote has arrived, what stands before the record that is refused when it is
+    /// read was read, and whoever cannot read on says so.
     pub(crate) async fn check_scanned(&self, author: usize) -> Result<(), Broken> {
         let before = key("own", &format!("{author}-before"))?;
         for (number, (device, remotes)) in self.devices.iter().zip(&self.remotes).enumerate() {
             let (book, actor) = (device.book()?, device.actor);
             let sent = key("own", &format!("{number}-meanwhile"))?;
             let standing = book.explain(&sent).map_err(unreadable)?.standing;
-            ensure(standing == RecordState::Synced, || format!("{sent} of {actor} is {standing:?}"))?;
+            ensure(standing == RecordState::Synced, || {
+                format!("{sent} of {actor} is {standing:?}")
+            })?;
             ensure(book.get_record(&before).map_err(unreadable)?.is_some(), || {
                 format!("{actor} has not read {before}, which stands before what is refused")
             })?;
@@ -95,7 +103,10 @@ impl Run {
             if !left.is_empty() {
                 let holds: Vec<_> = book.queue().plan().holds.into_values().collect();
                 let state = book.status().state;
-                return Ok(Some(format!("{} still owes {left:?} ({state:?}): {holds:?}", device.actor)));
+                return Ok(Some(format!(
+                    "{} still owes {left:?} ({state:?}): {holds:?}",
+                    device.actor
+                )));
             }
             if !matches!(book.status().state, SyncState::Idle | SyncState::NeedsAttention { .. }) {
                 return Ok(Some(format!("{} is {:?}", device.actor, book.status().state)));
@@ -104,8 +115,8 @@ impl Run {
         Ok(None)
     }
 
-    /// Everything is at the server once, everyone reads the same, nothing is parked, and the logs are no longer than what
-    /// happened.
+    /// Everything is at the server once, everyone reads the same, nothing is parked, and the logs
+    /// are no longer than what happened.
     pub(crate) async fn check_end(&mut self) -> Result<(), Broken> {
         self.middlebox.tally().check()?;
         let clock = SimClock::new(self.devices.first().map_or(0, |device| device.clock.wall()));
@@ -127,12 +138,20 @@ impl Run {
                 there.remove("big/1");
             }
             ensure(seen == there, || {
-                format!("{} reads otherwise than the server: {}", device.actor, differing(&seen, &there))
+                format!(
+                    "{} reads otherwise than the server: {}",
+                    device.actor,
+                    differing(&seen, &there)
+                )
             })?;
-            let entries = book.audit().head().map_err(unreadable)?.map_or(0, |head| head.seq.number());
+            let entries =
+                book.audit().head().map_err(unreadable)?.map_or(0, |head| head.seq.number());
             let most = ENTRIES + 4 * self.ops + 3 * answered;
             ensure(entries <= most, || {
-                format!("{} wrote {entries} entries, of which {most} are accounted for", device.actor)
+                format!(
+                    "{} wrote {entries} entries, of which {most} are accounted for",
+                    device.actor
+                )
             })?;
             let verified = book.audit().verify(|_| {}).map_err(unreadable)?;
             ensure(verified.is_sound(), || format!("the log of {} does not verify", device.actor))?;
@@ -154,7 +173,11 @@ pub(crate) async fn stored(
 }
 
 /// A dead letter is what the right server refused, and nothing else.
-pub(crate) fn check_dead_letters(book: &Book, actor: &str, middlebox: &Middlebox) -> Result<(), Broken> {
+pub(crate) fn check_dead_letters(
+    book: &Book,
+    actor: &str,
+    middlebox: &Middlebox,
+) -> Result<(), Broken> {
     let tally = middlebox.tally();
     for letter in book.dead_letters().all().map_err(unreadable)? {
         ensure(tally.refused.contains(&letter.op), || {
@@ -167,18 +190,26 @@ pub(crate) fn check_dead_letters(book: &Book, actor: &str, middlebox: &Middlebox
     Ok(())
 }
 
-/// Returns the ops that have no end, but for those that a person is asked about because the server refuses them in truth.
+/// Returns the ops that have no end, but for those that a person is asked about because the server
+/// refuses them in truth.
 pub(crate) fn left(book: &Book) -> Result<Vec<String>, Broken> {
     let snapshot = book.snapshot().map_err(unreadable)?;
     let tail = snapshot.tail(book.schema()).map_err(|error| unreadable(error.into()))?;
-    let dead: BTreeSet<OpId> =
-        book.dead_letters().all().map_err(unreadable)?.into_iter().map(|letter| letter.op).collect();
+    let dead: BTreeSet<OpId> = book
+        .dead_letters()
+        .all()
+        .map_err(unreadable)?
+        .into_iter()
+        .map(|letter| letter.op)
+        .collect();
     let holds = book.queue().plan().holds;
     let is_refused = |place, op: &OpId| {
-        dead.contains(op) || holds.get(&place).is_some_and(fieldbook::sync::Hold::waits_for_correction)
+        dead.contains(op)
+            || holds.get(&place).is_some_and(fieldbook::sync::Hold::waits_for_correction)
     };
-    let left =
-        tail.ops().filter(|(place, row)| !(row.key.entity.as_str() == "big" && is_refused(*place, &row.op)));
+    let left = tail
+        .ops()
+        .filter(|(place, row)| !(row.key.entity.as_str() == "big" && is_refused(*place, &row.op)));
     Ok(left.map(|(_, row)| row.key.to_string()).collect())
 }
 

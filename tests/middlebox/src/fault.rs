@@ -1,12 +1,13 @@
-//! What the box does to a request, and how often: each seed draws some kinds and leaves others out, so that rare combinations
-//! come up.
+//! What the box does to a request, and how often: each seed draws some kinds and leaves others out,
+//! so that rare combinations come up.
 
 use fieldbook_sim::dice::Dice;
 
 /// What the box does to one request or to its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Something else answers, with this status and a page of this form. The request goes no further.
+    /// Something else answers, with this status and a page of this form. The request goes no
+    /// further.
     Page(u16, Form),
     /// The request is read, and the connection closed. It goes no further.
     RequestDropped,
@@ -68,10 +69,11 @@ pub enum Header {
     Added,
 }
 
-/// The statuses that something else answers with. `200` and `204` stand for what looks like success.
+/// The statuses that something else answers with. `200` and `204` stand for what looks like
+/// success.
 pub const STATUSES: [u16; 26] = [
-    200, 202, 204, 301, 302, 307, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 413, 415, 421, 426, 429,
-    451, 500, 502, 503, 511,
+    200, 202, 204, 301, 302, 307, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 413, 415, 421,
+    426, 429, 451, 500, 502, 503, 511,
 ];
 /// The forms of a page.
 const FORMS: [Form; 5] = [Form::Html, Form::Json, Form::Unmarked, Form::Bare, Form::Empty];
@@ -126,7 +128,8 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Draws what there is, and lets everything through at first. `waits` says whether the client can be made to wait in vain, which costs real time.
+    /// Draws what there is, and lets everything through at first. `waits` says whether the client
+    /// can be made to wait in vain, which costs real time.
     pub fn new(seed: u64, waits: bool) -> Self {
         let mut dice = Dice::new(seed);
         let mut weights: [u64; KINDS] =
@@ -147,7 +150,8 @@ impl Weather {
         }
     }
 
-    /// Says whether requests may be led to another server or tenant. Nobody can tell who never knew the right one.
+    /// Says whether requests may be led to another server or tenant. Nobody can tell who never knew
+    /// the right one.
     pub const fn set_misleads(&mut self, misleads: bool) {
         self.misleads = misleads;
     }

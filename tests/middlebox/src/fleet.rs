@@ -8,7 +8,8 @@ use std::time::Duration;
 use fieldbook::host::{Clock, SeededRandomness};
 use fieldbook::sync::Secret;
 use fieldbook::{
-    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, RunOptions, StaticToken, SyncReport,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, RunOptions, StaticToken,
+    SyncReport,
 };
 use fieldbook_server::{ServeOptions, Server, serve};
 use fieldbook_sim::clock::SimClock;
@@ -44,7 +45,8 @@ impl Servers {
     pub(crate) async fn start(clock: Arc<dyn Clock>) -> Result<Self, Broken> {
         let folder = scratch()?;
         let tokens = tokens(&folder)?;
-        let right = start(folder.path().join("right.store"), tokens.clone(), Arc::clone(&clock)).await?;
+        let right =
+            start(folder.path().join("right.store"), tokens.clone(), Arc::clone(&clock)).await?;
         let other = start(folder.path().join("other.store"), tokens, clock).await?;
         Ok(Self { right, other, folder })
     }
@@ -122,14 +124,15 @@ impl Device {
     fn open(&mut self) -> Result<(), Broken> {
         self.openings += 1;
         let randomness = SeededRandomness::from_number(self.seed.wrapping_add(self.openings));
-        let options =
-            BookOptions::new(self.actor).map_err(|error| Broken::harness("no such actor", error))?;
+        let options = BookOptions::new(self.actor)
+            .map_err(|error| Broken::harness("no such actor", error))?;
         let options = options
             .clock(Arc::new(self.clock.clone()))
             .cache_bytes(1024 * 1024)
             .randomness(Box::new(randomness));
         let book = Book::on_backend(self.disk.clone(), options);
-        self.book = Some(book.map_err(|error| Broken(format!("the book does not open: {error:?}")))?);
+        self.book =
+            Some(book.map_err(|error| Broken(format!("the book does not open: {error:?}")))?);
         Ok(())
     }
 
@@ -146,7 +149,11 @@ impl Device {
     }
 
     /// Syncs once, over HTTP.
-    pub(crate) async fn sync(&self, remote: &HttpRemote, options: &RunOptions) -> Result<SyncReport, Broken> {
+    pub(crate) async fn sync(
+        &self,
+        remote: &HttpRemote,
+        options: &RunOptions,
+    ) -> Result<SyncReport, Broken> {
         let synced = self.book()?.sync(remote, options).await;
         synced.map_err(|error| Broken(format!("{}: the book failed: {error:?}", self.actor)))
     }
@@ -157,7 +164,8 @@ pub(crate) fn shown(book: &Book) -> Result<Vec<(String, Image)>, Broken> {
     let broken = |error: fieldbook::Error| Broken(format!("the book does not read: {error:?}"));
     let mut shown = Vec::new();
     for name in ENTITIES {
-        let entity = EntityType::parse(name).map_err(|error| Broken::harness("no entity type", error))?;
+        let entity =
+            EntityType::parse(name).map_err(|error| Broken::harness("no entity type", error))?;
         for record in book.list(&entity, None, usize::MAX).map_err(broken)?.iter() {
             let image = serde_json::from_str(record.json);
             let image = image.map_err(|error| Broken::harness("fields do not read", error))?;
@@ -178,7 +186,8 @@ impl Remotes {
         let actor = Actor::parse(actor).map_err(|error| Broken::harness("no such actor", error))?;
         let credentials = Arc::new(StaticToken::new(actor, Secret::new(OUR_TOKEN)));
         let remote = |idle| {
-            let options = HttpOptions { idle_within: idle, least_rate: 1 << 20, ..HttpOptions::default() };
+            let options =
+                HttpOptions { idle_within: idle, least_rate: 1 << 20, ..HttpOptions::default() };
             HttpRemote::new(origin, Arc::clone(&credentials) as Arc<_>, options)
                 .map_err(|error| Broken::harness("no client", error))
         };

@@ -1,7 +1,8 @@
-//! `middlebox`: runs seeds of the real client and server with a box between them, and says what did not hold.
+//! `middlebox`: runs seeds of the real client and server with a box between them, and says what did
+//! not hold.
 //!
-//! `middlebox --seeds 200 --from 1` runs a range; `middlebox --seed 7` one. With `--program PATH` every write and every sync is a
-//! process of that program, `fieldbook`.
+//! `middlebox --seeds 200 --from 1` runs a range; `middlebox --seed 7` one. With `--program PATH`
+//! every write and every sync is a process of that program, `fieldbook`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -51,7 +52,10 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     let program = program.unwrap_or_default();
     for (seed, broken) in &failures {
         writeln!(out, "seed {seed} FAILED  {broken}")?;
-        writeln!(out, "  again: cargo run --profile proof -p fieldbook-middlebox -- --seed {seed}{program}")?;
+        writeln!(
+            out,
+            "  again: cargo run --profile proof -p fieldbook-middlebox -- --seed {seed}{program}"
+        )?;
     }
     let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
     show(&mut out, options.range.seeds, &counts)?;

@@ -1,6 +1,7 @@
 //! The box: takes requests on loopback and does to each what is drawn for it.
 //!
-//! Invariant: what a server answered is tallied before the box spoils it, so that the tally is the truth.
+//! Invariant: what a server answered is tallied before the box spoils it, so that the tally is the
+//! truth.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +78,11 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
 }
 
 /// Treats one request; returns whether the connection goes on.
-async fn treat(stream: &mut TcpStream, mut request: Message, shared: &Shared) -> std::io::Result<bool> {
+async fn treat(
+    stream: &mut TcpStream,
+    mut request: Message,
+    shared: &Shared,
+) -> std::io::Result<bool> {
     let drawn = shared.weather.lock().unwrap_or_else(PoisonError::into_inner).next(&request.body);
     {
         let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,8 +114,11 @@ async fn treat(stream: &mut TcpStream, mut request: Message, shared: &Shared) ->
         _ => Place::Ours,
     };
     let Some(answer) = forward(&request, place, shared).await else { return Ok(false) };
-    let scanned =
-        shared.weather.lock().unwrap_or_else(PoisonError::into_inner).refusal_of_answer(&answer.body);
+    let scanned = shared
+        .weather
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .refusal_of_answer(&answer.body);
     if let Some(goes_on) = refuse(stream, scanned).await? {
         let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
         *tally.counts.faults.entry("answer refused by content").or_default() += 1;
@@ -119,7 +127,8 @@ async fn treat(stream: &mut TcpStream, mut request: Message, shared: &Shared) ->
     give(stream, answer, fault).await
 }
 
-/// Gives no answer of a server, if the fault is one of that kind. Returns whether the connection goes on then.
+/// Gives no answer of a server, if the fault is one of that kind. Returns whether the connection
+/// goes on then.
 async fn refuse(stream: &mut TcpStream, fault: Option<Fault>) -> std::io::Result<Option<bool>> {
     match fault {
         Some(Fault::Page(status, form)) => {
@@ -136,7 +145,11 @@ async fn refuse(stream: &mut TcpStream, fault: Option<Fault>) -> std::io::Result
 }
 
 /// Gives an answer back, whole or as the fault has it; returns whether the connection goes on.
-async fn give(stream: &mut TcpStream, mut answer: Message, fault: Option<Fault>) -> std::io::Result<bool> {
+async fn give(
+    stream: &mut TcpStream,
+    mut answer: Message,
+    fault: Option<Fault>,
+) -> std::io::Result<bool> {
     if let Some(Fault::AnswerHeader(header)) = fault {
         rewrite(&mut answer, header, true);
     }
@@ -191,7 +204,9 @@ fn page(status: u16, form: Form) -> Message {
     let (media_type, body) = match form {
         Form::Html => (Some("text/html"), &b"<html><body>Welcome to our network</body></html>"[..]),
         Form::Json => (Some("application/json"), &br#"{"error":"blocked","ok":false}"#[..]),
-        Form::Unmarked => (Some("application/json"), &br#"{"code":"bad_request","message":"no"}"#[..]),
+        Form::Unmarked => {
+            (Some("application/json"), &br#"{"code":"bad_request","message":"no"}"#[..])
+        }
         Form::Bare => (None, &b"blocked"[..]),
         Form::Empty => (None, &b""[..]),
     };
@@ -212,7 +227,9 @@ fn rewrite(message: &mut Message, header: Header, is_answer: bool) {
         Header::NoMediaType => message.remove("Content-Type"),
         Header::Text => message.set("Content-Type", "text/plain"),
         Header::Packed => message.set("Content-Encoding", "gzip"),
-        Header::Longer if is_answer => message.set("Content-Length", &(message.body.len() + 7).to_string()),
+        Header::Longer if is_answer => {
+            message.set("Content-Length", &(message.body.len() + 7).to_string())
+        }
         Header::Longer | Header::Added => {
             message.set("Via", "1.1 gateway");
             message.set("X-Forwarded-For", "192.0.2.1");

@@ -1,6 +1,8 @@
-//! The same with the program: every write and every sync is a process that lives for one command, on a book in a file.
+//! The same with the program: every write and every sync is a process that lives for one command,
+//! on a book in a file.
 //!
-//! What it is not: fast. Processes have the system's clock, so what waits to be tried again is waited for.
+//! What it is not: fast. Processes have the system's clock, so what waits to be tried again is
+//! waited for.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,13 +23,15 @@ use crate::middlebox::Middlebox;
 use crate::script::POISON;
 use crate::{Broken, Counts, ensure};
 
-/// How many rounds of everyone syncing may be needed, and how long each waits for what is to be tried again.
+/// How many rounds of everyone syncing may be needed, and how long each waits for what is to be
+/// tried again.
 const ROUNDS: usize = 240;
 const PAUSE: Duration = Duration::from_millis(250);
 /// The users; each has a book of that name.
 const USERS: [&str; 2] = ["ann", "ben"];
 
-/// Runs a seed with this program and returns what there was, and what did not hold if something did not.
+/// Runs a seed with this program and returns what there was, and what did not hold if something did
+/// not.
 pub fn run_seed(program: &Path, seed: u64) -> (Counts, Option<Broken>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,10 +64,12 @@ impl Run {
     async fn new(program: &Path, seed: u64) -> Result<Self, Broken> {
         let mut dice = Dice::new(seed);
         let servers = Servers::start(Arc::new(SystemClock::new())).await?;
-        let middlebox = Middlebox::start(servers.upstreams(), Weather::new(dice.seed(), false)).await?;
+        let middlebox =
+            Middlebox::start(servers.upstreams(), Weather::new(dice.seed(), false)).await?;
         let folder = servers.folder().to_owned();
         write_private(&folder.join("token"), OUR_TOKEN)?;
-        let program = program.canonicalize().map_err(|error| Broken::harness("no such program", error))?;
+        let program =
+            program.canonicalize().map_err(|error| Broken::harness("no such program", error))?;
         let mut run = Self {
             program,
             folder,
@@ -135,7 +141,8 @@ impl Run {
 
     async fn sync(&mut self, user: &str) -> Result<(), Broken> {
         let server = self.middlebox.origin.clone();
-        let arguments = ["sync", &book(user), "--server", &server, "--token-file", "token", "--actor", user];
+        let arguments =
+            ["sync", &book(user), "--server", &server, "--token-file", "token", "--actor", user];
         // That it could not sync is what it says by its exit code.
         self.run(&arguments).await?;
         let opened = self.open(user)?;
@@ -147,7 +154,8 @@ impl Run {
         self.processes += 1;
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.folder).env("NO_COLOR", "1").env("TZ", "UTC");
-        let output = command.output().await.map_err(|error| Broken::harness("no process", error))?;
+        let output =
+            command.output().await.map_err(|error| Broken::harness("no process", error))?;
         let (code, error) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
         ensure(code.is_some_and(|code| code != PANICKED) && !error.contains("panicked"), || {
             format!("`fieldbook {}` ended with {code:?}: {error}", arguments.first().unwrap_or(&""))
@@ -156,7 +164,8 @@ impl Run {
     }
 
     fn open(&self, user: &str) -> Result<Book, Broken> {
-        let options = BookOptions::new(user).map_err(|error| Broken::harness("no such actor", error))?;
+        let options =
+            BookOptions::new(user).map_err(|error| Broken::harness("no such actor", error))?;
         Book::open(self.folder.join(book(user)), options).map_err(unreadable)
     }
 
@@ -185,7 +194,9 @@ impl Run {
         for user in USERS {
             let book = self.open(user)?;
             let seen: BTreeMap<_, _> = shown(&book)?.into_iter().collect();
-            ensure(seen == stored, || format!("{user} reads otherwise: {}", differing(&seen, &stored)))?;
+            ensure(seen == stored, || {
+                format!("{user} reads otherwise: {}", differing(&seen, &stored))
+            })?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! A run: books write and sync through a box that does what the seed draws; then only what it refuses by content is left; then
-//! nothing is.
+//! A run: books write and sync through a box that does what the seed draws; then only what it
+//! refuses by content is left; then nothing is.
 //!
 //! ```text
 //!   storm        writes, syncs, restarts, the clock; every fault
@@ -82,7 +82,8 @@ impl Run {
         let mut dice = Dice::new(seed);
         let server_clock = SimClock::new(BEGINNING);
         let servers = Servers::start(Arc::new(server_clock.clone())).await?;
-        let middlebox = Middlebox::start(servers.upstreams(), Weather::new(dice.seed(), true)).await?;
+        let middlebox =
+            Middlebox::start(servers.upstreams(), Weather::new(dice.seed(), true)).await?;
         let (mut devices, mut remotes) = (Vec::new(), Vec::new());
         let count = if dice.chance(500) { 2 } else { 3 };
         for actor in ACTORS.into_iter().take(count) {
@@ -160,12 +161,14 @@ impl Run {
         Ok(())
     }
 
-    /// Everyone meets the server once with nothing between, and has something to tell it: an answer with no news leaves no trace, so
-    /// only then does a book know its server.
+    /// Everyone meets the server once with nothing between, and has something to tell it: an answer
+    /// with no news leaves no trace, so only then does a book know its server.
     async fn first_contact(&mut self) -> Result<(), Broken> {
         for number in 0..self.devices.len() {
-            let greeting =
-                Mutation::create(key("own", &format!("{number}-met"))?, fields(&[("t", json!("met"))]));
+            let greeting = Mutation::create(
+                key("own", &format!("{number}-met"))?,
+                fields(&[("t", json!("met"))]),
+            );
             self.note(&greeting);
             let Some(device) = self.devices.get(number) else { continue };
             let written = device.book()?.write(greeting);
@@ -214,7 +217,8 @@ impl Run {
                 return Ok(());
             }
         }
-        let how = self.middlebox.weather().refuses().map_or_else(String::new, |how| format!("{how:?}"));
+        let how =
+            self.middlebox.weather().refuses().map_or_else(String::new, |how| format!("{how:?}"));
         Err(Broken(format!(
             "bodies with poison meet {how}, and after {POISON_ROUNDS} rounds {}",
             left.unwrap_or_default()
@@ -250,7 +254,8 @@ impl Run {
         if self.one_shot {
             self.reopen(number)?;
         }
-        let (Some(device), Some(remotes)) = (self.devices.get(number), self.remotes.get(number)) else {
+        let (Some(device), Some(remotes)) = (self.devices.get(number), self.remotes.get(number))
+        else {
             return Ok(());
         };
         let remote = if patiently { &remotes.patient } else { &remotes.hasty };
@@ -310,14 +315,21 @@ impl Run {
     fn mutation(&mut self, number: usize) -> Result<(Mutation, bool), Broken> {
         self.counter += 1;
         let is_poisoned = self.poisons && self.dice.chance(150);
-        let text = if is_poisoned { format!("{POISON} {}", self.counter) } else { self.counter.to_string() };
+        let text = if is_poisoned {
+            format!("{POISON} {}", self.counter)
+        } else {
+            self.counter.to_string()
+        };
         if self.dice.chance(350) {
             let key = key("lead", &self.dice.index(LEADS).to_string())?;
             let field = if self.dice.chance(500) { "a" } else { "b" };
             let is_there = self.is_there(number, &key)?;
             let fields = fields(&[(field, json!(text))]);
-            let mutation =
-                if is_there { Mutation::update(key, fields) } else { Mutation::create(key, fields) };
+            let mutation = if is_there {
+                Mutation::update(key, fields)
+            } else {
+                Mutation::create(key, fields)
+            };
             return Ok((mutation, is_poisoned));
         }
         let id = self.dice.index(12);
@@ -326,7 +338,10 @@ impl Run {
         Ok(if is_there && self.dice.chance(80) {
             (Mutation::delete(key), false)
         } else if is_there {
-            (Mutation::update(key, fields(&[("t", json!(text)), ("n", json!(self.counter))])), is_poisoned)
+            (
+                Mutation::update(key, fields(&[("t", json!(text)), ("n", json!(self.counter))])),
+                is_poisoned,
+            )
         } else {
             (Mutation::create(key, fields(&[("t", json!(text))])), is_poisoned)
         })
@@ -338,7 +353,8 @@ impl Run {
         Ok(record.map_err(|error| Broken(format!("a record does not read: {error:?}")))?.is_some())
     }
 
-    /// Two books write half of a record each that is too large as a whole, which the server refuses in truth.
+    /// Two books write half of a record each that is too large as a whole, which the server refuses
+    /// in truth.
     fn write_too_much(&mut self) -> Result<(), Broken> {
         for (field, device) in ["a", "b"].into_iter().zip(&self.devices) {
             let fields = fields(&[(field, json!("x".repeat(BIG_BYTES)))]);

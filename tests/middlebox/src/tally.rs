@@ -77,7 +77,9 @@ impl Tally {
         }
         for outcome in &told.outcomes {
             match outcome.outcome {
-                Outcome::Applied { .. } => *self.applied.entry((place, outcome.unit)).or_default() += 1,
+                Outcome::Applied { .. } => {
+                    *self.applied.entry((place, outcome.unit)).or_default() += 1
+                }
                 Outcome::Rejected { .. } if place == Place::Ours => {
                     let unit = asked.units.iter().filter(|unit| unit.id == outcome.unit);
                     let ops = unit.flat_map(|unit| &unit.changes).flat_map(|change| &change.ops);

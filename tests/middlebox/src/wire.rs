@@ -1,7 +1,7 @@
 //! Messages of HTTP/1.1 as bytes, read from a socket and written to one.
 //!
-//! What it is not: an HTTP library. It reads what our own client and server send: a head, and a body of a length that the head
-//! tells. A library would mend on the way what is to be spoilt here.
+//! What it is not: an HTTP library. It reads what our own client and server send: a head, and a
+//! body of a length that the head tells. A library would mend on the way what is to be spoilt here.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -21,8 +21,11 @@ pub(crate) struct Message {
 impl Message {
     /// Makes a response with the right length.
     pub(crate) fn response(status: u16, media_type: Option<&str>, body: &[u8]) -> Self {
-        let mut message =
-            Self { start: format!("HTTP/1.1 {status} Status"), headers: Vec::new(), body: body.to_vec() };
+        let mut message = Self {
+            start: format!("HTTP/1.1 {status} Status"),
+            headers: Vec::new(),
+            body: body.to_vec(),
+        };
         if let Some(media_type) = media_type {
             message.set("Content-Type", media_type);
         }
@@ -46,9 +49,11 @@ impl Message {
         let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
         let start = lines.next()?.to_owned();
         let headers = lines.filter_map(|line| line.split_once(':'));
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+        let headers =
+            headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
         let mut message = Self { start, headers, body: Vec::new() };
-        let length: usize = message.get("Content-Length").map_or(Some(0), |length| length.parse().ok())?;
+        let length: usize =
+            message.get("Content-Length").map_or(Some(0), |length| length.parse().ok())?;
         while body.len() < length {
             if stream.read_buf(&mut body).await.ok()? == 0 {
                 return None;

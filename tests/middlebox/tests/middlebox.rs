@@ -1,4 +1,5 @@
-//! A few seeds of the real client and server with something between them, and that each seed is one in which something happens.
+//! A few seeds of the real client and server with something between them, and that each seed is one
+//! in which something happens.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -8,9 +9,10 @@ use std::sync::Mutex;
 
 const SEEDS: u64 = 12;
 
-/// Whatever stood in the way, once it is gone everything is at the server once, everyone reads the same, nothing is parked, and only
-/// what our own server refused is a dead letter. This began with a firewall that refused one record, a login page, a server that was
-/// reached by mistake and a token of another tenant, each of which stopped a whole book until a person came.
+/// Whatever stood in the way, once it is gone everything is at the server once, everyone reads the
+/// same, nothing is parked, and only what our own server refused is a dead letter. This began with
+/// a firewall that refused one record, a login page, a server that was reached by mistake and a
+/// token of another tenant, each of which stopped a whole book until a person came.
 #[test]
 fn once_nothing_is_in_the_way_everything_has_arrived_without_a_person() {
     let counts = Mutex::new(Counts::default());

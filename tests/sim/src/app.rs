@@ -25,8 +25,9 @@ pub const ENTITIES: [&str; 3] = ["lead", "note", "task"];
 /// # Errors
 /// [`Broken`] never, as long as the names are valid.
 pub fn schema(setup: &Setup, version: u32) -> Result<Schema, Broken> {
-    let entity =
-        |name| EntityType::parse(name).map_err(|error| Broken::new("harness", format!("{name}: {error}")));
+    let entity = |name| {
+        EntityType::parse(name).map_err(|error| Broken::new("harness", format!("{name}: {error}")))
+    };
     let policies = [
         Policy::LastWriteWins,
         Policy::ServerWins,
@@ -47,11 +48,16 @@ pub fn schema(setup: &Setup, version: u32) -> Result<Schema, Broken> {
         ..EntityRules::default()
     };
     let rules = (1..version).fold(rules, |rules, from| {
-        rules.upcast_from(from, move |_, fields| turned(fields.into_map(), from).into_iter().collect())
+        rules.upcast_from(from, move |_, fields| {
+            turned(fields.into_map(), from).into_iter().collect()
+        })
     });
     let refers = |to| Ok(vec![Reference { field: "ref".to_owned(), entity: entity(to)? }]);
-    let notes =
-        EntityRules { references: refers("lead")?, priority: i32::from(setup.priorities), ..rules.clone() };
+    let notes = EntityRules {
+        references: refers("lead")?,
+        priority: i32::from(setup.priorities),
+        ..rules.clone()
+    };
     let references = if setup.mutual_references { refers("note")? } else { Vec::new() };
     let leads = EntityRules { references, ..rules.clone() };
     let schema = Schema::closed().declare(entity("lead")?, leads).declare(entity("note")?, notes);

@@ -21,6 +21,10 @@ impl Broken {
 ///
 /// # Errors
 /// [`Broken`] if the invariant is broken.
-pub fn ensure(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Broken> {
+pub fn ensure(
+    holds: bool,
+    invariant: &'static str,
+    what: impl FnOnce() -> String,
+) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken::new(invariant, what())) }
 }

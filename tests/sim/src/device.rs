@@ -75,7 +75,8 @@ impl Device {
     pub fn new(actor: String, clock: SimClock, schema: Schema, seed: u64) -> Result<Self, Broken> {
         let mut device = Self::off(actor, clock, schema, seed);
         let book = device.start(device.disk.clone());
-        device.book = Some(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?);
+        device.book =
+            Some(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?);
         device.observe(&Ledger::default())?;
         Ok(device)
     }
@@ -99,7 +100,8 @@ impl Device {
             ..Self::off(other.actor.clone(), clock, other.schema.clone(), seed)
         };
         let book = device.start(device.disk.clone());
-        device.book = Some(book.map_err(|error| Broken::new("S1", format!("no book from a copy: {error}")))?);
+        device.book =
+            Some(book.map_err(|error| Broken::new("S1", format!("no book from a copy: {error}")))?);
         device.reopened(ledger)?;
         Ok(device)
     }
@@ -171,7 +173,9 @@ impl Device {
             Err(error @ (Error::Unknown { .. } | Error::Store(_))) => {
                 self.unsure |= matches!(error, Error::Unknown { .. });
                 self.failed = true;
-                ensure(self.disk.has_failed(), "S1", || format!("{error:?} though the disk did not fail"))?;
+                ensure(self.disk.has_failed(), "S1", || {
+                    format!("{error:?} though the disk did not fail")
+                })?;
                 Ok(None)
             }
             Err(error) => Err(Broken::new("admit", format!("a call failed: {error:?}"))),
@@ -195,8 +199,8 @@ impl Device {
     fn read_on(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let from = Seq::new(self.model.entries + 1);
         let entries = self.book()?.audit().entries(from, usize::MAX);
-        let entries =
-            entries.map_err(|error| Broken::new("S3", format!("the log does not read: {error:?}")))?;
+        let entries = entries
+            .map_err(|error| Broken::new("S3", format!("the log does not read: {error:?}")))?;
         for entry in &entries {
             self.model.take(entry, ledger)?;
         }
@@ -289,7 +293,9 @@ impl Device {
         }
         let disk = self.disk.clone();
         let book = self.start(disk.clone());
-        let Some(book) = self.called(book)? else { return self.crash(Loss::Nothing, true, None, ledger) };
+        let Some(book) = self.called(book)? else {
+            return self.crash(Loss::Nothing, true, None, ledger);
+        };
         let same = book.queue().plan() == plan;
         self.book = Some(book);
         self.open = None;
@@ -343,7 +349,10 @@ impl Device {
         })?;
         let upkeep = (floor + 1..=now.entries).all(|entry| now.upkeep.contains(&entry));
         ensure(unsure || upkeep, "S17", || {
-            format!("a write that failed is there after reopening: {floor} entries, then {}", now.entries)
+            format!(
+                "a write that failed is there after reopening: {floor} entries, then {}",
+                now.entries
+            )
         })?;
         let lost = self.acknowledged.iter().find(|op| !now.ops.contains_key(op));
         ensure(lost.is_none(), "S1", || format!("op {lost:?} was acknowledged and is lost"))?;
@@ -356,7 +365,9 @@ impl Device {
     /// # Errors
     /// [`Broken`] if something leaves that is not planned durably, or in another form than before.
     pub fn check_departure(&mut self, request: &ExchangeRequest) -> Result<(), Broken> {
-        ensure(request.actor.as_str() == self.actor, "S19", || "another actor's request".to_owned())?;
+        ensure(request.actor.as_str() == self.actor, "S19", || {
+            "another actor's request".to_owned()
+        })?;
         for unit in &request.units {
             ensure(self.model.units.contains_key(&unit.id), "S5", || {
                 format!("unit {} leaves and is not under way", unit.id)
@@ -373,7 +384,9 @@ impl Device {
         // Suspected units are sent last.
         let known = request.units.iter().filter(|unit| !self.model.suspected.contains(&unit.id));
         let places: Vec<_> = known.filter_map(|unit| self.left.get(&unit.id)).collect();
-        ensure(places.is_sorted(), "S9", || format!("units leave in another order than before: {places:?}"))?;
+        ensure(places.is_sorted(), "S9", || {
+            format!("units leave in another order than before: {places:?}")
+        })?;
         if request.units.is_empty() || !self.disk.is_dirty() {
             return Ok(());
         }
@@ -388,7 +401,11 @@ impl Device {
     ///
     /// # Errors
     /// [`Broken`] if the book fails for no reason.
-    pub fn take(&mut self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<bool, Broken> {
+    pub fn take(
+        &mut self,
+        request: &ExchangeRequest,
+        answer: ExchangeAnswer,
+    ) -> Result<bool, Broken> {
         let taken = self.book()?.exchange().apply_answer(request, answer);
         Ok(self.called(taken)?.is_some_and(|taken| taken.more))
     }

@@ -113,7 +113,8 @@ impl Registers {
     /// Returns the readable image.
     pub fn image(&self) -> Option<Image> {
         let members = self.fields.iter().filter(|(_, (_, value))| !value.is_null());
-        self.is_there.then(|| members.map(|(name, (_, value))| (name.clone(), value.clone())).collect())
+        self.is_there
+            .then(|| members.map(|(name, (_, value))| (name.clone(), value.clone())).collect())
     }
 
     /// Returns the stamp of a field.
@@ -207,7 +208,8 @@ impl Ledger {
             let fields = change.fields.as_ref().map(|json| parse(json.as_str())).transpose()?;
             let version = versions.get(&change.key).copied().unwrap_or_default();
             self.landed.extend(&change.ops);
-            let Some(registers) = joined(known.map(|stored| &stored.registers), change, fields.as_ref())
+            let Some(registers) =
+                joined(known.map(|stored| &stored.registers), change, fields.as_ref())
             else {
                 ensure(known.is_some_and(|stored| stored.version == version), "S7", || {
                     format!("{} did not change and got version {version}", change.key)
@@ -267,8 +269,12 @@ impl Ledger {
             // A deletion removes each field, also one that was removed before.
             writers.values_mut().for_each(|last| *last = (version, author, change.ops.clone()));
         }
-        let written =
-            Written { life: self.now.life, unit, image: image.clone(), registers: registers.clone() };
+        let written = Written {
+            life: self.now.life,
+            unit,
+            image: image.clone(),
+            registers: registers.clone(),
+        };
         self.history.entry((change.key.clone(), version)).or_default().push(written);
         self.now.current.insert(change.key.clone(), Stored { version, image, registers, writers });
         overwrites
@@ -304,14 +310,16 @@ impl Ledger {
             for change in &unit.changes {
                 let stored = self.now.current.get(&change.key);
                 let names = change.fields.as_ref().map(|json| parse(json.as_str())).transpose()?;
-                let is_there = stored.is_some_and(|stored| stored.registers.have(change, names.as_ref()));
+                let is_there =
+                    stored.is_some_and(|stored| stored.registers.have(change, names.as_ref()));
                 ensure(is_there, "S7", || format!("{} of {} is not there", change.key, unit.id))?;
             }
             self.settle(unit.id, None, versions)?;
         }
         for (key, version) in versions {
             let present = self.now.current.get(key).map(|stored| stored.version);
-            let is_shown = current.iter().any(|shown| shown.key == *key && Some(shown.version) == present);
+            let is_shown =
+                current.iter().any(|shown| shown.key == *key && Some(shown.version) == present);
             let is_own = first.is_some_and(|first| first == *version);
             ensure(is_own || present == Some(*version), "S7", || {
                 format!("a duplicate of {} got another answer than the first", unit.id)
@@ -334,14 +342,19 @@ impl Ledger {
             let stored = self.now.current.get(key);
             let fields = row.fields.as_ref().map(|fields| parse(fields.as_str())).transpose()?;
             ensure(
-                stored.is_some_and(|stored| stored.version == row.version && stored.image == fields),
+                stored
+                    .is_some_and(|stored| stored.version == row.version && stored.image == fields),
                 "server",
                 || format!("{key} is not what the units that were applied come to"),
             )?;
             let stamps = stored.is_some_and(|stored| stored.registers.are_told_by(key, row));
-            ensure(stamps, "server", || format!("{key} has other stamps than the units that were applied"))?;
+            ensure(stamps, "server", || {
+                format!("{key} has other stamps than the units that were applied")
+            })?;
         }
-        ensure(rows == self.now.current.len(), "server", || "the server has other records".to_owned())
+        ensure(rows == self.now.current.len(), "server", || {
+            "the server has other records".to_owned()
+        })
     }
 
     /// Begins another life of the store with the content of a backup.
@@ -367,7 +380,9 @@ impl Ledger {
 
     /// Returns whether a commit of a life exists in some life with this epoch.
     fn is_seen(&self, life: usize, version: Version, epoch: Option<ServerEpoch>) -> bool {
-        let lives = (0..).zip(&self.lives).filter(|(_, life)| epoch.is_none_or(|epoch| life.epoch == epoch));
+        let lives = (0..)
+            .zip(&self.lives)
+            .filter(|(_, life)| epoch.is_none_or(|epoch| life.epoch == epoch));
         lives.into_iter().any(|(seen, _)| self.descends(seen, life, version))
     }
 
@@ -412,7 +427,12 @@ impl Ledger {
     }
 
     /// Returns whether one of these units deleted a record after a version.
-    pub fn was_deleted_by(&self, units: &BTreeSet<UnitId>, key: &RecordKey, after: Version) -> bool {
+    pub fn was_deleted_by(
+        &self,
+        units: &BTreeSet<UnitId>,
+        key: &RecordKey,
+        after: Version,
+    ) -> bool {
         let mut written = self.written_from(key, after);
         written.any(|(_, written)| written.image.is_none() && units.contains(&written.unit))
     }
@@ -425,7 +445,9 @@ impl Ledger {
     ) -> impl Iterator<Item = (Version, &'a Written)> + use<'a> {
         let range = (key.clone(), first)..=(key.clone(), Version::new(u64::MAX));
         let history = self.history.range(range);
-        history.flat_map(|((_, version), written)| written.iter().map(move |written| (*version, written)))
+        history.flat_map(|((_, version), written)| {
+            written.iter().map(move |written| (*version, written))
+        })
     }
 
     /// Returns a record at a version made by a unit; made by another unit if this one never made
@@ -447,7 +469,11 @@ impl Ledger {
     }
 
     /// Returns the commits by which a unit took effect, in lives that go by an epoch.
-    pub fn effects(&self, unit: &UnitId, epoch: Option<ServerEpoch>) -> impl Iterator<Item = Version> {
+    pub fn effects(
+        &self,
+        unit: &UnitId,
+        epoch: Option<ServerEpoch>,
+    ) -> impl Iterator<Item = Version> {
         let effects = self.ever.get(unit).into_iter().flatten();
         effects
             .filter(move |(life, version)| self.is_seen(*life, *version, epoch))
@@ -456,7 +482,11 @@ impl Ledger {
 }
 
 /// Joins a change in the plain way; none if nothing of it remains.
-fn joined(known: Option<&Registers>, change: &UnitChange, fields: Option<&Image>) -> Option<Registers> {
+fn joined(
+    known: Option<&Registers>,
+    change: &UnitChange,
+    fields: Option<&Image>,
+) -> Option<Registers> {
     let greatest = change.older.iter().map(FieldWrites::stamp).fold(change.stamp(), EditStamp::max);
     let nothing = || Registers {
         is_there: true,
@@ -468,7 +498,8 @@ fn joined(known: Option<&Registers>, change: &UnitChange, fields: Option<&Image>
         let stands = known.is_none_or(|known| change.stamp() > known.stamp);
         return stands.then(|| Registers { is_there: false, ..nothing() });
     };
-    let written = fields.iter().map(|(name, value)| (name.clone(), (change.stamp_of(name), value.clone())));
+    let written =
+        fields.iter().map(|(name, value)| (name.clone(), (change.stamp_of(name), value.clone())));
     let mut written: BTreeMap<_, _> = written.collect();
     let mut after = match known {
         None => Registers { stamp: greatest, fields: written, ..nothing() },
@@ -532,5 +563,6 @@ fn differing(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
 /// # Errors
 /// [`Broken`] if they are no JSON object.
 pub fn parse(json: &str) -> Result<Image, Broken> {
-    serde_json::from_str(json).map_err(|error| Broken::new("S11", format!("fields do not read: {error}")))
+    serde_json::from_str(json)
+        .map_err(|error| Broken::new("S11", format!("fields do not read: {error}")))
 }

@@ -74,7 +74,8 @@ pub fn run_seed(seed: u64) -> Ran {
 /// Plays a kept run.
 pub fn play(setup: &Setup, actions: &[Action]) -> Ran {
     let mut left = actions.iter();
-    let Outcome { stats, trace, broken, logs } = guarded(setup, &mut |_: &World| left.next().cloned());
+    let Outcome { stats, trace, broken, logs } =
+        guarded(setup, &mut |_: &World| left.next().cloned());
     Ran { setup: setup.clone(), actions: actions.to_vec(), stats, trace, broken, logs }
 }
 
@@ -83,8 +84,9 @@ pub fn play(setup: &Setup, actions: &[Action]) -> Ran {
 pub fn shrink(ran: &Ran) -> Case {
     let invariant = ran.broken.as_ref().map(|broken| broken.invariant);
     let (setup, mut actions) = (ran.setup.clone(), ran.actions.clone());
-    let still_fails =
-        |actions: &[Action]| play(&setup, actions).broken.map(|broken| broken.invariant) == invariant;
+    let still_fails = |actions: &[Action]| {
+        play(&setup, actions).broken.map(|broken| broken.invariant) == invariant
+    };
     let mut size = actions.len().div_ceil(2);
     while size > 0 {
         let mut from = 0;

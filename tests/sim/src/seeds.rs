@@ -47,7 +47,10 @@ impl SeedRange {
 ///
 /// # Errors
 /// If there is no value.
-pub fn value(option: &str, words: &mut impl Iterator<Item = String>) -> Result<String, Box<dyn Error>> {
+pub fn value(
+    option: &str,
+    words: &mut impl Iterator<Item = String>,
+) -> Result<String, Box<dyn Error>> {
     words.next().ok_or_else(|| format!("{option} needs a value").into())
 }
 
@@ -67,7 +70,10 @@ pub fn exit_code(held: Result<bool, Box<dyn Error>>, usage: &str) -> ExitCode {
 
 /// Runs the seeds of a range on all cores, and returns the results by seed, for those that have
 /// one.
-pub fn on_all_cores<T: Send>(range: SeedRange, run: impl Fn(u64) -> Option<T> + Sync) -> Vec<(u64, T)> {
+pub fn on_all_cores<T: Send>(
+    range: SeedRange,
+    run: impl Fn(u64) -> Option<T> + Sync,
+) -> Vec<(u64, T)> {
     on_threads(thread::available_parallelism().map_or(2, usize::from), range, run)
 }
 

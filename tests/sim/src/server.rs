@@ -12,7 +12,9 @@ use fieldbook::host::WallTime;
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit};
 use fieldbook::sync::{ServerEpoch, ServerId, TenantId};
 use fieldbook::{Actor, EntityType};
-use fieldbook_core::authority::{AuthorityRead, Caller, ExchangeError, MemoryAuthority, Quota, exchange};
+use fieldbook_core::authority::{
+    AuthorityRead, Caller, ExchangeError, MemoryAuthority, Quota, exchange,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::broken::{Broken, ensure};
@@ -150,7 +152,8 @@ impl Server {
     /// Returns whether a unit changes something that nobody may change now. A unit that took effect
     /// before is a duplicate, whatever else is true of it.
     fn is_denied(&self, unit: &Unit) -> bool {
-        let denied = unit.changes.iter().any(|change| self.denied_entities.contains(&change.key.entity));
+        let denied =
+            unit.changes.iter().any(|change| self.denied_entities.contains(&change.key.entity));
         denied && !self.ledger.now.applied.contains_key(&unit.id)
     }
 
@@ -164,8 +167,9 @@ impl Server {
         now: i64,
         trouble: Option<Trouble>,
     ) -> Result<Reply, Broken> {
-        let failed =
-            |failure| Ok(Reply { result: Err(failure), applied: Vec::new(), overwrites: Vec::new() });
+        let failed = |failure| {
+            Ok(Reply { result: Err(failure), applied: Vec::new(), overwrites: Vec::new() })
+        };
         let code = || "simulated".to_owned();
         let now = match self.way {
             Some(Way::Clock(milliseconds)) => now.saturating_add(milliseconds),
@@ -177,26 +181,38 @@ impl Server {
         // A device that never reached the right server would take the first one for it, so no fault
         // misleads it.
         if self.way == Some(Way::OtherServer) && request.server_epoch.is_some() {
-            let other = MemoryAuthority::new(ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([9; 16]));
+            let other = MemoryAuthority::new(
+                ServerId::from_bytes([9; 16]),
+                ServerEpoch::from_bytes([9; 16]),
+            );
             return elsewhere(other, request, now);
         }
         if self.way == Some(Way::OtherTenant) && request.tenant.is_some() {
             let (server, epoch) = self.identity();
-            let other = MemoryAuthority::new(server, epoch).of_tenant(TenantId::from_bytes([4; 16]));
+            let other =
+                MemoryAuthority::new(server, epoch).of_tenant(TenantId::from_bytes([4; 16]));
             return elsewhere(other, request, now);
         }
         match trouble {
             Some(Trouble::Foreign(number)) => return failed(page(number)),
             Some(Trouble::Unavailable) => {
-                return failed(Failure::Transient { code: code(), retry_after: None, marked: false });
+                return failed(Failure::Transient {
+                    code: code(),
+                    retry_after: None,
+                    marked: false,
+                });
             }
             Some(Trouble::Busy { retry_after }) => {
                 let retry_after = Some(std::time::Duration::from_secs(retry_after));
                 return failed(Failure::Transient { code: code(), retry_after, marked: true });
             }
             Some(Trouble::Unauthorized) => return failed(Failure::Unauthorized { code: code() }),
-            Some(Trouble::UpgradeRequired) => return failed(Failure::UpgradeRequired { code: code() }),
-            Some(Trouble::TooLarge) if !request.units.is_empty() => return failed(Failure::TooLarge),
+            Some(Trouble::UpgradeRequired) => {
+                return failed(Failure::UpgradeRequired { code: code() });
+            }
+            Some(Trouble::TooLarge) if !request.units.is_empty() => {
+                return failed(Failure::TooLarge);
+            }
             _ => {}
         }
         if self.is_set_back {
@@ -213,8 +229,10 @@ impl Server {
             && !request.units.is_empty()
         {
             let place = number % request.units.len();
-            let known =
-                request.units.get(place).is_some_and(|unit| self.ledger.now.applied.contains_key(&unit.id));
+            let known = request
+                .units
+                .get(place)
+                .is_some_and(|unit| self.ledger.now.applied.contains_key(&unit.id));
             if !known {
                 refusals.push(refused(&request.units.remove(place), verdict));
             }
@@ -228,7 +246,8 @@ impl Server {
             answer.outcomes.extend(refusals);
         }
         if trouble == Some(Trouble::AppliedThenBusy) {
-            reply.result = Err(Failure::Transient { code: code(), retry_after: None, marked: true });
+            reply.result =
+                Err(Failure::Transient { code: code(), retry_after: None, marked: true });
         }
         Ok(reply)
     }
@@ -242,7 +261,9 @@ impl Server {
         let answer = exchange(&mut authority, request, now, &Caller::Anyone, &Quota::default());
         let failure = match answer {
             Err(ExchangeError::Refused(refusal)) => {
-                ensure(refusal.code == "server_behind", "X2", || format!("refused as {}", refusal.code))?;
+                ensure(refusal.code == "server_behind", "X2", || {
+                    format!("refused as {}", refusal.code)
+                })?;
                 self.declare();
                 refusal.into()
             }
@@ -267,7 +288,9 @@ impl Server {
         };
         self.authority = authority;
         let author = (request.device, request.epoch);
-        if let (Some(claim), None, true) = (&request.head, answer.forked, is_meant(request, &answer)) {
+        if let (Some(claim), None, true) =
+            (&request.head, answer.forked, is_meant(request, &answer))
+        {
             self.ledger.now.anchors.insert(author, Receipt { seq: claim.seq, hash: claim.hash });
         }
         let mut reply = Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() };
@@ -301,11 +324,18 @@ impl Default for Server {
 }
 
 /// Another server or tenant applies nothing, and names itself.
-fn elsewhere(mut other: MemoryAuthority, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
+fn elsewhere(
+    mut other: MemoryAuthority,
+    request: &ExchangeRequest,
+    now: i64,
+) -> Result<Reply, Broken> {
     let now = WallTime::from_milliseconds(now);
     let answer = exchange(&mut other, request, now, &Caller::Anyone, &Quota::default());
-    let answer = answer.map_err(|error| Broken::new("server", format!("the store failed: {error}")))?;
-    ensure(answer.outcomes.is_empty(), "X2", || format!("another server took {:?}", answer.outcomes))?;
+    let answer =
+        answer.map_err(|error| Broken::new("server", format!("the store failed: {error}")))?;
+    ensure(answer.outcomes.is_empty(), "X2", || {
+        format!("another server took {:?}", answer.outcomes)
+    })?;
     Ok(Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() })
 }
 

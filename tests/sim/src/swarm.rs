@@ -117,7 +117,10 @@ impl Swarm {
             0 => Action::Write { device, edit: self.edit(world.setup()) },
             1 => {
                 let count = self.dice.between(2, 5);
-                Action::Transaction { device, edits: (0..count).map(|_| self.edit(world.setup())).collect() }
+                Action::Transaction {
+                    device,
+                    edits: (0..count).map(|_| self.edit(world.setup())).collect(),
+                }
             }
             2 => Action::Begin {
                 device,
@@ -136,7 +139,12 @@ impl Swarm {
             10 => Action::Crash { device, loss: self.loss(), killed: self.dice.chance(300) },
             11 => {
                 let again = self.dice.chance(300).then(|| self.dice.below(12));
-                Action::CrashAfter { device, changes: self.dice.below(40), loss: self.loss(), again }
+                Action::CrashAfter {
+                    device,
+                    changes: self.dice.below(40),
+                    loss: self.loss(),
+                    again,
+                }
             }
             12 => Action::DiskError { device, changes: self.dice.below(40) },
             13 => Action::Reopen { device },
@@ -149,8 +157,11 @@ impl Swarm {
             20 => Action::Decide { device, back: letter, mine: self.dice.chance(500) },
             21 => Action::Partition { device, begins: !world.is_cut_off(device) },
             22 => {
-                let right =
-                    if self.dice.chance(500) { Right::Exchange(device) } else { Right::Change(letter) };
+                let right = if self.dice.chance(500) {
+                    Right::Exchange(device)
+                } else {
+                    Right::Change(letter)
+                };
                 Action::Permission { right, granted: self.dice.chance(550) }
             }
             23 => Action::Upgrade { device },
@@ -181,7 +192,11 @@ impl Swarm {
     }
 
     fn message(&mut self, world: &World) -> usize {
-        if self.dice.chance(self.in_order_per_mille) { 0 } else { self.dice.index(world.messages()) }
+        if self.dice.chance(self.in_order_per_mille) {
+            0
+        } else {
+            self.dice.index(world.messages())
+        }
     }
 
     fn span(&mut self) -> u64 {
@@ -219,8 +234,12 @@ impl Swarm {
             7 => Trouble::Unit { number, verdict: Verdict::Transient },
             8 => Trouble::Foreign(self.dice.index(PAGES)),
             _ => {
-                let verdicts =
-                    [Verdict::Rejected, Verdict::Unsupported, Verdict::Unauthorized, Verdict::Forbidden];
+                let verdicts = [
+                    Verdict::Rejected,
+                    Verdict::Unsupported,
+                    Verdict::Unauthorized,
+                    Verdict::Forbidden,
+                ];
                 let verdict = self.dice.pick(&verdicts).copied().unwrap_or(Verdict::Rejected);
                 Trouble::Unit { number, verdict }
             }

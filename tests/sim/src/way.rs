@@ -101,9 +101,9 @@ pub fn is_unmarked(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } => true,
         Failure::Transient { marked, .. } => !marked,
-        Failure::Unauthorized { code } | Failure::UpgradeRequired { code } | Failure::Refused { code } => {
-            code.starts_with("http_")
-        }
+        Failure::Unauthorized { code }
+        | Failure::UpgradeRequired { code }
+        | Failure::Refused { code } => code.starts_with("http_"),
         Failure::TooLarge => false,
     }
 }

@@ -27,7 +27,9 @@ fn nothing_acknowledged_is_lost_and_nothing_more_is_written_when_the_disk_fails(
     let mut sum = Tried::default();
     for (number, scenario) in SCENARIOS.iter().enumerate() {
         let recorded = record(scenario, 0).unwrap();
-        sum.add(recorded.disk_failures(Effort { every: 43, first: 5 * number, random: 0 }).unwrap());
+        sum.add(
+            recorded.disk_failures(Effort { every: 43, first: 5 * number, random: 0 }).unwrap(),
+        );
     }
     assert!(sum.failures > 50, "{sum:?}");
 }

@@ -62,9 +62,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let options = BookOptions::new("ann").unwrap().randomness(Box::new(SeededRandomness::from_number(1)));
+        let options =
+            BookOptions::new("ann").unwrap().randomness(Box::new(SeededRandomness::from_number(1)));
         let book = Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
-        let server = MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
+        let server =
+            MemoryAuthority::new(ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
         Self { book, server, planned: BTreeSet::new() }
     }
 
@@ -76,7 +78,9 @@ impl World {
         let book = &self.book;
         // Much of it is refused, and then nothing is written.
         match action {
-            Action::Write(kind, record, value) => drop(book.write(mutation((*kind, *record, *value)))),
+            Action::Write(kind, record, value) => {
+                drop(book.write(mutation((*kind, *record, *value))))
+            }
             Action::Transaction(all) => {
                 drop(book.transaction(all.iter().copied().map(mutation).collect()));
             }
@@ -104,19 +108,28 @@ impl World {
     }
 
     fn exchange(&mut self, action: &Action) {
-        let ask =
-            Ask { first: true, push: true, pull: true, batch_ops: 2, batch_bytes: 1_000_000, page_limit: 10 };
+        let ask = Ask {
+            first: true,
+            push: true,
+            pull: true,
+            batch_ops: 2,
+            batch_bytes: 1_000_000,
+            page_limit: 10,
+        };
         let Next::Exchange(request) = self.book.exchange().prepare(&ask).unwrap() else { return };
         let refused = matches!(action, Action::Refuse);
         let sent = if refused { Vec::new() } else { request.units.clone() };
         let reduced = ExchangeRequest { units: sent, ..request.clone() };
         let now = WallTime::from_milliseconds(1_700_000_000_000);
-        let mut answer = exchange(&mut self.server, &reduced, now, &Caller::Anyone, &Quota::default())
-            .expect("a server in memory does not fail");
+        let mut answer =
+            exchange(&mut self.server, &reduced, now, &Caller::Anyone, &Quota::default())
+                .expect("a server in memory does not fail");
         if refused {
             let outcome = Outcome::Rejected { code: "no".to_owned(), message: "no".to_owned() };
             let units = request.units.iter();
-            answer.outcomes.extend(units.map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }));
+            answer
+                .outcomes
+                .extend(units.map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() }));
         }
         if !matches!(action, Action::Lose) {
             self.book.exchange().apply_answer(&request, answer).unwrap();

@@ -13,9 +13,11 @@ fn root() -> PathBuf {
 }
 
 fn files() -> Vec<PathBuf> {
-    let listed = std::fs::read_dir(root().join("tests/spec")).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        listed.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect();
+    let listed =
+        std::fs::read_dir(root().join("tests/spec")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = listed
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
     files.sort();
     files
 }
@@ -29,7 +31,13 @@ fn expect_all_good(manner: Manner) {
     let mut passed = 0;
     for file in files() {
         let report = run_file(&file, manner, 0..SEEDS).unwrap();
-        assert!(report.is_good(), "{}: {:#?} {:#?}", file.display(), report.failed, report.unreadable);
+        assert!(
+            report.is_good(),
+            "{}: {:#?} {:#?}",
+            file.display(),
+            report.failed,
+            report.unreadable
+        );
         assert_eq!(report.skipped, 0, "{}", file.display());
         passed += report.passed;
     }

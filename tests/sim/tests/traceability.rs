@@ -7,15 +7,25 @@ use fieldbook_sim::fuzz::TARGETS;
 
 /// The fault tables, the invariants of the fault model, and the faults found by using the product:
 /// a letter, and the number of its rows.
-const ROWS: &[(&str, u32)] =
-    &[("F", 12), ("N", 19), ("V", 9), ("C", 8), ("M", 12), ("S", 20), ("X", 8), ("L", 8), ("T", 28)];
+const ROWS: &[(&str, u32)] = &[
+    ("F", 12),
+    ("N", 19),
+    ("V", 9),
+    ("C", 8),
+    ("M", 12),
+    ("S", 20),
+    ("X", 8),
+    ("L", 8),
+    ("T", 28),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn text(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(root().join(&path)).unwrap_or_else(|_| panic!("{}", path.as_ref().display()))
+    std::fs::read_to_string(root().join(&path))
+        .unwrap_or_else(|_| panic!("{}", path.as_ref().display()))
 }
 
 /// Returns the rows by their names, with the tests that show them.
@@ -26,7 +36,10 @@ fn rows() -> BTreeMap<String, String> {
         if let ["", row, _, shown, ""] = cells.as_slice()
             && row.ends_with(|last: char| last.is_ascii_digit())
         {
-            assert!(rows.insert((*row).to_owned(), (*shown).to_owned()).is_none(), "{row} stands twice");
+            assert!(
+                rows.insert((*row).to_owned(), (*shown).to_owned()).is_none(),
+                "{row} stands twice"
+            );
         }
     }
     rows
@@ -54,11 +67,13 @@ fn every_test_that_is_named_exists() {
         for test in code(&shown).filter(|code| code.contains("::")) {
             let (file, name) = test.split_once("::").unwrap();
             let source = text(file);
-            let at =
-                source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("{row}: there is no {test}"));
+            let at = source
+                .find(&format!("fn {name}("))
+                .unwrap_or_else(|| panic!("{row}: there is no {test}"));
             let before: Vec<_> = source.get(..at).unwrap().lines().rev().take(6).collect();
-            let is_test =
-                before.iter().any(|line| line.contains("#[test]") || line.contains("#[tokio::test"));
+            let is_test = before
+                .iter()
+                .any(|line| line.contains("#[test]") || line.contains("#[tokio::test"));
             assert!(is_test, "{row}: {test} is no test");
             named += 1;
         }
@@ -72,7 +87,9 @@ fn every_fuzz_target_and_planted_bug_that_is_named_exists() {
     for (row, shown) in rows() {
         for part in shown.split(';').map(str::trim) {
             if let Some(list) = part.strip_prefix("fuzz target") {
-                code(list).for_each(|target| assert!(targets.contains(target), "{row}: no target {target}"));
+                code(list).for_each(|target| {
+                    assert!(targets.contains(target), "{row}: no target {target}")
+                });
             }
             if let Some(list) = part.strip_prefix("planted ") {
                 for bug in code(list) {

@@ -47,7 +47,8 @@ pub(super) fn answer(body: &[u8], request: RequestId) -> Result<ExchangeAnswer, 
     }
     let answer = ExchangeAnswer::read(body).map_err(|error| {
         // The error itself may quote the body.
-        misbehaved("not_an_answer").caused_by(Unparsable { line: error.line(), column: error.column() })
+        misbehaved("not_an_answer")
+            .caused_by(Unparsable { line: error.line(), column: error.column() })
     })?;
     if answer.marker != MARKER {
         return Err(misbehaved("marker"));
@@ -67,7 +68,9 @@ pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), RemoteError> {
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "application/json" => Ok(()),
-        "text/html" | "application/xhtml+xml" => Err(Failure::Unreachable { code: "captive_portal" }.into()),
+        "text/html" | "application/xhtml+xml" => {
+            Err(Failure::Unreachable { code: "captive_portal" }.into())
+        }
         _ => Err(misbehaved("media_type")),
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn redirected(headers: &HeaderMap) -> RemoteError {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
     let url = location.and_then(|text| Url::parse(text).ok()).filter(Url::has_host);
     let origin = url.map(|url| url.origin().ascii_serialization());
-    RemoteError::new(Failure::Unreachable { code: "captive_portal" }).caused_by(Redirected { origin })
+    RemoteError::new(Failure::Unreachable { code: "captive_portal" })
+        .caused_by(Redirected { origin })
 }
 
 fn connect_code(error: &reqwest::Error) -> &'static str {

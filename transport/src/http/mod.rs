@@ -142,7 +142,8 @@ impl HttpRemote {
     }
 
     async fn perform(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
-        let body = serde_json::to_vec(request).map_err(|_| Failure::Refused { code: "not_json".into() })?;
+        let body = serde_json::to_vec(request)
+            .map_err(|_| Failure::Refused { code: "not_json".into() })?;
         if body.len() > limits::REQUEST_BYTES {
             return Err(Failure::TooLarge.into());
         }
@@ -150,7 +151,8 @@ impl HttpRemote {
         let mut bytes_sent = body.len() as u64;
         let seen = self.refreshes.seen().await;
         let mut response = self.send(&body, &request.actor).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.refresh(&request.actor, seen).await {
+        if response.status() == StatusCode::UNAUTHORIZED && self.refresh(&request.actor, seen).await
+        {
             bytes_sent = bytes_sent.saturating_mul(2);
             response = self.send(&body, &request.actor).await?;
         }
@@ -178,7 +180,9 @@ impl HttpRemote {
     }
 
     async fn refresh(&self, actor: &Actor, seen: u64) -> bool {
-        self.refreshes.refresh(actor, seen, &*self.credentials, self.options.credentials_within).await
+        self.refreshes
+            .refresh(actor, seen, &*self.credentials, self.options.credentials_within)
+            .await
     }
 
     async fn read(
@@ -212,7 +216,8 @@ impl HttpRemote {
         let mut body = Vec::with_capacity(expected.min(limits::PAGE_BYTES));
         let began = Instant::now();
         loop {
-            let all_by = began + self.options.time_for(body.len()).saturating_add(self.options.idle_within);
+            let all_by =
+                began + self.options.time_for(body.len()).saturating_add(self.options.idle_within);
             let next_by = all_by.min(Instant::now() + self.options.idle_within);
             let Ok(next) = timeout_at(next_by, response.chunk()).await else {
                 return Err(Failure::Unknown { code: "answer_stalled" }.into());
@@ -231,18 +236,28 @@ impl HttpRemote {
 }
 
 impl Remote for HttpRemote {
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(self.perform(request))
     }
 }
 
 impl fmt::Debug for HttpRemote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpRemote").field("origin", &self.origin).field("options", &self.options).finish()
+        f.debug_struct("HttpRemote")
+            .field("origin", &self.origin)
+            .field("options", &self.options)
+            .finish()
     }
 }
 
-fn client(origin: &Origin, options: &HttpOptions, tls: rustls::ClientConfig) -> reqwest::Result<Client> {
+fn client(
+    origin: &Origin,
+    options: &HttpOptions,
+    tls: rustls::ClientConfig,
+) -> reqwest::Result<Client> {
     // Sends no header that describes the program: a request without news is mostly headers already.
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)

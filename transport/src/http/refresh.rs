@@ -57,7 +57,8 @@ impl Refreshes {
         if let Some(ended) = state.last.get(actor).filter(|ended| ended.number > seen) {
             return ended.renewed;
         }
-        let renewed = tokio::time::timeout(within, credentials.refresh(actor)).await.unwrap_or(false);
+        let renewed =
+            tokio::time::timeout(within, credentials.refresh(actor)).await.unwrap_or(false);
         state.ended += 1;
         if state.last.len() >= ACTORS_MOST {
             state.last.clear();

@@ -21,7 +21,8 @@ impl<D: SyncHost> Run<'_, D> {
         pull: bool,
     ) -> Result<Flow, RunError<D::Error>> {
         let failure = error.failure();
-        if request.units.is_empty() && may_be_the_page(&request, failure) && self.spent().is_none() {
+        if request.units.is_empty() && may_be_the_page(&request, failure) && self.spent().is_none()
+        {
             tracing::debug!(?failure, changes = request.page_limit, "a page failed");
             self.pages.failed(request.page_limit, error.into_failure());
             return Ok(Flow::Continue(pull));
@@ -61,7 +62,9 @@ impl<D: SyncHost> Run<'_, D> {
         }
         // If units failed before, that failure decides whether less is sent.
         let cause = self.doubt.failure().unwrap_or_else(|| ends.clone());
-        if let Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } = cause {
+        if let Failure::Transient { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } =
+            cause
+        {
             self.sizer.failed(self.options);
         }
         Ok(Flow::Break(Stopped::Failed(ends)))
@@ -86,7 +89,8 @@ impl<D: SyncHost> Run<'_, D> {
         request: ExchangeRequest,
         failure: Failure,
     ) -> Result<bool, RunError<D::Error>> {
-        let (carried, units, strikes) = (carried(&request), request.units.len(), self.doubt.strikes());
+        let (carried, units, strikes) =
+            (carried(&request), request.units.len(), self.doubt.strikes());
         let settled = self.on_host(move |host| host.isolate(&request, &failure, strikes)).await?;
         self.report.add(&settled);
         let is_decided = settled.progressed();

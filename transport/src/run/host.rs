@@ -24,13 +24,21 @@ pub trait SyncHost: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.
-    fn accept(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Self::Error>;
+    fn accept(
+        &self,
+        request: &ExchangeRequest,
+        answer: ExchangeAnswer,
+    ) -> Result<Taken, Self::Error>;
 
     /// Builds the request for the page after `answer` before `answer` is applied. It is the same
     /// request without units and head claim, with a new request id and with the answer's cursors.
     /// The call reads and writes nothing durable and does not block. With `None` the loop applies
     /// the answer first and then calls [`Self::prepare`].
-    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest>;
+    fn follow_up(
+        &self,
+        request: &ExchangeRequest,
+        answer: &ExchangeAnswer,
+    ) -> Option<ExchangeRequest>;
 
     /// Records that an exchange failed as a whole, and returns what that decided.
     ///
@@ -82,7 +90,10 @@ pub struct Ask {
 
 /// What [`SyncHost::prepare`] returns.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "only one exists at a time, and it is taken apart at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "only one exists at a time, and it is taken apart at once"
+)]
 pub enum Next {
     /// A request to send.
     Exchange(ExchangeRequest),

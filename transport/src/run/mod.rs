@@ -266,7 +266,8 @@ impl<D: SyncHost> Run<'_, D> {
                 Sent::Cut => return Ok(Flow::Break(Stopped::Cancelled)),
             };
             self.report.bytes_sent = self.report.bytes_sent.saturating_add(received.bytes_sent);
-            self.report.bytes_received = self.report.bytes_received.saturating_add(received.bytes_received);
+            self.report.bytes_received =
+                self.report.bytes_received.saturating_add(received.bytes_received);
             let had_page = self.asks_for_page(&request);
             let next = self.follow_up(&request, &received.answer);
             if self.progress.is_second_fork(&received.answer) {
@@ -297,7 +298,11 @@ impl<D: SyncHost> Run<'_, D> {
         request.page_limit > 0 || self.options.page_limit == 0
     }
 
-    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+    fn follow_up(
+        &self,
+        request: &ExchangeRequest,
+        answer: &ExchangeAnswer,
+    ) -> Option<ExchangeRequest> {
         let only_pages = request.units.is_empty() && answer.more;
         if !only_pages || !moves_a_cursor(request, answer) || self.spent().is_some() {
             return None;

@@ -27,8 +27,11 @@ impl Progress {
     /// Records the cursors of an answer, and returns whether one of them is new to this run.
     pub(super) fn is_new_place(&mut self, answer: &ExchangeAnswer) -> bool {
         let ours = answer.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
-        let foreign =
-            answer.set_aside.cursors.iter().map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
+        let foreign = answer
+            .set_aside
+            .cursors
+            .iter()
+            .map(|(entity, cursor)| hash(&(entity.as_str(), cursor)));
         let others = answer.others.iter().map(|cursor| hash(&("", cursor)));
         // The chain records all cursors, also those after the first new one.
         ours.chain(foreign).chain(others).filter(|place| self.places.insert(*place)).count() > 0
@@ -55,9 +58,12 @@ pub(super) fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer)
         // If one cursor covers all entity types, that cursor has to move.
         return answer.others.as_ref().is_some_and(|told| told != asked);
     }
-    let ours = answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor));
+    let ours =
+        answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor));
     let foreign = &answer.set_aside.cursors;
-    ours || foreign.iter().any(|(entity, cursor)| request.foreign_cursors.get(entity) != Some(cursor))
+    ours || foreign
+        .iter()
+        .any(|(entity, cursor)| request.foreign_cursors.get(entity) != Some(cursor))
 }
 
 fn hash(value: &impl Hash) -> u64 {

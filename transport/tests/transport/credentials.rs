@@ -67,7 +67,8 @@ fn expired() -> Failure {
 #[tokio::test]
 async fn a_refused_token_is_renewed_and_the_same_request_sent_once_more() {
     let (server, credentials) = (picky_server().await, Renewable::new(true));
-    let remote = HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote =
+        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
     let received = remote.exchange(&request()).await.unwrap();
     let [first, second] = &server.seen()[..] else { panic!("two requests") };
     assert_eq!(first.body, second.body);
@@ -78,7 +79,8 @@ async fn a_refused_token_is_renewed_and_the_same_request_sent_once_more() {
 #[tokio::test]
 async fn a_token_that_cannot_be_renewed_is_unauthorized_after_one_request() {
     let (server, credentials) = (picky_server().await, Renewable::new(false));
-    let remote = HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote =
+        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
     assert_eq!(remote.exchange(&request()).await.unwrap_err().failure(), &expired());
     assert_eq!((server.seen().len(), credentials.renewals()), (1, 1));
 }
@@ -87,7 +89,8 @@ async fn a_token_that_cannot_be_renewed_is_unauthorized_after_one_request() {
 async fn a_renewed_token_that_is_refused_too_is_not_renewed_again() {
     let (server, credentials) = (picky_server().await, Renewable::new(true));
     credentials.renewals.store(5, Ordering::SeqCst);
-    let remote = HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote =
+        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
     assert_eq!(remote.exchange(&request()).await.unwrap_err().failure(), &expired());
     assert_eq!((server.seen().len(), credentials.renewals()), (2, 6));
 }
@@ -96,7 +99,8 @@ async fn a_renewed_token_that_is_refused_too_is_not_renewed_again() {
 async fn exchanges_that_are_refused_together_share_one_refresh() {
     for works in [true, false] {
         let (server, credentials) = (picky_server().await, Renewable::new(works));
-        let remote = HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+        let remote =
+            HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
         let exchanges: Vec<_> = (0..8)
             .map(|_| {
                 let remote = remote.clone();
@@ -120,7 +124,8 @@ async fn a_token_that_expires_again_is_renewed_again() {
         _ => Act::Send(json("401 Unauthorized", b"")),
     })
     .await;
-    let remote = HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote =
+        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
     for _ in 0..5 {
         remote.exchange(&request()).await.unwrap();
     }
@@ -129,8 +134,11 @@ async fn a_token_that_expires_again_is_renewed_again() {
 
 #[tokio::test]
 async fn a_refresh_that_never_ends_is_given_up() {
-    let credentials =
-        Arc::new(Renewable { renewals: AtomicU32::new(0), works: true, takes: Duration::from_secs(600) });
+    let credentials = Arc::new(Renewable {
+        renewals: AtomicU32::new(0),
+        works: true,
+        takes: Duration::from_secs(600),
+    });
     let server = picky_server().await;
     let remote = HttpRemote::new(&server.origin, credentials, short_waits()).unwrap();
     assert_eq!(remote.exchange(&request()).await.unwrap_err().failure(), &expired());

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_transport::{
-    Activity, BatchSizer, BoxFuture, Budget, FnRemote, Limit, Received, Remote, RemoteError, RunError,
-    RunOptions, Stopped, Unanswered, run,
+    Activity, BatchSizer, BoxFuture, Budget, FnRemote, Limit, Received, Remote, RemoteError,
+    RunError, RunOptions, Stopped, Unanswered, run,
 };
 
 use crate::runs::{always_failing, options, remote_of, run_with, transient, try_run};
@@ -22,16 +22,15 @@ where
     F: Fn(&ExchangeRequest) -> bool + Send + Sync,
 {
     let server = Arc::clone(server);
-    FnRemote::new(
-        move |request| {
-            if fits(request) { Ok(server.answer(request)) } else { Err(Failure::TooLarge.into()) }
-        },
-    )
+    FnRemote::new(move |request| {
+        if fits(request) { Ok(server.answer(request)) } else { Err(Failure::TooLarge.into()) }
+    })
 }
 
 #[tokio::test]
 async fn a_run_drains_the_tail_in_batches_and_ends_idle() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(120)), Arc::new(ScriptedServer::with_pages(0)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(120)), Arc::new(ScriptedServer::with_pages(0)));
     let report = run_with(&host, &remote_of(&server), &options()).await;
     assert_eq!((report.exchanges, report.units_acked, report.ops_sent), (3, 120, 120));
     assert_eq!(report.stopped, Stopped::Idle);
@@ -42,7 +41,8 @@ async fn a_run_drains_the_tail_in_batches_and_ends_idle() {
 
 #[tokio::test]
 async fn a_run_with_nothing_new_is_one_exchange() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
     let report = run_with(&host, &remote_of(&server), &options()).await;
     assert_eq!((report.exchanges, report.stopped), (1, Stopped::Idle));
     let state = host.state();
@@ -52,7 +52,8 @@ async fn a_run_with_nothing_new_is_one_exchange() {
 
 #[tokio::test]
 async fn an_idle_run_says_when_something_is_due() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
     let due = Some(fieldbook_core::WallTime::from_milliseconds(5));
     host.state().next_wake = due;
     assert_eq!(run_with(&host, &remote_of(&server), &options()).await.next_wake, due);
@@ -60,8 +61,10 @@ async fn an_idle_run_says_when_something_is_due() {
 
 #[tokio::test]
 async fn a_request_that_is_too_large_is_halved_until_it_fits_and_stays_so() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(200)), Arc::new(ScriptedServer::with_pages(0)));
-    let report = run_with(&host, &narrow(&server, |request| request.units.len() <= 10), &options()).await;
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(200)), Arc::new(ScriptedServer::with_pages(0)));
+    let report =
+        run_with(&host, &narrow(&server, |request| request.units.len() <= 10), &options()).await;
     assert_eq!((report.stopped, report.units_acked, report.ops_dead), (Stopped::Idle, 200, 0));
     let refused = host.state().failures.len();
     assert!(refused <= 8, "{refused} refused");
@@ -70,9 +73,12 @@ async fn a_request_that_is_too_large_is_halved_until_it_fits_and_stays_so() {
 
 #[tokio::test]
 async fn a_unit_that_is_too_large_alone_does_not_keep_the_others() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(200)), Arc::new(ScriptedServer::with_pages(0)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(200)), Arc::new(ScriptedServer::with_pages(0)));
     let culprits = [unit(3).id, unit(77).id, unit(78).id];
-    let fits = move |request: &ExchangeRequest| request.units.iter().all(|unit| !culprits.contains(&unit.id));
+    let fits = move |request: &ExchangeRequest| {
+        request.units.iter().all(|unit| !culprits.contains(&unit.id))
+    };
     let report = run_with(&host, &narrow(&server, fits), &options()).await;
     assert_eq!((report.stopped, report.units_acked, report.ops_dead), (Stopped::Idle, 197, 3));
     assert_eq!(host.state().dead, culprits);
@@ -83,7 +89,8 @@ async fn a_unit_that_is_too_large_alone_does_not_keep_the_others() {
 async fn a_book_that_keeps_offering_what_is_too_large_alone_ends_the_run() {
     let host = Arc::new(ScriptedHost { buries: false, ..ScriptedHost::with_units(1) });
     let server = Arc::new(ScriptedServer::with_pages(0));
-    let report = run_with(&host, &narrow(&server, |request| request.units.is_empty()), &options()).await;
+    let report =
+        run_with(&host, &narrow(&server, |request| request.units.is_empty()), &options()).await;
     assert_eq!((report.stopped, report.exchanges), (Stopped::Failed(Failure::TooLarge), 3));
 }
 
@@ -100,11 +107,16 @@ async fn a_lone_unit_is_not_what_is_too_large_if_the_request_without_it_is_as_we
 #[tokio::test]
 async fn what_had_no_answer_is_sent_again_after_the_way_was_found_open_and_before_pages_are_read() {
     let server = Arc::new(ScriptedServer::with_pages(1));
-    let host = Arc::new(ScriptedHost { unanswered: Unanswered::Sent, ..ScriptedHost::with_units(5) });
+    let host =
+        Arc::new(ScriptedHost { unanswered: Unanswered::Sent, ..ScriptedHost::with_units(5) });
     let report = run_with(&host, &remote_of(&server), &options()).await;
     assert_eq!((report.stopped, report.units_acked, report.changes), (Stopped::Idle, 5, 1));
-    let asked: Vec<_> =
-        server.seen().requests.iter().map(|request| (request.units.len(), request.page_limit > 0)).collect();
+    let asked: Vec<_> = server
+        .seen()
+        .requests
+        .iter()
+        .map(|request| (request.units.len(), request.page_limit > 0))
+        .collect();
     // The page, which may have caused the missing answer, is asked for alone.
     assert_eq!(asked, [(0, false), (5, false), (0, true)]);
 }
@@ -120,8 +132,9 @@ async fn a_pull_that_is_too_large_ends_the_run() {
 async fn a_server_that_answers_for_no_unit_ends_the_run() {
     let host = Arc::new(ScriptedHost::with_units(5));
     let server = ScriptedServer::with_pages(0);
-    let remote =
-        FnRemote::new(|request| Ok(ExchangeAnswer { outcomes: Vec::new(), ..server.answer(request) }));
+    let remote = FnRemote::new(|request| {
+        Ok(ExchangeAnswer { outcomes: Vec::new(), ..server.answer(request) })
+    });
     let report = run_with(&host, &remote, &options()).await;
     assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
     assert_eq!(host.state().tail.len(), 5);
@@ -138,7 +151,8 @@ async fn a_failure_ends_the_run_and_the_next_one_sends_half_until_all_is_well() 
         assert_eq!((report.exchanges, report.stopped), (1, Stopped::Failed(failure.clone())));
         assert_eq!(host.state().failures, [failure]);
     }
-    let (host, server) = (Arc::new(ScriptedHost::with_units(100)), Arc::new(ScriptedServer::with_pages(0)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(100)), Arc::new(ScriptedServer::with_pages(0)));
     try_run(&host, &remote_of(&server), &mut sizer).await.unwrap();
     let sent: Vec<_> = server.seen().requests.iter().map(|request| request.units.len()).collect();
     assert_eq!(sent, [6, 12, 24, 48, 10]);
@@ -162,7 +176,8 @@ async fn a_failure_that_has_nothing_to_do_with_size_does_not_halve() {
 
 #[tokio::test]
 async fn pull_only_sends_no_unit_and_push_only_asks_for_no_change() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(5)), Arc::new(ScriptedServer::with_pages(3)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(5)), Arc::new(ScriptedServer::with_pages(3)));
     let pull = RunOptions { pull_only: true, ..options() };
     let report = run_with(&host, &remote_of(&server), &pull).await;
     assert_eq!((report.units_sent, report.changes), (0, 3));
@@ -182,7 +197,8 @@ async fn a_budget_ends_the_run_between_exchanges() {
         (Budget { time: Some(Duration::ZERO), ..Budget::default() }, 0, 0, Limit::Time),
     ] {
         let host = Arc::new(ScriptedHost::with_units(200));
-        let report = run_with(&host, &remote_of(&server), &RunOptions { budget, ..options() }).await;
+        let report =
+            run_with(&host, &remote_of(&server), &RunOptions { budget, ..options() }).await;
         assert_eq!(report.stopped, Stopped::BudgetSpent(limit));
         assert_eq!((report.exchanges, report.units_acked), (exchanges, acked));
     }
@@ -195,7 +211,10 @@ async fn the_number_of_exchanges_is_bounded() {
         let server = Arc::new(ScriptedServer::with_pages(200));
         let few = RunOptions { max_exchanges: 7, ..options() };
         let report = run_with(&host, &remote_of(&server), &few).await;
-        assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::ExchangesSpent, 7, 7));
+        assert_eq!(
+            (report.stopped, report.exchanges, report.changes),
+            (Stopped::ExchangesSpent, 7, 7)
+        );
     }
 }
 
@@ -214,7 +233,8 @@ async fn a_book_that_fails_or_panics_ends_the_run_with_an_error() {
 
 #[tokio::test]
 async fn the_app_hears_what_happens() {
-    let (host, server) = (Arc::new(ScriptedHost::with_units(3)), Arc::new(ScriptedServer::with_pages(0)));
+    let (host, server) =
+        (Arc::new(ScriptedHost::with_units(3)), Arc::new(ScriptedServer::with_pages(0)));
     let report = run_with(&host, &remote_of(&server), &options()).await;
     let state = host.state();
     let [
@@ -233,7 +253,10 @@ async fn the_app_hears_what_happens() {
 struct Hesitant(Arc<ScriptedServer>);
 
 impl Remote for Hesitant {
-    fn exchange<'a>(&'a self, request: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        request: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let answer = self.0.answer(request);
@@ -259,7 +282,8 @@ async fn polled<F: Future>(future: F, times: u32) -> bool {
 #[tokio::test]
 async fn a_run_dropped_at_any_await_is_made_up_for_by_the_next() {
     for times in 0.. {
-        let (host, server) = (Arc::new(ScriptedHost::with_units(6)), Arc::new(ScriptedServer::with_pages(4)));
+        let (host, server) =
+            (Arc::new(ScriptedHost::with_units(6)), Arc::new(ScriptedServer::with_pages(4)));
         let small = RunOptions { batch_ops: 2, ..options() };
         let remote = Hesitant(Arc::clone(&server));
         let (clock, mut sizer) = (TestClock::new(), BatchSizer::default());

@@ -13,12 +13,13 @@ use crate::support::{answer_json, request, short_waits};
 /// Every status that a server, a proxy, a firewall or a provider is known to send, and some that
 /// none should send.
 const STATUSES: [u16; 44] = [
-    101, 200, 201, 202, 204, 206, 207, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407,
-    408, 409, 410, 411, 413, 414, 415, 417, 421, 422, 425, 426, 429, 431, 451, 499, 500, 501, 502, 503, 504,
-    511, 599,
+    101, 200, 201, 202, 204, 206, 207, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405,
+    406, 407, 408, 409, 410, 411, 413, 414, 415, 417, 421, 422, 425, 426, 429, 431, 451, 499, 500,
+    501, 502, 503, 504, 511, 599,
 ];
 
-const MEDIA_TYPES: [Option<&str>; 3] = [Some("application/json"), Some("text/html; charset=utf-8"), None];
+const MEDIA_TYPES: [Option<&str>; 3] =
+    [Some("application/json"), Some("text/html; charset=utf-8"), None];
 
 /// A server that returns the response set last, and a client of it.
 struct Way {
@@ -31,7 +32,8 @@ impl Way {
         let next = Arc::new(Mutex::new(Vec::new()));
         let sent = Arc::clone(&next);
         let server = FaultServer::start(move |_, _| Act::Send(sent.lock().unwrap().clone())).await;
-        let remote = HttpRemote::new(&server.origin, Arc::new(NoCredentials), short_waits()).unwrap();
+        let remote =
+            HttpRemote::new(&server.origin, Arc::new(NoCredentials), short_waits()).unwrap();
         Self { next, remote }
     }
 
@@ -90,9 +92,15 @@ async fn whatever_something_else_says_nothing_is_parked_refused_or_taken_for_an_
                 match &failure {
                     Failure::Unauthorized { code } => assert_eq!(code, "http_401", "{shown}"),
                     Failure::Transient { code, marked, .. } => {
-                        assert_eq!((code.as_str(), *marked), (&*format!("http_{status}"), false), "{shown}");
+                        assert_eq!(
+                            (code.as_str(), *marked),
+                            (&*format!("http_{status}"), false),
+                            "{shown}"
+                        );
                     }
-                    Failure::Unreachable { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } => {}
+                    Failure::Unreachable { .. }
+                    | Failure::Unknown { .. }
+                    | Failure::Misbehaved { .. } => {}
                     _ => panic!("{shown} is taken for our server's word: {failure:?}"),
                 }
                 assert_eq!(parks(&failure, &request().actor, server), None, "{shown}");
@@ -119,7 +127,8 @@ async fn what_our_server_says_is_the_same_under_every_media_type() {
                 _ => Failure::Refused { code: said() },
             };
             for media_type in MEDIA_TYPES {
-                let failure = way.ask(status, media_type, &marked(code)).await.expect_err("a refusal");
+                let failure =
+                    way.ask(status, media_type, &marked(code)).await.expect_err("a refusal");
                 assert_eq!(failure, expected, "{status} {media_type:?} {code}");
             }
         }

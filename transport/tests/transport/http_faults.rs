@@ -56,7 +56,8 @@ async fn an_answer_with_nothing_new_is_small() {
 
 #[tokio::test]
 async fn media_types_are_compared_without_case_and_parameters() {
-    let bytes = response("200 OK", &[("Content-Type", "Application/JSON; charset=utf-8")], &answer_json());
+    let bytes =
+        response("200 OK", &[("Content-Type", "Application/JSON; charset=utf-8")], &answer_json());
     let server = FaultServer::sending(bytes).await;
     assert!(exchange_with(&server).await.is_ok());
 }
@@ -74,16 +75,23 @@ async fn an_answer_that_stalls_leaves_the_outcome_unknown() {
         Act::Stall(whole[..whole.len() - 10].to_vec())
     })
     .await;
-    assert_eq!(failure_of(exchange_with(&server).await), Failure::Unknown { code: "answer_stalled" });
+    assert_eq!(
+        failure_of(exchange_with(&server).await),
+        Failure::Unknown { code: "answer_stalled" }
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_drips_for_ever_is_cut_by_its_size() {
-    let server =
-        FaultServer::start(|_, _| Act::Drip(json("200 OK", &answer_json()), Duration::from_millis(10)));
+    let server = FaultServer::start(|_, _| {
+        Act::Drip(json("200 OK", &answer_json()), Duration::from_millis(10))
+    });
     let server = server.await;
-    let options =
-        HttpOptions { connect_within: Duration::from_secs(5), least_rate: 1_000_000, ..short_waits() };
+    let options = HttpOptions {
+        connect_within: Duration::from_secs(5),
+        least_rate: 1_000_000,
+        ..short_waits()
+    };
     let began = Instant::now();
     let result = remote(&server.origin, options).exchange(&request()).await;
     assert_eq!(failure_of(result), Failure::Unknown { code: "answer_stalled" });
@@ -93,7 +101,10 @@ async fn an_answer_that_drips_for_ever_is_cut_by_its_size() {
 #[tokio::test]
 async fn a_connection_reset_after_the_request_leaves_the_outcome_unknown() {
     let server = FaultServer::start(|_, _| Act::Reset).await;
-    assert_eq!(failure_of(exchange_with(&server).await), Failure::Unknown { code: "connection_broke" });
+    assert_eq!(
+        failure_of(exchange_with(&server).await),
+        Failure::Unknown { code: "connection_broke" }
+    );
     assert_eq!(server.seen().len(), 1, "it is not sent again by itself");
 }
 
@@ -121,7 +132,10 @@ async fn a_port_where_nobody_listens_is_unreachable() {
 async fn a_name_that_does_not_exist_is_unreachable() {
     let result = remote("https://sync.invalid", short_waits()).exchange(&request()).await;
     let failure = failure_of(result);
-    assert!(matches!(failure, Failure::Unreachable { code: "dns" | "connect_timeout" }), "{failure:?}");
+    assert!(
+        matches!(failure, Failure::Unreachable { code: "dns" | "connect_timeout" }),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
@@ -132,7 +146,9 @@ async fn a_server_that_speaks_no_tls_is_unreachable_and_gets_no_plain_request() 
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut bytes = vec![0; 512];
         let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
         bytes.truncate(read);
         bytes
     });
@@ -160,7 +176,8 @@ async fn a_truncated_answer_leaves_the_outcome_unknown() {
 #[tokio::test]
 async fn a_chunked_answer_without_its_end_leaves_the_outcome_unknown() {
     let mut bytes =
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            .to_vec();
     bytes.extend_from_slice(format!("{:x}\r\n", answer_json().len()).as_bytes());
     bytes.extend_from_slice(&answer_json());
     bytes.extend_from_slice(b"\r\n");
@@ -191,7 +208,8 @@ async fn an_answer_that_announces_too_much_is_not_read() {
 #[tokio::test]
 async fn an_answer_without_a_length_is_cut_at_the_limit() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
-    let server = FaultServer::start(|_, _| Act::Flood(head.to_vec(), 2 * limits::ANSWER_BYTES)).await;
+    let server =
+        FaultServer::start(|_, _| Act::Flood(head.to_vec(), 2 * limits::ANSWER_BYTES)).await;
     let failure = failure_of(exchange_with(&server).await);
     assert_eq!(failure, Failure::Misbehaved { code: "answer_too_large" });
 }
@@ -211,7 +229,9 @@ async fn an_empty_200_is_no_answer() {
 
 #[tokio::test]
 async fn a_200_of_another_media_type_is_no_answer() {
-    for headers in [&[("Content-Type", "text/plain")][..], &[("Content-Type", "application/json5")], &[]] {
+    for headers in
+        [&[("Content-Type", "text/plain")][..], &[("Content-Type", "application/json5")], &[]]
+    {
         let failure = failure_when_sent(response("200 OK", headers, &answer_json())).await;
         assert_eq!(failure, Failure::Misbehaved { code: "media_type" }, "{headers:?}");
     }
@@ -243,7 +263,10 @@ async fn an_answer_to_another_request_of_another_protocol_or_unmarked_is_none() 
     for (bytes, code) in [
         (changed(|answer| answer.marker = "outbook".to_owned()), "marker"),
         (changed(|answer| answer.protocol = 2), "protocol"),
-        (changed(|answer| answer.request = fieldbook_core::RequestId::from_bytes([9; 16])), "request_id"),
+        (
+            changed(|answer| answer.request = fieldbook_core::RequestId::from_bytes([9; 16])),
+            "request_id",
+        ),
     ] {
         assert_eq!(failure_when_sent(bytes).await, Failure::Misbehaved { code });
     }
@@ -251,14 +274,20 @@ async fn an_answer_to_another_request_of_another_protocol_or_unmarked_is_none() 
 
 #[tokio::test]
 async fn a_captive_portal_is_unreachable() {
-    let html = response("200 OK", &[("Content-Type", "text/html; charset=utf-8")], b"<html>Sign in</html>");
+    let html = response(
+        "200 OK",
+        &[("Content-Type", "text/html; charset=utf-8")],
+        b"<html>Sign in</html>",
+    );
     assert_eq!(failure_when_sent(html).await, Failure::Unreachable { code: "captive_portal" });
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_names_only_its_origin() {
     let elsewhere = FaultServer::sending(json("200 OK", &answer_json())).await;
-    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+    for status in
+        ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
+    {
         let location = format!("{}/login?token={CANARY}", elsewhere.origin);
         let server = FaultServer::sending(response(status, &[("Location", &location)], b"")).await;
         let error = exchange_with(&server).await.unwrap_err();

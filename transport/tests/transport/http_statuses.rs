@@ -19,7 +19,8 @@ async fn failure_when_sent(bytes: Vec<u8>) -> Failure {
 }
 
 fn marked(code: &str) -> Vec<u8> {
-    format!("{{\"marker\":\"fieldbook\",\"code\":\"{code}\",\"message\":\"{CANARY}\"}}").into_bytes()
+    format!("{{\"marker\":\"fieldbook\",\"code\":\"{code}\",\"message\":\"{CANARY}\"}}")
+        .into_bytes()
 }
 
 fn transient(code: &str, marked: bool) -> Failure {
@@ -45,7 +46,8 @@ async fn what_our_server_says_is_told_by_status_first_and_code_second() {
         (500, transient("some_code", true)),
         (503, transient("some_code", true)),
     ] {
-        let failure = failure_when_sent(json(&format!("{status} Status"), &marked("some_code"))).await;
+        let failure =
+            failure_when_sent(json(&format!("{status} Status"), &marked("some_code"))).await;
         assert_eq!(failure, expected, "{status}");
     }
 }
@@ -97,7 +99,9 @@ async fn another_actors_token_is_a_matter_of_credentials() {
 #[tokio::test]
 async fn a_code_that_is_none_is_replaced() {
     // A code with the prefix of foreign responses could be mistaken for such a response.
-    for code in ["", "http_401", "two words", "line\\nbreak", "ü", &"x".repeat(limits::CODE_BYTES + 1)] {
+    for code in
+        ["", "http_401", "two words", "line\\nbreak", "ü", &"x".repeat(limits::CODE_BYTES + 1)]
+    {
         let failure = failure_when_sent(json("400 Bad Request", &marked(code))).await;
         assert_eq!(failure, Failure::Refused { code: "unreadable_code".to_owned() }, "{code}");
     }
@@ -124,7 +128,8 @@ async fn retry_after_is_read_in_all_its_forms() {
         let headers = [date, ("Retry-After", value)];
         let failure = failure_when_sent(response("503 Service Unavailable", &headers, b"")).await;
         let retry_after = seconds.map(Duration::from_secs);
-        let expected = Failure::Transient { code: "http_503".to_owned(), retry_after, marked: false };
+        let expected =
+            Failure::Transient { code: "http_503".to_owned(), retry_after, marked: false };
         assert_eq!(failure, expected, "{value}");
     }
 }

@@ -76,14 +76,15 @@ async fn a_certificate_that_nobody_vouches_for_gets_no_request() {
     assert_eq!(received, 0);
 }
 
-/// Which certificates the system trusts is what `SSL_CERT_FILE` names where the process starts: the exchange is made by this
-/// very test in a process of its own.
+/// Which certificates the system trusts is what `SSL_CERT_FILE` names where the process starts: the
+/// exchange is made by this very test in a process of its own.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_certificate_that_the_system_trusts_gets_the_request() {
     const ORIGIN: &str = "FIELDBOOK_TEST_ORIGIN";
     if let Ok(origin) = std::env::var(ORIGIN) {
-        let remote = HttpRemote::new(&origin, Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+        let remote =
+            HttpRemote::new(&origin, Arc::new(NoCredentials), HttpOptions::default()).unwrap();
         let failure = remote.exchange(&request()).await.expect_err("no answer").into_failure();
         assert_eq!(failure, Failure::Unknown { code: "connection_broke" }, "TLS was no obstacle");
         return;

@@ -17,7 +17,8 @@ use crate::scripted_host::{ScriptedHost, ScriptedServer};
 #[tokio::test]
 async fn pages_are_read_though_what_is_sent_fails_every_time() {
     let server = Arc::new(ScriptedServer::with_pages(3));
-    let host = Arc::new(ScriptedHost { unanswered: Unanswered::Suspected, ..ScriptedHost::with_units(5) });
+    let host =
+        Arc::new(ScriptedHost { unanswered: Unanswered::Suspected, ..ScriptedHost::with_units(5) });
     let there = Arc::clone(&server);
     let remote = FnRemote::new(move |request: &ExchangeRequest| match request.units.is_empty() {
         true => Ok(there.answer(request)),
@@ -33,7 +34,8 @@ async fn pages_are_read_though_what_is_sent_fails_every_time() {
 async fn a_server_that_promises_more_and_sends_nothing_ends_the_run() {
     let host = Arc::new(ScriptedHost::with_units(0));
     let server = ScriptedServer::with_pages(0);
-    let remote = FnRemote::new(|request| Ok(ExchangeAnswer { more: true, ..server.answer(request) }));
+    let remote =
+        FnRemote::new(|request| Ok(ExchangeAnswer { more: true, ..server.answer(request) }));
     let report = run_with(&host, &remote, &options()).await;
     assert_eq!((report.stopped, report.exchanges), (Stopped::NoProgress, 2));
 }
@@ -74,7 +76,11 @@ async fn the_next_page_travels_while_the_present_one_is_taken_in() {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(watched.seen().requests.len(), usize::from(accepted) + 1, "only one page is on its way");
+        assert_eq!(
+            watched.seen().requests.len(),
+            usize::from(accepted) + 1,
+            "only one page is on its way"
+        );
     });
     let report = run_with(&Arc::new(host), &remote_of(&server), &options()).await;
     assert_eq!((report.stopped, report.exchanges, report.changes), (Stopped::Idle, 6, 6));
@@ -131,8 +137,10 @@ fn scanned(server: &Arc<ScriptedServer>, refused: u8, failure: Failure) -> impl 
 /// pages travelled with units, no answer came, and the units were blamed.
 #[tokio::test]
 async fn a_page_that_does_not_get_through_keeps_neither_what_stands_before_it_nor_what_is_sent() {
-    let (foreign, broken) =
-        (Failure::Unreachable { code: "not_our_server" }, Failure::Unknown { code: "connection_broke" });
+    let (foreign, broken) = (
+        Failure::Unreachable { code: "not_our_server" },
+        Failure::Unknown { code: "connection_broke" },
+    );
     for failure in [transient(), foreign, broken, Failure::Misbehaved { code: "not_an_answer" }] {
         let server = Arc::new(ScriptedServer::with_pages(5));
         let remote = scanned(&server, 3, failure.clone());
@@ -145,9 +153,13 @@ async fn a_page_that_does_not_get_through_keeps_neither_what_stands_before_it_no
         // finds out again.
         host.state().tail = (0..5).map(crate::support::unit).collect();
         let report = try_run(&host, &remote, &mut sizer).await.unwrap();
-        assert_eq!((report.stopped, report.units_acked), (Stopped::PageRefused(failure.clone()), 5));
+        assert_eq!(
+            (report.stopped, report.units_acked),
+            (Stopped::PageRefused(failure.clone()), 5)
+        );
         assert!(report.exchanges <= 5, "{} exchanges", report.exchanges);
-        let sent = Arc::new(ScriptedHost { unanswered: Unanswered::Sent, ..ScriptedHost::with_units(5) });
+        let sent =
+            Arc::new(ScriptedHost { unanswered: Unanswered::Sent, ..ScriptedHost::with_units(5) });
         sent.state().cursor = host.state().cursor.clone();
         let report = try_run(&sent, &remote, &mut BatchSizer::default()).await.unwrap();
         assert_eq!((report.stopped, report.units_acked), (Stopped::PageRefused(failure), 5));
@@ -163,19 +175,25 @@ async fn an_outage_is_no_refused_page_and_costs_one_small_request_more() {
     for failure in [transient(), Failure::Unknown { code: "timeout" }] {
         let (host, mut sizer) = (Arc::new(ScriptedHost::with_units(0)), BatchSizer::default());
         for _ in 0..3 {
-            let report = try_run(&host, &always_failing(failure.clone()), &mut sizer).await.unwrap();
+            let report =
+                try_run(&host, &always_failing(failure.clone()), &mut sizer).await.unwrap();
             assert_eq!((report.exchanges, report.stopped), (2, Stopped::Failed(failure.clone())));
         }
         let server = Arc::new(ScriptedServer::with_pages(1));
         try_run(&host, &remote_of(&server), &mut sizer).await.unwrap();
-        assert_eq!(server.seen().requests[0].page_limit, options().page_limit, "the page was not blamed");
+        assert_eq!(
+            server.seen().requests[0].page_limit,
+            options().page_limit,
+            "the page was not blamed"
+        );
     }
 }
 
 #[tokio::test]
 async fn whoever_is_not_reached_is_asked_once() {
     let host = Arc::new(ScriptedHost::with_units(0));
-    let report = run_with(&host, &always_failing(Failure::Unreachable { code: "dns" }), &options()).await;
+    let report =
+        run_with(&host, &always_failing(Failure::Unreachable { code: "dns" }), &options()).await;
     assert_eq!(report.exchanges, 1);
     let one = RunOptions { max_exchanges: 1, ..options() };
     let report = run_with(&host, &always_failing(transient()), &one).await;

@@ -25,7 +25,11 @@ pub async fn try_run(
     run(host, remote, &TestClock::new(), &options(), sizer).await
 }
 
-pub async fn run_with(host: &Arc<ScriptedHost>, remote: &dyn Remote, options: &RunOptions) -> SyncReport {
+pub async fn run_with(
+    host: &Arc<ScriptedHost>,
+    remote: &dyn Remote,
+    options: &RunOptions,
+) -> SyncReport {
     run(host, remote, &TestClock::new(), options, &mut BatchSizer::default()).await.unwrap()
 }
 

@@ -61,7 +61,12 @@ impl ScriptedHost {
 }
 
 impl State {
-    fn request(&mut self, units: Vec<Unit>, cursor: Option<Cursor>, page_limit: u32) -> ExchangeRequest {
+    fn request(
+        &mut self,
+        units: Vec<Unit>,
+        cursor: Option<Cursor>,
+        page_limit: u32,
+    ) -> ExchangeRequest {
         self.requests = self.requests.wrapping_add(1);
         ExchangeRequest {
             request: RequestId::from_bytes([self.requests; 16]),
@@ -87,7 +92,11 @@ impl SyncHost for ScriptedHost {
         Ok(Next::Exchange(state.request(units, cursor, ask.page_limit)))
     }
 
-    fn accept(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, DiskFailed> {
+    fn accept(
+        &self,
+        request: &ExchangeRequest,
+        answer: ExchangeAnswer,
+    ) -> Result<Taken, DiskFailed> {
         (self.on_accept)(request);
         let mut state = self.state();
         if state.disk_fails {
@@ -101,14 +110,22 @@ impl SyncHost for ScriptedHost {
         }
         taken.ops_acked = taken.units_acked;
         if let Some(page) = answer.cursors.get(&lead()) {
-            assert_eq!(request.cursors.get(&lead()), state.cursor.as_ref(), "pages are taken in in order");
+            assert_eq!(
+                request.cursors.get(&lead()),
+                state.cursor.as_ref(),
+                "pages are taken in in order"
+            );
             state.cursor = Some(page.clone());
         }
         taken.changes = u32::try_from(answer.changes.len()).unwrap();
         Ok(taken)
     }
 
-    fn follow_up(&self, request: &ExchangeRequest, answer: &ExchangeAnswer) -> Option<ExchangeRequest> {
+    fn follow_up(
+        &self,
+        request: &ExchangeRequest,
+        answer: &ExchangeAnswer,
+    ) -> Option<ExchangeRequest> {
         let page = answer.cursors.get(&lead())?.clone();
         self.reads_ahead.then(|| self.state().request(Vec::new(), Some(page), request.page_limit))
     }

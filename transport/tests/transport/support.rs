@@ -8,8 +8,8 @@ use fieldbook_core::protocol::{
     ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, Unit, UnitChange,
 };
 use fieldbook_core::{
-    Actor, Clock, Cursor, DeviceId, EntityType, Epoch, Hlc, MonotonicTime, Now, OpId, OpKind, RecordKey,
-    RequestId, ServerEpoch, ServerId, UnitId, WallTime,
+    Actor, Clock, Cursor, DeviceId, EntityType, Epoch, Hlc, MonotonicTime, Now, OpId, OpKind,
+    RecordKey, RequestId, ServerEpoch, ServerId, UnitId, WallTime,
 };
 use fieldbook_transport::HttpOptions;
 use tokio::time::Instant;
@@ -113,7 +113,8 @@ impl Clock for TestClock {
     fn now(&self) -> Now {
         let passed = u64::try_from(self.0.elapsed().as_millis()).unwrap();
         Now {
-            wall: WallTime::from_milliseconds(1_700_000_000_000).plus(Duration::from_millis(passed)),
+            wall: WallTime::from_milliseconds(1_700_000_000_000)
+                .plus(Duration::from_millis(passed)),
             monotonic: MonotonicTime::from_milliseconds(passed),
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
 use fieldbook_core::{Clock, SeededRandomness, WallTime, limits};
 use fieldbook_transport::{
-    Activity, BoxFuture, FnRemote, Handle, Received, Remote, RemoteError, Worker, WorkerError, WorkerOptions,
+    Activity, BoxFuture, FnRemote, Handle, Received, Remote, RemoteError, Worker, WorkerError,
+    WorkerOptions,
 };
 use tokio::time::{Instant, sleep};
 
@@ -104,8 +105,15 @@ async fn something_that_is_due_earlier_is_looked_at_earlier() {
     host.state().next_wake = Some(TestClock::new().now().wall.plus(Duration::from_secs(7)));
     sleep(Duration::from_secs(20)).await;
     let waits = world.waits();
-    assert!(waits[0] >= Duration::from_secs(6) && waits[0] < Duration::from_secs(8), "{:?}", waits[0]);
-    assert!(waits.len() < 20, "a book that goes on saying that something is due does not make it spin");
+    assert!(
+        waits[0] >= Duration::from_secs(6) && waits[0] < Duration::from_secs(8),
+        "{:?}",
+        waits[0]
+    );
+    assert!(
+        waits.len() < 20,
+        "a book that goes on saying that something is due does not make it spin"
+    );
     host.state().next_wake = Some(WallTime::from_milliseconds(i64::MAX));
     let asked = world.asked();
     sleep(LOOK_EVERY * 2).await;
@@ -121,7 +129,8 @@ async fn failures_back_off_longer_and_longer_up_to_a_bound_and_a_success_starts_
     let waits = world.waits();
     assert!(waits.len() > 12 && waits.len() < 40, "{}", waits.len());
     for (failures, wait) in waits.iter().enumerate() {
-        let bound = limits::BACKOFF_FIRST.saturating_mul(1 << failures.min(20)).min(limits::BACKOFF_MOST);
+        let bound =
+            limits::BACKOFF_FIRST.saturating_mul(1 << failures.min(20)).min(limits::BACKOFF_MOST);
         assert!(*wait <= bound + Duration::from_secs(1), "wait {failures} is {wait:?}");
     }
     world.fails(None);
@@ -144,7 +153,12 @@ async fn what_the_server_asks_for_is_waited_for_even_when_woken() {
     handle.wake();
     sleep(Duration::from_secs(290)).await;
     assert_eq!(world.asked(), 1);
-    assert!(host.state().activities.iter().any(|activity| matches!(activity, Activity::BackingOff { .. })));
+    assert!(
+        host.state()
+            .activities
+            .iter()
+            .any(|activity| matches!(activity, Activity::BackingOff { .. }))
+    );
     handle.retry_now();
     shortly().await;
     assert_eq!(world.asked(), 2, "a person may insist");
@@ -197,7 +211,10 @@ async fn a_paused_worker_asks_nothing_until_it_is_resumed() {
 struct Silent(Arc<AtomicU32>);
 
 impl Remote for Silent {
-    fn exchange<'a>(&'a self, _: &'a ExchangeRequest) -> BoxFuture<'a, Result<Received, RemoteError>> {
+    fn exchange<'a>(
+        &'a self,
+        _: &'a ExchangeRequest,
+    ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         struct Dropped<'a>(&'a AtomicU32);
         impl Drop for Dropped<'_> {
             fn drop(&mut self) {

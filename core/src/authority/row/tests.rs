@@ -48,7 +48,11 @@ fn delete(at: u64) -> UnitChange {
 fn joined(row: Option<&Row>, change: &UnitChange) -> Option<Row> {
     let met = row.map_or(Met::Never, |row| {
         let place = row.place(&change.key.id);
-        if Met::needs_row(change, &place) { Met::Row(Box::new(row.clone())) } else { Met::Stamp(place) }
+        if Met::needs_row(change, &place) {
+            Met::Row(Box::new(row.clone()))
+        } else {
+            Met::Stamp(place)
+        }
     });
     match changed(met, change, Placing { version: Version::new(1), index: 0 }).unwrap() {
         Effect::Nothing { .. } => None,
@@ -88,8 +92,11 @@ fn an_update_keeps_the_stamps_of_the_fields_it_leaves_alone() {
 
 #[test]
 fn a_field_whose_stamp_is_not_above_the_rows_is_left_out_and_the_others_stand() {
-    let row =
-        after(&[create(2, r#"{"a":1,"b":1}"#), update(9, r#"{"a":9}"#), update(5, r#"{"a":5,"b":5,"c":5}"#)]);
+    let row = after(&[
+        create(2, r#"{"a":1,"b":1}"#),
+        update(9, r#"{"a":9}"#),
+        update(5, r#"{"a":5,"b":5,"c":5}"#),
+    ]);
     assert_eq!(image(&row), r#"{"a":9,"b":5,"c":5}"#);
     assert_eq!((row.stamp(), times(&row, ["a", "b", "c"])), (stamp(9), [9, 5, 5]));
 }
@@ -97,17 +104,22 @@ fn a_field_whose_stamp_is_not_above_the_rows_is_left_out_and_the_others_stand() 
 #[test]
 fn a_change_of_which_nothing_stands_leaves_the_row() {
     let row = after(&[create(9, r#"{"a":1,"b":1}"#)]);
-    for late in
-        [update(4, r#"{"a":2,"b":null}"#), update(9, r#"{"a":1}"#), delete(8), replace(5, r#"{"a":2}"#)]
-    {
+    for late in [
+        update(4, r#"{"a":2,"b":null}"#),
+        update(9, r#"{"a":1}"#),
+        delete(8),
+        replace(5, r#"{"a":2}"#),
+    ] {
         assert_eq!(joined(Some(&row), &late), None, "{late:?}");
     }
 }
 
 #[test]
 fn of_two_writes_at_one_time_the_greater_op_stands() {
-    let write =
-        |op: u8, value: &str| UnitChange { ops: vec![OpId::from_bytes([op; 16])], ..update(5, value) };
+    let write = |op: u8, value: &str| UnitChange {
+        ops: vec![OpId::from_bytes([op; 16])],
+        ..update(5, value)
+    };
     let (one, other) = (write(1, r#"{"a":1}"#), write(2, r#"{"a":2}"#));
     let first = create(1, r#"{"a":0}"#);
     for changes in [[first.clone(), one.clone(), other.clone()], [first, other, one]] {
@@ -120,8 +132,15 @@ fn a_field_that_was_taken_away_keeps_the_stamp_of_that() {
     let row = after(&[create(1, r#"{"a":1,"b":1}"#), update(3, r#"{"b":null}"#)]);
     // Also a field with the record's own stamp is listed, because a device could not know it
     // otherwise.
-    assert_eq!((image(&row), row.stamp(), times(&row, ["a", "b"])), (r#"{"a":1}"#, stamp(3), [1, 3]));
-    let row = after(&[create(1, r#"{"a":1,"b":1}"#), update(3, r#"{"b":null}"#), update(8, r#"{"a":2}"#)]);
+    assert_eq!(
+        (image(&row), row.stamp(), times(&row, ["a", "b"])),
+        (r#"{"a":1}"#, stamp(3), [1, 3])
+    );
+    let row = after(&[
+        create(1, r#"{"a":1,"b":1}"#),
+        update(3, r#"{"b":null}"#),
+        update(8, r#"{"a":2}"#),
+    ]);
     assert_eq!(times(&row, ["a", "b"]), [8, 3]);
     assert_eq!(joined(Some(&row), &update(2, r#"{"b":2}"#)), None);
     assert_eq!(image(&joined(Some(&row), &update(4, r#"{"b":2}"#)).unwrap()), r#"{"a":2,"b":2}"#);
@@ -137,7 +156,10 @@ fn what_is_forgotten_of_fields_that_were_taken_away_raises_the_floor() {
     let listed: Vec<_> = row.older.iter().flat_map(|write| &write.fields).collect();
     let removed = listed.iter().filter(|name| name.starts_with("gone")).count();
     assert_eq!((removed, row.floor), (limits::REMOVED_STAMPS, Some(stamp(17))));
-    assert_eq!(times(&row, ["gone79", "gone16", "gone15", "gone0", "never", "a"]), [81, 18, 17, 17, 17, 1]);
+    assert_eq!(
+        times(&row, ["gone79", "gone16", "gone15", "gone0", "never", "a"]),
+        [81, 18, 17, 17, 17, 1]
+    );
     // The floor never decreases, and no existing field is below it.
     let row = joined(Some(&row), &update(100, r#"{"gone79":1,"gone78":1}"#)).unwrap();
     assert_eq!((row.floor, times(&row, ["a"])), (Some(stamp(17)), [1]));
@@ -146,16 +168,22 @@ fn what_is_forgotten_of_fields_that_were_taken_away_raises_the_floor() {
 
 #[test]
 fn a_hundred_fields_that_one_op_takes_away_are_known_by_the_floor_alone() {
-    let fields = |value: &str| (0..100).map(|n| format!(r#""f{n}":{value}"#)).collect::<Vec<_>>().join(",");
-    let row =
-        after(&[create(1, &format!("{{{}}}", fields("1"))), update(5, &format!("{{{}}}", fields("null")))]);
+    let fields =
+        |value: &str| (0..100).map(|n| format!(r#""f{n}":{value}"#)).collect::<Vec<_>>().join(",");
+    let row = after(&[
+        create(1, &format!("{{{}}}", fields("1"))),
+        update(5, &format!("{{{}}}", fields("null"))),
+    ]);
     assert_eq!((image(&row), &row.older, row.floor), ("{}", &Vec::new(), Some(stamp(5))));
 }
 
 #[test]
 fn a_replace_writes_its_fields_and_null_for_every_other_by_the_same_comparison() {
-    let before =
-        [create(1, r#"{"a":1,"b":1,"c":1}"#), update(9, r#"{"b":9}"#), update(2, r#"{"gone":null}"#)];
+    let before = [
+        create(1, r#"{"a":1,"b":1,"c":1}"#),
+        update(9, r#"{"b":9}"#),
+        update(2, r#"{"gone":null}"#),
+    ];
     let row = joined(Some(&after(&before)), &replace(5, r#"{"a":5,"d":5}"#)).unwrap();
     assert_eq!(image(&row), r#"{"a":5,"b":9,"d":5}"#, "b was written later than the replace");
     assert_eq!(times(&row, ["a", "b", "c", "d", "gone"]), [5, 9, 5, 5, 5]);
@@ -178,7 +206,10 @@ fn a_deletion_stands_only_above_every_field_and_keeps_nothing_but_its_stamp() {
     let row = after(&[create(1, r#"{"a":1,"b":1}"#), update(6, r#"{"a":2}"#)]);
     assert_eq!(joined(Some(&row), &delete(5)), None);
     let row = joined(Some(&row), &delete(7)).unwrap();
-    assert_eq!((row.stamp(), &row.older, row.floor, &row.fields), (stamp(7), &Vec::new(), None, &None));
+    assert_eq!(
+        (row.stamp(), &row.older, row.floor, &row.fields),
+        (stamp(7), &Vec::new(), None, &None)
+    );
 }
 
 #[test]
@@ -197,7 +228,10 @@ fn what_is_below_a_tombstone_leaves_it_and_what_is_above_makes_the_record_anew_w
     }
     let anew = change(OpKind::Create, 9, &[("b", 3), ("gone", 5)], r#"{"a":9,"b":3,"gone":null}"#);
     let row = joined(Some(&row), &anew).unwrap();
-    assert_eq!((image(&row), row.stamp(), row.floor), (r#"{"a":9,"b":3}"#, stamp(9), Some(stamp(5))));
+    assert_eq!(
+        (image(&row), row.stamp(), row.floor),
+        (r#"{"a":9,"b":3}"#, stamp(9), Some(stamp(5)))
+    );
     assert_eq!(times(&row, ["a", "b", "gone", "never"]), [9, 3, 5, 5]);
     assert_eq!(row.older.len(), 1, "what the deletion took away is known by the floor");
 }
@@ -207,14 +241,23 @@ fn all_of_a_change_is_there_only_by_its_very_stamps() {
     let row = after(&[create(1, r#"{"a":1,"b":1}"#), update(5, r#"{"a":5,"b":null}"#)]);
     let known = |change: &UnitChange| is_known(&row, change).unwrap();
     assert!(known(&update(5, r#"{"a":5,"b":null}"#)) && known(&update(5, r#"{"b":null}"#)));
-    assert!(!known(&update(4, r#"{"a":5}"#)) && !known(&update(5, r#"{"a":5,"c":1}"#)) && !known(&delete(5)));
+    assert!(
+        !known(&update(4, r#"{"a":5}"#))
+            && !known(&update(5, r#"{"a":5,"c":1}"#))
+            && !known(&delete(5))
+    );
     assert!(!known(&create(1, r#"{"a":1,"b":1}"#)), "the field existed, and no longer exists");
     let set_anew = after(&[create(1, r#"{"a":1,"b":1}"#), update(5, r#"{"a":5}"#)]);
-    assert!(!is_known(&set_anew, &replace(5, r#"{"a":5}"#)).unwrap(), "the removed field still exists");
+    assert!(
+        !is_known(&set_anew, &replace(5, r#"{"a":5}"#)).unwrap(),
+        "the removed field still exists"
+    );
     let replaced = after(&[create(1, r#"{"a":1,"b":1}"#), replace(5, r#"{"a":5}"#)]);
     assert!(is_known(&replaced, &replace(5, r#"{"a":5}"#)).unwrap());
     let tombstone = after(&[create(1, "{}"), delete(5)]);
-    assert!(is_known(&tombstone, &delete(5)).unwrap() && !is_known(&tombstone, &delete(4)).unwrap());
+    assert!(
+        is_known(&tombstone, &delete(5)).unwrap() && !is_known(&tombstone, &delete(4)).unwrap()
+    );
     assert!(!is_known(&tombstone, &update(5, r#"{"a":1}"#)).unwrap());
 }
 
@@ -234,7 +277,10 @@ fn make(number: u8, (creates, at, fields): (bool, u64, Vec<DrawnField>)) -> Unit
     let (mut named, mut older) = (BTreeMap::new(), BTreeMap::new());
     for (field, is_null, at) in fields {
         let name = format!("f{field}");
-        named.insert(name.clone(), if is_null { "null".to_owned() } else { format!("\"{number}-{field}\"") });
+        named.insert(
+            name.clone(),
+            if is_null { "null".to_owned() } else { format!("\"{number}-{field}\"") },
+        );
         if let Some(at) = at {
             older.insert(name, (at, [number, field + 1]));
         }
@@ -259,7 +305,12 @@ fn as_change(row: &Row) -> UnitChange {
         fields.set(name.clone(), serde_json::Value::Null);
     }
     let older = row.older.clone();
-    UnitChange { ops: vec![row.op], older, edited_at: row.edited_at, ..update(0, fields.to_json().as_str()) }
+    UnitChange {
+        ops: vec![row.op],
+        older,
+        edited_at: row.edited_at,
+        ..update(0, fields.to_json().as_str())
+    }
 }
 
 fn told(start: &Row, changes: &[UnitChange]) -> Row {

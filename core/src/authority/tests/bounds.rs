@@ -117,7 +117,12 @@ impl AuthorityState for Counting {
         self.inner.set_device_key(device, fingerprint)
     }
 
-    fn set_anchor(&mut self, device: &DeviceId, epoch: &Epoch, anchor: &Receipt) -> Result<(), Infallible> {
+    fn set_anchor(
+        &mut self,
+        device: &DeviceId,
+        epoch: &Epoch,
+        anchor: &Receipt,
+    ) -> Result<(), Infallible> {
         self.inner.set_anchor(device, epoch, anchor)
     }
 }
@@ -137,7 +142,11 @@ fn worked_off(state: &mut Counting, mut units: Vec<Unit>) -> (Vec<Outcome>, usiz
             outcomes.push(outcome.outcome);
         }
         requests += 1;
-        assert!(state.bytes.get() <= limits::WORK_BYTES + 2 * limits::OP_BYTES, "{}", state.bytes.get());
+        assert!(
+            state.bytes.get() <= limits::WORK_BYTES + 2 * limits::OP_BYTES,
+            "{}",
+            state.bytes.get()
+        );
         assert!(state.lookups.get() <= limits::WORK_BYTES / 1024, "{}", state.lookups.get());
     }
     (outcomes, requests)
@@ -179,14 +188,15 @@ fn a_request_of_many_units_has_the_writer_for_one_turn_and_the_rest_comes_again(
     let mut state = with_large_records(4);
     let units: Vec<_> = (0..40).map(|n| unit(n, vec![small_update(n % 4, 1 + n)])).collect();
     let answer =
-        exchange(&mut state, &request(units.clone()), NOW, &Caller::Anyone, &Quota::default()).unwrap();
+        exchange(&mut state, &request(units.clone()), NOW, &Caller::Anyone, &Quota::default())
+            .unwrap();
     assert!(answer.outcomes.len() > 1, "a turn is for several units");
     assert!(state.bytes.get() <= limits::TURN_BYTES, "{}", state.bytes.get());
     let (outcomes, _) = worked_off(&mut state, units);
     assert!(
-        outcomes
-            .iter()
-            .all(|outcome| { matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }) })
+        outcomes.iter().all(|outcome| {
+            matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
+        })
     );
 }
 
@@ -194,7 +204,8 @@ fn a_request_of_many_units_has_the_writer_for_one_turn_and_the_rest_comes_again(
 #[test]
 fn a_usual_batch_is_treated_in_one_turn() {
     let mut state = Counting::new(store());
-    let fields = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::BATCH_BYTES / limits::BATCH_OPS - 200));
+    let fields =
+        format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::BATCH_BYTES / limits::BATCH_OPS - 200));
     let units: Vec<_> = (0..limits::BATCH_OPS as u64)
         .map(|n| unit(n, vec![change(&format!("lead/{n}"), OpKind::Create, None, &fields)]))
         .collect();
@@ -209,7 +220,8 @@ fn a_usual_batch_is_treated_in_one_turn() {
 fn one_unit_that_updates_too_many_large_records_is_rejected_before_they_are_built() {
     let mut state = with_large_records(60);
     let all = (0..60).map(|n| small_update(n, 1 + n)).collect();
-    let (outcomes, _) = worked_off(&mut state, vec![unit(1, all), unit(2, vec![small_update(3, 4)])]);
+    let (outcomes, _) =
+        worked_off(&mut state, vec![unit(1, all), unit(2, vec![small_update(3, 4)])]);
     assert!(matches!(&outcomes[0], Outcome::Rejected { code, .. } if code == "unit_too_large"));
     assert!(matches!(outcomes[1], Outcome::Applied { .. }), "the unit after it was not applied");
 }
@@ -219,7 +231,8 @@ fn one_unit_that_updates_too_many_large_records_is_rejected_before_they_are_buil
 #[test]
 fn one_unit_that_shrinks_too_many_large_records_at_once_is_rejected_for_its_work() {
     let mut state = with_large_records(60);
-    let shrink = |n: u64| change(&format!("lead/{n}"), OpKind::Update, Some(1 + n), r#"{"a":null}"#);
+    let shrink =
+        |n: u64| change(&format!("lead/{n}"), OpKind::Update, Some(1 + n), r#"{"a":null}"#);
     let (outcomes, _) = worked_off(&mut state, vec![unit(1, (0..60).map(shrink).collect())]);
     assert!(matches!(&outcomes[0], Outcome::Rejected { code, .. } if code == "unit_too_large"));
     let (outcomes, _) = worked_off(&mut state, vec![unit(2, (0..20).map(shrink).collect())]);
@@ -229,7 +242,8 @@ fn one_unit_that_shrinks_too_many_large_records_at_once_is_rejected_for_its_work
 #[test]
 fn large_records_are_deleted_without_being_read() {
     let mut state = with_large_records(60);
-    let all = (0..60).map(|n| change(&format!("lead/{n}"), OpKind::Delete, Some(1 + n), "")).collect();
+    let all =
+        (0..60).map(|n| change(&format!("lead/{n}"), OpKind::Delete, Some(1 + n), "")).collect();
     let (outcomes, requests) = worked_off(&mut state, vec![unit(1, all)]);
     assert!(matches!(outcomes[0], Outcome::Applied { .. }) && requests == 1);
     assert!(state.bytes.get() < 10_000);
@@ -239,8 +253,9 @@ fn large_records_are_deleted_without_being_read() {
 fn stale_units_that_each_show_a_large_record_are_worked_off_within_each_requests_budget() {
     let mut state = with_large_records(3);
     // Each is stale in its last change only.
-    let units: Vec<_> =
-        (0..40).map(|n| unit(n, vec![small_update(0, 1), small_update(1, 2), create("lead/2")])).collect();
+    let units: Vec<_> = (0..40)
+        .map(|n| unit(n, vec![small_update(0, 1), small_update(1, 2), create("lead/2")]))
+        .collect();
     let (outcomes, _) = worked_off(&mut state, units);
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stale { .. })));
 }
@@ -260,8 +275,9 @@ fn long_lists_of_replaced_units_are_looked_up_within_each_requests_budget() {
 #[test]
 fn the_largest_honest_batch_of_small_changes_is_worked_off_in_a_few_turns() {
     let mut state = Counting::new(store());
-    let units =
-        (0..1_000).map(|n| unit(n, (0..10).map(|m| create(&format!("lead/{n}.{m}"))).collect())).collect();
+    let units = (0..1_000)
+        .map(|n| unit(n, (0..10).map(|m| create(&format!("lead/{n}.{m}"))).collect()))
+        .collect();
     assert_eq!(worked_off(&mut state, units).1, 6);
 }
 
@@ -286,7 +302,11 @@ fn as_read(answer: &ExchangeAnswer) -> ExchangeAnswer {
     let text = serde_json::to_vec(answer).unwrap();
     assert!(text.len() <= limits::ANSWER_BYTES, "an answer of {} bytes", text.len());
     let fields: usize = answer.changes.iter().map(|change| change.size().fields).sum();
-    assert!(text.len() - fields <= limits::META_BYTES, "{} bytes besides the fields", text.len() - fields);
+    assert!(
+        text.len() - fields <= limits::META_BYTES,
+        "{} bytes besides the fields",
+        text.len() - fields
+    );
     serde_json::from_slice(&text).unwrap()
 }
 
@@ -297,8 +317,11 @@ fn wide(name: &str, base: Option<u64>, fields: usize) -> UnitChange {
     let text: Vec<_> = names.iter().map(|name| format!("\"{name}\":0")).collect();
     let mut wide = change(name, OpKind::Replace, base, &format!("{{{}}}", text.join(",")));
     let edited_at = Hlc::from_bits(Hlc::at(NOW).to_bits() - 1);
-    let write =
-        |(number, name)| FieldWrites { edited_at, op: OpId::from_bytes(id(number)), fields: vec![name] };
+    let write = |(number, name)| FieldWrites {
+        edited_at,
+        op: OpId::from_bytes(id(number)),
+        fields: vec![name],
+    };
     wide.older = (1_000..).zip(names).map(write).collect();
     wide
 }
@@ -330,9 +353,13 @@ fn a_commit_from_before_stamps_were_counted_can_be_read_all_the_same() {
     let mut state = store();
     let wide = wide("lead/0", None, 90_000);
     let placing = row::Placing { version: Version::new(1), index: 0 };
-    let row::Effect::Row(row) = row::changed(row::Met::Never, &wide, placing).unwrap() else { panic!() };
+    let row::Effect::Row(row) = row::changed(row::Met::Never, &wide, placing).unwrap() else {
+        panic!()
+    };
     for n in 0..18 {
-        state.set_record(&key(&format!("lead/{n}")), None, &Row { index: n, ..row.clone() }).unwrap();
+        state
+            .set_record(&key(&format!("lead/{n}")), None, &Row { index: n, ..row.clone() })
+            .unwrap();
     }
     state.set_last_commit(Version::new(1)).unwrap();
     let read = read_by_a_fresh_device(&mut state);
@@ -359,7 +386,12 @@ fn a_tenant_has_a_limited_number_of_entity_types_and_goes_on_with_those_it_has()
 }
 
 #[track_caller]
-fn within(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>, quota: &Quota) -> Outcome {
+fn within(
+    state: &mut MemoryAuthority,
+    number: u64,
+    changes: Vec<UnitChange>,
+    quota: &Quota,
+) -> Outcome {
     let sent = request(vec![unit(number, changes)]);
     exchange(state, &sent, NOW, &Caller::Anyone, quota).unwrap().outcomes.remove(0).outcome
 }
@@ -379,8 +411,16 @@ fn a_tenant_without_room_reads_deletes_and_shrinks_and_goes_on_once_there_is_roo
     let grow = change("lead/1", OpKind::Update, Some(1), &large);
     assert!(is_full(&within(&mut state, 3, vec![grow], &two)));
     let same = change("lead/1", OpKind::Update, Some(1), r#"{"a":2}"#);
-    assert!(is_applied(&within(&mut state, 4, vec![same], &two)), "a write that needs no more room works");
-    assert!(is_applied(&within(&mut state, 5, vec![change("lead/2", OpKind::Delete, Some(1), "")], &two)));
+    assert!(
+        is_applied(&within(&mut state, 4, vec![same], &two)),
+        "a write that needs no more room works"
+    );
+    assert!(is_applied(&within(
+        &mut state,
+        5,
+        vec![change("lead/2", OpKind::Delete, Some(1), "")],
+        &two
+    )));
     assert_eq!(answered(&mut state, &pull(BTreeMap::new(), 10)).changes.len(), 2);
     // The same unit is accepted once the operator gives more room.
     let more = Quota { records: Some(3), ..two };

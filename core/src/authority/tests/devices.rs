@@ -24,10 +24,16 @@ fn nobody_else_moves_the_head_of_a_device_or_writes_in_its_name() {
     for stranger in [None, Some(key_of(2))] {
         let forged = claimed(9, 9, stranger);
         let refusal = refused(&mut state, &forged, &Caller::Anyone);
-        assert_eq!((refusal.code, refusal.class), ("device_of_another", RefusalClass::DeviceOfAnother));
+        assert_eq!(
+            (refusal.code, refusal.class),
+            ("device_of_another", RefusalClass::DeviceOfAnother)
+        );
         let other_life = ExchangeRequest { epoch: Epoch::from_bytes(id(77)), ..forged };
         assert_eq!(refused(&mut state, &other_life, &Caller::Anyone).code, "device_of_another");
-        let unit = ExchangeRequest { device_key: stranger, ..request(vec![unit(1, vec![create("lead/1")])]) };
+        let unit = ExchangeRequest {
+            device_key: stranger,
+            ..request(vec![unit(1, vec![create("lead/1")])])
+        };
         assert_eq!(refused(&mut state, &unit, &Caller::Anyone).code, "device_of_another");
         assert_eq!(
             accept_without_writing(&state, &own, &Caller::Anyone, &Quota::default())
@@ -57,9 +63,15 @@ fn a_book_from_before_there_were_keys_goes_on_without_one() {
     assert!(answered(&mut state, &claimed(1, 1, None)).receipt.is_some());
     // The first key that arrives counts from then on, also if a head is anchored already.
     let keyed = claimed(1, 1, Some(key_of(1)));
-    assert_eq!(accept_without_writing(&state, &keyed, &Caller::Anyone, &Quota::default()).unwrap(), None);
+    assert_eq!(
+        accept_without_writing(&state, &keyed, &Caller::Anyone, &Quota::default()).unwrap(),
+        None
+    );
     assert!(answered(&mut state, &keyed).receipt.is_some());
-    assert_eq!(refused(&mut state, &claimed(1, 1, None), &Caller::Anyone).code, "device_of_another");
+    assert_eq!(
+        refused(&mut state, &claimed(1, 1, None), &Caller::Anyone).code,
+        "device_of_another"
+    );
 }
 
 #[test]
@@ -74,7 +86,8 @@ fn the_first_head_of_a_log_and_the_newest_are_kept() {
             contents,
             seq: Seq::new(seq),
         };
-        let answer = answered(&mut state, &ExchangeRequest { head: Some(head), ..request(Vec::new()) });
+        let answer =
+            answered(&mut state, &ExchangeRequest { head: Some(head), ..request(Vec::new()) });
         assert!(answer.receipt.is_some());
     }
     let kept = state.anchors(&DeviceId::from_bytes(id(4)), &Epoch::from_bytes(id(5))).unwrap();

@@ -19,7 +19,10 @@ fn outcome(state: &mut MemoryAuthority, unit: Unit) -> Outcome {
 #[test]
 fn a_unit_that_another_writer_sends_again_is_a_duplicate() {
     let mut state = store();
-    let first = sent_as(1, r#"{"a":{"x":[1.5,{"c":"é/","d":100000.0}],"y":null},"n":18446744073709551615}"#);
+    let first = sent_as(
+        1,
+        r#"{"a":{"x":[1.5,{"c":"é/","d":100000.0}],"y":null},"n":18446744073709551615}"#,
+    );
     assert!(matches!(outcome(&mut state, first), Outcome::Applied { .. }));
     for other in [
         r#"{"n":18446744073709551615,"a":{"y":null,"x":[1.5,{"d":100000.0,"c":"é/"}]}}"#,
@@ -58,7 +61,11 @@ fn a_unit_whose_fields_cannot_be_taken_is_refused_alone_and_told_why() {
             "{expected}: {:?}",
             refused.outcome
         );
-        assert!(matches!(taken.outcome, Outcome::Applied { .. }), "{expected}: {:?}", taken.outcome);
+        assert!(
+            matches!(taken.outcome, Outcome::Applied { .. }),
+            "{expected}: {:?}",
+            taken.outcome
+        );
     }
     assert!(state.record(&key("lead/1")).unwrap().is_none());
 }

@@ -119,7 +119,9 @@ fn stale(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> 
 #[track_caller]
 fn rejected(state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> String {
     let before = kept(state);
-    let Outcome::Rejected { code, .. } = sent(state, number, changes) else { panic!("not rejected") };
+    let Outcome::Rejected { code, .. } = sent(state, number, changes) else {
+        panic!("not rejected")
+    };
     assert_eq!(kept(state), before, "a rejected unit changed the store");
     code
 }
@@ -139,9 +141,12 @@ fn image(state: &MemoryAuthority, name: &str) -> Option<String> {
 fn every_unit_gets_a_commit_of_its_own_and_its_records_that_version() {
     let mut state = store();
     assert_eq!(applied(&mut state, 1, vec![create("lead/1"), create("lead/2")]), 1);
-    assert_eq!(applied(&mut state, 2, vec![change("lead/2", OpKind::Update, Some(1), r#"{"b":2}"#)]), 2);
-    let versions =
-        ["lead/1", "lead/2"].map(|name| state.record(&key(name)).unwrap().unwrap().version.number());
+    assert_eq!(
+        applied(&mut state, 2, vec![change("lead/2", OpKind::Update, Some(1), r#"{"b":2}"#)]),
+        2
+    );
+    let versions = ["lead/1", "lead/2"]
+        .map(|name| state.record(&key(name)).unwrap().unwrap().version.number());
     assert_eq!(versions, [1, 2]);
     assert_eq!(image(&state, "lead/2").unwrap(), r#"{"a":1,"b":2}"#);
 }
@@ -156,7 +161,8 @@ fn a_unit_that_replaces_one_that_took_effect_is_stale_and_told_which() {
     let former = |number| UnitId::from_bytes(id(number));
     let second = Unit { replaces: vec![former(9), former(1)], ..unit(2, again) };
     let answer = answered(&mut state, &request(vec![second]));
-    let [UnitOutcome { outcome: Outcome::Stale { current, applied }, .. }] = answer.outcomes.as_slice()
+    let [UnitOutcome { outcome: Outcome::Stale { current, applied }, .. }] =
+        answer.outcomes.as_slice()
     else {
         panic!("not stale")
     };
@@ -168,9 +174,13 @@ fn a_unit_that_replaces_one_that_took_effect_is_stale_and_told_which() {
 #[test]
 fn a_unit_that_replaces_one_that_never_arrived_is_applied() {
     let mut state = store();
-    let second = Unit { replaces: vec![UnitId::from_bytes(id(1))], ..unit(2, vec![create("lead/1")]) };
+    let second =
+        Unit { replaces: vec![UnitId::from_bytes(id(1))], ..unit(2, vec![create("lead/1")]) };
     let answer = answered(&mut state, &request(vec![second]));
-    assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Applied { .. }, .. }]));
+    assert!(matches!(
+        answer.outcomes.as_slice(),
+        [UnitOutcome { outcome: Outcome::Applied { .. }, .. }]
+    ));
 }
 
 #[test]
@@ -230,7 +240,10 @@ fn a_create_needs_the_version_of_the_tombstone_that_it_covers() {
     applied(&mut state, 2, vec![change("lead/1", OpKind::Delete, Some(1), "")]);
     assert!(stale(&mut state, 3, vec![create("lead/1")]).first().unwrap().deleted);
     stale(&mut state, 4, vec![change("lead/1", OpKind::Create, Some(1), "{}")]);
-    assert_eq!(applied(&mut state, 5, vec![change("lead/1", OpKind::Create, Some(2), r#"{"b":1}"#)]), 3);
+    assert_eq!(
+        applied(&mut state, 5, vec![change("lead/1", OpKind::Create, Some(2), r#"{"b":1}"#)]),
+        3
+    );
     assert_eq!(image(&state, "lead/1").unwrap(), r#"{"b":1}"#);
 }
 
@@ -260,7 +273,9 @@ fn a_unit_of_which_nothing_stands_makes_no_commit_and_is_remembered_all_the_same
     let before = kept(&state);
     assert_eq!(applied(&mut state, 2, vec![early.clone()]), 1);
     assert_eq!(kept(&state), before);
-    let Outcome::Duplicate { versions, current } = sent(&mut state, 2, vec![early]) else { panic!() };
+    let Outcome::Duplicate { versions, current } = sent(&mut state, 2, vec![early]) else {
+        panic!()
+    };
     assert_eq!(versions, BTreeMap::from([(key("lead/1"), Version::new(1))]));
     assert_eq!(current.len(), 1, "the version is not one that the unit made");
 }
@@ -271,10 +286,13 @@ fn a_record_of_a_unit_of_which_nothing_stands_keeps_its_version_and_the_others_g
     let early = change("lead/1", OpKind::Update, Some(1), r#"{"a":2}"#);
     applied(&mut state, 1, vec![create("lead/1"), create("lead/2")]);
     let both = vec![early, change("lead/2", OpKind::Update, Some(1), r#"{"a":2}"#)];
-    let versions = BTreeMap::from([(key("lead/1"), Version::new(1)), (key("lead/2"), Version::new(2))]);
+    let versions =
+        BTreeMap::from([(key("lead/1"), Version::new(1)), (key("lead/2"), Version::new(2))]);
     let first = sent(&mut state, 2, both.clone());
     assert_eq!(first, Outcome::Applied { versions: versions.clone(), current: Vec::new() });
-    let Outcome::Duplicate { versions: again, current } = sent(&mut state, 2, both) else { panic!() };
+    let Outcome::Duplicate { versions: again, current } = sent(&mut state, 2, both) else {
+        panic!()
+    };
     assert_eq!(again, versions);
     assert_eq!(current.iter().map(|change| change.key.to_string()).collect::<Vec<_>>(), ["lead/1"]);
 }
@@ -322,13 +340,17 @@ fn a_refusal_is_remembered_and_repeated_for_a_copy_that_comes_later() {
     let again = UnitChange { base: Some(Version::new(2)), ..grow.into_iter().next().unwrap() };
     let again = Unit { replaces: vec![UnitId::from_bytes(id(2))], ..unit(4, vec![again]) };
     let answer = answered(&mut state, &request(vec![again]));
-    assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Applied { .. }, .. }]));
+    assert!(matches!(
+        answer.outcomes.as_slice(),
+        [UnitOutcome { outcome: Outcome::Applied { .. }, .. }]
+    ));
 }
 
 #[test]
 fn a_device_that_was_told_that_a_record_never_was_can_create_it() {
     let mut state = store();
-    let current = stale(&mut state, 1, vec![change("lead/1", OpKind::Update, Some(9), r#"{"a":2}"#)]);
+    let current =
+        stale(&mut state, 1, vec![change("lead/1", OpKind::Update, Some(9), r#"{"a":2}"#)]);
     let told = current.first().unwrap().version.number();
     assert_eq!(applied(&mut state, 2, vec![change("lead/1", OpKind::Create, Some(told), "{}")]), 1);
 }
@@ -346,7 +368,8 @@ fn units_that_no_store_could_take_are_rejected_with_their_fault() {
     let no_ops = UnitChange { ops: Vec::new(), ..create("lead/1") };
     let no_fields = UnitChange { fields: None, ..create("lead/1") };
     let with_fields = UnitChange { kind: OpKind::Delete, ..create("lead/1") };
-    let many = (0..=limits::TRANSACTION_OPS).map(|number| create(&format!("lead/{number}"))).collect();
+    let many =
+        (0..=limits::TRANSACTION_OPS).map(|number| create(&format!("lead/{number}"))).collect();
     let cases = [
         ("no_changes", Vec::new()),
         ("no_ops", vec![no_ops]),
@@ -364,7 +387,11 @@ fn units_that_no_store_could_take_are_rejected_with_their_fault() {
 fn a_record_never_grows_over_what_a_device_can_read() {
     let mut state = store();
     let half = "x".repeat(limits::OP_BYTES / 2);
-    applied(&mut state, 1, vec![change("lead/1", OpKind::Create, None, &format!(r#"{{"a":"{half}"}}"#))]);
+    applied(
+        &mut state,
+        1,
+        vec![change("lead/1", OpKind::Create, None, &format!(r#"{{"a":"{half}"}}"#))],
+    );
     let second = change("lead/1", OpKind::Update, Some(1), &format!(r#"{{"b":"{half}"}}"#));
     assert_eq!(rejected(&mut state, 2, vec![second]), "record_too_large");
 }
@@ -373,7 +400,9 @@ fn a_record_never_grows_over_what_a_device_can_read() {
 fn a_unit_never_leaves_more_than_an_answer_can_carry() {
     let mut state = store();
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES - 100));
-    let all = (0..20).map(|number| change(&format!("lead/{number}"), OpKind::Create, None, &large)).collect();
+    let all = (0..20)
+        .map(|number| change(&format!("lead/{number}"), OpKind::Create, None, &large))
+        .collect();
     assert_eq!(rejected(&mut state, 1, all), "unit_too_large");
 }
 
@@ -382,9 +411,14 @@ fn stale_records_over_the_answers_bytes_leave_the_units_behind_them_untreated() 
     let mut state = store();
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::OP_BYTES - 100));
     for number in 0..6 {
-        applied(&mut state, number, vec![change(&format!("lead/{number}"), OpKind::Create, None, &large)]);
+        applied(
+            &mut state,
+            number,
+            vec![change(&format!("lead/{number}"), OpKind::Create, None, &large)],
+        );
     }
-    let units = (0..6).map(|number| unit(10 + number, vec![create(&format!("lead/{number}"))])).collect();
+    let units =
+        (0..6).map(|number| unit(10 + number, vec![create(&format!("lead/{number}"))])).collect();
     let answer = answered(&mut state, &request(units));
     assert_eq!(answer.outcomes.len(), 4);
 }
@@ -392,7 +426,8 @@ fn stale_records_over_the_answers_bytes_leave_the_units_behind_them_untreated() 
 #[test]
 fn requests_over_a_quota_and_of_other_actors_are_refused_whole() {
     let mut state = store();
-    let units = (0..=1_000).map(|number| unit(number, vec![create(&format!("lead/{number}"))])).collect();
+    let units =
+        (0..=1_000).map(|number| unit(number, vec![create(&format!("lead/{number}"))])).collect();
     assert_eq!(refused(&mut state, &request(units), &Caller::Anyone).class, RefusalClass::TooLarge);
     let bob = Caller::OneOf([Actor::parse("bob").unwrap()].into());
     let by_ann = request(vec![unit(1, vec![create("lead/1")])]);
@@ -404,8 +439,12 @@ fn requests_over_a_quota_and_of_other_actors_are_refused_whole() {
 #[test]
 fn a_forked_log_applies_nothing_and_gets_no_page() {
     let mut state = store();
-    let claim =
-        |seq, contents: Vec<Hash>, hash| HeadClaim { anchor: None, contents, seq: Seq::new(seq), hash };
+    let claim = |seq, contents: Vec<Hash>, hash| HeadClaim {
+        anchor: None,
+        contents,
+        seq: Seq::new(seq),
+        hash,
+    };
     let head = chain::extend(&Hash::ZERO, &[Hash::from_bytes([1; 32])]);
     let mut first = request(vec![unit(1, vec![create("lead/1")])]);
     first.head = Some(claim(1, Vec::new(), head));
@@ -417,7 +456,10 @@ fn a_forked_log_applies_nothing_and_gets_no_page() {
     copy.head = Some(claim(2, vec![Hash::from_bytes([2; 32])], Hash::from_bytes([9; 32])));
     copy.page_limit = 10;
     let answer = answered(&mut state, &copy);
-    assert_eq!((answer.receipt, answer.forked), (None, Some(Receipt { seq: Seq::new(1), hash: head })));
+    assert_eq!(
+        (answer.receipt, answer.forked),
+        (None, Some(Receipt { seq: Seq::new(1), hash: head }))
+    );
     assert!(answer.outcomes.is_empty() && answer.changes.is_empty() && answer.cursors.is_empty());
     assert_eq!(state, before);
     // A new epoch of the same device has nothing to contradict.

@@ -4,7 +4,8 @@ use super::*;
 fn what_a_request_changed_itself_is_not_sent_back_but_the_cursor_passes_it() {
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
-    let push = ExchangeRequest { page_limit: 100, ..request(vec![unit(2, vec![create("lead/2")])]) };
+    let push =
+        ExchangeRequest { page_limit: 100, ..request(vec![unit(2, vec![create("lead/2")])]) };
     let answer = answered(&mut state, &push);
     let keys: Vec<_> = answer.changes.iter().map(|change| change.key.to_string()).collect();
     assert_eq!(keys, ["lead/1"]);
@@ -24,7 +25,8 @@ fn nothing_new_is_a_small_answer_without_page_and_cursors() {
     let cursors = answered(&mut state, &pull(BTreeMap::new(), 10)).cursors;
     let before = state.clone();
     let nothing = pull(cursors, 10);
-    let accepted = accept_without_writing(&state, &nothing, &Caller::Anyone, &Quota::default()).unwrap();
+    let accepted =
+        accept_without_writing(&state, &nothing, &Caller::Anyone, &Quota::default()).unwrap();
     assert_eq!(accepted, Some(Accepted::default()));
     let answer = answered(&mut state, &nothing);
     assert!(answer.changes.is_empty() && answer.cursors.is_empty() && !answer.more);
@@ -43,7 +45,8 @@ fn a_page_limit_of_zero_asks_for_no_page() {
 #[test]
 fn an_answer_that_has_no_room_for_a_page_says_that_there_is_more() {
     let mut state = store();
-    let asked = ExchangeRequest { page_limit: 10, ..request(vec![unit(1, vec![create("lead/1")])]) };
+    let asked =
+        ExchangeRequest { page_limit: 10, ..request(vec![unit(1, vec![create("lead/1")])]) };
     let quota = Quota { page_changes: 0, ..Quota::default() };
     let answer = exchange(&mut state, &asked, NOW, &Caller::Anyone, &quota).unwrap();
     assert!(answer.more && answer.changes.is_empty() && answer.cursors.is_empty());
@@ -66,14 +69,20 @@ fn a_page_ends_after_its_bytes_but_never_inside_a_commit() {
 }
 
 #[test]
-fn a_request_made_for_another_life_of_the_store_changes_nothing_and_learns_only_which_life_this_is() {
+fn a_request_made_for_another_life_of_the_store_changes_nothing_and_learns_only_which_life_this_is()
+{
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     let before = state.clone();
     // Its cursor and its head have no meaning here either, so they are no reason for a refusal.
-    let cursors = BTreeMap::from([(EntityType::parse("lead").unwrap(), Cursor::new(vec![255; 8]).unwrap())]);
-    let head =
-        HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(9), hash: Hash::from_bytes([9; 32]) };
+    let cursors =
+        BTreeMap::from([(EntityType::parse("lead").unwrap(), Cursor::new(vec![255; 8]).unwrap())]);
+    let head = HeadClaim {
+        anchor: None,
+        contents: Vec::new(),
+        seq: Seq::new(9),
+        hash: Hash::from_bytes([9; 32]),
+    };
     let meant = ExchangeRequest {
         server_epoch: Some(ServerEpoch::from_bytes([9; 16])),
         head: Some(head),
@@ -81,14 +90,21 @@ fn a_request_made_for_another_life_of_the_store_changes_nothing_and_learns_only_
     };
     let answer = answered(&mut state, &meant);
     assert_eq!(state, before);
-    let told =
-        (answer.outcomes.len(), answer.changes.len(), answer.cursors.len(), answer.receipt, answer.forked);
+    let told = (
+        answer.outcomes.len(),
+        answer.changes.len(),
+        answer.cursors.len(),
+        answer.receipt,
+        answer.forked,
+    );
     assert_eq!(told, (0, 0, 0, None, None));
     let (server, epoch) = state.identity().unwrap();
     assert_eq!((answer.server, answer.server_epoch), (server, epoch));
 
-    let here =
-        ExchangeRequest { server_epoch: Some(epoch), ..request(vec![unit(2, vec![create("lead/2")])]) };
+    let here = ExchangeRequest {
+        server_epoch: Some(epoch),
+        ..request(vec![unit(2, vec![create("lead/2")])])
+    };
     assert_eq!(answered(&mut state, &here).outcomes.len(), 1);
 }
 
@@ -114,15 +130,20 @@ fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     applied(&mut state, 2, vec![create("note/1"), create("task/1")]);
-    let all =
-        |others: Cursor, limit| ExchangeRequest { others: Some(others), ..pull(BTreeMap::new(), limit) };
+    let all = |others: Cursor, limit| ExchangeRequest {
+        others: Some(others),
+        ..pull(BTreeMap::new(), limit)
+    };
     let first = answered(&mut state, &all(Cursor::default(), 1));
     let keys = |answer: &ExchangeAnswer| {
         answer.changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>()
     };
     assert_eq!((keys(&first), first.more), (vec!["lead/1".to_owned()], true));
     let second = answered(&mut state, &all(first.others.unwrap(), 10));
-    assert_eq!((keys(&second), second.more), (vec!["note/1".to_owned(), "task/1".to_owned()], false));
+    assert_eq!(
+        (keys(&second), second.more),
+        (vec!["note/1".to_owned(), "task/1".to_owned()], false)
+    );
     // A type that nobody knew is read from there, too.
     applied(&mut state, 3, vec![create("visit/1")]);
     let third = answered(&mut state, &all(second.others.unwrap(), 10));

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use super::*;
 
-fn at(now: WallTime, state: &mut MemoryAuthority, number: u64, changes: Vec<UnitChange>) -> ExchangeAnswer {
+fn at(
+    now: WallTime,
+    state: &mut MemoryAuthority,
+    number: u64,
+    changes: Vec<UnitChange>,
+) -> ExchangeAnswer {
     let request = request(vec![unit(number, changes)]);
     exchange(state, &request, now, &Caller::Anyone, &Quota::default()).unwrap()
 }
@@ -25,7 +30,12 @@ const BOUND: Duration = limits::STAMP_AHEAD;
 fn a_stamp_is_taken_as_it_is_up_to_the_bound_and_not_at_all_beyond_it() {
     let mut state = store();
     let latest = Hlc::at(NOW.plus(BOUND));
-    assert!(is_applied(&at(NOW, &mut state, 1, vec![UnitChange { edited_at: latest, ..create("lead/1") }])));
+    assert!(is_applied(&at(
+        NOW,
+        &mut state,
+        1,
+        vec![UnitChange { edited_at: latest, ..create("lead/1") }]
+    )));
     assert_eq!(state.record(&key("lead/1")).unwrap().unwrap().edited_at, latest);
     let before = kept(&state);
     let answer = at(
@@ -55,7 +65,8 @@ fn whoever_is_stale_and_ahead_is_told_that_it_is_ahead_so_that_it_is_not_judged_
     let mut state = store();
     at(NOW, &mut state, 1, vec![create("lead/1")]);
     let far = Hlc::at(NOW.plus(Duration::from_secs(3_600)));
-    let stale = UnitChange { edited_at: far, ..change("lead/1", OpKind::Update, Some(77), r#"{"a":2}"#) };
+    let stale =
+        UnitChange { edited_at: far, ..change("lead/1", OpKind::Update, Some(77), r#"{"a":2}"#) };
     assert!(is_ahead(&at(NOW, &mut state, 2, vec![stale])));
 }
 
@@ -73,7 +84,8 @@ fn a_unit_that_was_ahead_once_does_not_take_effect_later_under_the_same_id() {
     // The unit that replaces it is accepted, because nothing of it took effect.
     let anew = Unit { replaces: vec![unit(1, Vec::new()).id], ..unit(2, vec![ahead]) };
     let answer =
-        exchange(&mut state, &request(vec![anew]), later, &Caller::Anyone, &Quota::default()).unwrap();
+        exchange(&mut state, &request(vec![anew]), later, &Caller::Anyone, &Quota::default())
+            .unwrap();
     assert!(is_applied(&answer));
 }
 
@@ -84,7 +96,10 @@ fn a_unit_that_was_taken_is_a_duplicate_for_ever_whatever_the_clock_shows() {
     at(NOW, &mut state, 1, changes.clone());
     let years_ago = WallTime::from_milliseconds(1_000_000_000_000);
     let answer = at(years_ago, &mut state, 1, changes);
-    assert!(matches!(answer.outcomes.as_slice(), [UnitOutcome { outcome: Outcome::Duplicate { .. }, .. }]));
+    assert!(matches!(
+        answer.outcomes.as_slice(),
+        [UnitOutcome { outcome: Outcome::Duplicate { .. }, .. }]
+    ));
 }
 
 /// A server whose clock was set back wrote that time into stamps, and an older edit overwrote a
@@ -94,12 +109,21 @@ fn the_servers_time_never_falls_behind_its_newest_commit() {
     let mut state = store();
     at(NOW, &mut state, 1, vec![create("lead/1")]);
     let years_ago = WallTime::from_milliseconds(1_000_000_000_000);
-    let answer =
-        at(years_ago, &mut state, 2, vec![UnitChange { edited_at: Hlc::at(NOW).next(), ..create("lead/2") }]);
+    let answer = at(
+        years_ago,
+        &mut state,
+        2,
+        vec![UnitChange { edited_at: Hlc::at(NOW).next(), ..create("lead/2") }],
+    );
     assert!(is_applied(&answer));
     assert_eq!(answer.server_time, NOW);
-    let pulled =
-        exchange(&mut state, &pull(BTreeMap::new(), 10), years_ago, &Caller::Anyone, &Quota::default());
+    let pulled = exchange(
+        &mut state,
+        &pull(BTreeMap::new(), 10),
+        years_ago,
+        &Caller::Anyone,
+        &Quota::default(),
+    );
     assert_eq!(pulled.unwrap().server_time, NOW);
     // Nor does the time creep forward: the store keeps the server's own time, not that of accepted
     // stamps.

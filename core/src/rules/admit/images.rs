@@ -72,7 +72,11 @@ impl SeenRecord {
     ///
     /// # Errors
     /// [`NotAdmitted`].
-    pub fn admit(&mut self, schema: &Schema, mutation: Mutation) -> Result<Option<AdmittedOp>, NotAdmitted> {
+    pub fn admit(
+        &mut self,
+        schema: &Schema,
+        mutation: Mutation,
+    ) -> Result<Option<AdmittedOp>, NotAdmitted> {
         let Some(json) = admit(schema, self.image.as_ref(), &mutation)? else { return Ok(None) };
         let rules = schema.rules(&mutation.key.entity);
         let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;

@@ -65,7 +65,11 @@ fn foreign_cursors(
     let mut room = limits::FOREIGN_CURSORS.saturating_sub(state.foreign_cursors.len());
     let mut taken = Vec::new();
     for (entity, cursor) in &answer.set_aside.cursors {
-        let known = state.foreign_cursors.iter().find(|(known, _)| known == entity).map(|(_, cursor)| cursor);
+        let known = state
+            .foreign_cursors
+            .iter()
+            .find(|(known, _)| known == entity)
+            .map(|(_, cursor)| cursor);
         if known == Some(cursor) || asked.get(entity) != known {
             continue;
         }

@@ -73,7 +73,12 @@ pub(super) fn rows<'a, V: View>(
     Ok(taken)
 }
 
-fn recorded(change: &Change, kept_aside: bool, items: &mut Items, random: &mut dyn Randomness) -> ChangeMeta {
+fn recorded(
+    change: &Change,
+    kept_aside: bool,
+    items: &mut Items,
+    random: &mut dyn Randomness,
+) -> ChangeMeta {
     let extent = match (change.deleted, change.partial) {
         (true, _) => Extent::Deleted,
         (false, true) => Extent::Partial,

@@ -42,7 +42,11 @@ pub(super) fn outgrows<V: View>(
 }
 
 /// Returns the decision that sets a change of the server aside.
-pub(super) fn set_aside(change: &Change, items: &mut Items, random: &mut dyn Randomness) -> Decision {
+pub(super) fn set_aside(
+    change: &Change,
+    items: &mut Items,
+    random: &mut dyn Randomness,
+) -> Decision {
     let name = items.add(change.key.to_string(), random);
     let row = change.fields.as_ref().map(|fields| items.add_fields(fields, random));
     Decision::SetAside { fault: "size".to_owned(), version: Some(change.version), name, row }

@@ -132,7 +132,8 @@ pub fn take_answer<V: View>(
     let Rows { changes, mut told, too_large, news } =
         facts::rows(view, schema, rows, sizes, &mut facts, random)?;
     let set_aside = u32::try_from(too_large.len()).unwrap_or(u32::MAX);
-    ends.decisions.extend(too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random)));
+    ends.decisions
+        .extend(too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random)));
     for key in ends.sent_back() {
         told.entry(key.clone()).or_default();
     }
@@ -154,11 +155,22 @@ pub fn take_answer<V: View>(
         server_time: answer.server_time,
         outcomes: ends.outcomes,
         changes,
-        cursors: answer.cursors.iter().map(|(entity, cursor)| (entity.clone(), cursor.clone())).collect(),
+        cursors: answer
+            .cursors
+            .iter()
+            .map(|(entity, cursor)| (entity.clone(), cursor.clone()))
+            .collect(),
         receipt: answer.receipt,
     };
     let decisions = ends.decisions;
-    Ok(Answered { upstream, upstream_items: facts, decisions, decision_items: items, reoffers, tally })
+    Ok(Answered {
+        upstream,
+        upstream_items: facts,
+        decisions,
+        decision_items: items,
+        reoffers,
+        tally,
+    })
 }
 
 impl Tally {

@@ -47,8 +47,8 @@ pub(super) struct Ends {
     pub(super) units: BTreeMap<UnitId, (UnitRow, End)>,
     /// Units that were given up and took effect all the same.
     pub(super) applied: BTreeSet<UnitId>,
-    /// Acked units whose row can have later writes of others: the row came with a page, or with the
-    /// outcome *duplicate*.
+    /// Acked units whose row can have later writes of others: the row came with a page, or with
+    /// the outcome *duplicate*.
     pub(super) came_back: BTreeSet<UnitId>,
     pub(super) decisions: Vec<Decision>,
 }
@@ -56,7 +56,9 @@ pub(super) struct Ends {
 impl Ends {
     /// Returns whether the server sent a unit back: the unit was dissolved or dead-lettered.
     pub(super) fn is_sent_back(&self, unit: &UnitId) -> bool {
-        self.units.get(unit).is_some_and(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered))
+        self.units
+            .get(unit)
+            .is_some_and(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered))
     }
 
     /// Returns the records of units that were sent back.
@@ -106,7 +108,9 @@ pub(super) fn ends<V: View>(
         }
         let Some(unit) = view.unit(id)? else { continue };
         let mut versions = Vec::new();
-        if let Outcome::Applied { versions: told, .. } | Outcome::Duplicate { versions: told, .. } = outcome {
+        if let Outcome::Applied { versions: told, .. } | Outcome::Duplicate { versions: told, .. } =
+            outcome
+        {
             let keys = unit.changes.iter().map(|change| &change.key);
             versions.extend(keys.filter_map(|key| Some((key.clone(), *told.get(key)?))));
             if versions.len() < unit.changes.len() {
@@ -116,8 +120,13 @@ pub(super) fn ends<V: View>(
         let (class, code, message) = said(outcome);
         let (code, message) = (cut(code, limits::CODE_BYTES), cut(message, limits::MESSAGE_BYTES));
         let text = (!message.is_empty()).then(|| facts.add(message.as_str(), random));
-        let meta =
-            OutcomeMeta { unit: *id, class, code: code.clone(), message: text, versions: versions.clone() };
+        let meta = OutcomeMeta {
+            unit: *id,
+            class,
+            code: code.clone(),
+            message: text,
+            versions: versions.clone(),
+        };
         ends.outcomes.push(meta);
         let taking = Taking { ends: &mut ends, id: *id, unit, code, now, items, random };
         match outcome {

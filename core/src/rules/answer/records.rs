@@ -34,8 +34,8 @@ use crate::schema::Schema;
 pub(super) struct Record<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) row: &'a RecordRow,
-    /// The rows of the record in the answer, lowest version first. There is none if an earlier page
-    /// had the record.
+    /// The rows of the record in the answer, lowest version first. There is none if an earlier
+    /// page had the record.
     pub(super) changes: &'a [&'a Change],
 }
 
@@ -54,7 +54,9 @@ pub(super) fn follow<V: View>(
     let known = record.row.version();
     // The record at the server, by this answer or an earlier answer.
     let (mut after, mut version) = (confirmed.clone(), known.unwrap_or_default());
-    for change in record.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known)) {
+    for change in
+        record.changes.iter().filter(|change| known.is_none_or(|known| change.version >= known))
+    {
         (after, version) = (change.onto(&after)?, change.version);
     }
     ack_own(view, record, &tail, &after, version, ends)?;
@@ -81,7 +83,8 @@ pub(super) fn follow<V: View>(
         ops.push(Op { tail, standing, since });
     }
     let decisions = std::mem::take(&mut ends.decisions);
-    let mut subject = Subject { key, rules, ops, after, version, is_another_life, decisions, items, random };
+    let mut subject =
+        Subject { key, rules, ops, after, version, is_another_life, decisions, items, random };
     rebase(&mut subject, &before);
     ends.decisions = subject.decisions;
     Ok(())
@@ -143,7 +146,9 @@ fn with_acks<V: View>(
     for (id, (unit, end)) in &ends.units {
         let End::Acked(versions) = end else { continue };
         let came_back = ends.came_back.contains(id);
-        let Some((_, version)) = versions.iter().find(|(key, _)| key == record.key) else { continue };
+        let Some((_, version)) = versions.iter().find(|(key, _)| key == record.key) else {
+            continue;
+        };
         for change in unit.changes.iter().filter(|change| change.key == *record.key) {
             // A page that came since has the change already.
             if known.is_some_and(|known| *version <= known) {

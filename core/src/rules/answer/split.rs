@@ -12,7 +12,8 @@ use crate::record::FieldWrites;
 /// Returns the entries that an answer becomes, in their order.
 pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
     let mut items: Vec<Option<Item>> = Vec::from(items).into_iter().map(Some).collect();
-    let Upstream { request, server, epoch, server_time, mut outcomes, changes, cursors, receipt } = upstream;
+    let Upstream { request, server, epoch, server_time, mut outcomes, changes, cursors, receipt } =
+        upstream;
     let part = |changes| Upstream {
         request,
         server,
@@ -48,7 +49,8 @@ pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
 
 /// Moves an item to the entry that is being filled, and returns its index there.
 fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) -> ItemIndex {
-    let item = usize::try_from(index).ok().and_then(|index| items.get_mut(index)).and_then(Option::take);
+    let item =
+        usize::try_from(index).ok().and_then(|index| items.get_mut(index)).and_then(Option::take);
     let at = ItemIndex::try_from(values.len()).unwrap_or(ItemIndex::MAX);
     values.extend(item);
     at
@@ -56,7 +58,8 @@ fn take(items: &mut [Option<Item>], index: ItemIndex, values: &mut Vec<Item>) ->
 
 /// Estimates the size of a change in an entry, in bytes, without its values.
 fn meta_size(change: &ChangeMeta) -> usize {
-    let of_names = |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
+    let of_names =
+        |write: &FieldWrites| write.fields.iter().map(|name| name.len() + 3).sum::<usize>();
     let older = change.older.iter().map(|write| 28 + of_names(write)).sum::<usize>();
     64 + change.key.id.as_str().len() + change.key.entity.as_str().len() + older
 }
@@ -110,7 +113,9 @@ mod tests {
 
     #[test]
     fn a_large_answer_keeps_each_record_with_its_values_and_the_cursors_come_last() {
-        for (upstream, items) in [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024), answer(5_000, 3, 100)] {
+        for (upstream, items) in
+            [answer(60, 10_000, 1), answer(40, 0, 1024 * 1024), answer(5_000, 3, 100)]
+        {
             let records = upstream.changes.len();
             let parts = split(upstream, items);
             assert!(parts.len() > 1);

@@ -18,8 +18,10 @@ fn rejected(message: &str) -> Outcome {
 
 #[test]
 fn an_answer_is_told_in_numbers() {
-    let stale =
-        |record| Outcome::Stale { current: vec![theirs(record, 3, json!({"n": "theirs"}))], applied: vec![] };
+    let stale = |record| Outcome::Stale {
+        current: vec![theirs(record, 3, json!({"n": "theirs"}))],
+        applied: vec![],
+    };
     let transient = || Outcome::Transient {
         code: "busy".to_owned(),
         message: String::new(),
@@ -102,13 +104,22 @@ fn what_a_given_up_unit_turns_out_to_have_brought_ends_as_arrived_unless_it_is_u
     }
     let (sent, waits) = (row.tail[0].op, row.tail[1].op);
     // The server keeps stamps unchanged, so the device recognises its own write by the stamp.
-    let told = Change { op: waits, edited_at: row.tail[1].edited_at, ..theirs("a", 2, json!({"n": 1})) };
+    let told =
+        Change { op: waits, edited_at: row.tail[1].edited_at, ..theirs("a", 2, json!({"n": 1})) };
     let ended = |desk: &mut Desk| annulled(&desk.take(Vec::new(), vec![told.clone()]));
-    assert_eq!(ended(&mut desk), [(AnnulledReason::Arrived, vec![waits])], "the first is under way again");
+    assert_eq!(
+        ended(&mut desk),
+        [(AnnulledReason::Arrived, vec![waits])],
+        "the first is under way again"
+    );
     desk.units.clear();
     let after = desk.take(Vec::new(), vec![told.clone()]);
     assert_eq!(annulled(&after), [(AnnulledReason::Arrived, vec![waits])]);
-    assert_eq!(superseded(&after), [sent], "what came by the same unit was covered by the later word");
+    assert_eq!(
+        superseded(&after),
+        [sent],
+        "what came by the same unit was covered by the later word"
+    );
     assert_eq!(after.tally.conflicts, 0);
 }
 
@@ -131,7 +142,8 @@ fn what_an_earlier_unit_turns_out_to_have_brought_ends_as_arrived_when_its_later
     pending.attempts.push(unit_id(50));
     let (own, edited_at) = (pending.op, pending.edited_at);
     let current = vec![Change { op: own, edited_at, ..theirs("a", 2, json!({"n": 0})) }];
-    let answered = desk.take(vec![(1, Outcome::Stale { current, applied: Vec::new() })], Vec::new());
+    let answered =
+        desk.take(vec![(1, Outcome::Stale { current, applied: Vec::new() })], Vec::new());
     assert_eq!(annulled(&answered), [(AnnulledReason::Arrived, vec![own])]);
 }
 
@@ -143,11 +155,16 @@ fn a_restored_server_is_offered_what_its_former_life_had_last() {
         let confirmed = desk.row("a").confirmed.as_mut().unwrap();
         (confirmed.version, confirmed.edited_at) = (Version::default(), Hlc::from_bits(5_000));
         prepare(&mut desk);
-        let change = Change { edited_at: Hlc::from_bits(edited_at), ..theirs("a", 1, json!({"n": "old"})) };
+        let change =
+            Change { edited_at: Hlc::from_bits(edited_at), ..theirs("a", 1, json!({"n": "old"})) };
         desk.take(Vec::new(), vec![change]).reoffers.len()
     };
     let nothing = |_: &mut Desk| {};
-    assert_eq!(offered(4_999, &nothing), 1, "an edit of ours that waits does not stand in its place");
+    assert_eq!(
+        offered(4_999, &nothing),
+        1,
+        "an edit of ours that waits does not stand in its place"
+    );
     assert_eq!(offered(5_000, &nothing), 0, "it is the same edit");
     let deleted = |desk: &mut Desk| {
         desk.turn_into_delete("a", 0);

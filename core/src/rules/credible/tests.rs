@@ -70,7 +70,10 @@ fn change(version: u64) -> Change {
 }
 
 fn applied(version: u64) -> Outcome {
-    Outcome::Applied { versions: BTreeMap::from([(key(), Version::new(version))]), current: Vec::new() }
+    Outcome::Applied {
+        versions: BTreeMap::from([(key(), Version::new(version))]),
+        current: Vec::new(),
+    }
 }
 
 fn answer() -> ExchangeAnswer {
@@ -111,9 +114,17 @@ fn changed(change_it: impl FnOnce(&mut ExchangeAnswer)) -> Result<(), &'static s
 #[test]
 fn what_a_sound_server_says_passes() {
     assert_eq!(changed(|_| ()), Ok(()));
-    assert_eq!(changed(|answer| answer.receipt = Some(receipt(30))), Ok(()), "what is anchored already");
+    assert_eq!(
+        changed(|answer| answer.receipt = Some(receipt(30))),
+        Ok(()),
+        "what is anchored already"
+    );
     assert_eq!(changed(|answer| answer.forked = Some(receipt(25))), Ok(()));
-    assert_eq!(changed(|answer| answer.server_time = WallTime::default()), Ok(()), "its clock stands still");
+    assert_eq!(
+        changed(|answer| answer.server_time = WallTime::default()),
+        Ok(()),
+        "its clock stands still"
+    );
     let restored = limits::EPOCH_COMMITS + 7;
     assert_eq!(changed(|answer| answer.changes[0].version = Version::new(restored)), Ok(()));
     let first = KnownOfServer::default();
@@ -130,11 +141,17 @@ fn what_cannot_be_is_refused_with_its_code() {
         ("server_time", Box::new(|a| a.server_time = WallTime::from_milliseconds(-1))),
         ("stamp", Box::new(|a| a.changes[0].edited_at = Hlc::from_bits(u64::MAX))),
         ("stamp", Box::new(|a| a.changes[0].older.push(written(Hlc::from_bits(u64::MAX), "b")))),
-        ("stamp", Box::new(|a| a.changes[0].floor = Some(written(Hlc::from_bits(u64::MAX), "").stamp()))),
+        (
+            "stamp",
+            Box::new(|a| a.changes[0].floor = Some(written(Hlc::from_bits(u64::MAX), "").stamp())),
+        ),
         ("version", Box::new(move |a| a.changes[0].version = version(u64::MAX))),
         ("version", Box::new(move |a| a.changes[0].version = version(limits::VERSION_MOST + 1))),
         ("version", Box::new(move |a| a.changes[0].version = version(0))),
-        ("version_leap", Box::new(move |a| a.changes[0].version = version(8 + limits::VERSION_LEAP))),
+        (
+            "version_leap",
+            Box::new(move |a| a.changes[0].version = version(8 + limits::VERSION_LEAP)),
+        ),
         ("version", Box::new(|a| a.outcomes[0].outcome = applied(u64::MAX))),
         ("version", Box::new(|a| a.outcomes[0].outcome = applied(0))),
         ("version_leap", Box::new(|a| a.outcomes[0].outcome = applied(8 + limits::VERSION_LEAP))),
@@ -152,9 +169,16 @@ fn what_cannot_be_is_refused_with_its_code() {
         ("too_many_changes", Box::new(|a| a.changes = vec![change(8); limits::ANSWER_CHANGES + 1])),
         (
             "older",
-            Box::new(|a| a.changes[0].older.push(written(Hlc::ZERO, &"n".repeat(limits::OLDER_BYTES)))),
+            Box::new(|a| {
+                a.changes[0].older.push(written(Hlc::ZERO, &"n".repeat(limits::OLDER_BYTES)))
+            }),
         ),
-        ("older", Box::new(|a| a.changes[0].older = vec![written(Hlc::ZERO, ""); limits::OLDER_BYTES / 28])),
+        (
+            "older",
+            Box::new(|a| {
+                a.changes[0].older = vec![written(Hlc::ZERO, ""); limits::OLDER_BYTES / 28]
+            }),
+        ),
     ];
     for (number, (code, change_it)) in cases.into_iter().enumerate() {
         assert_eq!(changed(change_it), Err(code), "case {number}");

@@ -97,14 +97,19 @@ impl Record {
         let edited_at = Hlc::from_bits(0);
         let (op, older, floor) = (OpId::from_bytes([0; 16]), Vec::new(), None);
         let version = Version::new(7);
-        self.row.confirmed = Some(Confirmed { version, edited_at, op, older, floor, deleted, fields });
+        self.row.confirmed =
+            Some(Confirmed { version, edited_at, op, older, floor, deleted, fields });
         self
     }
 
     #[track_caller]
     fn explained(&self) -> Explanation {
-        let open =
-            self.conflicts.iter().filter(|(_, row)| row.open).map(|(id, row)| (row.op.id, *id)).collect();
+        let open = self
+            .conflicts
+            .iter()
+            .filter(|(_, row)| row.open)
+            .map(|(id, row)| (row.op.id, *id))
+            .collect();
         let explanation = explain(&Facts {
             key: &key(),
             row: &self.row,
@@ -121,7 +126,10 @@ impl Record {
             entity_synced_at: None,
             book_synced_at: self.book_synced_at,
         });
-        let shown = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
+        let shown = format!(
+            "{explanation} {explanation:?} {}",
+            serde_json::to_string(&explanation).unwrap()
+        );
         assert!(!shown.contains(SECRET), "{shown}");
         assert_eq!(explanation.ops.len(), self.row.tail.len());
         for op in &explanation.ops {
@@ -244,7 +252,10 @@ fn conflict_row(open: bool) -> ConflictRow {
         local: secret(),
         remote: secret(),
         merged: Some(secret()),
-        functions: vec![SettledBy { field: Some("name".to_owned()), function: "longest".to_owned() }],
+        functions: vec![SettledBy {
+            field: Some("name".to_owned()),
+            function: "longest".to_owned(),
+        }],
         at: at(60),
         open,
     }
@@ -289,7 +300,10 @@ fn an_explanation_begins_with_what_the_user_sees_and_what_the_server_confirmed()
     assert!(!unknown.to_string().contains("confirmed"), "{unknown}");
     begins(
         Record::default().confirmed(false),
-        &["The user sees lead/1 as the server has it.", "The server confirmed version r7, edited at "],
+        &[
+            "The user sees lead/1 as the server has it.",
+            "The server confirmed version r7, edited at ",
+        ],
     );
     begins(
         Record::default().confirmed(true),
@@ -336,7 +350,10 @@ fn each_row_of_the_table_stands_where_it_says() {
         (Record::with_ops(1).holding(1, Hold::NoUpcaster { from: 1, to: 2 }), RecordState::Parked),
         (Record::with_ops(1).holding(1, op()).meeting(false), RecordState::Parked),
         (Record::with_ops(1).holding(1, op()).meeting(true), RecordState::InConflict),
-        (Record::with_ops(1).holding(1, parked(ParkScope::Protocol)).meeting(true), RecordState::Parked),
+        (
+            Record::with_ops(1).holding(1, parked(ParkScope::Protocol)).meeting(true),
+            RecordState::Parked,
+        ),
         (dead(), RecordState::DeadLettered),
     ] {
         assert_eq!(known.explained().standing, standing, "{}", known.explained());
@@ -352,8 +369,10 @@ fn what_waits_behind_its_own_record_stands_where_that_does() {
         .says("Change 2, an update by ann at 1970-01-01T00:00:02.000Z, waits behind change 1 of the record.");
     // This happened: "which is in flight", for a change that something in the network had refused
     // for a day.
-    let refused = Hold::NotLetThrough { until: Some(at(30)), code: "http_403".to_owned(), times: 3 };
-    let behind = Record::with_ops(2).planned(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
+    let refused =
+        Hold::NotLetThrough { until: Some(at(30)), code: "http_403".to_owned(), times: 3 };
+    let behind =
+        Record::with_ops(2).planned(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
     behind.says("waits behind change 1, which is not let through (http_403)");
     let after = Record::with_ops(2).holding(2, Hold::After(place(1)));
     assert_eq!(after.explained().standing, RecordState::Pending, "as the record's status says");
@@ -388,7 +407,10 @@ fn what_the_server_put_off_says_how_often() {
         .says("was put off 1 time by the server, and the next sync sends it again");
     Record::with_ops(1).planned(1, 2).on_its_way().says("was sent again (entry 9");
     let backing_off = Hold::BackingOff { until: at(30), code: "busy".to_owned() };
-    Record::with_ops(1).planned(1, 2).holding(1, backing_off).says("(busy), and 2 of 5 tries are used");
+    Record::with_ops(1)
+        .planned(1, 2)
+        .holding(1, backing_off)
+        .says("(busy), and 2 of 5 tries are used");
 }
 
 #[test]
@@ -422,7 +444,10 @@ fn every_reason_to_hold_has_its_own_words() {
         (parked(ParkScope::Entity(key().entity)), "does not take this type of record"),
         (parked(ParkScope::Op(planned(1).id)), "another version of this program stopped it (stop)"),
         (
-            parked(ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]))),
+            parked(ParkScope::Server(
+                ServerId::from_bytes([1; 16]),
+                ServerEpoch::from_bytes([2; 16]),
+            )),
             "a different or restored server answered (stop)",
         ),
         (parked(ParkScope::Protocol), "the server speaks another version of the protocol"),
@@ -455,7 +480,11 @@ fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
             ParkReason::WornOut,
             "others changed the record before each of its 20 attempts reached the server",
         ),
-        ("ahead", ParkReason::Ahead, "the server called the time at which it was made too far ahead"),
+        (
+            "ahead",
+            ParkReason::Ahead,
+            "the server called the time at which it was made too far ahead",
+        ),
         (
             "upcast",
             ParkReason::UpcastTooLarge,
@@ -468,7 +497,9 @@ fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
         known.says(&format!("is stopped, since {words}"));
         known.says("ann, or whoever helps them");
         let explained = known.explained();
-        let OpState::Parked { reason: found, .. } = explained.ops[0].state else { panic!("{explained}") };
+        let OpState::Parked { reason: found, .. } = explained.ops[0].state else {
+            panic!("{explained}")
+        };
         assert_eq!((found, explained.standing), (reason, RecordState::Parked));
         assert_eq!(explained.ops[0].actions, [UserAction::Retry, UserAction::Discard], "{code}");
         assert_eq!(explained.ops[0].awaits, Awaited::Person);
@@ -529,7 +560,8 @@ fn what_no_one_declares_is_said_to_be_kept_aside() {
 fn as_data_a_conflict_lists_its_fields_and_functions() {
     let explanation = Record::with_ops(1).meeting(false).explained();
     let conflict = &serde_json::to_value(explanation).unwrap()["conflicts"][0];
-    let fields = serde_json::json!([["name", "function", "remote"], ["stage", "last_write_wins", "local"]]);
+    let fields =
+        serde_json::json!([["name", "function", "remote"], ["stage", "last_write_wins", "local"]]);
     assert_eq!(conflict["fields"], fields);
     assert_eq!(conflict["functions"], serde_json::json!([["name", "longest"]]));
 }

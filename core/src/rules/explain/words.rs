@@ -32,7 +32,9 @@ fn seen(explanation: &Explanation) -> String {
             format!("The user sees {key} as the server has it.")
         }
         Seen::AsConfirmed => format!("The user sees {key} as the server confirmed it."),
-        Seen::DeletedByServer => format!("The user does not see {key}: it is deleted at the server."),
+        Seen::DeletedByServer => {
+            format!("The user does not see {key}: it is deleted at the server.")
+        }
         Seen::WithOwnChanges => format!(
             "The user sees {key} with {} of this device that the server has not confirmed.",
             counted(explanation.ops.len(), "change")
@@ -53,7 +55,10 @@ fn confirmed(explanation: &Explanation) -> String {
     // Each time is named once. The last sentence has the time of the server's last answer.
     let heard = explanation.synced_at.filter(|at| Some(*at) != explanation.book_synced_at);
     let heard = heard.map_or_else(String::new, |at| format!(", last confirmed at {at}"));
-    format!("The server confirmed {what} {}, edited at {}{heard}.", confirmed.version, confirmed.edited_at)
+    format!(
+        "The server confirmed {what} {}, edited at {}{heard}.",
+        confirmed.version, confirmed.edited_at
+    )
 }
 
 fn op(op: &ExplainedOp) -> Vec<String> {
@@ -78,13 +83,17 @@ fn remedy(op: &ExplainedOp) -> Option<String> {
         }
         OpState::Parked { reason, .. } => match reason {
             ParkReason::Unauthorized => format!("It waits for {actor} to sign in again."),
-            ParkReason::Unsupported => "It resumes when the app or the server is upgraded.".to_owned(),
+            ParkReason::Unsupported => {
+                "It resumes when the app or the server is upgraded.".to_owned()
+            }
             ParkReason::OtherProtocol => "It resumes when the app is upgraded.".to_owned(),
             ParkReason::NoUpcaster => {
-                "It resumes when the app is upgraded to a version that declares the upcaster.".to_owned()
+                "It resumes when the app is upgraded to a version that declares the upcaster."
+                    .to_owned()
             }
             ParkReason::OtherServer | ParkReason::ServerBehind => {
-                "It resumes when the known server answers, or when a person accepts the other one.".to_owned()
+                "It resumes when the known server answers, or when a person accepts the other one."
+                    .to_owned()
             }
             ParkReason::OtherTenant => {
                 format!("It waits for {actor} to sign in to the tenant that the book belongs to.")
@@ -92,8 +101,13 @@ fn remedy(op: &ExplainedOp) -> Option<String> {
             ParkReason::UpcastTooLarge => format!(
                 "It resumes when the app is upgraded, or when {actor}, or whoever helps them, retries it or discards it."
             ),
-            ParkReason::Conflict | ParkReason::WornOut | ParkReason::Ahead | ParkReason::Unknown => {
-                format!("It waits for {actor}, or whoever helps them, to retry it or discard it; {stays}.")
+            ParkReason::Conflict
+            | ParkReason::WornOut
+            | ParkReason::Ahead
+            | ParkReason::Unknown => {
+                format!(
+                    "It waits for {actor}, or whoever helps them, to retry it or discard it; {stays}."
+                )
             }
         },
         _ => return None,
@@ -109,11 +123,16 @@ fn conflict(conflict: &ExplainedConflict) -> String {
             format!("both sides had changed {}", listed(&names))
         }
     };
-    let (rule, winner) =
-        conflict.fields.first().map_or((conflict.rule, conflict.winner), |field| (field.rule, field.winner));
+    let (rule, winner) = conflict
+        .fields
+        .first()
+        .map_or((conflict.rule, conflict.winner), |field| (field.rule, field.winner));
     let named = |field: Option<&str>, rule: Policy| {
         let by = conflict.functions.iter().find(|settled| settled.field.as_deref() == field);
-        by.map_or_else(|| rule.as_str().to_owned(), |by| format!("the app's rule \"{}\"", by.function))
+        by.map_or_else(
+            || rule.as_str().to_owned(),
+            |by| format!("the app's rule \"{}\"", by.function),
+        )
     };
     let first = conflict.fields.first().map(|field| field.name.as_str());
     let settled = if conflict.open {
@@ -161,7 +180,9 @@ fn synced(explanation: &Explanation) -> Vec<String> {
     let mut all = Vec::new();
     if let Some(entity_at) = explanation.entity_synced_at.filter(|entity_at| *entity_at != at) {
         let entity = &explanation.key.entity;
-        all.push(format!("The server last sent something of records of type {entity} at {entity_at}."));
+        all.push(format!(
+            "The server last sent something of records of type {entity} at {entity_at}."
+        ));
     }
     all.push(format!("The server last answered this device at {at}."));
     all

@@ -126,10 +126,17 @@ fn what_is_suspected_already_is_halved_at_once() {
 
 #[test]
 fn a_lone_unit_that_our_server_cannot_take_is_a_dead_letter_and_several_are_halved() {
-    assert_eq!(shown(&decided(&refused("bad_request"), &doubted(1, None), 1)), ["dead: bad_request"]);
+    assert_eq!(
+        shown(&decided(&refused("bad_request"), &doubted(1, None), 1)),
+        ["dead: bad_request"]
+    );
     assert_eq!(shown(&decided(&Failure::TooLarge, &doubted(1, None), 1)), ["dead: too_large"]);
     assert_eq!(shown(&decided(&refused("bad_request"), &doubted(2, None), 1)), ["[0] 0", "[1] 0"]);
-    assert_eq!(shown(&decided(&Failure::TooLarge, &doubted(2, None), 9)), [""; 0], "less is sent at a time");
+    assert_eq!(
+        shown(&decided(&Failure::TooLarge, &doubted(2, None), 9)),
+        [""; 0],
+        "less is sent at a time"
+    );
     assert_eq!(shown(&decided(&refused("broken_body"), &doubted(1, None), 1)), ["[0] 1 alone"]);
 }
 
@@ -170,7 +177,8 @@ fn who_is_found_alone_waits_longer_and_longer_but_for_a_second_and_at_most_an_ho
 #[test]
 fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
     let mut tail = Tail::default();
-    let desk = Desk::default().with("1", 1, 1, 0).with("2", 2, 1, 0).with("3", 3, 1, 0).with("4", 4, 1, 0);
+    let desk =
+        Desk::default().with("1", 1, 1, 0).with("2", 2, 1, 0).with("3", 3, 1, 0).with("4", 4, 1, 0);
     let later = Some(NOW.plus(Duration::from_secs(60)));
     let suspicions = [
         Some(Suspicion { retry_at: later, ..known(3) }),
@@ -182,10 +190,13 @@ fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
         let id = desk.units.iter().find(|(_, found)| *found == row).map(|(id, _)| *id).unwrap();
         tail.put_unit(id, &crate::rows::UnitRow { suspicion, ..row.clone() });
     }
-    let acked = |unit| Decision::Acked { unit: unit_id(unit), planned: Seq::new(1), versions: Vec::new() };
+    let acked =
+        |unit| Decision::Acked { unit: unit_id(unit), planned: Seq::new(1), versions: Vec::new() };
     let free = freed(&tail, &[acked(1)], NOW);
     assert_eq!(shown(&free), ["[2] 5 alone"]);
-    assert!(matches!(free.as_slice(), [Decision::Suspected { retry_at, .. }] if *retry_at == Some(NOW)));
+    assert!(
+        matches!(free.as_slice(), [Decision::Suspected { retry_at, .. }] if *retry_at == Some(NOW))
+    );
     assert_eq!(freed(&tail, &[acked(4)], NOW), [], "it had not been in anybody's way");
     assert_eq!(freed(&tail, &[acked(1), acked(2)], NOW), [], "both are through");
 }

@@ -10,8 +10,11 @@ use crate::time::Hlc;
 /// Freezes all waiting ops of one record.
 fn frozen(desk: &mut Desk, absorbed: Option<UnitId>) -> Frozen {
     let places = desk.row("a").tail.iter().map(|reference| reference.place).collect();
-    let group =
-        Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: absorbed };
+    let group = Group {
+        records: vec![(key("a"), places)],
+        actor: Actor::parse("ann").unwrap(),
+        replaces: absorbed,
+    };
     let mut random = SeededRandomness::from_number(1);
     freeze(desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap()
 }
@@ -48,7 +51,8 @@ fn what_an_op_says_is_not_written_a_second_time_unless_it_changed() {
     let mut desk = Desk::default().with("a", 1, 0, 1);
     let place = desk.row("a").tail[0].place;
     assert_eq!(source(&mut desk), FieldsSource::OfOp(place));
-    desk.row("a").tail[0].named = Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
+    desk.row("a").tail[0].named =
+        Some(crate::rules::desk::fields(serde_json::json!({"m": 1})).to_json());
     assert_eq!(source(&mut desk), FieldsSource::Item(Seq::new(9), 0));
     assert_eq!(source(&mut Desk::default().with("a", 1, 0, 2)), FieldsSource::Item(Seq::new(9), 0));
 }
@@ -122,10 +126,14 @@ fn what_a_creation_took_away_by_a_deletion_falls_when_the_plan_ends_that() {
     desk.row("a").tail[2].cleared = vec!["m".to_owned()];
     desk.row("a").tail[2].cleared_at = Some(deletion.stamp());
     let places = desk.row("a").tail[..2].iter().map(|pending| pending.place).collect();
-    let group =
-        Group { records: vec![(key("a"), places)], actor: Actor::parse("ann").unwrap(), replaces: None };
+    let group = Group {
+        records: vec![(key("a"), places)],
+        actor: Actor::parse("ann").unwrap(),
+        replaces: None,
+    };
     let mut random = SeededRandomness::from_number(1);
-    let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
+    let frozen =
+        freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
     assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);
     let op = PlannedOp { id: anew.op, place: anew.place };
     let falls = Decision::Dropped { key: key("a"), op, fields: vec!["m".to_owned()] };
@@ -148,7 +156,8 @@ fn a_deletion_that_ends_without_leaving_takes_what_dead_letters_beneath_it_would
     let records = vec![(key("a"), vec![places[0], places[2]])];
     let group = Group { records, actor: Actor::parse("ann").unwrap(), replaces: None };
     let mut random = SeededRandomness::from_number(1);
-    let frozen = freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
+    let frozen =
+        freeze(&mut desk, &[group], Seq::new(9), WallTime::default(), &mut random).unwrap();
     assert_eq!(reasons(&frozen), [AnnulledReason::CreatedAndDeleted]);
     let op = PlannedOp { id: dead.op, place: dead.place };
     assert_eq!(frozen.fallen, [Decision::Dropped { key: key("a"), op, fields: Vec::new() }]);

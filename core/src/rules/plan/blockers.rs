@@ -25,7 +25,9 @@ impl Planning<'_> {
             ParkScope::Server(..) | ParkScope::Tenant(_) | ParkScope::Protocol => true,
         });
         let ops = unit.ops.iter().filter_map(|place| self.input.tail.op(*place));
-        if let Some(hold) = stopped.or_else(|| ops.into_iter().find_map(|row| self.parked_alone(row))) {
+        if let Some(hold) =
+            stopped.or_else(|| ops.into_iter().find_map(|row| self.parked_alone(row)))
+        {
             return Some(hold);
         }
         if unit.actor != *self.input.actor {
@@ -40,14 +42,17 @@ impl Planning<'_> {
     /// Returns why the server would refuse a group, as far as a check here can find it.
     pub(super) fn expected_refusal(&self, group: &Group) -> Option<Hold> {
         let Self { input, .. } = self;
-        let is_inspected =
-            |key: &RecordKey| input.schema.rules(&key.entity).is_some_and(EntityRules::is_inspected);
+        let is_inspected = |key: &RecordKey| {
+            input.schema.rules(&key.entity).is_some_and(EntityRules::is_inspected)
+        };
         if !group.records.iter().any(|(key, _)| is_inspected(key)) {
             return None;
         }
         for (_, places) in &group.records {
             let ops = places.iter().filter_map(|place| input.tail.op(*place));
-            if let Some(gone) = referred(ops).into_iter().find(|target| input.inspect.is_gone(target)) {
+            if let Some(gone) =
+                referred(ops).into_iter().find(|target| input.inspect.is_gone(target))
+            {
                 return Some(Hold::Gone(gone.clone()));
             }
         }
@@ -76,7 +81,8 @@ impl Planning<'_> {
         if let Some(unit) = tail.ops_of(key).find_map(|place| tail.unit_of(place)) {
             return Some(Hold::Behind(unit));
         }
-        let earlier = tail.ops_of(key).find(|place| place.seq < first.seq && self.blocks(*place))?;
+        let earlier =
+            tail.ops_of(key).find(|place| place.seq < first.seq && self.blocks(*place))?;
         Some(if tail.is_dead(earlier) { Hold::DeadCreate } else { Hold::WaitsFor(key.clone()) })
     }
 
@@ -84,7 +90,8 @@ impl Planning<'_> {
     /// person.
     pub(super) fn has_dead_create(&self, key: &RecordKey) -> bool {
         let tail = self.input.tail;
-        let dead = tail.ops_of(key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
+        let dead =
+            tail.ops_of(key).find(|place| tail.is_dead(*place)).and_then(|place| tail.op(place));
         dead.is_some_and(|dead| dead.kind == OpKind::Create)
     }
 
@@ -141,12 +148,15 @@ impl Planning<'_> {
     /// does not wait.
     fn is_not_created_yet(&self, target: &RecordKey, from: &RecordKey, place: OpPlace) -> bool {
         let tail = self.input.tail;
-        let is_create = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
+        let is_create =
+            |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
         let created = if target == from { None } else { tail.ops_of(target).find(is_create) };
         // A record that is deleted and created again after the op exists until then.
-        let is_there = |created: OpPlace| tail.ops_of(target).any(|known| known > place && known < created);
-        created
-            .is_some_and(|created| created < place || (!is_there(created) && !self.leads_back(target, from)))
+        let is_there =
+            |created: OpPlace| tail.ops_of(target).any(|known| known > place && known < created);
+        created.is_some_and(|created| {
+            created < place || (!is_there(created) && !self.leads_back(target, from))
+        })
     }
 
     /// Returns whether any op of one record may wait for another record: by a reference, in a
@@ -155,7 +165,8 @@ impl Planning<'_> {
         let tail = self.input.tail;
         let (mut known, mut next) = (HashSet::from([target]), vec![target]);
         while let Some(key) = next.pop() {
-            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
+            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?)))
+            {
                 let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
                 let deletes = row.kind == OpKind::Delete;
                 let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();

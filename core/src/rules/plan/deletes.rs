@@ -51,9 +51,13 @@ impl Planning<'_> {
         let last_of = |key: &RecordKey| {
             unit.ops.iter().rev().filter_map(|place| self.row(*place)).find(|row| row.key == *key)
         };
-        let deleted =
-            unit.records.iter().filter(|key| last_of(key).is_some_and(|row| row.kind == OpKind::Delete));
-        deleted.into_iter().find_map(|key| self.awaited(key, first, |known| unit.records.contains(known)))
+        let deleted = unit
+            .records
+            .iter()
+            .filter(|key| last_of(key).is_some_and(|row| row.kind == OpKind::Delete));
+        deleted
+            .into_iter()
+            .find_map(|key| self.awaited(key, first, |known| unit.records.contains(known)))
     }
 
     /// Returns the first record with an op, made before a place, that refers to a record or removes
@@ -71,18 +75,32 @@ impl Planning<'_> {
 
     /// Returns whether an op that refers to a record was made between two places, so that the ops
     /// before it and the deletion after it cannot be one change.
-    pub(super) fn is_referred_to_between(&self, key: &RecordKey, first: OpPlace, last: OpPlace) -> bool {
+    pub(super) fn is_referred_to_between(
+        &self,
+        key: &RecordKey,
+        first: OpPlace,
+        last: OpPlace,
+    ) -> bool {
         self.heeds_references
             && self
                 .referring(key, last)
                 .any(|place| place > first && self.holds_up(key, place, &|known| known == key))
     }
 
-    pub(super) fn referring(&self, key: &RecordKey, place: OpPlace) -> impl Iterator<Item = OpPlace> {
+    pub(super) fn referring(
+        &self,
+        key: &RecordKey,
+        place: OpPlace,
+    ) -> impl Iterator<Item = OpPlace> {
         self.input.tail.referring_before(key, place)
     }
 
-    fn holds_up(&self, key: &RecordKey, place: OpPlace, goes_along: &impl Fn(&RecordKey) -> bool) -> bool {
+    fn holds_up(
+        &self,
+        key: &RecordKey,
+        place: OpPlace,
+        goes_along: &impl Fn(&RecordKey) -> bool,
+    ) -> bool {
         let Some(row) = self.row(place) else { return false };
         let together = row.transaction_ops > 1
             && self.input.tail.ops_of_entry(place.seq).any(|(_, row)| goes_along(&row.key));

@@ -32,18 +32,24 @@ impl Planning<'_> {
         if behind.iter().any(|place| unit.ops.iter().any(|sent| sent > place)) {
             return false;
         }
-        let Some((place, last)) = behind.last().and_then(|place| Some((*place, self.input.tail.op(*place)?)))
+        let Some((place, last)) =
+            behind.last().and_then(|place| Some((*place, self.input.tail.op(*place)?)))
         else {
             return false;
         };
-        if last.kind != OpKind::Delete || behind.iter().any(|place| self.blocker(*place).is_some()) {
+        if last.kind != OpKind::Delete || behind.iter().any(|place| self.blocker(*place).is_some())
+        {
             return false;
         }
         if self.heeds_references && self.awaited(key, place, |known| known == key).is_some() {
             return false;
         }
         let ops: Vec<_> = unit.ops.iter().chain(&behind).copied().collect();
-        if ops.iter().filter_map(|place| self.input.tail.op(*place)).any(|row| row.transaction_ops > 1) {
+        if ops
+            .iter()
+            .filter_map(|place| self.input.tail.op(*place))
+            .any(|row| row.transaction_ops > 1)
+        {
             return false;
         }
         self.visited.insert(key.clone());
@@ -63,7 +69,8 @@ impl Planning<'_> {
     /// Finds the group that begins with the first waiting op of a record, or holds ops that cannot
     /// be sent.
     pub(super) fn candidate(&mut self, first: OpPlace, row: &TailRow) -> Option<Candidate> {
-        let places = if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
+        let places =
+            if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
         let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
         let mut bytes = 0;
         for place in places {
@@ -116,8 +123,9 @@ impl Planning<'_> {
                 return None;
             }
             let deletes = tail.op(place).is_some_and(|next| next.kind == OpKind::Delete);
-            let is_overtaking =
-                deletes && row.kind != OpKind::Create && self.is_referred_to_between(&row.key, first, place);
+            let is_overtaking = deletes
+                && row.kind != OpKind::Create
+                && self.is_referred_to_between(&row.key, first, place);
             if !joins || bar.is_some() || is_overtaking {
                 break;
             }
@@ -145,7 +153,8 @@ impl Planning<'_> {
             })
         });
         for key in &keys {
-            let behind = tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
+            let behind =
+                tail.ops_of(key).filter(|place| place.seq > first.seq && !tail.is_dead(*place));
             // Unanswered ops wait for the answer to their own unit, and have a hold of their own.
             let behind = behind.filter(|place| tail.unit_of(*place).is_none());
             self.plan.holds.extend(behind.map(|place| (place, Hold::After(first))));

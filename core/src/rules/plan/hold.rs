@@ -93,7 +93,10 @@ impl Hold {
     pub const fn may_end_in_a_run(&self) -> bool {
         matches!(
             self,
-            Self::WaitsFor(_) | Self::Behind(_) | Self::After(_) | Self::NotLetThrough { until: None, .. }
+            Self::WaitsFor(_)
+                | Self::Behind(_)
+                | Self::After(_)
+                | Self::NotLetThrough { until: None, .. }
         )
     }
 

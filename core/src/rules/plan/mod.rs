@@ -138,7 +138,9 @@ pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
     planning.unanswered_units(input.tail.units_in_order());
     if !planning.plan.more {
         planning.plan.unfinished = after.is_some();
-        planning.new_groups(looked_at.iter().filter_map(|place| Some((*place, input.tail.op(*place)?))));
+        planning.new_groups(
+            looked_at.iter().filter_map(|place| Some((*place, input.tail.op(*place)?))),
+        );
     }
     planning.suspects();
     let Planning { mut plan, later, .. } = planning;
@@ -146,7 +148,8 @@ pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
     queue.pass_over(input.tail, &looked_at, &plan.holds);
     let of_units = input.tail.units().flat_map(|(_, unit)| &unit.ops);
     let of_units: Vec<_> = of_units.filter_map(|place| plan.holds.get(place)).collect();
-    plan.resting = queue.resting() + of_units.iter().filter(|hold| !hold.may_end_in_a_run()).count() as u64;
+    plan.resting =
+        queue.resting() + of_units.iter().filter(|hold| !hold.may_end_in_a_run()).count() as u64;
     plan.wake = of_units.into_iter().filter_map(Hold::until).chain(queue.wake_at()).min();
     plan
 }
@@ -177,8 +180,8 @@ struct Planning<'a> {
     heeds_references: bool,
     /// The ops that this plan sends. They are collected only if deletions depend on them.
     going: HashSet<OpPlace>,
-    /// The ops of units that a deletion absorbs. They leave in a new unit, after all units that are
-    /// sent again.
+    /// The ops of units that a deletion absorbs. They leave in a new unit, after all units that
+    /// are sent again.
     absorbed: Vec<OpPlace>,
     /// The suspected units without another hold.
     suspects: Vec<Suspect<'a>>,
@@ -215,7 +218,8 @@ impl<'a> Planning<'a> {
             self.visited.extend(unit.records.iter().cloned());
             self.hold_behind(id, unit);
             let hold = self.hold_of_unit(unit);
-            let bytes = unit.ops.iter().filter_map(|place| self.input.tail.op(*place)).map(size).sum();
+            let bytes =
+                unit.ops.iter().filter_map(|place| self.input.tail.op(*place)).map(size).sum();
             match (hold, &unit.suspicion) {
                 (Some(hold), _) => self.hold_all(&unit.ops, &hold),
                 (None, Some(suspicion)) => self.suspects.push((id, unit, suspicion)),
@@ -232,8 +236,11 @@ impl<'a> Planning<'a> {
 
     fn hold_behind(&mut self, id: UnitId, unit: &TailUnit) {
         for key in &unit.records {
-            for place in
-                self.input.tail.ops_of(key).filter(|place| self.input.tail.unit_of(*place) != Some(id))
+            for place in self
+                .input
+                .tail
+                .ops_of(key)
+                .filter(|place| self.input.tail.unit_of(*place) != Some(id))
             {
                 if !self.input.tail.is_dead(place) {
                     self.plan.holds.insert(place, Hold::Behind(id));
@@ -274,7 +281,8 @@ impl<'a> Planning<'a> {
         let tail = self.input.tail;
         let (mut places, mut known, mut next) = (BTreeSet::new(), HashSet::from([key]), vec![key]);
         while let Some(key) = next.pop() {
-            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?))) {
+            for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?)))
+            {
                 places.insert(place);
                 let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
                 let deletes = self.heeds_references && row.kind == OpKind::Delete;
@@ -337,7 +345,8 @@ impl<'a> Planning<'a> {
         }
         let empty = self.ops == 0;
         if !empty
-            && (self.ops + changes > self.input.batch_ops || self.bytes + bytes > self.input.batch_bytes)
+            && (self.ops + changes > self.input.batch_ops
+                || self.bytes + bytes > self.input.batch_bytes)
         {
             return false;
         }

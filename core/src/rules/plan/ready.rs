@@ -168,7 +168,8 @@ impl ReadyQueue {
         // There may be as many times as records, so only the times that have been reached are
         // visited.
         let due = self.passed_over.range(..=Cause::Until(input.now)).map(|(cause, _)| cause);
-        let outside = (Bound::Excluded(Cause::Until(LAST_TIME)), Bound::Excluded(Cause::LaterCreation));
+        let outside =
+            (Bound::Excluded(Cause::Until(LAST_TIME)), Bound::Excluded(Cause::LaterCreation));
         let outside = self.passed_over.range(outside).map(|(cause, _)| cause);
         let has_changed = |cause: &&Cause| match cause {
             Cause::Parked(scope) => !input.parks.iter().any(|(parked, _)| parked == scope),
@@ -188,10 +189,16 @@ impl ReadyQueue {
     }
 
     /// Files the records that were looked at and whose first op is held.
-    pub(super) fn pass_over(&mut self, tail: &Tail, looked_at: &[OpPlace], holds: &BTreeMap<OpPlace, Hold>) {
+    pub(super) fn pass_over(
+        &mut self,
+        tail: &Tail,
+        looked_at: &[OpPlace],
+        holds: &BTreeMap<OpPlace, Hold>,
+    ) {
         for place in looked_at {
             let (Some(hold), Some(row)) = (holds.get(place), tail.op(*place)) else { continue };
-            let rests = |place: &OpPlace| holds.get(place).is_some_and(|hold| !hold.may_end_in_a_run());
+            let rests =
+                |place: &OpPlace| holds.get(place).is_some_and(|hold| !hold.may_end_in_a_run());
             let resting = tail.ops_of(&row.key).filter(rests).count() as u64;
             self.file(&row.key, causes(tail, *place, row, holds, hold), resting);
         }
@@ -289,7 +296,8 @@ fn causes(
         causes.insert(Cause::Transaction(first.seq));
     }
     let Hold::WaitsFor(other) = hold else { return causes };
-    let is_creation = |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
+    let is_creation =
+        |place: &OpPlace| tail.op(*place).is_some_and(|row| row.kind == OpKind::Create);
     if tail.ops_of(other).find(is_creation).is_some_and(|created| created > first) {
         causes.insert(Cause::LaterCreation);
     }
@@ -313,7 +321,8 @@ fn dead_letters_between<'a>(
 ) -> impl Iterator<Item = &'a RecordKey> {
     let last = tail.ops_of(&row.key).next_back();
     let between = last.into_iter().flat_map(|last| tail.referring_before(&row.key, last));
-    let keys = between.filter(move |place| *place > first).filter_map(|place| Some(&tail.op(place)?.key));
+    let keys =
+        between.filter(move |place| *place > first).filter_map(|place| Some(&tail.op(place)?.key));
     keys.filter(|key| tail.ops_of(key).any(|place| tail.is_dead(place)))
 }
 
@@ -347,8 +356,9 @@ fn priority_of(schema: &Schema, key: &RecordKey, kind: OpKind) -> i32 {
     if kind != OpKind::Delete {
         return own;
     }
-    let refers =
-        |rules: &&EntityRules| rules.references.iter().any(|reference| reference.entity == key.entity);
+    let refers = |rules: &&EntityRules| {
+        rules.references.iter().any(|reference| reference.entity == key.entity)
+    };
     let referring = schema.declared().map(|(_, rules)| rules).filter(refers);
     referring.map(|rules| rules.priority_of(kind)).fold(own, i32::min)
 }
@@ -358,7 +368,9 @@ impl Cause {
     /// records in its transaction.
     fn of(hold: &Hold) -> Option<Self> {
         match hold {
-            Hold::UndoWindow { until } | Hold::BackingOff { until, .. } => Some(Self::Until(*until)),
+            Hold::UndoWindow { until } | Hold::BackingOff { until, .. } => {
+                Some(Self::Until(*until))
+            }
             Hold::NotLetThrough { until, .. } => until.map(Self::Until),
             Hold::WaitsFor(other) | Hold::Gone(other) => Some(Self::Record(other.clone())),
             Hold::Parked { scope: ParkScope::Op(_), .. } => None,

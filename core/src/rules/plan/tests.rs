@@ -67,8 +67,11 @@ impl Default for Asked<'_> {
 
 impl Asked<'_> {
     fn plan(self, tail: &Tail) -> Plan {
-        let rules =
-            EntityRules { undo_window: Duration::ZERO, network: self.network, ..EntityRules::default() };
+        let rules = EntityRules {
+            undo_window: Duration::ZERO,
+            network: self.network,
+            ..EntityRules::default()
+        };
         plan(&PlanInput {
             tail,
             schema: &Schema::open(rules),
@@ -92,8 +95,12 @@ fn records(plan: &Plan) -> Vec<Vec<String>> {
 #[test]
 fn ops_of_a_record_leave_as_one_group() {
     let plan = Asked::default().plan(&tail(3));
-    let places: Vec<_> =
-        plan.groups.iter().flat_map(|group| &group.records).map(|(_, places)| places.clone()).collect();
+    let places: Vec<_> = plan
+        .groups
+        .iter()
+        .flat_map(|group| &group.records)
+        .map(|(_, places)| places.clone())
+        .collect();
     assert_eq!(places, [[place(1), place(2), place(3)]]);
 }
 
@@ -128,7 +135,12 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
         (rows[1].1.kind, rows[1].1.transaction_ops) = (OpKind::Delete, transaction_ops);
         let mut tail = Tail::of(rows);
         tail.put_unit(unit_id(1), &unit);
-        Asked::default().plan(&tail).groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>()
+        Asked::default()
+            .plan(&tail)
+            .groups
+            .iter()
+            .filter_map(|group| group.replaces)
+            .collect::<Vec<_>>()
     };
     assert_eq!(absorbed(1), [unit_id(1)]);
     assert_eq!(absorbed(2), [], "a transaction arrives whole");
@@ -147,7 +159,10 @@ fn a_delete_takes_nothing_over_while_an_earlier_op_goes_again() {
         Asked::default().plan(&tail)
     };
     let absorbed = planned(true);
-    assert_eq!(absorbed.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
+    assert_eq!(
+        absorbed.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(),
+        [unit_id(1)]
+    );
     let held = planned(false);
     assert_eq!((held.groups.len(), held.holds[&place(1)].clone()), (0, Hold::Behind(unit_id(1))));
     assert!(held.wake.is_some());
@@ -174,7 +189,11 @@ fn an_op_that_is_larger_than_the_rule_says_waits_for_an_unmetered_network() {
     let tail = tail(1);
     let held = |most: usize, unmetered: bool| {
         let network = NetworkClass::UnmeteredAbove(most);
-        Asked { network, unmetered, ..Asked::default() }.plan(&tail).holds.into_values().collect::<Vec<_>>()
+        Asked { network, unmetered, ..Asked::default() }
+            .plan(&tail)
+            .holds
+            .into_values()
+            .collect::<Vec<_>>()
     };
     assert_eq!(held(9, false), [Hold::UnmeteredNetwork], "it takes 10 bytes");
     assert_eq!(held(10, false), []);
@@ -202,7 +221,8 @@ fn a_refused_creation_stands_in_the_way_of_a_transaction_and_a_refused_update_do
 
 #[test]
 fn of_two_new_records_that_refer_to_each_other_the_one_that_was_made_first_does_not_wait() {
-    let mut rows: Vec<_> = tail_of(2, |seq| seq).ops().map(|(place, row)| (place, row.clone())).collect();
+    let mut rows: Vec<_> =
+        tail_of(2, |seq| seq).ops().map(|(place, row)| (place, row.clone())).collect();
     let keys = [rows[0].1.key.clone(), rows[1].1.key.clone()];
     for ((_, row), target) in rows.iter_mut().zip(keys.into_iter().rev()) {
         row.kind = OpKind::Create;
@@ -237,10 +257,14 @@ fn suspected(groups: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
     let count = u8::try_from(groups.len()).unwrap();
     let mut tail = tail_of(count, |seq| seq);
     for ((number, group), alone) in (1..).zip(groups).zip(alone) {
-        let unit =
-            Desk::default().with(&number.to_string(), number, 1, 0).units.remove(&unit_id(number)).unwrap();
+        let unit = Desk::default()
+            .with(&number.to_string(), number, 1, 0)
+            .units
+            .remove(&unit_id(number))
+            .unwrap();
         let mut unit = crate::rows::UnitRow { actor: Actor::parse("user-1").unwrap(), ..unit };
-        unit.changes[0].ops = vec![crate::entry::PlannedOp { id: op(number), place: place(number.into()) }];
+        unit.changes[0].ops =
+            vec![crate::entry::PlannedOp { id: op(number), place: place(number.into()) }];
         unit.suspicion = group.map(|group| crate::rows::Suspicion {
             group: (Seq::new(group), 0),
             times: alone.map_or(0, |_| 2),
@@ -268,7 +292,8 @@ fn what_may_not_get_through_waits_until_everything_else_is_sent() {
     );
     let tail = suspected(&[Some(9)], &[None]);
     let with_a_new_op = {
-        let mut rows: Vec<_> = tail_of(2, |seq| seq).ops().map(|(place, row)| (place, row.clone())).collect();
+        let mut rows: Vec<_> =
+            tail_of(2, |seq| seq).ops().map(|(place, row)| (place, row.clone())).collect();
         rows.retain(|(at, _)| *at == place(2));
         let mut tail = tail;
         tail.insert(rows[0].0, rows[0].1.clone());
@@ -280,11 +305,18 @@ fn what_may_not_get_through_waits_until_everything_else_is_sent() {
 
 #[test]
 fn one_group_of_what_may_not_get_through_goes_at_a_time_the_one_that_was_suspected_first() {
-    let tail = suspected(&[Some(9), Some(8), Some(9), Some(8), Some(7)], &[None, None, None, None, Some(0)]);
+    let tail = suspected(
+        &[Some(9), Some(8), Some(9), Some(8), Some(7)],
+        &[None, None, None, None, Some(0)],
+    );
     let plan = Asked::default().plan(&tail);
     assert_eq!(plan.again, [unit_id(2), unit_id(4)]);
     assert_eq!(plan.holds[&place(1)], not_let_through(None, 0));
-    assert_eq!(plan.holds[&place(5)], not_let_through(None, 2), "it is due, and goes after the groups");
+    assert_eq!(
+        plan.holds[&place(5)],
+        not_let_through(None, 2),
+        "it is due, and goes after the groups"
+    );
 }
 
 #[test]
@@ -295,7 +327,11 @@ fn what_was_found_alone_waits_for_its_own_time_and_says_so() {
     assert_eq!(plan.holds[&place(1)], not_let_through(Some(500), 2));
     assert_eq!(plan.wake, Some(WallTime::from_milliseconds(400)));
     let tail = suspected(&[Some(9), Some(8)], &[Some(0), Some(-1)]);
-    assert_eq!(Asked::default().plan(&tail).again, [unit_id(2)], "alone, and the one that is due first");
+    assert_eq!(
+        Asked::default().plan(&tail).again,
+        [unit_id(2)],
+        "alone, and the one that is due first"
+    );
 }
 
 #[test]
@@ -307,8 +343,9 @@ fn a_clock_that_was_set_back_does_not_keep_what_was_found_alone_for_ever() {
 
 #[test]
 fn what_does_not_get_through_is_for_a_person_once_it_is_no_glitch_any_more() {
-    let waits =
-        |times| Hold::NotLetThrough { until: None, code: String::new(), times }.waits_for_correction();
+    let waits = |times| {
+        Hold::NotLetThrough { until: None, code: String::new(), times }.waits_for_correction()
+    };
     assert!(!waits(0) && !waits(crate::limits::TRIES - 1) && waits(crate::limits::TRIES));
 }
 
@@ -319,7 +356,10 @@ fn a_delete_takes_over_what_does_not_get_through() {
     (row.op, row.kind) = (op(2), OpKind::Delete);
     tail.insert(place(2), row);
     let plan = Asked::default().plan(&tail);
-    assert_eq!(plan.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(), [unit_id(1)]);
+    assert_eq!(
+        plan.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(),
+        [unit_id(1)]
+    );
 }
 
 #[test]
@@ -328,7 +368,10 @@ fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op(
     // of the second edit is open, the first edit is sent without the others.
     let mut tail = tail(3);
     let window = Duration::from_millis(5_000);
-    let row = TailRow { made_at: WallTime::from_milliseconds(1_000), ..tail.op(place(2)).unwrap().clone() };
+    let row = TailRow {
+        made_at: WallTime::from_milliseconds(1_000),
+        ..tail.op(place(2)).unwrap().clone()
+    };
     tail.insert(place(2), row);
     tail.set_parked(op(3), Some("conflict".to_owned()));
     let schema = Schema::open(EntityRules { undo_window: window, ..EntityRules::default() });
@@ -337,7 +380,9 @@ fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op(
     let mut sent_at = |now| {
         let now = WallTime::from_milliseconds(now);
         let inspect = &crate::rules::inspect::NoInspection;
-        plan_next(&PlanInput::unbounded(&tail, &schema, &[], &actor, now, inspect), &mut queue).groups.len()
+        plan_next(&PlanInput::unbounded(&tail, &schema, &[], &actor, now, inspect), &mut queue)
+            .groups
+            .len()
     };
     assert_eq!((sent_at(10_000), sent_at(5_500)), (0, 1));
 }
@@ -351,21 +396,36 @@ fn a_dead_letter_that_goes_again_parts_an_edit_from_the_deletion_behind_it() {
     let about = FieldReference { field: "about".to_owned(), target: Some(key("0")) };
     let made_at = WallTime::from_milliseconds(9_000);
     for (seq, change) in [
-        (1, TailRow { references: vec![about.clone()], made_at, ..tail.op(place(1)).unwrap().clone() }),
+        (
+            1,
+            TailRow {
+                references: vec![about.clone()],
+                made_at,
+                ..tail.op(place(1)).unwrap().clone()
+            },
+        ),
         (3, TailRow { references: vec![about], ..tail.op(place(3)).unwrap().clone() }),
         (4, TailRow { kind: OpKind::Delete, ..tail.op(place(4)).unwrap().clone() }),
     ] {
         tail.insert(place(seq), change);
     }
     tail.set_dead(place(3), true);
-    let schema =
-        Schema::open(EntityRules { undo_window: Duration::from_millis(5_000), ..EntityRules::default() });
+    let schema = Schema::open(EntityRules {
+        undo_window: Duration::from_millis(5_000),
+        ..EntityRules::default()
+    });
     let actor = Actor::parse("user-1").unwrap();
     let mut queue = ReadyQueue::of(&tail, &schema);
     let sends_the_edit = |tail: &Tail, queue: &mut ReadyQueue| {
         let inspect = &crate::rules::inspect::NoInspection;
-        let input =
-            PlanInput::unbounded(tail, &schema, &[], &actor, WallTime::from_milliseconds(10_000), inspect);
+        let input = PlanInput::unbounded(
+            tail,
+            &schema,
+            &[],
+            &actor,
+            WallTime::from_milliseconds(10_000),
+            inspect,
+        );
         plan_next(&input, queue).groups.iter().any(|group| group.records[0].1 == [place(2)])
     };
     assert!(!sends_the_edit(&tail, &mut queue));

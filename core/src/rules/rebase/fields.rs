@@ -55,9 +55,11 @@ impl Subject<'_> {
             let lost: Vec<_> = found.lost().collect();
             let ends = |met: &&Met| {
                 let op = self.op(met.holder);
-                op.standing == Standing::Waits && op.tail.writes.fields.keys().all(|name| lost.contains(name))
+                op.standing == Standing::Waits
+                    && op.tail.writes.fields.keys().all(|name| lost.contains(name))
             };
-            let names: Vec<_> = met.iter().filter(|met| !ends(met)).map(|met| met.name.clone()).collect();
+            let names: Vec<_> =
+                met.iter().filter(|met| !ends(met)).map(|met| met.name.clone()).collect();
             self.record_earlier(ops, &names, &met, since);
         }
         self.record(ops, found);
@@ -135,15 +137,20 @@ impl Subject<'_> {
         if settled.winner == Winner::Remote {
             for number in 0..=holder {
                 let op = self.op(number);
-                let is_above =
-                    |word: &Register| op.standing == Standing::Unanswered || word.stamp > two.theirs;
-                if op.standing != Standing::Ended && op.tail.writes.fields.get(name).is_some_and(is_above) {
+                let is_above = |word: &Register| {
+                    op.standing == Standing::Unanswered || word.stamp > two.theirs
+                };
+                if op.standing != Standing::Ended
+                    && op.tail.writes.fields.get(name).is_some_and(is_above)
+                {
                     self.drop_fields(number, &names);
                 }
             }
             return;
         }
-        if settled.winner == Winner::Local && two.later() == Winner::Local || self.is_covered(holder, name) {
+        if settled.winner == Winner::Local && two.later() == Winner::Local
+            || self.is_covered(holder, name)
+        {
             return;
         }
         let merged = settled.merged.map(|value| Fields::from_iter([(name.clone(), value)]));

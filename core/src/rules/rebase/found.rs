@@ -45,8 +45,9 @@ impl Subject<'_> {
     /// field leaves the whole undecided.
     pub(super) fn overall(&self, ops: &[usize], fields: &[ConflictedField]) -> Winner {
         let has = |winner| fields.iter().any(|field| field.winner == winner);
-        let is_lost =
-            |name: &str| fields.iter().any(|field| field.name == name && field.winner == Winner::Remote);
+        let is_lost = |name: &str| {
+            fields.iter().any(|field| field.name == name && field.winner == Winner::Remote)
+        };
         let mut named = ops.iter().flat_map(|number| self.op(*number).tail.named.names());
         if has(Winner::Undecided) {
             Winner::Undecided

@@ -31,9 +31,13 @@ impl Subject<'_> {
         let (base, theirs) = (since.image(), self.after.image());
         let said = self.said_by(ops);
         let mine = (!deletes).then_some(&said);
-        let mut settled = settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
+        let mut settled =
+            settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
         let is_another = |op: &super::Op| op.tail.writes.does != Does::Creates;
-        if deletes && two.later() == Winner::Remote && self.ops.iter().skip(last + 1).any(is_another) {
+        if deletes
+            && two.later() == Winner::Remote
+            && self.ops.iter().skip(last + 1).any(is_another)
+        {
             // The tail goes on after the deletion, so the deletion is not the last local write.
             settled.winner = Winner::Remote;
         }
@@ -76,10 +80,13 @@ impl Subject<'_> {
     /// deletion. The edits must not be sent over the remote deletion before the local deletion, or
     /// after a person undoes the local deletion. The two deletions are no conflict.
     pub(super) fn lose_covered(&mut self, ops: &[usize], since: &Registers) {
-        let stays = ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
-        let is_edit =
-            |number: &usize| matches!(self.op(*number).tail.writes.does, Does::Edits | Does::Creates);
-        let covered: Vec<_> = ops.iter().copied().filter(|number| stays && is_edit(number)).collect();
+        let stays =
+            ops.last().is_some_and(|last| self.op(*last).tail.writes.stamp > self.after.stamp);
+        let is_edit = |number: &usize| {
+            matches!(self.op(*number).tail.writes.does, Does::Edits | Does::Creates)
+        };
+        let covered: Vec<_> =
+            ops.iter().copied().filter(|number| stays && is_edit(number)).collect();
         if covered.is_empty() {
             return;
         }
@@ -91,7 +98,12 @@ impl Subject<'_> {
 
     /// Records that a local deletion can remove remote writes. After the deletion, the tail creates
     /// the record again, but the deletion can be sent alone.
-    pub(super) fn record_inner_deletion(&mut self, ops: &[usize], since: &Registers, news: &[String]) {
+    pub(super) fn record_inner_deletion(
+        &mut self,
+        ops: &[usize],
+        since: &Registers,
+        news: &[String],
+    ) {
         let mut earlier = ops.iter().rev().skip(1).copied();
         let Some(deletion) = earlier.find(|number| self.op(*number).tail.deletes()) else { return };
         let stamp = self.op(deletion).tail.writes.stamp;
@@ -106,7 +118,8 @@ impl Subject<'_> {
                 && !ops.iter().any(|op| said(op, name))
         };
         if news.iter().any(|name| falls(&name)) {
-            let (base, remote) = (since.image().unwrap_or_default(), self.after.image().unwrap_or_default());
+            let (base, remote) =
+                (since.image().unwrap_or_default(), self.after.image().unwrap_or_default());
             self.record(&[deletion], Found { base, remote, ..self.nothing_found() });
         }
     }
@@ -119,13 +132,17 @@ impl Subject<'_> {
         let is_below = |field: &Register| raises_all || field.stamp < theirs;
         let below = writes.fields.iter().filter(|(_, field)| is_below(field));
         let had_lost = |name: &str, field: &Register| field.stamp <= since.stamp_of(name);
-        let (ends, stays): (Vec<_>, Vec<_>) =
-            below.partition(|(name, field)| had_lost(name, field) || self.is_covered_for_good(number, name));
-        let [ends, stays] =
-            [ends, stays].map(|names| names.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let (ends, stays): (Vec<_>, Vec<_>) = below.partition(|(name, field)| {
+            had_lost(name, field) || self.is_covered_for_good(number, name)
+        });
+        let [ends, stays] = [ends, stays]
+            .map(|names| names.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
         let is_whole = ends.len() + stays.len() == writes.fields.len();
-        let stands =
-            if writes.fields.is_empty() { raises_all || writes.stamp < theirs } else { !stays.is_empty() };
+        let stands = if writes.fields.is_empty() {
+            raises_all || writes.stamp < theirs
+        } else {
+            !stays.is_empty()
+        };
         let above = self.above(number, &stays, theirs);
         if !ends.is_empty() && (stands || !is_whole) {
             self.drop_fields(number, &ends);
@@ -142,7 +159,9 @@ impl Subject<'_> {
     fn is_covered_for_good(&self, number: usize, name: &str) -> bool {
         self.ops.iter().skip(number + 1).any(|later| match later.standing {
             Standing::Waits => later.tail.deletes(),
-            Standing::Unanswered => later.tail.deletes() || later.tail.writes.fields.contains_key(name),
+            Standing::Unanswered => {
+                later.tail.deletes() || later.tail.writes.fields.contains_key(name)
+            }
             Standing::Dead | Standing::Ended => false,
         })
     }

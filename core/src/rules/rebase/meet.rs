@@ -41,7 +41,9 @@ impl Subject<'_> {
         let is_touched = self.is_new(self.after.stamp, since.stamp);
         let is_gone = self.after.is_deleted() && is_touched;
         let deletes = self.op(last).tail.deletes();
-        if is_gone && !deletes || deletes && self.after.is_live() && (is_touched || !news.is_empty()) {
+        if is_gone && !deletes
+            || deletes && self.after.is_live() && (is_touched || !news.is_empty())
+        {
             return self.meet_in_life(&ops, since);
         }
         if is_gone {
@@ -62,7 +64,8 @@ impl Subject<'_> {
     fn with_something_left(&self, ops: &[usize], since: &Registers) -> Vec<usize> {
         let is_left = |op: &Op| {
             // Another epoch of the server can have earlier stamps than the op met before.
-            op.tail.writes.are_left(since) || self.is_another_life && op.tail.writes.are_left(&self.after)
+            op.tail.writes.are_left(since)
+                || self.is_another_life && op.tail.writes.are_left(&self.after)
         };
         let stays = |number: &&usize| self.op(**number).standing != Standing::Ended;
         let mut left = false;
@@ -83,7 +86,9 @@ impl Subject<'_> {
         let (first, last) = (self.op(*first), self.op(*last));
         let unsent = |number: &usize| {
             let op = self.op(*number);
-            op.standing == Standing::Waits && op.since.is_none() && op.tail.pending.given_up.is_none()
+            op.standing == Standing::Waits
+                && op.since.is_none()
+                && op.tail.pending.given_up.is_none()
         };
         since.life == Life::Unknown
             && first.tail.writes.does == Does::Creates
@@ -103,7 +108,8 @@ impl Subject<'_> {
     /// Returns whether a stamp at the server is of a new write of others. In another epoch of the
     /// server, a new write can have an earlier stamp.
     fn is_new(&self, stamp: EditStamp, since: EditStamp) -> bool {
-        let is_later = stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER;
+        let is_later =
+            stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER;
         is_later && !self.is_own(stamp)
     }
 }

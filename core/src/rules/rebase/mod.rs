@@ -45,9 +45,9 @@ pub(super) struct Subject<'a> {
     /// The record as the server has it now.
     pub(super) after: Registers,
     pub(super) version: Version,
-    /// Whether another server, or another epoch of the server, sends the record for the first time.
-    /// Its writes can have earlier stamps than the confirmed record, and still no author here had
-    /// read them.
+    /// Whether another server, or another epoch of the server, sends the record for the first
+    /// time. Its writes can have earlier stamps than the confirmed record, and still no author
+    /// here had read them.
     pub(super) is_another_life: bool,
     pub(super) decisions: Vec<Decision>,
     /// The values of `decisions`.
@@ -87,7 +87,8 @@ pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
         }
     }
     for since in planned_on.into_iter().map(Some).chain([None]) {
-        let meets = |op: &Op| matches!(op.standing, Standing::Waits | Standing::Dead) && op.since == since;
+        let meets =
+            |op: &Op| matches!(op.standing, Standing::Waits | Standing::Dead) && op.since == since;
         subject.meet(&subject.which(meets), since.as_ref().unwrap_or(before));
     }
     subject.settle();
@@ -114,7 +115,11 @@ pub(super) fn meet_anew(
     since.fields.retain(|name, _| !names.contains(name));
     since.floor = EditStamp::NEVER;
     let standing = |at| if at == number { Standing::Waits } else { Standing::Unanswered };
-    let ops = tail.into_iter().enumerate().map(|(at, tail)| Op { tail, standing: standing(at), since: None });
+    let ops = tail.into_iter().enumerate().map(|(at, tail)| Op {
+        tail,
+        standing: standing(at),
+        since: None,
+    });
     let (after, decisions) = (confirmed.clone(), Vec::new());
     let mut subject = Subject {
         key,
@@ -214,7 +219,11 @@ impl Subject<'_> {
         let op = &mut self.op_mut(number).tail;
         op.drop_fields(names);
         let op = op.op;
-        self.decisions.push(Decision::Dropped { key: self.key.clone(), op, fields: names.to_vec() });
+        self.decisions.push(Decision::Dropped {
+            key: self.key.clone(),
+            op,
+            fields: names.to_vec(),
+        });
     }
 
     /// Raises fields of an op, or the whole op if `names` is empty. `values` replace the op's own

@@ -78,7 +78,11 @@ pub(super) fn settle_field(
         Some(Ruling::Merged(value)) => {
             let merged: Fields = std::iter::once((name.to_owned(), value.clone())).collect();
             // A merged value that breaks a limit is for a person to look at.
-            if merged.checked().is_ok() { (Winner::Merged, Some(value)) } else { (Winner::Undecided, None) }
+            if merged.checked().is_ok() {
+                (Winner::Merged, Some(value))
+            } else {
+                (Winner::Undecided, None)
+            }
         }
     };
     Settled { winner, merged, rule, by }

@@ -14,7 +14,9 @@ impl Subject<'_> {
     /// the tail. The tail's stamps were lowered while nobody knew that the earlier write had
     /// arrived.
     pub(super) fn stay_above_own(&mut self) {
-        for number in self.which(|op| op.standing == Standing::Waits || op.standing == Standing::Dead) {
+        for number in
+            self.which(|op| op.standing == Standing::Waits || op.standing == Standing::Dead)
+        {
             let (op, earlier) = (self.op(number), self.ops.iter().take(number));
             // The stamps are compared first, since nearly no write of a long tail is passed by. The
             // search for the writer goes through the whole tail.
@@ -23,9 +25,11 @@ impl Subject<'_> {
                 there > here && is_earlier() && self.is_own(there)
             };
             let writes = &op.tail.writes;
-            let passed =
-                |(name, field): &(&String, &Register)| is_passed_by(self.after.stamp_of(name), field.stamp);
-            let names: Vec<_> = writes.fields.iter().filter(passed).map(|(name, _)| name.clone()).collect();
+            let passed = |(name, field): &(&String, &Register)| {
+                is_passed_by(self.after.stamp_of(name), field.stamp)
+            };
+            let names: Vec<_> =
+                writes.fields.iter().filter(passed).map(|(name, _)| name.clone()).collect();
             let is_whole = op.tail.deletes() && is_passed_by(self.after.stamp, writes.stamp);
             if !names.is_empty() || is_whole {
                 let there = names.iter().map(|name| self.after.stamp_of(name)).max();
@@ -49,12 +53,15 @@ impl Subject<'_> {
     ) {
         for later in number + 1..self.ops.len() {
             let Op { tail, standing, .. } = self.op(later);
-            let follows = *standing == Standing::Dead || only.is_none() && *standing == Standing::Waits;
-            let fields = tail.writes.fields.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
-            let had_lost =
-                |name: &str, field: &Register| field.stamp <= since.stamp_of(name) && !self.is_another_life;
-            let passed =
-                fields.filter(|(name, field)| field.stamp.edited_at <= above && !had_lost(name, field));
+            let follows =
+                *standing == Standing::Dead || only.is_none() && *standing == Standing::Waits;
+            let fields =
+                tail.writes.fields.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+            let had_lost = |name: &str, field: &Register| {
+                field.stamp <= since.stamp_of(name) && !self.is_another_life
+            };
+            let passed = fields
+                .filter(|(name, field)| field.stamp.edited_at <= above && !had_lost(name, field));
             let passed: Vec<_> = passed.map(|(name, _)| name.clone()).collect();
             let own = tail.writes.stamp;
             let stands = tail.deletes() && (self.after.is_deleted() || own > self.after.stamp);
@@ -69,7 +76,8 @@ impl Subject<'_> {
     /// writes of the same fields.
     pub(super) fn above(&self, number: usize, names: &[String], theirs: EditStamp) -> Hlc {
         let earlier = self.ops.iter().take(number + 1).map(|op| &op.tail.writes);
-        let stamps = earlier.flat_map(|writes| names.iter().filter_map(|name| writes.fields.get(name)));
+        let stamps =
+            earlier.flat_map(|writes| names.iter().filter_map(|name| writes.fields.get(name)));
         let own = self.op(number).tail.writes.greatest();
         stamps.map(|field| field.stamp).fold(theirs.max(own), EditStamp::max).edited_at.next()
     }

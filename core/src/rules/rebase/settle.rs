@@ -49,7 +49,8 @@ impl Subject<'_> {
                 return None;
             }
         }
-        for deletion in ending.clone().into_iter().filter(|number| self.op(*number).tail.deletes()) {
+        for deletion in ending.clone().into_iter().filter(|number| self.op(*number).tail.deletes())
+        {
             // The deletion does not cover an op that was raised above it.
             let covers = self.op(deletion).tail.writes.greatest();
             let is_covered = |earlier: &usize| {
@@ -65,11 +66,14 @@ impl Subject<'_> {
 
     /// Returns the local deletions that the app would read if a creation ended alone.
     fn deletions_shown_without(&self, creation: usize) -> Vec<usize> {
-        let stays = |number: &usize| self.op(*number).standing != Standing::Ended && *number != creation;
+        let stays =
+            |number: &usize| self.op(*number).standing != Standing::Ended && *number != creation;
         let creates = |number: &usize| self.op(*number).tail.writes.does == Does::Creates;
-        let later_creation =
-            |deletion: usize| (deletion + 1..self.ops.len()).any(|later| stays(&later) && creates(&later));
-        let deletions = (0..creation).filter(stays).filter(|number| self.op(*number).tail.deletes());
+        let later_creation = |deletion: usize| {
+            (deletion + 1..self.ops.len()).any(|later| stays(&later) && creates(&later))
+        };
+        let deletions =
+            (0..creation).filter(stays).filter(|number| self.op(*number).tail.deletes());
         deletions.filter(|deletion| !later_creation(*deletion)).collect()
     }
 }

@@ -37,7 +37,11 @@ fn time_of(token: &str) -> u64 {
 /// Reads what the server has.
 fn server(text: &str) -> Registers {
     if let Some(time) = text.strip_prefix("deleted@") {
-        return Registers { life: Life::Deleted, stamp: at(time_of(time), THEM), ..Registers::default() };
+        return Registers {
+            life: Life::Deleted,
+            stamp: at(time_of(time), THEM),
+            ..Registers::default()
+        };
     }
     let mut record = Registers::default();
     for token in text.split_whitespace().filter(|token| *token != "unknown") {
@@ -76,7 +80,8 @@ fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     let (mut cleared, mut cleared_at) = (Vec::new(), None);
     for token in tokens {
         if let Some(name) = token.strip_prefix('-') {
-            let (name, deletion) = name.split_once('/').map_or((name, None), |(name, of)| (name, Some(of)));
+            let (name, deletion) =
+                name.split_once('/').map_or((name, None), |(name, of)| (name, Some(of)));
             cleared.push(name.to_owned());
             let deletion = deletion.map(|of| op_id(of.parse().unwrap()));
             let found = deletion.and_then(|of| earlier.iter().find(|op| op.tail.op.id == of));
@@ -106,7 +111,12 @@ struct Story {
 }
 
 fn tail(tail: &[&'static str]) -> Story {
-    Story { rules: EntityRules::default(), planned_on: None, is_another_life: false, tail: tail.to_vec() }
+    Story {
+        rules: EntityRules::default(),
+        planned_on: None,
+        is_another_life: false,
+        tail: tail.to_vec(),
+    }
 }
 
 impl Story {
@@ -165,7 +175,8 @@ impl<'a> Taken<'a> {
 
     /// Takes the record at the server, and returns the decisions, one a line.
     fn take(&mut self, after: Registers) -> Vec<String> {
-        let (key, mut items, mut random) = (key("1"), Items::default(), SeededRandomness::from_number(1));
+        let (key, mut items, mut random) =
+            (key("1"), Items::default(), SeededRandomness::from_number(1));
         let mut subject = Subject {
             key: &key,
             rules: self.rules,
@@ -199,11 +210,15 @@ fn line(decision: &Decision, items: &[Item]) -> String {
     let value = |index: u32| -> Value {
         serde_json::from_slice(items[usize::try_from(index).unwrap()].bytes().unwrap()).unwrap()
     };
-    let all = |fields: &[String]| if fields.is_empty() { "all".to_owned() } else { fields.join(" ") };
+    let all =
+        |fields: &[String]| if fields.is_empty() { "all".to_owned() } else { fields.join(" ") };
     match decision {
         Decision::Conflicted(found) => {
-            let (base, local, remote) = (value(found.base), value(found.local), value(found.remote));
-            let said = |of: &Value, name: &str| of.get(name).map_or_else(|| "-".to_owned(), Value::to_string);
+            let (base, local, remote) =
+                (value(found.base), value(found.local), value(found.remote));
+            let said = |of: &Value, name: &str| {
+                of.get(name).map_or_else(|| "-".to_owned(), Value::to_string)
+            };
             let one = |field: &crate::entry::ConflictedField| {
                 let sides = [&base, &local, &remote].map(|of| said(of, &field.name)).join("|");
                 format!("{} {sides} {:?}", field.name, field.winner)
@@ -215,10 +230,13 @@ fn line(decision: &Decision, items: &[Item]) -> String {
         Decision::Superseded { op, .. } => format!("{} superseded", number(op)),
         Decision::Dropped { op, fields, .. } => format!("{} loses {}", number(op), all(fields)),
         Decision::Raised { op, fields, edited_at, values, .. } => {
-            let values = values.map_or_else(String::new, |values| format!(" with {}", value(values)));
+            let values =
+                values.map_or_else(String::new, |values| format!(" with {}", value(values)));
             format!("{} raises {} to {}{values}", number(op), all(fields), edited_at.to_bits())
         }
-        Decision::BroughtBack { op, read, .. } => format!("{} brings back {}", number(op), value(*read)),
+        Decision::BroughtBack { op, read, .. } => {
+            format!("{} brings back {}", number(op), value(*read))
+        }
         Decision::Annulled(annulled) => {
             let ops: Vec<_> = annulled.ops.iter().map(number).collect();
             format!("{} annulled {:?}", ops.join(" "), annulled.reason)
@@ -234,7 +252,12 @@ fn line(decision: &Decision, items: &[Item]) -> String {
 
 #[test]
 fn fields_that_only_one_side_wrote_merge() {
-    tail(&["1 waits update a=1 @5"]).meets("a=0@1 b=0@1", "a=0@1 b=9@7", &[], Some(json!({"a": 1, "b": 9})));
+    tail(&["1 waits update a=1 @5"]).meets(
+        "a=0@1 b=0@1",
+        "a=0@1 b=9@7",
+        &[],
+        Some(json!({"a": 1, "b": 9})),
+    );
 }
 
 #[test]
@@ -344,8 +367,10 @@ fn what_ours_overrules_is_raised_above_theirs_but_not_what_a_later_op_of_ours_co
 
 #[test]
 fn a_merged_value_stands_above_both() {
-    let decided =
-        ["1 meets as update: a []|[1,2]|[2,3] Merged: Merged", "1 raises a to 8 with {\"a\":[2,3,1]}"];
+    let decided = [
+        "1 meets as update: a []|[1,2]|[2,3] Merged: Merged",
+        "1 raises a to 8 with {\"a\":[2,3,1]}",
+    ];
     let ours = tail(&["1 waits update a=[1,2] @5"]).under(Policy::AppendUnique);
     ours.meets("a=[]@1", "a=[2,3]@7", &decided, Some(json!({"a": [2, 3, 1]})));
 }
@@ -364,7 +389,8 @@ fn what_a_person_has_to_choose_in_is_read_and_held_and_earlier_values_are_given_
 
 #[test]
 fn theirs_takes_along_what_is_under_way_there_too() {
-    let decided = ["2 meets as update: a 0|2|9 Remote: Remote", "1 loses a", "2 loses a", "2 superseded"];
+    let decided =
+        ["2 meets as update: a 0|2|9 Remote: Remote", "1 loses a", "2 loses a", "2 superseded"];
     let ours = tail(&["1 sent update a=1 @8", "2 waits update a=2 @9"]).under(Policy::ServerWins);
     ours.meets("a=0@1", "a=9@7", &decided, Some(json!({"a": 9})));
 }
@@ -418,8 +444,11 @@ fn a_refused_value_does_not_go_out_again_with_what_brings_a_record_back() {
 /// id, so that a retry of the refused write had no effect.
 #[test]
 fn what_a_later_edit_brings_back_without_a_refused_word_stays_below_that() {
-    let life =
-        ["2 meets as replace: life: Local", "1 brings back {\"a\":1}", "2 brings back {\"a\":2,\"b\":0}"];
+    let life = [
+        "2 meets as replace: life: Local",
+        "1 brings back {\"a\":1}",
+        "2 brings back {\"a\":2,\"b\":0}",
+    ];
     let ops = |replace: &'static str| tail(&[replace, "2 dead update a=2 @19"]);
     let reads = || Some(json!({"a": 2}));
     let decided = [&life[..], &["1 raises all to 9"]].concat();
@@ -444,7 +473,8 @@ fn two_deletions_are_no_conflict_and_only_the_later_one_is_sent() {
 }
 
 #[test]
-fn an_edit_that_our_deletion_covers_ends_on_record_if_they_deleted_too_and_ours_can_be_taken_back() {
+fn an_edit_that_our_deletion_covers_ends_on_record_if_they_deleted_too_and_ours_can_be_taken_back()
+{
     let decided = ["1 meets as update: life: Remote", "1 superseded"];
     let ops = |edit| tail(&[edit, "2 waits delete @6"]);
     ops("1 waits update b=1 @2").meets("a=0@1", "deleted@3", &decided, None);
@@ -500,7 +530,8 @@ fn what_a_later_op_of_ours_covers_is_raised_in_order_since_that_can_be_taken_bac
 /// deletion.
 #[test]
 fn a_refused_deletion_stays_above_an_edit_that_goes_over_their_deletion() {
-    let ops = || ["1 waits update a=1 @5", "2 dead delete @8"].map(|line| op(line, &[], &server("")));
+    let ops =
+        || ["1 waits update a=1 @5", "2 dead delete @8"].map(|line| op(line, &[], &server("")));
     let rules = EntityRules { policy: Policy::DeviceWins, ..EntityRules::default() };
     let mut taken = Taken::new(&rules, ops().into(), server("a=0@1"));
     taken.ops[0].since = Some(server("a=0@1"));
@@ -557,7 +588,9 @@ fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_al
 /// clock was right, the stamps of both ops were lowered.
 #[test]
 fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_with_a_later_stamp() {
-    let ops = || ["1 waits update a=1 @5", "2 waits update a=2 @6"].map(|line| op(line, &[], &server("")));
+    let ops = || {
+        ["1 waits update a=1 @5", "2 waits update a=2 @6"].map(|line| op(line, &[], &server("")))
+    };
     let rules = EntityRules::default();
     let mut taken = Taken::new(&rules, ops().into(), server("a=0@1"));
     taken.ops[0].standing = Standing::Ended;
@@ -570,7 +603,8 @@ fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_wi
 }
 
 #[test]
-fn what_another_life_of_the_server_lacks_does_not_hide_that_an_earlier_write_of_ours_goes_over_its_own() {
+fn what_another_life_of_the_server_lacks_does_not_hide_that_an_earlier_write_of_ours_goes_over_its_own()
+ {
     let decided = ["1 meets as update: a 9|1|3 Local: Local"];
     let ours = || tail(&["1 stale update a=1 @5"]).planned_on("a=9@7");
     ours().in_another_life().meets("a=9@7", "a=3@2", &decided, Some(json!({"a": 1})));
@@ -644,8 +678,11 @@ fn a_deletion_behind_which_the_record_is_made_anew_meets_theirs_in_each_field() 
 #[test]
 fn a_record_that_is_settled_as_one_wins_or_loses_whole_and_disjoint_edits_meet() {
     let ours = |line| tail(&[line]).whole();
-    let decided =
-        ["1 meets as replace: a 0|1|0 Remote, b 0|0|9 Remote: Remote", "1 loses a b", "1 superseded"];
+    let decided = [
+        "1 meets as replace: a 0|1|0 Remote, b 0|0|9 Remote: Remote",
+        "1 loses a b",
+        "1 superseded",
+    ];
     let theirs = Some(json!({"a": 0, "b": 9}));
     ours("1 waits replace a=1 b=0 @5").meets("a=0@1 b=0@1", "a=0@1 b=9@7", &decided, theirs);
     let decided = [

@@ -136,9 +136,13 @@ impl Attention<'_> {
             ParkScope::Actor(actor) => actor == self.actor,
             _ => true,
         });
-        let reasons: Vec<_> = reasons.map(|(scope, code)| (ParkReason::of(scope, code), code)).collect();
+        let reasons: Vec<_> =
+            reasons.map(|(scope, code)| (ParkReason::of(scope, code), code)).collect();
         let find = |wanted: &[ParkReason]| {
-            reasons.iter().find(|(reason, _)| wanted.contains(reason)).map(|(_, code)| (*code).clone())
+            reasons
+                .iter()
+                .find(|(reason, _)| wanted.contains(reason))
+                .map(|(_, code)| (*code).clone())
         };
         if find(&[ParkReason::OtherServer, ParkReason::ServerBehind]).is_some() {
             return Some(SyncState::NeedsServerConfirmed);
@@ -249,7 +253,8 @@ mod tests {
     #[test]
     fn each_row_of_the_table_goes_before_those_below_it() {
         let (ann, code) = (actor("ann"), |code: &str| code.to_owned());
-        let server = ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
+        let server =
+            ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
         let parks = [
             park(ParkScope::Entity(EntityType::parse("lead").unwrap()), "unknown_entity"),
             park(ParkScope::Tenant(TenantId::from_bytes([3; 16])), "other_tenant"),
@@ -286,7 +291,8 @@ mod tests {
         let ann = actor("ann");
         let codes = ["conflict", "stale", "ahead", "upcast", "of a later version"];
         let parked_ops = codes.map(|code| (code.to_owned(), 1)).into();
-        let wanted = SyncState::NeedsAttention { dead_letters: 0, conflicts: 1, parked: 4, held: 0 };
+        let wanted =
+            SyncState::NeedsAttention { dead_letters: 0, conflicts: 1, parked: 4, held: 0 };
         let waits = Attention { parked_ops: &parked_ops, ..attention(&[], &ann) };
         assert_eq!(overall(&SyncState::Idle, &waits), wanted);
     }

@@ -62,7 +62,10 @@ impl Stopped {
 
 /// Returns the ops that may be sent together with an op of the tail, including itself: those of its
 /// record and of its transaction.
-pub fn together<'t>(tail: &'t Tail, op: &OpId) -> impl Iterator<Item = (OpPlace, &'t TailRow)> + use<'t> {
+pub fn together<'t>(
+    tail: &'t Tail,
+    op: &OpId,
+) -> impl Iterator<Item = (OpPlace, &'t TailRow)> + use<'t> {
     let found = tail.place_of(op).and_then(|place| Some((place, tail.op(place)?)));
     found.into_iter().flat_map(|(place, row)| {
         let of_record = tail.ops_of(&row.key).filter_map(|place| Some((place, tail.op(place)?)));
@@ -125,8 +128,10 @@ mod tests {
             Decision::Retried { op, .. } => Some(op.id.as_bytes()[0]),
             _ => None,
         });
-        let lifted =
-            decisions.iter().filter(|decision| matches!(decision, Decision::Unparked { .. })).count();
+        let lifted = decisions
+            .iter()
+            .filter(|decision| matches!(decision, Decision::Unparked { .. }))
+            .count();
         let retried: Vec<_> = retried.collect();
         assert_eq!(retried.len(), lifted, "what goes again is parked no longer");
         retried

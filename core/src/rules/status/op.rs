@@ -260,13 +260,17 @@ impl OpState {
     /// Returns what a person can do about the op, in addition to undoing it.
     pub const fn actions(&self) -> &'static [UserAction] {
         match self {
-            Self::DeadLettered { .. } => &[UserAction::Retry, UserAction::Correct, UserAction::Discard],
+            Self::DeadLettered { .. } => {
+                &[UserAction::Retry, UserAction::Correct, UserAction::Discard]
+            }
             Self::InConflict { .. } => &[UserAction::Choose],
             Self::Parked { reason, .. } if reason.is_for_a_person() => {
                 &[UserAction::Retry, UserAction::Discard]
             }
             // Whatever was to be chosen is chosen, so nothing is left that could stop the op.
-            Self::Parked { reason: ParkReason::Conflict, .. } => &[UserAction::Retry, UserAction::Discard],
+            Self::Parked { reason: ParkReason::Conflict, .. } => {
+                &[UserAction::Retry, UserAction::Discard]
+            }
             Self::Held(Held::NotLetThrough { times: 1.., .. }) => {
                 &[UserAction::Retry, UserAction::Correct, UserAction::Discard]
             }
@@ -285,7 +289,9 @@ impl OpState {
 impl Held {
     fn awaits(&self) -> Awaited {
         match self {
-            Self::UndoWindow { until } | Self::BackingOff { until, .. } => Awaited::Time { until: *until },
+            Self::UndoWindow { until } | Self::BackingOff { until, .. } => {
+                Awaited::Time { until: *until }
+            }
             Self::NotLetThrough { until, .. } => {
                 until.map_or(Awaited::NextSync, |until| Awaited::Time { until })
             }

@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_reason_that_is_stored_reads_as_the_same_reason() {
-        use ParkReason::{Ahead, Conflict, OtherServer, OtherTenant, ServerBehind, UpcastTooLarge, WornOut};
+        use ParkReason::{
+            Ahead, Conflict, OtherServer, OtherTenant, ServerBehind, UpcastTooLarge, WornOut,
+        };
         let tenant = || ParkScope::Tenant(TenantId::from_bytes([3; 16]));
         for (scope, reason) in [
             (op(), Conflict),
@@ -145,8 +147,12 @@ mod tests {
     /// Existing logs contain these codes: a changed code would get another meaning.
     #[test]
     fn the_stored_codes_never_change() {
-        let stored =
-            [ParkReason::Conflict, ParkReason::WornOut, ParkReason::Ahead, ParkReason::UpcastTooLarge];
+        let stored = [
+            ParkReason::Conflict,
+            ParkReason::WornOut,
+            ParkReason::Ahead,
+            ParkReason::UpcastTooLarge,
+        ];
         assert_eq!(stored.map(ParkReason::code), ["conflict", "stale", "ahead", "upcast"]);
         let others = [ParkReason::OtherServer, ParkReason::ServerBehind, ParkReason::OtherTenant];
         assert_eq!(others.map(ParkReason::code), ["other_server", "server_behind", "other_tenant"]);
@@ -170,7 +176,9 @@ mod tests {
     #[test]
     fn an_op_is_parked_under_the_code_of_the_reason() {
         let one = OpId::from_bytes([1; 16]);
-        let Decision::Parked { scope, code } = ParkReason::WornOut.park(one) else { panic!("it parks") };
+        let Decision::Parked { scope, code } = ParkReason::WornOut.park(one) else {
+            panic!("it parks")
+        };
         assert_eq!((scope, code), (ParkScope::Op(one), "stale".to_owned()));
     }
 }

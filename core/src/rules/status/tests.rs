@@ -134,11 +134,20 @@ fn only_an_exchange_that_is_running_puts_a_record_in_flight() {
 #[test]
 fn a_state_is_named_as_it_is_serialized() {
     use RecordState::{
-        DeadLettered, Held, InConflict, InFlight, Parked, Pending, Synced, Unknown, WaitingForNetwork,
+        DeadLettered, Held, InConflict, InFlight, Parked, Pending, Synced, Unknown,
+        WaitingForNetwork,
     };
-    for state in
-        [Unknown, Synced, Pending, WaitingForNetwork, InFlight, Held, Parked, InConflict, DeadLettered]
-    {
+    for state in [
+        Unknown,
+        Synced,
+        Pending,
+        WaitingForNetwork,
+        InFlight,
+        Held,
+        Parked,
+        InConflict,
+        DeadLettered,
+    ] {
         assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
     }
 }

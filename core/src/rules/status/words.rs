@@ -22,7 +22,11 @@ impl fmt::Display for OpState {
         match self {
             Self::Pending { tries: 0 } => f.write_str("waits for its turn: the next sync sends it"),
             Self::Pending { tries } => {
-                write!(f, "was put off {} by the server, and the next sync sends it again", times(*tries))
+                write!(
+                    f,
+                    "was put off {} by the server, and the next sync sends it again",
+                    times(*tries)
+                )
             }
             Self::WaitingForNetwork { since, since_at } => write!(
                 f,
@@ -33,12 +37,20 @@ impl fmt::Display for OpState {
             Self::InFlight { since, since_at, tries } => {
                 let at = since_at.map_or_else(String::new, |at| format!(", ready since {at}"));
                 let again = if *tries == 0 { "" } else { " again" };
-                write!(f, "was sent{again} (entry {since}{at}), and the server has not answered yet")
+                write!(
+                    f,
+                    "was sent{again} (entry {since}{at}), and the server has not answered yet"
+                )
             }
             Self::Held(held) => held.fmt(f),
-            Self::Parked { reason, code } => write!(f, "is stopped, since {reason} ({})", shown(code)),
+            Self::Parked { reason, code } => {
+                write!(f, "is stopped, since {reason} ({})", shown(code))
+            }
             Self::InConflict { conflict } => {
-                write!(f, "is stopped, since it met conflict {conflict}, in which a person has to choose")
+                write!(
+                    f,
+                    "is stopped, since it met conflict {conflict}, in which a person has to choose"
+                )
             }
             Self::DeadLettered { code, message, tries, last_at } => {
                 f.write_str("was refused by the server for good")?;
@@ -153,12 +165,16 @@ impl fmt::Display for ParkReason {
                     limits::STALE_TRIES
                 );
             }
-            Self::UpcastTooLarge => "this version of the app turns it into more than a record may hold",
+            Self::UpcastTooLarge => {
+                "this version of the app turns it into more than a record may hold"
+            }
             Self::NoUpcaster => {
                 "it was made by another version of the app, in a form that this one cannot turn into its own"
             }
             Self::Unauthorized => "the server did not accept the credentials",
-            Self::Unsupported => "the server does not take this type of record or one of its fields",
+            Self::Unsupported => {
+                "the server does not take this type of record or one of its fields"
+            }
             Self::OtherProtocol => "the server speaks another version of the protocol",
             Self::OtherServer => "a different or restored server answered",
             Self::ServerBehind => "the server reports that it was set back",
@@ -171,7 +187,8 @@ impl fmt::Display for ParkReason {
 
 impl fmt::Display for SyncState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |number: u64, what: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), what);
+        let count =
+            |number: u64, what: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), what);
         match self {
             Self::Idle => f.write_str("nothing needs attention"),
             Self::Syncing { done, total, current } => {
@@ -189,7 +206,8 @@ impl fmt::Display for SyncState {
                     (*held, "record", " to correct"),
                 ];
                 let named = all.iter().filter(|(number, ..)| *number > 0);
-                let named: Vec<_> = named.map(|(number, what, to)| count(*number, what) + to).collect();
+                let named: Vec<_> =
+                    named.map(|(number, what, to)| count(*number, what) + to).collect();
                 write!(f, "needs a person: {}", named.join(", "))
             }
             Self::NeedsActors { actors, ops } => {
@@ -202,7 +220,9 @@ impl fmt::Display for SyncState {
                 )
             }
             Self::NeedsUpgrade { code } => write!(f, "needs an upgrade ({code})"),
-            Self::NeedsServerConfirmed => f.write_str("another server answered: it has to be confirmed"),
+            Self::NeedsServerConfirmed => {
+                f.write_str("another server answered: it has to be confirmed")
+            }
             Self::Failed { code } => write!(f, "the last exchange failed ({code})"),
             Self::StorageFailed => f.write_str("the disk failed: open the book again"),
         }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fieldbook_core::authority::{Caller, Quota};
 use fieldbook_core::protocol::{ExchangeAnswer, Outcome, Unit, UnitChange};
-use fieldbook_core::{Actor, DeviceId, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId, WallTime};
+use fieldbook_core::{
+    Actor, DeviceId, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId, WallTime,
+};
 use redb::StorageBackend;
 
 use super::super::Tenant;
@@ -40,7 +42,11 @@ impl Disk {
         let store = self.opened().unwrap();
         let (to_open, to_probe) = (self.clone(), self.clone());
         let probe = move || {
-            if to_probe.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            if to_probe.full.load(Ordering::SeqCst) {
+                Err(io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(())
+            }
         };
         Arc::new(Keeper::with(store, Box::new(move || to_open.opened()), Box::new(probe)))
     }
@@ -70,7 +76,11 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.failing.load(Ordering::SeqCst) { Err(io::Error::other("the disk fails")) } else { Ok(()) }
+        if self.failing.load(Ordering::SeqCst) {
+            Err(io::Error::other("the disk fails"))
+        } else {
+            Ok(())
+        }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -106,16 +116,21 @@ fn send(keeper: &Keeper, number: u8) -> Result<Outcome, StoreExchangeError> {
         schema_version: 1,
         fields: Some(FieldsJson::parse(&fields).unwrap()),
     };
-    let unit = Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() };
+    let unit =
+        Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() };
     let answer = exchange(keeper, &request(vec![unit]))?;
     Ok(answer.outcomes.into_iter().next().unwrap().outcome)
 }
 
-fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer, StoreExchangeError> {
+fn exchange(
+    keeper: &Keeper,
+    request: &ExchangeRequest,
+) -> Result<ExchangeAnswer, StoreExchangeError> {
     let now = WallTime::from_milliseconds(1_800_000_000_000);
     let (tenant, quota) = (Tenant::local(), Quota::default());
     let request = &Arc::new(request.clone());
-    let incoming = Incoming { tenant: &tenant, request, now, caller: &Caller::Anyone, quota: &quota };
+    let incoming =
+        Incoming { tenant: &tenant, request, now, caller: &Caller::Anyone, quota: &quota };
     let mut changes = Vec::new();
     let exchange = || {
         let accepted = keeper.accept(incoming, None)?;
@@ -130,7 +145,8 @@ fn exchange(keeper: &Keeper, request: &ExchangeRequest) -> Result<ExchangeAnswer
 fn records(keeper: &Keeper) -> Option<usize> {
     let (mut cursors, mut count) = (BTreeMap::new(), 0);
     loop {
-        let answer = exchange(keeper, &ExchangeRequest { cursors: cursors.clone(), ..request(Vec::new()) });
+        let answer =
+            exchange(keeper, &ExchangeRequest { cursors: cursors.clone(), ..request(Vec::new()) });
         let answer = answer.ok()?;
         count += answer.changes.len();
         cursors.extend(answer.cursors);
@@ -174,14 +190,20 @@ async fn a_store_whose_disk_was_full_is_read_meanwhile_and_written_once_there_is
     until(|| records(&keeper).is_some()).await;
     let found = records(&keeper).unwrap();
     assert!(found >= usize::from(taken), "what was acknowledged is there: {found} of {taken}");
-    assert!(matches!(send(&keeper, 100), Err(StoreExchangeError::OutOfReach)), "nothing is written");
+    assert!(
+        matches!(send(&keeper, 100), Err(StoreExchangeError::OutOfReach)),
+        "nothing is written"
+    );
     assert!(!keeper.is_ready(), "it says that it cannot");
 
     disk.full.store(false, Ordering::SeqCst);
     until(|| keeper.is_ready()).await;
     for number in 1..=taken + 1 {
         let outcome = send(&keeper, number).unwrap();
-        assert!(matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }),
+            "{outcome:?}"
+        );
     }
     assert_eq!(records(&keeper), Some(usize::from(taken) + 1));
     keeping.abort();
@@ -199,7 +221,10 @@ async fn a_commit_that_failed_is_settled_by_sending_it_again() {
         disk.failing.store(false, Ordering::SeqCst);
         until(|| keeper.is_ready()).await;
         let outcome = send(&keeper, number).unwrap();
-        assert!(matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }),
+            "{outcome:?}"
+        );
         assert_eq!(records(&keeper), Some(usize::from(number)));
     }
     keeping.abort();

@@ -3,8 +3,8 @@
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::protocol::{HeadClaim, Outcome, Unit, UnitChange};
 use fieldbook_core::{
-    Actor, DeviceId, DeviceKey, Epoch, FieldsJson, Hash, Hlc, OpId, OpKind, RecordKey, RequestId, Seq,
-    UnitId, Version, limits,
+    Actor, DeviceId, DeviceKey, Epoch, FieldsJson, Hash, Hlc, OpId, OpKind, RecordKey, RequestId,
+    Seq, UnitId, Version, limits,
 };
 use redb::{ReadableDatabase, ReadableTable};
 
@@ -32,7 +32,8 @@ impl Bench {
     }
 
     fn has(&self, key: &str) -> bool {
-        let (snapshot, key) = (self.database.begin_read().unwrap(), key.parse::<RecordKey>().unwrap());
+        let (snapshot, key) =
+            (self.database.begin_read().unwrap(), key.parse::<RecordKey>().unwrap());
         let table = snapshot.open_table(tables::RECORDS).unwrap();
         let key = tables::record_key(&tables::tenant_key(&Tenant::local()), &key);
         table.get(key.as_slice()).unwrap().is_some()
@@ -40,14 +41,19 @@ impl Bench {
 
     /// Overwrites the row of a record with invalid bytes.
     fn damage(&self, key: &str) {
-        let (transaction, key) = (self.database.begin_write().unwrap(), key.parse::<RecordKey>().unwrap());
+        let (transaction, key) =
+            (self.database.begin_write().unwrap(), key.parse::<RecordKey>().unwrap());
         let tenant = tables::tenant_key(&Tenant::local());
         {
             let places = transaction.open_table(tables::RECORDS).unwrap();
             let place = places.get(tables::record_key(&tenant, &key).as_slice()).unwrap().unwrap();
             let (version, index) = tables::place_from(place.value()).unwrap();
             let at = tables::feed_key(&tenant, &key.entity, version, index);
-            transaction.open_table(tables::FEED).unwrap().insert(at.as_slice(), [255].as_slice()).unwrap();
+            transaction
+                .open_table(tables::FEED)
+                .unwrap()
+                .insert(at.as_slice(), [255].as_slice())
+                .unwrap();
         }
         transaction.commit().unwrap();
     }
@@ -64,7 +70,8 @@ fn job(number: u8, bytes: usize, base: Option<Version>) -> Job {
         schema_version: 1,
         fields: Some(FieldsJson::parse(&format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes))).unwrap()),
     };
-    let unit = Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() };
+    let unit =
+        Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() };
     let empty = ExchangeRequest::new(
         RequestId::from_bytes([3; 16]),
         DeviceId::from_bytes([number; 16]),
@@ -90,7 +97,11 @@ fn refused(number: u8) -> Job {
     let contents = vec![Hash::ZERO; limits::ANCHOR_DIGESTS + 1];
     let head = Some(HeadClaim { anchor: None, contents, seq: head.seq, hash: head.hash });
     let device_key = Some(DeviceKey::from_bytes([number; 32]));
-    job_of(ExchangeRequest { head, device_key, ..ExchangeRequest::clone(&job(number, 10, None).request) })
+    job_of(ExchangeRequest {
+        head,
+        device_key,
+        ..ExchangeRequest::clone(&job(number, 10, None).request)
+    })
 }
 
 fn is_applied(answer: &Answer) -> bool {
@@ -119,7 +130,8 @@ fn one_that_is_refused_has_written_nothing_and_takes_nobody_with_it() {
     assert!(bench.has("lead/1") && !bench.has("lead/2") && bench.has("lead/3"));
     // Not even its key is remembered: the device may return with another key.
     let key = Some(DeviceKey::from_bytes([77; 32]));
-    let other = ExchangeRequest { device_key: key, ..ExchangeRequest::clone(&job(2, 10, None).request) };
+    let other =
+        ExchangeRequest { device_key: key, ..ExchangeRequest::clone(&job(2, 10, None).request) };
     assert!(is_applied(&bench.tried(&[job_of(other)]).0.unwrap()[0]));
 }
 
@@ -150,8 +162,13 @@ fn one_that_meets_damage_fails_alone() {
         let threads: Vec<_> = all
             .map(|Job { tenant, request, now, caller, quota }| {
                 scope.spawn(move || {
-                    let incoming =
-                        Incoming { tenant: &tenant, request: &request, now, caller: &caller, quota: &quota };
+                    let incoming = Incoming {
+                        tenant: &tenant,
+                        request: &request,
+                        now,
+                        caller: &caller,
+                        quota: &quota,
+                    };
                     rounds.accept(database, IDENTITY, incoming, None)
                 })
             })
@@ -159,7 +176,10 @@ fn one_that_meets_damage_fails_alone() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(answers.iter().filter(|answer| is_applied(answer)).count(), 10, "{answers:?}");
-    assert!(matches!(answers[5], Err(StoreExchangeError::State(StateError::Damaged(_)))), "{answers:?}");
+    assert!(
+        matches!(answers[5], Err(StoreExchangeError::State(StateError::Damaged(_)))),
+        "{answers:?}"
+    );
 }
 
 #[test]

@@ -41,8 +41,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     let scenarios =
         SCENARIOS.iter().filter(|scenario| only.as_ref().is_none_or(|only| only == scenario.name));
-    let work: Vec<_> =
-        scenarios.flat_map(|scenario| (0..variants).map(move |variant| (scenario, variant))).collect();
+    let work: Vec<_> = scenarios
+        .flat_map(|scenario| (0..variants).map(move |variant| (scenario, variant)))
+        .collect();
     let mut out = io::stdout().lock();
     writeln!(
         out,
@@ -97,7 +98,8 @@ fn on_all_cores(work: &[(&'static Scenario, u64)], every: usize) -> Result<Vec<L
         let start = |_| {
             scope.spawn(|| {
                 let mut lines = Vec::new();
-                while let Some((scenario, variant)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((scenario, variant)) = work.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     lines.push(one(scenario, *variant, every)?);
                 }
                 Ok(lines)
@@ -117,5 +119,10 @@ fn one(scenario: &'static Scenario, variant: u64, every: usize) -> Result<Line, 
     let recorded: Recorded = record(scenario, variant)?;
     let first = usize::try_from(variant).unwrap_or(0);
     let effort = Effort { every, first, random: RANDOM };
-    Ok((scenario.name, recorded.changes(), recorded.power_losses(effort)?, recorded.disk_failures(effort)?))
+    Ok((
+        scenario.name,
+        recorded.changes(),
+        recorded.power_losses(effort)?,
+        recorded.disk_failures(effort)?,
+    ))
 }

@@ -30,8 +30,13 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options =
-        Options { target: None, range: SeedRange::first(1_000), keep: None, file: None, case: false };
+    let mut options = Options {
+        target: None,
+        range: SeedRange::first(1_000),
+        keep: None,
+        file: None,
+        case: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(option) = words.next() {
         match option.as_str() {
@@ -97,7 +102,9 @@ fn failure(target: Target, data: &[u8]) -> Option<String> {
 /// Removes bytes, and sets others to zero, as long as the input fails with the same text up to the
 /// first digit.
 fn shrink(target: Target, mut data: Vec<u8>) -> Vec<u8> {
-    let kind = |said: String| said.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default().to_owned();
+    let kind = |said: String| {
+        said.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default().to_owned()
+    };
     let Some(wanted) = failure(target, &data).map(kind) else { return data };
     let fails = |data: &[u8]| failure(target, data).map(kind).as_deref() == Some(wanted.as_str());
     let mut piece = data.len() / 2;

@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use fieldbook_sim::seeds::{SeedRange, exit_code, on_all_cores, value};
 use fieldbook_sim::{Ran, Stats, play, run_seed, shrink};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--from N] [--seed N] [--trace] [--keep DIR] [--case FILE]";
+const USAGE: &str =
+    "usage: simulate [--seeds N] [--from N] [--seed N] [--trace] [--keep DIR] [--case FILE]";
 /// One seed in this many is run twice, to check that the seed determines the run.
 const TWICE_EVERY: u64 = 20;
 const SHOWN_ACTIONS: usize = 12;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options = Options { range: SeedRange::first(200), trace: false, keep: None, case: None };
+    let mut options =
+        Options { range: SeedRange::first(200), trace: false, keep: None, case: None };
     let mut words = std::env::args().skip(1);
     while let Some(option) = words.next() {
         match option.as_str() {
@@ -52,7 +54,11 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         if ran.broken.is_some() {
             keep(&mut out, options, &ran, path.file_name().unwrap_or_default())?;
         }
-        writeln!(out, "{}", ran.broken.as_ref().map_or_else(|| "holds".to_owned(), ToString::to_string))?;
+        writeln!(
+            out,
+            "{}",
+            ran.broken.as_ref().map_or_else(|| "holds".to_owned(), ToString::to_string)
+        )?;
         return Ok(ran.broken.is_none());
     }
     let (stats, failures) = run_all(options);
@@ -103,7 +109,10 @@ fn run_all(options: &Options) -> (Stats, Vec<(u64, Ran)>) {
 
 fn check_same(ran: &mut Ran, again: &Ran) {
     if ran.trace != again.trace {
-        ran.broken = Some(fieldbook_sim::broken::Broken::new("determinism", "the same seed ran differently"));
+        ran.broken = Some(fieldbook_sim::broken::Broken::new(
+            "determinism",
+            "the same seed ran differently",
+        ));
     }
 }
 

@@ -38,7 +38,9 @@ fn main() -> ExitCode {
     match options(std::env::args_os().skip(1)) {
         Ok(options) => run(&options),
         Err(Instead::Help) => say(&mut io::stdout(), USAGE, ExitCode::SUCCESS),
-        Err(Instead::Wrong(why)) => say(&mut io::stderr(), &format!("{why}\n{USAGE}"), ExitCode::from(2)),
+        Err(Instead::Wrong(why)) => {
+            say(&mut io::stderr(), &format!("{why}\n{USAGE}"), ExitCode::from(2))
+        }
     }
 }
 
@@ -137,7 +139,10 @@ fn again(file: &str, case: &FailedCase, manner: Manner, options: &Options) -> St
     let seeds = options.seeds.end - options.seeds.start;
     match case.seeds.first() {
         Some(first) if seeds > 1 => {
-            format!("    with {} of {seeds} seeds: spec --seed {first}{manner} {file}\n", case.seeds.len())
+            format!(
+                "    with {} of {seeds} seeds: spec --seed {first}{manner} {file}\n",
+                case.seeds.len()
+            )
         }
         _ => String::new(),
     }

@@ -13,8 +13,7 @@ use std::thread;
 use fieldbook_sim::seeds::{exit_code, value};
 use fieldbook_sim::walk::{Bounds, LAWS, Law, Walked, World, explore, worlds};
 
-const USAGE: &str =
-    "usage: walk [--list] [--world NAME]... [--states N|all] [--threads N] [--law NAME|all]... [--paths]";
+const USAGE: &str = "usage: walk [--list] [--world NAME]... [--states N|all] [--threads N] [--law NAME|all]... [--paths]";
 
 struct Options {
     list: bool,
@@ -41,13 +40,15 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
             "--threads" => options.threads = value()?.parse::<usize>()?.max(1),
             "--states" => {
                 let most = value()?;
-                options.bounds.states = Some(if most == "all" { usize::MAX } else { most.parse()? });
+                options.bounds.states =
+                    Some(if most == "all" { usize::MAX } else { most.parse()? });
             }
             "--law" => match value()?.as_str() {
                 "all" => options.bounds.laws.extend(LAWS),
-                word => {
-                    options.bounds.laws.push(Law::parse(word).ok_or_else(|| format!("{word} is no law"))?)
-                }
+                word => options
+                    .bounds
+                    .laws
+                    .push(Law::parse(word).ok_or_else(|| format!("{word} is no law"))?),
             },
             other => return Err(format!("{other} is no option").into()),
         }
@@ -64,11 +65,14 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         }
         return Ok(true);
     }
-    if let Some(name) = options.names.iter().find(|name| !all.iter().any(|world| world.name == **name)) {
+    if let Some(name) =
+        options.names.iter().find(|name| !all.iter().any(|world| world.name == **name))
+    {
         return Err(format!("there is no world `{name}`: see walk --list").into());
     }
-    let chosen =
-        |world: &World| options.names.is_empty() || options.names.iter().any(|name| name == world.name);
+    let chosen = |world: &World| {
+        options.names.is_empty() || options.names.iter().any(|name| name == world.name)
+    };
     let chosen: Vec<World> = all.into_iter().filter(chosen).collect();
     let mut sums = (0, 0, 0, 0);
     walk_all(&chosen, options, |walked| {

@@ -89,7 +89,9 @@ pub struct Recorded {
 /// [`Broken`] if it fails.
 pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Broken> {
     let failed = |what| {
-        move |error: Error| Broken::new("harness", format!("{} of {}: {error:?}", what, scenario.name))
+        move |error: Error| {
+            Broken::new("harness", format!("{} of {}: {error:?}", what, scenario.name))
+        }
     };
     let start = Start::new(scenario, variant).map_err(failed("the beginning"))?;
     let disk = SimDisk::holding(start.image.clone());
@@ -98,7 +100,8 @@ pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Bro
     ended.map_err(failed("a step"))?;
     let acks = stage.map(|stage| stage.acks).unwrap_or_default();
     let changes = disk.recording();
-    let book = open(&SimDisk::holding(disk.platter().image(Loss::Everything)), 0).map_err(unopened)?;
+    let book =
+        open(&SimDisk::holding(disk.platter().image(Loss::Everything)), 0).map_err(unopened)?;
     let entries = book.audit().entries(Seq::new(1), usize::MAX).map_err(unopened)?;
     let hashes = entries.iter().map(|entry| entry.hash).collect();
     Ok(Recorded { scenario, start, changes, acks, hashes })
@@ -148,7 +151,8 @@ impl Recorded {
         if platter.unsynced() > 0 {
             losses.push(Loss::Everything);
             losses.extend(
-                (0..platter.unsynced()).flat_map(|number| [Loss::Only(number), Loss::AllBut(number)]),
+                (0..platter.unsynced())
+                    .flat_map(|number| [Loss::Only(number), Loss::AllBut(number)]),
             );
             losses.extend((0..effort.random).map(|number| random_loss(number, point)));
         }
@@ -182,7 +186,8 @@ impl Recorded {
 
     /// Checks a disk as a crash at a point left it.
     fn check(&self, point: usize, image: Vec<u8>, tried: &mut Tried) -> Result<(), Broken> {
-        let acked = self.acks.iter().rev().find(|ack| ack.changes <= point).map_or(0, |ack| ack.entries);
+        let acked =
+            self.acks.iter().rev().find(|ack| ack.changes <= point).map_or(0, |ack| ack.entries);
         let acked = acked.max(self.start.entries);
         self.reopen(image, acked, tried)?;
         Ok(())
@@ -216,7 +221,8 @@ impl Recorded {
         if !self.scenario.repeats {
             return Ok(tried);
         }
-        for point in (0..self.changes.len()).skip(effort.first % effort.every).step_by(effort.every) {
+        for point in (0..self.changes.len()).skip(effort.first % effort.every).step_by(effort.every)
+        {
             let special = match self.changes.get(point) {
                 Some(Change::Sync) => Failing::LostSync,
                 Some(Change::Write { .. }) if point % 2 == 0 => Failing::Short,
@@ -228,7 +234,10 @@ impl Recorded {
             for (failing, forever) in [(Failing::Error, forever), (special, !forever)] {
                 tried.failures += 1;
                 let at = |broken: Broken| {
-                    self.at(&format!("change {point} fails, {failing:?}, for ever: {forever}"), broken)
+                    self.at(
+                        &format!("change {point} fails, {failing:?}, for ever: {forever}"),
+                        broken,
+                    )
                 };
                 self.disk_failure(point, failing, forever, &mut tried).map_err(at)?;
             }
@@ -252,7 +261,9 @@ impl Recorded {
         ensure(ended.is_err(), "S17", || "all went on as if nothing had failed".to_owned())?;
         if let Some(book) = stage.as_ref().and_then(|stage| stage.book.as_ref()) {
             let more = book.write(Mutation::create(key("after")?, Fields::new()));
-            ensure(more.is_err(), "S17", || "a write succeeded after the disk had failed".to_owned())?;
+            ensure(more.is_err(), "S17", || {
+                "a write succeeded after the disk had failed".to_owned()
+            })?;
         }
         let platter = disk.platter();
         disk.fail(Fault { after: 0, forever: true });
@@ -276,7 +287,9 @@ impl Recorded {
         })?;
         let same = entries.iter().zip(&self.hashes).all(|(entry, hash)| entry.hash == *hash);
         // Before anything was acknowledged, a new log may have begun.
-        ensure(same || (acked == 0 && entries.len() == 1), "S2", || "the log is another one".to_owned())?;
+        ensure(same || (acked == 0 && entries.len() == 1), "S2", || {
+            "the log is another one".to_owned()
+        })?;
         if let Err(damage) = book.audit().verify(|_| {}).map_err(unopened)?.into_result() {
             return Err(Broken::new("S3", damage.to_string()));
         }

@@ -30,7 +30,12 @@ pub struct Scenario {
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "creation", repeats: true, before: &[], steps: &[create_some] },
     Scenario { name: "append", repeats: true, before: SYNCED, steps: &[append, append] },
-    Scenario { name: "transaction", repeats: true, before: SYNCED, steps: &[transaction, transaction] },
+    Scenario {
+        name: "transaction",
+        repeats: true,
+        before: SYNCED,
+        steps: &[transaction, transaction],
+    },
     Scenario { name: "import", repeats: true, before: SYNCED, steps: &[import, append] },
     Scenario { name: "growth", repeats: true, before: SYNCED, steps: &[grow, grow] },
     Scenario { name: "group commit", repeats: false, before: SYNCED, steps: &[together, together] },
@@ -54,7 +59,12 @@ pub const SCENARIOS: &[Scenario] = &[
         steps: &[refused, retried, corrected, refused, given_up],
     },
     Scenario { name: "pages", repeats: true, before: SYNCED, steps: &[others_write, Stage::sync] },
-    Scenario { name: "rebase", repeats: true, before: SYNCED, steps: &[clash, Stage::sync, Stage::sync] },
+    Scenario {
+        name: "rebase",
+        repeats: true,
+        before: SYNCED,
+        steps: &[clash, Stage::sync, Stage::sync],
+    },
     Scenario {
         name: "conflicts",
         repeats: true,
@@ -79,7 +89,12 @@ pub const SCENARIOS: &[Scenario] = &[
         before: SYNCED,
         steps: &[append, fold, rebuild, append, rebuild],
     },
-    Scenario { name: "compaction", repeats: true, before: WITH_HOLES, steps: &[compact, append, compact] },
+    Scenario {
+        name: "compaction",
+        repeats: true,
+        before: WITH_HOLES,
+        steps: &[compact, append, compact],
+    },
     Scenario {
         name: "close",
         repeats: true,
@@ -106,8 +121,10 @@ fn append(stage: &mut Stage) -> Result<(), Error> {
     let (fields, other) = (stage.fields(7), stage.fields(8));
     stage.call(|book| book.create(named(&id)?, fields.clone()))?;
     stage.call(|book| book.update(named("0")?, other.clone()))?;
-    stage.call(|book| book.replace(named("1")?, Fields::from_iter([("b".to_owned(), json!(id))])))?;
-    stage.call(|book| book.update(named("0")?, Fields::from_iter([("c".to_owned(), json!(id))])))?;
+    stage
+        .call(|book| book.replace(named("1")?, Fields::from_iter([("b".to_owned(), json!(id))])))?;
+    stage
+        .call(|book| book.update(named("0")?, Fields::from_iter([("c".to_owned(), json!(id))])))?;
     stage.call(|book| book.delete(named(&id)?))?;
     stage.call(|book| book.create(named(&id)?, other))?;
     Ok(())
@@ -123,7 +140,10 @@ fn transaction(stage: &mut Stage) -> Result<(), Error> {
     ];
     stage.call(|book| book.transaction(mutations))?;
     stage.call(|book| {
-        book.transaction(vec![Mutation::delete(named(&id)?), Mutation::delete(named_in("note", &id)?)])
+        book.transaction(vec![
+            Mutation::delete(named(&id)?),
+            Mutation::delete(named_in("note", &id)?),
+        ])
     })?;
     Ok(())
 }
@@ -193,7 +213,8 @@ fn answered(stage: &mut Stage, outcome: &Outcome) -> Result<(), Error> {
     let without = ExchangeRequest { units: Vec::new(), ..request.clone() };
     let now = stage.now();
     let mut answer = serve(&mut stage.server, &without, now)?;
-    let outcomes = request.units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() });
+    let outcomes =
+        request.units.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome.clone() });
     answer.outcomes.extend(outcomes);
     stage.call(|book| book.exchange().apply_answer(&request, answer)).map(drop)
 }
@@ -203,7 +224,8 @@ fn not_now(stage: &mut Stage) -> Result<(), Error> {
     answered(stage, &Outcome::Transient { code, message, retry_after_milliseconds: None })?;
     stage.clock.advance(3_600_000);
     let Some(request) = stage.prepare(true)? else { return Ok(()) };
-    let failure = Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
+    let failure =
+        Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
     stage.call(|book| book.exchange().fail(&request, &failure))?;
     // A lone unit is isolated, several are split: each is one decision.
     stage.call(|book| book.exchange().isolate(&request, &failure, fieldbook::limits::STRIKES))?;
@@ -230,13 +252,19 @@ fn refused(stage: &mut Stage) -> Result<(), Error> {
             Mutation::update(named("1")?, more),
         ])
     })?;
-    answered(stage, &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() })
+    answered(
+        stage,
+        &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() },
+    )
 }
 
 fn retried(stage: &mut Stage) -> Result<(), Error> {
     let dead = stage.book()?.dead_letters().all()?.into_iter().map(|row| row.op).collect();
     stage.call(|book| book.dead_letters().retry(dead))?;
-    answered(stage, &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() })
+    answered(
+        stage,
+        &Outcome::Rejected { code: "simulated".to_owned(), message: "never".to_owned() },
+    )
 }
 
 fn corrected(stage: &mut Stage) -> Result<(), Error> {
@@ -265,7 +293,8 @@ fn others_write(stage: &mut Stage) -> Result<(), Error> {
 /// Someone else edits the same records, later than we did.
 fn clash(stage: &mut Stage) -> Result<(), Error> {
     stage.sync_other()?;
-    let edit = |by: &str| Fields::from_iter([("number".to_owned(), json!(by)), (by.to_owned(), json!(1))]);
+    let edit =
+        |by: &str| Fields::from_iter([("number".to_owned(), json!(by)), (by.to_owned(), json!(1))]);
     for entity in ["lead", "note"] {
         for (id, change) in [("0", true), ("1", true), ("2", false)] {
             stage.call(|book| book.update(named_in(entity, id)?, edit("ours")))?;

@@ -55,9 +55,16 @@ pub(super) struct Stage {
 impl Start {
     /// Plays the steps before a scenario, and closes the books.
     pub(super) fn new(scenario: &Scenario, variant: u64) -> Result<Self, Error> {
-        let server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
-        let empty =
-            Self { image: Vec::new(), entries: 0, other: Vec::new(), server, wall: BEGINNING, variant };
+        let server =
+            MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
+        let empty = Self {
+            image: Vec::new(),
+            entries: 0,
+            other: Vec::new(),
+            server,
+            wall: BEGINNING,
+            variant,
+        };
         if scenario.before.is_empty() {
             return Ok(empty);
         }
@@ -78,7 +85,11 @@ impl Start {
 }
 
 /// Plays a scenario until it ends or something fails.
-pub(super) fn play(scenario: &Scenario, start: &Start, disk: &SimDisk) -> (Option<Stage>, Result<(), Error>) {
+pub(super) fn play(
+    scenario: &Scenario,
+    start: &Start,
+    disk: &SimDisk,
+) -> (Option<Stage>, Result<(), Error>) {
     let mut stage = match Stage::open(start, disk, 20) {
         Ok(stage) => stage,
         Err(error) => return (None, Err(error)),
@@ -145,7 +156,10 @@ impl Stage {
     }
 
     /// Does something with the book, which then counts as acknowledged.
-    pub(super) fn call<T>(&mut self, work: impl FnOnce(&Book) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn call<T>(
+        &mut self,
+        work: impl FnOnce(&Book) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let done = work(self.book()?)?;
         self.ack();
         Ok(done)
@@ -192,7 +206,8 @@ impl Stage {
 
     /// Returns fields of the size that the variant asks for.
     pub(super) fn fields(&self, number: u64) -> Fields {
-        let times = [1, 6, 24].get(usize::try_from(self.variant % 3).unwrap_or(0)).copied().unwrap_or(1);
+        let times =
+            [1, 6, 24].get(usize::try_from(self.variant % 3).unwrap_or(0)).copied().unwrap_or(1);
         let text = "a field book is written in ink, on the spot ".repeat(times);
         Fields::from_iter([("number".to_owned(), json!(number)), ("text".to_owned(), json!(text))])
     }
@@ -224,7 +239,12 @@ pub(super) fn open(disk: &SimDisk, seed: u64) -> Result<Book, Error> {
     open_with(disk.clone(), "one", seed, &SimClock::new(BEGINNING + 10_000_000))
 }
 
-fn open_with(backend: impl StorageBackend, actor: &str, seed: u64, clock: &SimClock) -> Result<Book, Error> {
+fn open_with(
+    backend: impl StorageBackend,
+    actor: &str,
+    seed: u64,
+    clock: &SimClock,
+) -> Result<Book, Error> {
     let options = BookOptions::new(actor).map_err(|_| Error::Misuse("the actor is not valid"))?;
     let rules = EntityRules { undo_window: std::time::Duration::ZERO, ..EntityRules::default() };
     let manual = EntityRules { policy: Policy::Manual, ..rules.clone() };

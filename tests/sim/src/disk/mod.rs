@@ -249,8 +249,10 @@ impl Platter {
                 Some(false) => {}
                 None => apply(&mut bytes, change, |at| fate(loss, at, &mut dice)),
             }
-            let garbage =
-                matches!(loss, Loss::Sectors { garbage: true, .. } | Loss::Filled { garbage: true, .. });
+            let garbage = matches!(
+                loss,
+                Loss::Sectors { garbage: true, .. } | Loss::Filled { garbage: true, .. }
+            );
             if garbage && matches!(change, Change::SetLength(_)) {
                 bytes.iter_mut().skip(before).for_each(|byte| *byte = GARBAGE);
             }
@@ -279,7 +281,9 @@ fn fate(loss: Loss, at: u64, dice: &mut Dice) -> Kept {
             _ => Kept::Partly(dice.index(SECTOR), dice.index(SECTOR)),
         },
         _ if dice.chance(500) => Kept::Whole,
-        Loss::Filled { garbage, .. } if at >= FIRST_PAGE => Kept::Filled(if garbage { GARBAGE } else { 0 }),
+        Loss::Filled { garbage, .. } if at >= FIRST_PAGE => {
+            Kept::Filled(if garbage { GARBAGE } else { 0 })
+        }
         _ => Kept::Not,
     }
 }
@@ -315,7 +319,8 @@ fn apply(bytes: &mut Vec<u8>, change: &Change, mut fate: impl FnMut(u64) -> Kept
 /// Writes the bytes between the two offsets; if the first is later, the bytes outside them.
 fn put_partly(bytes: &mut Vec<u8>, at: usize, part: &[u8], from: usize, to: usize) {
     for (place, byte) in part.iter().enumerate() {
-        let is_between = if from < to { (from..to).contains(&place) } else { !(to..from).contains(&place) };
+        let is_between =
+            if from < to { (from..to).contains(&place) } else { !(to..from).contains(&place) };
         if is_between {
             put(bytes, at + place, &[*byte]);
         }

@@ -40,7 +40,8 @@ fn a_torn_sector_holds_old_and_new_bytes_and_no_others() {
     disk.write(0, &[2; 64 * SECTOR]).unwrap();
     let image = disk.platter().image(Loss::Bytes { seed: 4 });
     assert!(image.iter().all(|byte| matches!(byte, 1 | 2)));
-    let torn = image.chunks(SECTOR).filter(|sector| sector.contains(&1) && sector.contains(&2)).count();
+    let torn =
+        image.chunks(SECTOR).filter(|sector| sector.contains(&1) && sector.contains(&2)).count();
     assert!(torn > 10, "{torn} of 64 are torn");
 }
 
@@ -75,7 +76,9 @@ fn a_short_write_leaves_its_first_half_and_a_lost_sync_leaves_nothing() {
 fn a_failure_comes_once_or_stays() {
     let disk = SimDisk::empty();
     disk.fail(Fault { after: 1, forever: false });
-    assert!(disk.write(0, &[1]).is_ok() && disk.write(0, &[2]).is_err() && disk.write(0, &[3]).is_ok());
+    assert!(
+        disk.write(0, &[1]).is_ok() && disk.write(0, &[2]).is_err() && disk.write(0, &[3]).is_ok()
+    );
     disk.fail(Fault { after: 0, forever: true });
     assert!(disk.sync_data().is_err() && disk.write(0, &[4]).is_err() && disk.has_failed());
     assert!(disk.read(0, &mut [0]).is_err());

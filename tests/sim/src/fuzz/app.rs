@@ -68,16 +68,21 @@ impl App {
             ("theirs", Policy::ServerWins),
             ("ours", Policy::DeviceWins),
         ];
-        let field_policies = policies.map(|(field, policy)| (field.to_owned(), policy)).into_iter().collect();
+        let field_policies =
+            policies.map(|(field, policy)| (field.to_owned(), policy)).into_iter().collect();
         let (lead, note, task) =
             (EntityType::parse("lead"), EntityType::parse("note"), EntityType::parse("task"));
         let mut schema = Schema::closed();
         if let (Ok(lead), Ok(note), Ok(task)) = (lead, note, task) {
             let refers = Reference { field: "lead".to_owned(), entity: lead.clone() };
-            let notes = EntityRules { references: vec![refers], priority: 1, ..EntityRules::default() };
+            let notes =
+                EntityRules { references: vec![refers], priority: 1, ..EntityRules::default() };
             let tasks = EntityRules { policy: Policy::Manual, ..EntityRules::default() };
-            let leads =
-                EntityRules { field_policies, indexes: vec!["a".to_owned()], ..EntityRules::default() };
+            let leads = EntityRules {
+                field_policies,
+                indexes: vec!["a".to_owned()],
+                ..EntityRules::default()
+            };
             schema = schema.declare(lead, leads).declare(note, notes).declare(task, tasks);
         }
         Self::new(schema)
@@ -144,7 +149,12 @@ impl App {
     }
 
     /// Draws a mutation that most of the time fits the record, which exists or not.
-    pub(super) fn mutation(&self, key: RecordKey, is_there: bool, choices: &mut Choices<'_>) -> Mutation {
+    pub(super) fn mutation(
+        &self,
+        key: RecordKey,
+        is_there: bool,
+        choices: &mut Choices<'_>,
+    ) -> Mutation {
         let kind = match (choices.below(16), is_there) {
             (0, _) => OpKind::Create,
             (1, _) => OpKind::Update,

@@ -54,8 +54,10 @@ impl App {
             // All records exist and both devices know them from the start. Each device has its own
             // field.
             for key in self.keys() {
-                let fields =
-                    Fields::from_iter([("mine-0".to_owned(), json!(0)), ("mine-1".to_owned(), json!(0))]);
+                let fields = Fields::from_iter([
+                    ("mine-0".to_owned(), json!(0)),
+                    ("mine-1".to_owned(), json!(0)),
+                ]);
                 fleet.put(0, Mutation::create(key, fields));
             }
             fleet.settle();
@@ -68,10 +70,14 @@ impl App {
             match what {
                 0..4 if apart => {
                     let Some(key) = self.key(&mut choices) else { return };
-                    let (name, value) = (format!("mine-{device}"), i64::try_from(number).unwrap_or(0));
+                    let (name, value) =
+                        (format!("mine-{device}"), i64::try_from(number).unwrap_or(0));
                     fleet.put(
                         device,
-                        Mutation::update(key.clone(), Fields::from_iter([(name.clone(), json!(value))])),
+                        Mutation::update(
+                            key.clone(),
+                            Fields::from_iter([(name.clone(), json!(value))]),
+                        ),
                     );
                     written.insert((key, name), value);
                 }
@@ -115,7 +121,10 @@ impl App {
             let before = fleet.ended(0);
             fleet.take(0, &request, answer.clone());
             let after = fleet.ended(0);
-            assert!(before.iter().all(|(op, ends)| after.get(op) >= Some(ends)), "BUG: an op's end is gone");
+            assert!(
+                before.iter().all(|(op, ends)| after.get(op) >= Some(ends)),
+                "BUG: an op's end is gone"
+            );
             assert!(after.values().all(|ends| *ends <= 1), "BUG: an op ended twice");
             fleet.check_tail(0);
             let (length, images) = fleet.state(0);
@@ -123,8 +132,15 @@ impl App {
             // The arrival is a fact and may be recorded twice; nothing is decided twice.
             let mut new = fleet.entries(0).into_iter().skip(length).map(|entry| entry.meta);
             let decided = new.find(|meta| !matches!(meta, Meta::Upstream(_)));
-            assert!(decided.is_none(), "BUG: the same answer, taken again, has effects again: {decided:?}");
-            assert_eq!(fleet.state(0).1, images, "BUG: the same answer, taken again, changed a record");
+            assert!(
+                decided.is_none(),
+                "BUG: the same answer, taken again, has effects again: {decided:?}"
+            );
+            assert_eq!(
+                fleet.state(0).1,
+                images,
+                "BUG: the same answer, taken again, changed a record"
+            );
             fleet.check_book(0);
         }
         fleet.settle();
@@ -145,7 +161,8 @@ impl Fleet {
             Book::on_backend(InMemoryBackend::new(), options).ok()
         };
         let books: Option<Vec<_>> = (1..=devices).map(book).collect();
-        let server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
+        let server =
+            MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
         Some(Self { books: books?, server, clock, requests: Vec::new(), answers: Vec::new() })
     }
 
@@ -212,7 +229,13 @@ impl Fleet {
         self.ask(device, push, true, 2)
     }
 
-    fn ask(&self, device: usize, push: bool, pull: bool, page_limit: u32) -> Option<ExchangeRequest> {
+    fn ask(
+        &self,
+        device: usize,
+        push: bool,
+        pull: bool,
+        page_limit: u32,
+    ) -> Option<ExchangeRequest> {
         let ask = Ask {
             first: true,
             push,
@@ -283,7 +306,8 @@ impl Fleet {
             drop(book.dead_letters().discard(vec![op], "no longer wanted"));
         }
         let holds = book.queue().plan().holds;
-        let held = holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
+        let held =
+            holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         for place in held {
             if round.is_multiple_of(2) {
                 // It may have ended with the one before.
@@ -316,9 +340,13 @@ impl Fleet {
                 let record = book.get_record(key).unwrap_or_default();
                 let read = record.as_ref().map(|record| record.json.as_str());
                 let there = row.fields.as_ref().map(FieldsJson::as_str);
-                assert_eq!(read, there, "BUG: device {device} reads {key} otherwise than the server");
+                assert_eq!(
+                    read, there,
+                    "BUG: device {device} reads {key} otherwise than the server"
+                );
             }
-            let open: Vec<_> = self.ended(device).into_iter().filter(|(_, ends)| *ends != 1).collect();
+            let open: Vec<_> =
+                self.ended(device).into_iter().filter(|(_, ends)| *ends != 1).collect();
             assert!(open.is_empty(), "BUG: ops without one end: {open:?}");
             self.check_book(device);
         }
@@ -341,7 +369,11 @@ impl Fleet {
     /// Each op that has no end is in the tail, and no other is.
     fn check_tail(&self, device: usize) {
         let open = self.ended(device).into_values().filter(|ends| *ends == 0).count() as u64;
-        assert_eq!(self.book(device).status().pending, open, "BUG: the tail is not the ops without an end");
+        assert_eq!(
+            self.book(device).status().pending,
+            open,
+            "BUG: the tail is not the ops without an end"
+        );
     }
 
     fn image(&self, key: &RecordKey) -> Option<FieldsJson> {
@@ -352,11 +384,12 @@ impl Fleet {
     /// Returns the length of the log, and every record.
     fn state(&self, device: usize) -> (usize, Vec<String>) {
         let book = self.book(device);
-        let images = book.audit().entity_types().unwrap_or_default().into_iter().flat_map(|entity| {
-            let listed = book.list(&entity, None, usize::MAX).ok();
-            let image = |record: RecordRef<'_>| format!("{} {}", record.key(), record.json);
-            listed.iter().flat_map(|records| records.iter()).map(image).collect::<Vec<_>>()
-        });
+        let images =
+            book.audit().entity_types().unwrap_or_default().into_iter().flat_map(|entity| {
+                let listed = book.list(&entity, None, usize::MAX).ok();
+                let image = |record: RecordRef<'_>| format!("{} {}", record.key(), record.json);
+                listed.iter().flat_map(|records| records.iter()).map(image).collect::<Vec<_>>()
+            });
         (self.entries(device).len(), images.collect())
     }
 
@@ -376,23 +409,35 @@ impl Fleet {
                     continue;
                 }
                 Meta::Control(Control::Planned(planned)) => {
-                    annulled
-                        .extend(planned.annulled.iter().flat_map(|annulled| annulled.ops.iter().copied()));
+                    annulled.extend(
+                        planned.annulled.iter().flat_map(|annulled| annulled.ops.iter().copied()),
+                    );
                     for unit in &planned.units {
-                        let ops = unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| op.id));
+                        let ops = unit
+                            .changes
+                            .iter()
+                            .flat_map(|change| change.ops.iter().map(|op| op.id));
                         units.insert(unit.id, ops.collect());
                     }
                     &[][..]
                 }
-                Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => decisions,
+                Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+                    decisions
+                }
                 _ => continue,
             };
             let mut ended: Vec<OpId> = annulled.into_iter().map(|op| op.id).collect();
             for decision in decisions {
                 match decision {
-                    Decision::Acked { unit, .. } => ended.extend(units.get(unit).into_iter().flatten()),
-                    Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => ended.push(op.id),
-                    Decision::Annulled(annulled) => ended.extend(annulled.ops.iter().map(|op| op.id)),
+                    Decision::Acked { unit, .. } => {
+                        ended.extend(units.get(unit).into_iter().flatten())
+                    }
+                    Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => {
+                        ended.push(op.id)
+                    }
+                    Decision::Annulled(annulled) => {
+                        ended.extend(annulled.ops.iter().map(|op| op.id))
+                    }
                     _ => {}
                 }
             }

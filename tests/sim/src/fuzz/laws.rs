@@ -30,8 +30,16 @@ pub fn fields_admit(data: &[u8]) {
     let (quick, full) = (FieldsJson::parse(patch), Fields::parse(patch));
     assert_eq!(quick.is_ok(), full.is_ok(), "BUG: the quick check and the full parse disagree");
     let (Ok(json), Ok(patch), Ok(image)) = (quick, full, Fields::parse(image)) else { return };
-    assert_eq!(json.to_fields().ok().as_ref(), Some(&patch), "BUG: the same text reads as two things");
-    assert_eq!(FieldsJson::parse(json.as_str()).as_ref(), Ok(&json), "BUG: stored text is not read back");
+    assert_eq!(
+        json.to_fields().ok().as_ref(),
+        Some(&patch),
+        "BUG: the same text reads as two things"
+    );
+    assert_eq!(
+        FieldsJson::parse(json.as_str()).as_ref(),
+        Ok(&json),
+        "BUG: stored text is not read back"
+    );
     let Ok(key) = RecordKey::parse("lead", "1") else { return };
     let image = (choice & 1 == 1).then(|| image.into_image());
     let mutation = match choice >> 1 & 3 {
@@ -43,14 +51,19 @@ pub fn fields_admit(data: &[u8]) {
     let as_text = image.as_ref().map(Fields::to_json);
     let schema = Schema::open(EntityRules::default());
     let admitted = admit(&schema, as_text.as_ref(), &mutation);
-    let of_text = admit(&schema, as_text.as_ref(), &Mutation { fields: json.into(), ..mutation.clone() });
+    let of_text =
+        admit(&schema, as_text.as_ref(), &Mutation { fields: json.into(), ..mutation.clone() });
     assert_eq!(of_text, admitted, "BUG: text and values come to two things");
     let Ok(admitted) = admitted else { return };
     let asked = applied(image.clone(), mutation.kind, &values(&mutation));
     match admitted {
         Some(json) => {
             let said = json.to_fields().unwrap_or_default();
-            assert_eq!(applied(image, mutation.kind, &said), asked, "BUG: the op does something else");
+            assert_eq!(
+                applied(image, mutation.kind, &said),
+                asked,
+                "BUG: the op does something else"
+            );
         }
         None => assert_eq!(image, asked, "BUG: a change was ignored"),
     }
@@ -97,8 +110,8 @@ pub fn coalesce(data: &[u8]) {
         })
         .collect();
     let one_by_one = confirmed.with(ops.iter().map(|op| &op.writes));
-    let at_once =
-        coalesced(&confirmed, ops.iter(), true).map_or(confirmed.image(), |change| change.after.image());
+    let at_once = coalesced(&confirmed, ops.iter(), true)
+        .map_or(confirmed.image(), |change| change.after.image());
     assert_eq!(one_by_one.image(), at_once, "BUG: the change does something else");
 }
 
@@ -117,7 +130,9 @@ pub(super) fn small_fields(bits: u8) -> Fields {
     let named = ["a", "b", "c"].into_iter().zip([bits & 3, bits >> 2 & 3, bits >> 4 & 3]);
     let present = named.filter(|(_, choice)| *choice > 0);
     present
-        .map(|(name, choice)| (name.to_owned(), if choice == 1 { Value::Null } else { json!(choice) }))
+        .map(|(name, choice)| {
+            (name.to_owned(), if choice == 1 { Value::Null } else { json!(choice) })
+        })
         .collect()
 }
 
@@ -140,9 +155,11 @@ pub fn clock(data: &[u8]) {
                     wall: WallTime::from_milliseconds(wall),
                     monotonic: MonotonicTime::from_milliseconds(monotonic),
                 };
-                let shown = WallTime::from_milliseconds(wall.saturating_sub(by.saturating_mul(large)));
+                let shown =
+                    WallTime::from_milliseconds(wall.saturating_sub(by.saturating_mul(large)));
                 server = Some(ServerTime::heard(shown, now));
-                let seen = Hlc::from_bits(by.unsigned_abs().wrapping_mul(large.unsigned_abs()) << 8);
+                let seen =
+                    Hlc::from_bits(by.unsigned_abs().wrapping_mul(large.unsigned_abs()) << 8);
                 let next = observe(last, seen, shown);
                 assert!(next > last, "BUG: having seen something takes the clock back");
                 let bound = Hlc::at(shown.plus(limits::CLOCK_AHEAD)).max(last).next();
@@ -195,8 +212,13 @@ impl App {
             let image = images.get(&key).cloned();
             let asked = applied(image.clone(), mutation.kind, &values(&mutation));
             let is_valid = image.is_some() != (mutation.kind == OpKind::Create);
-            let admitted = admit(self.schema(), image.as_ref().map(Fields::to_json).as_ref(), &mutation);
-            assert_eq!(admitted.is_ok(), is_valid, "BUG: {admitted:?} is said of a mutation of {key}");
+            let admitted =
+                admit(self.schema(), image.as_ref().map(Fields::to_json).as_ref(), &mutation);
+            assert_eq!(
+                admitted.is_ok(),
+                is_valid,
+                "BUG: {admitted:?} is said of a mutation of {key}"
+            );
             match admitted {
                 Ok(Some(json)) => {
                     let done = applied(image, mutation.kind, &json.to_fields().unwrap_or_default());
@@ -217,7 +239,8 @@ impl App {
     pub fn plan(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let Some(ann) = Actor::parse("ann").ok() else { return };
-        let (batch, now) = (1 + choices.below(8), WallTime::from_milliseconds(i64::from(choices.byte())));
+        let (batch, now) =
+            (1 + choices.below(8), WallTime::from_milliseconds(i64::from(choices.byte())));
         let tail = self.tail(&ann, &mut choices);
         let input = PlanInput::unbounded(&tail, self.schema(), &[], &ann, now, &NoInspection);
         let all = plan(&input);
@@ -225,7 +248,10 @@ impl App {
         check_plan(&tail, &all, &ann);
         let part = plan(&PlanInput { batch_ops: batch, ..input });
         let changes: usize = part.groups.iter().map(|group| group.records.len()).sum();
-        assert!(changes <= batch || part.groups.len() == 1, "BUG: {changes} changes in a batch of {batch}");
+        assert!(
+            changes <= batch || part.groups.len() == 1,
+            "BUG: {changes} changes in a batch of {batch}"
+        );
         let prefix = all.groups.iter().take(part.groups.len());
         assert!(prefix.eq(&part.groups) || part.more, "BUG: a smaller batch is another plan");
     }
@@ -242,10 +268,18 @@ impl App {
             let ops = if choices.below(4) == 0 { 1 + choices.below(3) } else { 1 };
             for index in 0..ops {
                 let Some(key) = self.key(choices) else { return tail };
-                let mutation =
-                    self.mutation(key.clone(), there.contains(&key) || choices.below(2) == 0, choices);
-                let kind = if there.insert(key.clone()) { mutation.kind } else { not_create(mutation.kind) };
-                let place = OpPlace { seq: Seq::new(seq), index: u32::try_from(index).unwrap_or(0) };
+                let mutation = self.mutation(
+                    key.clone(),
+                    there.contains(&key) || choices.below(2) == 0,
+                    choices,
+                );
+                let kind = if there.insert(key.clone()) {
+                    mutation.kind
+                } else {
+                    not_create(mutation.kind)
+                };
+                let place =
+                    OpPlace { seq: Seq::new(seq), index: u32::try_from(index).unwrap_or(0) };
                 let id = u8::try_from(seq * 8).unwrap_or(0) + u8::try_from(index).unwrap_or(0);
                 let row = TailRow {
                     op: OpId::from_bytes([id; 16]),

@@ -24,7 +24,8 @@ pub fn exchange_answer(data: &[u8]) {
     let text = text.replace("$UNIT", &unit).replace("$REQUEST", &request.request.to_string());
     let text = text.replace("$KEY", "lead/1");
     let Ok(mut answer) = serde_json::from_str::<ExchangeAnswer>(&text) else { return };
-    let again = serde_json::to_string(&answer).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let again =
+        serde_json::to_string(&answer).ok().and_then(|text| serde_json::from_str(&text).ok());
     assert_eq!(again.as_ref(), Some(&answer), "BUG: an answer does not read back");
     answer.request = request.request;
     let taken = book.exchange().apply_answer(&request, answer.clone());
@@ -70,31 +71,36 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
 /// again.
 pub fn exchange_request(data: &[u8]) {
     let Ok(request) = serde_json::from_slice::<ExchangeRequest>(data) else { return };
-    let again = serde_json::to_vec(&request).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let again =
+        serde_json::to_vec(&request).ok().and_then(|text| serde_json::from_slice(&text).ok());
     assert_eq!(again.as_ref(), Some(&request), "BUG: a request does not read back");
     // Two units with the same id differ only in their place.
     let mut ids = BTreeSet::new();
     if !request.units.iter().all(|unit| ids.insert(unit.id)) {
         return;
     }
-    let mut server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
+    let mut server =
+        MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([2; 16]));
     let now = WallTime::from_milliseconds(1_767_225_600_000);
-    let treat =
-        |server: &mut MemoryAuthority| exchange(server, &request, now, &Caller::Anyone, &Quota::default());
+    let treat = |server: &mut MemoryAuthority| {
+        exchange(server, &request, now, &Caller::Anyone, &Quota::default())
+    };
     let Ok(first) = treat(&mut server) else { return };
     let commit = server.last_commit();
     // A stale unit is not remembered, and may match the result of later units.
-    let all_applied = first
-        .outcomes
-        .iter()
-        .all(|outcome| matches!(outcome.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. }));
+    let all_applied = first.outcomes.iter().all(|outcome| {
+        matches!(outcome.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
+    });
     let Ok(second) = treat(&mut server) else {
         panic!("BUG: a request was taken once and refused when it came again")
     };
     for outcome in first.outcomes {
         let again = second.outcomes.iter().find(|again| again.unit == outcome.unit);
         match (outcome.outcome, again.map(|again| &again.outcome)) {
-            (Outcome::Applied { versions, .. }, Some(Outcome::Duplicate { versions: again, .. })) => {
+            (
+                Outcome::Applied { versions, .. },
+                Some(Outcome::Duplicate { versions: again, .. }),
+            ) => {
                 assert_eq!(versions, *again, "BUG: a unit got other versions the second time");
             }
             (Outcome::Applied { .. }, again) => {

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
-use fieldbook::audit::entry::{Control, Draft, Entry, EntryKind, FORMAT, Header, Items, Meta, chain, seal};
+use fieldbook::audit::entry::{
+    Control, Draft, Entry, EntryKind, FORMAT, Header, Items, Meta, chain, seal,
+};
 use fieldbook::audit::{Epoch, Hash, Hlc, Seq, verify_export};
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::{Actor, Book, BookOptions, Fields, RecordKey};
@@ -19,7 +21,11 @@ use crate::disk::{Loss, SimDisk};
 /// unnoticed.
 pub fn entry_decode(data: &[u8]) {
     if let Ok(entry) = Entry::decode(data) {
-        assert_eq!(Entry::decode(data).ok().as_ref(), Some(&entry), "BUG: the same bytes read in two ways");
+        assert_eq!(
+            Entry::decode(data).ok().as_ref(),
+            Some(&entry),
+            "BUG: the same bytes read in two ways"
+        );
     }
     let (sealed, before) = sealed_entry();
     let mut changed = sealed.clone();
@@ -33,7 +39,11 @@ pub fn entry_decode(data: &[u8]) {
     }
     if let Ok(entry) = Entry::decode(&changed) {
         let holds = chain::link(&before, &entry.content) == entry.hash;
-        assert_eq!(holds, changed == sealed, "BUG: a changed entry still follows from the one before");
+        assert_eq!(
+            holds,
+            changed == sealed,
+            "BUG: a changed entry still follows from the one before"
+        );
     }
 }
 
@@ -42,8 +52,10 @@ fn sealed_entry() -> (Vec<u8>, Hash) {
     let mut random = SeededRandomness::from_number(1);
     let mut items = Items::default();
     let message = items.add("a value that can be erased", &mut random);
-    let meta =
-        Meta::Control(Control::Verb(fieldbook::audit::entry::Verb::Discard { reason: message }, Vec::new()));
+    let meta = Meta::Control(Control::Verb(
+        fieldbook::audit::entry::Verb::Discard { reason: message },
+        Vec::new(),
+    ));
     let Ok(actor) = Actor::parse("someone") else { return Default::default() };
     let header = Header {
         format: FORMAT,
@@ -65,14 +77,16 @@ fn sealed_entry() -> (Vec<u8>, Hash) {
 pub fn log_file(data: &[u8]) {
     let (image, changes) = match data.split_first() {
         Some((0, changes)) => (small_book().to_vec(), changes),
-        Some((1, rest)) => (b"redb\x1a\x0a\xa9\x0d\x0a".iter().chain(rest).copied().collect(), &[][..]),
+        Some((1, rest)) => {
+            (b"redb\x1a\x0a\xa9\x0d\x0a".iter().chain(rest).copied().collect(), &[][..])
+        }
         _ => (data.to_vec(), &[][..]),
     };
     let mut image: Vec<u8> = image;
     for place in changes.chunks_exact(4) {
         if let [high, middle, low, by] = *place {
-            let at =
-                usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap_or(0) % image.len().max(1);
+            let at = usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap_or(0)
+                % image.len().max(1);
             if let Some(byte) = image.get_mut(at) {
                 *byte ^= if *byte < 0x40 { by & KEEPS_SIZES } else { by };
             }
@@ -151,7 +165,10 @@ pub fn log_export(data: &[u8]) {
     let cut = changes.first().map_or(0, |byte| usize::from(*byte)).min(real.len());
     let (kept, _) = real.split_at(real.len() - cut);
     if let (Ok(whole), Ok(part)) = (verify_export(&mut &*real), verify_export(&mut &*kept)) {
-        assert!(cut == 0 || part.entries < whole.entries, "BUG: a shorter log verifies as the whole");
+        assert!(
+            cut == 0 || part.entries < whole.entries,
+            "BUG: a shorter log verifies as the whole"
+        );
     }
 }
 

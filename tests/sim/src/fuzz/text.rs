@@ -72,7 +72,9 @@ fn value(choices: &mut Choices<'_>, levels: usize, text: &mut String) {
             text.push(']');
         }
         4 => number(choices, text),
-        _ => text.push_str(pick(choices, &["true", "false", "null", "0", "7", "\"\"", "-12", "1.5"])),
+        _ => {
+            text.push_str(pick(choices, &["true", "false", "null", "0", "7", "\"\"", "-12", "1.5"]))
+        }
     }
 }
 

@@ -39,8 +39,9 @@ impl Model {
                 self.suspected.extend(units.iter().map(|(unit, _)| *unit));
                 // A unit that it names may have been given up while the request was in flight. It
                 // then belongs to nobody.
-                let wait = retry_at
-                    .map_or(0, |at| at.milliseconds().saturating_sub(entry.header.wall.milliseconds()));
+                let wait = retry_at.map_or(0, |at| {
+                    at.milliseconds().saturating_sub(entry.header.wall.milliseconds())
+                });
                 ensure(!units.is_empty() && (0..=LONGEST_WAIT).contains(&wait), "L5", || {
                     format!("{} units are to wait for {wait} ms", units.len())
                 })
@@ -52,14 +53,17 @@ impl Model {
                 let ops = self.units.get(unit).into_iter().flatten().flat_map(|(_, ops)| ops);
                 let is_shared = ops.into_iter().all(|op| ledger.shared.contains(op));
                 let is_new = entry.header.seq.number() > self.read_before && !is_shared;
-                let landed = is_new && epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
+                let landed =
+                    is_new && epoch.is_some() && ledger.effects(unit, epoch).next().is_some();
                 ensure(!landed, "S7", || format!("unit {unit} took effect and is planned anew"))?;
                 let was = self.units.remove(unit);
                 if ledger.now.applied.contains_key(unit) {
                     let ops = was.iter().flatten().flat_map(|(_, ops)| ops);
                     self.strays.extend(ops);
                 }
-                ensure(was.is_some(), "S6", || format!("unit {unit} was dissolved and is not under way"))
+                ensure(was.is_some(), "S6", || {
+                    format!("unit {unit} was dissolved and is not under way")
+                })
             }
             Decision::Upcast { key, op, schema_version, fields } => {
                 self.upcast(key, op, *schema_version, &item_of(entry, *fields)?)
@@ -69,16 +73,21 @@ impl Model {
                 // Values that an op of ours had overwritten end with that op. The conflict names
                 // the last write only.
                 let held = self.records.get(key);
-                let own = held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == op.id));
+                let own =
+                    held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == op.id));
                 let confirmed = held.and_then(|held| held.confirmed.as_ref());
-                let is_left =
-                    own.zip(self.ops.get(&op.id)).is_some_and(|(own, op)| own.is_left(op, confirmed));
-                let lost =
-                    self.clashed.contains(key) || matches!(entry.meta, Meta::Control(Control::Verb(..)));
+                let is_left = own
+                    .zip(self.ops.get(&op.id))
+                    .is_some_and(|(own, op)| own.is_left(op, confirmed));
+                let lost = self.clashed.contains(key)
+                    || matches!(entry.meta, Meta::Control(Control::Verb(..)));
                 // Ops that a deletion of ours covered end with it.
                 let covered = self.fallen.contains(key);
                 ensure(lost || covered || !is_left, "S6", || {
-                    format!("op {} of {key} was superseded without a conflict: {:?}", op.place, entry.meta)
+                    format!(
+                        "op {} of {key} was superseded without a conflict: {:?}",
+                        op.place, entry.meta
+                    )
                 })?;
                 self.check_loss(entry, key, &op.id, &[], ledger)?;
                 self.end(key, op, End::Superseded)
@@ -133,7 +142,10 @@ impl Model {
                     self.stamp_anew(&restamp.key, &restamp.op, restamp.edited_at)?;
                     let former = last.insert(&restamp.key, restamp.edited_at);
                     ensure(former.is_none_or(|former| former < restamp.edited_at), "S6", || {
-                        format!("op {} of {} is stamped before an earlier one", restamp.op.id, restamp.key)
+                        format!(
+                            "op {} of {} is stamped before an earlier one",
+                            restamp.op.id, restamp.key
+                        )
                     })?;
                 }
                 Ok(())
@@ -144,13 +156,18 @@ impl Model {
             }
             Decision::TakenIn { key, seq, number } => {
                 let Some(kept) = self.aside.remove(&(*seq, *number)) else {
-                    return Err(Broken::new("S11", format!("{key} is taken in and was not kept aside")));
+                    return Err(Broken::new(
+                        "S11",
+                        format!("{key} is taken in and was not kept aside"),
+                    ));
                 };
                 ensure(kept.key == *key, "S11", || format!("{} is taken in as {key}", kept.key))?;
                 self.confirm(key, kept.version, kept.registers);
                 Ok(())
             }
-            Decision::BelongsTo { .. } | Decision::SetAside { .. } | Decision::ReadForeign { .. } => Ok(()),
+            Decision::BelongsTo { .. }
+            | Decision::SetAside { .. }
+            | Decision::ReadForeign { .. } => Ok(()),
             Decision::Parked { scope, .. } => {
                 self.parks.insert(scope.clone());
                 Ok(())
@@ -177,7 +194,8 @@ impl Model {
         });
         // Its ops may have arrived in a unit that it continues.
         let former = self.replaced.get(unit).into_iter().flatten();
-        let applied = former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
+        let applied =
+            former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
         let applied = if by_copy { Some(Version::default()) } else { applied };
         let Some(applied) = applied else {
             return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
@@ -186,9 +204,13 @@ impl Model {
             return Err(Broken::new("S6", format!("unit {unit} is acked and not under way")));
         };
         for (key, ops) in changes {
-            let version = versions.iter().find(|(named, _)| *named == key).map(|(_, version)| *version);
+            let version =
+                versions.iter().find(|(named, _)| *named == key).map(|(_, version)| *version);
             let Some(version) = version.filter(|version| *version >= applied) else {
-                return Err(Broken::new("S8", format!("the ack of {unit} has no right version for {key}")));
+                return Err(Broken::new(
+                    "S8",
+                    format!("the ack of {unit} has no right version for {key}"),
+                ));
             };
             // The ops leave the tail together with the change of the confirmed record, so that no
             // state in between is visible.
@@ -229,7 +251,12 @@ impl Model {
     }
 
     /// Gives an op another stamp. Fields that a creation removed with a deletion's stamp follow it.
-    fn stamp_anew(&mut self, key: &RecordKey, op: &PlannedOp, edited_at: Hlc) -> Result<(), Broken> {
+    fn stamp_anew(
+        &mut self,
+        key: &RecordKey,
+        op: &PlannedOp,
+        edited_at: Hlc,
+    ) -> Result<(), Broken> {
         let waiting = self.waiting(key, op)?;
         let before = waiting.stamp();
         waiting.edited_at = edited_at;
@@ -242,19 +269,27 @@ impl Model {
     }
 
     /// S18: an upcast op has the result of the app's functions on its remaining fields.
-    fn upcast(&mut self, key: &RecordKey, op: &PlannedOp, to: u32, fields: &Image) -> Result<(), Broken> {
+    fn upcast(
+        &mut self,
+        key: &RecordKey,
+        op: &PlannedOp,
+        to: u32,
+        fields: &Image,
+    ) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
         ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
         let made = self.ops.get(&op.id).cloned();
         let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
         let waiting = self.waiting(key, op)?;
         let is_gone = confirmed.as_ref().is_some_and(|known| !known.is_there);
-        let left = made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
+        let left =
+            made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
         let turn = |said: Image| (waiting.form..to).fold(said, turned);
         let expected = turn(left);
         // An unanswered op has not met all changes since.
         let all = made.as_ref().filter(|_| waiting.given_up).map(|made| turn(waiting.says(made)));
-        let is_among = |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
+        let is_among =
+            |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
         let is_right = match &all {
             None => expected == *fields,
             // Fields that had lost to a record that has gone since are not among them.
@@ -300,7 +335,8 @@ impl Model {
         for op in &annulled.ops {
             self.end(&annulled.key, op, End::Annulled)?;
         }
-        let after = if planned { self.without_what_falls(annulled) } else { self.visible(&annulled.key) };
+        let after =
+            if planned { self.without_what_falls(annulled) } else { self.visible(&annulled.key) };
         // Ops that were created and deleted here do not affect a record of that name that somebody
         // else made in the meantime, if the author had read nothing of it. Nor do they affect one
         // that was made after the deletion had nothing left to delete.
@@ -320,7 +356,9 @@ impl Model {
             .ops
             .iter()
             .find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
-        ensure(phantom.is_none(), "S8", || format!("{phantom:?} is said to have arrived and never did"))?;
+        ensure(phantom.is_none(), "S8", || {
+            format!("{phantom:?} is said to have arrived and never did")
+        })?;
         // A creation without a field writes nothing to an existing record: a dead deletion below it
         // becomes visible again.
         let says_nothing = |op: &&Op| op.kind == OpKind::Create && op.fields.is_empty();
@@ -338,12 +376,15 @@ impl Model {
     /// Returns whether this device learned, after a version, that a record was deleted.
     fn has_seen_gone(&self, key: &RecordKey, after: Version, ledger: &Ledger) -> bool {
         let seen = self.records.get(key).map(|held| held.seen.range(after..)).into_iter().flatten();
-        seen.flat_map(|version| ledger.at(key, *version, None)).any(|written| written.image.is_none())
+        seen.flat_map(|version| ledger.at(key, *version, None))
+            .any(|written| written.image.is_none())
     }
 
     fn end(&mut self, key: &RecordKey, op: &PlannedOp, end: End) -> Result<(), Broken> {
         let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
-        ensure(!under_way, "S6", || format!("op {} ended as {end:?} while it was under way", op.id))?;
+        ensure(!under_way, "S6", || {
+            format!("op {} ended as {end:?} while it was under way", op.id)
+        })?;
         self.remove(key, &op.id, end)
     }
 
@@ -352,7 +393,10 @@ impl Model {
             return Err(Broken::new("S6", format!("op {id} ended as {end:?} and was never made")));
         };
         if let Some(before) = op.end.replace(end) {
-            return Err(Broken::new("S6", format!("op {id} ended as {before:?} and again as {end:?}")));
+            return Err(Broken::new(
+                "S6",
+                format!("op {id} ended as {before:?} and again as {end:?}"),
+            ));
         }
         if let Some(held) = self.records.get_mut(key) {
             held.tail.retain(|waiting| waiting.op != *id);
@@ -365,6 +409,8 @@ impl Model {
     fn waiting(&mut self, key: &RecordKey, op: &PlannedOp) -> Result<&mut Waiting, Broken> {
         let tail = self.records.get_mut(key).map(|held| &mut held.tail);
         let found = tail.and_then(|tail| tail.iter_mut().find(|waiting| waiting.op == op.id));
-        found.ok_or_else(|| Broken::new("S6", format!("a decision on op {}, which does not wait", op.id)))
+        found.ok_or_else(|| {
+            Broken::new("S6", format!("a decision on op {}, which does not wait", op.id))
+        })
     }
 }

@@ -43,7 +43,8 @@ impl Model {
                 && held.confirmed.as_ref().is_some_and(|known| known.is_there)
             {
                 if held.tail.is_empty() {
-                    self.owed.insert(key.clone(), held.confirmed.as_ref().and_then(Registers::image));
+                    self.owed
+                        .insert(key.clone(), held.confirmed.as_ref().and_then(Registers::image));
                 }
                 held.read_gone = true;
                 held.confirmed = Some(Registers::default());

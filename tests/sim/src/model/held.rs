@@ -41,7 +41,8 @@ pub struct Waiting {
     pub(super) edited_at: Hlc,
     /// Its converted fields.
     pub(super) upcast: Option<Image>,
-    /// The fields that it removes without naming them, and the stamp of that if it is a deletion's.
+    /// The fields that it removes without naming them, and the stamp of that if it is a
+    /// deletion's.
     pub(super) cleared: BTreeSet<String>,
     pub(super) cleared_at: Option<EditStamp>,
     pub(super) lost: BTreeSet<String>,
@@ -88,7 +89,8 @@ impl Waiting {
     /// Returns its writes.
     pub fn writes(&self, op: &Op) -> BTreeMap<String, (EditStamp, Value)> {
         let cleared_at = self.cleared_at.unwrap_or(self.stamp());
-        let cleared = self.cleared.iter().filter(|name| !self.emptied && !self.lost.contains(*name));
+        let cleared =
+            self.cleared.iter().filter(|name| !self.emptied && !self.lost.contains(*name));
         let mut fields: BTreeMap<_, _> =
             cleared.map(|name| (name.clone(), (cleared_at, Value::Null))).collect();
         fields.extend(self.says(op).into_iter().map(|(name, value)| (name, (self.stamp(), value))));
@@ -106,7 +108,9 @@ impl Waiting {
         let mut said = self.says(op);
         said.retain(|name, _| {
             let own = writes.get(name).map(|(stamp, _)| *stamp);
-            confirmed.is_none_or(|known| !known.is_there || own.is_some_and(|own| own > known.stamp_of(name)))
+            confirmed.is_none_or(|known| {
+                !known.is_there || own.is_some_and(|own| own > known.stamp_of(name))
+            })
         });
         said
     }
@@ -133,14 +137,18 @@ impl Held {
     }
 
     /// Returns the confirmed record with the ops on it.
-    pub(super) fn with_tail<'a>(&self, op_of: impl Fn(&OpId) -> Option<&'a Op>) -> Option<Registers> {
+    pub(super) fn with_tail<'a>(
+        &self,
+        op_of: impl Fn(&OpId) -> Option<&'a Op>,
+    ) -> Option<Registers> {
         let mut known = self.confirmed.clone();
         let ops: Vec<_> =
             self.tail.iter().filter_map(|waiting| Some((waiting, op_of(&waiting.op)?))).collect();
         for (number, (waiting, op)) in ops.iter().enumerate() {
-            let makes_anew = |(later, op): &&(&Waiting, &Op)| op.kind == OpKind::Create && !later.emptied;
-            let covered =
-                op.kind == OpKind::Delete && ops.iter().skip(number + 1).any(|later| makes_anew(&later));
+            let makes_anew =
+                |(later, op): &&(&Waiting, &Op)| op.kind == OpKind::Create && !later.emptied;
+            let covered = op.kind == OpKind::Delete
+                && ops.iter().skip(number + 1).any(|later| makes_anew(&later));
             if !covered && !waiting.emptied {
                 known = joined(known, waiting, op);
             }
@@ -153,8 +161,9 @@ impl Held {
 fn joined(known: Option<Registers>, waiting: &Waiting, op: &Op) -> Option<Registers> {
     let writes = waiting.writes(op);
     let greatest = writes.values().map(|(stamp, _)| *stamp).fold(waiting.stamp(), EditStamp::max);
-    let says_nothing =
-        matches!(op.kind, OpKind::Update | OpKind::Replace) && writes.is_empty() && !op.fields.is_empty();
+    let says_nothing = matches!(op.kind, OpKind::Update | OpKind::Replace)
+        && writes.is_empty()
+        && !op.fields.is_empty();
     if says_nothing {
         return known;
     }
@@ -174,7 +183,9 @@ fn joined(known: Option<Registers>, waiting: &Waiting, op: &Op) -> Option<Regist
             let own = if waiting.stamp() > known.stamp { waiting.stamp() } else { greatest };
             let above = known.stamp.next(waiting.op).min(own);
             let read = waiting.brings_back.clone().unwrap_or_default().into_iter();
-            let read = read.filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, (above, value)));
+            let read = read
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, (above, value)));
             let mut fields: BTreeMap<_, _> = read.collect();
             fields.extend(writes);
             Some(Registers { is_there: true, stamp: greatest, floor: known.stamp, fields })

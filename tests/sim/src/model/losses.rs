@@ -31,7 +31,8 @@ impl Model {
         if matches!(entry.meta, Meta::Control(Control::Verb(..))) || ledger.shared.contains(id) {
             return Ok(());
         }
-        let confirmed = held.and_then(|held| held.confirmed.as_ref()).and_then(|known| known.image());
+        let confirmed =
+            held.and_then(|held| held.confirmed.as_ref()).and_then(|known| known.image());
         for (name, value) in waiting.says(op) {
             let is_lost = names.is_empty() || names.contains(&name);
             let theirs = confirmed.as_ref().and_then(|image| image.get(&name));
@@ -54,15 +55,18 @@ impl Model {
 
     /// Returns whether a later op of the same device writes the field, or ends the record.
     fn is_said_anew(&self, op: &Op, name: &str) -> bool {
-        let mut later = self.ops.values().filter(|later| later.key == op.key && later.place > op.place);
+        let mut later =
+            self.ops.values().filter(|later| later.key == op.key && later.place > op.place);
         let ends = |later: &Op| matches!(later.kind, OpKind::Delete | OpKind::Replace);
-        later.any(|later| ends(later) || spellings(name).any(|name| later.fields.contains_key(name)))
+        later
+            .any(|later| ends(later) || spellings(name).any(|name| later.fields.contains_key(name)))
     }
 
     fn is_on_record(&self, key: &RecordKey, name: &str) -> bool {
         let mut ops = self.ops.values().filter(|op| op.key == *key).flat_map(|op| &op.conflicts);
         let is_of = |fields: &[String]| {
-            fields.is_empty() || spellings(name).any(|name| fields.iter().any(|field| field == name))
+            fields.is_empty()
+                || spellings(name).any(|name| fields.iter().any(|field| field == name))
         };
         ops.any(|(_, fields)| is_of(fields))
     }

@@ -78,8 +78,8 @@ pub struct Model {
     pub server_epoch: Option<ServerEpoch>,
     /// Whether a server was accepted and has not been read to its end.
     pub rereading: bool,
-    /// The records that the accepted server lacks, or has in an older state, and that have no op of
-    /// ours on them.
+    /// The records that the accepted server lacks, or has in an older state, and that have no op
+    /// of ours on them.
     pub owed: BTreeMap<RecordKey, Option<Image>>,
     /// The changes of entity types that nobody has declared yet, by their entry and their index in
     /// it.
@@ -234,7 +234,12 @@ impl Model {
         Ok(())
     }
 
-    fn upstream(&mut self, entry: &Entry, upstream: &Upstream, ledger: &Ledger) -> Result<(), Broken> {
+    fn upstream(
+        &mut self,
+        entry: &Entry,
+        upstream: &Upstream,
+        ledger: &Ledger,
+    ) -> Result<(), Broken> {
         self.server_epoch = Some(upstream.epoch);
         for (number, change) in (0..).zip(&upstream.changes) {
             let (key, version) = (&change.key, change.version);
@@ -244,8 +249,9 @@ impl Model {
             };
             let never = version == Version::default() && sent.is_none();
             let mut written = ledger.at(key, version, self.server_epoch);
-            let known =
-                written.find(|written| written.image == sent).map(|written| written.registers.clone());
+            let known = written
+                .find(|written| written.image == sent)
+                .map(|written| written.registers.clone());
             ensure(never || known.is_some(), "S11", || {
                 format!("{key} at {version} was not stored as the server had it")
             })?;
@@ -283,7 +289,8 @@ impl Model {
     fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
         let Some(held) = self.records.get(key) else { return };
         let is_delete = |waiting: &Waiting| {
-            !waiting.emptied && self.ops.get(&waiting.op).is_some_and(|op| op.kind == OpKind::Delete)
+            !waiting.emptied
+                && self.ops.get(&waiting.op).is_some_and(|op| op.kind == OpKind::Delete)
         };
         let deletion = held.tail.last().filter(|last| is_delete(last));
         let earlier = match (kind, deletion) {
@@ -293,12 +300,14 @@ impl Model {
         };
         let before = held.tail.iter().take(earlier);
         let written = before.clone().filter_map(|held| Some(held.writes(self.ops.get(&held.op)?)));
-        let read = before.filter_map(|held| held.brings_back.clone()).flatten().map(|(name, _)| name);
+        let read =
+            before.filter_map(|held| held.brings_back.clone()).flatten().map(|(name, _)| name);
         let mut known = held.confirmed.clone().unwrap_or_default();
         // Nobody learns of fields that were removed below the floor.
         let floor = known.floor;
         known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
-        let names = written.flat_map(BTreeMap::into_keys).chain(read).chain(known.fields.into_keys());
+        let names =
+            written.flat_map(BTreeMap::into_keys).chain(read).chain(known.fields.into_keys());
         let names: BTreeSet<String> = names.collect();
         let said = self.ops.get(&waiting.op).map(|op| op.fields.clone()).unwrap_or_default();
         waiting.cleared = names.into_iter().filter(|name| !said.contains_key(name)).collect();
@@ -307,7 +316,8 @@ impl Model {
 
     fn epoch_started(&self, anchored: Option<Receipt>) -> Result<(), Broken> {
         let known = |receipt: Receipt| {
-            let place = usize::try_from(receipt.seq.number()).ok().and_then(|place| place.checked_sub(1));
+            let place =
+                usize::try_from(receipt.seq.number()).ok().and_then(|place| place.checked_sub(1));
             place.and_then(|place| self.hashes.get(place)) == Some(&receipt.hash)
         };
         ensure(anchored.is_some_and(|receipt| !known(receipt)), "X3", || {
@@ -330,7 +340,8 @@ impl Model {
                 format!("an op of {key} is of version {}, and the app of {version}", waiting.form)
             })?;
         }
-        let kept = self.aside.values().map(|kept| &kept.key).find(|key| knows(version, &key.entity));
+        let kept =
+            self.aside.values().map(|kept| &kept.key).find(|key| knows(version, &key.entity));
         ensure(kept.is_none(), "S18", || format!("{kept:?} is known now and kept aside"))
     }
 
@@ -364,8 +375,9 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
 /// arrived.
 fn is_upkeep(meta: &Meta) -> bool {
     let Meta::Control(Control::Decided(decisions)) = meta else { return false };
-    let is_upgrade =
-        |decision: &Decision| matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. });
+    let is_upgrade = |decision: &Decision| {
+        matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. })
+    };
     let follows = |decision: &Decision| {
         use Decision::{Annulled, BroughtBack, Conflicted, Dropped, Parked, Raised, Superseded};
         matches!(
@@ -381,7 +393,9 @@ fn is_upkeep(meta: &Meta) -> bool {
     };
     // An answer lowers stamps in a commit of its own, and may fail after that.
     let lowers = matches!(decisions.as_slice(), [Decision::Restamped { .. }]);
-    lowers || decisions.iter().any(is_upgrade) && decisions.iter().all(|it| is_upgrade(it) || follows(it))
+    lowers
+        || decisions.iter().any(is_upgrade)
+            && decisions.iter().all(|it| is_upgrade(it) || follows(it))
 }
 
 /// Returns the records of the conflicts in an entry.

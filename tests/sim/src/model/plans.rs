@@ -23,10 +23,9 @@ impl Model {
             }
             self.replaced.insert(unit.id, unit.replaces.clone());
             self.check_plan(unit)?;
-            let changes = unit
-                .changes
-                .iter()
-                .map(|change| (change.key.clone(), change.ops.iter().map(|op| op.id).collect::<Vec<_>>()));
+            let changes = unit.changes.iter().map(|change| {
+                (change.key.clone(), change.ops.iter().map(|op| op.id).collect::<Vec<_>>())
+            });
             self.units.insert(unit.id, changes.collect());
             ensure(self.ever_planned.insert(unit.id), "S5", || {
                 format!("unit {} was planned twice", unit.id)
@@ -38,8 +37,10 @@ impl Model {
     /// Records that a unit with these ops was given up.
     pub(super) fn given_up(&mut self, carried: impl Iterator<Item = (RecordKey, Vec<OpId>)>) {
         for (key, ops) in carried {
-            let tail = self.records.get_mut(&key).map(|held| held.tail.iter_mut()).into_iter().flatten();
-            tail.filter(|waiting| ops.contains(&waiting.op)).for_each(|waiting| waiting.given_up = true);
+            let tail =
+                self.records.get_mut(&key).map(|held| held.tail.iter_mut()).into_iter().flatten();
+            tail.filter(|waiting| ops.contains(&waiting.op))
+                .for_each(|waiting| waiting.given_up = true);
         }
     }
 
@@ -49,18 +50,24 @@ impl Model {
         for change in &unit.changes {
             let under_way = self.units.values().flatten().any(|(key, _)| *key == change.key);
             ensure(!under_way, "S9", || format!("{} is in two units at once", change.key))?;
-            let tail = self.records.get(&change.key).map(|held| held.tail.as_slice()).unwrap_or_default();
+            let tail =
+                self.records.get(&change.key).map(|held| held.tail.as_slice()).unwrap_or_default();
             let ours: Vec<_> = tail.iter().filter(|waiting| named.contains(&waiting.op)).collect();
-            ensure(ours.len() == change.ops.len() && ours.iter().all(|waiting| !waiting.dead), "S5", || {
-                format!("unit {} has ops of {} that do not wait", unit.id, change.key)
-            })?;
-            let said = ours
-                .iter()
-                .filter(|waiting| self.ops.get(&waiting.op).is_none_or(|op| op.kind != OpKind::Delete));
+            ensure(
+                ours.len() == change.ops.len() && ours.iter().all(|waiting| !waiting.dead),
+                "S5",
+                || format!("unit {} has ops of {} that do not wait", unit.id, change.key),
+            )?;
+            let said = ours.iter().filter(|waiting| {
+                self.ops.get(&waiting.op).is_none_or(|op| op.kind != OpKind::Delete)
+            });
             let is_delete = change.kind == OpKind::Delete;
             let turned = said.into_iter().all(|waiting| waiting.form == change.schema_version);
             ensure(is_delete || turned, "S18", || {
-                format!("unit {} says that {} is of another schema version than its ops", unit.id, change.key)
+                format!(
+                    "unit {} says that {} is of another schema version than its ops",
+                    unit.id, change.key
+                )
             })?;
             let passed = tail.iter().take_while(|waiting| !named.contains(&waiting.op));
             let overtaken = passed.filter(|waiting| !waiting.dead).count();
@@ -71,10 +78,14 @@ impl Model {
         for op in &named {
             let Some(place) = self.ops.get(op).map(|op| op.place) else { continue };
             let mates = self.ops.iter().filter(|(_, mate)| mate.place.seq == place.seq);
-            let left = mates.filter(|(id, mate)| mate.end.is_none() && !mate.was_dead && !named.contains(id));
+            let left = mates
+                .filter(|(id, mate)| mate.end.is_none() && !mate.was_dead && !named.contains(id));
             let left = left.count();
             ensure(left == 0, "S10", || {
-                format!("unit {} leaves {left} ops of its transaction {} behind", unit.id, place.seq)
+                format!(
+                    "unit {} leaves {left} ops of its transaction {} behind",
+                    unit.id, place.seq
+                )
             })?;
         }
         Ok(())

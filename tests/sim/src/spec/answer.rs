@@ -37,8 +37,10 @@ pub(super) fn outcomes(
 ) -> Result<Vec<UnitOutcome>, Fault> {
     let mut outcomes: Vec<UnitOutcome> = Vec::new();
     for result in results {
-        let unit =
-            request.units.iter().find(|unit| unit.changes.iter().any(|change| change.key == result.key));
+        let unit = request
+            .units
+            .iter()
+            .find(|unit| unit.changes.iter().any(|change| change.key == result.key));
         let (id, outcome) = match unit {
             Some(unit) => (unit.id, outcome(unit, result, results, &mut draw)),
             None => (UnitId::from_bytes(draw()), unknown(result, &mut draw)?),
@@ -60,7 +62,8 @@ fn outcome(
     let code = |otherwise: &str| first.code.clone().unwrap_or_else(|| otherwise.to_owned());
     let versions = || {
         let versions = unit.changes.iter().map(|change| {
-            let number = of(change).and_then(|result| result.version).or(first.version).unwrap_or(1);
+            let number =
+                of(change).and_then(|result| result.version).or(first.version).unwrap_or(1);
             (change.key.clone(), version(number))
         });
         versions.collect::<BTreeMap<_, _>>()
@@ -79,7 +82,8 @@ fn outcome(
         Verdict::Conflict => {
             let mut rows = Vec::new();
             for change in &unit.changes {
-                let Some(result) = of(change).filter(|result| result.result == Verdict::Conflict) else {
+                let Some(result) = of(change).filter(|result| result.result == Verdict::Conflict)
+                else {
                     continue;
                 };
                 let edited_at = match result.edited.unwrap_or(Edited::Later) {
@@ -153,7 +157,9 @@ pub(super) fn change(
     }
     let earlier = clock.earlier();
     let at = |milliseconds: i64| {
-        Hlc::at(WallTime::from_milliseconds(clock.true_time().milliseconds().saturating_add(milliseconds)))
+        Hlc::at(WallTime::from_milliseconds(
+            clock.true_time().milliseconds().saturating_add(milliseconds),
+        ))
     };
     let edited_at = match (pulled.edited_ms, pulled.edited) {
         (Some(milliseconds), _) => at(milliseconds),

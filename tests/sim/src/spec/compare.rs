@@ -34,7 +34,11 @@ pub(super) fn differences(expect: &Expect, world: &World) -> Result<Vec<String>,
         compare.tries(tries, &owed, &dead);
     }
     compare.unordered("dead", &expect.dead, dead.into_iter().map(|letter| letter.shown).collect());
-    compare.unordered("conflicts", &expect.conflicts.iter().map(with_lost).collect::<Vec<_>>(), lost(book)?);
+    compare.unordered(
+        "conflicts",
+        &expect.conflicts.iter().map(with_lost).collect::<Vec<_>>(),
+        lost(book)?,
+    );
     compare.reads(expect, book)?;
     compare.cursor(expect.cursor, world, book)?;
     compare.settled(expect.settled.as_deref(), book)?;
@@ -55,13 +59,14 @@ impl Compare {
 
     fn unordered(&mut self, what: &str, expected: &[Value], seen: Vec<Value>) {
         let mut left = seen.clone();
-        let all = expected.iter().all(|wanted| match left.iter().position(|value| value == wanted) {
-            Some(index) => {
-                left.swap_remove(index);
-                true
-            }
-            None => false,
-        });
+        let all =
+            expected.iter().all(|wanted| match left.iter().position(|value| value == wanted) {
+                Some(index) => {
+                    left.swap_remove(index);
+                    true
+                }
+                None => false,
+            });
         if !all || !left.is_empty() {
             self.found.push(format!("{what}: expected {}, got {}", json!(expected), json!(seen)));
         }
@@ -109,7 +114,9 @@ impl Compare {
                 let mut seen = by_record.values();
                 match (seen.next(), seen.next()) {
                     (Some(only), None) => self.equal("tries", expected, &json!(only)),
-                    _ => self.found.push(format!("tries: expected one record, got {}", json!(by_record))),
+                    _ => self
+                        .found
+                        .push(format!("tries: expected one record, got {}", json!(by_record))),
                 }
             }
         }
@@ -154,12 +161,14 @@ impl Compare {
             }
             _ => false,
         };
-        let all = expected.iter().all(|wanted| match left.iter().position(|seen| is_like(seen, wanted)) {
-            Some(index) => {
-                left.remove(index);
-                true
+        let all = expected.iter().all(|wanted| {
+            match left.iter().position(|seen| is_like(seen, wanted)) {
+                Some(index) => {
+                    left.remove(index);
+                    true
+                }
+                None => false,
             }
-            None => false,
         });
         if !all || !left.is_empty() {
             self.found.push(format!("settled: expected {}, got {}", json!(expected), json!(seen)));
@@ -304,7 +313,9 @@ fn status(status: &RecordStatus) -> String {
         RecordStatus::Pending => "pending".to_owned(),
         RecordStatus::InFlight => "in_flight".to_owned(),
         RecordStatus::WaitingForNetwork => "waiting_for_network".to_owned(),
-        RecordStatus::Parked(reason) => format!("parked {}", json!(reason).as_str().unwrap_or_default()),
+        RecordStatus::Parked(reason) => {
+            format!("parked {}", json!(reason).as_str().unwrap_or_default())
+        }
         RecordStatus::Unknown => "unknown".to_owned(),
         RecordStatus::Held(hold) => format!("held {}", reason(hold)),
         RecordStatus::DeadLettered { code, .. } => format!("dead_lettered {code}"),

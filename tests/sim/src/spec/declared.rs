@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use fieldbook::record::OpKind;
-use fieldbook::schema::{ConflictFunction, NetworkClass, Priorities, Reference, Ruling, Upcaster, Validator};
+use fieldbook::schema::{
+    ConflictFunction, NetworkClass, Priorities, Reference, Ruling, Upcaster, Validator,
+};
 use fieldbook::{EntityRules, Fields};
 use serde_json::Value;
 
@@ -20,7 +22,8 @@ pub(super) fn rules(declared: &Declared) -> EntityRules {
         .upcasters
         .iter()
         .filter_map(|(from, names)| Some((from.parse().ok()?, renaming(names.clone()))));
-    let functions = declared.field_functions.iter().map(|(field, name)| (field.clone(), function(name)));
+    let functions =
+        declared.field_functions.iter().map(|(field, name)| (field.clone(), function(name)));
     EntityRules {
         schema_version: declared.schema_version.unwrap_or(1),
         priority: declared.priority,
@@ -46,7 +49,8 @@ pub(super) fn rules(declared: &Declared) -> EntityRules {
 
 fn requiring(fields: Vec<String>) -> Validator {
     Validator::new(move |outgoing| {
-        let missing = |image: &Fields| fields.iter().find(|name| image.get(name).is_none()).cloned();
+        let missing =
+            |image: &Fields| fields.iter().find(|name| image.get(name).is_none()).cloned();
         outgoing.image.and_then(missing).map_or(Ok(()), |name| Err(format!("{name} is missing")))
     })
 }

@@ -89,7 +89,9 @@ impl World {
             batch_bytes: batch.bytes,
             page_limit: 0,
         };
-        let Next::Exchange(mut request) = self.book()?.exchange().prepare(&ask)? else { return Ok(None) };
+        let Next::Exchange(mut request) = self.book()?.exchange().prepare(&ask)? else {
+            return Ok(None);
+        };
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         request.units.retain(|unit| !travelling.contains(&unit.id));
         Ok((!request.units.is_empty()).then_some(request))
@@ -111,7 +113,10 @@ impl World {
 
     /// Checks that lost units are sent again: the same units with the same bytes, in their first
     /// order.
-    pub(super) fn check_resend(lost: &ExchangeRequest, again: Option<&ExchangeRequest>) -> Result<(), Fault> {
+    pub(super) fn check_resend(
+        lost: &ExchangeRequest,
+        again: Option<&ExchangeRequest>,
+    ) -> Result<(), Fault> {
         let units = again.map_or(&[][..], |again| &again.units);
         if units == lost.units {
             return Ok(());
@@ -129,7 +134,10 @@ impl World {
         for unit in &request.units {
             match self.units.iter().find(|before| before.id == unit.id) {
                 Some(before) if before != unit => {
-                    return Err(Fault::Broken(format!("unit {} was sent with other bytes", unit.id)));
+                    return Err(Fault::Broken(format!(
+                        "unit {} was sent with other bytes",
+                        unit.id
+                    )));
                 }
                 Some(_) => {}
                 None => self.units.push(unit.clone()),
@@ -154,14 +162,19 @@ impl World {
     fn would_overtake(&self) -> Result<bool, Fault> {
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         let plan = self.book()?.queue().plan();
-        Ok(plan.groups.iter().filter_map(|group| group.replaces).any(|unit| travelling.contains(&unit)))
+        Ok(plan
+            .groups
+            .iter()
+            .filter_map(|group| group.replaces)
+            .any(|unit| travelling.contains(&unit)))
     }
 
     pub(super) fn end_push(&mut self, results: &[Answered]) -> Result<(), Fault> {
         for request in std::mem::take(&mut self.in_flight) {
             let mut answer = self.empty_answer(&request);
             answer.outcomes = answer::outcomes(&request, results, || self.draw())?;
-            self.known(results.iter().map(|result| &result.key))?.stamp(&request, &mut answer.outcomes)?;
+            self.known(results.iter().map(|result| &result.key))?
+                .stamp(&request, &mut answer.outcomes)?;
             self.book()?.exchange().apply_answer(&request, answer)?;
         }
         Ok(())
@@ -219,13 +232,18 @@ impl World {
     }
 
     /// Returns the earlier states of records from the server.
-    pub(super) fn known<'k>(&self, keys: impl Iterator<Item = &'k RecordKey>) -> Result<Known, Fault> {
+    pub(super) fn known<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k RecordKey>,
+    ) -> Result<Known, Fault> {
         let snapshot = self.book()?.snapshot()?;
         let mut known = Known::default();
         for key in keys {
             let row = snapshot.record(key)?;
             // The state at a former server does not count for this one.
-            let Some(row) = row.filter(|row| row.version() != Some(Version::default())) else { continue };
+            let Some(row) = row.filter(|row| row.version() != Some(Version::default())) else {
+                continue;
+            };
             let registers = row.registers().map_err(|fault| Fault::Broken(fault.to_string()))?;
             known.0.insert(key.clone(), (registers, row.version().unwrap_or_default()));
         }
@@ -242,7 +260,8 @@ impl World {
     /// Returns how far the device has read, if it has read anything.
     fn cursor(&self) -> Result<Option<u64>, Fault> {
         let cursors = self.book()?.snapshot()?.cursors()?;
-        let numbers = cursors.iter().map(|(_, row)| std::str::from_utf8(row.cursor.as_bytes()).ok());
+        let numbers =
+            cursors.iter().map(|(_, row)| std::str::from_utf8(row.cursor.as_bytes()).ok());
         Ok(numbers.flatten().filter_map(|text| text.parse().ok()).max())
     }
 
@@ -250,8 +269,12 @@ impl World {
         let unknown = || Fault::Broken("the book does not know which device it is".to_owned());
         let request = RequestId::from_bytes(self.draw());
         let book = self.book()?;
-        let cursors =
-            book.snapshot()?.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect();
+        let cursors = book
+            .snapshot()?
+            .cursors()?
+            .into_iter()
+            .map(|(entity, row)| (entity, row.cursor))
+            .collect();
         Ok(ExchangeRequest {
             cursors,
             page_limit: limits::PAGE_CHANGES,

@@ -35,7 +35,8 @@ impl Fates {
             match &entry.meta {
                 Meta::Intent(intent) => {
                     for (op, index) in intent.ops.iter().zip(0..) {
-                        let life = Life { key: op.key.clone(), place: OpPlace { seq, index }, end: None };
+                        let life =
+                            Life { key: op.key.clone(), place: OpPlace { seq, index }, end: None };
                         if fates.lives.insert(op.id, life).is_some() {
                             return Err(Fault::Broken(format!("op {} is in the log twice", op.id)));
                         }
@@ -64,8 +65,9 @@ impl Fates {
         match decision {
             Decision::Acked { unit, .. } => {
                 let ops = self.units.get(unit).cloned();
-                let ops =
-                    ops.ok_or_else(|| Fault::Broken(format!("unit {unit} was acked, never planned")))?;
+                let ops = ops.ok_or_else(|| {
+                    Fault::Broken(format!("unit {unit} was acked, never planned"))
+                })?;
                 self.end(&ops, "acked")
             }
             Decision::Superseded { op, .. } => self.end(&[*op], "superseded"),
@@ -78,7 +80,10 @@ impl Fates {
     fn end(&mut self, ops: &[PlannedOp], end: &'static str) -> Result<(), Fault> {
         for op in ops {
             let Some(life) = self.lives.get_mut(&op.id) else {
-                return Err(Fault::Broken(format!("op {} ended as {end}, but is not in the log", op.id)));
+                return Err(Fault::Broken(format!(
+                    "op {} ended as {end}, but is not in the log",
+                    op.id
+                )));
             };
             if let Some(before) = life.end.replace(end) {
                 return Err(Fault::Broken(format!(

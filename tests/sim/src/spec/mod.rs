@@ -101,7 +101,8 @@ pub fn run_text(text: &str, manner: Manner, seeds: Range<u64>) -> FileReport {
     let mut report = FileReport::default();
     let lines = read_lines(text, &mut report);
     let each = seeds.end.saturating_sub(seeds.start).max(1);
-    let of = |run: u64| (usize::try_from(run / each).unwrap_or(usize::MAX), seeds.start + run % each);
+    let of =
+        |run: u64| (usize::try_from(run / each).unwrap_or(usize::MAX), seeds.start + run % each);
     let failures = on_all_cores(SeedRange { from: 0, seeds: each * lines.len() as u64 }, |run| {
         let (line, seed) = of(run);
         let differences = run_case(lines.get(line)?, manner, seed, seed == seeds.start);
@@ -133,7 +134,9 @@ fn read_lines(text: &str, report: &mut FileReport) -> Vec<Line> {
         };
         let member = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let (Some(id), Some(kind)) = (member("id"), member("kind")) else {
-            report.unreadable.push((number, "a case is an object with an id and a kind".to_owned()));
+            report
+                .unreadable
+                .push((number, "a case is an object with an id and a kind".to_owned()));
             continue;
         };
         let title = member("title").unwrap_or_default();
@@ -181,7 +184,9 @@ fn run_case(line: &Line, manner: Manner, seed: u64, after_every_step: bool) -> V
         Err(fault) => vec![format!("at the end: {fault}")],
     };
     if !differences.is_empty() {
-        differences.extend(world.refusals.iter().map(|refusal| format!("(an edit was refused: {refusal})")));
+        differences.extend(
+            world.refusals.iter().map(|refusal| format!("(an edit was refused: {refusal})")),
+        );
     }
     if line.is_repeated {
         differences.push("another case of this file has the same id".to_owned());

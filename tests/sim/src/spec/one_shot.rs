@@ -22,7 +22,11 @@ const MOST_EXCHANGES: u32 = 3;
 impl World {
     /// Sends the next units, once, in its own process; in another process before, if requests are
     /// lost.
-    pub(super) fn push_in_one_shot(&mut self, results: &[Answered], batch: Batch) -> Result<(), Fault> {
+    pub(super) fn push_in_one_shot(
+        &mut self,
+        results: &[Answered],
+        batch: Batch,
+    ) -> Result<(), Fault> {
         let options = |exchanges| RunOptions {
             push_only: true,
             page_limit: 0,
@@ -76,7 +80,11 @@ impl World {
         let answering = self.answering();
         let asked = self.run_once(&options, |request, _| {
             let cursors = cursors.iter().cloned().collect();
-            Ok(Ok(ExchangeAnswer { changes: changes.to_vec(), cursors, ..answering.nothing(request) }))
+            Ok(Ok(ExchangeAnswer {
+                changes: changes.to_vec(),
+                cursors,
+                ..answering.nothing(request)
+            }))
         })?;
         Ok(asked.is_some())
     }

@@ -94,7 +94,11 @@ fn waiting(tail: &Tail, schema: &Schema) -> Vec<Group> {
     }
 }
 
-fn copy(rows: &BTreeMap<OpPlace, TailRow>, dead: impl Fn(OpPlace) -> bool, references: bool) -> Tail {
+fn copy(
+    rows: &BTreeMap<OpPlace, TailRow>,
+    dead: impl Fn(OpPlace) -> bool,
+    references: bool,
+) -> Tail {
     let mut tail = Tail::default();
     for (place, row) in rows {
         let mut row = row.clone();
@@ -124,7 +128,8 @@ fn come_to(
     let mut confirmed = row.registers().map_err(StoreError::from)?;
     let first = places.iter().min().copied().unwrap_or_default();
     let is_before = |op: &&TailOp| op.op.place < first && !op.pending.dead;
-    confirmed.join_tail(tail.iter().filter(is_before).filter(|_| behind_others).map(|op| &op.writes));
+    confirmed
+        .join_tail(tail.iter().filter(is_before).filter(|_| behind_others).map(|op| &op.writes));
     let ops = tail.iter().filter(|op| places.contains(&op.op.place));
     let change = coalesce(&confirmed, ops, behind_others).ok();
     Ok(change.map(|change| {

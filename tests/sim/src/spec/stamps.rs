@@ -34,8 +34,9 @@ impl Known {
             match &mut told.outcome {
                 Outcome::Applied { current, .. } => {
                     for change in current {
-                        let sent =
-                            unit.and_then(|unit| unit.changes.iter().find(|sent| sent.key == change.key));
+                        let sent = unit.and_then(|unit| {
+                            unit.changes.iter().find(|sent| sent.key == change.key)
+                        });
                         self.one(change, sent)?;
                     }
                 }
@@ -55,7 +56,10 @@ impl Known {
         own: &[UnitChange],
     ) -> Result<Vec<Change>, Fault> {
         for change in &mut changes {
-            let sent = own.iter().rev().find(|sent| sent.key == change.key && sent.ops.contains(&change.op));
+            let sent = own
+                .iter()
+                .rev()
+                .find(|sent| sent.key == change.key && sent.ops.contains(&change.op));
             self.one(change, sent)?;
         }
         Ok(changes)
@@ -71,16 +75,19 @@ impl Known {
         let mut before = before;
         let mut stamp = change.stamp();
         if let Some(sent) = sent {
-            let fields = sent.fields.as_ref().map(fieldbook::record::FieldsJson::to_fields).transpose();
+            let fields =
+                sent.fields.as_ref().map(fieldbook::record::FieldsJson::to_fields).transpose();
             before.join_sent(sent, fields.map_err(damaged)?.unwrap_or_default());
             stamp = just_above(stamp);
         }
         let mut after = before.clone();
         let listed = |name: &str| {
-            let of = change.older.iter().find(|writes| writes.fields.iter().any(|field| field == name));
+            let of =
+                change.older.iter().find(|writes| writes.fields.iter().any(|field| field == name));
             of.map_or(stamp, |writes| EditStamp { edited_at: writes.edited_at, op: writes.op })
         };
-        let payload = change.fields.as_ref().map(fieldbook::record::FieldsJson::to_fields).transpose();
+        let payload =
+            change.fields.as_ref().map(fieldbook::record::FieldsJson::to_fields).transpose();
         let payload = payload.map_err(damaged)?.unwrap_or_default();
         if change.deleted {
             let at = match before.life {

@@ -52,7 +52,10 @@ fn wrong_expectations(expect: &Value) -> Vec<(&'static str, Value)> {
     };
     let mut wrong = vec![
         ("dead", extra("dead", json!({"key": "lead/L1", "op": "update", "code": "never"}))),
-        ("conflicts", extra("conflicts", json!({"key": "lead/L1", "op": "update", "lost": {"never": 1}}))),
+        (
+            "conflicts",
+            extra("conflicts", json!({"key": "lead/L1", "op": "update", "lost": {"never": 1}})),
+        ),
         ("tries", json!({"lead/L1": 99})),
         ("cursor", json!(77)),
         ("fates", json!({"lead/L1": ["never"]})),
@@ -68,7 +71,9 @@ fn wrong_expectations(expect: &Value) -> Vec<(&'static str, Value)> {
         wrong.push(("sent", extra("sent", json!([]))));
     }
     wrong.push(("sent_any_of", json!([[[["delete", "lead/never", null]]]])));
-    for key in expect.get("view").and_then(Value::as_object).into_iter().flat_map(|view| view.keys()) {
+    for key in
+        expect.get("view").and_then(Value::as_object).into_iter().flat_map(|view| view.keys())
+    {
         let mut view = expect["view"].clone();
         view[key] = json!({"never": 1});
         wrong.push(("view", view));
@@ -133,8 +138,7 @@ fn a_member_that_nobody_would_check_fails_the_case() {
 fn a_refusal_that_the_case_names_must_come_and_be_that_one() {
     let with = |op: &str, refused: &str| {
         let mut case = case();
-        let edit =
-            json!({"do": "edit", "op": op, "key": "lead/L1", "payload": {"a": "9"}, "refused": refused});
+        let edit = json!({"do": "edit", "op": op, "key": "lead/L1", "payload": {"a": "9"}, "refused": refused});
         case["steps"].as_array_mut().unwrap().insert(0, edit);
         case
     };

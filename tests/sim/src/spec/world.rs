@@ -177,13 +177,14 @@ impl World {
 
     fn schema(&self, loading: bool) -> Schema {
         let window = if loading { LOADING_WINDOW_MS.unsigned_abs() } else { 0 };
-        let others =
-            EntityRules { undo_window: std::time::Duration::from_millis(window), ..EntityRules::default() };
+        let others = EntityRules {
+            undo_window: std::time::Duration::from_millis(window),
+            ..EntityRules::default()
+        };
         let start = if self.closed && !loading { Schema::closed() } else { Schema::open(others) };
-        self.declared
-            .iter()
-            .filter(|_| !loading)
-            .fold(start, |schema, (entity, declared)| schema.declare(entity.clone(), rules(declared)))
+        self.declared.iter().filter(|_| !loading).fold(start, |schema, (entity, declared)| {
+            schema.declare(entity.clone(), rules(declared))
+        })
     }
 
     /// Closes the book and opens it again.
@@ -213,7 +214,9 @@ impl World {
     pub(super) fn step(&mut self, step: Step) -> Result<(), Fault> {
         self.clock.advance(1);
         match step {
-            Step::Edit { op, key, payload, refused } => self.edit(mutation(op, key, payload), refused),
+            Step::Edit { op, key, payload, refused } => {
+                self.edit(mutation(op, key, payload), refused)
+            }
             Step::EditAll { edits, refused } => self.edit_all(edits, refused),
             Step::BeginPush { limit, limit_bytes, heed_backoff } => {
                 self.begin_push(Batch::of(limit, limit_bytes), heed_backoff)
@@ -261,7 +264,8 @@ impl World {
             }
             Step::Correct { key, payload, nth } => {
                 let op = self.dead_letters(std::slice::from_ref(&key))?.into_iter().nth(nth);
-                let op = op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
+                let op =
+                    op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
                 Ok(self.book()?.dead_letters().edit_and_retry(op, payload).map(drop)?)
             }
             Step::Server { epoch } => {
@@ -274,7 +278,8 @@ impl World {
                 Ok(())
             }
             Step::ActAs { actor } => {
-                let name = Actor::parse(&actor).map_err(|fault| Fault::Case(format!("act_as: {fault}")))?;
+                let name = Actor::parse(&actor)
+                    .map_err(|fault| Fault::Case(format!("act_as: {fault}")))?;
                 self.book()?.act_as(name);
                 self.actor = actor;
                 Ok(())
@@ -300,7 +305,11 @@ impl World {
         }
     }
 
-    fn conflict(&self, key: &RecordKey, wanted: impl Fn(&Conflict) -> bool) -> Result<Conflict, Fault> {
+    fn conflict(
+        &self,
+        key: &RecordKey,
+        wanted: impl Fn(&Conflict) -> bool,
+    ) -> Result<Conflict, Fault> {
         let conflicts = self.book()?.conflicts().all()?.into_iter();
         let mut found = conflicts.filter(|conflict| conflict.key == *key && wanted(conflict));
         found.next_back().ok_or_else(|| Fault::Case(format!("{key}: no such conflict")))
@@ -313,7 +322,8 @@ impl World {
     }
 
     fn edit_all(&mut self, edits: Vec<Edit>, refused: Option<String>) -> Result<(), Fault> {
-        let mutations = edits.into_iter().map(|edit| mutation(edit.op, edit.key, edit.payload)).collect();
+        let mutations =
+            edits.into_iter().map(|edit| mutation(edit.op, edit.key, edit.payload)).collect();
         let written = self.book()?.transaction(mutations).map(drop);
         self.written("transaction".to_owned(), written, refused)
     }
@@ -332,12 +342,12 @@ impl World {
             Err(error) => return Err(error.into()),
         };
         match (seen, refused) {
-            (Some((seen, text)), Some(refused)) if seen != refused => {
-                Err(Fault::Case(format!("{what}: expected to be refused as {refused}, but: {text}")))
-            }
-            (None, Some(refused)) => {
-                Err(Fault::Case(format!("{what}: expected to be refused as {refused}, but it was taken")))
-            }
+            (Some((seen, text)), Some(refused)) if seen != refused => Err(Fault::Case(format!(
+                "{what}: expected to be refused as {refused}, but: {text}"
+            ))),
+            (None, Some(refused)) => Err(Fault::Case(format!(
+                "{what}: expected to be refused as {refused}, but it was taken"
+            ))),
             (Some((_, text)), None) => {
                 self.refusals.push(text);
                 Ok(())
@@ -348,7 +358,8 @@ impl World {
 
     fn dead_letters(&self, keys: &[RecordKey]) -> Result<Vec<OpId>, Fault> {
         let letters = self.book()?.dead_letters().all()?;
-        let ops = letters.into_iter().filter(|letter| keys.contains(&letter.key)).map(|letter| letter.op);
+        let ops =
+            letters.into_iter().filter(|letter| keys.contains(&letter.key)).map(|letter| letter.op);
         Ok(ops.collect())
     }
 
@@ -358,7 +369,8 @@ impl World {
         let tail = book.snapshot()?.tail(book.schema())?;
         let plan = book.queue().plan();
         let held = plan.holds.iter().filter(|(_, hold)| hold.waits_for_correction());
-        let rows = held.filter_map(|(place, _)| tail.op(*place)).filter(|row| keys.contains(&row.key));
+        let rows =
+            held.filter_map(|(place, _)| tail.op(*place)).filter(|row| keys.contains(&row.key));
         Ok(rows.map(|row| row.op).collect())
     }
 

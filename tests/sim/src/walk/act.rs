@@ -39,7 +39,8 @@ impl Verb {
     }
 
     fn mutation(self, key: RecordKey, value: i64) -> Option<Mutation> {
-        let fields: Fields = self.fields().iter().map(|name| ((*name).to_owned(), json!(value))).collect();
+        let fields: Fields =
+            self.fields().iter().map(|name| ((*name).to_owned(), json!(value))).collect();
         Some(Mutation { key, kind: self.kind()?, fields: fields.into(), cites: None })
     }
 }
@@ -55,23 +56,30 @@ impl State {
             Action::Discard { op } => self.of_op(ground, op.into(), |device, moment, place| {
                 device.discard(moment, place).map(|()| true)
             }),
-            Action::Retry { op } => self
-                .of_op(ground, op.into(), |device, moment, place| device.retry(moment, place).map(|()| true)),
-            Action::Choose { op, number, mine } => self.of_op(ground, op.into(), |device, moment, _| {
-                let row = open_conflicts(device).nth(number.into()).cloned();
-                let Some(row) = row else { return Ok(false) };
-                device.choose(moment, &row, mine).map(|()| true)
+            Action::Retry { op } => self.of_op(ground, op.into(), |device, moment, place| {
+                device.retry(moment, place).map(|()| true)
             }),
-            Action::Accept { device } => {
-                self.at_device(ground, device.into(), self.at_rest(ground), None, |device, moment| {
-                    device.accept_server(moment)
+            Action::Choose { op, number, mine } => {
+                self.of_op(ground, op.into(), |device, moment, _| {
+                    let row = open_conflicts(device).nth(number.into()).cloned();
+                    let Some(row) = row else { return Ok(false) };
+                    device.choose(moment, &row, mine).map(|()| true)
                 })
             }
+            Action::Accept { device } => self.at_device(
+                ground,
+                device.into(),
+                self.at_rest(ground),
+                None,
+                |device, moment| device.accept_server(moment),
+            ),
             Action::Send { device, push } => self.send(ground, device.into(), push),
             Action::Arrive { device, slot, again, refuse } => {
                 self.arrive(ground, device.into(), slot.into(), again, refuse)
             }
-            Action::Hear { device, slot, again } => self.hear(ground, device.into(), slot.into(), again),
+            Action::Hear { device, slot, again } => {
+                self.hear(ground, device.into(), slot.into(), again)
+            }
             Action::LoseRequest { device, slot } => self.lose(device.into(), |line| {
                 line.requests.remove(slot.into());
             }),
@@ -109,8 +117,9 @@ impl State {
         let slot = number * OPS_OF_A_DEVICE + usize::from(self.device(number)?.ops);
         let value = if shared { SHARED_VALUE } else { VALUES + i64::try_from(slot).ok()? };
         let mutation = verb.mutation(ground.keys.get(record)?.clone(), value)?;
-        let came = self
-            .at_device(ground, number, wall.into(), None, |device, moment| device.types(moment, mutation))?;
+        let came = self.at_device(ground, number, wall.into(), None, |device, moment| {
+            device.types(moment, mutation)
+        })?;
         Some(came.made(number))
     }
 
@@ -138,9 +147,13 @@ impl State {
         ) -> Result<bool, Broken>,
     ) -> Option<Came> {
         let place = self.ghosts.of(slot)?.place;
-        self.at_device(ground, slot / OPS_OF_A_DEVICE, self.at_rest(ground), None, |device, moment| {
-            work(device, moment, place)
-        })
+        self.at_device(
+            ground,
+            slot / OPS_OF_A_DEVICE,
+            self.at_rest(ground),
+            None,
+            |device, moment| work(device, moment, place),
+        )
     }
 
     fn send(&self, ground: &Ground, number: usize, push: bool) -> Option<Came> {
@@ -149,14 +162,16 @@ impl State {
             let device = self.device(number)?;
             (device.log.len(), super::rows::has_news(device, self.server.get()))
         };
-        let came = self.at_device(ground, number, self.at_rest(ground), None, |device, moment| {
-            request = device.prepare(moment, push)?;
-            let asks = request.as_ref().is_some_and(|request| !request.units.is_empty() || news);
-            if !asks {
-                request = None;
-            }
-            Ok(asks || device.log.len() > before)
-        })?;
+        let came =
+            self.at_device(ground, number, self.at_rest(ground), None, |device, moment| {
+                request = device.prepare(moment, push)?;
+                let asks =
+                    request.as_ref().is_some_and(|request| !request.units.is_empty() || news);
+                if !asks {
+                    request = None;
+                }
+                Ok(asks || device.log.len() > before)
+            })?;
         let mut came = came;
         if let (Some(request), Some(line)) = (request, came.state.line(number)) {
             if line.requests.len() >= ON_THEIR_WAY {
@@ -168,7 +183,14 @@ impl State {
         Some(came)
     }
 
-    fn arrive(&self, ground: &Ground, number: usize, slot: usize, again: bool, refuse: bool) -> Option<Came> {
+    fn arrive(
+        &self,
+        ground: &Ground,
+        number: usize,
+        slot: usize,
+        again: bool,
+        refuse: bool,
+    ) -> Option<Came> {
         let mut state = self.clone();
         let line = state.lines.get_mut(number)?;
         let request = line.requests.get(slot)?.clone();
@@ -183,7 +205,9 @@ impl State {
         line.answers.push(Answer { request, answer: Held::new(answer) });
         state.left.faults -= u8::from(again);
         state.left.refusals -= u8::from(refuse);
-        if server.authority != self.server.get().authority || server.refused != self.server.get().refused {
+        if server.authority != self.server.get().authority
+            || server.refused != self.server.get().refused
+        {
             state.server = Held::new(server);
         }
         Some(quiet(state))
@@ -192,9 +216,10 @@ impl State {
     fn hear(&self, ground: &Ground, number: usize, slot: usize, again: bool) -> Option<Came> {
         let Answer { request, answer } = self.lines.get(number)?.answers.get(slot)?.clone();
         let wall = self.at_rest(ground);
-        let mut came = self.at_device(ground, number, wall, Some(answer.get()), |device, moment| {
-            device.hear(moment, request.get(), answer.get().clone()).map(|()| true)
-        })?;
+        let mut came =
+            self.at_device(ground, number, wall, Some(answer.get()), |device, moment| {
+                device.hear(moment, request.get(), answer.get().clone()).map(|()| true)
+            })?;
         let line = came.state.line(number)?;
         if !again {
             line.answers.remove(slot);
@@ -215,10 +240,11 @@ impl State {
 
     fn give_up(&self, ground: &Ground, number: usize) -> Option<Came> {
         let units: Vec<UnitId> = self.device(number)?.tail.units().map(|(unit, _)| *unit).collect();
-        let mut came = self.at_device(ground, number, self.at_rest(ground), None, |device, moment| {
-            units.iter().try_for_each(|unit| device.give_up(moment, *unit))?;
-            Ok(true)
-        })?;
+        let mut came =
+            self.at_device(ground, number, self.at_rest(ground), None, |device, moment| {
+                units.iter().try_for_each(|unit| device.give_up(moment, *unit))?;
+                Ok(true)
+            })?;
         came.state.line(number)?.busy = false;
         came.state.left.give_ups -= 1;
         Some(came)

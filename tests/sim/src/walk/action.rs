@@ -157,7 +157,9 @@ impl State {
     }
 
     fn of_network(&self, ground: &Ground, number: usize, list: &mut Vec<Action>) {
-        let (Some(held), Some(line)) = (self.device(number), self.lines.get(number)) else { return };
+        let (Some(held), Some(line)) = (self.device(number), self.lines.get(number)) else {
+            return;
+        };
         let (faults, device) = (self.left.faults > 0, narrow(number));
         for (slot, request) in line.requests.iter().enumerate() {
             let has_units = !request.get().units.is_empty();
@@ -314,14 +316,17 @@ impl State {
 
     /// Returns whether every remaining op waits for a person's decision, or for an op that does.
     pub(super) fn all_wait_for_people(&self, ground: &Ground, number: usize) -> bool {
-        let (Some(device), Some(moment)) = (self.device(number), ground.moment(number, self.at_rest(ground)))
+        let (Some(device), Some(moment)) =
+            (self.device(number), ground.moment(number, self.at_rest(ground)))
         else {
             return true;
         };
         let somebody = device.tail.ops().any(|(place, _)| waits_for_person(device, place));
         let plan = device.plan(moment);
         let mut left = device.tail.ops().map(|(place, _)| place);
-        left.all(|place| waits_for_person(device, place) || (somebody && plan.holds.contains_key(&place)))
+        left.all(|place| {
+            waits_for_person(device, place) || (somebody && plan.holds.contains_key(&place))
+        })
     }
 }
 

@@ -117,7 +117,8 @@ pub fn explore(world: &World, bounds: &Bounds) -> Walked {
             }
         }
         if !whole {
-            left.chain(std::mem::take(&mut next)).for_each(|(number, state)| walk.drain(number, &state));
+            left.chain(std::mem::take(&mut next))
+                .for_each(|(number, state)| walk.drain(number, &state));
         }
         depth += 1;
         frontier = next;
@@ -173,7 +174,13 @@ impl Walk<'_> {
         }
     }
 
-    fn reach(&mut self, from: u32, action: Action, state: State, next: &mut Vec<(u32, State)>) -> u32 {
+    fn reach(
+        &mut self,
+        from: u32,
+        action: Action,
+        state: State,
+        next: &mut Vec<(u32, State)>,
+    ) -> u32 {
         let name = name(self.ground, &state);
         if let Some(known) = self.known.get(&name) {
             return *known;
@@ -202,7 +209,9 @@ impl Walk<'_> {
         let mut state = state.clone();
         let mut passed = vec![number];
         for _ in 0..STEPS_TO_REST {
-            let next = state.by_itself().find_map(|action| Some((action, state.act(self.ground, action)?)));
+            let next = state
+                .by_itself()
+                .find_map(|action| Some((action, state.act(self.ground, action)?)));
             let Some((action, came)) = next else {
                 let broken = state.check_at_rest(self.ground);
                 self.settle(number, &passed, &way, &broken, RESTS);
@@ -219,7 +228,8 @@ impl Walk<'_> {
             state = came.state;
             let name = name(self.ground, &state);
             if let Some(known) = self.known.get(&name).copied() {
-                let is_settled = self.steps.get(known as usize).is_some_and(|step| step.next != UNKNOWN);
+                let is_settled =
+                    self.steps.get(known as usize).is_some_and(|step| step.next != UNKNOWN);
                 if is_settled {
                     self.settle(number, &passed, &way, &[], known);
                     self.drained.extend(beyond);
@@ -243,14 +253,23 @@ impl Walk<'_> {
         self.settle(number, &passed, &way, &[Broken::new(Law::Rest, what)], RESTS);
     }
 
-    fn settle(&mut self, number: u32, passed: &[u32], way: &[Action], broken: &[Broken], next: u32) {
+    fn settle(
+        &mut self,
+        number: u32,
+        passed: &[u32],
+        way: &[Action],
+        broken: &[Broken],
+        next: u32,
+    ) {
         for broken in broken {
             let mut path = self.path_to(number);
             path.extend(way);
             self.breaks(broken, || path);
         }
         for passed in passed {
-            if let Some(step) = self.steps.get_mut(*passed as usize).filter(|step| step.next == UNKNOWN) {
+            if let Some(step) =
+                self.steps.get_mut(*passed as usize).filter(|step| step.next == UNKNOWN)
+            {
                 step.next = next;
             }
         }
@@ -278,7 +297,8 @@ impl Walk<'_> {
     }
 
     fn breaks(&mut self, broken: &Broken, path: impl FnOnce() -> Vec<Action>) {
-        let found = self.broken.entry(broken.law).or_insert_with(|| (0, broken.what.clone(), path()));
+        let found =
+            self.broken.entry(broken.law).or_insert_with(|| (0, broken.what.clone(), path()));
         found.0 += 1;
     }
 

@@ -48,8 +48,9 @@ impl State {
         let Some(device) = self.device(number) else { return };
         let who = device_name(number);
         if !self.all_wait_for_people(ground, number) {
-            let what =
-                format!("{who} has something left to send, and neither sends it nor shows whom it waits for");
+            let what = format!(
+                "{who} has something left to send, and neither sends it nor shows whom it waits for"
+            );
             broken.push(Broken::new(Law::Rest, what));
         }
         for key in &ground.keys {
@@ -62,8 +63,9 @@ impl State {
                 broken.push(Broken::new(Law::Equal, what));
             } else if device.tail.ops_of(key).next().is_none() && image(device, key) != theirs.1 {
                 let (ours, theirs) = (words(image(device, key).as_ref()), words(theirs.1.as_ref()));
-                let what =
-                    format!("{who} reads {ours} of {key} with nothing left to send, the server has {theirs}");
+                let what = format!(
+                    "{who} reads {ours} of {key} with nothing left to send, the server has {theirs}"
+                );
                 broken.push(Broken::new(Law::Equal, what));
             }
         }
@@ -75,16 +77,20 @@ impl State {
         if !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
             return;
         }
-        let (Some(key), server) = (ground.keys.get(ghost.record), self.server.get()) else { return };
+        let (Some(key), server) = (ground.keys.get(ghost.record), self.server.get()) else {
+            return;
+        };
         let (version, fields) = at_server(server, key);
         let holding = version.and_then(|version| server.holding(ghost.record, version));
         for (field, name) in FIELDS.iter().enumerate() {
-            let Some(said) = ghost.said.get(field).copied().filter(|said| *said != Said::Nothing) else {
+            let Some(said) = ghost.said.get(field).copied().filter(|said| *said != Said::Nothing)
+            else {
                 continue;
             };
             let stands = Said::by(fields.as_ref(), name);
             let writer = holding.and_then(|holding| holding.fields.get(field).copied().flatten());
-            if stands == said || writer == Some(slot) || (said, stands) == (Said::Null, Said::Gone) {
+            if stands == said || writer == Some(slot) || (said, stands) == (Said::Null, Said::Gone)
+            {
                 continue;
             }
             let is_told = self.ghosts.each().any(|(other, it)| {
@@ -93,7 +99,9 @@ impl State {
                 let on_record = ghost.met.has(other) || it.met.has(slot);
                 let knowing = it.made_on.has(slot) && speaks;
                 let same = it.said.get(field) == Some(&said);
-                other != slot && it.record == ghost.record && (on_record || made && (knowing || same))
+                other != slot
+                    && it.record == ghost.record
+                    && (on_record || made && (knowing || same))
             });
             // An author who wrote after a deletion knew of it.
             let deleted = said == Said::Gone
@@ -115,13 +123,19 @@ impl State {
         let server = self.server.get();
         for (record, key) in ground.keys.iter().enumerate() {
             let version = server.version(ground, record);
-            let Some(holding) = version.and_then(|version| server.holding(record, version)) else { continue };
+            let Some(holding) = version.and_then(|version| server.holding(record, version)) else {
+                continue;
+            };
             for (field, name) in FIELDS.iter().enumerate() {
                 let Some(writer) = holding.fields.get(field).copied().flatten() else { continue };
                 let over = self.ghosts.each().find(|(other, by)| {
                     let yielded = by.yielded.get(field).copied().unwrap_or(false);
-                    let acked = by.fate == Fate::Acked && by.record == record && *other != writer && !yielded;
-                    let says = |slot| self.ghosts.of(slot).and_then(|op| op.said.get(field).copied());
+                    let acked = by.fate == Fate::Acked
+                        && by.record == record
+                        && *other != writer
+                        && !yielded;
+                    let says =
+                        |slot| self.ghosts.of(slot).and_then(|op| op.said.get(field).copied());
                     let another = says(*other) != says(writer);
                     acked && by.made_on.has(writer) && self.ghosts.says(*other, field) && another
                 });
@@ -152,8 +166,10 @@ impl State {
                 });
                 let greatest = taken.max_by_key(|(slot, op)| (op.stamp, ground.op_of(*slot)));
                 let Some((slot, op)) = greatest else { continue };
-                let (said, stands) =
-                    (op.said.get(field).copied().unwrap_or_default(), Said::by(fields.as_ref(), name));
+                let (said, stands) = (
+                    op.said.get(field).copied().unwrap_or_default(),
+                    Said::by(fields.as_ref(), name),
+                );
                 if said != stands {
                     let what = format!(
                         "{} has the greatest stamp of {name} in {key} and said {}, the server has {}",

@@ -103,7 +103,9 @@ pub(super) fn name(ground: &Ground, state: &State) -> u64 {
     for token in &told.0 {
         match token {
             Token::Number(number) => mixed.write_u64(*number),
-            Token::Stamp(stamp) => mixed.write_u64(place(&stamps, stamp).map_or(0, |at| label(&labels, at))),
+            Token::Stamp(stamp) => {
+                mixed.write_u64(place(&stamps, stamp).map_or(0, |at| label(&labels, at)))
+            }
             Token::Version(version) => mixed.write_u64(rank(&versions, version)),
             Token::Unit(unit) | Token::Mentioned(unit) => mixed.write_u64(rank(&units, unit)),
             Token::Head(head) => {
@@ -182,8 +184,8 @@ impl Hasher for Mixed {
 
     fn write_u64(&mut self, number: u64) {
         let wide = u128::from(self.0 ^ number ^ 0xd6e8_feb8_6659_fd93) * 0xa076_1d64_78bd_642f;
-        let folded =
-            u64::try_from(wide >> 64).unwrap_or(0) ^ u64::try_from(wide & u128::from(u64::MAX)).unwrap_or(0);
+        let folded = u64::try_from(wide >> 64).unwrap_or(0)
+            ^ u64::try_from(wide & u128::from(u64::MAX)).unwrap_or(0);
         self.0 = folded.wrapping_add(0x9e37_79b9_7f4a_7c15);
     }
 }

@@ -7,8 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
-use fieldbook_core::{FieldsJson, OpKind, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime};
+use fieldbook_core::protocol::{
+    ExchangeAnswer, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome,
+};
+use fieldbook_core::{
+    FieldsJson, OpKind, RecordKey, ServerEpoch, ServerId, UnitId, Version, WallTime,
+};
 
 use super::law::{Broken, Law};
 use super::rows::{Ghosts, Ops, Said};
@@ -44,13 +48,18 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new() -> Self {
-        let authority = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
+        let authority =
+            MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
         Self { authority, refused: BTreeSet::new(), history: Rc::default(), backup: None, lives: 1 }
     }
 
     /// Returns the content of a version of a record.
     pub(super) fn holding(&self, record: usize, version: Version) -> Option<&Holding> {
-        self.history.get(&version)?.iter().find(|(known, _)| *known == record).map(|(_, holding)| holding)
+        self.history
+            .get(&version)?
+            .iter()
+            .find(|(known, _)| *known == record)
+            .map(|(_, holding)| holding)
     }
 
     /// Returns a record's present version.
@@ -149,15 +158,19 @@ impl Server {
                 if is_made {
                     (holding.there, holding.life) = (true, last);
                 }
-                let fields =
-                    change.fields.as_ref().and_then(|json| json.to_fields().ok()).unwrap_or_default();
+                let fields = change
+                    .fields
+                    .as_ref()
+                    .and_then(|json| json.to_fields().ok())
+                    .unwrap_or_default();
                 for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
                     let says = fields.has(name) || is_made || change.kind == OpKind::Replace;
                     // A write below the present one does not win.
                     if says && self.stands(change, name) {
                         let value = Said::by(Some(&fields), name);
                         let sent_by = || ghosts.writer(record, number, value, &slots).or(last);
-                        // What it made the record without was taken away by a deletion, or was never there: nobody wrote that.
+                        // What it made the record without was taken away by a deletion, or was
+                        // never there: nobody wrote that.
                         *writer = if fields.has(name) || !is_made { sent_by() } else { None };
                     }
                 }
@@ -171,7 +184,11 @@ impl Server {
 
     /// Returns whether a field of the record now has the value of a change.
     fn stands(&self, change: &UnitChange, name: &str) -> bool {
-        let row = self.authority.records().find(|(key, _)| **key == change.key).map(|(_, row)| row.clone());
+        let row = self
+            .authority
+            .records()
+            .find(|(key, _)| **key == change.key)
+            .map(|(_, row)| row.clone());
         let Some(row) = row.map(|row| row.into_change(change.key.clone())) else { return false };
         // A record that is made again over a deletion has removed the fields that it lacks by that
         // deletion.

@@ -32,7 +32,8 @@ pub fn stroll(
             None
         };
         let next = next.and_then(|action| Some((action, state.act(&ground, action)?)));
-        let by_itself = || state.by_itself().find_map(|action| Some((action, state.act(&ground, action)?)));
+        let by_itself =
+            || state.by_itself().find_map(|action| Some((action, state.act(&ground, action)?)));
         let Some((action, came)) = next.or_else(by_itself) else {
             return (fails(state.check_at_rest(&ground)), tell::path(&ground, &path));
         };

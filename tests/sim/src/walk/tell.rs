@@ -21,13 +21,17 @@ pub(super) fn path(ground: &Ground, actions: &[Action]) -> String {
         let what = step(ground, &state, *action);
         let Some(came) = state.act(ground, *action) else { break };
         state = came.state;
-        let Ok(()) = writeln!(text, "  {:>2}  {what:<64}  {}", number + 1, reads(ground, &state)) else {
+        let Ok(()) = writeln!(text, "  {:>2}  {what:<64}  {}", number + 1, reads(ground, &state))
+        else {
             break;
         };
     }
     for (number, device) in state.devices.iter().map(Held::get).enumerate() {
         for line in on_record(ground, device) {
-            let Ok(()) = writeln!(text, "      on record at {}: {line}", device_name(number)) else { break };
+            let Ok(()) = writeln!(text, "      on record at {}: {line}", device_name(number))
+            else {
+                break;
+            };
         }
     }
     text
@@ -53,7 +57,8 @@ fn step(ground: &Ground, state: &State, action: Action) -> String {
     match action {
         Action::Type { device, record, verb, shared, wall } => {
             let shared = if shared { " with a value that others write too" } else { "" };
-            let record = ground.keys.get(usize::from(record)).map(ToString::to_string).unwrap_or_default();
+            let record =
+                ground.keys.get(usize::from(record)).map(ToString::to_string).unwrap_or_default();
             format!("{} {} {record}{shared}, at {wall} ms", who(device), word(verb))
         }
         Action::Undo { op, .. } => format!("{} is undone", op_name(op.into())),
@@ -73,14 +78,20 @@ fn step(ground: &Ground, state: &State, action: Action) -> String {
             let refused = if refuse { " and is refused" } else { "" };
             format!("{}'s {}request arrives{refused}{}", who(device), which(slot), more(again))
         }
-        Action::LoseRequest { device, slot } => format!("{}'s {}request is lost", who(device), which(slot)),
+        Action::LoseRequest { device, slot } => {
+            format!("{}'s {}request is lost", who(device), which(slot))
+        }
         Action::Hear { device, slot, again } => {
-            let what =
-                state.lines.get(usize::from(device)).and_then(|line| line.answers.get(usize::from(slot)));
+            let what = state
+                .lines
+                .get(usize::from(device))
+                .and_then(|line| line.answers.get(usize::from(slot)));
             let what = what.map(|answer| outcome(answer.answer.get())).unwrap_or_default();
             format!("{} hears the {}answer{what}{}", who(device), which(slot), more(again))
         }
-        Action::LoseAnswer { device, slot } => format!("{}'s {}answer is lost", who(device), which(slot)),
+        Action::LoseAnswer { device, slot } => {
+            format!("{}'s {}answer is lost", who(device), which(slot))
+        }
         Action::TimeOut { device } => format!("{} no longer waits for the answer", who(device)),
         Action::GiveUp { device } => format!("{} gives up what is under way", who(device)),
         Action::BackUp => "the server is backed up".to_owned(),
@@ -98,7 +109,8 @@ fn outcome(answer: &fieldbook_core::protocol::ExchangeAnswer) -> String {
         Outcome::Rejected { .. } => "refused",
         _ => "something else",
     };
-    let mut words: Vec<_> = answer.outcomes.iter().map(|told| word(&told.outcome).to_owned()).collect();
+    let mut words: Vec<_> =
+        answer.outcomes.iter().map(|told| word(&told.outcome).to_owned()).collect();
     if !answer.changes.is_empty() {
         words.push("a page".to_owned());
     }

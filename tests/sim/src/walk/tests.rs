@@ -6,7 +6,9 @@ use fieldbook::audit::Seq;
 use fieldbook::audit::entry::Meta;
 use fieldbook::conflict::Choice;
 use fieldbook::host::{SeededRandomness, WallTime};
-use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome};
+use fieldbook::sync::protocol::{
+    ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome,
+};
 use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Mutation, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
@@ -62,7 +64,8 @@ impl Mirror {
         let mut books: Vec<_> =
             clocks.iter().enumerate().map(|(number, clock)| book(number, clock)).collect();
         let author = books.pop().unwrap();
-        let server = MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
+        let server =
+            MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
         let mut mirror = Self {
             books,
             clocks,
@@ -76,14 +79,17 @@ impl Mirror {
         if ground.world.given {
             for key in &ground.keys {
                 let fields = super::world::FIELDS.iter().map(|name| ((*name).to_owned(), json!(1)));
-                author.write(Mutation::create(key.clone(), fields.collect::<fieldbook::Fields>())).unwrap();
+                author
+                    .write(Mutation::create(key.clone(), fields.collect::<fieldbook::Fields>()))
+                    .unwrap();
             }
             let Next::Exchange(request) = author.exchange().prepare(&ask(true)).unwrap() else {
                 panic!("nothing to send")
             };
             mirror.serve(&request, false);
             for number in 0..count {
-                let Next::Exchange(request) = mirror.books[number].exchange().prepare(&ask(false)).unwrap()
+                let Next::Exchange(request) =
+                    mirror.books[number].exchange().prepare(&ask(false)).unwrap()
                 else {
                     continue;
                 };
@@ -100,13 +106,17 @@ impl Mirror {
         // A unit that took effect before is a duplicate.
         let mut refused = Vec::new();
         if refuse {
-            let is_known = |unit: &Unit| self.server.unit(&unit.id).is_ok_and(|known| known.is_some());
+            let is_known =
+                |unit: &Unit| self.server.unit(&unit.id).is_ok_and(|known| known.is_some());
             (asked.units, refused) = asked.units.into_iter().partition(is_known);
         }
         let now = WallTime::from_milliseconds(SERVER_TIME);
-        let mut answer = exchange(&mut self.server, &asked, now, &Caller::Anyone, &Quota::default()).unwrap();
+        let mut answer =
+            exchange(&mut self.server, &asked, now, &Caller::Anyone, &Quota::default()).unwrap();
         let outcome = || Outcome::Rejected { code: "refused".to_owned(), message: String::new() };
-        answer.outcomes.extend(refused.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome() }));
+        answer
+            .outcomes
+            .extend(refused.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome() }));
         answer
     }
 
@@ -123,12 +133,18 @@ impl Mirror {
                 let device = usize::from(device);
                 self.clocks[device].set_wall(walls(wall.into()));
                 let written = after.device(device).unwrap().log.last().unwrap().header.seq;
-                let content =
-                    after.device(device).unwrap().op(fieldbook::record::OpPlace { seq: written, index: 0 });
+                let content = after
+                    .device(device)
+                    .unwrap()
+                    .op(fieldbook::record::OpPlace { seq: written, index: 0 });
                 let content = content.unwrap();
                 let key = ground.keys[usize::from(record)].clone();
-                let mutation =
-                    Mutation { key, kind: content.kind, fields: content.fields.into(), cites: None };
+                let mutation = Mutation {
+                    key,
+                    kind: content.kind,
+                    fields: content.fields.into(),
+                    cites: None,
+                };
                 self.books[device].write(mutation).unwrap();
             }
             Action::Undo { op, wall } => {
@@ -143,13 +159,18 @@ impl Mirror {
             }
             Action::Retry { op } => {
                 let book = &self.books[owner(op)];
-                book.dead_letters().retry(vec![book.queue().op(ghost(op).place).unwrap().id]).unwrap();
+                book.dead_letters()
+                    .retry(vec![book.queue().op(ghost(op).place).unwrap().id])
+                    .unwrap();
             }
             Action::Choose { op, number, mine } => {
                 let book = &self.books[owner(op)];
-                let open = book.conflicts().all().unwrap().into_iter().filter(|conflict| conflict.open);
+                let open =
+                    book.conflicts().all().unwrap().into_iter().filter(|conflict| conflict.open);
                 let id = open.into_iter().nth(number.into()).unwrap().id;
-                book.conflicts().resolve(id, if mine { Choice::Mine } else { Choice::Theirs }).unwrap();
+                book.conflicts()
+                    .resolve(id, if mine { Choice::Mine } else { Choice::Theirs })
+                    .unwrap();
             }
             Action::Accept { device } => {
                 let book = &self.books[usize::from(device)];
@@ -225,12 +246,16 @@ impl Mirror {
                 let walked = device.tables.records.get(key).map(shape);
                 assert_eq!(walked, real, "{key} at device {number}\n{}", told());
             }
-            let real: Vec<_> = snapshot.conflicts().unwrap().iter().map(|(_, row)| conflict(row)).collect();
+            let real: Vec<_> =
+                snapshot.conflicts().unwrap().iter().map(|(_, row)| conflict(row)).collect();
             let walked: Vec<_> = device.tables.conflicts.values().map(conflict).collect();
             assert_eq!(walked, real, "the conflicts of device {number}\n{}", told());
         }
-        let real: Vec<_> =
-            self.server.records().map(|(key, row)| (key.clone(), row.version, row.fields.clone())).collect();
+        let real: Vec<_> = self
+            .server
+            .records()
+            .map(|(key, row)| (key.clone(), row.version, row.fields.clone()))
+            .collect();
         let server = state.server.get();
         let walked: Vec<_> = server
             .authority
@@ -273,7 +298,8 @@ fn shape(row: &RecordRow) -> String {
         .tail
         .iter()
         .map(|op| {
-            let raised: Vec<_> = op.raised.iter().map(|(name, at)| (name.clone(), at.to_bits())).collect();
+            let raised: Vec<_> =
+                op.raised.iter().map(|(name, at)| (name.clone(), at.to_bits())).collect();
             let named = op.named.as_ref().map(|json| json.as_str().to_owned());
             let brings_back = op.brings_back.as_ref().map(|json| json.as_str().to_owned());
             let left = (op.cleared.clone(), op.emptied, named, brings_back);
@@ -302,7 +328,8 @@ fn is_level(state: &State, action: Action) -> bool {
 
 /// Draws an action: those that happen by themselves as often as all others together.
 fn draw(dice: &mut Dice, ground: &Ground, state: &State) -> Option<Action> {
-    let all: Vec<_> = state.actions(ground).into_iter().filter(|action| !is_level(state, *action)).collect();
+    let all: Vec<_> =
+        state.actions(ground).into_iter().filter(|action| !is_level(state, *action)).collect();
     let alone: Vec<_> = state.by_itself().collect();
     if dice.chance(500) {
         dice.pick(&alone).copied().or_else(|| dice.pick(&all).copied())
@@ -342,9 +369,13 @@ fn a_walked_device_is_what_a_real_book_is() {
 #[test]
 fn a_small_world_is_walked_whole_and_twice_alike() {
     let world = worlds().into_iter().find(|world| world.name == "one each, made there").unwrap();
-    let (first, second) = (explore(&world, &Bounds::default()), explore(&world, &Bounds::default()));
+    let (first, second) =
+        (explore(&world, &Bounds::default()), explore(&world, &Bounds::default()));
     assert!(first.whole && first.broken.is_empty(), "{first:?}");
-    assert_eq!((first.states, first.steps, first.depth), (second.states, second.steps, second.depth));
+    assert_eq!(
+        (first.states, first.steps, first.depth),
+        (second.states, second.steps, second.depth)
+    );
 }
 
 #[test]
@@ -353,12 +384,17 @@ fn what_comes_to_the_same_in_another_order_has_one_name() {
     let ground = Ground::asking(&world, false);
     let first = State::first(&ground).unwrap();
     let typed = |state: &State, device: u8, wall: i32| {
-        let action = Action::Type { device, record: 0, verb: super::Verb::SetA, shared: false, wall };
+        let action =
+            Action::Type { device, record: 0, verb: super::Verb::SetA, shared: false, wall };
         state.act(&ground, action).unwrap().state
     };
     let ann_then_ben = typed(&typed(&first, 0, 10_000), 1, 20_000);
     let ben_then_ann = typed(&typed(&first, 1, 30_000), 0, 5_000);
-    assert_eq!(name(&ground, &ann_then_ben), name(&ground, &ben_then_ann), "only the order of stamps counts");
+    assert_eq!(
+        name(&ground, &ann_then_ben),
+        name(&ground, &ben_then_ann),
+        "only the order of stamps counts"
+    );
     let other_order = typed(&typed(&first, 0, 20_000), 1, 10_000);
     assert_ne!(name(&ground, &ann_then_ben), name(&ground, &other_order));
     assert_ne!(name(&ground, &ann_then_ben), name(&ground, &first));

@@ -111,14 +111,19 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn asking(world: &World, asks_join: bool) -> Self {
-        let entity = EntityType::parse("lead").unwrap_or_else(|_| unreachable!("BUG: the name is valid"));
+        let entity =
+            EntityType::parse("lead").unwrap_or_else(|_| unreachable!("BUG: the name is valid"));
         let schema = |policy: &Policy| {
-            let rules =
-                EntityRules { policy: *policy, undo_window: Duration::ZERO, ..EntityRules::default() };
+            let rules = EntityRules {
+                policy: *policy,
+                undo_window: Duration::ZERO,
+                ..EntityRules::default()
+            };
             Schema::closed().declare(entity.clone(), rules)
         };
         let actor = |number: usize| {
-            Actor::parse(device_name(number)).unwrap_or_else(|_| unreachable!("BUG: the name is valid"))
+            Actor::parse(device_name(number))
+                .unwrap_or_else(|_| unreachable!("BUG: the name is valid"))
         };
         let key = |number: usize| {
             RecordKey::parse("lead", &(number + 1).to_string())

@@ -147,7 +147,10 @@ fn last_write_wins() -> Vec<World> {
         world("right clocks", &[3, 2], NO_UNDO).faults(1).refused().clocks(Clocks::Right),
         world("a clock ahead", &[2, 1], NO_UNDO).faults(1).refused().clocks(Clocks::Ahead),
         world("restored", &[2, 1], EDITS).faults(1).restored().clocks(Clocks::Right),
-        World { records: 2, ..world("two records", &[2, 1], EDITS).faults(1).clocks(Clocks::Right) },
+        World {
+            records: 2,
+            ..world("two records", &[2, 1], EDITS).faults(1).clocks(Clocks::Right)
+        },
         world("three devices, one fault", &[1, 1, 1], EDITS).faults(1),
     ]
 }

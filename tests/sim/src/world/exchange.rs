@@ -48,9 +48,14 @@ impl World {
     }
 
     /// L5: that nobody was reached is no answer, so nothing is written and nothing is counted.
-    fn not_reached(&mut self, number: usize, request: &ExchangeRequest) -> Result<Option<usize>, Broken> {
+    fn not_reached(
+        &mut self,
+        number: usize,
+        request: &ExchangeRequest,
+    ) -> Result<Option<usize>, Broken> {
         let device = get(&mut self.devices, number)?;
-        let failed = device.book()?.exchange().fail(request, &Failure::Unreachable { code: "connect" });
+        let failed =
+            device.book()?.exchange().fail(request, &Failure::Unreachable { code: "connect" });
         device.called(failed)?;
         let before = device.model.entries;
         device.observe(&self.server.ledger)?;
@@ -85,8 +90,9 @@ impl World {
         match self.take_message(message) {
             None => Ok(None),
             Some(Message::Request { device, bytes }) => {
-                let request: ExchangeRequest = serde_json::from_slice(&bytes)
-                    .map_err(|error| Broken::new("codec", format!("a request does not read: {error}")))?;
+                let request: ExchangeRequest = serde_json::from_slice(&bytes).map_err(|error| {
+                    Broken::new("codec", format!("a request does not read: {error}"))
+                })?;
                 let result = self.serve(device, &request, trouble)?;
                 let body = match result {
                     Ok(answer) => Ok(serde_json::to_vec(&answer).unwrap_or_default()),
@@ -154,12 +160,18 @@ impl World {
             return Ok(());
         }
         let state = device.book()?.snapshot().and_then(|snapshot| Ok(snapshot.state()?));
-        let state = state.map_err(|error| Broken::new("S1", format!("the book does not read: {error:?}")))?;
-        let is_owner = state.server == Some((by.0, by.1)) && (by.2.is_none() || state.tenant == by.2);
+        let state = state
+            .map_err(|error| Broken::new("S1", format!("the book does not read: {error:?}")))?;
+        let is_owner =
+            state.server == Some((by.0, by.1)) && (by.2.is_none() || state.tenant == by.2);
         // A park because the owner was set back is not about another server.
-        let is_other = |(scope, code): &(ParkScope, String)| is_about_owner(scope) && code != "server_behind";
+        let is_other =
+            |(scope, code): &(ParkScope, String)| is_about_owner(scope) && code != "server_behind";
         ensure(!is_owner || !state.parks.iter().any(is_other), "L3", || {
-            format!("the server that the book belongs to has answered, and {:?} is parked", state.parks)
+            format!(
+                "the server that the book belongs to has answered, and {:?} is parked",
+                state.parks
+            )
         })
     }
 
@@ -190,7 +202,9 @@ impl World {
         let before = device.model.entries;
         device.observe(&self.server.ledger)?;
         ensure(device.model.entries == before, "L5", || {
-            format!("{failure:?} is no word of our server on what was sent, and left something in the log")
+            format!(
+                "{failure:?} is no word of our server on what was sent, and left something in the log"
+            )
         })
     }
 
@@ -206,8 +220,10 @@ impl World {
         request: &ExchangeRequest,
         trouble: Option<Trouble>,
     ) -> Result<Result<ExchangeAnswer, Failure>, Broken> {
-        let anchored = self.server.ledger.now.anchors.get(&(request.device, request.epoch)).copied();
-        let Reply { result, applied, overwrites } = self.server.treat(request, self.now, trouble)?;
+        let anchored =
+            self.server.ledger.now.anchors.get(&(request.device, request.epoch)).copied();
+        let Reply { result, applied, overwrites } =
+            self.server.treat(request, self.now, trouble)?;
         if let Ok(answer) = &result {
             self.check_head(number, request, answer, anchored)?;
         }
@@ -223,7 +239,12 @@ impl World {
 
     /// Records units that were answered in one epoch of the server and took effect in another one.
     /// Only a request that was made before its device knew any epoch can cause this.
-    fn note_stray(&mut self, number: usize, request: &ExchangeRequest, unit: &Unit) -> Result<(), Broken> {
+    fn note_stray(
+        &mut self,
+        number: usize,
+        request: &ExchangeRequest,
+        unit: &Unit,
+    ) -> Result<(), Broken> {
         let model = &mut get(&mut self.devices, number)?.model;
         self.server.ledger.shared.append(&mut model.strays);
         if request.server_epoch.is_none()
@@ -271,31 +292,43 @@ impl World {
         let ops: Vec<_> = cited.filter(|op| op.was_dead).chain(ops.iter().copied()).collect();
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
         // Nor is there a conflict if their value equals the one that the device last read.
-        let held = device.model.records.get(key).map(|held| held.seen.iter().copied()).into_iter().flatten();
-        let looked_at = ops.iter().flat_map(|op| [op.base, op.made_on]).flatten().chain(held).collect();
+        let held = device
+            .model
+            .records
+            .get(key)
+            .map(|held| held.seen.iter().copied())
+            .into_iter()
+            .flatten();
+        let looked_at =
+            ops.iter().flat_map(|op| [op.base, op.made_on]).flatten().chain(held).collect();
         let mut images = ledger.known_before(key, *since, &looked_at, &device.model.ever_planned);
         // If the accepted server turned out to lack the record, a waiting op counts as an op on a
         // missing record.
         let is_lacking = |held: &Held| held.read_gone || held.seen.contains(&Version::default());
         let read_gone = device.model.records.get(key).is_some_and(is_lacking);
-        let saw_none =
-            read_gone || ops.iter().any(|op| op.made_on.is_none_or(|base| base == Version::default()));
+        let saw_none = read_gone
+            || ops.iter().any(|op| op.made_on.is_none_or(|base| base == Version::default()));
         let is_theirs = |image: Option<&Image>| match field.as_str() {
             "" => image.is_none() == value.is_none(),
             name => image.and_then(|image| image.get(name)) == value.as_ref(),
         };
         // An author who makes a record again has read that it is gone, whoever deleted it.
-        let makes_anew = |op: &Op| op.kind == OpKind::Create && op.made_on.is_some() && field.is_empty();
-        let saw_it = ops.iter().any(|op| (op.saw.is_some() || makes_anew(op)) && is_theirs(op.saw.as_ref()));
+        let makes_anew =
+            |op: &Op| op.kind == OpKind::Create && op.made_on.is_some() && field.is_empty();
+        let saw_it =
+            ops.iter().any(|op| (op.saw.is_some() || makes_anew(op)) && is_theirs(op.saw.as_ref()));
         // Nobody can find out that a field was removed under a name that an older version of the
         // app did not know.
         let named_anew = value.is_none() && !ops.iter().any(|op| op.fields.contains_key(field));
-        let taken_unknown = named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
-        let unchanged = taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
+        let taken_unknown =
+            named_anew && !field.is_empty() && ops.iter().any(|op| op.kind == OpKind::Update);
+        let unchanged =
+            taken_unknown || saw_it || images.any(is_theirs) || (saw_none && is_theirs(None));
         // A conflict names the device's last write, which may be an op that has not left yet.
         let on_record = device.model.ops.values().filter(|op| op.key == *key).any(|op| {
             op.conflicts.iter().any(|(version, fields)| {
-                version >= since && (fields.is_empty() || field.is_empty() || fields.contains(field))
+                version >= since
+                    && (fields.is_empty() || field.is_empty() || fields.contains(field))
             })
         });
         ensure(seen || unchanged || on_record, "S14", || {

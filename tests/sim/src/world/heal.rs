@@ -86,8 +86,12 @@ impl World {
             }
         }
         let stuck = self.devices.iter().find(|device| device.model.pending() > 0);
-        let holds = stuck.and_then(|device| device.book().ok()).map(|book| book.queue().plan().holds);
-        Err(Broken::new("L1", format!("{ROUNDS} rounds of syncing did not settle everything: {holds:?}")))
+        let holds =
+            stuck.and_then(|device| device.book().ok()).map(|book| book.queue().plan().holds);
+        Err(Broken::new(
+            "L1",
+            format!("{ROUNDS} rounds of syncing did not settle everything: {holds:?}"),
+        ))
     }
 
     /// A person decides on the dead letters: sends them again first, and discards those that are
@@ -129,9 +133,11 @@ impl World {
         let device = self.device(number)?;
         let book = device.book()?;
         let held = book.queue().plan().holds;
-        let places = held.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
+        let places =
+            held.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         let places: Vec<_> = places.collect();
-        let ops = device.model.ops.iter().filter(|(_, op)| places.contains(&op.place)).map(|(id, _)| *id);
+        let ops =
+            device.model.ops.iter().filter(|(_, op)| places.contains(&op.place)).map(|(id, _)| *id);
         let ops: Vec<_> = ops.collect();
         if ops.is_empty() {
             return Ok(());
@@ -172,8 +178,12 @@ impl World {
             };
             let request = match self.prepare(number, &ask)? {
                 Some(Next::Exchange(request)) => request,
-                Some(Next::Idle { next_wake }) => return self.check_idle(number, next_wake.is_some()),
-                None => return Err(Broken::new("L1", "a healed device could not prepare an exchange")),
+                Some(Next::Idle { next_wake }) => {
+                    return self.check_idle(number, next_wake.is_some());
+                }
+                None => {
+                    return Err(Broken::new("L1", "a healed device could not prepare an exchange"));
+                }
             };
             pull = match self.serve(number, &request, None)? {
                 Ok(answer) => get(&mut self.devices, number)?.take(&request, answer)?,
@@ -189,7 +199,10 @@ impl World {
             }
         }
         let holds = self.device(number)?.book()?.queue().plan();
-        Err(Broken::new("L1", format!("{EXCHANGES} exchanges did not bring a device to rest: {holds:?}")))
+        Err(Broken::new(
+            "L1",
+            format!("{EXCHANGES} exchanges did not bring a device to rest: {holds:?}"),
+        ))
     }
 
     /// A healed server refuses a device only because it is another epoch than the one that the
@@ -224,11 +237,16 @@ impl World {
         let mut stuck = device.model.parks.iter().filter(|scope| oracle::is_stuck(scope));
         let parked = parked_for_a_person(device.book()?)?.into_iter();
         let parked: Vec<_> = parked.map(ParkScope::Op).collect();
-        let stuck = stuck.find(|scope| !undecided.contains(scope) && !parked.contains(scope)).cloned();
+        let stuck =
+            stuck.find(|scope| !undecided.contains(scope) && !parked.contains(scope)).cloned();
         let holds = device.book()?.queue().plan().holds;
-        let excused = excused || !parked.is_empty() || holds.values().any(Hold::waits_for_correction);
+        let excused =
+            excused || !parked.is_empty() || holds.values().any(Hold::waits_for_correction);
         ensure(excused && stuck.is_none(), "L3", || {
-            format!("{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}", device.actor)
+            format!(
+                "{} rests with ops that nothing will wake: {holds:?}, parked {stuck:?}",
+                device.actor
+            )
         })?;
         oracle::check_read(device, &self.server.ledger)
     }
@@ -252,22 +270,32 @@ impl World {
                     continue;
                 }
                 let page = device.book()?.list(&entity, None, usize::MAX);
-                let page = page.map_err(|error| Broken::new("L2", format!("no list: {error:?}")))?;
+                let page =
+                    page.map_err(|error| Broken::new("L2", format!("no list: {error:?}")))?;
                 for record in page.iter() {
                     let key = record.key();
                     seen += 1;
                     let stored = self.server.ledger.now.current.get(&key);
                     let image = stored.and_then(|stored| stored.image.as_ref());
                     let same = image.is_some_and(|image| is_image(record.json, image));
-                    ensure(same, "L2", || format!("{} reads {key} otherwise than the server", device.actor))?;
+                    ensure(same, "L2", || {
+                        format!("{} reads {key} otherwise than the server", device.actor)
+                    })?;
                 }
             }
-            let there =
-                self.server.ledger.now.current.values().filter(|stored| stored.image.is_some()).count();
+            let there = self
+                .server
+                .ledger
+                .now
+                .current
+                .values()
+                .filter(|stored| stored.image.is_some())
+                .count();
             ensure(seen == there, "L2", || {
                 format!("{} has {seen} records and the server {there}", device.actor)
             })?;
-            self.stats.conflicts += self.devices.get(number).map_or(0, |device| device.model.conflicts);
+            self.stats.conflicts +=
+                self.devices.get(number).map_or(0, |device| device.model.conflicts);
         }
         Ok(())
     }
@@ -278,6 +306,10 @@ impl World {
 fn parked_for_a_person(book: &Book) -> Result<BTreeSet<OpId>, Broken> {
     let unreadable = |error: String| Broken::new("S1", error);
     let snapshot = book.snapshot().map_err(|error| unreadable(format!("{error:?}")))?;
-    let parked = snapshot.parked_ops().map_err(|error| unreadable(format!("{error:?}")))?.into_iter();
-    Ok(parked.filter(|(_, code)| ParkReason::of_op(code).is_for_a_person()).map(|(op, _)| op).collect())
+    let parked =
+        snapshot.parked_ops().map_err(|error| unreadable(format!("{error:?}")))?.into_iter();
+    Ok(parked
+        .filter(|(_, code)| ParkReason::of_op(code).is_for_a_person())
+        .map(|(op, _)| op)
+        .collect())
 }

@@ -151,7 +151,9 @@ impl World {
         let devices = self.devices.len().max(1);
         let number = |device: &usize| device % devices;
         match action {
-            Action::Write { device, edit } => self.write(number(device), std::slice::from_ref(edit), false),
+            Action::Write { device, edit } => {
+                self.write(number(device), std::slice::from_ref(edit), false)
+            }
             Action::Transaction { device, edits } => self.write(number(device), edits, true),
             Action::Begin { device, push, pull, batch, page } => {
                 self.begin(number(device), *push, *pull, *batch, *page)
@@ -162,7 +164,9 @@ impl World {
                 Ok(None)
             }
             Action::Duplicate { message } => {
-                if let Some(message) = self.network.get(message % self.network.len().max(1)).cloned() {
+                if let Some(message) =
+                    self.network.get(message % self.network.len().max(1)).cloned()
+                {
                     self.send(message);
                 }
                 Ok(None)
@@ -214,7 +218,9 @@ impl World {
             }
             Action::Retry { device, letter } => self.verb(number(device), *letter, true),
             Action::Discard { device, letter } => self.verb(number(device), *letter, false),
-            Action::Correct { device, letter, fields } => self.correct(number(device), *letter, fields),
+            Action::Correct { device, letter, fields } => {
+                self.correct(number(device), *letter, fields)
+            }
             Action::Undo { device, back } => self.undo(number(device), *back),
             Action::Decide { device, back, mine } => self.decide(number(device), *back, *mine),
             Action::Renew { device } => self.renew(number(device)),
@@ -253,7 +259,12 @@ impl World {
         device.observe(&self.server.ledger)
     }
 
-    fn write(&mut self, number: usize, edits: &[Edit], together: bool) -> Result<Option<usize>, Broken> {
+    fn write(
+        &mut self,
+        number: usize,
+        edits: &[Edit],
+        together: bool,
+    ) -> Result<Option<usize>, Broken> {
         let mut images: BTreeMap<RecordKey, Option<Image>> = BTreeMap::new();
         let mut mutations = Vec::new();
         let (mut valid, mut changes) = (true, 0);
@@ -276,7 +287,8 @@ impl World {
                 mutation.kind,
                 &mutation.fields.to_fields().unwrap_or_default().into_map(),
             );
-            changes += usize::from(after != *image || mutation.kind == fieldbook::record::OpKind::Create);
+            changes +=
+                usize::from(after != *image || mutation.kind == fieldbook::record::OpKind::Create);
             *image = after;
             mutations.push(mutation);
         }
@@ -304,8 +316,10 @@ impl World {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for device in &self.devices {
-            let entries =
-                device.book().ok().and_then(|book| book.audit().entries(Seq::new(1), usize::MAX).ok());
+            let entries = device
+                .book()
+                .ok()
+                .and_then(|book| book.audit().entries(Seq::new(1), usize::MAX).ok());
             let entries = entries.unwrap_or_default();
             text += &format!("-- {}\n", device.actor);
             for entry in entries.iter().skip(entries.len().saturating_sub(SHOWN_ENTRIES)) {
@@ -347,11 +361,13 @@ fn entity_type(name: &str) -> Result<EntityType, Broken> {
 }
 
 fn key(entity: &str, id: usize) -> Result<RecordKey, Broken> {
-    RecordKey::parse(entity, &id.to_string()).map_err(|error| Broken::new("harness", error.to_string()))
+    RecordKey::parse(entity, &id.to_string())
+        .map_err(|error| Broken::new("harness", error.to_string()))
 }
 
 fn mutation(key: RecordKey, edit: &Edit, is_there: bool) -> Mutation {
-    let fields: Fields = edit.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let fields: Fields =
+        edit.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     // Some apps have values, some have text; the results must be the same.
     let fields = match fields.checked() {
         Ok(json) if edit.record.is_multiple_of(2) => MutationFields::from(json),

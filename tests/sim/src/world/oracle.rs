@@ -36,9 +36,10 @@ impl World {
         let differs = book.audit().check_tables();
         // A failure that was arranged may happen now.
         match device.called(differs)? {
-            Some(check) if !check.is_sound() => {
-                Err(Broken::new("S4", format!("the tables {:?} are not what the log says", check.differing)))
-            }
+            Some(check) if !check.is_sound() => Err(Broken::new(
+                "S4",
+                format!("the tables {:?} are not what the log says", check.differing),
+            )),
             _ => self.settle(number),
         }
     }
@@ -48,7 +49,8 @@ impl World {
 fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
     let snapshot = device.book()?.snapshot().map_err(unreadable)?;
     for key in keys {
-        let row = snapshot.record(key).map_err(|error| unreadable(error.into()))?.unwrap_or_default();
+        let row =
+            snapshot.record(key).map_err(|error| unreadable(error.into()))?.unwrap_or_default();
         let held = device.model.records.get(key).cloned().unwrap_or_default();
         ensure(row.version() == held.version, "S11", || {
             format!("{key}: confirmed is {:?}, not {:?}", row.version(), held.version)
@@ -60,11 +62,17 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
             _ => false,
         };
         ensure(same, "S11", || {
-            format!("{key}: confirmed {:?} is not what the server has at that version", row.version())
+            format!(
+                "{key}: confirmed {:?} is not what the server has at that version",
+                row.version()
+            )
         })?;
-        let tail: Vec<_> = row.tail.iter().map(|reference| (reference.op, reference.dead)).collect();
+        let tail: Vec<_> =
+            row.tail.iter().map(|reference| (reference.op, reference.dead)).collect();
         let expected: Vec<_> = held.tail.iter().map(|waiting| (waiting.op, waiting.dead)).collect();
-        ensure(tail == expected, "S5", || format!("{key}: the tail is {tail:?}, not {expected:?}"))?;
+        ensure(tail == expected, "S5", || {
+            format!("{key}: the tail is {tail:?}, not {expected:?}")
+        })?;
         let visible = device.model.visible(key);
         let same = match (row.image(), &visible) {
             (None, None) => true,
@@ -87,7 +95,9 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     let listed = book.dead_letters().all().map_err(unreadable)?;
     let listed: BTreeSet<OpId> = listed.iter().map(|row| row.op).collect();
     let dead = device.model.dead();
-    ensure(listed == dead, "S6", || format!("{} dead letters are listed of {}", listed.len(), dead.len()))?;
+    ensure(listed == dead, "S6", || {
+        format!("{} dead letters are listed of {}", listed.len(), dead.len())
+    })?;
     let pending = device.model.pending() as u64;
     let status = book.status();
     ensure(status.pending == pending, "S5", || {
@@ -103,7 +113,8 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     let again = plan.again.iter().filter_map(|unit| device.model.units.get(unit)).flatten();
     let again = again.flat_map(|(_, ops)| ops).filter_map(|op| device.model.ops.get(op));
     accounted.extend(again.map(|op| op.place));
-    let waiting = device.model.records.values().flat_map(|held| &held.tail).filter(|waiting| !waiting.dead);
+    let waiting =
+        device.model.records.values().flat_map(|held| &held.tail).filter(|waiting| !waiting.dead);
     for op in waiting.filter_map(|waiting| device.model.ops.get(&waiting.op)) {
         ensure(accounted.contains(&op.place), "L3", || {
             format!("op {} of {} is neither planned nor held", op.place, op.key)
@@ -111,7 +122,9 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     }
     let passed_over = book.passed_over();
     ensure(passed_over.is_none(), "L3", || {
-        format!("the queue of what is ready passes {passed_over:?} over, though a whole plan would send it")
+        format!(
+            "the queue of what is ready passes {passed_over:?} over, though a whole plan would send it"
+        )
     })
 }
 
@@ -143,7 +156,8 @@ pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken>
 fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
     let model = &device.model;
     let known = model.records.get(key).and_then(|held| held.version);
-    let kept = || model.aside.values().any(|kept| kept.key == *key && kept.version >= stored.version);
+    let kept =
+        || model.aside.values().any(|kept| kept.key == *key && kept.version >= stored.version);
     known >= Some(stored.version) || kept()
 }
 

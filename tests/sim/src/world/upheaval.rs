@@ -17,7 +17,11 @@ const COPIES: usize = 2;
 
 impl World {
     /// Stops all messages of a device, or lets them through again. Messages in flight are lost.
-    pub(super) fn partition(&mut self, number: usize, begins: bool) -> Result<Option<usize>, Broken> {
+    pub(super) fn partition(
+        &mut self,
+        number: usize,
+        begins: bool,
+    ) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
         device.cut_off = begins;
         device.open = None;
@@ -50,7 +54,9 @@ impl World {
                 set(&mut self.server.denied_actors, actor, !granted);
             }
             Right::Change(number) => {
-                let entity = entity_type(ENTITIES.get(number % ENTITIES.len()).copied().unwrap_or_default())?;
+                let entity = entity_type(
+                    ENTITIES.get(number % ENTITIES.len()).copied().unwrap_or_default(),
+                )?;
                 set(&mut self.server.denied_entities, entity, !granted);
             }
         }
@@ -63,7 +69,11 @@ impl World {
         self.upgrade_to(number, version)
     }
 
-    pub(super) fn upgrade_to(&mut self, number: usize, version: u32) -> Result<Option<usize>, Broken> {
+    pub(super) fn upgrade_to(
+        &mut self,
+        number: usize,
+        version: u32,
+    ) -> Result<Option<usize>, Broken> {
         let schema = schema(&self.setup, version)?;
         get(&mut self.devices, number)?.upgrade(schema, version, &self.server.ledger)?;
         Ok(Some(number))
@@ -77,7 +87,8 @@ impl World {
         }
         let seed = self.setup.seed.wrapping_mul(1_000_003).wrapping_add(copy as u64 * 10_007);
         let original = get(&mut self.devices, number)?;
-        let waiting = original.model.records.values().flat_map(|held| &held.tail).map(|waiting| waiting.op);
+        let waiting =
+            original.model.records.values().flat_map(|held| &held.tail).map(|waiting| waiting.op);
         self.server.ledger.shared.extend(waiting);
         let device = Device::copy_of(original, seed, &self.server.ledger)?;
         self.devices.push(device);
@@ -89,14 +100,17 @@ impl World {
     pub(super) fn accept_server(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let right = self.server.identity().0;
         let device = self.device(number)?;
-        let is_right = |scope: &ParkScope| matches!(scope, ParkScope::Server(server, _) if *server == right);
+        let is_right =
+            |scope: &ParkScope| matches!(scope, ParkScope::Server(server, _) if *server == right);
         let asked = device.model.parks.iter().any(is_right);
         let book = device.book()?;
         ensure(!asked || !matches!(book.status().state, SyncState::Idle), "L3", || {
             "a server waits to be accepted, and the book says that all is well".to_owned()
         })?;
         let named = book.servers().candidates();
-        if let Some(named) = named.into_iter().find(|named| named.server == right && named.tenant.is_none()) {
+        if let Some(named) =
+            named.into_iter().find(|named| named.server == right && named.tenant.is_none())
+        {
             let accepted = book.servers().accept(named);
             device.called(accepted)?;
         }
@@ -116,11 +130,14 @@ impl World {
         if !is_meant(request, answer) {
             let says_nothing =
                 answer.outcomes.is_empty() && answer.changes.is_empty() && answer.forked.is_none();
-            return ensure(says_nothing, "X2", || format!("{answer:?} to a request for another life"));
+            return ensure(says_nothing, "X2", || {
+                format!("{answer:?} to a request for another life")
+            });
         }
         let (Some(claim), Some(anchored)) = (&request.head, anchored) else { return Ok(()) };
         let hashes = &get(&mut self.devices, number)?.model.hashes;
-        let place = usize::try_from(anchored.seq.number()).ok().and_then(|place| place.checked_sub(1));
+        let place =
+            usize::try_from(anchored.seq.number()).ok().and_then(|place| place.checked_sub(1));
         let is_known = place.and_then(|place| hashes.get(place)) == Some(&anchored.hash);
         let goes_on = is_known && claim.seq >= anchored.seq;
         ensure(goes_on != answer.forked.is_some(), "X3", || {

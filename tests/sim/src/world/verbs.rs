@@ -37,7 +37,8 @@ impl World {
     ) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
         let Some(op) = dead_letter(device, letter) else { return Ok(None) };
-        let fields: Fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let fields: Fields =
+            fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let written = device.book()?.dead_letters().edit_and_retry(op, fields);
         self.written(number, written.map(|written| written.op()))
     }
@@ -59,10 +60,18 @@ impl World {
         )
     }
 
-    pub(super) fn decide(&mut self, number: usize, back: usize, mine: bool) -> Result<Option<usize>, Broken> {
+    pub(super) fn decide(
+        &mut self,
+        number: usize,
+        back: usize,
+        mine: bool,
+    ) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
-        let conflicts =
-            device.book()?.conflicts().all().map_err(|error| Broken::new("S1", format!("{error:?}")))?;
+        let conflicts = device
+            .book()?
+            .conflicts()
+            .all()
+            .map_err(|error| Broken::new("S1", format!("{error:?}")))?;
         let Some(conflict) = conflicts.iter().rev().nth(back % conflicts.len().max(1)) else {
             return Ok(None);
         };

@@ -50,7 +50,8 @@ fn deleted(record: &str, version: u64) -> Change {
 fn told_before(desk: &mut Desk, record: &str, version: u64, value: &Value) {
     let told = theirs(record, version, json!({ "n": value }));
     let confirmed = desk.row(record).confirmed.as_mut().unwrap();
-    (confirmed.version, confirmed.edited_at, confirmed.op) = (told.version, told.edited_at, told.op);
+    (confirmed.version, confirmed.edited_at, confirmed.op) =
+        (told.version, told.edited_at, told.op);
     confirmed.fields = told.fields.unwrap();
 }
 
@@ -75,7 +76,8 @@ fn an_ack_that_a_page_has_overtaken_is_in_what_the_page_brought() {
     told_before(&mut desk, "a", 4, &json!("later"));
     // The author of the waiting op had read it: the op's stamp is above it.
     desk.row("a").confirmed.as_mut().unwrap().edited_at = Hlc::from_bits(1_000);
-    let newest = Change { edited_at: Hlc::from_bits(6_000), ..theirs("a", 5, json!({"n": "theirs"})) };
+    let newest =
+        Change { edited_at: Hlc::from_bits(6_000), ..theirs("a", 5, json!({"n": "theirs"})) };
     let answered = desk.take(vec![(1, applied("a"))], vec![newest]);
     assert_eq!(conflict(answered).1, json!("later"));
 }
@@ -86,7 +88,10 @@ fn a_stale_answer_that_a_page_has_overtaken_is_judged_against_what_the_page_brou
         let mut desk = Desk::default().with("a", 1, 1, 0);
         told_before(&mut desk, "a", 5, &json!("newest"));
         let (met, base) = conflict(desk.take(stale(old), Vec::new()));
-        assert_eq!((met.version, met.extent, base), (Version::new(5), Extent::Whole, json!("before")));
+        assert_eq!(
+            (met.version, met.extent, base),
+            (Version::new(5), Extent::Whole, json!("before"))
+        );
         assert_eq!((met.winner, met.remote_edited_at), (Winner::Remote, Hlc::from_bits(5_000)));
     }
 }
@@ -119,7 +124,10 @@ fn what_came_to_the_server_by_another_unit_than_the_last_word_did_not_come_with_
     row.tail[1].attempts.push(unit_id(51));
     let (last, edited_at) = (row.tail[1].op, row.tail[1].edited_at);
     let news = Change { op: last, edited_at, ..theirs("a", 2, json!({"n": 1})) };
-    assert_eq!(annulled(&desk.take(Vec::new(), vec![news])), [(AnnulledReason::Arrived, vec![last])]);
+    assert_eq!(
+        annulled(&desk.take(Vec::new(), vec![news])),
+        [(AnnulledReason::Arrived, vec![last])]
+    );
 }
 
 #[test]
@@ -128,8 +136,15 @@ fn a_unit_of_one_record_whose_last_write_the_server_has_is_acked_by_the_page_tha
     let last = desk.row("a").tail[1].clone();
     let told = Change { op: last.op, edited_at: last.edited_at, ..theirs("a", 2, json!({"n": 1})) };
     let answered = desk.take(Vec::new(), vec![told]);
-    assert_eq!((answered.tally.units_acked, answered.tally.ops_acked, answered.tally.conflicts), (1, 2, 0));
-    assert!(matches!(answered.decisions.as_slice(), [Decision::Acked { .. }]), "{:?}", answered.decisions);
+    assert_eq!(
+        (answered.tally.units_acked, answered.tally.ops_acked, answered.tally.conflicts),
+        (1, 2, 0)
+    );
+    assert!(
+        matches!(answered.decisions.as_slice(), [Decision::Acked { .. }]),
+        "{:?}",
+        answered.decisions
+    );
 }
 
 #[test]
@@ -187,7 +202,9 @@ fn an_answer_to_one_unit_says_nothing_of_another_that_is_on_its_way() {
         let on_b = answered.decisions.iter().filter(|decision| match decision {
             Decision::Annulled(annulled) => annulled.key == key("b"),
             Decision::Conflicted(conflict) => conflict.key == key("b"),
-            Decision::Superseded { key: of, .. } | Decision::Dropped { key: of, .. } => *of == key("b"),
+            Decision::Superseded { key: of, .. } | Decision::Dropped { key: of, .. } => {
+                *of == key("b")
+            }
             _ => false,
         });
         assert_eq!(on_b.count(), 0);
@@ -200,7 +217,8 @@ fn a_unit_that_was_given_up_is_judged_by_nothing_but_another_life_of_the_server(
         let mut desk = Desk::default().with("a", 1, 0, 1);
         desk.units.clear();
         let row = desk.row("a");
-        row.tail[0].given_up = Some(SentFor { version: row.version(), record: row.confirmed.clone() });
+        row.tail[0].given_up =
+            Some(SentFor { version: row.version(), record: row.confirmed.clone() });
         if former {
             row.await_confirmation();
         }

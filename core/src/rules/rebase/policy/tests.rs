@@ -44,7 +44,11 @@ fn each_policy_settles_a_field_its_own_way() {
 fn what_is_no_number_or_no_list_falls_to_the_later_write() {
     for (ours, theirs, later) in [(1, 2, Winner::Remote), (2, 1, Winner::Local)] {
         for policy in [Policy::Max, Policy::Min, Policy::AppendUnique] {
-            assert_eq!(winner(policy, json!("x"), json!(2), two(ours, theirs)), later, "{policy:?}");
+            assert_eq!(
+                winner(policy, json!("x"), json!(2), two(ours, theirs)),
+                later,
+                "{policy:?}"
+            );
         }
     }
 }
@@ -62,7 +66,11 @@ fn numbers_that_are_equal_however_written_fall_to_the_later_write_under_max_and_
     for policy in [Policy::Max, Policy::Min] {
         for (ours, theirs) in [(json!(3), json!(3.0)), (json!(3.0), json!(3))] {
             for (two, expected) in [(two(2, 1), Winner::Local), (two(1, 2), Winner::Remote)] {
-                assert_eq!(winner(policy, ours.clone(), theirs.clone(), two), expected, "{policy:?}");
+                assert_eq!(
+                    winner(policy, ours.clone(), theirs.clone(), two),
+                    expected,
+                    "{policy:?}"
+                );
             }
         }
     }
@@ -121,7 +129,10 @@ fn a_function_of_the_app_is_told_which_side_is_later_and_whether_one_deleted() {
     let rules = EntityRules { function: Some(function), ..EntityRules::default() };
     for (two, expected) in [(two(2, 1), Winner::Local), (two(1, 2), Winner::Remote)] {
         let of_field = field(&rules, &json!(1), &json!(2), two);
-        let by = Some(SettledBy { field: Some("a".to_owned()), function: "later unless deleted".to_owned() });
+        let by = Some(SettledBy {
+            field: Some("a".to_owned()),
+            function: "later unless deleted".to_owned(),
+        });
         assert_eq!((of_field.winner, of_field.rule, of_field.by), (expected, Policy::Function, by));
         let there = fields(json!({"a": 2}));
         let of_life = settle_life(&key("1"), &rules, [Some(&there), None, Some(&there)], two);
@@ -142,8 +153,12 @@ fn a_function_may_merge_a_field_and_ask_a_person_but_cannot_merge_a_deletion() {
     let too_large = rules(Ruling::Merged(json!("x".repeat(crate::limits::OP_BYTES + 1))));
     let settled = field(&too_large, &json!(1), &json!(2), two(1, 2));
     assert_eq!((settled.winner, settled.merged), (Winner::Undecided, None), "it breaks a limit");
-    assert_eq!(field(&rules(Ruling::Ask), &json!(1), &json!(2), two(1, 2)).winner, Winner::Undecided);
-    let life = |rules: &EntityRules| settle_life(&key("1"), rules, [None, None, None], two(2, 1)).winner;
+    assert_eq!(
+        field(&rules(Ruling::Ask), &json!(1), &json!(2), two(1, 2)).winner,
+        Winner::Undecided
+    );
+    let life =
+        |rules: &EntityRules| settle_life(&key("1"), rules, [None, None, None], two(2, 1)).winner;
     assert_eq!(life(&merged()), Winner::Local, "the later write");
     assert_eq!(life(&rules(Ruling::Ask)), Winner::Undecided);
 }
@@ -154,7 +169,12 @@ fn agreed_policy() -> impl Strategy<Value = Policy> {
 }
 
 fn some_value() -> impl Strategy<Value = Value> {
-    prop_oneof![(0..3i64).prop_map(|n| json!(n)), Just(json!(1.0)), Just(json!("x")), Just(json!([1]))]
+    prop_oneof![
+        (0..3i64).prop_map(|n| json!(n)),
+        Just(json!(1.0)),
+        Just(json!("x")),
+        Just(json!([1]))
+    ]
 }
 
 proptest! {

@@ -34,8 +34,11 @@ fn foreign() -> impl Strategy<Value = Vec<Writes>> {
     prop::collection::vec((some_fields(), 2..40u64), 0..4).prop_map(|all| {
         let writes = (90..).zip(all).map(|(op, (said, time))| {
             let stamp = at(time, op);
-            let fields: BTreeMap<_, _> =
-                said.into_map().into_iter().map(|(name, value)| (name, Register { value, stamp })).collect();
+            let fields: BTreeMap<_, _> = said
+                .into_map()
+                .into_iter()
+                .map(|(name, value)| (name, Register { value, stamp }))
+                .collect();
             Writes { does: Does::Edits, stamp, fields, brings_back: None }
         });
         writes.collect()
@@ -61,7 +64,8 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
             (Standing::Dead, true),
             (Standing::Unanswered, false),
         ];
-        let deletion = ops.last().filter(|last| last.tail.deletes()).map(|last| last.tail.writes.stamp);
+        let deletion =
+            ops.last().filter(|last| last.tail.deletes()).map(|last| last.tail.writes.stamp);
         let kind = match (kind, deletion) {
             (_, Some(_)) => OpKind::Create,
             (2, None) => OpKind::Replace,
@@ -79,8 +83,10 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
         let edited_at = Hlc::from_bits(time);
         let pending = Pending::new(op_id(number), place(number), kind, edited_at);
         let (standing, is_back) = standings[*standing];
-        let pending = Pending { dead: standing == Standing::Dead, cleared, cleared_at: deletion, ..pending };
-        let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
+        let pending =
+            Pending { dead: standing == Standing::Dead, cleared, cleared_at: deletion, ..pending };
+        let content =
+            OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
         let since = is_back.then(|| before.clone());
         ops.push(Op { tail: TailOp::new(pending, content).unwrap(), standing, since });
     }

@@ -66,7 +66,12 @@ impl Device {
             if !units.is_empty() {
                 let tenant = self.tables.state.tenant;
                 let request = self.empty_request(moment, cursors, PAGE);
-                return Ok(Some(ExchangeRequest { units, tenant, others: Some(others), ..request }));
+                return Ok(Some(ExchangeRequest {
+                    units,
+                    tenant,
+                    others: Some(others),
+                    ..request
+                }));
             }
         }
     }
@@ -79,7 +84,11 @@ impl Device {
     }
 
     fn cursors(&self) -> BTreeMap<EntityType, Cursor> {
-        self.tables.cursors.iter().map(|(entity, row)| (entity.clone(), row.cursor.clone())).collect()
+        self.tables
+            .cursors
+            .iter()
+            .map(|(entity, row)| (entity.clone(), row.cursor.clone()))
+            .collect()
     }
 
     /// Returns how far everything was read, if that is of the server that the book belongs to.
@@ -137,8 +146,12 @@ impl Device {
         let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
         let mut passed_over = false;
         if is_news(&self.tables.state, request, &answer, moment.wall) {
-            let Ok(()) =
-                drop_late_cursors(request, began_here, || Ok::<_, Infallible>(self.cursors()), &mut answer);
+            let Ok(()) = drop_late_cursors(
+                request,
+                began_here,
+                || Ok::<_, Infallible>(self.cursors()),
+                &mut answer,
+            );
             passed_over = self.job(moment, |job| job.take(request, &answer))?;
         }
         if let Some(others) = others.filter(|_| began_here && !passed_over) {
@@ -166,7 +179,8 @@ impl Device {
         if !may_be_ahead(&self.tail, answer.server_time) {
             return Ok(());
         }
-        let is_sent_back = |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
+        let is_sent_back =
+            |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
         let sent_back = answer.outcomes.iter().filter(|told| is_sent_back(&told.outcome));
         let sent_back: BTreeSet<UnitId> = sent_back.map(|told| told.unit).collect();
         let server = answer.server_time;
@@ -194,7 +208,8 @@ impl Job<'_> {
         let (seq, now) = (self.next_seq(), self.moment.wall);
         let frozen = {
             let (mut view, mut drawn) = self.view();
-            freeze(&mut view, &plan.groups, seq, now, &mut drawn).map_err(|error| Broken::unsound(&error))?
+            freeze(&mut view, &plan.groups, seq, now, &mut drawn)
+                .map_err(|error| Broken::unsound(&error))?
         };
         ids.extend(frozen.planned.units.iter().map(|unit| unit.id));
         for draft in frozen.into_drafts() {
@@ -220,22 +235,33 @@ impl Job<'_> {
             take_answer(&mut view, schema, answer, wall, &mut drawn).map_err(store)?
         };
         let state = self.device.tables.state.clone();
-        let News { mut answered, tells, passed_over } = keep_news(&state, answer, wall, false, answered);
+        let News { mut answered, tells, passed_over } =
+            keep_news(&state, answer, wall, false, answered);
         let read_to_end = ends_rereading(&state, request, answer);
         answered.decisions.extend(freed(&self.device.tail, &answered.decisions, wall));
-        let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } = answered;
+        let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } =
+            answered;
         let mut drafts = Vec::new();
         if tells {
             let parts = split(upstream, upstream_items).into_iter();
-            drafts.extend(parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }));
+            drafts.extend(
+                parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }),
+            );
         }
         if !decisions.is_empty() {
-            drafts.push(Draft { meta: Meta::Control(Control::Decided(decisions)), items: decision_items });
+            drafts.push(Draft {
+                meta: Meta::Control(Control::Decided(decisions)),
+                items: decision_items,
+            });
         }
         let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
         for (number, draft) in drafts.into_iter().enumerate() {
             let checked = draft.checked().map_err(|error| Broken::unsound(&error))?;
-            let hlc = if number == 0 && tells { observe(last, seen, answer.server_time) } else { Hlc::ZERO };
+            let hlc = if number == 0 && tells {
+                observe(last, seen, answer.server_time)
+            } else {
+                Hlc::ZERO
+            };
             self.append(checked.into(), hlc)?;
         }
         self.offer_again(reoffers, read_to_end)?;

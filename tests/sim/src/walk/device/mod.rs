@@ -24,8 +24,8 @@ use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
-    Actor, Cursor, DeviceId, Epoch, FieldsJson, Hash, Hlc, MonotonicTime, Now, OpId, OpPlace, Randomness,
-    RecordKey, Schema, Seq, ServerEpoch, ServerId, UnitId, WallTime,
+    Actor, Cursor, DeviceId, Epoch, FieldsJson, Hash, Hlc, MonotonicTime, Now, OpId, OpPlace,
+    Randomness, RecordKey, Schema, Seq, ServerEpoch, ServerId, UnitId, WallTime,
 };
 use fieldbook_projections::{Effects, LogView, MemoryTables, apply};
 
@@ -134,7 +134,8 @@ impl Job<'_> {
     /// Appends an entry and folds it. Its clock is at least `hlc`.
     fn append(&mut self, draft: Draft, hlc: Hlc) -> Result<Seq, Broken> {
         let (head, seq) = (self.device.head(), self.next_seq());
-        let hlc = if hlc > head { hlc } else { entry_stamp(head, self.moment.now(), self.device.heard) };
+        let hlc =
+            if hlc > head { hlc } else { entry_stamp(head, self.moment.now(), self.device.heard) };
         let header = Header {
             format: FORMAT,
             kind: draft.meta.kind(),
@@ -145,12 +146,18 @@ impl Job<'_> {
             actor: self.moment.actor.clone(),
         };
         let Draft { meta, items } = draft;
-        let entry =
-            Rc::new(Entry { header, meta, items: items.into(), content: Hash::ZERO, hash: Hash::ZERO });
+        let entry = Rc::new(Entry {
+            header,
+            meta,
+            items: items.into(),
+            content: Hash::ZERO,
+            hash: Hash::ZERO,
+        });
         self.device.log.push(Rc::clone(&entry));
         self.appended += 1;
         let log = Log(&self.device.log);
-        apply(&mut self.device.tables, &log, self.moment.schema, &entry, &mut self.effects).map_err(store)?;
+        apply(&mut self.device.tables, &log, self.moment.schema, &entry, &mut self.effects)
+            .map_err(store)?;
         Ok(seq)
     }
 

@@ -27,11 +27,16 @@ impl Job<'_> {
     }
 
     /// Writes an op, if it changes anything. `edited_at` is its stamp, if a rule sets it.
-    pub(super) fn write(&mut self, mutation: Mutation, edited_at: Option<Hlc>) -> Result<bool, Broken> {
+    pub(super) fn write(
+        &mut self,
+        mutation: Mutation,
+        edited_at: Option<Hlc>,
+    ) -> Result<bool, Broken> {
         let row = self.row(&mutation.key);
         let read = row.greatest().edited_at;
         let mut seen = SeenRecord { image: row.image().cloned(), base: row.version(), read };
-        let admitted = seen.admit(self.moment.schema, mutation).map_err(|error| Broken::unsound(&error))?;
+        let admitted =
+            seen.admit(self.moment.schema, mutation).map_err(|error| Broken::unsound(&error))?;
         let Some(op) = admitted else { return Ok(false) };
         let stamped = self.stamp(op.read);
         let mut items = Items::default();
@@ -68,7 +73,11 @@ impl Job<'_> {
 
 impl Device {
     /// Writes a user's edit. False: it would change nothing.
-    pub(in crate::walk) fn types(&mut self, moment: Moment<'_>, mutation: Mutation) -> Result<bool, Broken> {
+    pub(in crate::walk) fn types(
+        &mut self,
+        moment: Moment<'_>,
+        mutation: Mutation,
+    ) -> Result<bool, Broken> {
         self.job(moment, |job| job.write(mutation, None))
     }
 
@@ -97,13 +106,17 @@ impl Device {
     /// Returns the decisions that annul an op, if it can be annulled.
     pub(in crate::walk) fn annul(&self, place: OpPlace) -> Option<Vec<Decision>> {
         let together = self.tail.ops_of_entry(place.seq).map(|(_, row)| row.key.clone());
-        let rows =
-            together.map(|key| (key.clone(), self.tables.records.get(&key).cloned().unwrap_or_default()));
+        let rows = together
+            .map(|key| (key.clone(), self.tables.records.get(&key).cloned().unwrap_or_default()));
         annul(&self.tail, &BTreeSet::new(), &rows.collect(), place)
     }
 
     /// Sends a dead letter again.
-    pub(in crate::walk) fn retry(&mut self, moment: Moment<'_>, place: OpPlace) -> Result<(), Broken> {
+    pub(in crate::walk) fn retry(
+        &mut self,
+        moment: Moment<'_>,
+        place: OpPlace,
+    ) -> Result<(), Broken> {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
             let letter = job.device.tables.dead_letters.get(&op).cloned();
@@ -114,13 +127,20 @@ impl Device {
     }
 
     /// Gives a dead letter up.
-    pub(in crate::walk) fn discard(&mut self, moment: Moment<'_>, place: OpPlace) -> Result<(), Broken> {
+    pub(in crate::walk) fn discard(
+        &mut self,
+        moment: Moment<'_>,
+        place: OpPlace,
+    ) -> Result<(), Broken> {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
             let (tail, stopped) = (&job.device.tail, Stopped::default());
-            let found = given_up(tail, &BTreeSet::new(), &stopped, &[op], |_, _| Ok::<_, NotPossible>(None));
+            let found = given_up(tail, &BTreeSet::new(), &stopped, &[op], |_, _| {
+                Ok::<_, NotPossible>(None)
+            });
             let found = found.map_err(|error| Broken::unsound(&error))?;
-            let rows: BTreeMap<_, _> = found.iter().map(|op| (op.key.clone(), job.row(&op.key))).collect();
+            let rows: BTreeMap<_, _> =
+                found.iter().map(|op| (op.key.clone(), job.row(&op.key))).collect();
             let decisions = discard(&found, &rows, |place| tail.unit_of(place).is_some());
             let mut items = Items::default();
             let reason = items.add("no longer wanted", &mut job.view().1);
@@ -148,12 +168,21 @@ impl Device {
 
     /// Gives up an unanswered unit without knowing whether it arrived: something in the network
     /// called it too large.
-    pub(in crate::walk) fn give_up(&mut self, moment: Moment<'_>, unit: UnitId) -> Result<(), Broken> {
+    pub(in crate::walk) fn give_up(
+        &mut self,
+        moment: Moment<'_>,
+        unit: UnitId,
+    ) -> Result<(), Broken> {
         let Some(row) = self.tables.units.get(&unit) else { return Ok(()) };
-        let doubted =
-            Doubted { unit, planned: row.planned, tries: row.tries, suspicion: row.suspicion.clone() };
+        let doubted = Doubted {
+            unit,
+            planned: row.planned,
+            tries: row.tries,
+            suspicion: row.suspicion.clone(),
+        };
         self.job(moment, |job| {
-            let decisions = isolate(&Failure::TooLarge, &[doubted], 1, job.moment.wall, &mut job.view().1);
+            let decisions =
+                isolate(&Failure::TooLarge, &[doubted], 1, job.moment.wall, &mut job.view().1);
             job.append(Draft::control(Control::Decided(decisions)), Hlc::ZERO)?;
             Ok(())
         })

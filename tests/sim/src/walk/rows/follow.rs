@@ -3,7 +3,9 @@
 
 use std::rc::Rc;
 
-use fieldbook_core::entry::{Annulled, AnnulledReason, Control, Decision, Entry, Extent, Meta, PlannedOp};
+use fieldbook_core::entry::{
+    Annulled, AnnulledReason, Control, Decision, Entry, Extent, Meta, PlannedOp,
+};
 use fieldbook_core::protocol::{Change, ExchangeAnswer, Outcome};
 use fieldbook_core::rows::ConflictRow;
 use fieldbook_core::{OpPlace, RecordKey, Seq, UnitId, Version};
@@ -35,7 +37,8 @@ pub(in crate::walk) fn follow(
     answer: Option<&ExchangeAnswer>,
     ghosts: &mut Ghosts,
 ) -> Vec<Broken> {
-    let mut following = Following { ground, server, device, number, ghosts, before, broken: Vec::new() };
+    let mut following =
+        Following { ground, server, device, number, ghosts, before, broken: Vec::new() };
     for entry in device.log.iter().skip(known) {
         following.entry(entry);
     }
@@ -69,7 +72,9 @@ impl Following<'_> {
     }
 
     fn made(&mut self, place: OpPlace) {
-        let (Ok(content), Some(entry)) = (self.device.op(place), self.entry_at(place.seq)) else { return };
+        let (Ok(content), Some(entry)) = (self.device.op(place), self.entry_at(place.seq)) else {
+            return;
+        };
         let Meta::Intent(intent) = &entry.meta else { return };
         let meta = usize::try_from(place.index).ok().and_then(|index| intent.ops.get(index));
         let record = meta.and_then(|meta| self.ground.record(&meta.key));
@@ -79,7 +84,8 @@ impl Following<'_> {
         };
         let told = self.ghosts.told.get(self.number).copied().unwrap_or_default();
         let first = self.number * OPS_OF_A_DEVICE;
-        let own = (first..slot).filter(|slot| self.ghosts.of(*slot).is_some()).fold(told, Ops::with);
+        let own =
+            (first..slot).filter(|slot| self.ghosts.of(*slot).is_some()).fold(told, Ops::with);
         let mut said = said_by(content.kind, &content.fields);
         for (field, said) in said.iter_mut().enumerate().filter(|(_, said)| **said == Said::Null) {
             // A field that its author never read is not removed by an image without it.
@@ -156,7 +162,10 @@ impl Following<'_> {
         let Some(entry) = self.entry_at(planned) else { return Vec::new() };
         let Meta::Control(Control::Planned(plan)) = &entry.meta else { return Vec::new() };
         let unit = plan.units.iter().find(|found| found.id == *unit);
-        unit.into_iter().flat_map(|unit| &unit.changes).flat_map(|change| change.ops.clone()).collect()
+        unit.into_iter()
+            .flat_map(|unit| &unit.changes)
+            .flat_map(|change| change.ops.clone())
+            .collect()
     }
 
     fn annulled(&mut self, annulled: &Annulled) {
@@ -171,8 +180,10 @@ impl Following<'_> {
         let Some(slot) = self.ground.slot(&op.id) else { return };
         let former = self.ghosts.of(slot).map_or(Fate::Pending, |op| op.fate);
         if former != Fate::Pending {
-            self.broken
-                .push(Broken::new(Law::Outcome, format!("an op ended as {former:?}, then as {fate:?}")));
+            self.broken.push(Broken::new(
+                Law::Outcome,
+                format!("an op ended as {former:?}, then as {fate:?}"),
+            ));
         }
         self.ghosts.change(slot, |op| op.fate = fate);
     }
@@ -180,15 +191,19 @@ impl Following<'_> {
     /// Records the other side of an op's conflict. The conflict is false if its author had received
     /// all writes that it names.
     fn conflict(&mut self, row: &ConflictRow, decisions: &[Decision]) {
-        let (Some(slot), Some(record)) = (self.ground.slot(&row.op.id), self.ground.record(&row.key)) else {
+        let (Some(slot), Some(record)) =
+            (self.ground.slot(&row.op.id), self.ground.record(&row.key))
+        else {
             return;
         };
         let Some(made_on) = self.ghosts.of(slot).map(|op| op.made_on) else { return };
         let first = self.number * OPS_OF_A_DEVICE;
         // A discarded op whose unit was given up may still arrive: that is recorded.
-        let is_discarded = |slot: &usize| self.ghosts.of(*slot).is_some_and(|op| op.fate == Fate::Discarded);
+        let is_discarded =
+            |slot: &usize| self.ghosts.of(*slot).is_some_and(|op| op.fate == Fate::Discarded);
         let own = (first..first + OPS_OF_A_DEVICE).filter(|slot| !is_discarded(slot));
-        let gone = (first..first + OPS_OF_A_DEVICE).filter(is_discarded).fold(Ops::default(), Ops::with);
+        let gone =
+            (first..first + OPS_OF_A_DEVICE).filter(is_discarded).fold(Ops::default(), Ops::with);
         let known = own.fold(made_on.without(gone), Ops::with);
         let Some(holding) = self.server.holding(record, row.version) else { return };
         let mut news = Ops::default();
@@ -225,7 +240,9 @@ impl Following<'_> {
             let ends = |decision: &Decision| match decision {
                 Decision::Superseded { key, op } => *key == row.key && op.id == id,
                 // A dead letter stays listed.
-                Decision::Dropped { key, op, fields } => *key == row.key && op.id == id && fields.is_empty(),
+                Decision::Dropped { key, op, fields } => {
+                    *key == row.key && op.id == id && fields.is_empty()
+                }
                 _ => false,
             };
             let ends_too = row.fields.is_empty() && decisions.iter().any(ends);
@@ -242,7 +259,8 @@ impl Following<'_> {
 
     fn is_false(&mut self, slot: usize, what: &str) {
         let op = super::super::tell::op_name(slot);
-        let what = format!("{op} is on record over {what}, of whose write its author had been told");
+        let what =
+            format!("{op} is on record over {what}, of whose write its author had been told");
         self.broken.push(Broken::new(Law::NoFalse, what));
     }
 
@@ -250,7 +268,8 @@ impl Following<'_> {
     fn answer(&mut self, answer: &ExchangeAnswer) {
         let mut news = Ops::default();
         let mut told = |key: &RecordKey, version: Version| {
-            let holding = self.ground.record(key).and_then(|record| self.server.holding(record, version));
+            let holding =
+                self.ground.record(key).and_then(|record| self.server.holding(record, version));
             news = holding.map_or(news, |holding| news.and(holding.ops));
         };
         let mut changed = |change: &Change| told(&change.key, change.version);
@@ -264,7 +283,8 @@ impl Following<'_> {
             }
         }
         for outcome in &answer.outcomes {
-            if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } = &outcome.outcome
+            if let Outcome::Applied { versions, .. } | Outcome::Duplicate { versions, .. } =
+                &outcome.outcome
             {
                 versions.iter().for_each(|(key, version)| told(key, *version));
             }

@@ -179,7 +179,8 @@ pub(super) fn confirmed(device: &Device, key: &RecordKey) -> (Option<Version>, O
 /// Returns the server's state of a record.
 pub(super) fn at_server(server: &Server, key: &RecordKey) -> (Option<Version>, Option<Fields>) {
     let Ok(row) = server.authority.record(key);
-    let fields = row.as_ref().and_then(|row| row.fields.as_ref()).and_then(|json| json.to_fields().ok());
+    let fields =
+        row.as_ref().and_then(|row| row.fields.as_ref()).and_then(|json| json.to_fields().ok());
     (row.map(|row| row.version), fields)
 }
 
@@ -195,12 +196,17 @@ pub(super) fn has_news(device: &Device, server: &Server) -> bool {
     let state = &device.tables.state;
     let Ok(identity) = server.authority.identity();
     // Who waits for the owner of the book asks who is there.
-    if state.server.is_some_and(|known| known != identity) || state.rereading || waits_for_owner(state) {
+    if state.server.is_some_and(|known| known != identity)
+        || state.rereading
+        || waits_for_owner(state)
+    {
         return true;
     }
     let others = device.others();
-    let cursor = others.as_ref().or_else(|| device.tables.cursors.values().next().map(|row| &row.cursor));
-    let read = cursor.and_then(|cursor| cursor.as_bytes().try_into().ok()).map_or(0, u64::from_be_bytes);
+    let cursor =
+        others.as_ref().or_else(|| device.tables.cursors.values().next().map(|row| &row.cursor));
+    let read =
+        cursor.and_then(|cursor| cursor.as_bytes().try_into().ok()).map_or(0, u64::from_be_bytes);
     server.authority.records().any(|(_, row)| row.version.number() > read)
 }
 

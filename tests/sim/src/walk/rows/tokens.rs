@@ -46,7 +46,11 @@ impl Told {
     }
 
     fn stamp(&mut self, stamp: Hlc) {
-        self.0.push(if stamp == Hlc::ZERO { Token::Number(0) } else { Token::Stamp(stamp.to_bits()) });
+        self.0.push(if stamp == Hlc::ZERO {
+            Token::Number(0)
+        } else {
+            Token::Stamp(stamp.to_bits())
+        });
     }
 
     fn edit(&mut self, stamp: Option<EditStamp>) {
@@ -70,7 +74,9 @@ impl Told {
 
     fn version(&mut self, version: Option<Version>) {
         match version {
-            Some(version) if version > Version::default() => self.0.push(Token::Version(version.number())),
+            Some(version) if version > Version::default() => {
+                self.0.push(Token::Version(version.number()))
+            }
             Some(_) => self.number(1),
             None => self.number(0),
         }
@@ -111,8 +117,11 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
     let state = &device.tables.state;
     told.flag(state.rereading);
     told.flag(state.had_other_server);
-    told.number(state.server.map_or(0, |(_, epoch)| epoch.as_bytes().first().copied().unwrap_or(0).into()));
-    let mut parks: Vec<_> = state.parks.iter().map(|(scope, code)| (park(scope), code.as_str())).collect();
+    told.number(
+        state.server.map_or(0, |(_, epoch)| epoch.as_bytes().first().copied().unwrap_or(0).into()),
+    );
+    let mut parks: Vec<_> =
+        state.parks.iter().map(|(scope, code)| (park(scope), code.as_str())).collect();
     parks.sort_unstable();
     told.count(parks.len());
     for (scope, code) in parks {
@@ -142,7 +151,9 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
 
 fn park(scope: &ParkScope) -> u64 {
     match scope {
-        ParkScope::Server(_, epoch) => 1_000 + u64::from(epoch.as_bytes().first().copied().unwrap_or(0)),
+        ParkScope::Server(_, epoch) => {
+            1_000 + u64::from(epoch.as_bytes().first().copied().unwrap_or(0))
+        }
         _ => 2_000,
     }
 }
@@ -220,7 +231,8 @@ fn of_unit_row(told: &mut Told, device: &Device, id: UnitId, unit: &UnitRow) {
 
 pub(in crate::walk) fn of_request(request: &ExchangeRequest) -> Vec<Token> {
     let mut told = Told::default();
-    let epoch = request.server_epoch.map_or(0, |epoch| epoch.as_bytes().first().copied().unwrap_or(0));
+    let epoch =
+        request.server_epoch.map_or(0, |epoch| epoch.as_bytes().first().copied().unwrap_or(0));
     told.number(epoch.into());
     told.number(request.page_limit.into());
     told.count(request.units.len());
