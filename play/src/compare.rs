@@ -72,9 +72,11 @@ impl ServerTable {
         pages(syncer, actor, |change| {
             match change.fields.filter(|_| !change.deleted) {
                 Some(fields) => {
-                    drop(table.records.insert(change.key, Digest::of(fields.as_str())?))
+                    table.records.insert(change.key, Digest::of(fields.as_str())?);
                 }
-                None => drop(table.records.remove(&change.key)),
+                None => {
+                    table.records.remove(&change.key);
+                }
             }
             Ok(())
         })

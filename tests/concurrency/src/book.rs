@@ -25,7 +25,8 @@ fn everyone_appends() {
     assert!((1..=attempts.len()).contains(&rounds));
 }
 
-/// What one reader sees only grows, in the order of the log, and each snapshot is the beginning of it.
+/// What one reader sees only grows, in the order of the log, and each snapshot is the beginning of
+/// it.
 fn readers_read_meanwhile(writers: u64, each: u64) {
     let stage = Stage::new();
     let readers: Vec<_> = (0..2).map(|_| reader(&stage.book)).collect();
@@ -79,7 +80,8 @@ fn handles_are_dropped_and_closed_meanwhile() {
 }
 
 #[test]
-fn every_confirmed_append_is_in_the_log_once_in_the_order_of_the_replies_and_each_round_is_one_commit() {
+fn every_confirmed_append_is_in_the_log_once_in_the_order_of_the_replies_and_each_round_is_one_commit()
+ {
     explore("appends", everyone_appends);
 }
 

@@ -7,7 +7,8 @@ use crate::stage::Stage;
 
 /// How many schedules there are of each kind, unless the environment says otherwise.
 const SCHEDULES: usize = 1_000;
-/// At how many steps the priorities of a PCT schedule change: the orders of events that a bug may need.
+/// At how many steps the priorities of a PCT schedule change: the orders of events that a bug may
+/// need.
 const DEPTH: usize = 3;
 /// redb goes deeper than the stacks that shuttle gives by default.
 const STACK_BYTES: usize = 512 * 1024;
@@ -22,5 +23,8 @@ pub(crate) fn explore(name: &str, scenario: fn()) {
     let started = std::time::Instant::now();
     let random = Runner::new(RandomScheduler::new(schedules), config.clone()).run(scenario);
     let pct = Runner::new(PctScheduler::new(DEPTH, schedules), config).run(scenario);
-    println!("{name}: {random} random and {pct} PCT schedules in {} s", started.elapsed().as_secs());
+    println!(
+        "{name}: {random} random and {pct} PCT schedules in {} s",
+        started.elapsed().as_secs()
+    );
 }

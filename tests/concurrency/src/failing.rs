@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fieldbook::{Error, Fields, RecordKey, SyncState};
 use fieldbook::record::OpId;
+use fieldbook::{Error, Fields, RecordKey, SyncState};
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::disk::{Failing, Fault, Loss, SimDisk};
@@ -21,8 +21,11 @@ fn a_commit_fails() {
     let order = Arc::new(Order::default());
     let attempts = Writers::start(&stage.book, &order, 3, 2).join();
     let Told { unknown, refused } = told(&attempts);
-    let told_at =
-        attempts.iter().filter(|attempt| attempt.result.is_err()).map(|attempt| attempt.ended).min();
+    let told_at = attempts
+        .iter()
+        .filter(|attempt| attempt.result.is_err())
+        .map(|attempt| attempt.ended)
+        .min();
     for attempt in attempts.iter().filter(|attempt| told_at.is_some_and(|at| attempt.began > at)) {
         assert!(matches!(attempt.result, Err(Error::Store(_))), "after a failure: {attempt:?}");
     }
@@ -43,8 +46,15 @@ fn a_commit_fails() {
         let is_there = |op: &OpId| log.iter().any(|(_, logged, _)| logged == op);
         let there = unknown.iter().filter(|op| is_there(op)).count();
         assert!(there == 0 || there == unknown.len(), "a round is there whole or not at all");
-        assert!(!log.iter().any(|(_, _, key)| refused.contains(key)), "what was not written is not there");
-        assert_eq!(log.len(), attempts.len() - refused.len() - unknown.len() + there, "nothing else is");
+        assert!(
+            !log.iter().any(|(_, _, key)| refused.contains(key)),
+            "what was not written is not there"
+        );
+        assert_eq!(
+            log.len(),
+            attempts.len() - refused.len() - unknown.len() + there,
+            "nothing else is"
+        );
     }
 }
 

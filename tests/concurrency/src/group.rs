@@ -56,7 +56,11 @@ fn everyone_is_answered() {
                 for number in 0..EACH {
                     let job = thread * EACH + number;
                     let place = group.submit(job, |jobs| ledger.round(jobs)).unwrap();
-                    assert_eq!(ledger.durable.lock().unwrap().get(place), Some(&job), "its own answer");
+                    assert_eq!(
+                        ledger.durable.lock().unwrap().get(place),
+                        Some(&job),
+                        "its own answer"
+                    );
                     assert!(last < Some(place), "in the order in which it asked");
                     last = Some(place);
                 }
@@ -69,7 +73,10 @@ fn everyone_is_answered() {
     durable.sort_unstable();
     assert_eq!(durable, (0..THREADS * EACH).collect::<Vec<_>>(), "each once");
     let commits = ledger.commits.load(Ordering::SeqCst);
-    assert!((THREADS * EACH / LIMIT as u64..=THREADS * EACH).contains(&commits), "{commits} commits");
+    assert!(
+        (THREADS * EACH / LIMIT as u64..=THREADS * EACH).contains(&commits),
+        "{commits} commits"
+    );
 }
 
 fn a_round_breaks() {
@@ -82,7 +89,8 @@ fn a_round_breaks() {
                     group.submit(job, |jobs: Jobs| {
                         thread::yield_now();
                         for (job, reply) in jobs {
-                            // Unwinds as a panic does, without what a panic would print for each schedule.
+                            // Unwinds as a panic does, without what a panic would print for each
+                            // schedule.
                             if job == 0 {
                                 std::panic::resume_unwind(Box::new("the round breaks"));
                             }
@@ -105,7 +113,10 @@ fn a_round_breaks() {
     assert_eq!(broke, 1, "the caller in whose thread it broke");
     // Where another's round broke, job 0 is one of those that are told.
     assert!(abandoned < LIMIT, "{abandoned} in a round of {LIMIT}, the leader not counted");
-    assert_eq!(group.submit(9, |jobs: Jobs| jobs.into_iter().for_each(|(_, reply)| reply.send(7))), Ok(7));
+    assert_eq!(
+        group.submit(9, |jobs: Jobs| jobs.into_iter().for_each(|(_, reply)| reply.send(7))),
+        Ok(7)
+    );
 }
 
 fn a_round_forgets_its_jobs() {

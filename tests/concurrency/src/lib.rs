@@ -1,4 +1,5 @@
-//! The group commit and the book, their threads run one at a time by shuttle, which chooses at each lock who goes on.
+//! The group commit and the book, their threads run one at a time by shuttle, which chooses at each
+//! lock who goes on.
 //!
 //! ```text
 //!   scenario ──► random schedules      each step drawn
@@ -6,14 +7,16 @@
 //!   each schedule: what is asserted holds, and nobody waits for ever (shuttle says so itself)
 //! ```
 //!
-//! A failing schedule is printed; `shuttle::replay` plays it again. `FIELDBOOK_SCHEDULES` says how many there are of each
-//! kind. Run it from this folder, whose `.cargo/config.toml` puts shuttle's locks in the product:
+//! A failing schedule is printed; `shuttle::replay` plays it again. `FIELDBOOK_SCHEDULES` says how
+//! many there are of each kind. Run it from this folder, whose `.cargo/config.toml` puts shuttle's
+//! locks in the product:
 //!
 //! ```sh
 //! cd tests/concurrency && cargo test
 //! ```
 //!
-//! That these tests can fail was seen with bugs put into the product by hand, 600 schedules of each scenario; each was found:
+//! That these tests can fail was seen with bugs put into the product by hand, 600 schedules of each
+//! scenario; each was found:
 //!
 //! | bug | found by | as |
 //! |---|---|---|
@@ -28,8 +31,8 @@
 //!
 //! They are not in `tests/planted`, whose runner asks the simulated world; that has one thread.
 //!
-//! What it is not: a test of atomics weaker than sequential ones (the product has none), or of the locks within redb and
-//! tokio, in which no thread is switched away.
+//! What it is not: a test of atomics weaker than sequential ones (the product has none), or of the
+//! locks within redb and tokio, in which no thread is switched away.
 
 #![cfg(test)]
 

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use fieldbook::audit::entry::Meta;
-use fieldbook::{Book, BookOptions, Error, Fields, RecordKey, Written};
 use fieldbook::audit::Seq;
+use fieldbook::audit::entry::Meta;
 use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
 use fieldbook::record::OpId;
+use fieldbook::{Book, BookOptions, Error, Fields, RecordKey, Written};
 use serde_json::json;
 use shuttle::thread;
 
@@ -46,11 +46,13 @@ pub(crate) struct Stage {
 static NEW: OnceLock<Vec<u8>> = OnceLock::new();
 
 impl Stage {
-    /// Makes the book that every scenario begins with. Within a schedule of its own, so that it is no part of theirs.
+    /// Makes the book that every scenario begins with. Within a schedule of its own, so that it is
+    /// no part of theirs.
     pub(crate) fn prepare() {
         NEW.get_or_init(|| {
             let stage = Self::on(SimDisk::empty());
-            // The file is made to grow here, not in the schedules, in which each sync is to be that of a commit.
+            // The file is made to grow here, not in the schedules, in which each sync is to be that
+            // of a commit.
             let filler = Fields::from_value(json!({ "filler": "-".repeat(200_000) })).unwrap();
             let filler = RecordKey::parse("filler", "1").map(|key| stage.book.create(key, filler));
             filler.unwrap().unwrap();
@@ -81,7 +83,8 @@ impl Stage {
     }
 }
 
-/// Orders what happens: each look is later than those before it. Not a lock, so it is no step of a schedule.
+/// Orders what happens: each look is later than those before it. Not a lock, so it is no step of a
+/// schedule.
 #[derive(Default)]
 pub(crate) struct Order(AtomicU64);
 
@@ -107,7 +110,9 @@ impl Writers {
     pub(crate) fn start(book: &Book, order: &Arc<Order>, threads: u64, each: u64) -> Self {
         let start = |number| {
             let (book, order) = (book.clone(), Arc::clone(order));
-            thread::spawn(move || (0..each).map(|index| create(&book, &order, number, index)).collect())
+            thread::spawn(move || {
+                (0..each).map(|index| create(&book, &order, number, index)).collect()
+            })
         };
         Self((0..threads).map(start).collect())
     }
@@ -146,8 +151,8 @@ pub(crate) fn logged(book: &Book) -> Vec<(Seq, OpId, RecordKey)> {
     ops
 }
 
-/// Checks that each confirmed write is in the log once, at the place that it was told, and that whoever was answered before
-/// another began stands before it.
+/// Checks that each confirmed write is in the log once, at the place that it was told, and that
+/// whoever was answered before another began stands before it.
 pub(crate) fn check_confirmed(book: &Book, attempts: &[Attempt]) {
     let log = logged(book);
     let mut confirmed = Vec::new();
@@ -160,7 +165,10 @@ pub(crate) fn check_confirmed(book: &Book, attempts: &[Attempt]) {
     }
     for (earlier, place) in &confirmed {
         for (later, later_place) in &confirmed {
-            assert!(earlier.ended > later.began || place < later_place, "{earlier:?} before {later:?}");
+            assert!(
+                earlier.ended > later.began || place < later_place,
+                "{earlier:?} before {later:?}"
+            );
         }
     }
     assert!(book.audit().verify(|_| {}).unwrap().is_sound());

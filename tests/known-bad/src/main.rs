@@ -1,5 +1,6 @@
-//! Shows that the crash points find what they are for: the files that redb 4.1.0 leaves when the power goes while it grows
-//! them, and that do not open. The same program holds on the present version: `tests/sim/tests/engine.rs`.
+//! Shows that the crash points find what they are for: the files that redb 4.1.0 leaves when the
+//! power goes while it grows them, and that do not open. The same program holds on the present
+//! version: `tests/sim/tests/engine.rs`.
 
 #![allow(dead_code, reason = "the disk can do more than is needed here")]
 
