@@ -39,7 +39,8 @@ use crate::error::Error;
 pub struct SyncStatus {
     /// The activity of the engine, or what it waits for.
     pub state: SyncState,
-    /// The number of pending ops, dead letters included.
+    /// The number of ops that the server does not have, dead letters included. Ops of entity types
+    /// that never leave the device are not counted.
     pub pending: u64,
     /// The number of dead letters.
     pub dead_letters: u64,
@@ -314,9 +315,9 @@ impl Shared {
     fn tell(&self, engine: &mut Engine) {
         let actor = read(&self.actor).clone();
         let tail = self.tail();
-        let (pending, dead_letters) = (tail.len() as u64, tail.dead_letters() as u64);
         let leaves =
             |entity: &EntityType| self.schema.rules(entity).is_none_or(|rules| !rules.local_only);
+        let (pending, dead_letters) = (tail.pending(leaves), tail.dead_letters() as u64);
         let others = tail.others(&actor, leaves);
         let parked_ops = tail.parked_by_code().clone();
         drop(tail);

@@ -39,6 +39,15 @@ impl Written {
             Self::Unchanged => None,
         }
     }
+
+    /// Returns the place of the op in the log, if an op was written: to undo it with
+    /// [`Queue::undo`](crate::sync::Queue::undo).
+    pub const fn place(&self) -> Option<OpPlace> {
+        match self {
+            Self::Op { place, .. } => Some(*place),
+            Self::Unchanged => None,
+        }
+    }
 }
 
 impl Book {

@@ -234,6 +234,11 @@ fn what_never_leaves_the_device_waits_for_nobody() {
     )
     .unwrap();
     shared.create(key("draft/1"), fields(json!({"name": "Ann"}))).unwrap();
+    assert_eq!(shared.status().pending, 0, "no server ever has to know it");
+    shared.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    assert_eq!(shared.status().pending, 1);
+    sync(&shared, &Server::new(&clock));
+    assert_eq!(shared.status().pending, 0);
     shared.act_as(actor("ben"));
     assert_eq!(shared.status().state, SyncState::Idle);
     let explained = shared.explain(&key("draft/1")).unwrap();

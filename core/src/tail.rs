@@ -365,6 +365,12 @@ impl Tail {
         counted.filter(|(_, ops)| *ops > 0).collect()
     }
 
+    /// Returns the number of ops whose entity types pass `leaves`, dead letters included.
+    pub fn pending(&self, leaves: impl Fn(&EntityType) -> bool) -> u64 {
+        let types = self.actors.values().flatten();
+        types.filter(|(entity, _)| leaves(entity)).map(|(_, ops)| ops).sum()
+    }
+
     /// Returns the number of ops, dead letters included.
     pub fn len(&self) -> usize {
         self.ops.len()

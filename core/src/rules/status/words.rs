@@ -214,9 +214,9 @@ impl fmt::Display for SyncState {
                 let names: Vec<_> = actors.iter().map(ToString::to_string).collect();
                 write!(
                     f,
-                    "{} wait until their makers use this device: {}",
-                    count(*ops, "change"),
-                    names.join(", ")
+                    "waiting for {} to use this device: {}",
+                    names.join(", "),
+                    count(*ops, "change")
                 )
             }
             Self::NeedsUpgrade { code } => write!(f, "needs an upgrade ({code})"),
